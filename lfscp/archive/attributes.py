@@ -1,0 +1,154 @@
+"""The attributes the index knows: one table from which header reader, schema and matching are made.
+
+Rules: every attribute stands here once, with the level it belongs to in the query/retrieve
+information model (PS3.4 tables C.6-1 to C.6-5) and the kind of matching its VR allows
+(PS3.4 section C.2.2.2). Nothing here reads files, speaks SQL or knows the network.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+
+class Level(str, Enum):
+    """A query/retrieve level (PS3.4 section C.6), outermost first."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+LEVELS: Final = tuple(Level)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of the index; `items` names the keys kept of a sequence's items."""
+
+    keyword: str
+    tag: int
+    vr: str
+    level: Level
+    items: tuple[str, ...] = ()
+
+    @property
+    def column(self) -> str:
+        """The column that holds the value: the keyword in snake case."""
+        spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.keyword)
+        return spaced.lower()
+
+    @property
+    def search_column(self) -> str | None:
+        """The column with the normalised person name, for VR PN only."""
+        return f"{self.column}_search" if self.vr == "PN" else None
+
+
+def _attribute(level: Level, keyword: str, *items: str) -> Attribute:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return Attribute(keyword, tag, dictionary_VR(tag), level, items)
+
+
+_KEYWORDS: Final[dict[Level, tuple[str, ...]]] = {
+    Level.PATIENT: (
+        "PatientID",  # unique key
+        "PatientName",
+        "IssuerOfPatientID",
+        "PatientBirthDate",
+        "PatientBirthTime",
+        "PatientSex",
+        "OtherPatientIDs",
+        "OtherPatientNames",
+        "EthnicGroup",
+        "PatientComments",
+    ),
+    Level.STUDY: (
+        "StudyInstanceUID",  # unique key
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "StudyID",
+        "StudyDescription",
+        "ReferringPhysicianName",
+        "NameOfPhysiciansReadingStudy",
+        "AdmittingDiagnosesDescription",
+        "PatientAge",
+        "PatientSize",
+        "PatientWeight",
+        "Occupation",
+        "AdditionalPatientHistory",
+    ),
+    Level.SERIES: (
+        "SeriesInstanceUID",  # unique key
+        "Modality",
+        "SeriesNumber",
+        "SeriesDescription",
+        "SeriesDate",
+        "SeriesTime",
+        "Laterality",
+        "BodyPartExamined",
+        "ProtocolName",
+        "PerformingPhysicianName",
+        "OperatorsName",
+        "InstitutionName",
+        "InstitutionalDepartmentName",
+        "StationName",
+        "Manufacturer",
+        "ManufacturerModelName",
+        "PerformedProcedureStepID",
+        "PerformedProcedureStepStartDate",
+        "PerformedProcedureStepStartTime",
+    ),
+    Level.IMAGE: (
+        "SOPInstanceUID",  # unique key
+        "SOPClassUID",
+        "InstanceNumber",
+        "ContentDate",
+        "ContentTime",
+        "AcquisitionDate",
+        "AcquisitionTime",
+        "AcquisitionDateTime",
+        "AcquisitionNumber",
+        "ImageType",
+        "NumberOfFrames",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "CompletionFlag",
+        "VerificationFlag",
+        "ContentLabel",
+    ),
+}
+
+_SEQUENCES: Final = (
+    (Level.STUDY, "ProcedureCodeSequence", "CodeValue", "CodingSchemeDesignator", "CodeMeaning"),
+    (
+        Level.SERIES,
+        "RequestAttributesSequence",
+        "RequestedProcedureID",
+        "ScheduledProcedureStepID",
+        "StudyInstanceUID",
+        "AccessionNumber",
+    ),
+    (Level.IMAGE, "ConceptNameCodeSequence", "CodeValue", "CodingSchemeDesignator", "CodeMeaning"),
+)
+
+ATTRIBUTES: Final[tuple[Attribute, ...]] = tuple(
+    [_attribute(level, keyword) for level in LEVELS for keyword in _KEYWORDS[level]]
+    + [_attribute(*sequence) for sequence in _SEQUENCES]
+)
+BY_TAG: Final = {attribute.tag: attribute for attribute in ATTRIBUTES}
+UNIQUE_KEY: Final = {level: _attribute(level, _KEYWORDS[level][0]) for level in LEVELS}
+SPECIFIC_CHARACTER_SET: Final = 0x00080005
+
+
+def at_level(level: Level) -> tuple[Attribute, ...]:
+    """The attributes that belong to one level."""
+    return tuple(attribute for attribute in ATTRIBUTES if attribute.level is level)
