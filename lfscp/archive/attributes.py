@@ -40,7 +40,8 @@ class Attribute:
     @property
     def column(self) -> str:
         """The column that holds the value: the keyword in snake case."""
-        spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.keyword)
+        whole = self.keyword.replace("IDs", "Ids")  # one word, not I and Ds
+        spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", whole)
         return spaced.lower()
 
     @property
