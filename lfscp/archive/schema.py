@@ -1,0 +1,120 @@
+"""The index's tables, made from the table of attributes: patient, study, series, instance.
+
+Rules: every DICOM value is text as it was received (decoded; padding stripped; multiple values
+keep their backslash), and absent or empty is the empty string, never NULL. Sequences are JSON
+text, a list of {keyword: value}. Times of our own are integers, milliseconds since 1970 UTC.
+Statements stay portable: SQLite now, PostgreSQL with more than one node.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from lfscp.archive.attributes import Level, at_level
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite's own rowid type is INTEGER only; elsewhere a surrogate key is a BIGINT.
+KEY: Final = BigInteger().with_variant(Integer, "sqlite")
+
+
+def attribute_columns(level: Level) -> list[Column[str]]:
+    """One text column per attribute of the level, and one more per person name to search in."""
+    columns: list[Column[str]] = []
+    for attribute in at_level(level):
+        columns.append(Column(attribute.column, Text, nullable=False, server_default=""))
+        if attribute.search_column is not None:
+            columns.append(Column(attribute.search_column, Text, nullable=False, server_default=""))
+    return columns
+
+
+# AUTOINCREMENT: a deleted key is never given out again, so a key remembered by another process
+# fails its foreign key instead of naming a stranger's series.
+patient: Final = Table(
+    "patient",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    *attribute_columns(Level.PATIENT),
+    UniqueConstraint("patient_id", "issuer_of_patient_id"),
+    Index(None, "patient_name_search"),
+    Index(None, "patient_birth_date"),
+    sqlite_autoincrement=True,
+)
+
+study: Final = Table(
+    "study",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("patient_id_fk", KEY, ForeignKey("patient.id"), nullable=False),
+    *attribute_columns(Level.STUDY),
+    Column("received_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),  # last instance received, to some seconds
+    UniqueConstraint("study_instance_uid"),
+    Index(None, "patient_id_fk"),
+    Index(None, "study_date", "study_time"),
+    Index(None, "study_time"),
+    Index(None, "accession_number"),
+    Index(None, "study_id"),
+    Index(None, "referring_physician_name_search"),
+    Index(None, "updated_at"),
+    sqlite_autoincrement=True,
+)
+
+series: Final = Table(
+    "series",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("study_fk", KEY, ForeignKey("study.id"), nullable=False),
+    *attribute_columns(Level.SERIES),
+    Column("received_at", BigInteger, nullable=False),
+    UniqueConstraint("series_instance_uid"),
+    Index(None, "study_fk", "modality"),
+    Index(None, "modality"),
+    Index(None, "series_number"),
+    sqlite_autoincrement=True,
+)
+
+instance: Final = Table(
+    "instance",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("series_fk", KEY, ForeignKey("series.id"), nullable=False),
+    *attribute_columns(Level.IMAGE),
+    Column("transfer_syntax_uid", Text, nullable=False),
+    Column("specific_character_set", Text, nullable=False, server_default=""),
+    Column("version", Integer, nullable=False),  # which file name: see archive/files.py
+    Column("dataset_offset", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes of the dataset
+    Column("file_size", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),  # "sha256:hex" of the dataset's bytes; "" when off
+    Column("received_at", BigInteger, nullable=False),
+    Column("calling_ae_title", Text, nullable=False, server_default=""),
+    UniqueConstraint("sop_instance_uid"),
+    Index(None, "series_fk", "instance_number"),
+)
+
+TABLES: Final = {
+    Level.PATIENT: patient,
+    Level.STUDY: study,
+    Level.SERIES: series,
+    Level.IMAGE: instance,
+}
