@@ -1,0 +1,313 @@
+"""Every setting of a node, declared once: name, type, default, unit, check, help, flag.
+
+The file config/lfscp.toml, the table in README and the help of `lfscp serve` are made from these
+declarations (see `describe`); where values come from and how they are merged is in `sources`.
+Units stand in the names. Settings are frozen: a running node is never reconfigured behind its back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+)
+
+AE_TITLE_LENGTH: Final = 16  # PS3.5 table 6.2-1, VR AE
+
+
+def validate_ae_title(title: object) -> str:
+    """Check one AE title and strip its insignificant spaces.
+
+    Raises:
+        ValueError: not 1 to 16 characters of the default repertoire, or backslash or control in it.
+    Source: PS3.5 table 6.2-1, VR AE.
+    """
+    if not isinstance(title, str):
+        raise ValueError("an AE title in quotes")  # noqa: TRY004 - see _as_tuple
+    stripped = title.strip(" ")
+    well_formed = stripped.isascii() and stripped.isprintable() and "\\" not in stripped
+    if not 1 <= len(stripped) <= AE_TITLE_LENGTH or not well_formed:
+        raise ValueError(
+            "an AE title of 1 to 16 ASCII characters without backslash or control characters"
+        )
+    return stripped
+
+
+def _expand(path: Path) -> Path:
+    if str(path) in ("", "."):
+        raise ValueError("the path of a folder")
+    return path.expanduser().absolute()
+
+
+def _objects_url(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme != "file" or parts.netloc or not parts.path.startswith("/")):
+        raise ValueError(
+            'empty, or "file:///absolute/path" (s3:// comes with more than one node, '
+            "and is not in this version)"
+        )
+    return url
+
+
+def _index_url(url: str) -> str:
+    if url and not url.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+        raise ValueError(
+            'empty, or an SQLAlchemy URL "sqlite:////absolute/path" (PostgreSQL comes with more '
+            "than one node, and is not in this version)"
+        )
+    return url
+
+
+def _sop_class_uid(uid: str) -> str:
+    components = uid.split(".")
+    if not 1 <= len(uid) <= 64 or not all(part.isascii() and part.isdigit() for part in components):
+        raise ValueError("a UID: digits and dots, at most 64 characters")
+    return uid
+
+
+def _lower(text: object) -> object:
+    return text.lower() if isinstance(text, str) else text
+
+
+def _as_tuple(items: object) -> object:
+    if not isinstance(items, list | tuple):
+        raise ValueError("a list")  # noqa: TRY004 - pydantic turns only ValueError into its own report
+    return tuple(items)
+
+
+def _no_title_twice(peers: object) -> object:
+    titles = [str(title).strip(" ") for title in peers] if isinstance(peers, dict) else []
+    for title in titles:
+        if titles.count(title) > 1:
+            raise ValueError(f"each AE title once; {title} is there twice")
+    return peers
+
+
+Int = Annotated[int, Strict()]
+Bool = Annotated[bool, Strict()]
+Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+ListenPort = Annotated[int, Strict(), Field(ge=0, le=65535)]
+Seconds = Annotated[float, Strict(), Field(gt=0, le=86400, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
+Folder = Annotated[Path, AfterValidator(_expand)]
+SOPClassUID = Annotated[str, AfterValidator(_sop_class_uid)]
+Permission = Literal["echo", "store", "query", "retrieve", "destination"]
+Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
+
+
+def setting(default: Any, text: str, *, flag: str = "", shown: str = "", **checks: Any) -> Any:
+    """Declare one setting.
+
+    Args:
+        default: the value when no source gives one; `...` when one must.
+        text: help, one or two sentences; the unit is in the setting's name.
+        flag: the option of `lfscp serve` that sets it, if there is one.
+        shown: what file and README show as the default when it depends on the machine.
+        checks: pydantic's constraints.
+    """
+    if callable(default):
+        checks["default_factory"] = default
+    else:
+        checks["default"] = default
+    return Field(description=text, json_schema_extra={"flag": flag, "shown": shown}, **checks)
+
+
+class Section(BaseModel):
+    """A table of the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Server(Section):
+    """The DICOM listener and its associations."""
+
+    host: str = setting(
+        "0.0.0.0",  # noqa: S104 - a PACS serves its network; the administrator narrows it
+        "Address to listen on; 127.0.0.1 for this machine only, :: for IPv6 too.",
+        flag="--host",
+        min_length=1,
+    )
+    port: ListenPort = setting(
+        11112, "TCP port to listen on; 0 takes any free port and the log says which.", flag="--port"
+    )
+    ae_title: AETitle = setting("LFSCP", "AE title of this node.", flag="--aet")
+    require_called_ae_title: Bool = setting(
+        False, "Reject associations that call another AE title than ae_title."
+    )
+    require_known_peers: Bool = setting(
+        False, "Reject calling AE titles that are not in [peers]; otherwise they may do everything."
+    )
+    max_pdu_bytes: Int = setting(
+        131072,
+        "Largest P-DATA-TF PDU that peers may send, in bytes; 0 is no limit.",
+        ge=0,
+        le=0xFFFFFFFF,
+    )
+    backlog: Int = setting(
+        1024, "Connections that the kernel queues while all pool threads are busy.", ge=1, le=65535
+    )
+    acse_timeout_s: Seconds = setting(
+        30.0, "Longest wait for an association request, or for the answer to ours, in seconds."
+    )
+    dimse_timeout_s: Seconds = setting(
+        30.0, "Longest wait for the answer to a message that this node sent, in seconds."
+    )
+    network_timeout_s: Seconds = setting(
+        60.0, "Longest silence on an association before it is aborted, in seconds."
+    )
+    drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (
+        setting(
+            30.0,
+            "At SIGTERM, how long running associations may go on before they are aborted, in s.",
+        )
+    )
+    max_associations: Count = setting(
+        0, "Most associations at once, further ones are rejected; 0 is no limit."
+    )
+
+
+class Pool(Section):
+    """The leader/follower thread pool."""
+
+    max_running: Count = setting(
+        0,
+        "Most associations served at once, further connections wait; 0 is no limit.",
+        flag="--max-running",
+    )
+    max_waiting: Int = setting(
+        -1,
+        "Most idle threads kept as followers; -1 is no limit.",
+        flag="--max-waiting",
+        ge=-1,
+    )
+    threads: Int = setting(
+        1, "Threads at start; the pool grows by itself.", flag="--threads", ge=1, le=4096
+    )
+
+
+class Index(Section):
+    """The index of patients, studies, series and instances."""
+
+    url: Annotated[str, AfterValidator(_index_url)] = setting(
+        "", "SQLAlchemy URL of the index; empty is SQLite in data_dir."
+    )
+
+
+class Objects(Section):
+    """The stored DICOM objects."""
+
+    url: Annotated[str, AfterValidator(_objects_url)] = setting(
+        "", 'Where objects are stored, "file:///path"; empty is data_dir/objects.'
+    )
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that `url` names; None means the one in data_dir."""
+        return Path(unquote(urlsplit(self.url).path)) if self.url else None
+
+
+class Storage(Section):
+    """C-STORE."""
+
+    accept_unknown_sop_classes: Bool = setting(
+        False, "Also accept SOP classes that are neither standard nor in private_sop_classes."
+    )
+    private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(_as_tuple)] = setting(
+        (), "UIDs of further SOP classes to accept for storage."
+    )
+
+
+class Query(Section):
+    """C-FIND."""
+
+    max_results: Count = setting(
+        0, "Most matches answered to one query, the peer is told of the cut; 0 is no limit."
+    )
+
+
+class Retrieve(Section):
+    """C-MOVE and C-GET."""
+
+    decode_when_needed: Bool = setting(
+        True, "Decode compressed objects for receivers that take only uncompressed ones."
+    )
+
+
+class Web(Section):
+    """The client side. Nothing in this version reads these yet."""
+
+    roots: Annotated[tuple[Folder, ...], BeforeValidator(_as_tuple)] = setting(
+        (), "Folders that jobs and the web page may read and write."
+    )
+
+
+class Logging(Section):
+    """The ordinary log, on standard error. It never names a patient."""
+
+    format: Literal["console", "json"] = setting(
+        "console", "Lines for people, or one JSON object per line.", flag="--log-format"
+    )
+    level: Level = setting(
+        "info", "Lowest level written: debug, info, warning, error, critical.", flag="--log-level"
+    )
+
+
+class Peer(Section):
+    """Another application entity, by its AE title: `[peers.TITLE]`."""
+
+    host: str = setting(..., "Its name or address.", min_length=1)
+    port: Port = setting(..., "Its DICOM port.")
+    tls: Bool = setting(False, "Connect to it with TLS.")
+    may: Annotated[tuple[Permission, ...], BeforeValidator(_as_tuple)] = setting(
+        ("echo", "store", "query", "retrieve", "destination"),
+        "What it may ask of this node; destination: others may move objects to it.",
+    )
+
+
+class Settings(Section):
+    """The whole configuration of one node."""
+
+    data_dir: Folder = setting(
+        lambda: default_data_dir(os.environ),
+        "Folder of index and objects; it is created. Only one node may use it at a time.",
+        flag="--data-dir",
+        shown="~/.local/share/lfscp",
+    )
+    durability: Literal["full", "os"] = setting(
+        "full",
+        "full: a stored object is on the disk before it is acknowledged. "
+        "os: the operating system writes when it likes; a power cut loses objects.",
+    )
+    duplicates: Literal["keep", "replace", "reject"] = setting(
+        "keep", "What happens to an instance that is stored again with other content."
+    )
+    server: Server = Server()
+    pool: Pool = Pool()
+    index: Index = Index()
+    objects: Objects = Objects()
+    storage: Storage = Storage()
+    query: Query = Query()
+    retrieve: Retrieve = Retrieve()
+    web: Web = Web()
+    logging: Logging = Logging()
+    peers: Annotated[dict[AETitle, Peer], BeforeValidator(_no_title_twice)] = Field(
+        default_factory=dict
+    )
+
+
+def default_data_dir(environment: Mapping[str, str]) -> Path:
+    """The data folder when nobody names one: the user's, by the XDG convention."""
+    base = environment.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "lfscp"
