@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 
-class Level(str, Enum):
+class Level(StrEnum):
     """A query/retrieve level (PS3.4 section C.6), outermost first."""
 
     PATIENT = "PATIENT"
@@ -36,6 +36,7 @@ class Attribute:
     vr: str
     level: Level
     items: tuple[str, ...] = ()
+    several: bool = False  # the value multiplicity allows more than one value
 
     @property
     def column(self) -> str:
@@ -49,12 +50,16 @@ class Attribute:
         """The column with the normalised person name, for VR PN only."""
         return f"{self.column}_search" if self.vr == "PN" else None
 
+    def item_attribute(self, keyword: str) -> Attribute:
+        """The attribute of that keyword inside this sequence's items; it has no column."""
+        return _attribute(self.level, keyword)
+
 
 def _attribute(level: Level, keyword: str, *items: str) -> Attribute:
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise KeyError(keyword)
-    return Attribute(keyword, tag, dictionary_VR(tag), level, items)
+    return Attribute(keyword, tag, dictionary_VR(tag), level, items, dictionary_VM(tag) != "1")
 
 
 _KEYWORDS: Final[dict[Level, tuple[str, ...]]] = {
@@ -144,6 +149,17 @@ _SEQUENCES: Final = (
 ATTRIBUTES: Final[tuple[Attribute, ...]] = tuple(
     [_attribute(level, keyword) for level in LEVELS for keyword in _KEYWORDS[level]]
     + [_attribute(*sequence) for sequence in _SEQUENCES]
+)
+# Counted or gathered from lower levels when asked for; no columns of their own.
+COMPUTED: Final[tuple[Attribute, ...]] = (
+    _attribute(Level.PATIENT, "NumberOfPatientRelatedStudies"),
+    _attribute(Level.PATIENT, "NumberOfPatientRelatedSeries"),
+    _attribute(Level.PATIENT, "NumberOfPatientRelatedInstances"),
+    _attribute(Level.STUDY, "ModalitiesInStudy"),
+    _attribute(Level.STUDY, "SOPClassesInStudy"),
+    _attribute(Level.STUDY, "NumberOfStudyRelatedSeries"),
+    _attribute(Level.STUDY, "NumberOfStudyRelatedInstances"),
+    _attribute(Level.SERIES, "NumberOfSeriesRelatedInstances"),
 )
 BY_TAG: Final = {attribute.tag: attribute for attribute in ATTRIBUTES}
 UNIQUE_KEY: Final = {level: _attribute(level, _KEYWORDS[level][0]) for level in LEVELS}

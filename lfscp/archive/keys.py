@@ -1,0 +1,219 @@
+"""What one key of a query asks for, and whether one stored value answers it (PS3.4 C.2.2.2).
+
+Rules: pure; text in, yes or no out. The database narrows down with statements made in
+matching.py; where a statement cannot say it exactly, `accepts` here decides. Stored values
+are text without padding, several values joined by a backslash, sequences JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import Final, Protocol
+
+from lfscp.archive.person_names import (
+    GROUP_DELIMITER,
+    VALUE_DELIMITER,
+    search_form,
+)
+
+WILDCARD_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_WILDCARDS: Final = re.compile(r"[*?]")
+
+
+class Match(Protocol):
+    """The condition of one key."""
+
+    def accepts(self, stored: str) -> bool:
+        """Whether the stored value answers the key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Universal:
+    """Zero length, or nothing but asterisks: everything matches, also an absent value."""
+
+    def accepts(self, stored: str) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Everything matches."""
+        return True
+
+
+UNIVERSAL: Final = Universal()
+
+
+def has_wildcard(text: str) -> bool:
+    """Whether an asterisk or a question mark stands in the text."""
+    return _WILDCARDS.search(text) is not None
+
+
+def wildcard_expression(pattern: str) -> re.Pattern[str]:
+    """A regular expression for a wildcard pattern, in time linear in the value's length.
+
+    Atomic groups let each piece between asterisks stay where it was first found, so that
+    a hostile pattern of many asterisks cannot make matching explode.
+    """
+    first, *rest = (
+        "".join("." if sign == "?" else re.escape(sign) for sign in piece)
+        for piece in re.split(r"\*+", pattern)
+    )
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
+    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Any of the values, each exact or (`wildcards`) a pattern; case counts."""
+
+    values: tuple[str, ...]
+    wildcards: bool = False
+    several: bool = False  # the stored attribute may hold several values
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(self.exact_values)
+
+    @property
+    def exact_values(self) -> tuple[str, ...]:
+        """The values without wildcards."""
+        return tuple(v for v in self.values if not (self.wildcards and has_wildcard(v)))
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The values with wildcards."""
+        return tuple(v for v in self.values if self.wildcards and has_wildcard(v))
+
+    @cached_property
+    def _expressions(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(wildcard_expression(pattern) for pattern in self.patterns)
+
+    def accepts(self, stored: str) -> bool:
+        """Whether one stored value equals a value or fits a pattern; absent never does."""
+        values = stored.split(VALUE_DELIMITER) if self.several else (stored,)
+        return any(self._accepts_one(value.strip(" ")) for value in values)
+
+    def _accepts_one(self, value: str) -> bool:
+        if not value:
+            return False
+        return value in self._exact or any(e.fullmatch(value) for e in self._expressions)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A person name pattern in search form; see person_names."""
+
+    pattern: str
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The pattern's component groups."""
+        return tuple(self.pattern.split(GROUP_DELIMITER))
+
+    @cached_property
+    def _expressions(self) -> tuple[tuple[re.Pattern[str], ...], ...]:
+        return tuple(
+            tuple(wildcard_expression(text) for text in alternatives(group))
+            for group in self.groups
+        )
+
+    def accepts(self, stored: str) -> bool:
+        """Whether one value of the stored search form fits.
+
+        A key of one group may fit any group; a key of several fits group by group.
+        """
+        return any(self._accepts_one(value) for value in stored.split(VALUE_DELIMITER))
+
+    def _accepts_one(self, value: str) -> bool:
+        if not value:
+            return False
+        groups = value.split(GROUP_DELIMITER)
+        if len(self.groups) == 1:
+            return any(group and self._fits(0, group) for group in groups)
+        groups += [""] * (len(self.groups) - len(groups))
+        return all(
+            not wanted or self._fits(place, groups[place])
+            for place, wanted in enumerate(self.groups)
+        )
+
+    def _fits(self, place: int, group: str) -> bool:
+        return any(expression.fullmatch(group) for expression in self._expressions[place])
+
+
+def alternatives(group: str) -> tuple[str, ...]:
+    """The ways to read a group's pattern: `smith^*` also means `smith`, stored without `^`."""
+    base = group
+    while base.endswith("^*"):
+        base = base[:-2].rstrip("^")
+    return (group,) if base == group else (group, base)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Any of several name patterns."""
+
+    names: tuple[Name, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Names:
+        """Read a PN key; several values are joined by backslashes."""
+        values = search_form(text).split(VALUE_DELIMITER)
+        return cls(tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value))
+
+    def accepts(self, stored: str) -> bool:
+        """Whether the stored search form fits one of the names."""
+        return any(name.accepts(stored) for name in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Any of the numbers, compared by value: 7 is 007 is 7.0."""
+
+    values: tuple[Decimal, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Numbers:
+        """Read an IS, DS or US key.
+
+        Raises:
+            ValueError: a value is no number.
+        """
+        try:
+            values = tuple(Decimal(value.strip()) for value in text.split(VALUE_DELIMITER))
+        except InvalidOperation:
+            raise ValueError("expected a number") from None
+        if not all(value.is_finite() for value in values):
+            raise ValueError("expected a number")
+        return cls(values)
+
+    def accepts(self, stored: str) -> bool:
+        """Whether one stored number equals one of the values; what is no number does not."""
+        return any(self._accepts_one(text) for text in stored.split(VALUE_DELIMITER))
+
+    def _accepts_one(self, text: str) -> bool:
+        try:
+            return Decimal(text.strip()) in self.values
+        except InvalidOperation:
+            return False
+
+
+@dataclass(frozen=True)
+class Items:
+    """A sequence key: one item whose keys must all fit one and the same stored item."""
+
+    keys: tuple[tuple[str, Match], ...]
+
+    def accepts(self, stored: str) -> bool:
+        """Whether one item of the stored JSON text fits."""
+        return any(self._accepts_item(item) for item in stored_items(stored))
+
+    def _accepts_item(self, item: dict[str, str]) -> bool:
+        return all(match.accepts(item.get(keyword, "")) for keyword, match in self.keys)
+
+
+def stored_items(stored: str) -> list[dict[str, str]]:
+    """The items of a sequence kept as JSON text; none when absent."""
+    return json.loads(stored) if stored else []
