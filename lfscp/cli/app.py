@@ -1,0 +1,236 @@
+"""The commands of `lfscp` and their options; what they do is imported when one of them runs.
+
+Rules: exit 0 when done, 1 when it failed, 2 when it was asked wrongly (configuration, options).
+A failure is one line on standard error; nobody is shown a traceback, except at log level debug.
+Options that are settings take their names and help from the settings' declarations.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lfscp.config import ConfigError, Resolved, resolve_settings
+from lfscp.config.describe import leaf
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich takes 0.1 s to import, and serve must start fast
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A DICOM archive (PACS) whose associations are served by a leader/follower thread pool.",
+)
+
+
+def _setting(name: str, metavar: str) -> Any:
+    """The option of one setting; its text is checked like that of the environment."""
+    declared = leaf(name)
+    text = f"{declared.help} [default: {declared.default}]"
+    return typer.Option(declared.flag, metavar=metavar, help=text, show_default=False)
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Configuration in TOML [default: $LFSCP_CONFIG, else /etc/lfscp/lfscp.toml if there].",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[str | None, _setting("data_dir", "DIR")]
+
+
+@app.command()
+def serve(  # noqa: PLR0913, RUF100 - an option each
+    config: ConfigFile = None,
+    host: Annotated[str | None, _setting("server.host", "ADDRESS")] = None,
+    port: Annotated[str | None, _setting("server.port", "PORT")] = None,
+    aet: Annotated[str | None, _setting("server.ae_title", "TITLE")] = None,
+    data_dir: DataDir = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AET=HOST:PORT", help="Another node; may be given several times."),
+    ] = None,
+    http_port: Annotated[
+        str | None, typer.Option(metavar="PORT", help="Not in this version.", show_default=False)
+    ] = None,
+    no_http: Annotated[
+        bool, typer.Option("--no-http", help="Serve DICOM only, as this version always does.")
+    ] = False,
+    max_running: Annotated[str | None, _setting("pool.max_running", "N")] = None,
+    max_waiting: Annotated[str | None, _setting("pool.max_waiting", "N")] = None,
+    threads: Annotated[str | None, _setting("pool.threads", "N")] = None,
+    workers: Annotated[
+        str, typer.Option(metavar="N", help="Processes; more than 1 is not in this version.")
+    ] = "1",
+    log_format: Annotated[str | None, _setting("logging.format", "console|json")] = None,
+    log_level: Annotated[str | None, _setting("logging.level", "LEVEL")] = None,
+) -> None:
+    """Serve DICOM: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET, until SIGTERM or SIGINT."""
+    if http_port is not None:
+        raise ConfigError(
+            f"flag --http-port {http_port}: HTTP is not in this version; leave it out"
+        )
+    if workers != "1":
+        raise ConfigError(
+            f"flag --workers {workers}: expected 1, worker processes are not in this version"
+        )
+    del no_http
+    flags = {
+        "server.host": host,
+        "server.port": port,
+        "server.ae_title": aet,
+        "data_dir": data_dir,
+        "pool.max_running": max_running,
+        "pool.max_waiting": max_waiting,
+        "pool.threads": threads,
+        "logging.format": log_format,
+        "logging.level": log_level,
+    }
+    resolved = _resolve(config, flags, peer or [])
+    _configure_logging(resolved)
+    from lfscp.node import Node
+
+    raise typer.Exit(Node(resolved.settings).run())
+
+
+@app.command()
+def echo(
+    peer: Annotated[
+        str, typer.Argument(metavar="AET@HOST:PORT", help="Whom to ask; AET@ may be left out.")
+    ],
+    aet: Annotated[
+        str, typer.Option("--aet", "-aet", metavar="TITLE", help="Our AE title.")
+    ] = "LFSCP",
+    timeout: Annotated[
+        float, typer.Option("--timeout", "-to", metavar="SECONDS", help="Longest wait.", min=0.1)
+    ] = 10.0,
+) -> None:
+    """Verify that another DICOM node answers a C-ECHO."""
+    from lfscp.cli.client import echo as run
+
+    raise typer.Exit(run(peer, calling_ae_title=aet, timeout_s=timeout))
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with all in it, or a file.")
+    ],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Store the DICOM files of a folder in the archive; the node must not be running."""
+    from lfscp.cli.archive import import_files
+
+    resolved = _resolve(config, {"data_dir": data_dir})
+    _configure_logging(resolved, at_least="warning")
+    raise typer.Exit(import_files(resolved.settings, folder))
+
+
+@app.command()
+def check(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is found; without it nothing is changed.")
+    ] = False,
+) -> None:
+    """Compare the index with the stored objects: missing, left over, wrong size or digest."""
+    from lfscp.cli.archive import check_archive
+
+    resolved = _resolve(config, {"data_dir": data_dir})
+    _configure_logging(resolved, at_least="warning")
+    raise typer.Exit(check_archive(resolved.settings, repair=repair))
+
+
+@app.command("config")
+def show_config(
+    config: ConfigFile = None,
+    template: Annotated[
+        bool, typer.Option("--template", help="Print a file with every setting explained.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of all settings in Markdown.")
+    ] = False,
+) -> None:
+    """Print the configuration in effect, and where each value came from."""
+    from lfscp.cli import show
+
+    if template or markdown:
+        show.description(as_table=markdown)
+    else:
+        show.configuration(_resolve(config))
+
+
+@app.command()
+def conformance(config: ConfigFile = None) -> None:
+    """Print the DICOM conformance statement (PS3.2) of the node as configured, in Markdown."""
+    from lfscp.cli import show
+
+    show.conformance(_resolve(config).settings)
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of lfscp and of what it stands on."""
+    from lfscp.cli import show
+
+    show.versions()
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    try:
+        app(prog_name="lfscp")
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush does not fail again
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last resort, so that nobody sees a traceback
+        _fail(_describe(error), 1)
+
+
+def _resolve(
+    config: Path | None, flags: dict[str, str | None] | None = None, peers: list[str] | None = None
+) -> Resolved:
+    given = {name: text for name, text in (flags or {}).items() if text is not None}
+    return resolve_settings(config, environment=os.environ, flags=given, peers=peers or [])
+
+
+def _configure_logging(resolved: Resolved, at_least: str = "debug") -> None:
+    from lfscp.observe import logging
+
+    settings = resolved.settings.logging
+    level = max(settings.level, at_least, key=lambda name: logging.LEVELS[name])
+    logging.configure(level, settings.format)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"lfscp: {message}\n")
+    sys.exit(code)
+
+
+def _describe(error: Exception) -> str:
+    from lfscp.archive.errors import ArchiveError
+    from lfscp.cli.failures import CommandError
+    from lfscp.observe.systemd import SystemdError
+
+    if isinstance(error, ArchiveError | CommandError | SystemdError):
+        return str(error)
+    if os.environ.get("LFSCP_LOGGING__LEVEL", "").lower() == "debug":
+        import traceback
+
+        traceback.print_exception(error)
+    text = " ".join(str(error).split())
+    return (
+        f"unexpected {type(error).__name__}: {text}; "
+        "LFSCP_LOGGING__LEVEL=debug shows where, please report it"
+    )
