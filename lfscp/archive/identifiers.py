@@ -8,7 +8,7 @@ pydicom's own conversion is passed by for what was received, since it warns and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -65,7 +65,7 @@ def _text_of(element: DataElement | RawDataElement | None, vr: str, charset: str
 def _decoded(value: bytes, vr: str, charset: str, little_endian: bool) -> str:
     if vr in _BINARY_LENGTH:
         size = _BINARY_LENGTH[vr]
-        order = "little" if little_endian else "big"
+        order: Literal["little", "big"] = "little" if little_endian else "big"
         numbers = (value[at : at + size] for at in range(0, len(value), size))
         return "\\".join(str(int.from_bytes(number, order)) for number in numbers)
     return decode(value, codecs_of(charset if vr in _TEXT_VRS else ""))

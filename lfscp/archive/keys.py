@@ -170,13 +170,14 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Any of the numbers, compared by value: 7 is 007 is 7.0."""
+    """Any of the numbers, compared by value: 7 is 007 and, unless `whole`, 7.0."""
 
     values: tuple[Decimal, ...]
+    whole: bool = True  # the stored attribute holds whole numbers
 
     @classmethod
-    def of(cls, text: str) -> Numbers:
-        """Read an IS, DS or US key.
+    def of(cls, text: str, *, whole: bool) -> Numbers:
+        """Read an IS, US (whole) or DS key.
 
         Raises:
             ValueError: a value is no number.
@@ -187,7 +188,7 @@ class Numbers:
             raise ValueError("expected a number") from None
         if not all(value.is_finite() for value in values):
             raise ValueError("expected a number")
-        return cls(values)
+        return cls(values, whole)
 
     def accepts(self, stored: str) -> bool:
         """Whether one stored number equals one of the values; what is no number does not."""

@@ -59,10 +59,11 @@ class Model(Enum):
     @property
     def levels(self) -> tuple[Level, ...]:
         """The model's levels, outermost first."""
-        return self.value
+        levels: tuple[Level, ...] = self.value
+        return levels
 
 
-class InvalidKey(ValueError):
+class InvalidKey(ValueError):  # noqa: N818 - says what it is about, as the archive's errors do
     """The identifier does not fit the SOP class (0xA900).
 
     Args:
@@ -270,7 +271,8 @@ _READERS: Final[dict[str, Callable[[str, Attribute], Match]]] = {
     "DA": lambda text, _: date_span(text),
     "TM": lambda text, _: time_span(text),
     "DT": lambda text, _: date_time_span(text),
-    **dict.fromkeys(("IS", "DS", "US", "UL"), lambda text, _: Numbers.of(text)),
+    **dict.fromkeys(("IS", "US"), lambda text, _: Numbers.of(text, whole=True)),
+    "DS": lambda text, _: Numbers.of(text, whole=False),
 }
 
 

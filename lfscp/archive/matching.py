@@ -1,0 +1,266 @@
+"""A query as one SELECT, and what the database cannot decide exactly as tests in Python.
+
+Rules: each key gives a condition that never loses a match and that an index can serve; where
+it may hold too much (wildcards inside person names, several values in one attribute, numbers,
+date-times with offsets, sequences), a residual test on the row decides. Statements are
+portable; only the wildcard operator depends on the dialect: SQLite's GLOB and everybody
+else's LIKE are both case-sensitive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, cast
+
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, false, or_, select
+
+from lfscp.archive import computed, schema
+from lfscp.archive.attributes import LEVELS, Attribute, Level
+from lfscp.archive.keys import Items, Match, Name, Names, Numbers, Texts, Universal
+from lfscp.archive.query import Key, Query
+from lfscp.archive.temporal import FIRST, MomentSpan, Span
+
+MAX_BOUND_VALUES: Final = 10_000  # SQLite takes 32,766 parameters, PostgreSQL 65,535
+_LONGEST_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
+_PARENT: Final = {
+    Level.STUDY: schema.study.c.patient_id_fk == schema.patient.c.id,
+    Level.SERIES: schema.series.c.study_fk == schema.study.c.id,
+    Level.IMAGE: schema.instance.c.series_fk == schema.series.c.id,
+}
+_TIME_OF_DATE: Final = {
+    "StudyDate": "StudyTime",
+    "SeriesDate": "SeriesTime",
+    "ContentDate": "ContentTime",
+    "AcquisitionDate": "AcquisitionTime",
+    "PatientBirthDate": "PatientBirthTime",
+    "PerformedProcedureStepStartDate": "PerformedProcedureStepStartTime",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One key's condition: what the database tests and whether that says it exactly."""
+
+    sql: ColumnElement[bool] | None
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """A query's statement: the columns of `returned` keys first, then those of residual tests."""
+
+    statement: Select[Any]
+    returned: tuple[Key, ...]
+    residuals: tuple[tuple[int, Callable[[str], bool]], ...]
+
+
+def build(query: Query, dialect: str) -> Matching:
+    """Make the statement of a query.
+
+    Args:
+        query: see query.parse_query.
+        dialect: SQLAlchemy's name of the database ("sqlite", "postgresql").
+    Returns:
+        Matching whose rows hold one column per key in the query's order, then one per residual.
+        Without an order: rows come as the database finds them, so that they can be streamed.
+    Source: PS3.4 section C.2.2.2.
+    """
+    columns: list[ColumnElement[Any]] = [_returned_column(key.attribute) for key in query.keys]
+    conditions: list[ColumnElement[bool]] = []
+    residuals: list[tuple[int, Callable[[str], bool]]] = []
+    combined = dict(_combined(query)) if query.combined_date_time else {}
+    conditions += combined.values()
+    for key in query.keys:
+        if isinstance(key.match, Universal) or key.attribute.keyword in combined:
+            continue
+        condition = _condition(key, dialect)
+        if condition.sql is not None:
+            conditions.append(condition.sql)
+        if not condition.exact:
+            residuals.append((len(columns), key.match.accepts))
+            columns.append(_matched_column(key.attribute))
+    if not columns:
+        columns = [schema.TABLES[query.level].c.id]
+    statement = select(*columns).select_from(_joined(query)).where(*conditions)
+    return Matching(statement, query.keys, tuple(residuals))
+
+
+def _joined(query: Query) -> Any:
+    """The level's table joined with those above, no further up than a key needs."""
+    indices = [LEVELS.index(key.attribute.level) for key in query.keys]
+    bottom = LEVELS.index(query.level)
+    joined: Any = schema.TABLES[query.level]
+    for index in range(bottom, min(indices, default=bottom), -1):
+        joined = joined.join(schema.TABLES[LEVELS[index - 1]], _PARENT[LEVELS[index]])
+    return joined
+
+
+def _table(attribute: Attribute) -> Table:
+    return schema.TABLES[attribute.level]
+
+
+def _column(attribute: Attribute) -> Column[str]:
+    return cast("Column[str]", _table(attribute).c[attribute.column])
+
+
+def _returned_column(attribute: Attribute) -> ColumnElement[Any]:
+    expression = computed.EXPRESSION.get(attribute.keyword)
+    return _column(attribute) if expression is None else expression.label(attribute.column)
+
+
+def _matched_column(attribute: Attribute) -> Column[str]:
+    """The column that the key is compared with: a person name's search form."""
+    return cast("Column[str]", _table(attribute).c[attribute.search_column or attribute.column])
+
+
+def _condition(key: Key, dialect: str) -> Condition:
+    attribute, match = key.attribute, key.match
+    if attribute.keyword in computed.GATHERED and isinstance(match, Texts):
+        texts = Texts(match.values, match.wildcards)
+        return Condition(
+            computed.gathered_condition(
+                attribute.keyword, lambda column: _require(_texts(column, texts, dialect).sql)
+            )
+        )
+    if attribute.keyword in computed.EXPRESSION:
+        return _counted(attribute, match)
+    column = _matched_column(attribute)
+    return _BY_KIND[type(match)](column, match, dialect)
+
+
+def _require(sql: ColumnElement[bool] | None) -> ColumnElement[bool]:
+    return false() if sql is None else sql
+
+
+def _counted(attribute: Attribute, match: Match) -> Condition:
+    if not isinstance(match, Numbers):
+        return Condition(None)
+    wanted = {int(spelling) for value in match.values for spelling in _spellings(value)}
+    return Condition(computed.EXPRESSION[attribute.keyword].in_(sorted(wanted)))
+
+
+def _wildcard(column: ColumnElement[str], pattern: str, dialect: str) -> ColumnElement[bool]:
+    """A comparison with a pattern of * and ?; every other character stands for itself."""
+    if dialect == "sqlite":
+        return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+    escaped = pattern.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return column.like(escaped.replace("*", "%").replace("?", "_"), escape="!")
+
+
+def _texts(column: ColumnElement[str], match: Texts, dialect: str) -> Condition:
+    if len(match.values) > MAX_BOUND_VALUES:
+        return Condition(column.between(min(match.values), max(match.values)), exact=False)
+    exact, patterns = match.exact_values, match.patterns
+    tests: list[ColumnElement[bool]] = [column.in_(exact)] if exact else []
+    tests += [_wildcard(column, pattern, dialect) for pattern in patterns]
+    if match.several:
+        literal = [_literal_text(value) for value in exact]
+        tests += [_wildcard(column, f"*{value}*", dialect) for value in (*literal, *patterns)]
+    return Condition(or_(*tests), exact=not match.several)
+
+
+def _literal_text(value: str) -> str:
+    """An exact value as a pattern: a wildcard sign in it may stand for anything."""
+    return value.replace("*", "?")
+
+
+def _span(column: ColumnElement[str], match: Span, _: str) -> Condition:
+    return Condition(column.between(match.low, match.high))
+
+
+def _moments(column: ColumnElement[str], match: MomentSpan, _: str) -> Condition:
+    rough = match.rough()
+    return Condition(column.between(rough.low, rough.high), exact=False)
+
+
+def _numbers(column: ColumnElement[str], match: Numbers, _: str) -> Condition:
+    """Whole numbers by every spelling an IS allows, so that an index serves; else by residual."""
+    if not match.whole:
+        return Condition(column != "", exact=False)
+    spellings = [spelling for value in match.values for spelling in _spellings(value)]
+    return Condition(column.in_(spellings))
+
+
+def _spellings(value: Decimal) -> Iterator[str]:
+    if value.adjusted() >= _LONGEST_INTEGER or value != value.to_integral_value():
+        return  # no IS can hold it
+    digits = str(abs(int(value)))
+    signs = ("", "+", "-") if value == 0 else ("-",) if value < 0 else ("", "+")
+    for sign in signs:
+        for width in range(len(digits), _LONGEST_INTEGER + 1 - len(sign)):
+            yield sign + digits.zfill(width)
+
+
+def _names(column: ColumnElement[str], match: Names, dialect: str) -> Condition:
+    conditions = [_name(column, name, dialect) for name in match.names]
+    return Condition(
+        or_(*(_require(condition.sql) for condition in conditions)),
+        exact=all(condition.exact for condition in conditions),
+    )
+
+
+def _name(column: ColumnElement[str], name: Name, dialect: str) -> Condition:
+    """Names that begin with the pattern's literal start, in the first group or a later one.
+
+    The first test is a range of the index; the second reads only names with several groups
+    or values (see the partial index in schema.py where there is one).
+    """
+    group = name.groups[0] if len(name.groups) == 1 else ""
+    start = _literal_start(group)
+    if not start:
+        return Condition(column != "", exact=False)
+    exact = group == f"{start}*"
+    first = _wildcard(column, f"{start}*", dialect)
+    later = or_(*(_wildcard(column, f"*{sign}{start}*", dialect) for sign in ("=", "\\")))
+    table = cast("Table", cast("Column[str]", column).table)
+    if not _begins_an_index(column, table):
+        return Condition(or_(first, later), exact)
+    found = select(table.c.id).where(first).union(select(table.c.id).where(later))
+    return Condition(table.c.id.in_(found), exact)
+
+
+def _begins_an_index(column: ColumnElement[str], table: Table) -> bool:
+    return any(index.columns[0] is column for index in table.indexes)
+
+
+def _literal_start(pattern: str) -> str:
+    for at, sign in enumerate(pattern):
+        if sign in "*?":
+            return pattern[:at].rstrip("^")
+    return pattern
+
+
+def _items(column: ColumnElement[str], _match: Items, _: str) -> Condition:
+    return Condition(column != "", exact=False)
+
+
+_BY_KIND: Final[dict[type[Any], Callable[[Any, Any, str], Condition]]] = {
+    Texts: _texts,
+    Span: _span,
+    MomentSpan: _moments,
+    Numbers: _numbers,
+    Names: _names,
+    Items: _items,
+}
+
+
+def _combined(query: Query) -> Iterator[tuple[str, ColumnElement[bool]]]:
+    """Each date key with its time key as one span (PS3.4 section C.2.2.2.5, combined)."""
+    by_keyword = {key.attribute.keyword: key for key in query.keys}
+    for date_keyword, time_keyword in _TIME_OF_DATE.items():
+        date_key, time_key = by_keyword.get(date_keyword), by_keyword.get(time_keyword)
+        if date_key is None or time_key is None:
+            continue
+        dates, times = date_key.match, time_key.match
+        if isinstance(dates, Span) and isinstance(times, Span):
+            day, time = _column(date_key.attribute), _column(time_key.attribute)
+            yield date_keyword, _span(day, dates, "").sql  # type: ignore[misc]
+            yield (
+                time_keyword,
+                and_(
+                    or_(day > dates.low, time >= times.low),
+                    or_(day < dates.high, time.between(FIRST, times.high)),
+                ),
+            )
