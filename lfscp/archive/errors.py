@@ -1,4 +1,6 @@
-"""What can go wrong in the archive: each error says what was done, why it failed, what to do next."""
+"""What can go wrong in the archive: each error says what was done, why, and what to do next."""
+
+# ruff: noqa: N818 - the names say what happened, as PS3.4's statuses do; "Error" adds nothing
 
 from __future__ import annotations
 
