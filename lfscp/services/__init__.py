@@ -1,0 +1,30 @@
+"""The DICOM services of a node, one module each, as pynetdicom handlers over the archive.
+
+| file | responsibility |
+|---|---|
+| verification, storage, query, retrieve | one service each |
+| models, contexts, permissions | SOP classes, what is negotiated, who may do what |
+| identifier, status, record | reading a request, refusing it, logging it |
+| plan, transfer, decoding, destination | the sub-operations of a retrieve |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
+
+
+def all_handlers(archive: Archive, settings: Settings) -> list[tuple[Any, Any]]:
+    """Every handler of a node, to be given to a server as `evt_handlers`."""
+    from lfscp.services import models, query, retrieve, storage, verification
+
+    return [
+        *verification.handlers(settings),
+        *storage.handlers(archive, settings),
+        *query.handlers(archive, settings),
+        *retrieve.handlers(archive, settings),
+        *models.handlers(),
+    ]

@@ -1,0 +1,124 @@
+"""What the node supports: SOP classes, transfer syntaxes and roles, prepared once.
+
+Rules:
+- every standard composite storage SOP class, current and retired, that has a study and a series
+  (objects without a patient, as hanging protocols, have no place in the index);
+- in every transfer syntax whose datasets can travel in a C-STORE, since bytes are kept as received;
+- uncompressed first: of several syntaxes in one proposed context the first of ours is accepted,
+  and a receiver's context with an uncompressed syntax can carry every object (C-GET).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not re-exported
+from pynetdicom import build_context
+from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
+
+from lfscp.config import Settings
+from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
+EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+
+# For identifiers, which have no pixel data, and for Verification.
+UNCOMPRESSED: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+
+_NO_DATASET_TO_STORE: Final = frozenset(
+    {
+        "1.2.840.10008.1.2.6.1",  # RFC 2557 MIME encapsulation: for PS3.10 media in mail
+        "1.2.840.10008.1.2.6.2",  # XML encoding: never defined for the network
+        "1.2.840.10008.1.2.7.1",  # SMPTE ST 2110: real-time video, PS3.22
+        "1.2.840.10008.1.2.7.2",
+        "1.2.840.10008.1.2.7.3",
+        "1.2.840.10008.1.20",  # Papyrus 3: a file format
+    }
+)
+
+_NOT_IN_A_STUDY: Final = frozenset(
+    {
+        "1.2.840.10008.1.3.10",  # Media Storage Directory: never sent by C-STORE
+        "1.2.840.10008.5.1.1.27",  # Stored Print, Hardcopy: no composite instances of a series
+        "1.2.840.10008.5.1.1.29",
+        "1.2.840.10008.5.1.1.30",
+        "1.2.840.10008.5.1.4.1.1.200.1",  # Defined Procedure Protocols and their approval
+        "1.2.840.10008.5.1.4.1.1.200.3",
+        "1.2.840.10008.5.1.4.1.1.200.7",
+        "1.2.840.10008.5.1.4.1.1.201.1",  # Inventory
+        "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol
+        "1.2.840.10008.5.1.4.39.1",  # Color Palette
+        "1.2.840.10008.5.1.4.43.1",  # implant templates
+        "1.2.840.10008.5.1.4.44.1",
+        "1.2.840.10008.5.1.4.45.1",
+    }
+)
+
+
+def transfer_syntaxes() -> tuple[str, ...]:
+    """Every transfer syntax of pydicom's dictionary that a C-STORE can carry, preferred first."""
+    known = [
+        uid
+        for uid, (_, kind, *_) in UID_dictionary.items()
+        if kind == "Transfer Syntax" and uid not in _NO_DATASET_TO_STORE
+    ]
+    last = (DEFLATED, EXPLICIT_VR_BIG_ENDIAN)
+    first = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+    return (*first, *(uid for uid in known if uid not in (*first, *last)), *last)
+
+
+def storage_sop_classes() -> tuple[str, ...]:
+    """Every standard storage SOP class whose instances belong to a series, in order of UID."""
+    named = {
+        uid
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "SOP Class" and "Storage" in name and not name.startswith("Storage Commitment")
+    }
+    listed = {str(context.abstract_syntax) for context in AllStoragePresentationContexts}
+    return tuple(sorted((named | listed) - _NOT_IN_A_STUDY))
+
+
+def may_be_storage(sop_class_uid: str) -> bool:
+    """Whether an unknown abstract syntax may be taken for a storage SOP class.
+
+    Everything that the standard's dictionary does not name as something else: private UIDs and
+    SOP classes newer than the dictionary.
+    """
+    return sop_class_uid not in UID_dictionary or sop_class_uid in storage_sop_classes()
+
+
+def contexts(settings: Settings) -> list[PresentationContext]:
+    """All presentation contexts of a node; prepare once, share among all associations.
+
+    Storage contexts accept both roles: a requestor that proposes to be SCP for C-GET gets it, and
+    one that proposes nothing stores as usual.
+
+    Source: PS3.4 annexes A, B and C; PS3.7 section D.3.3.4 for the roles.
+    """
+    storage = (*storage_sop_classes(), *settings.storage.private_sop_classes)
+    every_syntax = list(transfer_syntaxes())
+    found = [build_context(VERIFICATION, list(UNCOMPRESSED))]
+    models = (*QUERY_MODELS, *RETRIEVE_MODELS)
+    found += [build_context(model, list(UNCOMPRESSED)) for model in models]
+    found += _storage_contexts(dict.fromkeys(storage), every_syntax)
+    return found
+
+
+def _storage_contexts(
+    sop_classes: Iterable[str], syntaxes: list[str]
+) -> Iterable[PresentationContext]:
+    prepared: list[str | UID] = [UID(uid) for uid in syntaxes]
+    for uid in sop_classes:
+        context = build_context(uid, prepared)
+        context.scu_role = True
+        context.scp_role = True
+        yield context

@@ -1,0 +1,53 @@
+"""The identifier of a C-FIND, C-MOVE or C-GET request, and why such a request is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydicom.dataset import Dataset
+from pynetdicom.events import Event
+
+from lfscp.archive.query import InvalidKey
+from lfscp.services import status
+
+Parsed = TypeVar("Parsed")
+
+
+class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
+    """The request cannot be performed.
+
+    Args:
+        code: the status to answer.
+        reason: why, for the peer (Error Comment) and for the log.
+        offending_tags: elements of the identifier that are to blame.
+    """
+
+    def __init__(self, code: int, reason: str, offending_tags: tuple[int, ...] = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.offending_tags = offending_tags
+
+    @classmethod
+    def because_of(cls, error: InvalidKey) -> Refused:
+        """The identifier does not match its SOP class."""
+        return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
+
+
+def read(event: Event, parse: Callable[[Dataset], Parsed]) -> Parsed:
+    """Decode the identifier of a request and make something of it.
+
+    Args:
+        event: of a C-FIND, C-MOVE or C-GET request.
+        parse: gets the identifier; raises InvalidKey when it does not match its SOP class.
+    Raises:
+        Refused: no identifier, a broken encoding, or not valid.
+    """
+    try:
+        return parse(event.identifier)
+    except InvalidKey as error:
+        raise Refused.because_of(error) from error
+    except Exception as error:  # pydicom raises what it likes on bytes it cannot read
+        reason = f"the identifier cannot be decoded ({type(error).__name__})"
+        raise Refused(status.UNABLE_TO_PROCESS, reason) from error

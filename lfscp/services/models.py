@@ -1,0 +1,92 @@
+"""The query/retrieve SOP classes, the information model of each, and what peers negotiate for them.
+
+Extended negotiation: a requestor sends one byte per option, we answer with the options that both
+have; what is not answered is not in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom import evt
+
+from lfscp.archive.query import Model
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+_ROOT: Final = "1.2.840.10008.5.1.4.1.2"
+QUERY_MODELS: Final[Mapping[str, Model]] = {
+    f"{_ROOT}.1.1": Model.PATIENT_ROOT,
+    f"{_ROOT}.2.1": Model.STUDY_ROOT,
+    f"{_ROOT}.3.1": Model.PATIENT_STUDY_ONLY,
+}
+MOVE_MODELS: Final[Mapping[str, Model]] = {
+    f"{_ROOT}.1.2": Model.PATIENT_ROOT,
+    f"{_ROOT}.2.2": Model.STUDY_ROOT,
+    f"{_ROOT}.3.2": Model.PATIENT_STUDY_ONLY,
+}
+GET_MODELS: Final[Mapping[str, Model]] = {
+    f"{_ROOT}.1.3": Model.PATIENT_ROOT,
+    f"{_ROOT}.2.3": Model.STUDY_ROOT,
+    f"{_ROOT}.3.3": Model.PATIENT_STUDY_ONLY,
+}
+RETRIEVE_MODELS: Final[Mapping[str, Model]] = {**MOVE_MODELS, **GET_MODELS}
+
+# Options this node has, by the position of their byte.
+_FIND_OPTIONS: Final = (True, True)  # relational queries, combined date-time matching
+_RETRIEVE_OPTIONS: Final = (True,)  # relational retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """Options in use for one SOP class on one association."""
+
+    relational: bool = False
+    combined_date_time: bool = False
+
+
+def answer(sop_class_uid: str, proposed: bytes) -> bytes | None:
+    """Answer one SOP Class Extended Negotiation item; None when we do not know the SOP class.
+
+    Args:
+        sop_class_uid: the SOP class the item is for.
+        proposed: the Service-class-application-information, one byte 0 or 1 per option.
+    Returns:
+        As many bytes, 1 where both sides have the option.
+    Source: PS3.4 tables C.5-1 to C.5-6.
+    """
+    ours: tuple[bool, ...]
+    if sop_class_uid in QUERY_MODELS:
+        ours = _FIND_OPTIONS
+    elif sop_class_uid in RETRIEVE_MODELS:
+        ours = _RETRIEVE_OPTIONS
+    else:
+        return None
+    return bytes(
+        position < len(ours) and ours[position] and byte == 1
+        for position, byte in enumerate(proposed)
+    )
+
+
+def negotiated(association: Association, sop_class_uid: str) -> Negotiated:
+    """Read what was agreed on for a SOP class when the association was opened."""
+    agreed = association.acceptor.sop_class_extended
+    options = next((info for uid, info in agreed.items() if uid == sop_class_uid), b"")
+    return Negotiated(
+        relational=options[:1] == b"\x01",
+        combined_date_time=sop_class_uid in QUERY_MODELS and options[1:2] == b"\x01",
+    )
+
+
+def _negotiate(event: evt.Event) -> dict[str, bytes]:
+    proposed: Mapping[str, bytes] = event.app_info  # type: ignore[attr-defined]  # set by the event
+    answers = {str(uid): answer(str(uid), info) for uid, info in proposed.items()}
+    return {uid: info for uid, info in answers.items() if info is not None}
+
+
+def handlers() -> list[tuple[Any, Any]]:
+    """The handler that answers extended negotiation."""
+    return [(evt.EVT_SOP_EXTENDED, _negotiate)]

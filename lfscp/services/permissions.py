@@ -1,0 +1,26 @@
+"""Who may do what: the `may` of a configured peer, asked for by its calling AE title.
+
+An AE title that is not configured may do everything here; whether it may associate at all is
+decided before, when the association is negotiated (`server.require_known_peers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from lfscp.config import Peer
+
+Right = Literal["echo", "store", "query", "retrieve", "destination"]
+
+
+def may(peers: Mapping[str, Peer], calling_ae_title: str, right: Right) -> bool:
+    """Whether the peer with this AE title (spaces around it do not count) may do `right`."""
+    peer = peers.get(calling_ae_title.strip(" "))
+    return peer is None or right in peer.may
+
+
+def destination(peers: Mapping[str, Peer], ae_title: str) -> Peer | None:
+    """The peer to which objects may be moved under this AE title; None refuses the move."""
+    peer = peers.get(ae_title.strip(" "))
+    return peer if peer is not None and "destination" in peer.may else None

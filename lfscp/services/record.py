@@ -1,0 +1,86 @@
+"""One log line per service performed: which association, which object, what came of it.
+
+The fields of an association are made once and kept while it lives, since a line is written for
+every object stored. No attribute of a patient is ever named; UIDs are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from lfscp.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+    from pynetdicom.events import Event
+
+LOG: Final = get_logger("lfscp.services")
+
+_known: WeakKeyDictionary[Association, Mapping[str, Any]] = WeakKeyDictionary()
+
+
+def association_fields(association: Association) -> Mapping[str, Any]:
+    """Who talks to whom: the fields that every line about an association carries."""
+    fields = _known.get(association)
+    if fields is None:
+        requestor = association.requestor
+        fields = {
+            "association": association.name,
+            "calling_ae_title": requestor.ae_title.strip(),
+            "called_ae_title": called_ae_title(association),
+            "peer": f"{requestor.address}:{requestor.port}",
+        }
+        _known[association] = fields
+    return fields
+
+
+def calling_ae_title(event: Event) -> str:
+    """The requestor's AE title without the spaces around it."""
+    return str(association_fields(event.assoc)["calling_ae_title"])
+
+
+def called_ae_title(association: Association) -> str:
+    """The AE title the requestor called us by."""
+    request = association.requestor.primitive
+    return str(request.called_ae_title).strip() if request is not None else ""
+
+
+def performed(
+    event: Event, service: str, status: int, started: float, *, reason: str = "", **fields: Any
+) -> None:
+    """Write the line of one service performed: info when it succeeded, else warning.
+
+    Args:
+        event: the request's event.
+        service: "C-STORE", "C-FIND", …
+        status: the status answered.
+        started: time.monotonic() when the request came.
+        reason: why the status is not success.
+        fields: sop_class_uid, sop_instance_uid, bytes, counters.
+    """
+    failed = status & 0xF000 not in (0x0000, 0xF000, 0xB000) or 0x0100 <= status <= 0x02FF
+    if reason:
+        fields["reason"] = reason
+    write = LOG.warning if failed else LOG.info
+    write(
+        service,
+        **association_fields(event.assoc),
+        service=service,
+        **fields,
+        status=f"0x{status:04X}",
+        duration_ms=round((time.monotonic() - started) * 1000, 1),
+    )
+
+
+def failed_unexpectedly(event: Event, service: str, error: Exception, **fields: Any) -> None:
+    """Write the line of a service that failed as it should not have; the traceback at debug."""
+    LOG.error(
+        f"{service} failed unexpectedly",
+        **association_fields(event.assoc),
+        service=service,
+        **fields,
+        exc_info=error,
+    )

@@ -1,0 +1,277 @@
+"""C-MOVE and C-GET: what is asked for, the responses, and their counters (PS3.4 C.4.2, C.4.3).
+
+One generator per request yields the responses; it runs in the thread that serves the association
+and performs the sub-operations between its yields. While a C-MOVE waits for its destination, the
+outbound association calls back about once a second: then a pending response goes out when the
+last one is old, and a C-CANCEL is noticed. The generator can be closed at any yield; the outbound
+association is released then too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pynetdicom import evt
+
+from lfscp.archive.archive import Archive, StoredInstance
+from lfscp.archive.query import unique_keys
+from lfscp.config import Settings
+from lfscp.services import status
+from lfscp.services.destination import Destination, DestinationError
+from lfscp.services.identifier import Refused, read
+from lfscp.services.models import RETRIEVE_MODELS, negotiated
+from lfscp.services.permissions import destination, may
+from lfscp.services.plan import Accepted, batches
+from lfscp.services.record import (
+    LOG,
+    association_fields,
+    calling_ae_title,
+    failed_unexpectedly,
+    performed,
+)
+from lfscp.services.transfer import Counters, Outcome, Sender
+from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations, send_response
+
+Handlers = list[tuple[Any, Any]]
+Responses = Iterator[SubOperationResponse]
+
+PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
+_MEDIUM_PRIORITY: Final = 0
+
+
+def handlers(archive: Archive, settings: Settings) -> Handlers:
+    """The handlers of C-MOVE and C-GET requests."""
+
+    def handle_move(event: evt.Event) -> SubOperations:
+        return SubOperations(_Move(archive, settings, event).responses())
+
+    def handle_get(event: evt.Event) -> SubOperations:
+        return SubOperations(_Get(archive, settings, event).responses())
+
+    return [(evt.EVT_C_MOVE, handle_move), (evt.EVT_C_GET, handle_get)]
+
+
+class _Retrieve:
+    """One request being answered. Subclasses say how the objects travel."""
+
+    service = ""
+
+    def __init__(self, archive: Archive, settings: Settings, event: evt.Event) -> None:
+        self.archive = archive
+        self.settings = settings
+        self.event = event
+        self.request: Any = event.request
+        self.counters = Counters(remaining=0)
+        self.cancelled = False
+        self.reason = ""
+        self._started = self._last_response = time.monotonic()
+
+    def prepare(self) -> None:
+        """Look at whatever may refuse the request before its objects are counted."""
+
+    def transfer(self, instances: list[StoredInstance]) -> Responses:
+        """Send the objects; a pending response after each."""
+        raise NotImplementedError
+
+    def responses(self) -> Responses:
+        """Pending responses, then the final one."""
+        try:
+            instances = self._instances()
+            self.counters = Counters(remaining=len(instances))
+            if instances:
+                yield from self.transfer(instances)
+            yield self._final()
+        except Refused as refused:
+            yield self._refusal(refused)
+        except GeneratorExit:
+            self._record(status.CANCELLED, "the association ended")
+            raise
+        except Exception as error:  # noqa: BLE001 - the peer gets a status whatever happened
+            failed_unexpectedly(self.event, self.service, error)
+            yield self._refusal(Refused(status.UNABLE_TO_PROCESS, "internal error, see the log"))
+
+    def stop(self) -> bool:
+        """Whether no further sub-operation may begin."""
+        # The engine forgets a C-CANCEL once it has told of it, so we remember it.
+        if not self.cancelled and self.event.is_cancelled:
+            self.cancelled = True
+        return self.cancelled or not self.event.assoc.is_established
+
+    def keep_alive(self) -> None:
+        """Called about once a second while a sub-operation lasts."""
+        if self.stop():
+            return
+        if time.monotonic() - self._last_response >= PENDING_INTERVAL_S:
+            send_response(self.event, self.pending())
+
+    def pending(self) -> SubOperationResponse:
+        """A pending response with the counters as they are."""
+        self._last_response = time.monotonic()
+        counters = self.counters
+        return SubOperationResponse(
+            status.PENDING,
+            remaining=counters.remaining,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+        )
+
+    def sender(self, **originator: Any) -> Sender:
+        """How the objects of this request are sent."""
+        priority = self.request.Priority
+        return Sender(
+            log_fields={**association_fields(self.event.assoc), "service": self.service},
+            priority=_MEDIUM_PRIORITY if priority is None else priority,
+            may_decode=self.settings.retrieve.decode_when_needed,
+            **originator,
+        )
+
+    def _instances(self) -> list[StoredInstance]:
+        """The objects asked for.
+
+        Raises:
+            Refused: not permitted, a wrong identifier, an unknown destination, or no index.
+        """
+        if not may(self.settings.peers, calling_ae_title(self.event), "retrieve"):
+            raise Refused(status.NOT_AUTHORISED, "this AE title may not retrieve")
+        sop_class = str(self.request.AffectedSOPClassUID)
+        model = RETRIEVE_MODELS.get(sop_class)
+        if model is None:
+            raise Refused(status.SOP_CLASS_NOT_SUPPORTED, "no retrieve model of this node")
+        relational = negotiated(self.event.assoc, sop_class).relational
+        self.prepare()
+        level, keys = read(
+            self.event,
+            lambda identifier: unique_keys(identifier, model, relational=relational),
+        )
+        try:
+            return list(self.archive.select(level, keys))
+        except Exception as error:
+            failed_unexpectedly(self.event, self.service, error)
+            reason = "the index cannot be read, see the log"
+            raise Refused(status.CANNOT_COUNT_MATCHES, reason) from error
+
+    def _final(self) -> SubOperationResponse:
+        counters = self.counters
+        # Cancelled after the last object: everything was done, so the usual end.
+        cancelled = self.cancelled and counters.remaining > 0
+        code = status.CANCELLED if cancelled else counters.final_status()
+        if cancelled:
+            self.reason = "cancelled by the peer"
+        self._record(code, self.reason)
+        return SubOperationResponse(
+            code,
+            remaining=counters.remaining if cancelled else None,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            identifier=counters.failed_list(),
+            error_comment=status.error_comment(self.reason) if self.reason else None,
+        )
+
+    def _refusal(self, refused: Refused) -> SubOperationResponse:
+        self._record(refused.code, refused.reason)
+        return SubOperationResponse(
+            refused.code,
+            remaining=None,
+            completed=self.counters.completed,
+            failed=self.counters.failed,
+            warning=self.counters.warning,
+            identifier=self.counters.failed_list(),
+            error_comment=status.error_comment(refused.reason),
+            offending_elements=list(refused.offending_tags),
+        )
+
+    def _record(self, code: int, reason: str) -> None:
+        counters = self.counters
+        performed(
+            self.event,
+            self.service,
+            code,
+            self._started,
+            reason=reason,
+            sop_class_uid=str(self.request.AffectedSOPClassUID),
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            remaining=counters.remaining,
+        )
+
+
+class _Get(_Retrieve):
+    """C-GET: the objects go back over the requestor's own association."""
+
+    service = "C-GET"
+
+    def transfer(self, instances: list[StoredInstance]) -> Responses:
+        association = self.event.assoc
+        accepted = Accepted(association.accepted_contexts)
+        sender = self.sender()
+        for instance in instances:
+            if self.stop():
+                return
+            outcome = sender.send(association, accepted, instance)
+            self.counters.count(outcome, instance.sop_instance_uid)
+            yield self.pending()
+
+
+class _Move(_Retrieve):
+    """C-MOVE: the objects go to a configured peer over associations of our own."""
+
+    service = "C-MOVE"
+
+    def prepare(self) -> None:
+        title = str(self.event.move_destination or "").strip()
+        peer = destination(self.settings.peers, title)
+        if peer is None:
+            reason = f"{title or 'the empty AE title'} is no move destination here"
+            raise Refused(status.MOVE_DESTINATION_UNKNOWN, reason)
+        self._destination = Destination(title, peer, self.settings.server)
+
+    def transfer(self, instances: list[StoredInstance]) -> Responses:
+        sender = self.sender(
+            originator_ae_title=calling_ae_title(self.event),
+            originator_message_id=self.request.MessageID,
+        )
+        waiting = [(batch, list(reversed(batch.instances))) for batch in batches(instances)]
+        try:
+            for batch, todo in waiting:
+                yield from self._send_all(batch.contexts(), todo, sender)
+        except DestinationError as error:
+            self._fail([instance for _, todo in waiting for instance in reversed(todo)], str(error))
+
+    def _send_all(
+        self, contexts: list[Any], todo: list[StoredInstance], sender: Sender
+    ) -> Responses:
+        """Send one batch, over a new association when one breaks; the next object is todo's last.
+
+        Raises:
+            DestinationError: no association, or two in a row broke without any object transferred.
+        """
+        fruitless = 0
+        while todo and not self.stop():
+            before = self.counters.failed
+            sent = len(todo)
+            with self._destination.associate(contexts, self.keep_alive) as association:
+                accepted = Accepted(association.accepted_contexts)
+                while todo and association.is_established and not self.stop():
+                    instance = todo.pop()
+                    outcome = sender.send(association, accepted, instance)
+                    self.counters.count(outcome, instance.sop_instance_uid)
+                    yield self.pending()
+            if sent - len(todo) > self.counters.failed - before:
+                fruitless = 0
+                continue
+            fruitless += 1
+            if fruitless == 2 and todo:
+                raise DestinationError(f"associations with {self._destination} keep breaking")
+
+    def _fail(self, instances: list[StoredInstance], reason: str) -> None:
+        """Count all that cannot be sent any more, with one line for all of them."""
+        self.reason = reason
+        for instance in instances:
+            self.counters.count(Outcome.FAILED, instance.sop_instance_uid)
+        fields = association_fields(self.event.assoc)
+        LOG.warning("destination failed", **fields, failed=len(instances), reason=reason)

@@ -1,0 +1,80 @@
+"""Named status codes of the services, and how a status with its reason is put into a response.
+
+Sources: PS3.4 table B.2-1 (storage), C.4-1 (find), C.4-2 (move), C.4-3 (get); PS3.7 annex C
+(general). A code means the same in every service that uses it, except where two names say so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+SUCCESS: Final = 0x0000
+CANCELLED: Final = 0xFE00
+PENDING: Final = 0xFF00
+PENDING_WITHOUT_OPTIONAL_KEYS: Final = 0xFF01  # C-FIND: an optional key was not matched
+
+# PS3.7 annex C: any service
+ATTRIBUTE_LIST_ERROR: Final = 0x0107  # a warning
+PROCESSING_FAILURE: Final = 0x0110
+DUPLICATE_SOP_INSTANCE: Final = 0x0111
+ATTRIBUTE_VALUE_OUT_OF_RANGE: Final = 0x0116  # a warning
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
+NOT_AUTHORISED: Final = 0x0124
+
+# PS3.4 annexes B and C
+OUT_OF_RESOURCES: Final = 0xA700  # C-STORE, C-FIND
+CANNOT_COUNT_MATCHES: Final = 0xA701  # C-MOVE, C-GET
+CANNOT_PERFORM_SUB_OPERATIONS: Final = 0xA702  # C-MOVE, C-GET
+MOVE_DESTINATION_UNKNOWN: Final = 0xA801
+DATASET_DOES_NOT_MATCH: Final = 0xA900  # C-STORE: dataset and SOP class, or the command's UIDs
+IDENTIFIER_DOES_NOT_MATCH: Final = 0xA900  # C-FIND, C-MOVE, C-GET: identifier and SOP class
+SUB_OPERATIONS_COMPLETE_WITH_FAILURES: Final = 0xB000  # or with warnings
+CANNOT_UNDERSTAND: Final = 0xC000  # C-STORE
+UNABLE_TO_PROCESS: Final = 0xC001  # C-FIND, C-MOVE, C-GET
+
+ERROR_COMMENT_LENGTH: Final = 64  # VR LO
+
+_STORE_WARNINGS: Final = frozenset(
+    # 0x0111: the instance was there already, so nothing is lost at the receiver.
+    {0x0001, ATTRIBUTE_LIST_ERROR, DUPLICATE_SOP_INSTANCE, ATTRIBUTE_VALUE_OUT_OF_RANGE}
+)
+
+
+def is_store_warning(status: int) -> bool:
+    """Whether a C-STORE response says: stored, but with something to remark.
+
+    Source: PS3.7 annex C, PS3.4 table B.2-1 (0xB000, 0xB006, 0xB007 and their family).
+    """
+    return status & 0xF000 == 0xB000 or status in _STORE_WARNINGS
+
+
+def error_comment(text: str) -> str:
+    """Make an Error Comment of `text`: one line, default repertoire, at most 64 characters (LO)."""
+    plain = "".join(
+        character if character.isascii() and character.isprintable() else "?"
+        for character in " ".join(text.split())
+    ).replace("\\", "/")
+    if len(plain) <= ERROR_COMMENT_LENGTH:
+        return plain
+    return plain[: ERROR_COMMENT_LENGTH - 3].rstrip() + "..."
+
+
+def with_reason(status: int, comment: str, offending_tags: tuple[int, ...] = ()) -> Dataset:
+    """A response's status elements with the reason for it.
+
+    Args:
+        status: the status code.
+        comment: the reason in words; shortened to what Error Comment can hold.
+        offending_tags: elements that caused it, as integers (0x0020000D).
+    Returns:
+        A dataset as pynetdicom's handlers give it instead of a bare status code.
+    Source: PS3.7 section C (Status, Offending Element, Error Comment).
+    """
+    response = Dataset()
+    response.Status = status
+    response.ErrorComment = error_comment(comment)
+    if offending_tags:
+        response.OffendingElement = list(offending_tags)
+    return response

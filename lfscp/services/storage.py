@@ -1,0 +1,112 @@
+"""C-STORE: gives what was received to the archive, and its errors their status (PS3.4 annex B).
+
+Success is answered only after the archive has the object safe. Every error becomes a status with
+an Error Comment; nothing leaves this handler as an exception.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from lfscp.archive.archive import Archive, Outcome, Received
+from lfscp.archive.errors import (
+    ArchiveError,
+    CannotUnderstand,
+    DuplicateRejected,
+    IdentityMismatch,
+    OutOfResources,
+)
+from lfscp.config import Settings
+from lfscp.services import status
+from lfscp.services.permissions import may
+from lfscp.services.record import calling_ae_title, failed_unexpectedly, performed
+from lfscp.upperlayer.received import ReceivedStore
+
+Handlers = list[tuple[Any, Any]]
+
+_SERVICE: Final = "C-STORE"
+
+
+def handlers(archive: Archive, settings: Settings) -> Handlers:
+    """The handler of C-STORE requests."""
+
+    def handle_store(event: evt.Event) -> int | Dataset:
+        started = time.monotonic()
+        request: Any = event.request
+        named = {
+            "sop_class_uid": request.AffectedSOPClassUID,
+            "sop_instance_uid": request.AffectedSOPInstanceUID,
+        }
+        caller = calling_ae_title(event)
+        if not may(settings.peers, caller, "store"):
+            answer = status.with_reason(status.NOT_AUTHORISED, "this AE title may not store")
+            return _refused(event, answer, started, "this AE title may not store", named)
+        try:
+            stored = archive.store(_received(event, caller))
+        except ArchiveError as error:
+            return _refused(event, refusal(error), started, str(error), named)
+        except Exception as error:  # noqa: BLE001 - the sender gets a status whatever happened
+            failed_unexpectedly(event, _SERVICE, error, **named)
+            return status.with_reason(status.PROCESSING_FAILURE, "internal error, see the log")
+        if stored.outcome is not Outcome.STORED:
+            named["outcome"] = stored.outcome.name.lower()
+        performed(event, _SERVICE, status.SUCCESS, started, **named, bytes=stored.size)
+        return status.SUCCESS
+
+    return [(evt.EVT_C_STORE, handle_store)]
+
+
+def refusal(error: ArchiveError) -> Dataset:
+    """The status of a C-STORE that the archive refused; no I/O.
+
+    Source: PS3.4 table B.2-1. There is no code for duplicates; they are refused as A7xx.
+    """
+    match error:
+        case CannotUnderstand(tag=tag):
+            offending = () if tag is None else (tag,)
+            return status.with_reason(status.CANNOT_UNDERSTAND, error.reason, offending)
+        case IdentityMismatch(tag=tag):
+            comment = "UID in the dataset differs from the command's"
+            return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
+        case DuplicateRejected():
+            comment = "instance is stored already with other content"
+            return status.with_reason(status.OUT_OF_RESOURCES, comment)
+        case OutOfResources():
+            return status.with_reason(status.OUT_OF_RESOURCES, error.reason)
+        case _:
+            # The object is not at fault: the sender should try again later.
+            return status.with_reason(status.OUT_OF_RESOURCES, "archive error, see the log")
+
+
+def _refused(
+    event: evt.Event, answer: Dataset, started: float, reason: str, named: dict[str, Any]
+) -> Dataset:
+    performed(event, _SERVICE, answer.Status, started, reason=reason, **named)
+    return answer
+
+
+def _received(event: evt.Event, caller: str) -> Received:
+    request: Any = event.request
+    spooled = None
+    dataset: memoryview | None = None
+    if isinstance(request, ReceivedStore):
+        if request.error is not None:
+            raise OutOfResources("receive the object", request.error.strerror or "no space")
+        dataset, spooled = request.dataset, request.spooled
+    elif request.DataSet is not None:  # served by pynetdicom's own server
+        dataset = request.DataSet.getbuffer()
+    if dataset is None and spooled is None:
+        raise CannotUnderstand("the request has no dataset")
+    return Received(
+        sop_class_uid=str(request.AffectedSOPClassUID),
+        sop_instance_uid=str(request.AffectedSOPInstanceUID),
+        transfer_syntax_uid=str(event.context.transfer_syntax),
+        calling_ae_title=caller,
+        dataset=dataset,
+        spooled_path=spooled.path if spooled else None,
+        dataset_offset=spooled.dataset_offset if spooled else 0,
+    )

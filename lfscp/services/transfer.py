@@ -1,0 +1,161 @@
+"""C-STORE sub-operations: one object over one association, and the count of what came of them.
+
+One failed sub-operation never ends a retrieve. What the receiver remarks upon (0xBxxx, and 0x0111
+for an instance it has already) is a warning, since it has the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from lfscp.archive.archive import StoredInstance
+from lfscp.services import status
+from lfscp.services.decoding import DecodingError, decode
+from lfscp.services.plan import Accepted, Choice
+from lfscp.services.record import LOG
+from lfscp.upperlayer.sending import FileSlice, SendRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
+_SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
+
+
+class Outcome(Enum):
+    """What came of one sub-operation."""
+
+    COMPLETED = "completed"
+    WARNING = "warning"
+    FAILED = "failed"
+    BROKEN = "broken"  # failed, and the association with it
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters of one retrieve, and the instances that failed."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def count(self, outcome: Outcome, sop_instance_uid: str) -> None:
+        """Count one sub-operation that has ended."""
+        self.remaining -= 1
+        if outcome is Outcome.COMPLETED:
+            self.completed += 1
+        elif outcome is Outcome.WARNING:
+            self.warning += 1
+        else:
+            self.failed += 1
+            self.failed_uids.append(sop_instance_uid)
+
+    def final_status(self) -> int:
+        """The status of a retrieve that went to its end.
+
+        Source: PS3.4 tables C.4-2 and C.4-3.
+        """
+        if self.failed == 0 and self.warning == 0:
+            return status.SUCCESS
+        if self.completed == 0 and self.warning == 0:
+            return status.CANNOT_PERFORM_SUB_OPERATIONS
+        return status.SUB_OPERATIONS_COMPLETE_WITH_FAILURES
+
+    def failed_list(self) -> Dataset | None:
+        """The identifier of a final response: Failed SOP Instance UID List; None without failures.
+
+        A list too long for the 16-bit length of VR UI is sent as UN (PS3.5 section 6.2.2).
+        """
+        if not self.failed_uids:
+            return None
+        identifier = Dataset()
+        joined = "\\".join(self.failed_uids)
+        if len(joined) <= _SHORT_VALUE_BYTES:
+            identifier.FailedSOPInstanceUIDList = self.failed_uids
+        else:
+            value = joined.encode("ascii") + b"\x00" * (len(joined) % 2)
+            identifier[_FAILED_SOP_INSTANCE_UID_LIST] = DataElement(
+                _FAILED_SOP_INSTANCE_UID_LIST, "UN", value
+            )
+        return identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """How the objects of one retrieve are sent; the same for each of them.
+
+    Args:
+        log_fields: what every log line of this retrieve carries.
+        priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
+        may_decode: whether compressed objects may be decoded for the receiver.
+        originator_ae_title: of a C-MOVE, its requestor's AE title.
+        originator_message_id: of a C-MOVE, its Message ID.
+    """
+
+    log_fields: Mapping[str, Any]
+    priority: int
+    may_decode: bool
+    originator_ae_title: str | None = None
+    originator_message_id: int | None = None
+
+    def send(self, association: Any, accepted: Accepted, instance: StoredInstance) -> Outcome:
+        """Send one object, wait for its response, and log when it failed.
+
+        Args:
+            association: the inline engine's, established; we are its SCU of storage.
+            accepted: the contexts of that association.
+            instance: the object.
+        """
+        choice = accepted.choose(instance, may_decode=self.may_decode)
+        if choice is None:
+            wanted = UID(instance.transfer_syntax_uid).name
+            return self._failed(instance, f"the receiver takes neither {wanted} nor uncompressed")
+        try:
+            answer = association.send_stored(self._request(instance, choice))
+        except DecodingError as error:
+            return self._failed(instance, str(error))
+        except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
+            reason = f"{type(error).__name__}: {error}"
+            return self._failed(instance, reason, broken=not association.is_established)
+        if answer is None:
+            reason = "the association broke before the receiver answered"
+            return self._failed(instance, reason, broken=not association.is_established)
+        if answer == status.SUCCESS:
+            return Outcome.COMPLETED
+        if status.is_store_warning(answer):
+            return Outcome.WARNING
+        return self._failed(instance, f"the receiver answered 0x{answer:04X}")
+
+    def _request(self, instance: StoredInstance, choice: Choice) -> SendRequest:
+        body: FileSlice | bytes
+        if choice.transfer_syntax_uid == instance.transfer_syntax_uid:
+            body = FileSlice(instance.path, instance.dataset_offset, instance.size)
+        else:
+            body = decode(instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid)
+        return SendRequest(
+            sop_class_uid=instance.sop_class_uid,
+            sop_instance_uid=instance.sop_instance_uid,
+            context_id=choice.context_id,
+            body=body,
+            priority=self.priority,
+            move_originator_ae_title=self.originator_ae_title,
+            move_originator_message_id=self.originator_message_id,
+        )
+
+    def _failed(self, instance: StoredInstance, reason: str, *, broken: bool = False) -> Outcome:
+        LOG.warning(
+            "sub-operation failed",
+            **self.log_fields,
+            sop_class_uid=instance.sop_class_uid,
+            sop_instance_uid=instance.sop_instance_uid,
+            reason=reason,
+        )
+        return Outcome.BROKEN if broken else Outcome.FAILED

@@ -1,0 +1,32 @@
+"""C-ECHO: says that the node is there (PS3.4 annex A)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from lfscp.config import Settings
+from lfscp.services import status
+from lfscp.services.permissions import may
+from lfscp.services.record import calling_ae_title, performed
+
+Handlers = list[tuple[Any, Any]]
+
+
+def handlers(settings: Settings) -> Handlers:
+    """The handler of C-ECHO requests."""
+
+    def handle_echo(event: evt.Event) -> int | Dataset:
+        started = time.monotonic()
+        caller = calling_ae_title(event)
+        if may(settings.peers, caller, "echo"):
+            performed(event, "C-ECHO", status.SUCCESS, started)
+            return status.SUCCESS
+        reason = "this AE title may not echo"
+        performed(event, "C-ECHO", status.NOT_AUTHORISED, started, reason=reason)
+        return status.with_reason(status.NOT_AUTHORISED, reason)
+
+    return [(evt.EVT_C_ECHO, handle_echo)]
