@@ -67,10 +67,11 @@ class _Now(NamedTuple):
 class _Heir:
     """A leader on its way: a follower that was woken, or a thread that is being started."""
 
-    __slots__ = ("gate", "is_new_thread")
+    __slots__ = ("gate", "is_new_thread", "is_waiting")
 
     def __init__(self, *, is_new_thread: bool) -> None:
         self.is_new_thread = is_new_thread
+        self.is_waiting = False  # counted in the pool's waiting
         self.gate = threading.Lock()  # a follower sleeps on it; whoever wakes it releases it
         self.gate.acquire()
 
@@ -315,14 +316,10 @@ class LeaderFollowerPool:
     def _handle(self, me: threading.Thread) -> None:
         """Call the handler, and again while this thread is still the leader."""
         try:
-            while True:
+            while self._now.leader is me:
                 self._handler(self)
-                if self._now.leader is not me:
-                    return
-                with self._lock:
-                    if self._now.leader is not me:
-                        return
-                    self._lead_is_offered = False
+                if self._lead_is_offered:
+                    self._withdraw_offer(me)
         except Exception:  # noqa: BLE001 - whatever a request's handler raises stays with it
             _log.warning("Exception thrown in %s", me.name, exc_info=True)
             self._shut_down_if_leading(me)
@@ -333,6 +330,12 @@ class LeaderFollowerPool:
                 self._wake_heir_if_vacant()
             raise
 
+    def _withdraw_offer(self, me: threading.Thread) -> None:
+        """Lead on in earnest, when the request is served and nobody has taken the lead."""
+        with self._lock:
+            if self._now.leader is me:
+                self._lead_is_offered = False
+
     def _shut_down_if_leading(self, me: threading.Thread) -> None:
         """A leader that failed before it promoted ends the pool; a processor only its request."""
         with self._lock:
@@ -342,22 +345,18 @@ class LeaderFollowerPool:
 
     def _take_lead_or_wait(self, me: threading.Thread, *, has_run: bool = False) -> bool:
         """Lead at once or follow until it is this thread's turn; False: leave the pool."""
-        with self._lock:
-            if has_run:
-                self._end_run(me)
-            if not self._may_stay():
-                self._wake_heir_if_vacant()
-                return False
-            if self._is_vacant():
-                self._lead(me)
-                return True
-            follower = _Heir(is_new_thread=False)
-            if _log.isEnabledFor(logging.DEBUG):
-                self._debug(f"{me.name} enter wait()")
-            leader, waiting, running, _ = self._now
-            self._change(leader, waiting + 1, running)
-            self._followers.append(follower)
+        follower = _Heir(is_new_thread=False)
         try:
+            with self._lock:
+                if has_run:
+                    self._end_run(me)
+                if not self._may_stay():
+                    self._wake_heir_if_vacant()
+                    return False
+                if self._is_vacant():
+                    self._lead(me)
+                    return True
+                self._follow(me, follower)
             follower.gate.acquire()
         except BaseException:  # KeyboardInterrupt in the main thread
             self._withdraw(follower)
@@ -368,8 +367,7 @@ class LeaderFollowerPool:
         """Take the lead that was promised; False after shutdown."""
         with self._lock:
             if not heir.is_new_thread:
-                leader, waiting, running, _ = self._now
-                self._change(leader, waiting - 1, running)
+                self._end_wait(heir)
                 if _log.isEnabledFor(logging.DEBUG):
                     self._debug(f"{me.name} awaked")
             if self._now.is_shutdown:
@@ -381,13 +379,13 @@ class LeaderFollowerPool:
     def _withdraw(self, follower: _Heir) -> None:
         """Take out a follower whose wait was interrupted; pass on the lead if it had it."""
         with self._lock:
-            leader, waiting, running, _ = self._now
-            self._change(leader, waiting - 1, running)
             if follower in self._followers:
                 self._followers.remove(follower)
-            elif self._heir is follower:
+            if self._heir is follower:
                 self._heir = None
-                self._wake_heir_if_vacant()
+            if follower.is_waiting:
+                self._end_wait(follower)
+            self._wake_heir_if_vacant()
 
     # Decisions and changes of state; lock held
 
@@ -411,7 +409,22 @@ class LeaderFollowerPool:
 
     def _change(self, leader: threading.Thread | None, waiting: int, running: int) -> None:
         """Replace the state; every change but that of shutdown goes through here."""
-        self._now = _Now(leader, waiting, running, self._now.is_shutdown)
+        is_shutdown = self._now.is_shutdown
+        # A signal handler may have shut the pool down in this very thread, lock or not.
+        self._now = _Now(None if is_shutdown else leader, waiting, running, is_shutdown)
+
+    def _follow(self, me: threading.Thread, follower: _Heir) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            self._debug(f"{me.name} enter wait()")
+        leader, waiting, running, _ = self._now
+        self._change(leader, waiting + 1, running)
+        follower.is_waiting = True
+        self._followers.append(follower)
+
+    def _end_wait(self, follower: _Heir) -> None:
+        leader, waiting, running, _ = self._now
+        self._change(leader, waiting - 1, running)
+        follower.is_waiting = False
 
     def _lead(self, me: threading.Thread) -> None:
         _, waiting, running, _ = self._now
