@@ -1,0 +1,290 @@
+"""The life of a node, from settings to exit: read `Node` from top to bottom.
+
+The main thread starts everything and then sleeps until something arrives in its mailbox: a signal,
+or word that the pool has no member left. The pool's threads serve. Under systemd one more thread
+tells how the pool is and feeds the watchdog while it is healthy. Nothing polls.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from lfscp.observe import systemd
+from lfscp.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from pynetdicom import AE
+
+    from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
+    from lfscp.server import LeaderFollowerServer
+
+LOG: Final = get_logger("lfscp.node")
+ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
+REPORT_INTERVAL_S: Final = 10.0  # of the status line, when systemd asks for no watchdog
+POOL_IS_EMPTY: Final = 0  # no signal has this number
+
+
+class NodeError(Exception):
+    """The node cannot start; its text is one line for the administrator."""
+
+
+class Node:
+    """One node as configured.
+
+    Args:
+        settings: everything that can be chosen.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._archive: Archive | None = None
+        self._server: LeaderFollowerServer | None = None
+        self._stopping = threading.Event()
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the main thread stays in here.
+
+        Returns:
+            The exit code: 0 after a signal, 1 when the pool ended by itself.
+        Raises:
+            NodeError, ArchiveError, SystemdError: it could not start.
+        """
+        with Mailbox() as mailbox:
+            self.start()
+            _in_background("lfscp-pool-watch", lambda: self._tell_when_empty(mailbox))
+            if _is_supervised():
+                _in_background("lfscp-systemd", self._report)
+            return self._wait_and_stop(mailbox)
+
+    # Start
+
+    def start(self) -> None:
+        """Open the archive, then listen; returns once connections are accepted.
+
+        Raises:
+            NodeError, ArchiveError, SystemdError: it could not; nothing is left open.
+        """
+        started = time.monotonic()
+        try:
+            self._open_archive()  # 1. so that a peer never meets a node without its index
+            self._build_server()  # 2. contexts and handlers, made once
+            self._listen()  # 3. before anybody is told
+        except BaseException:
+            self._close_archive()
+            raise
+        host, port = self.address
+        systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 4.
+        LOG.info(
+            "listening",
+            ae_title=self._settings.server.ae_title,
+            host=host,
+            port=port,
+            data_dir=self._settings.data_dir,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the node listens, with the port that the system chose for port 0."""
+        host, port = self._running_server.server_address[:2]
+        return str(host), int(port)
+
+    def _open_archive(self) -> None:
+        from lfscp.archive.archive import Archive
+
+        settings = self._settings
+        self._archive = Archive.open(
+            settings.data_dir,
+            index_url=settings.index.url or None,
+            objects_root=settings.objects.root,
+            durability=settings.durability,
+            duplicates=settings.duplicates,
+        )
+
+    def _build_server(self) -> None:
+        from lfscp.server import LeaderFollowerServer
+        from lfscp.services import query, retrieve, storage, verification
+        from lfscp.services.contexts import contexts
+
+        settings, archive = self._settings, self._archive
+        assert archive is not None  # noqa: S101 - step 1 comes before step 2
+        self._server = LeaderFollowerServer(
+            application_entity(settings),
+            (settings.server.host, settings.server.port),
+            evt_handlers=[
+                *verification.handlers(settings),
+                *storage.handlers(archive, settings),
+                *query.handlers(archive, settings),
+                *retrieve.handlers(archive, settings),
+            ],
+            contexts=contexts(settings),
+            max_running=settings.pool.max_running,
+            max_waiting=settings.pool.max_waiting,
+            threads=settings.pool.threads,
+            spool_dir=archive.incoming_dir,
+            backlog=settings.server.backlog,
+            listen_socket=systemd.take_listening_socket(os.environ),
+        )
+
+    def _listen(self) -> None:
+        server = self._settings.server
+        try:
+            self._running_server.start()
+        except OSError as error:
+            hint = "choose another port, or stop what uses it"
+            if isinstance(error, PermissionError):
+                hint = "ports below 1024 need a privilege; use lfscp.socket or another port"
+            reason = error.strerror or str(error)
+            raise NodeError(
+                f"cannot listen on {server.host}:{server.port}: {reason}; {hint}"
+            ) from error
+
+    # Serve
+
+    def _wait_and_stop(self, mailbox: Mailbox) -> int:
+        message = mailbox.wait(None)
+        if message == POOL_IS_EMPTY:
+            LOG.critical("the pool ended by itself, the node cannot go on")
+            self.stop(mailbox)
+            return 1
+        LOG.info("stopping", signal=signal.Signals(message or 0).name)
+        self.stop(mailbox)
+        return 0
+
+    def _tell_when_empty(self, mailbox: Mailbox) -> None:
+        self._running_server.pool.drain(None)
+        mailbox.put(POOL_IS_EMPTY)
+
+    def _report(self) -> None:
+        """Tell systemd how the pool is, until the node stops; runs in a thread of its own."""
+        watchdog_s = systemd.watchdog_interval_s()
+        while not self._stopping.wait(watchdog_s or REPORT_INTERVAL_S):
+            state = self._running_server.pool.state()
+            status = (
+                f"STATUS=leader {state.leader}, waiting {state.waiting}, running {state.running}"
+            )
+            if state.is_shutdown or watchdog_s is None:
+                systemd.notify(status)
+            else:
+                systemd.notify("WATCHDOG=1", status)
+
+    # Stop
+
+    def stop(self, mailbox: Mailbox | None = None) -> None:
+        """Let running associations finish within the drain deadline, abort the rest, close.
+
+        Args:
+            mailbox: when given, a further signal in it ends the wait at once.
+        """
+        server, timeout_s = self._running_server, self._settings.server.drain_timeout_s
+        self._stopping.set()
+        systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
+        server.shutdown()  # 1. no new associations
+        if mailbox is None:
+            drained = server.drain(timeout_s)
+        else:
+            drained = mailbox.wait(timeout_s) == POOL_IS_EMPTY  # 2. running ones finish
+        if not drained:
+            self._abort_associations()  # 3. or are aborted
+        self._close_archive()  # 4. when nobody stores any more
+        LOG.info("stopped", drained=drained)
+
+    def _abort_associations(self) -> None:
+        associations = self._running_server.active_associations
+        LOG.warning("aborting associations", count=len(associations))
+        for association in associations:
+            association.abort()
+        if not self._running_server.drain(ABORT_TIME_S):
+            LOG.error(
+                "associations did not end, leaving them behind", pool=self._running_server.pool
+            )
+
+    def _close_archive(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
+    @property
+    def _running_server(self) -> LeaderFollowerServer:
+        if self._server is None:
+            raise RuntimeError("the node has not been started")
+        return self._server
+
+
+def application_entity(settings: Settings) -> AE:
+    """The pynetdicom application entity of a node as configured."""
+    from pynetdicom import AE
+
+    server = settings.server
+    ae = AE(server.ae_title)
+    ae.acse_timeout = server.acse_timeout_s
+    ae.dimse_timeout = server.dimse_timeout_s
+    ae.network_timeout = server.network_timeout_s
+    ae.maximum_pdu_size = server.max_pdu_bytes
+    ae.maximum_associations = server.max_associations or sys.maxsize
+    ae.require_called_aet = server.require_called_ae_title
+    if server.require_known_peers:
+        ae.require_calling_aet = list(settings.peers)
+    return ae
+
+
+def _is_supervised() -> bool:
+    return "NOTIFY_SOCKET" in os.environ
+
+
+def _in_background(name: str, work: Any) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+class Mailbox:
+    """Wakes the main thread: SIGTERM and SIGINT while it is open, and what other threads put in.
+
+    Python writes the number of each signal into the pipe itself, so no signal can be lost between
+    a test and a wait, and no handler runs code of ours. To be opened in the main thread.
+    """
+
+    SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self._before = {each: signal.signal(each, _leave_it_to_the_pipe) for each in self.SIGNALS}
+        self._wakeup_before = signal.set_wakeup_fd(self._writer)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+        with self._lock:
+            os.close(self._writer)
+            self._writer = -1
+        os.close(self._reader)
+
+    def put(self, message: int) -> None:
+        """Leave a message of 0 to 255 for the main thread; from any thread."""
+        with self._lock:
+            if self._writer >= 0:
+                os.write(self._writer, bytes([message]))
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """The next message: a signal's number or what was put; None when the time is over."""
+        readable, _, _ = select.select([self._reader], [], [], timeout_s)
+        return os.read(self._reader, 1)[0] if readable else None
+
+
+def _leave_it_to_the_pipe(_number: int, _frame: FrameType | None) -> None:
+    """A handler that does nothing; the number is in the pipe already."""
