@@ -1,0 +1,264 @@
+"""Serves a pynetdicom AE with a leader/follower pool: the server's life, and each association's.
+
+The leader waits in the listener. It promotes a new leader as soon as it has a connection, and
+serves that association itself, from the TLS handshake to the close. Nothing else: what is asked of
+an association is the upper layer's, how threads take turns the pool's.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation
+
+from lfscp.pool import LeaderFollowerPool
+from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind
+from lfscp.upperlayer.acceptor import (
+    AcceptorSettings,
+    forget_server,
+    open_acceptor,
+    register_server,
+    serve_acceptor,
+    unregister_server,
+)
+from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
+
+if TYPE_CHECKING:
+    from pynetdicom.ae import ApplicationEntity
+
+LOGGER = logging.getLogger(__name__)
+
+# While draining, an association that has asked nothing for so long is aborted: nobody waits for it.
+IDLE_BEFORE_ABORT_S: Final = 1.0
+
+
+class LeaderFollowerServer:
+    """A drop-in for what `AE.start_server(block=False)` returns, served by a pool.
+
+    Args:
+        ae: the pynetdicom AE to serve; its timeouts, PDU size and limits hold.
+        address: host and port to listen on; port 0 lets the system choose.
+        evt_handlers: pynetdicom's (event, handler) or (event, handler, arguments).
+        ssl_context: for TLS.
+        ae_title: the AE title it answers to; default the AE's.
+        contexts: the supported presentation contexts; default the AE's.
+        max_running: most associations served at once and threads waiting; 0 is no limit.
+        max_waiting: most threads waiting to lead; -1 is no limit.
+        threads: threads to begin with.
+        spool_dir: where objects of more than 4 MB go as they arrive; None keeps them in memory.
+        backlog: connections that may wait in the kernel while nobody leads.
+        listen_socket: one that listens already (systemd's), instead of binding `address`.
+        accept_unknown_storage: take private and unknown SOP classes for storage.
+        admit: called with each association before negotiation: a Rejection, or None to admit it.
+        on_end: called with each association when it has ended, in the thread that served it.
+    Raises:
+        ValueError: there are no presentation contexts, or a cap is out of range.
+    """
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        address: Address,
+        evt_handlers: Iterable[evt.EventHandlerType] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        max_running: int = 0,
+        max_waiting: int = -1,
+        threads: int = 1,
+        *,
+        spool_dir: Path | None = None,
+        backlog: int = DEFAULT_BACKLOG,
+        listen_socket: socket.socket | None = None,
+        accept_unknown_storage: bool = False,
+        admit: Callable[[InlineAssociation], Rejection | None] | None = None,
+        on_end: Callable[[InlineAssociation], object] | None = None,
+    ) -> None:
+        self.ae = ae
+        self.ae_title = ae_title or ae.ae_title
+        self.contexts = list(contexts or ae.supported_contexts)
+        if not self.contexts:
+            raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
+        self.ssl_context = ssl_context
+        self.server_address: Address = address
+        self.socket: socket.socket | None = listen_socket
+        self.pool = LeaderFollowerPool(
+            self._handle,
+            max_running=max_running,
+            max_waiting=max_waiting,
+            wake_leader=self._wake_leader,
+        )
+        self._threads = threads
+        self._backlog = backlog
+        self._bindings = Bindings(evt_handlers or ())
+        self._supported = SupportedContexts(
+            self.contexts, accept_unknown_storage=accept_unknown_storage
+        )
+        self._spool_dir = spool_dir
+        self._admit = admit
+        self._on_end = on_end
+        self._listener: Listener | None = None
+        self._settings: AcceptorSettings | None = None
+        self._associations: set[InlineAssociation] = set()
+        self._lock = threading.Lock()
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Listen, and start the pool; returns once connections are accepted.
+
+        Raises:
+            OSError: the address cannot be listened on.
+            RuntimeError: it was started before.
+        """
+        if self._listener is not None:
+            raise RuntimeError("the server was started before; make a new one")
+        if self.socket is None:
+            self.socket = bind(self.server_address, self._backlog)
+        self.server_address = self.socket.getsockname()
+        self._listener = Listener(self.socket)
+        self._settings = AcceptorSettings(
+            ae=self.ae,
+            ae_title=self.ae_title,
+            local=self.address_info,
+            bindings=self._bindings,
+            supported=self._supported,
+            admit=self._admit,
+            spool_dir=self._spool_dir,
+            server=self,
+        )
+        register_server(self.ae, self)
+        self.pool.start(self._threads)
+
+    def shutdown(self) -> None:
+        """Accept no more connections. Associations that run go on; see `drain`."""
+        self.pool.shutdown()
+        self.server_close()
+        unregister_server(self.ae, self)
+
+    def server_close(self) -> None:
+        """Close the listening socket."""
+        if self._listener is not None:
+            self._listener.close()
+        elif self.socket is not None:
+            self.socket.close()
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until the last association has ended, after `shutdown`.
+
+        An association that has asked nothing for a second is aborted at once: it would only hold
+        up the end.
+
+        Args:
+            timeout_s: longest wait in seconds; None waits for ever.
+        Returns:
+            True when nobody is left.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            step = IDLE_BEFORE_ABORT_S if left is None else min(left, IDLE_BEFORE_ABORT_S)
+            if self.pool.drain(step):
+                forget_server(self.ae, self)
+                return True
+            if left is not None and left <= step:
+                return False
+            for association in self.idle_associations(IDLE_BEFORE_ABORT_S):
+                association.end_reason = "idle while the server was stopping"
+                association.abort(block=False)
+
+    # --- what the pool's threads run ---
+
+    def _wake_leader(self) -> None:
+        if self._listener is not None:
+            self._listener.wake()
+
+    def _handle(self, pool: LeaderFollowerPool) -> None:
+        """Lead: take one connection, let another thread lead, serve. The pool's handler."""
+        assert self._listener is not None  # noqa: S101 - start() made it before any thread
+        try:
+            connection, address = self._listener.accept()
+        except ListenerClosed:
+            return
+        pool.promote_new_leader()
+        try:
+            self._serve(connection, address)
+        except Exception:
+            LOGGER.exception("An association failed")
+        finally:
+            connection.close()
+
+    def _serve(self, connection: socket.socket, address: Address) -> None:
+        assert self._settings is not None  # noqa: S101 - as above
+        association = open_acceptor(self._settings, connection, address)
+        with self._lock:
+            self._associations.add(association)
+        try:
+            serve_acceptor(association, address, self.ssl_context)
+        finally:
+            with self._lock:
+                self._associations.discard(association)
+            self._report(association)
+
+    def _report(self, association: InlineAssociation) -> None:
+        if self._on_end is not None:
+            self._on_end(association)
+        elif association.end_reason is not None:
+            LOGGER.warning(
+                "Association %d of %s ended: %s",
+                association.serial,
+                association.requestor.address,
+                association.end_reason,
+            )
+
+    # --- what can be asked of it ---
+
+    @property
+    def address_info(self) -> AddressInformation:
+        """The listening address, as pynetdicom tells it."""
+        return AddressInformation.from_tuple(self.server_address)
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that are being served."""
+        with self._lock:
+            return list(self._associations)
+
+    def idle_associations(self, seconds: float) -> list[InlineAssociation]:
+        """The associations whose peer has asked nothing for so long."""
+        with self._lock:
+            return [each for each in self._associations if each.idle_s() >= seconds]
+
+    def bind(
+        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
+    ) -> None:
+        """Bind a handler to an event, for associations to come and those that run."""
+        self._bindings.bind(event, handler, args)
+        for association in self.active_associations:
+            association.bind(event, handler, args)
+
+    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
+        """Unbind a handler, from the associations that run as well."""
+        self._bindings.unbind(event, handler)
+        for association in self.active_associations:
+            association.unbind(event, handler)
+
+    def get_events(self) -> list[evt.EventType]:
+        """The events that have handlers, by name."""
+        return self._bindings.events()
+
+    def get_handlers(self, event: evt.EventType) -> evt.HandlerArgType:
+        """The handlers bound to an event, as pynetdicom's servers give them."""
+        return self._bindings.handlers(event)

@@ -1,0 +1,113 @@
+"""The listening socket: bind, wait for a connection, and be woken from that wait.
+
+The leader blocks here, in one poll of the socket and of a wake-up descriptor: a listening socket
+may be systemd's or shared with other processes, so it cannot be shut down to end a wait. What can
+pass by itself (no descriptors left, a client gone before it was accepted) is handled here, with a
+pause, so that it never costs the pool its leader. No DICOM, no TLS.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import time
+from typing import Final
+
+LOGGER = logging.getLogger(__name__)
+
+DEFAULT_BACKLOG: Final = 1024
+_PAUSE_S: Final = 0.1
+_SAY_AGAIN_S: Final = 10.0
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+
+
+class ListenerClosed(Exception):
+    """Nobody listens any more."""
+
+
+def bind(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
+    """A listening TCP socket.
+
+    Args:
+        address: host and port; port 0 lets the system choose, "" is every IPv4 address.
+        backlog: connections that may wait in the kernel.
+    Raises:
+        OSError: the address is in use, not allowed or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener:
+    """Accepts connections until it is closed.
+
+    Args:
+        sock: bound and listening.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        sock.setblocking(False)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        self._closed = False
+        self._said_at = -_SAY_AGAIN_S
+
+    def accept(self) -> tuple[socket.socket, Address]:
+        """Wait for a connection; called by the leader only.
+
+        Returns:
+            The connection, in blocking mode, and the peer's address.
+        Raises:
+            ListenerClosed: `wake` was called.
+        """
+        while True:
+            self._poll.poll()
+            if self._closed:
+                raise ListenerClosed
+            try:
+                connection, address = self.socket.accept()
+            except BlockingIOError:
+                continue  # another process took it
+            except OSError as problem:
+                self._pause(problem)
+                continue
+            connection.setblocking(True)
+            return connection, address
+
+    def _pause(self, problem: OSError) -> None:
+        """Something that passes: wait for it, unless the listener closes meanwhile."""
+        if self._closed:
+            raise ListenerClosed from problem
+        if problem.errno not in _OUT_OF_RESOURCES:
+            return  # ECONNABORTED and the like: that client is gone
+        now = time.monotonic()
+        if now - self._said_at >= _SAY_AGAIN_S:
+            self._said_at = now
+            LOGGER.error("Cannot accept connections: %s; trying again", problem.strerror)
+        select.select([self._wake], [], [], _PAUSE_S)
+
+    def wake(self) -> None:
+        """End the wait, and every later one; from any thread."""
+        self._closed = True
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Close the socket. Connections in the backlog are reset, unless others share it."""
+        self.wake()
+        self.socket.close()

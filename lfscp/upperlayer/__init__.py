@@ -1,0 +1,1 @@
+"""The inline upper layer: pynetdicom's association driven wholly by the thread that calls it."""

@@ -1,0 +1,338 @@
+"""An association that runs wholly in the thread that serves it, or that asks with it.
+
+pynetdicom's Association with its reactor in line: it blocks in the socket's read, with the network
+timeout, serves each message as it is complete, and ends. Other threads may abort, release, kill or
+send: what they send is serialised with the rest, and the blocked read wakes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import DimseServiceType
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext, PresentationContextTuple
+
+from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.messages import InlineMessages
+from lfscp.upperlayer.negotiation import InlineACSE, Rejection, SupportedContexts
+from lfscp.upperlayer.provider import (
+    AWAITING_ASSOCIATE_RQ,
+    AWAITING_CLOSE,
+    CLOSE_WAIT_S,
+    ESTABLISHED,
+    IDLE,
+    InlineProvider,
+)
+from lfscp.upperlayer.received import ReceivedStore
+from lfscp.upperlayer.sending import SendRequest, send_stored
+from lfscp.upperlayer.serving import service_class
+from lfscp.upperlayer.transport import ReadTimeout
+
+if TYPE_CHECKING:
+    from pynetdicom.ae import ApplicationEntity
+
+LOGGER = logging.getLogger(__name__)
+
+_serials = itertools.count(1)
+# References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
+_OWN_REFERENCES: Final = 4
+
+
+class InlineAssociation(Association):
+    """pynetdicom's Association, driven by the calling thread.
+
+    Relied on in Association: `_kill`, `_sent_abort`, `_sent_release`, `_is_paused`,
+    `_reactor_checkpoint`, `_accepted_cx`, `_rejected_cx`, `_handlers`, `_serve_request` and
+    `_handle_no_response`, which its `send_*()`, `release()` and the ACSE read and set.
+
+    Args:
+        ae: the local application entity.
+        mode: "acceptor" or "requestor".
+        supported: an acceptor's prepared contexts.
+        admit: an acceptor's own admission policy.
+        spool_dir: where large received objects go; None keeps them in memory.
+        count_acceptors: how many associations its server has now, this one included.
+
+    Attributes:
+        serial: its number in this process, for the log.
+        end_reason: why it ended, when that was not an orderly release.
+        started_at: monotonic time in seconds.
+    """
+
+    dul: InlineProvider
+    dimse: InlineMessages
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        mode: str,
+        *,
+        supported: SupportedContexts | None = None,
+        admit: Callable[[InlineAssociation], Rejection | None] | None = None,
+        spool_dir: Path | None = None,
+        count_acceptors: Callable[[], int] | None = None,
+    ) -> None:
+        self.reader: int | None = None
+        self.end_reason: str | None = None
+        self.spool_dir = spool_dir
+        self.serial = next(_serials)
+        self.started_at = time.monotonic()
+        self.announced_max_pdu = ae.maximum_pdu_size
+        self._is_serving = False
+        self._idle_since = self.started_at
+        self._count_acceptors = count_acceptors
+        self._ended = threading.Event()
+        self._context_tuples: dict[int, PresentationContextTuple] = {}
+        self._handler_results: dict[evt.EventType, Any] = {}
+        super().__init__(ae, mode)
+        self.dul = InlineProvider(self)
+        self.dimse = InlineMessages(self)
+        self.acse = InlineACSE(self, supported, admit)
+        self.dul.artim_timer.timeout = self.acse_timeout
+        self._is_paused = True  # the reactor never reads while a send_*() waits
+
+    def _bind_defaults(self) -> None:
+        # A server's own handlers replace these; a requestor keeps them.
+        if self.is_requestor:
+            Bindings(()).apply_to(self)
+
+    # --- what pynetdicom's thread would answer ---
+
+    def is_alive(self) -> bool:
+        """Whether the association still lasts."""
+        return self.reader is not None and not self._ended.is_set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the association has ended."""
+        if self.reader is not None:
+            self._ended.wait(timeout)
+
+    def idle_s(self) -> float:
+        """Seconds since the last request ended; 0 while one is served or on its way."""
+        if self._is_serving or self.dimse.is_receiving:
+            return 0.0
+        return time.monotonic() - self._idle_since
+
+    # --- the acceptor's life ---
+
+    def serve(self) -> None:
+        """Serve the association to its end, in the calling thread."""
+        self.reader = threading.get_ident()
+        try:
+            self.run_reactor()
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
+            self.kill()
+            self.dimse.discard_incoming()
+        finally:
+            self._ended.set()
+
+    def run_reactor(self) -> None:
+        """Negotiate, serve, and see the connection closed."""
+        self._started_dul = True
+        self.dul.start()
+        primitive = self.dul.receive_pdu(wait=True, timeout=self.acse_timeout)
+        if not isinstance(primitive, A_ASSOCIATE):
+            self._no_request()
+            return
+        self.requestor.primitive = primitive
+        evt.trigger(self, evt.EVT_REQUESTED, {})
+        # A handler may have aborted or rejected it.
+        if not self.is_aborted and not self.is_rejected:
+            self.acse.negotiate_association()
+        if self.is_established:
+            self._run_reactor()
+
+    def _no_request(self) -> None:
+        if self.dul.state == AWAITING_ASSOCIATE_RQ:
+            self.end_reason = self.end_reason or "no A-ASSOCIATE-RQ within the ACSE timeout"
+            self.dul.happened("Evt18")  # ARTIM expired (AA-2)
+        self.kill()
+
+    def _run_reactor(self) -> None:
+        while not self._kill:
+            try:
+                if self._sent_release:  # by another thread, which takes the answer
+                    self.dul.read_pdu(self.acse_timeout)
+                    request = None
+                else:
+                    request = self.dimse.next_request(self.network_timeout)
+            except ReadTimeout:
+                self._idle_too_long()
+                return
+            if request is not None:
+                self._is_serving = True
+                self._serve_request(request[1], request[0])
+                self._idle_since = time.monotonic()
+                self._is_serving = False
+                if self.is_established and self.dul.state == ESTABLISHED:
+                    continue
+            if self._has_ended():
+                return
+
+    def _has_ended(self) -> bool:
+        if self.is_established and not self._sent_release and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            LOGGER.debug("Association Released")
+            self.is_released = True
+            self.is_established = False
+            evt.trigger(self, evt.EVT_RELEASED, {})
+        elif self._note_abort():
+            pass
+        elif self.dul.is_alive() and self.dul.state not in (IDLE, AWAITING_CLOSE):
+            return False
+        self.kill()
+        return True
+
+    def _note_abort(self) -> bool:
+        """Whether the peer, or the provider, has aborted; if so fire EVT_ABORTED, once."""
+        if self._sent_abort or self.is_released or not self.acse.is_aborted():
+            return False
+        by_provider = self.acse.is_aborted("a-p-abort")
+        self.end_reason = self.end_reason or ("aborted by the peer" if not by_provider else None)
+        LOGGER.debug("Association Aborted%s", " (A-P-ABORT)" if by_provider else "")
+        self.dul.receive_pdu(wait=False)  # fires EVT_ACSE_RECV
+        self.is_aborted = True
+        self.is_established = False
+        evt.trigger(self, evt.EVT_ABORTED, {})
+        return True
+
+    def _idle_too_long(self) -> None:
+        LOGGER.debug("Network timeout reached")
+        self.end_reason = "idle for longer than the network timeout"
+        if self.network_timeout_response == "A-RELEASE":
+            self.release()
+        else:
+            self.abort()
+        self.kill()
+
+    # --- ending it, from any thread ---
+
+    def kill(self) -> None:
+        """End the association; the thread that serves it sees the connection closed."""
+        self._reactor_checkpoint.set()
+        self._kill = True
+        self.is_established = False
+        self._is_paused = True
+        if self.dul.reads_here():
+            self.dul.close()
+        else:
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        sock = self.dul.socket
+        if sock is not None:
+            sock.wake_reader()
+
+    def _abort_blocking(self, block: bool = True) -> None:
+        # Association.abort() and, in handlers, its replacement both come here.
+        if self._sent_abort or self.is_released:
+            return
+        self._sent_abort = True
+        self._reactor_checkpoint.set()
+        LOGGER.debug("Aborting Association")
+        self.acse.send_abort(0x00)
+        evt.trigger(self, evt.EVT_ABORTED, {})
+        if not self.dul.reads_here():
+            self._wake_reader()
+            if block:
+                self._ended.wait(CLOSE_WAIT_S)
+        elif block:
+            self.kill()
+
+    def _abort_nonblocking(self, block: bool = False) -> None:
+        self._abort_blocking(block)
+
+    def _handle_no_response(self) -> None:
+        """A `send_*()` got no answer; a requestor has no reactor that would notice why."""
+        if self.reader is None and self._note_abort():
+            self.kill()
+        else:
+            super()._handle_no_response()
+
+    # --- serving messages ---
+
+    def is_over_limit(self) -> bool:
+        """Whether the server has more associations than its AE allows."""
+        if self._count_acceptors is None:
+            return False
+        return self._count_acceptors() > self.ae.maximum_associations
+
+    def set_contexts(self, contexts: Sequence[PresentationContext]) -> None:
+        """Take over the result of the negotiation."""
+        self._accepted_cx = {cast(int, cx.context_id): cx for cx in contexts if cx.result == 0}
+        self._rejected_cx = [cx for cx in contexts if cx.result != 0]
+
+    def context_tuple(self, context: PresentationContext) -> PresentationContextTuple:
+        """The context as handlers see it, made once."""
+        context_id = cast(int, context.context_id)
+        found = self._context_tuples.get(context_id)
+        if found is None:
+            found = self._context_tuples[context_id] = context.as_tuple
+        return found
+
+    def get_handlers(self, event: evt.EventType) -> evt.HandlerArgType:
+        """The handlers bound to an event; a result that was drawn already stands in for its own."""
+        if event in self._handler_results:
+            result = self._handler_results.pop(event)
+            return (lambda _event: result), None
+        return super().get_handlers(event)
+
+    def answer_with(self, event: evt.EventType, result: Any) -> None:
+        """Let the next trigger of an intervention event return `result` without its handler."""
+        self._handler_results[event] = result
+
+    def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
+        """Serve one request: the hot services here, the others by pynetdicom."""
+        try:
+            self._serve(msg, context_id)
+        finally:
+            self._is_paused = True
+            if isinstance(msg, ReceivedStore):
+                msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
+
+    def _serve(self, msg: DimseServiceType, context_id: int) -> None:
+        service = None if self._sent_release else service_class(self, msg)
+        if service is None:
+            super()._serve_request(msg, context_id)
+            return
+        if self.dimse.has_stale_cancels(cast(int, msg.MessageID)):
+            self.dimse.cancel_req = {}
+        try:
+            service.SCP(msg, self._accepted_cx[context_id])
+        except Exception as problem:
+            LOGGER.exception("Serving a %s failed", msg.msg_type)
+            self.end_reason = f"serving a {msg.msg_type} failed: {problem!r}"
+            self.abort()
+
+    # --- sending objects ---
+
+    def send_stored(self, request: SendRequest) -> int | None:
+        """Send one object as a C-STORE sub-operation and wait for its status.
+
+        Returns:
+            The status of the C-STORE response; None when there was none, the association then
+            being at its end.
+        Raises:
+            OSError: the file could not be opened, or is shorter than stated; nothing was sent.
+        """
+        return send_stored(self, request)
+
+    def next_message_id(self) -> int:
+        """A Message ID for an operation invoked on this association, 1 to 65535."""
+        self._message_id = getattr(self, "_message_id", 0) % 0xFFFF + 1
+        return self._message_id
+

@@ -1,0 +1,438 @@
+"""The DIMSE service provider driven in line: fragments to messages, messages to P-DATA.
+
+A C-STORE's data set goes from the socket into its sink without a PDU object in between. The command
+sets of C-STORE and C-ECHO have their own codec; everything else becomes pynetdicom's message.
+Requests wait here for the association to serve them, responses in pynetdicom's `msg_queue` for the
+`send_*()` that asked, C-CANCELs in `cancel_req`.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from pynetdicom import evt
+from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
+from pynetdicom.dimse_messages import _MESSAGE_TYPES, DIMSEMessage
+from pynetdicom.dimse_primitives import (
+    C_CANCEL,
+    C_ECHO,
+    C_STORE,
+    N_EVENT_REPORT,
+    DimsePrimitiveType,
+    DimseServiceType,
+)
+from pynetdicom.dsutils import decode, encode
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+
+from lfscp.upperlayer import commands, pdata
+from lfscp.upperlayer.provider import ProtocolError
+from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
+from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
+
+if TYPE_CHECKING:
+    from lfscp.upperlayer.association import InlineAssociation
+
+MAX_COMMAND_SET_BYTES: Final = 1 << 16
+# Of messages other than C-STORE: identifiers, event reports, action information.
+MAX_OTHER_DATA_SET_BYTES: Final = 1 << 26
+_MAX_CANCELS: Final = 10
+_INVALID_SOP_INSTANCE: Final = 0x0117
+
+Request = tuple[int, DimseServiceType]
+
+
+class _Source(Protocol):
+    """Where the bytes of a fragment come from."""
+
+    def read_some(self, view: memoryview) -> int: ...
+
+
+class _Bytes:
+    """A fragment that is already in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = memoryview(data)
+
+    def read_some(self, view: memoryview) -> int:
+        size = len(view)
+        view[:] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+class _Incoming:
+    """One message on its way in."""
+
+    __slots__ = ("command", "context", "context_id", "data", "elements", "field", "sink", "store")
+
+    def __init__(self, context_id: int, context: PresentationContext) -> None:
+        self.context_id = context_id
+        self.context = context
+        self.command = bytearray()
+        self.elements: dict[int, bytes] | None = None
+        self.field: int | None = None
+        self.store: commands.StoreRequest | None = None
+        self.sink: DatasetSink | None = None
+        self.data = bytearray()
+
+
+def _read_exactly(source: _Source, size: int) -> bytearray:
+    data = bytearray(size)
+    with memoryview(data) as view:
+        position = 0
+        while position < size:
+            position += source.read_some(view[position:])
+    return data
+
+
+def _is_response(primitive: DimseServiceType) -> bool:
+    return getattr(primitive, "MessageIDBeingRespondedTo", None) is not None
+
+
+class InlineMessages(DIMSEServiceProvider):
+    """pynetdicom's DIMSE service provider, reading in the thread that asks.
+
+    Relied on in DIMSEServiceProvider: `msg_queue`, which the state machine's actions give
+    `(None, None)` at the end of an association, and the tables from primitive to message class.
+
+    Args:
+        assoc: the association it serves.
+    """
+
+    def __init__(self, assoc: InlineAssociation) -> None:
+        self._cancels: dict[int, C_CANCEL] = {}
+        super().__init__(assoc)
+        self._inline = assoc
+        self._incoming: _Incoming | None = None
+        self._requests: deque[Request] = deque()
+        self.has_begun_sending = False
+
+    # --- C-CANCEL ---
+
+    @property
+    def cancel_req(self) -> dict[int, C_CANCEL]:
+        """The C-CANCEL requests so far; looks at the socket, since no other thread reads it."""
+        if not self._cancels:
+            self._inline.dul.look()
+        return self._cancels
+
+    @cancel_req.setter
+    def cancel_req(self, value: dict[int, C_CANCEL]) -> None:
+        self._cancels = value
+
+    def has_stale_cancels(self, message_id: int) -> bool:
+        """Whether C-CANCELs of earlier operations are left, without a look at the socket."""
+        return bool(self._cancels) and message_id not in self._cancels
+
+    # --- receiving fragments ---
+
+    def read_p_data(self, sock: InlineSocket, length: int) -> None:
+        """Read the PDVs of one P-DATA-TF PDU from the socket.
+
+        Args:
+            sock: positioned after the PDU's header.
+            length: the PDU's length field, in bytes.
+        Raises:
+            ProtocolError: the lengths lie, or a fragment comes out of turn.
+        Source: PS3.8 section 9.3.5.
+        """
+        if length == 0:
+            raise ProtocolError("P-DATA-TF without a PDV")
+        while length:
+            if length < pdata.PDV_HEADER.size:
+                raise ProtocolError(f"{length} bytes left in a P-DATA-TF PDU, no room for a PDV")
+            pdv_length, context_id, control = sock.unpack(pdata.PDV_HEADER)
+            length -= 4 + pdv_length
+            if pdv_length < 2 or length < 0:
+                raise ProtocolError(f"PDV length {pdv_length} does not fit its PDU")
+            self._take_fragment(sock, pdv_length - 2, context_id, control)
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take a P-DATA indication from the state machine (the path that events can watch)."""
+        try:
+            for context_id, data in primitive.presentation_data_value_list:
+                if not data:
+                    raise ProtocolError("PDV without a message control header")
+                self._take_fragment(_Bytes(data[1:]), len(data) - 1, context_id, data[0])
+        except ProtocolError as problem:
+            self._inline.end_reason = self._inline.end_reason or str(problem)
+            self.dul.event_queue.put("Evt19")
+
+    def _take_fragment(self, source: _Source, size: int, context_id: int, control: int) -> None:
+        incoming = self._incoming
+        if incoming is None:
+            incoming = self._incoming = _Incoming(context_id, self._accepted(context_id))
+        elif incoming.context_id != context_id:
+            raise ProtocolError(
+                f"fragment in context {context_id} inside a message in {incoming.context_id}"
+            )
+        if control & pdata.COMMAND:
+            self._take_command(incoming, source, size, last=bool(control & pdata.LAST))
+        else:
+            self._take_data(incoming, source, size, last=bool(control & pdata.LAST))
+
+    def _accepted(self, context_id: int) -> PresentationContext:
+        try:
+            return self._inline._accepted_cx[context_id]
+        except KeyError:
+            raise ProtocolError(f"presentation context {context_id} was not accepted") from None
+
+    def _take_command(
+        self, incoming: _Incoming, source: _Source, size: int, *, last: bool
+    ) -> None:
+        if incoming.elements is not None:
+            raise ProtocolError("command fragment where a data set was announced")
+        if len(incoming.command) + size > MAX_COMMAND_SET_BYTES:
+            raise ProtocolError(f"command set larger than {MAX_COMMAND_SET_BYTES} bytes")
+        incoming.command += _read_exactly(source, size)
+        if not last:
+            return
+        try:
+            incoming.elements = commands.split_command(incoming.command)
+        except commands.CommandError as problem:
+            raise ProtocolError(str(problem)) from problem
+        incoming.field = commands.command_field(incoming.elements)
+        if incoming.field == commands.C_STORE_RQ:
+            incoming.store = commands.read_store_request(incoming.elements)
+            if incoming.store is not None:
+                incoming.sink = self._sink(incoming, incoming.store)
+        if not commands.has_data_set(incoming.elements):
+            self._complete(incoming)
+
+    def _sink(self, incoming: _Incoming, store: commands.StoreRequest) -> DatasetSink:
+        def header() -> bytes:
+            return part10_header(
+                store.sop_class_uid or "",
+                store.sop_instance_uid or "",
+                incoming.context.transfer_syntax[0],
+            )
+
+        return DatasetSink(self._inline.spool_dir, header)
+
+    def _take_data(self, incoming: _Incoming, source: _Source, size: int, *, last: bool) -> None:
+        if incoming.elements is None:
+            raise ProtocolError("data set fragment before its command set")
+        sink = incoming.sink
+        if sink is None:
+            if len(incoming.data) + size > MAX_OTHER_DATA_SET_BYTES:
+                raise ProtocolError(f"data set larger than {MAX_OTHER_DATA_SET_BYTES} bytes")
+            incoming.data += _read_exactly(source, size)
+        else:
+            while size:
+                taken = source.read_some(sink.reserve(size))
+                sink.commit(taken)
+                size -= taken
+        if last:
+            self._complete(incoming)
+
+    def discard_incoming(self) -> None:
+        """The association ends: a message that is not complete leaves nothing behind."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming.sink is not None:
+            incoming.sink.discard_file()
+            incoming.sink.give_back()
+        while self._requests:
+            _, request = self._requests.popleft()
+            if isinstance(request, ReceivedStore):
+                request.finish(still_referenced=False)
+
+    # --- complete messages ---
+
+    def _complete(self, incoming: _Incoming) -> None:
+        self._incoming = None
+        if evt.EVT_DIMSE_RECV in self._inline._handlers:
+            self._show(incoming)
+        primitive = self._plain_primitive(incoming)
+        if primitive is None:
+            return
+        context_id = incoming.context_id
+        if isinstance(primitive, C_CANCEL):
+            if len(self._cancels) < _MAX_CANCELS:
+                self._cancels[cast(int, primitive.MessageIDBeingRespondedTo)] = primitive
+        elif _is_response(primitive):
+            self.msg_queue.put((context_id, primitive))
+        else:
+            self._requests.append((context_id, primitive))
+
+    def _plain_primitive(self, incoming: _Incoming) -> DimsePrimitiveType | None:
+        """The primitive of a complete message; None when it has been answered already."""
+        elements = cast("dict[int, bytes]", incoming.elements)
+        if incoming.store is not None and incoming.sink is not None:
+            return self._received_store(incoming, incoming.store, incoming.sink)
+        if incoming.field == commands.C_ECHO_RQ:
+            echo = commands.read_echo_request(elements)
+            if echo is not None:
+                return _echo_primitive(echo, incoming.context_id)
+        if incoming.field == commands.C_STORE_RSP:
+            response = commands.read_store_response(elements)
+            if response is not None:
+                return _store_response_primitive(response, incoming.context_id)
+        return _generic_primitive(_generic_message(incoming))
+
+    def _received_store(
+        self, incoming: _Incoming, store: commands.StoreRequest, sink: DatasetSink
+    ) -> ReceivedStore | None:
+        request = ReceivedStore(store, incoming.context_id, sink)
+        if store.sop_class_uid is not None and store.sop_instance_uid is not None:
+            return request
+        request.finish(still_referenced=False)
+        self.send_encoded(
+            incoming.context_id,
+            commands.encode_response(
+                commands.C_STORE_RSP,
+                store.message_id,
+                _INVALID_SOP_INSTANCE,
+                error_comment="Affected SOP Class or Instance UID missing or invalid",
+            ),
+        )
+        return None
+
+    def _show(self, incoming: _Incoming) -> None:
+        """Fire EVT_DIMSE_RECV, with the message as pynetdicom builds it."""
+        message = _generic_message(incoming)
+        if incoming.sink is not None:
+            view = incoming.sink.finish()
+            message.data_set = BytesIO(b"" if view is None else bytes(view))
+        evt.trigger(self.assoc, evt.EVT_DIMSE_RECV, {"message": message})
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a message is on its way in, or waits to be served."""
+        return self._incoming is not None or bool(self._requests)
+
+    # --- waiting for messages ---
+
+    def next_request(self, timeout_s: float | None) -> Request | None:
+        """The next request to serve; None when something else wants attention.
+
+        Raises:
+            ReadTimeout: the association was idle for `timeout_s`.
+        """
+        dul = self._inline.dul
+        while not self._requests:
+            if not dul.is_alive() or not dul.to_user_queue.empty():
+                return None
+            dul.read_pdu(timeout_s)
+        return self._requests.popleft()
+
+    def get_msg(self, block: bool = False) -> tuple[int, DimseServiceType] | tuple[None, None]:
+        """The response that a `send_*()` waits for, or `(None, None)` when none comes.
+
+        In the thread that serves the association it reads the socket; any other waits until that
+        thread has read it. An N-EVENT-REPORT that comes first is served on the way.
+        """
+        dul = self._inline.dul
+        if not block or not dul.reads_here():
+            return super().get_msg(block)
+        timeout_s = self.dimse_timeout
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            try:
+                return self.msg_queue.get_nowait()
+            except queue.Empty:
+                self._serve_event_reports()
+            if not dul.is_alive() or not dul.to_user_queue.empty():
+                return None, None
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return None, None
+            try:
+                dul.read_pdu(left)
+            except ReadTimeout:
+                return None, None
+
+    def _serve_event_reports(self) -> None:
+        while self._requests and isinstance(self._requests[0][1], N_EVENT_REPORT):
+            context_id, request = self._requests.popleft()
+            self._inline._serve_request(request, context_id)
+
+    # --- sending ---
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is bound to an event that sent messages must pass."""
+        return evt.EVT_DIMSE_SENT in self._inline._handlers or self._inline.dul.is_watched
+
+    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
+        """Encode and send a message, in one call to the kernel where it can be."""
+        if self.is_watched or getattr(primitive, "_dataset_path", None) is not None:
+            super().send_msg(primitive, context_id)
+            return
+        is_request = primitive.MessageIDBeingRespondedTo is None
+        message = (_RQ_TO_MESSAGE if is_request else _RSP_TO_MESSAGE)[type(primitive)]()
+        message.primitive_to_message(primitive)
+        command = cast(bytes, encode(message.command_set, True, True))
+        data_set = message.data_set
+        self.send_encoded(context_id, command, data_set.getvalue() if data_set else None)
+
+    def send_encoded(
+        self, context_id: int, command: bytes, data_set: bytes | memoryview | None = None
+    ) -> None:
+        """Send a message that is already encoded. Nobody may be bound to the sent events.
+
+        Args:
+            command: its command set.
+            data_set: its data set, or None.
+        """
+        self._inline.dul.send_p_data(self.pack(context_id, command, data_set))
+
+    def pack(
+        self, context_id: int, command: bytes, data_set: bytes | memoryview | None = None
+    ) -> Sequence[bytes | memoryview]:
+        """The P-DATA-TF PDUs of an encoded message, as large as the peer takes."""
+        limit = self.maximum_pdu_size
+        buffers = pdata.pack(context_id, command, pdata.COMMAND, limit)
+        if data_set:
+            buffers += pdata.pack(context_id, data_set, 0, limit)
+        return buffers
+
+
+# The three below fill DIMSEPrimitive's underscore attributes (pynetdicom.dimse_primitives), as the
+# checked setters would: the values come from a command set that was checked when it was read.
+
+
+def _echo_primitive(echo: commands.EchoRequest, context_id: int) -> C_ECHO:
+    primitive = C_ECHO()
+    primitive._context_id = context_id
+    primitive._message_id = echo.message_id
+    primitive.AffectedSOPClassUID = echo.sop_class_uid
+    return primitive
+
+
+def _store_response_primitive(response: commands.StoreResponse, context_id: int) -> C_STORE:
+    primitive = C_STORE()
+    primitive._context_id = context_id
+    primitive._message_id_being_responded_to = response.message_id_being_responded_to
+    primitive._status = response.status
+    primitive.AffectedSOPClassUID = response.sop_class_uid
+    primitive.AffectedSOPInstanceUID = response.sop_instance_uid
+    primitive.ErrorComment = response.error_comment
+    return primitive
+
+
+def _generic_message(incoming: _Incoming) -> DIMSEMessage:
+    """pynetdicom's message object, as its own `decode_msg` would build it."""
+    message = DIMSEMessage()
+    message.context_id = incoming.context_id
+    message.encoded_command_set = BytesIO(incoming.command)
+    message.data_set = BytesIO(incoming.data)
+    try:
+        message.command_set = decode(message.encoded_command_set, True, True)
+        # Relied on: a DIMSEMessage becomes its subclass by the Command Field.
+        message.__class__ = _MESSAGE_TYPES[message.command_set.CommandField][1]
+    except Exception as problem:
+        raise ProtocolError(f"command set cannot be decoded: {problem!r}") from problem
+    return message
+
+
+def _generic_primitive(message: DIMSEMessage) -> DimsePrimitiveType:
+    try:
+        return message.message_to_primitive()
+    except Exception as problem:
+        raise ProtocolError(f"invalid {type(message).__name__}: {problem}") from problem

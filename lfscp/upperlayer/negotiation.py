@@ -1,0 +1,255 @@
+"""The acceptor's side of association negotiation: the decision, and the presentation contexts.
+
+The supported contexts are prepared once for all associations: 180 SOP classes by 40 transfer
+syntaxes are neither copied nor searched again. Results are pynetdicom's, which a test holds it to;
+two things are the standard's where pynetdicom departs: an unknown application context is rejected,
+and a full server does not hide that an AE title is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom._globals import APPLICATION_CONTEXT_NAME
+from pynetdicom.acse import ACSE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import SCP_SCU_ROLES, PresentationContext
+from pynetdicom.sop_class import uid_to_service_class
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+
+if TYPE_CHECKING:
+    from lfscp.upperlayer.association import InlineAssociation
+
+LOGGER = logging.getLogger(__name__)
+
+ACCEPTED: Final = 0x00
+USER_REJECTION: Final = 0x01
+ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 0x03
+TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 0x04
+
+Roles = tuple[bool | None, bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An A-ASSOCIATE-RJ: result, source and reason (PS3.8 table 9-21), and words for the log."""
+
+    result: int
+    source: int
+    diagnostic: int
+    reason: str
+
+
+APPLICATION_CONTEXT_NOT_SUPPORTED: Final = Rejection(1, 1, 2, "application context not supported")
+CALLING_AE_TITLE_NOT_RECOGNISED: Final = Rejection(1, 1, 3, "calling AE title not recognised")
+CALLED_AE_TITLE_NOT_RECOGNISED: Final = Rejection(1, 1, 7, "called AE title not recognised")
+USER_IDENTITY_FAILED: Final = Rejection(2, 2, 1, "user identity not verified")
+LOCAL_LIMIT_EXCEEDED: Final = Rejection(2, 3, 2, "local limit of associations exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Supported:
+    """One supported abstract syntax, ready to be matched."""
+
+    transfer_syntaxes: tuple[UID, ...]
+    scu_role: bool | None
+    scp_role: bool | None
+
+
+class SupportedContexts:
+    """The presentation contexts a server supports, prepared for negotiation.
+
+    Args:
+        contexts: pynetdicom's supported contexts; of two with one abstract syntax the last counts.
+        accept_unknown_storage: take private and unknown SOP classes for storage, each in the first
+            transfer syntax proposed.
+    """
+
+    def __init__(
+        self, contexts: Iterable[PresentationContext], *, accept_unknown_storage: bool = False
+    ) -> None:
+        self._supported: Mapping[str, _Supported] = {
+            cast(str, context.abstract_syntax): _Supported(
+                tuple(context.transfer_syntax), context.scu_role, context.scp_role
+            )
+            for context in contexts
+        }
+        self._accept_unknown_storage = accept_unknown_storage
+
+    def negotiate(
+        self, proposed: Iterable[PresentationContext], roles: Mapping[UID, Roles]
+    ) -> tuple[list[PresentationContext], list[SCP_SCU_RoleSelectionNegotiation]]:
+        """Decide on each proposed context.
+
+        Args:
+            proposed: as received, with context ID, abstract syntax and transfer syntaxes.
+            roles: the requestor's proposed (SCU, SCP) roles by abstract syntax.
+        Returns:
+            One result per context, by context ID; the role selection items to answer with.
+        Source: PS3.7 section D.3.3.4, PS3.8 section 9.3.3.2.
+        """
+        results: list[PresentationContext] = []
+        answered: dict[str, SCP_SCU_RoleSelectionNegotiation] = {}
+        for context in proposed:
+            abstract_syntax = cast(UID, context.abstract_syntax)
+            supported = self._supported.get(abstract_syntax) or self._unknown(context)
+            result = _result(context)
+            results.append(result)
+            if supported is None:
+                result.result = ABSTRACT_SYNTAX_NOT_SUPPORTED
+                continue
+            role = _decide(result, context, supported, roles.get(abstract_syntax))
+            if role is not None:
+                answered[abstract_syntax] = role
+        results.sort(key=lambda result: cast(int, result.context_id))
+        return results, [answered[uid] for uid in sorted(answered)]
+
+    def _unknown(self, context: PresentationContext) -> _Supported | None:
+        """A private or unknown SOP class, when those are taken for storage."""
+        if not self._accept_unknown_storage:
+            return None
+        service = uid_to_service_class(cast(UID, context.abstract_syntax))
+        if service is not ServiceClass and not issubclass(service, StorageServiceClass):
+            return None
+        return _Supported(tuple(context.transfer_syntax), True, True)
+
+
+def _result(proposed: PresentationContext) -> PresentationContext:
+    result = PresentationContext()
+    result.context_id = proposed.context_id
+    # Relied on: PresentationContext's underscore attributes; what came in was checked when decoded.
+    result._abstract_syntax = proposed.abstract_syntax
+    result._transfer_syntax = list(proposed.transfer_syntax[:1])
+    result._as_scu = False
+    result._as_scp = False
+    return result
+
+
+def _decide(
+    result: PresentationContext,
+    proposed: PresentationContext,
+    supported: _Supported,
+    roles: Roles | None,
+) -> SCP_SCU_RoleSelectionNegotiation | None:
+    offered = set(proposed.transfer_syntax)
+    chosen = next((uid for uid in supported.transfer_syntaxes if uid in offered), None)
+    if chosen is None:
+        result.result = TRANSFER_SYNTAXES_NOT_SUPPORTED
+        return None
+    result._transfer_syntax = [chosen]
+    result.result = ACCEPTED
+    if supported.scu_role is None or supported.scp_role is None:
+        result._as_scp = True
+        return None
+    # Relied on: pynetdicom's table of role outcomes: (requestor's SCU, SCP, acceptor's SCU, SCP).
+    outcome = SCP_SCU_ROLES[roles or (None, None)][(supported.scu_role, supported.scp_role)]
+    result._as_scu, result._as_scp = outcome[2], outcome[3]
+    if not result._as_scu and not result._as_scp:
+        result.result = USER_REJECTION
+        return None
+    if roles is None:
+        return None
+    answer = SCP_SCU_RoleSelectionNegotiation()
+    answer.sop_class_uid = result.abstract_syntax
+    # A role that was not proposed cannot be granted (PS3.7 table D.3-9).
+    answer.scu_role = False if roles[0] is False else supported.scu_role
+    answer.scp_role = False if roles[1] is False else supported.scp_role
+    return answer
+
+
+class InlineACSE(ACSE):
+    """pynetdicom's ACSE with the acceptor's negotiation above.
+
+    Relied on in ACSE: `_negotiate_as_acceptor` is the acceptor's whole negotiation, and the
+    `_check_*` methods ask the handlers of user identity and extended negotiation.
+
+    Args:
+        assoc: the association it serves.
+        supported: its server's contexts; None for a requestor.
+        admit: the server's own policy: a Rejection, or None to admit the requestor.
+    """
+
+    def __init__(
+        self,
+        assoc: InlineAssociation,
+        supported: SupportedContexts | None,
+        admit: Callable[[InlineAssociation], Rejection | None] | None,
+    ) -> None:
+        super().__init__(assoc)
+        self._inline = assoc
+        self._supported = supported
+        self._admit = admit
+
+    def _negotiate_as_acceptor(self) -> None:
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
+        self.requestor.ae_title = request.calling_ae_title
+        rejection = self._rejection(request)
+        self._answer_extended()
+        if rejection is None and not self._answer_user_identity():
+            rejection = USER_IDENTITY_FAILED
+        if rejection is None and self._inline.is_over_limit():
+            rejection = LOCAL_LIMIT_EXCEEDED
+        if rejection is None:
+            self._accept(request)
+        else:
+            self._reject(rejection)
+
+    def _rejection(self, request: A_ASSOCIATE) -> Rejection | None:
+        """What the AE titles and the application context alone decide (PS3.8 section 9.3.4)."""
+        ae = self.assoc.ae
+        if request.application_context_name != APPLICATION_CONTEXT_NAME:
+            return APPLICATION_CONTEXT_NOT_SUPPORTED
+        called = (request.called_ae_title or "").strip()
+        if ae.require_called_aet and called != self.acceptor.ae_title.strip():
+            return CALLED_AE_TITLE_NOT_RECOGNISED
+        known = [title.strip() for title in ae.require_calling_aet]
+        if known and (request.calling_ae_title or "").strip() not in known:
+            return CALLING_AE_TITLE_NOT_RECOGNISED
+        return self._admit(self._inline) if self._admit is not None else None
+
+    def _answer_user_identity(self) -> bool:
+        if not self.requestor.user_identity:
+            return True
+        is_valid, response = self._check_user_identity()
+        if response:
+            self.acceptor.add_negotiation_item(response)
+        return is_valid
+
+    def _answer_extended(self) -> None:
+        for item in self._check_sop_class_extended():
+            self.acceptor.add_negotiation_item(item)
+        self.acceptor._common_ext = self._check_sop_class_common_extended()
+        if self.requestor.asynchronous_operations != (1, 1):
+            window = self._check_async_ops()
+            if window:
+                self.acceptor.add_negotiation_item(window)
+
+    def _reject(self, rejection: Rejection) -> None:
+        LOGGER.debug("Rejecting Association: %s", rejection.reason)
+        self._inline.end_reason = rejection.reason
+        self.send_reject(rejection.result, rejection.source, rejection.diagnostic)
+        evt.trigger(self.assoc, evt.EVT_REJECTED, {})
+        self.assoc.kill()
+
+    def _accept(self, request: A_ASSOCIATE) -> None:
+        roles = {
+            uid: (item.scu_role, item.scp_role)
+            for uid, item in self.requestor.role_selection.items()
+        }
+        supported = cast(SupportedContexts, self._supported)
+        results, role_items = supported.negotiate(
+            request.presentation_context_definition_list, roles
+        )
+        self._inline.set_contexts(results)
+        for item in role_items:
+            self.acceptor.add_negotiation_item(item)
+        LOGGER.debug("Accepting Association")
+        self.send_accept()
+        evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
+        self.assoc.is_established = True
+        evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})

@@ -1,0 +1,334 @@
+"""The DICOM Upper Layer service provider without a thread: the caller drives it.
+
+pynetdicom's state machine (PS3.8 section 9.2) stays in charge. Sending a primitive runs it at once;
+waiting for one reads the socket until there is something to return. P-DATA in an open association
+changes no state, so it goes straight to the DIMSE provider unless somebody is bound to an event
+that wants to see it on its way. What a second thread sends is serialised with the rest by a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, cast
+
+from pynetdicom import evt
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE
+from pynetdicom.pdu_primitives import (
+    A_ABORT,
+    A_ASSOCIATE,
+    A_P_ABORT,
+    A_RELEASE,
+    P_DATA,
+)
+
+from lfscp.upperlayer.pdata import P_DATA_TF
+from lfscp.upperlayer.transport import ConnectionLost, InlineSocket, ReadTimeout
+
+if TYPE_CHECKING:
+    from lfscp.upperlayer.association import InlineAssociation
+
+LOGGER = logging.getLogger(__name__)
+
+_PDU_HEADER: Final = struct.Struct(">BxI")
+_PDU_TYPES: Final = range(0x01, 0x08)
+# An A-ASSOCIATE-RQ of 128 contexts with 40 transfer syntaxes each is about 370 KB.
+MAX_ACSE_PDU_BYTES: Final = 1 << 20
+# Some peers count the PDU's or the PDV's header into the limit they were told.
+_TOLERATED_EXCESS_BYTES: Final = 64
+_SLOW_PATH_PDU_BYTES: Final = 1 << 28
+# How long a peer may take to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT: the ARTIM timer
+# (PS3.8 section 9.1.5), but no thread of the pool is lent for longer than this.
+CLOSE_WAIT_S: Final = 5.0
+
+# Relied on: the names of pynetdicom's states, which are the standard's (PS3.8 table 9-10).
+IDLE: Final = "Sta1"
+AWAITING_ASSOCIATE_RQ: Final = "Sta2"
+ESTABLISHED: Final = "Sta6"
+AWAITING_RELEASE_RP: Final = "Sta7"
+AWAITING_CLOSE: Final = "Sta13"
+
+_SEEING_P_DATA: Final = (
+    evt.EVT_DATA_RECV,
+    evt.EVT_PDU_RECV,
+    evt.EVT_DATA_SENT,
+    evt.EVT_PDU_SENT,
+    evt.EVT_FSM_TRANSITION,
+)
+
+_Primitive = A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT
+
+
+class ProtocolError(Exception):
+    """The peer broke PS3.7 or PS3.8; the association is aborted. The message says how."""
+
+
+class InlineProvider(DULServiceProvider):
+    """pynetdicom's DUL service provider, run by whoever calls it.
+
+    Relied on in DULServiceProvider: `event_queue`, `to_provider_queue`, `to_user_queue` and
+    `_recv_pdu` hold what the state machine's actions take and give; `_process_recv_primitive` turns
+    a primitive into its event; `_decode_pdu` a PDU into object and event; `_kill_thread` ends it.
+
+    Args:
+        assoc: the association it serves.
+    """
+
+    socket: InlineSocket | None
+
+    def __init__(self, assoc: InlineAssociation) -> None:
+        super().__init__(assoc)
+        self._inline = assoc
+        self._lock = threading.RLock()
+        self._running_events = False
+
+    # --- what pynetdicom asks of the thread that is not there ---
+
+    def start(self) -> None:
+        """Mark the provider ready; process what the transport has already told."""
+        self.assoc._dul_ready.set()
+        self.run_events()
+
+    def is_alive(self) -> bool:
+        """Whether the provider still serves the association."""
+        return not self._kill_thread
+
+    def stop_dul(self) -> bool:
+        """Stop at once; whoever kills the association has seen to the connection."""
+        self._kill_thread = True
+        return True
+
+    @property
+    def state(self) -> str:
+        """The state machine's state."""
+        return cast(str, self.state_machine.current_state)
+
+    # --- sending ---
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is bound to an event that P-DATA must pass."""
+        handlers = self._inline._handlers
+        return any(event in handlers for event in _SEEING_P_DATA)
+
+    def send_pdu(self, primitive: _Primitive | P_DATA) -> None:
+        """Give a primitive to the state machine, which sends it before this returns."""
+        if isinstance(primitive, _Primitive):
+            evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
+        with self._lock:
+            self.to_provider_queue.put(primitive)
+            self.run_events()
+
+    def send_p_data(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Send encoded P-DATA-TF PDUs, when the association is open; else they are dropped."""
+        with self._lock:
+            if self.state != ESTABLISHED or self.socket is None:
+                return
+            try:
+                self.socket.send_all(buffers)
+            except ConnectionLost as problem:
+                self.connection_lost(str(problem))
+
+    def send_p_data_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
+        """Send one P-DATA-TF PDU, its header(s) in `before`, its fragment from a file.
+
+        Raises:
+            OSError: the file could not be read.
+        """
+        with self._lock:
+            if self.state != ESTABLISHED or self.socket is None:
+                return
+            try:
+                self.socket.send_file(fd, offset, size, before)
+            except ConnectionLost as problem:
+                self.connection_lost(str(problem))
+
+    # --- the state machine ---
+
+    def run_events(self) -> None:
+        """Run every event that is due, in order. Not re-entered: an action may cause events."""
+        with self._lock:
+            if self._running_events:
+                return
+            self._running_events = True
+            try:
+                while self._next_event():
+                    pass
+            finally:
+                self._running_events = False
+
+    def _next_event(self) -> bool:
+        if self.event_queue.empty() and not self._process_recv_primitive():
+            return False
+        event = self.event_queue.get_nowait()
+        if (event, self.state) in TRANSITION_TABLE:
+            self.state_machine.do_action(event)
+        else:
+            # A local abort or release when the connection is already closing or closed, or a close
+            # noticed twice: PS3.8 has no such event, and there is nobody left to tell.
+            LOGGER.debug("Ignoring %s in %s", event, self.state)
+            self._drop_primitive(event)
+        return True
+
+    def _drop_primitive(self, event: str) -> None:
+        if event in ("Evt1", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"):
+            try:
+                self.to_provider_queue.get_nowait()
+            except queue.Empty:
+                return
+
+    def happened(self, event: str) -> None:
+        """Tell the state machine of an event, and run it."""
+        with self._lock:
+            self.event_queue.put(event)
+            self.run_events()
+
+    def connection_lost(self, reason: str) -> None:
+        """The transport connection has closed (Evt17)."""
+        LOGGER.debug("Connection closed: %s", reason)
+        with self._lock:
+            if self.state not in (IDLE, AWAITING_CLOSE):
+                self._inline.end_reason = self._inline.end_reason or f"connection lost: {reason}"
+            if self.socket is not None and self.socket._is_connected:
+                self.socket.close()  # puts Evt17 on the queue itself
+                self.run_events()
+            elif self.state not in (IDLE, AWAITING_CLOSE):
+                self.happened("Evt17")
+
+    def protocol_error(self, reason: str) -> None:
+        """The peer sent what it must not (Evt19): A-ABORT, and the reason in the log."""
+        self._inline.end_reason = self._inline.end_reason or reason
+        LOGGER.debug("Protocol error: %s", reason)
+        self.happened("Evt19")
+
+    # --- receiving ---
+
+    def reads_here(self) -> bool:
+        """Whether the calling thread is the one that reads the socket."""
+        reader = self._inline.reader
+        return reader is None or reader == threading.get_ident()
+
+    def read_pdu(self, timeout_s: float | None) -> None:
+        """Wait for one PDU, read it, and run what follows from it.
+
+        Args:
+            timeout_s: for its first byte; after that the network timeout is for the rest.
+        Raises:
+            ReadTimeout: no PDU began in time.
+        """
+        sock = self.socket
+        if sock is None or self._kill_thread:
+            self._kill_thread = True
+            return
+        try:
+            sock.begin_wait(timeout_s)
+            sock.fill(1)
+            self._read_begun_pdu(sock)
+        except ConnectionLost as problem:
+            self.connection_lost(str(problem))
+        except ProtocolError as problem:
+            self.protocol_error(str(problem))
+
+    def _read_begun_pdu(self, sock: InlineSocket) -> None:
+        timeout_s = self.assoc.network_timeout
+        if self.state == AWAITING_ASSOCIATE_RQ:
+            timeout_s = self.assoc.acse_timeout  # all of it: half a request holds nobody up
+        sock.begin_wait(timeout_s)
+        try:
+            pdu_type, length = _PDU_HEADER.unpack(sock.peek(6))
+            self._check_header(pdu_type, length)
+            if pdu_type == P_DATA_TF and self.state == ESTABLISHED and not self.is_watched:
+                sock.unpack(_PDU_HEADER)
+                self._inline.dimse.read_p_data(sock, length)
+            else:
+                self._read_whole_pdu(sock, length, timeout_s)
+        except ReadTimeout:
+            self._stalled()
+
+    def _check_header(self, pdu_type: int, length: int) -> None:
+        if pdu_type not in _PDU_TYPES:
+            raise ProtocolError(f"unknown PDU type 0x{pdu_type:02X}")
+        limit = MAX_ACSE_PDU_BYTES
+        if pdu_type == P_DATA_TF and self.state != AWAITING_ASSOCIATE_RQ:
+            announced = self._inline.announced_max_pdu
+            limit = announced + _TOLERATED_EXCESS_BYTES if announced else _SLOW_PATH_PDU_BYTES
+        if length > limit:
+            raise ProtocolError(f"PDU type 0x{pdu_type:02X} of {length} bytes, at most {limit}")
+
+    def _read_whole_pdu(self, sock: InlineSocket, length: int, timeout_s: float | None) -> None:
+        pdu_bytes = sock.read(6 + length, timeout_s)
+        try:
+            pdu, event = self._decode_pdu(pdu_bytes)
+        except Exception as problem:  # noqa: BLE001 - whatever the decoder trips over, the PDU is bad
+            raise ProtocolError(f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}") from problem
+        with self._lock:
+            self._recv_pdu.put(pdu)
+            self.happened(event)
+
+    def _stalled(self) -> None:
+        """The peer stopped in mid-PDU."""
+        reason = "peer stopped in mid-PDU"
+        self._inline.end_reason = self._inline.end_reason or reason
+        LOGGER.debug("Network timeout reached: %s", reason)
+        if self.state == AWAITING_ASSOCIATE_RQ:
+            self.happened("Evt18")  # ARTIM expired: close without a word (AA-2)
+        else:
+            self.happened("Evt19")
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> _Primitive | None:
+        """The next ACSE primitive from the peer; the thread that reads waits in the socket.
+
+        Args:
+            wait: block for it.
+            timeout: seconds, None for no limit.
+        """
+        if wait and self.reads_here():
+            self._read_until_primitive(timeout)
+            wait = False
+        return cast("_Primitive | None", super().receive_pdu(wait, timeout))
+
+    def _read_until_primitive(self, timeout_s: float | None) -> None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.to_user_queue.empty() and not self._kill_thread:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            try:
+                self.read_pdu(left)
+            except ReadTimeout:
+                return
+
+    def peek_next_pdu(self) -> _Primitive | None:
+        """The next ACSE primitive, if it has already arrived; looks at the socket itself."""
+        if self.to_user_queue.empty():
+            self.look()
+        return cast("_Primitive | None", super().peek_next_pdu())
+
+    def look(self) -> None:
+        """Read the PDUs that are there now, without waiting for more."""
+        if not self.reads_here():
+            return
+        while self.to_user_queue.empty() and not self._kill_thread and self.state == ESTABLISHED:
+            if self.socket is None or not self.socket.has_data():
+                return
+            try:
+                self.read_pdu(self.assoc.network_timeout)
+            except ReadTimeout:
+                return
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Let the peer close first, for a while, and close (Sta13, AR-5); from any other state too."""
+        sock = self.socket
+        if sock is not None and sock.socket is not None:
+            if self.state == AWAITING_CLOSE:
+                artim_s = self.assoc.acse_timeout
+                sock.drain(CLOSE_WAIT_S if artim_s is None else min(artim_s, CLOSE_WAIT_S))
+            self.connection_lost("ended here")
+        self._kill_thread = True

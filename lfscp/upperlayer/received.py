@@ -1,0 +1,250 @@
+"""Where the data set of a C-STORE goes while it arrives, and the request that handlers see.
+
+Small objects are received straight into a buffer that is lent for one message and used again;
+large ones go to a file as they arrive, so that memory stays bounded whatever the object's size.
+A sink never raises for a full disk: it takes the rest of the message and says afterwards what
+went wrong, for the association must still be able to answer.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from pydicom.uid import UID
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
+
+from lfscp.upperlayer.commands import StoreRequest
+
+BUFFER_BYTES: Final = 1 << 20
+SPOOL_ABOVE_BYTES: Final = 4 << 20
+_KEPT_BUFFERS: Final = 32
+
+# As many buffers as messages were ever received at once, at most _KEPT_BUFFERS: idle associations
+# own none. deque's append and pop are atomic.
+_buffers: deque[bytearray] = deque(maxlen=_KEPT_BUFFERS)
+
+
+def _borrow_buffer() -> bytearray:
+    try:
+        return _buffers.pop()
+    except IndexError:
+        return bytearray(BUFFER_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledDataset:
+    """A data set that went to disk as it arrived: a complete Part 10 file.
+
+    Args:
+        path: the file; a handler may rename it away, else it is deleted after the handler.
+        dataset_offset: bytes before the data set: preamble, prefix, File Meta Information.
+        size: bytes of the data set.
+    """
+
+    path: Path
+    dataset_offset: int
+    size: int
+
+
+class DatasetSink:
+    """Takes one data set, fragment by fragment, into memory and, when it grows large, a file.
+
+    Args:
+        spool_dir: where files go; None keeps everything in memory.
+        part10_header: gives preamble to File Meta Information, should a file be needed.
+    """
+
+    def __init__(self, spool_dir: Path | None, part10_header: Callable[[], bytes]) -> None:
+        self._spool_dir = spool_dir
+        self._part10_header = part10_header
+        self._header_size = 0
+        self._buffer = _borrow_buffer()
+        self._used = 0
+        self._spooled = 0
+        self._fd = -1
+        self.path: Path | None = None
+        self.error: OSError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes received so far."""
+        return self._spooled + self._used
+
+    def reserve(self, size: int) -> memoryview:
+        """Room for the next bytes, at most `size` and at least one of them."""
+        room = len(self._buffer) - self._used
+        if room < size and self.path is None and self.error is None:
+            room = self._make_room(size)
+        if room == 0:
+            self._write_out()
+            room = len(self._buffer)
+        return memoryview(self._buffer)[self._used : self._used + min(room, size)]
+
+    def commit(self, size: int) -> None:
+        """The first `size` bytes of what was reserved are filled."""
+        self._used += size
+
+    def _make_room(self, size: int) -> int:
+        if self._spool_dir is not None and self._used + size > SPOOL_ABOVE_BYTES:
+            self._open_file(self._spool_dir)
+        else:
+            grown = bytearray(max(2 * len(self._buffer), self._used + size))
+            grown[: self._used] = memoryview(self._buffer)[: self._used]
+            self._buffer = grown
+        return len(self._buffer) - self._used
+
+    def _open_file(self, spool_dir: Path) -> None:
+        path = spool_dir / f"{uuid.uuid4().hex}.part"
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+            self.path = path
+            self._header_size = os.write(self._fd, self._part10_header())
+        except OSError as problem:
+            self._give_up(problem)
+
+    def _write_out(self) -> None:
+        """Move the buffer's bytes to the file; after an error they are dropped."""
+        view = memoryview(self._buffer)[: self._used]
+        written = 0
+        try:
+            while written < self._used and self.error is None:
+                written += os.write(self._fd, view[written:])
+        except OSError as problem:
+            self._give_up(problem)
+        self._spooled += self._used
+        self._used = 0
+
+    def _give_up(self, problem: OSError) -> None:
+        self.error = problem
+        self.discard_file()
+
+    def finish(self) -> memoryview | None:
+        """The whole data set is here: its bytes, or None when they are in the file."""
+        if self.error is not None:
+            return None
+        if self.path is None:
+            return memoryview(self._buffer)[: self._used]
+        self._write_out()
+        self._close()
+        return None
+
+    def spooled(self) -> SpooledDataset | None:
+        """The finished file, if there is one."""
+        if self.path is None:
+            return None
+        return SpooledDataset(self.path, self._header_size, self._spooled)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def discard_file(self) -> None:
+        """Close and remove the file, unless a handler has taken it."""
+        self._close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.path = None
+
+    def give_back(self) -> None:
+        """Return the buffer for the next message. Nobody may hold a view of it any more."""
+        if len(self._buffer) <= SPOOL_ABOVE_BYTES:
+            _buffers.append(self._buffer)
+        self._buffer = bytearray()
+
+
+def part10_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Preamble, prefix and File Meta Information of a received object (PS3.10 section 7.1)."""
+    meta = create_file_meta(
+        sop_class_uid=UID(sop_class_uid),
+        sop_instance_uid=UID(sop_instance_uid),
+        transfer_syntax=UID(transfer_syntax_uid),
+    )
+    return b"\0" * 128 + b"DICM" + encode_file_meta(meta)
+
+
+class ReceivedStore(C_STORE):  # type: ignore[misc]
+    """A received C-STORE request: pynetdicom's primitive, its data set not yet copied.
+
+    Args:
+        request: the decoded command set; both UIDs present.
+        context_id: of the presentation context it came in.
+        sink: where its data set went.
+
+    Attributes:
+        dataset: the data set's bytes, only while the handler runs; None when spooled.
+        spooled: the file it was spooled to, or None.
+    """
+
+    # The base class's __init__ runs a dozen checked setters; a received request was checked when
+    # its command set was read. What is relied on: DIMSEPrimitive's underscore attributes
+    # (pynetdicom.dimse_primitives), which the setters would fill with the same values.
+    def __init__(self, request: StoreRequest, context_id: int, sink: DatasetSink) -> None:
+        self._context_id = context_id
+        self._message_id = request.message_id
+        self._priority = request.priority
+        self._affected_sop_class_uid = UID(request.sop_class_uid or "", 0)
+        self._affected_sop_instance_uid = UID(request.sop_instance_uid or "", 0)
+        self._move_originator_application_entity_title = request.move_originator_ae_title
+        self._move_originator_message_id = request.move_originator_message_id
+        self.OffendingElement = None
+        self.ErrorComment = None
+        self._sink = sink
+        self._bytes: BytesIO | None = None
+        self.dataset: memoryview | None = sink.finish()
+        self.spooled: SpooledDataset | None = sink.spooled()
+        self.error: OSError | None = sink.error
+        self._dataset_path = self.spooled.path if self.spooled else None
+
+    @property
+    def is_valid_request(self) -> bool:
+        """Always: what is not valid never becomes a ReceivedStore."""
+        return True
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set."""
+        return self._sink.size if self.dataset is None else len(self.dataset)
+
+    @property
+    def DataSet(self) -> BytesIO | None:  # noqa: N802 - pynetdicom's name
+        """The data set as pynetdicom gives it; copied when it is first asked for."""
+        if self._bytes is None:
+            if self.dataset is not None:
+                self._bytes = BytesIO(self.dataset)
+            elif self.spooled is not None:
+                with open(self.spooled.path, "rb") as file:
+                    file.seek(self.spooled.dataset_offset)
+                    self._bytes = BytesIO(file.read())
+        return self._bytes
+
+    @DataSet.setter
+    def DataSet(self, value: BytesIO | None) -> None:  # noqa: N802 - pynetdicom's name
+        self._bytes = value
+
+    def finish(self, *, still_referenced: bool) -> None:
+        """End the handler's time: the buffer goes back, a file nobody took is deleted.
+
+        Args:
+            still_referenced: somebody kept the request; its data set is copied for them first.
+        """
+        self._sink.discard_file()
+        view, self.dataset = self.dataset, None
+        if view is None:
+            self._sink.give_back()
+            return
+        if still_referenced and self._bytes is None:
+            self._bytes = BytesIO(view)
+        try:
+            view.release()
+        except BufferError:
+            return  # a handler kept a view: the buffer is theirs
+        self._sink.give_back()

@@ -1,0 +1,373 @@
+"""The association's socket, read and written by the thread that calls: no polling, no queue.
+
+Rules: a read blocks in the kernel, with SO_RCVTIMEO as its time limit; small PDUs are read several
+at a time into one buffer, large fragments straight into their destination; after each read
+TCP_QUICKACK is set again and TCP_NODELAY is always on, since DCMTK's clients leave Nagle's
+algorithm on and every message would cost 40 ms. Errors become `ConnectionLost` or `ReadTimeout`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+LOGGER = logging.getLogger(__name__)
+
+BUFFER_BYTES: Final = 16384
+# A single read is split so that a slow but steady sender of a huge fragment is not cut off.
+_STEP_BYTES: Final = 1 << 20
+_PROGRESS_BYTES: Final = 1 << 16
+_NO_LIMIT: Final = struct.pack("@ll", 0, 0)
+_GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
+
+
+class ConnectionLost(Exception):
+    """The peer closed, or the connection broke."""
+
+
+class ReadTimeout(Exception):
+    """Nothing, or not enough, arrived in time."""
+
+
+def timeval(seconds: float | None) -> bytes:
+    """A struct timeval for SO_RCVTIMEO and SO_SNDTIMEO; None is no limit."""
+    if seconds is None:
+        return _NO_LIMIT
+    micros = max(1, int(seconds * 1_000_000))
+    return struct.pack("@ll", *divmod(micros, 1_000_000))
+
+
+class InlineSocket(AssociationSocket):
+    """pynetdicom's AssociationSocket with blocking, buffered reads and gathering sends.
+
+    Args:
+        assoc: the association it serves.
+        client_socket: an accepted connection, TLS handshake not yet done.
+        address: for a requestor, the local address to bind.
+    """
+
+    def __init__(
+        self,
+        assoc: Association,
+        client_socket: socket.socket | None = None,
+        address: AddressInformation | None = None,
+    ) -> None:
+        super().__init__(assoc, client_socket=client_socket, address=address)
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = 0
+        self._end = 0
+        self._limit_s: float | None = -1.0
+        self._deadline = 0.0
+        self._is_tls = False
+        self._quick_ack = True
+        # Called about once a second while waiting, for a C-MOVE's pending responses.
+        self.while_waiting: Callable[[], None] | None = None
+        if client_socket is not None:
+            self._configure(client_socket)
+
+    def _configure(self, sock: socket.socket) -> None:
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        sock.settimeout(None)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            self._quick_ack = False  # not TCP: a Unix socket, or already gone
+        self._set_send_limit(sock)
+
+    def _set_send_limit(self, sock: socket.socket) -> None:
+        limit = timeval(self.assoc.network_timeout)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        except OSError:
+            return  # gone: the next read or send says so
+
+    def wrap_tls(self, context: ssl.SSLContext, timeout_s: float | None) -> None:
+        """Do the server's side of a TLS handshake, within a deadline.
+
+        Raises:
+            OSError: the handshake failed or took too long (ssl.SSLError, TimeoutError).
+        """
+        if self.socket is None:
+            raise ConnectionResetError("closed before the TLS handshake")
+        self.socket.settimeout(timeout_s)
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.socket.do_handshake()
+        self._configure(self.socket)
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
+
+        The outcome goes to the state machine as pynetdicom's does: a T_CONNECT with Evt2 (TRANSPORT
+        CONNECT confirmation) or Evt17 (PS3.8 section 9.2).
+        """
+        try:
+            self._connect(primitive.address_info.as_tuple)
+        except OSError as problem:
+            LOGGER.error("Association request failed: unable to connect to remote")
+            LOGGER.error("TCP Initialisation Error: %s", problem)
+            self._shutdown_socket()
+            self.socket = None
+            primitive.result = "Evt17"
+        else:
+            local = cast(socket.socket, self.socket).getsockname()
+            self.assoc.requestor.address_info = AddressInformation.from_tuple(local)
+            self._is_connected = True
+            evt.trigger(
+                self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple}
+            )
+            primitive.result = "Evt2"
+        finally:
+            self.provider_queue.put(primitive)
+            self._ready.set()  # ACSE waits for it before it looks for the answer
+
+    def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+        sock = cast(socket.socket, self.socket)
+        timeout_s = self.assoc.connection_timeout
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        sock.setblocking(False)
+        problem = sock.connect_ex(address)
+        poller = select.poll()
+        poller.register(sock, select.POLLOUT)
+        while problem == errno.EINPROGRESS:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no connection within {timeout_s} s")
+            if poller.poll(1000 * min(1.0, left)):
+                problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            elif self.while_waiting is not None:
+                self.while_waiting()
+        if problem:
+            raise OSError(problem, os.strerror(problem))
+        sock.settimeout(timeout_s)
+        if self.tls_args:
+            context, server_hostname = self.tls_args
+            self.socket = sock = context.wrap_socket(sock, server_hostname=server_hostname)
+        self._configure(sock)
+
+    # --- reading ---
+
+    def begin_wait(self, timeout_s: float | None) -> None:
+        """Set how long the next reads may wait, all together; None is for ever."""
+        self._deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        limit = timeout_s
+        if self.while_waiting is not None:
+            limit = 1.0 if timeout_s is None else min(1.0, timeout_s)
+        if limit != self._limit_s and self.socket is not None:
+            self._limit_s = limit
+            try:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
+            except OSError as problem:
+                raise ConnectionLost(str(problem)) from problem
+
+    def _receive(self, view: memoryview) -> int:
+        """At least one byte into `view`."""
+        while True:
+            sock = self.socket
+            if sock is None:
+                raise ConnectionLost("closed")
+            try:
+                count = sock.recv_into(view)
+            except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
+                if time.monotonic() >= self._deadline - 0.01:
+                    raise ReadTimeout from None
+                if self.while_waiting is not None:
+                    self.while_waiting()
+                continue
+            except (OSError, ValueError) as problem:
+                raise ConnectionLost(str(problem)) from problem
+            if count == 0:
+                raise ConnectionLost("closed by the peer")
+            if self._quick_ack:
+                self._set_quick_ack(sock)
+            return count
+
+    def _set_quick_ack(self, sock: socket.socket) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:
+            self._quick_ack = False
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise ReadTimeout
+
+    def fill(self, size: int) -> None:
+        """Have at least `size` bytes (at most the buffer's) in the buffer."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start + size > BUFFER_BYTES:
+            rest = self._end - self._start
+            self._view[:rest] = bytes(self._view[self._start : self._end])
+            self._start, self._end = 0, rest
+        while self._end - self._start < size:
+            self._end += self._receive(self._view[self._end :])
+            if self._end - self._start < size:
+                self._check_deadline()
+
+    def peek(self, size: int) -> memoryview:
+        """The next `size` bytes, left in the buffer; valid until the next read."""
+        if self._end - self._start < size:
+            self.fill(size)
+        return self._view[self._start : self._start + size]
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        """Take the next bytes as a fixed layout."""
+        if self._end - self._start < layout.size:
+            self.fill(layout.size)
+        values = layout.unpack_from(self._buffer, self._start)
+        self._start += layout.size
+        return values
+
+    def read_some(self, view: memoryview) -> int:
+        """Some bytes into `view`: from the buffer if it has any, else from the kernel."""
+        size = len(view)
+        buffered = self._end - self._start
+        if buffered:
+            size = min(size, buffered)
+            view[:size] = self._view[self._start : self._start + size]
+            self._start += size
+            return size
+        if size < BUFFER_BYTES // 4:  # small: read ahead, there is likely more behind it
+            self.fill(1)
+            return self.read_some(view)
+        return self._receive(view)
+
+    def read(self, size: int, timeout_s: float | None) -> bytearray:
+        """Exactly `size` bytes. While they arrive steadily the deadline moves on."""
+        body = bytearray(min(size, _STEP_BYTES))
+        position = progress = 0
+        while position < size:
+            if position == len(body):
+                body.extend(bytes(min(size - position, _STEP_BYTES)))
+            with memoryview(body) as view:
+                position += self.read_some(view[position:])
+            if position - progress >= _PROGRESS_BYTES:
+                progress = position
+                self.begin_wait(timeout_s)
+            self._check_deadline()
+        return body
+
+    def has_data(self) -> bool:
+        """Whether something can be read now, without waiting; a lost connection counts."""
+        if self._end > self._start:
+            return True
+        sock = self.socket
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket):
+            if sock.pending():
+                return True
+            poller = select.poll()
+            poller.register(sock, select.POLLIN)
+            return bool(poller.poll(0))
+        self._start = self._end = 0
+        try:
+            count = sock.recv_into(self._view, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):
+            return True
+        if count == 0:
+            return True  # the next read meets the end again
+        self._end = count
+        if self._quick_ack:
+            self._set_quick_ack(sock)
+        return True
+
+    def drain(self, seconds: float) -> None:
+        """Read and drop what still comes, until the peer closes or the time is over."""
+        self._start = self._end = 0
+        deadline = time.monotonic() + seconds
+        self.while_waiting = None
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                self.begin_wait(left)
+                self._receive(self._view)
+        except (ConnectionLost, ReadTimeout):
+            return
+
+    def wake_reader(self) -> None:
+        """End a read that another thread is blocked in."""
+        sock = self.socket
+        if sock is not None:
+            try:
+                # TLS: socket.socket's own shutdown, SSLSocket's would drop the session's state.
+                socket.socket.shutdown(sock, socket.SHUT_RD)
+            except OSError:
+                return  # not connected any more: nobody is blocked in it
+
+    # --- sending ---
+
+    def send_all(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Send buffers one after another, gathered into as few calls as possible.
+
+        Raises:
+            ConnectionLost: it broke, or the peer took nothing for the network timeout.
+        """
+        sock = self.socket
+        if sock is None:
+            raise ConnectionLost("closed")
+        try:
+            if self._is_tls or len(buffers) == 1:
+                for buffer in buffers:
+                    sock.sendall(buffer)
+            else:
+                _send_gathered(sock, buffers)
+        except (OSError, ValueError) as problem:
+            raise ConnectionLost(str(problem) or "send timed out") from problem
+
+    def send_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
+        """Send `before` and then `size` bytes of a file, from the page cache when it can be.
+
+        Raises:
+            ConnectionLost: as `send_all`.
+            OSError: the file could not be read, or is shorter than it should be.
+        """
+        sock = self.socket
+        if sock is None:
+            raise ConnectionLost("closed")
+        if self._is_tls or size <= BUFFER_BYTES:
+            piece = os.pread(fd, size, offset)
+            if len(piece) != size:
+                raise OSError(f"file is {size - len(piece)} bytes shorter than expected")
+            self.send_all([before, piece])
+            return
+        try:
+            sock.sendall(before, socket.MSG_MORE)
+            while size > 0:
+                sent = os.sendfile(sock.fileno(), fd, offset, size)
+                if sent == 0:
+                    raise EOFError
+                offset += sent
+                size -= sent
+        except EOFError:
+            raise OSError(f"file is {size} bytes shorter than expected") from None
+        except (OSError, ValueError) as problem:
+            raise ConnectionLost(str(problem) or "send timed out") from problem
+
+
+def _send_gathered(sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
+    for first in range(0, len(buffers), _GATHER):
+        batch = buffers[first : first + _GATHER]
+        sent = sock.sendmsg(batch)
+        for buffer in batch:
+            if sent >= len(buffer):
+                sent -= len(buffer)
+                continue
+            sock.sendall(memoryview(buffer)[sent:])
+            sent = 0
