@@ -74,6 +74,6 @@ class Destination:
             raise DestinationError(f"{self} cannot be reached: {error}") from error
         if association.is_established:
             return association
-        if association.is_rejected:
-            raise DestinationError(f"{self} rejected the association")
-        raise DestinationError(f"{self} cannot be reached")
+        what = "rejected the association" if association.is_rejected else "cannot be reached"
+        why = f": {association.end_reason}" if association.end_reason else ""
+        raise DestinationError(f"{self} {what}{why}")

@@ -94,7 +94,7 @@ class _Find:
             query,
             transfer_syntax_uid=str(self._event.context.transfer_syntax),
             retrieve_ae_title=self._settings.server.ae_title,
-            limit=limit + 1 if limit else None,  # one more shows that there is more
+            limit=limit + 1 if limit else 0,  # one more shows that there is more
         )
 
     def _read_request(self) -> Query:

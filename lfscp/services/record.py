@@ -28,7 +28,7 @@ def association_fields(association: Association) -> Mapping[str, Any]:
     if fields is None:
         requestor = association.requestor
         fields = {
-            "association": association.name,
+            "association": getattr(association, "serial", association.name),
             "calling_ae_title": requestor.ae_title.strip(),
             "called_ae_title": called_ae_title(association),
             "peer": f"{requestor.address}:{requestor.port}",

@@ -32,7 +32,7 @@ from lfscp.services.record import (
     performed,
 )
 from lfscp.services.transfer import Counters, Outcome, Sender
-from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations, send_response
+from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
 
 Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
@@ -45,10 +45,10 @@ def handlers(archive: Archive, settings: Settings) -> Handlers:
     """The handlers of C-MOVE and C-GET requests."""
 
     def handle_move(event: evt.Event) -> SubOperations:
-        return SubOperations(_Move(archive, settings, event).responses())
+        return _Move(archive, settings, event).operations
 
     def handle_get(event: evt.Event) -> SubOperations:
-        return SubOperations(_Get(archive, settings, event).responses())
+        return _Get(archive, settings, event).operations
 
     return [(evt.EVT_C_MOVE, handle_move), (evt.EVT_C_GET, handle_get)]
 
@@ -66,6 +66,7 @@ class _Retrieve:
         self.counters = Counters(remaining=0)
         self.cancelled = False
         self.reason = ""
+        self.operations = SubOperations(self.responses())
         self._started = self._last_response = time.monotonic()
 
     def prepare(self) -> None:
@@ -97,14 +98,15 @@ class _Retrieve:
         # The engine forgets a C-CANCEL once it has told of it, so we remember it.
         if not self.cancelled and self.event.is_cancelled:
             self.cancelled = True
-        return self.cancelled or not self.event.assoc.is_established
+        association = self.event.assoc
+        return self.cancelled or not association.is_established or association.acse.is_aborted()
 
     def keep_alive(self) -> None:
         """Called about once a second while a sub-operation lasts."""
         if self.stop():
             return
         if time.monotonic() - self._last_response >= PENDING_INTERVAL_S:
-            send_response(self.event, self.pending())
+            self.operations.send_now(self.pending())
 
     def pending(self) -> SubOperationResponse:
         """A pending response with the counters as they are."""

@@ -94,8 +94,6 @@ def _received(event: evt.Event, caller: str) -> Received:
     spooled = None
     dataset: memoryview | None = None
     if isinstance(request, ReceivedStore):
-        if request.error is not None:
-            raise OutOfResources("receive the object", request.error.strerror or "no space")
         dataset, spooled = request.dataset, request.spooled
     elif request.DataSet is not None:  # served by pynetdicom's own server
         dataset = request.DataSet.getbuffer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
@@ -33,12 +33,17 @@ class SubOperationResponse:
     offending_elements: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SubOperations:
     """The responses to one C-MOVE or C-GET, in order; the last one is final.
 
     A handler bound to EVT_C_MOVE or EVT_C_GET returns it instead of yielding as pynetdicom wants:
     the sub-operations are then its own affair, and each response goes out as it is drawn.
+
+    Attributes:
+        send_now: set by the engine before the first response is drawn: sends a pending response at
+            once, for `responses` to call while it waits in a long sub-operation.
     """
 
     responses: Iterator[SubOperationResponse]
+    send_now: Callable[[SubOperationResponse], None] = field(init=False)

@@ -290,6 +290,7 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
         operations: SubOperations,
     ) -> None:
         response = None
+        operations.send_now = lambda pending: self._send_response(event, req, context, pending)
         try:
             for response in operations.responses:
                 if not self.assoc.is_established or not self.assoc.dul.is_alive():
