@@ -214,7 +214,7 @@ def _name(column: ColumnElement[str], name: Name, dialect: str) -> Condition:
     exact = group == f"{start}*"
     first = _wildcard(column, f"{start}*", dialect)
     later = or_(*(_wildcard(column, f"*{sign}{start}*", dialect) for sign in ("=", "\\")))
-    table = cast("Table", cast("Column[str]", column).table)
+    table = cast("Column[str]", column).table
     if not _begins_an_index(column, table):
         return Condition(or_(first, later), exact)
     found = select(table.c.id).where(first).union(select(table.c.id).where(later))

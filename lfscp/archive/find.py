@@ -1,0 +1,62 @@
+"""Run a query on the index and give its matches as encoded response identifiers.
+
+Rules: rows are fetched a chunk at a time and never held all together, so a query over a
+million studies takes bounded memory and ends as soon as its reader stops. All rows come from
+one statement, hence from one state of the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from lfscp.archive.matching import Matching, build
+from lfscp.archive.query import Query
+from lfscp.archive.responses import response_encoder
+
+CHUNK_ROWS: Final = 500
+
+
+def find(
+    connection: Connection,
+    query: Query,
+    *,
+    transfer_syntax_uid: str,
+    retrieve_ae_title: str,
+    limit: int = 0,
+) -> Iterator[bytes]:
+    """Find what matches; runs in the calling thread, which owns the connection meanwhile.
+
+    Args:
+        connection: to the index; the statement's cursor is closed when the iterator is.
+        query: see query.parse_query.
+        transfer_syntax_uid: of the presentation context the responses go out in.
+        retrieve_ae_title: goes into every response.
+        limit: the most responses to give, 0 for all. To know whether there are more, ask for
+            one more than is to be sent.
+    Returns:
+        Encoded identifiers, in no particular order.
+    Source: PS3.4 section C.4.1.
+    """
+    matching = build(query, connection.dialect.name)
+    encode = response_encoder(
+        query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
+    )
+    responses = map(encode, _matching_rows(connection, matching))
+    return islice(responses, limit) if limit else responses
+
+
+def _matching_rows(connection: Connection, matching: Matching) -> Iterator[Sequence[Any]]:
+    options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
+    with connection.execute(matching.statement, execution_options=options) as result:
+        for rows in result.partitions(CHUNK_ROWS):
+            yield from _accepted(rows, matching)
+
+
+def _accepted(rows: Sequence[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
+    if not matching.residuals:
+        return iter(rows)
+    return (row for row in rows if all(accepts(row[at]) for at, accepts in matching.residuals))
