@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import queue
 import re
-import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
 
@@ -547,26 +549,58 @@ def test_a_leader_that_is_interrupted_ends_the_pool_and_says_so():
     assert pool.drain(0)
 
 
+class InterruptedGate:
+    """A follower's gate at which Ctrl-C arrives, before or after the follower was woken."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self.before = before
+        self.is_released = threading.Event()
+
+    def acquire(self) -> None:
+        self.before()
+        raise KeyboardInterrupt
+
+    def release(self) -> None:
+        self.is_released.set()
+
+
+def join_and_be_interrupted(pool: WatchedPool, gate: InterruptedGate) -> None:
+    follow = pool._follow
+
+    def follow_at_gate(me, follower) -> None:
+        follower.gate = gate
+        pool._follow = follow
+        follow(me, follower)
+
+    pool._follow = follow_at_gate
+    with pytest.raises(KeyboardInterrupt):
+        pool.join()
+
+
 def test_a_follower_that_is_interrupted_leaves_the_others_as_they_are(door):
     """Ctrl-C reaches the main thread, which may be a follower."""
     d = door()
     d.join()
-    main = threading.main_thread()
-    assert main is threading.current_thread()
-
-    def interrupt() -> None:
-        d.pool.until(lambda s: s.waiting == 1)
-        with d.pool._lock:  # the main thread has left the locked section
-            signal.pthread_kill(main.ident, signal.SIGINT)
-
-    other = threading.Thread(target=interrupt)
-    other.start()
-    with pytest.raises(KeyboardInterrupt):
-        d.pool.join()
-    other.join(DEADLINE_S)
+    join_and_be_interrupted(d.pool, InterruptedGate(lambda: None))
     assert (d.pool.waiting, d.pool.running) == (0, 1)
     Client().send(d).may_end.set()
     assert d.promotions == [True]
+
+
+def test_a_follower_that_is_interrupted_when_woken_passes_the_lead_on(door):
+    d = door()
+    first, second = d.join(), d.join()
+    client = Client()
+
+    def be_woken() -> None:
+        client.send(d)
+        assert gate.is_released.wait(DEADLINE_S)
+
+    gate = InterruptedGate(be_woken)
+    join_and_be_interrupted(d.pool, gate)
+    d.pool.until(lambda s: s.leader == second.name and (s.waiting, s.running) == (0, 2))
+    assert d.served_by == [first]
+    client.may_end.set()
 
 
 # Shutdown and drain
@@ -826,3 +860,28 @@ def test_start_says_that_no_thread_can_be_started(no_more_threads):
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.start(2)
     assert pool.drain(0)
+
+
+# The demonstration
+
+
+def test_the_demonstration_answers_every_client_and_ends_by_itself():
+    script = Path(__file__).parents[2] / "scripts" / "pool_demo.py"
+    run = subprocess.run(
+        [sys.executable, script, "--threads", "1", "5", "--work-ms", "20"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("answered: 12 of 12") == 2
+    assert run.stdout.count(" - New Leader\n") >= 12
+    assert " - promote new leader by notify\n" in run.stdout
+    assert " - promote new leader by add new Thread\n" in run.stdout
+    states = re.findall(r"waiting:(\d+), running: (\d+)\(5\)", run.stdout)
+    assert max(int(running) for _, running in states) <= 5
+    assert max(int(waiting) for waiting, _ in states) == 3
+    assert (
+        len(re.findall(r"at rest: .*waiting:3, running: 1\(5\), shutdown: false", run.stdout)) == 2
+    )
