@@ -220,6 +220,7 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
     try:
         end = walk(buffer, encoding, found, items, total)
     except CannotUnderstand:
+        found.clear()  # the traceback must not keep views of the caller's buffer alive
         if whole:
             raise
         return None  # may be cut by the window; the second reading decides

@@ -101,7 +101,7 @@ instance: Final = Table(
     *attribute_columns(Level.IMAGE),
     Column("transfer_syntax_uid", Text, nullable=False),
     Column("specific_character_set", Text, nullable=False, server_default=""),
-    Column("version", Integer, nullable=False),  # which file name: see archive/files.py
+    Column("path", Text, nullable=False),  # of the file, relative to the objects folder
     Column("dataset_offset", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the dataset
     Column("file_size", BigInteger, nullable=False),

@@ -1,0 +1,542 @@
+"""The archive: stores objects durably, finds and selects them, deletes them.
+
+The order that keeps the durability contract: read the header; write the file as a piece and
+sync it; link it under its final name and sync the folder; commit the index row; answer. What
+has no row is not visible, so a crash leaves a file without a row at most, which the next start
+removes. A replaced object's old file goes only after the new one's row is committed.
+
+Any thread may call any method of an open archive; workers forked from its process may as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp.archive.attributes import LEVELS, Level
+from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of, digest_of_file
+from lfscp.archive.errors import (
+    ArchiveError,
+    ArchiveInUse,
+    CannotUnderstand,
+    DuplicateRejected,
+    IdentityMismatch,
+    OutOfResources,
+)
+from lfscp.archive.files import Durability, ObjectFiles, Piece
+from lfscp.archive.find import find
+from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
+from lfscp.archive.index import Added, Existing, Index, Placement, sqlite_url
+from lfscp.archive.part10 import part10_header, read_part10
+from lfscp.archive.query import Query
+
+INDEX_FILE: Final = "index.sqlite"
+LOCK_FILE: Final = "lfscp.lock"
+OBJECTS: Final = "objects"
+QUARANTINE: Final = "quarantine"
+_COMPARED: Final = 1 << 20  # bytes compared at a time
+
+
+class Duplicates(str, Enum):  # noqa: UP042 - as attributes.Level
+    """What to do with an instance that is there already with other content."""
+
+    KEEP = "keep"
+    REPLACE = "replace"
+    REJECT = "reject"
+
+
+class Outcome(Enum):
+    """How a store ended; each is a success."""
+
+    STORED = "stored"
+    IDENTICAL = "identical"  # the same bytes are there already
+    KEPT = "kept"  # other bytes are there already and stay
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An object to store: its dataset in memory, or a complete Part 10 file that holds it.
+
+    Args:
+        dataset: the encoded dataset; None when `spooled_path` is given.
+        spooled_path: a file in `Archive.incoming_dir`; the archive takes it over on success.
+        dataset_offset: bytes in that file before the dataset.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str = ""
+    dataset: bytes | memoryview | None = None
+    spooled_path: Path | None = None
+    dataset_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored object.
+
+    Args:
+        study_uid: the study it belongs to in the index, where the first one wins.
+        size: bytes of the dataset.
+        notes: what was odd, fit for the log; no patient data.
+    """
+
+    outcome: Outcome
+    study_uid: str
+    series_uid: str
+    size: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """Where to read a stored object: `size` bytes of dataset at `dataset_offset` in `path`."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    path: Path
+    dataset_offset: int
+    size: int
+    study_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much is in the archive; `size` is the bytes of all files."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size: int
+
+
+class Archive:
+    """An open archive; made by `Archive.open`."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        files: ObjectFiles,
+        index: Index,
+        *,
+        duplicates: Duplicates,
+        digest: str | None,
+        lock: int,
+    ) -> None:
+        self.data_dir = data_dir
+        self.files = files
+        self.index = index
+        self._duplicates = duplicates
+        self._digest = digest
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        index_url: str | None = None,
+        objects_root: Path | None = None,
+        durability: Durability | str = Durability.FULL,
+        duplicates: Duplicates | str = Duplicates.KEEP,
+        digest: str | None = DEFAULT_ALGORITHM,
+    ) -> Archive:
+        """Open the archive in a folder, making or migrating it, and clear what a crash left.
+
+        Args:
+            data_dir: made when missing.
+            index_url: SQLAlchemy URL; an SQLite file in the data folder when None.
+            objects_root: folder of the objects; `objects` in the data folder when None.
+            digest: hashlib's name of the algorithm; None stores no digests.
+        Raises:
+            ArchiveInUse: another node has it open.
+            ArchiveError: it cannot be written to, or the index is of a newer version.
+        """
+        if digest is not None and digest not in hashlib.algorithms_available:
+            raise ArchiveError("open the archive", f"no digest algorithm {digest}", "use sha256")
+        lock = _lock(data_dir)
+        try:
+            files = ObjectFiles(objects_root or data_dir / OBJECTS, Durability(durability))
+            index = Index(index_url or sqlite_url(data_dir / INDEX_FILE), Durability(durability))
+            archive = cls(
+                data_dir,
+                files,
+                index,
+                duplicates=Duplicates(duplicates),
+                digest=digest,
+                lock=lock,
+            )
+            archive._clear_incoming()
+        except BaseException:
+            os.close(lock)
+            raise
+        return archive
+
+    def close(self) -> None:
+        """Close this process's connections and give the data folder free."""
+        self.index.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def incoming_dir(self) -> Path:
+        """Where large objects may be spooled: on the objects' volume, cleared at start."""
+        return self.files.incoming
+
+    # Storing
+
+    def store(self, received: Received) -> Stored:
+        """Store one object; it is durable when this returns.
+
+        Raises:
+            CannotUnderstand: the dataset is broken or lacks its UIDs.
+            IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
+            DuplicateRejected: other content is there already and the policy is to reject.
+            OutOfResources: it cannot be written; nothing is left of it.
+        """
+        header = _read(received)
+        _require_identity(header, received)
+        if self.files.may_exist(
+            header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+        ):
+            existing = self.index.find(header.sop_instance_uid)
+            if existing is not None:
+                return self._store_again(received, header, existing)
+        return self._store_new(received, header)
+
+    def _store_new(self, received: Received, header: Header, *, replace: bool = False) -> Stored:
+        """Write, place, commit; `replace` puts it in the place of the one that is there."""
+        with self._placed(received, header) as placement:
+            if replace:
+                result: Added | Existing = self.index.replace(header, placement)
+            else:
+                result = self.index.add(header, placement)
+            if isinstance(result, Existing):
+                self.files.remove(placement.path)
+        if isinstance(result, Existing):  # another thread or node was faster
+            return self._store_again(received, header, result)
+        outcome = Outcome.STORED
+        if result.replaced_path is not None:
+            outcome = Outcome.REPLACED
+            self.files.remove(result.replaced_path)
+        if received.spooled_path is not None:
+            received.spooled_path.unlink(missing_ok=True)
+        return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
+
+    @contextlib.contextmanager
+    def _placed(self, received: Received, header: Header) -> Iterator[Placement]:
+        """The object's file under a final name of its own; gone again when the block fails."""
+        piece, offset, digest = self._piece(received, header)
+        path = None
+        try:
+            path = self.files.place(
+                piece,
+                header.study_instance_uid,
+                header.series_instance_uid,
+                header.sop_instance_uid,
+            )
+            yield Placement(
+                path,
+                received.transfer_syntax_uid,
+                offset,
+                piece.size - offset,
+                piece.size,
+                digest,
+                received.calling_ae_title,
+            )
+        except BaseException:
+            if path is not None:
+                self.files.remove(path)
+            raise
+        finally:
+            if received.spooled_path is None:
+                self.files.discard(piece)
+
+    def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
+        """The complete file in the incoming folder, its dataset's offset and digest."""
+        if received.dataset is None:
+            digest = self._digest_of(received, self._digest) if self._digest else ""
+            piece = self.files.adopt(_spooled(received))
+            return piece, received.dataset_offset, digest
+        head = part10_header(
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            received.transfer_syntax_uid,
+            received.calling_ae_title,
+        )
+        digest = digest_of(received.dataset, self._digest) if self._digest else ""
+        return self.files.write_piece(head, received.dataset), len(head), digest
+
+    def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
+        """Answer for an instance whose UID is in the index already."""
+        if not self.files.exists(existing.path):
+            healed = self._store_new(received, header, replace=True)
+            note = f"the file of {header.sop_instance_uid} was missing and is there again"
+            return Stored(
+                Outcome.REPLACED,
+                healed.study_uid,
+                healed.series_uid,
+                healed.size,
+                (*healed.notes, note),
+            )
+        outcome = Outcome.IDENTICAL
+        if not self._is_same(received, existing):
+            if self._duplicates is Duplicates.REPLACE:
+                return self._store_new(received, header, replace=True)
+            if self._duplicates is Duplicates.REJECT:
+                raise DuplicateRejected(header.sop_instance_uid)
+            outcome = Outcome.KEPT
+        if received.spooled_path is not None:
+            received.spooled_path.unlink(missing_ok=True)
+        return Stored(outcome, existing.study_uid, existing.series_uid, _size(received))
+
+    def _is_same(self, received: Received, existing: Existing) -> bool:
+        if (received.transfer_syntax_uid, _size(received)) != (
+            existing.transfer_syntax_uid,
+            existing.size,
+        ):
+            return False
+        algorithm = algorithm_of(existing.digest)
+        if algorithm in hashlib.algorithms_available:
+            return self._digest_of(received, algorithm) == existing.digest
+        return _same_bytes(received, self.files.path(existing.path), existing.dataset_offset)
+
+    def _digest_of(self, received: Received, algorithm: str) -> str:
+        if received.dataset is not None:
+            return digest_of(received.dataset, algorithm)
+        try:
+            return digest_of_file(_spooled(received), received.dataset_offset, algorithm)
+        except OSError as error:
+            raise OutOfResources("read the spooled object", error.strerror or "") from None
+
+    # Finding and removing
+
+    def find(
+        self,
+        query: Query,
+        *,
+        transfer_syntax_uid: str,
+        retrieve_ae_title: str,
+        limit: int | None = None,
+    ) -> Iterator[bytes]:
+        """Find what matches a query, drawn one by one in the calling thread.
+
+        Args:
+            query: see query.parse_query.
+            transfer_syntax_uid: the responses' encoding.
+            limit: the most responses to give; None or 0 for all.
+        Returns:
+            Encoded identifiers.
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        try:
+            with self.index.engine.connect() as connection:
+                yield from find(
+                    connection,
+                    query,
+                    transfer_syntax_uid=transfer_syntax_uid,
+                    retrieve_ae_title=retrieve_ae_title,
+                    limit=limit or 0,
+                )
+        except SQLAlchemyError as error:
+            raise _cannot_read(error) from None
+
+    def select(
+        self, level: Level, unique_keys: Mapping[Level, Sequence[str]]
+    ) -> list[StoredInstance]:
+        """The instances that a retrieve at `level` names, in the order of their arrival.
+
+        Args:
+            level: the retrieve's level; keys of a level below it are not looked at.
+            unique_keys: lists of Patient IDs or UIDs, of any length. No key at all is nothing.
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        wanted = {
+            key: list(unique_keys[key])
+            for key in LEVELS[: LEVELS.index(level) + 1]
+            if key in unique_keys
+        }
+        if not wanted:
+            return []
+        try:
+            return [
+                StoredInstance(
+                    row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]
+                )
+                for row in self.index.select(wanted)
+            ]
+        except SQLAlchemyError as error:
+            raise _cannot_read(error) from None
+
+    def delete(self, level: Level, uid: str) -> int:
+        """Delete a patient (by Patient ID), study, series or instance: rows first, then files.
+
+        Returns:
+            The number of instances deleted.
+        """
+        try:
+            paths = self.index.delete(level, uid)
+        except SQLAlchemyError as error:
+            raise _cannot_read(error) from None
+        for path in paths:
+            self.files.remove(path)
+        return len(paths)
+
+    def statistics(self) -> Statistics:
+        """How much is in the archive."""
+        try:
+            counts = self.index.counts()
+            patients, studies, series, instances = (counts[level] for level in LEVELS)
+            return Statistics(patients, studies, series, instances, self.index.total_size())
+        except SQLAlchemyError as error:
+            raise _cannot_read(error) from None
+
+    # Starting
+
+    def _clear_incoming(self) -> None:
+        """Remove what a crash left: pieces, and files that were placed but never committed."""
+        for piece in self.files.pieces():
+            for path in self._placed_names(piece):
+                existing = self.index.find(Path(path).name.partition("~")[0].removesuffix(".dcm"))
+                if existing is None or existing.path != path:
+                    self.files.remove(path)
+            piece.unlink(missing_ok=True)
+
+    def _placed_names(self, piece: Path) -> list[str]:
+        try:
+            if piece.stat().st_nlink < 2:  # only its own name
+                return []
+            header = read_file_header(piece)
+        except (CannotUnderstand, OSError):
+            return []
+        return self.files.names_of(
+            piece, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+        )
+
+
+def read_file_header(path: Path) -> Header:
+    """Read the indexed attributes of a DICOM file.
+
+    Raises:
+        CannotUnderstand: it is none, or its dataset is broken.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        meta = read_part10(file.read(65_536))
+        return _read_mapped(file.fileno(), meta.dataset_offset, meta.transfer_syntax_uid)
+
+
+def _read(received: Received) -> Header:
+    if received.dataset is not None:
+        return read_header(received.dataset, received.transfer_syntax_uid)
+    try:
+        with _spooled(received).open("rb") as file:
+            return _read_mapped(
+                file.fileno(), received.dataset_offset, received.transfer_syntax_uid
+            )
+    except OSError as error:
+        raise OutOfResources("read the spooled object", error.strerror or "") from None
+
+
+def _read_mapped(descriptor: int, offset: int, transfer_syntax_uid: str) -> Header:
+    """Read a header through a memory map, so that only the header's pages are read."""
+    if os.fstat(descriptor).st_size <= offset:
+        raise CannotUnderstand("the dataset is empty")
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        whole = memoryview(mapped)
+        dataset = whole[offset:]
+        try:
+            return read_header(dataset, transfer_syntax_uid)
+        finally:
+            dataset.release()
+            whole.release()
+
+
+def _require_identity(header: Header, received: Received) -> None:
+    for tag, actual, expected in (
+        (SOP_CLASS_UID, header.sop_class_uid, received.sop_class_uid),
+        (SOP_INSTANCE_UID, header.sop_instance_uid, received.sop_instance_uid),
+    ):
+        if actual != expected:
+            raise IdentityMismatch(tag, expected, actual)
+
+
+def _spooled(received: Received) -> Path:
+    if received.spooled_path is None:
+        raise CannotUnderstand("there is no dataset")
+    return received.spooled_path
+
+
+def _size(received: Received) -> int:
+    if received.dataset is not None:
+        return len(received.dataset)
+    return _spooled(received).stat().st_size - received.dataset_offset
+
+
+def _same_bytes(received: Received, path: Path, offset: int) -> bool:
+    """Compare a received dataset with a stored one of the same size, piece by piece."""
+    with contextlib.ExitStack() as stack:
+        stored = stack.enter_context(path.open("rb"))
+        stored.seek(offset)
+        if received.dataset is not None:
+            view = memoryview(received.dataset)
+            starts = range(0, len(view), _COMPARED)
+            return all(view[at : at + _COMPARED] == stored.read(_COMPARED) for at in starts)
+        other = stack.enter_context(_spooled(received).open("rb"))
+        other.seek(received.dataset_offset)
+        while piece := stored.read(_COMPARED):
+            if piece != other.read(_COMPARED):
+                return False
+        return True
+
+
+def _lock(data_dir: Path) -> int:
+    """Take the data folder for this node: the lock goes with the process, however it ends."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise ArchiveError(
+            "open the archive",
+            f"{error.strerror}: {data_dir}",
+            "give the user of the node the right to write there, or set data_dir",
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ArchiveInUse(
+            "open the archive",
+            f"another node uses {data_dir}",
+            "stop it, or set another data_dir",
+        ) from None
+    return descriptor
+
+
+def _cannot_read(error: SQLAlchemyError) -> ArchiveError:
+    reason = str(getattr(error, "orig", error)).splitlines()[0]
+    return ArchiveError("read the index", reason, "check index.url")

@@ -1,0 +1,247 @@
+"""Objects as DICOM files: <root>/<Study UID>/<Series UID>/<Instance UID>.dcm.
+
+Rules: a file is written as a piece in <root>/.incoming and then linked under its final name, so
+that a name in the tree always stands for a whole file, and never for another's: a name that is
+taken is not overwritten, the next one (`<UID>~1.dcm`) is used. The index's row says which file
+is the object's. The piece's own name is removed only after the row is committed; one found at
+start, linked but without a row, tells which file a crash left over.
+
+UIDs are checked where they are read (archive/header.py) before they reach a path here.
+"""
+
+# ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106 - pathlib costs as much as the system call
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from lfscp.archive.errors import ArchiveError, OutOfResources
+
+INCOMING: Final = ".incoming"
+_MAX_SYNCED_FOLDERS: Final = 65_536
+
+
+class Durability(StrEnum):
+    """When an object counts as stored."""
+
+    FULL = "full"  # synced to disk: survives a power cut
+    OS = "os"  # handed to the operating system: survives the end of the process
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A complete file in the incoming folder, not yet under its final name."""
+
+    path: str
+    size: int  # bytes, with the Part 10 header
+
+
+class ObjectFiles:
+    """The folder of objects. Any thread may call any method; several processes may share it."""
+
+    def __init__(self, root: Path, durability: Durability = Durability.FULL) -> None:
+        self.root = root
+        self.incoming = root / INCOMING
+        self._root = str(root)
+        self._incoming = str(self.incoming)
+        self._sync = durability is Durability.FULL
+        self._numbers = itertools.count()
+        self._synced: set[str] = set()  # folders whose own name is known to be on disk
+        try:
+            self.incoming.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArchiveError(
+                "open the objects folder",
+                f"{error.strerror}: {root}",
+                "give the user of the node the right to write there",
+            ) from None
+
+    def path(self, relative: str) -> Path:
+        """The file of an index row."""
+        return self.root / relative
+
+    def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
+        """Write one file into the incoming folder.
+
+        Raises:
+            OutOfResources: disk full, quota, read-only, too many open files; nothing is left.
+        """
+        path = f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise _out_of_resources(error) from None
+        try:
+            _write_all(descriptor, header, dataset)
+            if self._sync:
+                os.fdatasync(descriptor)
+        except OSError as error:
+            os.unlink(path)
+            raise _out_of_resources(error) from None
+        finally:
+            os.close(descriptor)
+        return Piece(path, len(header) + len(dataset))
+
+    def adopt(self, path: Path) -> Piece:
+        """Take a complete file that was written into the incoming folder as a piece.
+
+        Raises:
+            OutOfResources: it cannot be synced.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if self._sync:
+                    os.fsync(descriptor)
+                return Piece(str(path), os.fstat(descriptor).st_size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _out_of_resources(error) from None
+
+    def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
+        """Give a piece its final name, on disk when this returns.
+
+        Returns:
+            The file's path relative to the root.
+        Raises:
+            OutOfResources: no final name could be made.
+        """
+        try:
+            folder = f"{self._root}/{study_uid}/{series_uid}"
+            if folder not in self._synced:
+                self._make_folders(study_uid, folder)
+            name = self._link(piece, study_uid, folder, instance_uid)
+            if self._sync:
+                _sync_folder(folder)
+        except OSError as error:
+            raise _out_of_resources(error) from None
+        return f"{study_uid}/{series_uid}/{name}"
+
+    def _link(self, piece: Piece, study_uid: str, folder: str, instance_uid: str) -> str:
+        name = f"{instance_uid}.dcm"
+        attempts = itertools.count(1)
+        while True:
+            try:
+                os.link(piece.path, f"{folder}/{name}")
+            except FileExistsError:
+                name = f"{instance_uid}~{next(attempts)}.dcm"
+            except FileNotFoundError:  # the folder was empty and has just been removed
+                if not os.path.exists(piece.path):
+                    raise
+                self._make_folders(study_uid, folder)
+            else:
+                return name
+
+    def _make_folders(self, study_uid: str, folder: str) -> None:
+        """Make study and series folder; their names are on disk even if another made them."""
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+        if self._sync:
+            _sync_folder(f"{self._root}/{study_uid}")
+            _sync_folder(self._root)
+        if len(self._synced) >= _MAX_SYNCED_FOLDERS:
+            self._synced.clear()
+        self._synced.add(folder)
+
+    def discard(self, piece: Piece) -> None:
+        """Remove a piece's own name; the object under its final name stays."""
+        _unlink(piece.path)
+
+    def remove(self, relative: str) -> None:
+        """Remove an object's file, and its series and study folder when they are empty."""
+        path = f"{self._root}/{relative}"
+        _unlink(path)
+        for _ in range(2):
+            path = os.path.dirname(path)
+            self._synced.discard(path)
+            try:
+                os.rmdir(path)
+            except OSError:
+                break  # not empty, or gone already
+
+    def exists(self, relative: str) -> bool:
+        """Whether an index row's file is there."""
+        return os.path.exists(f"{self._root}/{relative}")
+
+    def may_exist(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
+        """Whether the instance's usual file name is taken: a cheap hint of a duplicate."""
+        return os.path.exists(f"{self._root}/{study_uid}/{series_uid}/{instance_uid}.dcm")
+
+    def pieces(self) -> Iterator[Path]:
+        """What lies in the incoming folder."""
+        with os.scandir(self._incoming) as entries:
+            for entry in entries:
+                yield Path(entry.path)
+
+    def names_of(
+        self, piece: Path, study_uid: str, series_uid: str, instance_uid: str
+    ) -> list[str]:
+        """The final names (relative paths) under which a piece's very file can be found."""
+        state = piece.stat()
+        if state.st_nlink < 2:  # only its own name
+            return []
+        folder = self.root / study_uid / series_uid
+        return [
+            str(path.relative_to(self.root))
+            for path in (folder.iterdir() if folder.is_dir() else ())
+            if path.name.startswith(instance_uid) and os.path.samestat(path.stat(), state)
+        ]
+
+    def walk(self) -> Iterator[str]:
+        """Every file of the tree as a relative path, folder by folder; pieces are left out."""
+        for study in _names(self._root):
+            if study == INCOMING:
+                continue
+            for series in _names(f"{self._root}/{study}"):
+                for name in _names(f"{self._root}/{study}/{series}"):
+                    yield f"{study}/{series}/{name}"
+
+
+def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> None:
+    written = os.writev(descriptor, (header, dataset))
+    if written == len(header) + len(dataset):
+        return
+    # A full disk writes a part and fails at the next call; one write ends at 2 GB as well.
+    for part in (memoryview(header), memoryview(dataset).cast("B")):
+        skip = min(written, len(part))
+        written -= skip
+        part = part[skip:]
+        while part:
+            part = part[os.write(descriptor, part) :]
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _names(folder: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name
+    except (FileNotFoundError, NotADirectoryError):
+        return  # removed in the meantime, or a stray file where a folder should be
+
+
+def _out_of_resources(error: OSError) -> OutOfResources:
+    code = errno.errorcode.get(error.errno or 0, "")
+    return OutOfResources(
+        "store the instance", f"{error.strerror} ({code})", "free space on the objects folder"
+    )
