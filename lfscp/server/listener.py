@@ -26,7 +26,7 @@ _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 Address = tuple[str, int] | tuple[str, int, int, int]
 
 
-class ListenerClosed(Exception):
+class ListenerClosed(Exception):  # noqa: N818 - what happened, not a fault
     """Nobody listens any more."""
 
 

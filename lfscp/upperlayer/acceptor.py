@@ -141,7 +141,7 @@ def register_server(ae: ApplicationEntity, server: Server) -> None:
     served: Any = ae
     if not hasattr(served, "_inline_servers"):
         served._inline_servers = []
-        served.__class__ = _served(type(ae))
+        served.__class__ = _served(cast(Any, type(ae)))
     served._inline_servers.append(server)
     served._servers.append(server)
 

@@ -335,4 +335,3 @@ class InlineAssociation(Association):
         """A Message ID for an operation invoked on this association, 1 to 65535."""
         self._message_id = getattr(self, "_message_id", 0) % 0xFFFF + 1
         return self._message_id
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom import _config, evt
 from pynetdicom._handlers import (
@@ -31,9 +31,9 @@ def log_is_read() -> bool:
 
     Bound for nothing, it would keep every message on the path that events can watch.
     """
-    return _config.LOG_HANDLER_LEVEL == "standard" and logging.getLogger(
-        "pynetdicom"
-    ).isEnabledFor(logging.INFO)
+    return _config.LOG_HANDLER_LEVEL == "standard" and logging.getLogger("pynetdicom").isEnabledFor(
+        logging.INFO
+    )
 
 
 class Bindings:
@@ -72,7 +72,7 @@ class Bindings:
 
     def handlers(self, event: evt.EventType) -> evt.HandlerArgType:
         """The handlers of one event, as `AssociationServer.get_handlers` gives them."""
-        return self._table.get(event, [])
+        return cast(evt.HandlerArgType, self._table.get(event, []))
 
     def apply_to(self, association: InlineAssociation) -> None:
         """Give an association its own copy."""

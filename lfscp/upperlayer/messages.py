@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from pynetdicom import evt
 from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
@@ -157,8 +157,7 @@ class InlineMessages(DIMSEServiceProvider):
         """Take a P-DATA indication from the state machine (the path that events can watch)."""
         try:
             for context_id, data in primitive.presentation_data_value_list:
-                if not data:
-                    raise ProtocolError("PDV without a message control header")
+                # pynetdicom's decoder has refused a PDV without a message control header.
                 self._take_fragment(_Bytes(data[1:]), len(data) - 1, context_id, data[0])
         except ProtocolError as problem:
             self._inline.end_reason = self._inline.end_reason or str(problem)
@@ -183,9 +182,7 @@ class InlineMessages(DIMSEServiceProvider):
         except KeyError:
             raise ProtocolError(f"presentation context {context_id} was not accepted") from None
 
-    def _take_command(
-        self, incoming: _Incoming, source: _Source, size: int, *, last: bool
-    ) -> None:
+    def _take_command(self, incoming: _Incoming, source: _Source, size: int, *, last: bool) -> None:
         if incoming.elements is not None:
             raise ProtocolError("command fragment where a data set was announced")
         if len(incoming.command) + size > MAX_COMMAND_SET_BYTES:
@@ -365,7 +362,10 @@ class InlineMessages(DIMSEServiceProvider):
             super().send_msg(primitive, context_id)
             return
         is_request = primitive.MessageIDBeingRespondedTo is None
-        message = (_RQ_TO_MESSAGE if is_request else _RSP_TO_MESSAGE)[type(primitive)]()
+        message_classes: dict[type[Any], type[DIMSEMessage]] = (
+            _RQ_TO_MESSAGE if is_request else _RSP_TO_MESSAGE
+        )
+        message = message_classes[type(primitive)]()
         message.primitive_to_message(primitive)
         command = cast(bytes, encode(message.command_set, True, True))
         data_set = message.data_set
@@ -412,7 +412,7 @@ def _store_response_primitive(response: commands.StoreResponse, context_id: int)
     primitive._status = response.status
     primitive.AffectedSOPClassUID = response.sop_class_uid
     primitive.AffectedSOPInstanceUID = response.sop_instance_uid
-    primitive.ErrorComment = response.error_comment
+    primitive.ErrorComment = response.error_comment  # type: ignore[assignment] # declared as None
     return primitive
 
 

@@ -19,8 +19,8 @@ from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.acse import ACSE
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import SCP_SCU_ROLES, PresentationContext
-from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation

@@ -106,7 +106,7 @@ class InlineProvider(DULServiceProvider):
     @property
     def state(self) -> str:
         """The state machine's state."""
-        return cast(str, self.state_machine.current_state)
+        return self.state_machine.current_state
 
     # --- sending ---
 
@@ -264,8 +264,10 @@ class InlineProvider(DULServiceProvider):
         pdu_bytes = sock.read(6 + length, timeout_s)
         try:
             pdu, event = self._decode_pdu(pdu_bytes)
-        except Exception as problem:  # noqa: BLE001 - whatever the decoder trips over, the PDU is bad
-            raise ProtocolError(f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}") from problem
+        except Exception as problem:
+            raise ProtocolError(
+                f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}"
+            ) from problem
         with self._lock:
             self._recv_pdu.put(pdu)
             self.happened(event)
@@ -324,7 +326,7 @@ class InlineProvider(DULServiceProvider):
     # --- the end ---
 
     def close(self) -> None:
-        """Let the peer close first, for a while, and close (Sta13, AR-5); from any other state too."""
+        """Let the peer close first, for a while, then close (Sta13, AR-5)."""
         sock = self.socket
         if sock is not None and sock.socket is not None:
             if self.state == AWAITING_CLOSE:

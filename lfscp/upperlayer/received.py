@@ -171,7 +171,7 @@ def part10_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid
     return b"\0" * 128 + b"DICM" + encode_file_meta(meta)
 
 
-class ReceivedStore(C_STORE):  # type: ignore[misc]
+class ReceivedStore(C_STORE):
     """A received C-STORE request: pynetdicom's primitive, its data set not yet copied.
 
     Args:

@@ -80,6 +80,8 @@ def associate(
     for handler in evt_handlers:
         association.bind(*handler)
     association.request()
+    if connection.connect_error is not None:
+        association.end_reason = f"cannot connect: {connection.connect_error}"
     return association
 
 

@@ -1,4 +1,4 @@
-"""Sending a stored object as a C-STORE: from the page cache, one P-DATA header before each piece."""
+"""Sending a stored object as a C-STORE, from the page cache, a P-DATA header before each piece."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def _send_file(
     """Send from the file. False: it failed half-way, and the association was aborted."""
     fd = os.open(body.path, os.O_RDONLY)
     try:
-        missing = body.offset + body.size - os.fstat(fd).st_size
-        if missing > 0:
-            raise OSError(f"{body.path} is {missing} bytes shorter than expected")
+        _check_size(fd, body)
         command = assoc.dimse.pack(request.context_id, _command(request, message_id))
         _send_fragments(assoc, fd, request.context_id, body, b"".join(command))
     except OSError:
@@ -102,6 +100,12 @@ def _send_file(
     finally:
         os.close(fd)
     return True
+
+
+def _check_size(fd: int, body: FileSlice) -> None:
+    missing = body.offset + body.size - os.fstat(fd).st_size
+    if missing > 0:
+        raise OSError(f"{body.path} is {missing} bytes shorter than expected")
 
 
 def _send_fragments(

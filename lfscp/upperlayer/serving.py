@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydicom.dataset import Dataset
@@ -31,7 +32,7 @@ from pynetdicom.service_class import (
     StorageServiceClass,
     VerificationServiceClass,
 )
-from pynetdicom.sop_class import Verification, uid_to_service_class
+from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.status import code_to_category
 
 from lfscp.upperlayer import commands
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+_VERIFICATION: Final = "1.2.840.10008.1.1"
 _SUCCESS: Final = 0x0000
 _OUT_OF_RESOURCES: Final = 0xA700
 _PENDING: Final = "Pending"
@@ -60,7 +62,7 @@ _RESPONSE_FIELD: Final = {
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class _Inline:
+class _Inline(ServiceClass):
     """What the service classes below share."""
 
     assoc: InlineAssociation
@@ -72,7 +74,7 @@ class _Inline:
         assoc = self.assoc
         attrs: dict[str, Any] = {"request": req, "context": assoc.context_tuple(context)}
         if isinstance(req, C_FIND | C_GET | C_MOVE):
-            attrs["_is_cancelled"] = self.is_cancelled  # type: ignore[attr-defined]
+            attrs["_is_cancelled"] = self.is_cancelled
         # As pynetdicom: inside a handler abort() must not wait for the association's end.
         setattr(assoc, "abort", assoc._abort_nonblocking)  # noqa: B010 - a method is replaced
         try:
@@ -127,9 +129,9 @@ class InlineVerification(_Inline, VerificationServiceClass):
 class InlineStorage(_Inline, StorageServiceClass):
     """C-STORE (PS3.7 section 9.1.1)."""
 
-    def SCP(self, req: ReceivedStore, context: PresentationContext) -> None:  # noqa: N802
+    def SCP(self, req: C_STORE, context: PresentationContext) -> None:  # noqa: N802
         """Answer one C-STORE."""
-        if req.error is not None:
+        if isinstance(req, ReceivedStore) and req.error is not None:
             status: Any = _spool_failed(req.error)
         else:
             try:
@@ -153,7 +155,7 @@ class InlineStorage(_Inline, StorageServiceClass):
         dimse.send_encoded(context_id, response)
 
     @staticmethod
-    def _response(req: ReceivedStore) -> C_STORE:
+    def _response(req: C_STORE) -> C_STORE:
         response = C_STORE()
         response.MessageID = req.MessageID
         response.MessageIDBeingRespondedTo = req.MessageID
@@ -234,7 +236,7 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
                 LOGGER.error("Failed encoding the response 'Identifier' dataset")
                 return self._send_find(req, context, _FIND_NOT_ENCODED)
         if response is not None:
-            response.Identifier = None if data_set is None else _stream(data_set)
+            response.Identifier = None if data_set is None else BytesIO(data_set)
             dimse.send_msg(response, context_id)
         else:
             command = commands.encode_response(
@@ -334,12 +336,6 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
         dimse.send_encoded(context_id, command, data_set)
 
 
-def _stream(data: bytes) -> Any:
-    from io import BytesIO
-
-    return BytesIO(data)
-
-
 def _retrieve_primitive(
     req: C_GET | C_MOVE, response: SubOperationResponse, data_set: bytes | None
 ) -> C_GET | C_MOVE:
@@ -356,11 +352,11 @@ def _retrieve_primitive(
     if response.remaining is not None:
         primitive.NumberOfRemainingSuboperations = min(response.remaining, largest)
     if response.error_comment:
-        primitive.ErrorComment = response.error_comment[:64]
+        primitive.ErrorComment = response.error_comment[:64]  # type: ignore[assignment]
     if response.offending_elements:
-        primitive.OffendingElement = response.offending_elements
+        primitive.OffendingElement = response.offending_elements  # type: ignore[assignment]
     if data_set is not None:
-        primitive.Identifier = _stream(data_set)
+        primitive.Identifier = BytesIO(data_set)
     return primitive
 
 
@@ -369,9 +365,9 @@ def service_class(assoc: InlineAssociation, msg: DimseServiceType) -> ServiceCla
     if isinstance(msg, ReceivedStore):
         return InlineStorage(assoc)
     if isinstance(msg, C_ECHO):
-        return InlineVerification(assoc) if msg.AffectedSOPClassUID == Verification else None
+        return InlineVerification(assoc) if msg.AffectedSOPClassUID == _VERIFICATION else None
     if isinstance(msg, C_FIND | C_GET | C_MOVE) and msg.is_valid_request:
-        found = uid_to_service_class(msg.AffectedSOPClassUID)
+        found = uid_to_service_class(msg.AffectedSOPClassUID or "")
         if found is QueryRetrieveServiceClass:
             return InlineQueryRetrieve(assoc)
     return None

@@ -33,11 +33,11 @@ _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 
 
-class ConnectionLost(Exception):
+class ConnectionLost(Exception):  # noqa: N818 - what happened, not a fault
     """The peer closed, or the connection broke."""
 
 
-class ReadTimeout(Exception):
+class ReadTimeout(Exception):  # noqa: N818 - what happened, not a fault
     """Nothing, or not enough, arrived in time."""
 
 
@@ -73,6 +73,7 @@ class InlineSocket(AssociationSocket):
         self._deadline = 0.0
         self._is_tls = False
         self._quick_ack = True
+        self.connect_error: OSError | None = None
         # Called about once a second while waiting, for a C-MOVE's pending responses.
         self.while_waiting: Callable[[], None] | None = None
         if client_socket is not None:
@@ -118,8 +119,8 @@ class InlineSocket(AssociationSocket):
         try:
             self._connect(primitive.address_info.as_tuple)
         except OSError as problem:
-            LOGGER.error("Association request failed: unable to connect to remote")
-            LOGGER.error("TCP Initialisation Error: %s", problem)
+            self.connect_error = problem
+            LOGGER.debug("Unable to connect: %s", problem)
             self._shutdown_socket()
             self.socket = None
             primitive.result = "Evt17"
@@ -127,9 +128,7 @@ class InlineSocket(AssociationSocket):
             local = cast(socket.socket, self.socket).getsockname()
             self.assoc.requestor.address_info = AddressInformation.from_tuple(local)
             self._is_connected = True
-            evt.trigger(
-                self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple}
-            )
+            evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple})
             primitive.result = "Evt2"
         finally:
             self.provider_queue.put(primitive)
@@ -349,16 +348,13 @@ class InlineSocket(AssociationSocket):
             return
         try:
             sock.sendall(before, socket.MSG_MORE)
-            while size > 0:
-                sent = os.sendfile(sock.fileno(), fd, offset, size)
-                if sent == 0:
-                    raise EOFError
+            while size > 0 and (sent := os.sendfile(sock.fileno(), fd, offset, size)) > 0:
                 offset += sent
                 size -= sent
-        except EOFError:
-            raise OSError(f"file is {size} bytes shorter than expected") from None
         except (OSError, ValueError) as problem:
             raise ConnectionLost(str(problem) or "send timed out") from problem
+        if size > 0:
+            raise OSError(f"file is {size} bytes shorter than expected")
 
 
 def _send_gathered(sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
