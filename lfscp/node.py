@@ -8,15 +8,15 @@ tells how the pool is and feeds the watchdog while it is healthy. Nothing polls.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import threading
 import time
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
+from lfscp.mailbox import Mailbox
 from lfscp.observe import systemd
+from lfscp.observe.foreign import redact
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.server import LeaderFollowerServer
+    from lfscp.upperlayer.association import InlineAssociation
+    from lfscp.upperlayer.negotiation import Rejection
 
 LOG: Final = get_logger("lfscp.node")
 ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
@@ -74,7 +76,9 @@ class Node:
         """
         started = time.monotonic()
         try:
-            self._open_archive()  # 1. so that a peer never meets a node without its index
+            self._archive = open_archive(
+                self._settings
+            )  # 1. so that a peer never meets a node without its index
             self._build_server()  # 2. contexts and handlers, made once
             self._listen()  # 3. before anybody is told
         except BaseException:
@@ -97,21 +101,9 @@ class Node:
         host, port = self._running_server.server_address[:2]
         return str(host), int(port)
 
-    def _open_archive(self) -> None:
-        from lfscp.archive.archive import Archive
-
-        settings = self._settings
-        self._archive = Archive.open(
-            settings.data_dir,
-            index_url=settings.index.url or None,
-            objects_root=settings.objects.root,
-            durability=settings.durability,
-            duplicates=settings.duplicates,
-        )
-
     def _build_server(self) -> None:
         from lfscp.server import LeaderFollowerServer
-        from lfscp.services import query, retrieve, storage, verification
+        from lfscp.services import all_handlers
         from lfscp.services.contexts import contexts
 
         settings, archive = self._settings, self._archive
@@ -119,12 +111,7 @@ class Node:
         self._server = LeaderFollowerServer(
             application_entity(settings),
             (settings.server.host, settings.server.port),
-            evt_handlers=[
-                *verification.handlers(settings),
-                *storage.handlers(archive, settings),
-                *query.handlers(archive, settings),
-                *retrieve.handlers(archive, settings),
-            ],
+            evt_handlers=all_handlers(archive, settings),
             contexts=contexts(settings),
             max_running=settings.pool.max_running,
             max_waiting=settings.pool.max_waiting,
@@ -132,7 +119,19 @@ class Node:
             spool_dir=archive.incoming_dir,
             backlog=settings.server.backlog,
             listen_socket=systemd.take_listening_socket(os.environ),
+            accept_unknown_storage=settings.storage.accept_unknown_sop_classes,
+            admit=self._admit,
+            on_end=record_end,
         )
+
+    def _admit(self, association: InlineAssociation) -> Rejection | None:
+        """Reject a peer that is not configured, when only those may come (PS3.8 section 9.3.4)."""
+        from lfscp.upperlayer.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED
+
+        if not self._settings.server.require_known_peers:
+            return None
+        known = association.requestor.ae_title.strip(" ") in self._settings.peers
+        return None if known else CALLING_AE_TITLE_NOT_RECOGNISED
 
     def _listen(self) -> None:
         server = self._settings.server
@@ -189,9 +188,10 @@ class Node:
         systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
         server.shutdown()  # 1. no new associations
         if mailbox is None:
-            drained = server.drain(timeout_s)
+            drained = server.drain(timeout_s)  # 2. running ones finish, idle ones are aborted
         else:
-            drained = mailbox.wait(timeout_s) == POOL_IS_EMPTY  # 2. running ones finish
+            _in_background("lfscp-drain", lambda: server.drain(timeout_s))
+            drained = mailbox.wait(timeout_s) == POOL_IS_EMPTY
         if not drained:
             self._abort_associations()  # 3. or are aborted
         self._close_archive()  # 4. when nobody stores any more
@@ -201,7 +201,7 @@ class Node:
         associations = self._running_server.active_associations
         LOG.warning("aborting associations", count=len(associations))
         for association in associations:
-            association.abort()
+            association.abort(block=False)
         if not self._running_server.drain(ABORT_TIME_S):
             LOG.error(
                 "associations did not end, leaving them behind", pool=self._running_server.pool
@@ -219,6 +219,23 @@ class Node:
         return self._server
 
 
+def open_archive(settings: Settings) -> Archive:
+    """Open the archive that `settings` name.
+
+    Raises:
+        ArchiveError: it cannot be opened; ArchiveInUse when another process has it open.
+    """
+    from lfscp.archive.archive import Archive
+
+    return Archive.open(
+        settings.data_dir,
+        index_url=settings.index.url or None,
+        objects_root=settings.objects.root,
+        durability=settings.durability,
+        duplicates=settings.duplicates,
+    )
+
+
 def application_entity(settings: Settings) -> AE:
     """The pynetdicom application entity of a node as configured."""
     from pynetdicom import AE
@@ -231,9 +248,20 @@ def application_entity(settings: Settings) -> AE:
     ae.maximum_pdu_size = server.max_pdu_bytes
     ae.maximum_associations = server.max_associations or sys.maxsize
     ae.require_called_aet = server.require_called_ae_title
-    if server.require_known_peers:
-        ae.require_calling_aet = list(settings.peers)
     return ae
+
+
+def record_end(association: InlineAssociation) -> None:
+    """Write the line of an association that ended; runs in the thread that served it."""
+    from lfscp.services.record import association_fields
+
+    duration_ms = round((time.monotonic() - association.started_at) * 1000)
+    fields = association_fields(association)
+    if association.end_reason is None:
+        LOG.debug("association released", **fields, duration_ms=duration_ms)
+    else:
+        reason = redact(association.end_reason)
+        LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
 
 
 def _is_supervised() -> bool:
@@ -242,49 +270,3 @@ def _is_supervised() -> bool:
 
 def _in_background(name: str, work: Any) -> None:
     threading.Thread(target=work, name=name, daemon=True).start()
-
-
-class Mailbox:
-    """Wakes the main thread: SIGTERM and SIGINT while it is open, and what other threads put in.
-
-    Python writes the number of each signal into the pipe itself, so no signal can be lost between
-    a test and a wait, and no handler runs code of ours. To be opened in the main thread.
-    """
-
-    SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-    def __enter__(self) -> Self:
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._lock = threading.Lock()
-        self._before = {each: signal.signal(each, _leave_it_to_the_pipe) for each in self.SIGNALS}
-        self._wakeup_before = signal.set_wakeup_fd(self._writer)
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        signal.set_wakeup_fd(self._wakeup_before)
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
-        with self._lock:
-            os.close(self._writer)
-            self._writer = -1
-        os.close(self._reader)
-
-    def put(self, message: int) -> None:
-        """Leave a message of 0 to 255 for the main thread; from any thread."""
-        with self._lock:
-            if self._writer >= 0:
-                os.write(self._writer, bytes([message]))
-
-    def wait(self, timeout_s: float | None) -> int | None:
-        """The next message: a signal's number or what was put; None when the time is over."""
-        readable, _, _ = select.select([self._reader], [], [], timeout_s)
-        return os.read(self._reader, 1)[0] if readable else None
-
-
-def _leave_it_to_the_pipe(_number: int, _frame: FrameType | None) -> None:
-    """A handler that does nothing; the number is in the pipe already."""

@@ -53,7 +53,7 @@ def connect(sink: Sink) -> None:
         library = next((name for name in LIBRARIES if f"/{name}/" in filename), "python")
         level = "debug" if library in LIBRARIES else "warning"
         where = f"{Path(filename).name}:{lineno}"
-        fields = {"category": category.__name__, "where": where, "reason": _redact(str(message))}
+        fields = {"category": category.__name__, "where": where, "reason": redact(str(message))}
         sink(library, level, "warning", fields)
 
     warnings.showwarning = show
@@ -82,7 +82,7 @@ def _understand(record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
     text = record.getMessage()
     level = record.levelno
     if library in LIBRARIES:
-        text = _redact(text)
+        text = redact(text)
         # What pydicom warns of is a peer's dataset, and it says the same as a Python warning.
         quiet = logging.WARNING if library == "pydicom" else logging.INFO
         level = logging.DEBUG if level <= quiet else level
@@ -91,7 +91,7 @@ def _understand(record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
     if error is None:
         return name, text, {}
     if library in LIBRARIES:
-        return name, text, {"reason": f"{type(error).__name__}: {_redact(str(error))}"}
+        return name, text, {"reason": f"{type(error).__name__}: {redact(str(error))}"}
     return name, text, {"exc_info": error}
 
 
@@ -103,5 +103,6 @@ _NAMES: Final = (
 )
 
 
-def _redact(text: str) -> str:
+def redact(text: str) -> str:
+    """Take quoted values out of a library's message; they may be a patient's."""
     return _QUOTED.sub("'...'", text)

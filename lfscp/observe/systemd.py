@@ -64,6 +64,7 @@ def take_listening_socket(
     listener = socket.socket(fileno=first_descriptor)
     listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listener.type != socket.SOCK_STREAM or not listening:
+        listener.close()
         raise SystemdError("lfscp.socket: expected a TCP ListenStream=")
     os.set_inheritable(first_descriptor, False)
     return listener

@@ -1,0 +1,56 @@
+"""What wakes the main thread of a node: signals, and messages of other threads, in one pipe."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+
+class Mailbox:
+    """Wakes the main thread: SIGTERM and SIGINT while it is open, and what other threads put in.
+
+    Python writes the number of each signal into the pipe itself, so no signal can be lost between
+    a test and a wait, and no handler runs code of ours. To be opened in the main thread.
+    """
+
+    SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self._before = {each: signal.signal(each, _leave_it_to_the_pipe) for each in self.SIGNALS}
+        self._wakeup_before = signal.set_wakeup_fd(self._writer)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+        with self._lock:
+            os.close(self._writer)
+            self._writer = -1
+        os.close(self._reader)
+
+    def put(self, message: int) -> None:
+        """Leave a message of 0 to 255 for the main thread; from any thread."""
+        with self._lock:
+            if self._writer >= 0:
+                os.write(self._writer, bytes([message]))
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """The next message: a signal's number or what was put; None when the time is over."""
+        readable, _, _ = select.select([self._reader], [], [], timeout_s)
+        return os.read(self._reader, 1)[0] if readable else None
+
+
+def _leave_it_to_the_pipe(_number: int, _frame: FrameType | None) -> None:
+    """A handler that does nothing; the number is in the pipe already."""

@@ -1,0 +1,30 @@
+"""Settings are declared once: the file, README and the help must say what the declarations say."""
+
+from pathlib import Path
+
+from lfscp.config.describe import leaves, markdown_table, template
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_configuration_file_is_the_generated_one():
+    expected = template()
+    actual = (ROOT / "config/lfscp.toml").read_text(encoding="utf-8")
+    assert expected == actual, "run: lfscp config --template > config/lfscp.toml"
+
+
+def test_the_table_in_readme_is_the_generated_one():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert markdown_table() in readme, "put the output of `lfscp config --markdown` into README.md"
+
+
+def test_every_flag_of_a_setting_is_an_option_of_serve():
+    import typer.main
+
+    from lfscp.cli.app import app
+
+    command = typer.main.get_command(app).get_command(None, "serve")
+    options = {option: parameter for parameter in command.params for option in parameter.opts}
+    for leaf in leaves():
+        if leaf.flag:
+            assert leaf.help in options[leaf.flag].help

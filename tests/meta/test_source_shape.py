@@ -1,0 +1,42 @@
+"""The shape of the source: layers, a head on each module, a size that can be read."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "lfscp").rglob("*.py"))
+MAX_LINES = 600  # most are below 300
+USUAL_LINES = 300
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_begins_with_what_it_does(module):
+    head = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
+    assert head, "a module begins with a docstring that says what it does"
+    first = head.splitlines()[0]
+    assert first.endswith((".", ":")) or ":" in first or len(head.splitlines()) > 1
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_can_be_read_in_one_sitting(module):
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_most_modules_are_short():
+    lengths = [len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES]
+    long = [length for length in lengths if length > USUAL_LINES]
+    assert len(long) * 5 <= len(lengths), "more than one module in five has over 300 lines"
+
+
+def test_no_module_has_a_name_that_says_nothing():
+    assert not {"utils", "helpers", "manager", "common", "misc"} & {each.stem for each in MODULES}
+
+
+def test_imports_run_one_way():
+    tool = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

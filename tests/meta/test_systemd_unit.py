@@ -1,0 +1,40 @@
+"""The systemd unit is as hardened as promised, and names no option that systemd does not know."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CONFIG = Path(__file__).parents[2] / "config"
+MAX_EXPOSURE = 3.0
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None and not os.environ.get("CI"),
+    reason="systemd-analyze is not installed (apt-get install systemd)",
+)
+
+
+@needs_systemd
+def test_the_unit_s_exposure_is_below_the_promised_level():
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "lfscp.service"]
+    done = subprocess.run(command, cwd=CONFIG, capture_output=True, text=True)
+    level = re.search(r"Overall exposure level for lfscp.service: ([0-9.]+)", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level[1]) < MAX_EXPOSURE
+
+
+@needs_systemd
+def test_systemd_understands_unit_and_socket():
+    command = ["systemd-analyze", "verify", "--man=no", "./lfscp.service", "./lfscp.socket"]
+    done = subprocess.run(command, cwd=CONFIG, capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "is not executable" not in line]
+    assert complaints == []  # except that lfscp is not installed where the unit expects it
+
+
+def test_the_unit_promises_what_the_node_keeps():
+    unit = (CONFIG / "lfscp.service").read_text(encoding="utf-8")
+    for line in ("Type=notify", "User=lfscp", "StateDirectory=lfscp", "ProtectSystem=strict"):
+        assert line in unit.splitlines()
