@@ -111,7 +111,6 @@ class InlineMessages(DIMSEServiceProvider):
         self._inline = assoc
         self._incoming: _Incoming | None = None
         self._requests: deque[Request] = deque()
-        self.has_begun_sending = False
 
     # --- C-CANCEL ---
 

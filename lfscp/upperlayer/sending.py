@@ -88,41 +88,35 @@ def _send_file(
     """Send from the file. False: it failed half-way, and the association was aborted."""
     fd = os.open(body.path, os.O_RDONLY)
     try:
-        _check_size(fd, body)
+        missing = body.offset + body.size - os.fstat(fd).st_size
+        if missing > 0:
+            raise OSError(f"{body.path} is {missing} bytes shorter than expected")
         command = assoc.dimse.pack(request.context_id, _command(request, message_id))
-        _send_fragments(assoc, fd, request.context_id, body, b"".join(command))
-    except OSError:
-        if not assoc.dimse.has_begun_sending:
-            raise
-        assoc.end_reason = f"{body.path} could not be read to its end"
-        assoc.abort()
-        return False
+        return _send_fragments(assoc, fd, request.context_id, body, b"".join(command))
     finally:
         os.close(fd)
-    return True
-
-
-def _check_size(fd: int, body: FileSlice) -> None:
-    missing = body.offset + body.size - os.fstat(fd).st_size
-    if missing > 0:
-        raise OSError(f"{body.path} is {missing} bytes shorter than expected")
 
 
 def _send_fragments(
     assoc: InlineAssociation, fd: int, context_id: int, body: FileSlice, before: bytes
-) -> None:
+) -> bool:
     limit = pdata.fragment_bytes(assoc.dimse.maximum_pdu_size)
-    assoc.dimse.has_begun_sending = False
     while_waiting = assoc.dul.socket.while_waiting if assoc.dul.socket else None
     told = time.monotonic()
     for offset, length, last in pdata.cut(body.size, limit):
         before += pdata.header(context_id, pdata.LAST if last else 0, length)
-        assoc.dimse.has_begun_sending = True
-        assoc.dul.send_p_data_file(fd, body.offset + offset, length, before)
+        try:
+            assoc.dul.send_p_data_file(fd, body.offset + offset, length, before)
+        except OSError as problem:
+            # Half a message is on its way: nothing else may follow it on this association.
+            assoc.end_reason = f"{body.path} could not be read to its end: {problem}"
+            assoc.abort()
+            return False
         before = b""
         if while_waiting is not None and time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()
             while_waiting()
+    return True
 
 
 def _send_watched(assoc: InlineAssociation, request: SendRequest, message_id: int) -> None:
