@@ -319,6 +319,25 @@ def test_only_the_leader_may_promote(door):
     d.pool.until(lambda s: s.waiting == 1 and s.running == 1)
 
 
+def test_the_place_of_a_thread_that_is_being_started_is_reserved(door):
+    """Defect 5: whoever joins meanwhile cannot take the place that was promised."""
+    d = door(max_running=2, name="SCP")
+    d.join()
+    start_thread = d.pool._start_thread
+
+    def somebody_joins_first(heir) -> bool:
+        outsider = threading.Thread(target=d.pool.join)
+        outsider.start()
+        outsider.join(DEADLINE_S)
+        assert not outsider.is_alive()
+        return start_thread(heir)
+
+    d.pool._start_thread = somebody_joins_first
+    client = Client().send(d)
+    d.pool.until(lambda s: s.leader == "SCP-1" and s.running == 2)
+    client.may_end.set()
+
+
 def test_with_max_waiting_0_requests_are_served_one_at_a_time(door):
     """Defect 5: no True for a thread that would leave at once, and no such thread."""
     d = door(max_waiting=0, name="single")
@@ -680,6 +699,23 @@ def test_after_shutdown_promotion_answers_false_to_anybody(door):
     assert d.pool.promote_new_leader() is False
 
 
+def test_a_promotion_that_meets_the_shutdown_starts_no_thread(door):
+    """Defect 9."""
+    d = door(name="late")
+    d.join()
+    reserve = d.pool._reserve_thread_name
+
+    def shut_down_first() -> str:
+        d.pool.shutdown()
+        return reserve()
+
+    d.pool._reserve_thread_name = shut_down_first
+    Client().send(d).may_end.set()
+    assert d.promotions == [False]
+    assert d.pool.drain(DEADLINE_S)
+    assert not [t for t in threading.enumerate() if t.name.startswith("late-")]
+
+
 def test_after_shutdown_nobody_joins_and_repeating_it_is_harmless(door):
     d = door(name="closed")
     d.pool.shutdown()
@@ -839,6 +875,30 @@ def test_a_free_thread_takes_the_lead_from_one_that_could_not_pass_it_on(
     stuck.may_end.set()
     d.pool.until(lambda s: s.leader == free and s.waiting == 1 and s.running == 1)
     monkeypatch.undo()
+
+
+def test_a_leader_that_is_done_after_a_failed_start_leads_on_in_earnest(
+    no_more_threads, monkeypatch
+):
+    me = threading.current_thread().name
+    other = threading.Thread(target=lambda: pool.join())
+    leaders: list[str | None] = []
+
+    def handle(pool: WatchedPool) -> None:
+        leaders.append(pool.leader)
+        if len(leaders) == 1:
+            no_more_threads()
+            assert pool.promote_new_leader() is False
+            return
+        monkeypatch.undo()
+        other.start()
+        leaders.append(pool.until(lambda s: s.waiting + s.running == 2).leader)
+        pool.shutdown()
+
+    pool = WatchedPool(handle)
+    pool.join()
+    other.join(DEADLINE_S)
+    assert leaders == [me, me, me]
 
 
 def test_a_request_that_fails_when_no_thread_could_be_started_ends_only_itself(
