@@ -7,6 +7,7 @@ tells how the pool is and feeds the watchdog while it is healthy. Nothing polls.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -61,6 +62,8 @@ class Node:
         """
         with Mailbox() as mailbox:
             self.start()
+            gc.freeze()  # what was imported stays: no collection need look at it again
+            gc.enable()
             _in_background("lfscp-pool-watch", lambda: self._tell_when_empty(mailbox))
             if _is_supervised():
                 _in_background("lfscp-systemd", self._report)
@@ -76,10 +79,8 @@ class Node:
         """
         started = time.monotonic()
         try:
-            self._archive = open_archive(
-                self._settings
-            )  # 1. so that a peer never meets a node without its index
-            self._build_server()  # 2. contexts and handlers, made once
+            self._archive = open_archive(self._settings)  # 1. before any peer needs it
+            self._build_server()  # 2. contexts and handlers are made once
             self._listen()  # 3. before anybody is told
         except BaseException:
             self._close_archive()

@@ -7,6 +7,7 @@ Options that are settings take their names and help from the settings' declarati
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     log_level: Annotated[str | None, _setting("logging.level", "LEVEL")] = None,
 ) -> None:
     """Serve DICOM: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET, until SIGTERM or SIGINT."""
+    gc.disable()  # imports make much and drop little; Node.run() turns it on again
     if http_port is not None:
         raise ConfigError(
             f"flag --http-port {http_port}: HTTP is not in this version; leave it out"
