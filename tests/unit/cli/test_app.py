@@ -1,0 +1,90 @@
+"""The command line as a user meets it: exit codes, one line per mistake, no traceback."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lfscp import __version__
+
+
+def lfscp(*arguments, **environment):
+    """Run the command line in a process of its own; returns (exit code, output, errors)."""
+    code = "from lfscp.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environment},
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--port", "x"], 'lfscp: flag --port: server.port = "x": expected a whole number'),
+        (["--aet", "A\\B"], "lfscp: flag --aet: server.ae_title"),
+        (["--peer", "DST"], "lfscp: flag --peer 'DST': expected AET=HOST:PORT"),
+        (["--http-port", "8080"], "lfscp: flag --http-port 8080: HTTP is not in this version"),
+        (["--workers", "2"], "lfscp: flag --workers 2: expected 1"),
+        (["--config", "/nonexistent.toml"], "lfscp: /nonexistent.toml: cannot be read"),
+    ],
+)
+def test_serve_refuses_a_wrong_option_in_one_line_with_exit_code_2(arguments, expected):
+    code, _, errors = lfscp("serve", *arguments)
+
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert errors.startswith(expected)
+
+
+def test_an_unknown_variable_is_refused_with_exit_code_2():
+    code, _, errors = lfscp("config", LFSCP_SERVER__PROT="1")
+
+    assert code == 2
+    assert errors.startswith("lfscp: environment LFSCP_SERVER__PROT: no setting has this name")
+
+
+def test_config_says_where_each_value_came_from(tmp_path):
+    file = tmp_path / "lfscp.toml"
+    file.write_text("[server]\nae_title = 'FILE'\n[peers.DST]\nhost = 'h'\nport = 104\n")
+
+    code, output, _ = lfscp("config", "--config", str(file), LFSCP_SERVER__PORT="104")
+
+    assert code == 0
+    assert re.search(rf'^ae_title = "FILE" +# {file}$', output, re.MULTILINE)
+    assert re.search(r"^port = 104 +# environment LFSCP_SERVER__PORT$", output, re.MULTILINE)
+    assert re.search(r"^max_running = 0 +# default$", output, re.MULTILINE)
+    assert '[peers."DST"]' in output
+
+
+def test_version_names_what_a_bug_report_needs():
+    code, output, _ = lfscp("version")
+
+    assert code == 0
+    assert output.startswith(f"lfscp {__version__}\n")
+    assert re.search(r"^pynetdicom \d", output, re.MULTILINE)
+
+
+def test_echo_refuses_a_target_that_is_none():
+    for target in ("host", "A@host", "A@host:0", "A@:104", "A\\@host:104"):
+        code, _, errors = lfscp("echo", target)
+        assert code == 2
+        assert "expected AET@HOST:PORT" in errors
+
+
+def test_import_of_a_folder_that_is_not_there_fails(tmp_path):
+    code, _, errors = lfscp("import", str(tmp_path / "no"), "--data-dir", str(tmp_path / "data"))
+
+    assert code == 1
+    assert "there is no such folder" in errors
+
+
+def test_passwords_are_masked():
+    from lfscp.cli.show import mask_password
+
+    assert mask_password("a://u:secret@h/d") == "a://u:***@h/d"
+    assert mask_password("sqlite:////var/x.db") == "sqlite:////var/x.db"

@@ -1,0 +1,43 @@
+"""The conformance statement says what the node does, as configured."""
+
+from lfscp.archive.attributes import ATTRIBUTES
+from lfscp.config import Settings
+from lfscp.conformance import statement
+from lfscp.services.contexts import contexts
+
+
+def test_every_supported_sop_class_and_transfer_syntax_is_named():
+    text = statement(Settings())
+
+    for context in contexts(Settings()):
+        assert f"| {context.abstract_syntax} |" in text
+        for syntax in context.transfer_syntax:
+            assert f"| {syntax} |" in text
+
+
+def test_every_indexed_attribute_is_named_by_tag():
+    text = statement(Settings())
+
+    for attribute in ATTRIBUTES:
+        assert f"({attribute.tag >> 16:04X},{attribute.tag & 0xFFFF:04X})" in text
+
+
+def test_the_configuration_shows():
+    given = {
+        "server": {"ae_title": "NODE", "max_associations": 7, "require_known_peers": True},
+        "storage": {"private_sop_classes": ["1.2.3.4"]},
+        "peers": {"DST": {"host": "h", "port": 104, "may": ["echo"]}},
+    }
+
+    text = statement(Settings.model_validate(given))
+
+    for expected in ("| AE title | NODE |", "| associations at once | 7 |", "| 1.2.3.4 |"):
+        assert expected in text
+    assert "| DST | h:104 | no | echo |" in text
+    assert "calling AE titles are checked" in text
+
+
+def test_every_table_has_as_many_cells_in_each_row():
+    tables = [line for line in statement(Settings()).splitlines() if line.startswith("|")]
+
+    assert {3, 4, 5} >= {line.replace("\\|", "").count("|") for line in tables}
