@@ -7,8 +7,8 @@ one statement, hence from one state of the index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -27,7 +27,7 @@ def find(
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Find what matches; runs in the calling thread, which owns the connection meanwhile.
 
     Args:
@@ -38,25 +38,29 @@ def find(
         limit: the most responses to give, 0 for all. To know whether there are more, ask for
             one more than is to be sent.
     Returns:
-        Encoded identifiers, in no particular order.
+        Encoded identifiers, in no particular order; closing the generator ends the statement.
     Source: PS3.4 section C.4.1.
     """
     matching = build(query, connection.dialect.name)
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    responses = map(encode, _matching_rows(connection, matching))
-    return islice(responses, limit) if limit else responses
+    return _responses(connection, matching, encode, limit or None)
 
 
-def _matching_rows(connection: Connection, matching: Matching) -> Iterator[Sequence[Any]]:
+def _responses(
+    connection: Connection,
+    matching: Matching,
+    encode: Callable[[Sequence[Any]], bytes],
+    limit: int | None,
+) -> Generator[bytes, None, None]:
     options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
     with connection.execute(matching.statement, execution_options=options) as result:
-        for rows in result.partitions(CHUNK_ROWS):
-            yield from _accepted(rows, matching)
+        rows = chain.from_iterable(result.partitions(CHUNK_ROWS))
+        yield from map(encode, islice(_accepted(rows, matching), limit))
 
 
-def _accepted(rows: Sequence[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
+def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
     if not matching.residuals:
-        return iter(rows)
+        return rows
     return (row for row in rows if all(accepts(row[at]) for at, accepts in matching.residuals))

@@ -121,16 +121,11 @@ class Name:
         )
 
     def accepts(self, stored: str) -> bool:
-        """Whether one value of the stored search form fits.
+        """Whether one name in search form fits.
 
         A key of one group may fit any group; a key of several fits group by group.
         """
-        return any(self._accepts_one(value) for value in stored.split(VALUE_DELIMITER))
-
-    def _accepts_one(self, value: str) -> bool:
-        if not value:
-            return False
-        groups = value.split(GROUP_DELIMITER)
+        groups = stored.split(GROUP_DELIMITER)
         if len(self.groups) == 1:
             return any(group and self._fits(0, group) for group in groups)
         groups += [""] * (len(self.groups) - len(groups))
@@ -156,16 +151,19 @@ class Names:
     """Any of several name patterns."""
 
     names: tuple[Name, ...]
+    several: bool = False  # the stored attribute may hold several names
 
     @classmethod
-    def of(cls, text: str) -> Names:
+    def of(cls, text: str, *, several: bool = False) -> Names:
         """Read a PN key; several values are joined by backslashes."""
         values = search_form(text).split(VALUE_DELIMITER)
-        return cls(tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value))
+        names = tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value)
+        return cls(names, several)
 
     def accepts(self, stored: str) -> bool:
         """Whether the stored search form fits one of the names."""
-        return any(name.accepts(stored) for name in self.names)
+        values = stored.split(VALUE_DELIMITER) if self.several else (stored,)
+        return any(name.accepts(value) for name in self.names for value in values if value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,33 @@ else's LIKE are both case-sensitive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, false, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    false,
+    literal_column,
+    or_,
+    select,
+)
 
 from lfscp.archive import computed, schema
 from lfscp.archive.attributes import LEVELS, Attribute, Level
-from lfscp.archive.keys import Items, Match, Name, Names, Numbers, Texts, Universal
+from lfscp.archive.keys import Items, Match, Name, Names, Numbers, Texts, Universal, alternatives
 from lfscp.archive.query import Key, Query
 from lfscp.archive.temporal import FIRST, MomentSpan, Span
 
 MAX_BOUND_VALUES: Final = 10_000  # SQLite takes 32,766 parameters, PostgreSQL 65,535
+# A literal, not a parameter: a partial index with this condition serves it.
+SEVERAL_GROUPS: Final[ColumnElement[str]] = literal_column("'%=%'")
 _LONGEST_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
 _PARENT: Final = {
     Level.STUDY: schema.study.c.patient_id_fk == schema.patient.c.id,
@@ -194,31 +207,35 @@ def _spellings(value: Decimal) -> Iterator[str]:
 
 
 def _names(column: ColumnElement[str], match: Names, dialect: str) -> Condition:
-    conditions = [_name(column, name, dialect) for name in match.names]
+    conditions = [_name(column, name, match.several, dialect) for name in match.names]
     return Condition(
         or_(*(_require(condition.sql) for condition in conditions)),
         exact=all(condition.exact for condition in conditions),
     )
 
 
-def _name(column: ColumnElement[str], name: Name, dialect: str) -> Condition:
-    """Names that begin with the pattern's literal start, in the first group or a later one.
+def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -> Condition:
+    """Names with the pattern's literal start in the first group or a later one.
 
-    The first test is a range of the index; the second reads only names with several groups
-    or values (see the partial index in schema.py where there is one).
+    The first test is a range of the index, the second reads only the few names with several
+    groups. Without a literal start, or in a column without an index, names are read one by one.
     """
-    group = name.groups[0] if len(name.groups) == 1 else ""
-    start = _literal_start(group)
-    if not start:
-        return Condition(column != "", exact=False)
-    exact = group == f"{start}*"
-    first = _wildcard(column, f"{start}*", dialect)
-    later = or_(*(_wildcard(column, f"*{sign}{start}*", dialect) for sign in ("=", "\\")))
+    start = _literal_start(name.pattern)
     table = cast("Column[str]", column).table
-    if not _begins_an_index(column, table):
-        return Condition(or_(first, later), exact)
-    found = select(table.c.id).where(first).union(select(table.c.id).where(later))
-    return Condition(table.c.id.in_(found), exact)
+    if len(name.groups) > 1 or not start or several or not _begins_an_index(column, table):
+        held = (_wildcard(column, _held(group), dialect) for group in name.groups if group)
+        return Condition(and_(column != "", *held), exact=False)
+    first = _wildcard(column, f"{start}*", dialect)
+    later = _wildcard(column, f"*={start}*", dialect)
+    found = select(table.c.id).where(first)
+    found_later = select(table.c.id).where(column.like(SEVERAL_GROUPS), later)
+    in_either = table.c.id.in_(found.union(found_later))
+    return Condition(in_either, exact=name.pattern == f"{start}*")
+
+
+def _held(group: str) -> str:
+    """What every value holds that the group's pattern fits."""
+    return re.sub(r"\*+", "*", f"*{alternatives(group)[-1]}*")
 
 
 def _begins_an_index(column: ColumnElement[str], table: Table) -> bool:

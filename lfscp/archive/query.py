@@ -266,7 +266,7 @@ def _uids(text: str, attribute: Attribute) -> Match:
 
 _READERS: Final[dict[str, Callable[[str, Attribute], Match]]] = {
     **dict.fromkeys(WILDCARD_VRS, _wildcard_texts),
-    "PN": lambda text, _: Names.of(text),
+    "PN": lambda text, attribute: Names.of(text, several=attribute.several),
     "UI": _uids,
     "DA": lambda text, _: date_span(text),
     "TM": lambda text, _: time_span(text),
