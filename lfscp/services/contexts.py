@@ -49,9 +49,6 @@ _NO_DATASET_TO_STORE: Final = frozenset(
 _NOT_IN_A_STUDY: Final = frozenset(
     {
         "1.2.840.10008.1.3.10",  # Media Storage Directory: never sent by C-STORE
-        "1.2.840.10008.5.1.1.27",  # Stored Print, Hardcopy: no composite instances of a series
-        "1.2.840.10008.5.1.1.29",
-        "1.2.840.10008.5.1.1.30",
         "1.2.840.10008.5.1.4.1.1.200.1",  # Defined Procedure Protocols and their approval
         "1.2.840.10008.5.1.4.1.1.200.3",
         "1.2.840.10008.5.1.4.1.1.200.7",

@@ -53,7 +53,9 @@ def handlers(archive: Archive, settings: Settings) -> Handlers:
             failed_unexpectedly(event, _SERVICE, error, **named)
             return status.with_reason(status.PROCESSING_FAILURE, "internal error, see the log")
         if stored.outcome is not Outcome.STORED:
-            named["outcome"] = stored.outcome.name.lower()
+            named["outcome"] = stored.outcome.value
+        if stored.notes:
+            named["notes"] = "; ".join(stored.notes)
         performed(event, _SERVICE, status.SUCCESS, started, **named, bytes=stored.size)
         return status.SUCCESS
 
