@@ -240,7 +240,8 @@ class Archive:
         outcome = Outcome.STORED
         if result.replaced_path is not None:
             outcome = Outcome.REPLACED
-            self.files.remove(result.replaced_path)
+            if result.replaced_path != placement.path:  # the same when the old file was missing
+                self.files.remove(result.replaced_path)
         if received.spooled_path is not None:
             received.spooled_path.unlink(missing_ok=True)
         return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
@@ -308,9 +309,10 @@ class Archive:
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
             outcome = Outcome.KEPT
+        stored = Stored(outcome, existing.study_uid, existing.series_uid, _size(received))
         if received.spooled_path is not None:
             received.spooled_path.unlink(missing_ok=True)
-        return Stored(outcome, existing.study_uid, existing.series_uid, _size(received))
+        return stored
 
     def _is_same(self, received: Received, existing: Existing) -> bool:
         if (received.transfer_syntax_uid, _size(received)) != (

@@ -1,0 +1,170 @@
+"""Compares index and objects, both ways, and mends what differs when asked to.
+
+Rules: nothing is destroyed: a file that cannot be kept where it is goes to the quarantine
+folder beside the index. Memory is bounded: rows and files are walked in pieces. Each finding
+is reported as it is met, with what was done about it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from lfscp.archive.archive import QUARANTINE, Archive, read_file_header
+from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import Header
+from lfscp.archive.index import Existing, Placement
+from lfscp.archive.part10 import read_part10
+
+_ROWS: Final = 1000  # at a time
+
+
+class Problem(Enum):
+    """How an object and its row can differ."""
+
+    MISSING = "missing"  # a row without its file
+    LEFT_OVER = "left over"  # a file without a row
+    WRONG_SIZE = "wrong size"
+    WRONG_DIGEST = "wrong digest"
+    UNREADABLE = "unreadable"  # the file is there but reading it fails
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between index and objects.
+
+    Args:
+        path: of the file, relative to the objects folder.
+        detail: what exactly differs; may be empty.
+        action: what the repair did; empty when none was asked for.
+    """
+
+    problem: Problem
+    path: str
+    detail: str = ""
+    action: str = ""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        action = f": {self.action}" if self.action else ""
+        return f"{self.problem.value}: {self.path}{detail}{action}"
+
+
+def check(archive: Archive, *, repair: bool = False, digests: bool = True) -> Iterator[Finding]:
+    """Compare the index with the objects on disk; nothing may be stored meanwhile.
+
+    Args:
+        repair: remove rows whose file is missing; index left-over files again when they are
+            readable and their instance is in no other file, otherwise move them to quarantine;
+            move damaged files there and remove their rows, so that they can be sent again.
+        digests: read every file and compare its digest; False compares sizes only.
+    """
+    yield from _check_rows(archive, repair=repair, digests=digests)
+    yield from _check_files(archive, repair=repair)
+
+
+def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Finding]:
+    last = 0
+    while rows := archive.index.placements(after=last, limit=_ROWS):
+        for row in rows:
+            found = _compare(archive.files.path(row.path), row, digests=digests)
+            if found is None:
+                continue
+            problem, detail = found
+            action = _mend_row(archive, row, problem) if repair else ""
+            yield Finding(problem, row.path, detail, action)
+        last = rows[-1].id
+
+
+def _compare(path: Path, row: Any, *, digests: bool) -> tuple[Problem, str] | None:
+    """Compare one file with its row."""
+    try:
+        size = path.stat().st_size
+        if size != row.file_size or size - row.dataset_offset != row.size:
+            return Problem.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
+        if digests and row.digest:
+            actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest))
+            if actual != row.digest:
+                return Problem.WRONG_DIGEST, f"{actual}, the index says {row.digest}"
+    except (FileNotFoundError, NotADirectoryError):
+        return Problem.MISSING, ""
+    except (OSError, ValueError) as error:  # ValueError: a digest of an unknown algorithm
+        return Problem.UNREADABLE, str(getattr(error, "strerror", None) or error)
+    return None
+
+
+def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
+    if problem is Problem.UNREADABLE:
+        return "left as it is, look at the disk"
+    archive.index.forget(row.sop_instance_uid, row.path)
+    if problem is Problem.MISSING:
+        return "row removed"
+    return f"row removed, {_quarantine(archive, row.path)}"
+
+
+def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
+    for path in archive.files.walk():
+        row = archive.index.find(_instance_uid(path))
+        if row is not None and row.path == path:
+            continue
+        action = _index_again(archive, path) if repair else ""
+        yield Finding(Problem.LEFT_OVER, path, "", action)
+
+
+def _index_again(archive: Archive, path: str) -> str:
+    """Give a file without a row its row again, or put it aside."""
+    file = archive.files.path(path)
+    try:
+        header = read_file_header(file)
+        placement = _placement(file, path)
+    except (CannotUnderstand, OSError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        return f"{_quarantine(archive, path)}, it cannot be read ({reason})"
+    if not _is_in_its_place(header, path):
+        return f"{_quarantine(archive, path)}, it is not the object its name says"
+    if isinstance(archive.index.add(header, placement), Existing):
+        return f"{_quarantine(archive, path)}, the instance is stored in another file"
+    return "indexed again"
+
+
+def _placement(file: Path, path: str) -> Placement:
+    with file.open("rb") as stream:
+        meta = read_part10(stream.read(65_536))
+        size = os.fstat(stream.fileno()).st_size
+    return Placement(
+        path,
+        meta.transfer_syntax_uid,
+        meta.dataset_offset,
+        size - meta.dataset_offset,
+        size,
+        digest_of_file(file, meta.dataset_offset, DEFAULT_ALGORITHM),
+        meta.source_ae_title,
+    )
+
+
+def _is_in_its_place(header: Header, path: str) -> bool:
+    uids = [header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid]
+    return [*Path(path).parts[:2], _instance_uid(path)] == uids
+
+
+def _instance_uid(path: str) -> str:
+    return Path(path).name.removesuffix(".dcm").partition("~")[0]
+
+
+def _quarantine(archive: Archive, path: str) -> str:
+    """Move a file out of the objects' tree without overwriting one that is there already."""
+    target = archive.data_dir / QUARANTINE / path
+    number = 0
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{Path(path).name}.{number}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(archive.files.path(path), target)  # may cross file systems
+    archive.files.remove(path)  # its folders, when they are empty now
+    return f"moved to {target}"

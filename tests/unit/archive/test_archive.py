@@ -1,0 +1,433 @@
+"""The archive's façade: what is stored is there, whole, once, and goes when it is deleted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
+from pydicom import dcmread
+
+from lfscp.archive.archive import Archive, Duplicates, Outcome, Received, StoredInstance
+from lfscp.archive.attributes import Level
+from lfscp.archive.errors import (
+    ArchiveError,
+    ArchiveInUse,
+    CannotUnderstand,
+    DuplicateRejected,
+    IdentityMismatch,
+    OutOfResources,
+)
+from lfscp.archive.part10 import part10_header
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive.open(tmp_path) as opened:
+        yield opened
+
+
+def instances(archive: Archive) -> list[StoredInstance]:
+    return archive.select(Level.STUDY, {Level.STUDY: ["1.2.3", "1.2.4"]})
+
+
+def dataset_of(stored: StoredInstance) -> bytes:
+    return stored.path.read_bytes()[stored.dataset_offset :]
+
+
+def objects_on_disk(archive: Archive) -> list[str]:
+    return sorted(archive.files.walk())
+
+
+def row(archive: Archive, sql: str) -> Any:
+    with sqlite3.connect(archive.data_dir / "index.sqlite") as connection:
+        found = connection.execute(sql).fetchone()
+    connection.close()
+    return found
+
+
+def test_a_stored_object_is_a_dicom_file_with_the_very_bytes_received(archive: Archive) -> None:
+    stored = archive.store(received(1))
+    assert (stored.outcome, stored.study_uid, stored.series_uid) == (
+        Outcome.STORED,
+        "1.2.3",
+        "1.2.3.1",
+    )
+    (instance,) = instances(archive)
+    assert instance.path == archive.data_dir / "objects/1.2.3/1.2.3.1/1.2.3.1.1.dcm"
+    assert dataset_of(instance) == encoded(1)
+    assert instance.size == stored.size == len(encoded(1))
+    assert dcmread(instance.path).PatientName == "Doe^Jane"
+    assert (instance.sop_class_uid, instance.transfer_syntax_uid) == (CT_IMAGE, EXPLICIT)
+    assert list(archive.files.pieces()) == []
+
+
+def test_every_level_has_its_attributes_in_the_index(archive: Archive) -> None:
+    archive.store(received(1, StudyDate="20240131", SpecificCharacterSet="ISO_IR 192"))
+    assert row(archive, "SELECT patient_id, patient_name, patient_name_search FROM patient") == (
+        "P1",
+        "Doe^Jane",
+        "doe^jane",
+    )
+    assert row(archive, "SELECT study_date FROM study") == ("20240131",)
+    assert row(archive, "SELECT modality FROM series") == ("CT",)
+    assert row(
+        archive,
+        "SELECT instance_number, calling_ae_title, specific_character_set, digest FROM instance",
+    )[:3] == ("1", "SENDER", "ISO_IR 192")
+
+
+def test_everything_survives_a_restart(tmp_path: Path) -> None:
+    with Archive.open(tmp_path) as archive:
+        archive.store(received(1))
+    with Archive.open(tmp_path) as archive:
+        assert archive.store(received(2)).outcome is Outcome.STORED
+        assert [dataset_of(instance) for instance in instances(archive)] == [encoded(1), encoded(2)]
+        assert archive.statistics().instances == 2
+        assert archive.statistics().studies == 1
+
+
+def test_a_patient_without_id_and_name_with_control_characters_is_stored(archive: Archive) -> None:
+    raw = encoded(1).replace(b"Doe^Jane", b"D\x00e\x07'\x1b\n ")
+    raw = raw.replace(b"P1", b"  ")
+    archive.store(Received(CT_IMAGE, "1.2.3.1.1", EXPLICIT, dataset=raw))
+    assert row(archive, "SELECT patient_id, patient_name FROM patient") == (
+        "",
+        "D\ufffde\x07'\x1b\n",
+    )
+
+
+@pytest.mark.parametrize("policy", Duplicates)
+def test_the_same_bytes_again_are_a_success_whatever_the_policy(
+    tmp_path: Path, policy: Duplicates
+) -> None:
+    with Archive.open(tmp_path, duplicates=policy) as archive:
+        archive.store(received(1))
+        assert archive.store(received(1)).outcome is Outcome.IDENTICAL
+        assert len(objects_on_disk(archive)) == len(instances(archive)) == 1
+
+
+def test_keep_keeps_the_first(archive: Archive) -> None:
+    archive.store(received(1))
+    assert archive.store(received(1, pixels=b"\1" * 64)).outcome is Outcome.KEPT
+    assert dataset_of(*instances(archive)) == encoded(1)
+    assert len(objects_on_disk(archive)) == 1
+
+
+@pytest.mark.parametrize("digest", ["sha256", None])
+def test_replace_replaces_again_and_again(tmp_path: Path, digest: str | None) -> None:
+    with Archive.open(tmp_path, duplicates="replace", digest=digest) as archive:
+        archive.store(received(1))
+        for number in (1, 2, 3):
+            pixels = bytes([number]) * 64
+            assert archive.store(received(1, pixels=pixels)).outcome is Outcome.REPLACED
+            assert archive.store(received(1, pixels=pixels)).outcome is Outcome.IDENTICAL
+            assert dataset_of(*instances(archive)) == encoded(1, pixels=pixels)
+            assert len(objects_on_disk(archive)) == 1
+
+
+def test_replace_into_another_study_leaves_no_empty_one(tmp_path: Path) -> None:
+    with Archive.open(tmp_path, duplicates="replace") as archive:
+        archive.store(received(1))
+        moved = received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1")
+        assert archive.store(moved).outcome is Outcome.REPLACED
+        assert objects_on_disk(archive) == ["1.2.4/1.2.4.1/1.2.3.1.1.dcm"]
+        assert archive.statistics().studies == 1
+        assert archive.store(received(2)).outcome is Outcome.STORED
+
+
+def test_reject_rejects_other_content(tmp_path: Path) -> None:
+    with Archive.open(tmp_path, duplicates="reject") as archive:
+        archive.store(received(1))
+        with pytest.raises(DuplicateRejected):
+            archive.store(received(1, pixels=b"\1" * 64))
+        assert dataset_of(*instances(archive)) == encoded(1)
+        assert len(objects_on_disk(archive)) == 1
+
+
+def test_a_duplicate_in_another_study_is_met_as_well(archive: Archive) -> None:
+    archive.store(received(1))
+    other = received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1")
+    assert archive.store(other).outcome is Outcome.KEPT
+    assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+
+
+def test_a_file_that_vanished_is_healed_by_the_next_store(archive: Archive) -> None:
+    archive.store(received(1))
+    instances(archive)[0].path.unlink()
+    stored = archive.store(received(1))
+    assert stored.notes
+    assert dataset_of(*instances(archive)) == encoded(1)
+
+
+def test_the_first_patient_and_study_stay_and_the_difference_is_noted(archive: Archive) -> None:
+    assert archive.store(received(1)).notes == ()
+    (note,) = archive.store(received(2, PatientID="P2")).notes
+    assert "Patient ID" in note
+    assert "P2" not in note
+    stored = archive.store(received(3, StudyInstanceUID="1.2.4"))
+    assert stored.study_uid == "1.2.3"
+    assert "1.2.4" in stored.notes[0]
+    assert archive.statistics().patients == archive.statistics().studies == 1
+    assert [dataset_of(instance) for instance in instances(archive)][2] == encoded(
+        3, StudyInstanceUID="1.2.4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "tag"),
+    [
+        ({"SOPInstanceUID": "1.2.3.1.9"}, 0x00080018),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, 0x00080016),
+    ],
+)
+def test_a_dataset_that_is_not_what_the_command_says_is_refused(
+    archive: Archive, change: dict[str, str], tag: int
+) -> None:
+    raw = encoded(1, **change)
+    with pytest.raises(IdentityMismatch) as caught:
+        archive.store(Received(CT_IMAGE, "1.2.3.1.1", EXPLICIT, dataset=raw))
+    assert caught.value.tag == tag
+    assert objects_on_disk(archive) == []
+
+
+def test_a_broken_dataset_is_refused_and_the_next_one_stored(archive: Archive) -> None:
+    with pytest.raises(CannotUnderstand):
+        archive.store(Received(CT_IMAGE, "1.2.3.1.1", EXPLICIT, dataset=encoded(1)[:-5]))
+    assert objects_on_disk(archive) == []
+    assert archive.store(received(1)).outcome is Outcome.STORED
+
+
+def spool(archive: Archive, number: int, pixels: bytes = b"\0" * 64) -> Received:
+    head = part10_header(CT_IMAGE, f"1.2.3.1.{number}", EXPLICIT, "SENDER")
+    path = archive.incoming_dir / f"spooled-{number}"
+    path.write_bytes(head + encoded(number, pixels=pixels))
+    return Received(
+        CT_IMAGE,
+        f"1.2.3.1.{number}",
+        EXPLICIT,
+        "SENDER",
+        spooled_path=path,
+        dataset_offset=len(head),
+    )
+
+
+def test_a_spooled_object_is_taken_over(archive: Archive) -> None:
+    pixels = bytes(range(256)) * 8000
+    assert archive.store(spool(archive, 1, pixels)).outcome is Outcome.STORED
+    assert dataset_of(*instances(archive)) == encoded(1, pixels=pixels)
+    assert archive.store(received(1, pixels=pixels)).outcome is Outcome.IDENTICAL
+    assert archive.store(spool(archive, 1, pixels)).outcome is Outcome.IDENTICAL
+    assert list(archive.files.pieces()) == []
+
+
+def test_a_spooled_object_that_is_cut_is_refused_and_left_to_the_engine(archive: Archive) -> None:
+    spooled = spool(archive, 1)
+    assert spooled.spooled_path is not None
+    os.truncate(spooled.spooled_path, spooled.dataset_offset + 100)
+    with pytest.raises(CannotUnderstand):
+        archive.store(spooled)
+    os.truncate(spooled.spooled_path, spooled.dataset_offset)
+    with pytest.raises(CannotUnderstand):
+        archive.store(spooled)
+    assert objects_on_disk(archive) == []
+
+
+def test_a_full_disk_leaves_nothing_and_is_survived(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part_then_full(descriptor: int, _buffers: Any) -> int:
+        return os.write(descriptor, b"part")
+
+    def full(_descriptor: int, _data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "writev", full)
+        with pytest.raises(OutOfResources, match="No space left"):
+            archive.store(received(1))
+        write = os.write
+        patched.setattr(os, "writev", lambda descriptor, _: write(descriptor, b"part"))
+        patched.setattr(os, "write", full)
+        with pytest.raises(OutOfResources, match="No space left"):
+            archive.store(received(1))
+    assert list(archive.files.pieces()) == []
+    assert objects_on_disk(archive) == instances(archive) == []
+    assert archive.store(received(1)).outcome is Outcome.STORED
+
+
+def test_a_write_done_in_parts_is_whole(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "writev", lambda descriptor, parts: write(descriptor, parts[0][:7]))
+    monkeypatch.setattr(os, "write", lambda descriptor, part: write(descriptor, part[:100]))
+    archive.store(received(1))
+    assert dataset_of(*instances(archive)) == encoded(1)
+
+
+def test_when_the_index_fails_the_file_is_gone(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.store(received(1))
+
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archive.index._statements.insert_instance, "run", fail)
+        with pytest.raises(OutOfResources, match="full"):
+            archive.store(received(2))
+    assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+    assert archive.store(received(2)).outcome is Outcome.STORED
+
+
+def test_a_left_over_file_of_the_same_name_does_no_harm(archive: Archive) -> None:
+    left_over = archive.data_dir / "objects/1.2.3/1.2.3.1/1.2.3.1.1.dcm"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"left over")
+    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert dataset_of(*instances(archive)) == encoded(1)
+    assert left_over.read_bytes() == b"left over"
+
+
+def test_opening_clears_pieces_and_files_that_were_never_committed(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.store(received(1))
+    header, dataset = part10_header(CT_IMAGE, "1.2.3.1.2", EXPLICIT), encoded(2)
+    piece = archive.files.write_piece(header, dataset)
+    archive.files.place(piece, "1.2.3", "1.2.3.1", "1.2.3.1.2")  # a crash before the commit
+    with monkeypatch.context() as patched:  # a crash after it
+        patched.setattr(type(archive.files), "discard", lambda *_: None)
+        archive.store(received(3))
+    (archive.incoming_dir / "half").write_bytes(b"half")
+    archive.close()
+    with Archive.open(archive.data_dir) as again:
+        assert list(again.files.pieces()) == []
+        assert objects_on_disk(again) == [
+            "1.2.3/1.2.3.1/1.2.3.1.1.dcm",
+            "1.2.3/1.2.3.1/1.2.3.1.3.dcm",
+        ]
+
+
+def test_deleting_takes_rows_files_and_folders(archive: Archive) -> None:
+    for number in range(3):
+        archive.store(received(number))
+    archive.store(received(7, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
+    assert archive.delete(Level.IMAGE, "1.2.3.1.0") == 1
+    assert archive.delete(Level.STUDY, "1.2.3") == 2
+    assert archive.delete(Level.STUDY, "1.2.3") == 0
+    assert not (archive.data_dir / "objects/1.2.3").exists()
+    assert archive.statistics().studies == 1
+    assert archive.store(received(1)).outcome is Outcome.STORED  # its folders are made again
+    assert archive.delete(Level.PATIENT, "P1") == 2
+    assert objects_on_disk(archive) == []
+    assert archive.statistics().patients == 0
+
+
+def test_select_takes_keys_of_every_level_and_thousands_of_them(archive: Archive) -> None:
+    for number in range(5):
+        archive.store(received(number))
+    many = [f"1.2.3.1.{number}" for number in range(40_000)]
+    keys = {Level.PATIENT: ["P1"], Level.STUDY: ["1.2.3"], Level.SERIES: ["1.2.3.1"]}
+    assert len(archive.select(Level.IMAGE, {**keys, Level.IMAGE: many})) == 5
+    assert len(archive.select(Level.SERIES, {**keys, Level.IMAGE: ["1.9"]})) == 5
+    assert len(archive.select(Level.IMAGE, {Level.IMAGE: ["1.2.3.1.2", "1.2.3.1.2"]})) == 1
+    assert archive.select(Level.STUDY, {Level.PATIENT: ["P2"], Level.STUDY: ["1.2.3"]}) == []
+    assert archive.select(Level.STUDY, {}) == []
+    assert archive.select(Level.STUDY, {Level.STUDY: []}) == []
+
+
+def test_a_second_node_is_told_that_the_archive_is_in_use(archive: Archive) -> None:
+    with pytest.raises(ArchiveInUse, match="another node"):
+        Archive.open(archive.data_dir)
+    archive.close()
+    Archive.open(archive.data_dir).close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArchiveError, match="file/data"):
+        Archive.open(tmp_path / "file" / "data")
+
+
+def test_an_index_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
+    Archive.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(ArchiveError, match="newer"):
+        Archive.open(tmp_path)
+
+
+def test_a_file_that_is_no_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(ArchiveError, match="not a database"):
+        Archive.open(tmp_path)
+
+
+def test_a_current_index_opens_without_alembic(tmp_path: Path) -> None:
+    Archive.open(tmp_path).close()
+    code = (
+        "import sys; from pathlib import Path; from lfscp.archive.archive import Archive;"
+        "Archive.open(Path(sys.argv[1])).close(); sys.exit('alembic' in sys.modules)"
+    )
+    root = Path(__file__).parents[3]
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root).returncode == 0
+
+
+def test_concurrent_first_objects_of_one_study_end_in_one_study(archive: Archive) -> None:
+    failures: list[Exception] = []
+    start = threading.Barrier(8)
+
+    def store(thread: int) -> None:
+        try:
+            start.wait()
+            for number in range(20):
+                archive.store(received(1000 * thread + number))
+        except Exception as error:  # noqa: BLE001 - any failure of a thread fails the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=store, args=(thread,)) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    statistics = archive.statistics()
+    assert (statistics.patients, statistics.studies, statistics.series) == (1, 1, 1)
+    assert statistics.instances == len(objects_on_disk(archive)) == 160
+
+
+@pytest.mark.parametrize("policy", ["keep", "replace"])
+def test_concurrent_stores_of_one_instance_leave_one_file_that_matches_its_row(
+    tmp_path: Path, policy: str
+) -> None:
+    outcomes: list[Outcome] = []
+    with Archive.open(tmp_path, duplicates=policy) as archive:
+        for number in range(10):
+            start = threading.Barrier(4)
+
+            def store(thread: int, number: int = number, start: threading.Barrier = start) -> None:
+                start.wait()
+                pixels = bytes([thread]) * 64
+                outcomes.append(archive.store(received(number, pixels=pixels)).outcome)
+
+            threads = [threading.Thread(target=store, args=(thread,)) for thread in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        from lfscp.archive.check import check
+
+        assert outcomes.count(Outcome.STORED) == 10
+        assert len(outcomes) == 40
+        assert list(check(archive)) == []
+        assert len(objects_on_disk(archive)) == 10
