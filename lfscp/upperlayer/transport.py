@@ -113,8 +113,8 @@ class InlineSocket(AssociationSocket):
     def connect(self, primitive: T_CONNECT) -> None:
         """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
 
-        The outcome goes to the state machine as pynetdicom's does: a T_CONNECT with Evt2 (TRANSPORT
-        CONNECT confirmation) or Evt17 (PS3.8 section 9.2).
+        The outcome goes to the state machine: a T_CONNECT with Evt2 (TRANSPORT CONNECT confirmation)
+        or the event Evt17 (PS3.8 section 9.2).
         """
         try:
             self._connect(primitive.address_info.as_tuple)
@@ -123,15 +123,16 @@ class InlineSocket(AssociationSocket):
             LOGGER.debug("Unable to connect: %s", problem)
             self._shutdown_socket()
             self.socket = None
-            primitive.result = "Evt17"
+            # Not as a T_CONNECT: the action for Evt17 leaves it in the queue, to come again for ever.
+            self.event_queue.put("Evt17")
         else:
             local = cast(socket.socket, self.socket).getsockname()
             self.assoc.requestor.address_info = AddressInformation.from_tuple(local)
             self._is_connected = True
             evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple})
             primitive.result = "Evt2"
-        finally:
             self.provider_queue.put(primitive)
+        finally:
             self._ready.set()  # ACSE waits for it before it looks for the answer
 
     def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
