@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
 from pynetdicom.dimse_messages import _MESSAGE_TYPES, DIMSEMessage
@@ -31,6 +32,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.upperlayer import commands, pdata
+from lfscp.upperlayer.associate_pdus import intern_uid
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
 from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
@@ -400,7 +402,7 @@ def _echo_primitive(echo: commands.EchoRequest, context_id: int) -> C_ECHO:
     primitive = C_ECHO()
     primitive._context_id = context_id
     primitive._message_id = echo.message_id
-    primitive.AffectedSOPClassUID = echo.sop_class_uid
+    primitive._affected_sop_class_uid = intern_uid(echo.sop_class_uid)
     return primitive
 
 
@@ -409,8 +411,10 @@ def _store_response_primitive(response: commands.StoreResponse, context_id: int)
     primitive._context_id = context_id
     primitive._message_id_being_responded_to = response.message_id_being_responded_to
     primitive._status = response.status
-    primitive.AffectedSOPClassUID = response.sop_class_uid
-    primitive.AffectedSOPInstanceUID = response.sop_instance_uid
+    if response.sop_class_uid is not None:
+        primitive._affected_sop_class_uid = intern_uid(response.sop_class_uid)
+    if response.sop_instance_uid is not None:
+        primitive._affected_sop_instance_uid = UID(response.sop_instance_uid, 0)
     primitive.ErrorComment = response.error_comment  # type: ignore[assignment] # declared as None
     return primitive
 

@@ -20,6 +20,7 @@ PDV_HEADER: Final = struct.Struct(">IBB")
 # to look for a C-CANCEL in between.
 UNLIMITED_FRAGMENT_BYTES: Final = 1 << 20
 SMALLEST_MAXIMUM_LENGTH: Final = 8
+SMALL_BYTES: Final = 4096  # cheaper copied than gathered
 
 
 def fragment_bytes(maximum_length: int) -> int:
@@ -63,9 +64,13 @@ def pack(
     Args:
         kind: `COMMAND`, or 0 for a data set.
     """
+    limit = fragment_bytes(maximum_length)
+    size = len(body)
+    if size <= min(limit, SMALL_BYTES):
+        return [header(context_id, kind | LAST, size) + body]
     buffers: list[bytes | memoryview] = []
     view = memoryview(body)
-    for offset, length, last in cut(len(body), fragment_bytes(maximum_length)):
+    for offset, length, last in cut(size, limit):
         buffers.append(header(context_id, kind | (LAST if last else 0), length))
-        buffers.append(body if length == len(body) else view[offset : offset + length])
+        buffers.append(view[offset : offset + length])
     return buffers

@@ -14,11 +14,11 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import TRANSITION_TABLE
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu_primitives import (
     A_ABORT,
     A_ASSOCIATE,
@@ -27,6 +27,7 @@ from pynetdicom.pdu_primitives import (
     P_DATA,
 )
 
+from lfscp.upperlayer.associate_pdus import AssociateRequest, encode_accept
 from lfscp.upperlayer.pdata import P_DATA_TF
 from lfscp.upperlayer.transport import ConnectionLost, InlineSocket, ReadTimeout
 
@@ -37,6 +38,7 @@ LOGGER = logging.getLogger(__name__)
 
 _PDU_HEADER: Final = struct.Struct(">BxI")
 _PDU_TYPES: Final = range(0x01, 0x08)
+_A_ASSOCIATE_RQ: Final = 0x01
 # An A-ASSOCIATE-RQ of 128 contexts with 40 transfer syntaxes each is about 370 KB.
 MAX_ACSE_PDU_BYTES: Final = 1 << 20
 # Some peers count the PDU's or the PDV's header into the limit they were told.
@@ -49,6 +51,7 @@ CLOSE_WAIT_S: Final = 5.0
 # Relied on: the names of pynetdicom's states, which are the standard's (PS3.8 table 9-10).
 IDLE: Final = "Sta1"
 AWAITING_ASSOCIATE_RQ: Final = "Sta2"
+AWAITING_LOCAL_RESPONSE: Final = "Sta3"
 ESTABLISHED: Final = "Sta6"
 AWAITING_RELEASE_RP: Final = "Sta7"
 AWAITING_CLOSE: Final = "Sta13"
@@ -66,6 +69,21 @@ _Primitive = A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT
 
 class ProtocolError(Exception):
     """The peer broke PS3.7 or PS3.8; the association is aborted. The message says how."""
+
+
+class _InlineStateMachine(StateMachine):
+    """pynetdicom's state machine; an acceptance nobody watches is encoded by hand."""
+
+    dul: InlineProvider
+
+    def do_action(self, event: str) -> None:
+        """Perform the action of an event in the current state (PS3.8 table 9-10)."""
+        accepts = event == "Evt7" and self.current_state == AWAITING_LOCAL_RESPONSE
+        if not accepts or self.dul.is_watched:
+            super().do_action(event)
+            return
+        self.dul.send_accept()  # AE-7
+        self.transition(ESTABLISHED)
 
 
 class InlineProvider(DULServiceProvider):
@@ -86,6 +104,7 @@ class InlineProvider(DULServiceProvider):
         self._inline = assoc
         self._lock = threading.RLock()
         self._running_events = False
+        self.state_machine = _InlineStateMachine(self)
 
     # --- what pynetdicom asks of the thread that is not there ---
 
@@ -147,6 +166,14 @@ class InlineProvider(DULServiceProvider):
                 self.socket.send_file(fd, offset, size, before)
             except ConnectionLost as problem:
                 self.connection_lost(str(problem))
+
+    def send_accept(self) -> None:
+        """Send the A-ASSOCIATE-AC that waits as a primitive."""
+        primitive = cast(A_ASSOCIATE, self.to_provider_queue.get_nowait())
+        try:
+            cast(InlineSocket, self.socket).send_all([encode_accept(primitive)])
+        except ConnectionLost:
+            self.event_queue.put("Evt17")
 
     # --- the state machine ---
 
@@ -263,11 +290,17 @@ class InlineProvider(DULServiceProvider):
     def _read_whole_pdu(self, sock: InlineSocket, length: int, timeout_s: float | None) -> None:
         pdu_bytes = sock.read(6 + length, timeout_s)
         try:
-            pdu, event = self._decode_pdu(pdu_bytes)
+            if pdu_bytes[0] == _A_ASSOCIATE_RQ and not self.is_watched:
+                pdu, event = cast(Any, AssociateRequest(pdu_bytes)), "Evt6"
+            else:
+                pdu, event = self._decode_pdu(pdu_bytes)
         except Exception as problem:
             raise ProtocolError(
                 f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}"
             ) from problem
+        self._receive(pdu, event)
+
+    def _receive(self, pdu: Any, event: str) -> None:
         with self._lock:
             self._recv_pdu.put(pdu)
             self.happened(event)

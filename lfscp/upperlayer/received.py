@@ -21,6 +21,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
+from lfscp.upperlayer.associate_pdus import intern_uid
 from lfscp.upperlayer.commands import StoreRequest
 
 BUFFER_BYTES: Final = 1 << 20
@@ -191,7 +192,7 @@ class ReceivedStore(C_STORE):
         self._context_id = context_id
         self._message_id = request.message_id
         self._priority = request.priority
-        self._affected_sop_class_uid = UID(request.sop_class_uid or "", 0)
+        self._affected_sop_class_uid = intern_uid(request.sop_class_uid or "")
         self._affected_sop_instance_uid = UID(request.sop_instance_uid or "", 0)
         self._move_originator_application_entity_title = request.move_originator_ae_title
         self._move_originator_message_id = request.move_originator_message_id
