@@ -93,7 +93,7 @@ def open_acceptor(
     association.requestor.address_info = AddressInformation(
         address[0], address[1], *(address[2:] if len(address) == 4 else ())
     )
-    settings.bindings.apply_to(association)
+    association.take_handlers(settings.bindings)
     return association
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
+from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -100,11 +101,34 @@ class InlineAssociation(Association):
         self.acse = InlineACSE(self, supported, admit)
         self.dul.artim_timer.timeout = self.acse_timeout
         self._is_paused = True  # the reactor never reads while a send_*() waits
+        if mode == MODE_REQUESTOR:
+            self.take_handlers(Bindings(()))
+
+    # --- handlers ---
 
     def _bind_defaults(self) -> None:
-        # A server's own handlers replace these; a requestor keeps them.
-        if self.is_requestor:
-            Bindings(()).apply_to(self)
+        """Leave it to `take_handlers`: a server's table holds the defaults already."""
+
+    def take_handlers(self, bindings: Bindings) -> None:
+        """Use a copy of these handlers from now on."""
+        self._handlers = bindings.copy()
+        self._note_handlers()
+
+    def bind(
+        self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None
+    ) -> None:
+        """Bind a handler to an event; takes effect with the next PDU."""
+        super().bind(event, handler, args)
+        self._note_handlers()
+
+    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
+        """Unbind a handler."""
+        super().unbind(event, handler)
+        self._note_handlers()
+
+    def _note_handlers(self) -> None:
+        self.dul.note_handlers(self._handlers)
+        self.dimse.note_handlers(self._handlers)
 
     # --- what pynetdicom's thread would answer ---
 
@@ -286,7 +310,7 @@ class InlineAssociation(Association):
 
     def get_handlers(self, event: evt.EventType) -> evt.HandlerArgType:
         """The handlers bound to an event; a result that was drawn already stands in for its own."""
-        if event in self._handler_results:
+        if self._handler_results and event in self._handler_results:
             result = self._handler_results.pop(event)
             return (lambda _event: result), None
         return super().get_handlers(event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from pynetdicom import _config, evt
 from pynetdicom._handlers import (
@@ -13,9 +13,6 @@ from pynetdicom._handlers import (
     standard_pdu_recv_handler,
     standard_pdu_sent_handler,
 )
-
-if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
 
 # pynetdicom's log of every PDU and message.
 _STANDARD_LOG = (
@@ -74,9 +71,9 @@ class Bindings:
         """The handlers of one event, as `AssociationServer.get_handlers` gives them."""
         return cast(evt.HandlerArgType, self._table.get(event, []))
 
-    def apply_to(self, association: InlineAssociation) -> None:
-        """Give an association its own copy."""
-        association._handlers = {
+    def copy(self) -> dict[evt.EventType, Any]:
+        """The table, for an association to own."""
+        return {
             event: list(bound) if isinstance(bound, list) else bound
             for event, bound in self._table.items()
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -105,6 +105,9 @@ class InlineMessages(DIMSEServiceProvider):
 
     Args:
         assoc: the association it serves.
+
+    Attributes:
+        is_watched: somebody is bound to an event that sent messages must pass.
     """
 
     def __init__(self, assoc: InlineAssociation) -> None:
@@ -113,6 +116,8 @@ class InlineMessages(DIMSEServiceProvider):
         self._inline = assoc
         self._incoming: _Incoming | None = None
         self._requests: deque[Request] = deque()
+        self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
+        self.is_watched = False
 
     # --- C-CANCEL ---
 
@@ -244,7 +249,7 @@ class InlineMessages(DIMSEServiceProvider):
 
     def _complete(self, incoming: _Incoming) -> None:
         self._incoming = None
-        if evt.EVT_DIMSE_RECV in self._inline._handlers:
+        if self._is_shown:
             self._show(incoming)
         primitive = self._plain_primitive(incoming)
         if primitive is None:
@@ -352,10 +357,10 @@ class InlineMessages(DIMSEServiceProvider):
 
     # --- sending ---
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether somebody is bound to an event that sent messages must pass."""
-        return evt.EVT_DIMSE_SENT in self._inline._handlers or self._inline.dul.is_watched
+    def note_handlers(self, handlers: Container[evt.EventType]) -> None:
+        """Handlers were bound or unbound: see whether messages must pass any of them."""
+        self._is_shown = evt.EVT_DIMSE_RECV in handlers
+        self.is_watched = evt.EVT_DIMSE_SENT in handlers or self._inline.dul.is_watched
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Encode and send a message, in one call to the kernel where it can be."""

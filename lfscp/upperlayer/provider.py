@@ -13,7 +13,7 @@ import queue
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
@@ -95,6 +95,9 @@ class InlineProvider(DULServiceProvider):
 
     Args:
         assoc: the association it serves.
+
+    Attributes:
+        is_watched: somebody is bound to an event that P-DATA must pass.
     """
 
     socket: InlineSocket | None
@@ -104,6 +107,7 @@ class InlineProvider(DULServiceProvider):
         self._inline = assoc
         self._lock = threading.RLock()
         self._running_events = False
+        self.is_watched = False
         self.state_machine = _InlineStateMachine(self)
 
     # --- what pynetdicom asks of the thread that is not there ---
@@ -129,11 +133,9 @@ class InlineProvider(DULServiceProvider):
 
     # --- sending ---
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether somebody is bound to an event that P-DATA must pass."""
-        handlers = self._inline._handlers
-        return any(event in handlers for event in _SEEING_P_DATA)
+    def note_handlers(self, handlers: Container[evt.EventType]) -> None:
+        """Handlers were bound or unbound: see whether P-DATA must pass any of them."""
+        self.is_watched = any(event in handlers for event in _SEEING_P_DATA)
 
     def send_pdu(self, primitive: _Primitive | P_DATA) -> None:
         """Give a primitive to the state machine, which sends it before this returns."""
