@@ -8,6 +8,7 @@ algorithm on and every message would cost 40 ms. Errors become `ConnectionLost` 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -134,6 +135,16 @@ class InlineSocket(AssociationSocket):
             self.provider_queue.put(primitive)
         finally:
             self._ready.set()  # ACSE waits for it before it looks for the answer
+
+    def _shutdown_socket(self) -> None:
+        # pynetdicom's leaves a socket open when its connection never was, or is gone already.
+        sock = self.socket
+        if sock is None:
+            return
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            sock.close()
 
     def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
         sock = cast(socket.socket, self.socket)
