@@ -1,0 +1,56 @@
+"""Fixtures of the end-to-end tests: real nodes, and DCMTK's clients against them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dcmtk as tools
+import pytest
+from node_process import NodeProcess, proper_end
+
+StartNode = Callable[..., NodeProcess]
+
+
+def in_ci() -> bool:
+    """Whether nothing may be skipped."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> Any:
+    """DCMTK's tools (the module `dcmtk`); without them a run in CI fails."""
+    missing = tools.missing()
+    if missing:
+        reason = f"DCMTK's {', '.join(missing)} not found, install the package dcmtk"
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    return tools
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[StartNode]:
+    """Starts a node; `folder` keeps several apart. Each must come to a proper end."""
+    ends = []
+
+    def start(folder: str = "node", *, errors_expected: bool = False, **options: Any) -> Any:
+        node = NodeProcess(tmp_path / folder, **options)
+        end = proper_end(node, errors_expected=errors_expected)
+        ends.append(end)
+        return end.__enter__().start()
+
+    yield start
+    problems = []
+    for end in reversed(ends):
+        try:
+            end.__exit__(None, None, None)
+        except AssertionError as problem:
+            problems.append(problem)
+    assert not problems, problems
+
+
+@pytest.fixture
+def node(start_node: StartNode) -> NodeProcess:
+    """A node as it is without any configuration."""
+    return start_node()

@@ -1,0 +1,206 @@
+"""A real `lfscp serve` in a process of its own, as an administrator would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+LFSCP = Path(sys.executable).with_name("lfscp")
+START_S = 60.0  # generous: a machine that builds something else may be slow
+STOP_S = 30.0
+
+
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would change a node, and with `changes`."""
+    foreign = ("LFSCP_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
+    return kept | dict(changes or {})
+
+
+def run_lfscp(
+    *arguments: object, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run one lfscp command to its end; its output is text."""
+    command = [str(LFSCP), *map(str, arguments)]
+    result = subprocess.run(
+        command, env=environment(env), capture_output=True, text=True, timeout=60, **options
+    )
+    assert "Traceback" not in result.stdout + result.stderr
+    return result
+
+
+class NodeProcess:
+    """One node: started, asked, stopped; its data folder outlives it.
+
+    Args:
+        folder: holds the configuration and, in `data`, index and objects.
+        configuration: TOML of the node's configuration file.
+        flags: further options of `lfscp serve`.
+        env: variables of its environment.
+        wrapper: a command that is put before `lfscp serve`.
+
+    Attributes:
+        port: where it listens, once started.
+        lines: what it has logged, over all its starts.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        configuration: str = "",
+        flags: Sequence[object] = (),
+        env: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        self.data_dir = folder / "data"
+        self.port = 0
+        self.lines: list[str] = []
+        self._flags = [str(flag) for flag in flags]
+        self._environment = environment(env)
+        self._wrapper = list(wrapper)
+        self._configuration = folder / "lfscp.toml"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._configuration.write_text(configuration)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._read_to_the_end = True
+
+    @property
+    def objects(self) -> Path:
+        """The folder of the stored objects."""
+        return self.data_dir / "objects"
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        return [
+            *(*self._wrapper, str(LFSCP), "serve", "--config", str(self._configuration)),
+            *("--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data_dir)),
+            *("--log-format", "json", *self._flags),
+        ]
+
+    def start(self, **options: Any) -> Self:
+        """Start it; returns once it says that it listens."""
+        already = len(self.lines)
+        self._read_to_the_end = False
+        self._process = subprocess.Popen(
+            self.command, stderr=subprocess.PIPE, env=self._environment, **options
+        )
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self.port = self.wait_for("listening", since=already)["port"]
+        return self
+
+    def _read_log(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            for line in stream:
+                with self._changed:
+                    self.lines.append(line.decode().rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._read_to_the_end = True
+            self._changed.notify_all()
+
+    # What it says
+
+    def events(self, event: str | None = None, *, since: int = 0, **fields: Any) -> list[Any]:
+        """The log's lines as they were meant, those with this event and these fields."""
+        wanted = fields if event is None else {"event": event, **fields}
+        parsed = [json.loads(line) for line in self.lines[since:] if line.startswith("{")]
+        return [each for each in parsed if wanted.items() <= each.items()]
+
+    def wait_for(
+        self, event: str | None = None, *, since: int = 0, count: int = 1, **fields: Any
+    ) -> Any:
+        """Wait until the log has `count` such lines; gives the last of them."""
+
+        def said() -> bool:
+            return self._read_to_the_end or len(self.events(event, since=since, **fields)) >= count
+
+        with self._changed:
+            self._changed.wait_for(said, START_S)
+        found = self.events(event, since=since, **fields)
+        assert len(found) >= count, f"no {event} {fields} in\n{self.log}"
+        return found[count - 1]
+
+    @property
+    def log(self) -> str:
+        """All it has logged."""
+        return "\n".join(self.lines)
+
+    def complaints(self) -> list[str]:
+        """Lines that no log of a node may have: tracebacks, warnings of Python, errors."""
+        return [
+            line
+            for line in self.lines
+            if not line.startswith("{")
+            or "Traceback" in line
+            or json.loads(line)["level"] in ("error", "critical")
+        ]
+
+    # How it ends
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = STOP_S) -> int:
+        """Wait until it has ended, and its log was read: the exit code."""
+        assert self._process is not None
+        assert self._reader is not None
+        code = self._process.wait(timeout_s)
+        self._reader.join(timeout_s)
+        return code
+
+    def stop(self) -> int:
+        """Stop it as systemd does: the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        if self.is_running:
+            self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self.wait()
+
+    def restart(self) -> Self:
+        """Stop it properly and start it again on the same data folder."""
+        assert self.stop() == 0
+        return self.start()
+
+
+@contextmanager
+def proper_end(node: NodeProcess, *, errors_expected: bool = False) -> Iterator[NodeProcess]:
+    """At the end the node stops at SIGTERM, exits 0, and has logged nothing unseemly."""
+    try:
+        yield node
+        if node.is_running:
+            assert node.stop() == 0, node.log
+        assert errors_expected or node.complaints() == []
+    finally:
+        node.kill()
