@@ -228,38 +228,10 @@ class Archive:
 
     def _store_new(self, received: Received, header: Header, *, replace: bool = False) -> Stored:
         """Write, place, commit; `replace` puts it in the place of the one that is there."""
-        with self._placed(received, header) as placement:
-            if replace:
-                result: Added | Existing = self.index.replace(header, placement)
-            else:
-                result = self.index.add(header, placement)
-            if isinstance(result, Existing):
-                self.files.remove(placement.path)
-        if isinstance(result, Existing):  # another thread or node was faster
-            return self._store_again(received, header, result)
-        outcome = Outcome.STORED
-        if result.replaced_path is not None:
-            outcome = Outcome.REPLACED
-            if result.replaced_path != placement.path:  # the same when the old file was missing
-                self.files.remove(result.replaced_path)
-        if received.spooled_path is not None:
-            received.spooled_path.unlink(missing_ok=True)
-        return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
-
-    @contextlib.contextmanager
-    def _placed(self, received: Received, header: Header) -> Iterator[Placement]:
-        """The object's file under a final name of its own; gone again when the block fails."""
         piece, offset, digest = self._piece(received, header)
-        path = None
         try:
-            path = self.files.place(
-                piece,
-                header.study_instance_uid,
-                header.series_instance_uid,
-                header.sop_instance_uid,
-            )
-            yield Placement(
-                path,
+            placement = Placement(
+                self._place(piece, header),
                 received.transfer_syntax_uid,
                 offset,
                 piece.size - offset,
@@ -267,13 +239,36 @@ class Archive:
                 digest,
                 received.calling_ae_title,
             )
-        except BaseException:
-            if path is not None:
-                self.files.remove(path)
-            raise
+            result = self._commit(header, placement, replace=replace)
+            if isinstance(result, Existing):  # another thread or node was faster
+                self.files.remove(placement.path)
+                return self._store_again(received, header, result)
+            outcome = Outcome.STORED
+            if result.replaced_path is not None:
+                outcome = Outcome.REPLACED
+                if result.replaced_path != placement.path:  # the same when the file was missing
+                    self.files.remove(result.replaced_path)
+            if received.spooled_path is not None:
+                self.files.discard(piece)
         finally:
             if received.spooled_path is None:
                 self.files.discard(piece)
+        return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
+
+    def _place(self, piece: Piece, header: Header) -> str:
+        return self.files.place(
+            piece, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+        )
+
+    def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
+        """Commit the row; the placed file is gone again when that fails."""
+        try:
+            if replace:
+                return self.index.replace(header, placement)
+            return self.index.add(header, placement)
+        except BaseException:
+            self.files.remove(placement.path)
+            raise
 
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
@@ -420,24 +415,26 @@ class Archive:
     # Starting
 
     def _clear_incoming(self) -> None:
-        """Remove what a crash left: pieces, and files that were placed but never committed."""
+        """Remove what a crash left: pieces, files placed but never committed, replaced ones."""
         for piece in self.files.pieces():
-            for path in self._placed_names(piece):
-                existing = self.index.find(Path(path).name.partition("~")[0].removesuffix(".dcm"))
-                if existing is None or existing.path != path:
-                    self.files.remove(path)
-            piece.unlink(missing_ok=True)
+            try:
+                if piece.stat().st_nlink > 1:  # placed under its final name
+                    self._clear_placed(piece)
+            except (CannotUnderstand, OSError):
+                pass  # nothing that was placed by us; `lfscp check` tells what it is
+            self.files.discard(Piece(str(piece), 0))
 
-    def _placed_names(self, piece: Path) -> list[str]:
-        try:
-            if piece.stat().st_nlink < 2:  # only its own name
-                return []
-            header = read_file_header(piece)
-        except (CannotUnderstand, OSError):
-            return []
-        return self.files.names_of(
-            piece, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+    def _clear_placed(self, piece: Path) -> None:
+        header = read_file_header(piece)
+        row = self.index.find(header.sop_instance_uid)
+        names = self.files.names_of(
+            header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
         )
+        same = {name for name in names if self.files.path(name).samefile(piece)}
+        for name in names:
+            is_replaced = row is not None and row.path in same
+            if (row is None or name != row.path) and (name in same or is_replaced):
+                self.files.remove(name)
 
 
 def read_file_header(path: Path) -> Header:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from lfscp.archive.archive import QUARANTINE, Archive, read_file_header
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
 from lfscp.archive.index import Existing, Placement
 from lfscp.archive.part10 import read_part10
@@ -110,7 +111,7 @@ def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
 
 def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
     for path in archive.files.walk():
-        row = archive.index.find(_instance_uid(path))
+        row = archive.index.find(instance_of(path))
         if row is not None and row.path == path:
             continue
         action = _index_again(archive, path) if repair else ""
@@ -150,11 +151,7 @@ def _placement(file: Path, path: str) -> Placement:
 
 def _is_in_its_place(header: Header, path: str) -> bool:
     uids = [header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid]
-    return [*Path(path).parts[:2], _instance_uid(path)] == uids
-
-
-def _instance_uid(path: str) -> str:
-    return Path(path).name.removesuffix(".dcm").partition("~")[0]
+    return [*Path(path).parts[:2], instance_of(path)] == uids
 
 
 def _quarantine(archive: Archive, path: str) -> str:

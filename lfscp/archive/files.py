@@ -9,7 +9,7 @@ start, linked but without a row, tells which file a crash left over.
 UIDs are checked where they are read (archive/header.py) before they reach a path here.
 """
 
-# ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106 - pathlib costs as much as the system call
+# ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
 
 from __future__ import annotations
 
@@ -181,18 +181,12 @@ class ObjectFiles:
             for entry in entries:
                 yield Path(entry.path)
 
-    def names_of(
-        self, piece: Path, study_uid: str, series_uid: str, instance_uid: str
-    ) -> list[str]:
-        """The final names (relative paths) under which a piece's very file can be found."""
-        state = piece.stat()
-        if state.st_nlink < 2:  # only its own name
-            return []
-        folder = self.root / study_uid / series_uid
+    def names_of(self, study_uid: str, series_uid: str, instance_uid: str) -> list[str]:
+        """All names (relative paths) that files of one instance have taken."""
         return [
-            str(path.relative_to(self.root))
-            for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.name.startswith(instance_uid) and os.path.samestat(path.stat(), state)
+            f"{study_uid}/{series_uid}/{name}"
+            for name in _names(f"{self._root}/{study_uid}/{series_uid}")
+            if instance_of(name) == instance_uid
         ]
 
     def walk(self) -> Iterator[str]:
@@ -203,6 +197,11 @@ class ObjectFiles:
             for series in _names(f"{self._root}/{study}"):
                 for name in _names(f"{self._root}/{study}/{series}"):
                     yield f"{study}/{series}/{name}"
+
+
+def instance_of(path: str) -> str:
+    """The SOP Instance UID that a file's name stands for."""
+    return os.path.basename(path).removesuffix(".dcm").partition("~")[0]
 
 
 def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> None:
@@ -227,7 +226,8 @@ def _sync_folder(path: str) -> None:
 
 
 def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    # A file that cannot be removed has no row: it is invisible, and `lfscp check` reports it.
+    with contextlib.suppress(OSError):
         os.unlink(path)
 
 

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,10 +118,13 @@ class Index:
                 "open the index", _reason(error), "check index.url and the rights on the folder"
             ) from None
         self._statements = Statements(self._engine.dialect)
-        self._inherited: list[Any] = []  # connections of the process we were forked from
         self._reset()
         reference = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _after_fork(reference))
+        os.register_at_fork(
+            before=lambda: _call(reference, Index._before_fork),
+            after_in_parent=lambda: _call(reference, Index._after_fork_in_parent),
+            after_in_child=lambda: _call(reference, Index._after_fork_in_child),
+        )
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -129,9 +132,18 @@ class Index:
         self._lock_file = -1
         self._known: dict[str, _Series] = {}
 
-    def leave_to_parent(self) -> None:
-        """In a forked worker: use none of the parent's connections, and close none of them."""
-        self._inherited.append(self._writer)
+    # SQLite keeps its locks per process, in memory that a fork copies: a child would believe to
+    # hold what its parent's connections held. So none is open while a process forks; workers
+    # have to be forked while nobody queries.
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+        self._disconnect()
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
         self._engine.dispose(close=False)
         self._reset()
 
@@ -143,12 +155,15 @@ class Index:
     def close(self) -> None:
         """Close this process's connections."""
         with self._lock:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
-            if self._lock_file >= 0:
-                os.close(self._lock_file)
-                self._lock_file = -1
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
         self._engine.dispose()
 
     @contextmanager
@@ -431,10 +446,10 @@ class Index:
                     os.close(descriptor)
 
 
-def _after_fork(reference: weakref.ref[Index]) -> None:
+def _call(reference: weakref.ref[Index], method: Callable[[Index], None]) -> None:
     index = reference()
     if index is not None:
-        index.leave_to_parent()
+        method(index)
 
 
 def _prune(connection: Any) -> None:
