@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom.events import Event
 
@@ -12,6 +13,8 @@ from lfscp.archive.query import InvalidKey
 from lfscp.services import status
 
 Parsed = TypeVar("Parsed")
+
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 
 
 class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
@@ -45,9 +48,20 @@ def read(event: Event, parse: Callable[[Dataset], Parsed]) -> Parsed:
         Refused: no identifier, a broken encoding, or not valid.
     """
     try:
-        return parse(event.identifier)
+        identifier = event.identifier
+        _require_whole(identifier)
+        return parse(identifier)
     except InvalidKey as error:
         raise Refused.because_of(error) from error
     except Exception as error:  # pydicom raises what it likes on bytes it cannot read
         reason = f"the identifier cannot be decoded ({type(error).__name__})"
         raise Refused(status.UNABLE_TO_PROCESS, reason) from error
+
+
+def _require_whole(identifier: Dataset) -> None:
+    """pydicom takes a value cut short for the value; here it could name another object."""
+    for element in identifier.values():
+        if not isinstance(element, RawDataElement) or element.value is None:
+            continue
+        if element.length not in (len(element.value), _UNDEFINED_LENGTH):
+            raise ValueError("an element is longer than the identifier")

@@ -466,10 +466,12 @@ class TestMove:
         def no_index(*_: object) -> None:
             raise RuntimeError("index is down")
 
-        with destination([(CT, [EXPLICIT])]) as there:
-            with served(tmp_path, peers={"DEST": peer(there.port)}) as node:
-                monkeypatch.setattr(node.archive, "select", no_index)
-                ((final, _),) = move(node, identifier())
+        with (
+            destination([(CT, [EXPLICIT])]) as there,
+            served(tmp_path, peers={"DEST": peer(there.port)}) as node,
+        ):
+            monkeypatch.setattr(node.archive, "select", no_index)
+            ((final, _),) = move(node, identifier())
 
         assert final.Status == 0xA701
         assert final.ErrorComment == "the index cannot be read, see the log"

@@ -15,6 +15,7 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.pixels import decoders
 from pydicom.uid import (
+    MPEG4HP41,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -24,7 +25,6 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLSLossless,
-    MPEG4HP41,
     RLELossless,
     generate_uid,
 )
@@ -197,9 +197,7 @@ def test_video_is_not_decoded_and_says_so(tmp_path: Path) -> None:
         decode(path, MPEG4HP41, ExplicitVRLittleEndian)
 
 
-def test_missing_codec_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_codec_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = compressed(tmp_path, RLELossless)
     decoder = decoders.base.get_decoder(HTJ2KLossless)
     monkeypatch.setattr(decoder, "_available", {})

@@ -32,9 +32,7 @@ def instance(sop_class: str, syntax: str, number: int = 1) -> StoredInstance:
     )
 
 
-def accepted(
-    *contexts: tuple[int, str, str], as_scu: bool = True
-) -> Accepted:
+def accepted(*contexts: tuple[int, str, str], as_scu: bool = True) -> Accepted:
     prepared: list[PresentationContext] = []
     for context_id, sop_class, syntax in contexts:
         context = build_context(sop_class, syntax)
