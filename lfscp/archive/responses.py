@@ -126,7 +126,7 @@ class _Layout:
         append = parts.append
         for field in self._fields:
             stored = row[field.column]
-            value = field.encode(stored) if stored else b""
+            value = field.encode(stored) if stored or stored == 0 else b""
             length = len(value)
             if length & 1:
                 value += field.padding
