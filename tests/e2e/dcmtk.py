@@ -96,7 +96,7 @@ def find(
     with tempfile.TemporaryDirectory() as folder:
         extract = ("-X", "-od", folder)
         done(find_raw(port, level, keys, model=model, options=(*extract, *options)))
-        return [dcmread(path, force=True) for path in sorted(Path(folder).iterdir())]
+        return read_all(Path(folder))
 
 
 def find_raw(
@@ -194,3 +194,8 @@ def contents(folder: Path) -> dict[str, tuple[str, bytes]]:
             dataset_bytes(path),
         )
     return found
+
+
+def read_all(folder: Path) -> list[Dataset]:
+    """The datasets that findscu has written, in the order of the responses."""
+    return [dcmread(path, force=True) for path in sorted(folder.iterdir())]
