@@ -70,9 +70,9 @@ def decode(path: Path, stored_syntax: str, wanted_syntax: str) -> bytes:
         return _encode(dataset, stored_syntax, wanted_syntax)
     except (DecodingError, OSError):
         raise
-    except Exception as error:  # codecs and pydicom raise what they like on broken objects
+    except Exception as error:  # pydicom raises what it likes on broken objects
         name = UID(stored_syntax).name
-        raise DecodingError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from error
+        raise DecodingError(f"{name} cannot be decoded: {type(error).__name__}") from error
 
 
 def _decompress(dataset: FileDataset, stored_syntax: str) -> None:
@@ -82,7 +82,11 @@ def _decompress(dataset: FileDataset, stored_syntax: str) -> None:
     _require_decoder(stored_syntax)
     # Lossy JPEG in YBR becomes RGB, which every receiver displays. Other colour spaces are kept:
     # turning lossless YBR into RGB would round. The same instance keeps its UID.
-    dataset.decompress(as_rgb=stored_syntax in _LOSSY_JPEG, generate_instance_uid=False)
+    try:
+        dataset.decompress(as_rgb=stored_syntax in _LOSSY_JPEG, generate_instance_uid=False)
+    except RuntimeError as error:  # from the codec: about pixels, it quotes no other value
+        name = UID(stored_syntax).name
+        raise DecodingError(f"{name} cannot be decoded: {' '.join(str(error).split())}") from error
 
 
 def _require_decoder(transfer_syntax_uid: str) -> None:

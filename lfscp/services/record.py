@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ def performed(
     )
 
 
+def describe(error: Exception) -> str:
+    """What went wrong in words that name no patient.
+
+    Messages of the system and of our own errors are safe; those of libraries may quote a value.
+    """
+    if isinstance(error, ArchiveError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__
+
+
 def failed_unexpectedly(event: Event, service: str, error: Exception, **fields: Any) -> None:
     """Write the line of a service that failed as it should not have; the traceback at debug."""
     LOG.error(
@@ -82,5 +95,6 @@ def failed_unexpectedly(event: Event, service: str, error: Exception, **fields: 
         **association_fields(event.assoc),
         service=service,
         **fields,
+        reason=describe(error),
         exc_info=error,
     )

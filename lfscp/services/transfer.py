@@ -18,7 +18,7 @@ from lfscp.archive.archive import StoredInstance
 from lfscp.services import status
 from lfscp.services.decoding import DecodingError, decode
 from lfscp.services.plan import Accepted, Choice
-from lfscp.services.record import LOG
+from lfscp.services.record import LOG, describe
 from lfscp.upperlayer.sending import FileSlice, SendRequest
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class Sender:
         except DecodingError as error:
             return self._failed(instance, str(error))
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
-            reason = f"{type(error).__name__}: {error}"
-            return self._failed(instance, reason, broken=not association.is_established)
+            broken = not association.is_established
+            return self._failed(instance, describe(error), broken=broken)
         if answer is None:
             reason = "the association broke before the receiver answered"
             return self._failed(instance, reason, broken=not association.is_established)

@@ -84,7 +84,7 @@ def test_failed_list_of_thousands_can_be_encoded(implicit: bool) -> None:
 class FakeAssociation:
     """Answers each object with what it was told; None breaks it."""
 
-    def __init__(self, answer: int | None | Exception) -> None:
+    def __init__(self, answer: int | Exception | None) -> None:
         self.answer = answer
         self.is_established = True
         self.requests: list[SendRequest] = []
