@@ -72,6 +72,7 @@ class Received:
         dataset: the encoded dataset; None when `spooled_path` is given.
         spooled_path: a file in `Archive.incoming_dir`; the archive takes it over on success.
         dataset_offset: bytes in that file before the dataset.
+        digest: "algorithm:hex" of the dataset when it was made while receiving; else None.
     """
 
     sop_class_uid: str
@@ -81,6 +82,7 @@ class Received:
     dataset: bytes | memoryview | None = None
     spooled_path: Path | None = None
     dataset_offset: int = 0
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +274,8 @@ class Archive:
 
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
+        digest = self._digest_of(received, self._digest) if self._digest else ""
         if received.dataset is None:
-            digest = self._digest_of(received, self._digest) if self._digest else ""
             piece = self.files.adopt(_spooled(received))
             return piece, received.dataset_offset, digest
         head = part10_header(
@@ -282,7 +284,6 @@ class Archive:
             received.transfer_syntax_uid,
             received.calling_ae_title,
         )
-        digest = digest_of(received.dataset, self._digest) if self._digest else ""
         return self.files.write_piece(head, received.dataset), len(head), digest
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
@@ -321,6 +322,8 @@ class Archive:
         return _same_bytes(received, self.files.path(existing.path), existing.dataset_offset)
 
     def _digest_of(self, received: Received, algorithm: str) -> str:
+        if received.digest is not None and algorithm_of(received.digest) == algorithm:
+            return received.digest
         if received.dataset is not None:
             return digest_of(received.dataset, algorithm)
         try:

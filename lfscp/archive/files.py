@@ -173,7 +173,7 @@ class ObjectFiles:
 
     def may_exist(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
         """Whether the instance's usual file name is taken: a cheap hint of a duplicate."""
-        return os.path.exists(f"{self._root}/{study_uid}/{series_uid}/{instance_uid}.dcm")
+        return os.access(f"{self._root}/{study_uid}/{series_uid}/{instance_uid}.dcm", os.F_OK)
 
     def pieces(self) -> Iterator[Path]:
         """What lies in the incoming folder."""

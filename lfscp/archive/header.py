@@ -53,9 +53,13 @@ _MAX_UID: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LEADING_SPACE_COUNTS: Final = frozenset({"LT", "ST", "UT"})  # PS3.5 table 6.2-1
 _WANTED: Final = frozenset([*BY_TAG, SPECIFIC_CHARACTER_SET])
-_WANTED_RAW: Final = {
-    encoding: frozenset(encoding.raw_tag(tag) for tag in _WANTED)
+_VR: Final = {tag: dictionary_VR(tag) for tag in _WANTED}
+_RAW_TAGS: Final = {
+    encoding: {tag: encoding.raw_tag(tag) for tag in _WANTED}
     for encoding in (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG)
+}
+_WANTED_RAW: Final = {
+    encoding: frozenset(raw_tags.values()) for encoding, raw_tags in _RAW_TAGS.items()
 }
 _ITEM_KEYWORDS: Final = {
     attribute.tag: {tag_for_keyword(keyword): keyword for keyword in attribute.items}
@@ -78,6 +82,7 @@ class Header:
     ) -> None:
         self._found = found
         self._encoding = encoding
+        self._raw_tags = _RAW_TAGS[encoding]
         self._items = items
         character_set = found.get(encoding.raw_tag(SPECIFIC_CHARACTER_SET), b"")
         self.specific_character_set: str = character_set.decode("latin_1").strip(" \0")
@@ -94,14 +99,14 @@ class Header:
             Decoded, without padding, several values joined by backslashes; binary numbers in
             decimal; a sequence as JSON, a list of {keyword: value}.
         """
-        raw = self._encoding.raw_tag(tag)
+        raw = self._raw_tags.get(tag, 0)
         value = self._found.get(raw)
         if not value:
             return ""
-        attribute = BY_TAG.get(tag)
-        if attribute is not None and attribute.items:
-            return self._sequence(attribute, value, self._items.get(raw, self._encoding))
-        return self._decoded(value, attribute.vr if attribute else "CS", self._encoding)
+        vr = _VR[tag]
+        if vr == "SQ":
+            return self._sequence(BY_TAG[tag], value, self._items.get(raw, self._encoding))
+        return self._decoded(value, vr, self._encoding)
 
     @cached_property
     def values(self) -> Mapping[int, str]:
@@ -110,7 +115,7 @@ class Header:
         return {tag: self.text(tag) for tag in sorted(present)}
 
     def _uid(self, tag: int) -> str:
-        value = self._found.get(self._encoding.raw_tag(tag))
+        value = self._found.get(self._raw_tags[tag])
         if not value:
             raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is missing", tag)
         uid = value.decode("latin_1").strip(" \0")

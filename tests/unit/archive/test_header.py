@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -277,3 +279,38 @@ def test_a_uid_of_64_characters_and_leading_zeros_is_accepted() -> None:
     uid = b"1." + b"0" * 62
     header = read_header(encoded(a_dataset()) + element(0x00080018, b"UI", uid), EXPLICIT)
     assert header.sop_instance_uid == uid.decode()
+
+
+SAMPLES = {
+    syntax: encoded(
+        a_dataset(
+            SpecificCharacterSet=["", "ISO 2022 IR 87"],
+            PatientName="Yamada^Tarou=山田^太郎",
+            ProcedureCodeSequence=[an_item(CodeValue="1", CodeMeaning="Head")],
+        ),
+        syntax,
+    )
+    for syntax in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
+}
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    syntax=st.sampled_from(sorted(SAMPLES)),
+    changes=st.lists(
+        st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=6)), max_size=4
+    ),
+    cut=st.integers(0, 40),
+)
+def test_whatever_is_changed_gives_a_header_or_a_refusal(
+    syntax: str, changes: list[tuple[int, bytes]], cut: int
+) -> None:
+    raw = bytearray(SAMPLES[syntax])
+    for at, change in changes:
+        at %= len(raw)
+        raw[at : at + len(change)] = change
+    try:
+        header = read_header(memoryview(raw)[: len(raw) - cut], syntax)
+    except CannotUnderstand:
+        return
+    assert all(isinstance(value, str) for value in header.values.values())
