@@ -7,6 +7,7 @@ tells how the pool is and feeds the watchdog while it is healthy. Nothing polls.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -139,13 +140,9 @@ class Node:
         try:
             self._running_server.start()
         except OSError as error:
-            hint = "choose another port, or stop what uses it"
-            if isinstance(error, PermissionError):
-                hint = "ports below 1024 need a privilege; use lfscp.socket or another port"
+            where = f"{server.host}:{server.port}"
             reason = error.strerror or str(error)
-            raise NodeError(
-                f"cannot listen on {server.host}:{server.port}: {reason}; {hint}"
-            ) from error
+            raise NodeError(f"cannot listen on {where}: {reason}; {_listen_hint(error)}") from error
 
     # Serve
 
@@ -263,6 +260,14 @@ def record_end(association: InlineAssociation) -> None:
     else:
         reason = redact(association.end_reason)
         LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
+
+
+def _listen_hint(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "ports below 1024 need a privilege; use lfscp.socket or another port"
+    if error.errno == errno.EADDRINUSE:
+        return "choose another port, or stop what uses it"
+    return "give server.host an address of this machine"
 
 
 def _is_supervised() -> bool:

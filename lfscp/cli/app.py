@@ -223,9 +223,10 @@ def _fail(message: str, code: int) -> None:
 def _describe(error: Exception) -> str:
     from lfscp.archive.errors import ArchiveError
     from lfscp.cli.failures import CommandError
+    from lfscp.node import NodeError
     from lfscp.observe.systemd import SystemdError
 
-    if isinstance(error, ArchiveError | CommandError | SystemdError):
+    if isinstance(error, ArchiveError | CommandError | NodeError | SystemdError):
         return str(error)
     if os.environ.get("LFSCP_LOGGING__LEVEL", "").lower() == "debug":
         import traceback

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfscp.archive.errors import ArchiveError, ArchiveInUse, OutOfResources
+from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
 from lfscp.cli.failures import CommandError
 from lfscp.node import open_archive
 
@@ -57,7 +57,8 @@ def import_files(settings: Settings, folder: Path) -> int:
                 outcome, problem = _import_file(archive, file)
                 counts[outcome] += 1
                 if problem:
-                    progress.console.print(f"{file}: {problem}", markup=False, highlight=False)
+                    line = f"{_shown(file)}: {problem}"
+                    progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 progress.advance(task)
     finally:
         archive.close()
@@ -69,6 +70,12 @@ def _summary(counts: Counter[str]) -> str:
     named = ("stored", "replaced", "identical", "kept", "no DICOM object", "failed")
     parts = [f"{counts[name]} {name}" for name in named if counts[name] or name == "stored"]
     return ", ".join(parts) + "\n"
+
+
+def _shown(file: Path) -> str:
+    """A path as the terminal may see it: a name can hold escape sequences, or be no UTF-8."""
+    text = str(file)
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -88,10 +95,18 @@ def _import_file(archive: Archive, file: Path) -> tuple[str, str]:
         return "no DICOM object", ""
     except OutOfResources:
         raise  # the next file would fail as well
+    except IdentityMismatch as error:
+        where = f"({error.tag >> 16:04X},{error.tag & 0xFFFF:04X})"
+        return (
+            "failed",
+            f"{where} is {error.actual}, its file meta information says {error.expected}",
+        )
     except ArchiveError as error:
         return "failed", error.reason
     except OSError as error:
         return "failed", error.strerror or str(error)
+    except Exception as error:  # noqa: BLE001 - one odd file must not end the import of the others
+        return "failed", f"unexpected {type(error).__name__}"
 
 
 def _store(archive: Archive, file: Path) -> Stored:

@@ -62,16 +62,19 @@ def echo(peer: str, *, calling_ae_title: str, timeout_s: float) -> int:
     from lfscp.upperlayer.requestor import associate
 
     started = time.monotonic()
-    association = associate(
-        (target.host, target.port),
-        calling_ae_title=title,
-        called_ae_title=target.ae_title,
-        contexts=[build_context(Verification)],
-        acse_timeout_s=timeout_s,
-        dimse_timeout_s=timeout_s,
-        network_timeout_s=timeout_s,
-        connection_timeout_s=timeout_s,
-    )
+    try:
+        association = associate(
+            (target.host, target.port),
+            calling_ae_title=title,
+            called_ae_title=target.ae_title,
+            contexts=[build_context(Verification)],
+            acse_timeout_s=timeout_s,
+            dimse_timeout_s=timeout_s,
+            network_timeout_s=timeout_s,
+            connection_timeout_s=timeout_s,
+        )
+    except OSError as error:
+        raise CommandError(f"{target}: {error.strerror or error}") from error
     if association.is_rejected:
         raise CommandError(f"{target} rejected the association: {_reason(association)}")
     if not association.is_established:
