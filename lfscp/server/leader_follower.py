@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pynetdicom import evt
+from pynetdicom import _config, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
@@ -89,7 +89,7 @@ class LeaderFollowerServer:
         self.ae = ae
         self.ae_title = ae_title or ae.ae_title
         self.contexts = list(contexts or ae.supported_contexts)
-        if not self.contexts:
+        if not self.contexts and not _config.UNRESTRICTED_STORAGE_SERVICE:
             raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
         self.ssl_context = ssl_context
         self.server_address: Address = address

@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import socket
+import threading
 import time
 from typing import Final
 
@@ -66,6 +67,10 @@ class Listener:
         self._poll.register(sock, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
         self._closed = False
+        # Held while waiting: a descriptor must not be closed, and its number given to another
+        # file, under a thread that polls it; and the port is free only once nobody polls.
+        self._waiting = threading.RLock()
+        self._waking = threading.RLock()
         self._said_at = -_SAY_AGAIN_S
 
     def accept(self) -> tuple[socket.socket, Address]:
@@ -76,24 +81,24 @@ class Listener:
         Raises:
             ListenerClosed: `wake` was called.
         """
-        while True:
-            self._poll.poll()
-            if self._closed:
-                raise ListenerClosed
-            try:
-                connection, address = self.socket.accept()
-            except BlockingIOError:
-                continue  # another process took it
-            except OSError as problem:
-                self._pause(problem)
-                continue
-            connection.setblocking(True)
-            return connection, address
+        with self._waiting:
+            while not self._closed:
+                self._poll.poll()
+                if self._closed:
+                    break
+                try:
+                    connection, address = self.socket.accept()
+                except BlockingIOError:
+                    continue  # another process took it
+                except OSError as problem:
+                    self._pause(problem)
+                    continue
+                connection.setblocking(True)
+                return connection, address
+        raise ListenerClosed
 
     def _pause(self, problem: OSError) -> None:
         """Something that passes: wait for it, unless the listener closes meanwhile."""
-        if self._closed:
-            raise ListenerClosed from problem
         if problem.errno not in _OUT_OF_RESOURCES:
             return  # ECONNABORTED and the like: that client is gone
         now = time.monotonic()
@@ -105,9 +110,15 @@ class Listener:
     def wake(self) -> None:
         """End the wait, and every later one; from any thread."""
         self._closed = True
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Close the socket. Connections in the backlog are reset, unless others share it."""
         self.wake()
-        self.socket.close()
+        with self._waiting, self._waking:
+            if self._wake >= 0:
+                os.close(self._wake)
+            self._wake = -1
+            self.socket.close()

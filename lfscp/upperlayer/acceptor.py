@@ -87,6 +87,8 @@ def open_acceptor(
     association.set_socket(InlineSocket(association, client_socket=connection))
     association.acceptor.maximum_length = ae.maximum_pdu_size
     association.acceptor.ae_title = settings.ae_title
+    # Relied on: `_contexts`, which `supported_contexts` would set only after a check of the mode.
+    association.acceptor._contexts = list(settings.supported.contexts)
     association.acceptor.address_info = settings.local
     association.acceptor.implementation_class_uid = ae.implementation_class_uid
     association.acceptor.implementation_version_name = ae.implementation_version_name

@@ -16,12 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pynetdicom import evt
+from pydicom.uid import UID
+from pynetdicom import _config, evt
 from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, PresentationContextTuple
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.messages import InlineMessages
@@ -89,10 +92,12 @@ class InlineAssociation(Association):
         self.serial = next(_serials)
         self.started_at = time.monotonic()
         self.announced_max_pdu = ae.maximum_pdu_size
-        self._is_serving = False
+        self.is_serving = False
         self._idle_since = self.started_at
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
+        self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
+        self._storage_classes: set[str] = set()
         self._context_tuples: dict[int, PresentationContextTuple] = {}
         self._handler_results: dict[evt.EventType, Any] = {}
         super().__init__(ae, mode)
@@ -143,7 +148,7 @@ class InlineAssociation(Association):
 
     def idle_s(self) -> float:
         """Seconds since the last request ended; 0 while one is served or on its way."""
-        if self._is_serving or self.dimse.is_receiving:
+        if self.is_serving or self.dimse.is_receiving:
             return 0.0
         return time.monotonic() - self._idle_since
 
@@ -198,10 +203,10 @@ class InlineAssociation(Association):
                 self._idle_too_long()
                 return
             if request is not None:
-                self._is_serving = True
+                self.is_serving = True
                 self._serve_request(request[1], request[0])
                 self._idle_since = time.monotonic()
-                self._is_serving = False
+                self.is_serving = False
                 if self.is_established and self.dul.state == ESTABLISHED:
                     continue
             if self._has_ended():
@@ -319,12 +324,28 @@ class InlineAssociation(Association):
         """Let the next trigger of an intervention event return `result` without its handler."""
         self._handler_results[event] = result
 
+    def takes_for_storage(self, request: ReceivedStore) -> bool:
+        """Whether a C-STORE is the storage service's; else pynetdicom decides, and may abort."""
+        sop_class_uid = cast(UID, request.AffectedSOPClassUID)
+        if sop_class_uid not in self._storage_classes:
+            common = self.acceptor.accepted_common_extended.get(sop_class_uid)
+            found = uid_to_service_class(common[0] if common else sop_class_uid)
+            # Unknown ones only got a presentation context where they are taken for storage.
+            takes_unknown = _config.UNRESTRICTED_STORAGE_SERVICE or self.takes_unknown_storage
+            if not issubclass(found, StorageServiceClass) and not (
+                takes_unknown and found is ServiceClass
+            ):
+                return False
+            self._storage_classes.add(sop_class_uid)
+        return True
+
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
         try:
             self._serve(msg, context_id)
         finally:
             self._is_paused = True
+            self.dimse.forget_cancels()
             if isinstance(msg, ReceivedStore):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
 
@@ -333,8 +354,6 @@ class InlineAssociation(Association):
         if service is None:
             super()._serve_request(msg, context_id)
             return
-        if self.dimse.has_stale_cancels(cast(int, msg.MessageID)):
-            self.dimse.cancel_req = {}
         try:
             service.SCP(msg, self._accepted_cx[context_id])
         except Exception as problem:

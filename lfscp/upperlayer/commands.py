@@ -19,6 +19,7 @@ C_FIND_RSP: Final = 0x8020
 C_MOVE_RSP: Final = 0x8021
 C_ECHO_RQ: Final = 0x0030
 C_ECHO_RSP: Final = 0x8030
+C_CANCEL_RQ: Final = 0x0FFF
 
 NO_DATA_SET: Final = 0x0101
 _DATA_SET_PRESENT: Final = 0x0001
@@ -161,6 +162,13 @@ def read_echo_request(elements: dict[int, bytes]) -> EchoRequest | None:
     if message_id is None or sop_class_uid is None:
         return None
     return EchoRequest(message_id, sop_class_uid)
+
+
+def cancelled_message_id(elements: dict[int, bytes]) -> int | None:
+    """Which operation a C-CANCEL-RQ would end; None when this is no C-CANCEL-RQ."""
+    if command_field(elements) != C_CANCEL_RQ:
+        return None
+    return unsigned_short(elements, _MESSAGE_ID_BEING_RESPONDED_TO)
 
 
 def read_store_request(elements: dict[int, bytes]) -> StoreRequest | None:

@@ -93,6 +93,13 @@ def _read_exactly(source: _Source, size: int) -> bytearray:
     return data
 
 
+def _split_command(encoded: bytearray) -> dict[int, bytes]:
+    try:
+        return commands.split_command(encoded)
+    except commands.CommandError as problem:
+        raise ProtocolError(str(problem)) from problem
+
+
 def _is_response(primitive: DimseServiceType) -> bool:
     return getattr(primitive, "MessageIDBeingRespondedTo", None) is not None
 
@@ -132,9 +139,17 @@ class InlineMessages(DIMSEServiceProvider):
     def cancel_req(self, value: dict[int, C_CANCEL]) -> None:
         self._cancels = value
 
-    def has_stale_cancels(self, message_id: int) -> bool:
-        """Whether C-CANCELs of earlier operations are left, without a look at the socket."""
-        return bool(self._cancels) and message_id not in self._cancels
+    def _take_cancel(self, cancel: C_CANCEL) -> None:
+        """Keep a C-CANCEL of an operation that lasts; one that comes too late means nothing."""
+        message_id = cast(int, cancel.MessageIDBeingRespondedTo)
+        waits = any(request.MessageID == message_id for _, request in self._requests)
+        if (waits or self._inline.is_serving) and len(self._cancels) < _MAX_CANCELS:
+            self._cancels[message_id] = cancel
+
+    def forget_cancels(self) -> None:
+        """An operation has ended: what would have cancelled it must not cancel the next."""
+        if self._cancels and not self._requests:
+            self._cancels = {}
 
     # --- receiving fragments ---
 
@@ -172,7 +187,11 @@ class InlineMessages(DIMSEServiceProvider):
     def _take_fragment(self, source: _Source, size: int, context_id: int, control: int) -> None:
         incoming = self._incoming
         if incoming is None:
-            incoming = self._incoming = _Incoming(context_id, self._accepted(context_id))
+            context = self._inline._accepted_cx.get(context_id)
+            if context is None:
+                self._take_stray(source, size, context_id, control)
+                return
+            incoming = self._incoming = _Incoming(context_id, context)
         elif incoming.context_id != context_id:
             raise ProtocolError(
                 f"fragment in context {context_id} inside a message in {incoming.context_id}"
@@ -182,11 +201,21 @@ class InlineMessages(DIMSEServiceProvider):
         else:
             self._take_data(incoming, source, size, last=bool(control & pdata.LAST))
 
-    def _accepted(self, context_id: int) -> PresentationContext:
-        try:
-            return self._inline._accepted_cx[context_id]
-        except KeyError:
-            raise ProtocolError(f"presentation context {context_id} was not accepted") from None
+    def _take_stray(self, source: _Source, size: int, context_id: int, control: int) -> None:
+        """Take a fragment in a context that was not accepted: a C-CANCEL, or the end.
+
+        A C-CANCEL names its operation by the Message ID alone, and pynetdicom takes it in any
+        context.
+        """
+        if control & pdata.COMMAND and control & pdata.LAST and size <= MAX_COMMAND_SET_BYTES:
+            elements = _split_command(_read_exactly(source, size))
+            message_id = commands.cancelled_message_id(elements)
+            if message_id is not None:
+                cancel = C_CANCEL()
+                cancel.MessageIDBeingRespondedTo = message_id
+                self._take_cancel(cancel)
+                return
+        raise ProtocolError(f"presentation context {context_id} was not accepted")
 
     def _take_command(self, incoming: _Incoming, source: _Source, size: int, *, last: bool) -> None:
         if incoming.elements is not None:
@@ -196,10 +225,7 @@ class InlineMessages(DIMSEServiceProvider):
         incoming.command += _read_exactly(source, size)
         if not last:
             return
-        try:
-            incoming.elements = commands.split_command(incoming.command)
-        except commands.CommandError as problem:
-            raise ProtocolError(str(problem)) from problem
+        incoming.elements = _split_command(incoming.command)
         incoming.field = commands.command_field(incoming.elements)
         if incoming.field == commands.C_STORE_RQ:
             incoming.store = commands.read_store_request(incoming.elements)
@@ -256,8 +282,7 @@ class InlineMessages(DIMSEServiceProvider):
             return
         context_id = incoming.context_id
         if isinstance(primitive, C_CANCEL):
-            if len(self._cancels) < _MAX_CANCELS:
-                self._cancels[cast(int, primitive.MessageIDBeingRespondedTo)] = primitive
+            self._take_cancel(primitive)
         elif _is_response(primitive):
             self.msg_queue.put((context_id, primitive))
         else:

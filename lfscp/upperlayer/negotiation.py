@@ -9,16 +9,21 @@ and a full server does not hide that an AE title is wrong.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import TYPE_CHECKING, Final, cast
 
 from pydicom.uid import UID
-from pynetdicom import evt
+from pynetdicom import _config, evt
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.acse import ACSE
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
-from pynetdicom.presentation import SCP_SCU_ROLES, PresentationContext
+from pynetdicom.presentation import (
+    SCP_SCU_ROLES,
+    PresentationContext,
+    negotiate_unrestricted,
+)
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
@@ -73,13 +78,18 @@ class SupportedContexts:
     def __init__(
         self, contexts: Iterable[PresentationContext], *, accept_unknown_storage: bool = False
     ) -> None:
+        self.contexts = tuple(contexts)
         self._supported: Mapping[str, _Supported] = {
             cast(str, context.abstract_syntax): _Supported(
                 tuple(context.transfer_syntax), context.scu_role, context.scp_role
             )
-            for context in contexts
+            for context in self.contexts
         }
-        self._accept_unknown_storage = accept_unknown_storage
+        self.takes_unknown_storage = accept_unknown_storage
+
+    def are(self, contexts: Sequence[PresentationContext]) -> bool:
+        """Whether these are the contexts that were prepared."""
+        return len(contexts) == len(self.contexts) and all(map(is_, contexts, self.contexts))
 
     def negotiate(
         self, proposed: Iterable[PresentationContext], roles: Mapping[UID, Roles]
@@ -111,7 +121,7 @@ class SupportedContexts:
 
     def _unknown(self, context: PresentationContext) -> _Supported | None:
         """A private or unknown SOP class, when those are taken for storage."""
-        if not self._accept_unknown_storage:
+        if not self.takes_unknown_storage:
             return None
         service = uid_to_service_class(cast(UID, context.abstract_syntax))
         if service is not ServiceClass and not issubclass(service, StorageServiceClass):
@@ -236,15 +246,26 @@ class InlineACSE(ACSE):
         evt.trigger(self.assoc, evt.EVT_REJECTED, {})
         self.assoc.kill()
 
+    def _negotiate(
+        self, request: A_ASSOCIATE, roles: dict[UID, Roles]
+    ) -> tuple[list[PresentationContext], list[SCP_SCU_RoleSelectionNegotiation]]:
+        proposed = request.presentation_context_definition_list
+        supported = cast(SupportedContexts, self._supported)
+        # Relied on: `_contexts` is what `supported_contexts` gives and sets. A handler of
+        # EVT_REQUESTED may have set others for this association.
+        own = self.acceptor._contexts
+        if _config.UNRESTRICTED_STORAGE_SERVICE:
+            return negotiate_unrestricted(proposed, own, roles)
+        if not supported.are(own):
+            supported = SupportedContexts(own)
+        return supported.negotiate(proposed, roles)
+
     def _accept(self, request: A_ASSOCIATE) -> None:
         roles = {
             uid: (item.scu_role, item.scp_role)
             for uid, item in self.requestor.role_selection.items()
         }
-        supported = cast(SupportedContexts, self._supported)
-        results, role_items = supported.negotiate(
-            request.presentation_context_definition_list, roles
-        )
+        results, role_items = self._negotiate(request, roles)
         self._inline.set_contexts(results)
         for item in role_items:
             self.acceptor.add_negotiation_item(item)

@@ -259,7 +259,10 @@ class InlineProvider(DULServiceProvider):
             sock.fill(1)
             self._read_begun_pdu(sock)
         except ConnectionLost as problem:
-            self.connection_lost(str(problem))
+            if sock.is_woken and self.state == AWAITING_CLOSE:  # another thread has aborted
+                self.close()
+            else:
+                self.connection_lost(str(problem))
         except ProtocolError as problem:
             self.protocol_error(str(problem))
 

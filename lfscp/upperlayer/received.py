@@ -9,6 +9,7 @@ went wrong, for the association must still be able to answer.
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from pydicom.uid import UID
+from pynetdicom import _config
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
@@ -143,6 +145,14 @@ class DatasetSink:
             return None
         return SpooledDataset(self.path, self._header_size, self._spooled)
 
+    def copy_to_file(self) -> Path:
+        """A Part 10 file of a data set that is in memory; whoever asks sees to its end."""
+        fd, name = tempfile.mkstemp(suffix=".part", dir=self._spool_dir)
+        with open(fd, "wb") as file:
+            file.write(self._part10_header())
+            file.write(memoryview(self._buffer)[: self._used])
+        return Path(name)
+
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -203,7 +213,18 @@ class ReceivedStore(C_STORE):
         self.dataset: memoryview | None = sink.finish()
         self.spooled: SpooledDataset | None = sink.spooled()
         self.error: OSError | None = sink.error
-        self._dataset_path = self.spooled.path if self.spooled else None
+        self._temporary: Path | None = None
+
+    @property
+    def _dataset_path(self) -> Path | None:  # type: ignore[override] # an attribute there
+        """What `event.dataset_path` gives: the spooled file, or one made where it is asked for."""
+        if self.spooled is not None:
+            return self.spooled.path
+        if not _config.STORE_RECV_CHUNKED_DATASET or self.dataset is None:
+            return self._temporary
+        if self._temporary is None:
+            self._temporary = self._sink.copy_to_file()
+        return self._temporary
 
     @property
     def is_valid_request(self) -> bool:
@@ -238,6 +259,8 @@ class ReceivedStore(C_STORE):
             still_referenced: somebody kept the request; its data set is copied for them first.
         """
         self._sink.discard_file()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
         view, self.dataset = self.dataset, None
         if view is None:
             self._sink.give_back()

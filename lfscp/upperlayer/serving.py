@@ -363,7 +363,7 @@ def _retrieve_primitive(
 def service_class(assoc: InlineAssociation, msg: DimseServiceType) -> ServiceClass | None:
     """The service class for a request; None leaves it to pynetdicom."""
     if isinstance(msg, ReceivedStore):
-        return InlineStorage(assoc)
+        return InlineStorage(assoc) if assoc.takes_for_storage(msg) else None
     if isinstance(msg, C_ECHO):
         return InlineVerification(assoc) if msg.AffectedSOPClassUID == _VERIFICATION else None
     if isinstance(msg, C_FIND | C_GET | C_MOVE) and msg.is_valid_request:

@@ -31,6 +31,8 @@ BUFFER_BYTES: Final = 16384
 _STEP_BYTES: Final = 1 << 20
 _PROGRESS_BYTES: Final = 1 << 16
 _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
+_ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
+_LOOK_AGAIN_S: Final = 0.005
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 
 
@@ -73,6 +75,7 @@ class InlineSocket(AssociationSocket):
         self._limit_s: float | None = -1.0
         self._deadline = 0.0
         self._is_tls = False
+        self.is_woken = False
         self._quick_ack = True
         self.connect_error: OSError | None = None
         # Called about once a second while waiting, for a C-MOVE's pending responses.
@@ -305,6 +308,9 @@ class InlineSocket(AssociationSocket):
         self._start = self._end = 0
         deadline = time.monotonic() + seconds
         self.while_waiting = None
+        if self.is_woken:
+            self._await_close(deadline)
+            return
         try:
             while (left := deadline - time.monotonic()) > 0:
                 self.begin_wait(left)
@@ -312,10 +318,25 @@ class InlineSocket(AssociationSocket):
         except (ConnectionLost, ReadTimeout):
             return
 
+    def _await_close(self, deadline: float) -> None:
+        """The same on a socket shut down for reading, which blocks no more: look now and then."""
+        sock = self.socket
+        try:
+            while sock is not None and time.monotonic() < deadline:
+                # What came is dropped undecrypted: a close with it unread would be a reset, which
+                # might overtake the A-ABORT.
+                _drop_received(sock, self._view)
+                if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
+                    return
+                time.sleep(_LOOK_AGAIN_S)
+        except OSError:
+            return  # reset, or no TCP
+
     def wake_reader(self) -> None:
         """End a read that another thread is blocked in."""
         sock = self.socket
         if sock is not None:
+            self.is_woken = True
             try:
                 # TLS: socket.socket's own shutdown, SSLSocket's would drop the session's state.
                 socket.socket.shutdown(sock, socket.SHUT_RD)
@@ -367,6 +388,14 @@ class InlineSocket(AssociationSocket):
             raise ConnectionLost(str(problem) or "send timed out") from problem
         if size > 0:
             raise OSError(f"file is {size} bytes shorter than expected")
+
+
+def _drop_received(sock: socket.socket, view: memoryview) -> None:
+    try:
+        while socket.socket.recv_into(sock, view, 0, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return
 
 
 def _send_gathered(sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
