@@ -1,0 +1,323 @@
+"""Pages through the index for people: patients, studies, series, instances, a page at a time.
+
+Rules: pages are cut by key, never by offset, so the last page costs what the first one costs; a
+cursor is the sort key of the last row shown. Every statement is bounded by its page. What is
+typed in a search box is text: LIKE's own signs in it are escaped. Counts of what lies below a row
+are made for the rows of the page only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    cast,
+    func,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
+
+from lfscp.archive.attributes import Level, at_level
+from lfscp.archive.person_names import search_form
+from lfscp.archive.schema import instance, patient, series, study
+
+MAX_PAGE: Final = 500
+_ESCAPE: Final = "\\"
+
+Cursor = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows, each by column name, and the cursor of the next page; None on the last one."""
+
+    rows: list[dict[str, Any]]
+    next: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFilter:
+    """What studies must be like.
+
+    Args:
+        text: words; each must be in the patient's name or the study's description, or begin the
+            Patient ID or the accession number, or be the Study Instance UID.
+        modality: of one of the series, such as CT.
+        date_from: first study date, YYYYMMDD; `date_to` the last one.
+        patient_key: the row of the patient in the index.
+    """
+
+    text: str = ""
+    modality: str = ""
+    date_from: str = ""
+    date_to: str = ""
+    patient_key: int | None = None
+
+
+_PATIENT: Final = [patient.c[each.column] for each in at_level(Level.PATIENT)]
+_STUDY: Final = [study.c[each.column] for each in at_level(Level.STUDY)]
+_SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
+_INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
+_SERIES_NUMBER: Final = cast(series.c.series_number, Integer)
+_INSTANCE_NUMBER: Final = cast(instance.c.instance_number, Integer)
+
+
+def studies(
+    connection: Connection,
+    wanted: StudyFilter = StudyFilter(),  # noqa: B008 - frozen
+    *,
+    after: Cursor | None = None,
+    limit: int = 50,
+) -> Page:
+    """Studies with their patient, the newest first.
+
+    Args:
+        after: the cursor of the page before.
+        limit: rows of a page, at most MAX_PAGE.
+    """
+    key = (study.c.study_date, study.c.study_time, study.c.id)
+    statement = (
+        select(study.c.id, study.c.received_at, study.c.updated_at, *_PATIENT, *_STUDY)
+        .select_from(study.join(patient, study.c.patient_id_fk == patient.c.id))
+        .order_by(*(column.desc() for column in key))
+    )
+    for condition in _conditions(wanted):
+        statement = statement.where(condition)
+    if after is not None:
+        statement = statement.where(tuple_(*key) < tuple_(*after))
+    page = _page(connection, statement, [column.name for column in key], limit)
+    _count_below_studies(connection, page.rows)
+    return page
+
+
+def study_row(connection: Connection, study_uid: str) -> dict[str, Any] | None:
+    """One study with its patient; None when it is not there."""
+    statement = (
+        select(study.c.id, study.c.received_at, study.c.updated_at, *_PATIENT, *_STUDY)
+        .select_from(study.join(patient, study.c.patient_id_fk == patient.c.id))
+        .where(study.c.study_instance_uid == study_uid)
+    )
+    row = connection.execute(statement).first()
+    if row is None:
+        return None
+    rows = [dict(row._mapping)]
+    _count_below_studies(connection, rows)
+    return rows[0]
+
+
+def patients(
+    connection: Connection, text: str = "", *, after: Cursor | None = None, limit: int = 50
+) -> Page:
+    """Patients by name, with the number of their studies."""
+    key = (patient.c.patient_name_search, patient.c.id)
+    statement = select(patient.c.id, patient.c.patient_name_search, *_PATIENT).order_by(*key)
+    for word in text.split():
+        statement = statement.where(patient.c.id.in_(_patients_of(word)))
+    if after is not None:
+        statement = statement.where(tuple_(*key) > tuple_(*after))
+    page = _page(connection, statement, [column.name for column in key], limit)
+    keys = [row["id"] for row in page.rows]
+    counted = connection.execute(
+        select(study.c.patient_id_fk, func.count())
+        .where(study.c.patient_id_fk.in_(keys))
+        .group_by(study.c.patient_id_fk)
+    )
+    counts = {row[0]: row[1] for row in counted}
+    for row in page.rows:
+        row["number_of_studies"] = counts.get(row["id"], 0)
+        del row["patient_name_search"]
+    return page
+
+
+def series_of(connection: Connection, study_uid: str) -> list[dict[str, Any]]:
+    """All series of a study in the order of their numbers, each with a count and a middle instance.
+
+    The middle instance is the one to make a small picture of.
+    """
+    statement = (
+        select(series.c.id, series.c.received_at, *_SERIES)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(study.c.study_instance_uid == study_uid)
+        .order_by(_SERIES_NUMBER, series.c.id)
+    )
+    rows = [dict(row._mapping) for row in connection.execute(statement)]
+    for row in rows:
+        _describe_series(connection, row)
+    return rows
+
+
+def series_row(connection: Connection, series_uid: str) -> dict[str, Any] | None:
+    """One series with the UID of its study; None when it is not there."""
+    statement = (
+        select(series.c.id, series.c.received_at, study.c.study_instance_uid, *_SERIES)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(series.c.series_instance_uid == series_uid)
+    )
+    row = connection.execute(statement).first()
+    if row is None:
+        return None
+    found = dict(row._mapping)
+    _describe_series(connection, found)
+    return found
+
+
+def instances_of(
+    connection: Connection, series_uid: str, *, after: Cursor | None = None, limit: int = 200
+) -> Page:
+    """Instances of a series in the order of their numbers."""
+    key = (_INSTANCE_NUMBER, instance.c.id)
+    statement = (
+        select(
+            instance.c.id,
+            _INSTANCE_NUMBER.label("number"),
+            instance.c.transfer_syntax_uid,
+            instance.c.size,
+            instance.c.received_at,
+            instance.c.calling_ae_title,
+            *_INSTANCE,
+        )
+        .join(series, instance.c.series_fk == series.c.id)
+        .where(series.c.series_instance_uid == series_uid)
+        .order_by(*key)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(*key) > tuple_(*after))
+    return _page(connection, statement, ["number", "id"], limit)
+
+
+def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
+    """One instance with the UIDs above it and the path of its file; None when it is not there."""
+    statement = (
+        select(
+            instance.c.id,
+            instance.c.transfer_syntax_uid,
+            instance.c.size,
+            instance.c.path,
+            instance.c.received_at,
+            instance.c.calling_ae_title,
+            study.c.study_instance_uid,
+            series.c.series_instance_uid,
+            series.c.modality,
+            *_INSTANCE,
+        )
+        .join(series, instance.c.series_fk == series.c.id)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(instance.c.sop_instance_uid == sop_instance_uid)
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else dict(row._mapping)
+
+
+def modalities(connection: Connection) -> list[str]:
+    """The modalities there are, each read with one step in the index, however many series."""
+    found: list[str] = []
+    last = ""
+    while True:
+        following = connection.execute(
+            select(series.c.modality)
+            .where(series.c.modality > last)
+            .order_by(series.c.modality)
+            .limit(1)
+        ).scalar()
+        if following is None or len(found) == MAX_PAGE:
+            return found
+        found.append(following)
+        last = following
+
+
+def _page(
+    connection: Connection, statement: Select[Any], key: Sequence[str], limit: int
+) -> Page:
+    """Run a statement for one page; one row more shows that another page follows."""
+    size = max(1, min(limit, MAX_PAGE))
+    found: Sequence[Row[Any]] = connection.execute(statement.limit(size + 1)).all()
+    rows = [dict(row._mapping) for row in found[:size]]
+    more = len(found) > size
+    return Page(rows, tuple(rows[-1][name] for name in key) if more else None)
+
+
+def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
+    for word in wanted.text.split():
+        yield study.c.id.in_(_studies_of(word))
+    if wanted.modality:
+        with_modality = select(series.c.study_fk).where(series.c.modality == wanted.modality)
+        yield study.c.id.in_(with_modality)
+    if wanted.date_from:
+        yield study.c.study_date >= wanted.date_from
+    if wanted.date_to:
+        yield study.c.study_date.between("0", wanted.date_to)
+    if wanted.patient_key is not None:
+        yield study.c.patient_id_fk == wanted.patient_key
+
+
+def _patients_of(word: str) -> Any:
+    """Keys of patients whose name holds a word or whose Patient ID begins with it."""
+    return union_all(
+        select(patient.c.id).where(
+            patient.c.patient_name_search.like(f"%{_escaped(search_form(word))}%", escape=_ESCAPE)
+        ),
+        select(patient.c.id).where(_begins(patient.c.patient_id, word)),
+    )
+
+
+def _studies_of(word: str) -> Any:
+    """Keys of studies that a word names: one cheap question to each index, put together."""
+    return union_all(
+        select(study.c.id).where(study.c.patient_id_fk.in_(_patients_of(word))),
+        select(study.c.id).where(_begins(study.c.accession_number, word)),
+        select(study.c.id).where(study.c.study_instance_uid == word),
+        select(study.c.id).where(
+            study.c.study_description.like(f"%{_escaped(word)}%", escape=_ESCAPE)
+        ),
+    )
+
+
+def _begins(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
+    """The column begins with a word, as it is typed or in capitals; a range of the index each."""
+    return or_(*(column.between(form, form + "\U0010ffff") for form in {word, word.upper()}))
+
+
+def _escaped(text: str) -> str:
+    for sign in (_ESCAPE, "%", "_"):
+        text = text.replace(sign, _ESCAPE + sign)
+    return text
+
+
+def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add modalities and the numbers of series and instances to the rows of a page."""
+    by_key = {row["id"]: row for row in rows}
+    for row in rows:
+        row.update(modalities=[], number_of_series=0, number_of_instances=0)
+    counted = select(func.count()).where(instance.c.series_fk == series.c.id).scalar_subquery()
+    below = select(series.c.study_fk, series.c.modality, counted).where(
+        series.c.study_fk.in_(list(by_key))
+    )
+    for key, modality, count in connection.execute(below):
+        row = by_key[key]
+        row["number_of_series"] += 1
+        row["number_of_instances"] += count
+        if modality and modality not in row["modalities"]:
+            row["modalities"].append(modality)
+
+
+def _describe_series(connection: Connection, row: dict[str, Any]) -> None:
+    inside = instance.c.series_fk == row["id"]
+    count = connection.execute(select(func.count()).where(inside)).scalar() or 0
+    middle = (
+        select(instance.c.sop_instance_uid)
+        .where(inside)
+        .order_by(_INSTANCE_NUMBER, instance.c.id)
+        .offset(count // 2)
+        .limit(1)
+    )
+    row["number_of_instances"] = count
+    row["middle_instance_uid"] = connection.execute(middle).scalar() or ""
