@@ -81,6 +81,8 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
             action = _mend_row(archive, row, problem) if repair else ""
             yield Finding(problem, row.path, detail, action)
         last = rows[-1].id
+    if repair:
+        archive.index.prune()
 
 
 def _compare(path: Path, row: Any, *, digests: bool) -> tuple[Problem, str] | None:

@@ -18,9 +18,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Engine, create_engine, delete, event, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    create_engine,
+    delete,
+    event,
+    exists,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -39,6 +50,8 @@ _BUSY_TIMEOUT_MS: Final = 60_000
 _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
 _KEYS_PER_STATEMENT: Final = 500
+_ALL: Final = series.join(study).join(patient)
+_Key = TypeVar("_Key", int, str)
 _TAGS: Final = {
     level: [(item.tag, item.search_column is not None) for item in at_level(level)]
     for level in LEVELS
@@ -192,6 +205,7 @@ class Index:
         self._writer = self._engine.raw_connection()
         if self._sqlite:
             self._writer.driver_connection.isolation_level = None  # we say BEGIN ourselves
+        self._writer.detach()  # never goes back to the pool that readers draw from
         if self._lock_path is not None:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._lock_file = os.open(self._lock_path, flags, 0o640)
@@ -262,7 +276,7 @@ class Index:
         except self._errors as error:
             raise _out_of_resources(error) from None
         if old is not None and old.series_uid != header.series_instance_uid:
-            self._prune()
+            self._prune(series.c.series_instance_uid == old.series_uid)
         _compare(header, found, notes)
         replaced = old.path if old else None
         return Added(found.study_uid, header.series_instance_uid, tuple(notes), replaced)
@@ -407,27 +421,31 @@ class Index:
             The paths of the files that no row refers to any longer.
         """
         column = TABLES[level].c[UNIQUE_KEY[level].column]
-        joined = instance.join(series).join(study).join(patient)
-        wanted = select(instance.c.id).select_from(joined).where(column == uid)
+        wanted = select(instance.c.id).select_from(_ALL.join(instance)).where(column == uid)
         with self._writing() as connection:
+            parents = _parents(connection, series.c.id.in_(_series_of(level, uid)))
             paths = select(instance.c.path).where(instance.c.id.in_(wanted))
             removed = list(connection.execute(paths).scalars())
             connection.execute(delete(instance).where(instance.c.id.in_(wanted)))
-            _prune(connection)
+            _prune(connection, parents)
         self._known.clear()
         return removed
 
-    def forget(self, sop_instance_uid: str, path: str) -> bool:
-        """Remove the row of an instance whose file is gone, unless it points elsewhere by now."""
-        with self._transaction() as cursor:
-            removed = self._statements.delete_path.run(cursor, (sop_instance_uid, path)).rowcount
-        if removed:
-            self._prune()
-        return bool(removed)
+    def forget(self, sop_instance_uid: str, path: str) -> None:
+        """Remove the row of an instance whose file is gone, unless it points elsewhere by now.
 
-    def _prune(self) -> None:
+        What the instance belonged to stays; `prune` removes it.
+        """
+        with self._transaction() as cursor:
+            self._statements.delete_path.run(cursor, (sop_instance_uid, path))
+
+    def prune(self) -> None:
+        """Remove series without instances, studies without series, patients without studies."""
+        self._prune(true())
+
+    def _prune(self, condition: ColumnElement[bool]) -> None:
         with self._writing() as connection:
-            _prune(connection)
+            _prune(connection, _parents(connection, condition))
         self._known.clear()
 
     @contextmanager
@@ -452,13 +470,34 @@ def _call(reference: weakref.ref[Index], method: Callable[[Index], None]) -> Non
         method(index)
 
 
-def _prune(connection: Any) -> None:
-    """Remove series without instances, studies without series, patients without studies."""
-    for parent, child in ((series, instance), (study, series), (patient, study)):
-        foreign_key = next(iter(child.foreign_keys)).parent
-        connection.execute(
-            delete(parent).where(~exists(select(child.c.id).where(foreign_key == parent.c.id)))
-        )
+def _series_of(level: Level, uid: str) -> Select[tuple[int]]:
+    """The keys of the series that an entity of any level belongs to or has."""
+    column = TABLES[level].c[UNIQUE_KEY[level].column]
+    tables = _ALL.join(instance) if level is Level.IMAGE else _ALL
+    return select(series.c.id).select_from(tables).where(column == uid)
+
+
+def _parents(connection: Any, condition: ColumnElement[bool]) -> list[set[int]]:
+    """The keys of series, studies and patients that meet a condition."""
+    columns = (series.c.id, study.c.id, patient.c.id)
+    found: list[set[int]] = [set(), set(), set()]
+    for row in connection.execute(select(*columns).select_from(_ALL).where(condition)):
+        for keys, key in zip(found, row, strict=True):
+            keys.add(key)
+    return found
+
+
+def _prune(connection: Any, parents: list[set[int]]) -> None:
+    """Remove those of the series, studies and patients that nothing belongs to any longer."""
+    pairs = (
+        (series, instance.c.series_fk),
+        (study, series.c.study_fk),
+        (patient, study.c.patient_id_fk),
+    )
+    for (parent, foreign_key), keys in zip(pairs, parents, strict=True):
+        empty = ~exists().where(foreign_key == parent.c.id)
+        for piece in _pieces(keys):
+            connection.execute(delete(parent).where(parent.c.id.in_(piece), empty))
 
 
 def _compare(header: Header, found: _Series, notes: list[str]) -> None:
@@ -486,7 +525,7 @@ def _texts(header: Header, level: Level) -> list[str]:
     return values
 
 
-def _pieces(values: Iterable[str]) -> list[list[str]]:
+def _pieces(values: Iterable[_Key]) -> list[list[_Key]]:
     unique = list(dict.fromkeys(values))
     starts = range(0, len(unique), _KEYS_PER_STATEMENT)
     return [unique[start : start + _KEYS_PER_STATEMENT] for start in starts]
