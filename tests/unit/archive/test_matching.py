@@ -11,6 +11,7 @@ from index_rows import add, answers, identifier, new_index
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.keys import Name, Texts, wildcard_expression
@@ -325,3 +326,14 @@ def test_a_plan_that_reads_a_whole_table_is_recognised(connection: Connection) -
 def test_tables_above_are_joined_only_when_a_key_needs_them(connection: Connection) -> None:
     steps = plan(connection, "SERIES", Modality="CT")
     assert len(steps) == 1
+
+
+def test_on_postgresql_wildcards_are_like_with_its_signs_escaped() -> None:
+    """Not run there: what is sent is looked at."""
+    asked = identifier("STUDY", StudyDescription="a*b?c%_!", ModalitiesInStudy="", PatientName="x*")
+    dialect = postgresql.dialect()
+    statement = build(parse_query(asked, Model.STUDY_ROOT), dialect.name).statement
+    compiled = statement.compile(dialect=dialect)
+    assert "GLOB" not in str(compiled)
+    assert "ESCAPE '!'" in str(compiled)
+    assert "a%b_c!%!_!!" in compiled.params.values()
