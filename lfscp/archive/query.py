@@ -258,6 +258,14 @@ def _wildcard_texts(text: str, attribute: Attribute) -> Match:
     return Texts(_values(text), wildcards=has_wildcard(text), several=attribute.several)
 
 
+def _names(text: str, attribute: Attribute) -> Match:
+    """A name of empty components ("^^^^", "*^*") asks for nothing, as clients mean it."""
+    names = Names.of(text, several=attribute.several)
+    if all(name.pattern.strip("*^=") for name in names.names) and names.names:
+        return names
+    return UNIVERSAL
+
+
 def _uids(text: str, attribute: Attribute) -> Match:
     if has_wildcard(text):
         raise ValueError("a UID takes no wildcards")
@@ -266,7 +274,7 @@ def _uids(text: str, attribute: Attribute) -> Match:
 
 _READERS: Final[dict[str, Callable[[str, Attribute], Match]]] = {
     **dict.fromkeys(WILDCARD_VRS, _wildcard_texts),
-    "PN": lambda text, attribute: Names.of(text, several=attribute.several),
+    "PN": _names,
     "UI": _uids,
     "DA": lambda text, _: date_span(text),
     "TM": lambda text, _: time_span(text),

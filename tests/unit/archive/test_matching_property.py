@@ -100,12 +100,17 @@ REFERENCE: dict[str, Any] = {
 }
 
 
+def asks_for_nothing(keyword: str, key: str) -> bool:
+    """Universal matching; a name of empty components and asterisks is one."""
+    return not key.strip("*^" if "Name" in keyword else "*\\")
+
+
 def expected(rows: list[Row], keys: dict[str, str]) -> set[str]:
     return {
         row["SeriesInstanceUID"]
         for row in rows
         if all(
-            not key.strip("*\\") or REFERENCE[keyword](key, row[keyword])
+            asks_for_nothing(keyword, key) or REFERENCE[keyword](key, row[keyword])
             for keyword, key in keys.items()
         )
     }

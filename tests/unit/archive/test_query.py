@@ -124,6 +124,13 @@ def test_nothing_and_nothing_but_asterisks_is_universal(value: str) -> None:
     assert [key.match for key in query.keys] == [UNIVERSAL, UNIVERSAL]
 
 
+@pytest.mark.parametrize("value", ["^^^^", "*^*", "^", "=", "Smith\\*"])
+def test_a_name_of_empty_components_is_universal(value: str) -> None:
+    """Some clients always write the carets."""
+    query = parse_query(identifier("STUDY", PatientName=value), Model.STUDY_ROOT)
+    assert query.keys[0].match is UNIVERSAL
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, when the bad value is made
 @pytest.mark.parametrize(
     ("keyword", "value"),
