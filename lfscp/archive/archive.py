@@ -24,6 +24,7 @@ from typing import Final, Self
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import LEVELS, Level
+from lfscp.archive.database import reason_of, sqlite_url
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of, digest_of_file
 from lfscp.archive.errors import (
     ArchiveError,
@@ -36,9 +37,10 @@ from lfscp.archive.errors import (
 from lfscp.archive.files import Durability, ObjectFiles, Piece
 from lfscp.archive.find import find
 from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
-from lfscp.archive.index import Added, Existing, Index, Placement, sqlite_url
+from lfscp.archive.index import Index
 from lfscp.archive.part10 import part10_header, read_part10
 from lfscp.archive.query import Query
+from lfscp.archive.rows import Added, Existing, Placement
 
 INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
@@ -540,5 +542,4 @@ def _lock(data_dir: Path) -> int:
 
 
 def _cannot_read(error: SQLAlchemyError) -> ArchiveError:
-    reason = str(getattr(error, "orig", error)).splitlines()[0]
-    return ArchiveError("read the index", reason, "check index.url")
+    return ArchiveError("read the index", reason_of(error), "check index.url")

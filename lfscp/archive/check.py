@@ -20,8 +20,8 @@ from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
-from lfscp.archive.index import Existing, Placement
 from lfscp.archive.part10 import read_part10
+from lfscp.archive.rows import Existing, Placement
 
 _ROWS: Final = 1000  # at a time
 

@@ -16,7 +16,8 @@ from archive_datasets import received
 
 from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.check import check
-from lfscp.archive.index import Index, sqlite_url
+from lfscp.archive.database import sqlite_url
+from lfscp.archive.index import Index
 from lfscp.archive.schema import metadata
 
 

@@ -1,0 +1,164 @@
+"""The connections to the index's database: who may write when, and what a fork must not share.
+
+Rules: one writer at a time. In a process a lock sees to it; with SQLite a lock file does so
+between processes, in the order of arrival and without polling, so that nobody meets "database
+is locked". The writer's connection stays open; readers draw theirs from SQLAlchemy's pool.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from lfscp.archive.files import Durability
+
+_BUSY_TIMEOUT_MS: Final = 60_000  # for programs that open the database beside lfscp
+
+
+class Database:
+    """One SQL database. Any thread may call any method; workers may be forked."""
+
+    def __init__(self, url: str, durability: Durability) -> None:
+        self.engine: Engine = _engine(url, durability)
+        driver: Any = self.engine.dialect.loaded_dbapi
+        self.error: type[Exception] = driver.Error
+        self.integrity_error: type[Exception] = driver.IntegrityError
+        self._sqlite = self.engine.dialect.name == "sqlite"
+        file = make_url(url).database
+        self._lock_path = f"{file}.lock" if self._sqlite and file else None
+        self._reset()
+        reference = weakref.ref(self)
+        os.register_at_fork(
+            before=lambda: _call(reference, Database._before_fork),
+            after_in_parent=lambda: _call(reference, Database._after_fork_in_parent),
+            after_in_child=lambda: _call(reference, Database._after_fork_in_child),
+        )
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._writer: Any = None
+        self._lock_file = -1
+
+    # SQLite keeps its locks per process, in memory that a fork copies: a child would believe to
+    # hold what its parent's connections held. So none is open while a process forks; workers
+    # have to be forked while nobody queries.
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+        self._disconnect()
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        self.engine.dispose(close=False)
+        self._reset()
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        with self._lock:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
+        self.engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A writing transaction on the path of each C-STORE; yields the driver's cursor."""
+        with self._exclusively():
+            if self._writer is None:
+                self._connect_writer()
+            cursor = self._writer.cursor()
+            try:
+                if self._sqlite:
+                    cursor.execute("BEGIN IMMEDIATE")
+                yield cursor
+                self._writer.commit()
+            except BaseException:
+                self._writer.rollback()
+                raise
+            finally:
+                cursor.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A writing transaction for statements that need no speed."""
+        with self._exclusively(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        with self._lock:
+            if self._lock_path is None:
+                yield
+                return
+            if self._lock_file < 0:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                self._lock_file = os.open(self._lock_path, flags, 0o640)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+    def _connect_writer(self) -> None:
+        self._writer = self.engine.raw_connection()
+        if self._sqlite:
+            self._writer.driver_connection.isolation_level = None  # we say BEGIN ourselves
+        self._writer.detach()  # never goes back to the pool that readers draw from
+
+
+def _call(reference: weakref.ref[Database], method: Callable[[Database], None]) -> None:
+    database = reference()
+    if database is not None:
+        method(database)
+
+
+def _engine(url: str, durability: Durability) -> Engine:
+    engine = create_engine(url, max_overflow=-1)  # a connection per querying thread, no waiting
+    if engine.dialect.name != "sqlite":
+        return engine
+    synchronous = "FULL" if durability is Durability.FULL else "OFF"
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            "foreign_keys = ON",
+            "wal_autocheckpoint = 4000",  # pages: a checkpoint syncs, so make it less often
+            "temp_store = MEMORY",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite index in a file."""
+    return f"sqlite:///{path}"
+
+
+def reason_of(error: BaseException) -> str:
+    """The driver's message without SQL and parameters, which would hold patient data."""
+    text = str(error.orig if isinstance(error, DBAPIError) else error)
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,80 @@
+"""Removes rows from the index: an entity with all below it, and parents that became empty.
+
+Each function runs in a transaction of its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, select
+
+from lfscp.archive.attributes import UNIQUE_KEY, Level
+from lfscp.archive.schema import TABLES, instance, patient, series, study
+
+_KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
+_ABOVE_INSTANCES: Final = series.join(study).join(patient)
+_Key = TypeVar("_Key", int, str)
+
+
+def delete_entity(connection: Connection, level: Level, uid: str) -> list[str]:
+    """Remove a patient, study, series or instance with all that belongs to it.
+
+    Returns:
+        The paths of the files that no row refers to any longer.
+    """
+    column = TABLES[level].c[UNIQUE_KEY[level].column]
+    wanted = select(instance.c.id).select_from(_ABOVE_INSTANCES.join(instance)).where(column == uid)
+    parents = _parents(connection, series.c.id.in_(_series_of(level, uid)))
+    paths = select(instance.c.path).where(instance.c.id.in_(wanted))
+    removed = list(connection.execute(paths).scalars())
+    connection.execute(delete(instance).where(instance.c.id.in_(wanted)))
+    _prune(connection, parents)
+    return removed
+
+
+def prune(connection: Connection, condition: ColumnElement[bool]) -> None:
+    """Remove series without instances, studies without series, patients without studies.
+
+    Args:
+        condition: which series, with their studies and patients, to look at.
+    """
+    _prune(connection, _parents(connection, condition))
+
+
+def _series_of(level: Level, uid: str) -> Select[tuple[int]]:
+    """The keys of the series that an entity of any level belongs to or has."""
+    column = TABLES[level].c[UNIQUE_KEY[level].column]
+    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
+    return select(series.c.id).select_from(tables).where(column == uid)
+
+
+def _parents(connection: Connection, condition: ColumnElement[bool]) -> list[set[int]]:
+    """The keys of series, studies and patients that meet a condition."""
+    columns = (series.c.id, study.c.id, patient.c.id)
+    found: list[set[int]] = [set(), set(), set()]
+    for row in connection.execute(select(*columns).select_from(_ABOVE_INSTANCES).where(condition)):
+        for keys, key in zip(found, row, strict=True):
+            keys.add(key)
+    return found
+
+
+def _prune(connection: Connection, parents: list[set[int]]) -> None:
+    """Remove those of the series, studies and patients that nothing belongs to any longer."""
+    pairs = (
+        (series, instance.c.series_fk),
+        (study, series.c.study_fk),
+        (patient, study.c.patient_id_fk),
+    )
+    for (parent, foreign_key), keys in zip(pairs, parents, strict=True):
+        empty = ~exists().where(foreign_key == parent.c.id)
+        for piece in pieces_of(keys):
+            connection.execute(delete(parent).where(parent.c.id.in_(piece), empty))
+
+
+def pieces_of(values: Iterable[_Key]) -> list[list[_Key]]:
+    """Cut a list of keys into lists that one statement takes; each key once."""
+    unique = list(dict.fromkeys(values))
+    starts = range(0, len(unique), _KEYS_PER_STATEMENT)
+    return [unique[start : start + _KEYS_PER_STATEMENT] for start in starts]

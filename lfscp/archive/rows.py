@@ -1,0 +1,84 @@
+"""What the index's rows hold beyond attributes, and the texts of a header in column order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lfscp.archive.attributes import LEVELS, Level, at_level
+from lfscp.archive.header import Header
+from lfscp.archive.person_names import search_form
+
+_TAGS: Final = {
+    level: [(item.tag, item.search_column is not None) for item in at_level(level)]
+    for level in LEVELS
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an instance's file is and how its dataset is encoded.
+
+    Args:
+        path: of the file, relative to the objects folder.
+        dataset_offset: bytes in the file before the dataset.
+        size: bytes of the dataset; `file_size` those of the whole file.
+        digest: "algorithm:hex" over the dataset's bytes; empty when digests are off.
+    """
+
+    path: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    size: int
+    file_size: int
+    digest: str
+    calling_ae_title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The row of an instance that is in the index already."""
+
+    key: int
+    path: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    size: int
+    file_size: int
+    digest: str
+    series_uid: str
+    study_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A new row: the study and series it went to, and what is worth a line in the log."""
+
+    study_uid: str
+    series_uid: str
+    notes: tuple[str, ...] = ()
+    replaced_path: str | None = None
+
+
+@dataclass(slots=True)
+class KnownSeries:
+    """What is remembered of a series; `touched_at` is the study's time of update."""
+
+    key: int
+    study_key: int
+    study_uid: str
+    patient_id: str
+    touched_at: int = 0
+
+
+def texts(header: Header, level: Level) -> list[str]:
+    """One value per attribute column of a level, in the order of the schema."""
+    values: list[str] = []
+    for tag, is_name in _TAGS[level]:
+        text = header.text(tag)
+        if "\0" in text:
+            text = text.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
+        values.append(text)
+        if is_name:
+            values.append(search_form(text))
+    return values
