@@ -83,9 +83,7 @@ def _understand(record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
     level = record.levelno
     if library in LIBRARIES:
         text = redact(text)
-        # What pydicom warns of is a peer's dataset, and it says the same as a Python warning.
-        quiet = logging.WARNING if library == "pydicom" else logging.INFO
-        level = logging.DEBUG if level <= quiet else level
+        level = logging.DEBUG if level <= _QUIET.get(record.name, _QUIET[library]) else level
     name = next((name for least, name in _NAMES if level >= least), "debug")
     error = record.exc_info[1] if record.exc_info else None
     if error is None:
@@ -94,6 +92,15 @@ def _understand(record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
         return name, text, {"reason": f"{type(error).__name__}: {redact(str(error))}"}
     return name, text, {"exc_info": error}
 
+
+# The highest level of a logger, or of its library, that is debug here.
+_QUIET: Final = {
+    "pynetdicom": logging.INFO,
+    # A peer's rejection, in three lines; our own line about the association says it in one.
+    "pynetdicom.acse": logging.ERROR,
+    # What it warns of is a peer's dataset, and it says the same as a Python warning.
+    "pydicom": logging.WARNING,
+}
 
 _NAMES: Final = (
     (logging.CRITICAL, "critical"),

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dcmtk as tools
 import pytest
-from node_process import NodeProcess, proper_end
+
+pytest.register_assert_rewrite("dcmtk", "node_process", "pynetdicom_client", "sample_objects")
+
+import dcmtk as tools  # noqa: E402 - after the line above, so that its asserts explain themselves
+from node_process import NodeProcess, proper_end  # noqa: E402 - likewise
 
 StartNode = Callable[..., NodeProcess]
 

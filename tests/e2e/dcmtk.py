@@ -56,7 +56,7 @@ class Result:
 
     def field(self, name: str) -> str:
         """The last value of a field of a response, as the tool prints it with -d."""
-        found = re.findall(rf"{name}\s*: (.*)", self.output)
+        found = re.findall(rf"^D: {name}\s*: (.*)", self.output, re.MULTILINE)
         assert found, f"no {name} in\n{self.output}"
         return str(found[-1]).strip()
 
@@ -151,7 +151,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def storescp(folder: Path, *options: object, port: int | None = None) -> Iterator[int]:
+def storescp(
+    folder: Path, *options: object, port: int | None = None, answers_echo: bool = True
+) -> Iterator[int]:
     """DCMTK's storage SCP, which keeps what it gets bit for bit; gives its port."""
     port = port or free_port()
     folder.mkdir(exist_ok=True)
@@ -161,17 +163,21 @@ def storescp(folder: Path, *options: object, port: int | None = None) -> Iterato
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_until_it_listens(process, port)
+        _wait_until_it_listens(process, port, answers_echo=answers_echo)
         yield port
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_it_listens(
+    process: subprocess.Popen[bytes], port: int, *, answers_echo: bool
+) -> None:
     for _ in range(200):
         assert process.poll() is None, "storescp ended"
-        if run("echoscu", "-q", "127.0.0.1", port).code == 0:
+        result = run("echoscu", "127.0.0.1", port)
+        refused = not answers_echo and "Connection refused" not in result.output
+        if result.code == 0 or refused:
             return
     raise AssertionError("storescp does not listen")
 

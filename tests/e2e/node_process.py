@@ -138,13 +138,18 @@ class NodeProcess:
         with self._changed:
             self._changed.wait_for(said, START_S)
         found = self.events(event, since=since, **fields)
-        assert len(found) >= count, f"no {event} {fields} in\n{self.log}"
+        assert len(found) >= count, f"no {event} {fields} in\n{self.tail}"
         return found[count - 1]
 
     @property
     def log(self) -> str:
         """All it has logged."""
         return "\n".join(self.lines)
+
+    @property
+    def tail(self) -> str:
+        """The end of it."""
+        return "\n".join(self.lines[-10:])
 
     def complaints(self) -> list[str]:
         """Lines that no log of a node may have: tracebacks, warnings of Python, errors."""
@@ -200,7 +205,7 @@ def proper_end(node: NodeProcess, *, errors_expected: bool = False) -> Iterator[
     try:
         yield node
         if node.is_running:
-            assert node.stop() == 0, node.log
+            assert node.stop() == 0, node.tail
         assert errors_expected or node.complaints() == []
     finally:
         node.kill()

@@ -98,7 +98,7 @@ def made(folder: Path, *, syntax: str = ExplicitVRLittleEndian, **attributes: An
     return save(dataset, folder, **attributes)
 
 
-def video(folder: Path) -> Path:
+def video(folder: Path, **attributes: Any) -> Path:
     """An object in an MPEG2 transfer syntax, whose stream nobody need understand."""
     return made(
         folder,
@@ -106,10 +106,11 @@ def video(folder: Path) -> Path:
         SOPClassUID=VIDEO_PHOTOGRAPHIC,
         Modality="XC",
         PixelData=encapsulate([b"\x00\x00\x01\xb3 no real stream"]),
+        **attributes,
     )
 
 
-def document(folder: Path) -> Path:
+def document(folder: Path, **attributes: Any) -> Path:
     """An object without pixels."""
     return made(
         folder,
@@ -118,6 +119,7 @@ def document(folder: Path) -> Path:
         PixelData=None,
         EncapsulatedDocument=b"%PDF-1.4 no real document ",
         MIMETypeOfEncapsulatedDocument="application/pdf",
+        **attributes,
     )
 
 
