@@ -106,7 +106,7 @@ class Node:
     def _build_server(self) -> None:
         from lfscp.server import LeaderFollowerServer
         from lfscp.services import all_handlers
-        from lfscp.services.contexts import contexts
+        from lfscp.services.contexts import contexts, storage_classes
 
         settings, archive = self._settings, self._archive
         assert archive is not None  # noqa: S101 - step 1 comes before step 2
@@ -122,6 +122,7 @@ class Node:
             backlog=settings.server.backlog,
             listen_socket=systemd.take_listening_socket(os.environ),
             accept_unknown_storage=settings.storage.accept_unknown_sop_classes,
+            storage_classes=storage_classes(settings),
             admit=self._admit,
             on_end=record_end,
         )

@@ -61,6 +61,8 @@ class LeaderFollowerServer:
         backlog: connections that may wait in the kernel while nobody leads.
         listen_socket: one that listens already (systemd's), instead of binding `address`.
         accept_unknown_storage: take private and unknown SOP classes for storage.
+        storage_classes: SOP classes of `contexts` to serve as storage though pynetdicom does not
+            know them: retired and private ones.
         admit: called with each association before negotiation: a Rejection, or None to admit it.
         on_end: called with each association when it has ended, in the thread that served it.
     Raises:
@@ -83,6 +85,7 @@ class LeaderFollowerServer:
         backlog: int = DEFAULT_BACKLOG,
         listen_socket: socket.socket | None = None,
         accept_unknown_storage: bool = False,
+        storage_classes: Iterable[str] = (),
         admit: Callable[[InlineAssociation], Rejection | None] | None = None,
         on_end: Callable[[InlineAssociation], object] | None = None,
     ) -> None:
@@ -104,7 +107,9 @@ class LeaderFollowerServer:
         self._backlog = backlog
         self._bindings = Bindings(evt_handlers or ())
         self._supported = SupportedContexts(
-            self.contexts, accept_unknown_storage=accept_unknown_storage
+            self.contexts,
+            accept_unknown_storage=accept_unknown_storage,
+            storage_classes=storage_classes,
         )
         self._spool_dir = spool_dir
         self._admit = admit

@@ -85,13 +85,9 @@ def storage_sop_classes() -> tuple[str, ...]:
     return tuple(sorted((named | listed) - _NOT_IN_A_STUDY))
 
 
-def may_be_storage(sop_class_uid: str) -> bool:
-    """Whether an unknown abstract syntax may be taken for a storage SOP class.
-
-    Everything that the standard's dictionary does not name as something else: private UIDs and
-    SOP classes newer than the dictionary.
-    """
-    return sop_class_uid not in UID_dictionary or sop_class_uid in storage_sop_classes()
+def storage_classes(settings: Settings) -> tuple[str, ...]:
+    """The storage SOP classes of a node as configured: standard and private ones."""
+    return tuple(dict.fromkeys((*storage_sop_classes(), *settings.storage.private_sop_classes)))
 
 
 def contexts(settings: Settings) -> list[PresentationContext]:
@@ -102,12 +98,11 @@ def contexts(settings: Settings) -> list[PresentationContext]:
 
     Source: PS3.4 annexes A, B and C; PS3.7 section D.3.3.4 for the roles.
     """
-    storage = (*storage_sop_classes(), *settings.storage.private_sop_classes)
     every_syntax = list(transfer_syntaxes())
     found = [build_context(VERIFICATION, list(UNCOMPRESSED))]
     models = (*QUERY_MODELS, *RETRIEVE_MODELS)
     found += [build_context(model, list(UNCOMPRESSED)) for model in models]
-    found += _storage_contexts(dict.fromkeys(storage), every_syntax)
+    found += _storage_contexts(storage_classes(settings), every_syntax)
     return found
 
 

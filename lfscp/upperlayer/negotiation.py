@@ -73,10 +73,15 @@ class SupportedContexts:
         contexts: pynetdicom's supported contexts; of two with one abstract syntax the last counts.
         accept_unknown_storage: take private and unknown SOP classes for storage, each in the first
             transfer syntax proposed.
+        storage_classes: those of `contexts` that are storage though pynetdicom does not know them.
     """
 
     def __init__(
-        self, contexts: Iterable[PresentationContext], *, accept_unknown_storage: bool = False
+        self,
+        contexts: Iterable[PresentationContext],
+        *,
+        accept_unknown_storage: bool = False,
+        storage_classes: Iterable[str] = (),
     ) -> None:
         self.contexts = tuple(contexts)
         self._supported: Mapping[str, _Supported] = {
@@ -86,6 +91,7 @@ class SupportedContexts:
             for context in self.contexts
         }
         self.takes_unknown_storage = accept_unknown_storage
+        self.storage_classes = frozenset(storage_classes)
 
     def are(self, contexts: Sequence[PresentationContext]) -> bool:
         """Whether these are the contexts that were prepared."""

@@ -18,7 +18,7 @@ from lfscp.archive.archive import Archive, Received
 from lfscp.config import Settings
 from lfscp.server import LeaderFollowerServer
 from lfscp.services import all_handlers
-from lfscp.services.contexts import contexts
+from lfscp.services.contexts import contexts, storage_classes
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -61,6 +61,8 @@ def served(folder: Path, **settings: Any) -> Iterator[Node]:
             evt_handlers=all_handlers(archive, chosen),
             contexts=contexts(chosen),
             spool_dir=archive.incoming_dir,
+            accept_unknown_storage=chosen.storage.accept_unknown_sop_classes,
+            storage_classes=storage_classes(chosen),
         )
         server.start()
         try:

@@ -9,7 +9,6 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from lfscp.config import Settings
 from lfscp.services.contexts import (
     contexts,
-    may_be_storage,
     storage_sop_classes,
     transfer_syntaxes,
 )
@@ -80,16 +79,3 @@ def test_private_classes_come_by_configuration(
     supported: dict[str, PresentationContext],
 ) -> None:
     assert len(supported["1.3.9999.1"].transfer_syntax) == len(transfer_syntaxes())
-
-
-@pytest.mark.parametrize(
-    ("uid", "expected"),
-    [
-        ("1.3.9999.2", True),
-        (CT_IMAGE, True),
-        ("1.2.840.10008.1.1", False),
-        ("1.2.840.10008.5.1.4.31", False),  # Modality Worklist
-    ],
-)
-def test_unknown_is_taken_for_storage_and_known_is_not(uid: str, expected: bool) -> None:
-    assert may_be_storage(uid) is expected
