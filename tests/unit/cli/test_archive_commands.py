@@ -1,0 +1,84 @@
+"""lfscp import and check over real files: what is stored, passed over, reported, mended."""
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from lfscp.cli.archive import check_archive, import_files
+from lfscp.cli.failures import CommandError
+from lfscp.config import Settings
+from lfscp.node import open_archive
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings.model_validate({"data_dir": str(tmp_path / "data")})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "in" / "deep"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_object(path, **elements):
+    dataset = Dataset()
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.StudyInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID = generate_uid()
+    dataset.PatientID = "1"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_objects_are_stored_other_files_passed_over_and_bad_ones_reported(settings, folder, capsys):
+    write_object(folder / "good.dcm")
+    write_object(folder / "without-study.dcm", StudyInstanceUID="")
+    (folder / "notes.txt").write_text("no object")
+    (folder / "empty").write_bytes(b"")
+    (folder / "cut\x1b[31m.dcm").write_bytes((folder / "good.dcm").read_bytes()[:150])
+
+    code = import_files(settings, folder.parent)
+
+    output, errors = capsys.readouterr()
+    assert code == 1
+    assert output == "1 stored, 2 no DICOM object, 2 failed\n"
+    assert "without-study.dcm: (0020,000D)" in errors
+    assert "cut\\x1b[31m.dcm: " in errors
+
+
+def test_importing_again_changes_nothing(settings, folder, capsys):
+    write_object(folder / "good.dcm")
+    assert import_files(settings, folder) == 0
+    assert import_files(settings, folder / "good.dcm") == 0
+
+    assert capsys.readouterr().out == "1 stored\n0 stored, 1 identical\n"
+
+
+def test_the_archive_of_a_running_node_is_left_alone(settings, folder):
+    write_object(folder / "good.dcm")
+    with open_archive(settings), pytest.raises(CommandError, match="stop the node first"):
+        import_files(settings, folder)
+
+
+def test_check_finds_what_repair_mends(settings, folder, capsys):
+    write_object(folder / "one.dcm")
+    write_object(folder / "two.dcm")
+    import_files(settings, folder)
+    assert check_archive(settings, repair=False) == 0
+    stored = sorted((settings.data_dir / "objects").rglob("*.dcm"))
+    stored[0].unlink()
+    capsys.readouterr()
+
+    assert check_archive(settings, repair=False) == 1
+    assert capsys.readouterr().out.startswith("missing: ")
+    assert check_archive(settings, repair=True) == 0
+    assert check_archive(settings, repair=False) == 0
+    assert capsys.readouterr().out.endswith("index and objects agree\n")
