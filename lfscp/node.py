@@ -151,7 +151,7 @@ class Node:
         message = mailbox.wait(None)
         if message == POOL_IS_EMPTY:
             LOG.critical("the pool ended by itself, the node cannot go on")
-            self.stop(mailbox)
+            self.stop()
             return 1
         LOG.info("stopping", signal=signal.Signals(message or 0).name)
         self.stop(mailbox)
