@@ -99,13 +99,20 @@ def unsigned_short(elements: dict[int, bytes], element: int) -> int | None:
 
 
 def command_field(elements: dict[int, bytes]) -> int | None:
-    """Which message this is (PS3.7 section E.1)."""
+    """Which message this is, None when it does not say (PS3.7 section E.1)."""
     return unsigned_short(elements, _COMMAND_FIELD)
 
 
 def has_data_set(elements: dict[int, bytes]) -> bool:
-    """Whether a data set follows: any value but 0x0101 says so (PS3.7 section E.1)."""
-    return unsigned_short(elements, _COMMAND_DATA_SET_TYPE) != NO_DATA_SET
+    """Whether a data set follows: any value but 0x0101 says so (PS3.7 section E.1).
+
+    Raises:
+        CommandError: the Command Data Set Type is missing.
+    """
+    data_set_type = unsigned_short(elements, _COMMAND_DATA_SET_TYPE)
+    if data_set_type is None:
+        raise CommandError("command set without a Command Data Set Type (0000,0800)")
+    return data_set_type != NO_DATA_SET
 
 
 def _text(elements: dict[int, bytes], element: int) -> str | None:

@@ -225,13 +225,17 @@ class InlineMessages(DIMSEServiceProvider):
         incoming.command += _read_exactly(source, size)
         if not last:
             return
-        incoming.elements = _split_command(incoming.command)
-        incoming.field = commands.command_field(incoming.elements)
+        elements = incoming.elements = _split_command(incoming.command)
+        incoming.field = commands.command_field(elements)
+        try:
+            has_data_set = commands.has_data_set(elements)
+        except commands.CommandError as problem:
+            raise ProtocolError(str(problem)) from problem
         if incoming.field == commands.C_STORE_RQ:
-            incoming.store = commands.read_store_request(incoming.elements)
+            incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
-        if not commands.has_data_set(incoming.elements):
+        if not has_data_set:
             self._complete(incoming)
 
     def _sink(self, incoming: _Incoming, store: commands.StoreRequest) -> DatasetSink:
@@ -285,6 +289,9 @@ class InlineMessages(DIMSEServiceProvider):
             self._take_cancel(primitive)
         elif _is_response(primitive):
             self.msg_queue.put((context_id, primitive))
+        elif not primitive.is_valid_request:
+            # Without a Message ID, for one, there is no way to answer; the peer would wait.
+            raise ProtocolError(f"{primitive.msg_type} request without what it must have")
         else:
             self._requests.append((context_id, primitive))
 
