@@ -16,6 +16,8 @@ from typing import Any, Final
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive, StoredInstance
+from lfscp.archive.attributes import Level
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import unique_keys
 from lfscp.config import Settings
 from lfscp.services import status
@@ -127,6 +129,7 @@ class _Retrieve:
             log_fields={**association_fields(self.event.assoc), "service": self.service},
             priority=_MEDIUM_PRIORITY if priority is None else priority,
             may_decode=self.settings.retrieve.decode_when_needed,
+            locate=self._locate,
             **originator,
         )
 
@@ -154,6 +157,13 @@ class _Retrieve:
             failed_unexpectedly(self.event, self.service, error)
             reason = "the index cannot be read, see the log"
             raise Refused(status.CANNOT_COUNT_MATCHES, reason) from error
+
+    def _locate(self, instance: StoredInstance) -> StoredInstance | None:
+        uids = {Level.IMAGE: [instance.sop_instance_uid]}
+        try:
+            return next(iter(self.archive.select(Level.IMAGE, uids)), None)
+        except ArchiveError:
+            return None
 
     def _final(self) -> SubOperationResponse:
         counters = self.counters

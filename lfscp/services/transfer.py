@@ -22,7 +22,7 @@ from lfscp.services.record import LOG, describe
 from lfscp.upperlayer.sending import FileSlice, SendRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
@@ -96,6 +96,7 @@ class Sender:
         log_fields: what every log line of this retrieve carries.
         priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
         may_decode: whether compressed objects may be decoded for the receiver.
+        locate: where an instance is now, for one whose file has gone since it was selected.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
         originator_message_id: of a C-MOVE, its Message ID.
     """
@@ -103,6 +104,7 @@ class Sender:
     log_fields: Mapping[str, Any]
     priority: int
     may_decode: bool
+    locate: Callable[[StoredInstance], StoredInstance | None]
     originator_ae_title: str | None = None
     originator_message_id: int | None = None
 
@@ -114,6 +116,9 @@ class Sender:
             accepted: the contexts of that association.
             instance: the object.
         """
+        if not instance.path.exists():
+            # Replaced by a newer copy meanwhile, perhaps; else the attempt says what is wrong.
+            instance = self.locate(instance) or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             wanted = UID(instance.transfer_syntax_uid).name

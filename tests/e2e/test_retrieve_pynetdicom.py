@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ from served_archive import (
     image,
     served,
 )
+
+from lfscp.archive.archive import StoredInstance
+from lfscp.archive.attributes import Level
 
 MOVE = StudyRootQueryRetrieveInformationModelMove
 GET = StudyRootQueryRetrieveInformationModelGet
@@ -281,6 +285,28 @@ class TestMove:
         assert counters(final) == (None, 2, 1, 0)
         assert failed is not None
         assert failed.FailedSOPInstanceUIDList == gone
+
+    def test_object_replaced_meanwhile_is_sent_from_its_new_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with (
+            destination([(CT, [EXPLICIT])]) as there,
+            served(tmp_path, peers={"DEST": peer(there.port)}) as node,
+        ):
+            stored = fill(node, 2)
+            select = node.archive.select
+
+            def select_outdated(level: Level, keys: Any) -> list[StoredInstance]:
+                found = select(level, keys)
+                if level is Level.IMAGE:
+                    return found
+                return [replace(one, path=tmp_path / "replaced.dcm") for one in found]
+
+            monkeypatch.setattr(node.archive, "select", select_outdated)
+            *_, (final, _) = move(node, identifier())
+
+        assert final.Status == 0x0000
+        assert {uid: data for uid, (_, data) in there.objects.items()} == stored
 
     def test_compressed_goes_as_it_is_to_whom_takes_it(self, tmp_path: Path) -> None:
         with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ INSTANCE = StoredInstance(
     study_uid="1.2",
     series_uid="1.2.3",
 )
-SENDER = Sender(log_fields={}, priority=1, may_decode=True)
+SENDER = Sender(log_fields={}, priority=1, may_decode=True, locate=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_outcome_of_an_answer(answer: Any, expected: Outcome) -> None:
 
 def test_stored_syntax_is_sent_from_the_file() -> None:
     association = FakeAssociation(0x0000)
-    sender = Sender({}, 1, True, originator_ae_title="ASKER", originator_message_id=7)
+    sender = replace(SENDER, originator_ae_title="ASKER", originator_message_id=7)
 
     sender.send(association, accepted(), INSTANCE)
 
