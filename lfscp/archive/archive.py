@@ -10,14 +10,10 @@ Any thread may call any method of an open archive; workers forked from its proce
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,108 +21,51 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import LEVELS, Level
 from lfscp.archive.database import reason_of, sqlite_url
-from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of, digest_of_file
+from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of
 from lfscp.archive.errors import (
     ArchiveError,
     ArchiveInUse,
     CannotUnderstand,
     DuplicateRejected,
-    IdentityMismatch,
-    OutOfResources,
 )
 from lfscp.archive.files import Durability, ObjectFiles, Piece
 from lfscp.archive.find import find
-from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
+from lfscp.archive.header import Header
 from lfscp.archive.index import Index
-from lfscp.archive.part10 import part10_header, read_part10
+from lfscp.archive.objects import (
+    Duplicates,
+    Outcome,
+    Received,
+    Statistics,
+    Stored,
+    StoredInstance,
+    digest_of_received,
+    has_same_bytes,
+    read_file_header,
+    read_received,
+    require_identity,
+    size_of,
+    spooled_path_of,
+)
+from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
 from lfscp.archive.rows import Added, Existing, Placement
+
+__all__ = [
+    "Archive",
+    "Duplicates",
+    "Durability",
+    "Outcome",
+    "Received",
+    "Statistics",
+    "Stored",
+    "StoredInstance",
+]
 
 INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
 QUARANTINE: Final = "quarantine"
-_COMPARED: Final = 1 << 20  # bytes compared at a time
-
-
-class Duplicates(str, Enum):  # noqa: UP042 - as attributes.Level
-    """What to do with an instance that is there already with other content."""
-
-    KEEP = "keep"
-    REPLACE = "replace"
-    REJECT = "reject"
-
-
-class Outcome(Enum):
-    """How a store ended; each is a success."""
-
-    STORED = "stored"
-    IDENTICAL = "identical"  # the same bytes are there already
-    KEPT = "kept"  # other bytes are there already and stay
-    REPLACED = "replaced"
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An object to store: its dataset in memory, or a complete Part 10 file that holds it.
-
-    Args:
-        dataset: the encoded dataset; None when `spooled_path` is given.
-        spooled_path: a file in `Archive.incoming_dir`; the archive takes it over on success.
-        dataset_offset: bytes in that file before the dataset.
-        digest: "algorithm:hex" of the dataset when it was made while receiving; else None.
-    """
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    calling_ae_title: str = ""
-    dataset: bytes | memoryview | None = None
-    spooled_path: Path | None = None
-    dataset_offset: int = 0
-    digest: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A stored object.
-
-    Args:
-        study_uid: the study it belongs to in the index, where the first one wins.
-        size: bytes of the dataset.
-        notes: what was odd, fit for the log; no patient data.
-    """
-
-    outcome: Outcome
-    study_uid: str
-    series_uid: str
-    size: int
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """Where to read a stored object: `size` bytes of dataset at `dataset_offset` in `path`."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    path: Path
-    dataset_offset: int
-    size: int
-    study_uid: str
-    series_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """How much is in the archive; `size` is the bytes of all files."""
-
-    patients: int
-    studies: int
-    series: int
-    instances: int
-    size: int
 
 
 class Archive:
@@ -220,8 +159,8 @@ class Archive:
             DuplicateRejected: other content is there already and the policy is to reject.
             OutOfResources: it cannot be written; nothing is left of it.
         """
-        header = _read(received)
-        _require_identity(header, received)
+        header = read_received(received)
+        require_identity(header, received)
         if self.files.may_exist(
             header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
         ):
@@ -276,9 +215,9 @@ class Archive:
 
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
-        digest = self._digest_of(received, self._digest) if self._digest else ""
+        digest = digest_of_received(received, self._digest) if self._digest else ""
         if received.dataset is None:
-            piece = self.files.adopt(_spooled(received))
+            piece = self.files.adopt(spooled_path_of(received))
             return piece, received.dataset_offset, digest
         head = part10_header(
             header.sop_class_uid,
@@ -307,31 +246,21 @@ class Archive:
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
             outcome = Outcome.KEPT
-        stored = Stored(outcome, existing.study_uid, existing.series_uid, _size(received))
+        stored = Stored(outcome, existing.study_uid, existing.series_uid, size_of(received))
         if received.spooled_path is not None:
             received.spooled_path.unlink(missing_ok=True)
         return stored
 
     def _is_same(self, received: Received, existing: Existing) -> bool:
-        if (received.transfer_syntax_uid, _size(received)) != (
+        if (received.transfer_syntax_uid, size_of(received)) != (
             existing.transfer_syntax_uid,
             existing.size,
         ):
             return False
         algorithm = algorithm_of(existing.digest)
         if algorithm in hashlib.algorithms_available:
-            return self._digest_of(received, algorithm) == existing.digest
-        return _same_bytes(received, self.files.path(existing.path), existing.dataset_offset)
-
-    def _digest_of(self, received: Received, algorithm: str) -> str:
-        if received.digest is not None and algorithm_of(received.digest) == algorithm:
-            return received.digest
-        if received.dataset is not None:
-            return digest_of(received.dataset, algorithm)
-        try:
-            return digest_of_file(_spooled(received), received.dataset_offset, algorithm)
-        except OSError as error:
-            raise OutOfResources("read the spooled object", error.strerror or "") from None
+            return digest_of_received(received, algorithm) == existing.digest
+        return has_same_bytes(received, self.files.path(existing.path), existing.dataset_offset)
 
     # Finding and removing
 
@@ -440,82 +369,6 @@ class Archive:
             is_replaced = row is not None and row.path in same
             if (row is None or name != row.path) and (name in same or is_replaced):
                 self.files.remove(name)
-
-
-def read_file_header(path: Path) -> Header:
-    """Read the indexed attributes of a DICOM file.
-
-    Raises:
-        CannotUnderstand: it is none, or its dataset is broken.
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        meta = read_part10(file.read(65_536))
-        return _read_mapped(file.fileno(), meta.dataset_offset, meta.transfer_syntax_uid)
-
-
-def _read(received: Received) -> Header:
-    if received.dataset is not None:
-        return read_header(received.dataset, received.transfer_syntax_uid)
-    try:
-        with _spooled(received).open("rb") as file:
-            return _read_mapped(
-                file.fileno(), received.dataset_offset, received.transfer_syntax_uid
-            )
-    except OSError as error:
-        raise OutOfResources("read the spooled object", error.strerror or "") from None
-
-
-def _read_mapped(descriptor: int, offset: int, transfer_syntax_uid: str) -> Header:
-    """Read a header through a memory map, so that only the header's pages are read."""
-    if os.fstat(descriptor).st_size <= offset:
-        raise CannotUnderstand("the dataset is empty")
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-        whole = memoryview(mapped)
-        dataset = whole[offset:]
-        try:
-            return read_header(dataset, transfer_syntax_uid)
-        finally:
-            dataset.release()
-            whole.release()
-
-
-def _require_identity(header: Header, received: Received) -> None:
-    for tag, actual, expected in (
-        (SOP_CLASS_UID, header.sop_class_uid, received.sop_class_uid),
-        (SOP_INSTANCE_UID, header.sop_instance_uid, received.sop_instance_uid),
-    ):
-        if actual != expected:
-            raise IdentityMismatch(tag, expected, actual)
-
-
-def _spooled(received: Received) -> Path:
-    if received.spooled_path is None:
-        raise CannotUnderstand("there is no dataset")
-    return received.spooled_path
-
-
-def _size(received: Received) -> int:
-    if received.dataset is not None:
-        return len(received.dataset)
-    return _spooled(received).stat().st_size - received.dataset_offset
-
-
-def _same_bytes(received: Received, path: Path, offset: int) -> bool:
-    """Compare a received dataset with a stored one of the same size, piece by piece."""
-    with contextlib.ExitStack() as stack:
-        stored = stack.enter_context(path.open("rb"))
-        stored.seek(offset)
-        if received.dataset is not None:
-            view = memoryview(received.dataset)
-            starts = range(0, len(view), _COMPARED)
-            return all(view[at : at + _COMPARED] == stored.read(_COMPARED) for at in starts)
-        other = stack.enter_context(_spooled(received).open("rb"))
-        other.seek(received.dataset_offset)
-        while piece := stored.read(_COMPARED):
-            if piece != other.read(_COMPARED):
-                return False
-        return True
 
 
 def _lock(data_dir: Path) -> int:

@@ -15,11 +15,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from lfscp.archive.archive import QUARANTINE, Archive, read_file_header
+from lfscp.archive.archive import QUARANTINE, Archive
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
+from lfscp.archive.objects import read_file_header
 from lfscp.archive.part10 import read_part10
 from lfscp.archive.rows import Existing, Placement
 

@@ -1,0 +1,208 @@
+"""Objects as they come to the archive and as it answers for them; how either is read.
+
+A received object is in memory or in a spooled file; the functions here read both alike, with
+bounded memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from lfscp.archive.digest import algorithm_of, digest_of, digest_of_file
+from lfscp.archive.errors import CannotUnderstand, IdentityMismatch, OutOfResources
+from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
+from lfscp.archive.part10 import read_part10
+
+_COMPARED: Final = 1 << 20  # bytes compared at a time
+
+
+class Duplicates(str, Enum):  # noqa: UP042 - as attributes.Level
+    """What to do with an instance that is there already with other content."""
+
+    KEEP = "keep"
+    REPLACE = "replace"
+    REJECT = "reject"
+
+
+class Outcome(Enum):
+    """How a store ended; each is a success."""
+
+    STORED = "stored"
+    IDENTICAL = "identical"  # the same bytes are there already
+    KEPT = "kept"  # other bytes are there already and stay
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An object to store: its dataset in memory, or a complete Part 10 file that holds it.
+
+    Args:
+        dataset: the encoded dataset; None when `spooled_path` is given.
+        spooled_path: a file in `Archive.incoming_dir`; the archive takes it over on success.
+        dataset_offset: bytes in that file before the dataset.
+        digest: "algorithm:hex" of the dataset when it was made while receiving; else None.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str = ""
+    dataset: bytes | memoryview | None = None
+    spooled_path: Path | None = None
+    dataset_offset: int = 0
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored object.
+
+    Args:
+        study_uid: the study it belongs to in the index, where the first one wins.
+        size: bytes of the dataset.
+        notes: what was odd, fit for the log; no patient data.
+    """
+
+    outcome: Outcome
+    study_uid: str
+    series_uid: str
+    size: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """Where to read a stored object: `size` bytes of dataset at `dataset_offset` in `path`."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    path: Path
+    dataset_offset: int
+    size: int
+    study_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much is in the archive; `size` is the bytes of all files."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size: int
+
+
+def read_file_header(path: Path) -> Header:
+    """Read the indexed attributes of a DICOM file.
+
+    Raises:
+        CannotUnderstand: it is none, or its dataset is broken.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        meta = read_part10(file.read(65_536))
+        return _read_mapped(file.fileno(), meta.dataset_offset, meta.transfer_syntax_uid)
+
+
+def read_received(received: Received) -> Header:
+    """Read the header of a received object.
+
+    Raises:
+        CannotUnderstand: the dataset is broken or lacks its UIDs.
+        OutOfResources: the spooled file cannot be read.
+    """
+    if received.dataset is not None:
+        return read_header(received.dataset, received.transfer_syntax_uid)
+    try:
+        with spooled_path_of(received).open("rb") as file:
+            return _read_mapped(
+                file.fileno(), received.dataset_offset, received.transfer_syntax_uid
+            )
+    except OSError as error:
+        raise OutOfResources("read the spooled object", error.strerror or "") from None
+
+
+def _read_mapped(descriptor: int, offset: int, transfer_syntax_uid: str) -> Header:
+    """Read a header through a memory map, so that only the header's pages are read."""
+    if os.fstat(descriptor).st_size <= offset:
+        raise CannotUnderstand("the dataset is empty")
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        whole = memoryview(mapped)
+        dataset = whole[offset:]
+        try:
+            return read_header(dataset, transfer_syntax_uid)
+        finally:
+            dataset.release()
+            whole.release()
+
+
+def require_identity(header: Header, received: Received) -> None:
+    """Compare the dataset's SOP Class and SOP Instance UID with the command's.
+
+    Raises:
+        IdentityMismatch: they differ.
+    Source: PS3.4 section B.2.3.
+    """
+    for tag, actual, expected in (
+        (SOP_CLASS_UID, header.sop_class_uid, received.sop_class_uid),
+        (SOP_INSTANCE_UID, header.sop_instance_uid, received.sop_instance_uid),
+    ):
+        if actual != expected:
+            raise IdentityMismatch(tag, expected, actual)
+
+
+def spooled_path_of(received: Received) -> Path:
+    """The spooled file of an object that is not in memory."""
+    if received.spooled_path is None:
+        raise CannotUnderstand("there is no dataset")
+    return received.spooled_path
+
+
+def size_of(received: Received) -> int:
+    """Bytes of the dataset."""
+    if received.dataset is not None:
+        return len(received.dataset)
+    return spooled_path_of(received).stat().st_size - received.dataset_offset
+
+
+def has_same_bytes(received: Received, path: Path, offset: int) -> bool:
+    """Compare a received dataset with a stored one of the same size, piece by piece."""
+    with contextlib.ExitStack() as stack:
+        stored = stack.enter_context(path.open("rb"))
+        stored.seek(offset)
+        if received.dataset is not None:
+            view = memoryview(received.dataset)
+            starts = range(0, len(view), _COMPARED)
+            return all(view[at : at + _COMPARED] == stored.read(_COMPARED) for at in starts)
+        other = stack.enter_context(spooled_path_of(received).open("rb"))
+        other.seek(received.dataset_offset)
+        while piece := stored.read(_COMPARED):
+            if piece != other.read(_COMPARED):
+                return False
+        return True
+
+
+def digest_of_received(received: Received, algorithm: str) -> str:
+    """The digest of the dataset; the one made while receiving when it is of this algorithm.
+
+    Raises:
+        OutOfResources: the spooled file cannot be read.
+    """
+    if received.digest is not None and algorithm_of(received.digest) == algorithm:
+        return received.digest
+    if received.dataset is not None:
+        return digest_of(received.dataset, algorithm)
+    try:
+        return digest_of_file(spooled_path_of(received), received.dataset_offset, algorithm)
+    except OSError as error:
+        raise OutOfResources("read the spooled object", error.strerror or "") from None
