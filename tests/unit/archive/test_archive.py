@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import sqlite3
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from lfscp.archive.archive import Archive, Duplicates, Outcome, Received, StoredInstance
 from lfscp.archive.attributes import Level
@@ -27,6 +29,7 @@ from lfscp.archive.errors import (
     OutOfResources,
 )
 from lfscp.archive.part10 import part10_header
+from lfscp.archive.query import Model, parse_query
 
 
 @pytest.fixture
@@ -431,3 +434,32 @@ def test_concurrent_stores_of_one_instance_leave_one_file_that_matches_its_row(
         assert len(outcomes) == 40
         assert list(check(archive)) == []
         assert len(objects_on_disk(archive)) == 10
+
+
+def test_what_was_stored_is_found(archive: Archive) -> None:
+    archive.store(received(1))
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "STUDY"
+    identifier.PatientName = "doe*"
+    identifier.StudyInstanceUID = ""
+    query = parse_query(identifier, Model.STUDY_ROOT)
+    (response,) = archive.find(query, transfer_syntax_uid=EXPLICIT, retrieve_ae_title="LFSCP")
+    assert b"1.2.3" in response
+    assert b"Doe^Jane" in response
+
+
+def test_a_digest_made_while_receiving_is_kept(archive: Archive) -> None:
+    made = dataclasses.replace(received(1), digest="sha256:" + "0" * 64)
+    archive.store(made)
+    assert row(archive, "SELECT digest FROM instance") == (made.digest,)
+
+
+def test_an_index_that_cannot_be_read_is_said(archive: Archive) -> None:
+    archive.store(received(1))
+    with archive.index.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE instance RENAME TO elsewhere")
+    with pytest.raises(ArchiveError, match="no such table"):
+        instances(archive)
+    with pytest.raises(ArchiveError, match="no such table"):
+        archive.store(received(2))
+    assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
