@@ -34,6 +34,10 @@ TARGETS: Final = (
     EXPLICIT_VR_BIG_ENDIAN,
 )
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
+# JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
+_PIXELS_ELSEWHERE: Final = frozenset(
+    f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
+)
 _WORD_BYTES: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _ICON_IMAGE_SEQUENCE: Final = 0x00880200
 _PIXEL_DATA: Final = 0x7FE00010
@@ -63,6 +67,8 @@ def decode(path: Path, stored_syntax: str, wanted_syntax: str) -> bytes:
     """
     if wanted_syntax not in TARGETS:
         raise DecodingError(f"objects are not converted to {UID(wanted_syntax).name}")
+    if stored_syntax in _PIXELS_ELSEWHERE:
+        raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
     try:
         dataset = dcmread(path)
         if needs_codec(stored_syntax):

@@ -32,6 +32,8 @@ from pydicom.uid import (
 from lfscp.services import decoding
 from lfscp.services.decoding import DecodingError, decode
 
+JPIP_REFERENCED_DEFLATE = "1.2.840.10008.1.2.4.95"
+
 needs_openjpeg = pytest.mark.skipif(
     importlib.util.find_spec("openjpeg") is None, reason="extra codecs is not installed"
 )
@@ -195,6 +197,11 @@ def test_video_is_not_decoded_and_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(DecodingError, match=r"no decoder for MPEG-4 AVC/H\.264"):
         decode(path, MPEG4HP41, ExplicitVRLittleEndian)
+
+
+def test_pixel_data_that_is_elsewhere_is_not_decoded(tmp_path: Path) -> None:
+    with pytest.raises(DecodingError, match="JPIP Referenced Deflate only refers to"):
+        decode(tmp_path / "any.dcm", JPIP_REFERENCED_DEFLATE, ExplicitVRLittleEndian)
 
 
 def test_missing_codec_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
