@@ -35,6 +35,16 @@ def association(
     finally:
         if assoc.is_established:
             assoc.release()
+        close(assoc)
+
+
+def close(assoc: Association) -> None:
+    """Close the connection: pynetdicom leaves it open when the peer is gone."""
+    assoc.kill()
+    assoc.join(10)
+    connection = assoc.dul.socket
+    if connection is not None and connection.socket is not None:
+        connection.socket.close()
 
 
 def store(port: int, *files: Path) -> list[int | None]:
