@@ -418,7 +418,11 @@ class InlineMessages(DIMSEServiceProvider):
             command: its command set.
             data_set: its data set, or None.
         """
-        self._inline.dul.send_p_data(self.pack(context_id, command, data_set))
+        self.send_buffers(self.pack(context_id, command, data_set))
+
+    def send_buffers(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Send P-DATA-TF PDUs that `pack` has made."""
+        self._inline.dul.send_p_data(buffers)
 
     def pack(
         self, context_id: int, command: bytes, data_set: bytes | memoryview | None = None

@@ -37,6 +37,7 @@ from pynetdicom.status import code_to_category
 
 from lfscp.upperlayer import commands
 from lfscp.upperlayer.encoded import EncodedDataset
+from lfscp.upperlayer.pending import PendingResponses
 from lfscp.upperlayer.received import ReceivedStore
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
 
@@ -49,6 +50,7 @@ _VERIFICATION: Final = "1.2.840.10008.1.1"
 _SUCCESS: Final = 0x0000
 _OUT_OF_RESOURCES: Final = 0xA700
 _PENDING: Final = "Pending"
+_PENDING_CODES: Final = (0xFF00, 0xFF01)
 _WARNING: Final = "Warning"
 # pynetdicom's own codes for a handler that raises.
 _STORE_HANDLER_RAISED: Final = 0xC211
@@ -199,23 +201,35 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
     def _send_results(
         self, req: C_FIND, context: PresentationContext, results: Iterator[Any]
     ) -> None:
+        dimse = self.assoc.dimse
+        pending = PendingResponses(dimse, cast(int, context.context_id), req)
         try:
             for status, identifier in results:
-                if self._has_ended():
+                if type(identifier) is EncodedDataset and status in _PENDING_CODES:
+                    if self._has_ended():
+                        return
+                    if not dimse.is_watched:
+                        pending.add(status, identifier.data)
+                        continue
+                pending.send()
+                if self._is_gone() or not self._send_find(req, context, status, identifier):
                     return
-                if not self._send_find(req, context, status, identifier):
-                    return
+            pending.send()
         except Exception:
             LOGGER.exception("Exception in handler bound to 'evt.EVT_C_FIND'")
             self._send_find(req, context, _FIND_HANDLER_RAISED)
             return
-        if not self._has_ended():
+        if not self._is_gone():
             self._send_find(req, context, _SUCCESS)
 
+    def _is_gone(self) -> bool:
+        """Look at the socket: whether an abort or release leaves nobody to answer."""
+        self.assoc.dul.look()
+        return self._has_ended()
+
     def _has_ended(self) -> bool:
-        """Whether an abort or release, by either side, leaves nobody to answer."""
+        """Whether an abort or release, as far as is known, leaves nobody to answer."""
         dul = self.assoc.dul
-        dul.look()
         return not self.assoc.is_established or not dul.is_alive() or not dul.to_user_queue.empty()
 
     def _send_find(

@@ -117,8 +117,8 @@ class InlineSocket(AssociationSocket):
     def connect(self, primitive: T_CONNECT) -> None:
         """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
 
-        The outcome goes to the state machine: a T_CONNECT with Evt2 (TRANSPORT CONNECT confirmation)
-        or the event Evt17 (PS3.8 section 9.2).
+        The outcome goes to the state machine: a T_CONNECT with Evt2, which confirms it, or the event
+        Evt17 (PS3.8 section 9.2).
         """
         try:
             self._connect(primitive.address_info.as_tuple)
@@ -127,7 +127,7 @@ class InlineSocket(AssociationSocket):
             LOGGER.debug("Unable to connect: %s", problem)
             self._shutdown_socket()
             self.socket = None
-            # Not as a T_CONNECT: the action for Evt17 leaves it in the queue, to come again for ever.
+            # Not as a T_CONNECT: the action for Evt17 leaves it in the queue, to come for ever.
             self.event_queue.put("Evt17")
         else:
             local = cast(socket.socket, self.socket).getsockname()
