@@ -1,7 +1,5 @@
 """The same dialogue with pynetdicom's server and with this one fires the same events."""
 
-from contextlib import contextmanager
-
 import pytest
 from dicom_peer import (
     ABORT,
@@ -77,19 +75,14 @@ class Recorder:
         return [(each, answering.get(each.name, self.note)) for each in self.events]
 
 
-@contextmanager
-def served(kind, handlers, **attributes):
-    ae = make_ae(**attributes)
-    if kind == "lfscp":
-        with serving(*handlers, ae=ae) as server:
-            yield server
-    else:
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            assert until(lambda: not server.active_associations)
+@pytest.fixture(scope="module")
+def servers():
+    """pynetdicom's server and this one; the tests bind and unbind."""
+    ae = make_ae()
+    other = ae.start_server(("127.0.0.1", 0), block=False)
+    with serving() as server:
+        yield other, server
+    other.shutdown()
 
 
 def serve_all(peer):
@@ -177,22 +170,25 @@ EVENTS = {
 }
 
 
-def events_of(kind, dialogue, events):
+def events_of(server, dialogue, events):
     recorder = Recorder(events)
-    calling = ["PEER"] if dialogue is is_rejected else []
-    with served(kind, recorder.handlers, require_calling_aet=calling) as server:
-        with Peer(server.server_address) as peer:
-            dialogue(peer)
-            assert until(lambda: not server.active_associations)
+    server.ae.require_calling_aet = ["PEER"] if dialogue is is_rejected else []
+    for event, handler in recorder.handlers:
+        server.bind(event, handler)
+    with Peer(server.server_address) as peer:
+        dialogue(peer)
+        assert until(lambda: not server.active_associations)
+    for event, handler in recorder.handlers:
+        server.unbind(event, handler)
     return recorder.noted
 
 
 @pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("events", EVENTS)
-def test_the_same_dialogue_fires_the_same_events(dialogue, events):
-    expected = events_of("pynetdicom", dialogue, EVENTS[events])
-    actual = events_of("lfscp", dialogue, EVENTS[events])
-    if dialogue is breaks_the_protocol:  # pynetdicom's two threads note the abort and the close
+def test_the_same_dialogue_fires_the_same_events(servers, dialogue, events):
+    expected, actual = (events_of(server, dialogue, EVENTS[events]) for server in servers)
+    if dialogue in (peer_aborts, peer_vanishes, breaks_the_protocol):
+        # pynetdicom's two threads note the abort and the close in either order.
         expected, actual = sorted(expected, key=repr), sorted(actual, key=repr)
     assert actual == expected
     assert actual or dialogue not in (serve_all, in_fragments)
