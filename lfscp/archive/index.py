@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, func, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import migrations
@@ -51,6 +52,10 @@ class Index:
     def engine(self) -> Engine:
         """The engine, for reading."""
         return self._database.engine
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A writing transaction, for the tables that others keep in the same database."""
+        return self._database.writing()
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -7,10 +7,11 @@ Units stand in the names. Settings are frozen: a running node is never reconfigu
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -20,9 +21,11 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
+    model_validator,
 )
 
 AE_TITLE_LENGTH: Final = 16  # PS3.5 table 6.2-1, VR AE
+_HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
 def validate_ae_title(title: object) -> str:
@@ -75,6 +78,30 @@ def _sop_class_uid(uid: str) -> str:
     return uid
 
 
+def _web_user(entry: str) -> str:
+    name, colon, hashed = entry.partition(":")
+    if not colon or not name.strip() or not hashed.startswith("scrypt$") or hashed.count("$") != 5:
+        raise ValueError("NAME:HASH, where `lfscp hash-password` makes the hash")
+    return entry
+
+
+def _token_hash(text: str) -> str:
+    digest = text.removeprefix("sha256$")
+    if text and (digest == text or len(digest) != 64 or not _HEXADECIMAL.issuperset(digest)):
+        raise ValueError("empty, or what `lfscp hash-password --token` prints as the hash")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def _lower(text: object) -> object:
     return text.lower() if isinstance(text, str) else text
 
@@ -102,6 +129,7 @@ SecondsOrNone = Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=F
 Count = Annotated[int, Strict(), Field(ge=0)]
 AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Folder = Annotated[Path, AfterValidator(_expand)]
+WebUser = Annotated[str, AfterValidator(_web_user)]
 SOPClassUID = Annotated[str, AfterValidator(_sop_class_uid)]
 Permission = Literal["echo", "store", "query", "retrieve", "destination"]
 Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
@@ -246,10 +274,59 @@ class Retrieve(Section):
 
 
 class Web(Section):
-    """The client side. Nothing in this version reads these yet."""
+    """The web page and the API. They are on, for this machine only, unless you say otherwise."""
 
+    enabled: Bool = setting(True, "Serve the page and the API; --no-http turns them off.")
+    host: str = setting(
+        "127.0.0.1",
+        "Address of the page; one that other machines reach needs users or token_hash.",
+        min_length=1,
+    )
+    port: ListenPort = setting(
+        8080,
+        "TCP port of the page. When the default is taken the node goes on without the page; "
+        "a port that was asked for must be free. 0 takes any free port and the log says which.",
+        flag="--http-port",
+    )
+    users: Annotated[tuple[WebUser, ...], BeforeValidator(_as_tuple)] = setting(
+        (), "Who may log in, each as NAME:HASH; `lfscp hash-password` makes the hash."
+    )
+    token_hash: Annotated[str, AfterValidator(_token_hash)] = setting(
+        "", "Hash of the bearer token for scripts; `lfscp hash-password --token` makes both."
+    )
     roots: Annotated[tuple[Folder, ...], BeforeValidator(_as_tuple)] = setting(
         (), "Folders that jobs and the web page may read and write."
+    )
+    cache_mb: Count = setting(
+        256, "Most disk space for rendered pictures, in data_dir/cache, in megabytes."
+    )
+
+    @model_validator(mode="after")
+    def _only_loopback_is_open(self) -> Self:
+        if self.enabled and not is_loopback(self.host) and not self.users and not self.token_hash:
+            raise ValueError(
+                f"users or token_hash, since {self.host} can be reached from other machines; "
+                "`lfscp hash-password` makes a hash"
+            )
+        return self
+
+
+class Jobs(Section):
+    """What this node asks of others: queries, retrieves, sends, kept until they are done."""
+
+    max_active: Int = setting(
+        10, "Most jobs that run at once; the others sleep in the order they came.", ge=1, le=1000
+    )
+    per_peer: Count = setting(4, "Most of them that talk to one peer; 0 is no limit of its own.")
+    keep_days: Annotated[float, Strict(), Field(ge=0, le=36500, allow_inf_nan=False)] = setting(
+        1.0, "How long ended jobs are kept with their outcome, in days."
+    )
+    retries: Count = setting(5, "How often a retrieve or send is tried again when a peer is down.")
+    retry_delay_s: Seconds = setting(
+        10.0, "Wait before the first of these retries, in seconds; it doubles up to one hour."
+    )
+    max_matches: Int = setting(
+        10000, "Most matches kept of one query to a peer; the query is cancelled there.", ge=1
     )
 
 
@@ -301,6 +378,7 @@ class Settings(Section):
     query: Query = Query()
     retrieve: Retrieve = Retrieve()
     web: Web = Web()
+    jobs: Jobs = Jobs()
     logging: Logging = Logging()
     peers: Annotated[dict[AETitle, Peer], BeforeValidator(_no_title_twice)] = Field(
         default_factory=dict

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, inspect, text
 
 from lfscp.archive.errors import ArchiveError
 
-HEAD: Final = "0001"
-_KNOWN: Final = ("0001",)
+HEAD: Final = "0002"
+_KNOWN: Final = ("0001", "0002")
 
 
 def upgrade(engine: Engine) -> None:

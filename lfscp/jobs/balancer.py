@@ -1,0 +1,225 @@
+"""Runs work, at most so much at once; the rest sleeps in the order it came.
+
+The port of dtools' JobBallancer, and like it without any idea of what the work is:
+
+- at most `max_active` run, each in a thread of its own; the others sleep;
+- when one ends, by success or error, its dispatcher is called, exactly once, in the thread that
+  ran it and while its place is still taken; then the next sleeping one starts in that thread;
+- `terminate()` takes no more, waits until all have run, and says what was left at its deadline.
+
+Nothing polls: threads exist only while there is something to run. Beyond the original, work may
+belong to groups, each with a limit of its own: the first sleeping one whose groups have room
+starts. A dispatcher may submit its own work again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable
+from typing import Final, Generic, TypeVar
+
+Work = TypeVar("Work", bound=Hashable)
+Result = TypeVar("Result")
+
+LOGGER: Final = logging.getLogger("lfscp.jobs.balancer")
+
+
+class TerminatedError(RuntimeError):
+    """The balancer takes no more work."""
+
+
+def _no_groups(_work: object) -> tuple[Hashable, ...]:
+    return ()
+
+
+class Balancer(Generic[Work, Result]):
+    """A balancer; other handlers make it do other work.
+
+    Args:
+        run: does one piece of work, in a thread of the balancer's.
+        on_success: the dispatcher of work that ended well, with its result.
+        on_error: the dispatcher of work that raised.
+        max_active: how many run at once at most.
+        groups: the groups a piece of work belongs to; the same whenever it is asked.
+        max_per_group: how many of one group run at once at most; 0 is no limit.
+        name: of the threads.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Work], Result],
+        *,
+        on_success: Callable[[Work, Result], None],
+        on_error: Callable[[Work, Exception], None],
+        max_active: int = 10,
+        groups: Callable[[Work], Collection[Hashable]] = _no_groups,
+        max_per_group: int = 0,
+        name: str = "lfscp-job",
+    ) -> None:
+        if max_active < 1:
+            raise ValueError(f"max_active {max_active}: expected 1 or more")
+        self._run = run
+        self._on_success = on_success
+        self._on_error = on_error
+        self._max_active = max_active
+        self._groups = groups
+        self._max_per_group = max_per_group
+        self._name = name
+        self._threads = 0
+        self._changed = threading.Condition()
+        self._sleeping: dict[Work, None] = {}  # in order of arrival
+        self._active: dict[Work, None] = {}
+        self._in_group: Counter[Hashable] = Counter()
+        self._terminated = False
+
+    @property
+    def max_active(self) -> int:
+        """How many run at once at most."""
+        return self._max_active
+
+    @property
+    def active(self) -> list[Work]:
+        """What runs now."""
+        with self._changed:
+            return list(self._active)
+
+    @property
+    def sleeping(self) -> list[Work]:
+        """What waits for its turn, first come first."""
+        with self._changed:
+            return list(self._sleeping)
+
+    @property
+    def is_terminated(self) -> bool:
+        """Whether no more work is taken."""
+        return self._terminated
+
+    def submit(self, work: Work) -> None:
+        """Take a piece of work: it starts at once, or sleeps.
+
+        What is active sleeps until it has ended, and then runs again.
+
+        Raises:
+            TerminatedError: after `terminate()`.
+            ValueError: it sleeps here already.
+        """
+        with self._changed:
+            if self._terminated:
+                raise TerminatedError("no more jobs are taken, the balancer terminates")
+            if work in self._sleeping:
+                raise ValueError(f"{work!r} sleeps here already")
+            self._sleeping[work] = None
+            started = self._take() if len(self._active) < self._max_active else None
+        if started is not None:
+            self._start(started)
+
+    def remove(self, work: Work) -> bool:
+        """Take a sleeping piece of work out, undispatched. False when it does not sleep here."""
+        with self._changed:
+            found = work in self._sleeping
+            self._sleeping.pop(work, None)
+            self._changed.notify_all()
+        return found
+
+    def remove_all(self) -> list[Work]:
+        """Take all sleeping work out, undispatched."""
+        with self._changed:
+            removed = list(self._sleeping)
+            self._sleeping.clear()
+            self._changed.notify_all()
+        return removed
+
+    def terminate(self, timeout_s: float | None = None) -> list[Work]:
+        """Take no more, and wait until everything has run and was dispatched.
+
+        Args:
+            timeout_s: the longest wait; None is for ever.
+        Returns:
+            What was left, active before sleeping; empty when all is done.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            self._terminated = True
+            while self._active or self._sleeping:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._changed.wait(left)
+            return [*self._active, *self._sleeping]
+
+    # --- the threads ---
+
+    def _start(self, work: Work | None) -> None:
+        while work is not None:
+            self._threads += 1
+            name = f"{self._name}-{self._threads}"
+            thread = threading.Thread(target=self._work_off, args=(work,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no thread: an end by error
+                self._dispatch(work, error)
+                work = self._end(work)
+            else:
+                return
+
+    def _work_off(self, work: Work | None) -> None:
+        """Run one piece of work and what follows it, until nothing may start."""
+        while work is not None:
+            self._run_one(work)
+            work = self._end(work)
+
+    def _run_one(self, work: Work) -> None:
+        try:
+            result = self._run(work)
+        except Exception as error:  # noqa: BLE001 - whatever it raised is its outcome
+            self._dispatch(work, error)
+            return
+        try:
+            self._on_success(work, result)
+        except Exception:
+            LOGGER.exception("The dispatcher of %r failed", work)
+
+    def _dispatch(self, work: Work, error: Exception) -> None:
+        try:
+            self._on_error(work, error)
+        except Exception:
+            LOGGER.exception("The dispatcher of %r failed", work)
+
+    def _end(self, work: Work) -> Work | None:
+        """Give the place free; what may start now: the first here, others in new threads."""
+        with self._changed:
+            del self._active[work]
+            if self._max_per_group:
+                self._in_group.subtract(self._groups(work))
+                self._in_group += Counter()  # forget the groups that are at 0
+            started = []
+            while len(self._active) < self._max_active:
+                following = self._take()
+                if following is None:
+                    break
+                started.append(following)
+            self._changed.notify_all()
+        for other in started[1:]:
+            self._start(other)
+        return started[0] if started else None
+
+    def _take(self) -> Work | None:
+        """The first sleeping one that may run, now active; under the lock."""
+        for work in self._sleeping:
+            if self._has_room(work):
+                del self._sleeping[work]
+                self._active[work] = None
+                if self._max_per_group:
+                    self._in_group.update(self._groups(work))
+                return work
+        return None
+
+    def _has_room(self, work: Work) -> bool:
+        if work in self._active:
+            return False
+        if not self._max_per_group:
+            return True
+        return all(self._in_group[group] < self._max_per_group for group in self._groups(work))

@@ -1,0 +1,263 @@
+"""What a job is: its request, checked, and its state; plain data without any I/O.
+
+Rules: a job's identity is a random string; times are ISO 8601 in UTC; everything can be kept as
+JSON. A request is refused here, before anything is stored, with the field that is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from lfscp.config.settings import validate_ae_title
+from lfscp.scu.peer import Peer
+
+JSON = Any  # None, bool, int, float, str, and lists and dicts of them
+
+LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+MODELS: Final = ("study", "patient")
+METHODS: Final = ("auto", "get", "move")
+
+
+class Kind(StrEnum):
+    """What a job does."""
+
+    ECHO = "echo"
+    FIND = "find"
+    RETRIEVE = "retrieve"
+    SEND = "send"
+    COLLECT = "collect"
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    SLEEPING = "sleeping"  # waits for its turn, or for the time of its next attempt
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the job has ended."""
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+class InvalidRequest(ValueError):  # noqa: N818 - says what it is about
+    """A job cannot be asked for like this.
+
+    Args:
+        name: the field to blame ("parameters.keys.PatientNam").
+        reason: what is wrong with it and what was expected.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.field = name
+        self.reason = reason
+
+
+class UnknownJob(LookupError):  # noqa: N818 - as above
+    """There is no job with this id (any more)."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id}; ended jobs are forgotten after jobs.keep_days")
+        self.job_id = job_id
+
+
+class WrongState(ValueError):  # noqa: N818 - as above
+    """A job in this state cannot do that."""
+
+    def __init__(self, job: Job, wish: str, expected: str) -> None:
+        super().__init__(f"a job that is {job.state} cannot {wish}; it must be {expected}")
+        self.job = job
+
+
+# What dtools calls these jobs in its list; a retrieve is a C-Get there, whichever way it goes.
+_DTOOLS_NAMES: Final = {
+    Kind.ECHO: "C-Echo",
+    Kind.FIND: "C-Find",
+    Kind.RETRIEVE: "C-Get",
+    Kind.SEND: "C-Store",
+    Kind.COLLECT: "Collect",
+}
+_PARAMETERS: Final = {
+    Kind.ECHO: frozenset({"retries"}),
+    Kind.FIND: frozenset({"retries", "keys", "level", "model", "limit"}),
+    Kind.RETRIEVE: frozenset({"retries", "keys", "level", "model", "method", "destination"}),
+    Kind.SEND: frozenset({"retries", "paths", "studies"}),
+    Kind.COLLECT: frozenset({"retries", "keys", "model", "method"}),
+}
+_CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What somebody wants done.
+
+    Args:
+        kind: "echo", "find", "retrieve", "send" or "collect".
+        peer: whom to ask; several for "collect" only.
+        parameters: by kind; `retries` for each (how often a peer that is down is tried again).
+            find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study"), `limit` of matches.
+            retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title).
+            send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive).
+            collect: `keys`, `model`, `method`.
+    """
+
+    kind: str
+    peer: Peer | Sequence[Peer]
+    parameters: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """Whom to ask."""
+        return (self.peer,) if isinstance(self.peer, Peer) else tuple(self.peer)
+
+    def check(self) -> None:
+        """See whether this can be a job; paths are looked at by the service, which has the roots.
+
+        Raises:
+            InvalidRequest: it cannot; names the field.
+        """
+        if self.kind not in tuple(Kind):
+            raise InvalidRequest("kind", f"{self.kind!r}, expected one of {', '.join(Kind)}")
+        if not self.peers or (len(self.peers) > 1 and self.kind != Kind.COLLECT):
+            raise InvalidRequest("peer", f"{len(self.peers)} peers, a {self.kind} takes one")
+        for name in self.parameters:
+            if name not in _PARAMETERS[Kind(self.kind)]:
+                known = ", ".join(sorted(_PARAMETERS[Kind(self.kind)]))
+                raise InvalidRequest(f"parameters.{name}", f"unknown field; known are {known}")
+        _check_values(self.parameters)
+        if self.kind == Kind.SEND:
+            _check_sources(self.parameters)
+        elif self.kind != Kind.ECHO:
+            _check_keys(Kind(self.kind), self.parameters.get("keys"))
+
+
+def _check_values(parameters: Mapping[str, JSON]) -> None:
+    for name, choices in _CHOICES.items():
+        if parameters.get(name, choices[0]) not in choices:
+            expected = f"expected one of {', '.join(choices)}"
+            raise InvalidRequest(f"parameters.{name}", f"{parameters[name]!r}, {expected}")
+    if parameters.get("level") == "PATIENT" and parameters.get("model") != "patient":
+        raise InvalidRequest("parameters.level", 'PATIENT needs the model "patient"')
+    for name in ("retries", "limit"):
+        number = parameters.get(name, 1)
+        if type(number) is not int or number < (1 if name == "limit" else 0):
+            raise InvalidRequest(f"parameters.{name}", f"{number!r}, expected a number")
+    if parameters.get("destination"):
+        try:
+            validate_ae_title(parameters["destination"])
+        except ValueError as error:
+            raise InvalidRequest("parameters.destination", f"expected {error}") from None
+
+
+def _check_sources(parameters: Mapping[str, JSON]) -> None:
+    for name in ("paths", "studies"):
+        values = parameters.get(name, [])
+        if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+            raise InvalidRequest(f"parameters.{name}", "expected a list of texts")
+    if not parameters.get("paths") and not parameters.get("studies"):
+        raise InvalidRequest("parameters", "nothing to send: expected paths or studies")
+
+
+def _check_keys(kind: Kind, keys: JSON) -> None:
+    if not isinstance(keys, dict) or (kind is not Kind.FIND and not any(keys.values())):
+        raise InvalidRequest("parameters.keys", 'expected {"StudyInstanceUID": "1.2.3", …}')
+    for keyword, value in keys.items():
+        name = f"parameters.keys.{keyword}"
+        tag = tag_for_keyword(keyword)
+        if tag is None:
+            raise InvalidRequest(name, "unknown field, no keyword of the DICOM dictionary")
+        if dictionary_VR(tag) == "SQ" or not _is_key(value):
+            raise InvalidRequest(name, "expected a text, a number or a list of them")
+
+
+def _is_key(value: JSON) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(each is None or type(each) in (str, int, float) for each in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is at one moment.
+
+    Attributes:
+        attempts: how often it was begun.
+        done: objects (matches of a find) that are done; `failed` those that are not going to be,
+            `left` those still to do as far as known.
+        bytes: how many were transferred; `rate_bytes_s` of the present attempt.
+        reason: why it failed or sleeps, or what should be said of its end.
+        result: what it found: matches of a find, facts of an echo, problems of a transfer.
+        failures: failed attempts since the last that got anywhere.
+        next_attempt_at: when a sleeping one runs again, if it waits for that.
+    """
+
+    id: str
+    kind: Kind
+    peers: tuple[Peer, ...]
+    parameters: Mapping[str, JSON]
+    state: State = State.SLEEPING
+    created_at: str = ""
+    started_at: str | None = None
+    ended_at: str | None = None
+    attempts: int = 0
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    bytes: int = 0
+    rate_bytes_s: float = 0.0
+    reason: str = ""
+    result: JSON = None
+    failures: int = 0
+    next_attempt_at: str | None = None
+
+    @property
+    def peer(self) -> Peer:
+        """Whom it asks; the first of several."""
+        return self.peers[0]
+
+    @property
+    def description(self) -> str:
+        """One line as dtools' job list has it: "active job: C-Echo request: …"."""
+        facts = ", ".join(str(peer) for peer in self.peers)
+        keys = self.parameters.get("keys") or {}
+        named = [f"{name}={value}" for name, value in keys.items() if value not in ("", None)]
+        named += [
+            str(each) for name in ("studies", "paths") for each in self.parameters.get(name, [])
+        ]
+        if named:
+            facts += " " + " ".join(named[:4]) + (" …" if len(named) > 4 else "")
+        return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts}"
+
+    def to_json(self) -> dict[str, JSON]:
+        """All of it for JSON; `peer` is the first of `peers`."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        peers = [asdict(peer) for peer in self.peers]
+        return {
+            **plain,
+            "kind": str(self.kind),
+            "state": str(self.state),
+            "parameters": dict(self.parameters),
+            "peer": peers[0],
+            "peers": peers,
+            "description": self.description,
+        }
+
+
+def now() -> str:
+    """The time as jobs keep it."""
+    return timestamp(datetime.now(UTC))
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment in UTC as ISO 8601 to the millisecond; the texts sort as the moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

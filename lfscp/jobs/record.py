@@ -1,0 +1,143 @@
+"""Jobs in the database: written as they change, read back after a restart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import delete, insert, select, update
+
+from lfscp.jobs.model import Job, Kind, State
+from lfscp.jobs.tables import job, job_item
+from lfscp.scu.peer import Peer
+
+if TYPE_CHECKING:
+    from lfscp.archive.index import Index
+
+_ITEMS_PER_STATEMENT: Final = 400  # SQLite's oldest limit is 999 parameters
+
+
+class Record:
+    """The jobs of one node in the index's database. Any thread may call any method.
+
+    Args:
+        index: of the archive.
+        node: what tells this node's jobs from others' in a shared database.
+    """
+
+    def __init__(self, index: Index, node: str) -> None:
+        self._index = index
+        self._node = node
+
+    def add(self, added: Job) -> None:
+        """Keep a new job."""
+        with self._index.writing() as connection:
+            connection.execute(insert(job).values(node=self._node, **_row(added)))
+
+    def save(self, changed: Job, items: Collection[str] = ()) -> None:
+        """Keep a job as it is now, and what it has newly behind it; an ended one's items go."""
+        with self._index.writing() as connection:
+            connection.execute(update(job).where(job.c.id == changed.id).values(**_row(changed)))
+            if changed.state is State.DONE:
+                connection.execute(delete(job_item).where(job_item.c.job_id == changed.id))
+            elif items:
+                rows = [{"job_id": changed.id, "item": item} for item in items]
+                connection.execute(insert(job_item), rows)
+
+    def get(self, job_id: str) -> Job | None:
+        """One job; None when there is none."""
+        with self._index.engine.connect() as connection:
+            wanted = select(job).where(job.c.node == self._node, job.c.id == job_id)
+            row = connection.execute(wanted).mappings().first()
+        return None if row is None else _job(row)
+
+    def jobs(
+        self,
+        states: Iterable[State] | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        newest_first: bool = True,
+    ) -> list[Job]:
+        """Jobs in the order of their arrival, or the newest first."""
+        wanted = select(job).where(job.c.node == self._node)
+        if states is not None:
+            wanted = wanted.where(job.c.state.in_([str(state) for state in states]))
+        order = job.c.arrival.desc() if newest_first else job.c.arrival
+        wanted = wanted.order_by(order).limit(limit).offset(offset)
+        with self._index.engine.connect() as connection:
+            return [_job(row) for row in connection.execute(wanted).mappings()]
+
+    def items(self, job_id: str) -> set[str]:
+        """What an unfinished job has behind it."""
+        with self._index.engine.connect() as connection:
+            wanted = select(job_item.c.item).where(job_item.c.job_id == job_id)
+            return set(connection.execute(wanted).scalars())
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job."""
+        self._drop([job_id])
+
+    def forget_ended_before(self, moment: str) -> int:
+        """Drop the ended jobs that ended before a time; how many there were."""
+        ended = [str(state) for state in State if state.is_end]
+        wanted = select(job.c.id).where(
+            job.c.node == self._node, job.c.ended_at < moment, job.c.state.in_(ended)
+        )
+        with self._index.engine.connect() as connection:
+            old = list(connection.execute(wanted).scalars())
+        for start in range(0, len(old), _ITEMS_PER_STATEMENT):
+            self._drop(old[start : start + _ITEMS_PER_STATEMENT])
+        return len(old)
+
+    def _drop(self, job_ids: list[str]) -> None:
+        with self._index.writing() as connection:
+            connection.execute(delete(job_item).where(job_item.c.job_id.in_(job_ids)))
+            connection.execute(delete(job).where(job.c.id.in_(job_ids)))
+
+
+def _row(kept: Job) -> dict[str, Any]:
+    return {
+        "id": kept.id,
+        "kind": str(kept.kind),
+        "peers": json.dumps([peer.to_json() for peer in kept.peers]),
+        "parameters": json.dumps(dict(kept.parameters)),
+        "state": str(kept.state),
+        "created_at": kept.created_at,
+        "started_at": kept.started_at,
+        "ended_at": kept.ended_at,
+        "attempts": kept.attempts,
+        "done": kept.done,
+        "failed": kept.failed,
+        "remaining": kept.left,
+        "bytes": kept.bytes,
+        "rate_bytes_s": kept.rate_bytes_s,
+        "reason": kept.reason.replace("\0", "\ufffd"),  # PostgreSQL's text takes no NUL
+        "result": json.dumps(kept.result),
+        "failures": kept.failures,
+        "next_attempt_at": kept.next_attempt_at,
+    }
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        peers=tuple(Peer.from_json(values) for values in json.loads(row["peers"])),
+        parameters=json.loads(row["parameters"]),
+        state=State(row["state"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        attempts=row["attempts"],
+        done=row["done"],
+        failed=row["failed"],
+        left=row["remaining"],
+        bytes=row["bytes"],
+        rate_bytes_s=row["rate_bytes_s"],
+        reason=row["reason"],
+        result=json.loads(row["result"]),
+        failures=row["failures"],
+        next_attempt_at=row["next_attempt_at"],
+    )

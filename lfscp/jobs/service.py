@@ -1,0 +1,457 @@
+"""Jobs: taken, run by the balancer, recorded, tried again, and told about.
+
+Rules: what was submitted is in the database before `submit` returns, and so is each change of a
+job's state; progress is kept every two seconds. A job that ran when the process ended runs again
+after `start()`. Only the thread that runs a job changes it while it is active; everybody else
+wishes (cancel, pause) and the thread follows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from lfscp.jobs.alarm import Alarm
+from lfscp.jobs.balancer import Balancer, TerminatedError
+from lfscp.jobs.control import Control, Progress, Stopped, Wish
+from lfscp.jobs.feed import Feed, Subscription
+from lfscp.jobs.model import (
+    InvalidRequest,
+    Job,
+    JobRequest,
+    Kind,
+    State,
+    UnknownJob,
+    WrongState,
+    now,
+    timestamp,
+)
+from lfscp.jobs.record import Record
+from lfscp.jobs.tasks import Ended, perform
+from lfscp.observe.logging import get_logger
+from lfscp.scu.errors import PeerError
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
+
+LOG: Final = get_logger("lfscp.jobs")
+LONGEST_DELAY_S: Final = 3600.0
+INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
+_FORGET_INTERVAL_S: Final = 600.0
+_NODE_FILE: Final = "node-id"
+_WISHED: Final = {
+    Wish.CANCEL: (State.CANCELLED, "cancelled"),
+    Wish.PAUSE: (State.PAUSED, ""),
+    Wish.INTERRUPT: (State.SLEEPING, "interrupted, runs again when the node does"),
+}
+
+
+class JobService:
+    """The jobs of one node. Any thread may call any method.
+
+    Args:
+        archive: where retrieved objects go and sent studies come from; open.
+        settings: of the node; `jobs` above all.
+        perform: does the work of one job; tests give their own.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        settings: Settings,
+        *,
+        perform: Callable[[Job, Control, Archive, Settings], Ended] = perform,
+    ) -> None:
+        self._archive = archive
+        self._settings = settings
+        self._perform = perform
+        self._record = Record(archive.index, _node_id(archive))
+        self._feed = Feed()
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}  # those that have not ended
+        self._controls: dict[str, Control] = {}  # of those that run
+        self._early: dict[str, Wish] = {}  # for those that are about to run
+        self._alarm = Alarm(self._wake)
+        self._forgot_at = float("-inf")
+        self._balancer: Balancer[str, Ended] = Balancer(
+            self._run,
+            on_success=self._succeeded,
+            on_error=self._failed,
+            max_active=settings.jobs.max_active,
+            groups=self._peers_of,
+            max_per_group=settings.jobs.per_peer,
+        )
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Take up what was left: interrupted and sleeping jobs run, paused ones stay paused."""
+        self._forget_old()
+        unfinished = (State.SLEEPING, State.ACTIVE, State.PAUSED)
+        for job in self._record.jobs(unfinished, newest_first=False):
+            if job.state is State.ACTIVE:
+                job = replace(job, state=State.SLEEPING, reason="interrupted, runs again")
+                self._record.save(job)
+                LOG.info("job interrupted", job=job.id, kind=str(job.kind))
+            with self._lock:
+                self._jobs[job.id] = job
+            if job.state is State.SLEEPING:
+                self._schedule(job)
+
+    def terminate(self, timeout_s: float | None = None) -> list[Job]:
+        """Take no more jobs and wait for the active ones; sleeping ones stay for the next start.
+
+        Args:
+            timeout_s: how long active jobs may go on before they are interrupted.
+        Returns:
+            What was left: unfinished jobs, which run again after the next start.
+        """
+        self._alarm.stop()
+        removed = self._balancer.remove_all()
+        left = self._balancer.terminate(timeout_s)
+        removed += self._balancer.remove_all()  # came while the first were removed
+        for job_id in left:
+            with self._lock:
+                control = self._controls.get(job_id)
+            if control is not None:
+                control.wish_for(Wish.INTERRUPT)
+        if left:
+            self._balancer.terminate(INTERRUPT_TIME_S)
+        self._feed.close()
+        with self._lock:
+            unfinished = [job for job in self._jobs.values() if job.state is not State.PAUSED]
+        LOG.info("jobs terminated", left=len(unfinished))
+        return unfinished
+
+    # --- asking ---
+
+    def job(self, job_id: str) -> Job:
+        """One job as it is now.
+
+        Raises:
+            UnknownJob: there is none.
+        """
+        with self._lock:
+            found = self._jobs.get(job_id)
+        found = found or self._record.get(job_id)
+        if found is None:
+            raise UnknownJob(job_id)
+        return found
+
+    def jobs(
+        self, states: Iterable[State | str] | None = None, limit: int = 100, offset: int = 0
+    ) -> list[Job]:
+        """Jobs, the newest first; only those in `states` when given."""
+        wanted = None if states is None else [State(state) for state in states]
+        found = self._record.jobs(wanted, limit=limit, offset=offset)
+        with self._lock:  # whose progress is newer than the record
+            return [self._jobs.get(job.id, job) for job in found]
+
+    def subscribe(self) -> Subscription:
+        """News of all jobs from now on."""
+        return self._feed.subscribe()
+
+    # --- wishes ---
+
+    def submit(self, request: JobRequest) -> Job:
+        """Take a job; it starts at once, or sleeps until it is its turn.
+
+        Raises:
+            InvalidRequest: it cannot be a job; names the field.
+            TerminatedError: the node stops.
+        """
+        request.check()
+        parameters = dict(request.parameters)
+        if request.kind == Kind.SEND and parameters.get("paths"):
+            from lfscp.jobs.roots import allowed_path
+
+            roots = self._settings.web.roots
+            parameters["paths"] = [str(allowed_path(path, roots)) for path in parameters["paths"]]
+        if self._balancer.is_terminated:
+            raise TerminatedError("no more jobs are taken, the node stops")
+        job = Job(
+            id=uuid.uuid4().hex,
+            kind=Kind(request.kind),
+            peers=request.peers,
+            parameters=parameters,
+            created_at=now(),
+        )
+        self._record.add(job)
+        with self._lock:
+            self._jobs[job.id] = job
+        self._feed.publish(job)
+        self._balancer.submit(job.id)
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job: a sleeping or paused one at once, an active one as soon as it notices.
+
+        Raises:
+            UnknownJob, WrongState: there is none, or it has ended.
+        """
+        return self._wish(job_id, Wish.CANCEL, (State.SLEEPING, State.ACTIVE, State.PAUSED))
+
+    def pause(self, job_id: str) -> Job:
+        """Let a job rest until `resume`; an active one stops as soon as it notices.
+
+        Raises:
+            UnknownJob, WrongState: there is none, or it neither sleeps nor runs.
+        """
+        return self._wish(job_id, Wish.PAUSE, (State.SLEEPING, State.ACTIVE))
+
+    def resume(self, job_id: str) -> Job:
+        """Let a paused job run again, where it was.
+
+        Raises:
+            UnknownJob, WrongState: there is none, or it is not paused.
+        """
+        return self._again(job_id, "be resumed", (State.PAUSED,))
+
+    def retry(self, job_id: str) -> Job:
+        """Run a failed or cancelled job again, or one that waits for its next attempt at once.
+
+        Raises:
+            UnknownJob, WrongState: there is none, or it is in another state.
+        """
+        job = self.job(job_id)
+        if job.state is State.SLEEPING and self._alarm.cancel(job_id):
+            job = self._change(job_id, next_attempt_at=None, reason="")
+            self._submit(job_id)
+            return job
+        return self._again(job_id, "be tried again", (State.FAILED, State.CANCELLED))
+
+    def forget(self, job_id: str) -> None:
+        """Drop an ended or paused job and all that is known of it; what it stored stays.
+
+        Raises:
+            UnknownJob, WrongState: there is none, or it has not ended.
+        """
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None and job.state is State.PAUSED:
+                del self._jobs[job_id]
+        job = job or self.job(job_id)
+        if not (job.state.is_end or job.state is State.PAUSED):
+            raise WrongState(job, "be forgotten", "ended or paused; cancel it first")
+        self._record.forget(job_id)
+
+    def _wish(self, job_id: str, wish: Wish, states: tuple[State, ...]) -> Job:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            control = self._controls.get(job_id)
+        job = job or self.job(job_id)
+        if job.state not in states:
+            raise WrongState(
+                job, f"be {wish}led" if wish is Wish.CANCEL else f"be {wish}d", " or ".join(states)
+            )
+        if control is not None:
+            control.wish_for(wish)
+            return self.job(job_id)
+        waits = self._alarm.cancel(job_id)
+        if self._balancer.remove(job_id) or waits or job.state is State.PAUSED:
+            state, reason = _WISHED[wish]
+            return self._change(job_id, state=state, reason=reason, next_attempt_at=None)
+        return self._wish_again(job_id, wish)
+
+    def _wish_again(self, job_id: str, wish: Wish) -> Job:
+        """It began, or ended, between the looks: its thread is about to say so."""
+        with self._lock:
+            control = self._controls.get(job_id)
+            if control is None and job_id in self._jobs:
+                self._early[job_id] = wish
+        if control is not None:
+            control.wish_for(wish)
+        return self.job(job_id)
+
+    def _again(self, job_id: str, what: str, states: tuple[State, ...]) -> Job:
+        job = self.job(job_id)
+        with self._lock:
+            job = self._jobs.get(job_id, job)
+            if job.state not in states:
+                raise WrongState(job, what, " or ".join(states))
+            job = replace(
+                job,
+                state=State.SLEEPING,
+                reason="",
+                ended_at=None,
+                failures=0,
+                next_attempt_at=None,
+                failed=0,
+            )
+            self._jobs[job_id] = job
+        self._record.save(job)
+        self._feed.publish(job)
+        self._submit(job_id)
+        return self.job(job_id)
+
+    def _submit(self, job_id: str) -> None:
+        try:
+            self._balancer.submit(job_id)
+        except (TerminatedError, ValueError):
+            return  # it stays asleep for the next start, or is on its way already
+
+    def _schedule(self, job: Job) -> None:
+        if job.next_attempt_at is None:
+            self._submit(job.id)
+            return
+        due = datetime.fromisoformat(job.next_attempt_at)
+        self._alarm.set(job.id, max(0.0, (due - datetime.now(UTC)).total_seconds()))
+
+    def _wake(self, job_id: str) -> None:
+        with self._lock:
+            sleeps = job_id in self._jobs
+        if sleeps:
+            self._submit(job_id)
+
+    # --- running: in the balancer's threads ---
+
+    def _peers_of(self, job_id: str) -> list[tuple[str, str, int]]:
+        with self._lock:
+            job = self._jobs.get(job_id)
+        peers = job.peers if job is not None and job.kind is not Kind.COLLECT else ()
+        return [(peer.ae_title, peer.host, peer.port) for peer in peers]
+
+    def _run(self, job_id: str) -> Ended:
+        control = Control(
+            lambda progress, items, save: self._progress(job_id, progress, items, save=save),
+            self._record.items(job_id),
+        )
+        with self._lock:
+            self._controls[job_id] = control
+            attempts = self._jobs[job_id].attempts + 1
+            early = self._early.pop(job_id, None)
+        if early is not None:
+            control.wish_for(early)
+        job = self._change(
+            job_id,
+            state=State.ACTIVE,
+            started_at=now(),
+            attempts=attempts,
+            reason="",
+            next_attempt_at=None,
+        )
+        control.check()
+        LOG.info("job started", job=job_id, kind=str(job.kind), peer=str(job.peer))
+        return self._perform(job, control, self._archive, self._settings)
+
+    def _progress(self, job_id: str, progress: Progress, items: list[str], *, save: bool) -> None:
+        with self._lock:
+            job = self._jobs[job_id] = _with(self._jobs[job_id], progress)
+        if save:
+            self._record.save(job, items)
+        self._feed.publish(job)
+
+    def _succeeded(self, job_id: str, ended: Ended) -> None:
+        """The dispatcher of jobs that came to their end."""
+        self._end(job_id, ended.state, reason=ended.reason, result=ended.result)
+
+    def _failed(self, job_id: str, error: Exception) -> None:
+        """The dispatcher of jobs that raised."""
+        with self._lock:
+            job = self._jobs[job_id]
+        if isinstance(error, Stopped):
+            state, reason = _WISHED[error.wish]
+            self._end(job_id, state, reason=reason)
+        elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
+            self._retry_later(job, str(error))
+        else:
+            if not isinstance(error, PeerError | InvalidRequest | OSError):
+                LOG.error("job failed unexpectedly", job=job_id, reason=repr(error), exc_info=error)
+            self._end(job_id, State.FAILED, reason=_text(error))
+
+    def _may_retry(self, job: Job) -> bool:
+        default = 0 if job.kind in (Kind.ECHO, Kind.FIND) else self._settings.jobs.retries
+        return job.failures < int(job.parameters.get("retries", default))
+
+    def _retry_later(self, job: Job, reason: str) -> None:
+        delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, LONGEST_DELAY_S)
+        due = timestamp(datetime.now(UTC) + timedelta(seconds=delay_s))
+        self._end(
+            job.id,
+            State.SLEEPING,
+            reason=f"{reason}; next attempt in {delay_s:g} s",
+            failures=job.failures + 1,
+            next_attempt_at=due,
+        )
+        self._alarm.set(job.id, delay_s)
+        with self._lock:
+            early = self._early.pop(job.id, None)
+        if early is not None:
+            self._wish(job.id, early, (State.SLEEPING,))
+
+    def _end(self, job_id: str, state: State, **changes: Any) -> None:
+        """One run has ended; the job as well, when its state is an end."""
+        with self._lock:
+            control = self._controls.pop(job_id)
+            control.finish()
+            job = _with(self._jobs[job_id], control.progress)
+            problems = control.progress.problems
+            if problems and changes.get("result") is None:
+                changes["result"] = {"problems": problems}
+            job = replace(job, state=state, ended_at=now() if state.is_end else None, **changes)
+            self._jobs[job_id] = job
+        self._record.save(job, control.take_items())
+        if state.is_end:
+            with self._lock:
+                self._jobs.pop(job_id, None)
+        LOG.info(
+            "job ended",
+            job=job_id,
+            kind=str(job.kind),
+            state=str(state),
+            done=job.done,
+            failed=job.failed,
+            bytes=job.bytes,
+            reason=job.reason,
+        )
+        self._feed.publish(job)
+        if time.monotonic() - self._forgot_at > _FORGET_INTERVAL_S:
+            self._forget_old()
+
+    def _change(self, job_id: str, **changes: Any) -> Job:
+        with self._lock:
+            job = replace(self._jobs[job_id], **changes)
+            if job.state.is_end:
+                job = replace(job, ended_at=now())
+                del self._jobs[job_id]
+            else:
+                self._jobs[job_id] = job
+        self._record.save(job)
+        self._feed.publish(job)
+        return job
+
+    def _forget_old(self) -> None:
+        self._forgot_at = time.monotonic()
+        oldest = datetime.now(UTC) - timedelta(days=self._settings.jobs.keep_days)
+        self._record.forget_ended_before(timestamp(oldest))
+
+
+def _with(job: Job, progress: Progress) -> Job:
+    return replace(
+        job,
+        done=progress.done,
+        failed=progress.failed,
+        left=progress.left,
+        bytes=progress.bytes,
+        rate_bytes_s=progress.rate_bytes_s,
+    )
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) or type(error).__name__
+
+
+def _node_id(archive: Archive) -> str:
+    """This node's name among those that share a database: made once, kept in the data folder."""
+    file = archive.data_dir / _NODE_FILE
+    if not file.exists():
+        file.write_text(uuid.uuid4().hex, encoding="ascii")
+    return file.read_text(encoding="ascii")

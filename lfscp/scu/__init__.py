@@ -1,0 +1,1 @@
+"""Asking other application entities: echo, find, get, move, send, each in the calling thread."""

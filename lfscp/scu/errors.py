@@ -1,0 +1,60 @@
+"""What can go wrong with a peer: which kind it is decides whether trying again can help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lfscp.scu.peer import Peer
+
+
+class Kind(StrEnum):
+    """How a peer failed us."""
+
+    UNREACHABLE = "unreachable"  # no connection, or no TLS
+    REJECTED = "rejected"  # A-ASSOCIATE-RJ
+    ABORTED = "aborted"  # the association broke
+    TIMED_OUT = "timed out"  # it was silent for too long
+    REFUSED = "refused"  # it answered with a failure, or takes none of our contexts
+
+
+_PASSING: Final = frozenset({Kind.UNREACHABLE, Kind.ABORTED, Kind.TIMED_OUT})
+
+
+class PeerError(Exception):
+    """A peer could not do, or did not want to do, what was asked.
+
+    Args:
+        kind: how it failed.
+        peer: which one.
+        reason: one sentence for the user; no patient data.
+        status: the DIMSE status, when there was one.
+        passing: whether trying again later may help; by default that follows from the kind.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        peer: Peer,
+        reason: str,
+        *,
+        status: int | None = None,
+        passing: bool | None = None,
+    ) -> None:
+        super().__init__(kind, peer, reason)
+        self.kind = kind
+        self.peer = peer
+        self.reason = reason
+        self.status = status
+        self.passing = kind in _PASSING if passing is None else passing
+
+    def __str__(self) -> str:
+        return f"{self.peer} {self.reason}"
+
+
+class Unsupported(PeerError):  # noqa: N818 - says what happened, as the others do
+    """The peer does not support the service at all: no context of ours was accepted."""
+
+    def __init__(self, peer: Peer, service: str) -> None:
+        super().__init__(Kind.REFUSED, peer, f"does not support {service}")

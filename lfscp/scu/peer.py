@@ -1,0 +1,113 @@
+"""Another application entity, and how to talk to it: plain data that can be kept as JSON."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from lfscp.config.settings import Peer as ConfiguredPeer
+from lfscp.config.settings import Server, validate_ae_title
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An application entity to ask.
+
+    Args:
+        ae_title: the AE title we call.
+        calling_ae_title: ours.
+        tls: whether to connect with TLS; its certificate is verified unless `tls_verify` is False.
+        tls_ca_file: certificates to trust, PEM; None is the system's.
+        tls_certificate_file: our certificate, PEM, when the peer wants one; with `tls_key_file`.
+        connect_timeout_s: longest wait for the connection.
+        acse_timeout_s: longest wait for the answer to our association request.
+        dimse_timeout_s: longest silence while we wait for a response.
+    Raises:
+        ValueError: a field is not what it should be; the text names it.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str = "LFSCP"
+    tls: bool = False
+    tls_ca_file: str | None = None
+    tls_certificate_file: str | None = None
+    tls_key_file: str | None = None
+    tls_verify: bool = True
+    connect_timeout_s: float = 10.0
+    acse_timeout_s: float = 30.0
+    dimse_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check what came from a person or a script."""
+        for name in ("ae_title", "calling_ae_title"):
+            try:
+                object.__setattr__(self, name, validate_ae_title(getattr(self, name)))
+            except ValueError as error:
+                raise ValueError(f"{name} {getattr(self, name)!r}: expected {error}") from None
+        if not isinstance(self.host, str) or not self.host.strip():
+            raise ValueError(f"host {self.host!r}: expected a name or an address")
+        object.__setattr__(self, "host", self.host.strip().removeprefix("[").removesuffix("]"))
+        if type(self.port) is not int or not 1 <= self.port <= 65535:
+            raise ValueError(f"port {self.port!r}: expected a number from 1 to 65535")
+        for name in ("connect_timeout_s", "acse_timeout_s", "dimse_timeout_s"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not 0 < seconds <= 86400:
+                raise ValueError(f"{name} {seconds!r}: expected seconds, more than 0")
+
+    def __str__(self) -> str:
+        """The peer as it is written on the command line."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.ae_title}@{host}:{self.port}"
+
+    @classmethod
+    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: Server) -> Peer:
+        """A peer of the configuration, called by this node."""
+        return cls(
+            ae_title,
+            peer.host,
+            peer.port,
+            calling_ae_title=server.ae_title,
+            tls=peer.tls,
+            connect_timeout_s=min(10.0, server.acse_timeout_s),
+            acse_timeout_s=server.acse_timeout_s,
+            dimse_timeout_s=max(60.0, server.dimse_timeout_s),
+        )
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What TLS needs; None without TLS.
+
+        Raises:
+            OSError: a certificate or key cannot be read (ssl.SSLError is one).
+        """
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.tls_ca_file)
+        if not self.tls_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.tls_certificate_file:
+            context.load_cert_chain(self.tls_certificate_file, self.tls_key_file)
+        return context
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Peer:
+        """A peer from `to_json`'s values, or a person's.
+
+        Raises:
+            ValueError: an unknown field, one that is missing, or a wrong value.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        missing = [name for name in ("ae_title", "host", "port") if name not in values]
+        if missing:
+            raise ValueError(f"the field {missing[0]!r} is missing")
+        return cls(**values)
