@@ -150,6 +150,20 @@ def test_lossless_ybr_stays_ybr(tmp_path: Path) -> None:
     assert result.PixelData == original.PixelData
 
 
+@needs_openjpeg
+def test_reversible_colour_transform_is_undone(tmp_path: Path) -> None:
+    dataset = image(ExplicitVRLittleEndian, samples=3, photometric="RGB")
+    pixels = dataset.PixelData
+    dataset.PhotometricInterpretation = "YBR_RCT"
+    dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+    path = stored(tmp_path, dataset)
+
+    result = read(decode(path, JPEG2000Lossless, ExplicitVRLittleEndian), ExplicitVRLittleEndian)
+
+    assert result.PhotometricInterpretation == "RGB"
+    assert result.PixelData == pixels
+
+
 def test_lossy_jpeg_in_ybr_becomes_rgb() -> None:
     pytest.importorskip("libjpeg")
     path = get_testdata_file("SC_rgb_dcmtk_+eb+cy+np.dcm", download=False)
