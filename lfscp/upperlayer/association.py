@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 _serials = itertools.count(1)
+# How long another thread's abort waits for a send of the serving thread to end.
+_ABORT_SEND_S: Final = 0.2
 # References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
 _OWN_REFERENCES: Final = 4
 
@@ -274,7 +276,11 @@ class InlineAssociation(Association):
         self._sent_abort = True
         self._reactor_checkpoint.set()
         LOGGER.debug("Aborting Association")
-        self.acse.send_abort(0x00)
+        with self.dul.sending(_ABORT_SEND_S) as may_send:
+            if may_send:
+                self.acse.send_abort(0x00)
+            elif self.dul.socket is not None:  # the peer takes nothing, in mid-PDU: no words left
+                self.dul.socket.cut_off()
         evt.trigger(self, evt.EVT_ABORTED, {})
         if not self.dul.reads_here():
             self._wake_reader()

@@ -8,12 +8,13 @@ that wants to see it on its way. What a second thread sends is serialised with t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import struct
 import threading
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pynetdicom import evt
@@ -136,6 +137,16 @@ class InlineProvider(DULServiceProvider):
     def note_handlers(self, handlers: Container[evt.EventType]) -> None:
         """Handlers were bound or unbound: see whether P-DATA must pass any of them."""
         self.is_watched = any(event in handlers for event in _SEEING_P_DATA)
+
+    @contextlib.contextmanager
+    def sending(self, timeout_s: float) -> Iterator[bool]:
+        """Keep other threads from sending; gives False when one of them does for so long."""
+        locked = self._lock.acquire(timeout=timeout_s)
+        try:
+            yield locked
+        finally:
+            if locked:
+                self._lock.release()
 
     def send_pdu(self, primitive: _Primitive | P_DATA) -> None:
         """Give a primitive to the state machine, which sends it before this returns."""

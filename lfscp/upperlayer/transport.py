@@ -33,6 +33,7 @@ _PROGRESS_BYTES: Final = 1 << 16
 _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
 _LOOK_AGAIN_S: Final = 0.005
+_ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 
 
@@ -309,7 +310,7 @@ class InlineSocket(AssociationSocket):
         deadline = time.monotonic() + seconds
         self.while_waiting = None
         if self.is_woken:
-            self._await_close(deadline)
+            self._await_close(min(deadline, time.monotonic() + _ABORTED_CLOSE_WAIT_S))
             return
         try:
             while (left := deadline - time.monotonic()) > 0:
@@ -342,6 +343,14 @@ class InlineSocket(AssociationSocket):
                 socket.socket.shutdown(sock, socket.SHUT_RD)
             except OSError:
                 return  # not connected any more: nobody is blocked in it
+
+    def cut_off(self) -> None:
+        """End reads and sends that other threads are blocked in, without a word to the peer."""
+        sock = self.socket
+        if sock is not None:
+            self.is_woken = True
+            with contextlib.suppress(OSError):  # not connected any more
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     # --- sending ---
 

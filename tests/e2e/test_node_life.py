@@ -1,213 +1,197 @@
-"""A node's life from outside: readiness, draining, a second signal, what keeps it from starting."""
+"""A node's stop and its next start: what runs is finished or cut off, what is stored stays."""
 
-import contextlib
-import os
-import re
+from __future__ import annotations
+
 import signal
 import socket
 import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import pynetdicom_client
 import pytest
-from pynetdicom import AE
-from pynetdicom.sop_class import Verification
+from conftest import StartNode
+from dcmtk import contents
+from halting_proxy import HaltingProxy, halting_proxy
+from node_process import NodeProcess
+from sample_objects import KINDS, made, sample
 
-CODE = "from lfscp.cli import main; main()"
-
-
-class Running:
-    """`lfscp serve` in a process of its own, on a port that the system chose."""
-
-    def __init__(self, data_dir, *arguments, environment=None, pass_fds=(), before=""):
-        options = ["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(data_dir)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", before + CODE, *options, *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            pass_fds=pass_fds,
-        )
-        self.log = []
-
-    def wait_until(self, event):
-        """Read the log up to the line of an event."""
-        for line in self.process.stderr:
-            self.log.append(line)
-            if f": {event}" in line:
-                return line
-        raise AssertionError(f"ended without {event!r}: {self.log}")
-
-    def port(self):
-        return int(re.search(r"port=(\d+)", self.wait_until("listening"))[1])
-
-    def end(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.rest()
-
-    def rest(self):
-        """The exit code, after the log has been read to its end."""
-        self.log += self.process.stderr.readlines()
-        return self.process.wait(30)
+VERIFICATION = "1.2.840.10008.1.1"
+EXPLICIT = "1.2.840.10008.1.2.1"
+STUDY = "1.2.826.0.1.3680043.8.498.12"
+LARGE = bytes(6_000_000)  # spooled to disk while it arrives
+SMALL = bytes(600_000)
 
 
-@pytest.fixture
-def serve(tmp_path):
-    """Start nodes; those that still run at the end are killed."""
-    nodes = []
-
-    def start(*arguments, data_dir=tmp_path / "data", **options):
-        nodes.append(Running(data_dir, *arguments, **options))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        if node.process.poll() is None:
-            node.process.kill()
-        node.process.wait()
-        node.process.stderr.close()
-
-
-@contextlib.contextmanager
-def association(port):
-    ae = AE("TESTER")
-    ae.add_requested_context(Verification)
-    assoc = ae.associate("127.0.0.1", port)
-    assert assoc.is_established
-    yield assoc
-    if assoc.is_established:
-        assoc.release()
+@contextmanager
+def store_in_progress(
+    dcmtk: Any, node: NodeProcess, folder: Path, pixels: bytes = LARGE
+) -> Iterator[tuple[HaltingProxy, subprocess.Popen[bytes], Path]]:
+    """A storescu whose object has arrived in part: its connection, itself, and its file."""
+    file = made(folder, PixelData=pixels)
+    with halting_proxy(node.port, halt_after=300_000) as proxy:
+        command = dcmtk.command("storescu", "-v", "-R", "127.0.0.1", proxy.port, file)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+            try:
+                assert proxy.halted.wait(30)
+                yield proxy, client, file
+            finally:
+                client.kill()
+                client.communicate()
 
 
+def assert_nothing_stored(node: NodeProcess) -> None:
+    """Neither an object nor a piece of one is left."""
+    assert [path for path in node.objects.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("pixels", [SMALL, LARGE], ids=["in memory", "spooled"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_as_soon_as_it_says_so_and_a_signal_ends_it_with_0(serve, number):
-    node = serve()
-    with association(node.port()) as assoc:
+def test_a_store_in_progress_is_finished_before_the_node_stops(
+    dcmtk: Any, node: NodeProcess, tmp_path: Path, number: int, pixels: bytes
+) -> None:
+    with store_in_progress(dcmtk, node, tmp_path, pixels) as (proxy, client, file):
+        node.signal(number)
+        node.wait_for("stopping", signal=signal.Signals(number).name)
+        proxy.go_on.set()
+        output = client.communicate(timeout=30)[0].decode()
+        assert client.returncode == 0, output
+        assert "Received Store Response (Success)" in output
+    assert node.wait() == 0
+    assert node.events("stopped", drained=True)
+    assert set(contents(node.objects)) == {file.stem}
+
+
+def test_no_association_begins_while_the_node_stops(
+    dcmtk: Any, node: NodeProcess, tmp_path: Path
+) -> None:
+    with store_in_progress(dcmtk, node, tmp_path) as (proxy, client, _):
+        node.signal(signal.SIGTERM)
+        node.wait_for("stopping")
+        for _ in range(100):  # the listener closes a moment after the line
+            if dcmtk.echo(node.port).code != 0:
+                break
+        assert "Connection refused" in dcmtk.echo(node.port).output
+        proxy.go_on.set()
+        client.communicate(timeout=30)
+        assert client.returncode == 0
+    assert node.wait() == 0
+
+
+def test_an_idle_association_does_not_hold_up_the_stop(start_node: StartNode) -> None:
+    node = start_node(configuration="server.drain_timeout_s = 600")
+    with pynetdicom_client.association(node.port, [(VERIFICATION, EXPLICIT)]) as assoc:
         assert assoc.send_c_echo().Status == 0x0000
-
-    assert node.end(number) == 0
-    assert "drained=True" in node.log[-1]
-    assert "Traceback" not in "".join(node.log)
-
-
-def test_a_signal_lets_an_idle_association_not_hold_up_the_end(serve):
-    node = serve()
-    with association(node.port()) as assoc:
-        assert assoc.send_c_echo().Status == 0x0000
-        assert node.end() == 0
+        assert node.stop() == 0
+        assert node.events("association ended", reason="idle while the server was stopping")
+        assert node.events("stopped", drained=True)
 
 
-def test_the_drain_has_a_deadline_and_new_associations_are_refused(serve):
-    node = serve(environment={"LFSCP_SERVER__DRAIN_TIMEOUT_S": "0.5"})
-    port = node.port()
-    with socket.create_connection(("127.0.0.1", port)) as silent:
-        # A peer that stops in the middle of its association request keeps a thread busy.
-        silent.sendall(b"\x01\x00\x00\x00")
-        node.process.send_signal(signal.SIGTERM)
-        node.wait_until("stopping")
-        assert node.rest() == 0
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+def test_a_connection_that_says_nothing_does_not_hold_up_the_stop(start_node: StartNode) -> None:
+    node = start_node(configuration="server.drain_timeout_s = 600")
+    with socket.create_connection(("127.0.0.1", node.port)):
+        assert node.stop() == 0
 
 
-def test_a_second_signal_ends_the_drain_at_once(serve):
-    node = serve(environment={"LFSCP_SERVER__DRAIN_TIMEOUT_S": "86400"})
-    with socket.create_connection(("127.0.0.1", node.port())) as silent:
-        silent.sendall(b"\x01\x00\x00\x00")
-        node.process.send_signal(signal.SIGTERM)
-        node.wait_until("stopping")
-        assert node.end() == 0
+def test_a_client_that_stands_still_is_cut_off_at_the_deadline(
+    dcmtk: Any, start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(configuration="server.drain_timeout_s = 1.5")
+    with store_in_progress(dcmtk, node, tmp_path):
+        assert node.stop() == 0
+    assert node.events("aborting associations", count=1)
+    assert_nothing_stored(node)
 
 
-def test_a_port_in_use_is_said_in_one_line(serve, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        node = serve("--port", str(taken.getsockname()[1]))
-        assert node.rest() == 1
-    assert re.fullmatch(r"lfscp: cannot listen on .*Address already in use; .*\n", node.log[-1])
+def test_a_client_that_takes_no_more_answers_is_cut_off_at_the_deadline(
+    dcmtk: Any, start_node: StartNode, tmp_path: Path
+) -> None:
+    """The node is blocked in sending: the kernel's buffers are full of what nobody reads."""
+    node = start_node(configuration="server.drain_timeout_s = 1.5")
+    file = made(tmp_path, StudyInstanceUID=STUDY, PixelData=bytes(40_000_000))
+    dcmtk.done(dcmtk.store(node.port, file))
+    with halting_proxy(node.port, halt_answers_after=300_000) as proxy:
+        keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}")
+        command = dcmtk.command("getscu", "-S", "-od", tmp_path, *keys, "127.0.0.1", proxy.port)
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as client:
+            try:
+                assert proxy.halted.wait(30)
+                assert node.stop() == 0
+            finally:
+                client.kill()
+    assert set(contents(node.objects)) == {file.stem}
 
 
-def test_a_data_folder_in_use_is_said_in_one_line(serve):
-    serve().port()
-    second = serve()
-
-    assert second.rest() == 1
-    assert len(second.log) == 1
-    assert "another node uses" in second.log[0]
-
-
-def test_a_data_folder_that_cannot_be_made_is_said_in_one_line(serve, tmp_path):
-    (tmp_path / "file").write_text("")
-    node = serve(data_dir=tmp_path / "file" / "data")
-
-    assert node.rest() == 1
-    assert len(node.log) == 1
-    assert node.log[0].startswith("lfscp: cannot open the archive: ")
+def test_a_second_signal_ends_the_wait_at_once(
+    dcmtk: Any, start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(configuration="server.drain_timeout_s = 600")
+    with store_in_progress(dcmtk, node, tmp_path):
+        node.signal(signal.SIGTERM)
+        node.wait_for("stopping")
+        node.signal(signal.SIGTERM)
+        assert node.wait() == 0
+    assert_nothing_stored(node)
 
 
-def test_systemd_is_told_of_readiness_watchdog_and_end(serve, tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.bind(str(tmp_path / "notify"))
-        heard.settimeout(30)
-        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
-        node = serve(environment=environment)
-        port = node.port()
-
-        assert heard.recv(1000).decode() == f"READY=1\nSTATUS=listening on 127.0.0.1:{port}"
-        status = heard.recv(1000).decode()
-        assert re.fullmatch(r"WATCHDOG=1\nSTATUS=leader \S+, waiting 0, running 1", status)
-        assert node.end() == 0
-        told = []
-        while not told or "STOPPING=1" not in told[-1]:
-            told.append(heard.recv(1000).decode())
+def test_a_client_that_breaks_off_leaves_nothing(
+    dcmtk: Any, node: NodeProcess, tmp_path: Path
+) -> None:
+    with store_in_progress(dcmtk, node, tmp_path) as (_, client, _):
+        client.kill()
+    node.wait_for("association ended")
+    assert dcmtk.echo(node.port).code == 0
+    assert_nothing_stored(node)
 
 
-def test_a_socket_from_systemd_is_listened_on(serve):
-    # What systemd does: the listener is descriptor 3, and LISTEN_PID is the process itself.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        descriptor = listener.fileno()
-        before = (
-            f"import os; os.dup2({descriptor}, 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
-        )
-        environment = {"LISTEN_FDS": "1"}
-        node = serve(environment=environment, pass_fds=(descriptor,), before=before)
-        assert node.port() == listener.getsockname()[1]
-        with association(listener.getsockname()[1]) as assoc:
-            assert assoc.send_c_echo().Status == 0x0000
-        assert node.end() == 0
+def test_everything_survives_a_restart(dcmtk: Any, node: NodeProcess, tmp_path: Path) -> None:
+    for kind in KINDS:
+        file = sample(kind.file, tmp_path / "sent", StudyInstanceUID=STUDY, PatientID="P1")
+        dcmtk.done(dcmtk.store(node.port, file, propose=kind.propose, options=("-R",)))
+    before = contents(node.objects)
+    assert len(before) == len(KINDS)
+    node.restart()
+    keys = {"StudyInstanceUID": STUDY, "NumberOfStudyRelatedInstances": "", "PatientID": ""}
+    (found,) = dcmtk.find(node.port, "STUDY", keys)
+    assert found.NumberOfStudyRelatedInstances == len(KINDS)
+    assert found.PatientID == "P1"
+    result = dcmtk.get(node.port, "STUDY", {"StudyInstanceUID": STUDY}, tmp_path / "got")
+    assert result.status == 0x0000, result.output[-2000:]
+    assert set(contents(tmp_path / "got")) == set(before)
+    file = made(tmp_path, StudyInstanceUID=STUDY)
+    dcmtk.done(dcmtk.store(node.port, file))
+    assert contents(node.objects).keys() == {*before, file.stem}
+    assert {uid: contents(node.objects)[uid] for uid in before} == before
 
 
-def test_only_known_peers_may_associate_when_that_is_required(serve):
-    environment = {"LFSCP_SERVER__REQUIRE_KNOWN_PEERS": "true"}
-    node = serve("--peer", "OTHER=127.0.0.1:104", environment=environment)
-    port = node.port()
-    ae = AE("TESTER")
-    ae.add_requested_context(Verification)
-    assoc = ae.associate("127.0.0.1", port)
-
-    assert assoc.is_rejected
-    reason = assoc.acceptor.primitive
-    assert (reason.result, reason.result_source, reason.diagnostic) == (1, 1, 3)
-    with_name = AE("OTHER")
-    with_name.add_requested_context(Verification)
-    assoc = with_name.associate("127.0.0.1", port)
-    assert assoc.is_established
-    assoc.release()
+def test_objects_may_lie_in_a_folder_of_their_own(
+    dcmtk: Any, start_node: StartNode, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "else where"
+    url = f"file://{tmp_path}/else%20where"
+    node = start_node(configuration=f'objects.url = "{url}"')
+    file = made(tmp_path, StudyInstanceUID=STUDY)
+    dcmtk.done(dcmtk.store(node.port, file))
+    node.restart()
+    assert set(contents(elsewhere)) == {file.stem}
+    (found,) = dcmtk.find(node.port, "STUDY", {"StudyInstanceUID": STUDY})
+    assert found.StudyInstanceUID == STUDY
 
 
-def test_the_log_is_json_when_asked_and_names_the_peer(serve):
-    node = serve("--log-format", "json")
-    line = node.process.stderr.readline()
-    assert '"event":"listening"' in line
-    port = int(re.search(r'"port":(\d+)', line)[1])
-    with association(port) as assoc:
-        assoc.send_c_echo()
-    assert node.end() == 0
-    echoed = next(each for each in node.log if "C-ECHO" in each)
-    assert '"calling_ae_title":"TESTER"' in echoed
-    assert '"status":"0x0000"' in echoed
-
-
-def test_it_starts_again_over_what_it_left(serve):
-    for _ in range(2):
-        node = serve()
-        node.port()
-        assert node.end() == 0
+def test_several_clients_store_at_the_same_time(
+    dcmtk: Any, node: NodeProcess, tmp_path: Path
+) -> None:
+    """The first objects of one study come over several associations at once."""
+    groups = [
+        [made(tmp_path / str(each), StudyInstanceUID=STUDY) for _ in range(10)] for each in range(6)
+    ]
+    senders = [
+        subprocess.Popen(dcmtk.command("storescu", "-R", "127.0.0.1", node.port, *files))
+        for files in groups
+    ]
+    assert [sender.wait(60) for sender in senders] == [0] * len(groups)
+    keys = {"StudyInstanceUID": STUDY, "NumberOfStudyRelatedInstances": ""}
+    (found,) = dcmtk.find(node.port, "STUDY", keys)
+    assert found.NumberOfStudyRelatedInstances == 60
