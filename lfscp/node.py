@@ -11,9 +11,11 @@ import errno
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.mailbox import Mailbox
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
+    from lfscp.config.settings import Server
+    from lfscp.pool import PoolState
     from lfscp.server import LeaderFollowerServer
     from lfscp.upperlayer.association import InlineAssociation
     from lfscp.upperlayer.negotiation import Rejection
 
 LOG: Final = get_logger("lfscp.node")
 ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
+WORKER_REPORT_S: Final = 1.0  # of a worker process to its parent
 REPORT_INTERVAL_S: Final = 10.0  # of the status line, when systemd asks for no watchdog
 POOL_IS_EMPTY: Final = 0  # no signal has this number
 
@@ -45,11 +50,24 @@ class Node:
 
     Args:
         settings: everything that can be chosen.
+        archive: one that is open already, by the parent of a worker process; closed by it too.
+        listen_socket: one that listens already, opened by the parent.
+        report: told how the pool is, now and then, instead of systemd: in a worker process.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        archive: Archive | None = None,
+        listen_socket: socket.socket | None = None,
+        report: Callable[[PoolState], None] | None = None,
+    ) -> None:
         self._settings = settings
-        self._archive: Archive | None = None
+        self._tell = report
+        self._archive = archive
+        self._owns_archive = archive is None
+        self._listen_socket = listen_socket
         self._server: LeaderFollowerServer | None = None
         self._stopping = threading.Event()
 
@@ -66,8 +84,8 @@ class Node:
             gc.freeze()  # what was imported stays: no collection need look at it again
             gc.enable()
             _in_background("lfscp-pool-watch", lambda: self._tell_when_empty(mailbox))
-            if _is_supervised():
-                _in_background("lfscp-systemd", self._report)
+            if _is_supervised() or self._tell is not None:
+                _in_background("lfscp-report", self._report)
             return self._wait_and_stop(mailbox)
 
     # Start
@@ -80,15 +98,16 @@ class Node:
         """
         started = time.monotonic()
         try:
-            self._archive = open_archive(self._settings)  # 1. before any peer needs it
-            self._build_server()  # 2. contexts and handlers are made once
+            if self._archive is None:
+                self._archive = open_archive(self._settings)  # 1. before any peer needs it
+            self.prepare()  # 2. contexts and handlers are made once
             self._listen()  # 3. before anybody is told
         except BaseException:
             self._close_archive()
             raise
         host, port = self.address
         systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 4.
-        LOG.info(
+        (LOG.info if self._tell is None else LOG.debug)(
             "listening",
             ae_title=self._settings.server.ae_title,
             host=host,
@@ -97,13 +116,20 @@ class Node:
             duration_ms=round((time.monotonic() - started) * 1000),
         )
 
+    def pool_state(self) -> PoolState:
+        """What the pool looks like now; from any thread."""
+        return self._running_server.pool.state()
+
     @property
     def address(self) -> tuple[str, int]:
         """Where the node listens, with the port that the system chose for port 0."""
         host, port = self._running_server.server_address[:2]
         return str(host), int(port)
 
-    def _build_server(self) -> None:
+    def prepare(self) -> None:
+        """Make the server, its contexts and handlers; a parent does it once for all workers."""
+        if self._server is not None:
+            return
         from lfscp.server import LeaderFollowerServer
         from lfscp.services import all_handlers
         from lfscp.services.contexts import contexts, storage_classes
@@ -120,7 +146,7 @@ class Node:
             threads=settings.pool.threads,
             spool_dir=archive.incoming_dir,
             backlog=settings.server.backlog,
-            listen_socket=systemd.take_listening_socket(os.environ),
+            listen_socket=self._listen_socket or systemd.take_listening_socket(os.environ),
             accept_unknown_storage=settings.storage.accept_unknown_sop_classes,
             storage_classes=storage_classes(settings),
             admit=self._admit,
@@ -137,13 +163,10 @@ class Node:
         return None if known else CALLING_AE_TITLE_NOT_RECOGNISED
 
     def _listen(self) -> None:
-        server = self._settings.server
         try:
             self._running_server.start()
         except OSError as error:
-            where = f"{server.host}:{server.port}"
-            reason = error.strerror or str(error)
-            raise NodeError(f"cannot listen on {where}: {reason}; {_listen_hint(error)}") from error
+            raise listen_error(self._settings.server, error) from error
 
     # Serve
 
@@ -162,10 +185,15 @@ class Node:
         mailbox.put(POOL_IS_EMPTY)
 
     def _report(self) -> None:
-        """Tell systemd how the pool is, until the node stops; runs in a thread of its own."""
-        watchdog_s = systemd.watchdog_interval_s()
+        """Tell systemd, or the parent, how the pool is; runs in a thread of its own."""
+        watchdog_s = systemd.watchdog_interval_s() if self._tell is None else WORKER_REPORT_S
+        if self._tell is not None:
+            self._tell(self.pool_state())
         while not self._stopping.wait(watchdog_s or REPORT_INTERVAL_S):
-            state = self._running_server.pool.state()
+            state = self.pool_state()
+            if self._tell is not None:
+                self._tell(state)
+                continue
             status = (
                 f"STATUS=leader {state.leader}, waiting {state.waiting}, running {state.running}"
             )
@@ -207,9 +235,9 @@ class Node:
             )
 
     def _close_archive(self) -> None:
-        if self._archive is not None:
+        if self._archive is not None and self._owns_archive:
             self._archive.close()
-            self._archive = None
+        self._archive = None
 
     @property
     def _running_server(self) -> LeaderFollowerServer:
@@ -232,6 +260,7 @@ def open_archive(settings: Settings) -> Archive:
         objects_root=settings.objects.root,
         durability=settings.durability,
         duplicates=settings.duplicates,
+        digest=None if settings.objects.digest == "none" else settings.objects.digest,
     )
 
 
@@ -261,6 +290,13 @@ def record_end(association: InlineAssociation) -> None:
     else:
         reason = redact(association.end_reason)
         LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
+
+
+def listen_error(server: Server, error: OSError) -> NodeError:
+    """Why the node cannot listen, and what can be done."""
+    reason = error.strerror or str(error)
+    where = f"{server.host}:{server.port}"
+    return NodeError(f"cannot listen on {where}: {reason}; {_listen_hint(error)}")
 
 
 def _listen_hint(error: OSError) -> str:

@@ -11,7 +11,6 @@ Any thread may call any method of an open archive; workers forked from its proce
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import LEVELS, Level
 from lfscp.archive.database import reason_of, sqlite_url
-from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of
+from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, DEFAULT_ALGORITHM, algorithm_of
 from lfscp.archive.errors import (
     ArchiveError,
     ArchiveInUse,
@@ -62,6 +61,7 @@ __all__ = [
     "StoredInstance",
 ]
 
+_DIGEST_HINT: Final = f"use {' or '.join(ALGORITHMS)}"
 INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
@@ -105,13 +105,17 @@ class Archive:
             data_dir: made when missing.
             index_url: SQLAlchemy URL; an SQLite file in the data folder when None.
             objects_root: folder of the objects; `objects` in the data folder when None.
-            digest: hashlib's name of the algorithm; None stores no digests.
+            digest: one of `digest.ALGORITHMS`; None stores no digests.
         Raises:
             ArchiveInUse: another node has it open.
             ArchiveError: it cannot be written to, or the index is of a newer version.
         """
-        if digest is not None and digest not in hashlib.algorithms_available:
-            raise ArchiveError("open the archive", f"no digest algorithm {digest}", "use sha256")
+        if digest is not None and digest not in ALGORITHMS:
+            raise ArchiveError(
+                "open the archive",
+                f"no digest algorithm {digest}",
+                f"use {' or '.join(ALGORITHMS)}",
+            )
         lock = _lock(data_dir)
         try:
             files = ObjectFiles(objects_root or data_dir / OBJECTS, Durability(durability))
@@ -258,8 +262,11 @@ class Archive:
         ):
             return False
         algorithm = algorithm_of(existing.digest)
-        if algorithm in hashlib.algorithms_available:
-            return digest_of_received(received, algorithm) == existing.digest
+        if algorithm in ALGORITHMS:
+            if digest_of_received(received, algorithm) != existing.digest:
+                return False
+            if algorithm in CRYPTOGRAPHIC:
+                return True
         return has_same_bytes(received, self.files.path(existing.path), existing.dataset_offset)
 
     # Finding and removing

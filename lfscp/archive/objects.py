@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.digest import algorithm_of, digest_of, digest_of_file
+from lfscp.archive.digest import digest_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand, IdentityMismatch, OutOfResources
 from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
 from lfscp.archive.part10 import read_part10
@@ -47,7 +47,6 @@ class Received:
         dataset: the encoded dataset; None when `spooled_path` is given.
         spooled_path: a file in `Archive.incoming_dir`; the archive takes it over on success.
         dataset_offset: bytes in that file before the dataset.
-        digest: "algorithm:hex" of the dataset when it was made while receiving; else None.
     """
 
     sop_class_uid: str
@@ -57,7 +56,6 @@ class Received:
     dataset: bytes | memoryview | None = None
     spooled_path: Path | None = None
     dataset_offset: int = 0
-    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +191,11 @@ def has_same_bytes(received: Received, path: Path, offset: int) -> bool:
 
 
 def digest_of_received(received: Received, algorithm: str) -> str:
-    """The digest of the dataset; the one made while receiving when it is of this algorithm.
+    """The digest of the dataset.
 
     Raises:
         OutOfResources: the spooled file cannot be read.
     """
-    if received.digest is not None and algorithm_of(received.digest) == algorithm:
-        return received.digest
     if received.dataset is not None:
         return digest_of(received.dataset, algorithm)
     try:

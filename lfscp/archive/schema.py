@@ -105,7 +105,7 @@ instance: Final = Table(
     Column("dataset_offset", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the dataset
     Column("file_size", BigInteger, nullable=False),
-    Column("digest", Text, nullable=False),  # "sha256:hex" of the dataset's bytes; "" when off
+    Column("digest", Text, nullable=False),  # "algorithm:hex" of the dataset's bytes; "" when off
     Column("received_at", BigInteger, nullable=False),
     Column("calling_ae_title", Text, nullable=False, server_default=""),
     UniqueConstraint("sop_instance_uid"),

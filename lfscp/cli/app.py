@@ -67,9 +67,7 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     max_running: Annotated[str | None, _setting("pool.max_running", "N")] = None,
     max_waiting: Annotated[str | None, _setting("pool.max_waiting", "N")] = None,
     threads: Annotated[str | None, _setting("pool.threads", "N")] = None,
-    workers: Annotated[
-        str, typer.Option(metavar="N", help="Processes; more than 1 is not in this version.")
-    ] = "1",
+    workers: Annotated[str | None, _setting("pool.workers", "N")] = None,
     log_format: Annotated[str | None, _setting("logging.format", "console|json")] = None,
     log_level: Annotated[str | None, _setting("logging.level", "LEVEL")] = None,
 ) -> None:
@@ -78,10 +76,6 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     if http_port is not None:
         raise ConfigError(
             f"flag --http-port {http_port}: HTTP is not in this version; leave it out"
-        )
-    if workers != "1":
-        raise ConfigError(
-            f"flag --workers {workers}: expected 1, worker processes are not in this version"
         )
     del no_http
     flags = {
@@ -92,14 +86,15 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
         "pool.max_running": max_running,
         "pool.max_waiting": max_waiting,
         "pool.threads": threads,
+        "pool.workers": workers,
         "logging.format": log_format,
         "logging.level": log_level,
     }
     resolved = _resolve(config, flags, peer or [])
     _configure_logging(resolved)
-    from lfscp.node import Node
+    from lfscp.preforked import run_node
 
-    raise typer.Exit(Node(resolved.settings).run())
+    raise typer.Exit(run_node(resolved.settings))
 
 
 @app.command()

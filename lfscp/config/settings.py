@@ -223,6 +223,13 @@ class Pool(Section):
     threads: Int = setting(
         1, "Threads at start; the pool grows by itself.", flag="--threads", ge=1, le=4096
     )
+    workers: Int = setting(
+        0,
+        "Processes, each with a pool of its own to which the limits above apply; 0 is one per CPU.",
+        flag="--workers",
+        ge=0,
+        le=256,
+    )
 
 
 class Index(Section):
@@ -238,6 +245,10 @@ class Objects(Section):
 
     url: Annotated[str, AfterValidator(_objects_url)] = setting(
         "", 'Where objects are stored, "file:///path"; empty is data_dir/objects.'
+    )
+    digest: Literal["xxh3_128", "sha256", "none"] = setting(
+        "xxh3_128",
+        "Digest kept of each object: xxh3_128 finds accidents, sha256 forgery too and costs more.",
     )
 
     @property

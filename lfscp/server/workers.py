@@ -49,6 +49,7 @@ class Workers:
         work: called in each worker with its number, from 0; returns the worker's exit code.
         kill_after_s: how long workers may take to end before they are killed.
         on_started: called in the parent when all workers have been forked.
+        on_tick: called in the parent about every `tick_s` seconds while they run.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Workers:
         *,
         kill_after_s: float,
         on_started: Callable[[], None] | None = None,
+        on_tick: Callable[[], None] | None = None,
+        tick_s: float = 3600.0,
     ) -> None:
         if count < 1:
             raise ValueError(f"count: {count}; must be at least 1")
@@ -65,6 +68,8 @@ class Workers:
         self._work = work
         self._kill_after_s = kill_after_s
         self._on_started = on_started
+        self._on_tick = on_tick
+        self._tick_s = tick_s
         self._parent = os.getpid()
 
     @property
@@ -134,9 +139,10 @@ class Workers:
 
     def _watch(self) -> None:
         """Replace workers that end, until told to stop."""
+        next_tick = time.monotonic() + self._tick_s
         while True:
             due = [worker.due_at for worker in self._workers if worker.due_at is not None]
-            timeout_s = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+            timeout_s = max(0.0, min([*due, next_tick]) - time.monotonic())
             received = signal.sigtimedwait(_WATCHED, timeout_s)
             number = received.si_signo if received is not None else 0
             if number in _ENDING:
@@ -149,6 +155,10 @@ class Workers:
             for worker in self._workers:
                 if worker.due_at is not None and worker.due_at <= now:
                     self._fork(worker)
+            if now >= next_tick:
+                next_tick = now + self._tick_s
+                if self._on_tick is not None:
+                    self._on_tick()
 
     def _plan_restart(self, worker: _Worker, code: int) -> None:
         now = time.monotonic()

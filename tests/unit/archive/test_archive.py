@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import sqlite3
@@ -20,6 +19,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.archive.archive import Archive, Duplicates, Outcome, Received, StoredInstance
 from lfscp.archive.attributes import Level
+from lfscp.archive.digest import digest_of
 from lfscp.archive.errors import (
     ArchiveError,
     ArchiveInUse,
@@ -125,7 +125,7 @@ def test_keep_keeps_the_first(archive: Archive) -> None:
     assert len(objects_on_disk(archive)) == 1
 
 
-@pytest.mark.parametrize("digest", ["sha256", None])
+@pytest.mark.parametrize("digest", ["xxh3_128", "sha256", None])
 def test_replace_replaces_again_and_again(tmp_path: Path, digest: str | None) -> None:
     with Archive.open(tmp_path, duplicates="replace", digest=digest) as archive:
         archive.store(received(1))
@@ -448,10 +448,18 @@ def test_what_was_stored_is_found(archive: Archive) -> None:
     assert b"Doe^Jane" in response
 
 
-def test_a_digest_made_while_receiving_is_kept(archive: Archive) -> None:
-    made = dataclasses.replace(received(1), digest="sha256:" + "0" * 64)
-    archive.store(made)
-    assert row(archive, "SELECT digest FROM instance") == (made.digest,)
+def test_a_digest_names_its_algorithm(tmp_path: Path) -> None:
+    for algorithm in ("xxh3_128", "sha256"):
+        with Archive.open(tmp_path / algorithm, digest=algorithm) as archive:
+            archive.store(received(1))
+            (digest,) = row(archive, "SELECT digest FROM instance")
+            assert digest == digest_of(encoded(1), algorithm)
+            assert digest.startswith(f"{algorithm}:")
+
+
+def test_an_unknown_digest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="xxh3_128 or sha256"):
+        Archive.open(tmp_path, digest="crc")
 
 
 def test_an_index_that_cannot_be_read_is_said(archive: Archive) -> None:

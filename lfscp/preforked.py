@@ -1,0 +1,142 @@
+"""A node as one process, or as several worker processes behind one listening socket.
+
+The parent opens the archive and listens, so that what cannot start is said once; it makes the
+server with its contexts and handlers, which the workers then share, and forks. Each worker is a
+node with its own pool; the kernel gives each connection to a leader that waits. The parent serves
+nobody: it replaces workers that die, and speaks with systemd.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from lfscp.node import REPORT_INTERVAL_S, Node, NodeError, listen_error, open_archive
+from lfscp.observe import systemd
+from lfscp.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    import socket
+
+    from lfscp.config import Settings
+    from lfscp.pool import PoolState
+
+LOG: Final = get_logger("lfscp.node")
+# A worker that has not reported for so long keeps the watchdog from being fed.
+_SILENT_AFTER_S: Final = 10.0
+_KILL_AFTER_DRAIN_S: Final = 10.0
+
+
+def run_node(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, in as many processes as the settings say.
+
+    Returns:
+        The exit code.
+    Raises:
+        NodeError, ArchiveError, SystemdError: the node cannot start.
+    """
+    workers = settings.pool.workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        return Node(settings).run()
+    return PreforkedNode(settings, workers).run()
+
+
+class PreforkedNode:
+    """A node of several worker processes.
+
+    Args:
+        settings: of the node; the limits of the pool are each worker's.
+        workers: how many, at least 2.
+    """
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        from lfscp.server.scoreboard import Scoreboard
+
+        self._settings = settings
+        self._count = workers
+        self._scoreboard = Scoreboard(workers)
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the main thread stays in here.
+
+        Returns:
+            The exit code: 0 when every worker drained.
+        Raises:
+            NodeError, ArchiveError, SystemdError: the node cannot start.
+        """
+        from lfscp.server.workers import Workers
+
+        started = time.monotonic()
+        archive = open_archive(self._settings)
+        try:
+            listener = self._listen()
+            self._number = 0
+            node = Node(
+                self._settings, archive=archive, listen_socket=listener, report=self._report
+            )
+            node.prepare()
+            gc.enable()
+            workers = Workers(
+                self._count,
+                lambda number: self._work(node, number),
+                kill_after_s=self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S,
+                on_started=lambda: self._announce(listener, started),
+                on_tick=self._tell_systemd,
+                tick_s=systemd.watchdog_interval_s() or REPORT_INTERVAL_S,
+            )
+            return workers.run()
+        finally:
+            archive.close()
+            LOG.info("stopped")
+
+    def _listen(self) -> socket.socket:
+        from lfscp.server.listener import bind
+
+        server = self._settings.server
+        listener = systemd.take_listening_socket(os.environ)
+        if listener is not None:
+            return listener
+        try:
+            return bind((server.host, server.port), server.backlog)
+        except OSError as error:
+            raise listen_error(server, error) from error
+
+    def _announce(self, listener: socket.socket, started: float) -> None:
+        host, port = listener.getsockname()[:2]
+        systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")
+        LOG.info(
+            "listening",
+            ae_title=self._settings.server.ae_title,
+            host=host,
+            port=port,
+            workers=self._count,
+            data_dir=self._settings.data_dir,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+
+    def _tell_systemd(self) -> None:
+        now = time.monotonic()
+        states = self._scoreboard.read()
+        waiting, running = sum(s.waiting for s in states), sum(s.running for s in states)
+        leaders = sum(s.has_leader for s in states)
+        status = f"STATUS={leaders} leaders, waiting {waiting}, running {running}"
+        if all(now - state.written_at < _SILENT_AFTER_S for state in states):
+            systemd.notify("WATCHDOG=1", status)
+        else:
+            systemd.notify(status)
+
+    # --- in a worker ---
+
+    def _work(self, node: Node, number: int) -> int:
+        self._number = number
+        os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks with systemd
+        try:
+            return node.run()
+        except NodeError as error:
+            LOG.critical("worker cannot start", reason=str(error))
+            return 1
+
+    def _report(self, state: PoolState) -> None:
+        self._scoreboard.write(self._number, os.getpid(), state)
