@@ -166,10 +166,17 @@ class DatasetSink:
             self.path = None
 
     def give_back(self) -> None:
-        """Return the buffer for the next message. Nobody may hold a view of it any more."""
-        if len(self._buffer) <= SPOOL_ABOVE_BYTES:
-            _buffers.append(self._buffer)
-        self._buffer = bytearray()
+        """Return the buffer for the next message, unless somebody holds a view of it."""
+        buffer, self._buffer = self._buffer, bytearray()
+        if len(buffer) > SPOOL_ABOVE_BYTES:
+            return
+        try:
+            # A bytearray that is viewed cannot change its size, and only that tells.
+            buffer.append(0)
+            buffer.pop()
+        except BufferError:
+            return
+        _buffers.append(buffer)
 
 
 def part10_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
@@ -270,5 +277,5 @@ class ReceivedStore(C_STORE):
         try:
             view.release()
         except BufferError:
-            return  # a handler kept a view: the buffer is theirs
+            return  # in use at this moment, by another thread: the buffer is theirs
         self._sink.give_back()
