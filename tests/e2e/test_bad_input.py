@@ -484,13 +484,15 @@ def test_a_large_object_goes_through_the_spool_unchanged(tmp_path):
         seen.append(event.dataset.PatientName)
         return 0
 
-    with serving((evt.EVT_C_STORE, handle), spool_dir=tmp_path) as server:
-        with Peer(server.server_address) as peer:
-            peer.associate()
-            body, rest = begin_store(peer)
-            peer.send(rest)
-            assert peer.status() == 0
-            peer.release()
+    with (
+        serving((evt.EVT_C_STORE, handle), spool_dir=tmp_path) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        body, rest = begin_store(peer)
+        peer.send(rest)
+        assert peer.status() == 0
+        peer.release()
     (dataset, spooled, path), received, name = seen
     assert dataset is None
     assert spooled.path == path
@@ -508,13 +510,15 @@ def test_a_handler_may_take_the_spooled_file_away(tmp_path):
         event.request.spooled.path.rename(kept)
         return 0
 
-    with serving((evt.EVT_C_STORE, handle), spool_dir=spool) as server:
-        with Peer(server.server_address) as peer:
-            peer.associate()
-            body, rest = begin_store(peer)
-            peer.send(rest)
-            assert peer.status() == 0
-            peer.release()
+    with (
+        serving((evt.EVT_C_STORE, handle), spool_dir=spool) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        body, rest = begin_store(peer)
+        peer.send(rest)
+        assert peer.status() == 0
+        peer.release()
     assert kept.read_bytes()[128:132] == b"DICM"
     assert kept.read_bytes().endswith(body)
     assert list(spool.iterdir()) == []
@@ -528,7 +532,7 @@ def test_a_full_or_failing_disk_is_out_of_resources_and_the_association_goes_on(
     write = os.write
 
     def failing(fd, data):
-        if str(tmp_path) in os.readlink(f"/proc/self/fd/{fd}"):
+        if str(tmp_path) in str(Path(f"/proc/self/fd/{fd}").readlink()):
             raise OSError(problem, os.strerror(problem))
         return write(fd, data)
 

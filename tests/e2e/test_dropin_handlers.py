@@ -644,33 +644,40 @@ def test_a_tls_server_serves_and_its_association_can_be_aborted_by_a_thread(tls)
 
     server_context, client_context = tls
     body = data_set("1.2.3.1", padding=3 << 20)
-    with nothing_left_behind(), serving(storing(handle), ssl_context=server_context) as server:
-        with Peer(server.server_address) as peer:
-            peer.sock = client_context.wrap_socket(peer.sock, server_hostname="127.0.0.1")
-            peer.associate()
-            encoded = message(3, store_rq(1, "1.2.3.1"))
-            for at in range(0, len(body), 100_000):
-                last = LAST if at + 100_000 >= len(body) else 0
-                encoded += p_data(pdv(3, last, body[at : at + 100_000]))
-            peer.send(encoded)
-            assert peer.status() == 0
-            (assoc,) = server.active_associations
-            assoc.abort(block=False)
-            assert peer.pdu()[0] == ABORT
+    with (
+        nothing_left_behind(),
+        serving(storing(handle), ssl_context=server_context) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.sock = client_context.wrap_socket(peer.sock, server_hostname="127.0.0.1")
+        peer.associate()
+        encoded = message(3, store_rq(1, "1.2.3.1"))
+        for at in range(0, len(body), 100_000):
+            last = LAST if at + 100_000 >= len(body) else 0
+            encoded += p_data(pdv(3, last, body[at : at + 100_000]))
+        peer.send(encoded)
+        assert peer.status() == 0
+        (assoc,) = server.active_associations
+        assoc.abort(block=False)
+        assert peer.pdu()[0] == ABORT
     assert received == [body]
 
 
 def test_a_peer_without_tls_or_silent_holds_no_tls_server_up(tls):
     server_context, client_context = tls
     ae = make_ae(acse_timeout=0.5)
-    with nothing_left_behind(), serving(ae=ae, ssl_context=server_context) as server:
-        with Peer(server.server_address) as silent, Peer(server.server_address) as plain:
-            plain.send(associate_rq())
-            answer = plain.pdu()
-            assert answer is None or answer[0] != ASSOCIATE_AC
-            with Peer(server.server_address) as peer:
-                peer.sock = client_context.wrap_socket(peer.sock, server_hostname="127.0.0.1")
-                peer.associate()
-                assert peer.echo() == 0
-                peer.release()
-            assert silent.pdu() is None
+    with (
+        nothing_left_behind(),
+        serving(ae=ae, ssl_context=server_context) as server,
+        Peer(server.server_address) as silent,
+        Peer(server.server_address) as plain,
+    ):
+        plain.send(associate_rq())
+        answer = plain.pdu()
+        assert answer is None or answer[0] != ASSOCIATE_AC
+        with Peer(server.server_address) as peer:
+            peer.sock = client_context.wrap_socket(peer.sock, server_hostname="127.0.0.1")
+            peer.associate()
+            assert peer.echo() == 0
+            peer.release()
+        assert silent.pdu() is None
