@@ -46,7 +46,7 @@ def handlers(archive: Archive, settings: Settings) -> Handlers:
             answer = status.with_reason(status.NOT_AUTHORISED, "this AE title may not store")
             return _refused(event, answer, started, "this AE title may not store", named)
         try:
-            stored = archive.store(_received(event, caller))
+            stored = archive.store(received_object(event, caller))
         except ArchiveError as error:
             return _refused(event, refusal(error), started, str(error), named)
         except Exception as error:  # noqa: BLE001 - the sender gets a status whatever happened
@@ -91,7 +91,15 @@ def _refused(
     return answer
 
 
-def _received(event: evt.Event, caller: str) -> Received:
+def received_object(event: evt.Event, caller: str) -> Received:
+    """What a C-STORE request brought, as the archive takes it; valid while the handler runs.
+
+    Args:
+        event: of the C-STORE.
+        caller: AE title to note as the sender.
+    Raises:
+        CannotUnderstand: it has no dataset.
+    """
     request: Any = event.request
     spooled = None
     dataset: memoryview | None = None

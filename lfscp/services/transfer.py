@@ -116,28 +116,41 @@ class Sender:
             accepted: the contexts of that association.
             instance: the object.
         """
+        outcome, reason = self.attempt(association, accepted, instance)
+        if reason:
+            LOG.warning(
+                "sub-operation failed",
+                **self.log_fields,
+                sop_class_uid=instance.sop_class_uid,
+                sop_instance_uid=instance.sop_instance_uid,
+                reason=reason,
+            )
+        return outcome
+
+    def attempt(
+        self, association: Any, accepted: Accepted, instance: StoredInstance
+    ) -> tuple[Outcome, str]:
+        """The same without the log: what came of it, and why when it failed."""
         if not instance.path.exists():
             # Replaced by a newer copy meanwhile, perhaps; else the attempt says what is wrong.
             instance = self.locate(instance) or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             wanted = UID(instance.transfer_syntax_uid).name
-            return self._failed(instance, f"the receiver takes neither {wanted} nor uncompressed")
+            return Outcome.FAILED, f"the receiver takes neither {wanted} nor uncompressed"
         try:
             answer = association.send_stored(self._request(instance, choice))
         except DecodingError as error:
-            return self._failed(instance, str(error))
+            return Outcome.FAILED, str(error)
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
-            broken = not association.is_established
-            return self._failed(instance, describe(error), broken=broken)
+            return _failed(association), describe(error)
         if answer is None:
-            reason = "the association broke before the receiver answered"
-            return self._failed(instance, reason, broken=not association.is_established)
+            return _failed(association), "the association broke before the receiver answered"
         if answer == status.SUCCESS:
-            return Outcome.COMPLETED
+            return Outcome.COMPLETED, ""
         if status.is_store_warning(answer):
-            return Outcome.WARNING
-        return self._failed(instance, f"the receiver answered 0x{answer:04X}")
+            return Outcome.WARNING, ""
+        return Outcome.FAILED, f"the receiver answered 0x{answer:04X}"
 
     def _request(self, instance: StoredInstance, choice: Choice) -> SendRequest:
         body: FileSlice | bytes
@@ -155,12 +168,6 @@ class Sender:
             move_originator_message_id=self.originator_message_id,
         )
 
-    def _failed(self, instance: StoredInstance, reason: str, *, broken: bool = False) -> Outcome:
-        LOG.warning(
-            "sub-operation failed",
-            **self.log_fields,
-            sop_class_uid=instance.sop_class_uid,
-            sop_instance_uid=instance.sop_instance_uid,
-            reason=reason,
-        )
-        return Outcome.BROKEN if broken else Outcome.FAILED
+
+def _failed(association: Any) -> Outcome:
+    return Outcome.FAILED if association.is_established else Outcome.BROKEN

@@ -1,0 +1,101 @@
+"""An association with a peer for as long as it is needed, or the reason why there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pynetdicom.presentation import PresentationContext
+
+from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.peer import Peer
+from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.requestor import associate
+
+_TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
+
+
+@contextmanager
+def association(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    ext_neg: Sequence[Any] = (),
+    evt_handlers: Sequence[Any] = (),
+    while_waiting: Callable[[], None] | None = None,
+) -> Iterator[InlineAssociation]:
+    """An established association; released at the end, aborted after an error.
+
+    Args:
+        contexts: to propose, 1 to 128.
+        ext_neg: further negotiation items (roles, for a C-GET).
+        while_waiting: called about once a second while the peer is waited for.
+    Raises:
+        PeerError: there is none; the reason says why.
+    """
+    opened = _open(peer, contexts, ext_neg, evt_handlers, while_waiting)
+    try:
+        yield opened
+    except BaseException:
+        if opened.is_established:
+            opened.abort()
+        raise
+    if opened.is_established:
+        opened.release()
+
+
+def _open(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    ext_neg: Sequence[Any],
+    evt_handlers: Sequence[Any],
+    while_waiting: Callable[[], None] | None,
+) -> InlineAssociation:
+    started = time.monotonic()
+    try:
+        opened = associate(
+            (peer.host, peer.port),
+            calling_ae_title=peer.calling_ae_title,
+            called_ae_title=peer.ae_title,
+            contexts=contexts,
+            ssl_context=peer.ssl_context(),
+            acse_timeout_s=peer.acse_timeout_s,
+            dimse_timeout_s=peer.dimse_timeout_s,
+            network_timeout_s=peer.dimse_timeout_s,
+            connection_timeout_s=peer.connect_timeout_s,
+            ext_neg=ext_neg,
+            evt_handlers=evt_handlers,
+            while_waiting=while_waiting,
+        )
+    except OSError as error:  # its name is unknown, or a certificate cannot be read
+        raise PeerError(Kind.UNREACHABLE, peer, f"cannot be reached: {_plain(error)}") from error
+    if opened.is_established:
+        return opened
+    raise _failure(peer, opened, time.monotonic() - started)
+
+
+def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerError:
+    """Why there is no association, in words."""
+    if attempt.is_rejected:
+        answer = attempt.acceptor.primitive
+        if answer is not None and answer.result in (1, 2):
+            reason = f"rejected the association: {answer.reason_str} ({answer.result_str})"
+            return PeerError(Kind.REJECTED, peer, reason, passing=answer.result == _TRANSIENT)
+        if attempt.rejected_contexts:  # it was accepted, without any of our contexts
+            return Unsupported(peer, "anything that was proposed")
+        return PeerError(Kind.REJECTED, peer, "rejected the association")
+    reason = attempt.end_reason or ""
+    if reason.startswith("cannot connect"):
+        what = f"cannot be reached: {reason.partition(': ')[2]}"
+        return PeerError(Kind.UNREACHABLE, peer, what)
+    if not reason and waited_s >= peer.acse_timeout_s:
+        waited = f"took the connection, but did not answer within {peer.acse_timeout_s:g} s"
+        return PeerError(Kind.TIMED_OUT, peer, waited)
+    why = reason or "is it a DICOM server?"
+    return PeerError(Kind.ABORTED, peer, f"ended the connection before the association: {why}")
+
+
+def _plain(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,60 @@
+"""C-ECHO: whether a peer is there and speaks DICOM (PS3.7 section 9.1.5)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from pynetdicom import build_context
+
+from lfscp.scu.connection import association
+from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.peer import Peer
+
+_VERIFICATION: Final = "1.2.840.10008.1.1"
+_SUCCESS: Final = 0x0000
+
+
+@dataclass(frozen=True, slots=True)
+class EchoResult:
+    """A peer that answered.
+
+    Args:
+        duration_ms: from the connection's begin to the answer.
+        implementation_class_uid: what it says of itself; empty when it does not.
+        max_pdu_bytes: the largest P-DATA-TF PDU it takes; 0 is no limit.
+    """
+
+    duration_ms: float
+    implementation_class_uid: str = ""
+    implementation_version_name: str = ""
+    max_pdu_bytes: int = 0
+
+
+def echo(peer: Peer) -> EchoResult:
+    """Verify that a peer answers.
+
+    Raises:
+        PeerError: it does not, or not with success.
+    """
+    started = time.monotonic()
+    with association(peer, [build_context(_VERIFICATION)]) as assoc:
+        try:
+            answer = assoc.send_c_echo()
+        except ValueError:  # pynetdicom: the context was not accepted
+            raise Unsupported(peer, "Verification") from None
+        status = answer.get("Status")
+        if status is None:
+            reason = f"did not answer the C-ECHO within {peer.dimse_timeout_s:g} s"
+            raise PeerError(Kind.TIMED_OUT, peer, reason)
+        if status != _SUCCESS:
+            reason = f"answered the C-ECHO with status 0x{status:04X}"
+            raise PeerError(Kind.REFUSED, peer, reason, status=status)
+        other = assoc.acceptor
+        return EchoResult(
+            round((time.monotonic() - started) * 1000, 1),
+            str(other.implementation_class_uid or ""),
+            str(other.implementation_version_name or ""),
+            other.maximum_length or 0,
+        )

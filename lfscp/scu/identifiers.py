@@ -1,0 +1,115 @@
+"""Identifiers of queries and retrieves: from plain values, and back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, Final
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.dsutils import decode
+
+_ROOT: Final = "1.2.840.10008.5.1.4.1.2"
+FIND_MODELS: Final[Mapping[str, str]] = {
+    "patient": f"{_ROOT}.1.1",
+    "study": f"{_ROOT}.2.1",
+    "patient-study": f"{_ROOT}.3.1",  # retired
+}
+MOVE_MODELS: Final[Mapping[str, str]] = {
+    "patient": f"{_ROOT}.1.2",
+    "study": f"{_ROOT}.2.2",
+    "patient-study": f"{_ROOT}.3.2",
+}
+GET_MODELS: Final[Mapping[str, str]] = {
+    "patient": f"{_ROOT}.1.3",
+    "study": f"{_ROOT}.2.3",
+    "patient-study": f"{_ROOT}.3.3",
+}
+_UTF_8: Final = "ISO_IR 192"
+_NUMBERS: Final = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"})
+
+
+def identifier(keys: Mapping[str, Any], level: str) -> Dataset:
+    """An identifier from keywords and values; values that are no ASCII make it UTF-8.
+
+    Args:
+        keys: texts, numbers, lists of them, and None or "" for what is only to be returned.
+        level: PATIENT, STUDY, SERIES or IMAGE.
+    Raises:
+        ValueError: an unknown keyword, or a value that cannot be one of its element.
+    """
+    made = Dataset()
+    made.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        tag = tag_for_keyword(keyword)
+        if tag is None:
+            raise ValueError(f"{keyword!r} is no keyword of the DICOM dictionary")
+        vr = dictionary_VR(tag)
+        try:
+            # Unchecked: wildcards and ranges are no valid values of their elements.
+            element = DataElement(tag, vr, _value(value, vr), validation_mode=0)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{keyword}: {error}") from None
+        made.add(element)
+    texts = (text for value in keys.values() for text in _texts(value))
+    if "SpecificCharacterSet" not in made and not all(text.isascii() for text in texts):
+        made.SpecificCharacterSet = _UTF_8
+    return made
+
+
+def _value(value: Any, vr: str) -> Any:
+    if value is None or value == "":
+        return [] if vr == "SQ" else None
+    if vr in _NUMBERS:
+        return value
+    values = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    return values if len(values) > 1 else values[0]
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def decoded(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
+    """A response's identifier.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    syntax = UID(transfer_syntax_uid)
+    try:
+        return decode(
+            BytesIO(encoded), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
+        )
+    except Exception as error:  # pydicom raises what it likes on bytes it cannot read
+        raise ValueError(f"an identifier that cannot be decoded: {error}") from error
+
+
+def plain(dataset: Dataset) -> dict[str, Any]:
+    """A dataset as {keyword: text, list of texts, or list of such}, without private elements.
+
+    Elements that cannot be decoded come as None: one bad value must not hide the others.
+    """
+    values: dict[str, Any] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - iterating decodes
+        try:
+            element = dataset[tag]
+            if element.keyword and element.keyword != "SpecificCharacterSet":
+                values[element.keyword] = _plain_value(element)
+        except Exception:  # noqa: BLE001 - see above
+            values[str(tag)] = None
+    return values
+
+
+def _plain_value(element: DataElement) -> Any:
+    value = element.value
+    if element.VR == "SQ":
+        return [plain(item) for item in value]
+    if isinstance(value, bytes) or value is None:
+        return ""
+    if element.VM > 1:
+        return [str(each) for each in value]
+    return str(value) if element.VM else ""

@@ -1,0 +1,156 @@
+"""C-STORE: send objects to a peer, one association after another as far as it takes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from lfscp.archive.objects import StoredInstance
+from lfscp.scu.connection import association
+from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.files import NoObject, files_below, read_instance
+from lfscp.scu.peer import Peer
+from lfscp.services.plan import Accepted, Batch, batches
+from lfscp.services.transfer import Outcome, Sender
+
+_MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing
+
+# Called after each object: what came of it, and why when it failed.
+OnSent = Callable[[StoredInstance, Outcome, str], None]
+
+
+@dataclass(slots=True)
+class SendResult:
+    """What came of a send.
+
+    Args:
+        warning: objects that the peer has, with something to remark.
+        failed: (SOP Instance UID or file, reason) each.
+        left: not tried, since it was cancelled.
+    """
+
+    completed: int = 0
+    warning: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    left: int = 0
+    bytes: int = 0
+
+
+def objects_in(
+    paths: Iterable[Path], *, on_other: Callable[[Path, str], None]
+) -> list[StoredInstance]:
+    """The DICOM objects in files and folders.
+
+    Args:
+        on_other: told of each file that is none, and why; it ends nothing.
+    """
+    found = []
+    for path in paths:
+        for file in files_below(path):
+            try:
+                found.append(read_instance(file))
+            except NoObject as error:
+                on_other(file, str(error))
+            except OSError as error:
+                on_other(file, error.strerror or str(error))
+    return found
+
+
+def send(
+    peer: Peer,
+    instances: Sequence[StoredInstance],
+    *,
+    on_sent: OnSent | None = None,
+    cancel: threading.Event | None = None,
+    may_decode: bool = True,
+) -> SendResult:
+    """Send objects; one that fails does not keep the others back.
+
+    Args:
+        instances: from an archive or from `objects_in`.
+        on_sent: called after each; what it raises ends the send.
+        cancel: once set no further object is sent.
+        may_decode: decode compressed objects when the peer takes only uncompressed ones.
+    Raises:
+        PeerError: no association, or several in a row broke without any object transferred.
+    """
+    sending = _Sending(peer, on_sent, cancel, may_decode=may_decode)
+    for batch in batches(instances):
+        sending.send(batch)
+    return sending.result
+
+
+class _Sending:
+    def __init__(
+        self,
+        peer: Peer,
+        on_sent: OnSent | None,
+        cancel: threading.Event | None,
+        *,
+        may_decode: bool,
+    ) -> None:
+        self._peer = peer
+        self._on_sent = on_sent
+        self._cancel = cancel
+        self._sender = Sender(
+            log_fields={}, priority=0, may_decode=may_decode, locate=lambda _instance: None
+        )
+        self._broke_at: StoredInstance | None = None
+        self._why_broken = ""
+        self.result = SendResult()
+
+    def _stop(self) -> bool:
+        return self._cancel is not None and self._cancel.is_set()
+
+    def send(self, batch: Batch) -> None:
+        """Send what goes over one association, over a new one when one breaks."""
+        todo = list(reversed(batch.instances))
+        fruitless = 0
+        while todo and not self._stop():
+            try:
+                transferred = self._over_one_association(batch, todo)
+            except Unsupported:
+                self._fail_all(todo)
+                return
+            fruitless = 0 if transferred else fruitless + 1
+            if fruitless == _MOST_FRUITLESS and todo:
+                reason = f"keeps ending the association: {self._why_broken}"
+                raise PeerError(Kind.ABORTED, self._peer, reason)
+        self.result.left += len(todo)
+
+    def _over_one_association(self, batch: Batch, todo: list[StoredInstance]) -> int:
+        """Send until the association ends; how many the peer has now."""
+        transferred = 0
+        with association(self._peer, batch.contexts()) as assoc:
+            accepted = Accepted(assoc.accepted_contexts)
+            while todo and assoc.is_established and not self._stop():
+                instance = todo[-1]
+                outcome, reason = self._sender.attempt(assoc, accepted, instance)
+                if outcome is Outcome.BROKEN:
+                    self._why_broken = reason
+                    if self._broke_at is not instance:
+                        self._broke_at = instance  # perhaps not its fault: once more
+                        break
+                todo.pop()
+                transferred += outcome in (Outcome.COMPLETED, Outcome.WARNING)
+                self._count(instance, outcome, reason)
+        return transferred
+
+    def _fail_all(self, todo: list[StoredInstance]) -> None:
+        while todo:
+            self._count(todo.pop(), Outcome.FAILED, "the receiver does not take its SOP class")
+
+    def _count(self, instance: StoredInstance, outcome: Outcome, reason: str) -> None:
+        if outcome is Outcome.COMPLETED:
+            self.result.completed += 1
+        elif outcome is Outcome.WARNING:
+            self.result.warning += 1
+        else:
+            self.result.failed.append((instance.sop_instance_uid, reason))
+        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+            self.result.bytes += instance.size
+        if self._on_sent is not None:
+            self._on_sent(instance, outcome, reason)
