@@ -63,10 +63,10 @@ def _read_uid(value: bytes) -> UID:
 
 @lru_cache(maxsize=1024)
 def _read_ae_title(value: bytes, field: str) -> str:
-    title = decode_bytes(value).strip()
-    if not title:
-        raise AssociateError(f"{field} AE title is empty")
     try:
+        title = decode_bytes(value).strip()
+        if not title:
+            raise AssociateError(f"{field} AE title is empty")
         return cast(str, set_ae(title, f"{field} AE title", False, False))
     except ValueError as problem:
         raise AssociateError(str(problem)) from problem

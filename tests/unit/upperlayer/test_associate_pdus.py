@@ -1,0 +1,114 @@
+"""The hand-written A-ASSOCIATE codec agrees with pynetdicom's."""
+
+import struct
+
+import pytest
+from dicom_peer import CONTEXTS, CT, IMPLICIT, VERIFICATION, associate_rq, item, pdu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import build_context
+
+from lfscp.upperlayer.associate_pdus import AssociateError, AssociateRequest, encode_accept
+
+uids = st.from_regex(r"[1-9](\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
+titles = st.from_regex(r"[A-Z][A-Z0-9_ ]{0,14}[A-Z0-9]", fullmatch=True)
+contexts = st.lists(
+    st.tuples(uids, st.lists(uids, min_size=1, max_size=4, unique=True)), min_size=1, max_size=10
+).map(lambda pairs: [(2 * n + 1, *pair) for n, pair in enumerate(pairs)])
+
+
+def by_pynetdicom(encoded):
+    decoded = A_ASSOCIATE_RQ()
+    decoded.decode(encoded)
+    return decoded.to_primitive()
+
+
+def told(primitive):
+    return {
+        "called": primitive.called_ae_title,
+        "calling": primitive.calling_ae_title,
+        "application context": primitive.application_context_name,
+        "contexts": [
+            (cx.context_id, cx.abstract_syntax, cx.transfer_syntax)
+            for cx in primitive.presentation_context_definition_list
+        ],
+        "user information": primitive.user_information,
+    }
+
+
+ROLE = item(0x54, struct.pack(">H", len(CT)) + CT.encode() + b"\1\1")
+
+
+@settings(max_examples=30, deadline=None)
+@given(contexts, titles, titles, st.integers(0, 1 << 31), st.sampled_from((b"", ROLE)))
+def test_a_request_is_read_as_pynetdicom_reads_it(contexts, called, calling, length, more):
+    encoded = associate_rq(
+        contexts, called=called, calling=calling, max_length=length, user_items=more
+    )
+    read = AssociateRequest(encoded)
+    assert read.protocol_version == 1
+    assert told(read.to_primitive()) == told(by_pynetdicom(encoded))
+
+
+def accepting(role):
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = "1.2.840.10008.3.1.1.1"
+    primitive.calling_ae_title, primitive.called_ae_title = "PEER", "ANY-SCP"
+    primitive.result, primitive.result_source = 0, 1
+    results = []
+    for number, (uid, result) in enumerate(((VERIFICATION, 0), (CT, 3), ("1.2.3", 4))):
+        context = build_context(uid, IMPLICIT)
+        context.context_id, context.result = 2 * number + 1, result
+        results.append(context)
+    primitive.presentation_context_definition_results_list = results
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = 131072
+    implementation.implementation_class_uid = "1.2.826.0.1"
+    name = ImplementationVersionNameNotification()
+    name.implementation_version_name = "LFSCP"
+    items = [length, implementation, name]
+    if role:
+        selection = SCP_SCU_RoleSelectionNegotiation()
+        selection.sop_class_uid, selection.scu_role, selection.scp_role = CT, True, False
+        items.append(selection)
+    primitive.user_information = items
+    return primitive
+
+
+@pytest.mark.parametrize("role", [False, True])
+def test_an_acceptance_is_read_by_pynetdicom_as_its_own(role):
+    primitive = accepting(role)
+    own = A_ASSOCIATE_AC()
+    own.from_primitive(primitive)
+    ours, theirs = A_ASSOCIATE_AC(), A_ASSOCIATE_AC()
+    ours.decode(encode_accept(primitive))
+    theirs.decode(own.encode())
+    assert ours == theirs
+    assert len(encode_accept(primitive)) == ours.pdu_length + 6
+
+
+@pytest.mark.parametrize("cut", range(1, 68, 3))
+def test_a_request_shorter_than_its_fixed_fields_is_refused(cut):
+    with pytest.raises(AssociateError):
+        AssociateRequest(pdu(1, associate_rq()[6 : 6 + cut]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_request_with_a_wrong_byte_is_refused_or_read_within_bounds(data):
+    whole = bytearray(associate_rq(CONTEXTS))
+    at = data.draw(st.integers(6, len(whole) - 45))
+    whole[at] = data.draw(st.integers(0, 255))
+    try:
+        request = AssociateRequest(whole).to_primitive()
+    except AssociateError:
+        return
+    assert len(request.presentation_context_definition_list) <= len(CONTEXTS) + 1
