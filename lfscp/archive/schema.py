@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from lfscp.archive.attributes import Level, at_level
@@ -35,6 +36,12 @@ metadata: Final = MetaData(
 
 # SQLite's own rowid type is INTEGER only; elsewhere a surrogate key is a BIGINT.
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _several_groups(column: str) -> Index:
+    """The few names with more than one component group; matching.SEVERAL_GROUPS is its literal."""
+    few = text(f"{column} LIKE '%=%'")
+    return Index(f"ix_{column}_groups", column, sqlite_where=few, postgresql_where=few)
 
 
 def attribute_columns(level: Level) -> list[Column[str]]:
@@ -56,6 +63,7 @@ patient: Final = Table(
     *attribute_columns(Level.PATIENT),
     UniqueConstraint("patient_id", "issuer_of_patient_id"),
     Index(None, "patient_name_search"),
+    _several_groups("patient_name_search"),
     Index(None, "patient_birth_date"),
     sqlite_autoincrement=True,
 )
@@ -75,6 +83,7 @@ study: Final = Table(
     Index(None, "accession_number"),
     Index(None, "study_id"),
     Index(None, "referring_physician_name_search"),
+    _several_groups("referring_physician_name_search"),
     Index(None, "updated_at"),
     sqlite_autoincrement=True,
 )

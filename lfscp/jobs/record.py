@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
+from lfscp.archive.job_tables import job, job_item
 from lfscp.jobs.model import Job, Kind, State
-from lfscp.jobs.tables import job, job_item
 from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,29 +11,72 @@ import threading
 import traceback
 from pathlib import Path
 
+import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from archive_datasets import received
+from sqlalchemy import create_engine, text
 
+from lfscp.archive import job_tables, migrations
 from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.attributes import Level
 from lfscp.archive.check import check
 from lfscp.archive.database import sqlite_url
 from lfscp.archive.index import Index
-from lfscp.archive.schema import metadata
 
 
-def is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Other parts of lfscp keep tables in the same database; those are theirs to compare."""
-    return kind != "table" or name in metadata.tables
+def schema_of(path: Path) -> dict[str, list[str]]:
+    """Name to the words of its SQL for all tables and indexes; in which order does not count."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        found = {str(name): sorted(re.split(r"[\s(),]+", sql)) for name, sql in rows}
+    connection.close()
+    return found
 
 
-def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
-    index = Index(sqlite_url(tmp_path / "index.sqlite"))
-    with index.engine.connect() as connection:
-        options = {"compare_type": True, "include_name": is_ours}
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, metadata) == []
-    index.close()
+def migrated(path: Path, revision: str) -> None:
+    """Make the index as an older version did, with a row that must outlive the migrations."""
+    engine = create_engine(sqlite_url(path))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.execute(text("INSERT INTO patient (patient_id) VALUES ('P1')"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_new_index_and_a_migrated_one_are_the_same(tmp_path: Path, revision: str) -> None:
+    new, old = tmp_path / "new.sqlite", tmp_path / "old.sqlite"
+    migrated(old, revision)
+    for path in (new, old):
+        index = Index(sqlite_url(path))
+        with index.engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, job_tables.metadata) == []
+            revisions = connection.execute(text("SELECT version_num FROM alembic_version"))
+            assert revisions.scalars().all() == [migrations.HEAD]
+        index.close()
+    assert schema_of(old) == schema_of(new)
+    assert Index(sqlite_url(old)).counts()[Level.PATIENT] == 1
+
+
+def test_a_new_index_is_made_without_loading_alembic(tmp_path: Path) -> None:
+    code = (
+        "import sys; from lfscp.archive.index import Index;"
+        "Index(sys.argv[1]).close(); sys.exit('alembic' in sys.modules)"
+    )
+    root = Path(__file__).parents[3]
+    url = sqlite_url(tmp_path / "index.sqlite")
+    assert subprocess.run([sys.executable, "-c", code, url], cwd=root).returncode == 0
+
+
+def test_the_head_revision_is_the_newest_migration() -> None:
+    versions = Path(migrations.__file__).parent / "versions"
+    assert max(path.name[:4] for path in versions.glob("0*.py")) == migrations.HEAD
 
 
 def test_commits_are_synced_and_keys_never_reused(tmp_path: Path) -> None:

@@ -319,6 +319,17 @@ def test_no_required_key_reads_a_whole_table(
     assert [step for step in steps if step in [f"SCAN {table}" for table in tables]] == []
 
 
+@pytest.mark.parametrize("keyword", ["PatientName", "ReferringPhysicianName"])
+def test_names_of_several_groups_are_found_by_the_index_of_just_those(
+    connection: Connection, keyword: str
+) -> None:
+    steps = plan(connection, "STUDY", **{keyword: "Smith*"})
+    column = {"PatientName": "patient_name", "ReferringPhysicianName": "referring_physician_name"}
+    of_groups = f"ix_{column[keyword]}_search_groups"
+    assert [step for step in steps if of_groups in step]
+    assert [step for step in steps if "SCAN" in step and of_groups not in step] == []
+
+
 def test_a_plan_that_reads_a_whole_table_is_recognised(connection: Connection) -> None:
     assert "SCAN study" in plan(connection, "STUDY", StudyDescription="Thorax")
 

@@ -157,7 +157,6 @@ def create_instance() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_instance"),
         sa.UniqueConstraint("sop_instance_uid", name="uq_instance_sop_instance_uid"),
         sa.ForeignKeyConstraint(["series_fk"], ["series.id"], name="fk_instance_series_fk"),
-        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_instance_series_fk_instance_number", "instance", ["series_fk", "instance_number"]

@@ -1,7 +1,8 @@
-"""The jobs' tables: beside the archive's in the same database, made by its migration 0002.
+"""The jobs' tables, kept in the index's database so that one schema and its migrations have all.
 
 `node` keeps nodes apart that share a database: each runs its own jobs again. `job_item` holds
 what an unfinished job has behind it (studies of a retrieve, objects of a send): there it goes on.
+The rows are read and written in lfscp/jobs.
 """
 
 from __future__ import annotations
@@ -13,21 +14,13 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
 )
 
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from lfscp.archive.schema import KEY, metadata
 
 
 def _text(name: str) -> Column[str]:
@@ -41,8 +34,7 @@ def _number(name: str) -> Column[int]:
 job: Final = Table(
     "job",
     metadata,
-    # The order of arrival; SQLite's own rowid type is INTEGER only.
-    Column("arrival", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("arrival", KEY, primary_key=True),
     Column("id", Text, nullable=False),
     _text("node"),
     _text("kind"),
