@@ -45,7 +45,7 @@ def decided(contexts):
     return [
         (cx.context_id, cx.abstract_syntax, cx.result)
         + ((cx.as_scu, cx.as_scp, cx.transfer_syntax) if cx.result == 0 else ())
-        for cx in contexts
+        for cx in sorted(contexts, key=lambda cx: cx.context_id)
     ]
 
 
@@ -55,6 +55,7 @@ def test_results_and_role_answers_are_pynetdicoms(proposed, supported, roles):
     expected, expected_roles = negotiate_as_acceptor(deepcopy(proposed), supported, dict(roles))
     results, role_items = SupportedContexts(supported).negotiate(proposed, roles)
     assert decided(results) == decided(expected)
+    assert [cx.context_id for cx in results] == sorted(cx.context_id for cx in proposed)
     assert [(i.sop_class_uid, i.scu_role, i.scp_role) for i in role_items] == [
         (i.sop_class_uid, i.scu_role, i.scp_role) for i in expected_roles
     ]
