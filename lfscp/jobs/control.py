@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 PUBLISH_INTERVAL_S: Final = 0.2
 SAVE_INTERVAL_S: Final = 2.0
@@ -64,6 +64,7 @@ class Control:
         self.progress = Progress()
         self.stop = threading.Event()
         self.wish: Wish | None = None
+        self.result: Any = None  # what a job has to show even when it does not come to its end
 
     def wish_for(self, wish: Wish) -> None:
         """Ask the job to stop."""

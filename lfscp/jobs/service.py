@@ -31,8 +31,9 @@ from lfscp.jobs.model import (
     now,
     timestamp,
 )
+from lfscp.jobs.outcome import Ended
 from lfscp.jobs.record import Record
-from lfscp.jobs.tasks import Ended, perform
+from lfscp.jobs.tasks import perform
 from lfscp.observe.logging import get_logger
 from lfscp.scu.errors import PeerError
 
@@ -363,7 +364,7 @@ class JobService:
         else:
             if not isinstance(error, PeerError | InvalidRequest | OSError):
                 LOG.error("job failed unexpectedly", job=job_id, reason=repr(error), exc_info=error)
-            self._end(job_id, State.FAILED, reason=_text(error))
+            self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
 
     def _may_retry(self, job: Job) -> bool:
         default = 0 if job.kind in (Kind.ECHO, Kind.FIND) else self._settings.jobs.retries
@@ -375,6 +376,7 @@ class JobService:
         self._end(
             job.id,
             State.SLEEPING,
+            logged="the peer is down",
             reason=f"{reason}; next attempt in {delay_s:g} s",
             failures=job.failures + 1,
             next_attempt_at=due,
@@ -385,15 +387,19 @@ class JobService:
         if early is not None:
             self._wish(job.id, early, (State.SLEEPING,))
 
-    def _end(self, job_id: str, state: State, **changes: Any) -> None:
-        """One run has ended; the job as well, when its state is an end."""
+    def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
+        """One run has ended; the job as well, when its state is an end.
+
+        Args:
+            logged: its reason without what peers and files say, which could name a patient.
+        """
         with self._lock:
             control = self._controls.pop(job_id)
             control.finish()
             job = _with(self._jobs[job_id], control.progress)
-            problems = control.progress.problems
-            if problems and changes.get("result") is None:
-                changes["result"] = {"problems": problems}
+            if changes.get("result") is None:
+                problems = control.progress.problems
+                changes["result"] = control.result or ({"problems": problems} if problems else None)
             job = replace(job, state=state, ended_at=now() if state.is_end else None, **changes)
             self._jobs[job_id] = job
         self._record.save(job, control.take_items())
@@ -408,7 +414,7 @@ class JobService:
             done=job.done,
             failed=job.failed,
             bytes=job.bytes,
-            reason=job.reason,
+            reason=logged,
         )
         self._feed.publish(job)
         if time.monotonic() - self._forgot_at > _FORGET_INTERVAL_S:
@@ -441,6 +447,10 @@ def _with(job: Job, progress: Progress) -> Job:
         bytes=progress.bytes,
         rate_bytes_s=progress.rate_bytes_s,
     )
+
+
+def _kind(error: Exception) -> str:
+    return f"peer {error.kind}" if isinstance(error, PeerError) else type(error).__name__
 
 
 def _text(error: Exception) -> str:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from lfscp.jobs.model import JSON, Job, Kind, State
+from lfscp.jobs import retrieving, sending
+from lfscp.jobs.model import Job, Kind
+from lfscp.jobs.outcome import Ended
+from lfscp.scu.echo import echo
+from lfscp.scu.find import find
+from lfscp.scu.identifiers import identifier, plain
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.jobs.control import Control
 
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a job came to its end without an error: done, or failed in part."""
-
-    state: State = State.DONE
-    reason: str = ""
-    result: JSON = None
-
-
 Task = Callable[[Job, "Control", "Archive", "Settings"], Ended]
-TASKS: Final[Mapping[Kind, Task]] = {}
 
 
 def perform(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
@@ -36,3 +30,49 @@ def perform(job: Job, control: Control, archive: Archive, settings: Settings) ->
         ArchiveError, OSError: the archive or a file cannot be used.
     """
     return TASKS[job.kind](job, control, archive, settings)
+
+
+def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> Ended:
+    answer = echo(job.peer)
+    control.progress.done = 1
+    return Ended(result=asdict(answer))
+
+
+class _Either:
+    """A flag that is up when somebody wants to stop, or there is enough."""
+
+    def __init__(self, control: Control) -> None:
+        self._stop = control.stop
+        self.enough = False
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        return self.enough or self._stop.is_set()
+
+
+def _find(job: Job, control: Control, _archive: Archive, settings: Settings) -> Ended:
+    most = min(job.parameters.get("limit", settings.jobs.max_matches), settings.jobs.max_matches)
+    wanted = identifier(job.parameters["keys"], job.parameters.get("level", "STUDY"))
+    cancel = _Either(control)
+    matches: list[dict[str, object]] = []
+    control.result = matches
+    more = False
+    for match in find(job.peer, wanted, job.parameters.get("model", "study"), cancel=cancel):
+        if len(matches) < most:
+            matches.append(plain(match))
+            control.progress.done = len(matches)
+            control.report()
+        else:
+            more = cancel.enough = True
+    control.check()
+    reason = f"only the first {most} matches, there are more" if more else ""
+    return Ended(reason=reason, result=matches)
+
+
+TASKS: Final[Mapping[Kind, Task]] = {
+    Kind.ECHO: _echo,
+    Kind.FIND: _find,
+    Kind.RETRIEVE: retrieving.retrieve,
+    Kind.SEND: sending.send_objects,
+    Kind.COLLECT: retrieving.collect,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.requestor import associate
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
+_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 
 
 @contextmanager
@@ -22,6 +24,7 @@ def association(
     peer: Peer,
     contexts: Sequence[PresentationContext],
     *,
+    service: str,
     ext_neg: Sequence[Any] = (),
     evt_handlers: Sequence[Any] = (),
     while_waiting: Callable[[], None] | None = None,
@@ -30,12 +33,18 @@ def association(
 
     Args:
         contexts: to propose, 1 to 128.
+        service: what is wanted of the peer, for the message that it does not support it.
         ext_neg: further negotiation items (roles, for a C-GET).
         while_waiting: called about once a second while the peer is waited for.
     Raises:
         PeerError: there is none; the reason says why.
     """
+    started = time.monotonic()
     opened = _open(peer, contexts, ext_neg, evt_handlers, while_waiting)
+    if not opened.is_established:
+        if opened.rejected_contexts and not opened.accepted_contexts:
+            raise Unsupported(peer, service)
+        raise _failure(peer, opened, time.monotonic() - started)
     try:
         yield opened
     except BaseException:
@@ -53,9 +62,8 @@ def _open(
     evt_handlers: Sequence[Any],
     while_waiting: Callable[[], None] | None,
 ) -> InlineAssociation:
-    started = time.monotonic()
     try:
-        opened = associate(
+        return associate(
             (peer.host, peer.port),
             calling_ae_title=peer.calling_ae_title,
             called_ae_title=peer.ae_title,
@@ -71,9 +79,6 @@ def _open(
         )
     except OSError as error:  # its name is unknown, or a certificate cannot be read
         raise PeerError(Kind.UNREACHABLE, peer, f"cannot be reached: {_plain(error)}") from error
-    if opened.is_established:
-        return opened
-    raise _failure(peer, opened, time.monotonic() - started)
 
 
 def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerError:
@@ -83,12 +88,10 @@ def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerErr
         if answer is not None and answer.result in (1, 2):
             reason = f"rejected the association: {answer.reason_str} ({answer.result_str})"
             return PeerError(Kind.REJECTED, peer, reason, passing=answer.result == _TRANSIENT)
-        if attempt.rejected_contexts:  # it was accepted, without any of our contexts
-            return Unsupported(peer, "anything that was proposed")
         return PeerError(Kind.REJECTED, peer, "rejected the association")
     reason = attempt.end_reason or ""
     if reason.startswith("cannot connect"):
-        what = f"cannot be reached: {reason.partition(': ')[2]}"
+        what = f"cannot be reached: {_ERRNO.sub('', reason.partition(': ')[2])}"
         return PeerError(Kind.UNREACHABLE, peer, what)
     if not reason and waited_s >= peer.acse_timeout_s:
         waited = f"took the connection, but did not answer within {peer.acse_timeout_s:g} s"

@@ -39,7 +39,7 @@ def echo(peer: Peer) -> EchoResult:
         PeerError: it does not, or not with success.
     """
     started = time.monotonic()
-    with association(peer, [build_context(_VERIFICATION)]) as assoc:
+    with association(peer, [build_context(_VERIFICATION)], service="Verification") as assoc:
         try:
             answer = assoc.send_c_echo()
         except ValueError:  # pynetdicom: the context was not accepted

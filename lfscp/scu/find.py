@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
 from lfscp.scu.connection import association
-from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.errors import Kind, PeerError
 from lfscp.scu.identifiers import FIND_MODELS, decoded
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
@@ -21,12 +20,20 @@ _SUCCESS: Final = 0x0000
 _CANCELLED: Final = 0xFE00
 
 
+class Flag(Protocol):
+    """What says whether to stop; a threading.Event does."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        ...
+
+
 def find(
     peer: Peer,
     identifier: Dataset,
     model: str = "study",
     *,
-    cancel: threading.Event | None = None,
+    cancel: Flag | None = None,
 ) -> Iterator[Dataset]:
     """Ask a peer, and give its matches as they come.
 
@@ -45,9 +52,8 @@ def find(
             operation.look_for_cancel()
 
     contexts = [build_context(FIND_MODELS[model], list(UNCOMPRESSED[:2]))]
-    with association(peer, contexts, while_waiting=look) as assoc:
-        if not assoc.accepted_contexts:
-            raise Unsupported(peer, f"queries ({model} root)")
+    service = f"queries ({model} root)"
+    with association(peer, contexts, service=service, while_waiting=look) as assoc:
         context = assoc.accepted_contexts[0]
         wanted = cancel.is_set if cancel is not None else lambda: False
         operation = Operation(assoc, C_FIND, context, identifier, wants_cancel=wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pynetdicom.presentation import PresentationContext
 from lfscp.archive.objects import Received
 from lfscp.scu.connection import association
 from lfscp.scu.errors import Unsupported
-from lfscp.scu.find import require_success, unanswered
+from lfscp.scu.find import Flag, require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
 from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
@@ -72,7 +71,7 @@ def get(
     model: str = "study",
     sop_classes: Sequence[str] = (),
     progress: OnProgress | None = None,
-    cancel: threading.Event | None = None,
+    cancel: Flag | None = None,
     spool_dir: Path | None = None,
 ) -> RetrieveResult:
     """Have a peer send objects over this association.
@@ -97,9 +96,11 @@ def get(
     contexts = [build_context(GET_MODELS[model], list(UNCOMPRESSED[:2]))]
     contexts += [build_context(uid, list(syntaxes)) for uid, syntaxes in proposals]
     asked = _Asked(peer, progress, cancel)
+    service = f"C-GET ({model} root)"
     with association(
         peer,
         contexts,
+        service=service,
         ext_neg=_roles(uid for uid, _ in proposals),
         evt_handlers=[(evt.EVT_C_STORE, store)],
         while_waiting=asked.look,
@@ -107,7 +108,7 @@ def get(
         assoc.spool_dir = spool_dir
         context = _accepted(assoc, GET_MODELS[model])
         if context is None:
-            raise Unsupported(peer, f"C-GET ({model} root)")
+            raise Unsupported(peer, service)
         return asked.perform(Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop))
 
 
@@ -118,7 +119,7 @@ def move(
     *,
     model: str = "study",
     progress: OnProgress | None = None,
-    cancel: threading.Event | None = None,
+    cancel: Flag | None = None,
 ) -> RetrieveResult:
     """Have a peer send objects to an application entity that it knows.
 
@@ -131,10 +132,9 @@ def move(
     """
     asked = _Asked(peer, progress, cancel)
     contexts = [build_context(MOVE_MODELS[model], list(UNCOMPRESSED[:2]))]
-    with association(peer, contexts, while_waiting=asked.look) as assoc:
-        context = _accepted(assoc, MOVE_MODELS[model])
-        if context is None:
-            raise Unsupported(peer, f"C-MOVE ({model} root)")
+    service = f"C-MOVE ({model} root)"
+    with association(peer, contexts, service=service, while_waiting=asked.look) as assoc:
+        context = assoc.accepted_contexts[0]
         operation = Operation(
             assoc,
             C_MOVE,
@@ -149,9 +149,7 @@ def move(
 class _Asked:
     """A retrieve that goes on: its progress, its end."""
 
-    def __init__(
-        self, peer: Peer, progress: OnProgress | None, cancel: threading.Event | None
-    ) -> None:
+    def __init__(self, peer: Peer, progress: OnProgress | None, cancel: Flag | None) -> None:
         self._peer = peer
         self._progress = progress
         self._cancel = cancel

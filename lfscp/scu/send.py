@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from lfscp.archive.objects import StoredInstance
 from lfscp.scu.connection import association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.files import NoObject, files_below, read_instance
+from lfscp.scu.find import Flag
 from lfscp.scu.peer import Peer
 from lfscp.services.plan import Accepted, Batch, batches
 from lfscp.services.transfer import Outcome, Sender
@@ -64,8 +64,9 @@ def send(
     instances: Sequence[StoredInstance],
     *,
     on_sent: OnSent | None = None,
-    cancel: threading.Event | None = None,
+    cancel: Flag | None = None,
     may_decode: bool = True,
+    locate: Callable[[StoredInstance], StoredInstance | None] = lambda _instance: None,
 ) -> SendResult:
     """Send objects; one that fails does not keep the others back.
 
@@ -74,10 +75,12 @@ def send(
         on_sent: called after each; what it raises ends the send.
         cancel: once set no further object is sent.
         may_decode: decode compressed objects when the peer takes only uncompressed ones.
+        locate: where an instance is now, for one whose file has gone since.
     Raises:
         PeerError: no association, or several in a row broke without any object transferred.
     """
-    sending = _Sending(peer, on_sent, cancel, may_decode=may_decode)
+    sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate)
+    sending = _Sending(peer, sender, on_sent, cancel)
     for batch in batches(instances):
         sending.send(batch)
     return sending.result
@@ -85,19 +88,12 @@ def send(
 
 class _Sending:
     def __init__(
-        self,
-        peer: Peer,
-        on_sent: OnSent | None,
-        cancel: threading.Event | None,
-        *,
-        may_decode: bool,
+        self, peer: Peer, sender: Sender, on_sent: OnSent | None, cancel: Flag | None
     ) -> None:
         self._peer = peer
         self._on_sent = on_sent
         self._cancel = cancel
-        self._sender = Sender(
-            log_fields={}, priority=0, may_decode=may_decode, locate=lambda _instance: None
-        )
+        self._sender = sender
         self._broke_at: StoredInstance | None = None
         self._why_broken = ""
         self.result = SendResult()
@@ -124,7 +120,7 @@ class _Sending:
     def _over_one_association(self, batch: Batch, todo: list[StoredInstance]) -> int:
         """Send until the association ends; how many the peer has now."""
         transferred = 0
-        with association(self._peer, batch.contexts()) as assoc:
+        with association(self._peer, batch.contexts(), service="what is to be sent") as assoc:
             accepted = Accepted(assoc.accepted_contexts)
             while todo and assoc.is_established and not self._stop():
                 instance = todo[-1]

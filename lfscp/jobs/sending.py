@@ -1,0 +1,104 @@
+"""The work of a send job: files, folders and studies of the archive to a peer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfscp.archive.attributes import Level
+from lfscp.archive.objects import StoredInstance
+from lfscp.jobs.model import Job, State
+from lfscp.jobs.outcome import Ended
+from lfscp.jobs.roots import allowed_path
+from lfscp.scu.send import objects_in, send
+from lfscp.services.transfer import Outcome
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
+    from lfscp.jobs.control import Control
+
+
+def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+    """Send what the job names, but for what an earlier run has sent.
+
+    Raises:
+        Stopped, PeerError, ArchiveError, InvalidRequest: a path is not allowed any more.
+    """
+    instances = _objects(job, control, archive, settings)
+    todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]
+    progress = control.progress
+    progress.done = len(instances) - len(todo)
+    progress.left = len(todo)
+    control.report()
+
+    def note(instance: StoredInstance, outcome: Outcome, reason: str) -> None:
+        progress.left -= 1
+        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+            progress.done += 1
+            progress.bytes += instance.size
+            control.put_behind(instance.sop_instance_uid)
+        else:
+            progress.failed += 1
+            control.problem(instance.sop_instance_uid, reason)
+        control.report()
+
+    def locate(instance: StoredInstance) -> StoredInstance | None:
+        if not instance.study_uid:
+            return None  # a file of a folder
+        key = {Level.IMAGE: [instance.sop_instance_uid]}
+        return next(iter(archive.select(Level.IMAGE, key)), None)
+
+    if todo:
+        may_decode = settings.retrieve.decode_when_needed
+        send(
+            job.peer,
+            todo,
+            on_sent=note,
+            cancel=control.stop,
+            may_decode=may_decode,
+            locate=locate,
+        )
+    if progress.left:
+        control.check()
+    return _ended(control, bool(instances))
+
+
+def _objects(
+    job: Job, control: Control, archive: Archive, settings: Settings
+) -> list[StoredInstance]:
+    def other(file: Path, reason: str) -> None:
+        control.check()
+        control.problem(str(file), f"not sent: {reason}")
+
+    paths = [allowed_path(path, settings.web.roots) for path in job.parameters.get("paths", [])]
+    instances = objects_in(paths, on_other=other)
+    for study in job.parameters.get("studies", []):
+        found = archive.select(Level.STUDY, {Level.STUDY: [study]})
+        if not found:
+            control.problem(study, "there is no such study in the archive")
+        instances += found
+    return list({each.sop_instance_uid: each for each in instances}.values())
+
+
+def _ended(control: Control, any_objects: bool) -> Ended:
+    progress = control.progress
+    if not any_objects:
+        first = f": {_first(control)}" if progress.problems else ""
+        return Ended(State.FAILED, f"there is no DICOM object to send{first}")
+    if progress.failed:
+        total = progress.done + progress.failed
+        reason = f"{progress.failed} of {total} objects were not taken: {_first_failure(control)}"
+        return Ended(State.FAILED, reason)
+    others = len(progress.problems)
+    return Ended(reason=f"{others} passed over, see problems" if others else "")
+
+
+def _first(control: Control) -> str:
+    problem = control.progress.problems[0]
+    return f"{problem['what']} {problem['reason']}"
+
+
+def _first_failure(control: Control) -> str:
+    found = (each["reason"] for each in control.progress.problems)
+    return next((reason for reason in found if not reason.startswith("not sent: ")), "")
