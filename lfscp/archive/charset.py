@@ -18,7 +18,7 @@ _FRAGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _DEFAULT: Final = "latin_1"  # the default repertoire is ASCII; Latin-1 keeps every byte visible
 _STAND_ALONE: Final = frozenset({"ISO_IR 192", "GBK", "GB18030"})
 # Python's codecs for these read and strip the escape sequences themselves.
-_ESCAPES_READ_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2", "iso_ir_58"})
+_ESCAPES_READ_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 # A delimiter resets to the first character set (PS3.5 section 6.1.2.5.3).
 _DELIMITERS: Final = re.compile(rb"[\\^=\r\n\f\t]")
 

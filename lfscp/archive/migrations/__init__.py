@@ -11,8 +11,8 @@ from typing import Final
 
 from sqlalchemy import Engine, inspect, text
 
-from lfscp.archive import job_tables
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.job_tables import job
 
 HEAD: Final = "0003"
 _KNOWN: Final = ("0001", "0002", "0003")
@@ -52,7 +52,7 @@ def _create(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":  # whose driver begins none before a CREATE
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        job_tables.metadata.create_all(connection, checkfirst=False)
+        job.metadata.create_all(connection, checkfirst=False)
         connection.exec_driver_sql(_VERSION_TABLE)
         stamp = text("INSERT INTO alembic_version (version_num) VALUES (:head)")
         connection.execute(stamp, {"head": HEAD})

@@ -19,12 +19,13 @@ from alembic.migration import MigrationContext
 from archive_datasets import received
 from sqlalchemy import create_engine, text
 
-from lfscp.archive import job_tables, migrations
+from lfscp.archive import migrations
 from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.attributes import Level
 from lfscp.archive.check import check
 from lfscp.archive.database import sqlite_url
 from lfscp.archive.index import Index
+from lfscp.archive.schema import metadata
 
 
 def schema_of(path: Path) -> dict[str, list[str]]:
@@ -56,7 +57,7 @@ def test_a_new_index_and_a_migrated_one_are_the_same(tmp_path: Path, revision: s
         index = Index(sqlite_url(path))
         with index.engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
-            assert compare_metadata(context, job_tables.metadata) == []
+            assert compare_metadata(context, metadata) == []
             revisions = connection.execute(text("SELECT version_num FROM alembic_version"))
             assert revisions.scalars().all() == [migrations.HEAD]
         index.close()
