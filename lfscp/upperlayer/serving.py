@@ -134,7 +134,7 @@ class InlineStorage(_Inline, StorageServiceClass):
     def SCP(self, req: C_STORE, context: PresentationContext) -> None:  # noqa: N802
         """Answer one C-STORE."""
         if isinstance(req, ReceivedStore) and req.error is not None:
-            status: Any = _spool_failed(req.error)
+            status: Any = self._spool_failed(req, req.error)
         else:
             try:
                 status = self.ask(evt.EVT_C_STORE, req, context)
@@ -156,6 +156,26 @@ class InlineStorage(_Inline, StorageServiceClass):
         )
         dimse.send_encoded(context_id, response)
 
+    def _spool_failed(self, req: ReceivedStore, problem: OSError) -> Dataset:
+        """The status of an object that could not be written as it arrived; no handler sees it."""
+        reason = os.strerror(problem.errno) if problem.errno else str(problem)
+        level = logging.WARNING if problem.errno in _NO_SPACE else logging.ERROR
+        requestor = self.assoc.requestor
+        LOGGER.log(
+            level,
+            "C-STORE of %s, association %d of %s at %s, answered 0x%04X: %s",
+            req.AffectedSOPInstanceUID,
+            self.assoc.serial,
+            requestor.ae_title.strip(),
+            requestor.address,
+            _OUT_OF_RESOURCES,
+            reason,
+        )
+        status = Dataset()
+        status.Status = _OUT_OF_RESOURCES
+        status.ErrorComment = f"out of resources: {reason}"[:64]
+        return status
+
     @staticmethod
     def _response(req: C_STORE) -> C_STORE:
         response = C_STORE()
@@ -164,16 +184,6 @@ class InlineStorage(_Inline, StorageServiceClass):
         response.AffectedSOPInstanceUID = req.AffectedSOPInstanceUID
         response.AffectedSOPClassUID = req.AffectedSOPClassUID
         return response
-
-
-def _spool_failed(problem: OSError) -> Dataset:
-    reason = os.strerror(problem.errno) if problem.errno else str(problem)
-    level = logging.WARNING if problem.errno in _NO_SPACE else logging.ERROR
-    LOGGER.log(level, "A received object could not be written: %s", problem)
-    status = Dataset()
-    status.Status = _OUT_OF_RESOURCES
-    status.ErrorComment = f"out of resources: {reason}"[:64]
-    return status
 
 
 class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
