@@ -32,6 +32,7 @@ from lfscp.archive.elements import (
     skip_undefined,
 )
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.temporal import without_delimiters
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
@@ -52,6 +53,7 @@ _LAST_GROUP: Final = max(attribute.tag for attribute in ATTRIBUTES) >> 16
 _MAX_UID: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LEADING_SPACE_COUNTS: Final = frozenset({"LT", "ST", "UT"})  # PS3.5 table 6.2-1
+_TEMPORAL: Final = frozenset({"DA", "TM"})
 _WANTED: Final = frozenset([*BY_TAG, SPECIFIC_CHARACTER_SET])
 _VR: Final = {tag: dictionary_VR(tag) for tag in _WANTED}
 _RAW_TAGS: Final = {
@@ -128,7 +130,10 @@ class Header:
             shorts = range(0, len(value) - 1, 2)
             return "\\".join(str(encoding.unpack_short(value, at)[0]) for at in shorts)
         text = decode(value, self._codecs)
-        return text.rstrip(" \0") if vr in _LEADING_SPACE_COUNTS else text.strip(" \0")
+        if vr in _LEADING_SPACE_COUNTS:
+            return text.rstrip(" \0")
+        text = text.strip(" \0")
+        return without_delimiters(text, vr) if vr in _TEMPORAL else text
 
     def _sequence(self, attribute: Attribute, value: bytes, encoding: Encoding) -> str:
         """A sequence's items as JSON; what of it cannot be read is left out."""

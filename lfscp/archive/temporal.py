@@ -54,8 +54,18 @@ def _ends(text: str) -> tuple[str, str]:
     return low, high
 
 
+def without_delimiters(text: str, vr: str) -> str:
+    """A DA or TM value as DICOM 3.0 writes it, when it is written as ACR-NEMA 2.0 did.
+
+    YYYY.MM.DD becomes YYYYMMDD, HH:MM:SS becomes HHMMSS; anything else stays as it is.
+    Source: PS3.5 table 6.2-1, notes to DA and TM.
+    """
+    sign, layout = (".", _ACR_DATE) if vr == "DA" else (":", _ACR_TIME)
+    return text.replace(sign, "") if sign in text and layout.fullmatch(text) else text
+
+
 def _plain_date(text: str) -> str:
-    plain = text.replace(".", "") if _ACR_DATE.fullmatch(text) else text
+    plain = without_delimiters(text, "DA")
     if not _DATE.fullmatch(plain):
         raise ValueError("expected a date YYYYMMDD or a range of dates")
     return plain
@@ -72,7 +82,7 @@ def date_span(text: str) -> Span:
 
 
 def _plain_time(text: str) -> str:
-    plain = text.replace(":", "") if _ACR_TIME.fullmatch(text) else text
+    plain = without_delimiters(text, "TM")
     if not _TIME.fullmatch(plain):
         raise ValueError("expected a time HHMMSS.FFFFFF, also shortened, or a range of times")
     return plain

@@ -193,6 +193,27 @@ def test_control_characters_in_a_name_stay_text() -> None:
     assert read_header(raw, EXPLICIT).text(0x00104000).startswith("a\x00\x07\r\nb")
 
 
+@pytest.mark.parametrize(
+    ("tag", "vr", "stored", "text"),
+    [
+        (0x00080020, b"DA", b"2024.01.31", "20240131"),
+        (0x00080030, b"TM", b"10:30:59", "103059"),
+        (0x00080030, b"TM", b"10:30:59.123 ", "103059.123"),
+        (0x00080030, b"TM", b"10:30 ", "1030"),
+        (0x00080020, b"DA", b"20240131", "20240131"),
+        (0x00080020, b"DA", b"31.01.2024", "31.01.2024"),  # of no standard: kept as it came
+        (0x0008002A, b"DT", b"20240131103059.5", "20240131103059.5"),
+    ],
+)
+def test_dates_and_times_of_acr_nema_are_read_as_today(
+    tag: int, vr: bytes, stored: bytes, text: str
+) -> None:
+    raw = encoded(a_dataset(SOPClassUID="1.2", SOPInstanceUID="1.3"))
+    raw = raw[: raw.index(b"\x10\x00\x10\x00")] + element(tag, vr, stored)
+    raw += element(0x0020000D, b"UI", b"1.2") + element(0x0020000E, b"UI", b"1.23")
+    assert read_header(raw, EXPLICIT).text(tag) == text
+
+
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
 def test_ten_thousand_nested_sequences_are_skipped(syntax: str) -> None:
     order = ">" if syntax == BIG_ENDIAN else "<"
