@@ -37,7 +37,7 @@ def run_node(settings: Settings) -> int:
     Raises:
         NodeError, ArchiveError, SystemdError: the node cannot start.
     """
-    workers = settings.pool.workers or len(os.sched_getaffinity(0))
+    workers = settings.pool.workers or max(1, len(os.sched_getaffinity(0)) // 2)
     if workers == 1:
         return Node(settings).run()
     return PreforkedNode(settings, workers).run()

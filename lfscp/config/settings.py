@@ -225,7 +225,7 @@ class Pool(Section):
     )
     workers: Int = setting(
         0,
-        "Processes, each with a pool of its own to which the limits above apply; 0 is one per CPU.",
+        "Processes, each with its own pool and the limits above; 0 is one per two CPUs.",
         flag="--workers",
         ge=0,
         le=256,

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, MutableMapping
 from json.encoder import encode_basestring_ascii as _quote
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -63,24 +63,30 @@ class EventLogger(structlog.BoundLoggerBase):
 class LineWriter:
     """Writes each line with one system call, whatever thread it comes from."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("descriptor",)
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def write(self, line: str) -> None:
         """Write one line; a log that nobody reads any more must not stop the node."""
         try:
-            os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+            os.write(self.descriptor, line.encode("utf-8", "backslashreplace"))
         except OSError:
             return
 
     debug = info = warning = error = critical = write
 
 
+# Shared by all loggers and changed in place, so that a logger made early follows a later
+# configure(), without structlog's proxy, which would make a new logger for every line.
+_writer: Final = LineWriter(STANDARD_ERROR)
+_processors: Final[list[Any]] = []
+
+
 def get_logger(name: str) -> EventLogger:
     """A logger for the part of lfscp called `name`; it may be made before `configure`."""
-    return cast(EventLogger, structlog.get_logger(part=name))
+    return EventLogger(_writer, processors=_processors, context={"part": name})
 
 
 def configure(
@@ -97,12 +103,14 @@ def configure(
         descriptor: the file to write to.
     """
     render = render_json if format == "json" else _console(colours=_wants_colours(descriptor))
-    structlog.configure(
-        processors=[_describe_exception, _renderer(render)],
+    _writer.descriptor = descriptor
+    _processors[:] = [_describe_exception, _renderer(render)]
+    structlog.configure(  # for whoever asks structlog itself for a logger
+        processors=_processors,
         wrapper_class=EventLogger,
         context_class=dict,
-        logger_factory=lambda *_: LineWriter(descriptor),
-        cache_logger_on_first_use=False,  # a logger made early follows a later configure()
+        logger_factory=lambda *_: _writer,
+        cache_logger_on_first_use=False,
     )
     foreign.connect(_from_library)
     set_level(level)
@@ -218,3 +226,6 @@ def _escape(text: str) -> str:
     if text.isprintable():
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return _quote(text).replace("\x7f", "\\u007f")
+
+
+_processors[:] = [_describe_exception, _renderer(_console(colours=False))]
