@@ -65,6 +65,8 @@ class Node:
     ) -> None:
         self._settings = settings
         self._tell = report
+        # Of a worker's life the parent writes one line for all.
+        self._log = LOG.info if report is None else LOG.debug
         self._archive = archive
         self._owns_archive = archive is None
         self._listen_socket = listen_socket
@@ -107,7 +109,7 @@ class Node:
             raise
         host, port = self.address
         systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 4.
-        (LOG.info if self._tell is None else LOG.debug)(
+        self._log(
             "listening",
             ae_title=self._settings.server.ae_title,
             host=host,
@@ -176,7 +178,7 @@ class Node:
             LOG.critical("the pool ended by itself, the node cannot go on")
             self.stop()
             return 1
-        LOG.info("stopping", signal=signal.Signals(message or 0).name)
+        self._log("stopping", signal=signal.Signals(message or 0).name)
         self.stop(mailbox)
         return 0
 
@@ -222,7 +224,7 @@ class Node:
         if not drained:
             self._abort_associations()  # 3. or are aborted
         self._close_archive()  # 4. when nobody stores any more
-        LOG.info("stopped", drained=drained)
+        self._log("stopped", drained=drained)
 
     def _abort_associations(self) -> None:
         associations = self._running_server.active_associations

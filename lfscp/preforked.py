@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.node import REPORT_INTERVAL_S, Node, NodeError, listen_error, open_archive
 from lfscp.observe import systemd
-from lfscp.observe.logging import get_logger
+from lfscp.observe.logging import get_logger, mark_lines
 
 if TYPE_CHECKING:
     import socket
@@ -132,6 +132,7 @@ class PreforkedNode:
     def _work(self, node: Node, number: int) -> int:
         self._number = number
         os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks with systemd
+        mark_lines(worker=number)  # associations are numbered in each process
         try:
             return node.run()
         except NodeError as error:

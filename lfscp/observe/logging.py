@@ -82,6 +82,7 @@ class LineWriter:
 # configure(), without structlog's proxy, which would make a new logger for every line.
 _writer: Final = LineWriter(STANDARD_ERROR)
 _processors: Final[list[Any]] = []
+_marks: Final[dict[str, Any]] = {}
 
 
 def get_logger(name: str) -> EventLogger:
@@ -114,6 +115,12 @@ def configure(
     )
     foreign.connect(_from_library)
     set_level(level)
+
+
+def mark_lines(**fields: Any) -> None:
+    """Put these fields on every line of this process: a worker's number, for instance."""
+    _marks.clear()
+    _marks.update(fields)
 
 
 def set_level(level: str) -> None:
@@ -168,6 +175,8 @@ def _renderer(render: Render) -> Callable[[object, str, Fields], str]:
         stamp = f"{text}.{int((now - second) * 1000):03d}Z"
         event = fields.pop("event", "")
         name = fields.pop("part", "")
+        if _marks:
+            fields.update(_marks)
         return render(stamp, level, name, event, fields)
 
     return process
