@@ -1,0 +1,273 @@
+"""The server's life: caps held with real connections, descriptors run out, stop and drain."""
+
+import logging
+import os
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from dicom_peer import (
+    ABORT,
+    Peer,
+    data_set,
+    echo,
+    echo_rq,
+    message,
+    nothing_left_behind,
+    store_rq,
+    until,
+)
+from pynetdicom import AE, evt
+from serving import make_ae, serving
+
+from lfscp import LeaderFollowerServer
+
+ROOT = Path(__file__).parents[3]
+
+
+class Gate:
+    """A C-STORE handler that waits until it is let through, and counts who is inside."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.now = self.most = self.served = 0
+        self.open = threading.Semaphore(0)
+
+    def __call__(self, event):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        assert self.open.acquire(timeout=20)
+        with self.lock:
+            self.now -= 1
+            self.served += 1
+        return 0x0000
+
+
+@pytest.mark.parametrize("max_waiting", [-1, 3, 0])
+def test_never_more_are_served_than_the_cap_and_the_others_are_served_after(max_waiting):
+    gate = Gate()
+    bound = (evt.EVT_C_STORE, gate)
+    with (
+        nothing_left_behind(),
+        serving(bound, max_running=5, max_waiting=max_waiting) as server,
+    ):
+        statuses = []
+
+        def client(number):
+            with Peer(server.server_address, timeout=20) as peer:
+                peer.associate()
+                peer.send(message(3, store_rq(number), data_set()))
+                statuses.append(peer.status())
+                peer.release()
+
+        clients = [threading.Thread(target=client, args=(n,)) for n in range(12)]
+        for each in clients:
+            each.start()
+        most = 1 if max_waiting == 0 else 5
+        assert until(lambda: gate.now == most)
+        assert len(server.active_associations) <= 5
+        assert server.pool.state().running <= 5
+        for _ in clients:
+            gate.open.release()
+        for each in clients:
+            each.join(20)
+        assert statuses == [0] * 12
+        assert gate.most <= 5
+
+
+def test_many_connections_at_once_are_all_served():
+    with nothing_left_behind(), serving() as server:
+        problems = []
+
+        def client():
+            try:
+                for _ in range(5):
+                    echo(server.server_address)
+            except Exception as problem:  # noqa: BLE001 - told to the test's thread
+                problems.append(problem)
+
+        clients = [threading.Thread(target=client) for _ in range(30)]
+        for each in clients:
+            each.start()
+        for each in clients:
+            each.join(30)
+        assert problems == []
+
+
+def test_shutdown_wakes_the_leader_and_nobody_is_accepted_any_more():
+    with nothing_left_behind():
+        server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
+        server.start()
+        echo(server.server_address)
+        server.shutdown()
+        assert server.drain(5)
+        with pytest.raises(ConnectionRefusedError):
+            Peer(server.server_address)
+        server.shutdown()  # again: harmless
+
+
+def test_a_server_that_never_started_can_be_shut_down():
+    server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
+    server.shutdown()
+
+
+def test_the_same_port_can_be_served_again_at_once():
+    address = ("127.0.0.1", 0)
+    for _ in range(5):
+        server = LeaderFollowerServer(make_ae(), address)
+        server.start()
+        address = server.server_address
+        echo(address)
+        server.shutdown()
+
+
+def test_a_running_request_is_served_to_its_end_while_the_server_stops():
+    gate = Gate()
+    with serving((evt.EVT_C_STORE, gate)) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        peer.send(message(3, store_rq(), data_set()))
+        assert until(lambda: gate.now == 1)
+        server.shutdown()
+        assert not server.drain(0.2), "it is still being served"
+        gate.open.release()
+        assert peer.status() == 0
+        peer.release()
+        assert server.drain(5)
+
+
+def test_an_idle_association_is_aborted_while_draining():
+    with serving() as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            assert peer.echo() == 0
+            server.shutdown()
+            draining = threading.Thread(target=server.drain, args=(10,))
+            draining.start()
+            assert peer.pdu()[0] == ABORT
+        draining.join(5)
+        assert not server.active_associations
+
+
+def test_a_handler_that_never_returns_holds_up_the_drain_no_longer_than_its_deadline():
+    gate = Gate()
+    with serving((evt.EVT_C_STORE, gate)) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        peer.send(message(3, store_rq(), data_set()))
+        assert until(lambda: gate.now == 1)
+        server.shutdown()
+        assert not server.drain(0.3)
+        gate.open.release()
+
+
+def test_an_ae_without_contexts_is_refused():
+    with pytest.raises(ValueError, match="presentation contexts"):
+        LeaderFollowerServer(AE(), ("127.0.0.1", 0))
+
+
+@pytest.mark.parametrize("caps", [{"max_running": -1}, {"max_waiting": -2}])
+def test_a_cap_out_of_range_is_refused(caps):
+    with pytest.raises(ValueError, match=next(iter(caps))):
+        LeaderFollowerServer(make_ae(), ("127.0.0.1", 0), **caps)
+
+
+def test_starting_twice_is_refused():
+    with serving() as server, pytest.raises(RuntimeError, match="before"):
+        server.start()
+
+
+def test_a_port_in_use_is_said_and_leaves_nothing():
+    with serving() as server, nothing_left_behind():
+        other = LeaderFollowerServer(make_ae(), server.server_address)
+        with pytest.raises(OSError, match="in use"):
+            other.start()
+
+
+def test_it_begins_with_the_threads_asked_for():
+    with serving(threads=4) as server:
+        assert until(lambda: server.pool.waiting == 3)
+        assert server.pool.leader is not None
+        echo(server.server_address)
+
+
+def test_handlers_are_bound_and_unbound_while_it_runs():
+    with serving() as server, Peer(server.server_address) as peer:
+        noted = []
+
+        def note(event):
+            noted.append(event.event.name)
+
+        peer.associate()
+        assert peer.echo() == 0
+        server.bind(evt.EVT_DIMSE_RECV, note)
+        assert peer.echo() == 0
+        assert noted == ["EVT_DIMSE_RECV"]
+        assert evt.EVT_DIMSE_RECV in server.get_events()
+        assert server.get_handlers(evt.EVT_DIMSE_RECV) == [(note, None)]
+        server.unbind(evt.EVT_DIMSE_RECV, note)
+        assert peer.echo() == 0
+        assert noted == ["EVT_DIMSE_RECV"]
+        assert server.get_handlers(evt.EVT_DIMSE_RECV) == []
+        peer.release()
+
+
+def test_an_association_that_breaks_is_said_once_in_the_log(caplog):
+    with serving() as server:
+        with caplog.at_level(logging.WARNING, "lfscp"), Peer(server.server_address) as peer:
+            peer.associate()
+            peer.send(message(99, echo_rq()))
+            assert peer.pdu()[0] == ABORT
+        assert until(lambda: not server.active_associations)
+    said = [each.getMessage() for each in caplog.records if each.name.startswith("lfscp")]
+    assert len(said) == 1
+    assert "context 99 was not accepted" in said[0]
+
+
+def test_without_file_descriptors_it_waits_and_serves_when_there_are_some_again():
+    """In a process of its own, with a limit of the kernel's."""
+    done = subprocess.run(
+        [sys.executable, __file__],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["served", "full", "served"], done.stderr
+    assert "Cannot accept connections" in done.stderr
+
+
+def _without_descriptors():
+    with serving() as server:
+        echo(server.server_address)
+        print("served")  # noqa: T201 - what the test reads
+        held = Peer(server.server_address)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        in_use = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 1, hard))
+        held.associate()
+        pipes = []
+        try:
+            while True:
+                pipes.append(os.dup(0))
+        except OSError:
+            print("full")  # noqa: T201 - the same
+        # The connection is made by the kernel; the server has no descriptor to accept it with.
+        os.close(pipes.pop())
+        waiting = Peer(server.server_address, timeout=20)
+        waiting.send(b"")
+        threading.Event().wait(0.5)
+        for each in pipes:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        waiting.associate()
+        assert waiting.echo() == 0
+        print("served")  # noqa: T201 - the same
+        held.sock.close()
+        waiting.release()
+
+
+if __name__ == "__main__":
+    _without_descriptors()
