@@ -16,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
-    Row,
     Select,
     cast,
     func,
@@ -73,7 +72,7 @@ _INSTANCE_NUMBER: Final = cast(instance.c.instance_number, Integer)
 
 def studies(
     connection: Connection,
-    wanted: StudyFilter = StudyFilter(),  # noqa: B008 - frozen
+    wanted: StudyFilter = StudyFilter(),
     *,
     after: Cursor | None = None,
     limit: int = 50,
@@ -106,10 +105,10 @@ def study_row(connection: Connection, study_uid: str) -> dict[str, Any] | None:
         .select_from(study.join(patient, study.c.patient_id_fk == patient.c.id))
         .where(study.c.study_instance_uid == study_uid)
     )
-    row = connection.execute(statement).first()
+    row = connection.execute(statement).mappings().first()
     if row is None:
         return None
-    rows = [dict(row._mapping)]
+    rows = [dict(row)]
     _count_below_studies(connection, rows)
     return rows[0]
 
@@ -149,7 +148,7 @@ def series_of(connection: Connection, study_uid: str) -> list[dict[str, Any]]:
         .where(study.c.study_instance_uid == study_uid)
         .order_by(_SERIES_NUMBER, series.c.id)
     )
-    rows = [dict(row._mapping) for row in connection.execute(statement)]
+    rows = [dict(row) for row in connection.execute(statement).mappings()]
     for row in rows:
         _describe_series(connection, row)
     return rows
@@ -162,10 +161,10 @@ def series_row(connection: Connection, series_uid: str) -> dict[str, Any] | None
         .join(study, series.c.study_fk == study.c.id)
         .where(series.c.series_instance_uid == series_uid)
     )
-    row = connection.execute(statement).first()
+    row = connection.execute(statement).mappings().first()
     if row is None:
         return None
-    found = dict(row._mapping)
+    found = dict(row)
     _describe_series(connection, found)
     return found
 
@@ -213,8 +212,8 @@ def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any
         .join(study, series.c.study_fk == study.c.id)
         .where(instance.c.sop_instance_uid == sop_instance_uid)
     )
-    row = connection.execute(statement).first()
-    return None if row is None else dict(row._mapping)
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else dict(row)
 
 
 def modalities(connection: Connection) -> list[str]:
@@ -234,13 +233,11 @@ def modalities(connection: Connection) -> list[str]:
         last = following
 
 
-def _page(
-    connection: Connection, statement: Select[Any], key: Sequence[str], limit: int
-) -> Page:
+def _page(connection: Connection, statement: Select[Any], key: Sequence[str], limit: int) -> Page:
     """Run a statement for one page; one row more shows that another page follows."""
     size = max(1, min(limit, MAX_PAGE))
-    found: Sequence[Row[Any]] = connection.execute(statement.limit(size + 1)).all()
-    rows = [dict(row._mapping) for row in found[:size]]
+    found = connection.execute(statement.limit(size + 1)).mappings().all()
+    rows = [dict(row) for row in found[:size]]
     more = len(found) > size
     return Page(rows, tuple(rows[-1][name] for name in key) if more else None)
 

@@ -1,0 +1,233 @@
+"""/api: what is in the local archive: browse, read, delete, count."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse
+
+from lfscp.archive import browse
+from lfscp.archive.attributes import Level
+from lfscp.web.api import cursors
+from lfscp.web.api.models import (
+    DeletedOut,
+    ElementOut,
+    InstanceOut,
+    PageOut,
+    PatientOut,
+    SeriesOut,
+    StatisticsOut,
+    StudyOut,
+)
+from lfscp.web.context import Context, Web
+from lfscp.web.elements import elements
+from lfscp.web.pictures import NoPicture, read_header
+from lfscp.web.problems import Problem, not_found
+
+router = APIRouter(prefix="/api", tags=["archive"])
+
+Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
+After = Annotated[str | None, Query(description="`next` of the page before.")]
+Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
+
+COUNTED_FOR_S: Final = 5.0  # counting reads the whole index
+STUDY_CURSOR: Final = (str, str, int)
+PATIENT_CURSOR: Final = (str, int)
+INSTANCE_CURSOR: Final = (int, int)
+
+
+@router.get("/patients")
+def patients(
+    web: Context, q: str = "", after: After = None, limit: Limit = 50
+) -> PageOut[PatientOut]:
+    """Patients by name; `q` is part of the name or the beginning of the Patient ID."""
+    with web.index() as connection:
+        page = browse.patients(
+            connection, q, after=cursors.from_text(after, PATIENT_CURSOR), limit=limit
+        )
+    rows = [PatientOut.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
+
+
+@router.get("/studies")
+def studies(  # noqa: PLR0913, RUF100 - a parameter each
+    web: Context,
+    q: Annotated[str, Query(description="Words: name, ID, accession number, description.")] = "",
+    modality: str = "",
+    date_from: Date = "",
+    date_to: Date = "",
+    patient: Annotated[int | None, Query(description="`id` of a patient.")] = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> PageOut[StudyOut]:
+    """Studies, the newest first."""
+    wanted = browse.StudyFilter(q, modality, date_from, date_to, patient)
+    with web.index() as connection:
+        page = browse.studies(
+            connection, wanted, after=cursors.from_text(after, STUDY_CURSOR), limit=limit
+        )
+    rows = [StudyOut.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
+
+
+@router.get("/studies/{study_uid}")
+def study(web: Context, study_uid: str) -> StudyOut:
+    """One study."""
+    with web.index() as connection:
+        row = browse.study_row(connection, study_uid)
+    if row is None:
+        raise not_found("study", study_uid)
+    return StudyOut.model_validate(row)
+
+
+@router.get("/studies/{study_uid}/series")
+def series_of(web: Context, study_uid: str) -> list[SeriesOut]:
+    """The series of a study."""
+    study(web, study_uid)
+    with web.index() as connection:
+        rows = browse.series_of(connection, study_uid)
+    return [SeriesOut.model_validate(row) for row in rows]
+
+
+@router.get("/series/{series_uid}")
+def series(web: Context, series_uid: str) -> SeriesOut:
+    """One series."""
+    return SeriesOut.model_validate(series_row(web, series_uid))
+
+
+@router.get("/series/{series_uid}/instances")
+def instances_of(
+    web: Context, series_uid: str, after: After = None, limit: Limit = 200
+) -> PageOut[InstanceOut]:
+    """The instances of a series, by number."""
+    series_row(web, series_uid)
+    with web.index() as connection:
+        page = browse.instances_of(
+            connection, series_uid, after=cursors.from_text(after, INSTANCE_CURSOR), limit=limit
+        )
+    rows = [InstanceOut.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
+
+
+@router.get("/instances/{instance_uid}")
+def instance(web: Context, instance_uid: str) -> InstanceOut:
+    """One instance."""
+    return InstanceOut.model_validate(instance_row(web, instance_uid))
+
+
+@router.get("/instances/{instance_uid}/elements")
+def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
+    """The elements of an instance without its pixel data, sequences item by item."""
+    row = instance_row(web, instance_uid)
+    try:
+        header = read_header(web.archive.files.path(row["path"]))
+    except NoPicture as error:
+        raise Problem(422, str(error)) from None
+    return [ElementOut(**asdict(each)) for each in elements(header)]
+
+
+@router.get("/instances/{instance_uid}/file", response_class=FileResponse)
+def instance_file(web: Context, instance_uid: str) -> FileResponse:
+    """The DICOM file as it is stored."""
+    row = instance_row(web, instance_uid)
+    path = web.archive.files.path(row["path"])
+    if not path.is_file():
+        raise Problem(410, "the file of this object is missing; `lfscp check` tells more")
+    return FileResponse(path, media_type="application/dicom", filename=f"{instance_uid}.dcm")
+
+
+@router.delete("/patients/{key}")
+def delete_patient(web: Context, key: int) -> DeletedOut:
+    """Delete a patient, named by `id`, with all studies."""
+    deleted = 0
+    while True:
+        with web.index() as connection:
+            page = browse.studies(connection, browse.StudyFilter(patient_key=key), limit=100)
+        if not page.rows:
+            break
+        for row in page.rows:
+            deleted += _delete(web, Level.STUDY, row["study_instance_uid"])
+    if not deleted:
+        raise not_found("patient", str(key))
+    return DeletedOut(deleted=deleted)
+
+
+@router.delete("/studies/{study_uid}")
+def delete_study(web: Context, study_uid: str) -> DeletedOut:
+    """Delete a study with all its instances."""
+    return _deleted(web, Level.STUDY, study_uid)
+
+
+@router.delete("/series/{series_uid}")
+def delete_series(web: Context, series_uid: str) -> DeletedOut:
+    """Delete a series with all its instances."""
+    return _deleted(web, Level.SERIES, series_uid)
+
+
+@router.delete("/instances/{instance_uid}")
+def delete_instance(web: Context, instance_uid: str) -> DeletedOut:
+    """Delete one instance."""
+    return _deleted(web, Level.IMAGE, instance_uid)
+
+
+class _Counted:
+    """The last count, so that many pages do not count at the same time."""
+
+    lock = threading.Lock()
+    last: dict[int, tuple[float, Any]] = {}  # noqa: RUF012 - by archive, one in practice
+
+
+@router.get("/statistics")
+def statistics(web: Context) -> StatisticsOut:
+    """How much is in the archive; counted anew every few seconds at most."""
+    with _Counted.lock:
+        counted_at, last = _Counted.last.get(id(web.archive), (0.0, None))
+        if last is None or time.monotonic() - counted_at > COUNTED_FOR_S:
+            last = web.archive.statistics()
+            _Counted.last = {id(web.archive): (time.monotonic(), last)}
+    return StatisticsOut.model_validate(asdict(last))
+
+
+def series_row(web: Web, series_uid: str) -> dict[str, Any]:
+    """One series by its UID.
+
+    Raises:
+        Problem: it is not there.
+    """
+    with web.index() as connection:
+        row = browse.series_row(connection, series_uid)
+    if row is None:
+        raise not_found("series", series_uid)
+    return row
+
+
+def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
+    """One instance by its UID.
+
+    Raises:
+        Problem: it is not there.
+    """
+    with web.index() as connection:
+        row = browse.instance_row(connection, instance_uid)
+    if row is None:
+        raise not_found("instance", instance_uid)
+    return row
+
+
+def _deleted(web: Web, level: Level, uid: str) -> DeletedOut:
+    deleted = _delete(web, level, uid)
+    if not deleted:
+        raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
+    return DeletedOut(deleted=deleted)
+
+
+def _delete(web: Web, level: Level, uid: str) -> int:
+    """Delete from the archive, and from the rendered pictures."""
+    uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
+    deleted = web.archive.delete(level, uid)
+    web.renderer.forget(uids)
+    return deleted

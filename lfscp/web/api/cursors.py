@@ -1,0 +1,36 @@
+"""Cursors of pages as text for an address: opaque to callers, checked when they come back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+from lfscp.archive.browse import Cursor
+from lfscp.web.problems import Problem
+
+
+def to_text(cursor: Cursor | None) -> str | None:
+    """Write a cursor; None stays None."""
+    if cursor is None:
+        return None
+    return base64.urlsafe_b64encode(json.dumps(cursor).encode()).decode().rstrip("=")
+
+
+def from_text(text: str | None, kinds: tuple[type, ...]) -> Cursor | None:
+    """Read a cursor that `to_text` wrote.
+
+    Args:
+        kinds: the types of its values.
+    Raises:
+        Problem: it is none.
+    """
+    if not text:
+        return None
+    try:
+        values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if [type(value) for value in values] == list(kinds):
+            return tuple(values)
+    except (ValueError, TypeError, binascii.Error):
+        pass
+    raise Problem(422, "after: take `next` of the page before, unchanged")

@@ -1,0 +1,162 @@
+"""/api: jobs at other application entities: ask for one, watch it, cancel, pause, try again."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from lfscp.jobs.balancer import TerminatedError
+from lfscp.jobs.model import InvalidRequest, Job, JobRequest, UnknownJob, WrongState
+from lfscp.scu.peer import Peer
+from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
+from lfscp.web.context import Context, Web
+from lfscp.web.problems import Problem
+
+router = APIRouter(prefix="/api", tags=["jobs"])
+
+StateName = Literal["sleeping", "active", "paused", "done", "failed", "cancelled"]
+
+
+@router.post("/echo", status_code=202)
+def echo(web: Context, asked: EchoIn, response: Response) -> dict[str, Any]:
+    """Verify that a peer answers (C-ECHO)."""
+    peer = peer_of(web, asked.peer)
+    return _accepted(submit(web, "echo", peer, {"retries": asked.retries}), response)
+
+
+@router.post("/find", status_code=202)
+def find(web: Context, asked: FindIn, response: Response) -> dict[str, Any]:
+    """Search a peer (C-FIND); the matches are in the job's `result`."""
+    parameters = asked.model_dump(exclude={"peer"}, exclude_none=True)
+    return _accepted(submit(web, "find", peer_of(web, asked.peer), parameters), response)
+
+
+@router.post("/retrieve", status_code=202)
+def retrieve(web: Context, asked: RetrieveIn, response: Response) -> dict[str, Any]:
+    """Bring objects from a peer (C-GET, or C-MOVE when it has none)."""
+    parameters = asked.model_dump(exclude={"peer"}, exclude_none=True)
+    return _accepted(submit(web, "retrieve", peer_of(web, asked.peer), parameters), response)
+
+
+@router.post("/send", status_code=202)
+def send(web: Context, asked: SendIn, response: Response) -> dict[str, Any]:
+    """Send studies of the archive, or files, to a peer (C-STORE)."""
+    parameters = asked.model_dump(exclude={"peer"}, exclude_none=True)
+    return _accepted(submit(web, "send", peer_of(web, asked.peer), parameters), response)
+
+
+@router.post("/collect", status_code=202)
+def collect(web: Context, asked: CollectIn, response: Response) -> dict[str, Any]:
+    """Bring what matches from several peers together; the job's ZIP is at `/zip` below it."""
+    peers = [peer_of(web, each) for each in asked.peers]
+    parameters = asked.model_dump(exclude={"peers"}, exclude_none=True)
+    return _accepted(submit(web, "collect", peers, parameters), response)
+
+
+@router.get("/jobs")
+def jobs(
+    web: Context,
+    state: Annotated[list[StateName] | None, Query(description="Only those.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> list[dict[str, Any]]:
+    """Jobs, the newest first."""
+    return [job.to_json() for job in web.jobs.jobs(state, limit, offset)]
+
+
+@router.get("/jobs/{job_id}")
+def job(web: Context, job_id: str) -> dict[str, Any]:
+    """One job as it is now."""
+    return job_of(web, job_id).to_json()
+
+
+@router.get("/jobs/{job_id}/zip", response_class=StreamingResponse)
+def job_zip(web: Context, job_id: str) -> StreamingResponse:
+    """The studies of a collect or retrieve job as a ZIP with a DICOMDIR."""
+    try:
+        pieces = web.jobs.package(job_id)
+    except UnknownJob as error:
+        raise Problem(404, str(error)) from None
+    except WrongState as error:
+        raise Problem(409, str(error)) from None
+    name = f"studies-{job_id[:8]}.zip"
+    return StreamingResponse(
+        pieces,
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@router.post("/jobs/{job_id}/{wish}")
+def wish(
+    web: Context, job_id: str, wish: Literal["cancel", "pause", "resume", "retry"]
+) -> dict[str, Any]:
+    """Change what becomes of a job."""
+    return act(web, job_id, wish).to_json()
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def forget(web: Context, job_id: str) -> None:
+    """Drop a job that has ended from the list."""
+    act(web, job_id, "forget")
+
+
+@router.get("/events", tags=["node"], response_class=StreamingResponse)
+async def events(web: Context) -> StreamingResponse:
+    """Server-sent events: `job` with each change of a job, `node` with the pool's state."""
+    return StreamingResponse(
+        web.events.stream(),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, Any]) -> Job:
+    """Hand a job to the balancer.
+
+    Raises:
+        Problem: it cannot be one, or the node stops.
+    """
+    try:
+        return web.jobs.submit(JobRequest(kind, peer, parameters))
+    except InvalidRequest as error:
+        pointer = "/" + error.field.removeprefix("parameters.").replace(".", "/")
+        errors = [{"pointer": pointer, "detail": error.reason}]
+        raise Problem(422, f"{pointer}: {error.reason}", errors=errors) from None
+    except TerminatedError as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+
+
+def job_of(web: Web, job_id: str) -> Job:
+    """One job.
+
+    Raises:
+        Problem: there is none.
+    """
+    try:
+        return web.jobs.job(job_id)
+    except UnknownJob as error:
+        raise Problem(404, str(error)) from None
+
+
+def act(web: Web, job_id: str, wish: str) -> Job:
+    """Cancel, pause, resume, retry or forget a job.
+
+    Raises:
+        Problem: there is none, or it is in another state.
+    """
+    job = job_of(web, job_id)
+    try:
+        return getattr(web.jobs, wish)(job_id) or job
+    except UnknownJob as error:
+        raise Problem(404, str(error)) from None
+    except WrongState as error:
+        raise Problem(409, str(error)) from None
+
+
+def _accepted(job: Job, response: Response) -> dict[str, Any]:
+    response.headers["Location"] = f"/api/jobs/{job.id}"
+    return job.to_json()

@@ -1,0 +1,72 @@
+"""/api/peers: the application entities that jobs may be sent to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+
+from lfscp.web.api.models import AETitle, PeerIn, PeerOut
+from lfscp.web.context import Context, Web
+from lfscp.web.peer_book import KnownPeer
+from lfscp.web.problems import Problem, not_found
+
+router = APIRouter(prefix="/api/peers", tags=["peers"])
+Title = Annotated[AETitle, InPath(description="AE title.")]
+
+
+@router.get("")
+def peers(web: Context) -> list[PeerOut]:
+    """All known peers."""
+    return [PeerOut.model_validate(asdict(peer)) for peer in web.peers.all()]
+
+
+@router.post("", status_code=201)
+def add(web: Context, asked: PeerIn) -> PeerOut:
+    """Add a peer, or change an added one."""
+    return PeerOut.model_validate(asdict(put(web, asked)))
+
+
+@router.get("/{ae_title}")
+def peer(web: Context, ae_title: Title) -> PeerOut:
+    """One peer."""
+    known = web.peers.get(ae_title)
+    if known is None:
+        raise not_found("peer", ae_title)
+    return PeerOut.model_validate(asdict(known))
+
+
+@router.delete("/{ae_title}", status_code=204)
+def remove(web: Context, ae_title: Title) -> None:
+    """Remove an added peer."""
+    drop(web, ae_title)
+
+
+def put(web: Web, asked: PeerIn) -> KnownPeer:
+    """Add or change a peer.
+
+    Raises:
+        Problem: the configuration has it.
+    """
+    known = KnownPeer(asked.ae_title, asked.host, asked.port, asked.tls)
+    try:
+        web.peers.put(known)
+    except ValueError as error:
+        raise Problem(409, str(error)) from None
+    return known
+
+
+def drop(web: Web, ae_title: str) -> None:
+    """Remove a peer.
+
+    Raises:
+        Problem: there is none, or the configuration has it.
+    """
+    try:
+        removed = web.peers.remove(ae_title)
+    except ValueError as error:
+        raise Problem(409, str(error)) from None
+    if not removed:
+        raise not_found("peer", ae_title)

@@ -1,0 +1,91 @@
+"""The application: routes, gate, templates, put together for one node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+
+from lfscp import __version__
+from lfscp.archive.archive import Archive
+from lfscp.config import Settings
+from lfscp.web import dtools, pages, problems, remote_pages
+from lfscp.web.access import Access
+from lfscp.web.api import archive as archive_api
+from lfscp.web.api import documents, jobs, node, peers, pictures, upload
+from lfscp.web.context import Web
+from lfscp.web.events import EventHub
+from lfscp.web.guard import Guard
+from lfscp.web.peer_book import PeerBook
+from lfscp.web.rendering import Renderer
+from lfscp.web.state import NodeState
+from lfscp.web.templating import templates
+
+if TYPE_CHECKING:
+    from lfscp.jobs.service import JobService
+
+FOLDER: Final = Path(__file__).parent
+PEERS_FILE: Final = "peers.json"
+CACHE_FOLDER: Final = "cache"
+_DESCRIPTION: Final = """Everything that the page does, for scripts.
+
+Errors are problem documents (RFC 9457, `application/problem+json`). With users or a token
+configured, send `Authorization: Bearer TOKEN`."""
+
+
+def create_app(
+    settings: Settings,
+    archive: Archive,
+    job_service: JobService,
+    node_state: Callable[[], NodeState],
+) -> FastAPI:
+    """Make the application of one node.
+
+    Args:
+        node_state: gives the node's state now; called from any thread.
+    """
+    app = FastAPI(
+        title="lfscp",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.web = Web(
+        settings=settings,
+        archive=archive,
+        jobs=job_service,
+        node_state=node_state,
+        access=Access(settings.web),
+        peers=PeerBook(settings.peers, archive.data_dir / PEERS_FILE),
+        renderer=Renderer(archive.data_dir / CACHE_FOLDER, settings.web.cache_mb << 20),
+        events=EventHub(job_service, node_state),
+        templates=templates(FOLDER / "templates"),
+    )
+    problems.install(app)
+    routers = (archive_api, pictures, upload, jobs, peers, node, documents, dtools)
+    for each in (*routers, pages, remote_pages):
+        app.include_router(each.router)
+    swagger = documents.swagger_files()
+    if swagger is not None:
+        app.mount(documents.ASSETS, swagger)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"))
+    app.add_middleware(Guard, access=app.state.web.access)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """A name of its own for each operation: dtools' /jobs is not the API's."""
+    return "_".join([*map(str, route.tags), route.name])
+
+
+def events_of(app: Any) -> EventHub:
+    """The event hub, which must be closed before the server stops."""
+    web: Web = app.state.web
+    return web.events

@@ -1,0 +1,251 @@
+"""The JSON messages of dtools, answered over the real API: its own page works against this node.
+
+Rules: field names are those of dtools, also the misspelt ones; a port is a number or its text;
+unknown fields are ignored, as dtools ignores them. /c-echo and /c-find wait for their job, the
+others answer at once and their job is in the list of /jobs. Folders are those below web.roots.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import anyio
+from fastapi import APIRouter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from lfscp.archive.attributes import Level
+from lfscp.jobs.model import Job, State
+from lfscp.observe.logging import get_logger
+from lfscp.web import folders
+from lfscp.web.api.jobs import submit
+from lfscp.web.api.models import PeerIn, peer_of
+from lfscp.web.context import Context, Web
+from lfscp.web.problems import Problem
+
+router = APIRouter(tags=["dtools"])
+LOG: Final = get_logger("lfscp.web")
+WAIT_S: Final = 300.0  # a job may sleep before it runs
+_WAITING: Final = anyio.CapacityLimiter(200)  # threads of their own, so that pages go on
+_KEYS: Final = {
+    "StudyInstanceUID": "StudyInstanceUID",
+    "PatientName": "PatientName",
+    "PatientID": "PatientID",
+    "AccessionNumber": "AccessionNumber",
+    "PatienDateOfBirth": "PatientBirthDate",
+    "StudyDate": "StudyDate",
+}
+
+
+def _port(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
+class Server(BaseModel):
+    """Whom to ask, and as whom: dtools' EchoReq and ServerSet."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    Address: str = Field(min_length=1)
+    Port: Annotated[int, BeforeValidator(_port), Field(ge=1, le=65535)]
+    ServerAE_Title: str = Field(min_length=1)
+    ClientAE_Title: str = ""
+
+    def peer(self, web: Web) -> Any:
+        """The peer, as the client side takes it."""
+        try:
+            asked = PeerIn(
+                ae_title=self.ServerAE_Title,
+                host=self.Address,
+                port=self.Port,
+                calling_ae_title=self.ClientAE_Title or None,
+            )
+            return peer_of(web, asked)
+        except ValueError as error:
+            raise Problem(422, f"ServerAE_Title or ClientAE_Title: {error}") from None
+
+
+class Find(BaseModel):
+    """dtools' FindReq."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ServerSet: Server
+    StudyInstanceUID: str = ""
+    PatientName: str = ""
+    PatientID: str = ""
+    AccessionNumber: str = ""
+    PatienDateOfBirth: str = ""
+    StudyDate: str = ""
+
+    def keys(self) -> dict[str, str]:
+        """The DICOM keys; a lone * means any, as an empty text does."""
+        given = {key: str(getattr(self, name)).strip() for name, key in _KEYS.items()}
+        return {key: "" if value == "*" else value for key, value in given.items()}
+
+
+class Get(BaseModel):
+    """dtools' CGetReq."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    FindReq: Find
+    Folder: str = ""
+
+
+class Store(BaseModel):
+    """dtools' CStorReq; a folder in `File` is sent with all in it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ServerSet: Server
+    File: str = Field(min_length=1)
+
+
+class ChangeFolder(BaseModel):
+    """dtools' request to look into a folder: `New` inside `CurDir`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    New: str = ""
+    CurDir: str = ""
+
+
+@router.post("/c-echo")
+async def c_echo(web: Context, asked: Server) -> dict[str, bool]:
+    """Ping a server."""
+    peer = asked.peer(web)
+    job = await _wait(lambda: _ended(web, "echo", peer, {"retries": 0}))
+    return {"IsAlive": job.state is State.DONE}
+
+
+@router.post("/c-find")
+async def c_find(web: Context, asked: Find) -> list[dict[str, str]]:
+    """Search a server for studies."""
+    peer, parameters = asked.ServerSet.peer(web), {"keys": asked.keys(), "retries": 0}
+    job = await _wait(lambda: _ended(web, "find", peer, parameters))
+    if job.state is not State.DONE:
+        raise Problem(502, f"error: {job.reason}")
+    return [
+        {name: str(match.get(key) or "") for name, key in _KEYS.items()}
+        for match in job.result or []
+    ]
+
+
+@router.post("/c-get")
+def c_get(web: Context, asked: Get) -> dict[str, Any]:
+    """Download what matches: into the archive, and as files into `Folder` when it is given."""
+    keys = {key: value for key, value in asked.FindReq.keys().items() if value}
+    if not keys:
+        raise Problem(422, "FindReq: at least one key is needed, or everything would come")
+    folder = _folder(web, asked.Folder) if asked.Folder else None
+    peer = asked.FindReq.ServerSet.peer(web)
+    job = submit(web, "retrieve", peer, {"keys": keys})
+    if folder is not None:
+        threading.Thread(
+            target=_export, args=(web, job, folder), name="lfscp-dtools-get", daemon=True
+        ).start()
+    return asked.model_dump() | {"JobId": job.id}
+
+
+@router.post("/c-ctore")
+def c_store(web: Context, asked: Store) -> dict[str, Any]:
+    """Upload a file or a folder to a server."""
+    try:
+        path = folders.resolve(web.settings.web.roots, asked.File)
+    except folders.OutsideRoots as error:
+        raise Problem(403, f"File: {error}") from None
+    job = submit(web, "send", asked.ServerSet.peer(web), {"paths": [str(path)]})
+    return asked.model_dump() | {"JobId": job.id}
+
+
+@router.post("/chd")
+def chd(web: Context, asked: ChangeFolder) -> dict[str, Any]:
+    """Look into a folder; ".." leads up, not out of web.roots."""
+    roots = web.settings.web.roots
+    path = asked.New if asked.New.startswith("/") else ""
+    if not path and asked.CurDir:
+        path = str(Path(asked.CurDir) / asked.New)
+        if asked.New == ".." and any(Path(asked.CurDir) == root for root in roots):
+            path = ""
+    if not path and len(roots) == 1:
+        path = str(roots[0])
+    try:
+        found = folders.listing(roots, path)
+    except folders.OutsideRoots as error:
+        raise Problem(403, str(error)) from None
+    files = [
+        {"Name": entry.name, "Path": entry.path, "IsDir": entry.is_folder, "Size": entry.size}
+        for entry in found.entries
+    ]
+    return {"Files": files, "CurDir": found.path}
+
+
+@router.api_route("/jobs", methods=["POST"])
+def jobs(web: Context) -> list[str]:
+    """The active and the sleeping jobs, one line each."""
+    found = web.jobs.jobs([State.ACTIVE, State.SLEEPING], limit=1000)
+    found.sort(key=lambda job: (job.state is not State.ACTIVE, job.created_at))
+    return [job.description for job in found]
+
+
+async def _wait(work: Callable[[], Job]) -> Job:
+    return await anyio.to_thread.run_sync(work, limiter=_WAITING)
+
+
+def _ended(web: Web, kind: str, peer: Any, parameters: dict[str, Any]) -> Job:
+    """Submit a job and wait for its end.
+
+    Raises:
+        Problem: it lasts too long; it goes on, and can be seen in the list.
+    """
+    with web.jobs.subscribe() as news:
+        job = submit(web, kind, peer, parameters)
+        return _end_of(web, job, news, WAIT_S)
+
+
+def _end_of(web: Web, job: Job, news: Any, wait_s: float | None) -> Job:
+    until = None if wait_s is None else time.monotonic() + wait_s
+    while not job.state.is_end:
+        if news.is_closed:
+            raise Problem(503, "the node stops")
+        left_s = 10.0 if until is None else until - time.monotonic()
+        if left_s <= 0:
+            raise Problem(504, f"job {job.id} still runs; /jobs lists it")
+        changed = news.next(left_s)
+        if changed is not None and changed.id == job.id:
+            job = changed
+        elif changed is None:
+            job = web.jobs.job(job.id)
+    return job
+
+
+def _folder(web: Web, text: str) -> Path:
+    try:
+        folder = folders.resolve(web.settings.web.roots, text)
+    except folders.OutsideRoots as error:
+        raise Problem(403, f"Folder: {error}") from None
+    if not folder.is_dir():
+        raise Problem(422, f"Folder: {text} is no folder")
+    return folder
+
+
+def _export(web: Web, job: Job, folder: Path) -> None:
+    """Wait for a retrieve, then write what came as files; runs in a thread of its own."""
+    try:
+        with web.jobs.subscribe() as news:
+            ended = _end_of(web, web.jobs.job(job.id), news, None)
+        written = 0
+        for uid in (ended.result or {}).get("studies", []):
+            for each in web.archive.select(Level.STUDY, {Level.STUDY: [uid]}):
+                target = folder / each.study_uid / f"{each.sop_instance_uid}.dcm"
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(each.path, target)
+                written += 1
+        LOG.info("written for dtools", job=job.id, state=str(ended.state), files=written)
+    except (Problem, OSError, LookupError) as error:
+        LOG.warning("nothing written for dtools", job=job.id, reason=type(error).__name__)

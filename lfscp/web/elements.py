@@ -1,0 +1,70 @@
+"""An object's elements as text for people: bounded in number, depth and length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+MAX_ELEMENTS: Final = 20_000
+MAX_LENGTH: Final = 500
+MAX_DEPTH: Final = 16
+_BINARY: Final = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN", "OB or OW"})
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element; `depth` counts the sequences around it."""
+
+    depth: int
+    tag: str
+    vr: str
+    name: str
+    value: str
+
+
+def elements(dataset: Dataset) -> list[Element]:
+    """All elements in order, the meta information first."""
+    found: list[Element] = []
+    for source in (getattr(dataset, "file_meta", Dataset()), dataset):
+        for element in _walk(source, 0):
+            if len(found) == MAX_ELEMENTS:
+                found.append(Element(0, "", "", "", f"only {MAX_ELEMENTS} elements are shown"))
+                return found
+            found.append(element)
+    return found
+
+
+def _walk(dataset: Dataset, depth: int) -> Iterator[Element]:
+    for tag in sorted(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception as error:  # noqa: BLE001 - one broken value must not hide the others
+            yield Element(depth, _tag(tag), "", "", f"cannot be read: {type(error).__name__}")
+            continue
+        yield Element(depth, _tag(tag), element.VR, element.name, _value(element))
+        if element.VR == "SQ" and depth < MAX_DEPTH:
+            for number, item in enumerate(element.value or [], 1):
+                yield Element(depth + 1, "", "", f"item {number}", "")
+                yield from _walk(item, depth + 1)
+
+
+def _tag(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _value(element: DataElement) -> str:
+    value = element.value
+    if element.VR == "SQ":
+        count = len(value or [])
+        return f"{count} item{'' if count == 1 else 's'}"
+    if element.VR in _BINARY or isinstance(value, bytes):
+        return f"{len(value or b'')} bytes"
+    if element.VM > 1:
+        text = "\\".join(str(each) for each in value[:100])
+    else:
+        text = "" if value is None else str(value)
+    return text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "…"

@@ -1,0 +1,239 @@
+"""The pages of the local archive: search, study, viewer, elements, upload, node, login."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from lfscp.archive import browse
+from lfscp.web import folders
+from lfscp.web.access import SESSION_COOKIE, SESSION_S
+from lfscp.web.api import archive as api
+from lfscp.web.api import cursors
+from lfscp.web.api.models import PeerIn
+from lfscp.web.context import Context, Web, web_of
+from lfscp.web.elements import elements
+from lfscp.web.guard import session_id
+from lfscp.web.pictures import NoPicture, read_header
+from lfscp.web.problems import Problem, not_found, wants_page
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+PAGE_ROWS: Final = 60
+
+Text = Annotated[str, Form()]
+
+
+def render(request: Request, template: str, /, **values: Any) -> Response:
+    """Answer with a template."""
+    return web_of(request).templates.TemplateResponse(request, template, values)
+
+
+def toast(response: Response, text: str, href: str = "", *, failed: bool = False) -> Response:
+    """Let the page show a short message, with the answer or instead of one."""
+    message = {"toast": {"text": text, "href": href, "failed": failed}}
+    response.headers["HX-Trigger"] = json.dumps(message)
+    return response
+
+
+def nothing(text: str, href: str = "", *, failed: bool = False) -> Response:
+    """Answer with a short message alone; the page stays as it is."""
+    return toast(Response(headers={"HX-Reswap": "none"}), text, href, failed=failed)
+
+
+# Archive
+
+
+@router.get("/")
+def archive(request: Request, web: Context) -> Response:
+    """The local archive: search and the newest studies."""
+    with web.index() as connection:
+        modalities = browse.modalities(connection)
+    return render(
+        request,
+        "archive.html",
+        modalities=modalities,
+        statistics=api.statistics(web),
+        **_rows(request, web),
+    )
+
+
+@router.get("/archive/rows")
+def archive_rows(request: Request, web: Context) -> Response:
+    """The rows of the search, as they are typed for and scrolled to."""
+    return render(request, "study_rows.html", **_rows(request, web))
+
+
+def _rows(request: Request, web: Web) -> dict[str, Any]:
+    given = request.query_params
+    asked = {name: given.get(name, "").strip() for name in ("q", "modality", "from", "to")}
+    wanted = browse.StudyFilter(
+        asked["q"],
+        asked["modality"],
+        asked["from"].replace("-", ""),
+        asked["to"].replace("-", ""),
+    )
+    after = cursors.from_text(given.get("after"), api.STUDY_CURSOR)
+    with web.index() as connection:
+        page = browse.studies(connection, wanted, after=after, limit=PAGE_ROWS)
+    following = cursors.to_text(page.next)
+    query = {name: value for name, value in asked.items() if value}
+    return {
+        "rows": page.rows,
+        "next": f"/archive/rows?{urlencode(query | {'after': following})}" if following else "",
+        "is_first": after is None,
+        "asked": asked,
+        "is_search": bool(query),
+    }
+
+
+@router.get("/studies/{study_uid}")
+def study(request: Request, web: Context, study_uid: str) -> Response:
+    """One study: its series with thumbnails, and what can be done with it."""
+    with web.index() as connection:
+        row = browse.study_row(connection, study_uid)
+        if row is None:
+            raise not_found("study", study_uid)
+        series = browse.series_of(connection, study_uid)
+    return render(request, "study.html", study=row, series=series, peers=web.peers.all())
+
+
+@router.post("/studies/{study_uid}/delete")
+def delete_study(web: Context, study_uid: str) -> Response:
+    """Delete a study, then go back to the archive."""
+    api.delete_study(web, study_uid)
+    return Response(headers={"HX-Redirect": "/"})
+
+
+@router.get("/viewer/{series_uid}")
+def viewer(request: Request, web: Context, series_uid: str) -> Response:
+    """The viewer of one series, with the others of its study beside it."""
+    row = api.series_row(web, series_uid)
+    with web.index() as connection:
+        parent = browse.study_row(connection, row["study_instance_uid"])
+        others = browse.series_of(connection, row["study_instance_uid"])
+    return render(request, "viewer.html", series=row, study=parent, others=others)
+
+
+@router.get("/instances/{instance_uid}")
+def instance(request: Request, web: Context, instance_uid: str) -> Response:
+    """All elements of one instance."""
+    row = api.instance_row(web, instance_uid)
+    try:
+        found = elements(read_header(web.archive.files.path(row["path"])))
+    except NoPicture as error:
+        raise Problem(422, str(error)) from None
+    return render(request, "instance.html", instance=row, elements=found)
+
+
+@router.get("/series/{series_uid}/instances")
+def instances(request: Request, web: Context, series_uid: str) -> Response:
+    """The instances of a series as rows, a page at a time."""
+    after = cursors.from_text(request.query_params.get("after"), api.INSTANCE_CURSOR)
+    with web.index() as connection:
+        page = browse.instances_of(connection, series_uid, after=after, limit=PAGE_ROWS)
+    following = cursors.to_text(page.next)
+    path = f"/series/{series_uid}/instances?after={following}" if following else ""
+    return render(request, "instance_rows.html", rows=page.rows, next=path)
+
+
+# Upload and folders
+
+
+@router.get("/upload")
+def upload(request: Request, web: Context) -> Response:
+    """Drop files here; or send those that lie on the node."""
+    return render(request, "upload.html", peers=web.peers.all(), roots=web.settings.web.roots)
+
+
+@router.get("/folders")
+def folder(request: Request, web: Context, path: str = "") -> Response:
+    """What is in a folder of the node."""
+    try:
+        found = folders.listing(web.settings.web.roots, path)
+    except folders.OutsideRoots as error:
+        raise Problem(403, str(error)) from None
+    return render(request, "folder.html", listing=found)
+
+
+# Node
+
+
+@router.get("/node")
+def node(request: Request, web: Context) -> Response:
+    """The pool, live."""
+    return render(
+        request,
+        "node.html",
+        state=web.node_state(),
+        statistics=api.statistics(web),
+        data_dir=web.settings.data_dir,
+    )
+
+
+# Login
+
+
+@router.get("/login")
+def login(request: Request, web: Context, next: str = "/") -> Response:  # noqa: A002
+    """Ask for name and password."""
+    if not web.access.needs_login:
+        return RedirectResponse("/", HTTPStatus.SEE_OTHER)
+    return render(request, "login.html", next=_local(next), failed="")
+
+
+@router.post("/login")
+def log_in(
+    request: Request,
+    web: Context,
+    name: Text = "",
+    password: Text = "",
+    next: Annotated[str, Form()] = "/",  # noqa: A002
+) -> Response:
+    """Check name and password, then go where the person wanted to go."""
+    address = request.client.host if request.client else ""
+    try:
+        session = web.access.log_in(name, password, address)
+    except Problem as problem:
+        if not wants_page(request):
+            raise
+        response = render(request, "login.html", next=_local(next), failed=problem.detail)
+        response.status_code = problem.status
+        return response
+    response = RedirectResponse(_local(next), HTTPStatus.SEE_OTHER)
+    response.set_cookie(
+        SESSION_COOKIE,
+        session,
+        max_age=SESSION_S,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.post("/logout")
+def log_out(request: Request, web: Context) -> Response:
+    """End the session."""
+    web.access.log_out(session_id(request))
+    response = Response(headers={"HX-Redirect": "/login"})
+    response.delete_cookie(SESSION_COOKIE)
+    return response
+
+
+def _local(target: str) -> str:
+    """A path of this page, so that a login leads nowhere else."""
+    if not target.startswith("/") or target.startswith(("//", "/\\")) or "\\" in target:
+        return "/"
+    return quote(target, safe="/?=&%-._~:")
+
+
+def peer_given(web: Web, name: str) -> str | PeerIn:
+    """The peer that a form names."""
+    if web.peers.get(name) is None:
+        raise Problem(422, "choose a peer first")
+    return name

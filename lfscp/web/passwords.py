@@ -1,0 +1,63 @@
+"""Passwords and tokens, as the configuration keeps them: only their hashes.
+
+A password is short, so its hash is slow on purpose (scrypt, 16 MB); a token is 256 random bits,
+so that one SHA-256 is enough and every request can afford it. Comparisons take constant time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from typing import Final
+
+_COST: Final = (1 << 14, 8, 1)  # n, r, p: 16 MB and some 50 ms
+_SALT_BYTES: Final = 16
+_MAX_MEMORY: Final = 256 << 20  # a hash in the configuration may ask for no more
+_TOKEN: Final = "sha256$"  # noqa: S105 - the name of the method
+
+
+def hash_password(password: str) -> str:
+    """Hash a password for the setting `web.users`: "scrypt$n$r$p$salt$hash"."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    n, r, p = _COST
+    digest = _scrypt(password, salt, n, r, p)
+    return f"scrypt${n}${r}${p}${_text(salt)}${_text(digest)}"
+
+
+def is_password(password: str, hashed: str) -> bool:
+    """Whether a password is the hashed one; a malformed hash fits no password."""
+    try:
+        method, n, r, p, salt, digest = hashed.split("$")
+        if method != "scrypt":
+            return False
+        actual = _scrypt(password, base64.b64decode(salt), int(n), int(r), int(p))
+        return hmac.compare_digest(actual, base64.b64decode(digest))
+    except (ValueError, binascii.Error, OverflowError):
+        return False
+
+
+def new_token() -> tuple[str, str]:
+    """A new bearer token, and its hash for the setting `web.token_hash`."""
+    token = secrets.token_urlsafe(32)
+    return token, hash_token(token)
+
+
+def hash_token(token: str) -> str:
+    """Hash a bearer token: "sha256$hex"."""
+    return _TOKEN + hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_token(token: str, hashed: str) -> bool:
+    """Whether a token is the hashed one; no token fits an empty hash."""
+    return bool(hashed) and hmac.compare_digest(hash_token(token), hashed)
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+
+
+def _text(octets: bytes) -> str:
+    return base64.b64encode(octets).decode("ascii")

@@ -1,0 +1,168 @@
+"""Errors as answers: RFC 9457 problem documents for the API, a plain page for people.
+
+Rules: an answer names the guilty field and the next step, and never shows a traceback. What is
+unexpected goes to the log, and the answer says only that it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from lfscp.archive.errors import (
+    ArchiveError,
+    CannotUnderstand,
+    DuplicateRejected,
+    IdentityMismatch,
+    OutOfResources,
+)
+from lfscp.observe.logging import get_logger
+
+LOG: Final = get_logger("lfscp.web")
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 - the name of RFC 9457
+    """A request that cannot be done.
+
+    Args:
+        status: the HTTP status.
+        detail: what is wrong and what to do, one sentence for the caller.
+        errors: one entry per guilty field: pointer (RFC 6901) or parameter, and detail.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+
+def not_found(what: str, name: str) -> Problem:
+    """The answer for something that is not there."""
+    return Problem(HTTPStatus.NOT_FOUND, f"there is no {what} {name}")
+
+
+def document(problem: Problem, path: str) -> dict[str, Any]:
+    """The problem document (RFC 9457 section 3.1)."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": int(problem.status),
+        "detail": problem.detail,
+        "instance": path,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    return body
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks for a page, rather than a script for data."""
+    is_api = request.url.path.startswith(("/api/", "/static/"))
+    is_part = "hx-request" in request.headers
+    return not is_api and not is_part and "text/html" in request.headers.get("accept", "")
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    """The answer: a page for people, a problem document for everybody else."""
+    if wants_page(request):
+        templates = request.app.state.web.templates
+        context = {"problem": problem, "title": HTTPStatus(problem.status).phrase}
+        page: Response = templates.TemplateResponse(
+            request, "problem.html", context, status_code=problem.status, headers=problem.headers
+        )
+        return page
+    return JSONResponse(
+        document(problem, request.url.path),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=problem.headers,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Let every exception end as an answer."""
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return respond(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        detail = str(error.detail)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"there is nothing at {request.url.path}"
+        return respond(request, Problem(error.status_code, detail, headers=error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return respond(request, of_validation(error))
+
+    @app.exception_handler(ArchiveError)
+    async def _archive(request: Request, error: ArchiveError) -> Response:
+        return respond(request, of_archive(error))
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        LOG.error("request failed unexpectedly", path=request.url.path, exc_info=error)
+        detail = "internal error; the log of the node says more"
+        return respond(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+
+
+def of_validation(error: RequestValidationError) -> Problem:
+    """Name each field that is not as it should be."""
+    found = error.errors()
+    for each in found:
+        if each["type"] == "json_invalid":
+            reason = each.get("ctx", {}).get("error", "")
+            detail = f"the body is no JSON: {reason} at character {each['loc'][-1]}"
+            return Problem(HTTPStatus.BAD_REQUEST, detail)
+    errors = [_field(each) for each in found]
+    first = errors[0]
+    where = first.get("pointer") or first.get("parameter", "")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    detail = f"{where}: {first['detail']}{more}" if where else first["detail"]
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+
+
+def _field(error: dict[str, Any]) -> dict[str, str]:
+    place, *path = [str(part) for part in error["loc"]] or ["body"]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown field"
+    if place == "body":
+        pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+        return {"detail": message} | ({"pointer": pointer} if pointer else {})
+    return {"parameter": ".".join(path), "detail": message}
+
+
+_ARCHIVE_STATUS: Final = (
+    (CannotUnderstand, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (IdentityMismatch, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (DuplicateRejected, HTTPStatus.CONFLICT),
+    (OutOfResources, HTTPStatus.INSUFFICIENT_STORAGE),
+)
+
+
+def of_archive(error: ArchiveError) -> Problem:
+    """What the archive refused, with the status that fits."""
+    for kind, status in _ARCHIVE_STATUS:
+        if isinstance(error, kind):
+            return Problem(status, str(error))
+    LOG.error("the archive failed", exc_info=error)
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the archive cannot answer; see the node's log")

@@ -1,0 +1,116 @@
+"""The HTTP server: uvicorn in a thread of the node, on a socket that is bound beforehand.
+
+Binding is quick and tells at once when an address cannot be had; what takes time, importing and
+building the application, happens in the server's thread while early connections wait in the
+kernel.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from lfscp.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+LOG: Final = get_logger("lfscp.web")
+BACKLOG: Final = 256
+STOP_S: Final = 10
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind and listen.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    return socket.create_server((bare, port), family=family, backlog=BACKLOG)
+
+
+class HttpServer:
+    """One HTTP server.
+
+    Args:
+        build: makes the application; called in the server's thread.
+        listener: a socket that listens; the server closes it.
+        before_stop: called with the application when the server stops, to end what never ends.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        listener: socket.socket,
+        before_stop: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._build = build
+        self._listener = listener
+        self._before_stop = before_stop
+        self._app: Any = None
+        self._server: Server | None = None
+        self._ready = threading.Event()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="lfscp-http", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, with the port that the system chose for port 0."""
+        host, port = self._listener.getsockname()[:2]
+        return str(host), int(port)
+
+    def start(self) -> None:
+        """Begin to serve; connections are taken from now on, answers come when it is built."""
+        self._thread.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the application answers; False when it is not there in time, or failed."""
+        return self._ready.wait(timeout_s) and self._server is not None
+
+    def stop(self) -> None:
+        """Finish the requests that run, within some seconds; close the socket."""
+        with self._lock:
+            self._stopped = True
+            server = self._server
+        if server is not None:
+            if self._before_stop is not None:
+                self._before_stop(self._app)
+            server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S + 5)
+        self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            import uvicorn
+
+            app = self._build()
+            config = uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                proxy_headers=False,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                timeout_graceful_shutdown=STOP_S,
+                timeout_keep_alive=30,
+            )
+            server = uvicorn.Server(config)
+        except Exception as error:  # the node goes on without its page
+            LOG.error("the page cannot be served", exc_info=error)  # noqa: TRY400 - our own logger
+            self._ready.set()
+            return
+        with self._lock:
+            if self._stopped:
+                return
+            self._app, self._server = app, server
+        self._ready.set()
+        server.run(sockets=[self._listener])

@@ -1,0 +1,111 @@
+// What every page does: short messages, rows as links, keys, dark and light, live news.
+"use strict";
+
+const csrf = document.body.dataset.csrf;
+
+/** Ask the node; throws an Error whose text is for the person. */
+async function ask(path, options = {}) {
+  const response = await fetch(path, {
+    ...options,
+    headers: { Accept: "application/json", "X-CSRF-Token": csrf, ...(options.headers || {}) },
+  });
+  if (!response.ok) throw new Error(await reasonOf(response));
+  return response.status === 204 ? null : response.json();
+}
+
+async function reasonOf(response) {
+  try { return (await response.json()).detail || response.statusText; } catch { return response.statusText; }
+}
+
+function toast(text, href, failed) {
+  const box = document.createElement("div");
+  box.className = failed ? "toast failed" : "toast";
+  box.textContent = text;
+  if (href) {
+    const link = document.createElement("a");
+    link.href = href;
+    link.textContent = "show";
+    box.append(link);
+  }
+  document.getElementById("toasts").append(box);
+  setTimeout(() => box.remove(), failed ? 9000 : 5000);
+}
+
+document.body.addEventListener("toast", (event) => toast(event.detail.text, event.detail.href, event.detail.failed));
+document.body.addEventListener("htmx:responseError", (event) => {
+  let text = `the node answered ${event.detail.xhr.status}`;
+  try { text = JSON.parse(event.detail.xhr.responseText).detail || text; } catch { /* no problem document */ }
+  toast(text, "", true);
+});
+document.body.addEventListener("htmx:sendError", () => toast("the node does not answer", "", true));
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful && event.target.matches("form[data-reset]")) event.target.reset();
+});
+
+// A picture that cannot be had leaves its place with a word instead of a broken sign.
+document.addEventListener("error", (event) => {
+  if (event.target instanceof HTMLImageElement) event.target.closest(".picture")?.classList.add("none");
+}, true);
+
+// Rows are links too, for the mouse and the keyboard.
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("tr[data-href]");
+  if (!row || event.target.closest("a, button, input") || String(getSelection())) return;
+  if (event.ctrlKey || event.metaKey) window.open(row.dataset.href); else location.href = row.dataset.href;
+});
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("input[data-all]")) return;
+  for (const box of event.target.closest("table").querySelectorAll("tbody input[type=checkbox]")) box.checked = event.target.checked;
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea");
+  const row = event.target.closest("tr[data-href]");
+  if (row && event.key === "Enter") location.href = row.dataset.href;
+  if (event.key === "/" && !typing) {
+    const box = document.querySelector("[data-key='/']");
+    if (box) { event.preventDefault(); box.focus(); box.select(); }
+  }
+  if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+  const rows = [...document.querySelectorAll("tr[data-href]")];
+  if (!rows.length || (typing && !typing.matches("[data-key='/']"))) return;
+  const at = rows.indexOf(row);
+  const next = rows[event.key === "ArrowDown" ? at + 1 : at - 1];
+  if (next) { event.preventDefault(); next.focus(); }
+});
+
+document.getElementById("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("lfscp-theme", root.dataset.theme);
+});
+
+// Live news: one stream per page; other scripts listen to "lfscp:job" and "lfscp:node".
+const active = new Set();
+
+function showActive() {
+  const badge = document.getElementById("active-jobs");
+  badge.hidden = active.size === 0;
+  badge.textContent = active.size;
+}
+
+async function watch() {
+  const live = document.getElementById("live");
+  const source = new EventSource("/api/events");
+  source.addEventListener("open", () => live.classList.add("on"));
+  source.addEventListener("error", () => live.classList.remove("on"));
+  source.addEventListener("job", (event) => {
+    const job = JSON.parse(event.data);
+    if (job.state === "active" || job.state === "sleeping") active.add(job.id); else active.delete(job.id);
+    showActive();
+    document.dispatchEvent(new CustomEvent("lfscp:job", { detail: job }));
+  });
+  source.addEventListener("node", (event) => {
+    document.dispatchEvent(new CustomEvent("lfscp:node", { detail: JSON.parse(event.data) }));
+  });
+  addEventListener("pagehide", () => source.close());
+  for (const job of await ask("/api/jobs?state=active&state=sleeping&limit=1000")) active.add(job.id);
+  showActive();
+}
+
+if (!document.body.classList.contains("login")) watch().catch(() => {});

@@ -1,0 +1,32 @@
+// Keeps the list of jobs as it is now: numbers in place, rows anew when a state changes.
+"use strict";
+
+const units = ["bytes", "kB", "MB", "GB", "TB"];
+let refreshing = 0;
+
+function octets(count) {
+  let unit = 0;
+  while (count >= 1000 && unit < units.length - 1) { count /= 1000; unit += 1; }
+  return `${unit && count < 100 ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
+}
+
+function refresh() {
+  clearTimeout(refreshing);
+  refreshing = setTimeout(() => htmx.trigger("#job-rows", "refresh"), 250);
+}
+
+document.addEventListener("lfscp:job", (event) => {
+  const job = event.detail;
+  const row = document.getElementById(`job-${job.id}`);
+  if (!row || row.dataset.state !== job.state) { refresh(); return; }
+  const field = (name) => row.querySelector(`[data-field=${name}]`);
+  const total = job.done + job.failed + job.left;
+  if (total) { field("progress").max = total; field("progress").value = job.done + job.failed; }
+  const counts = [`${job.done} done`];
+  if (job.failed) counts.push(`${job.failed} failed`);
+  if (job.left) counts.push(`${job.left} left`);
+  field("counts").textContent = counts.join(", ");
+  field("reason").textContent = job.reason;
+  const rate = job.rate_bytes_s && job.state === "active" ? ` · ${octets(job.rate_bytes_s)}/s` : "";
+  field("bytes").textContent = job.bytes ? octets(job.bytes) + rate : "";
+});

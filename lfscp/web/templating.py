@@ -1,0 +1,130 @@
+"""Templates and how values are written in them: everything is escaped, dates and names readable."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi.templating import Jinja2Templates
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined, select_autoescape
+from starlette.requests import Request
+
+from lfscp import __version__
+from lfscp.web.context import session_of, web_of
+
+if TYPE_CHECKING:
+    from lfscp.jobs.model import Job
+
+_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def templates(folder: Path) -> Jinja2Templates:
+    """The templates of a folder; a name that is not defined is an error, not an empty text."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        date=date,
+        time=time,
+        name=name,
+        octets=octets,
+        moment=moment,
+        duration=duration,
+        text=text,
+        values=values,
+        what=what,
+    )
+    environment.globals["version"] = __version__
+    return Jinja2Templates(env=environment, context_processors=[_every_page])
+
+
+def _every_page(request: Request) -> dict[str, Any]:
+    web, session = web_of(request), session_of(request)
+    return {
+        "csrf_token": web.access.csrf_token(session),
+        "user": session.user if session else "",
+        "ae_title": web.settings.server.ae_title,
+    }
+
+
+def date(value: str) -> str:
+    """A DICOM date for people: 20240131 is 2024-01-31; what is none stays as it is."""
+    if len(value) == 8 and value.isdigit():
+        return f"{value[:4]}-{value[4:6]}-{value[6:]}"
+    return value
+
+
+def time(value: str) -> str:
+    """A DICOM time for people: 093015.2 is 09:30."""
+    return f"{value[:2]}:{value[2:4]}" if len(value) >= 4 and value[:4].isdigit() else value
+
+
+def name(value: str) -> str:
+    """A person name for people: DOE^JANE^^DR is DOE, JANE DR; other scripts follow in brackets."""
+    groups = [_group(group) for group in value.split("=")]
+    written = [group for group in groups if group]
+    if not written:
+        return ""
+    return written[0] + (f" ({', '.join(written[1:])})" if written[1:] else "")
+
+
+def _group(group: str) -> str:
+    family, *others = [part.strip() for part in group.split("^")]
+    rest = " ".join(part for part in others if part)
+    return ", ".join(part for part in (family, rest) if part)
+
+
+def values(value: object) -> list[str]:
+    """The values of an attribute in a job's result, whatever their number."""
+    if isinstance(value, Undefined):
+        return []
+    found = value if isinstance(value, list | tuple) else str(value or "").split("\\")
+    return [str(each) for each in found if str(each)]
+
+
+def text(value: object) -> str:
+    """The same as one text; what is absent is empty."""
+    return "\\".join(values(value))
+
+
+def what(job: Job) -> str:
+    """What a job is about, in a few words."""
+    parameters = job.parameters
+    named = [text(value) for value in (parameters.get("keys") or {}).values() if text(value)]
+    named += [str(each) for key in ("studies", "paths") for each in parameters.get(key) or []]
+    return ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
+
+
+def octets(count: float) -> str:
+    """A number of bytes for people, in decimal units."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < 1000 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def moment(value: object) -> str:
+    """A time of ours for people, in UTC: milliseconds since 1970, or ISO 8601."""
+    if not value:
+        return ""
+    if isinstance(value, int | float):
+        value = datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds")
+    return str(value)[:19].replace("T", " ")
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: 3725 is 1 h 2 min."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60 % 60, whole // 3600 % 24, whole // 86400
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
