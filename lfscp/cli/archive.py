@@ -51,7 +51,9 @@ def import_files(settings: Settings, folder: Path) -> int:
     counts: Counter[str] = Counter()
     columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        hidden = not console.is_terminal  # in a pipe or a file a bar leaves but an empty line
+        with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
             task = progress.add_task("importing", total=len(files))
             for file in files:
                 outcome, problem = _import_file(archive, file)
