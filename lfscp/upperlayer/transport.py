@@ -189,14 +189,14 @@ class InlineSocket(AssociationSocket):
             except OSError as problem:
                 raise ConnectionLost(str(problem)) from problem
 
-    def _receive(self, view: memoryview) -> int:
+    def _receive(self, view: memoryview, flags: int = 0) -> int:
         """At least one byte into `view`."""
         while True:
             sock = self.socket
             if sock is None:
                 raise ConnectionLost("closed")
             try:
-                count = sock.recv_into(view)
+                count = sock.recv_into(view, 0, flags)
             except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
                 if time.monotonic() >= self._deadline - 0.01:
                     raise ReadTimeout from None
@@ -260,7 +260,7 @@ class InlineSocket(AssociationSocket):
         if size < BUFFER_BYTES // 4:  # small: read ahead, there is likely more behind it
             self.fill(1)
             return self.read_some(view)
-        return self._receive(view)
+        return self._receive(view, 0 if self._is_tls else socket.MSG_WAITALL)
 
     def read(self, size: int, timeout_s: float | None) -> bytearray:
         """Exactly `size` bytes. While they arrive steadily the deadline moves on."""
