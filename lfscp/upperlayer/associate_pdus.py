@@ -36,6 +36,7 @@ _USER_INFORMATION: Final = 0x50
 _MAXIMUM_LENGTH: Final = 0x51
 _IMPLEMENTATION_CLASS_UID: Final = 0x52
 _IMPLEMENTATION_VERSION_NAME: Final = 0x55
+_USER_ITEMS: Final = range(0x51, 0x5A)  # PS3.7 section D.3.3 and PS3.8 section D.1
 _A_ASSOCIATE_AC: Final = 0x02
 _IGNORE_VALIDITY: Final = 0
 
@@ -140,8 +141,10 @@ def _read_context(value: memoryview) -> PresentationContext:
 
 
 def _read_user_information(value: memoryview) -> list[_UI]:
+    # pynetdicom refuses items of a type it does not know; they are to be skipped (PS3.8 9.3.1).
+    known = b"".join(_item(kind, bytes(each)) for kind, each in _items(value) if kind in _USER_ITEMS)
     item = UserInformationItem()
-    item.decode(_ITEM.pack(_USER_INFORMATION, len(value)) + bytes(value))
+    item.decode(_item(_USER_INFORMATION, known))
     return item.to_primitive()
 
 
