@@ -24,6 +24,7 @@ class Mailbox:
         self._lock = threading.Lock()
         self._before = {each: signal.signal(each, _leave_it_to_the_pipe) for each in self.SIGNALS}
         self._wakeup_before = signal.set_wakeup_fd(self._writer)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # workers begin with them blocked
         return self
 
     def __exit__(

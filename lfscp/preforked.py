@@ -83,13 +83,15 @@ class PreforkedNode:
                 lambda number: self._work(node, number),
                 kill_after_s=self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S,
                 on_started=lambda: self._announce(listener, started),
+                on_ending=self._tell_of_the_end,
                 on_tick=self._tell_systemd,
                 tick_s=systemd.watchdog_interval_s() or REPORT_INTERVAL_S,
             )
-            return workers.run()
+            code = workers.run()
         finally:
             archive.close()
-            LOG.info("stopped")
+        LOG.info("stopped")
+        return code
 
     def _listen(self) -> socket.socket:
         from lfscp.server.listener import bind
@@ -115,6 +117,10 @@ class PreforkedNode:
             data_dir=self._settings.data_dir,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
+
+    def _tell_of_the_end(self) -> None:
+        timeout_s = self._settings.server.drain_timeout_s
+        systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
 
     def _tell_systemd(self) -> None:
         now = time.monotonic()

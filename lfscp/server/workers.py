@@ -46,9 +46,11 @@ class Workers:
 
     Args:
         count: how many, at least 1.
-        work: called in each worker with its number, from 0; returns the worker's exit code.
+        work: called in each worker with its number, from 0, and with SIGTERM and SIGINT blocked,
+            which it unblocks when it can take them; returns the worker's exit code.
         kill_after_s: how long workers may take to end before they are killed.
         on_started: called in the parent when all workers have been forked.
+        on_ending: called in the parent when they are about to be told to end.
         on_tick: called in the parent about every `tick_s` seconds while they run.
     """
 
@@ -59,6 +61,7 @@ class Workers:
         *,
         kill_after_s: float,
         on_started: Callable[[], None] | None = None,
+        on_ending: Callable[[], None] | None = None,
         on_tick: Callable[[], None] | None = None,
         tick_s: float = 3600.0,
     ) -> None:
@@ -68,6 +71,7 @@ class Workers:
         self._work = work
         self._kill_after_s = kill_after_s
         self._on_started = on_started
+        self._on_ending = on_ending
         self._on_tick = on_tick
         self._tick_s = tick_s
         self._parent = os.getpid()
@@ -93,6 +97,8 @@ class Workers:
             if self._on_started is not None:
                 self._on_started()
             self._watch()
+            if self._on_ending is not None:
+                self._on_ending()
             return self._end()
         finally:
             gc.unfreeze()
@@ -115,7 +121,8 @@ class Workers:
         try:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() == self._parent:  # it may have died before the kernel was asked
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+                # Told to end before it has handlers it would die of the signal.
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED - set(_ENDING))
                 code = self._work(number)
         except BaseException:
             LOGGER.critical("Worker %d failed", number, exc_info=True)

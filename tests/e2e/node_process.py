@@ -22,7 +22,8 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would change a node, and with `changes`."""
     foreign = ("LFSCP_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
-    return kept | dict(changes or {})
+    # A node that is not told where its data goes must not find the user's own.
+    return kept | {"XDG_DATA_HOME": "/nonexistent/lfscp-tests"} | dict(changes or {})
 
 
 def run_lfscp(
@@ -50,6 +51,7 @@ class NodeProcess:
     Attributes:
         port: where it listens, once started.
         lines: what it has logged, over all its starts.
+        environment: its variables.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class NodeProcess:
         self.port = 0
         self.lines: list[str] = []
         self._flags = [str(flag) for flag in flags]
-        self._environment = environment(env)
+        self.environment = environment(env)
         self._wrapper = list(wrapper)
         self._configuration = folder / "lfscp.toml"
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,7 @@ class NodeProcess:
         already = len(self.lines)
         self._read_to_the_end = False
         self._process = subprocess.Popen(
-            self.command, stderr=subprocess.PIPE, env=self._environment, **options
+            self.command, stderr=subprocess.PIPE, env=self.environment, **options
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
