@@ -14,7 +14,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,7 +28,7 @@ from lfscp.archive.errors import (
     DuplicateRejected,
 )
 from lfscp.archive.files import Durability, ObjectFiles, Piece
-from lfscp.archive.find import find
+from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
 from lfscp.archive.objects import (
@@ -66,6 +66,12 @@ INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
 QUARANTINE: Final = "quarantine"
+
+
+class _FindOptions(TypedDict):
+    transfer_syntax_uid: str
+    retrieve_ae_title: str
+    limit: int
 
 
 class Archive:
@@ -290,16 +296,20 @@ class Archive:
         Raises:
             ArchiveError: the index cannot be read.
         """
+        options: _FindOptions = {
+            "transfer_syntax_uid": transfer_syntax_uid,
+            "retrieve_ae_title": retrieve_ae_title,
+            "limit": limit or 0,
+        }
+        prepared = self.index.prepared.statement(query)
         try:
+            if prepared is not None:
+                with self.index.reading() as cursor:
+                    yield from find_prepared(cursor, prepared, query, **options)
+                return
             with self.index.engine.connect() as connection:
-                yield from find(
-                    connection,
-                    query,
-                    transfer_syntax_uid=transfer_syntax_uid,
-                    retrieve_ae_title=retrieve_ae_title,
-                    limit=limit or 0,
-                )
-        except SQLAlchemyError as error:
+                yield from find(connection, query, **options)
+        except (SQLAlchemyError, self.index.error) as error:
             raise _cannot_read(error) from None
 
     def select(
@@ -401,5 +411,5 @@ def _lock(data_dir: Path) -> int:
     return descriptor
 
 
-def _cannot_read(error: SQLAlchemyError) -> ArchiveError:
+def _cannot_read(error: Exception) -> ArchiveError:
     return ArchiveError("read the index", reason_of(error), "check index.url")

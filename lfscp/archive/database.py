@@ -48,6 +48,7 @@ class Database:
         self._lock = threading.Lock()
         self._writer: Any = None
         self._lock_file = -1
+        self._readers: list[Any] = []  # connections that nobody reads from now
 
     # SQLite keeps its locks per process, in memory that a fork copies: a child would believe to
     # hold what its parent's connections held. So none is open while a process forks; workers
@@ -76,14 +77,37 @@ class Database:
         if self._lock_file >= 0:
             os.close(self._lock_file)
             self._lock_file = -1
+        while self._readers:
+            self._readers.pop().close()
         self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """The driver's cursor for one SELECT of SQLite, without SQLAlchemy's check-out."""
+        try:
+            connection = self._readers.pop()  # the one used last: its pages are in memory
+        except IndexError:
+            connection = self._connect_alone()
+        try:
+            cursor = connection.cursor()
+            try:
+                yield cursor
+            finally:
+                cursor.close()  # ends the statement, and with it the read transaction
+        except self.error:
+            connection.close()
+            raise
+        except BaseException:
+            self._readers.append(connection)
+            raise
+        self._readers.append(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A writing transaction on the path of each C-STORE; yields the driver's cursor."""
         with self._exclusively():
             if self._writer is None:
-                self._connect_writer()
+                self._writer = self._connect_alone()
             cursor = self._writer.cursor()
             try:
                 if self._sqlite:
@@ -117,11 +141,14 @@ class Database:
             finally:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
-    def _connect_writer(self) -> None:
-        self._writer = self.engine.raw_connection()
+    def _connect_alone(self) -> Any:
+        """A connection that never goes back to SQLAlchemy's pool."""
+        connection = self.engine.raw_connection()
+        driver: Any = connection.driver_connection
         if self._sqlite:
-            self._writer.driver_connection.isolation_level = None  # we say BEGIN ourselves
-        self._writer.detach()  # never goes back to the pool that readers draw from
+            driver.isolation_level = None  # we say BEGIN ourselves
+        connection.detach()
+        return driver
 
 
 def _call(reference: weakref.ref[Database], method: Callable[[Database], None]) -> None:

@@ -166,3 +166,22 @@ def skip_undefined(
         else:
             at = value + length
     raise CannotUnderstand("the dataset ends inside a sequence of undefined length")
+
+
+def items_of(value: bytes, encoding: Encoding) -> list[tuple[int, int]]:
+    """Where the items of a sequence's value begin and end."""
+    spans: list[tuple[int, int]] = []
+    at = 0
+    while at + 8 <= len(value):
+        raw, length = encoding.unpack_tag_length(value, at)
+        if encoding.raw_tag(raw) != ITEM:
+            break
+        at += 8
+        if length == UNDEFINED_LENGTH:
+            end = skip_undefined(value, at, len(value), encoding, in_item=True)
+            spans.append((at, end - 8))
+            at = end
+        else:
+            spans.append((at, min(at + length, len(value))))
+            at += length
+    return spans

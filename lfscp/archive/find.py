@@ -48,6 +48,28 @@ def find(
     return _responses(connection, matching, encode, limit or None)
 
 
+def find_prepared(
+    cursor: Any,
+    statement: tuple[str, list[Any]],
+    query: Query,
+    *,
+    transfer_syntax_uid: str,
+    retrieve_ae_title: str,
+    limit: int = 0,
+) -> Generator[bytes, None, None]:
+    """As `find`, for a statement that is compiled already.
+
+    Args:
+        cursor: the driver's own.
+        statement: SQL and its parameters; see prepared.PreparedQueries.
+    """
+    encode = response_encoder(
+        query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
+    )
+    rows = cursor.execute(*statement)
+    yield from map(encode, islice(rows, limit) if limit else rows)
+
+
 def _responses(
     connection: Connection,
     matching: Matching,

@@ -23,11 +23,11 @@ from lfscp.archive.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
-    ITEM,
     UNDEFINED_LENGTH,
     Buffer,
     Encoding,
     elements,
+    items_of,
     long_form,
     skip_undefined,
 )
@@ -140,7 +140,7 @@ class Header:
         keywords = _ITEM_KEYWORDS[attribute.tag]
         items: list[dict[str, str]] = []
         try:
-            for begin, end in _items(value, encoding):
+            for begin, end in items_of(value, encoding):
                 item: dict[str, str] = {}
                 items.append(item)
                 for tag, at, until, inner in elements(value, begin, end, encoding):
@@ -307,22 +307,3 @@ def _walk_implicit(
         if raw in wanted:
             found[raw] = buffer[value : min(at - 8, value + _MAX_VALUE)]
     return at
-
-
-def _items(value: bytes, encoding: Encoding) -> list[tuple[int, int]]:
-    """Where the items of a sequence's value begin and end."""
-    spans: list[tuple[int, int]] = []
-    at = 0
-    while at + 8 <= len(value):
-        raw, length = encoding.unpack_tag_length(value, at)
-        if encoding.raw_tag(raw) != ITEM:
-            break
-        at += 8
-        if length == UNDEFINED_LENGTH:
-            end = skip_undefined(value, at, len(value), encoding, in_item=True)
-            spans.append((at, end - 8))
-            at = end
-        else:
-            spans.append((at, min(at + length, len(value))))
-            at += length
-    return spans

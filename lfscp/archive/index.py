@@ -21,6 +21,7 @@ from lfscp.archive.database import Database, reason_of
 from lfscp.archive.errors import ArchiveError, OutOfResources
 from lfscp.archive.files import Durability
 from lfscp.archive.header import STUDY_INSTANCE_UID, Header
+from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.removal import delete_entity, pieces_of, prune
 from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, texts
 from lfscp.archive.schema import TABLES, instance, patient, series, study
@@ -45,6 +46,7 @@ class Index:
                 "open the index", reason_of(error), "check index.url and the rights on the folder"
             ) from None
         self._statements = Statements(self._database.engine.dialect)
+        self.prepared = PreparedQueries(self._database.engine.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[str, KnownSeries] = {}
 
@@ -52,6 +54,15 @@ class Index:
     def engine(self) -> Engine:
         """The engine, for reading."""
         return self._database.engine
+
+    @property
+    def error(self) -> type[Exception]:
+        """What the driver's own cursors raise."""
+        return self._database.error
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """The driver's cursor, for a statement of `prepared`."""
+        return self._database.reading()
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A writing transaction, for the tables that others keep in the same database."""

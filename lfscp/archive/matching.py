@@ -166,7 +166,9 @@ def _texts(column: ColumnElement[str], match: Texts, dialect: str) -> Condition:
     if len(match.values) > MAX_BOUND_VALUES:
         return Condition(column.between(min(match.values), max(match.values)), exact=False)
     exact, patterns = match.exact_values, match.patterns
-    tests: list[ColumnElement[bool]] = [column.in_(exact)] if exact else []
+    tests: list[ColumnElement[bool]] = []
+    if exact:
+        tests.append(column == exact[0] if len(exact) == 1 else column.in_(exact))
     tests += [_wildcard(column, pattern, dialect) for pattern in patterns]
     if match.several:
         literal = [_literal_text(value) for value in exact]

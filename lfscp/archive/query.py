@@ -15,7 +15,6 @@ from enum import Enum
 from typing import Final
 
 from pydicom.datadict import keyword_for_tag
-from pydicom.dataset import Dataset
 
 from lfscp.archive import identifiers
 from lfscp.archive.attributes import (
@@ -27,6 +26,7 @@ from lfscp.archive.attributes import (
     Attribute,
     Level,
 )
+from lfscp.archive.identifiers import Identifier
 from lfscp.archive.keys import (
     UNIVERSAL,
     WILDCARD_VRS,
@@ -108,7 +108,7 @@ class Query:
 
 
 def parse_query(
-    identifier: Dataset,
+    identifier: Identifier,
     model: Model,
     *,
     relational: bool = False,
@@ -152,7 +152,7 @@ def parse_query(
 
 
 def unique_keys(
-    identifier: Dataset, model: Model, *, relational: bool = False
+    identifier: Identifier, model: Model, *, relational: bool = False
 ) -> tuple[Level, dict[Level, list[str]]]:
     """Read the identifier of a C-MOVE or C-GET request; other keys than unique ones do not count.
 
@@ -183,7 +183,7 @@ def _named(tag: int) -> str:
     return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _level(identifier: Dataset, model: Model) -> Level:
+def _level(identifier: Identifier, model: Model) -> Level:
     text = identifiers.text(identifier, QUERY_RETRIEVE_LEVEL, "CS")
     if not text:
         raise InvalidKey(QUERY_RETRIEVE_LEVEL, "Query/Retrieve Level is missing")
@@ -194,13 +194,13 @@ def _level(identifier: Dataset, model: Model) -> Level:
     raise InvalidKey(QUERY_RETRIEVE_LEVEL, f"Query/Retrieve Level is none of {expected}")
 
 
-def _unique_text(identifier: Dataset, level: Level) -> str:
+def _unique_text(identifier: Identifier, level: Level) -> str:
     attribute = UNIQUE_KEY[level]
     charset = identifiers.character_set(identifier)
     return identifiers.text(identifier, attribute.tag, attribute.vr, charset)
 
 
-def _single_unique_key(identifier: Dataset, level: Level) -> str:
+def _single_unique_key(identifier: Identifier, level: Level) -> str:
     attribute = UNIQUE_KEY[level]
     text = _unique_text(identifier, level)
     if not text.strip("\\"):
@@ -210,7 +210,7 @@ def _single_unique_key(identifier: Dataset, level: Level) -> str:
     return text
 
 
-def _unique_uids(identifier: Dataset, level: Level) -> list[str]:
+def _unique_uids(identifier: Identifier, level: Level) -> list[str]:
     attribute = UNIQUE_KEY[level]
     uids = [uid for uid in _unique_text(identifier, level).split("\\") if uid]
     if not uids:
@@ -225,7 +225,7 @@ def _is_uid(text: str) -> bool:
     return len(text) <= _MAX_UID_LENGTH and re.fullmatch(r"[0-9.]+", text) is not None
 
 
-def _key(identifier: Dataset, attribute: Attribute, charset: str) -> tuple[Key, list[str]]:
+def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Key, list[str]]:
     """One key, and the names of unsupported keys inside its item."""
     try:
         if attribute.vr == "SQ":
@@ -284,7 +284,9 @@ _READERS: Final[dict[str, Callable[[str, Attribute], Match]]] = {
 }
 
 
-def _sequence_key(identifier: Dataset, attribute: Attribute, charset: str) -> tuple[Key, list[str]]:
+def _sequence_key(
+    identifier: Identifier, attribute: Attribute, charset: str
+) -> tuple[Key, list[str]]:
     found = identifiers.items(identifier, attribute.tag)
     if len(found) > 1:
         raise ValueError("a sequence key holds one item")
@@ -303,7 +305,7 @@ def _sequence_key(identifier: Dataset, attribute: Attribute, charset: str) -> tu
 
 
 def _item_keys(
-    item: Dataset, attribute: Attribute, charset: str
+    item: Identifier, attribute: Attribute, charset: str
 ) -> Iterator[tuple[str, Match | None]]:
     """The item's keys in the order of their tags; None for one that the index does not keep."""
     charset = identifiers.character_set(item) or charset

@@ -1,9 +1,10 @@
 """Rows of a query's statement as encoded identifiers of C-FIND responses.
 
-Rules: everything that is the same for all rows is prepared once: the order of the elements,
-their headers for every short length, the constant elements. Specific Character Set is always
-there: the request's when the row's text can be written in it, otherwise ISO_IR 192 (UTF-8).
-A key without a value is answered with zero length. Nothing is read back or checked per row.
+Rules: everything that is the same for all rows is prepared once and kept for the next query of
+the same keys: the order of the elements, the constant ones, headers by length. Specific
+Character Set is always there: the request's when the row's text can be written in it, otherwise
+ISO_IR 192 (UTF-8). A key without a value is answered with zero length. Nothing is read back or
+checked per row.
 Source: PS3.5 sections 6.2, 7.1; PS3.4 section C.4.1.1.3.2.
 """
 
@@ -35,7 +36,8 @@ _LONG_VRS: Final = frozenset({"SQ", "UC", "UN", "UR", "UT"})  # four bytes of le
 _TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by character set
 _LONGEST_SHORT: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
-_PREPARED_LENGTH: Final = 130  # bytes; longer values get their header made for them
+_KEPT_LENGTH: Final = 130  # bytes; the headers of longer values are not kept
+_KEPT_ENCODERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,13 @@ def _padding(vr: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One key's element: how to encode its column, and its header for each even length."""
+    """One key's element: how to encode its column, and its headers by length as they come up."""
 
     column: int
     encode: Callable[[Any], bytes]
     padding: bytes
     before: bytes  # constant elements that stand between the field before and this one
-    headers: tuple[bytes, ...]  # by half the length; each begins with `before`
+    headers: dict[int, bytes]  # each begins with `before`
     tag: int
     vr: str
 
@@ -113,12 +115,8 @@ class _Layout:
 
     def _field(self, column: int, key: Key, before: bytes, encode_text: Encoder) -> _Field:
         tag, vr = key.attribute.tag, key.attribute.vr
-        headers = tuple(
-            before + self._syntax.header(tag, vr, length)
-            for length in range(0, _PREPARED_LENGTH, 2)
-        )
         encode = _value_encoder(key, self._syntax, encode_text)
-        return _Field(column, encode, _padding(vr), before, headers, tag, vr)
+        return _Field(column, encode, _padding(vr), before, {}, tag, vr)
 
     def encode(self, row: Sequence[Any]) -> bytes:
         """One row; UnicodeEncodeError when it does not go into the character set."""
@@ -131,13 +129,16 @@ class _Layout:
             if length & 1:
                 value += field.padding
                 length += 1
-            if length < _PREPARED_LENGTH:
-                append(field.headers[length >> 1])
-            else:
-                append(field.before + self._syntax.header(field.tag, field.vr, length))
+            append(field.headers.get(length) or self._header(field, length))
             append(value)
         append(self._end)
         return b"".join(parts)
+
+    def _header(self, field: _Field, length: int) -> bytes:
+        header = field.before + self._syntax.header(field.tag, field.vr, length)
+        if length < _KEPT_LENGTH:
+            field.headers[length] = header
+        return header
 
 
 def _constants(
@@ -218,8 +219,26 @@ def response_encoder(
         transfer_syntax_uid: of the presentation context the responses go out in.
         retrieve_ae_title: where the objects can be retrieved from.
     Returns:
-        A function from a row to the encoded identifier.
+        A function from a row to the encoded identifier; any thread may call it.
     """
+    keys = tuple([(key.attribute.tag, key.items) for key in query.keys])
+    asked = (query.level, query.wants_availability, query.character_set)
+    shape = (keys, asked, transfer_syntax_uid, retrieve_ae_title)
+    encode = _kept.get(shape)
+    if encode is None:
+        encode = _prepare(query, transfer_syntax_uid, retrieve_ae_title)
+        if len(_kept) >= _KEPT_ENCODERS:
+            _kept.clear()
+        _kept[shape] = encode
+    return encode
+
+
+_kept: dict[tuple[Any, ...], Callable[[Sequence[Any]], bytes]] = {}
+
+
+def _prepare(
+    query: Query, transfer_syntax_uid: str, retrieve_ae_title: str
+) -> Callable[[Sequence[Any]], bytes]:
     syntax = Syntax.of(transfer_syntax_uid)
     in_utf_8 = _Layout(query, retrieve_ae_title, syntax, UTF_8).encode
     asked, _ = encoder(query.character_set)

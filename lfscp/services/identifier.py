@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom.events import Event
 
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.identifiers import Identifier, read_identifier
 from lfscp.archive.query import InvalidKey
 from lfscp.services import status
 
@@ -38,7 +40,7 @@ class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
         return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
 
 
-def read(event: Event, parse: Callable[[Dataset], Parsed]) -> Parsed:
+def read(event: Event, parse: Callable[[Identifier], Parsed]) -> Parsed:
     """Decode the identifier of a request and make something of it.
 
     Args:
@@ -48,14 +50,26 @@ def read(event: Event, parse: Callable[[Dataset], Parsed]) -> Parsed:
         Refused: no identifier, a broken encoding, or not valid.
     """
     try:
-        identifier = event.identifier
-        _require_whole(identifier)
-        return parse(identifier)
+        return parse(_identifier(event))
     except InvalidKey as error:
         raise Refused.because_of(error) from error
     except Exception as error:  # pydicom raises what it likes on bytes it cannot read
         reason = f"the identifier cannot be decoded ({type(error).__name__})"
         raise Refused(status.UNABLE_TO_PROCESS, reason) from error
+
+
+def _identifier(event: Event) -> Identifier:
+    """The request's identifier; by pydicom only where the archive's own reader gives up."""
+    request: Any = event.request
+    if request.Identifier is not None:
+        syntax = str(event.context.transfer_syntax)
+        try:
+            return read_identifier(request.Identifier.getvalue(), syntax)
+        except CannotUnderstand:
+            pass  # deflated, or not laid out as it should be: pydicom forgives much
+    identifier = event.identifier
+    _require_whole(identifier)
+    return identifier
 
 
 def _require_whole(identifier: Dataset) -> None:

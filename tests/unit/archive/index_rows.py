@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Engine, Integer, StaticPool, create_engine, e
 
 from lfscp.archive import schema
 from lfscp.archive.attributes import Level, at_level
-from lfscp.archive.find import find
+from lfscp.archive.find import find, find_prepared
 from lfscp.archive.person_names import search_form
+from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.query import Model, parse_query
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -64,13 +65,15 @@ def answers(
     limit: int = 0,
     **options: bool,
 ) -> list[bytes]:
+    """The responses; asserted to be the same where the query has a prepared statement."""
     query = parse_query(asked, model, **options)
-    return list(
-        find(
-            connection,
-            query,
-            transfer_syntax_uid=transfer_syntax_uid,
-            retrieve_ae_title="LFSCP",
-            limit=limit,
-        )
-    )
+    encoding = {"transfer_syntax_uid": transfer_syntax_uid, "retrieve_ae_title": "LFSCP"}
+    found = list(find(connection, query, limit=limit, **encoding))
+    prepared = PreparedQueries(connection.dialect)
+    for _ in range(2):  # compiled, then taken from what is kept
+        statement = prepared.statement(query)
+        if statement is not None:
+            driver: Any = connection.connection.driver_connection
+            again = find_prepared(driver.cursor(), statement, query, limit=limit, **encoding)
+            assert list(again) == found
+    return found

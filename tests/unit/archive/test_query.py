@@ -13,6 +13,8 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.identifiers import read_identifier
 from lfscp.archive.keys import UNIVERSAL, Names, Texts
 from lfscp.archive.query import InvalidKey, Model, Query, parse_query, unique_keys
 
@@ -33,6 +35,68 @@ def received(asked: Dataset) -> Dataset:
     buffer.is_implicit_VR = buffer.is_little_endian = True
     write_dataset(buffer, asked)
     return read_dataset(BytesIO(buffer.getvalue()), True, True)
+
+
+SYNTAXES = {
+    "1.2.840.10008.1.2": (True, True),
+    "1.2.840.10008.1.2.1": (False, True),
+    "1.2.840.10008.1.2.2": (False, False),
+}
+
+
+def on_the_wire(asked: Dataset, syntax: str) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = SYNTAXES[syntax]
+    write_dataset(buffer, asked)
+    return bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("undefined_length", [False, True])
+def test_a_request_reads_the_same_with_pydicom_and_without(
+    syntax: str, undefined_length: bool
+) -> None:
+    item = Dataset()
+    item.ScheduledProcedureStepID = "7*"
+    item.RequestedProcedureID = ""
+    item.is_undefined_length_sequence_item = undefined_length
+    asked = identifier(
+        "IMAGE",
+        SpecificCharacterSet=["", "ISO 2022 IR 87"],
+        PatientName="Yamada^Tarou=山田^太郎",
+        PatientID="P1 ",
+        StudyInstanceUID="1.2",
+        SeriesInstanceUID="1.2.3",
+        SOPInstanceUID=["1.2.3.4", "1.2.3.5"],
+        RequestAttributesSequence=[item],
+        Rows=512,
+        NumberOfFrames="1",
+        ContentDate="20240101-",
+        StudyComments="unknown to the index",
+    )
+    asked["RequestAttributesSequence"].is_undefined_length = undefined_length
+    raw = on_the_wire(asked, syntax)
+    by_pydicom = read_dataset(BytesIO(raw), *SYNTAXES[syntax])
+    without = read_identifier(raw, syntax)
+    for model in (Model.PATIENT_ROOT, Model.STUDY_ROOT):
+        assert parse_query(without, model) == parse_query(by_pydicom, model)
+        assert unique_keys(without, model) == unique_keys(by_pydicom, model)
+    assert parse_query(without, Model.PATIENT_ROOT).unsupported_keys == ("StudyComments",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "syntax"),
+    [
+        (b"\x08\x00\x52\x00\x08\x00\x00\x00STUDY ", "1.2.840.10008.1.2"),  # cut short
+        (b"\x08\x00\x52\x00CS\x06\x00STUDY ", "1.2.840.10008.1.2"),  # explicit instead
+        (b"\x20\0\x0d\0\0\0\0\0\x08\0\x52\0\0\0\0\0", "1.2.840.10008.1.2"),  # out of order
+        (b"\x08\x00\x52\x00\x06\x00\x00\x00STUDY ", "1.2.840.10008.1.2.1"),  # implicit
+        (b"\x4b\x04\x00", "1.2.840.10008.1.2.1.99"),  # deflated
+    ],
+)
+def test_what_is_not_laid_out_as_it_should_is_left_to_pydicom(raw: bytes, syntax: str) -> None:
+    with pytest.raises(CannotUnderstand):
+        read_identifier(raw, syntax)
 
 
 @pytest.mark.parametrize(
