@@ -142,7 +142,9 @@ def _read_context(value: memoryview) -> PresentationContext:
 
 def _read_user_information(value: memoryview) -> list[_UI]:
     # pynetdicom refuses items of a type it does not know; they are to be skipped (PS3.8 9.3.1).
-    known = b"".join(_item(kind, bytes(each)) for kind, each in _items(value) if kind in _USER_ITEMS)
+    known = b"".join(
+        _item(kind, bytes(each)) for kind, each in _items(value) if kind in _USER_ITEMS
+    )
     item = UserInformationItem()
     item.decode(_item(_USER_INFORMATION, known))
     return item.to_primitive()

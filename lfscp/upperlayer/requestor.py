@@ -80,6 +80,8 @@ def associate(
     for handler in evt_handlers:
         association.bind(*handler)
     association.request()
+    if not association.is_established:
+        association.dul.close()  # pynetdicom leaves that to its thread
     if connection.connect_error is not None:
         association.end_reason = f"cannot connect: {connection.connect_error}"
     return association

@@ -1,0 +1,198 @@
+"""Outbound associations: driven by the calling thread, answered by this server and by bare bytes."""
+
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+from dicom_peer import (
+    ABORT,
+    ASSOCIATE_RJ,
+    CT,
+    IMPLICIT,
+    VERIFICATION,
+    Peer,
+    data_set,
+    nothing_left_behind,
+    pdu,
+)
+from pynetdicom import build_context, evt
+from serving import make_ae, serving
+
+from lfscp.upperlayer.requestor import associate
+from lfscp.upperlayer.sending import FileSlice, SendRequest
+
+CONTEXTS = [build_context(VERIFICATION, IMPLICIT), build_context(CT, IMPLICIT)]
+
+
+def ask(address, contexts=CONTEXTS, **options):
+    options = {"acse_timeout_s": 5, "dimse_timeout_s": 5, **options}
+    return associate(
+        address[:2],
+        calling_ae_title="ASKS",
+        called_ae_title="ANY-SCP",
+        contexts=contexts,
+        **options,
+    )
+
+
+@contextmanager
+def answering(*answers, keep_open=True):
+    """A peer that reads one PDU before each answer, and then reads to the end."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        heard = []
+
+        def run():
+            connection, _ = listening.accept()
+            peer = object.__new__(Peer)
+            peer.sock = connection
+            connection.settimeout(10)
+            with connection:
+                for answer in answers:
+                    heard.append(peer.pdu())
+                    connection.sendall(answer)
+                while keep_open and (got := peer.pdu()) is not None:
+                    heard.append(got)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield listening.getsockname(), heard
+        thread.join(10)
+
+
+def request(instance, body, assoc):
+    (context_id,) = (cx.context_id for cx in assoc.accepted_contexts if cx.abstract_syntax == CT)
+    return SendRequest(CT, instance, context_id, body)
+
+
+@pytest.fixture
+def received():
+    return {}
+
+
+@pytest.fixture
+def server(received):
+    def store(event):
+        received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
+        return 0x0000
+
+    with serving((evt.EVT_C_STORE, store)) as server:
+        yield server
+
+
+def test_it_echoes_stores_and_releases_without_a_thread_of_its_own(server):
+    assoc = ask(server.server_address)
+    assert assoc.is_established
+    assert assoc.send_c_echo().Status == 0x0000
+    own = [each for each in threading.enumerate() if "LF_" not in each.name]
+    assert own == [threading.main_thread()]
+    assoc.release()
+    assert assoc.is_released
+    assert not assoc.is_established
+
+
+@pytest.mark.parametrize("padding", [0, 100, 131072, 3 << 20])
+@pytest.mark.parametrize("largest", [16384, 131072, 0])
+@pytest.mark.parametrize("watched", [False, True], ids=["straight", "watched"])
+def test_an_object_arrives_as_it_was_sent(tmp_path, received, padding, largest, watched):
+    body = data_set(padding=padding)
+    path = tmp_path / "object"
+    path.write_bytes(b"head" + body + b"tail")
+
+    def store(event):
+        received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
+        return 0xB007
+
+    handlers = [(evt.EVT_PDU_SENT, lambda event: None)] if watched else []
+    with serving((evt.EVT_C_STORE, store), ae=make_ae(maximum_pdu_size=largest)) as server:
+        assoc = ask(server.server_address, evt_handlers=handlers)
+        from_file = FileSlice(path, 4, len(body))
+        assert assoc.send_stored(request("1.2.1", from_file, assoc)) == 0xB007
+        assert assoc.send_stored(request("1.2.2", body, assoc)) == 0xB007
+        assoc.release()
+    assert received == {"1.2.1": body, "1.2.2": body}
+
+
+def test_a_file_that_is_gone_or_short_is_told_before_anything_is_sent(server, received, tmp_path):
+    assoc = ask(server.server_address)
+    short = tmp_path / "short"
+    short.write_bytes(b"1234")
+    with pytest.raises(FileNotFoundError):
+        assoc.send_stored(request("1.2.1", FileSlice(tmp_path / "none", 0, 10), assoc))
+    with pytest.raises(OSError, match="6 bytes shorter"):
+        assoc.send_stored(request("1.2.1", FileSlice(short, 0, 10), assoc))
+    assert assoc.send_stored(request("1.2.2", data_set(), assoc)) == 0
+    assoc.release()
+    assert list(received) == ["1.2.2"]
+
+
+def test_a_refused_connection_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+    with nothing_left_behind():
+        assoc = ask(address)
+        assert not assoc.is_established
+        assert "refused" in assoc.end_reason
+
+
+def test_a_rejection_is_one():
+    with nothing_left_behind(), answering(pdu(ASSOCIATE_RJ, b"\0\1\1\7")) as (address, _):
+        assoc = ask(address)
+        assert assoc.is_rejected
+        assert not assoc.is_established
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="http"),
+        pytest.param(pdu(2, b"abc"), id="half an acceptance"),
+        pytest.param(b"\x02\x00\xff\xff\xff\xff", id="an acceptance of 4 GB"),
+        pytest.param(pdu(ABORT, b"\0\0\0\0"), id="an abort"),
+    ],
+)
+def test_a_peer_that_answers_nonsense_is_given_up(answer):
+    with nothing_left_behind(), answering(answer) as (address, _):
+        assoc = ask(address, acse_timeout_s=0.5)
+        assert not assoc.is_established
+        assert not assoc.is_rejected
+
+
+def test_a_peer_that_hangs_up_is_given_up():
+    with nothing_left_behind(), answering(b"", keep_open=False) as (address, _):
+        assert not ask(address).is_established
+
+
+def test_a_peer_that_never_answers_is_aborted_after_the_acse_timeout_and_waiting_is_told():
+    waited = []
+    with nothing_left_behind(), answering() as (address, heard):
+        assoc = ask(address, acse_timeout_s=1.5, while_waiting=lambda: waited.append(1))
+        assert not assoc.is_established
+    assert waited
+    assert heard[-1][0] == ABORT
+
+
+def test_a_server_that_aborts_ends_what_is_being_sent(tmp_path):
+    def store(event):
+        event.assoc.abort()
+
+    with nothing_left_behind(), serving((evt.EVT_C_STORE, store)) as server:
+        assoc = ask(server.server_address)
+        assert assoc.send_stored(request("1.2.1", data_set(), assoc)) is None
+        assert not assoc.is_established
+
+
+def test_a_server_that_releases_is_answered():
+    with nothing_left_behind(), serving() as server:
+        assoc = ask(server.server_address)
+        (served,) = server.active_associations
+        released = threading.Thread(target=served.release)
+        released.start()
+        assert assoc.send_c_echo() is not None
+        released.join(10)
+
+
+@pytest.mark.parametrize("count", [0, 129])
+def test_too_many_or_no_contexts_are_refused(count):
+    with pytest.raises(ValueError, match=f"{count} presentation contexts"):
+        ask(("127.0.0.1", 1), contexts=[build_context(CT)] * count)
