@@ -1,0 +1,220 @@
+"""The servers under test: what each can do, its settings and its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+
+AET = "PEERBENCH"
+DESTINATION_AET = "DST"
+DEFAULT_LFSCP = (
+    "{lfscp} serve --host 127.0.0.1 --port {port} --aet {aet} --data-dir {data} "
+    "--peer DST=127.0.0.1:{dst_port} --no-http"
+)
+
+# DCMTK must not be shadowed by a virtual environment's pynetdicom scripts of the same names.
+DCMTK = "/usr/bin"
+ORTHANC = "/usr/sbin/Orthanc"
+
+
+def lfscp_program() -> str:
+    """The lfscp beside the Python that runs this, else the one on PATH; '' when there is none."""
+    beside = Path(sys.executable).with_name("lfscp")
+    return str(beside) if beside.exists() else shutil.which("lfscp") or ""
+
+
+class Capability(Enum):
+    QUERY = "query"
+    MOVE = "move"
+    GET = "get"
+
+
+ARCHIVE = frozenset(Capability)
+
+
+class ClientMode(Enum):
+    """Whether the DCMTK client, and DCMTK-based servers, switch Nagle's algorithm off."""
+
+    NODELAY = "nodelay"
+    NAGLE = "nagle"
+
+    def environment(self) -> dict[str, str]:
+        env = {k: v for k, v in os.environ.items() if k != "TCP_NODELAY"}
+        if self is ClientMode.NODELAY:
+            env["TCP_NODELAY"] = "1"
+        return env
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a target needs to know to build its command line."""
+
+    port: int
+    data: Path
+    dst_port: int
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    note: str
+    command: Callable[[Launch], list[str]]
+    capabilities: frozenset[Capability] = frozenset()
+    max_associations: int | None = None
+    max_studies: int | None = None
+    # Share of the work given to a slow server, so that a run ends in reasonable time.
+    work_share: float = 1.0
+    program: str = ""  # an absolute path that must exist
+    package: str = ""  # a Python package that must be there, beside pynetdicom
+
+    @property
+    def absence(self) -> str:
+        """What keeps this target from being run on this machine; empty when nothing does."""
+        if self.program and not os.access(self.program, os.X_OK):
+            return f"{self.program} is not installed"
+        if self.package and find_spec(self.package) is None:
+            return f"the Python package {self.package} is not installed"
+        return ""
+
+
+def _storescp(launch: Launch, *options: str) -> list[str]:
+    command = [f"{DCMTK}/storescp", "-aet", AET, "--max-pdu", "131072"]
+    return [*command, "-od", str(launch.data), *options, str(launch.port)]
+
+
+def _dcmqrscp(launch: Launch) -> list[str]:
+    store = launch.data / "store"
+    store.mkdir(exist_ok=True)
+    config = launch.data / "dcmqrscp.cfg"
+    config.write_text(
+        f"NetworkTCPPort = {launch.port}\n"
+        "MaxPDUSize = 131072\n"
+        "MaxAssociations = 256\n"
+        "HostTable BEGIN\n"
+        f"dst = ({DESTINATION_AET}, localhost, {launch.dst_port})\n"
+        "HostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        "AETable BEGIN\n"
+        f"{AET} {store} RW (500, 1024mb) ANY\n"
+        "AETable END\n"
+    )
+    return [f"{DCMTK}/dcmqrscp", "-q", "-c", str(config)]
+
+
+def _orthanc(launch: Launch) -> list[str]:
+    config = launch.data / "orthanc.json"
+    settings = {
+        "Name": "peerbench",
+        "StorageDirectory": str(launch.data / "db"),
+        "IndexDirectory": str(launch.data / "db"),
+        "Plugins": [],
+        "HttpServerEnabled": False,
+        "AuthenticationEnabled": False,
+        "DicomAet": AET,
+        "DicomPort": launch.port,
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "MaximumPduLength": 131072,
+        "DicomThreadsCount": 16,
+        "ConcurrentJobs": 4,
+        "SaveJobs": False,
+        "DicomModalities": {"dst": [DESTINATION_AET, "127.0.0.1", launch.dst_port]},
+    }
+    config.write_text(json.dumps(settings, indent=1))
+    return [ORTHANC, str(config)]
+
+
+def _qrscp(launch: Launch) -> list[str]:
+    config = launch.data / "qrscp.ini"
+    config.write_text(
+        "[DEFAULT]\n"
+        f"ae_title: {AET}\nport: {launch.port}\nmax_pdu: 131072\n"
+        "acse_timeout: 30\ndimse_timeout: 30\nnetwork_timeout: 30\n"
+        "bind_address: 127.0.0.1\n"
+        f"instance_location: {launch.data / 'instances'}\n"
+        f"database_location: {launch.data / 'instances.sqlite'}\n"
+        "log_identifier: False\n"
+        f"[{DESTINATION_AET}]\naddress: 127.0.0.1\nport: {launch.dst_port}\n"
+    )
+    return [sys.executable, "-m", "pynetdicom", "qrscp", "-q", "-c", str(config)]
+
+
+def _pynetdicom_storescp(launch: Launch) -> list[str]:
+    command = [sys.executable, "-m", "pynetdicom", "storescp", str(launch.port), "-q"]
+    return [*command, "-aet", AET, "-ba", "127.0.0.1", "-pdu", "131072", "-od", str(launch.data)]
+
+
+PEERS: tuple[Target, ...] = (
+    Target(
+        "storescp",
+        "DCMTK storescp, one process: no index, no fsync, one association at a time",
+        _storescp,
+        max_associations=1,
+        program=f"{DCMTK}/storescp",
+    ),
+    Target(
+        "storescp-fork",
+        "DCMTK storescp --fork: a process per association; no index, no fsync",
+        lambda launch: _storescp(launch, "--fork"),
+        program=f"{DCMTK}/storescp",
+    ),
+    Target(
+        "dcmqrscp",
+        "DCMTK dcmqrscp: a process per association; flat index of at most 500 studies, no fsync",
+        _dcmqrscp,
+        ARCHIVE,
+        max_studies=500,
+        program=f"{DCMTK}/dcmqrscp",
+    ),
+    Target(
+        "orthanc",
+        "Orthanc: 16 DICOM threads; SQLite index, no plugins, HTTP server off",
+        _orthanc,
+        ARCHIVE,
+        program=ORTHANC,
+    ),
+    Target(
+        "qrscp",
+        "pynetdicom qrscp: SQLite index through SQLAlchemy; at most 10 associations",
+        _qrscp,
+        ARCHIVE,
+        max_associations=10,
+        work_share=0.25,
+        package="pynetdicom",
+    ),
+    Target(
+        "py-storescp",
+        "pynetdicom storescp: no index, no fsync; at most 10 associations",
+        _pynetdicom_storescp,
+        max_associations=10,
+        work_share=0.25,
+        package="pynetdicom",
+    ),
+)
+
+
+def command_target(name: str, template: str) -> Target:
+    """A target started by a command template; assumed to be a full archive."""
+
+    def command(launch: Launch) -> list[str]:
+        filled = template.format(
+            lfscp=lfscp_program(),
+            port=launch.port,
+            aet=AET,
+            data=launch.data,
+            dst_port=launch.dst_port,
+        )
+        return shlex.split(filled)
+
+    return Target(name, f"`{template}`", command, ARCHIVE)
