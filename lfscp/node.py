@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lfscp.server import LeaderFollowerServer
     from lfscp.upperlayer.association import InlineAssociation
     from lfscp.upperlayer.negotiation import Rejection
+    from lfscp.web.state import ProcessState
+    from lfscp.webside import WebSide
 
 LOG: Final = get_logger("lfscp.node")
 ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
@@ -71,6 +73,8 @@ class Node:
         self._owns_archive = archive is None
         self._listen_socket = listen_socket
         self._server: LeaderFollowerServer | None = None
+        self._web: WebSide | None = None
+        self._started_at = time.time()
         self._stopping = threading.Event()
 
     def run(self) -> int:
@@ -103,12 +107,14 @@ class Node:
             if self._archive is None:
                 self._archive = open_archive(self._settings)  # 1. before any peer needs it
             self.prepare()  # 2. contexts and handlers are made once
-            self._listen()  # 3. before anybody is told
+            page = self._bind_page()  # 3. a port that is taken is said before anything runs
+            self._listen()  # 4. before anybody is told
         except BaseException:
             self._close_archive()
             raise
+        self._start_page(page)
         host, port = self.address
-        systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 4.
+        systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 5.
         self._log(
             "listening",
             ae_title=self._settings.server.ae_title,
@@ -117,6 +123,38 @@ class Node:
             data_dir=self._settings.data_dir,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
+
+    def process_state(self) -> ProcessState:
+        """This process as the page shows it; from any thread."""
+        from lfscp.webside import process_state
+
+        return process_state(self._running_server)
+
+    def _bind_page(self) -> socket.socket | None:
+        """Listen for the page; a worker leaves it to the process that the parent has for it."""
+        if self._tell is not None or not self._settings.web.enabled:
+            return None
+        from lfscp.webside import PageError, bind_page
+
+        try:
+            return bind_page(self._settings)
+        except PageError as error:
+            raise NodeError(str(error)) from error
+
+    def _start_page(self, listener: socket.socket | None) -> None:
+        if listener is None or self._archive is None:
+            return
+        from lfscp.webside import WebSide, node_state
+
+        self._web = WebSide(
+            self._settings,
+            self._archive,
+            listener,
+            lambda: node_state(
+                self._settings, self.address, self._started_at, (self.process_state(),)
+            ),
+        )
+        self._web.start()
 
     def pool_state(self) -> PoolState:
         """What the pool looks like now; from any thread."""
@@ -216,6 +254,7 @@ class Node:
         self._stopping.set()
         systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
         server.shutdown()  # 1. no new associations
+        page_ends = _in_background("lfscp-web-stop", self._web.stop) if self._web else None
         if mailbox is None:
             drained = server.drain(timeout_s)  # 2. running ones finish, idle ones are aborted
         else:
@@ -223,7 +262,9 @@ class Node:
             drained = mailbox.wait(timeout_s) == POOL_IS_EMPTY
         if not drained:
             self._abort_associations()  # 3. or are aborted
-        self._close_archive()  # 4. when nobody stores any more
+        if page_ends is not None:
+            page_ends.join()  # 4. jobs end with the page
+        self._close_archive()  # 5. when nobody stores any more
         self._log("stopped", drained=drained)
 
     def _abort_associations(self) -> None:
@@ -313,5 +354,7 @@ def _is_supervised() -> bool:
     return "NOTIFY_SOCKET" in os.environ
 
 
-def _in_background(name: str, work: Any) -> None:
-    threading.Thread(target=work, name=name, daemon=True).start()
+def _in_background(name: str, work: Any) -> threading.Thread:
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread

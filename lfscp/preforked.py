@@ -3,7 +3,8 @@
 The parent opens the archive and listens, so that what cannot start is said once; it makes the
 server with its contexts and handlers, which the workers then share, and forks. Each worker is a
 node with its own pool; the kernel gives each connection to a leader that waits. The parent serves
-nobody: it replaces workers that die, and speaks with systemd.
+nobody: it replaces workers that die, and speaks with systemd. The page and the jobs have a process
+of their own, forked like a worker; the workers tell it how they are through shared memory.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from lfscp.observe.logging import get_logger, mark_lines
 if TYPE_CHECKING:
     import socket
 
+    from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.pool import PoolState
+    from lfscp.web.state import SharedStates
 
 LOG: Final = get_logger("lfscp.node")
 # A worker that has not reported for so long keeps the watchdog from being fed.
@@ -57,6 +60,8 @@ class PreforkedNode:
         self._settings = settings
         self._count = workers
         self._scoreboard = Scoreboard(workers)
+        self._states: SharedStates | None = None
+        self._started_at = time.time()
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the main thread stays in here.
@@ -72,6 +77,7 @@ class PreforkedNode:
         archive = open_archive(self._settings)
         try:
             listener = self._listen()
+            page = self._bind_page()
             self._number = 0
             node = Node(
                 self._settings, archive=archive, listen_socket=listener, report=self._report
@@ -79,8 +85,12 @@ class PreforkedNode:
             node.prepare()
             gc.enable()
             workers = Workers(
-                self._count,
-                lambda number: self._work(node, number),
+                self._count + (page is not None),  # the last one serves the page
+                lambda number: (
+                    self._work(node, number)
+                    if page is None or number < self._count
+                    else self._serve_page(archive, page, listener)
+                ),
                 kill_after_s=self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S,
                 on_started=lambda: self._announce(listener, started),
                 on_ending=self._tell_of_the_end,
@@ -104,6 +114,20 @@ class PreforkedNode:
             return bind((server.host, server.port), server.backlog)
         except OSError as error:
             raise listen_error(server, error) from error
+
+    def _bind_page(self) -> socket.socket | None:
+        if not self._settings.web.enabled:
+            return None
+        from lfscp.web.state import SharedStates
+        from lfscp.webside import PageError, bind_page
+
+        try:
+            page = bind_page(self._settings)
+        except PageError as error:
+            raise NodeError(str(error)) from error
+        if page is not None:
+            self._states = SharedStates(self._count)
+        return page
 
     def _announce(self, listener: socket.socket, started: float) -> None:
         host, port = listener.getsockname()[:2]
@@ -133,10 +157,34 @@ class PreforkedNode:
         else:
             systemd.notify(status)
 
+    # --- in the page's process ---
+
+    def _serve_page(self, archive: Archive, page: socket.socket, listener: socket.socket) -> int:
+        from lfscp.mailbox import Mailbox
+        from lfscp.webside import WebSide, node_state
+
+        states = self._states
+        assert states is not None  # noqa: S101 - made with the page's socket
+        os.environ.pop("NOTIFY_SOCKET", None)
+        host, port = listener.getsockname()[:2]
+        mark_lines(worker="page")
+        with Mailbox() as mailbox:
+            side = WebSide(
+                self._settings,
+                archive,
+                page,
+                lambda: node_state(self._settings, (host, port), self._started_at, states.read()),
+            )
+            side.start()
+            mailbox.wait(None)
+            side.stop()
+        return 0
+
     # --- in a worker ---
 
     def _work(self, node: Node, number: int) -> int:
         self._number = number
+        self._node = node
         os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks with systemd
         mark_lines(worker=number)  # associations are numbered in each process
         try:
@@ -147,3 +195,5 @@ class PreforkedNode:
 
     def _report(self, state: PoolState) -> None:
         self._scoreboard.write(self._number, os.getpid(), state)
+        if self._states is not None:
+            self._states.write(self._number, self._node.process_state())

@@ -58,11 +58,9 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
         list[str] | None,
         typer.Option(metavar="AET=HOST:PORT", help="Another node; may be given several times."),
     ] = None,
-    http_port: Annotated[
-        str | None, typer.Option(metavar="PORT", help="Not in this version.", show_default=False)
-    ] = None,
+    http_port: Annotated[str | None, _setting("web.port", "PORT")] = None,
     no_http: Annotated[
-        bool, typer.Option("--no-http", help="Serve DICOM only, as this version always does.")
+        bool, typer.Option("--no-http", help="Serve DICOM only, no page and no API.")
     ] = False,
     max_running: Annotated[str | None, _setting("pool.max_running", "N")] = None,
     max_waiting: Annotated[str | None, _setting("pool.max_waiting", "N")] = None,
@@ -71,14 +69,13 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     log_format: Annotated[str | None, _setting("logging.format", "console|json")] = None,
     log_level: Annotated[str | None, _setting("logging.level", "LEVEL")] = None,
 ) -> None:
-    """Serve DICOM: C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET, until SIGTERM or SIGINT."""
+    """Serve DICOM (C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET) and a page, until SIGTERM or SIGINT."""
     gc.disable()  # imports make much and drop little; Node.run() turns it on again
-    if http_port is not None:
-        raise ConfigError(
-            f"flag --http-port {http_port}: HTTP is not in this version; leave it out"
-        )
-    del no_http
+    if http_port is not None and no_http:
+        raise ConfigError(f"flag --http-port {http_port}: contradicts --no-http; leave one out")
     flags = {
+        "web.enabled": "false" if no_http else "true" if http_port is not None else None,
+        "web.port": http_port,
         "server.host": host,
         "server.port": port,
         "server.ae_title": aet,
@@ -172,6 +169,18 @@ def conformance(config: ConfigFile = None) -> None:
     from lfscp.cli import show
 
     show.conformance(_resolve(config).settings)
+
+
+@app.command("hash-password")
+def hash_password(
+    token: Annotated[
+        bool, typer.Option("--token", help="Make a bearer token for scripts instead.")
+    ] = False,
+) -> None:
+    """Hash a password for web.users, or make a token and its hash for web.token_hash."""
+    from lfscp.cli.access import print_password_hash, print_token
+
+    print_token() if token else print_password_hash()
 
 
 @app.command()

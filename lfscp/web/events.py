@@ -101,9 +101,7 @@ class EventHub:
             self._thread = None
 
     def _node(self) -> dict[str, Any]:
-        state = asdict(self._node_state())
-        del state["uptime_s"]  # it always changes
-        return state
+        return asdict(self._node_state())
 
     def _spread(self, event: Event) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
@@ -166,10 +167,12 @@ def folder(request: Request, web: Context, path: str = "") -> Response:
 @router.get("/node")
 def node(request: Request, web: Context) -> Response:
     """The pool, live."""
+    state = web.node_state()
     return render(
         request,
         "node.html",
-        state=web.node_state(),
+        state=state,
+        uptime_s=time.time() - state.started_at,
         statistics=api.statistics(web),
         data_dir=web.settings.data_dir,
     )

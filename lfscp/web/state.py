@@ -1,8 +1,14 @@
-"""What the page shows of the node itself: plain data that the node fills in."""
+"""What the page shows of the node itself: plain data that the node's processes fill in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import mmap
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,10 +16,10 @@ class AssociationState:
     """One association as it is now.
 
     Args:
-        serial: its number in this process, the same as in the log.
+        serial: its number in its process, the same as in the log.
+        service: what it was opened for: "storage", "query", …
         thread: the pool thread that serves it.
-        service: what it did last, "C-STORE"; "" before its first message.
-        since_s: how long it has been there, in seconds.
+        since: when it began, seconds since 1970.
     """
 
     serial: int
@@ -22,7 +28,32 @@ class AssociationState:
     peer: str
     service: str = ""
     thread: str = ""
-    since_s: float = 0.0
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """One process of the node, with its pool.
+
+    Args:
+        pid: its process ID; 0 when nothing is known of it yet.
+        leader: name of the leading thread; None when nobody leads.
+        waiting: followers.
+        running: the leader and the processors.
+        max_running: cap on running; 0 is no limit.
+        max_waiting: cap on followers; -1 is no limit.
+        text: the pool in one line, as in the log.
+    """
+
+    pid: int = 0
+    leader: str | None = None
+    waiting: int = 0
+    running: int = 0
+    max_running: int = 0
+    max_waiting: int = -1
+    is_shutdown: bool = False
+    text: str = ""
+    associations: tuple[AssociationState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +61,66 @@ class NodeState:
     """The node as it is now.
 
     Args:
-        leader: name of the leading thread; None when nobody leads.
-        waiting: followers.
-        running: the leader and the processors.
-        max_running: cap on running; 0 is no limit.
-        max_waiting: cap on followers; -1 is no limit.
         backlog: connections that the kernel queues while nobody leads.
-        max_associations: further ones are rejected; 0 is no limit.
-        text: the pool in one line, as in the log.
-        uptime_s: how long the node has been running, in seconds.
+        max_associations: further ones are rejected, in each process; 0 is no limit.
+        started_at: seconds since 1970.
     """
 
     ae_title: str
     host: str
     port: int
-    leader: str | None
-    waiting: int
-    running: int
-    max_running: int
-    max_waiting: int
-    is_shutdown: bool
     backlog: int
     max_associations: int
-    text: str
-    uptime_s: float
-    associations: tuple[AssociationState, ...] = ()
+    started_at: float
+    processes: tuple[ProcessState, ...] = ()
 
     @property
-    def processors(self) -> int:
-        """Threads that serve an association now."""
-        return max(0, self.running - (1 if self.leader else 0))
+    def is_shutdown(self) -> bool:
+        """Whether no process takes connections any more."""
+        return all(process.is_shutdown for process in self.processes)
+
+
+class SharedStates:
+    """The states of worker processes in memory that they share; made before they are forked.
+
+    A worker writes its own slot, anybody reads all. A reader that meets a slot while it is being
+    written sees that its checksum is wrong, and keeps what it read before.
+    """
+
+    _HEAD: Final = struct.Struct("<II")  # length, CRC-32
+    _SLOT: Final = 1 << 18
+
+    def __init__(self, processes: int) -> None:
+        self._last = [ProcessState() for _ in range(processes)]
+        self._memory = mmap.mmap(-1, processes * self._SLOT)
+
+    def write(self, number: int, state: ProcessState) -> None:
+        """Write the state of one process; called in that process only."""
+        content = json.dumps(asdict(state)).encode()
+        while len(content) > self._SLOT - self._HEAD.size:  # more than a thousand associations
+            shown = state.associations[: len(state.associations) // 2]
+            state = replace(state, associations=shown)
+            content = json.dumps(asdict(state)).encode()
+        start = number * self._SLOT
+        head = self._HEAD.pack(len(content), zlib.crc32(content))
+        self._memory[start : start + self._HEAD.size + len(content)] = head + content
+
+    def read(self) -> tuple[ProcessState, ...]:
+        """The states of all processes, by number."""
+        for number in range(len(self._last)):
+            start = number * self._SLOT
+            length, checksum = self._HEAD.unpack_from(self._memory, start)
+            start += self._HEAD.size
+            content = self._memory[start : start + length]
+            if length and zlib.crc32(content) == checksum:
+                self._last[number] = _read(content)
+        return tuple(self._last)
+
+
+def _read(content: bytes) -> ProcessState:
+    fields = json.loads(content)
+    associations: Sequence[dict[str, object]] = fields.pop("associations")
+    return ProcessState(
+        **fields,
+        associations=tuple(AssociationState(**each) for each in associations),  # type: ignore[arg-type]
+    )

@@ -36,11 +36,11 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", tags=["node"])
-def readyz(web: Context) -> dict[str, str]:
+def readyz(web: Context) -> dict[str, Any]:
     """The node takes associations, and its index answers."""
     state = web.node_state()
     if state.is_shutdown:
         raise Problem(503, "the node is stopping")
     with web.index() as connection:
         connection.exec_driver_sql("SELECT 1").scalar()
-    return {"status": "ready", "pool": state.text}
+    return {"status": "ready", "pools": [process.text for process in state.processes]}

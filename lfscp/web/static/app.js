@@ -43,9 +43,9 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
 });
 
 // A picture that cannot be had leaves its place with a word instead of a broken sign.
-document.addEventListener("error", (event) => {
-  if (event.target instanceof HTMLImageElement) event.target.closest(".picture")?.classList.add("none");
-}, true);
+function missing(image) { image.closest(".picture")?.classList.add("none"); }
+document.addEventListener("error", (event) => { if (event.target instanceof HTMLImageElement) missing(event.target); }, true);
+for (const image of document.images) if (image.complete && !image.naturalWidth) missing(image);
 
 // Rows are links too, for the mouse and the keyboard.
 document.addEventListener("click", (event) => {

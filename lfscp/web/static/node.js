@@ -12,24 +12,25 @@ function draw(parent, name, attributes, text) {
   return node;
 }
 
+function cap(words, value, none) { return value === none ? "no limit" : `${words} ${value}`; }
+
 function limit(value, none) { return value === none ? "no limit" : value; }
 
-function picture(state) {
-  const svg = document.getElementById("pool");
+function picture(svg, node, state) {
   svg.replaceChildren();
   const serving = state.associations;
   const processors = Math.max(serving.length, state.running - (state.leader ? 1 : 0));
   const shown = Math.min(processors, MOST);
-  const height = Math.max(300, 70 + Math.max(shown, 1) * 46);
+  const height = Math.max(190, 70 + Math.max(shown, 1) * 46);
   svg.setAttribute("viewBox", `0 0 960 ${height}`);
-  const middle = height / 2;
+  const middle = height / 2 + 14;
 
   // the listening socket
   draw(svg, "text", { x: 20, y: 26, class: "head" }, "Network");
   draw(svg, "rect", { x: 20, y: middle - 46, width: 170, height: 92, rx: 10, class: "box" });
-  draw(svg, "text", { x: 105, y: middle - 16, "text-anchor": "middle" }, `${state.host}:${state.port}`);
-  draw(svg, "text", { x: 105, y: middle + 4, "text-anchor": "middle", class: "dim" }, `backlog ${state.backlog}`);
-  draw(svg, "text", { x: 105, y: middle + 24, "text-anchor": "middle", class: "dim" }, `associations ${serving.length} of ${limit(state.max_associations, 0)}`);
+  draw(svg, "text", { x: 105, y: middle - 16, "text-anchor": "middle" }, `${node.host}:${node.port}`);
+  draw(svg, "text", { x: 105, y: middle + 4, "text-anchor": "middle", class: "dim" }, `backlog ${node.backlog}`);
+  draw(svg, "text", { x: 105, y: middle + 24, "text-anchor": "middle", class: "dim" }, `associations ${serving.length} of ${limit(node.max_associations, 0)}`);
   draw(svg, "path", { d: `M190 ${middle} H262`, class: "arrow" });
   draw(svg, "path", { d: `M256 ${middle - 5} L264 ${middle} L256 ${middle + 5}`, class: "arrow" });
 
@@ -45,7 +46,9 @@ function picture(state) {
   }
 
   // the followers
-  draw(svg, "text", { x: 400, y: 26, class: "head" }, `Followers ${state.waiting} of ${limit(state.max_waiting, -1)}`);
+  draw(svg, "text", { x: 400, y: 26, class: "head" }, `Followers ${state.waiting}`);
+  draw(svg, "text", { x: 400, y: 42, class: "dim" }, cap("at most", state.max_waiting, -1));
+  draw(svg, "text", { x: 580, y: 42, class: "dim" }, `running ${state.running}, ${cap("at most", state.max_running, 0)}`);
   const columns = 5;
   const drawn = Math.min(state.waiting, 40);
   const top = middle - (Math.ceil(Math.max(drawn, 1) / columns) - 1) * 13;
@@ -56,7 +59,7 @@ function picture(state) {
   if (state.waiting > drawn) draw(svg, "text", { x: 404, y: height - 14, class: "dim" }, `and ${state.waiting - drawn} more`);
 
   // the processors and whom they serve
-  draw(svg, "text", { x: 580, y: 26, class: "head" }, `Processors ${processors}, running ${state.running} of ${limit(state.max_running, 0)}`);
+  draw(svg, "text", { x: 580, y: 26, class: "head" }, `Processors ${processors}`);
   for (let k = 0; k < shown; k += 1) {
     const y = middle + (k - (shown - 1) / 2) * 46;
     const peer = serving[k];
@@ -75,18 +78,19 @@ function duration(seconds) {
   return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`;
 }
 
-function table(state) {
+function table(processes) {
   const body = document.getElementById("associations");
   body.replaceChildren();
-  for (const each of state.associations) {
+  for (const process of processes) for (const each of process.associations) {
     const row = body.insertRow();
-    for (const [text, kind] of [[each.serial, "num"], [each.calling_ae_title, "mono"], [each.called_ae_title, "mono"], [each.peer, "mono"], [each.service, ""], [each.thread, "mono dim"], [duration(each.since_s), "num"]]) {
+    const since = duration(Math.max(0, Date.now() / 1000 - each.since));
+    for (const [text, kind] of [[each.serial, "num"], [each.calling_ae_title, "mono"], [each.called_ae_title, "mono"], [each.peer, "mono"], [each.service, ""], [each.thread, "mono dim"], [since, "num"]]) {
       const cell = row.insertCell();
       cell.textContent = text;
       if (kind) cell.className = kind;
     }
   }
-  if (!state.associations.length) {
+  if (!body.rows.length) {
     const cell = body.insertRow().insertCell();
     cell.colSpan = 7;
     cell.className = "empty";
@@ -94,8 +98,18 @@ function table(state) {
   }
 }
 
-document.addEventListener("lfscp:node", (event) => {
-  document.getElementById("pool-text").textContent = event.detail.text;
-  picture(event.detail);
-  table(event.detail);
-});
+let latest = null;
+
+function show() {
+  if (!latest) return;
+  const panels = document.querySelectorAll(".pool-panel");
+  latest.processes.forEach((process, k) => {
+    if (!panels[k]) return;
+    panels[k].querySelector(".pool-text").textContent = process.text;
+    picture(panels[k].querySelector("svg"), latest, process);
+  });
+  table(latest.processes);
+}
+
+document.addEventListener("lfscp:node", (event) => { latest = event.detail; show(); });
+setInterval(() => { if (latest) table(latest.processes); }, 5000);

@@ -1,0 +1,220 @@
+"""The node's side towards people and scripts: the page's socket, its server, and the jobs.
+
+Binding happens at start, so that a port that cannot be had is said at once. What costs time and
+memory, importing and building the application, waits for the first connection, or for jobs that
+the last run left unfinished: a node that nobody visits pays nothing for its page.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from lfscp.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
+    from lfscp.jobs.service import JobService
+    from lfscp.server import LeaderFollowerServer
+    from lfscp.web.server import HttpServer
+    from lfscp.web.state import AssociationState, NodeState, ProcessState
+
+LOG: Final = get_logger("lfscp.web")
+JOBS_STOP_S: Final = 5.0  # how long active jobs may go on when the node stops
+_BACKLOG: Final = 256
+_SERVICES: Final = (  # by the beginning of an abstract syntax (PS3.4 annexes A, B, C)
+    ("1.2.840.10008.5.1.4.1.1.", "storage"),
+    ("1.2.840.10008.5.1.4.1.2.1.1", "query"),
+    ("1.2.840.10008.5.1.4.1.2.2.1", "query"),
+    ("1.2.840.10008.5.1.4.1.2.3.1", "query"),
+    ("1.2.840.10008.5.1.4.1.2.", "retrieve"),
+    ("1.2.840.10008.1.1", "verification"),
+)
+
+
+class PageError(Exception):
+    """The page's port cannot be had; the text is one line for the administrator."""
+
+
+def bind_page(settings: Settings) -> socket.socket | None:
+    """Listen for the page; None when it is off, or when nobody asked for the port that is taken.
+
+    Raises:
+        PageError: the port that was asked for cannot be had.
+    """
+    web = settings.web
+    if not web.enabled:
+        return None
+    host = web.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, web.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if web.model_fields_set & {"port", "host"}:
+            raise PageError(
+                f"cannot serve the page on {web.host}:{web.port}: {reason}; choose another "
+                "--http-port, or --no-http"
+            ) from error
+        LOG.warning("no page", host=web.host, port=web.port, reason=reason, hint="set --http-port")
+        return None
+    LOG.info("page", url=f"http://{web.host}:{listener.getsockname()[1]}/")
+    return listener
+
+
+class WebSide:
+    """Jobs and page of one node, in threads of their own.
+
+    Args:
+        listener: what `bind_page` gave; closed by `stop`.
+        node_state: the node as it is now; called from any thread.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        archive: Archive,
+        listener: socket.socket,
+        node_state: Callable[[], NodeState],
+    ) -> None:
+        self._settings = settings
+        self._archive = archive
+        self._listener = listener
+        self._node_state = node_state
+        self._jobs: JobService | None = None
+        self._server: HttpServer | None = None
+        self._stopping = False
+        self._stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._begin, name="lfscp-web-start", daemon=True)
+
+    def start(self) -> None:
+        """Wait for the first visitor in a thread of its own; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End page and jobs; what was left of the jobs runs again after the next start."""
+        self._stopping = True
+        os.write(self._stop_writer, b".")
+        self._thread.join()
+        if self._server is not None:
+            self._server.stop()
+        if self._jobs is not None:
+            self._jobs.terminate(JOBS_STOP_S)
+        self._listener.close()
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+
+    def _begin(self) -> None:
+        """Build and start when there is a reason to; runs in a thread of its own."""
+        try:
+            if not self._has_unfinished_jobs():
+                self._wait_for_visitor()
+            if self._stopping:
+                return
+            from lfscp.jobs.service import JobService
+            from lfscp.web.server import HttpServer
+
+            self._jobs = JobService(self._archive, self._settings)
+            self._jobs.start()
+            self._server = HttpServer(self._build, self._listener, _end_streams)
+            self._server.start()
+        except Exception as error:  # the node goes on without its page
+            LOG.error("the page cannot be served", exc_info=error)  # noqa: TRY400 - our own logger
+
+    def _wait_for_visitor(self) -> None:
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._stop_reader, select.POLLIN)
+        poll.poll()
+
+    def _build(self) -> Any:
+        from lfscp.web.app import create_app
+
+        assert self._jobs is not None  # noqa: S101 - made before the server
+        return create_app(self._settings, self._archive, self._jobs, self._node_state)
+
+    def _has_unfinished_jobs(self) -> bool:
+        from sqlalchemy import select as query
+
+        from lfscp.archive.job_tables import job
+
+        unfinished = query(job.c.id).where(job.c.state.in_(("sleeping", "active"))).limit(1)
+        with self._archive.index.engine.connect() as connection:
+            return connection.execute(unfinished).first() is not None
+
+
+def _end_streams(app: Any) -> None:
+    from lfscp.web.app import events_of
+
+    events_of(app).close()
+
+
+def node_state(
+    settings: Settings,
+    address: tuple[str, int],
+    started_at: float,
+    processes: tuple[ProcessState, ...],
+) -> NodeState:
+    """The node as the page shows it."""
+    from lfscp.web.state import NodeState
+
+    server = settings.server
+    return NodeState(
+        ae_title=server.ae_title,
+        host=address[0],
+        port=address[1],
+        backlog=server.backlog,
+        max_associations=server.max_associations,
+        started_at=started_at,
+        processes=processes,
+    )
+
+
+def process_state(server: LeaderFollowerServer) -> ProcessState:
+    """One process's pool and associations now; called in that process."""
+    from lfscp.web.state import ProcessState
+
+    state = server.pool.state()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return ProcessState(
+        pid=os.getpid(),
+        leader=state.leader,
+        waiting=state.waiting,
+        running=state.running,
+        max_running=state.max_running,
+        max_waiting=state.max_waiting,
+        is_shutdown=state.is_shutdown,
+        text=str(server.pool),
+        associations=tuple(_association_state(each, names) for each in server.active_associations),
+    )
+
+
+def _association_state(association: Any, names: dict[int | None, str]) -> AssociationState:
+    from lfscp.services.record import association_fields
+    from lfscp.web.state import AssociationState
+
+    fields = association_fields(association)
+    contexts = [str(context.abstract_syntax) for context in association.accepted_contexts]
+    found = [_service(uid) for uid in contexts]
+    return AssociationState(
+        serial=association.serial,
+        calling_ae_title=str(fields["calling_ae_title"]),
+        called_ae_title=str(fields["called_ae_title"]),
+        peer=str(fields["peer"]),
+        service=", ".join(dict.fromkeys(filter(None, found))),
+        thread=names.get(association.reader, ""),
+        since=round(time.time() - (time.monotonic() - association.started_at), 1),
+    )
+
+
+def _service(abstract_syntax: str) -> str:
+    for beginning, name in _SERVICES:
+        if abstract_syntax.startswith(beginning):
+            return name
+    return ""
