@@ -43,7 +43,7 @@ class Balancer(Generic[Work, Result]):
         on_success: the dispatcher of work that ended well, with its result.
         on_error: the dispatcher of work that raised.
         max_active: how many run at once at most.
-        groups: the groups a piece of work belongs to; the same whenever it is asked.
+        groups: the groups a piece of work belongs to, asked when it may start.
         max_per_group: how many of one group run at once at most; 0 is no limit.
         name: of the threads.
     """
@@ -71,7 +71,7 @@ class Balancer(Generic[Work, Result]):
         self._threads = 0
         self._changed = threading.Condition()
         self._sleeping: dict[Work, None] = {}  # in order of arrival
-        self._active: dict[Work, None] = {}
+        self._active: dict[Work, tuple[Hashable, ...]] = {}  # with its groups
         self._in_group: Counter[Hashable] = Counter()
         self._terminated = False
 
@@ -191,10 +191,8 @@ class Balancer(Generic[Work, Result]):
     def _end(self, work: Work) -> Work | None:
         """Give the place free; what may start now: the first here, others in new threads."""
         with self._changed:
-            del self._active[work]
-            if self._max_per_group:
-                self._in_group.subtract(self._groups(work))
-                self._in_group += Counter()  # forget the groups that are at 0
+            self._in_group.subtract(self._active.pop(work))
+            self._in_group += Counter()  # forget the groups that are at 0
             started = []
             while len(self._active) < self._max_active:
                 following = self._take()
@@ -209,17 +207,12 @@ class Balancer(Generic[Work, Result]):
     def _take(self) -> Work | None:
         """The first sleeping one that may run, now active; under the lock."""
         for work in self._sleeping:
-            if self._has_room(work):
+            if work in self._active:
+                continue
+            groups = tuple(self._groups(work)) if self._max_per_group else ()
+            if all(self._in_group[group] < self._max_per_group for group in groups):
                 del self._sleeping[work]
-                self._active[work] = None
-                if self._max_per_group:
-                    self._in_group.update(self._groups(work))
+                self._active[work] = groups
+                self._in_group.update(groups)
                 return work
         return None
-
-    def _has_room(self, work: Work) -> bool:
-        if work in self._active:
-            return False
-        if not self._max_per_group:
-            return True
-        return all(self._in_group[group] < self._max_per_group for group in self._groups(work))

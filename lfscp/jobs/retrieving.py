@@ -106,7 +106,7 @@ class _Retrieving:
         self._archive = archive
         self._own_title = settings.server.ae_title
         self._destination = job.parameters.get("destination") or self._own_title
-        self._method = job.parameters.get("method", "auto")
+        self._method: str = job.parameters.get("method", "auto")
         self._model = job.parameters.get("model", "study")
         self._is_ours = self._destination == self._own_title
         if not self._is_ours and self._method == "get":
@@ -206,7 +206,7 @@ class _Retrieving:
 
     def _one(self, unit: _Unit, expected: int) -> RetrieveResult:
         """Retrieve one unit by the method that the peer has."""
-        method = self._methods.get(unit.peer, self._method)
+        method: str = self._methods.get(unit.peer, self._method)
         if method != "auto":
             result = self._by(method, unit, expected)
         elif self._is_ours:

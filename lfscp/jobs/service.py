@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +32,7 @@ from lfscp.jobs.model import (
     timestamp,
 )
 from lfscp.jobs.outcome import Ended
+from lfscp.jobs.package import package
 from lfscp.jobs.record import Record
 from lfscp.jobs.tasks import perform
 from lfscp.observe.logging import get_logger
@@ -157,6 +158,19 @@ class JobService:
     def subscribe(self) -> Subscription:
         """News of all jobs from now on."""
         return self._feed.subscribe()
+
+    def package(self, job_id: str) -> Iterator[bytes]:
+        """The studies of a collect or retrieve job as a ZIP with a DICOMDIR, piece by piece.
+
+        Raises:
+            UnknownJob: there is no such job.
+            WrongState: it has no studies in the archive, or has not ended.
+        """
+        job = self.job(job_id)
+        studies = job.result.get("studies") if isinstance(job.result, dict) else None
+        if not job.state.is_end or not studies:
+            raise WrongState(job, "be packed", "ended, with studies in its result")
+        return package(self._archive, studies)
 
     # --- wishes ---
 
