@@ -143,6 +143,7 @@ class PreforkedNode:
         )
 
     def _tell_of_the_end(self) -> None:
+        LOG.info("stopping")
         timeout_s = self._settings.server.drain_timeout_s
         systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
 
