@@ -1,4 +1,4 @@
-"""Outbound associations: driven by the calling thread, answered by this server and by bare bytes."""
+"""Outbound associations, driven by the calling thread, to this server and to bare bytes."""
 
 import socket
 import threading
