@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lfscp.cli import peer_commands
 from lfscp.config import ConfigError, Resolved, resolve_settings
 from lfscp.config.describe import leaf
 
@@ -94,22 +95,7 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     raise typer.Exit(run_node(resolved.settings))
 
 
-@app.command()
-def echo(
-    peer: Annotated[
-        str, typer.Argument(metavar="AET@HOST:PORT", help="Whom to ask; AET@ may be left out.")
-    ],
-    aet: Annotated[
-        str, typer.Option("--aet", "-aet", metavar="TITLE", help="Our AE title.")
-    ] = "LFSCP",
-    timeout: Annotated[
-        float, typer.Option("--timeout", "-to", metavar="SECONDS", help="Longest wait.", min=0.1)
-    ] = 10.0,
-) -> None:
-    """Verify that another DICOM node answers a C-ECHO."""
-    from lfscp.cli.client import echo as run
-
-    raise typer.Exit(run(peer, calling_ae_title=aet, timeout_s=timeout))
+peer_commands.add_to(app)
 
 
 @app.command("import")

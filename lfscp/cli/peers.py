@@ -1,0 +1,376 @@
+"""What echo, find, get, move and send do for a person or a script at a terminal.
+
+Results go to standard output, progress and problems to standard error; exit code 0 when all was
+done, 1 when something failed, 130 when Ctrl-C cancelled it (the peer gets a C-CANCEL).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.dataset import Dataset
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from lfscp.archive.objects import Received, StoredInstance
+from lfscp.archive.part10 import part10_header
+from lfscp.cli.failures import CommandError
+from lfscp.config import ConfigError
+from lfscp.scu import PeerError, RetrieveProgress, RetrieveResult
+from lfscp.scu import echo as ask_echo
+from lfscp.scu import find as ask_find
+from lfscp.scu import get as ask_get
+from lfscp.scu import move as ask_move
+from lfscp.scu import send as ask_send
+from lfscp.scu.identifiers import identifier, plain
+from lfscp.scu.peer import Peer
+from lfscp.scu.send import objects_in
+from lfscp.services import status
+from lfscp.services.transfer import Outcome
+
+DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
+LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+_CANCELLED: Final = 130  # 128 + SIGINT, as shells say it
+_TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
+_UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
+
+
+def peer(
+    target: str,
+    aet: str,
+    timeout_s: float,
+    *,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    insecure: bool,
+) -> Peer:
+    """The peer that options name. TLS files without --tls mean TLS as well.
+
+    Raises:
+        ConfigError: something is written wrongly.
+    """
+    title, _, address = target.rpartition("@")
+    host, _, port = address.rpartition(":")
+    try:
+        number = int(port)
+    except ValueError:
+        number = 0
+    if not host or not 1 <= number <= 65535:
+        raise ConfigError(f"{target!r}: expected AET@HOST:PORT, for example PACS@10.0.0.5:104")
+    for file in (ca, cert, key):
+        if file is not None and not file.is_file():
+            raise ConfigError(f"{file}: there is no such file")
+    try:
+        return Peer(
+            title or DEFAULT_CALLED_AE_TITLE,
+            host,
+            number,
+            calling_ae_title=aet,
+            tls=tls or insecure or bool(ca or cert or key),
+            tls_ca_file=None if ca is None else str(ca),
+            tls_certificate_file=None if cert is None else str(cert),
+            tls_key_file=None if key is None else str(key),
+            tls_verify=not insecure,
+            connect_timeout_s=min(10.0, timeout_s),
+            acse_timeout_s=min(30.0, timeout_s),
+            dimse_timeout_s=timeout_s,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{target}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for: keys by keyword, level, information model."""
+
+    keys: dict[str, str]
+    level: str
+    model: str
+
+    def identifier(self) -> Dataset:
+        """As it is sent."""
+        return identifier(self.keys, self.level)
+
+
+def query(keys: list[str], level: str | None, *, patient: bool, study: bool, psonly: bool) -> Query:
+    """The query that options name.
+
+    Raises:
+        ConfigError: an unknown key or level, or several models.
+    """
+    if patient + study + psonly > 1:
+        raise ConfigError("flags --patient, --study, --psonly: expected one of them")
+    named = dict(_key(text) for text in keys)
+    chosen = (named.pop("QueryRetrieveLevel", "") or level or "STUDY").upper()
+    if chosen not in LEVELS:
+        raise ConfigError(f"flag --level {chosen}: expected one of {', '.join(LEVELS)}")
+    return Query(named, chosen, "patient" if patient else "patient-study" if psonly else "study")
+
+
+def _key(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    name = name.strip()
+    tag = _TAG.fullmatch(name)
+    if tag is not None:
+        name = keyword_for_tag(int(tag[1] + tag[2], 16))
+    if not name or tag_for_keyword(name) is None:
+        raise ConfigError(
+            f"flag --key {text!r}: expected a keyword or tag of the DICOM dictionary, "
+            "for example PatientName=DOE*"
+        )
+    return name, value
+
+
+def echo(asked: Peer, *, as_json: bool) -> int:
+    """Verify one peer."""
+    with _failing():
+        answer = ask_echo(asked)
+    if as_json:
+        _print_json(asdict(answer))
+    else:
+        sys.stdout.write(f"{asked} answers, {answer.duration_ms:.0f} ms\n")
+    return 0
+
+
+def find(asked: Peer, wanted: Query, *, limit: int | None, as_json: bool) -> int:
+    """Query one peer, and print each match as it comes."""
+    count = 0
+    with _failing(), _interruptible() as cancel:
+        for match in ask_find(asked, wanted.identifier(), wanted.model, cancel=cancel):
+            values = plain(match)
+            if as_json:
+                _print_json(values)
+            else:
+                _print_match(count, values)
+            count += 1
+            if count == limit:
+                cancel.set()
+    if not as_json:
+        sys.stdout.write(f"{count} matches\n")
+    return _CANCELLED if cancel.is_set() and count != limit else 0
+
+
+def _print_match(number: int, values: dict[str, Any]) -> None:
+    if number:
+        sys.stdout.write("\n")
+    width = max(map(len, values), default=0)
+    for keyword, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        # What came over the network must not steer the terminal.
+        shown = "".join(each if each.isprintable() else "\ufffd" for each in text)
+        sys.stdout.write(f"{keyword:<{width}}  {shown}\n")
+
+
+def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
+    """Retrieve into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = _Saved(folder)
+    with _failing(), _interruptible() as cancel, _following("retrieving") as follow:
+        result = ask_get(
+            asked,
+            wanted.identifier(),
+            on_object=saved.save,
+            model=wanted.model,
+            sop_classes=_sop_classes(asked, wanted),
+            progress=follow,
+            cancel=cancel,
+            spool_dir=folder,
+        )
+    return _retrieved(result, saved.facts(), as_json=as_json)
+
+
+def _sop_classes(asked: Peer, wanted: Query) -> list[str]:
+    """What is in the study, as far as the peer tells; with it, objects come as they are stored."""
+    uid = wanted.keys.get("StudyInstanceUID")
+    if not uid:
+        return []
+    keys = {"StudyInstanceUID": uid, "SOPClassesInStudy": ""}
+    if wanted.model != "study":
+        keys["PatientID"] = wanted.keys.get("PatientID", "")
+    try:
+        matches = list(ask_find(asked, identifier(keys, "STUDY"), wanted.model))
+    except PeerError:
+        return []  # the C-GET itself will say what is wrong, if anything is
+    found: list[str] = []
+    for match in matches:
+        value = match.get("SOPClassesInStudy") or []
+        found += [str(value)] if isinstance(value, str) else map(str, value)
+    return found
+
+
+class _Saved:
+    """Objects written into a folder, each as a DICOM file with its UID as name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.bytes = 0
+        self.count = 0
+
+    def save(self, received: Received) -> int | Dataset:
+        """Write one; an error becomes the status that the peer gets."""
+        uid = received.sop_instance_uid
+        if not _UID.fullmatch(uid):
+            return status.with_reason(status.CANNOT_UNDERSTAND, "no valid SOP Instance UID")
+        target = self._folder / f"{uid}.dcm"
+        piece = self._folder / f"{uid}.part"
+        try:
+            if received.dataset is None:
+                if received.spooled_path is None:
+                    return status.with_reason(status.CANNOT_UNDERSTAND, "there is no dataset")
+                self.bytes += received.spooled_path.stat().st_size - received.dataset_offset
+                received.spooled_path.replace(target)
+            else:
+                with piece.open("wb") as file:
+                    file.write(
+                        part10_header(
+                            received.sop_class_uid,
+                            uid,
+                            received.transfer_syntax_uid,
+                            received.calling_ae_title,
+                        )
+                    )
+                    file.write(received.dataset)
+                piece.replace(target)
+                self.bytes += len(received.dataset)
+        except OSError as error:
+            piece.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            sys.stderr.write(f"lfscp: {target}: {reason}\n")
+            return status.with_reason(status.OUT_OF_RESOURCES, reason)
+        self.count += 1
+        return status.SUCCESS
+
+    def facts(self) -> dict[str, Any]:
+        """What was written, and where."""
+        return {"files": self.count, "bytes": self.bytes, "folder": str(self._folder)}
+
+
+def move(asked: Peer, wanted: Query, destination: str, *, as_json: bool) -> int:
+    """Have objects sent to `destination`."""
+    with _failing(), _interruptible() as cancel, _following("moving") as follow:
+        result = ask_move(
+            asked,
+            wanted.identifier(),
+            destination,
+            model=wanted.model,
+            progress=follow,
+            cancel=cancel,
+        )
+    return _retrieved(result, {"destination": destination}, as_json=as_json)
+
+
+def _retrieved(result: RetrieveResult, facts: dict[str, Any], *, as_json: bool) -> int:
+    done = result.completed + result.warning
+    if as_json:
+        _print_json({**asdict(result), **facts})
+    else:
+        where = facts.get("folder") or facts.get("destination")
+        failed = f", {result.failed} failed" if result.failed else ""
+        comment = f" ({result.comment})" if result.comment else ""
+        sys.stdout.write(f"{done} objects to {where}{failed}{comment}\n")
+    if result.is_cancelled:
+        return _CANCELLED
+    return 1 if result.failed else 0
+
+
+def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
+    """Send files and folders."""
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"{path}: there is no such file or folder")
+    others: list[dict[str, str]] = []
+
+    def other(file: Path, reason: str) -> None:
+        others.append({"file": str(file), "reason": reason})
+        sys.stderr.write(f"lfscp: {file}: not sent, {reason}\n")
+
+    instances = objects_in(paths, on_other=other)
+    if not instances:
+        raise CommandError("there is no DICOM file to send")
+    with _failing(), _interruptible() as cancel, _bar("sending", len(instances)) as (bar, task):
+
+        def note(instance: StoredInstance, outcome: Outcome, reason: str) -> None:
+            if reason:
+                bar.console.print(f"{instance.path}: {reason}", markup=False, highlight=False)
+            del outcome
+            bar.advance(task)
+
+        result = ask_send(asked, instances, on_sent=note, cancel=cancel)
+    if as_json:
+        _print_json({**asdict(result), "not_sent": others})
+    else:
+        failed = f", {len(result.failed)} failed" if result.failed else ""
+        left = f", {result.left} left" if result.left else ""
+        sys.stdout.write(f"{result.completed + result.warning} sent{failed}{left}\n")
+    if cancel.is_set():
+        return _CANCELLED
+    return 1 if result.failed else 0
+
+
+# --- what they share ---
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """The peer's failures as one line for the user."""
+    try:
+        yield
+    except PeerError as error:
+        raise CommandError(str(error)) from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, so that a C-CANCEL goes out; a second one ends at once."""
+    cancel = threading.Event()
+
+    def handle(_number: int, _frame: object) -> None:
+        if cancel.is_set():
+            sys.stderr.write("lfscp: interrupted\n")
+            os._exit(_CANCELLED)
+        cancel.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar on standard error; nothing when that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield bar, bar.add_task(what, total=total)
+
+
+@contextmanager
+def _following(what: str) -> Iterator[Callable[[RetrieveProgress], None]]:
+    """A bar that follows a retrieve's counters."""
+    with _bar(what, None) as (bar, task):
+
+        def follow(counters: RetrieveProgress) -> None:
+            done = counters.completed + counters.failed + counters.warning
+            total = None if counters.remaining is None else done + counters.remaining
+            bar.update(task, completed=done, total=total)
+
+        yield follow
+
+
+def _print_json(values: Any) -> None:
+    sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
