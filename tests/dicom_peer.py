@@ -245,14 +245,15 @@ def until(condition, timeout=10.0):
     return True
 
 
-def _descriptors():
+def descriptors():
+    """How many file descriptors this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @contextmanager
 def nothing_left_behind():
     """Fail when what runs inside leaves a thread or a file descriptor."""
-    threads, descriptors = set(threading.enumerate()), _descriptors()
+    threads, open_before = set(threading.enumerate()), descriptors()
     yield
     assert until(lambda: set(threading.enumerate()) <= threads), threading.enumerate()
-    assert until(lambda: _descriptors() <= descriptors), "a file descriptor is left open"
+    assert until(lambda: descriptors() <= open_before), "a file descriptor is left open"

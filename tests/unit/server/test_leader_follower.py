@@ -13,6 +13,7 @@ from dicom_peer import (
     ABORT,
     Peer,
     data_set,
+    descriptors,
     echo,
     echo_rq,
     message,
@@ -254,7 +255,9 @@ def _without_descriptors():
     said = _Said()
     logging.getLogger("lfscp").addHandler(said)
     with serving() as server:
+        before = descriptors()
         echo(server.server_address)
+        assert until(lambda: descriptors() == before)
         print("served")  # noqa: T201 - what the test reads
         held = Peer(server.server_address)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
