@@ -94,7 +94,8 @@ class NodeProcess:
         return [
             *(*self._wrapper, str(LFSCP), "serve", "--config", str(self._configuration)),
             *("--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data_dir)),
-            *("--log-format", "json", *self._flags),
+            *("--log-format", "json", *([] if "--http-port" in self._flags else ["--no-http"])),
+            *self._flags,
         ]
 
     def start(self, **options: Any) -> Self:

@@ -92,7 +92,7 @@ function describe() {
   document.getElementById("where").textContent = lines.join(" · ");
   const used = view.window || view.own;
   const how = document.getElementById("how");
-  how.textContent = [used && `C ${Math.round(used.center)}  W ${Math.round(used.width)}`, how.dataset.zoom].filter(Boolean).join(" · ");
+  how.textContent = [used && `C ${Math.round(used.center)} W ${Math.round(used.width)}`, how.dataset.zoom].filter(Boolean).join(" · ");
   document.getElementById("elements").href = `/instances/${encodeURIComponent(slice.uid)}`;
 }
 

@@ -1,0 +1,314 @@
+"""A person at the page: a real browser (Debian's chromium) against real nodes.
+
+Screenshots go to the folder in $ARTIFACTS, or to the test's own. Nothing may appear in the
+browser's console: neither an error of a script nor a breach of the Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import in_ci
+from dcmtk import free_port
+from playwright.sync_api import Page, expect, sync_playwright
+from web_objects import CT_SERIES, CT_STUDY, LOOP_SERIES, LOOP_STUDY, write_all
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 30_000
+EVIL = "<b>Evil</b>, <script>alert(1)</script>"
+# An object without a picture is answered 415; the browser says so by itself.
+HARMLESS = re.compile(r"status of 415|status of 422")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        reason = "chromium is not installed (apt-get install chromium)"
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 760}, color_scheme="dark")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text) if message.type == "error" else 0)
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("dialog", lambda dialog: dialog.accept())
+    yield page
+    context.close()
+    assert [text for text in heard if not HARMLESS.search(text)] == []
+
+
+@pytest.fixture
+def shoot(page: Page, tmp_path: Path) -> Any:
+    folder = Path(os.environ.get("ARTIFACTS") or tmp_path) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda name: page.screenshot(path=folder / f"{name}.png")
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    return write_all(tmp_path / "objects")
+
+
+@pytest.fixture
+def remote_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def remote(start_node: Any, remote_port: int) -> Any:
+    """The PACS of somebody else, for tests that need it."""
+    return start_node("remote", flags=["--aet", "REMOTE", "--port", remote_port])
+
+
+@pytest.fixture
+def local(start_node: Any, remote_port: int, objects: Path) -> Any:
+    """Our node, with a page, which knows the other one and one that is down."""
+    return start_node(
+        "local",
+        configuration=f'web.roots = ["{objects}"]\n',
+        flags=["--http-port", "0", "--peer", f"REMOTE=127.0.0.1:{remote_port}"]
+        + ["--peer", "DOWN=127.0.0.1:9"],
+    )
+
+
+@pytest.fixture
+def url(local: Any) -> str:
+    return str(local.wait_for("page")["url"]).rstrip("/")
+
+
+def upload(page: Page, url: str, *files: Path) -> None:
+    page.goto(f"{url}/upload")
+    page.set_input_files("#files", [str(file) for file in files])
+    expect(page.locator("#upload-text")).to_contain_text(f"{len(files)} of {len(files)} files")
+
+
+def test_files_are_uploaded_and_what_is_no_dicom_is_refused_by_name(page, url, objects, shoot):
+    wrong = objects / "notes.txt"
+    wrong.write_text("no DICOM at all")
+
+    upload(page, url, *sorted(objects.glob("ct*.dcm")), wrong)
+
+    expect(page.locator("#upload-text")).to_contain_text("12 stored · 1 refused")
+    expect(page.locator("#upload-list")).to_contain_text("notes.txt: cannot read the dataset")
+    shoot("upload")
+    page.get_by_role("link", name=re.compile(CT_STUDY)).click()
+    expect(page.get_by_role("heading", name="Müller, Johanna Dr.")).to_be_visible()
+
+
+def test_dropped_files_are_stored(page, url, objects):
+    page.goto(f"{url}/upload")
+    content = (objects / "loop.dcm").read_bytes().hex()
+    transfer = page.evaluate_handle(
+        """(hex) => {
+            const octets = Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([octets], "loop.dcm"));
+            return transfer;
+        }""",
+        content,
+    )
+
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+    expect(page.locator("#upload-text")).to_contain_text("1 stored")
+
+
+def test_the_archive_is_searched_while_one_types_and_html_in_a_name_is_text(
+    page, url, objects, shoot
+):
+    upload(page, url, *sorted(objects.glob("*.dcm")))
+    page.goto(url)
+    rows = page.locator("#studies tr")
+    expect(rows).to_have_count(2)
+    expect(page.get_by_role("link", name=EVIL)).to_be_visible()
+    shoot("archive")
+
+    page.keyboard.type("müll")
+    expect(rows).to_have_count(1)
+    page.fill("#q", "nobody at all")
+    expect(page.locator("#studies")).to_contain_text("No study matches.")
+    page.fill("#q", "")
+    expect(rows).to_have_count(2)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=EVIL)).to_be_visible()
+    expect(page.locator(".picture.none")).to_have_count(1)  # the report has no picture
+
+
+def test_the_viewer_scrolls_windows_zooms_and_plays(page, url, objects, shoot):
+    upload(page, url, *sorted(objects.glob("*.dcm")))
+    page.goto(f"{url}/studies/{CT_STUDY}")
+    shoot("study")
+    page.locator(".card .picture").first.click()
+    where, how, screen = page.locator("#where"), page.locator("#how"), page.locator("#screen")
+    expect(where).to_have_text("1 / 12")
+    expect(how).to_contain_text("C 40 W 400")
+    expect(page.locator("#message")).to_be_hidden()
+
+    box = screen.bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.mouse.wheel(0, 120)
+    expect(where).not_to_have_text("1 / 12")
+    page.keyboard.press("End")
+    expect(where).to_have_text("12 / 12")
+    page.keyboard.press("Home")
+    for _ in range(5):
+        page.keyboard.press("ArrowDown")
+    expect(where).to_have_text("6 / 12")
+    shoot("viewer")
+
+    before = page.evaluate("document.getElementById('canvas').toDataURL()")
+    page.mouse.down()
+    page.mouse.move(box["x"] + 420, box["y"] + 260, steps=5)
+    page.mouse.up()
+    expect(how).to_contain_text(re.compile(r"C 1\d\d W 5\d\d"))
+    page.wait_for_function(
+        "(before) => document.getElementById('canvas').toDataURL() !== before", arg=before
+    )
+    page.select_option("#preset", label="Lung -600/1500")
+    expect(how).to_contain_text("C -600 W 1500")
+    page.keyboard.press("+")
+    page.keyboard.press("r")
+    expect(how).to_contain_text("C 40 W 400")
+
+    page.goto(f"{url}/viewer/{LOOP_SERIES}")
+    expect(where).to_have_text("1 / 8 · object 1, frame 1 of 8")
+    page.keyboard.press("Space")
+    expect(where).not_to_have_text(re.compile("frame 1 of 8"))
+    page.keyboard.press("Space")
+    page.get_by_role("link", name="Elements").click()
+    expect(page.get_by_role("cell", name=EVIL.replace(", ", "^"), exact=True)).to_be_visible()
+
+
+def test_a_peer_is_pinged_searched_and_studies_are_retrieved(
+    page, url, objects, local, dcmtk, remote, shoot
+):
+    dcmtk.done(dcmtk.store(remote.port, *sorted(objects.glob("*.dcm"))))
+    page.goto(f"{url}/remote")
+    page.get_by_role("button", name="Ping REMOTE").click()
+    expect(page.locator(".ping .state.done")).to_have_text("alive")
+    page.get_by_role("button", name="Ping DOWN").click()
+    expect(page.locator(".ping .state.failed")).to_contain_text("refused")
+
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator(".toast.failed")).to_contain_text("choose a peer")
+    page.check("input[value=REMOTE]")
+    page.fill("[name=PatientName]", "M*")
+    page.get_by_role("button", name="Search").click()
+    matches = page.locator("#results tbody tr")
+    expect(matches).to_have_count(1)
+    expect(matches).to_contain_text("Müller, Johanna Dr.")
+    shoot("remote")
+    matches.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Retrieve what is ticked").click()
+    page.locator(".toast a").last.click()
+
+    row = page.locator("#job-rows tr").first
+    expect(row.locator(".state")).to_have_text("done")
+    expect(row).to_contain_text("12 done")
+    shoot("jobs")
+    page.goto(f"{url}/viewer/{CT_SERIES}")
+    expect(page.locator("#where")).to_have_text("1 / 12")
+
+
+def test_a_study_and_files_of_a_folder_are_sent_and_the_job_can_be_watched(
+    page, url, objects, remote
+):
+    upload(page, url, *sorted(objects.glob("ct*.dcm")))
+    page.goto(f"{url}/studies/{CT_STUDY}")
+    page.select_option("[name=peer]", "REMOTE")
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator(".toast")).to_contain_text("being sent to REMOTE")
+    remote.wait_for("C-STORE", count=12)
+
+    page.goto(f"{url}/upload")
+    page.get_by_role("button", name=re.compile("objects$")).click()
+    page.get_by_role("checkbox", name="loop.dcm").check()
+    page.select_option("[name=peer]", "REMOTE")
+    page.get_by_role("button", name="Send what is ticked").click()
+    page.locator(".toast a").last.click()
+    expect(page.locator("#job-rows tr").first.locator(".state")).to_have_text("done")
+    remote.wait_for("C-STORE", count=13)
+
+    page.locator("#job-rows tr").first.get_by_role("button", name="×").click()
+    expect(page.locator("#job-rows tr")).to_have_count(1)
+
+
+def test_a_job_that_cannot_be_done_says_why_and_is_tried_again(page, url, objects):
+    upload(page, url, objects / "loop.dcm")
+    page.goto(f"{url}/studies/{LOOP_STUDY}")
+    page.select_option("[name=peer]", "DOWN")
+    page.get_by_role("button", name="Send", exact=True).click()
+    page.goto(f"{url}/jobs")
+
+    row = page.locator("#job-rows tr").first
+    expect(row).to_contain_text("next attempt in")
+    row.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#job-rows tr").first.locator(".state")).to_have_text("cancelled")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#job-rows tr").first).to_contain_text("next attempt in")
+
+
+def test_the_pool_is_drawn_with_who_is_connected(page, url, local, shoot):
+    from pynetdicom import AE
+
+    page.goto(f"{url}/node")
+    expect(page.locator(".pool svg")).to_contain_text("waits for a")
+    ae = AE("VISITOR")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    association = ae.associate("127.0.0.1", local.port)
+    try:
+        expect(page.locator(".pool svg").first).to_contain_text("VISITOR · verification")
+        expect(page.locator("#associations")).to_contain_text("VISITOR")
+        shoot("node")
+    finally:
+        association.release()
+    expect(page.locator("#associations")).to_contain_text("Nobody.")
+
+
+def test_a_narrow_screen_shows_all_of_it(page, url, objects, shoot):
+    upload(page, url, *sorted(objects.glob("*.dcm")))
+    page.set_viewport_size({"width": 390, "height": 780})
+    for path in ("/", f"/studies/{CT_STUDY}", "/remote", "/upload", "/jobs", "/node"):
+        page.goto(f"{url}{path}")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390, f"{path} is {wide} pixels wide"
+    page.goto(f"{url}/viewer/{CT_SERIES}")
+    expect(page.locator("#where")).to_have_text("1 / 12")
+    shoot("viewer-narrow")
+
+
+def test_a_study_is_deleted_after_a_question(page, url, objects):
+    upload(page, url, objects / "loop.dcm")
+    page.goto(f"{url}/studies/{LOOP_STUDY}")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#studies")).to_contain_text("The archive is empty.")
+
+
+def test_the_documentation_of_the_api_shows_without_the_network(page, url):
+    page.goto(f"{url}/api/docs")
+    expect(page.locator(".swagger-ui .opblock").first).to_be_visible()
