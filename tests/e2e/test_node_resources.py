@@ -17,6 +17,7 @@ from dcmtk import contents
 from node_process import NodeProcess, run_lfscp
 from sample_objects import made
 
+FLAGS = ("--no-http", "--port", "0")
 LARGE, SMALL = 6_000_000, 1_000_000  # bytes: spooled while it arrives, and in memory
 
 
@@ -104,13 +105,13 @@ def test_a_data_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     folder = tmp_path / "read-only"
     folder.mkdir(mode=0o555)
     unwritable = "/sys/lfscp" if os.geteuid() == 0 else folder  # root may write almost anywhere
-    line = fails("serve", "--port", 0, "--data-dir", unwritable)
+    line = fails("serve", *FLAGS, "--data-dir", unwritable)
     assert str(unwritable) in line
     assert "write" in line or "permitted" in line
 
 
 def test_a_data_folder_that_another_node_uses(node: NodeProcess) -> None:
-    for command in (["serve", "--port", "0"], ["import", "."], ["check"]):
+    for command in (["serve", *FLAGS], ["import", "."], ["check"]):
         line = fails(*command, "--data-dir", node.data_dir)
         assert "another node uses" in line or "stop" in line
         assert str(node.data_dir) in line
@@ -119,7 +120,7 @@ def test_a_data_folder_that_another_node_uses(node: NodeProcess) -> None:
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        flags = ("--host", "127.0.0.1", "--port", port, "--data-dir", tmp_path)
+        flags = ("--no-http", "--host", "127.0.0.1", "--port", port, "--data-dir", tmp_path)
         line = fails("serve", *flags)
     assert f"127.0.0.1:{port}" in line
     assert "in use" in line
@@ -127,11 +128,11 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine(tmp_path: Path) -> None:
-    line = fails("serve", "--host", "192.0.2.1", "--port", 0, "--data-dir", tmp_path)
+    line = fails("serve", *FLAGS, "--host", "192.0.2.1", "--data-dir", tmp_path)
     assert "192.0.2.1" in line
 
 
 def test_an_index_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").write_bytes(b"no database at all, and longer than its header" * 9)
-    line = fails("serve", "--port", 0, "--data-dir", tmp_path)
+    line = fails("serve", *FLAGS, "--data-dir", tmp_path)
     assert "index" in line

@@ -88,7 +88,7 @@ def test_readiness_is_told_when_connections_are_accepted(
 def test_a_node_that_cannot_start_is_never_ready(notified: socket.socket, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     env = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-    assert run_lfscp("serve", "--data-dir", tmp_path / "file", env=env).returncode == 1
+    assert run_lfscp("serve", "--no-http", "--data-dir", tmp_path / "file", env=env).returncode == 1
     notified.setblocking(False)
     with pytest.raises(BlockingIOError):
         notified.recv(4096)
