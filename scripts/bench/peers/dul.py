@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 VERIFICATION = "1.2.840.10008.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT_LE = "1.2.840.10008.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
@@ -73,8 +74,9 @@ def encode_associate_rq(
     contexts: Sequence[ProposedContext],
     calling: str = "PEERBENCH",
     max_pdu: int = 131072,
+    receives: Sequence[str] = (),
 ) -> bytes:
-    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2)."""
+    """An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2); `receives`: SOP classes to be their SCP, for C-GET."""
     items = [_item(0x10, _APPLICATION_CONTEXT)]
     for context in contexts:
         body = struct.pack(">Bxxx", context.context_id)
@@ -83,6 +85,9 @@ def encode_associate_rq(
         items.append(_item(0x20, body))
     user = _item(0x51, struct.pack(">I", max_pdu))
     user += _item(0x52, _IMPLEMENTATION_UID) + _item(0x55, _IMPLEMENTATION_VERSION)
+    for sop_class in receives:
+        uid = sop_class.encode()
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid + b"\0\1")
     items.append(_item(0x50, user))
     fixed = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
     body = fixed + b"".join(items)
@@ -172,6 +177,32 @@ def encode_store(
     return b"".join([*pdus, _pdata(context_id, 0x02, pieces[-1])])
 
 
+def encode_store_response(context_id: int, message_id: int) -> bytes:
+    """A C-STORE response with status success; without UIDs, which are optional in it."""
+    command = _encode_command(
+        [
+            (0x0100, _us(0x8001)),
+            (0x0120, _us(message_id)),
+            (0x0800, _us(NO_DATA_SET)),
+            (0x0900, _us(STATUS_SUCCESS)),
+        ]
+    )
+    return _pdata(context_id, 0x03, command)
+
+
+def encode_get(context_id: int, identifier: bytes, message_id: int = 1) -> bytes:
+    command = _encode_command(
+        [
+            (0x0002, STUDY_ROOT_GET.encode()),
+            (0x0100, _us(0x0010)),
+            (0x0110, _us(message_id)),
+            (0x0700, _us(0)),
+            (0x0800, _us(0x0000)),
+        ]
+    )
+    return _pdata(context_id, 0x03, command) + _pdata(context_id, 0x02, identifier)
+
+
 def encode_identifier(elements: dict[tuple[int, int], str]) -> bytes:
     """A query identifier, Implicit VR Little Endian; UIDs padded with NUL, text with a space."""
     uid_tags = {(0x0008, 0x0016), (0x0008, 0x0018), (0x0020, 0x000D), (0x0020, 0x000E)}
@@ -184,7 +215,7 @@ def encode_identifier(elements: dict[tuple[int, int], str]) -> bytes:
 # --- decoding -----------------------------------------------------------------
 
 
-def _decode_command(raw: bytes) -> dict[int, bytes]:
+def decode_command(raw: bytes) -> dict[int, bytes]:
     elements: dict[int, bytes] = {}
     position = 0
     while position + 8 <= len(raw):
@@ -192,6 +223,11 @@ def _decode_command(raw: bytes) -> dict[int, bytes]:
         elements[element] = raw[position + 8 : position + 8 + length]
         position += 8 + length
     return elements
+
+
+def status_of(command: bytes) -> int:
+    """The status in an encoded command set of a response."""
+    return Response(decode_command(command)).status
 
 
 def find_value(data: bytes, tag: tuple[int, int]) -> str | None:
@@ -278,7 +314,7 @@ class Association:
                 if flags & 1:
                     command += fragment
                     if flags & 2:
-                        elements = _decode_command(command)
+                        elements = decode_command(command)
                         if elements[0x0800] == b"\x01\x01":
                             return Response(elements)
                 else:

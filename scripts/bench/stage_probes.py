@@ -1,0 +1,83 @@
+"""Which functions of lfscp make up which stage of an operation; the rows of stages.py's tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from probes import Probe
+
+_TRANSPORT: Final = "lfscp.upperlayer.transport:InlineSocket"
+_PROVIDER: Final = "lfscp.upperlayer.provider:InlineProvider"
+_MESSAGES: Final = "lfscp.upperlayer.messages:InlineMessages"
+_SINK: Final = "lfscp.upperlayer.received:DatasetSink"
+_RECEIVED: Final = "lfscp.upperlayer.received:ReceivedStore"
+_ASSOCIATION: Final = "lfscp.upperlayer.association:InlineAssociation"
+_PENDING: Final = "lfscp.upperlayer.pending:PendingResponses"
+_ARCHIVE: Final = "lfscp.archive.archive:Archive"
+_FILES: Final = "lfscp.archive.files:ObjectFiles"
+_INDEX: Final = "lfscp.archive.index:Index"
+
+# Of whatever has no probe of its own, the caller's stage has the time. First match wins the row.
+READING: Final = (
+    Probe("wait in recv()", _TRANSPORT, "_receive"),
+    Probe("read PDUs, PDVs, command set", _PROVIDER, "read_pdu"),
+)
+ANSWERING: Final = (
+    Probe("serve: events, handler, glue", _ASSOCIATION, "_serve_request"),
+    Probe("answer: encode", "lfscp.upperlayer.commands", "encode_response"),
+    Probe("answer: encode", _MESSAGES, "send_encoded"),
+    Probe("answer: send()", _TRANSPORT, "send_all"),
+)
+STORE: Final = (
+    *READING,
+    Probe("sink: reserve, fill, give back", _SINK, "__init__"),
+    Probe("sink: reserve, fill, give back", _SINK, "reserve"),
+    Probe("sink: reserve, fill, give back", _SINK, "commit"),
+    Probe("request object", _RECEIVED, "__init__"),
+    Probe("sink: reserve, fill, give back", _RECEIVED, "finish"),
+    *ANSWERING,
+    Probe("archive: glue", _ARCHIVE, "store"),
+    Probe("header: read and check", "lfscp.archive.archive", "read_received"),
+    Probe("is it there already? access()", _FILES, "may_exist"),
+    Probe("digest", "lfscp.archive.archive", "digest_of_received"),
+    Probe("Part 10 header", "lfscp.archive.archive", "part10_header"),
+    Probe("write: open, writev, close", _FILES, "write_piece"),
+    Probe("sync file", "os", "fdatasync"),
+    Probe("sync folder", "lfscp.archive.files", "_sync_folder"),
+    Probe("place: link", _FILES, "place"),
+    Probe("index: glue", _INDEX, "add"),
+    Probe("index: take turns (flock)", "fcntl", "flock"),
+    Probe("index: make the row", "lfscp.archive.index", "texts"),
+    Probe("index: INSERT", "lfscp.archive.statements:Statement", "run"),
+    Probe("remove the piece's name", _FILES, "discard"),
+    Probe("log line", "lfscp.services.storage", "performed"),
+)
+# The writer's connection is the driver's own object; it is probed where it is made.
+COMMIT_STAGE: Final = "index: COMMIT"
+ECHO: Final = (
+    *READING,
+    *ANSWERING,
+    Probe("log line", "lfscp.services.verification", "performed"),
+)
+FIND: Final = (
+    *READING,
+    *ANSWERING,
+    Probe("request: decode identifier, make query", "lfscp.services.query:_Find", "_read_request"),
+    Probe("index: fetch rows", _ARCHIVE, "find", gives="iterator"),
+    Probe("encode identifier", "lfscp.archive.find", "response_encoder", gives="function"),
+    Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
+    Probe("answer: encode", _PENDING, "add"),
+    Probe("answer: encode", _PENDING, "send"),
+    Probe("log line", "lfscp.services.query", "performed"),
+)
+GET: Final = (
+    Probe("wait for the receiver in recv()", _TRANSPORT, "_receive"),
+    Probe("read PDUs, PDVs, command set", _PROVIDER, "read_pdu"),
+    *ANSWERING,
+    Probe("select the instances", _ARCHIVE, "select"),
+    Probe("choose context, look for the file", "lfscp.services.transfer:Sender", "attempt"),
+    Probe("open, command set, fragments", _ASSOCIATION, "send_stored"),
+    Probe("send: sendfile()", _TRANSPORT, "send_file"),
+    Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
+    Probe("log line", "lfscp.services.retrieve", "performed"),
+)
