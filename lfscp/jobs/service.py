@@ -387,6 +387,9 @@ class JobService:
     def _retry_later(self, job: Job, reason: str) -> None:
         delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, LONGEST_DELAY_S)
         due = timestamp(datetime.now(UTC) + timedelta(seconds=delay_s))
+        # First the alarm: whoever hears of the next attempt can hurry it, or call it off. If it
+        # rings at once, the job sleeps in the balancer until this run has ended.
+        self._alarm.set(job.id, delay_s)
         self._end(
             job.id,
             State.SLEEPING,
@@ -395,11 +398,6 @@ class JobService:
             failures=job.failures + 1,
             next_attempt_at=due,
         )
-        self._alarm.set(job.id, delay_s)
-        with self._lock:
-            early = self._early.pop(job.id, None)
-        if early is not None:
-            self._wish(job.id, early, (State.SLEEPING,))
 
     def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
         """One run has ended; the job as well, when its state is an end.
@@ -410,6 +408,12 @@ class JobService:
         with self._lock:
             control = self._controls.pop(job_id)
             control.finish()
+            if state is State.SLEEPING and control.wish in (Wish.CANCEL, Wish.PAUSE):
+                # It came when the run had failed already: there is no next attempt.
+                state, changes["reason"] = _WISHED[control.wish]
+                changes["next_attempt_at"] = None
+                self._alarm.cancel(job_id)
+                self._balancer.remove(job_id)
             job = _with(self._jobs[job_id], control.progress)
             if changes.get("result") is None:
                 problems = control.progress.problems

@@ -1,0 +1,382 @@
+"""Jobs are kept, run, stopped, tried again and told about; their work is the tests' own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select
+
+from lfscp.archive import job_tables
+from lfscp.archive.archive import Archive
+from lfscp.config import Settings
+from lfscp.jobs.balancer import TerminatedError
+from lfscp.jobs.control import Control
+from lfscp.jobs.model import InvalidRequest, Job, JobRequest, State, UnknownJob, WrongState
+from lfscp.jobs.outcome import Ended
+from lfscp.jobs.service import JobService
+from lfscp.scu.errors import Kind, PeerError
+from lfscp.scu.peer import Peer
+
+DEADLINE_S = 30
+PACS = Peer("PACS", "127.0.0.1", 104)
+ECHO = JobRequest("echo", PACS)
+RETRIEVE = JobRequest("retrieve", PACS, {"keys": {"StudyInstanceUID": "1.2.3"}})
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive.open(tmp_path / "data", durability="os") as opened:
+        yield opened
+
+
+@contextmanager
+def serving(
+    archive: Archive, perform: Callable[[Job, Control], Ended], **jobs: Any
+) -> Iterator[JobService]:
+    settings = Settings.model_validate({"data_dir": archive.data_dir, "jobs": jobs})
+    service = JobService(
+        archive, settings, perform=lambda job, control, _archive, _settings: perform(job, control)
+    )
+    service.start()
+    try:
+        yield service
+    finally:
+        service.terminate(0.0)
+
+
+def done(_job: Job, _control: Control) -> Ended:
+    return Ended(result=["found"])
+
+
+class Held:
+    """Work that goes on until it is let go, or somebody wishes otherwise."""
+
+    def __init__(self) -> None:
+        self.began = threading.Semaphore(0)
+        self.release = threading.Event()
+
+    def __call__(self, job: Job, control: Control) -> Ended:
+        control.progress.done = 3
+        control.progress.left = 2
+        control.put_behind("1.2.3")
+        self.began.release()
+        while not self.release.is_set():
+            control.stop.wait(0.01)
+            control.check()
+        return Ended(result=job.id)
+
+    def wait(self) -> None:
+        assert self.began.acquire(timeout=DEADLINE_S)
+
+
+def wait_for(service: JobService, job_id: str, *states: State) -> Job:
+    with service.subscribe() as news:
+        for _ in range(1000):
+            job = service.job(job_id)
+            if job.state in states:
+                return job
+            news.next(DEADLINE_S)
+    raise AssertionError(f"the job is {job.state}")
+
+
+def test_a_job_runs_and_is_kept_with_its_outcome(archive: Archive) -> None:
+    with serving(archive, done) as service:
+        job = service.submit(ECHO)
+        ended = wait_for(service, job.id, State.DONE)
+        assert ended.result == ["found"]
+        assert ended.attempts == 1
+        assert ended.created_at <= ended.started_at <= ended.ended_at
+        assert service.jobs() == [ended]
+    with serving(archive, done) as service:
+        assert service.job(job.id) == ended, "after a restart"
+
+
+def test_a_job_is_described_as_dtools_does(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held) as service:
+        job = service.submit(ECHO)
+        held.wait()
+        active = wait_for(service, job.id, State.ACTIVE)
+        assert active.description == "active job: C-Echo request: PACS@127.0.0.1:104"
+        assert json.loads(json.dumps(active.to_json()))["description"] == active.description
+
+
+def test_what_sleeps_or_ran_when_the_process_ended_runs_again(archive: Archive) -> None:
+    first = Held()
+    with serving(archive, first, max_active=1) as service:
+        running = service.submit(RETRIEVE)
+        sleeping = service.submit(RETRIEVE)
+        first.wait()
+        # What a process that is killed leaves: the record as it is now.
+        with archive.index.writing() as connection:
+            rows = list(connection.execute(select(job_tables.job.c.id, job_tables.job.c.state)))
+        assert rows == [(running.id, "active"), (sleeping.id, "sleeping")]
+        with serving(archive, done, max_active=1) as restarted:
+            for job in (running, sleeping):
+                assert wait_for(restarted, job.id, State.DONE).result == ["found"]
+            assert restarted.job(running.id).attempts == 2
+
+
+def test_what_a_run_has_behind_it_is_known_to_the_next(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held) as service:
+        job = service.submit(RETRIEVE)
+        held.wait()
+        service.pause(job.id)
+        assert wait_for(service, job.id, State.PAUSED).left == 2
+    seen = []
+
+    def look(_job: Job, control: Control) -> Ended:
+        seen.append(control.is_behind("1.2.3"))
+        return Ended()
+
+    with serving(archive, look) as service:
+        assert service.job(job.id).state is State.PAUSED, "a paused job stays so"
+        service.resume(job.id)
+        wait_for(service, job.id, State.DONE)
+    assert seen == [True]
+
+
+def test_an_active_job_is_cancelled_as_soon_as_it_looks(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held) as service:
+        job = service.submit(RETRIEVE)
+        held.wait()
+        service.cancel(job.id)
+        ended = wait_for(service, job.id, State.CANCELLED)
+        assert (ended.done, ended.left, ended.reason) == (3, 2, "cancelled")
+        with pytest.raises(WrongState, match="cancelled cannot be cancelled"):
+            service.cancel(job.id)
+
+
+def test_a_sleeping_job_is_cancelled_or_paused_at_once(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held, max_active=1) as service:
+        service.submit(RETRIEVE)
+        held.wait()
+        cancelled, paused = service.submit(RETRIEVE), service.submit(RETRIEVE)
+        assert service.cancel(cancelled.id).state is State.CANCELLED
+        assert service.pause(paused.id).state is State.PAUSED
+        held.release.set()
+        service.resume(paused.id)
+        assert wait_for(service, paused.id, State.DONE).attempts == 1
+        assert service.job(cancelled.id).attempts == 0
+
+
+def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archive) -> None:
+    delays = []
+
+    def fail(job: Job, _control: Control) -> Ended:
+        if job.attempts > 3:
+            return Ended()
+        raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+
+    with (
+        serving(archive, fail, retry_delay_s=0.01, retries=5) as service,
+        service.subscribe() as news,
+    ):
+        job = service.submit(RETRIEVE)
+        while (told := news.next(DEADLINE_S)) is not None and not told.state.is_end:
+            if told.next_attempt_at is not None:
+                delays.append(told.reason)
+        assert told is not None
+        assert (told.state, told.attempts) == (State.DONE, 4)
+    prefix = "PACS@127.0.0.1:104 cannot be reached; next attempt in "
+    assert set(delays) <= {f"{prefix}{delay} s" for delay in ("0.01", "0.02", "0.04")}
+    assert job.id == told.id
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "retries", "attempts"),
+    [
+        (RETRIEVE, Kind.UNREACHABLE, 2, 3),
+        (RETRIEVE, Kind.TIMED_OUT, 2, 3),
+        (RETRIEVE, Kind.REJECTED, 2, 1),
+        (RETRIEVE, Kind.REFUSED, 2, 1),
+        (ECHO, Kind.UNREACHABLE, 2, 1),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(
+    archive: Archive, request_: JobRequest, kind: Kind, retries: int, attempts: int
+) -> None:
+    def fail(_job: Job, _control: Control) -> Ended:
+        raise PeerError(kind, PACS, "is no good")
+
+    with serving(archive, fail, retry_delay_s=0.001, retries=retries) as service:
+        job = service.submit(request_)
+        ended = wait_for(service, job.id, State.FAILED)
+    assert ended.attempts == attempts
+    assert ended.reason == "PACS@127.0.0.1:104 is no good"
+
+
+def test_a_failed_job_can_be_tried_again(archive: Archive) -> None:
+    def fail_once(job: Job, _control: Control) -> Ended:
+        return Ended(State.FAILED, "1 of 2") if job.attempts == 1 else Ended()
+
+    with serving(archive, fail_once) as service:
+        job = service.submit(RETRIEVE)
+        assert wait_for(service, job.id, State.FAILED).reason == "1 of 2"
+        service.retry(job.id)
+        ended = wait_for(service, job.id, State.DONE)
+        assert (ended.attempts, ended.reason) == (2, "")
+        with pytest.raises(WrongState):
+            service.retry(job.id)
+
+
+def test_a_job_that_waits_for_its_next_attempt_can_be_hurried_or_cancelled(
+    archive: Archive,
+) -> None:
+    def fail(job: Job, _control: Control) -> Ended:
+        if job.attempts == 1:
+            raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+        return Ended()
+
+    with serving(archive, fail, retry_delay_s=3600.0) as service:
+        hurried, dropped = service.submit(RETRIEVE), service.submit(RETRIEVE)
+        for job in (hurried, dropped):
+            with service.subscribe() as news:
+                while service.job(job.id).next_attempt_at is None:
+                    assert news.next(DEADLINE_S)
+        service.retry(hurried.id)
+        assert wait_for(service, hurried.id, State.DONE).attempts == 2
+        assert service.cancel(dropped.id).state is State.CANCELLED
+
+
+def test_the_wait_for_the_next_attempt_outlasts_a_restart(archive: Archive) -> None:
+    def fail(_job: Job, _control: Control) -> Ended:
+        raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+
+    with serving(archive, fail, retry_delay_s=3600.0) as service, service.subscribe() as news:
+        job = service.submit(RETRIEVE)
+        while service.job(job.id).next_attempt_at is None:
+            assert news.next(DEADLINE_S)
+        due = service.job(job.id).next_attempt_at
+    with serving(archive, done) as service:
+        again = service.job(job.id)
+        assert (again.state, again.next_attempt_at) == (State.SLEEPING, due)
+        service.retry(job.id)
+        wait_for(service, job.id, State.DONE)
+
+
+def test_an_unexpected_error_fails_the_job_and_frees_its_place(
+    archive: Archive, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def explode(job: Job, _control: Control) -> Ended:
+        if job.kind == "echo":
+            raise ZeroDivisionError("no reason")
+        return Ended()
+
+    with serving(archive, explode, max_active=1) as service:
+        first, second = service.submit(ECHO), service.submit(RETRIEVE)
+        assert wait_for(service, first.id, State.FAILED).reason == "no reason"
+        wait_for(service, second.id, State.DONE)
+
+
+def test_terminate_takes_no_more_and_says_what_is_left(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held, max_active=1) as service:
+        active, sleeping = service.submit(RETRIEVE), service.submit(RETRIEVE)
+        held.wait()
+        left = service.terminate(0.0)
+        assert {job.id for job in left} == {active.id, sleeping.id}
+        assert {job.state for job in left} == {State.SLEEPING}
+        with pytest.raises(TerminatedError):
+            service.submit(ECHO)
+    with serving(archive, done) as service:
+        for job in (active, sleeping):
+            wait_for(service, job.id, State.DONE)
+
+
+def test_ended_jobs_are_forgotten_after_a_while_and_others_are_not(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held) as service:
+        ended, paused = service.submit(RETRIEVE), service.submit(RETRIEVE)
+        for _ in range(2):
+            held.wait()
+        service.pause(paused.id)
+        wait_for(service, paused.id, State.PAUSED)
+        held.release.set()
+        wait_for(service, ended.id, State.DONE)
+    with serving(archive, done, keep_days=1.0) as service:
+        assert {job.id for job in service.jobs()} == {ended.id, paused.id}
+    with serving(archive, done, keep_days=0.0) as service:
+        assert {job.id for job in service.jobs()} == {paused.id}
+        with pytest.raises(UnknownJob):
+            service.job(ended.id)
+
+
+def test_a_job_can_be_forgotten_once_it_has_ended(archive: Archive) -> None:
+    held = Held()
+    with serving(archive, held) as service:
+        job = service.submit(RETRIEVE)
+        held.wait()
+        with pytest.raises(WrongState, match="cancel it first"):
+            service.forget(job.id)
+        held.release.set()
+        wait_for(service, job.id, State.DONE)
+        service.forget(job.id)
+        assert service.jobs() == []
+
+
+def test_jobs_are_listed_newest_first_by_state_and_in_parts(archive: Archive) -> None:
+    with serving(archive, done) as service:
+        jobs = [service.submit(ECHO) for _ in range(5)]
+        for job in jobs:
+            wait_for(service, job.id, State.DONE)
+        ids = [job.id for job in reversed(jobs)]
+        assert [job.id for job in service.jobs()] == ids
+        assert [job.id for job in service.jobs(["done"], limit=2, offset=1)] == ids[1:3]
+        assert service.jobs([State.FAILED]) == []
+
+
+def test_a_slow_subscriber_gets_the_newest_of_each_job_only(archive: Archive) -> None:
+    with serving(archive, done) as service, service.subscribe() as news:
+        job = service.submit(ECHO)
+        wait_for(service, job.id, State.DONE)
+        told = news.next(DEADLINE_S)
+        assert told is not None
+        assert (told.id, told.state) == (job.id, State.DONE)
+        assert news.next(0) is None
+    assert news.next(DEADLINE_S) is None, "a closed one wakes at once"
+
+
+def test_only_one_job_per_peer_when_configured_so(archive: Archive) -> None:
+    held = Held()
+    other = JobRequest("echo", replace(PACS, port=105))
+    with serving(archive, held, per_peer=1) as service:
+        service.submit(ECHO)
+        second, third = service.submit(ECHO), service.submit(other)
+        held.wait()
+        held.wait()
+        assert service.job(second.id).state is State.SLEEPING
+        assert service.job(third.id).state is State.ACTIVE
+        held.release.set()
+        wait_for(service, second.id, State.DONE)
+
+
+def test_a_send_outside_the_roots_is_refused_before_it_is_kept(
+    archive: Archive, tmp_path: Path
+) -> None:
+    with serving(archive, done) as service:
+        with pytest.raises(InvalidRequest, match="outside the folders"):
+            service.submit(JobRequest("send", PACS, {"paths": [str(tmp_path)]}))
+        assert service.jobs() == []
+
+
+def test_the_migration_makes_the_tables(archive: Archive) -> None:
+    def of_jobs(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
+        return kind != "table" or str(name).startswith("job")
+
+    with archive.index.engine.connect() as connection:
+        options = {"compare_type": True, "include_object": of_jobs}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, job_tables.job.metadata) == []
