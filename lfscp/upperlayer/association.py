@@ -171,6 +171,9 @@ class InlineAssociation(Association):
             self.dimse.discard_incoming()
         finally:
             self._ended.set()
+            if self._sent_release and not self.is_released:
+                # Another thread waits for the answer to its A-RELEASE-RQ: none will come.
+                self.dul.to_user_queue.put(None)
 
     def run_reactor(self) -> None:
         """Negotiate, serve, and see the connection closed."""
@@ -271,7 +274,7 @@ class InlineAssociation(Association):
 
     def _abort_blocking(self, block: bool = True) -> None:
         # Association.abort() and, in handlers, its replacement both come here.
-        if self._sent_abort or self.is_released:
+        if self._sent_abort or self.is_released or self._ended.is_set():
             return
         self._sent_abort = True
         self._reactor_checkpoint.set()

@@ -74,6 +74,7 @@ def established(server):  # Sta6
 
 @contextmanager
 def releasing(server):  # Sta7
+    assert until(lambda: not server.active_associations)
     with Peer(server.server_address) as peer:
         peer.associate()
         assert until(lambda: any(each.is_established for each in server.active_associations))
@@ -152,3 +153,17 @@ def test_somebody_who_watches_the_transitions_sees_those_of_the_table(server, ar
     assert noted
     for each in noted:
         assert TRANSITION_TABLE[each.fsm_event, each.current_state] == each.action
+
+
+@pytest.mark.parametrize("last", [None, pdu(ABORT, b"\0\0\0\0")], ids=["hangs up", "aborts"])
+def test_a_release_by_another_thread_does_not_outlast_the_association(last):
+    with serving(ae=make_ae(acse_timeout=60)) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        assert until(lambda: any(each.is_established for each in server.active_associations))
+        (assoc,) = server.active_associations
+        thread = threading.Thread(target=assoc.release)
+        thread.start()
+        assert peer.pdu()[0] == RELEASE_RQ
+        answer_to(peer, last)
+        thread.join(10)
+        assert not thread.is_alive()
