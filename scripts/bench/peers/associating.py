@@ -24,7 +24,7 @@ _ECHO = dul.encode_echo(1)
 _ONE_CONTEXT = dul.encode_associate_rq(AET, [dul.ProposedContext(1, dul.VERIFICATION)])
 
 
-def _modality_contexts() -> list[dul.ProposedContext]:
+def modality_contexts() -> list[dul.ProposedContext]:
     """Verification and 127 storage contexts, three transfer syntaxes each."""
     storage = sorted(
         uid
@@ -128,7 +128,7 @@ ASSOCIATING: tuple[Workload, ...] = (
         "assoc-big",
         "the same with 128 contexts of 3 transfer syntaxes",
         (Figure("assoc-big", "/s"),),
-        partial(_associate, "assoc-big", dul.encode_associate_rq(AET, _modality_contexts())),
+        partial(_associate, "assoc-big", dul.encode_associate_rq(AET, modality_contexts())),
     ),
     Workload(
         "idle-mem",
