@@ -1,4 +1,4 @@
-"""DICOM files with something to see, for the tests of the page: a phantom CT, a colour loop, a report."""
+"""DICOM files with something to see, for tests of the page: a phantom CT, a loop, a report."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]])
         row["number_of_series"] += 1
         row["number_of_instances"] += count
         if modality and modality not in row["modalities"]:
-            row["modalities"].append(modality)
+            row["modalities"] = sorted([*row["modalities"], modality])
 
 
 def _describe_series(connection: Connection, row: dict[str, Any]) -> None:

@@ -206,6 +206,7 @@ def log_in(
             raise
         response = render(request, "login.html", next=_local(next), failed=problem.detail)
         response.status_code = problem.status
+        response.headers.update(problem.headers)
         return response
     response = RedirectResponse(_local(next), HTTPStatus.SEE_OTHER)
     response.set_cookie(

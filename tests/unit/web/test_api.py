@@ -1,0 +1,268 @@
+"""The JSON API over a small archive: browsing, pictures, uploads, deleting, and clear refusals."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from web_objects import (
+    CT_SERIES,
+    CT_STUDY,
+    EVIL_NAME,
+    LOOP_INSTANCE,
+    LOOP_STUDY,
+    REPORT_INSTANCE,
+)
+
+
+def problem(answer):
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert body["title"]
+    return body
+
+
+def test_patients_studies_series_and_instances_are_browsed(filled):
+    patients = filled.get("/api/patients").json()["rows"]
+    studies = filled.get("/api/studies").json()["rows"]
+    series = filled.get(f"/api/studies/{LOOP_STUDY}/series").json()
+    instances = filled.get(f"/api/series/{CT_SERIES}/instances").json()["rows"]
+
+    assert [each["patient_name"] for each in patients] == [EVIL_NAME, "Müller^Johanna^^Dr."]
+    assert [each["study_instance_uid"] for each in studies] == [LOOP_STUDY, CT_STUDY]
+    assert studies[0]["modalities"] == ["SR", "US"]
+    assert (studies[1]["number_of_series"], studies[1]["number_of_instances"]) == (1, 4)
+    assert [each["modality"] for each in series] == ["US", "SR"]
+    assert [each["instance_number"] for each in instances] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=MÜLLER", [CT_STUDY]),
+        ("q=johanna", [CT_STUDY]),
+        ("q=p-00", [CT_STUDY]),
+        ("q=thorax+müller", [CT_STUDY]),
+        ("q=thorax+evil", []),
+        ("q=A-10442", [CT_STUDY]),
+        (f"q={LOOP_STUDY}", [LOOP_STUDY]),
+        ("q=%25", []),
+        ("q=_", []),
+        ("modality=SR", [LOOP_STUDY]),
+        ("date_from=20240517&date_to=20240517", [CT_STUDY]),
+        ("date_from=20240518", [LOOP_STUDY]),
+        ("date_to=20240518", [CT_STUDY]),
+    ],
+)
+def test_studies_are_searched_by_words_modality_and_date(filled, query, found):
+    rows = filled.get(f"/api/studies?{query}").json()["rows"]
+
+    assert [row["study_instance_uid"] for row in rows] == found
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/studies", "/api/patients", f"/api/series/{CT_SERIES}/instances"]
+)
+def test_pages_of_one_row_give_every_row_once(filled, path):
+    every = filled.get(path).json()["rows"]
+    rows, after = [], ""
+    while after is not None:
+        page = filled.get(path, params={"limit": 1, "after": after}).json()
+        rows += page["rows"]
+        after = page["next"]
+
+    assert rows == every
+
+
+@pytest.mark.parametrize("after", ["x", "bm9uZQ", "W10", "WzEsMiwzXQ"])
+def test_a_cursor_that_is_none_is_refused(client, after):
+    answer = client.get("/api/studies", params={"after": after})
+
+    assert problem(answer)["detail"] == "after: take `next` of the page before, unchanged"
+
+
+def test_a_frame_is_rendered_with_its_own_window_or_another(filled):
+    def picture(query=""):
+        answer = filled.get(f"/api/instances/{CT_SERIES}.2/frames/1?encoding=png{query}")
+        assert answer.headers["content-type"] == "image/png"
+        return Image.open(io.BytesIO(answer.content))
+
+    own, lung = picture(), picture("&center=-600&width=1500")
+
+    assert own.size == (192, 192)
+    assert own.getpixel((2, 2)) == 0  # air
+    assert own.getpixel((96, 40)) in range(100, 160)  # tissue of 40 in a window around 40
+    assert lung.getpixel((96, 40)) > 200
+    assert max(picture("&edge=64").size) == 64
+
+
+def test_each_frame_of_a_loop_is_its_own_picture_in_colour(filled):
+    about = filled.get(f"/api/instances/{LOOP_INSTANCE}/picture").json()
+    reds = []
+    for number in range(1, about["frames"] + 1):
+        answer = filled.get(f"/api/instances/{LOOP_INSTANCE}/frames/{number}?encoding=png")
+        picture = Image.open(io.BytesIO(answer.content))
+        row = [picture.getpixel((x, 25)) for x in range(80)]
+        reds.append(row.index((230, 0, 0)))
+
+    assert (about["frames"], about["is_colour"], about["frame_time_ms"]) == (8, True, 50)
+    assert reds == [10 + 5 * frame for frame in range(8)]
+
+
+def test_what_has_no_picture_says_so(filled):
+    for path in (
+        f"{REPORT_INSTANCE}/thumbnail",
+        f"{REPORT_INSTANCE}/frames/1",
+        f"{REPORT_INSTANCE}/picture",
+    ):
+        assert problem(filled.get(f"/api/instances/{path}"))["status"] == 415
+    answer = filled.get(f"/api/instances/{LOOP_INSTANCE}/frames/9")
+    assert problem(answer)["detail"] == "there is no frame 9, the object has 8"
+
+
+def test_an_object_is_downloaded_as_it_was_uploaded(filled, files):
+    answer = filled.get(f"/api/instances/{LOOP_INSTANCE}/file")
+
+    assert answer.content == (files / "loop.dcm").read_bytes()
+
+
+def test_the_elements_of_an_object_are_listed_without_its_pixels(filled):
+    elements = filled.get(f"/api/instances/{LOOP_INSTANCE}/elements").json()
+
+    assert {"depth": 0, "tag": "(0010,0010)", "vr": "PN", "name": "Patient's Name"} | {
+        "value": EVIL_NAME
+    } in elements
+    assert all(each["tag"] != "(7FE0,0010)" for each in elements)
+
+
+def test_an_upload_is_stored_once(client, files):
+    content = (files / "loop.dcm").read_bytes()
+    first = client.post("/api/instances", content=content)
+    again = client.post("/api/instances", content=content)
+
+    assert (first.status_code, first.json()["outcome"]) == (201, "stored")
+    assert first.json()["sop_instance_uid"] == LOOP_INSTANCE
+    assert again.json()["outcome"] == "identical"
+    assert client.get("/api/statistics").json()["instances"] == 1
+
+
+def test_a_form_may_hold_several_files_and_says_which_was_refused(client, files):
+    form = [
+        ("files", ("loop.dcm", (files / "loop.dcm").read_bytes())),
+        ("files", ("notes.txt", b"no DICOM")),
+    ]
+    answer = client.post("/api/instances", files=form).json()
+
+    assert [each["sop_instance_uid"] for each in answer["stored"]] == [LOOP_INSTANCE]
+    assert [each["file"] for each in answer["refused"]] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no DICOM at all", b"\0" * 128 + b"DICM", b"\0" * 5000])
+def test_what_is_no_dicom_is_refused_and_leaves_nothing(client, tmp_path, content):
+    answer = client.post("/api/instances", content=content)
+
+    assert problem(answer)["status"] == 422
+    assert list((tmp_path / "data" / "objects").rglob("upload-*")) == []
+    assert client.get("/api/statistics").json()["instances"] == 0
+
+
+def test_deleting_takes_the_rendered_pictures_along(filled, tmp_path):
+    filled.get(f"/api/instances/{LOOP_INSTANCE}/thumbnail")
+    cache = tmp_path / "data" / "cache"
+    assert len(list(cache.rglob("*.jpeg"))) == 1
+
+    assert filled.delete(f"/api/studies/{LOOP_STUDY}").json() == {"deleted": 2}
+    assert list(cache.rglob("*.jpeg")) == []
+    assert filled.get(f"/api/studies/{LOOP_STUDY}").status_code == 404
+    patient = filled.get("/api/patients").json()["rows"][0]
+    assert filled.delete(f"/api/patients/{patient['id']}").json() == {"deleted": 4}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/studies/1.2.3"),
+        ("GET", "/api/series/1.2.3"),
+        ("GET", "/api/instances/1.2.3"),
+        ("GET", "/api/instances/1.2.3/file"),
+        ("GET", "/api/instances/1.2.3/frames/1"),
+        ("DELETE", "/api/studies/1.2.3"),
+        ("DELETE", "/api/series/%25"),
+        ("DELETE", "/api/patients/99"),
+        ("GET", "/api/jobs/none"),
+        ("POST", "/api/jobs/none/cancel"),
+        ("DELETE", "/api/peers/NONE"),
+        ("GET", "/api/nothing"),
+        ("GET", "/static/..%2f..%2fapp.py"),
+    ],
+)
+def test_what_is_not_there_is_a_problem_document(client, method, path):
+    assert problem(client.request(method, path))["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer", "detail"),
+    [
+        ("/api/echo", {"peer": "NOBODY"}, None, "peer: no peer 'NOBODY' is known; known are PACS"),
+        ("/api/echo", {"peer": "PACS", "por": 1}, "/por", "unknown field"),
+        ("/api/echo", {}, "/peer", "Field required"),
+        ("/api/find", {"peer": "PACS"}, "/keys", "Field required"),
+        ("/api/find", {"peer": "PACS", "keys": {"PatientNam": "x"}}, "/keys/PatientNam", "unknown"),
+        ("/api/retrieve", {"peer": "PACS", "keys": {}}, "/keys", "expected"),
+        ("/api/send", {"peer": "PACS"}, None, "nothing to send"),
+        ("/api/send", {"peer": "PACS", "paths": ["/etc/passwd"]}, None, "outside"),
+        ("/api/collect", {"peers": [], "keys": {}}, "/peers", "at least 1 item"),
+        ("/api/peers", {"ae_title": "X" * 17, "host": "h", "port": 1}, "/ae_title", "1 to 16"),
+        ("/api/peers", {"ae_title": "X", "host": "h", "port": 0}, "/port", "greater than"),
+        ("/api/peers", {"ae_title": "X", "host": " ", "port": 1}, "/host", "at least 1"),
+    ],
+)
+def test_a_wrong_request_is_told_which_field_is_wrong(client, path, body, pointer, detail):
+    answer = problem(client.post(path, json=body))
+
+    assert answer["status"] == 422
+    assert detail in str(answer)
+    if pointer:
+        assert pointer in [each.get("pointer") for each in answer["errors"]]
+
+
+def test_malformed_json_is_told_where(client):
+    answer = client.post(
+        "/api/echo", content=b'{"peer": ', headers={"Content-Type": "application/json"}
+    )
+
+    assert problem(answer)["status"] == 400
+    assert "the body is no JSON" in answer.json()["detail"]
+
+
+def test_peers_are_added_changed_and_removed_and_kept(client, tmp_path):
+    peer = {"ae_title": "NEW", "host": "10.0.0.9", "port": 104, "tls": True}
+    client.post("/api/peers", json=peer)
+    client.post("/api/peers", json=peer | {"port": 105})
+
+    assert [each["ae_title"] for each in client.get("/api/peers").json()] == ["NEW", "PACS"]
+    assert client.get("/api/peers/NEW").json()["port"] == 105
+    assert "NEW" in (tmp_path / "data" / "peers.json").read_text()
+    assert client.delete("/api/peers/NEW").status_code == 204
+    assert problem(client.delete("/api/peers/PACS"))["status"] == 409
+    assert problem(client.post("/api/peers", json=peer | {"ae_title": "PACS"}))["status"] == 409
+
+
+def test_the_node_tells_how_it_is(client):
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json()["status"] == "ready"
+    assert client.get("/api/node").json()["processes"][0]["leader"] == "Thread-1"
+
+
+def test_the_openapi_document_names_each_operation_once(client):
+    document = client.get("/api/openapi.json").json()
+    operations = [
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    ]
+
+    assert len(operations) == len(set(operations))
+    assert {"/api/studies", "/api/jobs", "/c-echo", "/chd"} <= set(document["paths"])

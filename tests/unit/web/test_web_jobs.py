@@ -1,0 +1,241 @@
+"""Jobs through the API, the page and dtools' messages; the work itself is pretended."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from web_app import serving
+
+from lfscp.jobs.model import Kind
+from lfscp.jobs.outcome import Ended
+from lfscp.scu.errors import Kind as Failure
+from lfscp.scu.errors import PeerError
+
+MATCH = {
+    "PatientName": "Doe^Jane",
+    "PatientID": "P1",
+    "StudyInstanceUID": "1.2.3",
+    "PatientBirthDate": "19700101",
+    "StudyDate": "20240101",
+    "ModalitiesInStudy": ["CT", "SR"],
+}
+SERVER = {
+    "Address": "10.0.0.1",
+    "Port": "104",
+    "ServerAE_Title": "PACS",
+    "ClientAE_Title": "ME",
+}
+
+
+class Work:
+    """Pretends to do jobs: remembers them, and answers what a peer would."""
+
+    def __init__(self):
+        self.jobs = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def __call__(self, job, control, archive, settings):
+        self.jobs.append(job)
+        self.go.wait(30)
+        if job.peer.host == "down":
+            raise PeerError(Failure.UNREACHABLE, job.peer, "cannot be reached: refused")
+        return Ended(result=[MATCH] if job.kind is Kind.FIND else {"studies": ["1.2.3"]})
+
+
+@pytest.fixture
+def work():
+    return Work()
+
+
+@pytest.fixture
+def roots(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.dcm").write_bytes(b"x" * 10)
+    (tmp_path / "secret").mkdir()
+    (folder / "way-out").symlink_to(tmp_path / "secret")
+    return folder
+
+
+@pytest.fixture
+def client(tmp_path, work, roots):
+    peers = {"PACS": {"host": "10.0.0.1", "port": 104}, "DOWN": {"host": "down", "port": 104}}
+    web = {"roots": [str(roots)]}
+    with serving(tmp_path / "data", perform=work, web=web, peers=peers) as client:
+        yield client
+        work.go.set()
+
+
+def ended(client, job_id):
+    with client.app.state.web.jobs.subscribe() as news:
+        while True:
+            job = client.get(f"/api/jobs/{job_id}").json()
+            if job["state"] in ("done", "failed", "cancelled"):
+                return job
+            news.next(10)
+
+
+def test_a_job_is_accepted_done_and_dropped(client, work):
+    answer = client.post("/api/echo", json={"peer": "PACS"})
+    job = answer.json()
+
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/api/jobs/{job['id']}"
+    assert ended(client, job["id"])["state"] == "done"
+    assert work.jobs[0].peer.calling_ae_title == "LFSCP"
+    assert client.delete(f"/api/jobs/{job['id']}").status_code == 204
+    assert client.get("/api/jobs").json() == []
+
+
+def test_a_peer_may_be_given_in_full(client, work):
+    peer = {"ae_title": "X", "host": "10.1.1.1", "port": 11112, "calling_ae_title": "ME"}
+    job = client.post("/api/find", json={"peer": peer, "keys": {"PatientName": "D*"}}).json()
+
+    assert ended(client, job["id"])["result"] == [MATCH]
+    assert (str(work.jobs[0].peer), work.jobs[0].peer.calling_ae_title) == (
+        "X@10.1.1.1:11112",
+        "ME",
+    )
+
+
+def test_a_failed_job_says_why_and_cannot_be_cancelled_but_tried_again(client, work):
+    job = client.post("/api/echo", json={"peer": "DOWN"}).json()
+
+    assert "cannot be reached" in ended(client, job["id"])["reason"]
+    assert client.post(f"/api/jobs/{job['id']}/cancel").status_code == 409
+    assert client.post(f"/api/jobs/{job['id']}/retry").status_code == 200
+    ended(client, job["id"])
+    assert len(work.jobs) == 2
+
+
+def test_only_collected_or_retrieved_studies_make_a_zip(client):
+    job = client.post("/api/echo", json={"peer": "DOWN"}).json()
+    ended(client, job["id"])
+
+    assert client.get(f"/api/jobs/{job['id']}/zip").status_code == 409
+
+
+def test_the_page_searches_retrieves_and_collects_what_was_found(client, work):
+    client.post(
+        "/remote/find", data={"peer": "PACS", "PatientName": "D*", "StudyDateFrom": "2024-01-01"}
+    )
+    found = client.get("/api/jobs").json()[0]
+    ended(client, found["id"])
+    rows = client.get(f"/remote/find/{found['id']}").text
+    choice = {"study": f"{found['id']}|1.2.3"}
+
+    assert found["parameters"]["keys"]["StudyDate"] == "20240101-"
+    assert f'value="{choice["study"]}"' in rows
+    assert "Doe, Jane" in rows
+    assert client.post("/remote/retrieve", data=choice).status_code == 200
+    assert client.post("/remote/collect", data=choice).status_code == 200
+    asked = [(job["kind"], job["parameters"]["keys"]) for job in client.get("/api/jobs").json()[:2]]
+    assert asked == [(kind, {"StudyInstanceUID": ["1.2.3"]}) for kind in ("collect", "retrieve")]
+
+
+def test_the_page_refuses_what_it_cannot_ask(client):
+    def detail(address, **data):
+        answer = client.post(address, data=data)
+        assert answer.status_code == 422
+        return answer.json()["detail"]
+
+    assert detail("/remote/find") == "choose a peer to search, or give another server"
+    other = {"peer": "(other)", "other_ae_title": "X", "other_host": "h", "other_port": "x"}
+    assert detail("/remote/find", **other).startswith("port: expected")
+    assert detail("/remote/retrieve", study="x") == "choose at least one study"
+    assert detail("/folders/send", path="/etc/passwd", peer="NOBODY") == "choose a peer first"
+
+
+# dtools
+
+
+def test_dtools_pings(client, work):
+    assert client.post("/c-echo", json=SERVER).json() == {"IsAlive": True}
+    assert client.post("/c-echo", json=SERVER | {"Port": 104}).json() == {"IsAlive": True}
+    assert client.post("/c-echo", json=SERVER | {"Address": "down"}).json() == {"IsAlive": False}
+    assert work.jobs[0].peer.calling_ae_title == "ME"
+
+
+def test_dtools_searches(client, work):
+    asked = {"ServerSet": SERVER, "PatientName": "D*", "StudyDate": "*", "PatienDateOfBirth": ""}
+    rows = client.post("/c-find", json=asked).json()
+
+    assert rows == [
+        {
+            "StudyInstanceUID": "1.2.3",
+            "PatientName": "Doe^Jane",
+            "PatientID": "P1",
+            "AccessionNumber": "",
+            "PatienDateOfBirth": "19700101",
+            "StudyDate": "20240101",
+        }
+    ]
+    assert work.jobs[0].parameters["keys"]["PatientName"] == "D*"
+    assert work.jobs[0].parameters["keys"]["StudyDate"] == ""
+    down = asked | {"ServerSet": SERVER | {"Address": "down"}}
+    assert "cannot be reached" in client.post("/c-find", json=down).json()["detail"]
+
+
+def test_dtools_downloads_uploads_and_lists_jobs(client, work, roots):
+    work.go.clear()
+    get = {"FindReq": {"ServerSet": SERVER, "StudyInstanceUID": "1.2.3"}, "Folder": str(roots)}
+    client.post("/c-get", json=get).raise_for_status()
+    store = {"ServerSet": SERVER, "File": str(roots / "a.dcm")}
+    client.post("/c-ctore", json=store).raise_for_status()
+
+    lines = sorted(client.post("/jobs").json())
+    assert [line.split(" request: ")[0] for line in lines] == [
+        "active job: C-Get",
+        "active job: C-Store",
+    ]
+    work.go.set()
+
+
+def test_dtools_changes_folders_below_the_roots_only(client, roots):
+    top = client.post("/chd", json={"New": "", "CurDir": ""}).json()
+    below = client.post("/chd", json={"New": "sub", "CurDir": str(roots)}).json()
+
+    assert top["CurDir"] == str(roots)
+    assert [(each["Name"], each["IsDir"]) for each in top["Files"]] == [
+        ("sub", True),
+        ("a.dcm", False),
+    ]
+    assert below["CurDir"] == str(roots / "sub")
+    assert client.post("/chd", json={"New": "..", "CurDir": below["CurDir"]}).json() == top
+    assert client.post("/chd", json={"New": "..", "CurDir": str(roots)}).json() == top
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc", "{roots}/../secret", "{roots}/way-out", "{roots}/none", "\0"]
+)
+def test_nothing_outside_the_roots_is_shown_sent_or_written(client, roots, path):
+    path = path.format(roots=roots)
+
+    assert client.post("/chd", json={"New": "", "CurDir": path}).status_code == 403
+    assert client.get("/api/folders", params={"path": path}).status_code == 403
+    store = {"ServerSet": SERVER, "File": path}
+    assert client.post("/c-ctore", json=store).status_code == 403
+    get = {"FindReq": {"ServerSet": SERVER, "StudyInstanceUID": "1"}, "Folder": path}
+    assert client.post("/c-get", json=get).status_code == 403
+    sent = client.post("/api/send", json={"peer": "PACS", "paths": [path]})
+    assert sent.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/c-echo", SERVER | {"Port": "x"}, "/Port"),
+        ("/c-echo", SERVER | {"Port": 0}, "/Port"),
+        ("/c-echo", {"Address": "h"}, "/Port: Field required"),
+        ("/c-echo", SERVER | {"ServerAE_Title": "X" * 17}, "ServerAE_Title"),
+        ("/c-get", {"FindReq": {"ServerSet": SERVER, "PatientName": "*"}}, "at least one key"),
+        ("/c-ctore", {"ServerSet": SERVER}, "/File"),
+    ],
+)
+def test_dtools_is_told_what_is_wrong(client, path, body, detail):
+    answer = client.post(path, json=body)
+
+    assert answer.status_code == 422
+    assert detail in answer.json()["detail"]
