@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -75,6 +75,9 @@ class JobService:
         self._perform = perform
         self._record = Record(archive.index, _node_id(archive))
         self._feed = Feed()
+        # Held while a job's state changes, in memory and in the record alike; `_lock` only guards
+        # the tables below, and is never held while something is written.
+        self._changing = threading.RLock()
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}  # those that have not ended
         self._controls: dict[str, Control] = {}  # of those that run
@@ -234,11 +237,12 @@ class JobService:
         Raises:
             UnknownJob, WrongState: there is none, or it is in another state.
         """
-        job = self.job(job_id)
-        if job.state is State.SLEEPING and self._alarm.cancel(job_id):
-            job = self._change(job_id, next_attempt_at=None, reason="")
-            self._submit(job_id)
-            return job
+        with self._changing:
+            job = self.job(job_id)
+            if job.state is State.SLEEPING and self._alarm.cancel(job_id):
+                job = self._change(job_id, next_attempt_at=None, reason="")
+                self._submit(job_id)
+                return job
         return self._again(job_id, "be tried again", (State.FAILED, State.CANCELLED))
 
     def forget(self, job_id: str) -> None:
@@ -247,51 +251,46 @@ class JobService:
         Raises:
             UnknownJob, WrongState: there is none, or it has not ended.
         """
-        with self._lock:
-            job = self._jobs.get(job_id)
-            if job is not None and job.state is State.PAUSED:
-                del self._jobs[job_id]
-        job = job or self.job(job_id)
-        if not (job.state.is_end or job.state is State.PAUSED):
-            raise WrongState(job, "be forgotten", "ended or paused; cancel it first")
-        self._record.forget(job_id)
+        with self._changing:
+            job = self.job(job_id)
+            if not (job.state.is_end or job.state is State.PAUSED):
+                raise WrongState(job, "be forgotten", "ended or paused; cancel it first")
+            with self._lock:
+                self._jobs.pop(job_id, None)
+            self._record.forget(job_id)
 
     def _wish(self, job_id: str, wish: Wish, states: tuple[State, ...]) -> Job:
-        with self._lock:
-            job = self._jobs.get(job_id)
-            control = self._controls.get(job_id)
-        job = job or self.job(job_id)
-        if job.state not in states:
-            raise WrongState(
-                job, f"be {wish}led" if wish is Wish.CANCEL else f"be {wish}d", " or ".join(states)
-            )
-        if control is not None:
-            control.wish_for(wish)
-            return self.job(job_id)
-        waits = self._alarm.cancel(job_id)
-        if self._balancer.remove(job_id) or waits or job.state is State.PAUSED:
-            state, reason = _WISHED[wish]
-            return self._change(job_id, state=state, reason=reason, next_attempt_at=None)
-        return self._wish_again(job_id, wish)
+        with self._changing:
+            job = self.job(job_id)
+            if job.state not in states:
+                what = "cancelled" if wish is Wish.CANCEL else f"{wish}d"
+                raise WrongState(job, f"be {what}", " or ".join(states))
+            with self._lock:
+                control = self._controls.get(job_id)
+            if control is not None:
+                control.wish_for(wish)
+                return job
+            waits = self._alarm.cancel(job_id)
+            if self._balancer.remove(job_id) or waits or job.state is State.PAUSED:
+                state, reason = _WISHED[wish]
+                return self._change(job_id, state=state, reason=reason, next_attempt_at=None)
+            return self._wish_for_next(job_id, wish)
 
-    def _wish_again(self, job_id: str, wish: Wish) -> Job:
-        """It began, or ended, between the looks: its thread is about to say so."""
+    def _wish_for_next(self, job_id: str, wish: Wish) -> Job:
+        """The balancer has just taken it: the thread that is about to run it will see."""
         with self._lock:
-            control = self._controls.get(job_id)
-            if control is None and job_id in self._jobs:
-                self._early[job_id] = wish
-        if control is not None:
-            control.wish_for(wish)
+            self._early[job_id] = wish
         return self.job(job_id)
 
     def _again(self, job_id: str, what: str, states: tuple[State, ...]) -> Job:
-        job = self.job(job_id)
-        with self._lock:
-            job = self._jobs.get(job_id, job)
+        with self._changing:
+            job = self.job(job_id)
             if job.state not in states:
                 raise WrongState(job, what, " or ".join(states))
-            job = replace(
-                job,
+            with self._lock:
+                self._jobs[job_id] = job
+            job = self._change(
+                job_id,
                 state=State.SLEEPING,
                 reason="",
                 ended_at=None,
@@ -299,11 +298,8 @@ class JobService:
                 next_attempt_at=None,
                 failed=0,
             )
-            self._jobs[job_id] = job
-        self._record.save(job)
-        self._feed.publish(job)
         self._submit(job_id)
-        return self.job(job_id)
+        return job
 
     def _submit(self, job_id: str) -> None:
         try:
@@ -405,49 +401,50 @@ class JobService:
         Args:
             logged: its reason without what peers and files say, which could name a patient.
         """
-        with self._lock:
-            control = self._controls.pop(job_id)
-            control.finish()
+        with self._changing:
+            with self._lock:
+                control = self._controls.pop(job_id)
+                control.finish()
+                if changes.get("result") is None:
+                    problems = control.progress.problems
+                    shown = {"problems": problems} if problems else None
+                    changes["result"] = control.result or shown
+                self._jobs[job_id] = _with(self._jobs[job_id], control.progress)
+            job = self._change(job_id, control.take_items(), state=state, **changes)
             if state is State.SLEEPING and control.wish in (Wish.CANCEL, Wish.PAUSE):
                 # It came when the run had failed already: there is no next attempt.
-                state, changes["reason"] = _WISHED[control.wish]
-                changes["next_attempt_at"] = None
-                self._alarm.cancel(job_id)
-                self._balancer.remove(job_id)
-            job = _with(self._jobs[job_id], control.progress)
-            if changes.get("result") is None:
-                problems = control.progress.problems
-                changes["result"] = control.result or ({"problems": problems} if problems else None)
-            job = replace(job, state=state, ended_at=now() if state.is_end else None, **changes)
-            self._jobs[job_id] = job
-        self._record.save(job, control.take_items())
-        if state.is_end:
-            with self._lock:
-                self._jobs.pop(job_id, None)
+                job = self._wish(job_id, control.wish, (State.SLEEPING,))
         LOG.info(
             "job ended",
             job=job_id,
             kind=str(job.kind),
-            state=str(state),
+            state=str(job.state),
             done=job.done,
             failed=job.failed,
             bytes=job.bytes,
             reason=logged,
         )
-        self._feed.publish(job)
         if time.monotonic() - self._forgot_at > _FORGET_INTERVAL_S:
             self._forget_old()
 
-    def _change(self, job_id: str, **changes: Any) -> Job:
-        with self._lock:
-            job = replace(self._jobs[job_id], **changes)
-            if job.state.is_end:
-                job = replace(job, ended_at=now())
-                del self._jobs[job_id]
-            else:
-                self._jobs[job_id] = job
-        self._record.save(job)
-        self._feed.publish(job)
+    def _change(self, job_id: str, items: Collection[str] = (), **changes: Any) -> Job:
+        """Change a job that has not ended; one that ends by it leaves the memory.
+
+        Args:
+            items: what it has newly behind it.
+        """
+        with self._changing:
+            with self._lock:
+                job = replace(self._jobs[job_id], **changes)
+                if job.state.is_end:
+                    job = replace(job, ended_at=now())
+            self._record.save(job, items)
+            with self._lock:
+                if job.state.is_end:
+                    del self._jobs[job_id]
+                else:
+                    self._jobs[job_id] = job
+            self._feed.publish(job)
         return job
 
     def _forget_old(self) -> None:
