@@ -78,10 +78,10 @@ def _associate(*contexts: tuple[int, str, str], receives: Sequence[str] = ()) ->
     return dul.encode_associate_rq(_AE_TITLE, proposed, receives=receives)
 
 
-_ASSOCIATE_STORE = _associate((1, dul.CT_IMAGE_STORAGE, dul.EXPLICIT_LE))
-_ASSOCIATE_ECHO = _associate((1, dul.VERIFICATION, dul.IMPLICIT_LE))
-_ASSOCIATE_FIND = _associate((1, dul.STUDY_ROOT_FIND, dul.IMPLICIT_LE))
-_ASSOCIATE_GET = _associate(
+ASSOCIATE_STORE = _associate((1, dul.CT_IMAGE_STORAGE, dul.EXPLICIT_LE))
+ASSOCIATE_ECHO = _associate((1, dul.VERIFICATION, dul.IMPLICIT_LE))
+ASSOCIATE_FIND = _associate((1, dul.STUDY_ROOT_FIND, dul.IMPLICIT_LE))
+ASSOCIATE_GET = _associate(
     (1, dul.CT_IMAGE_STORAGE, dul.EXPLICIT_LE),
     (3, dul.STUDY_ROOT_GET, dul.IMPLICIT_LE),
     receives=[dul.CT_IMAGE_STORAGE],
@@ -209,7 +209,7 @@ def store(folder: Path, sizes: Sequence[int], repeats: int) -> list[Column]:
     columns = []
     for at, size in enumerate(sizes):
         objects = Objects(size * 1024, at + 1)
-        plan = Plan(_ASSOCIATE_STORE, objects.requests, stage_probes.STORE)
+        plan = Plan(ASSOCIATE_STORE, objects.requests, stage_probes.STORE)
         with _node(folder) as node:
             columns.append(measure(node, plan, repeats, f"{size} KB, {_place(folder)}"))
     return columns
@@ -217,21 +217,25 @@ def store(folder: Path, sizes: Sequence[int], repeats: int) -> list[Column]:
 
 def echo(folder: Path, repeats: int) -> list[Column]:
     """C-ECHO."""
-    plan = Plan(_ASSOCIATE_ECHO, _repeated(dul.encode_echo(1)), stage_probes.ECHO)
+    plan = Plan(ASSOCIATE_ECHO, _repeated(dul.encode_echo(1)), stage_probes.ECHO)
     with _node(folder) as node:
         return [measure(node, plan, repeats, "C-ECHO")]
 
 
+def find_request(study_uid: str) -> bytes:
+    """A C-FIND of one study, or of all when the UID is empty."""
+    keys = _STUDY_KEYS | {(0x08, 0x52): "STUDY", (0x20, 0x0D): study_uid}
+    return dul.encode_find(1, dul.encode_identifier(keys))
+
+
 def find(folder: Path, studies: int, repeats: int) -> list[Column]:
     """C-FIND at STUDY level: per response of a query for all, and a query for one."""
-    everything = dul.encode_find(1, dul.encode_identifier(_STUDY_KEYS | {(8, 0x52): "STUDY"}))
+    everything = find_request("")
     with _node(folder) as node:
-        uids = _fill(node, studies)
-        one = dul.encode_find(
-            1, dul.encode_identifier(_STUDY_KEYS | {(8, 0x52): "STUDY", (0x20, 0x0D): uids[-1]})
-        )
-        per_response = Plan(_ASSOCIATE_FIND, _repeated(everything), stage_probes.FIND, studies)
-        per_query = Plan(_ASSOCIATE_FIND, _repeated(one), stage_probes.FIND)
+        uids = fill(node, studies)
+        one = find_request(uids[-1])
+        per_response = Plan(ASSOCIATE_FIND, _repeated(everything), stage_probes.FIND, studies)
+        per_query = Plan(ASSOCIATE_FIND, _repeated(one), stage_probes.FIND)
         return [
             measure(node, per_response, max(5, repeats // 20), f"a response of {studies}"),
             measure(node, per_query, repeats, "a query by UID"),
@@ -245,11 +249,11 @@ def get(folder: Path, sizes: Sequence[int], repeats: int) -> list[Column]:
         objects, count = Objects(size * 1024, at + 1), 50
         keys = {(8, 0x52): "STUDY", (0x20, 0x0D): objects.study_uid}
         request = dul.encode_get(3, dul.encode_identifier(keys))
-        plan = Plan(_ASSOCIATE_GET, _repeated(request), stage_probes.GET, count, receives=True)
+        plan = Plan(ASSOCIATE_GET, _repeated(request), stage_probes.GET, count, receives=True)
         with _node(folder) as node:
             _converse(
                 node,
-                Plan(_ASSOCIATE_STORE, objects.requests, ()),
+                Plan(ASSOCIATE_STORE, objects.requests, ()),
                 count,
                 lambda _, answers: _require_success(answers, 1),
             )
@@ -258,12 +262,12 @@ def get(folder: Path, sizes: Sequence[int], repeats: int) -> list[Column]:
     return columns
 
 
-def _fill(node: Any, studies: int) -> list[str]:
+def fill(node: Any, studies: int) -> list[str]:
     """Store one small object in each of so many studies."""
     sets = [Objects(8 * 1024, n + 1) for n in range(studies)]
     _converse(
         node,
-        Plan(_ASSOCIATE_STORE, lambda _: (r for each in sets for r in each.requests(1)), ()),
+        Plan(ASSOCIATE_STORE, lambda _: (r for each in sets for r in each.requests(1)), ()),
         studies,
         lambda _, answers: _require_success(answers, 1),
     )
