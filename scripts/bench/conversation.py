@@ -135,7 +135,7 @@ def converse(
 
     client.sendall(associate_rq)
     association = open_acceptor(settings, served, ("127.0.0.1", 104))
-    InlineMessages.next_request = next_request  # type: ignore[method-assign]
+    InlineMessages.next_request = next_request  # type: ignore[assignment,method-assign]
     try:
         serve_acceptor(association, ("127.0.0.1", 104), None)
     finally:

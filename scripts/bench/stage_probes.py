@@ -46,6 +46,8 @@ STORE: Final = (
     Probe("sync folder", "lfscp.archive.files", "_sync_folder"),
     Probe("place: link", _FILES, "place"),
     Probe("index: glue", _INDEX, "add"),
+    Probe("index: share the commit", "lfscp.archive.group_commit:GroupCommit", "perform"),
+    Probe("index: BEGIN, series, glue", _INDEX, "_insert_all"),
     Probe("index: take turns (flock)", "fcntl", "flock"),
     Probe("index: make the row", "lfscp.archive.index", "texts"),
     Probe("index: INSERT", "lfscp.archive.statements:Statement", "run"),

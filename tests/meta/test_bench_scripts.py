@@ -1,0 +1,73 @@
+"""The benchmarks run, on tiny sizes, and check the work they measure; no figure is looked at."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "scripts" / "bench"
+
+
+def run(*command: object) -> str:
+    """What a benchmark prints; it must end well and say nothing on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_stages_of_every_operation_are_found_and_add_up(tmp_path):
+    printed = run(
+        *(BENCH / "stages.py", "--repeats", 3, "--sizes", 8, "--studies", 3),
+        *("--folders", tmp_path, "--json", tmp_path / "stages.json"),
+    )
+    assert "Not there any more" not in printed, "a probed function is gone: stage_probes.py"
+    for stage in ("header: read and check", "index: COMMIT", "encode identifier", "sendfile()"):
+        assert stage in printed
+    compared = run(
+        *(BENCH / "stages.py", "--only", "echo", "--repeats", 3, "--folders", tmp_path),
+        *("--before", tmp_path / "stages.json"),
+    )
+    assert "C-ECHO: before" in compared
+
+
+def test_handover_is_measured_for_each_kind_of_server():
+    printed = run(BENCH / "handover.py", "--rounds", 1, "--connections", 4, "--bursts", 2)
+    for server in ("leader/follower", "ThreadPoolExecutor", "thread per connection"):
+        assert f"{server}, bursts of 2" in printed
+
+
+def test_negotiation_is_measured_beside_pynetdicoms():
+    printed = run(BENCH / "negotiation.py", "--repeats", 1)
+    assert printed.count("decide on the contexts") == 2
+
+
+def test_growth_names_every_plan_and_finds_no_scan(tmp_path):
+    printed = run(
+        *(BENCH / "growth.py", "--instances", "100,300", "--associations", 2, "--repeats", 1),
+        *("--folder", tmp_path),
+    )
+    assert "300 instances" in printed
+    assert "STUDY by Accession Number: SEARCH study USING INDEX" in printed
+
+
+def test_a_profile_of_an_association_is_printed(tmp_path):
+    printed = run(
+        BENCH / "profile_association.py", "store", "--count", 3, "--folder", tmp_path, "--lines", 5
+    )
+    assert "function calls" in printed
+
+
+@pytest.mark.parametrize("start", [[BENCH / "peers"], ["-m", "peers"]], ids=["path", "module"])
+def test_the_comparison_with_peers_lists_its_workloads(start, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(BENCH))
+    printed = run(*start, "--list")
+    assert "store-512k" in printed
+    assert "lfscp" in printed
