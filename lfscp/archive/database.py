@@ -105,7 +105,8 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A writing transaction on the path of each C-STORE; yields the driver's cursor."""
-        with self._exclusively():
+        self._take()
+        try:
             if self._writer is None:
                 self._writer = self._connect_alone()
             cursor = self._writer.cursor()
@@ -119,27 +120,39 @@ class Database:
                 raise
             finally:
                 cursor.close()
+        finally:
+            self._give_free()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A writing transaction for statements that need no speed."""
-        with self._exclusively(), self.engine.begin() as connection:
-            yield connection
+        self._take()
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        finally:
+            self._give_free()
 
-    @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        with self._lock:
-            if self._lock_path is None:
-                yield
-                return
+    def _take(self) -> None:
+        """Become the one writer of all threads and processes."""
+        self._lock.acquire()
+        if self._lock_path is None:
+            return
+        try:
             if self._lock_file < 0:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 self._lock_file = os.open(self._lock_path, flags, 0o640)
             fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _give_free(self) -> None:
+        try:
+            if self._lock_file >= 0:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        finally:
+            self._lock.release()
 
     def _connect_alone(self) -> Any:
         """A connection that never goes back to SQLAlchemy's pool."""

@@ -54,6 +54,7 @@ _MAX_UID: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LEADING_SPACE_COUNTS: Final = frozenset({"LT", "ST", "UT"})  # PS3.5 table 6.2-1
 _TEMPORAL: Final = frozenset({"DA", "TM"})
+_PLAIN: Final = frozenset({"AS", "CS", "DS", "DT", "IS", "LO", "PN", "SH", "UI"})
 _WANTED: Final = frozenset([*BY_TAG, SPECIFIC_CHARACTER_SET])
 _VR: Final = {tag: dictionary_VR(tag) for tag in _WANTED}
 _RAW_TAGS: Final = {
@@ -106,6 +107,8 @@ class Header:
         if not value:
             return ""
         vr = _VR[tag]
+        if vr in _PLAIN and b"\x1b" not in value:
+            return value.decode(self._codecs[0], "replace").strip(" \0")
         if vr == "SQ":
             return self._sequence(BY_TAG[tag], value, self._items.get(raw, self._encoding))
         return self._decoded(value, vr, self._encoding)

@@ -1,6 +1,7 @@
 """The index: which instances there are; adding, finding and removing them.
 
-Rules: one transaction per instance. The first patient, study or series of its unique key stays;
+Rules: an instance is added whole or not at all; those that come together share a transaction. The
+first patient, study or series of its unique key stays;
 what differs later is noted, not changed. An instance of a known series costs one insert.
 """
 
@@ -20,6 +21,7 @@ from lfscp.archive.attributes import UNIQUE_KEY, Level
 from lfscp.archive.database import Database, reason_of
 from lfscp.archive.errors import ArchiveError, OutOfResources
 from lfscp.archive.files import Durability
+from lfscp.archive.group_commit import GroupCommit
 from lfscp.archive.header import STUDY_INSTANCE_UID, Header
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.removal import delete_entity, pieces_of, prune
@@ -32,6 +34,7 @@ ISSUER_OF_PATIENT_ID: Final = 0x00100021
 _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
 _ATTEMPTS: Final = 5
+_Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
 
 
 class Index:
@@ -49,6 +52,7 @@ class Index:
         self.prepared = PreparedQueries(self._database.engine.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[str, KnownSeries] = {}
+        self._group = GroupCommit(self._insert_all)
 
     @property
     def engine(self) -> Engine:
@@ -83,9 +87,13 @@ class Index:
         Raises:
             OutOfResources: the database cannot take it (disk full, connection lost).
         """
+        row = (header, _values(header, placement))
         for attempt in itertools.count(1):
             try:
-                return self._insert(header, placement)
+                found = self._group.perform(row)
+                notes: list[str] = []
+                _compare(header, found, notes)
+                return Added(found.study_uid, header.series_instance_uid, tuple(notes))
             except self._database.integrity_error:
                 existing = self.find(header.sop_instance_uid)
                 if existing is not None:
@@ -100,22 +108,26 @@ class Index:
                 raise _out_of_resources(error) from None
         raise AssertionError  # the loop ends by return or raise
 
-    def _insert(self, header: Header, placement: Placement) -> Added:
+    def _insert_all(self, rows: list[_Row]) -> list[KnownSeries]:
+        """Insert instances in one transaction; the series of each."""
         now = _now_ms()
-        notes: list[str] = []
+        inserted: list[KnownSeries] = []
+        touched: dict[int, KnownSeries] = {}
         with self._database.transaction() as cursor:
-            known = self._known.get(header.series_instance_uid)
-            found = known or self._series(cursor, header, now)
-            self._insert_row(cursor, header, placement, found, now)
-            touched = now - found.touched_at > _TOUCH_MS
-            if touched:
-                self._statements.touch_study.run(cursor, (found.study_key, now))
-        if touched:
+            for header, values in rows:
+                known = self._known.get(header.series_instance_uid)
+                found = known or self._series(cursor, header, now)
+                self._statements.insert_instance.run(cursor, [found.key, *values])
+                inserted.append(found)
+                if now - found.touched_at > _TOUCH_MS and found.study_key not in touched:
+                    self._statements.touch_study.run(cursor, (found.study_key, now))
+                    touched[found.study_key] = found
+        for found in touched.values():
             found.touched_at = now
-        if known is None:
-            self._remember(header.series_instance_uid, found)
-        _compare(header, found, notes)
-        return Added(found.study_uid, header.series_instance_uid, tuple(notes))
+        for (header, _), found in zip(rows, inserted, strict=True):
+            if header.series_instance_uid not in self._known:
+                self._remember(header, found)
+        return inserted
 
     def replace(self, header: Header, placement: Placement) -> Added:
         """Put an instance in the place of the one with its SOP Instance UID, if there is one.
@@ -134,7 +146,8 @@ class Index:
                 if old is not None:
                     self._statements.delete_instance.run(cursor, (old.key,))
                 found = self._series(cursor, header, now)
-                self._insert_row(cursor, header, placement, found, now)
+                values = [found.key, *_values(header, placement)]
+                self._statements.insert_instance.run(cursor, values)
         except self._database.error as error:
             raise _out_of_resources(error) from None
         if old is not None and old.series_uid != header.series_instance_uid:
@@ -142,24 +155,6 @@ class Index:
         _compare(header, found, notes)
         replaced = old.path if old else None
         return Added(found.study_uid, header.series_instance_uid, tuple(notes), replaced)
-
-    def _insert_row(
-        self, cursor: Any, header: Header, placement: Placement, found: KnownSeries, now: int
-    ) -> None:
-        values: list[Any] = [found.key]
-        values += texts(header, Level.IMAGE)
-        values += (
-            placement.transfer_syntax_uid,
-            header.specific_character_set,
-            placement.path,
-            placement.dataset_offset,
-            placement.size,
-            placement.file_size,
-            placement.digest,
-            now,
-            placement.calling_ae_title,
-        )
-        self._statements.insert_instance.run(cursor, values)
 
     def _series(self, cursor: Any, header: Header, now: int) -> KnownSeries:
         """Find or make the series; for the first object of a series in this process only."""
@@ -193,10 +188,10 @@ class Index:
         key: int = row[0]
         return key
 
-    def _remember(self, series_uid: str, found: KnownSeries) -> None:
+    def _remember(self, header: Header, found: KnownSeries) -> None:
         if len(self._known) >= _KNOWN_SERIES:
             self._known.pop(next(iter(self._known)), None)  # the one known longest
-        self._known[series_uid] = found
+        self._known[header.series_instance_uid] = found
 
     # Finding
 
@@ -303,6 +298,22 @@ class Index:
         with self._database.writing() as connection:
             prune(connection, condition)
         self._known.clear()
+
+
+def _values(header: Header, placement: Placement) -> list[Any]:
+    """What an instance's row holds behind its series' key, in the order of the schema."""
+    return [
+        *texts(header, Level.IMAGE),
+        placement.transfer_syntax_uid,
+        header.specific_character_set,
+        placement.path,
+        placement.dataset_offset,
+        placement.size,
+        placement.file_size,
+        placement.digest,
+        _now_ms(),
+        placement.calling_ae_title,
+    ]
 
 
 def _compare(header: Header, found: KnownSeries, notes: list[str]) -> None:

@@ -125,6 +125,42 @@ def test_forked_workers_share_an_open_archive(tmp_path: Path) -> None:
         assert list(check(archive)) == []
 
 
+def test_threads_of_several_workers_find_store_and_delete_at_once(tmp_path: Path) -> None:
+    """Groups of threads commit beside groups of another process; nobody sees a lock."""
+    failures: list[Exception] = []
+
+    def store(archive: Archive, first: int) -> None:
+        try:
+            for number in range(first, first + 15):
+                uids = {"SeriesInstanceUID": f"1.2.3.{number % 3}"}
+                archive.store(received(number, **uids))
+                archive.store(received(number, **uids))  # identical
+                if number % 5 == 0:
+                    assert archive.delete(Level.IMAGE, f"1.2.3.1.{number}") == 1
+                assert archive.statistics().instances >= 0
+        except Exception as error:  # noqa: BLE001 - raised again by the test
+            failures.append(error)
+
+    def work(archive: Archive, worker: int) -> None:
+        threads = [
+            threading.Thread(target=store, args=(archive, 1000 * worker + 100 * thread))
+            for thread in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    with Archive.open(tmp_path) as archive:
+        children = [in_child(lambda worker=worker: work(archive, worker)) for worker in (1, 2)]
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
+        assert archive.statistics().instances == 2 * 4 * 12
+        assert archive.statistics().studies == 1
+        assert list(check(archive)) == []
+
+
 def test_a_series_deleted_by_another_process_is_made_anew(tmp_path: Path) -> None:
     with Archive.open(tmp_path) as archive:
         archive.store(received(1))

@@ -1,0 +1,118 @@
+"""Group commit: whoever waits to write shares the next transaction, and so its sync.
+
+Rules: who comes first leads, without waiting for anybody; who comes while one leads waits, and
+all who wait are committed together by the first of them as soon as the leader is done. So a
+single sender is never held up, and with many each sync of the disk serves many. Nobody returns
+before what he brought is committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_MAX_GROUP: Final = 64  # tasks in one transaction, so that the first does not wait for too many
+
+
+class _Ticket(Generic[Task, Result]):
+    """One waiting task; `wake` is let go when it is done or when it is its turn to lead."""
+
+    __slots__ = ("error", "is_done", "result", "task", "wake")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.is_done = False
+        self.result: Result
+        self.error: BaseException | None = None
+        self.wake: Any = None
+
+
+class GroupCommit(Generic[Task, Result]):
+    """Any thread may call `perform`; a forked child begins anew.
+
+    Args:
+        commit: does all tasks of a list in one transaction and returns their results in order;
+            when it raises, nothing of it was done, and each is tried on its own.
+    """
+
+    def __init__(self, commit: Callable[[list[Task]], list[Result]]) -> None:
+        self._commit = commit
+        self._reset()
+        reset = weakref.WeakMethod(self._reset)  # a fork in the middle of a commit ends with it
+        os.register_at_fork(after_in_child=lambda: _call(reset))
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._is_led = False
+        self._waiting: list[_Ticket[Task, Result]] = []
+
+    def perform(self, task: Task) -> Result:
+        """Do a task; it is committed when this returns.
+
+        Raises:
+            What `commit` raises for this task alone.
+        """
+        ticket: _Ticket[Task, Result] = _Ticket(task)
+        with self._lock:
+            group = [ticket]
+            if self._is_led:
+                group = []
+                ticket.wake = threading.Lock()
+                ticket.wake.acquire()
+                self._waiting.append(ticket)
+            self._is_led = True
+        if not group:
+            ticket.wake.acquire()  # until done, or until all who wait are ours to commit
+            if ticket.is_done:
+                return _outcome(ticket)
+            with self._lock:
+                group = self._waiting[:_MAX_GROUP]
+                del self._waiting[:_MAX_GROUP]
+        try:
+            self._perform_all(group)
+        finally:
+            self._resign(group, ticket)
+        return _outcome(ticket)
+
+    def _perform_all(self, group: list[_Ticket[Task, Result]]) -> None:
+        if len(group) > 1:
+            with contextlib.suppress(Exception):  # one task's fault; it is told when it is alone
+                results = self._commit([ticket.task for ticket in group])
+                for ticket, result in zip(group, results, strict=True):
+                    ticket.result = result
+                return
+        for ticket in group:
+            try:
+                (ticket.result,) = self._commit([ticket.task])
+            except BaseException as error:  # noqa: BLE001 - raised again in its own thread
+                ticket.error = error
+
+    def _resign(self, group: list[_Ticket[Task, Result]], leader: _Ticket[Task, Result]) -> None:
+        with self._lock:
+            successor = self._waiting[0] if self._waiting else None
+            self._is_led = successor is not None
+        if successor is not None:
+            successor.wake.release()
+        for ticket in group:
+            if ticket is not leader:
+                ticket.is_done = True
+                ticket.wake.release()
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    alive = method()
+    if alive is not None:
+        alive()
+
+
+def _outcome(ticket: _Ticket[Task, Result]) -> Result:
+    if ticket.error is not None:
+        raise ticket.error
+    return ticket.result

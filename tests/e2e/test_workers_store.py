@@ -1,0 +1,53 @@
+"""Worker processes that store at once share one index, and no client ever meets its locks."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from conftest import StartNode
+from dcmtk import contents
+from sample_objects import made
+
+SENDERS = 4
+OBJECTS = 25
+STUDY = "1.2.826.0.1.3680043.8.498.77"
+
+
+def files_of(folder: Path, sender: int) -> list[Path]:
+    """Objects of one study; every second sender's are of a series of its own."""
+    series = f"{STUDY}.{sender % 2}"
+    return [
+        made(
+            folder,
+            StudyInstanceUID=STUDY,
+            SeriesInstanceUID=series,
+            SOPInstanceUID=f"{series}.{sender}.{number}",
+            PatientID="P77",
+        )
+        for number in range(OBJECTS)
+    ]
+
+
+def test_workers_that_store_at_once_never_answer_that_the_index_is_locked(
+    dcmtk: Any, start_node: StartNode, tmp_path: Path
+) -> None:
+    batches = [files_of(tmp_path / str(sender), sender) for sender in range(SENDERS)]
+    node = start_node(flags=["--workers", 2])
+    with ThreadPoolExecutor(SENDERS + 1) as senders:
+        stores = [senders.submit(dcmtk.store, node.port, *batch) for batch in batches]
+        while not all(one.done() for one in stores):  # readers beside the writers
+            dcmtk.find(node.port, "STUDY", {"StudyInstanceUID": STUDY, "PatientName": ""})
+        for one in stores:
+            output = dcmtk.done(one.result()).output
+            assert output.count("Received Store Response (Success)") == OBJECTS
+    (found,) = dcmtk.find(
+        node.port,
+        "STUDY",
+        {"StudyInstanceUID": STUDY, "NumberOfStudyRelatedInstances": ""},
+    )
+    assert found.NumberOfStudyRelatedInstances == SENDERS * OBJECTS
+    sent = [file.stem for batch in batches for file in batch]
+    assert sorted(contents(node.objects)) == sorted(sent)
+    assert [line for line in node.lines if "locked" in line] == []
