@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
@@ -46,6 +47,7 @@ _MOVE_ORIGINATOR_MESSAGE_ID: Final = 0x1031
 _ELEMENT = struct.Struct("<HHI")
 _US_ELEMENT = struct.Struct("<HHIH")
 _GROUP_LENGTH = struct.Struct("<HHII")
+_RESPONSE_CORE = struct.Struct("<" + 4 * "HHIH")  # the four US elements of every response
 
 
 class CommandError(Exception):
@@ -126,16 +128,14 @@ def _text(elements: dict[int, bytes], element: int) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class EchoRequest:
+class EchoRequest(NamedTuple):
     """A C-ECHO-RQ (PS3.7 table 9.3-12)."""
 
     message_id: int
     sop_class_uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRequest:
+class StoreRequest(NamedTuple):
     """A C-STORE-RQ (PS3.7 table 9.3-1); a UID is None when it is missing or malformed."""
 
     message_id: int
@@ -146,8 +146,7 @@ class StoreRequest:
     move_originator_message_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResponse:
+class StoreResponse(NamedTuple):
     """A C-STORE-RSP (PS3.7 table 9.3-2)."""
 
     message_id_being_responded_to: int
@@ -226,6 +225,11 @@ def _uid_element(number: int, uid: str) -> bytes:
     return _element(number, _padded(uid, b"\0"))
 
 
+@lru_cache(maxsize=1024)
+def _sop_class_element(uid: str) -> bytes:
+    return _uid_element(_AFFECTED_SOP_CLASS_UID, uid)
+
+
 def _with_group_length(body: bytes) -> bytes:
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
 
@@ -288,13 +292,16 @@ def encode_response(
     """
     parts = []
     if sop_class_uid is not None:
-        parts.append(_uid_element(_AFFECTED_SOP_CLASS_UID, sop_class_uid))
-    parts += [
-        _us(_COMMAND_FIELD, field),
-        _us(_MESSAGE_ID_BEING_RESPONDED_TO, message_id),
-        _us(_COMMAND_DATA_SET_TYPE, _DATA_SET_PRESENT if data_set_follows else NO_DATA_SET),
-        _us(_STATUS, status),
-    ]
+        parts.append(_sop_class_element(sop_class_uid))
+    data_set_type = _DATA_SET_PRESENT if data_set_follows else NO_DATA_SET
+    parts.append(
+        _RESPONSE_CORE.pack(
+            *(0, _COMMAND_FIELD, 2, field),
+            *(0, _MESSAGE_ID_BEING_RESPONDED_TO, 2, message_id),
+            *(0, _COMMAND_DATA_SET_TYPE, 2, data_set_type),
+            *(0, _STATUS, 2, status),
+        )
+    )
     if offending_elements:
         tags = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in offending_elements)
         parts.append(_element(_OFFENDING_ELEMENT, tags))

@@ -54,6 +54,8 @@ class _Source(Protocol):
 
     def read_some(self, view: memoryview) -> int: ...
 
+    def read_exactly(self, size: int) -> bytes: ...
+
 
 class _Bytes:
     """A fragment that is already in memory."""
@@ -67,6 +69,11 @@ class _Bytes:
         self._rest = self._rest[size:]
         return size
 
+    def read_exactly(self, size: int) -> bytes:
+        data = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        return data
+
 
 class _Incoming:
     """One message on its way in."""
@@ -76,7 +83,7 @@ class _Incoming:
     def __init__(self, context_id: int, context: PresentationContext) -> None:
         self.context_id = context_id
         self.context = context
-        self.command = bytearray()
+        self.command: bytes | bytearray = bytearray()
         self.elements: dict[int, bytes] | None = None
         self.field: int | None = None
         self.store: commands.StoreRequest | None = None
@@ -84,16 +91,7 @@ class _Incoming:
         self.data = bytearray()
 
 
-def _read_exactly(source: _Source, size: int) -> bytearray:
-    data = bytearray(size)
-    with memoryview(data) as view:
-        position = 0
-        while position < size:
-            position += source.read_some(view[position:])
-    return data
-
-
-def _split_command(encoded: bytearray) -> dict[int, bytes]:
+def _split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
     try:
         return commands.split_command(encoded)
     except commands.CommandError as problem:
@@ -123,6 +121,7 @@ class InlineMessages(DIMSEServiceProvider):
         self._inline = assoc
         self._incoming: _Incoming | None = None
         self._requests: deque[Request] = deque()
+        self._maximum_pdu_size: int | None = None
         self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
         self.is_watched = False
 
@@ -208,7 +207,7 @@ class InlineMessages(DIMSEServiceProvider):
         context.
         """
         if control & pdata.COMMAND and control & pdata.LAST and size <= MAX_COMMAND_SET_BYTES:
-            elements = _split_command(_read_exactly(source, size))
+            elements = _split_command(source.read_exactly(size))
             message_id = commands.cancelled_message_id(elements)
             if message_id is not None:
                 cancel = C_CANCEL()
@@ -222,7 +221,11 @@ class InlineMessages(DIMSEServiceProvider):
             raise ProtocolError("command fragment where a data set was announced")
         if len(incoming.command) + size > MAX_COMMAND_SET_BYTES:
             raise ProtocolError(f"command set larger than {MAX_COMMAND_SET_BYTES} bytes")
-        incoming.command += _read_exactly(source, size)
+        fragment = source.read_exactly(size)
+        if last and not incoming.command:
+            incoming.command = fragment
+        else:
+            incoming.command += fragment
         if not last:
             return
         elements = incoming.elements = _split_command(incoming.command)
@@ -255,7 +258,7 @@ class InlineMessages(DIMSEServiceProvider):
         if sink is None:
             if len(incoming.data) + size > MAX_OTHER_DATA_SET_BYTES:
                 raise ProtocolError(f"data set larger than {MAX_OTHER_DATA_SET_BYTES} bytes")
-            incoming.data += _read_exactly(source, size)
+            incoming.data += source.read_exactly(size)
         else:
             while size:
                 taken = source.read_some(sink.reserve(size))
@@ -393,6 +396,16 @@ class InlineMessages(DIMSEServiceProvider):
         """Handlers were bound or unbound: see whether messages must pass any of them."""
         self._is_shown = evt.EVT_DIMSE_RECV in handlers
         self.is_watched = evt.EVT_DIMSE_SENT in handlers or self._inline.dul.is_watched
+
+    @property
+    def maximum_pdu_size(self) -> int:
+        """The peer's Maximum Length Received, in bytes; it is known once negotiation is over."""
+        if self._maximum_pdu_size is None:
+            size: int = super().maximum_pdu_size
+            if not self._inline.is_established:
+                return size
+            self._maximum_pdu_size = size
+        return self._maximum_pdu_size
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Encode and send a message, in one call to the kernel where it can be."""

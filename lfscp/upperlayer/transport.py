@@ -118,7 +118,7 @@ class InlineSocket(AssociationSocket):
     def connect(self, primitive: T_CONNECT) -> None:
         """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
 
-        The outcome goes to the state machine: a T_CONNECT with Evt2, which confirms it, or the event
+        The outcome goes to the state machine: a T_CONNECT with Evt2 confirms it, or the event
         Evt17 (PS3.8 section 9.2).
         """
         try:
@@ -247,6 +247,19 @@ class InlineSocket(AssociationSocket):
         values = layout.unpack_from(self._buffer, self._start)
         self._start += layout.size
         return values
+
+    def read_exactly(self, size: int) -> bytes:
+        """The next `size` bytes, copied; for what is small."""
+        if size <= BUFFER_BYTES:
+            data = bytes(self.peek(size))
+            self._start += size
+            return data
+        data_set = bytearray(size)
+        with memoryview(data_set) as view:
+            position = 0
+            while position < size:
+                position += self.read_some(view[position:])
+        return bytes(data_set)
 
     def read_some(self, view: memoryview) -> int:
         """Some bytes into `view`: from the buffer if it has any, else from the kernel."""
