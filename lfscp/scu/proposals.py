@@ -14,6 +14,7 @@ from typing import Final
 from lfscp.services.contexts import UNCOMPRESSED, storage_sop_classes, transfer_syntaxes
 
 MOST_CONTEXTS: Final = 127  # 128 of an association (PS3.8 section 9.3.2.2) and one for the C-GET
+MOST_SYNTAXES: Final = 24  # in one context: DCMTK ends associations that propose more than 50
 _IMAGE: Final = "1.2.840.10008.5.1.4.1.1."
 # By how often archives hold them: what stands first gets a context for compressed objects too.
 _USUAL: Final = tuple(
@@ -53,11 +54,10 @@ def get_proposals(sop_classes: Sequence[str] = ()) -> tuple[Proposal, ...]:
 
 def _of_one_class(sop_class: str, most: int) -> list[Proposal]:
     """Single syntaxes as far as there is room; the rest together in the last context."""
-    singles: list[tuple[str, ...]] = [(uid,) for uid in (*UNCOMPRESSED, *_rest())]
-    if len(singles) > most:
-        together = tuple(uid for single in singles[most - 1 :] for uid in single)
-        singles = [*singles[: most - 1], together]
-    return [(sop_class, syntaxes) for syntaxes in singles]
+    every = (*UNCOMPRESSED, *_rest())
+    singles: list[Proposal] = [(sop_class, (uid,)) for uid in every[: most - 1]]
+    together = every[most - 1 :][:MOST_SYNTAXES]
+    return [*singles, (sop_class, together)] if together else singles
 
 
 @cache
@@ -74,5 +74,5 @@ def _of_usual_classes() -> tuple[Proposal, ...]:
     for position, uid in enumerate(every[: MOST_CONTEXTS - twice]):
         found.append((uid, UNCOMPRESSED))
         if position < twice:
-            found.append((uid, _rest()))
+            found.append((uid, _rest()[:MOST_SYNTAXES]))
     return tuple(found)

@@ -1,0 +1,63 @@
+"""DCMTK's archive, dcmqrscp, as a peer that lfscp asks."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dcmtk
+
+AE_TITLE = "QRSCP"
+_CONFIGURATION = """
+NetworkTCPPort = {port}
+MaxPDUSize = 131072
+MaxAssociations = 16
+
+HostTable BEGIN
+{hosts}
+HostTable END
+
+VendorTable BEGIN
+VendorTable END
+
+AETable BEGIN
+{title} {storage} RW (200, 1024mb) ANY
+AETable END
+"""
+
+
+@contextmanager
+def dcmqrscp(folder: Path, *options: object, **destinations: int) -> Iterator[int]:
+    """A running dcmqrscp; `destinations` are AE titles and ports it may move to. Gives its port."""
+    port = dcmtk.free_port()
+    storage = folder / "storage"
+    storage.mkdir(parents=True)
+    hosts = "\n".join(
+        f"host{number} = ({title}, localhost, {destination})"
+        for number, (title, destination) in enumerate(destinations.items())
+    )
+    configuration = folder / "dcmqrscp.cfg"
+    configuration.write_text(
+        _CONFIGURATION.format(port=port, hosts=hosts, title=AE_TITLE, storage=storage)
+    )
+    process = subprocess.Popen(
+        dcmtk.command("dcmqrscp", "-c", configuration, *options, port),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(200):
+            assert process.poll() is None, "dcmqrscp ended"
+            if dcmtk.run("echoscu", "-q", "-aec", AE_TITLE, "127.0.0.1", port).code == 0:
+                break
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def fill(port: int, *files: Path, propose: str = "-x=") -> None:
+    """Store objects in it."""
+    dcmtk.done(dcmtk.store(port, *files, propose=propose, options=("-aec", AE_TITLE)))
