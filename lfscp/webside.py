@@ -56,7 +56,7 @@ def bind_page(settings: Settings) -> socket.socket | None:
     try:
         listener = socket.create_server((host, web.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         if web.model_fields_set & {"port", "host"}:
             raise PageError(
                 f"cannot serve the page on {web.host}:{web.port}: {reason}; choose another "

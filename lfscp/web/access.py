@@ -94,7 +94,9 @@ class Access:
     def __init__(self, web: Web) -> None:
         self._users = dict(entry.split(":", 1) for entry in web.users)
         self._token_hash = web.token_hash
-        self._names = {"localhost", "127.0.0.1", "::1", web.host} if is_loopback(web.host) else None
+        # With a login a foreign name gains nothing, and a proxy may have any name.
+        is_open = is_loopback(web.host) and not self.needs_login
+        self._names = {"localhost", "127.0.0.1", "::1", web.host} if is_open else None
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._failures: dict[str, _Failures] = {}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
 from fastapi.templating import Jinja2Templates
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.archive import Archive
+from lfscp.archive.archive import Archive, Statistics
 from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
 from lfscp.web.access import Access, Session
@@ -23,6 +25,9 @@ from lfscp.web.state import NodeState
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
+
+
+COUNTED_FOR_S: Final = 5.0  # counting reads the whole index
 
 
 @dataclass(slots=True)
@@ -38,6 +43,20 @@ class Web:
     renderer: Renderer
     events: EventHub
     templates: Jinja2Templates
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    _counted: tuple[float, Statistics] | None = None
+
+    def statistics(self) -> Statistics:
+        """How much is in the archive; counted anew every few seconds at most, by one at a time.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        with self._counting:
+            now = time.monotonic()
+            if self._counted is None or now - self._counted[0] > COUNTED_FOR_S:
+                self._counted = (now, self.archive.statistics())
+            return self._counted[1]
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

@@ -7,16 +7,18 @@ others answer at once and their job is in the list of /jobs. Folders are those b
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio
-from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lfscp.archive.attributes import Level
 from lfscp.jobs.model import Job, State
@@ -27,6 +29,7 @@ from lfscp.web.api.models import PeerIn, peer_of
 from lfscp.web.context import Context, Web
 from lfscp.web.problems import Problem
 
+Message = TypeVar("Message", bound=BaseModel)
 router = APIRouter(tags=["dtools"])
 LOG: Final = get_logger("lfscp.web")
 WAIT_S: Final = 300.0  # a job may sleep before it runs
@@ -115,16 +118,51 @@ class ChangeFolder(BaseModel):
     CurDir: str = ""
 
 
-@router.post("/c-echo")
-async def c_echo(web: Context, asked: Server) -> dict[str, bool]:
+def _read(model: type[Message]) -> Callable[[Request], Awaitable[Message]]:
+    """Read a body as JSON whatever its Content-Type says, as dtools does.
+
+    Raises:
+        RequestValidationError: it is none, or a field is wrong.
+    """
+
+    async def read(request: Request) -> Message:
+        try:
+            return model.model_validate_json(await request.body())
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            for each in found:
+                place = (0,) if each["type"] == "json_invalid" else each["loc"]
+                each["loc"] = ("body", *place)
+            raise RequestValidationError(found) from None
+
+    return read
+
+
+def _described(model: type[BaseModel]) -> dict[str, Any]:
+    """The message for the OpenAPI document, which does not see what `_read` reads."""
+    schema = model.model_json_schema()
+    text = json.dumps(schema)
+    for _ in schema.get("$defs", {}):  # a definition may name another
+        for name, definition in schema["$defs"].items():
+            reference = json.dumps({"$ref": f"#/$defs/{name}"})
+            text = text.replace(reference, json.dumps(definition))
+    schema = json.loads(text)
+    schema.pop("$defs", None)
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
+@router.post("/c-echo", openapi_extra=_described(Server))
+async def c_echo(web: Context, asked: Annotated[Server, Depends(_read(Server))]) -> dict[str, bool]:
     """Ping a server."""
     peer = asked.peer(web)
     job = await _wait(lambda: _ended(web, "echo", peer, {"retries": 0}))
     return {"IsAlive": job.state is State.DONE}
 
 
-@router.post("/c-find")
-async def c_find(web: Context, asked: Find) -> list[dict[str, str]]:
+@router.post("/c-find", openapi_extra=_described(Find))
+async def c_find(
+    web: Context, asked: Annotated[Find, Depends(_read(Find))]
+) -> list[dict[str, str]]:
     """Search a server for studies."""
     peer, parameters = asked.ServerSet.peer(web), {"keys": asked.keys(), "retries": 0}
     job = await _wait(lambda: _ended(web, "find", peer, parameters))
@@ -136,8 +174,8 @@ async def c_find(web: Context, asked: Find) -> list[dict[str, str]]:
     ]
 
 
-@router.post("/c-get")
-def c_get(web: Context, asked: Get) -> dict[str, Any]:
+@router.post("/c-get", openapi_extra=_described(Get))
+def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> dict[str, Any]:
     """Download what matches: into the archive, and as files into `Folder` when it is given."""
     keys = {key: value for key, value in asked.FindReq.keys().items() if value}
     if not keys:
@@ -152,8 +190,8 @@ def c_get(web: Context, asked: Get) -> dict[str, Any]:
     return asked.model_dump() | {"JobId": job.id}
 
 
-@router.post("/c-ctore")
-def c_store(web: Context, asked: Store) -> dict[str, Any]:
+@router.post("/c-ctore", openapi_extra=_described(Store))
+def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> dict[str, Any]:
     """Upload a file or a folder to a server."""
     try:
         path = folders.resolve(web.settings.web.roots, asked.File)
@@ -163,8 +201,10 @@ def c_store(web: Context, asked: Store) -> dict[str, Any]:
     return asked.model_dump() | {"JobId": job.id}
 
 
-@router.post("/chd")
-def chd(web: Context, asked: ChangeFolder) -> dict[str, Any]:
+@router.post("/chd", openapi_extra=_described(ChangeFolder))
+def chd(
+    web: Context, asked: Annotated[ChangeFolder, Depends(_read(ChangeFolder))]
+) -> dict[str, Any]:
     """Look into a folder; ".." leads up, not out of web.roots."""
     roots = web.settings.web.roots
     path = asked.New if asked.New.startswith("/") else ""

@@ -58,7 +58,7 @@ def archive(request: Request, web: Context) -> Response:
         request,
         "archive.html",
         modalities=modalities,
-        statistics=api.statistics(web),
+        statistics=web.statistics(),
         **_rows(request, web),
     )
 
@@ -173,7 +173,7 @@ def node(request: Request, web: Context) -> Response:
         "node.html",
         state=state,
         uptime_s=time.time() - state.started_at,
-        statistics=api.statistics(web),
+        statistics=web.statistics(),
         data_dir=web.settings.data_dir,
     )
 
@@ -215,7 +215,8 @@ def log_in(
         max_age=SESSION_S,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        # Behind a proxy that ends TLS only the browser knows.
+        secure=request.headers.get("origin", str(request.url)).startswith("https:"),
     )
     return response
 

@@ -132,6 +132,9 @@ def of_validation(error: RequestValidationError) -> Problem:
             reason = each.get("ctx", {}).get("error", "")
             detail = f"the body is no JSON: {reason} at character {each['loc'][-1]}"
             return Problem(HTTPStatus.BAD_REQUEST, detail)
+        if each["type"] == "model_attributes_type" and tuple(each["loc"]) == ("body",):
+            detail = "send the body as JSON, with the header Content-Type: application/json"
+            return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     errors = [_field(each) for each in found]
     first = errors[0]
     where = first.get("pointer") or first.get("parameter", "")

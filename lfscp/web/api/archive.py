@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -34,7 +32,6 @@ Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a pa
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
-COUNTED_FOR_S: Final = 5.0  # counting reads the whole index
 STUDY_CURSOR: Final = (str, str, int)
 PATIENT_CURSOR: Final = (str, int)
 INSTANCE_CURSOR: Final = (int, int)
@@ -174,22 +171,10 @@ def delete_instance(web: Context, instance_uid: str) -> DeletedOut:
     return _deleted(web, Level.IMAGE, instance_uid)
 
 
-class _Counted:
-    """The last count, so that many pages do not count at the same time."""
-
-    lock = threading.Lock()
-    last: dict[int, tuple[float, Any]] = {}  # noqa: RUF012 - by archive, one in practice
-
-
 @router.get("/statistics")
 def statistics(web: Context) -> StatisticsOut:
     """How much is in the archive; counted anew every few seconds at most."""
-    with _Counted.lock:
-        counted_at, last = _Counted.last.get(id(web.archive), (0.0, None))
-        if last is None or time.monotonic() - counted_at > COUNTED_FOR_S:
-            last = web.archive.statistics()
-            _Counted.last = {id(web.archive): (time.monotonic(), last)}
-    return StatisticsOut.model_validate(asdict(last))
+    return StatisticsOut.model_validate(asdict(web.statistics()))
 
 
 def series_row(web: Web, series_uid: str) -> dict[str, Any]:

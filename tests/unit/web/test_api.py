@@ -237,6 +237,14 @@ def test_malformed_json_is_told_where(client):
     assert "the body is no JSON" in answer.json()["detail"]
 
 
+def test_a_body_that_is_not_called_json_is_told_so(client):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/api/echo", content=b'{"peer": "PACS"}', headers=form)
+
+    assert problem(answer)["status"] == 415
+    assert "Content-Type: application/json" in answer.json()["detail"]
+
+
 def test_peers_are_added_changed_and_removed_and_kept(client, tmp_path):
     peer = {"ae_title": "NEW", "host": "10.0.0.9", "port": 104, "tls": True}
     client.post("/api/peers", json=peer)

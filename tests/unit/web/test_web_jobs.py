@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -156,6 +157,16 @@ def test_dtools_pings(client, work):
     assert client.post("/c-echo", json=SERVER | {"Port": 104}).json() == {"IsAlive": True}
     assert client.post("/c-echo", json=SERVER | {"Address": "down"}).json() == {"IsAlive": False}
     assert work.jobs[0].peer.calling_ae_title == "ME"
+
+
+def test_dtools_need_not_say_that_it_sends_json(client):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/c-echo", content=json.dumps(SERVER), headers=form)
+
+    assert answer.json() == {"IsAlive": True}
+    broken = client.post("/c-echo", content=b"{", headers=form)
+    assert broken.status_code == 400
+    assert "the body is no JSON" in broken.json()["detail"]
 
 
 def test_dtools_searches(client, work):
