@@ -4,6 +4,9 @@ The node is set up as `lfscp serve` does it. The association talks over a pair o
 before the node reads its next request, that request is put in whole, and the clock starts; when it
 comes back for the next one, the clock stops and the answers are taken out. Nothing else runs
 meanwhile, so what is measured is the node's own work and the kernel's.
+
+Making and feeding requests leaves the caches cold, as waiting for a real peer does: code costs two
+to three times here what it costs in a tight loop of its own.
 """
 
 from __future__ import annotations
