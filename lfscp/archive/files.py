@@ -27,6 +27,7 @@ from lfscp.archive.errors import ArchiveError, OutOfResources
 
 INCOMING: Final = ".incoming"
 _MAX_SYNCED_FOLDERS: Final = 65_536
+_MAX_OPEN_FOLDERS: Final = 32
 
 
 class Durability(StrEnum):
@@ -44,6 +45,19 @@ class Piece:
     size: int  # bytes, with the Part 10 header
 
 
+class _OpenFolder:
+    """A series' folder, open as long as somebody uses it."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # it could not be opened
+            os.close(self.descriptor)
+
+
 class ObjectFiles:
     """The folder of objects. Any thread may call any method; several processes may share it."""
 
@@ -55,6 +69,7 @@ class ObjectFiles:
         self._sync = durability is Durability.FULL
         self._numbers = itertools.count()
         self._synced: set[str] = set()  # folders whose own name is known to be on disk
+        self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -115,31 +130,44 @@ class ObjectFiles:
         Raises:
             OutOfResources: no final name could be made.
         """
+        path = f"{self._root}/{study_uid}/{series_uid}"
         try:
-            folder = f"{self._root}/{study_uid}/{series_uid}"
-            if folder not in self._synced:
-                self._make_folders(study_uid, folder)
-            name = self._link(piece, study_uid, folder, instance_uid)
+            folder, name = self._link(piece, study_uid, path, instance_uid)
             if self._sync:
-                _sync_folder(folder)
+                os.fsync(folder.descriptor)
         except OSError as error:
             raise _out_of_resources(error) from None
         return f"{study_uid}/{series_uid}/{name}"
 
-    def _link(self, piece: Piece, study_uid: str, folder: str, instance_uid: str) -> str:
+    def _link(
+        self, piece: Piece, study_uid: str, path: str, instance_uid: str
+    ) -> tuple[_OpenFolder, str]:
+        """Link a piece into the folder that is synced afterwards, whatever its path is by then."""
         name = f"{instance_uid}.dcm"
         attempts = itertools.count(1)
         while True:
             try:
-                os.link(piece.path, f"{folder}/{name}")
+                folder = self._open.get(path) or self._open_folder(study_uid, path)
+                os.link(piece.path, name, dst_dir_fd=folder.descriptor)
             except FileExistsError:
                 name = f"{instance_uid}~{next(attempts)}.dcm"
             except FileNotFoundError:  # the folder was empty and has just been removed
                 if not os.path.exists(piece.path):
                     raise
-                self._make_folders(study_uid, folder)
+                self._open.pop(path, None)
+                self._synced.discard(path)
             else:
-                return name
+                return folder, name
+
+    def _open_folder(self, study_uid: str, path: str) -> _OpenFolder:
+        if path not in self._synced:
+            self._make_folders(study_uid, path)
+        folder = _OpenFolder(path)
+        if len(self._open) >= _MAX_OPEN_FOLDERS:
+            with contextlib.suppress(StopIteration, RuntimeError):  # another thread changes it
+                self._open.pop(next(iter(self._open)), None)
+        self._open[path] = folder
+        return folder
 
     def _make_folders(self, study_uid: str, folder: str) -> None:
         """Make study and series folder; their names are on disk even if another made them."""
@@ -162,6 +190,7 @@ class ObjectFiles:
         for _ in range(2):
             path = os.path.dirname(path)
             self._synced.discard(path)
+            self._open.pop(path, None)
             try:
                 os.rmdir(path)
             except OSError:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
 from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -54,9 +54,13 @@ _MAX_UID: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LEADING_SPACE_COUNTS: Final = frozenset({"LT", "ST", "UT"})  # PS3.5 table 6.2-1
 _TEMPORAL: Final = frozenset({"DA", "TM"})
-_PLAIN: Final = frozenset({"AS", "CS", "DS", "DT", "IS", "LO", "PN", "SH", "UI"})
 _WANTED: Final = frozenset([*BY_TAG, SPECIFIC_CHARACTER_SET])
 _VR: Final = {tag: dictionary_VR(tag) for tag in _WANTED}
+_PLAIN_TAGS: Final = frozenset(
+    tag
+    for tag, vr in _VR.items()
+    if vr in {"AS", "CS", "DS", "DT", "IS", "LO", "PN", "SH", "UI"}  # only padding goes
+)
 _RAW_TAGS: Final = {
     encoding: {tag: encoding.raw_tag(tag) for tag in _WANTED}
     for encoding in (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG)
@@ -107,8 +111,6 @@ class Header:
         if not value:
             return ""
         vr = _VR[tag]
-        if vr in _PLAIN and b"\x1b" not in value:
-            return value.decode(self._codecs[0], "replace").strip(" \0")
         if vr == "SQ":
             return self._sequence(BY_TAG[tag], value, self._items.get(raw, self._encoding))
         return self._decoded(value, vr, self._encoding)
@@ -119,12 +121,26 @@ class Header:
         present = (self._encoding.raw_tag(raw) for raw in self._found)
         return {tag: self.text(tag) for tag in sorted(present)}
 
+    def texts(self, tags: Iterable[int]) -> list[str]:
+        """What `text` gives for each of the tags: the values of a row, all at once."""
+        found, raw_tags, codec = self._found, self._raw_tags, self._codecs[0]
+        texts: list[str] = []
+        for tag in tags:
+            value = found.get(raw_tags[tag])
+            if not value:
+                texts.append("")
+            elif tag in _PLAIN_TAGS and b"\x1b" not in value:
+                texts.append(value.decode(codec, "replace").strip(" \0"))
+            else:
+                texts.append(self.text(tag))
+        return texts
+
     def _uid(self, tag: int) -> str:
         value = self._found.get(self._raw_tags[tag])
         if not value:
             raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is missing", tag)
-        uid = value.decode("latin_1").strip(" \0")
-        if len(uid) > _MAX_UID or _UID.fullmatch(uid) is None:
+        uid = _uid_of(value)
+        if not uid:
             raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is no valid UID", tag)
         return uid
 
@@ -153,6 +169,13 @@ class Header:
         except CannotUnderstand:
             pass  # the outer length held, so the rest of the dataset is sound; keep what was read
         return json.dumps(items, ensure_ascii=False)
+
+
+@lru_cache(maxsize=256)  # of the four, only the instance's is new with each object
+def _uid_of(value: bytes) -> str:
+    """A UID without its padding; empty when it is none."""
+    uid = value.decode("latin_1").strip(" \0")
+    return uid if len(uid) <= _MAX_UID and _UID.fullmatch(uid) else ""
 
 
 def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:

@@ -9,10 +9,15 @@ from lfscp.archive.attributes import LEVELS, Level, at_level
 from lfscp.archive.header import Header
 from lfscp.archive.person_names import search_form
 
-_TAGS: Final = {
-    level: [(item.tag, item.search_column is not None) for item in at_level(level)]
-    for level in LEVELS
-}
+
+def _tags(level: Level) -> tuple[list[int], list[int]]:
+    """The tags of a level, and which of them are names, last first."""
+    attributes = at_level(level)
+    names = [at for at, attribute in enumerate(attributes) if attribute.search_column]
+    return [attribute.tag for attribute in attributes], names[::-1]
+
+
+_TAGS: Final = {level: _tags(level) for level in LEVELS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,11 @@ class KnownSeries:
 
 def texts(header: Header, level: Level) -> list[str]:
     """One value per attribute column of a level, in the order of the schema."""
-    values: list[str] = []
-    for tag, is_name in _TAGS[level]:
-        text = header.text(tag)
-        if "\0" in text:
-            text = text.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
-        values.append(text)
-        if is_name:
-            values.append(search_form(text))
+    tags, names = _TAGS[level]
+    values = header.texts(tags)
+    for at, value in enumerate(values):
+        if "\0" in value:
+            values[at] = value.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
+    for at in names:
+        values.insert(at + 1, search_form(values[at]))
     return values
