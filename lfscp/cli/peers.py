@@ -355,7 +355,8 @@ def _bar(what: str, total: int | None) -> Iterator[tuple[Progress, TaskID]]:
     """A progress bar on standard error; nothing when that is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         yield bar, bar.add_task(what, total=total)
 
 

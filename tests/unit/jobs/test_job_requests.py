@@ -1,0 +1,107 @@
+"""Requests that cannot be jobs name the field that is to blame; folders stay below their roots."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lfscp.jobs.alarm import Alarm
+from lfscp.jobs.model import InvalidRequest, Job, JobRequest, Kind
+from lfscp.jobs.roots import allowed_path
+from lfscp.scu.peer import Peer
+
+PACS = Peer("PACS", "127.0.0.1", 104)
+KEYS = {"StudyInstanceUID": "1.2.3"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "peer", "parameters", "field"),
+    [
+        ("delete", PACS, {}, "kind"),
+        ("echo", [], {}, "peer"),
+        ("retrieve", [PACS, PACS], {"keys": KEYS}, "peer"),
+        ("echo", PACS, {"keys": KEYS}, "parameters.keys"),
+        ("find", PACS, {}, "parameters.keys"),
+        ("find", PACS, {"keys": {"PatientNam": "x"}}, "parameters.keys.PatientNam"),
+        ("find", PACS, {"keys": {"PatientName": {"a": 1}}}, "parameters.keys.PatientName"),
+        ("find", PACS, {"keys": KEYS, "level": "FRAME"}, "parameters.level"),
+        ("find", PACS, {"keys": KEYS, "level": "PATIENT"}, "parameters.level"),
+        ("find", PACS, {"keys": KEYS, "limit": 0}, "parameters.limit"),
+        ("find", PACS, {"keys": KEYS, "limit": "10"}, "parameters.limit"),
+        ("retrieve", PACS, {"keys": {"StudyInstanceUID": ""}}, "parameters.keys"),
+        ("retrieve", PACS, {"keys": KEYS, "method": "post"}, "parameters.method"),
+        ("retrieve", PACS, {"keys": KEYS, "destination": "A" * 17}, "parameters.destination"),
+        ("send", PACS, {}, "parameters"),
+        ("send", PACS, {"paths": "/srv"}, "parameters.paths"),
+        ("send", PACS, {"studies": [1]}, "parameters.studies"),
+    ],
+)
+def test_a_request_that_cannot_be_a_job_names_its_field(
+    kind: str, peer: Any, parameters: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        JobRequest(kind, peer, parameters).check()
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "expected"),
+    [
+        (Kind.ECHO, {}, "C-Echo request: PACS@127.0.0.1:104"),
+        (
+            Kind.FIND,
+            {"keys": {"PatientID": "1", "StudyDate": ""}},
+            "C-Find request: {} PatientID=1",
+        ),
+        (Kind.RETRIEVE, {"keys": KEYS}, "C-Get request: {} StudyInstanceUID=1.2.3"),
+        (Kind.SEND, {"paths": ["/srv/in"]}, "C-Store request: {} /srv/in"),
+    ],
+)
+def test_descriptions_are_those_of_dtools(
+    kind: Kind, parameters: dict[str, Any], expected: str
+) -> None:
+    job = Job("1", kind, (PACS,), parameters)
+    assert job.description == f"sleeping job: {expected.format('PACS@127.0.0.1:104')}"
+
+
+def test_paths_stay_below_their_roots(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "in").mkdir(parents=True)
+    outside.mkdir()
+    (root / "link").symlink_to(outside)
+    (root / "loop").symlink_to(root / "loop")
+    assert allowed_path(root / "in", [root]) == root / "in"
+    assert allowed_path("in", [root]) == root / "in"
+    for path in (outside, "../outside", root / "link", f"{root}-more", "/etc/passwd", "a\0b", ""):
+        with pytest.raises(InvalidRequest):
+            allowed_path(path, [root])
+    with pytest.raises(InvalidRequest, match="no such file"):
+        allowed_path(root / "gone", [root])
+    with pytest.raises(InvalidRequest):
+        allowed_path(root / "loop", [root])
+    with pytest.raises(InvalidRequest, match=r"set web\.roots"):
+        allowed_path(root, [])
+
+
+def test_the_alarm_rings_in_order_and_not_for_what_was_cancelled() -> None:
+    rung: list[str] = []
+    all_rung = threading.Event()
+
+    def ring(name: str) -> None:
+        rung.append(name)
+        if name == "last":
+            all_rung.set()
+
+    alarm = Alarm(ring)
+    alarm.set("last", 0.05)
+    alarm.set("cancelled", 0.02)
+    alarm.set("first", 0.01)
+    assert alarm.cancel("cancelled")
+    assert not alarm.cancel("unknown")
+    assert all_rung.wait(30)
+    alarm.stop()
+    alarm.set("after the end", 0)
+    assert rung == ["first", "last"]
