@@ -118,8 +118,9 @@ def main() -> int:
     names = [target.name for target in targets]
     added = [item.partition("=")[0] for item in arguments.target_cmd]
     subject = arguments.subject or next((n for n in ["lfscp", *added] if n in names), None)
-    # SIGTERM unwinds like Ctrl-C, so that the servers are stopped and the scratch removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Both end a run early: the servers are stopped, the scratch removed, what there is reported.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.default_int_handler)
 
     scale = 0.25 if arguments.quick else 1.0
     arguments.data_root.mkdir(parents=True, exist_ok=True)
