@@ -1,8 +1,9 @@
 """The node's side towards people and scripts: the page's socket, its server, and the jobs.
 
-Binding happens at start, so that a port that cannot be had is said at once. What costs time and
-memory, importing and building the application, waits for the first connection, or for jobs that
-the last run left unfinished: a node that nobody visits pays nothing for its page.
+Binding happens at start, so that a port that cannot be had is said at once. What costs time,
+importing and building the application, waits for the first connection, for a moment in which the
+node has nothing else to do, or for jobs that the last run left unfinished: no modality ever waits
+for the page.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.web")
 JOBS_STOP_S: Final = 5.0  # how long active jobs may go on when the node stops
+IDLE_S: Final = 10  # without any association, before the page is built unasked
 _BACKLOG: Final = 256
 _SERVICES: Final = (  # by the beginning of an abstract syntax (PS3.4 annexes A, B, C)
     ("1.2.840.10008.5.1.4.1.1.", "storage"),
@@ -131,7 +133,11 @@ class WebSide:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._stop_reader, select.POLLIN)
-        poll.poll()
+        while not poll.poll(IDLE_S * 1000) and self._is_busy():
+            pass
+
+    def _is_busy(self) -> bool:
+        return any(process.associations for process in self._node_state().processes)
 
     def _build(self) -> Any:
         from lfscp.web.app import create_app

@@ -66,8 +66,15 @@ _PATIENT: Final = [patient.c[each.column] for each in at_level(Level.PATIENT)]
 _STUDY: Final = [study.c[each.column] for each in at_level(Level.STUDY)]
 _SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
 _INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
-_SERIES_NUMBER: Final = cast(series.c.series_number, Integer)
-_INSTANCE_NUMBER: Final = cast(instance.c.instance_number, Integer)
+
+
+def _number(column: ColumnElement[str]) -> ColumnElement[int]:
+    """A column's text as a number to sort by; absent is 0."""
+    return func.coalesce(cast(func.nullif(column, ""), Integer), 0)
+
+
+_SERIES_NUMBER: Final = _number(series.c.series_number)
+_INSTANCE_NUMBER: Final = _number(instance.c.instance_number)
 
 
 def studies(

@@ -35,16 +35,18 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        request = Request(scope)
+
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message.setdefault("headers", [])
                 present = {name.lower() for name, _ in headers}
                 headers.extend(each for each in SECURITY_HEADERS if each[0] not in present)
                 if b"cache-control" not in present:
-                    headers.append((b"cache-control", b"no-store"))
+                    keep = b"no-cache" if request.url.path.startswith("/static/") else b"no-store"
+                    headers.append((b"cache-control", keep))
             await send(message)
 
-        request = Request(scope)
         try:
             # A password's hash takes its time: not in the thread that serves everybody.
             scope.setdefault("state", {})["session"] = await run_in_threadpool(

@@ -93,6 +93,7 @@ class HttpServer:
             config = uvicorn.Config(
                 app,
                 log_config=None,
+                log_level="warning",
                 access_log=False,
                 server_header=False,
                 lifespan="off",

@@ -127,6 +127,16 @@ def test_without_a_login_pages_lead_to_it_and_data_is_refused(guarded):
     assert guarded.get("/login").status_code == 200
 
 
+def test_with_a_login_a_proxy_may_call_the_page_by_any_name(guarded):
+    bearer = {"Authorization": f"Bearer {guarded.token}", "Host": "pacs.example"}
+
+    assert guarded.get("/api/studies", headers=bearer).status_code == 200
+    log_in_page = {"Host": "pacs.example", "Origin": "https://pacs.example"}
+    form = {"name": "anna", "password": PASSWORD}
+    answer = guarded.post("/login", data=form, headers=log_in_page, follow_redirects=False)
+    assert "Secure" in answer.headers["set-cookie"]
+
+
 def test_a_login_opens_the_page_until_the_logout(guarded):
     answer = log_in(guarded, next="/jobs")
     cookie = answer.headers["set-cookie"]
