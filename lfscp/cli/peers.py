@@ -27,6 +27,7 @@ from lfscp.archive.objects import Received, StoredInstance
 from lfscp.archive.part10 import part10_header
 from lfscp.cli.failures import CommandError
 from lfscp.config import ConfigError
+from lfscp.config.settings import validate_ae_title
 from lfscp.scu import PeerError, RetrieveProgress, RetrieveResult
 from lfscp.scu import echo as ask_echo
 from lfscp.scu import find as ask_find
@@ -66,6 +67,7 @@ def peer(
     host, _, port = address.rpartition(":")
     try:
         number = int(port)
+        title = validate_ae_title(title or DEFAULT_CALLED_AE_TITLE)
     except ValueError:
         number = 0
     if not host or not 1 <= number <= 65535:
@@ -75,7 +77,7 @@ def peer(
             raise ConfigError(f"{file}: there is no such file")
     try:
         return Peer(
-            title or DEFAULT_CALLED_AE_TITLE,
+            title,
             host,
             number,
             calling_ae_title=aet,

@@ -366,8 +366,9 @@ class JobService:
         """The dispatcher of jobs that raised."""
         with self._lock:
             job = self._jobs[job_id]
-        if isinstance(error, Stopped):
-            state, reason = _WISHED[error.wish]
+            wish = self._controls[job_id].wish
+        if wish is not None and isinstance(error, Stopped | PeerError):
+            state, reason = _WISHED[wish]
             self._end(job_id, state, reason=reason)
         elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
             self._retry_later(job, str(error))

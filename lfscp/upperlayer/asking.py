@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Query = C_FIND | C_GET | C_MOVE
 _PENDING: Final = (0xFF00, 0xFF01)
 _LOW_PRIORITY: Final = 2
+CANCEL_PATIENCE_S: Final = 10.0  # for the final response after a C-CANCEL, which peers may ignore
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened
@@ -97,6 +98,7 @@ class Operation:
         self._message_id = assoc.next_message_id()
         self._wants_cancel = wants_cancel
         self.is_cancelled = False
+        self._patience_ends = float("inf")
         self._request = kind()
         self._request.MessageID = self._message_id
         self._request.AffectedSOPClassUID = UID(cast(str, context.abstract_syntax))
@@ -136,9 +138,15 @@ class Operation:
 
         Source: PS3.7 section 9.3.2.3.
         """
-        if not self.is_cancelled and self._wants_cancel() and self._assoc.is_established:
+        if not self._assoc.is_established:
+            return
+        if not self.is_cancelled and self._wants_cancel():
             self.is_cancelled = True
+            self._patience_ends = time.monotonic() + CANCEL_PATIENCE_S
             self._assoc.send_c_cancel(self._message_id, self._context_id)
+        elif self.is_cancelled and time.monotonic() > self._patience_ends:
+            self._assoc.end_reason = f"it went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
+            self._assoc.abort()
 
     def _next_message(self) -> tuple[int, DimseServiceType]:
         """The next response, or request of the peer's; looks for the cancel meanwhile."""
@@ -147,6 +155,8 @@ class Operation:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             self.look_for_cancel()
+            if not self._assoc.is_established:
+                self._note_end()
             if dimse._requests:
                 return dimse._requests.popleft()
             try:

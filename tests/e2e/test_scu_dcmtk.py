@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from dcmqrscp import AE_TITLE, dcmqrscp, fill
 from pydicom import dcmread
+from pynetdicom import AE, evt
 from sample_objects import KINDS, sample
 from served_archive import CT, EXPLICIT, destination
 
 from lfscp import scu
 from lfscp.archive.objects import Received
 from lfscp.scu.errors import Kind
-from lfscp.scu.identifiers import identifier, plain
+from lfscp.scu.identifiers import FIND_MODELS, identifier, plain
+from lfscp.upperlayer import asking
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"
@@ -228,3 +230,27 @@ def test_a_service_that_the_peer_does_not_have_is_said(dcmtk: Any, tmp_path: Pat
             list(scu.find(peer, study()))
         with pytest.raises(scu.Unsupported, match="does not support C-GET"):
             scu.get(peer, study(), on_object=Kept())
+
+
+def test_a_peer_that_ignores_a_c_cancel_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "CANCEL_PATIENCE_S", 0.1)
+    cancel, left = threading.Event(), threading.Event()
+
+    def answer_for_ever(_event: Any) -> Iterator[Any]:
+        while not left.is_set():
+            yield 0xFF00, study()
+            cancel.set()
+            left.wait(0.01)
+
+    ae = AE("STUBBORN")
+    ae.add_supported_context(FIND_MODELS["study"])
+    server = ae.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer_for_ever)]
+    )
+    try:
+        peer = scu.Peer("STUBBORN", "127.0.0.1", server.server_address[1])
+        with pytest.raises(scu.PeerError, match="after a C-CANCEL"):
+            list(scu.find(peer, study(), cancel=cancel))
+    finally:
+        left.set()
+        ae.shutdown()
