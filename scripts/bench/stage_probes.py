@@ -43,7 +43,7 @@ STORE: Final = (
     Probe("Part 10 header", "lfscp.archive.archive", "part10_header"),
     Probe("write: open, writev, close", _FILES, "write_piece"),
     Probe("sync file", "os", "fdatasync"),
-    Probe("sync folder", "lfscp.archive.files", "_sync_folder"),
+    Probe("sync folder", "os", "fsync"),
     Probe("place: link", _FILES, "place"),
     Probe("index: glue", _INDEX, "add"),
     Probe("index: BEGIN, share the commit", "lfscp.archive.group_commit:GroupCommit", "perform"),
