@@ -31,7 +31,7 @@ def lfscp(*arguments, **environment):
         (["--peer", "DST"], "lfscp: flag --peer 'DST': expected AET=HOST:PORT"),
         (["--http-port", "8080", "--no-http"], "lfscp: flag --http-port 8080: contradicts"),
         (["--http-port", "x"], 'lfscp: flag --http-port: web.port = "x": expected a whole number'),
-        (["--workers", "2"], "lfscp: flag --workers 2: expected 1"),
+        (["--workers", "x"], 'lfscp: flag --workers: pool.workers = "x": expected a whole number'),
         (["--config", "/nonexistent.toml"], "lfscp: /nonexistent.toml: cannot be read"),
     ],
 )
