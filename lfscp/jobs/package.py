@@ -10,7 +10,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -105,6 +105,14 @@ def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: Path) -> Ite
             yield pieces.draw()
 
 
+class _FileSet(FileSet):
+    """pydicom's, with an end: else its temporary folder stays until the garbage is collected."""
+
+    def close(self) -> None:
+        """Remove the folder. Relied on: `_stage["t"]` is its TemporaryDirectory."""
+        self._stage["t"].cleanup()
+
+
 @contextmanager
 def _directory(
     instances: Iterable[StoredInstance],
@@ -114,22 +122,30 @@ def _directory(
     What pydicom cannot make a directory record of goes into the folder OTHER, unlisted.
     """
     names: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="lfscp-") as folder, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory(prefix="lfscp-") as folder,
+        closing(_FileSet()) as file_set,
+    ):
+        _fill(file_set, instances, names)
+        if not len(file_set):
+            yield None, names
+            return
+        root = Path(folder, "set").resolve()
+        file_set.write(root)
+        for listed in file_set:
+            names[str(listed.SOPInstanceUID)] = Path(listed.path).relative_to(root).as_posix()
+        yield root / "DICOMDIR", names
+
+
+def _fill(file_set: FileSet, instances: Iterable[StoredInstance], names: dict[str, str]) -> None:
+    """Make the records; what none can be made of gets its name in the ZIP at once."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that are not quite as they should be
-        file_set = FileSet()
         for number, instance in enumerate(instances, 1):
             try:
                 file_set.add(_head(instance))
             except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
                 names[instance.sop_instance_uid] = f"OTHER/{number:08d}"
-        if not len(file_set):
-            yield None, names
-            return
-        file_set.write(Path(folder, "set"))
-        for listed in file_set:
-            path = Path(listed.path).relative_to(Path(folder, "set").resolve())
-            names[str(listed.SOPInstanceUID)] = path.as_posix()
-        yield Path(folder, "set", "DICOMDIR"), names
 
 
 def _head(instance: StoredInstance) -> Dataset:
