@@ -262,7 +262,7 @@ def _without_descriptors():
         held = Peer(server.server_address)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         in_use = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
-        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 1, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 8, hard))
         held.associate()
         pipes = []
         try:
