@@ -170,6 +170,7 @@ class Node:
         """Make the server, its contexts and handlers; a parent does it once for all workers."""
         if self._server is not None:
             return
+        from lfscp.archive.part10 import part10_header
         from lfscp.server import LeaderFollowerServer
         from lfscp.services import all_handlers
         from lfscp.services.contexts import contexts, storage_classes
@@ -185,6 +186,7 @@ class Node:
             max_waiting=settings.pool.max_waiting,
             threads=settings.pool.threads,
             spool_dir=archive.incoming_dir,
+            file_header=part10_header,
             backlog=settings.server.backlog,
             listen_socket=self._listen_socket or systemd.take_listening_socket(os.environ),
             accept_unknown_storage=settings.storage.accept_unknown_sop_classes,

@@ -226,7 +226,7 @@ class Archive:
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
         digest = digest_of_received(received, self._digest) if self._digest else ""
-        if received.dataset is None:
+        if received.spooled_path is not None or received.dataset is None:
             piece = self.files.adopt(spooled_path_of(received))
             return piece, received.dataset_offset, digest
         head = part10_header(

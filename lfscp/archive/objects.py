@@ -44,8 +44,9 @@ class Received:
     """An object to store: its dataset in memory, or a complete Part 10 file that holds it.
 
     Args:
-        dataset: the encoded dataset; None when `spooled_path` is given.
-        spooled_path: a file in `Archive.incoming_dir`; the archive takes it over on success.
+        dataset: the encoded dataset; None when it is only in the file.
+        spooled_path: a file of it in `Archive.incoming_dir`, which the archive takes over on
+            success; None when there is none yet.
         dataset_offset: bytes in that file before the dataset.
     """
 

@@ -34,6 +34,7 @@ from lfscp.upperlayer.acceptor import (
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
+from lfscp.upperlayer.received import FileHeader
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -58,6 +59,8 @@ class LeaderFollowerServer:
         max_waiting: most threads waiting to lead; -1 is no limit.
         threads: threads to begin with.
         spool_dir: where objects of more than 4 MB go as they arrive; None keeps them in memory.
+        file_header: makes the head of a received file; given, an object that comes in fragments is
+            written to `spool_dir` while it is received, for a handler that keeps it as a file.
         backlog: connections that may wait in the kernel while nobody leads.
         listen_socket: one that listens already (systemd's), instead of binding `address`.
         accept_unknown_storage: take private and unknown SOP classes for storage.
@@ -82,6 +85,7 @@ class LeaderFollowerServer:
         threads: int = 1,
         *,
         spool_dir: Path | None = None,
+        file_header: FileHeader | None = None,
         backlog: int = DEFAULT_BACKLOG,
         listen_socket: socket.socket | None = None,
         accept_unknown_storage: bool = False,
@@ -112,6 +116,7 @@ class LeaderFollowerServer:
             storage_classes=storage_classes,
         )
         self._spool_dir = spool_dir
+        self._file_header = file_header
         self._admit = admit
         self._on_end = on_end
         self._listener: Listener | None = None
@@ -142,6 +147,7 @@ class LeaderFollowerServer:
             supported=self._supported,
             admit=self._admit,
             spool_dir=self._spool_dir,
+            file_header=self._file_header,
             server=self,
         )
         register_server(self.ae, self)

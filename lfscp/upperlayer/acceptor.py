@@ -23,6 +23,7 @@ from pynetdicom.transport import AddressInformation
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
+from lfscp.upperlayer.received import FileHeader
 from lfscp.upperlayer.transport import InlineSocket
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class AcceptorSettings:
         supported: its presentation contexts, prepared.
         admit: a policy beyond the AE's own: a Rejection, or None to admit.
         spool_dir: where large received objects go.
+        file_header: makes the head of their files, and has smaller objects written behind.
         server: the server itself, for handlers that ask for it.
     """
 
@@ -60,6 +62,7 @@ class AcceptorSettings:
     supported: SupportedContexts
     admit: Callable[[InlineAssociation], Rejection | None] | None
     spool_dir: Path | None
+    file_header: FileHeader | None
     server: Server
 
 
@@ -79,6 +82,7 @@ def open_acceptor(
         supported=settings.supported,
         admit=settings.admit,
         spool_dir=settings.spool_dir,
+        file_header=settings.file_header,
         count_acceptors=lambda: len(settings.server.active_associations),
     )
     association.name = f"Acceptor-{association.serial}"

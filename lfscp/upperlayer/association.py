@@ -20,7 +20,7 @@ from pydicom.uid import UID
 from pynetdicom import _config, evt
 from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import DimseServiceType
+from pynetdicom.dimse_primitives import C_STORE, DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, PresentationContextTuple
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
@@ -37,7 +37,7 @@ from lfscp.upperlayer.provider import (
     IDLE,
     InlineProvider,
 )
-from lfscp.upperlayer.received import ReceivedStore
+from lfscp.upperlayer.received import FileHeader, ReceivedStore
 from lfscp.upperlayer.sending import SendRequest, send_stored
 from lfscp.upperlayer.serving import service_class
 from lfscp.upperlayer.transport import ReadTimeout
@@ -67,6 +67,7 @@ class InlineAssociation(Association):
         supported: an acceptor's prepared contexts.
         admit: an acceptor's own admission policy.
         spool_dir: where large received objects go; None keeps them in memory.
+        file_header: makes the head of such a file, for objects that are written behind.
         count_acceptors: how many associations its server has now, this one included.
 
     Attributes:
@@ -86,11 +87,13 @@ class InlineAssociation(Association):
         supported: SupportedContexts | None = None,
         admit: Callable[[InlineAssociation], Rejection | None] | None = None,
         spool_dir: Path | None = None,
+        file_header: FileHeader | None = None,
         count_acceptors: Callable[[], int] | None = None,
     ) -> None:
         self.reader: int | None = None
         self.end_reason: str | None = None
         self.spool_dir = spool_dir
+        self.file_header = file_header
         self.serial = next(_serials)
         self.started_at = time.monotonic()
         self.announced_max_pdu = ae.maximum_pdu_size
@@ -372,6 +375,14 @@ class InlineAssociation(Association):
             LOGGER.exception("Serving a %s failed", msg.msg_type)
             self.end_reason = f"serving a {msg.msg_type} failed: {problem!r}"
             self.abort()
+
+    def _c_store_scp(self, req: C_STORE) -> None:
+        """Answer an object that a C-GET of ours brings (pynetdicom's `send_c_get` calls it)."""
+        try:
+            super()._c_store_scp(req)
+        finally:
+            if isinstance(req, ReceivedStore):
+                req.finish(still_referenced=True)
 
     # --- sending objects ---
 

@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
 C_GET_RSP: Final = 0x8010
+C_GET_RQ: Final = 0x0010
+C_FIND_RQ: Final = 0x0020
+C_MOVE_RQ: Final = 0x0021
 C_FIND_RSP: Final = 0x8020
 C_MOVE_RSP: Final = 0x8021
 C_ECHO_RQ: Final = 0x0030
@@ -31,6 +34,7 @@ _AFFECTED_SOP_CLASS_UID: Final = 0x0002
 _COMMAND_FIELD: Final = 0x0100
 _MESSAGE_ID: Final = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO: Final = 0x0120
+_MOVE_DESTINATION: Final = 0x0600
 _PRIORITY: Final = 0x0700
 _COMMAND_DATA_SET_TYPE: Final = 0x0800
 _STATUS: Final = 0x0900
@@ -135,6 +139,15 @@ class EchoRequest(NamedTuple):
     sop_class_uid: str
 
 
+class QueryRequest(NamedTuple):
+    """A C-FIND-RQ, C-GET-RQ or C-MOVE-RQ (PS3.7 tables 9.3-3 to 9.3-8)."""
+
+    message_id: int
+    sop_class_uid: str
+    priority: int
+    move_destination: str | None
+
+
 class StoreRequest(NamedTuple):
     """A C-STORE-RQ (PS3.7 table 9.3-1); a UID is None when it is missing or malformed."""
 
@@ -175,6 +188,16 @@ def cancelled_message_id(elements: dict[int, bytes]) -> int | None:
     if command_field(elements) != C_CANCEL_RQ:
         return None
     return unsigned_short(elements, _MESSAGE_ID_BEING_RESPONDED_TO)
+
+
+def read_query_request(elements: dict[int, bytes]) -> QueryRequest | None:
+    """A plain C-FIND-RQ, C-GET-RQ or C-MOVE-RQ, or None when it is unusual."""
+    message_id = unsigned_short(elements, _MESSAGE_ID)
+    sop_class_uid = _uid(elements, _AFFECTED_SOP_CLASS_UID)
+    priority = unsigned_short(elements, _PRIORITY)
+    if message_id is None or sop_class_uid is None or priority not in (0, 1, 2):
+        return None
+    return QueryRequest(message_id, sop_class_uid, priority, _text(elements, _MOVE_DESTINATION))
 
 
 def read_store_request(elements: dict[int, bytes]) -> StoreRequest | None:

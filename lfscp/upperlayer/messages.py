@@ -22,6 +22,9 @@ from pynetdicom.dimse_messages import _MESSAGE_TYPES, DIMSEMessage
 from pynetdicom.dimse_primitives import (
     C_CANCEL,
     C_ECHO,
+    C_FIND,
+    C_GET,
+    C_MOVE,
     C_STORE,
     N_EVENT_REPORT,
     DimsePrimitiveType,
@@ -45,6 +48,15 @@ MAX_COMMAND_SET_BYTES: Final = 1 << 16
 MAX_OTHER_DATA_SET_BYTES: Final = 1 << 26
 _MAX_CANCELS: Final = 10
 _INVALID_SOP_INSTANCE: Final = 0x0117
+
+# The look for a C-CANCEL costs a call to the kernel; a handler may ask at every match.
+_LOOK_AGAIN_S: Final = 0.002
+
+_QUERIES: Final[dict[int, type[C_FIND | C_GET | C_MOVE]]] = {
+    commands.C_FIND_RQ: C_FIND,
+    commands.C_GET_RQ: C_GET,
+    commands.C_MOVE_RQ: C_MOVE,
+}
 
 Request = tuple[int, DimseServiceType]
 
@@ -117,6 +129,7 @@ class InlineMessages(DIMSEServiceProvider):
 
     def __init__(self, assoc: InlineAssociation) -> None:
         self._cancels: dict[int, C_CANCEL] = {}
+        self._looked_at = 0.0
         super().__init__(assoc)
         self._inline = assoc
         self._incoming: _Incoming | None = None
@@ -130,8 +143,10 @@ class InlineMessages(DIMSEServiceProvider):
     @property
     def cancel_req(self) -> dict[int, C_CANCEL]:
         """The C-CANCEL requests so far; looks at the socket, since no other thread reads it."""
-        if not self._cancels:
+        now = time.monotonic()
+        if not self._cancels and now - self._looked_at >= _LOOK_AGAIN_S:
             self._inline.dul.look()
+            self._looked_at = now
         return self._cancels
 
     @cancel_req.setter
@@ -242,14 +257,16 @@ class InlineMessages(DIMSEServiceProvider):
             self._complete(incoming)
 
     def _sink(self, incoming: _Incoming, store: commands.StoreRequest) -> DatasetSink:
-        def header() -> bytes:
-            return part10_header(
-                store.sop_class_uid or "",
-                store.sop_instance_uid or "",
-                incoming.context.transfer_syntax[0],
-            )
+        file_header = self._inline.file_header
 
-        return DatasetSink(self._inline.spool_dir, header)
+        def header() -> bytes:
+            uids = (store.sop_class_uid or "", store.sop_instance_uid or "")
+            syntax = str(incoming.context.transfer_syntax[0])
+            if file_header is None:
+                return part10_header(*uids, syntax)
+            return file_header(*uids, syntax, self._inline.requestor.ae_title.strip())
+
+        return DatasetSink(self._inline.spool_dir, header, write_behind=file_header is not None)
 
     def _take_data(self, incoming: _Incoming, source: _Source, size: int, *, last: bool) -> None:
         if incoming.elements is None:
@@ -264,6 +281,8 @@ class InlineMessages(DIMSEServiceProvider):
                 taken = source.read_some(sink.reserve(size))
                 sink.commit(taken)
                 size -= taken
+            if not last:
+                sink.fragment_ends()
         if last:
             self._complete(incoming)
 
@@ -311,6 +330,11 @@ class InlineMessages(DIMSEServiceProvider):
             response = commands.read_store_response(elements)
             if response is not None:
                 return _store_response_primitive(response, incoming.context_id)
+        primitive_class = _QUERIES.get(incoming.field or 0)
+        if primitive_class is not None and incoming.data:
+            query = commands.read_query_request(elements)
+            if query is not None:
+                return _query_primitive(primitive_class, query, incoming)
         return _generic_primitive(_generic_message(incoming))
 
     def _received_store(
@@ -377,6 +401,8 @@ class InlineMessages(DIMSEServiceProvider):
                 self._serve_event_reports()
             if not dul.is_alive() or not dul.to_user_queue.empty():
                 return None, None
+            if self._requests and self._inline.is_requestor:
+                return self._requests.popleft()  # an object of the C-GET that is waited for
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None, None
@@ -457,6 +483,25 @@ def _echo_primitive(echo: commands.EchoRequest, context_id: int) -> C_ECHO:
     primitive._context_id = context_id
     primitive._message_id = echo.message_id
     primitive._affected_sop_class_uid = intern_uid(echo.sop_class_uid)
+    return primitive
+
+
+def _query_primitive(
+    primitive_class: type[C_FIND | C_GET | C_MOVE],
+    query: commands.QueryRequest,
+    incoming: _Incoming,
+) -> C_FIND | C_GET | C_MOVE:
+    primitive = primitive_class()
+    primitive._context_id = incoming.context_id
+    primitive._message_id = query.message_id
+    primitive._priority = query.priority
+    primitive._affected_sop_class_uid = intern_uid(query.sop_class_uid)
+    primitive._dataset = BytesIO(incoming.data)
+    if isinstance(primitive, C_MOVE) and query.move_destination is not None:
+        try:
+            primitive.MoveDestination = query.move_destination
+        except ValueError as problem:
+            raise ProtocolError(f"invalid Move Destination: {problem}") from problem
     return primitive
 
 

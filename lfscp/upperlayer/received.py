@@ -1,7 +1,9 @@
 """Where the data set of a C-STORE goes while it arrives, and the request that handlers see.
 
-Small objects are received straight into a buffer that is lent for one message and used again;
-large ones go to a file as they arrive, so that memory stays bounded whatever the object's size.
+Objects are received straight into a buffer that is lent for one message and used again; large ones
+go to a file as they arrive, so that memory stays bounded whatever the object's size. A server that
+keeps what it receives has those in between written behind as well: when the last fragment is here,
+most of the file is, and the sender need not wait for it.
 A sink never raises for a full disk: it takes the rest of the message and says afterwards what
 went wrong, for the association must still be able to answer.
 """
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pydicom.uid import UID
 from pynetdicom import _config
@@ -29,6 +31,10 @@ from lfscp.upperlayer.commands import StoreRequest
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
 _KEPT_BUFFERS: Final = 32
+
+# (SOP class UID, SOP instance UID, transfer syntax UID, source AE title) to preamble, prefix and
+# File Meta Information.
+FileHeader = Callable[[str, str, str, str], bytes]
 
 # As many buffers as messages were ever received at once, at most _KEPT_BUFFERS: idle associations
 # own none. deque's append and pop are atomic.
@@ -63,15 +69,24 @@ class DatasetSink:
     Args:
         spool_dir: where files go; None keeps everything in memory.
         part10_header: gives preamble to File Meta Information, should a file be needed.
+        write_behind: write a file of what is kept in memory, too, when it comes in fragments.
     """
 
-    def __init__(self, spool_dir: Path | None, part10_header: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        spool_dir: Path | None,
+        part10_header: Callable[[], bytes],
+        *,
+        write_behind: bool = False,
+    ) -> None:
         self._spool_dir = spool_dir
         self._part10_header = part10_header
         self._header_size = 0
         self._buffer = _borrow_buffer()
         self._used = 0
-        self._spooled = 0
+        self._written = 0  # of the used, what is in the file already
+        self._spooled = 0  # what is in the file and no more in the buffer
+        self._write_behind = write_behind and spool_dir is not None
         self._fd = -1
         self.path: Path | None = None
         self.error: OSError | None = None
@@ -84,7 +99,7 @@ class DatasetSink:
     def reserve(self, size: int) -> memoryview:
         """Room for the next bytes, at most `size` and at least one of them."""
         room = len(self._buffer) - self._used
-        if room < size and self.path is None and self.error is None:
+        if room < size and self._spooled == 0 and self.error is None:
             room = self._make_room(size)
         if room == 0:
             self._write_out()
@@ -97,12 +112,22 @@ class DatasetSink:
 
     def _make_room(self, size: int) -> int:
         if self._spool_dir is not None and self._used + size > SPOOL_ABOVE_BYTES:
-            self._open_file(self._spool_dir)
+            if self.path is None:
+                self._open_file(self._spool_dir)
+            self._write_out()
         else:
             grown = bytearray(max(2 * len(self._buffer), self._used + size))
             grown[: self._used] = memoryview(self._buffer)[: self._used]
             self._buffer = grown
         return len(self._buffer) - self._used
+
+    def fragment_ends(self) -> None:
+        """A fragment is complete and more will come: the time to write behind."""
+        if not self._write_behind or self._spooled or self.error is not None:
+            return
+        if self.path is None:
+            self._open_file(cast(Path, self._spool_dir))
+        self._write()
 
     def _open_file(self, spool_dir: Path) -> None:
         path = spool_dir / f"{uuid.uuid4().hex}.part"
@@ -115,35 +140,39 @@ class DatasetSink:
 
     def _write_out(self) -> None:
         """Move the buffer's bytes to the file; after an error they are dropped."""
-        view = memoryview(self._buffer)[: self._used]
-        written = 0
+        self._write()
+        self._spooled += self._used
+        self._used = self._written = 0
+
+    def _write(self) -> None:
+        """Write what is in the buffer and not yet in the file."""
+        view = memoryview(self._buffer)
         try:
-            while written < self._used and self.error is None:
-                written += os.write(self._fd, view[written:])
+            while self._written < self._used and self.error is None:
+                self._written += os.write(self._fd, view[self._written : self._used])
         except OSError as problem:
             self._give_up(problem)
-        self._spooled += self._used
-        self._used = 0
 
     def _give_up(self, problem: OSError) -> None:
         self.error = problem
         self.discard_file()
 
     def finish(self) -> memoryview | None:
-        """The whole data set is here: its bytes, or None when they are in the file."""
-        if self.error is not None:
+        """The whole data set is here: its bytes, or None when they are in the file alone."""
+        if self.path is not None:
+            self._write()
+            self._close()
+        if self.error is not None or self._spooled:
+            self._spooled += self._used
+            self._used = 0
             return None
-        if self.path is None:
-            return memoryview(self._buffer)[: self._used]
-        self._write_out()
-        self._close()
-        return None
+        return memoryview(self._buffer)[: self._used]
 
     def spooled(self) -> SpooledDataset | None:
         """The finished file, if there is one."""
         if self.path is None:
             return None
-        return SpooledDataset(self.path, self._header_size, self._spooled)
+        return SpooledDataset(self.path, self._header_size, self.size)
 
     def copy_to_file(self) -> Path:
         """A Part 10 file of a data set that is in memory; whoever asks sees to its end."""
@@ -198,8 +227,8 @@ class ReceivedStore(C_STORE):
         sink: where its data set went.
 
     Attributes:
-        dataset: the data set's bytes, only while the handler runs; None when spooled.
-        spooled: the file it was spooled to, or None.
+        dataset: the data set's bytes, only while the handler runs; None when in the file alone.
+        spooled: the file it went to as it arrived, or None; with write-behind, besides `dataset`.
     """
 
     # The base class's __init__ runs a dozen checked setters; a received request was checked when
@@ -225,7 +254,7 @@ class ReceivedStore(C_STORE):
     @property
     def _dataset_path(self) -> Path | None:  # type: ignore[override] # an attribute there
         """What `event.dataset_path` gives: the spooled file, or one made where it is asked for."""
-        if self.spooled is not None:
+        if self.dataset is None and self.spooled is not None:
             return self.spooled.path
         if not _config.STORE_RECV_CHUNKED_DATASET or self.dataset is None:
             return self._temporary

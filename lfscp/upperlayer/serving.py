@@ -240,7 +240,7 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
     def _has_ended(self) -> bool:
         """Whether an abort or release, as far as is known, leaves nobody to answer."""
         dul = self.assoc.dul
-        return not self.assoc.is_established or not dul.is_alive() or not dul.to_user_queue.empty()
+        return not (self.assoc.is_established and dul.is_alive()) or bool(dul.to_user_queue.queue)
 
     def _send_find(
         self, req: C_FIND, context: PresentationContext, status: Any, identifier: Any = None
