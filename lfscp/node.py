@@ -170,6 +170,7 @@ class Node:
         """Make the server, its contexts and handlers; a parent does it once for all workers."""
         if self._server is not None:
             return
+        from lfscp.archive.header import read_first
         from lfscp.archive.part10 import part10_header
         from lfscp.server import LeaderFollowerServer
         from lfscp.services import all_handlers
@@ -187,6 +188,7 @@ class Node:
             threads=settings.pool.threads,
             spool_dir=archive.incoming_dir,
             file_header=part10_header,
+            examine=read_first,
             backlog=settings.server.backlog,
             listen_socket=self._listen_socket or systemd.take_listening_socket(os.environ),
             accept_unknown_storage=settings.storage.accept_unknown_sop_classes,

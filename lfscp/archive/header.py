@@ -82,11 +82,17 @@ class Header:
         found: raw tag to the value's bytes, padding and all.
         encoding: how the dataset is laid out.
         items: raw tag to the encoding of a sequence's items, where it is not the dataset's.
+        needed: bytes that the dataset must have for its bulk data to be whole, as far as is known.
     """
 
     def __init__(
-        self, found: dict[int, bytes], encoding: Encoding, items: dict[int, Encoding]
+        self,
+        found: dict[int, bytes],
+        encoding: Encoding,
+        items: dict[int, Encoding],
+        needed: int = 0,
     ) -> None:
+        self.needed = needed
         self._found = found
         self._encoding = encoding
         self._raw_tags = _RAW_TAGS[encoding]
@@ -202,6 +208,25 @@ def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
     return header or _complete(_read(dataset, encoding, total))
 
 
+def read_first(beginning: Buffer, transfer_syntax_uid: str) -> Header | None:
+    """Read the header of a dataset that is still on its way.
+
+    Args:
+        beginning: its first bytes.
+    Returns:
+        The header, whose `needed` tells how long the dataset must become; None when the first
+        bytes do not reach its bulk data, or are no sound dataset: then the whole must be read.
+    """
+    if transfer_syntax_uid in DEFLATED or transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
+        return None
+    implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+    encoding = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE
+    try:
+        return _read(bytes(beginning[:_WINDOW]), encoding, None)
+    except CannotUnderstand:
+        return None
+
+
 def _complete(header: Header | None) -> Header:
     if header is None:
         raise CannotUnderstand("the dataset ends inside an element")
@@ -260,12 +285,14 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
         if whole:
             raise
         return None  # may be cut by the window; the second reading decides
-    if end is not None and end != total:
+    if end >= 0 and end != total:
         if not whole:
             return None
         if end > len(buffer) or any(buffer[end:]):  # zeros behind the last element do no harm
             raise CannotUnderstand(f"the dataset ends inside an element, at byte {end}")
-    return Header({raw: bytes(value) for raw, value in found.items()}, encoding, items)
+    return Header(
+        {raw: bytes(value) for raw, value in found.items()}, encoding, items, needed=max(0, -end)
+    )
 
 
 def _walk_explicit(
@@ -274,8 +301,12 @@ def _walk_explicit(
     found: dict[int, bytes | memoryview],
     items: dict[int, Encoding],
     total: int | None,
-) -> int | None:
-    """Collect the wanted values; the position reached, None when stopped before bulk data."""
+) -> int:
+    """Collect the wanted values; the position reached.
+
+    Returns:
+        Below 0 when stopped before bulk data: where that ends.
+    """
     unpack, short_vrs, wanted = encoding.unpack, encoding.short_vrs, _WANTED_RAW[encoding]
     at, end = 0, len(buffer)
     last = end - 8
@@ -289,11 +320,12 @@ def _walk_explicit(
             continue
         value, length = long_form(buffer, at, vr, end, encoding)
         if (raw >> encoding.group_shift) & 0xFFFF > _LAST_GROUP:
-            if length != UNDEFINED_LENGTH and total is not None and value + length > total:
+            needed = value if length == UNDEFINED_LENGTH else value + length
+            if total is not None and needed > total:
                 raise CannotUnderstand(
                     f"{length} bytes of value, {total - value} are there", encoding.raw_tag(raw)
                 )
-            return None
+            return -needed
         inner = IMPLICIT_LITTLE if vr == encoding.vr_un else encoding
         if length == UNDEFINED_LENGTH:
             at = skip_undefined(buffer, value, end, inner)
@@ -313,7 +345,7 @@ def _walk_implicit(
     found: dict[int, bytes | memoryview],
     items: dict[int, Encoding],  # noqa: ARG001 - all items are implicit as well
     total: int | None,  # noqa: ARG001 - the position reached says whether a length lied
-) -> int | None:
+) -> int:
     """As `_walk_explicit`; a bulk value of defined length is stepped over instead."""
     unpack, wanted = encoding.unpack, _WANTED_RAW[encoding]
     at, end = 0, len(buffer)
@@ -327,7 +359,7 @@ def _walk_implicit(
             at += length
             continue
         if raw & 0xFFFF > _LAST_GROUP:
-            return None
+            return -at
         value = at
         at = skip_undefined(buffer, value, end, encoding)
         if raw in wanted:

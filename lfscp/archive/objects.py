@@ -48,6 +48,7 @@ class Received:
         spooled_path: a file of it in `Archive.incoming_dir`, which the archive takes over on
             success; None when there is none yet.
         dataset_offset: bytes in that file before the dataset.
+        header: what `header.read_first` gave while it was received.
     """
 
     sop_class_uid: str
@@ -57,6 +58,7 @@ class Received:
     dataset: bytes | memoryview | None = None
     spooled_path: Path | None = None
     dataset_offset: int = 0
+    header: Header | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ def read_received(received: Received) -> Header:
         CannotUnderstand: the dataset is broken or lacks its UIDs.
         OutOfResources: the spooled file cannot be read.
     """
+    if received.header is not None and received.header.needed <= size_of(received):
+        return received.header
     if received.dataset is not None:
         return read_header(received.dataset, received.transfer_syntax_uid)
     try:

@@ -34,7 +34,7 @@ from lfscp.upperlayer.acceptor import (
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
-from lfscp.upperlayer.received import FileHeader
+from lfscp.upperlayer.received import Examine, FileHeader
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -61,6 +61,8 @@ class LeaderFollowerServer:
         spool_dir: where objects of more than 4 MB go as they arrive; None keeps them in memory.
         file_header: makes the head of a received file; given, an object that comes in fragments is
             written to `spool_dir` while it is received, for a handler that keeps it as a file.
+        examine: called with the first bytes of an object that comes in fragments and its transfer
+            syntax, while the rest is on its way; its result is `event.request.examined`.
         backlog: connections that may wait in the kernel while nobody leads.
         listen_socket: one that listens already (systemd's), instead of binding `address`.
         accept_unknown_storage: take private and unknown SOP classes for storage.
@@ -86,6 +88,7 @@ class LeaderFollowerServer:
         *,
         spool_dir: Path | None = None,
         file_header: FileHeader | None = None,
+        examine: Examine | None = None,
         backlog: int = DEFAULT_BACKLOG,
         listen_socket: socket.socket | None = None,
         accept_unknown_storage: bool = False,
@@ -117,6 +120,7 @@ class LeaderFollowerServer:
         )
         self._spool_dir = spool_dir
         self._file_header = file_header
+        self._examine = examine
         self._admit = admit
         self._on_end = on_end
         self._listener: Listener | None = None
@@ -148,6 +152,7 @@ class LeaderFollowerServer:
             admit=self._admit,
             spool_dir=self._spool_dir,
             file_header=self._file_header,
+            examine=self._examine,
             server=self,
         )
         register_server(self.ae, self)

@@ -7,7 +7,7 @@ every object stored. No attribute of a patient is ever named; UIDs are.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -47,6 +47,15 @@ def called_ae_title(association: Association) -> str:
     """The AE title the requestor called us by."""
     request = association.requestor.primitive
     return str(request.called_ae_title).strip() if request is not None else ""
+
+
+def after_answer(association: Association, write: Callable[[], None]) -> None:
+    """Write a line when the peer has its answer, which need not wait for it."""
+    later = getattr(association, "after_answer", None)
+    if later is None:  # served by pynetdicom's own server
+        write()
+    else:
+        later(write)
 
 
 def performed(

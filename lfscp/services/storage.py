@@ -23,7 +23,7 @@ from lfscp.archive.errors import (
 from lfscp.config import Settings
 from lfscp.services import status
 from lfscp.services.permissions import may
-from lfscp.services.record import calling_ae_title, failed_unexpectedly, performed
+from lfscp.services.record import after_answer, calling_ae_title, failed_unexpectedly, performed
 from lfscp.upperlayer.received import ReceivedStore
 
 Handlers = list[tuple[Any, Any]]
@@ -56,7 +56,18 @@ def handlers(archive: Archive, settings: Settings) -> Handlers:
             named["outcome"] = stored.outcome.value
         if stored.notes:
             named["notes"] = "; ".join(stored.notes)
-        performed(event, _SERVICE, status.SUCCESS, started, **named, bytes=stored.size)
+        stored_in_s = time.monotonic() - started
+        after_answer(
+            event.assoc,
+            lambda: performed(
+                event,
+                _SERVICE,
+                status.SUCCESS,
+                time.monotonic() - stored_in_s,
+                **named,
+                bytes=stored.size,
+            ),
+        )
         return status.SUCCESS
 
     return [(evt.EVT_C_STORE, handle_store)]
@@ -117,4 +128,5 @@ def received_object(event: evt.Event, caller: str) -> Received:
         dataset=dataset,
         spooled_path=spooled.path if spooled else None,
         dataset_offset=spooled.dataset_offset if spooled else 0,
+        header=getattr(request, "examined", None),
     )

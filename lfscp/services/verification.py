@@ -11,7 +11,7 @@ from pynetdicom import evt
 from lfscp.config import Settings
 from lfscp.services import status
 from lfscp.services.permissions import may
-from lfscp.services.record import calling_ae_title, performed
+from lfscp.services.record import after_answer, calling_ae_title, performed
 
 Handlers = list[tuple[Any, Any]]
 
@@ -23,7 +23,7 @@ def handlers(settings: Settings) -> Handlers:
         started = time.monotonic()
         caller = calling_ae_title(event)
         if may(settings.peers, caller, "echo"):
-            performed(event, "C-ECHO", status.SUCCESS, started)
+            after_answer(event.assoc, lambda: performed(event, "C-ECHO", status.SUCCESS, started))
             return status.SUCCESS
         reason = "this AE title may not echo"
         performed(event, "C-ECHO", status.NOT_AUTHORISED, started, reason=reason)

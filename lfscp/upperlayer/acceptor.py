@@ -23,7 +23,7 @@ from pynetdicom.transport import AddressInformation
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
-from lfscp.upperlayer.received import FileHeader
+from lfscp.upperlayer.received import Examine, FileHeader
 from lfscp.upperlayer.transport import InlineSocket
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class AcceptorSettings:
         admit: a policy beyond the AE's own: a Rejection, or None to admit.
         spool_dir: where large received objects go.
         file_header: makes the head of their files, and has smaller objects written behind.
+        examine: called with the first bytes of a data set and its transfer syntax when more is to
+            come; what it returns is the request's `examined`.
         server: the server itself, for handlers that ask for it.
     """
 
@@ -63,6 +65,7 @@ class AcceptorSettings:
     admit: Callable[[InlineAssociation], Rejection | None] | None
     spool_dir: Path | None
     file_header: FileHeader | None
+    examine: Examine | None
     server: Server
 
 
@@ -83,6 +86,7 @@ def open_acceptor(
         admit=settings.admit,
         spool_dir=settings.spool_dir,
         file_header=settings.file_header,
+        examine=settings.examine,
         count_acceptors=lambda: len(settings.server.active_associations),
     )
     association.name = f"Acceptor-{association.serial}"

@@ -37,7 +37,7 @@ from lfscp.upperlayer.provider import (
     IDLE,
     InlineProvider,
 )
-from lfscp.upperlayer.received import FileHeader, ReceivedStore
+from lfscp.upperlayer.received import Examine, FileHeader, ReceivedStore
 from lfscp.upperlayer.sending import SendRequest, send_stored
 from lfscp.upperlayer.serving import service_class
 from lfscp.upperlayer.transport import ReadTimeout
@@ -68,6 +68,7 @@ class InlineAssociation(Association):
         admit: an acceptor's own admission policy.
         spool_dir: where large received objects go; None keeps them in memory.
         file_header: makes the head of such a file, for objects that are written behind.
+        examine: see AcceptorSettings.
         count_acceptors: how many associations its server has now, this one included.
 
     Attributes:
@@ -88,12 +89,14 @@ class InlineAssociation(Association):
         admit: Callable[[InlineAssociation], Rejection | None] | None = None,
         spool_dir: Path | None = None,
         file_header: FileHeader | None = None,
+        examine: Examine | None = None,
         count_acceptors: Callable[[], int] | None = None,
     ) -> None:
         self.reader: int | None = None
         self.end_reason: str | None = None
         self.spool_dir = spool_dir
         self.file_header = file_header
+        self.examine = examine
         self.serial = next(_serials)
         self.started_at = time.monotonic()
         self.announced_max_pdu = ae.maximum_pdu_size
@@ -105,6 +108,7 @@ class InlineAssociation(Association):
         self._storage_classes: set[str] = set()
         self._own_storage_classes = supported.storage_classes if supported is not None else ()
         self._context_tuples: dict[int, PresentationContextTuple] = {}
+        self._after_answer: list[Callable[[], None]] = []
         self._handler_results: dict[evt.EventType, Any] = {}
         super().__init__(ae, mode)
         self.dul = InlineProvider(self)
@@ -360,6 +364,8 @@ class InlineAssociation(Association):
             self._serve(msg, context_id)
         finally:
             self._is_paused = True
+            while self._after_answer:
+                self._after_answer.pop(0)()
             self.dimse.forget_cancels()
             if isinstance(msg, ReceivedStore):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
@@ -383,6 +389,10 @@ class InlineAssociation(Association):
         finally:
             if isinstance(req, ReceivedStore):
                 req.finish(still_referenced=True)
+
+    def after_answer(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the request that is being served has been answered."""
+        self._after_answer.append(call)
 
     # --- sending objects ---
 

@@ -90,7 +90,18 @@ class _Bytes:
 class _Incoming:
     """One message on its way in."""
 
-    __slots__ = ("command", "context", "context_id", "data", "elements", "field", "sink", "store")
+    __slots__ = (
+        "command",
+        "context",
+        "context_id",
+        "data",
+        "elements",
+        "examined",
+        "field",
+        "is_examined",
+        "sink",
+        "store",
+    )
 
     def __init__(self, context_id: int, context: PresentationContext) -> None:
         self.context_id = context_id
@@ -100,6 +111,8 @@ class _Incoming:
         self.field: int | None = None
         self.store: commands.StoreRequest | None = None
         self.sink: DatasetSink | None = None
+        self.is_examined = False
+        self.examined: object = None
         self.data = bytearray()
 
 
@@ -282,9 +295,18 @@ class InlineMessages(DIMSEServiceProvider):
                 sink.commit(taken)
                 size -= taken
             if not last:
+                self._examine(incoming, sink)
                 sink.fragment_ends()
         if last:
             self._complete(incoming)
+
+    def _examine(self, incoming: _Incoming, sink: DatasetSink) -> None:
+        """Let the server look at the first bytes, once, while the peer sends the rest."""
+        examine = self._inline.examine
+        if examine is None or incoming.is_examined:
+            return
+        incoming.is_examined = True
+        incoming.examined = examine(sink.beginning(), str(incoming.context.transfer_syntax[0]))
 
     def discard_incoming(self) -> None:
         """The association ends: a message that is not complete leaves nothing behind."""
@@ -341,6 +363,7 @@ class InlineMessages(DIMSEServiceProvider):
         self, incoming: _Incoming, store: commands.StoreRequest, sink: DatasetSink
     ) -> ReceivedStore | None:
         request = ReceivedStore(store, incoming.context_id, sink)
+        request.examined = incoming.examined
         if store.sop_class_uid is not None and store.sop_instance_uid is not None:
             return request
         request.finish(still_referenced=False)

@@ -35,6 +35,8 @@ _KEPT_BUFFERS: Final = 32
 # (SOP class UID, SOP instance UID, transfer syntax UID, source AE title) to preamble, prefix and
 # File Meta Information.
 FileHeader = Callable[[str, str, str, str], bytes]
+# (first bytes of a data set, transfer syntax UID) to whatever the handler makes of it.
+Examine = Callable[[memoryview, str], object]
 
 # As many buffers as messages were ever received at once, at most _KEPT_BUFFERS: idle associations
 # own none. deque's append and pop are atomic.
@@ -120,6 +122,10 @@ class DatasetSink:
             grown[: self._used] = memoryview(self._buffer)[: self._used]
             self._buffer = grown
         return len(self._buffer) - self._used
+
+    def beginning(self) -> memoryview:
+        """What has arrived so far, while all of it is in memory."""
+        return memoryview(self._buffer)[: self._used]
 
     def fragment_ends(self) -> None:
         """A fragment is complete and more will come: the time to write behind."""
@@ -228,6 +234,7 @@ class ReceivedStore(C_STORE):
 
     Attributes:
         dataset: the data set's bytes, only while the handler runs; None when in the file alone.
+        examined: what the server's `examine` made of its first bytes, or None.
         spooled: the file it went to as it arrived, or None; with write-behind, besides `dataset`.
     """
 
@@ -244,6 +251,7 @@ class ReceivedStore(C_STORE):
         self._move_originator_message_id = request.move_originator_message_id
         self.OffendingElement = None
         self.ErrorComment = None
+        self.examined: object = None
         self._sink = sink
         self._bytes: BytesIO | None = None
         self.dataset: memoryview | None = sink.finish()
