@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from lfscp.webside import WebSide
 
 LOG: Final = get_logger("lfscp.node")
+# Python's 5 ms let one association's work hold up the others': four senders at once got a fifth
+# more through with this, and a single one no less.
+SWITCH_INTERVAL_S: Final = 0.0005
 ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
 WORKER_REPORT_S: Final = 1.0  # of a worker process to its parent
 REPORT_INTERVAL_S: Final = 10.0  # of the status line, when systemd asks for no watchdog
@@ -87,6 +90,7 @@ class Node:
         """
         with Mailbox() as mailbox:
             self.start()
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
             gc.freeze()  # what was imported stays: no collection need look at it again
             gc.enable()
             _in_background("lfscp-pool-watch", lambda: self._tell_when_empty(mailbox))
