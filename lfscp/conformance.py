@@ -51,6 +51,7 @@ _STATUSES = (
         status.CANNOT_UNDERSTAND,
         "cannot understand: broken encoding, or a UID is missing",
     ),
+    ("C-STORE", status.PROCESSING_FAILURE, "processing failure, nothing acknowledged"),
     ("C-FIND", status.PENDING, "pending, a match"),
     (
         "C-FIND",
@@ -128,10 +129,11 @@ Media interchange, worklist, print and storage commitment are not supported.
 
 
 _SERVICES = (
-    ("Verification", "yes (`lfscp echo`)", "yes"),
-    ("Storage", "yes (as sub-operation of C-MOVE and C-GET)", "yes"),
-    ("Query: Patient Root, Study Root, Patient/Study Only", "no", "yes"),
-    ("Retrieve: C-MOVE and C-GET in the same models", "no", "yes"),
+    ("Verification", "yes", "yes"),
+    ("Storage", "yes", "yes"),
+    ("Query: Patient Root, Study Root", "yes", "yes"),
+    ("Retrieve: C-MOVE and C-GET in the same models", "yes", "yes"),
+    ("Query and retrieve: Patient/Study Only (retired)", "no", "yes"),
 )
 
 
@@ -159,10 +161,11 @@ def _associations(settings: Settings) -> str:
 
 {_table(("property", "value"), rows)}
 
-A node opens associations only to the destinations of C-MOVE requests. SCP/SCU role selection is
-accepted for storage SOP classes, so that a requestor of C-GET can be their SCP. SOP Class Extended
-Negotiation is answered for query (relational queries; combined date-time matching) and retrieve
-(relational retrieval).
+Associations are opened to the destinations of C-MOVE requests, for the jobs of the page and the
+API, and by `lfscp echo`, `find`, `get`, `move` and `send`. SCP/SCU role selection is accepted for
+storage SOP classes, so that a requestor of C-GET can be their SCP. SOP Class Extended Negotiation
+is answered for query (relational queries; combined date-time matching) and retrieve (relational
+retrieval).
 """
 
 
@@ -254,7 +257,8 @@ def _query_keys() -> str:
     parts.append(
         "Matching: single value, list of UID, universal, wildcard, range of dates and times, "
         "sequence. Person names match without regard to case. Keys that are not listed are not "
-        "matched, which the status FF01 tells, and come back empty.\n"
+        "matched and not returned, which the status FF01 tells; listed ones without a value come "
+        "back empty.\n"
     )
     return "\n".join(parts)
 
@@ -274,9 +278,10 @@ def _retrieve(settings: Settings) -> str:
     return f"""\
 ## 6 Retrieve
 
-All levels of each model, with lists of UIDs at the lowest level. Objects are sent in the transfer
-syntax in which they are stored, byte for byte; compressed ones are {decoding}. Pending responses
-carry counters; a cancelled or partly failed retrieve ends with the list of failed instances.
+All levels of each model, with lists of UIDs at the level of the request. Objects are sent in the
+transfer syntax in which they are stored, byte for byte; compressed ones are {decoding}. Pending
+responses carry counters; a cancelled or partly failed retrieve ends with the list of failed
+instances.
 """
 
 
@@ -290,7 +295,7 @@ def _network(settings: Settings) -> str:
     return f"""\
 ## 8 Network interface
 
-TCP/IP (IPv4, IPv6), listening on {server.host} port {server.port}.
+TCP/IP, listening on {server.host} port {server.port}.
 """
 
 
@@ -328,7 +333,8 @@ def _security(settings: Settings) -> str:
     return f"""\
 ## 11 Security
 
-This version listens without TLS; {checked}. What a configured peer may do is limited by its `may`.
+The node listens without TLS, and connects with TLS to peers that are configured so; {checked}.
+What a configured peer may do is limited by its `may`.
 """
 
 

@@ -45,12 +45,14 @@ class Finding:
         path: of the file, relative to the objects folder.
         detail: what exactly differs; may be empty.
         action: what the repair did; empty when none was asked for.
+        repaired: index and objects agree about this one again.
     """
 
     problem: Problem
     path: str
     detail: str = ""
     action: str = ""
+    repaired: bool = False
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
@@ -80,7 +82,8 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
                 continue
             problem, detail = found
             action = _mend_row(archive, row, problem) if repair else ""
-            yield Finding(problem, row.path, detail, action)
+            repaired = repair and problem is not Problem.UNREADABLE
+            yield Finding(problem, row.path, detail, action, repaired)
         last = rows[-1].id
     if repair:
         archive.index.prune()
@@ -118,7 +121,7 @@ def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
         if row is not None and row.path == path:
             continue
         action = _index_again(archive, path) if repair else ""
-        yield Finding(Problem.LEFT_OVER, path, "", action)
+        yield Finding(Problem.LEFT_OVER, path, "", action, repair)
 
 
 def _index_again(archive: Archive, path: str) -> str:

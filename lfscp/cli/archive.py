@@ -151,13 +151,24 @@ def check_archive(settings: Settings, *, repair: bool) -> int:
     from lfscp.archive.check import check
 
     archive = _open(settings)
-    found = 0
+    found = repaired = 0
     try:
         for finding in check(archive, repair=repair):
             found += 1
+            repaired += finding.repaired
             sys.stdout.write(f"{finding}\n")
     finally:
         archive.close()
-    done = "repaired" if repair else "found, run `lfscp check --repair` to mend them"
-    sys.stdout.write(f"{found} problems {done}\n" if found else "index and objects agree\n")
-    return 1 if found and not repair else 0
+    sys.stdout.write(_verdict(found, repaired, repair=repair))
+    return 1 if repaired < found else 0
+
+
+def _verdict(found: int, repaired: int, *, repair: bool) -> str:
+    if not found:
+        return "index and objects agree\n"
+    problems = "1 problem" if found == 1 else f"{found} problems"
+    if not repair:
+        return f"{problems} found, run `lfscp check --repair` to mend them\n"
+    if repaired < found:
+        return f"{problems} found, {repaired} repaired\n"
+    return f"{problems} repaired\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.requestor import associate
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
-_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 
 
 @contextmanager
@@ -91,7 +89,7 @@ def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerErr
         return PeerError(Kind.REJECTED, peer, "rejected the association")
     reason = attempt.end_reason or ""
     if reason.startswith("cannot connect"):
-        what = f"cannot be reached: {_ERRNO.sub('', reason.partition(': ')[2])}"
+        what = f"cannot be reached: {reason.partition(': ')[2]}"
         return PeerError(Kind.UNREACHABLE, peer, what)
     if not reason and waited_s >= peer.acse_timeout_s:
         waited = f"took the connection, but did not answer within {peer.acse_timeout_s:g} s"

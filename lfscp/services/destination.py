@@ -18,6 +18,10 @@ class DestinationError(Exception):
     """There is no association with the destination; the text says why."""
 
 
+class NothingAcceptedError(DestinationError):
+    """The destination is there, but takes none of the objects offered; others it may take."""
+
+
 class Destination:
     """A peer that objects are moved to.
 
@@ -46,6 +50,7 @@ class Destination:
             while_waiting: called about once a second while the association waits for the peer.
         Raises:
             DestinationError: it cannot be opened.
+            NothingAcceptedError: no presentation context was accepted.
         """
         association = self._open(contexts, while_waiting)
         try:
@@ -74,6 +79,9 @@ class Destination:
             raise DestinationError(f"{self} cannot be reached: {error}") from error
         if association.is_established:
             return association
+        if association.rejected_contexts and not association.accepted_contexts:
+            raise NothingAcceptedError(f"{self} accepts none of the SOP classes")
         what = "rejected the association" if association.is_rejected else "cannot be reached"
-        why = f": {association.end_reason}" if association.end_reason else ""
+        reason = (association.end_reason or "").removeprefix("cannot connect: ")
+        why = f": {reason}" if reason else ""
         raise DestinationError(f"{self} {what}{why}")

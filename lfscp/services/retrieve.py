@@ -21,7 +21,7 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import unique_keys
 from lfscp.config import Settings
 from lfscp.services import status
-from lfscp.services.destination import Destination, DestinationError
+from lfscp.services.destination import Destination, DestinationError, NothingAcceptedError
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
 from lfscp.services.permissions import destination, may
@@ -250,7 +250,11 @@ class _Move(_Retrieve):
         waiting = [(batch, list(reversed(batch.instances))) for batch in batches(instances)]
         try:
             for batch, todo in waiting:
-                yield from self._send_all(batch.contexts(), todo, sender)
+                try:
+                    yield from self._send_all(batch.contexts(), todo, sender)
+                except NothingAcceptedError as error:
+                    self._fail(list(reversed(todo)), str(error))
+                    todo.clear()
         except DestinationError as error:
             self._fail([instance for _, todo in waiting for instance in reversed(todo)], str(error))
 

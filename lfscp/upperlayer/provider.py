@@ -54,7 +54,6 @@ IDLE: Final = "Sta1"
 AWAITING_ASSOCIATE_RQ: Final = "Sta2"
 AWAITING_LOCAL_RESPONSE: Final = "Sta3"
 ESTABLISHED: Final = "Sta6"
-AWAITING_RELEASE_RP: Final = "Sta7"
 AWAITING_CLOSE: Final = "Sta13"
 
 _SEEING_P_DATA: Final = (

@@ -82,8 +82,8 @@ def associate(
     association.request()
     if not association.is_established:
         association.dul.close()  # pynetdicom leaves that to its thread
-    if connection.connect_error is not None:
-        association.end_reason = f"cannot connect: {connection.connect_error}"
+    if (error := connection.connect_error) is not None:
+        association.end_reason = f"cannot connect: {error.strerror or error}"
     return association
 
 

@@ -208,6 +208,7 @@ class TestMove:
                 *_, (final, failed) = move(node, identifier())
 
         assert final.Status == 0xA702
+        assert final.ErrorComment.endswith(" cannot be reached: Connection refused")
         assert counters(final) == (None, 0, 3, 0)
         assert failed is not None
         assert set(failed.FailedSOPInstanceUIDList) == set(stored)
@@ -368,6 +369,21 @@ class TestMove:
         assert final.Status == 0x0000
         assert set(there.objects) == set(stored)
         assert [len(proposed) for proposed in there.proposed] == [128, 12]
+
+    def test_association_of_which_nothing_is_accepted_fails_alone(self, tmp_path: Path) -> None:
+        classes = [str(cx.abstract_syntax) for cx in AllStoragePresentationContexts[:70]]
+        with (
+            destination([(classes[-1], [EXPLICIT])]) as there,
+            served(tmp_path, peers={"DEST": peer(there.port)}) as node,
+        ):
+            for sop_class in classes:
+                stored = fill(node, 1, sop_class=sop_class)
+            *_, (final, _) = move(node, identifier())
+
+        assert final.Status == 0xB000
+        assert counters(final) == (None, 1, 69, 0)
+        assert "accepts none of the SOP classes" in final.ErrorComment
+        assert set(there.objects) == set(stored)
 
     def test_broken_association_is_opened_anew_for_the_rest(self, tmp_path: Path) -> None:
         broken: list[str] = []

@@ -82,3 +82,15 @@ def test_check_finds_what_repair_mends(settings, folder, capsys):
     assert check_archive(settings, repair=True) == 0
     assert check_archive(settings, repair=False) == 0
     assert capsys.readouterr().out.endswith("index and objects agree\n")
+
+
+def test_what_repair_leaves_as_it_is_is_said(settings, folder, capsys):
+    write_object(folder / "one.dcm")
+    import_files(settings, folder)
+    (stored,) = (settings.data_dir / "objects").rglob("*.dcm")
+    stored.unlink()
+    stored.symlink_to(stored.name)  # a loop: the file is there and cannot be read
+    capsys.readouterr()
+
+    assert check_archive(settings, repair=True) == 1
+    assert capsys.readouterr().out.endswith("1 problem found, 0 repaired\n")
