@@ -30,6 +30,7 @@ from lfscp.archive.person_names import search_form
 from lfscp.archive.schema import instance, patient, series, study
 
 MAX_PAGE: Final = 500
+MOST_WORDS: Final = 20  # of a search; further ones narrow it no more
 _ESCAPE: Final = "\\"
 
 Cursor = tuple[Any, ...]
@@ -126,7 +127,7 @@ def patients(
     """Patients by name, with the number of their studies."""
     key = (patient.c.patient_name_search, patient.c.id)
     statement = select(patient.c.id, patient.c.patient_name_search, *_PATIENT).order_by(*key)
-    for word in text.split():
+    for word in text.split()[:MOST_WORDS]:
         statement = statement.where(patient.c.id.in_(_patients_of(word)))
     if after is not None:
         statement = statement.where(tuple_(*key) > tuple_(*after))
@@ -250,7 +251,7 @@ def _page(connection: Connection, statement: Select[Any], key: Sequence[str], li
 
 
 def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
-    for word in wanted.text.split():
+    for word in wanted.text.split()[:MOST_WORDS]:
         yield study.c.id.in_(_studies_of(word))
     if wanted.modality:
         with_modality = select(series.c.study_fk).where(series.c.modality == wanted.modality)

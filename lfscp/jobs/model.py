@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from lfscp.config.settings import validate_ae_title
+from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 
 JSON = Any  # None, bool, int, float, str, and lists and dicts of them
@@ -179,6 +180,11 @@ def _check_keys(kind: Kind, keys: JSON) -> None:
             raise InvalidRequest(name, "unknown field, no keyword of the DICOM dictionary")
         if dictionary_VR(tag) == "SQ" or not _is_key(value):
             raise InvalidRequest(name, "expected a text, a number or a list of them")
+        try:
+            identifier({keyword: value}, "STUDY")
+        except ValueError:  # its text may hold the value, which may be a patient's
+            vr = dictionary_VR(tag)
+            raise InvalidRequest(name, f"expected a value of an element of VR {vr}") from None
 
 
 def _is_key(value: JSON) -> bool:

@@ -10,7 +10,6 @@ must carry that session's token. Every answer carries a strict Content-Security-
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import secrets
 import threading
@@ -136,7 +135,8 @@ class Access:
                 "log in at /login, or send the header Authorization: Bearer with a token",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if changes and not hmac.compare_digest(asked.csrf_token, session.csrf_token):
+        given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
+        if changes and not hmac.compare_digest(given, session.csrf_token.encode()):
             raise Problem(HTTPStatus.FORBIDDEN, "the form is too old; load the page again")
         return session
 
@@ -218,7 +218,7 @@ class Access:
         self._require_patience(address)
         try:
             user, _, password = base64.b64decode(credential, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no UTF-8
             return False
         hashed = self._users.get(user)
         if hashed is None or not is_password(password, hashed):
@@ -256,5 +256,11 @@ def _require_own_origin(headers: Mapping[str, str]) -> None:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise refused
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is None:
+        return
+    try:
+        is_own = urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address at all
+        is_own = False
+    if not is_own:
         raise refused

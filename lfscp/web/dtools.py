@@ -42,10 +42,19 @@ _KEYS: Final = {
     "PatienDateOfBirth": "PatientBirthDate",
     "StudyDate": "StudyDate",
 }
+_FIELDS: Final = {
+    "ae_title": "ServerAE_Title",
+    "host": "Address",
+    "port": "Port",
+    "calling_ae_title": "ClientAE_Title",
+}
 
 
 def _port(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    text = str(value).strip()
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) <= 5):
+        raise ValueError("expected a number from 1 to 65535, or its text")
+    return int(text)
 
 
 class Server(BaseModel):
@@ -68,8 +77,12 @@ class Server(BaseModel):
                 calling_ae_title=self.ClientAE_Title or None,
             )
             return peer_of(web, asked)
-        except ValueError as error:
-            raise Problem(422, f"ServerAE_Title or ClientAE_Title: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = _FIELDS[str(first["loc"][0])]
+            reason = f"expected {first['msg'].removeprefix('Value error, ')}"
+            errors = [{"pointer": f"/{name}", "detail": reason}]
+            raise Problem(422, f"{name}: {reason}", errors=errors) from None
 
 
 class Find(BaseModel):
@@ -131,8 +144,7 @@ def _read(model: type[Message]) -> Callable[[Request], Awaitable[Message]]:
         except ValidationError as error:
             found = error.errors(include_url=False)
             for each in found:
-                place = (0,) if each["type"] == "json_invalid" else each["loc"]
-                each["loc"] = ("body", *place)
+                each["loc"] = ("body", *each["loc"])
             raise RequestValidationError(found) from None
 
     return read

@@ -71,7 +71,7 @@ def _asked(request: Request) -> Asked:
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Asked(
         method=request.method,
-        path=request.url.path,
+        path=request.scope["path"],  # what the routes see; that of `url` depends on Host
         headers=headers,
         address=request.client.host if request.client else "",
         session_id=session_id(request),

@@ -130,9 +130,11 @@ def of_validation(error: RequestValidationError) -> Problem:
     for each in found:
         if each["type"] == "json_invalid":
             reason = each.get("ctx", {}).get("error", "")
-            detail = f"the body is no JSON: {reason} at character {each['loc'][-1]}"
+            place = each["loc"][-1]  # FastAPI says it here, pydantic in its reason
+            where = f" at character {place}" if isinstance(place, int) else ""
+            detail = f"the body is no JSON: {reason}{where}"
             return Problem(HTTPStatus.BAD_REQUEST, detail)
-        if each["type"] == "model_attributes_type" and tuple(each["loc"]) == ("body",):
+        if each["type"] == "model_attributes_type" and isinstance(each["input"], bytes):
             detail = "send the body as JSON, with the header Content-Type: application/json"
             return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     errors = [_field(each) for each in found]

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
 from lfscp.archive import browse
@@ -32,6 +33,8 @@ Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a pa
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
+Patient = Annotated[int | None, Query(le=cursors.MOST, description="`id` of a patient.")]
+
 STUDY_CURSOR: Final = (str, str, int)
 PATIENT_CURSOR: Final = (str, int)
 INSTANCE_CURSOR: Final = (int, int)
@@ -57,7 +60,7 @@ def studies(  # noqa: PLR0913, RUF100 - a parameter each
     modality: str = "",
     date_from: Date = "",
     date_to: Date = "",
-    patient: Annotated[int | None, Query(description="`id` of a patient.")] = None,
+    patient: Patient = None,
     after: After = None,
     limit: Limit = 50,
 ) -> PageOut[StudyOut]:
@@ -138,7 +141,7 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 
 @router.delete("/patients/{key}")
-def delete_patient(web: Context, key: int) -> DeletedOut:
+def delete_patient(web: Context, key: Annotated[int, InPath(le=cursors.MOST)]) -> DeletedOut:
     """Delete a patient, named by `id`, with all studies."""
     deleted = 0
     while True:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from typing import Final
 
 from lfscp.archive.browse import Cursor
 from lfscp.web.problems import Problem
+
+MOST: Final = 2**63 - 1  # of a number in the index
 
 
 def to_text(cursor: Cursor | None) -> str | None:
@@ -29,7 +32,8 @@ def from_text(text: str | None, kinds: tuple[type, ...]) -> Cursor | None:
         return None
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if [type(value) for value in values] == list(kinds):
+        numbers = [value for value in values if isinstance(value, int)]
+        if [type(value) for value in values] == list(kinds) and max(map(abs, numbers)) <= MOST:
             return tuple(values)
     except (ValueError, TypeError, binascii.Error):
         pass

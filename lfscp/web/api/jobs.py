@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.model import InvalidRequest, Job, JobRequest, UnknownJob, WrongState
 from lfscp.scu.peer import Peer
+from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
 from lfscp.web.context import Context, Web
 from lfscp.web.problems import Problem
@@ -61,7 +62,7 @@ def jobs(
     web: Context,
     state: Annotated[list[StateName] | None, Query(description="Only those.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=cursors.MOST)] = 0,
 ) -> list[dict[str, Any]]:
     """Jobs, the newest first."""
     return [job.to_json() for job in web.jobs.jobs(state, limit, offset)]

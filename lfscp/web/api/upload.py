@@ -32,7 +32,7 @@ router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")
 HEAD_BYTES: Final = 65_536
 PIECE_BYTES: Final = 1 << 20
-MAX_FILES: Final = 10_000  # in one form
+MAX_FILES: Final = 100  # in one form: each is in memory up to 1 MB, then an open file
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class _Kept:
 async def upload(web: Context, request: Request) -> Any:
     """Store a DICOM file (the body), or several (a form); answers what became of each.
 
-    With a body the answer is one outcome; with a form, `stored` and `refused`.
+    With a body the answer is one outcome; with a form of up to 100 files, `stored` and `refused`.
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)

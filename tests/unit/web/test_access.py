@@ -73,6 +73,7 @@ def test_on_loopback_its_own_names_are_answered(client, host):
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:9999"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -125,6 +126,19 @@ def test_without_a_login_pages_lead_to_it_and_data_is_refused(guarded):
     assert data.headers["www-authenticate"] == "Bearer"
     assert guarded.get("/healthz").status_code == 200
     assert guarded.get("/login").status_code == 200
+
+
+def test_letters_beyond_ascii_in_credentials_are_wrong_ones_and_no_error(guarded):
+    basic = guarded.get("/api/studies", headers={"Authorization": "Basic \xe9".encode("latin-1")})
+    log_in(guarded)
+    token = guarded.post("/api/peers", json={}, headers={"X-CSRF-Token": "\xe9".encode("latin-1")})
+
+    assert (basic.status_code, token.status_code) == (401, 403)
+
+
+@pytest.mark.parametrize("host", ["x/static/?", "x/login?", "x/healthz#"])
+def test_a_host_that_holds_an_open_path_opens_nothing(guarded, host):
+    assert guarded.get("/api/studies", headers={"Host": host}).status_code == 401
 
 
 def test_with_a_login_a_proxy_may_call_the_page_by_any_name(guarded):

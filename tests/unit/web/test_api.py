@@ -15,6 +15,8 @@ from web_objects import (
     REPORT_INSTANCE,
 )
 
+from lfscp.web.api import cursors
+
 
 def problem(answer):
     assert answer.headers["content-type"] == "application/problem+json"
@@ -76,7 +78,10 @@ def test_pages_of_one_row_give_every_row_once(filled, path):
     assert rows == every
 
 
-@pytest.mark.parametrize("after", ["x", "bm9uZQ", "W10", "WzEsMiwzXQ"])
+TOO_LONG = cursors.to_text(("20260101", "1.2", 2**63))
+
+
+@pytest.mark.parametrize("after", ["x", "bm9uZQ", "W10", "WzEsMiwzXQ", TOO_LONG])
 def test_a_cursor_that_is_none_is_refused(client, after):
     answer = client.get("/api/studies", params={"after": after})
 
@@ -210,6 +215,8 @@ def test_what_is_not_there_is_a_problem_document(client, method, path):
         ("/api/echo", {}, "/peer", "Field required"),
         ("/api/find", {"peer": "PACS"}, "/keys", "Field required"),
         ("/api/find", {"peer": "PACS", "keys": {"PatientNam": "x"}}, "/keys/PatientNam", "unknown"),
+        ("/api/find", {"peer": "PACS", "keys": {"StudyID": True}}, "/keys/StudyID", "expected"),
+        ("/api/find", {"peer": "PACS", "keys": {"PatientSize": "x"}}, "/keys/PatientSize", "VR DS"),
         ("/api/retrieve", {"peer": "PACS", "keys": {}}, "/keys", "expected"),
         ("/api/send", {"peer": "PACS"}, None, "nothing to send"),
         ("/api/send", {"peer": "PACS", "paths": ["/etc/passwd"]}, None, "outside"),
@@ -226,6 +233,29 @@ def test_a_wrong_request_is_told_which_field_is_wrong(client, path, body, pointe
     assert detail in str(answer)
     if pointer:
         assert pointer in [each.get("pointer") for each in answer["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/jobs?offset=99999999999999999999"),
+        ("GET", "/api/studies?patient=99999999999999999999"),
+        ("DELETE", "/api/patients/99999999999999999999"),
+    ],
+)
+def test_a_number_that_no_index_holds_is_no_internal_error(client, method, path):
+    assert problem(client.request(method, path))["status"] == 422
+
+
+def test_a_search_of_very_many_words_is_answered(filled):
+    assert filled.get("/api/studies", params={"q": "a " * 2000}).status_code == 200
+    assert filled.get("/api/patients", params={"q": "a " * 2000}).status_code == 200
+
+
+def test_json_that_is_no_object_is_not_called_something_else(client):
+    answer = problem(client.post("/api/echo", json=["PACS"]))
+
+    assert (answer["status"], "Content-Type" in answer["detail"]) == (422, False)
 
 
 def test_malformed_json_is_told_where(client):

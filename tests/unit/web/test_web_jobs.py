@@ -240,7 +240,10 @@ def test_nothing_outside_the_roots_is_shown_sent_or_written(client, roots, path)
         ("/c-echo", SERVER | {"Port": "x"}, "/Port"),
         ("/c-echo", SERVER | {"Port": 0}, "/Port"),
         ("/c-echo", {"Address": "h"}, "/Port: Field required"),
-        ("/c-echo", SERVER | {"ServerAE_Title": "X" * 17}, "ServerAE_Title"),
+        ("/c-echo", SERVER | {"Port": True}, "/Port: expected a number from 1 to 65535"),
+        ("/c-echo", SERVER | {"Port": "9" * 5000}, "/Port: expected a number from 1 to 65535"),
+        ("/c-echo", SERVER | {"ServerAE_Title": "X" * 17}, "ServerAE_Title: expected an AE title"),
+        ("/c-echo", SERVER | {"ClientAE_Title": "X" * 17}, "ClientAE_Title: expected an AE title"),
         ("/c-get", {"FindReq": {"ServerSet": SERVER, "PatientName": "*"}}, "at least one key"),
         ("/c-ctore", {"ServerSet": SERVER}, "/File"),
     ],
@@ -250,3 +253,4 @@ def test_dtools_is_told_what_is_wrong(client, path, body, detail):
 
     assert answer.status_code == 422
     assert detail in answer.json()["detail"]
+    assert "pydantic" not in answer.text
