@@ -75,6 +75,9 @@ def _open(
             evt_handlers=evt_handlers,
             while_waiting=while_waiting,
         )
+    except UnicodeError:  # a name that no server can have, such as one with an empty label
+        reason = "cannot be reached: its name is no host name"
+        raise PeerError(Kind.UNREACHABLE, peer, reason, passing=False) from None
     except OSError as error:  # its name is unknown, or a certificate cannot be read
         raise PeerError(Kind.UNREACHABLE, peer, f"cannot be reached: {_plain(error)}") from error
 

@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset
 from lfscp.archive.part10 import part10_header
 from lfscp.config.settings import Peer as ConfiguredPeer
 from lfscp.config.settings import Server
+from lfscp.scu.echo import echo
+from lfscp.scu.errors import PeerError
 from lfscp.scu.files import NoObject, files_below, read_instance
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.peer import Peer
@@ -46,6 +48,13 @@ def test_a_peer_that_cannot_be_is_refused_with_its_field(
 ) -> None:
     with pytest.raises(ValueError, match=expected):
         Peer.from_json(values)
+
+
+@pytest.mark.parametrize("host", ["....", "a" * 70 + ".example"])
+def test_a_name_that_no_host_can_have_is_said_and_not_tried_again(host: str) -> None:
+    with pytest.raises(PeerError, match="its name is no host name") as raised:
+        echo(Peer("PACS", host, 104))
+    assert not raised.value.passing
 
 
 def test_a_configured_peer_is_called_by_this_node() -> None:
