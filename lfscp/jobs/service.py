@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from lfscp.archive.attributes import Level
 from lfscp.jobs.alarm import Alarm
 from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import Control, Progress, Stopped, Wish
@@ -173,6 +174,9 @@ class JobService:
         studies = job.result.get("studies") if isinstance(job.result, dict) else None
         if not job.state.is_end or not studies:
             raise WrongState(job, "be packed", "ended, with studies in its result")
+        # They may have gone elsewhere by C-MOVE, never have come, or be deleted since.
+        if not any(self._archive.select(Level.STUDY, {Level.STUDY: [each]}) for each in studies):
+            raise WrongState(job, "be packed", "one whose studies are in the archive")
         return package(self._archive, studies)
 
     # --- wishes ---

@@ -118,6 +118,17 @@ def test_only_collected_or_retrieved_studies_make_a_zip(client):
     assert client.get(f"/api/jobs/{job['id']}/zip").status_code == 409
 
 
+def test_studies_that_are_not_in_the_archive_make_no_empty_zip(client):
+    asked = {"peer": "PACS", "keys": {"StudyInstanceUID": "1.2.3"}}
+    job = client.post("/api/retrieve", json=asked).json()
+    ended(client, job["id"])
+
+    answer = client.get(f"/api/jobs/{job['id']}/zip")
+
+    assert answer.status_code == 409
+    assert "in the archive" in answer.json()["detail"]
+
+
 def test_the_page_searches_retrieves_and_collects_what_was_found(client, work):
     client.post(
         "/remote/find", data={"peer": "PACS", "PatientName": "D*", "StudyDateFrom": "2024-01-01"}
