@@ -55,6 +55,8 @@ AWAITING_ASSOCIATE_RQ: Final = "Sta2"
 AWAITING_LOCAL_RESPONSE: Final = "Sta3"
 ESTABLISHED: Final = "Sta6"
 AWAITING_CLOSE: Final = "Sta13"
+# Relied on: the names of the actions that answer a PDU out of turn with an A-ABORT.
+_OUT_OF_TURN: Final = ("AA-1", "AA-8")
 
 _SEEING_P_DATA: Final = (
     evt.EVT_DATA_RECV,
@@ -313,10 +315,10 @@ class InlineProvider(DULServiceProvider):
             raise ProtocolError(
                 f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}"
             ) from problem
-        self._receive(pdu, event)
-
-    def _receive(self, pdu: Any, event: str) -> None:
         with self._lock:
+            if TRANSITION_TABLE.get((event, self.state)) in _OUT_OF_TURN:
+                reason = f"PDU type 0x{pdu_bytes[0]:02X} out of turn, in {self.state}"
+                self._inline.end_reason = self._inline.end_reason or reason
             self._recv_pdu.put(pdu)
             self.happened(event)
 

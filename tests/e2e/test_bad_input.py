@@ -73,6 +73,11 @@ def refused(peer):
     return body[2]
 
 
+def endings(caplog):
+    """The lines that say why an association ended, once the server has drained."""
+    return [line for line in caplog.messages if " ended: " in line]
+
+
 # --- before there is an association ---
 
 
@@ -96,12 +101,13 @@ def refused(peer):
         pytest.param(pdu(2, associate_rq()[6:]), id="an acceptance"),
     ],
 )
-def test_what_is_no_request_is_aborted(sent):
+def test_what_is_no_request_is_aborted(sent, caplog):
     with nothing_left_behind(), serving() as server:
         with Peer(server.server_address) as peer:
             peer.send(sent)
             assert refused(peer) == BY_USER, "AA-1, PS3.8 table 9-10, Sta2"
         echo(server.server_address)
+    assert len(endings(caplog)) == 1
 
 
 def test_an_abort_before_a_request_closes_without_a_word():
@@ -238,13 +244,14 @@ ECHO_FRAGMENT = pdv(1, COMMAND | LAST, echo_rq())
         ),
     ],
 )
-def test_what_breaks_the_protocol_is_aborted(sent):
+def test_what_breaks_the_protocol_is_aborted(sent, caplog):
     with nothing_left_behind(), serving() as server:
         with Peer(server.server_address) as peer:
             peer.associate()
             peer.send(sent)
             assert refused(peer) == BY_PROVIDER
         echo(server.server_address)
+    assert len(endings(caplog)) == 1
 
 
 @pytest.mark.parametrize("broken", ["1" * 65, "", "é.1"], ids=["65 characters", "none", "no ASCII"])
