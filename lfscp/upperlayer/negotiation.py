@@ -276,7 +276,9 @@ class InlineACSE(ACSE):
         for item in role_items:
             self.acceptor.add_negotiation_item(item)
         LOGGER.debug("Accepting Association")
-        self.send_accept()
+        # The peer may act, and another thread release, as soon as the acceptance is out.
+        with self._inline.dul.sending():
+            self.assoc.is_established = True
+            self.send_accept()
         evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
-        self.assoc.is_established = True
         evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})

@@ -140,7 +140,7 @@ class InlineProvider(DULServiceProvider):
         self.is_watched = any(event in handlers for event in _SEEING_P_DATA)
 
     @contextlib.contextmanager
-    def sending(self, timeout_s: float) -> Iterator[bool]:
+    def sending(self, timeout_s: float = -1) -> Iterator[bool]:
         """Keep other threads from sending; gives False when one of them does for so long."""
         locked = self._lock.acquire(timeout=timeout_s)
         try:

@@ -17,10 +17,12 @@ from lfscp.observe.logging import get_logger
 from lfscp.web.state import NodeState
 
 if TYPE_CHECKING:
+    from lfscp.jobs.feed import Subscription
     from lfscp.jobs.service import JobService
 
 LOG: Final = get_logger("lfscp.web")
 MOST_WAITING: Final = 500  # events per page
+MOST_RECENT: Final = 50  # jobs that a page is told of when it begins to listen
 SAMPLE_S: Final = 1.0
 KEEP_ALIVE_S: Final = 15.0
 _END: Final = None
@@ -45,6 +47,9 @@ class EventHub:
         self._join(queue)
         try:
             yield _encoded("node", self._node())
+            # A page was made before it listens: what has changed meanwhile, it learns here.
+            for job in await asyncio.to_thread(self._jobs.jobs, None, MOST_RECENT):
+                yield _encoded("job", job.to_json())
             while True:
                 try:
                     event = await asyncio.wait_for(queue.get(), KEEP_ALIVE_S)
@@ -72,7 +77,10 @@ class EventHub:
                 _put(queue, _END)
             elif self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._watch, name="lfscp-web-events", daemon=True
+                    target=self._watch,
+                    args=(self._jobs.subscribe(),),
+                    name="lfscp-web-events",
+                    daemon=True,
                 )
                 self._thread.start()
 
@@ -80,10 +88,10 @@ class EventHub:
         with self._lock:
             self._pages.pop(queue, None)
 
-    def _watch(self) -> None:
+    def _watch(self, subscription: Subscription) -> None:
         """Draw news as long as a page watches; runs in a thread of its own."""
         last: dict[str, Any] = {}
-        with self._jobs.subscribe() as news:
+        with subscription as news:
             while not self._stopping.is_set() and not news.is_closed:
                 job = news.next(SAMPLE_S)
                 if job is not None:

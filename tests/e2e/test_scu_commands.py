@@ -173,11 +173,14 @@ def test_with_tls_the_peer_is_verified(node: NodeProcess, tmp_path: Path) -> Non
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_relay, args=(listener, context, node.port), daemon=True).start()
+        relay = threading.Thread(target=_relay, args=(listener, context, node.port), daemon=True)
+        relay.start()
         target = f"LFSCP@localhost:{listener.getsockname()[1]}"
         trusted = run_lfscp("echo", target, "--ca", certificate)
         refused = run_lfscp("echo", target, "--tls")
         unverified = run_lfscp("echo", target, "--insecure")
+        listener.shutdown(socket.SHUT_RDWR)  # ends the relay's accept; closing would not
+        relay.join(10)
     assert trusted.returncode == 0, trusted.stderr
     assert refused.returncode == 1
     assert "certificate verify failed" in refused.stderr
