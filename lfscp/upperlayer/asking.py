@@ -1,8 +1,8 @@
 """One C-FIND, C-GET or C-MOVE asked of a peer: its responses as they come, and its C-CANCEL.
 
 Driven by the calling thread, which reads the socket; the objects of a C-GET are served in between,
-by the association's handler of C-STORE. pynetdicom's own `send_c_get()` cannot be used here, since
-it looks for its C-STORE requests where only the responses are.
+by the association's handler of C-STORE. Unlike pynetdicom's `send_c_get()` it can be cancelled
+between two objects, and gives each response's counters.
 """
 
 from __future__ import annotations
