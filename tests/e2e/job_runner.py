@@ -1,6 +1,7 @@
 """A process that runs jobs over an archive until it is killed, as a node would: for the tests.
 
-Arguments: the data folder, a peer as JSON, and Study Instance UIDs to retrieve, one job each.
+Arguments: the data folder, a peer as JSON, and Study Instance UIDs to retrieve, one job each. It
+says "stored" when the first object is in the archive, and stores no further one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from lfscp.archive.archive import Archive
+from lfscp.archive.archive import Archive, Received, Stored
 from lfscp.config import Settings
 from lfscp.jobs.model import JobRequest
 from lfscp.jobs.service import JobService
@@ -22,14 +23,20 @@ def main() -> None:
     settings = Settings.model_validate({"data_dir": folder, "jobs": {"max_active": 1}})
     archive = Archive.open(folder)
     service = JobService(archive, settings)
+    store = archive.store
+
+    def store_one(received: Received) -> Stored:
+        stored = store(received)
+        sys.stdout.write("stored\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+        return stored
+
+    archive.store = store_one  # type: ignore[method-assign]
     service.start()
-    with service.subscribe() as news:
-        for study in studies:
-            keys = {"StudyInstanceUID": study}
-            service.submit(JobRequest("retrieve", Peer.from_json(peer), {"keys": keys}))
-        while (job := news.next()) is not None:
-            sys.stdout.write(f"{job.state} {job.done}\n")
-            sys.stdout.flush()
+    for study in studies:
+        keys = {"StudyInstanceUID": study}
+        service.submit(JobRequest("retrieve", Peer.from_json(peer), {"keys": keys}))
     threading.Event().wait()
 
 

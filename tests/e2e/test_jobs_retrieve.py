@@ -257,12 +257,12 @@ def test_a_killed_process_goes_on_with_its_jobs_after_a_restart(tmp_path: Path) 
             text=True,
             env=environment(),
         )
-        assert process.stdout is not None
-        with process, process.stdout as news:
-            for line in news:
-                state, done = line.split()
-                if state == "active" and int(done) > 0:
-                    process.kill()  # in the middle of the first study; the others sleep
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "stored\n"
+        finally:
+            process.kill()  # in the middle of the first study; the others sleep
+            process.communicate()
         with jobs_of(tmp_path / "mine") as (service, archive):
             jobs = service.jobs()
             assert len(jobs) == 3
