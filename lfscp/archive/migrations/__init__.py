@@ -13,9 +13,10 @@ from sqlalchemy import Engine, inspect, text
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.job_tables import job
+from lfscp.archive.maintenance_tables import maintenance
 
-HEAD: Final = "0003"
-_KNOWN: Final = ("0001", "0002", "0003")
+HEAD: Final = "0004"
+_KNOWN: Final = ("0001", "0002", "0003", "0004")
 _VERSION_TABLE: Final = (
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
     "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
@@ -52,6 +53,7 @@ def _create(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":  # whose driver begins none before a CREATE
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        assert job.metadata is maintenance.metadata  # noqa: S101 - one schema has them all
         job.metadata.create_all(connection, checkfirst=False)
         connection.exec_driver_sql(_VERSION_TABLE)
         stamp = text("INSERT INTO alembic_version (version_num) VALUES (:head)")

@@ -1,0 +1,31 @@
+"""The tables of what the archive does unasked: which studies stay, and how far its tasks are.
+
+`protection` names studies by UID and not by row, so that a study that is deleted by hand and sent
+again is protected still, and so that adding a study costs what it did. `maintenance` has a row
+per task (retention, scrub): where it goes on, and which node is at it, since nodes may share an
+index.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Table, Text
+
+from lfscp.archive.schema import metadata
+
+protection: Final = Table(
+    "protection",
+    metadata,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("protected_at", BigInteger, nullable=False),
+)
+
+maintenance: Final = Table(
+    "maintenance",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    Column("holder", Text, nullable=False, server_default=""),
+    Column("held_until", BigInteger, nullable=False, server_default="0"),
+)
