@@ -1,9 +1,10 @@
-"""The tables of what the archive does unasked: which studies stay, and how far its tasks are.
+"""The tables of what the archive does unasked: which studies stay, what is still to be removed.
 
 `protection` names studies by UID and not by row, so that a study that is deleted by hand and sent
-again is protected still, and so that adding a study costs what it did. `maintenance` has a row
-per task (retention, scrub): where it goes on, and which node is at it, since nodes may share an
-index.
+again is protected still, and so that adding a study costs what it did. `removal` names the files
+of rows that were deleted: written with the deletion and emptied when the files are gone, it tells
+after a crash which files are left. `maintenance` has a row per task (retention, scrub): where it
+goes on, and which node is at it, since nodes may share an index.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ protection: Final = Table(
     metadata,
     Column("study_instance_uid", Text, primary_key=True),
     Column("protected_at", BigInteger, nullable=False),
+)
+
+removal: Final = Table(
+    "removal",
+    metadata,
+    Column("path", Text, primary_key=True),  # as in instance
+    Column("removed_at", BigInteger, nullable=False),
 )
 
 maintenance: Final = Table(

@@ -1,4 +1,4 @@
-"""Studies that retention spares, and how far the archive's own tasks are."""
+"""Studies that retention spares, files still to be removed, how far the archive's tasks are."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("study_instance_uid", name="pk_protection"),
     )
     op.create_table(
+        "removal",
+        sa.Column("path", sa.Text, nullable=False),
+        sa.Column("removed_at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("path", name="pk_removal"),
+    )
+    op.create_table(
         "maintenance",
         sa.Column("task", sa.Text, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),
@@ -32,4 +38,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove the tables."""
     op.drop_table("maintenance")
+    op.drop_table("removal")
     op.drop_table("protection")
