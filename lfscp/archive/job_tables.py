@@ -1,8 +1,8 @@
 """The jobs' tables, kept in the index's database so that one schema and its migrations have all.
 
-`node` keeps nodes apart that share a database: each runs its own jobs again. `job_item` holds
-what an unfinished job has behind it (studies of a retrieve, objects of a send): there it goes on.
-The rows are read and written in lfscp/jobs.
+`node` of a job is where it was submitted. `job_item` holds what an unfinished job has behind it
+(studies of a retrieve, objects of a send): there it goes on. The rows are read and written in
+lfscp/jobs; those of the nodes that share a database in archive/nodes.py.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from sqlalchemy import (
     Index,
     PrimaryKeyConstraint,
     Table,
-    Text,
     UniqueConstraint,
 )
 
-from lfscp.archive.schema import KEY, metadata
+from lfscp.archive.schema import KEY, TEXT, metadata
 
 
 def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False, server_default="")
+    return Column(name, TEXT, nullable=False, server_default="")
 
 
 def _number(name: str) -> Column[int]:
@@ -35,15 +34,15 @@ job: Final = Table(
     "job",
     metadata,
     Column("arrival", KEY, primary_key=True),
-    Column("id", Text, nullable=False),
+    Column("id", TEXT, nullable=False),
     _text("node"),
     _text("kind"),
     _text("peers"),  # JSON, as `parameters` and `result`
     _text("parameters"),
     _text("state"),
     _text("created_at"),  # ISO 8601 in UTC, as all times here
-    Column("started_at", Text),
-    Column("ended_at", Text),
+    Column("started_at", TEXT),
+    Column("ended_at", TEXT),
     _number("attempts"),
     _number("done"),
     _number("failed"),
@@ -53,9 +52,15 @@ job: Final = Table(
     _text("reason"),
     _text("result"),
     _number("failures"),
-    Column("next_attempt_at", Text),
+    Column("next_attempt_at", TEXT),
+    _text("ae_title"),  # of the nodes that may run it, when several share the index
+    _text("bound_to"),  # the only node that may, since it reads that machine's files
+    _text("held_by"),  # the node that runs it now, until `held_until` unless it says more
+    _text("wish"),  # of another node's user, for the one that runs it
+    _number("held_until"),
     UniqueConstraint("id"),
     Index(None, "node", "state"),
+    Index(None, "state"),
     Index(None, "ended_at"),
     sqlite_autoincrement=True,
 )
@@ -63,7 +68,18 @@ job: Final = Table(
 job_item: Final = Table(
     "job_item",
     metadata,
-    Column("job_id", Text, nullable=False),
-    Column("item", Text, nullable=False),
+    Column("job_id", TEXT, nullable=False),
+    Column("item", TEXT, nullable=False),
     PrimaryKeyConstraint("job_id", "item"),
+)
+
+node: Final = Table(
+    "node",
+    metadata,
+    Column("id", TEXT, nullable=False),
+    _text("ae_title"),
+    _text("host"),
+    _text("configuration"),  # JSON: the settings in which nodes have to agree
+    _number("seen_at"),
+    PrimaryKeyConstraint("id"),
 )

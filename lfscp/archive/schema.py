@@ -3,7 +3,7 @@
 Rules: every DICOM value is text as it was received (decoded; padding stripped; multiple values
 keep their backslash), and absent or empty is the empty string, never NULL. Sequences are JSON
 text, a list of {keyword: value}. Times of our own are integers, milliseconds since 1970 UTC.
-Statements stay portable: SQLite now, PostgreSQL with more than one node.
+Statements stay portable: SQLite for one node, PostgreSQL for several.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ metadata: Final = MetaData(
 
 # SQLite's own rowid type is INTEGER only; elsewhere a surrogate key is a BIGINT.
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
+# Compared byte by byte everywhere, as SQLite does: not by the language of PostgreSQL's database,
+# in whose order neither ranges of dates nor the beginnings of names could use an index.
+TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _several_groups(column: str) -> Index:
@@ -48,9 +51,9 @@ def attribute_columns(level: Level) -> list[Column[str]]:
     """One text column per attribute of the level, and one more per person name to search in."""
     columns: list[Column[str]] = []
     for attribute in at_level(level):
-        columns.append(Column(attribute.column, Text, nullable=False, server_default=""))
+        columns.append(Column(attribute.column, TEXT, nullable=False, server_default=""))
         if attribute.search_column is not None:
-            columns.append(Column(attribute.search_column, Text, nullable=False, server_default=""))
+            columns.append(Column(attribute.search_column, TEXT, nullable=False, server_default=""))
     return columns
 
 
@@ -108,15 +111,15 @@ instance: Final = Table(
     Column("id", KEY, primary_key=True),
     Column("series_fk", KEY, ForeignKey("series.id"), nullable=False),
     *attribute_columns(Level.IMAGE),
-    Column("transfer_syntax_uid", Text, nullable=False),
-    Column("specific_character_set", Text, nullable=False, server_default=""),
-    Column("path", Text, nullable=False),  # of the file, relative to the objects folder
+    Column("transfer_syntax_uid", TEXT, nullable=False),
+    Column("specific_character_set", TEXT, nullable=False, server_default=""),
+    Column("path", TEXT, nullable=False),  # of the file, relative to the objects folder
     Column("dataset_offset", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the dataset
     Column("file_size", BigInteger, nullable=False),
-    Column("digest", Text, nullable=False),  # "algorithm:hex" of the dataset's bytes; "" when off
+    Column("digest", TEXT, nullable=False),  # "algorithm:hex" of the dataset's bytes; "" when off
     Column("received_at", BigInteger, nullable=False),
-    Column("calling_ae_title", Text, nullable=False, server_default=""),
+    Column("calling_ae_title", TEXT, nullable=False, server_default=""),
     UniqueConstraint("sop_instance_uid"),
     Index(None, "series_fk", "instance_number"),
 )

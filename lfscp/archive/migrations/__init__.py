@@ -15,8 +15,8 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.job_tables import job
 from lfscp.archive.maintenance_tables import maintenance
 
-HEAD: Final = "0004"
-_KNOWN: Final = ("0001", "0002", "0003", "0004")
+HEAD: Final = "0005"
+_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
 _VERSION_TABLE: Final = (
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
     "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"

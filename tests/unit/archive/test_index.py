@@ -49,7 +49,7 @@ def migrated(path: Path, revision: str) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 def test_a_new_index_and_a_migrated_one_are_the_same(tmp_path: Path, revision: str) -> None:
     new, old = tmp_path / "new.sqlite", tmp_path / "old.sqlite"
     migrated(old, revision)

@@ -11,11 +11,12 @@ branch_labels = None
 depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def text(name: str) -> sa.Column[str]:
     """A DICOM value as text; absent and empty are the same."""
-    return sa.Column(name, sa.Text, nullable=False, server_default="")
+    return sa.Column(name, TEXT, nullable=False, server_default="")
 
 
 def create_patient() -> None:
@@ -145,13 +146,13 @@ def create_instance() -> None:
         text("verification_flag"),
         text("content_label"),
         text("concept_name_code_sequence"),
-        sa.Column("transfer_syntax_uid", sa.Text, nullable=False),
+        sa.Column("transfer_syntax_uid", TEXT, nullable=False),
         text("specific_character_set"),
-        sa.Column("path", sa.Text, nullable=False),
+        sa.Column("path", TEXT, nullable=False),
         sa.Column("dataset_offset", sa.Integer, nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("file_size", sa.BigInteger, nullable=False),
-        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("digest", TEXT, nullable=False),
         sa.Column("received_at", sa.BigInteger, nullable=False),
         text("calling_ae_title"),
         sa.PrimaryKeyConstraint("id", name="pk_instance"),

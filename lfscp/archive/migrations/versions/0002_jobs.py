@@ -11,10 +11,11 @@ branch_labels = None
 depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def text(name: str, *, nullable: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=nullable, server_default=None if nullable else "")
+    return sa.Column(name, TEXT, nullable=nullable, server_default=None if nullable else "")
 
 
 def number(name: str) -> sa.Column[int]:
@@ -26,7 +27,7 @@ def upgrade() -> None:
     op.create_table(
         "job",
         sa.Column("arrival", KEY, nullable=False),
-        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("id", TEXT, nullable=False),
         text("node"),
         text("kind"),
         text("peers"),
@@ -53,8 +54,8 @@ def upgrade() -> None:
     op.create_index("ix_job_ended_at", "job", ["ended_at"])
     op.create_table(
         "job_item",
-        sa.Column("job_id", sa.Text, nullable=False),
-        sa.Column("item", sa.Text, nullable=False),
+        sa.Column("job_id", TEXT, nullable=False),
+        sa.Column("item", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("job_id", "item", name="pk_job_item"),
     )
 
