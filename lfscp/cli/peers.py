@@ -27,7 +27,7 @@ from lfscp.archive.objects import Received, StoredInstance
 from lfscp.archive.part10 import part10_header
 from lfscp.cli.failures import CommandError
 from lfscp.config import ConfigError
-from lfscp.config.settings import validate_ae_title
+from lfscp.config.checks import validate_ae_title
 from lfscp.scu import PeerError, RetrieveProgress, RetrieveResult
 from lfscp.scu import echo as ask_echo
 from lfscp.scu import find as ask_find

@@ -7,154 +7,35 @@ Units stand in the names. Settings are frozen: a running node is never reconfigu
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
+
+from lfscp.config.checks import (
+    AETitle,
+    Bool,
+    Count,
+    Folder,
+    Int,
+    Level,
+    ListenPort,
+    Permission,
+    Port,
+    Seconds,
+    SOPClassUID,
+    WebUser,
+    as_tuple,
+    check_index_url,
+    check_objects_url,
+    check_token_hash,
+    is_loopback,
+    no_title_twice,
 )
-
-AE_TITLE_LENGTH: Final = 16  # PS3.5 table 6.2-1, VR AE
-_HEXADECIMAL: Final = frozenset("0123456789abcdef")
-
-
-def validate_ae_title(title: object) -> str:
-    """Check one AE title and strip its insignificant spaces.
-
-    Raises:
-        ValueError: not 1 to 16 characters of the default repertoire, or backslash or control in it.
-    Source: PS3.5 table 6.2-1, VR AE.
-    """
-    if not isinstance(title, str):
-        raise ValueError("an AE title in quotes")  # noqa: TRY004 - see _as_tuple
-    stripped = title.strip(" ")
-    well_formed = stripped.isascii() and stripped.isprintable() and "\\" not in stripped
-    if not 1 <= len(stripped) <= AE_TITLE_LENGTH or not well_formed:
-        raise ValueError(
-            "an AE title of 1 to 16 ASCII characters without backslash or control characters"
-        )
-    return stripped
-
-
-def _expand(path: Path) -> Path:
-    if str(path) in ("", "."):
-        raise ValueError("the path of a folder")
-    return path.expanduser().absolute()
-
-
-def _objects_url(url: str) -> str:
-    parts = urlsplit(url)
-    if url and (parts.scheme != "file" or parts.netloc or not parts.path.startswith("/")):
-        raise ValueError(
-            'empty, or "file:///absolute/path" (s3:// comes with more than one node, '
-            "and is not in this version)"
-        )
-    return url
-
-
-def _index_url(url: str) -> str:
-    if url and not url.startswith(("sqlite:///", "sqlite+pysqlite:///")):
-        raise ValueError(
-            'empty, or an SQLAlchemy URL "sqlite:////absolute/path" (PostgreSQL comes with more '
-            "than one node, and is not in this version)"
-        )
-    return url
-
-
-def _sop_class_uid(uid: str) -> str:
-    components = uid.split(".")
-    if not 1 <= len(uid) <= 64 or not all(part.isascii() and part.isdigit() for part in components):
-        raise ValueError("a UID: digits and dots, at most 64 characters")
-    return uid
-
-
-def _web_user(entry: str) -> str:
-    name, colon, hashed = entry.partition(":")
-    if not colon or not name.strip() or not hashed.startswith("scrypt$") or hashed.count("$") != 5:
-        raise ValueError("NAME:HASH, where `lfscp hash-password` makes the hash")
-    return entry
-
-
-def _token_hash(text: str) -> str:
-    digest = text.removeprefix("sha256$")
-    if text and (digest == text or len(digest) != 64 or not _HEXADECIMAL.issuperset(digest)):
-        raise ValueError("empty, or what `lfscp hash-password --token` prints as the hash")
-    return text
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is of this machine only."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _lower(text: object) -> object:
-    return text.lower() if isinstance(text, str) else text
-
-
-def _as_tuple(items: object) -> object:
-    if not isinstance(items, list | tuple):
-        raise ValueError("a list")  # noqa: TRY004 - pydantic turns only ValueError into its own report
-    return tuple(items)
-
-
-def _no_title_twice(peers: object) -> object:
-    titles = [str(title).strip(" ") for title in peers] if isinstance(peers, dict) else []
-    for title in titles:
-        if titles.count(title) > 1:
-            raise ValueError(f"each AE title once; {title} is there twice")
-    return peers
-
-
-Int = Annotated[int, Strict()]
-Bool = Annotated[bool, Strict()]
-Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
-ListenPort = Annotated[int, Strict(), Field(ge=0, le=65535)]
-Seconds = Annotated[float, Strict(), Field(gt=0, le=86400, allow_inf_nan=False)]
-Count = Annotated[int, Strict(), Field(ge=0)]
-AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
-Folder = Annotated[Path, AfterValidator(_expand)]
-WebUser = Annotated[str, AfterValidator(_web_user)]
-SOPClassUID = Annotated[str, AfterValidator(_sop_class_uid)]
-Permission = Literal["echo", "store", "query", "retrieve", "destination"]
-Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
-
-
-def setting(default: Any, text: str, *, flag: str = "", shown: str = "", **checks: Any) -> Any:
-    """Declare one setting.
-
-    Args:
-        default: the value when no source gives one; `...` when one must.
-        text: help, one or two sentences; the unit is in the setting's name.
-        flag: the option of `lfscp serve` that sets it, if there is one.
-        shown: what file and README show as the default when it depends on the machine.
-        checks: pydantic's constraints.
-    """
-    if callable(default):
-        checks["default_factory"] = default
-    else:
-        checks["default"] = default
-    return Field(description=text, json_schema_extra={"flag": flag, "shown": shown}, **checks)
-
-
-class Section(BaseModel):
-    """A table of the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+from lfscp.config.declaration import Section, setting
 
 
 class Server(Section):
@@ -234,7 +115,7 @@ class Pool(Section):
 class Index(Section):
     """The index of patients, studies, series and instances."""
 
-    url: Annotated[str, AfterValidator(_index_url)] = setting(
+    url: Annotated[str, AfterValidator(check_index_url)] = setting(
         "", "SQLAlchemy URL of the index; empty is SQLite in data_dir."
     )
 
@@ -242,7 +123,7 @@ class Index(Section):
 class Objects(Section):
     """The stored DICOM objects."""
 
-    url: Annotated[str, AfterValidator(_objects_url)] = setting(
+    url: Annotated[str, AfterValidator(check_objects_url)] = setting(
         "", 'Where objects are stored, "file:///path"; empty is data_dir/objects.'
     )
     digest: Literal["xxh3_128", "sha256", "none"] = setting(
@@ -262,7 +143,7 @@ class Storage(Section):
     accept_unknown_sop_classes: Bool = setting(
         False, "Also accept SOP classes that are neither standard nor in private_sop_classes."
     )
-    private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(_as_tuple)] = setting(
+    private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(as_tuple)] = setting(
         (), "UIDs of further SOP classes to accept for storage."
     )
 
@@ -298,13 +179,13 @@ class Web(Section):
         "a port that was asked for must be free. 0 takes any free port and the log says which.",
         flag="--http-port",
     )
-    users: Annotated[tuple[WebUser, ...], BeforeValidator(_as_tuple)] = setting(
+    users: Annotated[tuple[WebUser, ...], BeforeValidator(as_tuple)] = setting(
         (), "Who may log in, each as NAME:HASH; `lfscp hash-password` makes the hash."
     )
-    token_hash: Annotated[str, AfterValidator(_token_hash)] = setting(
+    token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
         "", "Hash of the bearer token for scripts; `lfscp hash-password --token` makes both."
     )
-    roots: Annotated[tuple[Folder, ...], BeforeValidator(_as_tuple)] = setting(
+    roots: Annotated[tuple[Folder, ...], BeforeValidator(as_tuple)] = setting(
         (), "Folders that jobs and the web page may read and write."
     )
     cache_mb: Count = setting(
@@ -357,7 +238,7 @@ class Peer(Section):
     host: str = setting(..., "Its name or address.", min_length=1)
     port: Port = setting(..., "Its DICOM port.")
     tls: Bool = setting(False, "Connect to it with TLS.")
-    may: Annotated[tuple[Permission, ...], BeforeValidator(_as_tuple)] = setting(
+    may: Annotated[tuple[Permission, ...], BeforeValidator(as_tuple)] = setting(
         ("echo", "store", "query", "retrieve", "destination"),
         "What it may ask of this node; destination: others may move objects to it.",
     )
@@ -390,7 +271,7 @@ class Settings(Section):
     web: Web = Web()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
-    peers: Annotated[dict[AETitle, Peer], BeforeValidator(_no_title_twice)] = Field(
+    peers: Annotated[dict[AETitle, Peer], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )
 

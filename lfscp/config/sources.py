@@ -17,8 +17,9 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from lfscp.config.checks import validate_ae_title
 from lfscp.config.describe import ENVIRONMENT_PREFIX, FILE_VARIABLE, leaf, leaves, sections
-from lfscp.config.settings import Peer, Settings, validate_ae_title
+from lfscp.config.settings import Peer, Settings
 
 SYSTEM_FILE: Final = Path("/etc/lfscp/lfscp.toml")
 DEFAULT: Final = "default"

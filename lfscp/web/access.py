@@ -21,7 +21,8 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from lfscp.config.settings import Web, is_loopback
+from lfscp.config.checks import is_loopback
+from lfscp.config.settings import Web
 from lfscp.web.passwords import hash_password, is_password, is_token
 from lfscp.web.problems import Problem
 

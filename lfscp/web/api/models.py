@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from lfscp.config.settings import validate_ae_title
+from lfscp.config.checks import validate_ae_title
 from lfscp.web.context import Web
 from lfscp.web.peer_book import KnownPeer
 from lfscp.web.problems import Problem

@@ -1,0 +1,132 @@
+"""What a setting's value must be: checks that say in words what was expected, and their types.
+
+Each check raises ValueError with the expectation; the line for the administrator, with file and
+key, is made of it in `sources`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
+
+AE_TITLE_LENGTH: Final = 16  # PS3.5 table 6.2-1, VR AE
+_HEXADECIMAL: Final = frozenset("0123456789abcdef")
+
+
+def validate_ae_title(title: object) -> str:
+    """Check one AE title and strip its insignificant spaces.
+
+    Raises:
+        ValueError: not 1 to 16 characters of the default repertoire, or backslash or control in it.
+    Source: PS3.5 table 6.2-1, VR AE.
+    """
+    if not isinstance(title, str):
+        raise ValueError("an AE title in quotes")  # noqa: TRY004 - see as_tuple
+    stripped = title.strip(" ")
+    well_formed = stripped.isascii() and stripped.isprintable() and "\\" not in stripped
+    if not 1 <= len(stripped) <= AE_TITLE_LENGTH or not well_formed:
+        raise ValueError(
+            "an AE title of 1 to 16 ASCII characters without backslash or control characters"
+        )
+    return stripped
+
+
+def check_folder(path: Path) -> Path:
+    """A folder as an absolute path."""
+    if str(path) in ("", "."):
+        raise ValueError("the path of a folder")
+    return path.expanduser().absolute()
+
+
+def check_objects_url(url: str) -> str:
+    """Where objects may be stored."""
+    parts = urlsplit(url)
+    if url and (parts.scheme != "file" or parts.netloc or not parts.path.startswith("/")):
+        raise ValueError(
+            'empty, or "file:///absolute/path" (s3:// comes with more than one node, '
+            "and is not in this version)"
+        )
+    return url
+
+
+def check_index_url(url: str) -> str:
+    """What database the index may be in."""
+    if url and not url.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+        raise ValueError(
+            'empty, or an SQLAlchemy URL "sqlite:////absolute/path" (PostgreSQL comes with more '
+            "than one node, and is not in this version)"
+        )
+    return url
+
+
+def check_sop_class_uid(uid: str) -> str:
+    """A UID."""
+    components = uid.split(".")
+    if not 1 <= len(uid) <= 64 or not all(part.isascii() and part.isdigit() for part in components):
+        raise ValueError("a UID: digits and dots, at most 64 characters")
+    return uid
+
+
+def check_web_user(entry: str) -> str:
+    """A user of the page with the hash of the password."""
+    name, colon, hashed = entry.partition(":")
+    if not colon or not name.strip() or not hashed.startswith("scrypt$") or hashed.count("$") != 5:
+        raise ValueError("NAME:HASH, where `lfscp hash-password` makes the hash")
+    return entry
+
+
+def check_token_hash(text: str) -> str:
+    """The hash of a token, or nothing."""
+    digest = text.removeprefix("sha256$")
+    if text and (digest == text or len(digest) != 64 or not _HEXADECIMAL.issuperset(digest)):
+        raise ValueError("empty, or what `lfscp hash-password --token` prints as the hash")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def lower(text: object) -> object:
+    """Text without regard to case; what is no text is left to the type."""
+    return text.lower() if isinstance(text, str) else text
+
+
+def as_tuple(items: object) -> object:
+    """A list as a tuple; a single value is none."""
+    if not isinstance(items, list | tuple):
+        raise ValueError("a list")  # noqa: TRY004 - pydantic turns only ValueError into its own report
+    return tuple(items)
+
+
+def no_title_twice(peers: object) -> object:
+    """Peers by AE title, spaces around a title not counted."""
+    titles = [str(title).strip(" ") for title in peers] if isinstance(peers, dict) else []
+    for title in titles:
+        if titles.count(title) > 1:
+            raise ValueError(f"each AE title once; {title} is there twice")
+    return peers
+
+
+Int = Annotated[int, Strict()]
+Bool = Annotated[bool, Strict()]
+Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+ListenPort = Annotated[int, Strict(), Field(ge=0, le=65535)]
+Seconds = Annotated[float, Strict(), Field(gt=0, le=86400, allow_inf_nan=False)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
+Folder = Annotated[Path, AfterValidator(check_folder)]
+WebUser = Annotated[str, AfterValidator(check_web_user)]
+SOPClassUID = Annotated[str, AfterValidator(check_sop_class_uid)]
+Permission = Literal["echo", "store", "query", "retrieve", "destination"]
+Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)]

@@ -1,0 +1,30 @@
+"""How a setting is declared: its default, help and flag beside its name, type and check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def setting(default: Any, text: str, *, flag: str = "", shown: str = "", **checks: Any) -> Any:
+    """Declare one setting.
+
+    Args:
+        default: the value when no source gives one; `...` when one must.
+        text: help, one or two sentences; the unit is in the setting's name.
+        flag: the option of `lfscp serve` that sets it, if there is one.
+        shown: what file and README show as the default when it depends on the machine.
+        checks: pydantic's constraints.
+    """
+    if callable(default):
+        checks["default_factory"] = default
+    else:
+        checks["default"] = default
+    return Field(description=text, json_schema_extra={"flag": flag, "shown": shown}, **checks)
+
+
+class Section(BaseModel):
+    """A table of the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
