@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self, TypedDict
 
@@ -27,7 +29,7 @@ from lfscp.archive.errors import (
     CannotUnderstand,
     DuplicateRejected,
 )
-from lfscp.archive.files import Durability, ObjectFiles, Piece
+from lfscp.archive.files import Durability, ObjectFiles, Piece, instance_of
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
@@ -48,7 +50,9 @@ from lfscp.archive.objects import (
 )
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
+from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.rows import Added, Existing, Placement
+from lfscp.archive.space import AUTOMATIC, Space
 
 __all__ = [
     "Archive",
@@ -66,6 +70,8 @@ INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
 QUARANTINE: Final = "quarantine"
+RESTORING: Final = "restoring"  # in a data folder that a restore has not filled yet
+_REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 
 
 class _FindOptions(TypedDict):
@@ -85,11 +91,13 @@ class Archive:
         *,
         duplicates: Duplicates,
         digest: str | None,
+        space: Space,
         lock: int,
     ) -> None:
         self.data_dir = data_dir
         self.files = files
         self.index = index
+        self.space = space
         self._duplicates = duplicates
         self._digest = digest
         self._lock = lock
@@ -104,6 +112,7 @@ class Archive:
         durability: Durability | str = Durability.FULL,
         duplicates: Duplicates | str = Duplicates.KEEP,
         digest: str | None = DEFAULT_ALGORITHM,
+        reserve_mb: int = AUTOMATIC,
     ) -> Archive:
         """Open the archive in a folder, making or migrating it, and clear what a crash left.
 
@@ -112,6 +121,7 @@ class Archive:
             index_url: SQLAlchemy URL; an SQLite file in the data folder when None.
             objects_root: folder of the objects; `objects` in the data folder when None.
             digest: one of `digest.ALGORITHMS`; None stores no digests.
+            reserve_mb: as `space.Space` takes it.
         Raises:
             ArchiveInUse: another node has it open.
             ArchiveError: it cannot be written to, or the index is of a newer version.
@@ -122,8 +132,15 @@ class Archive:
                 f"no digest algorithm {digest}",
                 f"use {' or '.join(ALGORITHMS)}",
             )
-        lock = _lock(data_dir)
+        lock = lock_folder(data_dir)
         try:
+            if (data_dir / RESTORING).exists():
+                raise ArchiveError(
+                    "open the archive",
+                    f"a restore into {data_dir} did not end",
+                    "run `lfscp restore` again",
+                )
+            has_index = index_url is not None or (data_dir / INDEX_FILE).exists()
             files = ObjectFiles(objects_root or data_dir / OBJECTS, Durability(durability))
             index = Index(index_url or sqlite_url(data_dir / INDEX_FILE), Durability(durability))
             archive = cls(
@@ -132,9 +149,16 @@ class Archive:
                 index,
                 duplicates=Duplicates(duplicates),
                 digest=digest,
+                space=Space((files.root, data_dir), reserve_mb),
                 lock=lock,
             )
-            archive._clear_incoming()
+            archive._clear_incoming(may_judge=has_index)
+            archive._finish_removals()
+        except OSError as error:
+            os.close(lock)
+            raise ArchiveError(
+                "open the archive", f"{error.strerror}: {error.filename or data_dir}"
+            ) from None
         except BaseException:
             os.close(lock)
             raise
@@ -146,6 +170,11 @@ class Archive:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    @property
+    def lock_descriptor(self) -> int:
+        """The lock on the data folder, for a node that follows on; held until all have closed it."""
+        return self._lock
 
     def __enter__(self) -> Self:
         return self
@@ -169,15 +198,19 @@ class Archive:
             DuplicateRejected: other content is there already and the policy is to reject.
             OutOfResources: it cannot be written; nothing is left of it.
         """
+        self.space.require()
         header = read_received(received)
         require_identity(header, received)
-        if self.files.may_exist(
-            header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        ):
-            existing = self.index.find(header.sop_instance_uid)
-            if existing is not None:
-                return self._store_again(received, header, existing)
-        return self._store_new(received, header)
+        try:
+            if self.files.may_exist(
+                header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+            ):
+                existing = self.index.find(header.sop_instance_uid)
+                if existing is not None:
+                    return self._store_again(received, header, existing)
+            return self._store_new(received, header)
+        except OSError as error:  # of a disk that fails: what was there before is there still
+            raise OutOfResources("store the instance", error.strerror or str(error)) from None
 
     def _store_new(self, received: Received, header: Header, *, replace: bool = False) -> Stored:
         """Write, place, commit; `replace` puts it in the place of the one that is there."""
@@ -302,15 +335,13 @@ class Archive:
             "limit": limit or 0,
         }
         prepared = self.index.prepared.statement(query)
-        try:
+        with self._using_index("read the index"):
             if prepared is not None:
                 with self.index.reading() as cursor:
                     yield from find_prepared(cursor, prepared, query, **options)
                 return
             with self.index.engine.connect() as connection:
                 yield from find(connection, query, **options)
-        except (SQLAlchemyError, self.index.error) as error:
-            raise _cannot_read(error) from None
 
     def select(
         self, level: Level, unique_keys: Mapping[Level, Sequence[str]]
@@ -330,46 +361,69 @@ class Archive:
         }
         if not wanted:
             return []
-        try:
+        with self._using_index("read the index"):
             return [
                 StoredInstance(
                     row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]
                 )
                 for row in self.index.select(wanted)
             ]
-        except SQLAlchemyError as error:
-            raise _cannot_read(error) from None
 
     def delete(self, level: Level, uid: str) -> int:
         """Delete a patient (by Patient ID), study, series or instance: rows first, then files.
 
         Returns:
             The number of instances deleted.
+        Raises:
+            ArchiveError: the index cannot be written to; nothing is deleted.
         """
-        try:
+        with self._using_index("delete from the index"):
             paths = self.index.delete(level, uid)
-        except SQLAlchemyError as error:
-            raise _cannot_read(error) from None
-        for path in paths:
-            self.files.remove(path)
+        self.remove_files(paths)
         return len(paths)
 
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Remove the files of rows that `removal.delete_entity` has deleted.
+
+        One that cannot be removed is invisible; the next start tries again.
+        """
+        for path in paths:
+            self.files.remove(path)
+        gone = [path for path in paths if not self.files.exists(path)]
+        with suppress(ArchiveError), self._using_index("delete from the index"):
+            with self.index.writing() as connection:
+                forget_removals(connection, gone)
+
     def statistics(self) -> Statistics:
-        """How much is in the archive."""
-        try:
+        """How much is in the archive.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        with self._using_index("read the index"):
             counts = self.index.counts()
             patients, studies, series, instances = (counts[level] for level in LEVELS)
             return Statistics(patients, studies, series, instances, self.index.total_size())
-        except SQLAlchemyError as error:
-            raise _cannot_read(error) from None
+
+    @contextmanager
+    def _using_index(self, operation: str) -> Iterator[None]:
+        """Turn whatever an index can fail with into an ArchiveError."""
+        try:
+            yield
+        except (SQLAlchemyError, self.index.error, OSError) as error:
+            raise ArchiveError(operation, reason_of(error), "check the index and its disk") from None
 
     # Starting
 
-    def _clear_incoming(self) -> None:
-        """Remove what a crash left: pieces, files placed but never committed, replaced ones."""
+    def _clear_incoming(self, *, may_judge: bool) -> None:
+        """Remove what a crash left: pieces, files placed but never committed, replaced ones.
+
+        Args:
+            may_judge: the index was there before. A new one knows none of the files that stay.
+        """
         for piece in self.files.pieces():
             try:
-                if piece.stat().st_nlink > 1:  # placed under its final name
+                if may_judge and piece.stat().st_nlink > 1:  # placed under its final name
                     self._clear_placed(piece)
             except (CannotUnderstand, OSError):
                 pass  # nothing that was placed by us; `lfscp check` tells what it is
@@ -388,8 +442,28 @@ class Archive:
                 self.files.remove(name)
 
 
-def _lock(data_dir: Path) -> int:
-    """Take the data folder for this node: the lock goes with the process, however it ends."""
+    def _finish_removals(self) -> None:
+        """Remove the files of rows that were deleted just before a crash."""
+        is_alone = self.index.engine.dialect.name == "sqlite"
+        before = time.time_ns() // 1_000_000 - (-_REMOVED_BY_OTHERS_MS if is_alone else _REMOVED_BY_OTHERS_MS)
+        with self._using_index("read the index"), self.index.engine.connect() as connection:
+            paths = pending_removals(connection, before)
+        if not paths:
+            return
+        for path in paths:
+            row = self.index.find(instance_of(path))
+            if row is None or row.path != path:  # else it was stored again under that name
+                self.files.remove(path)
+        self.remove_files([])
+
+
+def lock_folder(data_dir: Path) -> int:
+    """Take the data folder for this node: the lock goes with the process, however it ends.
+
+    Raises:
+        ArchiveInUse: another node has it.
+        ArchiveError: it cannot be made or written to.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -410,6 +484,3 @@ def _lock(data_dir: Path) -> int:
         ) from None
     return descriptor
 
-
-def _cannot_read(error: Exception) -> ArchiveError:
-    return ArchiveError("read the index", reason_of(error), "check index.url")
