@@ -87,6 +87,7 @@ def collect(job: Job, control: Control, archive: Archive, settings: Settings) ->
             work.perform()
         except PeerError as error:
             work.abandon()
+            control.check()
             control.problem(str(peer), error.reason)
             if error.passing:
                 down.append(error)

@@ -33,7 +33,7 @@ def perform(job: Job, control: Control, archive: Archive, settings: Settings) ->
 
 
 def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> Ended:
-    answer = echo(job.peer)
+    answer = echo(job.peer, cancel=control.stop)
     control.progress.done = 1
     return Ended(result=asdict(answer))
 

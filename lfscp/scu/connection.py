@@ -5,16 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.errors import GivenUp, Kind, PeerError, Unsupported
 from lfscp.scu.peer import Peer
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.requestor import associate
+from lfscp.upperlayer.transport import CalledOff
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
+
+
+class Flag(Protocol):
+    """What says whether to stop; a threading.Event does."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        ...
 
 
 @contextmanager
@@ -25,6 +34,7 @@ def association(
     service: str,
     ext_neg: Sequence[Any] = (),
     evt_handlers: Sequence[Any] = (),
+    cancel: Flag | None = None,
     while_waiting: Callable[[], None] | None = None,
 ) -> Iterator[InlineAssociation]:
     """An established association; released at the end, aborted after an error.
@@ -33,24 +43,61 @@ def association(
         contexts: to propose, 1 to 128.
         service: what is wanted of the peer, for the message that it does not support it.
         ext_neg: further negotiation items (roles, for a C-GET).
-        while_waiting: called about once a second while the peer is waited for.
+        cancel: once set, the peer is not waited for any longer: neither for its connection, nor for
+            its answer to the request, nor for that to the release.
+        while_waiting: called about once a second while the peer is waited for in between; what
+            lets it end the association is raising `CalledOff`. By default it does so when `cancel`
+            is set.
     Raises:
+        GivenUp: `cancel` was set before the association was established.
         PeerError: there is none; the reason says why.
     """
     started = time.monotonic()
-    opened = _open(peer, contexts, ext_neg, evt_handlers, while_waiting)
+    waiting = _Waiting(cancel, while_waiting)
+    opened = _open(peer, contexts, ext_neg, evt_handlers, waiting.look)
     if not opened.is_established:
+        if waiting.is_given_up:
+            raise GivenUp(peer)
         if opened.rejected_contexts and not opened.accepted_contexts:
             raise Unsupported(peer, service)
         raise _failure(peer, opened, time.monotonic() - started)
+    waiting.is_open = True
     try:
         yield opened
     except BaseException:
         if opened.is_established:
             opened.abort()
         raise
+    waiting.is_open = False
     if opened.is_established:
         opened.release()
+
+
+class _Waiting:
+    """What is looked at while the peer is waited for.
+
+    Attributes:
+        is_open: the association is established, and not yet to be released.
+        is_given_up: the wait was called off.
+    """
+
+    def __init__(self, cancel: Flag | None, while_open: Callable[[], None] | None) -> None:
+        self._cancel = cancel
+        self._while_open = while_open
+        self.is_open = False
+        self.is_given_up = False
+
+    def look(self) -> None:
+        """Called about once a second.
+
+        Raises:
+            CalledOff: nobody wants to wait any longer.
+        """
+        if self.is_open and self._while_open is not None:
+            self._while_open()
+        elif self._cancel is not None and self._cancel.is_set():
+            self.is_given_up = True
+            raise CalledOff("called off")
 
 
 def _open(
@@ -58,7 +105,7 @@ def _open(
     contexts: Sequence[PresentationContext],
     ext_neg: Sequence[Any],
     evt_handlers: Sequence[Any],
-    while_waiting: Callable[[], None] | None,
+    while_waiting: Callable[[], None],
 ) -> InlineAssociation:
     try:
         return associate(

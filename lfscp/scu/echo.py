@@ -8,8 +8,8 @@ from typing import Final
 
 from pynetdicom import build_context
 
-from lfscp.scu.connection import association
-from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.connection import Flag, association
+from lfscp.scu.errors import GivenUp, Kind, PeerError, Unsupported
 from lfscp.scu.peer import Peer
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -32,20 +32,26 @@ class EchoResult:
     max_pdu_bytes: int = 0
 
 
-def echo(peer: Peer) -> EchoResult:
+def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
     """Verify that a peer answers.
 
+    Args:
+        cancel: once set the peer is not waited for any longer.
     Raises:
+        GivenUp: it was cancelled.
         PeerError: it does not, or not with success.
     """
     started = time.monotonic()
-    with association(peer, [build_context(_VERIFICATION)], service="Verification") as assoc:
+    contexts = [build_context(_VERIFICATION)]
+    with association(peer, contexts, service="Verification", cancel=cancel) as assoc:
         try:
             answer = assoc.send_c_echo()
         except ValueError:  # pynetdicom: the context was not accepted
             raise Unsupported(peer, "Verification") from None
         status = answer.get("Status")
         if status is None:
+            if cancel is not None and cancel.is_set():
+                raise GivenUp(peer)
             reason = f"did not answer the C-ECHO within {peer.dimse_timeout_s:g} s"
             raise PeerError(Kind.TIMED_OUT, peer, reason)
         if status != _SUCCESS:

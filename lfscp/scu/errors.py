@@ -53,6 +53,13 @@ class PeerError(Exception):
         return f"{self.peer} {self.reason}"
 
 
+class GivenUp(PeerError):  # noqa: N818 - says what happened
+    """We wanted to wait for the peer no longer."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(Kind.ABORTED, peer, "was not waited for any longer")
+
+
 class Unsupported(PeerError):  # noqa: N818 - says what happened, as the others do
     """The peer does not support the service at all: no context of ours was accepted."""
 

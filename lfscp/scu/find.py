@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
-from lfscp.scu.connection import association
+from lfscp.scu.connection import Flag, association
 from lfscp.scu.errors import Kind, PeerError
 from lfscp.scu.identifiers import FIND_MODELS, decoded
 from lfscp.scu.peer import Peer
@@ -18,14 +18,6 @@ from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
 _SUCCESS: Final = 0x0000
 _CANCELLED: Final = 0xFE00
-
-
-class Flag(Protocol):
-    """What says whether to stop; a threading.Event does."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-        ...
 
 
 def find(
@@ -43,6 +35,7 @@ def find(
         cancel: once set a C-CANCEL goes out; what still comes is not given any more. Closing the
             iterator aborts the association.
     Raises:
+        GivenUp: it was cancelled before there was an association.
         PeerError: the peer cannot be reached, or refuses.
     """
     operation: Operation | None = None
@@ -53,7 +46,7 @@ def find(
 
     contexts = [build_context(FIND_MODELS[model], list(UNCOMPRESSED[:2]))]
     service = f"queries ({model} root)"
-    with association(peer, contexts, service=service, while_waiting=look) as assoc:
+    with association(peer, contexts, service=service, cancel=cancel, while_waiting=look) as assoc:
         context = assoc.accepted_contexts[0]
         wanted = cancel.is_set if cancel is not None else lambda: False
         operation = Operation(assoc, C_FIND, context, identifier, wants_cancel=wanted)

@@ -14,9 +14,9 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.archive.objects import Received
-from lfscp.scu.connection import association
+from lfscp.scu.connection import Flag, association
 from lfscp.scu.errors import Unsupported
-from lfscp.scu.find import Flag, require_success, unanswered
+from lfscp.scu.find import require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
 from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
@@ -85,6 +85,7 @@ def get(
         cancel: once set a C-CANCEL goes out.
         spool_dir: where large objects go as they arrive; None keeps them in memory.
     Raises:
+        GivenUp: it was cancelled before there was an association.
         Unsupported: the peer has no C-GET.
         PeerError: it cannot be reached, or refuses.
     """
@@ -103,6 +104,7 @@ def get(
         service=service,
         ext_neg=_roles(uid for uid, _ in proposals),
         evt_handlers=[(evt.EVT_C_STORE, store)],
+        cancel=cancel,
         while_waiting=asked.look,
     ) as assoc:
         assoc.spool_dir = spool_dir
@@ -127,13 +129,16 @@ def move(
         destination: its AE title.
         identifier, progress, cancel: as for `get`.
     Raises:
+        GivenUp: it was cancelled before there was an association.
         Unsupported: the peer has no C-MOVE.
         PeerError: it cannot be reached, or refuses (0xA801: it does not know the destination).
     """
     asked = _Asked(peer, progress, cancel)
     contexts = [build_context(MOVE_MODELS[model], list(UNCOMPRESSED[:2]))]
     service = f"C-MOVE ({model} root)"
-    with association(peer, contexts, service=service, while_waiting=asked.look) as assoc:
+    with association(
+        peer, contexts, service=service, cancel=cancel, while_waiting=asked.look
+    ) as assoc:
         context = assoc.accepted_contexts[0]
         operation = Operation(
             assoc,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lfscp.archive.objects import StoredInstance
-from lfscp.scu.connection import association
+from lfscp.scu.connection import Flag, association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.files import NoObject, files_below, read_instance
-from lfscp.scu.find import Flag
 from lfscp.scu.peer import Peer
 from lfscp.services.plan import Accepted, Batch, batches
 from lfscp.services.transfer import Outcome, Sender
+from lfscp.upperlayer.transport import CalledOff
 
 _MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing
+CANCEL_PATIENCE_S: Final = 2.0  # for the object on its way when a send is cancelled
 
 # Called after each object: what came of it, and why when it failed.
 OnSent = Callable[[StoredInstance, Outcome, str], None]
@@ -73,10 +75,11 @@ def send(
     Args:
         instances: from an archive or from `objects_in`.
         on_sent: called after each; what it raises ends the send.
-        cancel: once set no further object is sent.
+        cancel: once set no further object is sent, and one that is on its way has two seconds.
         may_decode: decode compressed objects when the peer takes only uncompressed ones.
         locate: where an instance is now, for one whose file has gone since.
     Raises:
+        GivenUp: it was cancelled before there was an association.
         PeerError: no association, or several in a row broke without any object transferred.
     """
     sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate)
@@ -96,10 +99,20 @@ class _Sending:
         self._sender = sender
         self._broke_at: StoredInstance | None = None
         self._why_broken = ""
+        self._patience_ends = float("inf")
         self.result = SendResult()
 
     def _stop(self) -> bool:
         return self._cancel is not None and self._cancel.is_set()
+
+    def _look(self) -> None:
+        """Called about once a second while the peer takes an object, or answers."""
+        if not self._stop():
+            return
+        now = time.monotonic()
+        self._patience_ends = min(self._patience_ends, now + CANCEL_PATIENCE_S)
+        if now >= self._patience_ends:
+            raise CalledOff("called off")
 
     def send(self, batch: Batch) -> None:
         """Send what goes over one association, over a new one when one breaks."""
@@ -120,7 +133,13 @@ class _Sending:
     def _over_one_association(self, batch: Batch, todo: list[StoredInstance]) -> int:
         """Send until the association ends; how many the peer has now."""
         transferred = 0
-        with association(self._peer, batch.contexts(), service="what is to be sent") as assoc:
+        with association(
+            self._peer,
+            batch.contexts(),
+            service="what is to be sent",
+            cancel=self._cancel,
+            while_waiting=self._look,
+        ) as assoc:
             accepted = Accepted(assoc.accepted_contexts)
             while todo and assoc.is_established and not self._stop():
                 instance = todo[-1]

@@ -30,7 +30,7 @@ from pynetdicom.pdu_primitives import (
 
 from lfscp.upperlayer.associate_pdus import AssociateRequest, encode_accept
 from lfscp.upperlayer.pdata import P_DATA_TF
-from lfscp.upperlayer.transport import ConnectionLost, InlineSocket, ReadTimeout
+from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
@@ -45,6 +45,7 @@ MAX_ACSE_PDU_BYTES: Final = 1 << 20
 # Some peers count the PDU's or the PDV's header into the limit they were told.
 _TOLERATED_EXCESS_BYTES: Final = 64
 _SLOW_PATH_PDU_BYTES: Final = 1 << 28
+_ABORTED_BY_USER: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # A-ABORT (PS3.8 table 9-26)
 # How long a peer may take to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT: the ARTIM timer
 # (PS3.8 section 9.1.5), but no thread of the pool is lent for longer than this.
 CLOSE_WAIT_S: Final = 5.0
@@ -241,6 +242,13 @@ class InlineProvider(DULServiceProvider):
             elif self.state not in (IDLE, AWAITING_CLOSE):
                 self.happened("Evt17")
 
+    def called_off(self, reason: str) -> None:
+        """Whoever waits for the peer does no longer: A-ABORT, and the connection is closed."""
+        if self.socket is not None:
+            with contextlib.suppress(ConnectionLost):
+                self.socket.send_all([_ABORTED_BY_USER])
+        self.connection_lost(reason)
+
     def protocol_error(self, reason: str) -> None:
         """The peer sent what it must not (Evt19): A-ABORT, and the reason in the log."""
         self._inline.end_reason = self._inline.end_reason or reason
@@ -270,6 +278,8 @@ class InlineProvider(DULServiceProvider):
             sock.begin_wait(timeout_s)
             sock.fill(1)
             self._read_begun_pdu(sock)
+        except CalledOff as problem:
+            self.called_off(str(problem))
         except ConnectionLost as problem:
             if sock.is_woken and self.state == AWAITING_CLOSE:  # another thread has aborted
                 self.close()

@@ -42,7 +42,7 @@ def associate(
         contexts: 1 to 128 proposed contexts; their IDs are given here.
         ssl_context: for TLS, verified against the host.
         while_waiting: called about once a second while the peer is waited for, and between the
-            pieces of a long object.
+            pieces of a long object; when it raises `CalledOff` the association is aborted.
     Returns:
         A pynetdicom association; `is_rejected` or `is_aborted` when it is not established, with
         `end_reason` where one is known.

@@ -13,6 +13,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
 from lfscp.upperlayer import commands, pdata
+from lfscp.upperlayer.transport import CalledOff
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
@@ -115,7 +116,12 @@ def _send_fragments(
         before = b""
         if while_waiting is not None and time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()
-            while_waiting()
+            try:
+                while_waiting()
+            except CalledOff as problem:
+                assoc.dul.called_off(str(problem))
+                assoc._handle_no_response()
+                return False
     return True
 
 

@@ -41,6 +41,10 @@ class ConnectionLost(Exception):  # noqa: N818 - what happened, not a fault
     """The peer closed, or the connection broke."""
 
 
+class CalledOff(ConnectionLost):
+    """Whoever waits wants to wait no longer; raised by an `InlineSocket.while_waiting`."""
+
+
 class ReadTimeout(Exception):  # noqa: N818 - what happened, not a fault
     """Nothing, or not enough, arrived in time."""
 
@@ -79,7 +83,8 @@ class InlineSocket(AssociationSocket):
         self.is_woken = False
         self._quick_ack = True
         self.connect_error: OSError | None = None
-        # Called about once a second while waiting, for a C-MOVE's pending responses.
+        # Called about once a second while waiting, for a C-MOVE's pending responses. May raise
+        # CalledOff, which ends the association at once.
         self.while_waiting: Callable[[], None] | None = None
         if client_socket is not None:
             self._configure(client_socket)
@@ -156,23 +161,48 @@ class InlineSocket(AssociationSocket):
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         sock.setblocking(False)
         problem = sock.connect_ex(address)
-        poller = select.poll()
-        poller.register(sock, select.POLLOUT)
-        while problem == errno.EINPROGRESS:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"no connection within {timeout_s} s")
-            if poller.poll(1000 * min(1.0, left)):
-                problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            elif self.while_waiting is not None:
-                self.while_waiting()
+        if problem == errno.EINPROGRESS:
+            self._await(sock, select.POLLOUT, deadline)
+            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if problem:
             raise OSError(problem, os.strerror(problem))
-        sock.settimeout(timeout_s)
         if self.tls_args:
             context, server_hostname = self.tls_args
-            self.socket = sock = context.wrap_socket(sock, server_hostname=server_hostname)
+            self.socket = sock = context.wrap_socket(
+                sock, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+            self._shake_hands(sock, deadline)
         self._configure(sock)
+
+    def _shake_hands(self, sock: ssl.SSLSocket, deadline: float) -> None:
+        """Do the requestor's side of a TLS handshake on a socket that does not block."""
+        while True:
+            try:
+                sock.do_handshake()
+            except ssl.SSLWantReadError:
+                self._await(sock, select.POLLIN, deadline)
+            except ssl.SSLWantWriteError:
+                self._await(sock, select.POLLOUT, deadline)
+            else:
+                return
+
+    def _await(self, sock: socket.socket, events: int, deadline: float) -> None:
+        """Wait until the socket that connects is ready for something.
+
+        Raises:
+            OSError: it is not in time (TimeoutError), or the wait was called off.
+        """
+        poller = select.poll()
+        poller.register(sock, events)
+        while (left := deadline - time.monotonic()) > 0:
+            if poller.poll(1000 * min(1.0, left)):
+                return
+            if self.while_waiting is not None:
+                try:
+                    self.while_waiting()
+                except CalledOff as problem:
+                    raise OSError(errno.ECANCELED, str(problem)) from problem
+        raise TimeoutError(f"no connection within {self.assoc.connection_timeout} s")
 
     # --- reading ---
 
