@@ -173,7 +173,7 @@ class Archive:
 
     @property
     def lock_descriptor(self) -> int:
-        """The lock on the data folder, for a node that follows on; held until all have closed it."""
+        """The lock on the data folder, to hand to the node that follows on."""
         return self._lock
 
     def __enter__(self) -> Self:
