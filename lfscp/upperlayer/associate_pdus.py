@@ -146,8 +146,11 @@ def _read_user_information(value: memoryview) -> list[_UI]:
         _item(kind, bytes(each)) for kind, each in _items(value) if kind in _USER_ITEMS
     )
     item = UserInformationItem()
-    item.decode(_item(_USER_INFORMATION, known))
-    return item.to_primitive()
+    try:
+        item.decode(_item(_USER_INFORMATION, known))
+        return item.to_primitive()
+    except Exception as problem:  # pynetdicom raises what it likes on items it cannot read
+        raise AssociateError(f"user information: {problem}") from problem
 
 
 def _item(kind: int, value: bytes) -> bytes:

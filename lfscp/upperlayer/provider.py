@@ -357,6 +357,8 @@ class InlineProvider(DULServiceProvider):
     def _read_until_primitive(self, timeout_s: float | None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self.to_user_queue.empty() and not self._kill_thread:
+            if self.state == AWAITING_CLOSE:
+                return  # what still comes is dropped; AA-7 would answer each piece of garbage
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
