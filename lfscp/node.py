@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.mailbox import Mailbox
 from lfscp.observe import systemd
-from lfscp.observe.foreign import redact
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -178,6 +177,7 @@ class Node:
         from lfscp.archive.part10 import part10_header
         from lfscp.server import LeaderFollowerServer
         from lfscp.services import all_handlers
+        from lfscp.services.associations import record_end
         from lfscp.services.contexts import contexts, storage_classes
 
         settings, archive = self._settings, self._archive
@@ -328,19 +328,6 @@ def application_entity(settings: Settings) -> AE:
     ae.maximum_associations = server.max_associations or sys.maxsize
     ae.require_called_aet = server.require_called_ae_title
     return ae
-
-
-def record_end(association: InlineAssociation) -> None:
-    """Write the line of an association that ended; runs in the thread that served it."""
-    from lfscp.services.record import association_fields
-
-    duration_ms = round((time.monotonic() - association.started_at) * 1000)
-    fields = association_fields(association)
-    if association.end_reason is None:
-        LOG.debug("association released", **fields, duration_ms=duration_ms)
-    else:
-        reason = redact(association.end_reason)
-        LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
 
 
 def listen_error(server: Server, error: OSError) -> NodeError:

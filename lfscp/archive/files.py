@@ -17,6 +17,7 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,8 +25,11 @@ from pathlib import Path
 from typing import Final
 
 from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.observe import metrics
 
 INCOMING: Final = ".incoming"
+_FILE_SYNC: Final = metrics.SYNC.of("file")
+_FOLDER_SYNC: Final = metrics.SYNC.of("folder")
 _MAX_SYNCED_FOLDERS: Final = 65_536
 _MAX_OPEN_FOLDERS: Final = 32
 
@@ -97,7 +101,9 @@ class ObjectFiles:
         try:
             _write_all(descriptor, header, dataset)
             if self._sync:
+                started = time.monotonic()
                 os.fdatasync(descriptor)
+                _FILE_SYNC.observe(time.monotonic() - started)
         except OSError as error:
             os.unlink(path)
             raise _out_of_resources(error) from None
@@ -115,7 +121,9 @@ class ObjectFiles:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 if self._sync:
+                    started = time.monotonic()
                     os.fsync(descriptor)
+                    _FILE_SYNC.observe(time.monotonic() - started)
                 return Piece(str(path), os.fstat(descriptor).st_size)
             finally:
                 os.close(descriptor)
@@ -134,7 +142,9 @@ class ObjectFiles:
         try:
             folder, name = self._link(piece, study_uid, path, instance_uid)
             if self._sync:
+                started = time.monotonic()
                 os.fsync(folder.descriptor)
+                _FOLDER_SYNC.observe(time.monotonic() - started)
         except OSError as error:
             raise _out_of_resources(error) from None
         return f"{study_uid}/{series_uid}/{name}"

@@ -28,6 +28,7 @@ from lfscp.archive.removal import delete_entity, pieces_of, prune
 from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, texts
 from lfscp.archive.schema import TABLES, instance, patient, series, study
 from lfscp.archive.statements import Statements
+from lfscp.observe import metrics
 
 PATIENT_ID: Final = UNIQUE_KEY[Level.PATIENT].tag
 ISSUER_OF_PATIENT_ID: Final = 0x00100021
@@ -113,6 +114,7 @@ class Index:
         now = _now_ms()
         inserted: list[KnownSeries] = []
         touched: dict[int, KnownSeries] = {}
+        started = time.monotonic()
         with self._database.transaction() as cursor:
             for header, values in rows:
                 known = self._known.get(header.series_instance_uid)
@@ -122,6 +124,8 @@ class Index:
                 if now - found.touched_at > _TOUCH_MS and found.study_key not in touched:
                     self._statements.touch_study.run(cursor, (found.study_key, now))
                     touched[found.study_key] = found
+        metrics.INDEX_COMMIT.observe(time.monotonic() - started)
+        metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
         for found in touched.values():
             found.touched_at = now
         for (header, _), found in zip(rows, inserted, strict=True):

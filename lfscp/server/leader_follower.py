@@ -21,6 +21,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
+from lfscp.observe.metrics import PROMOTION
 from lfscp.pool import LeaderFollowerPool
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind
 from lfscp.upperlayer.acceptor import (
@@ -124,6 +125,7 @@ class LeaderFollowerServer:
         self._admit = admit
         self._on_end = on_end
         self._listener: Listener | None = None
+        self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
         self._settings: AcceptorSettings | None = None
         self._associations: set[InlineAssociation] = set()
         self._lock = threading.Lock()
@@ -204,10 +206,14 @@ class LeaderFollowerServer:
     def _handle(self, pool: LeaderFollowerPool) -> None:
         """Lead: take one connection, let another thread lead, serve. The pool's handler."""
         assert self._listener is not None  # noqa: S101 - start() made it before any thread
+        if self._taken_at:
+            PROMOTION.observe(time.monotonic() - self._taken_at)
+            self._taken_at = 0.0
         try:
             connection, address = self._listener.accept()
         except ListenerClosed:
             return
+        self._taken_at = time.monotonic()
         pool.promote_new_leader()
         try:
             self._serve(connection, address)

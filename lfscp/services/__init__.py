@@ -5,6 +5,7 @@
 | verification, storage, query, retrieve | one service each |
 | models, contexts, permissions | SOP classes, what is negotiated, who may do what |
 | identifier, status, record | reading a request, refusing it, logging it |
+| associations | beginning and end of each |
 | plan, transfer, decoding, destination | the sub-operations of a retrieve |
 """
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 def all_handlers(archive: Archive, settings: Settings) -> list[tuple[Any, Any]]:
     """Every handler of a node, to be given to a server as `evt_handlers`."""
-    from lfscp.services import models, query, retrieve, storage, verification
+    from lfscp.services import associations, models, query, retrieve, storage, verification
 
     return [
+        *associations.handlers(),
         *verification.handlers(settings),
         *storage.handlers(archive, settings),
         *query.handlers(archive, settings),

@@ -19,6 +19,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import Query, parse_query
 from lfscp.config import Settings
+from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import QUERY_MODELS, negotiated
@@ -120,5 +121,6 @@ class _Find:
         )
 
     def _record(self, code: int, reason: str) -> None:
+        metrics.MATCHES.add(self._matches)
         fields = {"sop_class_uid": self._sop_class_uid, "matches": self._matches}
         performed(self._event, _SERVICE, code, self._started, reason=reason, **fields)

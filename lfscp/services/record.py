@@ -1,4 +1,4 @@
-"""One log line per service performed: which association, which object, what came of it.
+"""One log line per service performed, and its count: which association, which object, what came.
 
 The fields of an association are made once and kept while it lives, since a line is written for
 every object stored. No attribute of a patient is ever named; UIDs are.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from lfscp.archive.errors import ArchiveError
+from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 LOG: Final = get_logger("lfscp.services")
+_RECEIVED_INSTANCES: Final = metrics.RECEIVED_INSTANCES.of("C-STORE")
+_RECEIVED_BYTES: Final = metrics.RECEIVED_BYTES.of("C-STORE")
 
 _known: WeakKeyDictionary[Association, Mapping[str, Any]] = WeakKeyDictionary()
 
@@ -61,7 +64,7 @@ def after_answer(association: Association, write: Callable[[], None]) -> None:
 def performed(
     event: Event, service: str, status: int, started: float, *, reason: str = "", **fields: Any
 ) -> None:
-    """Write the line of one service performed: info when it succeeded, else warning.
+    """Count one service performed and write its line: info when it succeeded, else warning.
 
     Args:
         event: the request's event.
@@ -69,8 +72,15 @@ def performed(
         status: the status answered.
         started: time.monotonic() when the request came.
         reason: why the status is not success.
-        fields: sop_class_uid, sop_instance_uid, bytes, counters.
+        fields: sop_class_uid, sop_instance_uid, bytes (of an object that was stored), counters.
     """
+    duration_s = time.monotonic() - started
+    code = f"0x{status:04X}"
+    metrics.SERVED.of(service, code).observe(duration_s)
+    size = fields.get("bytes")
+    if size is not None:
+        _RECEIVED_INSTANCES.add()
+        _RECEIVED_BYTES.add(size)
     failed = status & 0xF000 not in (0x0000, 0xF000, 0xB000) or 0x0100 <= status <= 0x02FF
     if reason:
         fields["reason"] = reason
@@ -80,8 +90,8 @@ def performed(
         **association_fields(event.assoc),
         service=service,
         **fields,
-        status=f"0x{status:04X}",
-        duration_ms=round((time.monotonic() - started) * 1000, 1),
+        status=code,
+        duration_ms=round(duration_s * 1000, 1),
     )
 
 

@@ -20,6 +20,7 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import unique_keys
 from lfscp.config import Settings
+from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.destination import Destination, DestinationError, NothingAcceptedError
 from lfscp.services.identifier import Refused, read
@@ -289,5 +290,6 @@ class _Move(_Retrieve):
         self.reason = reason
         for instance in instances:
             self.counters.count(Outcome.FAILED, instance.sop_instance_uid)
+        metrics.SUB_OPERATIONS.of(self.service, "failed").add(len(instances))
         fields = association_fields(self.event.assoc)
         LOG.warning("destination failed", **fields, failed=len(instances), reason=reason)

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from lfscp.archive.archive import StoredInstance
+from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.decoding import DecodingError, decode
 from lfscp.services.plan import Accepted, Choice
@@ -35,6 +36,9 @@ class Outcome(Enum):
     WARNING = "warning"
     FAILED = "failed"
     BROKEN = "broken"  # failed, and the association with it
+
+
+_COUNTED_AS: Final = {outcome: outcome.value for outcome in Outcome} | {Outcome.BROKEN: "failed"}
 
 
 @dataclass(slots=True)
@@ -125,6 +129,10 @@ class Sender:
                 sop_instance_uid=instance.sop_instance_uid,
                 reason=reason,
             )
+        service = self.log_fields.get("service", "")
+        metrics.SUB_OPERATIONS.of(service, _COUNTED_AS[outcome]).add()
+        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+            metrics.SENT_BYTES.of(service).add(instance.size)
         return outcome
 
     def attempt(

@@ -74,6 +74,8 @@ class InlineAssociation(Association):
     Attributes:
         serial: its number in this process, for the log.
         end_reason: why it ended, when that was not an orderly release.
+        rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
+        was_established: whether it ever was; `is_established` says whether it is.
         started_at: monotonic time in seconds.
     """
 
@@ -94,6 +96,8 @@ class InlineAssociation(Association):
     ) -> None:
         self.reader: int | None = None
         self.end_reason: str | None = None
+        self.rejection: Rejection | None = None
+        self.was_established = False
         self.spool_dir = spool_dir
         self.file_header = file_header
         self.examine = examine

@@ -248,6 +248,7 @@ class InlineACSE(ACSE):
     def _reject(self, rejection: Rejection) -> None:
         LOGGER.debug("Rejecting Association: %s", rejection.reason)
         self._inline.end_reason = rejection.reason
+        self._inline.rejection = rejection
         self.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         evt.trigger(self.assoc, evt.EVT_REJECTED, {})
         self.assoc.kill()
@@ -278,7 +279,7 @@ class InlineACSE(ACSE):
         LOGGER.debug("Accepting Association")
         # The peer may act, and another thread release, as soon as the acceptance is out.
         with self._inline.dul.sending():
-            self.assoc.is_established = True
+            self.assoc.is_established = self._inline.was_established = True
             self.send_accept()
         evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
         evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})

@@ -1,0 +1,185 @@
+"""Counters and histograms that cost a fraction of a microsecond, summed over all processes.
+
+Each process counts in a line of its own, of numbers in memory that all share; whoever is asked sums
+the lines. A worker that is replaced goes on in the line of its predecessor, so that no sum ever
+goes back. What can be counted is declared once, with every value that a label may have: a peer can
+make no new one, and a count is found by its place.
+
+No lock is taken. Relied on: CPython with its global lock changes threads at calls and jumps only,
+so that `values[at] += amount`, once `at` is known, is never cut in two; a test holds it to that.
+
+What it does not do: it knows no format and no name of ours; see `metrics`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+OTHER: Final = "other"  # the value of a label for whatever was not declared
+_NUMBER: Final = "d"
+_BYTES: Final = 8
+
+
+class Board:
+    """The numbers of one node. Any thread may count, any process may read."""
+
+    def __init__(self) -> None:
+        self.instruments: list[Counter | Histogram] = []
+        self._length = 0
+        self._lines = 1
+        self.values = memoryview(bytearray()).cast(_NUMBER)  # this process's line
+        self._all = self.values
+
+    def reserve(self, instrument: Counter | Histogram, numbers: int) -> int:
+        """Place an instrument on the board, before `share`; where its numbers begin."""
+        start = self._length
+        self.instruments.append(instrument)
+        self._length += numbers
+        self._all = memoryview(bytearray(self._length * _BYTES)).cast(_NUMBER)
+        self.values = self._all
+        return start
+
+    def share(self, lines: int) -> None:
+        """Lay the board out for so many processes; called once, before they are forked."""
+        before = self.values
+        self._lines = lines
+        self._all = memoryview(mmap.mmap(-1, lines * self._length * _BYTES)).cast(_NUMBER)
+        self.use(0)
+        self.values[:] = before
+
+    def use(self, line: int) -> None:
+        """Count in this line from now on; called in the process that owns it."""
+        start = line * self._length
+        self.values = self._all[start : start + self._length]
+
+    def sums(self) -> list[float]:
+        """Every number, summed over all processes."""
+        numbers = self._all.tolist()
+        if self._lines == 1:
+            return numbers
+        lines = (numbers[at : at + self._length] for at in range(0, len(numbers), self._length))
+        return [sum(each) for each in zip(*lines, strict=True)]
+
+
+class Count:
+    """One number that only grows."""
+
+    __slots__ = ("_at", "_board")
+
+    def __init__(self, board: Board, at: int) -> None:
+        self._board = board
+        self._at = at
+
+    def add(self, amount: float = 1.0) -> None:
+        """Count; from any thread."""
+        values = self._board.values
+        values[self._at] += amount
+
+
+class Distribution:
+    """How many observations fell below each bound, and their sum."""
+
+    __slots__ = ("_at", "_board", "_bounds", "_sum")
+
+    def __init__(self, board: Board, at: int, bounds: Sequence[float]) -> None:
+        self._board = board
+        self._at = at
+        self._bounds = bounds
+        self._sum = at + len(bounds) + 1
+
+    def observe(self, value: float) -> None:
+        """Count one observation; from any thread."""
+        values = self._board.values
+        at = self._at + bisect_left(self._bounds, value)
+        values[at] += 1.0
+        values[self._sum] += value
+
+
+class Counter:
+    """Counts of one kind, one for each combination of label values.
+
+    Args:
+        board: where they stand.
+        name: as Prometheus has it, ending in `_total`.
+        text: what is counted.
+        labels: name of each label, with all its values.
+    """
+
+    def __init__(self, board: Board, name: str, text: str, **labels: Sequence[str]) -> None:
+        self.name = name
+        self.text = text
+        self.labels = tuple(labels)
+        self._values = tuple(labels.values())
+        combinations = list(itertools.product(*labels.values()))
+        start = board.reserve(self, len(combinations))
+        self._counts = {each: Count(board, start + at) for at, each in enumerate(combinations)}
+        self._places = {each: start + at for at, each in enumerate(combinations)}
+
+    def of(self, *values: str) -> Count:
+        """The count of these label values; one that was not declared is `other`."""
+        return self._counts.get(values) or self._counts[_declared(self._values, values)]
+
+    def add(self, amount: float = 1.0) -> None:
+        """Count, where there are no labels."""
+        self._counts[()].add(amount)
+
+    def samples(self, sums: Sequence[float]) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Label values and count of each, from `Board.sums`."""
+        return ((values, sums[at]) for values, at in self._places.items())
+
+
+class Histogram:
+    """Distributions of one kind, one for each combination of label values.
+
+    Args:
+        bounds: upper ends of the buckets, ascending; one without end is added.
+        labels: name of each label, with all its values.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        name: str,
+        text: str,
+        bounds: Sequence[float],
+        **labels: Sequence[str],
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.bounds = tuple(bounds)
+        self.labels = tuple(labels)
+        self._values = tuple(labels.values())
+        combinations = list(itertools.product(*labels.values()))
+        width = len(self.bounds) + 2  # the last bucket and the sum
+        start = board.reserve(self, width * len(combinations))
+        self._places = {each: start + width * at for at, each in enumerate(combinations)}
+        self._distributions = {
+            each: Distribution(board, at, self.bounds) for each, at in self._places.items()
+        }
+
+    def of(self, *values: str) -> Distribution:
+        """The distribution of these label values; one that was not declared is `other`."""
+        found = self._distributions.get(values)
+        return found or self._distributions[_declared(self._values, values)]
+
+    def observe(self, value: float) -> None:
+        """Count one observation, where there are no labels."""
+        self._distributions[()].observe(value)
+
+    def samples(
+        self, sums: Sequence[float]
+    ) -> Iterator[tuple[tuple[str, ...], list[float], float]]:
+        """Label values, observations up to each bound and in all, and their sum."""
+        for values, at in self._places.items():
+            end = at + len(self.bounds) + 1
+            yield values, list(itertools.accumulate(sums[at:end])), sums[end]
+
+
+def _declared(known: Sequence[Sequence[str]], values: Sequence[str]) -> tuple[str, ...]:
+    """The same label values with `other` for those that were not declared."""
+    pairs = zip(values, known, strict=True)
+    return tuple(value if value in declared else OTHER for value, declared in pairs)

@@ -1,0 +1,130 @@
+"""What a node counts: every counter and histogram, declared once; `/metrics` shows their sums.
+
+Names follow Prometheus: base units, `_total` for counters. Whoever counts on a hot path draws the
+count he needs once (`SERVED.of("C-ECHO", "0x0000")`) and adds to it later; see `counters`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lfscp.observe.counters import OTHER, Board, Counter, Histogram
+
+SECONDS: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 120.0),
+)
+SHORT_SECONDS: Final = (0.0001, 0.00025, *SECONDS[:13])
+SERVICES: Final = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", OTHER)
+STATUSES: Final = (
+    *("0x0000", "0xFE00", "0xB000"),
+    *("0xA700", "0xA701", "0xA702", "0xA801", "0xA900", "0xC000", "0xC001"),
+    *("0x0110", "0x0111", "0x0122", "0x0124", OTHER),
+)
+REJECTIONS: Final = (
+    "calling_ae_title_not_recognized",
+    "called_ae_title_not_recognized",
+    "application_context_not_supported",
+    "protocol_version_not_supported",
+    "user_identity_not_verified",
+    "temporary_congestion",
+    "local_limit_exceeded",
+    "no_reason_given",
+)
+ENDS: Final = ("released", "aborted", "timed_out", "failed")
+SUB_OPERATION_OUTCOMES: Final = ("completed", "warning", "failed")
+
+BOARD: Final = Board()
+
+PROCESS_STARTS: Final = Counter(
+    BOARD, "lfscp_process_starts_total", "Processes of the node that have started."
+)
+ACCEPTED: Final = Counter(
+    BOARD, "lfscp_associations_accepted_total", "Associations that peers asked for and got."
+)
+REJECTED: Final = Counter(
+    BOARD,
+    "lfscp_associations_rejected_total",
+    "Associations that were rejected, by the reason given (PS3.8 table 9-21).",
+    reason=REJECTIONS,
+)
+ENDED: Final = Counter(
+    BOARD,
+    "lfscp_associations_ended_total",
+    "Connections that ended otherwise than by a rejection, by how.",
+    outcome=ENDS,
+)
+ASSOCIATION_SECONDS: Final = Histogram(
+    BOARD,
+    "lfscp_association_duration_seconds",
+    "How long accepted associations lasted.",
+    (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0),
+)
+PROMOTION: Final = Histogram(
+    BOARD,
+    "lfscp_pool_promotion_seconds",
+    "From a connection taken by the leader until the next leader waits for one.",
+    SHORT_SECONDS,
+)
+SERVED: Final = Histogram(
+    BOARD,
+    "lfscp_request_duration_seconds",
+    "From a request until the last byte of its answer, by service and status.",
+    SECONDS,
+    service=SERVICES,
+    status=STATUSES,
+)
+RECEIVED_INSTANCES: Final = Counter(
+    BOARD,
+    "lfscp_received_instances_total",
+    "Objects that came and were acknowledged, by the way they came.",
+    service=("C-STORE", "upload"),
+)
+RECEIVED_BYTES: Final = Counter(
+    BOARD,
+    "lfscp_received_bytes_total",
+    "Bytes of their datasets.",
+    service=("C-STORE", "upload"),
+)
+MATCHES: Final = Counter(BOARD, "lfscp_query_matches_total", "Matches that C-FIND answered.")
+SUB_OPERATIONS: Final = Counter(
+    BOARD,
+    "lfscp_sub_operations_total",
+    "C-STORE sub-operations of retrieves, by what came of them.",
+    service=("C-MOVE", "C-GET", OTHER),
+    outcome=SUB_OPERATION_OUTCOMES,
+)
+SENT_BYTES: Final = Counter(
+    BOARD,
+    "lfscp_sent_bytes_total",
+    "Bytes of stored datasets that retrieves have sent.",
+    service=("C-MOVE", "C-GET", OTHER),
+)
+INDEX_COMMIT: Final = Histogram(
+    BOARD,
+    "lfscp_index_commit_seconds",
+    "Transactions that added instances to the index: wait for their turn, inserts, commit.",
+    SHORT_SECONDS,
+)
+INDEX_COMMIT_INSTANCES: Final = Histogram(
+    BOARD,
+    "lfscp_index_commit_instances",
+    "Instances that shared one of these transactions.",
+    (1, 2, 4, 8, 16, 32, 64),
+)
+SYNC: Final = Histogram(
+    BOARD,
+    "lfscp_object_sync_seconds",
+    "Syncs to the disk of a received object's file, and of the folder that names it.",
+    SHORT_SECONDS,
+    of=("file", "folder"),
+)
+AUDIT_RECORDS: Final = Counter(
+    BOARD, "lfscp_audit_records_total", "Records written to the audit trail."
+)
+AUDIT_FAILURES: Final = Counter(
+    BOARD, "lfscp_audit_failures_total", "Attempts to write a record that failed."
+)
+AUDIT_LOST: Final = Counter(
+    BOARD, "lfscp_audit_lost_records_total", "Records given up since too many waited for the disk."
+)

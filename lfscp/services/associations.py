@@ -1,0 +1,83 @@
+"""The beginning and the end of each association: its line in the log, and what is counted of it.
+
+Everything here runs in the thread that serves the association, after the peer has its answer.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom import evt
+
+from lfscp.observe import metrics
+from lfscp.observe.foreign import redact
+from lfscp.services.record import LOG, association_fields
+
+if TYPE_CHECKING:
+    from lfscp.upperlayer.association import InlineAssociation
+    from lfscp.upperlayer.negotiation import Rejection
+
+Handlers = list[tuple[Any, Any]]
+
+# Result and source do not matter: (source, reason) tell what an A-ASSOCIATE-RJ says
+# (PS3.8 table 9-21).
+_REJECTIONS: Final = {
+    (1, 2): "application_context_not_supported",
+    (1, 3): "calling_ae_title_not_recognized",
+    (1, 7): "called_ae_title_not_recognized",
+    (2, 1): "user_identity_not_verified",
+    (2, 2): "protocol_version_not_supported",
+    (3, 1): "temporary_congestion",
+    (3, 2): "local_limit_exceeded",
+}
+_TIMED_OUT: Final = ("timeout", "stopped in mid-PDU", "too slow")  # words of `end_reason`
+
+
+def handlers() -> Handlers:
+    """The handler of associations that have been accepted."""
+    return [(evt.EVT_ESTABLISHED, _begin)]
+
+
+def _begin(_event: evt.Event) -> None:
+    metrics.ACCEPTED.add()
+
+
+def record_end(association: InlineAssociation) -> None:
+    """Count an association that ended, and write its line."""
+    duration_s = time.monotonic() - association.started_at
+    count_end(association, duration_s)
+    fields = association_fields(association)
+    duration_ms = round(duration_s * 1000)
+    if association.end_reason is None:
+        LOG.debug("association released", **fields, duration_ms=duration_ms)
+    else:
+        reason = redact(association.end_reason)
+        LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
+
+
+def count_end(association: InlineAssociation, duration_s: float) -> None:
+    """Count how an association ended."""
+    if association.is_rejected:
+        metrics.REJECTED.of(rejection_reason(association.rejection)).add()
+        return
+    metrics.ENDED.of(outcome_of(association)).add()
+    if association.was_established:
+        metrics.ASSOCIATION_SECONDS.observe(duration_s)
+
+
+def outcome_of(association: InlineAssociation) -> str:
+    """How an association that was not rejected ended: one of `metrics.ENDS`."""
+    reason = association.end_reason or ""
+    if any(words in reason for words in _TIMED_OUT):
+        return "timed_out"
+    if association.is_released and not reason:
+        return "released"
+    return "aborted" if association.is_aborted else "failed"
+
+
+def rejection_reason(rejection: Rejection | None) -> str:
+    """What an A-ASSOCIATE-RJ said: one of `metrics.REJECTIONS`."""
+    if rejection is None:
+        return "no_reason_given"
+    return _REJECTIONS.get((rejection.source, rejection.diagnostic), "no_reason_given")
