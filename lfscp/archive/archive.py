@@ -28,6 +28,7 @@ from lfscp.archive.errors import (
     ArchiveInUse,
     CannotUnderstand,
     DuplicateRejected,
+    OutOfResources,
 )
 from lfscp.archive.files import Durability, ObjectFiles, Piece, instance_of
 from lfscp.archive.find import find, find_prepared
@@ -72,6 +73,7 @@ OBJECTS: Final = "objects"
 QUARANTINE: Final = "quarantine"
 RESTORING: Final = "restoring"  # in a data folder that a restore has not filled yet
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
+_EVER_MS: Final = 2**63 - 1
 
 
 class _FindOptions(TypedDict):
@@ -134,12 +136,7 @@ class Archive:
             )
         lock = lock_folder(data_dir)
         try:
-            if (data_dir / RESTORING).exists():
-                raise ArchiveError(
-                    "open the archive",
-                    f"a restore into {data_dir} did not end",
-                    "run `lfscp restore` again",
-                )
+            _require_whole(data_dir)
             has_index = index_url is not None or (data_dir / INDEX_FILE).exists()
             files = ObjectFiles(objects_root or data_dir / OBJECTS, Durability(durability))
             index = Index(index_url or sqlite_url(data_dir / INDEX_FILE), Durability(durability))
@@ -390,9 +387,8 @@ class Archive:
         for path in paths:
             self.files.remove(path)
         gone = [path for path in paths if not self.files.exists(path)]
-        with suppress(ArchiveError), self._using_index("delete from the index"):
-            with self.index.writing() as connection:
-                forget_removals(connection, gone)
+        with suppress(ArchiveError), self._using_index("write to the index"):
+            self._forget_removals(gone)
 
     def statistics(self) -> Statistics:
         """How much is in the archive.
@@ -411,7 +407,9 @@ class Archive:
         try:
             yield
         except (SQLAlchemyError, self.index.error, OSError) as error:
-            raise ArchiveError(operation, reason_of(error), "check the index and its disk") from None
+            raise ArchiveError(
+                operation, reason_of(error), "check the index and its disk"
+            ) from None
 
     # Starting
 
@@ -441,20 +439,34 @@ class Archive:
             if (row is None or name != row.path) and (name in same or is_replaced):
                 self.files.remove(name)
 
-
     def _finish_removals(self) -> None:
         """Remove the files of rows that were deleted just before a crash."""
-        is_alone = self.index.engine.dialect.name == "sqlite"
-        before = time.time_ns() // 1_000_000 - (-_REMOVED_BY_OTHERS_MS if is_alone else _REMOVED_BY_OTHERS_MS)
+        before = time.time_ns() // 1_000_000 - _REMOVED_BY_OTHERS_MS
+        if self.index.engine.dialect.name == "sqlite":  # nobody else is at work
+            before = _EVER_MS
         with self._using_index("read the index"), self.index.engine.connect() as connection:
             paths = pending_removals(connection, before)
-        if not paths:
-            return
-        for path in paths:
-            row = self.index.find(instance_of(path))
+        rows = {path: self.index.find(instance_of(path)) for path in paths}
+        for path, row in rows.items():
             if row is None or row.path != path:  # else it was stored again under that name
                 self.files.remove(path)
-        self.remove_files([])
+        if paths:
+            with self._using_index("write to the index"):
+                self._forget_removals(paths)
+
+    def _forget_removals(self, paths: Sequence[str]) -> None:
+        with self.index.writing() as connection:
+            forget_removals(connection, paths)
+
+
+def _require_whole(data_dir: Path) -> None:
+    """Refuse a folder that a restore has filled in part."""
+    if (data_dir / RESTORING).exists():
+        raise ArchiveError(
+            "open the archive",
+            f"a restore into {data_dir} did not end",
+            "run `lfscp restore` again",
+        )
 
 
 def lock_folder(data_dir: Path) -> int:
@@ -483,4 +495,3 @@ def lock_folder(data_dir: Path) -> int:
             "stop it, or set another data_dir",
         ) from None
     return descriptor
-

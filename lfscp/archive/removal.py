@@ -1,16 +1,28 @@
 """Removes rows from the index: an entity with all below it, and parents that became empty.
 
-Each function runs in a transaction of its caller.
+Each function runs in a transaction of its caller. The files of the rows go after it; until they
+are gone their paths stand in the table `removal`, so that a crash in between leaves none behind.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, exists, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    select,
+)
 
 from lfscp.archive.attributes import UNIQUE_KEY, Level
+from lfscp.archive.maintenance_tables import removal
 from lfscp.archive.schema import TABLES, instance, patient, series, study
 
 _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
@@ -22,16 +34,32 @@ def delete_entity(connection: Connection, level: Level, uid: str) -> list[str]:
     """Remove a patient, study, series or instance with all that belongs to it.
 
     Returns:
-        The paths of the files that no row refers to any longer.
+        The paths of the files that no row refers to any longer; they are in `removal` now.
     """
     column = TABLES[level].c[UNIQUE_KEY[level].column]
     wanted = select(instance.c.id).select_from(_ABOVE_INSTANCES.join(instance)).where(column == uid)
     parents = _parents(connection, series.c.id.in_(_series_of(level, uid)))
     paths = select(instance.c.path).where(instance.c.id.in_(wanted))
     removed = list(connection.execute(paths).scalars())
+    forget_removals(connection, removed)  # a path may be taken, and given free, several times
+    now = bindparam("now", time.time_ns() // 1_000_000, type_=removal.c.removed_at.type)
+    named = select(instance.c.path, now).where(instance.c.id.in_(wanted))
+    connection.execute(insert(removal).from_select(["path", "removed_at"], named))
     connection.execute(delete(instance).where(instance.c.id.in_(wanted)))
     _prune(connection, parents)
     return removed
+
+
+def pending_removals(connection: Connection, before_ms: int) -> list[str]:
+    """Paths that were to be removed with rows deleted before a time, in ms since 1970."""
+    wanted = select(removal.c.path).where(removal.c.removed_at < before_ms)
+    return list(connection.execute(wanted).scalars())
+
+
+def forget_removals(connection: Connection, paths: Iterable[str]) -> None:
+    """Take paths from the list of those that are to be removed."""
+    for piece in pieces_of(paths):
+        connection.execute(delete(removal).where(removal.c.path.in_(piece)))
 
 
 def prune(connection: Connection, condition: ColumnElement[bool]) -> None:

@@ -1,0 +1,74 @@
+"""The reserve of free disk: below it nothing is stored, so that the node itself can live on.
+
+Rules: the file systems are asked once a second at most, whatever is stored meanwhile, so the
+reserve must be larger than what arrives in a second. What is refused here has written nothing;
+reading goes on; the first store after there is room again is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from lfscp.archive.errors import OutOfResources
+
+AUTOMATIC: Final = -1  # megabytes: DEFAULT_BYTES, or PART_OF_A_SMALL_DISK of it if that is less
+DEFAULT_BYTES: Final = 512_000_000
+PART_OF_A_SMALL_DISK: Final = 0.01
+MEGABYTE: Final = 1_000_000
+_ASK_AGAIN_S: Final = 1.0
+
+
+class Space:
+    """The room on the file systems that the archive writes to. Any thread may call any method.
+
+    Args:
+        folders: of the objects and of the index; each must exist.
+        reserve_mb: megabytes to leave free on each; 0 for none, AUTOMATIC for a sane number.
+    """
+
+    def __init__(self, folders: Iterable[Path], reserve_mb: int = AUTOMATIC) -> None:
+        # One folder per file system.
+        by_device = {os.stat(folder).st_dev: str(folder) for folder in folders}  # noqa: PTH116
+        self._folders = list(by_device.values()) if reserve_mb else []
+        self._reserve_mb = reserve_mb
+        self._ask_at = 0.0
+        self._shortage = ""
+
+    @property
+    def shortage(self) -> str:
+        """Why nothing is stored now, in words; empty while there is room."""
+        now = time.monotonic()
+        if now >= self._ask_at:
+            self._ask_at = now + _ASK_AGAIN_S
+            self._shortage = next(filter(None, map(self._shortage_in, self._folders)), "")
+        return self._shortage
+
+    def require(self) -> None:
+        """Let a store go on.
+
+        Raises:
+            OutOfResources: less than the reserve is free.
+        """
+        shortage = self.shortage
+        if shortage:
+            raise OutOfResources(
+                "store the instance", shortage, "free space, or lower storage.reserve_mb"
+            )
+
+    def _shortage_in(self, folder: str) -> str:
+        try:
+            found = os.statvfs(folder)
+        except OSError as error:
+            return f"{error.strerror}: {folder}"
+        free = found.f_bavail * found.f_frsize
+        reserve = self._reserve_mb * MEGABYTE
+        if self._reserve_mb == AUTOMATIC:
+            size = found.f_blocks * found.f_frsize
+            reserve = min(DEFAULT_BYTES, int(size * PART_OF_A_SMALL_DISK))
+        if free >= reserve:
+            return ""
+        return f"{free // MEGABYTE} MB are free, below the reserve of {reserve / MEGABYTE:g} MB"
