@@ -312,6 +312,7 @@ def open_archive(settings: Settings) -> Archive:
         durability=settings.durability,
         duplicates=settings.duplicates,
         digest=None if settings.objects.digest == "none" else settings.objects.digest,
+        reserve_mb=settings.storage.reserve_mb,
     )
 
 

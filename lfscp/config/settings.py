@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_valid
 
 from lfscp.config.checks import (
     AETitle,
+    Amount,
     Bool,
     Count,
     Folder,
@@ -130,6 +131,11 @@ class Objects(Section):
         "xxh3_128",
         "Digest kept of each object: xxh3_128 finds accidents, sha256 forgery too and costs more.",
     )
+    scrub_mb_s: Amount = setting(
+        1.0,
+        "How fast the stored objects are read again in the background and held against their "
+        "digests, in megabytes per second; 0 turns it off.",
+    )
 
     @property
     def root(self) -> Path | None:
@@ -146,6 +152,33 @@ class Storage(Section):
     private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(as_tuple)] = setting(
         (), "UIDs of further SOP classes to accept for storage."
     )
+    reserve_mb: Int = setting(
+        -1,
+        "Disk space to leave free, in megabytes: below it stores are answered with 0xA700. "
+        "-1 is 512, or a hundredth of a disk that is small; 0 is none.",
+        ge=-1,
+    )
+
+
+class Retention(Section):
+    """What goes by itself: whole studies, the one first that was received the longest ago."""
+
+    max_gb: Amount = setting(
+        0.0, "Most that the objects may take up, in gigabytes; 0 is no limit of it."
+    )
+    max_age_days: Amount = setting(
+        0.0, "How long a study is kept after its last instance came, in days; 0 is for ever."
+    )
+    max_studies: Count = setting(0, "Most studies kept; 0 is no limit of it.")
+    quiet_s: Seconds = setting(
+        300.0, "A study that received something so recently is not taken, in seconds."
+    )
+    interval_s: Seconds = setting(60.0, "How often the limits are looked at, in seconds.")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.max_gb or self.max_age_days or self.max_studies)
 
 
 class Query(Section):
@@ -266,6 +299,7 @@ class Settings(Section):
     index: Index = Index()
     objects: Objects = Objects()
     storage: Storage = Storage()
+    retention: Retention = Retention()
     query: Query = Query()
     retrieve: Retrieve = Retrieve()
     web: Web = Web()
