@@ -24,6 +24,8 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from lfscp.upperlayer.tls import TLSSocket, adopt
+
 LOGGER = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 16384
@@ -91,7 +93,10 @@ class InlineSocket(AssociationSocket):
 
     def _configure(self, sock: socket.socket) -> None:
         self._is_tls = isinstance(sock, ssl.SSLSocket)
-        sock.settimeout(None)
+        if isinstance(sock, ssl.SSLSocket):
+            self.socket = adopt(sock, self.assoc.network_timeout)
+        else:
+            sock.settimeout(None)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
@@ -214,6 +219,9 @@ class InlineSocket(AssociationSocket):
             limit = 1.0 if timeout_s is None else min(1.0, timeout_s)
         if limit != self._limit_s and self.socket is not None:
             self._limit_s = limit
+            if isinstance(self.socket, TLSSocket):
+                self.socket.receive_limit_s = limit
+                return
             try:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
             except OSError as problem:
