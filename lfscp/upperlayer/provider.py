@@ -40,6 +40,11 @@ LOGGER = logging.getLogger(__name__)
 _PDU_HEADER: Final = struct.Struct(">BxI")
 _PDU_TYPES: Final = range(0x01, 0x08)
 _A_ASSOCIATE_RQ: Final = 0x01
+_A_ABORT: Final = 0x07
+_ABORT_BYTES: Final = 10
+_BY_USER: Final = 0
+_BY_PROVIDER: Final = 2
+_PROVIDER_REASONS: Final = (0, 1, 2, 4, 5, 6)
 # An A-ASSOCIATE-RQ of 128 contexts with 40 transfer syntaxes each is about 370 KB.
 MAX_ACSE_PDU_BYTES: Final = 1 << 20
 # Some peers count the PDU's or the PDV's header into the limit they were told.
@@ -72,6 +77,24 @@ _Primitive = A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT
 
 class ProtocolError(Exception):
     """The peer broke PS3.7 or PS3.8; the association is aborted. The message says how."""
+
+
+def _forgiven(pdu: bytearray) -> bytearray:
+    """An A-ABORT without a reserved source or reason: it ends the association in any case.
+
+    Source: PS3.8 table 9-26.
+    """
+    if pdu[0] == _A_ABORT and len(pdu) == _ABORT_BYTES:
+        source, reason = pdu[8], pdu[9]
+        if source not in (_BY_USER, _BY_PROVIDER):
+            pdu[8] = _BY_USER
+        elif source == _BY_PROVIDER and reason not in _PROVIDER_REASONS:
+            pdu[9] = 0
+    return pdu
+
+
+def _giving(primitive: Any) -> Any:
+    return lambda: primitive
 
 
 class _InlineStateMachine(StateMachine):
@@ -316,11 +339,14 @@ class InlineProvider(DULServiceProvider):
 
     def _read_whole_pdu(self, sock: InlineSocket, length: int, timeout_s: float | None) -> None:
         pdu_bytes = sock.read(6 + length, timeout_s)
+        pdu: Any
         try:
             if pdu_bytes[0] == _A_ASSOCIATE_RQ and not self.is_watched:
-                pdu, event = cast(Any, AssociateRequest(pdu_bytes)), "Evt6"
+                pdu, event = AssociateRequest(pdu_bytes), "Evt6"
             else:
-                pdu, event = self._decode_pdu(pdu_bytes)
+                pdu, event = self._decode_pdu(_forgiven(pdu_bytes))
+                # Here, where a value that has no meaning is the peer's fault, not in the action.
+                pdu.to_primitive = _giving(pdu.to_primitive())
         except Exception as problem:
             raise ProtocolError(
                 f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}"
