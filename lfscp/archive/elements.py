@@ -97,7 +97,7 @@ def elements(
     while at < end:
         if at + 8 > end:
             raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")
-        raw, value, length, inner = _head(buffer, at, end, encoding)
+        raw, value, length, inner = element_head(buffer, at, end, encoding)
         if length == UNDEFINED_LENGTH:
             at = skip_undefined(buffer, value, end, inner or encoding)
             yield encoding.raw_tag(raw), value, at - 8, inner or encoding
@@ -109,7 +109,7 @@ def elements(
         yield encoding.raw_tag(raw), value, at, inner
 
 
-def _head(
+def element_head(
     buffer: Buffer, at: int, end: int, encoding: Encoding
 ) -> tuple[int, int, int, Encoding | None]:
     """One element's raw tag, begin of value, length, and its items' encoding if it has items."""
@@ -157,7 +157,7 @@ def skip_undefined(
             continue
         if not is_item:
             raise CannotUnderstand(f"no item in a sequence at byte {at}", tag)
-        _, value, length, inner = _head(buffer, at, end, encoding)
+        _, value, length, inner = element_head(buffer, at, end, encoding)
         if length == UNDEFINED_LENGTH:
             if len(stack) > _MAX_DEPTH:
                 raise CannotUnderstand(f"sequences nested more than {_MAX_DEPTH} deep", tag)

@@ -32,6 +32,7 @@ from lfscp.archive.elements import (
     skip_undefined,
 )
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.layouts import Found, Layouts
 from lfscp.archive.temporal import without_delimiters
 
 SOP_CLASS_UID: Final = 0x00080016
@@ -67,6 +68,9 @@ _RAW_TAGS: Final = {
 }
 _WANTED_RAW: Final = {
     encoding: frozenset(raw_tags.values()) for encoding, raw_tags in _RAW_TAGS.items()
+}
+_LAYOUTS: Final = {
+    encoding: Layouts(encoding, wanted, _LAST_GROUP) for encoding, wanted in _WANTED_RAW.items()
 }
 _ITEM_KEYWORDS: Final = {
     attribute.tag: {tag_for_keyword(keyword): keyword for keyword in attribute.items}
@@ -274,6 +278,9 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
         buffer: the dataset or its first bytes.
         total: length of the dataset in bytes; None when it is not known (deflated).
     """
+    known = _LAYOUTS[encoding].read(buffer) if type(buffer) is bytes else None
+    if known is not None and _is_whole(known.end, total):
+        return Header(known.values, encoding, known.items, needed=max(0, -known.end))
     found: dict[int, bytes | memoryview] = {}
     items: dict[int, Encoding] = {}
     walk = _walk_explicit if encoding.explicit else _walk_implicit
@@ -290,9 +297,15 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
             return None
         if end > len(buffer) or any(buffer[end:]):  # zeros behind the last element do no harm
             raise CannotUnderstand(f"the dataset ends inside an element, at byte {end}")
-    return Header(
-        {raw: bytes(value) for raw, value in found.items()}, encoding, items, needed=max(0, -end)
-    )
+    values = {raw: bytes(value) for raw, value in found.items()}
+    if type(buffer) is bytes:
+        _LAYOUTS[encoding].learn(buffer, Found(values, items, end))
+    return Header(values, encoding, items, needed=max(0, -end))
+
+
+def _is_whole(end: int, total: int | None) -> bool:
+    """Whether all is there that a walk to `end` (see `_walk_explicit`) has met."""
+    return end == total if end >= 0 else total is None or -end <= total
 
 
 def _walk_explicit(
