@@ -298,8 +298,7 @@ class InlineProvider(DULServiceProvider):
             self._kill_thread = True
             return
         try:
-            sock.begin_wait(timeout_s)
-            sock.fill(1)
+            sock.await_request(timeout_s)
             self._read_begun_pdu(sock)
         except CalledOff as problem:
             self.called_off(str(problem))

@@ -37,6 +37,10 @@ _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the pee
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
+# A peer whose requests follow each other this fast is awaited awake: to be woken would cost as much
+# again. Pointless where the peer might need the very processor that waits.
+_PROMPT_S: Final = 0.000_15
+_MAY_WAIT_AWAKE: Final = len(os.sched_getaffinity(0)) > 1
 
 
 class ConnectionLost(Exception):  # noqa: N818 - what happened, not a fault
@@ -82,6 +86,8 @@ class InlineSocket(AssociationSocket):
         self._limit_s: float | None = -1.0
         self._deadline = 0.0
         self._is_tls = False
+        self._is_prompt = False  # the last request came within _PROMPT_S
+        self._poller: select.poll | None = None
         self.is_woken = False
         self._quick_ack = True
         self.connect_error: OSError | None = None
@@ -226,6 +232,25 @@ class InlineSocket(AssociationSocket):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
             except OSError as problem:
                 raise ConnectionLost(str(problem)) from problem
+
+    def await_request(self, timeout_s: float | None) -> None:
+        """Wait for the first byte of a request, awake when the last one came promptly."""
+        self.begin_wait(timeout_s)
+        if self._start != self._end:
+            return
+        began = time.perf_counter()
+        if self._is_prompt and not self._is_tls:
+            self._wait_awake(began + _PROMPT_S)
+        self.fill(1)
+        self._is_prompt = _MAY_WAIT_AWAKE and time.perf_counter() - began < _PROMPT_S
+
+    def _wait_awake(self, deadline: float) -> None:
+        if self._poller is None and self.socket is not None:
+            self._poller = select.poll()
+            self._poller.register(self.socket, select.POLLIN)
+        poll = self._poller.poll if self._poller is not None else None
+        while poll is not None and not poll(0) and time.perf_counter() < deadline:
+            pass
 
     def _receive(self, view: memoryview, flags: int = 0) -> int:
         """At least one byte into `view`."""
