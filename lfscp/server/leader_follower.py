@@ -66,13 +66,19 @@ class LeaderFollowerServer:
             syntax, while the rest is on its way; its result is `event.request.examined`.
         backlog: connections that may wait in the kernel while nobody leads.
         listen_socket: one that listens already (systemd's), instead of binding `address`.
+        tls_address: a second address to listen on; then TLS is spoken there, and not at the first.
+        tls_socket: one that listens already, instead of binding `tls_address`.
         accept_unknown_storage: take private and unknown SOP classes for storage.
         storage_classes: SOP classes of `contexts` to serve as storage though pynetdicom does not
             know them: retired and private ones.
         admit: called with each association before negotiation: a Rejection, or None to admit it.
         on_end: called with each association when it has ended, in the thread that served it.
     Raises:
-        ValueError: there are no presentation contexts, or a cap is out of range.
+        ValueError: there are no presentation contexts, a cap is out of range, or there is an
+            address for TLS and no context.
+
+    Attributes:
+        ssl_context: may be replaced while it runs, for the associations to come.
     """
 
     def __init__(
@@ -92,6 +98,8 @@ class LeaderFollowerServer:
         examine: Examine | None = None,
         backlog: int = DEFAULT_BACKLOG,
         listen_socket: socket.socket | None = None,
+        tls_address: Address | None = None,
+        tls_socket: socket.socket | None = None,
         accept_unknown_storage: bool = False,
         storage_classes: Iterable[str] = (),
         admit: Callable[[InlineAssociation], Rejection | None] | None = None,
@@ -102,7 +110,11 @@ class LeaderFollowerServer:
         self.contexts = list(contexts or ae.supported_contexts)
         if not self.contexts and not _config.UNRESTRICTED_STORAGE_SERVICE:
             raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
+        if ssl_context is None and (tls_address is not None or tls_socket is not None):
+            raise ValueError("tls_address without ssl_context: TLS needs a certificate")
         self.ssl_context = ssl_context
+        self.tls_address = tls_address
+        self.tls_socket = tls_socket
         self.server_address: Address = address
         self.socket: socket.socket | None = listen_socket
         self.pool = LeaderFollowerPool(
@@ -141,10 +153,7 @@ class LeaderFollowerServer:
         """
         if self._listener is not None:
             raise RuntimeError("the server was started before; make a new one")
-        if self.socket is None:
-            self.socket = bind(self.server_address, self._backlog)
-        self.server_address = self.socket.getsockname()
-        self._listener = Listener(self.socket)
+        self._listener = Listener(self._bind(), self.tls_socket)
         self._settings = AcceptorSettings(
             ae=self.ae,
             ae_title=self.ae_title,
@@ -160,6 +169,21 @@ class LeaderFollowerServer:
         register_server(self.ae, self)
         self.pool.start(self._threads)
 
+    def _bind(self) -> socket.socket:
+        """Listen where nobody does yet; what listens at the first address."""
+        try:
+            if self.socket is None:
+                self.socket = bind(self.server_address, self._backlog)
+            self.server_address = self.socket.getsockname()
+            if self.tls_socket is None and self.tls_address is not None:
+                self.tls_socket = bind(self.tls_address, self._backlog)
+            if self.tls_socket is not None:
+                self.tls_address = self.tls_socket.getsockname()
+        except BaseException:
+            self.server_close()
+            raise
+        return self.socket
+
     def shutdown(self) -> None:
         """Accept no more connections. Associations that run go on; see `drain`."""
         self.pool.shutdown()
@@ -167,11 +191,13 @@ class LeaderFollowerServer:
         unregister_server(self.ae, self)
 
     def server_close(self) -> None:
-        """Close the listening socket."""
+        """Close the listening sockets."""
         if self._listener is not None:
             self._listener.close()
-        elif self.socket is not None:
-            self.socket.close()
+            return
+        for each in (self.socket, self.tls_socket):
+            if each is not None:
+                each.close()
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until the last association has ended, after `shutdown`.
@@ -214,21 +240,25 @@ class LeaderFollowerServer:
         except ListenerClosed:
             return
         self._taken_at = time.monotonic()
+        # Looked at before another thread leads.
+        is_tls = self.tls_socket is None or self._listener.accepted_by is self.tls_socket
         pool.promote_new_leader()
         try:
-            self._serve(connection, address)
+            self._serve(connection, address, self.ssl_context if is_tls else None)
         except Exception:
             LOGGER.exception("An association failed")
         finally:
             connection.close()
 
-    def _serve(self, connection: socket.socket, address: Address) -> None:
+    def _serve(
+        self, connection: socket.socket, address: Address, ssl_context: ssl.SSLContext | None
+    ) -> None:
         assert self._settings is not None  # noqa: S101 - as above
         association = open_acceptor(self._settings, connection, address)
         with self._lock:
             self._associations.add(association)
         try:
-            serve_acceptor(association, address, self.ssl_context)
+            serve_acceptor(association, address, ssl_context)
         finally:
             with self._lock:
                 self._associations.discard(association)
