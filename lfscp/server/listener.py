@@ -1,7 +1,8 @@
-"""The listening socket: bind, wait for a connection, and be woken from that wait.
+"""The listening sockets: bind, wait for a connection, and be woken from that wait.
 
 The leader blocks here, in one poll of the socket and of a wake-up descriptor: a listening socket
-may be systemd's or shared with other processes, so it cannot be shut down to end a wait. What can
+may be systemd's or shared with other processes, so it cannot be shut down to end a wait. A second
+socket, for TLS, is in the same poll, so one leader serves both and the caps hold for both. What can
 pass by itself (no descriptors left, a client gone before it was accepted) is handled here, with a
 pause, so that it never costs the pool its leader. No DICOM, no TLS.
 """
@@ -57,14 +58,20 @@ class Listener:
 
     Args:
         sock: bound and listening.
+        second: another such socket; the two take turns when connections wait at both.
+
+    Attributes:
+        accepted_by: the socket of the connection that `accept` gave last; the leader's to read.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        sock.setblocking(False)
+    def __init__(self, sock: socket.socket, second: socket.socket | None = None) -> None:
+        self.socket = self.accepted_by = sock
+        self._second = second
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
+        for each in filter(None, (sock, second)):
+            each.setblocking(False)
+            self._poll.register(each, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
         self._closed = False
         # Held while waiting: a descriptor must not be closed, and its number given to another
@@ -83,11 +90,13 @@ class Listener:
         """
         with self._waiting:
             while not self._closed:
-                self._poll.poll()
+                ready = self._poll.poll()
                 if self._closed:
                     break
+                if self._second is not None:
+                    self._choose(self._second, [descriptor for descriptor, _ in ready])
                 try:
-                    connection, address = self.socket.accept()
+                    connection, address = self.accepted_by.accept()
                 except BlockingIOError:
                     continue  # another process took it
                 except OSError as problem:
@@ -96,6 +105,12 @@ class Listener:
                 connection.setblocking(True)
                 return connection, address
         raise ListenerClosed
+
+    def _choose(self, second: socket.socket, ready: list[int]) -> None:
+        """Turn to a socket where connections wait, to the other one when they do at both."""
+        other = self.socket if self.accepted_by is second else second
+        if other.fileno() in ready:
+            self.accepted_by = other
 
     def _pause(self, problem: OSError) -> None:
         """Something that passes: wait for it, unless the listener closes meanwhile."""
@@ -115,10 +130,12 @@ class Listener:
                 os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Close the socket. Connections in the backlog are reset, unless others share it."""
+        """Close what is listened on. Connections in the backlog are reset, unless others share it."""
         self.wake()
         with self._waiting, self._waking:
             if self._wake >= 0:
                 os.close(self._wake)
             self._wake = -1
             self.socket.close()
+            if self._second is not None:
+                self._second.close()
