@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-def setting(default: Any, text: str, *, flag: str = "", shown: str = "", **checks: Any) -> Any:
+def setting(
+    default: Any, text: str, *, flag: str = "", shown: str = "", live: bool = False, **checks: Any
+) -> Any:
     """Declare one setting.
 
     Args:
@@ -15,13 +17,15 @@ def setting(default: Any, text: str, *, flag: str = "", shown: str = "", **check
         text: help, one or two sentences; the unit is in the setting's name.
         flag: the option of `lfscp serve` that sets it, if there is one.
         shown: what file and README show as the default when it depends on the machine.
+        live: whether SIGHUP changes it in a node that runs.
         checks: pydantic's constraints.
     """
     if callable(default):
         checks["default_factory"] = default
     else:
         checks["default"] = default
-    return Field(description=text, json_schema_extra={"flag": flag, "shown": shown}, **checks)
+    extra: dict[str, Any] = {"flag": flag, "shown": shown, "live": live}
+    return Field(description=text, json_schema_extra=extra, **checks)
 
 
 class Section(BaseModel):

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lfscp.config.access import Peer
 from lfscp.config.declaration import Section
-from lfscp.config.settings import Peer, Settings
+from lfscp.config.settings import Settings
 
 ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting

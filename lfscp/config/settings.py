@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from lfscp.config.access import TLS, Identity, Peer
 from lfscp.config.checks import (
     AETitle,
     Amount,
@@ -24,8 +33,6 @@ from lfscp.config.checks import (
     Int,
     Level,
     ListenPort,
-    Permission,
-    Port,
     Seconds,
     SOPClassUID,
     WebUser,
@@ -52,11 +59,19 @@ class Server(Section):
         11112, "TCP port to listen on; 0 takes any free port and the log says which.", flag="--port"
     )
     ae_title: AETitle = setting("LFSCP", "AE title of this node.", flag="--aet")
+    plain: Bool = setting(True, "Listen on port; false leaves TLS alone (tls.port).")
     require_called_ae_title: Bool = setting(
-        False, "Reject associations that call another AE title than ae_title."
+        False, "Reject associations that call another AE title than ae_title.", live=True
     )
     require_known_peers: Bool = setting(
-        False, "Reject calling AE titles that are not in [peers]; otherwise they may do everything."
+        False,
+        "Reject calling AE titles that are not in [peers]; otherwise they may do everything.",
+        live=True,
+    )
+    require_peer_addresses: Bool = setting(
+        False,
+        "Reject AE titles of [peers] that come from elsewhere than their host and addresses.",
+        live=True,
     )
     max_pdu_bytes: Int = setting(
         131072,
@@ -68,13 +83,22 @@ class Server(Section):
         1024, "Connections that the kernel queues while all pool threads are busy.", ge=1, le=65535
     )
     acse_timeout_s: Seconds = setting(
-        30.0, "Longest wait for an association request, or for the answer to ours, in seconds."
+        30.0,
+        "Longest wait for a TLS handshake, for an association request, or for the answer to ours, "
+        "in seconds.",
+        live=True,
     )
     dimse_timeout_s: Seconds = setting(
-        30.0, "Longest wait for the answer to a message that this node sent, in seconds."
+        30.0, "Longest wait for the answer to a message that this node sent, in seconds.", live=True
     )
     network_timeout_s: Seconds = setting(
-        60.0, "Longest silence on an association before it is aborted, in seconds."
+        60.0, "Longest silence on an association before it is aborted, in seconds.", live=True
+    )
+    min_receive_rate: Count = setting(
+        1000,
+        "Slowest pace of a message that is received, in bytes a second, once it has lasted for "
+        "network_timeout_s; slower ones are aborted. 0 is no limit.",
+        live=True,
     )
     drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (
         setting(
@@ -83,7 +107,16 @@ class Server(Section):
         )
     )
     max_associations: Count = setting(
-        0, "Most associations at once, further ones are rejected; 0 is no limit."
+        0, "Most associations at once, further ones are rejected; 0 is no limit.", live=True
+    )
+    max_associations_per_address: Count = setting(
+        0, "Most of them from one address, further ones are rejected; 0 is no limit.", live=True
+    )
+    max_connections_per_minute: Count = setting(
+        0,
+        "Most connections that one address may open in a minute, further ones are rejected; 0 is "
+        "no limit.",
+        live=True,
     )
 
 
@@ -94,11 +127,13 @@ class Pool(Section):
         0,
         "Most associations served at once, further connections wait; 0 is no limit.",
         flag="--max-running",
+        live=True,
     )
     max_waiting: Int = setting(
         -1,
         "Most idle threads kept as followers; -1 is no limit.",
         flag="--max-waiting",
+        live=True,
         ge=-1,
     )
     threads: Int = setting(
@@ -152,6 +187,12 @@ class Storage(Section):
     private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(as_tuple)] = setting(
         (), "UIDs of further SOP classes to accept for storage."
     )
+    max_object_mb: Count = setting(
+        0,
+        "Largest object that is stored, in megabytes: larger ones are answered with 0xA700 and "
+        "not kept; 0 is no limit.",
+        live=True,
+    )
     reserve_mb: Int = setting(
         -1,
         "Disk space to leave free, in megabytes: below it stores are answered with 0xA700. "
@@ -185,7 +226,9 @@ class Query(Section):
     """C-FIND."""
 
     max_results: Count = setting(
-        0, "Most matches answered to one query, the peer is told of the cut; 0 is no limit."
+        0,
+        "Most matches answered to one query, the peer is told of the cut; 0 is no limit.",
+        live=True,
     )
 
 
@@ -261,19 +304,10 @@ class Logging(Section):
         "console", "Lines for people, or one JSON object per line.", flag="--log-format"
     )
     level: Level = setting(
-        "info", "Lowest level written: debug, info, warning, error, critical.", flag="--log-level"
-    )
-
-
-class Peer(Section):
-    """Another application entity, by its AE title: `[peers.TITLE]`."""
-
-    host: str = setting(..., "Its name or address.", min_length=1)
-    port: Port = setting(..., "Its DICOM port.")
-    tls: Bool = setting(False, "Connect to it with TLS.")
-    may: Annotated[tuple[Permission, ...], BeforeValidator(as_tuple)] = setting(
-        ("echo", "store", "query", "retrieve", "destination"),
-        "What it may ask of this node; destination: others may move objects to it.",
+        "info",
+        "Lowest level written: debug, info, warning, error, critical.",
+        flag="--log-level",
+        live=True,
     )
 
 
@@ -295,6 +329,8 @@ class Settings(Section):
         "keep", "What happens to an instance that is stored again with other content."
     )
     server: Server = Server()
+    tls: TLS = TLS()
+    identity: Identity = Identity()
     pool: Pool = Pool()
     index: Index = Index()
     objects: Objects = Objects()
@@ -308,6 +344,14 @@ class Settings(Section):
     peers: Annotated[dict[AETitle, Peer], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )
+
+    @field_validator("tls")
+    @classmethod
+    def _listens_at_all(cls, tls: TLS, info: ValidationInfo) -> TLS:
+        server = info.data.get("server")  # absent when it is wrong itself
+        if isinstance(server, Server) and not server.plain and not tls.enabled:
+            raise ValueError("enabled, since server.plain is false")
+        return tls
 
 
 def default_data_dir(environment: Mapping[str, str]) -> Path:

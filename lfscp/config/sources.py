@@ -17,9 +17,10 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from lfscp.config.access import Peer
 from lfscp.config.checks import validate_ae_title
 from lfscp.config.describe import ENVIRONMENT_PREFIX, FILE_VARIABLE, leaf, leaves, sections
-from lfscp.config.settings import Peer, Settings
+from lfscp.config.settings import Settings
 
 SYSTEM_FILE: Final = Path("/etc/lfscp/lfscp.toml")
 DEFAULT: Final = "default"

@@ -6,8 +6,8 @@ import ssl
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from lfscp.config.access import Peer as ConfiguredPeer
 from lfscp.config.checks import validate_ae_title
-from lfscp.config.settings import Peer as ConfiguredPeer
 from lfscp.config.settings import Server
 
 

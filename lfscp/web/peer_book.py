@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lfscp.config.settings import Peer
+from lfscp.config.access import Peer
 from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.web")

@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from lfscp.archive.part10 import part10_header
-from lfscp.config.settings import Peer as ConfiguredPeer
+from lfscp.config.access import Peer as ConfiguredPeer
 from lfscp.config.settings import Server
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
