@@ -61,12 +61,13 @@ class Listener:
         second: another such socket; the two take turns when connections wait at both.
 
     Attributes:
-        accepted_by: the socket of the connection that `accept` gave last; the leader's to read.
+        accepted_by: of two, the one that the last connection came to; the leader's to read.
     """
 
     def __init__(self, sock: socket.socket, second: socket.socket | None = None) -> None:
-        self.socket = self.accepted_by = sock
+        self.socket = sock
         self._second = second
+        self.accepted_by: socket.socket | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
         for each in filter(None, (sock, second)):
@@ -93,10 +94,11 @@ class Listener:
                 ready = self._poll.poll()
                 if self._closed:
                     break
+                sock = self.socket
                 if self._second is not None:
-                    self._choose(self._second, [descriptor for descriptor, _ in ready])
+                    sock = self._choose(self._second, [descriptor for descriptor, _ in ready])
                 try:
-                    connection, address = self.accepted_by.accept()
+                    connection, address = sock.accept()
                 except BlockingIOError:
                     continue  # another process took it
                 except OSError as problem:
@@ -106,11 +108,13 @@ class Listener:
                 return connection, address
         raise ListenerClosed
 
-    def _choose(self, second: socket.socket, ready: list[int]) -> None:
-        """Turn to a socket where connections wait, to the other one when they do at both."""
-        other = self.socket if self.accepted_by is second else second
-        if other.fileno() in ready:
-            self.accepted_by = other
+    def _choose(self, second: socket.socket, ready: list[int]) -> socket.socket:
+        """The socket where connections wait; the other than last time when they do at both."""
+        last, other = self.socket, second
+        if self.accepted_by is second:
+            last, other = second, self.socket
+        self.accepted_by = other if other.fileno() in ready else last
+        return self.accepted_by
 
     def _pause(self, problem: OSError) -> None:
         """Something that passes: wait for it, unless the listener closes meanwhile."""
