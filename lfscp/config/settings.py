@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from lfscp.config.access import TLS, Identity, Peer
+from lfscp.config.audit import Audit
 from lfscp.config.checks import (
     AETitle,
     Amount,
@@ -261,6 +262,9 @@ class Web(Section):
     token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
         "", "Hash of the bearer token for scripts; `lfscp hash-password --token` makes both."
     )
+    metrics_token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
+        "", "Hash of a bearer token that opens /metrics and nothing else, made the same way."
+    )
     roots: Annotated[tuple[Folder, ...], BeforeValidator(as_tuple)] = setting(
         (), "Folders that jobs and the web page may read and write."
     )
@@ -298,7 +302,7 @@ class Jobs(Section):
 
 
 class Logging(Section):
-    """The ordinary log, on standard error. It never names a patient."""
+    """The ordinary log, on standard error. It names no patient unless you say so."""
 
     format: Literal["console", "json"] = setting(
         "console", "Lines for people, or one JSON object per line.", flag="--log-format"
@@ -308,6 +312,9 @@ class Logging(Section):
         "Lowest level written: debug, info, warning, error, critical.",
         flag="--log-level",
         live=True,
+    )
+    patient_identifiers: Bool = setting(
+        False, "Write Patient IDs and the keys of queries into the ordinary log too."
     )
 
 
@@ -341,6 +348,7 @@ class Settings(Section):
     web: Web = Web()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
+    audit: Audit = Audit()
     peers: Annotated[dict[AETitle, Peer], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )

@@ -28,13 +28,13 @@ class Board:
     """The numbers of one node. Any thread may count, any process may read."""
 
     def __init__(self) -> None:
-        self.instruments: list[Counter | Histogram] = []
+        self.instruments: list[Counter | Gauge | Histogram] = []
         self._length = 0
         self._lines = 1
         self.values = memoryview(bytearray()).cast(_NUMBER)  # this process's line
         self._all = self.values
 
-    def reserve(self, instrument: Counter | Histogram, numbers: int) -> int:
+    def reserve(self, instrument: Counter | Gauge | Histogram, numbers: int) -> int:
         """Place an instrument on the board, before `share`; where its numbers begin."""
         start = self._length
         self.instruments.append(instrument)
@@ -55,10 +55,13 @@ class Board:
         """Count in this line from now on; called in the process that owns it."""
         start = line * self._length
         self.values = self._all[start : start + self._length]
+        for instrument in self.instruments:
+            if isinstance(instrument, Gauge):  # what its predecessor was is over
+                instrument.set(0)
 
     def sums(self) -> list[float]:
         """Every number, summed over all processes."""
-        numbers = self._all.tolist()
+        numbers: list[float] = self._all.tolist()
         if self._lines == 1:
             return numbers
         lines = (numbers[at : at + self._length] for at in range(0, len(numbers), self._length))
@@ -130,6 +133,30 @@ class Counter:
     def samples(self, sums: Sequence[float]) -> Iterator[tuple[tuple[str, ...], float]]:
         """Label values and count of each, from `Board.sums`."""
         return ((values, sums[at]) for values, at in self._places.items())
+
+
+class Gauge:
+    """A number that each process sets, summed over all of them.
+
+    Args:
+        board: where it stands.
+        name: as Prometheus has it.
+        text: what it says.
+    """
+
+    def __init__(self, board: Board, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self._board = board
+        self._at = board.reserve(self, 1)
+
+    def set(self, value: float) -> None:
+        """Set this process's number."""
+        self._board.values[self._at] = value
+
+    def total(self, sums: Sequence[float]) -> float:
+        """The sum over all processes, from `Board.sums`."""
+        return sums[self._at]
 
 
 class Histogram:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lfscp.observe.counters import OTHER, Board, Counter, Histogram
+from lfscp.observe.counters import OTHER, Board, Counter, Gauge, Histogram
 
 SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -127,4 +127,25 @@ AUDIT_FAILURES: Final = Counter(
 )
 AUDIT_LOST: Final = Counter(
     BOARD, "lfscp_audit_lost_records_total", "Records given up since too many waited for the disk."
+)
+AUDIT_FAILING: Final = Gauge(
+    BOARD, "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
+)
+SCRUBBED_INSTANCES: Final = Counter(
+    BOARD,
+    "lfscp_scrubbed_instances_total",
+    "Stored objects that were read again in the background, by what was found.",
+    outcome=("sound", "damaged"),
+)
+SCRUBBED_BYTES: Final = Counter(
+    BOARD, "lfscp_scrubbed_bytes_total", "Bytes of stored objects read again in the background."
+)
+RECYCLED_STUDIES: Final = Counter(
+    BOARD,
+    "lfscp_recycled_studies_total",
+    "Studies that retention deleted, by the limit they went for.",
+    limit=("age", "studies", "bytes"),
+)
+RECYCLED_INSTANCES: Final = Counter(
+    BOARD, "lfscp_recycled_instances_total", "Instances of the studies that retention deleted."
 )

@@ -1,0 +1,45 @@
+"""The settings of the audit trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from lfscp.config.checks import Bool, Count, Int
+from lfscp.config.declaration import Section, setting
+
+
+def _check_file(path: str) -> str:
+    if path and (not Path(path).expanduser().is_absolute() or path.endswith("/")):
+        raise ValueError('empty, or the absolute path of a file, "/var/log/lfscp/audit.log"')
+    return str(Path(path).expanduser()) if path else ""
+
+
+class Audit(Section):
+    """The audit trail: who did what with whose data (PS3.15 A.5), with patients' identifiers."""
+
+    enabled: Bool = setting(True, "Keep an audit trail.")
+    file: Annotated[str, AfterValidator(_check_file)] = setting(
+        "", "The file it is appended to; empty is audit.log in data_dir."
+    )
+    format: Literal["json", "xml"] = setting(
+        "json", "One message per line: JSON, or the XML of PS3.15 A.5.1."
+    )
+    durability: Literal["full", "os"] = setting(
+        "os", "full: each message is on the disk before the node goes on. os: soon after."
+    )
+    when_failing: Literal["continue", "stop"] = setting(
+        "continue",
+        "While the file cannot be written: continue serving, messages wait in memory; "
+        "or stop, new associations are rejected.",
+    )
+    max_mb: Count = setting(
+        100, "A file of this size is renamed to audit.log.1 and so on, in megabytes; 0 is never."
+    )
+    keep: Int = setting(20, "How many renamed files are kept.", ge=1, le=10000)
+
+    def path(self, data_dir: Path) -> Path:
+        """The file, of a node with this data folder."""
+        return Path(self.file) if self.file else data_dir / "audit.log"

@@ -1,0 +1,372 @@
+"""The audit trail: who did what with whose data, one message per event, in a log of its own.
+
+Patients are named here and nowhere else. Nothing is done until `start` was called, and nothing here
+raises: what becomes of a record that cannot be written is `audit_log`'s matter.
+
+Source: PS3.15 section A.5.3, one function for each event.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from lfscp.observe import audit_message as m
+from lfscp.observe.audit_log import AuditFile
+
+Format = Literal["json", "xml"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another application entity."""
+
+    ae_title: str
+    address: str
+
+
+@dataclass(slots=True)
+class Transfer:
+    """What was transferred of one study.
+
+    Args:
+        instances: how many of each SOP class, by UID.
+        size: bytes of their datasets.
+        failed: how many were not.
+    """
+
+    instances: dict[str, int]
+    size: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trail:
+    file: AuditFile
+    source: str
+    ae_title: str
+    host: str
+    as_xml: bool
+
+    def write(self, message: m.Message) -> None:
+        self.file.write(message.to_xml() if self.as_xml else message.to_json())
+
+    def here(self, role: m.Code | None = None, *, is_requestor: bool = False) -> m.Participant:
+        """This node as a participant."""
+        process = str(os.getpid())
+        return m.Participant(
+            self.ae_title, self.host, is_requestor, role, name="lfscp", alternative=process
+        )
+
+
+_trail: _Trail | None = None
+# Who asked for what the current thread or task does; None is the node itself.
+_actor: Final[ContextVar[m.Participant | None]] = ContextVar("lfscp_actor", default=None)
+
+
+def start(
+    path: Path,
+    ae_title: str,
+    *,
+    format: Format = "json",  # noqa: A002 - the setting's name
+    sync: bool = False,
+    max_bytes: int = 0,
+    keep: int = 1,
+    stops: bool = False,
+) -> None:
+    """Write the trail of this process, and of those that it forks, to a file.
+
+    Args:
+        ae_title: of this node.
+        format: "json" or "xml", a message a line.
+        sync, max_bytes, keep, stops: see `AuditFile`.
+    """
+    global _trail
+    host = socket.gethostname()
+    file = AuditFile(path, sync=sync, max_bytes=max_bytes, keep=keep, stops=stops)
+    _trail = _Trail(file, f"{ae_title}@{host}", ae_title, host, format == "xml")
+
+
+def stop() -> None:
+    """Write nothing any more."""
+    global _trail
+    if _trail is not None:
+        _trail.file.close()
+    _trail = None
+
+
+def is_on() -> bool:
+    """Whether there is a trail."""
+    return _trail is not None
+
+
+def reopen() -> None:
+    """Open the file anew, after it was renamed; for SIGHUP."""
+    if _trail is not None:
+        _trail.file.reopen()
+
+
+def is_failing() -> bool:
+    """Whether records wait that cannot be written."""
+    return _trail is not None and _trail.file.is_failing()
+
+
+def must_stop() -> bool:
+    """Whether no association may be taken, since its record could not be written."""
+    return _trail is not None and _trail.file.must_stop()
+
+
+@contextmanager
+def acting(user: str, address: str = "") -> Iterator[None]:
+    """Name the person or program that asks for what happens within."""
+    token = _actor.set(m.Participant(user, address, is_requestor=True))
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+def act_as(user: str, address: str = "") -> None:
+    """The same for the rest of the calling task."""
+    _actor.set(m.Participant(user, address, is_requestor=True))
+
+
+# The application (A.5.3.1)
+
+
+def application_started() -> None:
+    """The node serves."""
+    _application(m.APPLICATION_START)
+
+
+def application_stopped(reason: str = "") -> None:
+    """The node ends; `reason` when it had to."""
+    _application(m.APPLICATION_STOP, reason)
+
+
+def _application(kind: m.Code, reason: str = "") -> None:
+    if _trail is None:
+        return
+    outcome = m.Outcome.SERIOUS_FAILURE if reason else m.Outcome.SUCCESS
+    here = (_trail.here(m.APPLICATION),)
+    event = m.APPLICATION_ACTIVITY
+    _write(m.Message(_trail.source, event, m.EXECUTE, here, (), kind, outcome, reason))
+
+
+# Associations: systems that enter and leave (A.5.3.9), or may not (A.5.3.11)
+
+
+def association_began(peer: Peer, called_ae_title: str) -> None:
+    """A peer's association was accepted."""
+    _network(m.ATTACH, peer, called_ae_title)
+
+
+def association_ended(peer: Peer, called_ae_title: str, reason: str = "") -> None:
+    """It ended; `reason` when that was no orderly release."""
+    _network(m.DETACH, peer, called_ae_title, reason)
+
+
+def _network(kind: m.Code, peer: Peer, called_ae_title: str, reason: str = "") -> None:
+    if _trail is None:
+        return
+    outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
+    # The schema of this event has nobody who requests it.
+    entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
+    here = replace(_trail.here(m.DESTINATION), user_id=called_ae_title or _trail.ae_title)
+    event = m.NETWORK_ENTRY
+    both = (entering, here)
+    _write(m.Message(_trail.source, event, m.EXECUTE, both, (), kind, outcome, reason))
+
+
+def association_rejected(peer: Peer, called_ae_title: str, reason: str) -> None:
+    """A peer was turned away since it is not known here, or did not prove who it is."""
+    _alert(m.NODE_AUTHENTICATION, _as_requestor(peer), called_ae_title, reason)
+
+
+def not_authorised(peer: Peer, service: str, reason: str) -> None:
+    """A peer asked for what it may not do."""
+    _alert(m.RESTRICTED_FUNCTION, _as_requestor(peer), service, reason)
+
+
+def _alert(kind: m.Code, who: m.Participant, what: str, reason: str) -> None:
+    if _trail is None:
+        return
+    participants = (who, _trail.here())
+    subject = (m.Subject(what or _trail.ae_title, reason),)
+    outcome = m.Outcome.MINOR_FAILURE
+    event = m.SECURITY_ALERT
+    _write(m.Message(_trail.source, event, m.EXECUTE, participants, subject, kind, outcome, reason))
+
+
+# Instances (A.5.3.7, A.5.3.3), queries (A.5.3.10), deletions (A.5.3.8)
+
+
+def instances_received(
+    peer: Peer, study_uid: str, transfer: Transfer, patient: m.Patient | None
+) -> None:
+    """A peer, or whoever acts, stored instances of one study here."""
+    if _trail is None:
+        return
+    sender = _actor.get() or _as_requestor(peer)
+    participants = (replace(sender, role=m.SOURCE), _trail.here(m.DESTINATION))
+    _transferred(participants, m.CREATE, study_uid, transfer, patient)
+
+
+def instances_refused(peer: Peer, failures: Mapping[str, int]) -> None:
+    """Instances that a peer sent were not stored: how many, by status."""
+    if _trail is None:
+        return
+    participants = (
+        replace(_as_requestor(peer), role=m.SOURCE),
+        _trail.here(m.DESTINATION),
+    )
+    reason = ", ".join(f"{number} answered {status}" for status, number in failures.items())
+    _write(
+        m.Message(
+            _trail.source,
+            m.INSTANCES_TRANSFERRED,
+            m.CREATE,
+            participants,
+            outcome=m.Outcome.MINOR_FAILURE,
+            reason=reason,
+        )
+    )
+
+
+def instances_sent(
+    requestor: Peer,
+    destination: Peer,
+    study_uid: str,
+    transfer: Transfer,
+    patient: m.Patient | None,
+) -> None:
+    """Instances of one study went to a peer, asked for by that peer or another."""
+    if _trail is None:
+        return
+    here = _trail.here(m.SOURCE)
+    participants: tuple[m.Participant, ...]
+    if destination == requestor:
+        participants = (here, replace(_as_requestor(requestor), role=m.DESTINATION))
+    else:
+        receiver = m.Participant(destination.ae_title, destination.address, role=m.DESTINATION)
+        participants = (here, receiver, _as_requestor(requestor))
+    _transferred(participants, m.READ, study_uid, transfer, patient)
+
+
+def _transferred(
+    participants: tuple[m.Participant, ...],
+    action: str,
+    study_uid: str,
+    transfer: Transfer,
+    patient: m.Patient | None,
+) -> None:
+    assert _trail is not None  # noqa: S101 - the caller looked
+    failed = transfer.failed
+    details = {"bytes": transfer.size, "failed": failed} if failed else {"bytes": transfer.size}
+    study = m.Study(study_uid, transfer.instances, details)
+    _write(
+        m.Message(
+            _trail.source,
+            m.INSTANCES_TRANSFERRED,
+            action,
+            participants,
+            (study,) if patient is None else (study, patient),
+            outcome=m.Outcome.MINOR_FAILURE if failed else m.Outcome.SUCCESS,
+            reason=f"{failed} instances failed" if failed else "",
+        )
+    )
+
+
+def queried(
+    peer: Peer,
+    sop_class_uid: str,
+    identifier: bytes,
+    details: Mapping[str, object],
+    reason: str = "",
+) -> None:
+    """A peer asked with C-FIND; `reason` when it got no full answer."""
+    if _trail is None:
+        return
+    _write(
+        m.Message(
+            _trail.source,
+            m.QUERY,
+            m.EXECUTE,
+            (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION)),
+            (m.QueryObject(sop_class_uid, identifier, details),),
+            outcome=m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS,
+            reason=reason,
+        )
+    )
+
+
+def deleted(
+    study_uid: str, instances: Mapping[str, int], patient: m.Patient | None, part: str = ""
+) -> None:
+    """A study was deleted, or a part of it, which `part` names."""
+    _on_study(
+        m.INSTANCES_ACCESSED if part else m.STUDY_DELETED,
+        m.DELETE,
+        study_uid,
+        instances,
+        patient,
+        {"deleted": part} if part else {},
+    )
+
+
+def accessed(study_uid: str, how: str, patient: m.Patient | None) -> None:
+    """Somebody looked at a study, or took it away, through the page or the API."""
+    _on_study(m.INSTANCES_ACCESSED, m.READ, study_uid, {}, patient, {"access": how})
+
+
+def _on_study(
+    event: m.Code,
+    action: str,
+    study_uid: str,
+    instances: Mapping[str, int],
+    patient: m.Patient | None,
+    details: Mapping[str, object],
+) -> None:
+    if _trail is None:
+        return
+    actor = _actor.get() or _trail.here(is_requestor=True)
+    study = m.Study(study_uid, instances, details)
+    objects = (study,) if patient is None else (study, patient)
+    _write(m.Message(_trail.source, event, action, (actor,), objects))
+
+
+# People (A.5.3.12)
+
+
+def user_authenticated(user: str, address: str, *, reason: str = "") -> None:
+    """Somebody logged in at the page, or failed to, for `reason`."""
+    _authentication(m.LOGIN, user, address, reason)
+
+
+def user_left(user: str, address: str) -> None:
+    """Somebody logged out."""
+    _authentication(m.LOGOUT, user, address)
+
+
+def _authentication(kind: m.Code, user: str, address: str, reason: str = "") -> None:
+    if _trail is None:
+        return
+    who = (m.Participant(user, address, is_requestor=True), _trail.here())
+    outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
+    event = m.USER_AUTHENTICATION
+    _write(m.Message(_trail.source, event, m.EXECUTE, who, (), kind, outcome, reason))
+
+
+def _as_requestor(peer: Peer) -> m.Participant:
+    return m.Participant(peer.ae_title, peer.address, is_requestor=True)
+
+
+def _write(message: m.Message) -> None:
+    if _trail is not None:
+        _trail.write(message)

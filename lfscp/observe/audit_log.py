@@ -1,0 +1,162 @@
+"""The audit trail's file: one record a line, appended whole, never lost without a word.
+
+Rules: a record is one write to a file opened for appending, so that those of several threads and
+processes never mix. A file that was renamed meanwhile (logrotate) is left for a new one of the old
+name. What cannot be written waits, is counted and complained about, and is written as soon as
+that is possible, in its order; nothing here raises. What the node does meanwhile is its setting:
+go on, or take no associations (`must_stop`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from lfscp.observe import metrics
+from lfscp.observe.logging import get_logger
+
+LOG: Final = get_logger("lfscp.audit")
+MAX_WAITING: Final = 10_000  # records kept in memory while the file takes none
+_TRY_AGAIN_S: Final = 1.0
+_SAY_AGAIN_S: Final = 60.0
+_MODE: Final = 0o640
+
+
+class AuditFile:
+    """Appends records to one file. Any thread may call any method; processes may share the file.
+
+    Args:
+        path: of the file; its folder must exist.
+        sync: whether each record is on the disk before `write` returns.
+        max_bytes: a file that has grown so large is renamed `<path>.1`, and so on; 0 is never.
+        keep: so many renamed files are kept.
+        stops: whether the node takes no associations while records cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, *, sync: bool, max_bytes: int = 0, keep: int = 1, stops: bool = False
+    ) -> None:
+        self._path = str(path)
+        self._sync = sync
+        self._max_bytes = max_bytes
+        self._keep = keep
+        self._stops = stops
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._torn = b""  # begins the next line, when a crash or a full disk cut off the last
+        self._waiting: deque[bytes] = deque()
+        self._try_at = self._say_at = 0.0
+
+    def write(self, record: str) -> None:
+        """Append one record; when that fails it waits. Never raises."""
+        with self._lock:
+            if len(self._waiting) >= MAX_WAITING:
+                self._waiting.popleft()
+                metrics.AUDIT_LOST.add()
+            self._waiting.append(record.encode("utf-8", "backslashreplace") + b"\n")
+            self._write_waiting()
+
+    def reopen(self) -> None:
+        """Leave the file that is open, for the one that has its name now."""
+        with self._lock:
+            self._close()
+
+    def close(self) -> None:
+        """Write what waits, if it can be, and close the file; the next record opens it again."""
+        with self._lock:
+            self._write_waiting()
+            self._close()
+
+    def is_failing(self) -> bool:
+        """Whether records wait that cannot be written; tries again now and then."""
+        if not self._waiting:
+            return False
+        with self._lock:
+            if time.monotonic() >= self._try_at:
+                self._write_waiting()
+            return bool(self._waiting)
+
+    def must_stop(self) -> bool:
+        """Whether the node must take no associations now."""
+        return self._stops and self.is_failing()
+
+    # Lock held
+
+    def _write_waiting(self) -> None:
+        had_failed = self._say_at > 0
+        try:
+            self._open()
+            while self._waiting:
+                self._append(self._waiting[0])
+                self._waiting.popleft()
+                metrics.AUDIT_RECORDS.add()
+            self._rotate_when_large()
+        except OSError as error:
+            self._complain(error)
+            return
+        if had_failed:
+            self._say_at = 0.0
+            metrics.AUDIT_FAILING.set(0)
+            LOG.info("the audit trail is written again", file=self._path)
+
+    def _append(self, line: bytes) -> None:
+        rest = memoryview(self._torn + line)
+        while rest:  # only a disk that is full takes a part of it; the next attempt says so
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._torn = b""
+        if self._sync:
+            os.fdatasync(self._descriptor)
+
+    def _open(self) -> None:
+        """Have the file open that has the name now."""
+        if self._descriptor >= 0:
+            mine = os.fstat(self._descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                named = os.stat(self._path)  # noqa: PTH116 - costs half of pathlib's
+                if (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino):
+                    return
+            self._close()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, _MODE)
+        size = os.fstat(self._descriptor).st_size
+        is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        self._torn = b"\n" if is_torn else b""
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _rotate_when_large(self) -> None:
+        if not self._max_bytes or os.fstat(self._descriptor).st_size < self._max_bytes:
+            return
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # given free when it is closed
+        named = os.stat(self._path)  # noqa: PTH116
+        if named.st_ino == os.fstat(self._descriptor).st_ino:  # else another process was faster
+            for number in range(self._keep - 1, 0, -1):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")  # noqa: PTH105
+            os.replace(self._path, f"{self._path}.1")  # noqa: PTH105
+        self._close()
+
+    def _complain(self, error: OSError) -> None:
+        metrics.AUDIT_FAILURES.add()
+        metrics.AUDIT_FAILING.set(1)
+        self._close()
+        now = time.monotonic()
+        self._try_at = now + _TRY_AGAIN_S
+        if now >= self._say_at:
+            self._say_at = now + _SAY_AGAIN_S
+            LOG.error(
+                "the audit trail cannot be written",
+                file=self._path,
+                reason=error.strerror or str(error),
+                waiting=len(self._waiting),
+                effect="new associations are rejected" if self._stops else "the node goes on",
+            )

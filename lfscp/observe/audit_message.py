@@ -1,0 +1,296 @@
+"""One audit message: its parts after the schema, its codes, its text as JSON or as XML.
+
+Names are those of the schema, in JSON as in XML, so that either can be made of the other. Texts
+come from peers: in JSON they are escaped, in XML what XML cannot hold is replaced.
+
+Source: PS3.15 section A.5.1 (schema) and A.5.3 (events); PS3.16 CIDs 400 to 405 (codes).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, Final
+from xml.etree import ElementTree
+
+_NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Outcome(IntEnum):
+    """EventOutcomeIndicator."""
+
+    SUCCESS = 0
+    MINOR_FAILURE = 4
+    SERIOUS_FAILURE = 8
+    MAJOR_FAILURE = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded value: code, coding scheme, meaning."""
+
+    value: str
+    meaning: str
+    scheme: str = "DCM"
+
+    def parts(self) -> dict[str, str]:
+        """Its attributes."""
+        return {
+            "csd-code": self.value,
+            "codeSystemName": self.scheme,
+            "originalText": self.meaning,
+        }
+
+
+# Events (CID 400) and their types (CID 401).
+APPLICATION_ACTIVITY: Final = Code("110100", "Application Activity")
+INSTANCES_ACCESSED: Final = Code("110103", "DICOM Instances Accessed")
+INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
+STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
+IMPORT: Final = Code("110107", "Import")
+NETWORK_ENTRY: Final = Code("110108", "Network Entry")
+QUERY: Final = Code("110112", "Query")
+SECURITY_ALERT: Final = Code("110113", "Security Alert")
+USER_AUTHENTICATION: Final = Code("110114", "User Authentication")
+APPLICATION_START: Final = Code("110120", "Application Start")
+APPLICATION_STOP: Final = Code("110121", "Application Stop")
+LOGIN: Final = Code("110122", "Login")
+LOGOUT: Final = Code("110123", "Logout")
+ATTACH: Final = Code("110124", "Attach")
+DETACH: Final = Code("110125", "Detach")
+NODE_AUTHENTICATION: Final = Code("110126", "Node Authentication")
+RESTRICTED_FUNCTION: Final = Code("110132", "Use of Restricted Function")
+# Roles of participants (CID 402) and kinds of object identifiers (CID 404, RFC 3881).
+APPLICATION: Final = Code("110150", "Application")
+DESTINATION: Final = Code("110152", "Destination Role ID")
+SOURCE: Final = Code("110153", "Source Role ID")
+STUDY_INSTANCE_UID: Final = Code("110180", "Study Instance UID")
+SOP_CLASS_UID: Final = Code("110181", "SOP Class UID")
+NODE_ID: Final = Code("110182", "Node ID")
+PATIENT_NUMBER: Final = Code("2", "Patient Number", "RFC-3881")
+
+CREATE, READ, UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """Who takes part (ActiveParticipant).
+
+    Args:
+        user_id: an AE title, or the name of a person who logged in.
+        address: IP address or host name; empty when there is none.
+        name: what a person would call it.
+        role: one of the roles above.
+        alternative: AlternativeUserID; of this node the number of the process.
+    """
+
+    user_id: str
+    address: str = ""
+    is_requestor: bool = False
+    role: Code | None = None
+    name: str = ""
+    alternative: str = ""
+
+    def parts(self) -> dict[str, Any]:
+        """Its element."""
+        parts: dict[str, Any] = {"UserID": self.user_id}
+        if self.alternative:
+            parts["AlternativeUserID"] = self.alternative
+        if self.name:
+            parts["UserName"] = self.name
+        parts["UserIsRequestor"] = self.is_requestor
+        if self.role is not None:
+            parts["RoleIDCode"] = [self.role.parts()]
+        if self.address:
+            is_number = ":" in self.address or self.address.replace(".", "").isdigit()
+            parts["NetworkAccessPointID"] = self.address
+            parts["NetworkAccessPointTypeCode"] = "2" if is_number else "1"
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient (ParticipantObjectIdentification)."""
+
+    patient_id: str
+    name: str = ""
+
+    def parts(self) -> dict[str, Any]:
+        """Its element."""
+        parts = _object(self.patient_id, "1", "1", PATIENT_NUMBER)
+        parts["ParticipantObjectName"] = self.name
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study, with what of it took part (ParticipantObjectIdentification).
+
+    Args:
+        study_uid: its Study Instance UID.
+        instances: how many of each SOP class, by UID.
+        details: further values by name: bytes, counts of failures.
+    """
+
+    study_uid: str
+    instances: Mapping[str, int]
+    details: Mapping[str, object]
+
+    def parts(self) -> dict[str, Any]:
+        """Its element."""
+        parts = _object(self.study_uid, "2", "3", STUDY_INSTANCE_UID)
+        parts["ParticipantObjectName"] = ""  # the schema wants a name or a query
+        if self.details:
+            parts["ParticipantObjectDetail"] = _details(self.details)
+        if self.instances:
+            parts["ParticipantObjectDescription"] = {
+                "SOPClass": [
+                    {"UID": uid, "NumberOfInstances": number}
+                    for uid, number in self.instances.items()
+                ]
+            }
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class QueryObject:
+    """What was asked (ParticipantObjectIdentification).
+
+    Args:
+        sop_class_uid: of the query model.
+        identifier: the encoded dataset of keys; ParticipantObjectQuery holds it in base 64.
+        details: transfer syntax, the keys as text, the number of matches.
+    """
+
+    sop_class_uid: str
+    identifier: bytes
+    details: Mapping[str, object]
+
+    def parts(self) -> dict[str, Any]:
+        """Its element."""
+        parts = _object(self.sop_class_uid, "2", "3", SOP_CLASS_UID)
+        parts["ParticipantObjectQuery"] = base64.b64encode(self.identifier).decode("ascii")
+        parts["ParticipantObjectDetail"] = _details(self.details)
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a security alert is about (ParticipantObjectIdentification)."""
+
+    name: str
+    description: str
+
+    def parts(self) -> dict[str, Any]:
+        """Its element."""
+        parts = _object(self.name, "2", "13", NODE_ID)
+        parts["ParticipantObjectName"] = self.name
+        parts["ParticipantObjectDetail"] = _details({"Alert Description": self.description})
+        return parts
+
+
+Object = Patient | Study | QueryObject | Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event.
+
+    Args:
+        source: AuditSourceID: which node says so.
+        action: C, R, U, D or E.
+        reason: EventOutcomeDescription; empty for a success.
+    """
+
+    source: str
+    event: Code
+    action: str
+    participants: tuple[Participant, ...]
+    objects: tuple[Object, ...] = ()
+    type: Code | None = None
+    outcome: Outcome = Outcome.SUCCESS
+    reason: str = ""
+
+    def parts(self) -> dict[str, Any]:
+        """The whole message, its time being now."""
+        event: dict[str, Any] = {
+            "EventActionCode": self.action,
+            "EventDateTime": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "EventOutcomeIndicator": int(self.outcome),
+            "EventID": self.event.parts(),
+        }
+        if self.type is not None:
+            event["EventTypeCode"] = [self.type.parts()]
+        if self.reason:
+            event["EventOutcomeDescription"] = self.reason
+        return {
+            "EventIdentification": event,
+            "ActiveParticipant": [each.parts() for each in self.participants],
+            "AuditSourceIdentification": {
+                "AuditSourceID": self.source,
+                "AuditSourceTypeCode": [{"csd-code": "4"}],  # a process on a server
+            },
+            "ParticipantObjectIdentification": [each.parts() for each in self.objects],
+        }
+
+    def to_json(self) -> str:
+        """One line of JSON, in ASCII."""
+        return _encode(self.parts())
+
+    def to_xml(self) -> str:
+        """One line of XML, without a declaration.
+
+        Source: PS3.15 section A.5.1.
+        """
+        root = ElementTree.Element("AuditMessage")
+        for name, value in self.parts().items():
+            _add(root, name, value)
+        return ElementTree.tostring(root, encoding="unicode").replace("\n", " ").replace("\r", " ")
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+# What the schema has as elements of their own; everything else that is plain is an attribute.
+_TEXT_ELEMENTS: Final = frozenset(
+    {"EventOutcomeDescription", "ParticipantObjectName", "ParticipantObjectQuery"}
+)
+
+
+def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[str, Any]:
+    return {
+        "ParticipantObjectID": identifier,
+        "ParticipantObjectTypeCode": kind,
+        "ParticipantObjectTypeCodeRole": role,
+        "ParticipantObjectIDTypeCode": identified_by.parts(),
+    }
+
+
+def _details(values: Mapping[str, object]) -> list[dict[str, str]]:
+    return [{"type": name, "value": str(value)} for name, value in values.items()]
+
+
+def _add(parent: ElementTree.Element, name: str, value: Any) -> None:
+    """Put one part below its element, as the schema has it."""
+    if isinstance(value, list):
+        for each in value:
+            _add(parent, name, each)
+    elif isinstance(value, dict):
+        element = ElementTree.SubElement(parent, name)
+        for part, inner in value.items():
+            _add(element, part, inner)
+        if name == "ParticipantObjectDetail":  # its value is xs:base64Binary
+            element.set("value", base64.b64encode(value["value"].encode()).decode("ascii"))
+    elif name in _TEXT_ELEMENTS:
+        ElementTree.SubElement(parent, name).text = _plain(value)
+    else:
+        parent.set(name, _plain(value))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _NOT_XML.sub("\ufffd", str(value))
