@@ -58,6 +58,11 @@ class Leaf:
         return str(_extra(self.field).get("flag", ""))
 
     @property
+    def is_live(self) -> bool:
+        """Whether SIGHUP changes it in a node that runs."""
+        return bool(_extra(self.field).get("live", False))
+
+    @property
     def variable(self) -> str:
         """The variable of the environment that sets it."""
         return ENVIRONMENT_PREFIX + self.name.replace(".", "__").replace("*", "TITLE").upper()
