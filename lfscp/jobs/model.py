@@ -18,10 +18,15 @@ from lfscp.config.checks import validate_ae_title
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 
+# What a Patient Root query at level PATIENT can match (PS3.4 table C.6-1).
+PATIENT_KEYS: Final = frozenset(
+    {"PatientID", "PatientName", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"}
+)
+
 JSON = Any  # None, bool, int, float, str, and lists and dicts of them
 
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
-MODELS: Final = ("study", "patient")
+MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
 
 
@@ -92,7 +97,9 @@ _DTOOLS_NAMES: Final = {
 _PARAMETERS: Final = {
     Kind.ECHO: frozenset({"retries"}),
     Kind.FIND: frozenset({"retries", "keys", "level", "model", "limit"}),
-    Kind.RETRIEVE: frozenset({"retries", "keys", "level", "model", "method", "destination"}),
+    Kind.RETRIEVE: frozenset(
+        {"retries", "keys", "level", "model", "method", "destination", "folder"}
+    ),
     Kind.SEND: frozenset({"retries", "paths", "studies"}),
     Kind.COLLECT: frozenset({"retries", "keys", "model", "method"}),
 }
@@ -107,8 +114,10 @@ class JobRequest:
         kind: "echo", "find", "retrieve", "send" or "collect".
         peer: whom to ask; several for "collect" only.
         parameters: by kind; `retries` for each (how often a peer that is down is tried again).
-            find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study"), `limit` of matches.
-            retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title).
+            find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study", "patient" or
+                "patient-study"), `limit` of matches.
+            retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title),
+                `folder` (below web.roots, for what came as files, beside the archive).
             send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive).
             collect: `keys`, `model`, `method`.
     """
@@ -141,6 +150,8 @@ class JobRequest:
             _check_sources(self.parameters)
         elif self.kind != Kind.ECHO:
             _check_keys(Kind(self.kind), self.parameters.get("keys"))
+            if self.kind != Kind.FIND:
+                _check_patient(self.parameters)
 
 
 def _check_values(parameters: Mapping[str, JSON]) -> None:
@@ -148,8 +159,14 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
         if parameters.get(name, choices[0]) not in choices:
             expected = f"expected one of {', '.join(choices)}"
             raise InvalidRequest(f"parameters.{name}", f"{parameters[name]!r}, {expected}")
-    if parameters.get("level") == "PATIENT" and parameters.get("model") != "patient":
+    level, model = parameters.get("level"), parameters.get("model", "study")
+    if level == "PATIENT" and model == "study":
         raise InvalidRequest("parameters.level", 'PATIENT needs the model "patient"')
+    if level in ("SERIES", "IMAGE") and model == "patient-study":
+        raise InvalidRequest("parameters.level", f'the model "patient-study" has no {level}')
+    folder = parameters.get("folder", "")
+    if not isinstance(folder, str):
+        raise InvalidRequest("parameters.folder", "expected the path of a folder")
     for name in ("retries", "limit"):
         number = parameters.get(name, 1)
         if type(number) is not int or number < (1 if name == "limit" else 0):
@@ -185,6 +202,16 @@ def _check_keys(kind: Kind, keys: JSON) -> None:
         except ValueError:  # its text may hold the value, which may be a patient's
             vr = dictionary_VR(tag)
             raise InvalidRequest(name, f"expected a value of an element of VR {vr}") from None
+
+
+def _check_patient(parameters: Mapping[str, JSON]) -> None:
+    """The Patient Root models go from the patient to the studies."""
+    keys = parameters["keys"]
+    named = any(keys.get(keyword) for keyword in PATIENT_KEYS)
+    if parameters.get("model", "study") != "study" and not named:
+        raise InvalidRequest(
+            "parameters.keys", "this model needs a key of the patient, as PatientID or PatientName"
+        )
 
 
 def _is_key(value: JSON) -> bool:

@@ -8,55 +8,30 @@ C-GET gets every object as it is stored there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.archive.attributes import Level
-from lfscp.archive.errors import ArchiveError
-from lfscp.archive.objects import Received
-from lfscp.jobs.model import InvalidRequest, Job, State
+from lfscp.jobs.exporting import write_files
+from lfscp.jobs.fetching import Fetching, Unit
+from lfscp.jobs.model import PATIENT_KEYS, Job, State
 from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult, get, move
-from lfscp.services.storage import refusal
+from lfscp.scu.retrieve import RetrieveResult
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.jobs.control import Control
 
-_SUCCESS: Final = 0x0000
 _RETURNED: Final = {
     "StudyInstanceUID": "",
     "SOPClassesInStudy": "",
     "NumberOfStudyRelatedInstances": "",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """What one retrieve asks for: a study, or what the keys name below it.
-
-    Args:
-        size: how many objects the peer says it has; 0 when it does not say.
-    """
-
-    peer: Peer
-    level: str
-    keys: Mapping[str, Any]
-    study_uid: str
-    sop_classes: tuple[str, ...] = ()
-    size: int = 0
-
-    @property
-    def name(self) -> str:
-        """What it is called among the things that are done."""
-        return f"{self.peer}|{self.level}|{self.study_uid}"
 
 
 def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
@@ -105,58 +80,77 @@ class _Retrieving:
         self._job = job
         self._control = control
         self._archive = archive
-        self._own_title = settings.server.ae_title
-        self._destination = job.parameters.get("destination") or self._own_title
-        self._method: str = job.parameters.get("method", "auto")
-        self._model = job.parameters.get("model", "study")
-        self._is_ours = self._destination == self._own_title
-        if not self._is_ours and self._method == "get":
-            raise InvalidRequest("parameters.destination", 'a C-GET comes here; choose "move"')
-        self._methods: dict[Peer, str] = {}
-        self._todo: list[_Unit] = []
+        self._roots = settings.web.roots
+        self._folder: str = job.parameters.get("folder") or ""
+        self._model: str = job.parameters.get("model", "study")
+        self._fetching = Fetching(job, control, archive, settings)
+        self._todo: list[Unit] = []
         self._studies: dict[str, None] = {}
         control.result = {"studies": [], "methods": {}, "problems": control.progress.problems}
+        if self._folder:
+            control.result |= {"folder": self._folder, "written": 0}
 
     # --- what there is to do ---
 
-    def units(self, peer: Peer) -> Iterator[_Unit]:
+    def units(self, peer: Peer) -> Iterator[Unit]:
         """What the peer has that matches."""
         keys = {name: value for name, value in self._job.parameters["keys"].items() if value}
         level = self._job.parameters.get("level", "STUDY")
         if level in ("SERIES", "IMAGE"):
             name = "|".join(f"{key}={value}" for key, value in sorted(keys.items()))
-            yield _Unit(peer, level, keys, str(keys.get("StudyInstanceUID", name)))
+            yield Unit(peer, level, keys, str(keys.get("StudyInstanceUID", name)))
             return
-        wanted = identifier({**_RETURNED, **_patient_key(keys), **keys}, "STUDY")
-        for match in find(peer, wanted, self._model, cancel=self._control.stop):
-            unit = self._study(peer, match)
-            if unit is not None:
-                yield unit
+        for patient in self._patients(peer, keys):
+            wanted = {**_RETURNED, **keys, **patient}
+            for match in self._find(peer, wanted, "STUDY"):
+                unit = self._study(peer, match)
+                if unit is not None:
+                    yield unit
+
+    def _patients(self, peer: Peer, keys: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+        """The Patient ID that a query for studies has to name in the Patient Root models.
+
+        Source: PS3.4 section C.4.1.3.1.1: the unique keys of the levels above are single values.
+        """
+        if self._model == "study":
+            yield {} if "PatientID" in keys else {"PatientID": ""}
+            return
+        if is_single(keys.get("PatientID")):
+            yield {}
+            return
+        of_patient = {key: value for key, value in keys.items() if key in PATIENT_KEYS}
+        for match in self._find(peer, {"PatientID": "", **of_patient}, "PATIENT"):
+            yield {"PatientID": str(match.get("PatientID") or "")}
+
+    def _find(self, peer: Peer, keys: Mapping[str, Any], level: str) -> Iterator[Dataset]:
+        yield from find(peer, identifier(keys, level), self._model, cancel=self._control.stop)
         self._control.check()
 
-    def _study(self, peer: Peer, match: Dataset) -> _Unit | None:
+    def _study(self, peer: Peer, match: Dataset) -> Unit | None:
         uid = str(match.get("StudyInstanceUID") or "")
         if not uid:
             self._control.problem(str(peer), "sent a match without StudyInstanceUID")
             return None
         keys = {"StudyInstanceUID": uid}
-        if self._model == "patient":
+        if self._model != "study":
             keys["PatientID"] = str(match.get("PatientID") or "")
-        return _Unit(peer, "STUDY", keys, uid, _classes(match), _count(match))
+        return Unit(peer, "STUDY", keys, uid, _classes(match), _count(match))
 
-    def prepare(self, units: Iterator[_Unit]) -> None:
+    def prepare(self, units: Iterator[Unit]) -> None:
         """Put together what is to be done, and leave out what is behind us."""
         progress = self._control.progress
         for unit in units:
             self._note_study(unit)
             if self._control.is_behind(unit.name):
                 progress.done += unit.size
+                if not self._control.is_behind(_written(unit)):
+                    self._write(unit)
             else:
                 self._todo.append(unit)
                 progress.left += unit.size
         self._control.report()
 
-    def _note_study(self, unit: _Unit) -> None:
+    def _note_study(self, unit: Unit) -> None:
         if unit.level == "STUDY":
             self._studies[unit.study_uid] = None
             self._control.result["studies"] = list(self._studies)
@@ -176,23 +170,21 @@ class _Retrieving:
             unit = self._todo[0]
             expected = sum(each.size for each in self._todo[1:])
             try:
-                result = self._one(unit, expected)
+                method, result = self._fetching.fetch(unit, expected)
             except PeerError as error:
-                if (
-                    error.passing
-                    or error.kind is not Kind.REFUSED
-                    or isinstance(error, Unsupported)
-                ):
+                if not _is_of_one(error):
                     raise
                 control.progress.failed += unit.size or 1
                 control.problem(unit.study_uid, error.reason)
             else:
+                control.result["methods"][str(unit.peer)] = method
                 self._note(unit, result)
+                self._write(unit)
             self._todo.pop(0)
             control.progress.left = expected
             control.report()
 
-    def _note(self, unit: _Unit, result: RetrieveResult) -> None:
+    def _note(self, unit: Unit, result: RetrieveResult) -> None:
         if result.is_cancelled:
             self._control.check()
         known = {problem["what"] for problem in self._control.progress.problems}
@@ -205,88 +197,24 @@ class _Retrieving:
         if not result.failed and not result.is_cancelled:
             self._control.put_behind(unit.name)
 
-    def _one(self, unit: _Unit, expected: int) -> RetrieveResult:
-        """Retrieve one unit by the method that the peer has."""
-        method: str = self._methods.get(unit.peer, self._method)
-        if method != "auto":
-            result = self._by(method, unit, expected)
-        elif self._is_ours:
-            method, result = self._get_or_move(unit, expected)
-        else:
-            method, result = "move", self._by("move", unit, expected)
-        self._methods[unit.peer] = method
-        self._control.result["methods"][str(unit.peer)] = method
-        return result
-
-    def _get_or_move(self, unit: _Unit, expected: int) -> tuple[str, RetrieveResult]:
-        """By C-GET; by C-MOVE when the peer has none, or could send nothing that way."""
-        progress = self._control.progress
-        before = progress.failed
-        try:
-            result = self._by("get", unit, expected)
-        except Unsupported:
-            return "move", self._by("move", unit, expected)
-        if result.completed or result.warning or not result.failed:
-            return "get", result
-        try:
-            progress.failed = before
-            return "move", self._by("move", unit, expected)
-        except PeerError:
-            progress.failed = before + result.failed
-            return "get", result
-
-    def _by(self, method: str, unit: _Unit, expected: int) -> RetrieveResult:
+    def _write(self, unit: Unit) -> None:
+        """What has come of a unit, as files into the job's folder if it has one."""
+        if not self._folder:
+            return
         control, progress = self._control, self._control.progress
-        done, failed = progress.done, progress.failed
-
-        def follow(counters: RetrieveProgress) -> None:
-            progress.done = done + counters.completed + counters.warning
-            progress.failed = failed + counters.failed
-            if counters.remaining is not None:
-                progress.left = expected + counters.remaining
+        complete = True
+        for instance, reason in write_files(unit.here(self._archive), self._folder, self._roots):
+            if reason:
+                complete = False
+                progress.done -= 1
+                progress.failed += 1
+                control.problem(instance.sop_instance_uid, reason)
+            else:
+                control.result["written"] += 1
             control.report()
-
-        asked = identifier(unit.keys, unit.level)
-        if method == "get":
-            result = get(
-                unit.peer,
-                asked,
-                on_object=self._store,
-                model=self._model,
-                sop_classes=unit.sop_classes,
-                progress=follow,
-                cancel=control.stop,
-                spool_dir=self._archive.incoming_dir,
-            )
-        else:
-            result = move(
-                unit.peer,
-                asked,
-                self._destination,
-                model=self._model,
-                progress=follow,
-                cancel=control.stop,
-            )
-            self._count_moved(unit, result)
-        follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
-        return result
-
-    def _count_moved(self, unit: _Unit, result: RetrieveResult) -> None:
-        """The bytes of a study that has come to our own SCP meanwhile."""
-        if self._is_ours and unit.level == "STUDY" and result.completed:
-            here = self._archive.select(Level.STUDY, {Level.STUDY: [unit.study_uid]})
-            self._control.progress.bytes += sum(each.size for each in here)
-
-    def _store(self, received: Received) -> int | Dataset:
-        """Store an object of a C-GET; the peer is told what could not be."""
-        try:
-            stored = self._archive.store(received)
-        except ArchiveError as error:
-            self._control.problem(received.sop_instance_uid, error.reason)
-            return refusal(error)
-        self._control.progress.bytes += stored.size
-        self._control.report()
-        return _SUCCESS
+            control.check()
+        if complete and control.is_behind(unit.name):
+            control.put_behind(_written(unit))
 
     def ended(self) -> Ended:
         """What is to be said of it."""
@@ -294,11 +222,18 @@ class _Retrieving:
         if progress.failed:
             total = progress.done + progress.failed
             first = progress.problems[0]["reason"] if progress.problems else "see the peer's log"
-            reason = f"{progress.failed} of {total} objects could not be retrieved: {first}"
+            what = "retrieved and written" if self._folder else "retrieved"
+            reason = f"{progress.failed} of {total} objects could not be {what}: {first}"
             return Ended(State.FAILED, reason, result)
         if not progress.done and not self._studies:
             return Ended(State.FAILED, "nothing matches the keys", result)
-        return Ended(result=result)
+        written = f"{result['written']} files written to {self._folder}" if self._folder else ""
+        return Ended(reason=written, result=result)
+
+
+def _written(unit: Unit) -> str:
+    """What the files of a unit are called among the things that are done."""
+    return f"{unit.name}|written"
 
 
 def _is_of_one(error: PeerError) -> bool:
@@ -306,8 +241,9 @@ def _is_of_one(error: PeerError) -> bool:
     return error.kind is Kind.REFUSED and not error.passing and not isinstance(error, Unsupported)
 
 
-def _patient_key(keys: Mapping[str, Any]) -> dict[str, str]:
-    return {} if "PatientID" in keys else {"PatientID": ""}
+def is_single(value: Any) -> bool:
+    """Whether a key's value is one value, without wildcards."""
+    return isinstance(value, str | int) and bool(value) and not set("*?\\") & set(str(value))
 
 
 def _classes(match: Dataset) -> tuple[str, ...]:

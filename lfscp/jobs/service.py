@@ -35,6 +35,7 @@ from lfscp.jobs.model import (
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.package import package
 from lfscp.jobs.record import Record
+from lfscp.jobs.roots import allowed_folder, allowed_path
 from lfscp.jobs.tasks import perform
 from lfscp.observe.logging import get_logger
 from lfscp.scu.errors import PeerError
@@ -190,11 +191,7 @@ class JobService:
         """
         request.check()
         parameters = dict(request.parameters)
-        if request.kind == Kind.SEND and parameters.get("paths"):
-            from lfscp.jobs.roots import allowed_path
-
-            roots = self._settings.web.roots
-            parameters["paths"] = [str(allowed_path(path, roots)) for path in parameters["paths"]]
+        self._make_real(parameters)
         if self._balancer.is_terminated:
             raise TerminatedError("no more jobs are taken, the node stops")
         job = Job(
@@ -210,6 +207,26 @@ class JobService:
         self._feed.publish(job)
         self._balancer.submit(job.id)
         return job
+
+    def _make_real(self, parameters: dict[str, Any]) -> None:
+        """Make the paths absolute, links followed.
+
+        Raises:
+            InvalidRequest: one may not be used.
+        """
+        roots = self._settings.web.roots
+        if parameters.get("paths"):
+            parameters["paths"] = [
+                str(allowed_path(path, roots, f"parameters.paths.{number}"))
+                for number, path in enumerate(parameters["paths"])
+            ]
+        if parameters.get("folder"):
+            folder = allowed_folder(parameters["folder"], roots, "parameters.folder")
+            parameters["folder"] = str(folder)
+            own_title = self._settings.server.ae_title
+            if parameters.get("destination", own_title) != own_title:
+                reason = "objects that go to another destination do not come here"
+                raise InvalidRequest("parameters.folder", reason)
 
     def cancel(self, job_id: str) -> Job:
         """End a job: a sleeping or paused one at once, an active one as soon as it notices.

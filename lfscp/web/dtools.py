@@ -8,8 +8,6 @@ others answer at once and their job is in the list of /jobs. Folders are those b
 from __future__ import annotations
 
 import json
-import shutil
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,9 +18,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from lfscp.archive.attributes import Level
 from lfscp.jobs.model import Job, State
-from lfscp.observe.logging import get_logger
 from lfscp.web import folders
 from lfscp.web.api.jobs import submit
 from lfscp.web.api.models import PeerIn, peer_of
@@ -31,7 +27,6 @@ from lfscp.web.problems import Problem
 
 Message = TypeVar("Message", bound=BaseModel)
 router = APIRouter(tags=["dtools"])
-LOG: Final = get_logger("lfscp.web")
 WAIT_S: Final = 300.0  # a job may sleep before it runs
 _WAITING: Final = anyio.CapacityLimiter(200)  # threads of their own, so that pages go on
 _KEYS: Final = {
@@ -192,13 +187,11 @@ def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> dict[str,
     keys = {key: value for key, value in asked.FindReq.keys().items() if value}
     if not keys:
         raise Problem(422, "FindReq: at least one key is needed, or everything would come")
-    folder = _folder(web, asked.Folder) if asked.Folder else None
+    parameters: dict[str, Any] = {"keys": keys}
+    if asked.Folder:
+        parameters["folder"] = str(_folder(web, asked.Folder))
     peer = asked.FindReq.ServerSet.peer(web)
-    job = submit(web, "retrieve", peer, {"keys": keys})
-    if folder is not None:
-        threading.Thread(
-            target=_export, args=(web, job, folder), name="lfscp-dtools-get", daemon=True
-        ).start()
+    job = submit(web, "retrieve", peer, parameters)
     return asked.model_dump() | {"JobId": job.id}
 
 
@@ -257,22 +250,18 @@ def _ended(web: Web, kind: str, peer: Any, parameters: dict[str, Any]) -> Job:
     """
     with web.jobs.subscribe() as news:
         job = submit(web, kind, peer, parameters)
-        return _end_of(web, job, news, WAIT_S)
-
-
-def _end_of(web: Web, job: Job, news: Any, wait_s: float | None) -> Job:
-    until = None if wait_s is None else time.monotonic() + wait_s
-    while not job.state.is_end:
-        if news.is_closed:
-            raise Problem(503, "the node stops")
-        left_s = 10.0 if until is None else until - time.monotonic()
-        if left_s <= 0:
-            raise Problem(504, f"job {job.id} still runs; /jobs lists it")
-        changed = news.next(left_s)
-        if changed is not None and changed.id == job.id:
-            job = changed
-        elif changed is None:
-            job = web.jobs.job(job.id)
+        until = time.monotonic() + WAIT_S
+        while not job.state.is_end:
+            if news.is_closed:
+                raise Problem(503, "the node stops")
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise Problem(504, f"job {job.id} still runs; /jobs lists it")
+            changed = news.next(left_s)
+            if changed is not None and changed.id == job.id:
+                job = changed
+            elif changed is None:
+                job = web.jobs.job(job.id)
     return job
 
 
@@ -284,20 +273,3 @@ def _folder(web: Web, text: str) -> Path:
     if not folder.is_dir():
         raise Problem(422, f"Folder: {text} is no folder")
     return folder
-
-
-def _export(web: Web, job: Job, folder: Path) -> None:
-    """Wait for a retrieve, then write what came as files; runs in a thread of its own."""
-    try:
-        with web.jobs.subscribe() as news:
-            ended = _end_of(web, web.jobs.job(job.id), news, None)
-        written = 0
-        for uid in (ended.result or {}).get("studies", []):
-            for each in web.archive.select(Level.STUDY, {Level.STUDY: [uid]}):
-                target = folder / each.study_uid / f"{each.sop_instance_uid}.dcm"
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(each.path, target)
-                written += 1
-        LOG.info("written for dtools", job=job.id, state=str(ended.state), files=written)
-    except (Problem, OSError, LookupError) as error:
-        LOG.warning("nothing written for dtools", job=job.id, reason=type(error).__name__)

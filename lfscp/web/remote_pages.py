@@ -39,7 +39,7 @@ Texts = Annotated[list[str], Form()]
 @router.get("/remote")
 def remote(request: Request, web: Context) -> Response:
     """Remote PACS: ping, search, retrieve."""
-    return render(request, "remote.html", peers=web.peers.all())
+    return render(request, "remote.html", peers=web.peers.all(), roots=web.settings.web.roots)
 
 
 @router.post("/remote/peers")
@@ -106,10 +106,11 @@ def find_news(request: Request, web: Context, job_id: str) -> Response:
 
 
 @router.post("/remote/retrieve")
-def retrieve(web: Context, study: Texts) -> Response:
-    """Retrieve the chosen matches into the archive, a job per peer."""
+def retrieve(web: Context, study: Texts, folder: Text = "") -> Response:
+    """Retrieve the chosen matches into the archive, and into a folder; a job per peer."""
+    into = {"folder": folder.strip()} if folder.strip() else {}
     jobs = [
-        submit(web, "retrieve", found.peer, {"keys": {"StudyInstanceUID": uids}, "level": "STUDY"})
+        submit(web, "retrieve", found.peer, {"keys": {"StudyInstanceUID": uids}, **into})
         for found, uids in _by_search(web, study)
     ]
     return nothing(f"{_count(study)} being retrieved", f"/jobs#job-{jobs[0].id}")

@@ -15,6 +15,9 @@ T = TypeVar("T")
 AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Host = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
+Model = Annotated[
+    Literal["study", "patient", "patient-study"], Field(description="Information model.")
+]
 Keys = Annotated[
     dict[str, Any],
     Field(description="DICOM keyword to value", examples=[{"PatientName": "DOE*"}]),
@@ -55,7 +58,7 @@ class FindIn(Asked):
     peer: PeerRef
     keys: Keys
     level: Level = "STUDY"
-    model: Literal["study", "patient"] = "study"
+    model: Model = "study"
     limit: int | None = Field(None, ge=1, description="Stop after so many matches.")
     retries: int = Field(0, ge=0, le=100)
 
@@ -66,9 +69,10 @@ class RetrieveIn(Asked):
     peer: PeerRef
     keys: Keys
     level: Level = "STUDY"
-    model: Literal["study", "patient"] = "study"
+    model: Model = "study"
     method: Literal["auto", "get", "move"] = "auto"
     destination: AETitle | None = Field(None, description="AE title of a move; ours when absent.")
+    folder: str | None = Field(None, description="Files go here as well, below web.roots.")
     retries: int | None = Field(None, ge=0, le=100)
 
 
@@ -86,7 +90,7 @@ class CollectIn(Asked):
 
     peers: list[PeerRef] = Field(min_length=1, max_length=100)
     keys: Keys
-    model: Literal["study", "patient"] = "study"
+    model: Model = "study"
     method: Literal["auto", "get", "move"] = "auto"
     retries: int | None = Field(None, ge=0, le=100)
 

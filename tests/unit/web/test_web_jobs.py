@@ -147,6 +147,17 @@ def test_the_page_searches_retrieves_and_collects_what_was_found(client, work):
     assert asked == [(kind, {"StudyInstanceUID": ["1.2.3"]}) for kind in ("collect", "retrieve")]
 
 
+def test_the_page_retrieves_into_a_folder_of_the_roots_only(client, work, roots):
+    found = client.post("/api/find", json={"peer": "PACS", "keys": {"PatientID": "1"}}).json()
+    choice = {"study": f"{found['id']}|1.2.3"}
+
+    assert f'<option value="{roots}">' in client.get("/remote").text
+    assert client.post("/remote/retrieve", data=choice | {"folder": "/etc"}).status_code == 422
+    assert client.post("/remote/retrieve", data=choice | {"folder": str(roots)}).status_code == 200
+    assert client.get("/api/jobs").json()[0]["parameters"]["folder"] == str(roots)
+    assert f"→ {roots}" in client.get("/jobs").text
+
+
 def test_the_page_refuses_what_it_cannot_ask(client):
     def detail(address, **data):
         answer = client.post(address, data=data)
@@ -212,6 +223,9 @@ def test_dtools_downloads_uploads_and_lists_jobs(client, work, roots):
         "active job: C-Get",
         "active job: C-Store",
     ]
+    asked = {each["kind"]: each["parameters"] for each in client.get("/api/jobs").json()}
+    assert asked["retrieve"]["folder"] == str(roots)
+    assert asked["send"]["paths"] == [str(roots / "a.dcm")]
     work.go.set()
 
 
@@ -242,7 +256,11 @@ def test_nothing_outside_the_roots_is_shown_sent_or_written(client, roots, path)
     get = {"FindReq": {"ServerSet": SERVER, "StudyInstanceUID": "1"}, "Folder": path}
     assert client.post("/c-get", json=get).status_code == 403
     sent = client.post("/api/send", json={"peer": "PACS", "paths": [path]})
-    assert sent.status_code == 422
+    assert (sent.status_code, sent.json()["errors"][0]["pointer"]) == (422, "/paths/0")
+    asked = {"peer": "PACS", "keys": {"StudyInstanceUID": "1"}, "folder": path}
+    retrieved = client.post("/api/retrieve", json=asked)
+    assert (retrieved.status_code, retrieved.json()["errors"][0]["pointer"]) == (422, "/folder")
+    assert client.get("/api/jobs").json() == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,237 @@
+"""One study, or what is asked for below it, from one peer into the archive, or elsewhere.
+
+By C-GET when the objects come here and the peer has it: that needs nothing to be configured there.
+What it could not send that way, a compressed object above all, is asked for once more by C-MOVE to
+our own SCP, as is everything when the peer has no C-GET.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom.dataset import Dataset
+
+from lfscp.archive.attributes import Level
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.objects import Received, StoredInstance
+from lfscp.jobs.model import InvalidRequest, Job
+from lfscp.scu.errors import PeerError, Unsupported
+from lfscp.scu.find import find
+from lfscp.scu.identifiers import identifier
+from lfscp.scu.peer import Peer
+from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult, get, move
+from lfscp.services.storage import refusal
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.config import Settings
+    from lfscp.jobs.control import Control
+
+_SUCCESS: Final = 0x0000
+_UNIQUE_KEYS: Final = {
+    Level.PATIENT: "PatientID",
+    Level.STUDY: "StudyInstanceUID",
+    Level.SERIES: "SeriesInstanceUID",
+    Level.IMAGE: "SOPInstanceUID",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one retrieve asks for: a study, or what the keys name below it.
+
+    Args:
+        size: how many objects the peer says it has; 0 when it does not say.
+    """
+
+    peer: Peer
+    level: str
+    keys: Mapping[str, Any]
+    study_uid: str
+    sop_classes: tuple[str, ...] = ()
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called among the things that are done."""
+        return f"{self.peer}|{self.level}|{self.study_uid}"
+
+    def here(self, archive: Archive) -> list[StoredInstance]:
+        """What the archive has of it.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        wanted = {
+            level: _list(self.keys[key]) for level, key in _UNIQUE_KEYS.items() if self._has(key)
+        }
+        return archive.select(Level(self.level), wanted)
+
+    def _has(self, key: str) -> bool:
+        return bool(self.keys.get(key))
+
+
+def _list(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else str(value).split("\\")
+    return [str(each) for each in values]
+
+
+class Fetching:
+    """How a job's objects are retrieved; it remembers which peers have no C-GET.
+
+    Raises:
+        InvalidRequest: the job's method and destination exclude each other.
+    """
+
+    def __init__(self, job: Job, control: Control, archive: Archive, settings: Settings) -> None:
+        own_title = settings.server.ae_title
+        self._control = control
+        self._archive = archive
+        self._method: str = job.parameters.get("method", "auto")
+        self._model: str = job.parameters.get("model", "study")
+        self._destination: str = job.parameters.get("destination") or own_title
+        self.is_ours = self._destination == own_title
+        if not self.is_ours and self._method == "get":
+            raise InvalidRequest("parameters.destination", 'a C-GET comes here; choose "move"')
+        self._without_get: set[Peer] = set()
+
+    def fetch(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
+        """Retrieve one unit by the method that the peer has.
+
+        Args:
+            expected: how many objects are to come after it, as far as known.
+        Returns:
+            "get", "move" or "get and move", and how it ended.
+        Raises:
+            PeerError: no object came.
+        """
+        if self._method != "auto":
+            return self._method, self._by(self._method, unit, expected)
+        if not self.is_ours or unit.peer in self._without_get:
+            return "move", self._by("move", unit, expected)
+        try:
+            return self._get_and_move(unit, expected)
+        except Unsupported:
+            self._without_get.add(unit.peer)
+            return "move", self._by("move", unit, expected)
+
+    def _get_and_move(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
+        """By C-GET; then by C-MOVE what could not be sent that way."""
+        progress = self._control.progress
+        before = progress.failed
+        result = self._by("get", unit, expected)
+        if not result.failed or result.is_cancelled:
+            return "get", result
+        nothing_came = not (result.completed or result.warning)
+        try:
+            moved = RetrieveResult(0)
+            for part in [unit] if nothing_came else self._missing(unit, result.failed_uids):
+                progress.failed = before + moved.failed
+                moved = _sum(moved, self._by("move", part, expected))
+        except PeerError:  # it cannot reach us, perhaps: the C-GET's word stands
+            progress.failed = before + result.failed
+            return "get", result
+        if nothing_came:
+            if moved.completed:
+                self._without_get.add(unit.peer)
+            return "move", moved
+        missing = max(0, result.failed - moved.completed - moved.warning)
+        progress.failed = before + missing
+        return "get and move", replace(
+            moved,
+            completed=result.completed + moved.completed,
+            warning=result.warning + moved.warning,
+            failed=missing,
+            failed_uids=moved.failed_uids if missing else (),
+        )
+
+    def _missing(self, unit: Unit, failed_uids: Sequence[str]) -> Iterator[Unit]:
+        """What a C-GET could not send, series by series; what we have refused is left out.
+
+        Raises:
+            PeerError: the peer cannot be asked where they are.
+        """
+        refused = {problem["what"] for problem in self._control.progress.problems}
+        wanted = [uid for uid in failed_uids if uid not in refused]
+        above = {
+            key: unit.keys[key] for key in ("PatientID", "StudyInstanceUID") if key in unit.keys
+        }
+        if not wanted or "StudyInstanceUID" not in above:
+            return
+        for match in self._find({**above, "SeriesInstanceUID": ""}, "SERIES", unit.peer):
+            series = {**above, "SeriesInstanceUID": str(match.get("SeriesInstanceUID") or "")}
+            keys = {**series, "SOPInstanceUID": wanted}
+            there = [
+                str(each.get("SOPInstanceUID"))
+                for each in self._find(keys, "IMAGE", unit.peer)
+                if str(each.get("SOPInstanceUID")) in wanted
+            ]
+            if there:
+                keys = {**series, "SOPInstanceUID": there}
+                yield Unit(unit.peer, "IMAGE", keys, unit.study_uid, size=len(there))
+
+    def _find(self, keys: Mapping[str, Any], level: str, peer: Peer) -> list[Dataset]:
+        asked = identifier(keys, level)
+        found = list(find(peer, asked, self._model, cancel=self._control.stop))
+        self._control.check()
+        return found
+
+    def _by(self, method: str, unit: Unit, expected: int) -> RetrieveResult:
+        control, progress = self._control, self._control.progress
+        done, failed = progress.done, progress.failed
+
+        def follow(counters: RetrieveProgress) -> None:
+            progress.done = done + counters.completed + counters.warning
+            progress.failed = failed + counters.failed
+            if counters.remaining is not None:
+                progress.left = expected + counters.remaining
+            control.report()
+
+        asked = identifier(unit.keys, unit.level)
+        if method == "get":
+            result = get(
+                unit.peer,
+                asked,
+                on_object=self._store,
+                model=self._model,
+                sop_classes=unit.sop_classes,
+                progress=follow,
+                cancel=control.stop,
+                spool_dir=self._archive.incoming_dir,
+            )
+        else:
+            result = move(
+                unit.peer,
+                asked,
+                self._destination,
+                model=self._model,
+                progress=follow,
+                cancel=control.stop,
+            )
+            if self.is_ours and result.completed:  # it has come to our own SCP meanwhile
+                progress.bytes += sum(each.size for each in unit.here(self._archive))
+        follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
+        return result
+
+    def _store(self, received: Received) -> int | Dataset:
+        """Store an object of a C-GET; the peer is told what could not be."""
+        try:
+            stored = self._archive.store(received)
+        except ArchiveError as error:
+            self._control.problem(received.sop_instance_uid, error.reason)
+            return refusal(error)
+        self._control.progress.bytes += stored.size
+        self._control.report()
+        return _SUCCESS
+
+
+def _sum(first: RetrieveResult, second: RetrieveResult) -> RetrieveResult:
+    return replace(
+        second,
+        completed=first.completed + second.completed,
+        warning=first.warning + second.warning,
+        failed=first.failed + second.failed,
+        failed_uids=(*first.failed_uids, *second.failed_uids),
+    )
