@@ -6,7 +6,7 @@ import getpass
 import sys
 
 from lfscp.cli.failures import CommandError
-from lfscp.web.passwords import hash_password, new_token
+from lfscp.config.passwords import hash_password, new_token
 
 
 def print_password_hash() -> None:

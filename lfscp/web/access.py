@@ -22,8 +22,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
+from lfscp.config.passwords import hash_password, is_password, is_token
 from lfscp.config.settings import Web
-from lfscp.web.passwords import hash_password, is_password, is_token
 from lfscp.web.problems import Problem
 
 SESSION_COOKIE: Final = "lfscp_session"

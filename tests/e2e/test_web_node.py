@@ -15,7 +15,7 @@ from dcmtk import free_port
 from node_process import LFSCP, environment, run_lfscp
 from web_objects import CT_STUDY, write_all
 
-from lfscp.web.passwords import new_token
+from lfscp.config.passwords import new_token
 
 
 def ask(url: str, **headers: str) -> tuple[int, Any]:
