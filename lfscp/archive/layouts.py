@@ -117,7 +117,7 @@ class Layouts:
             self._known = (layout, *self._known[: _KEPT - 1])
 
     def _layout(self, buffer: bytes, walked_to: int) -> Layout | None:
-        """The layout of a sound dataset; None when a wanted value is cut off."""
+        """The layout of a sound dataset; None when a wanted value is cut off, or all is zeros."""
         encoding, end = self._encoding, len(buffer)
         heads: list[tuple[int, int]] = []
         spans: dict[int, tuple[int, int]] = {}
@@ -142,4 +142,4 @@ class Layouts:
                 spans[raw] = (value, until - value)
                 if inner not in (None, encoding):
                     items[raw] = inner
-        return Layout(buffer, heads, spans, items, walked_to)
+        return Layout(buffer, heads, spans, items, walked_to) if heads else None

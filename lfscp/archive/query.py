@@ -122,6 +122,7 @@ def parse_query(
         combined_date_time: combined date-time matching was negotiated.
     Raises:
         InvalidKey: the level or a needed unique key is missing or wrong, or a key is malformed.
+        CannotUnderstand: a sequence key, received as bytes, is broken inside.
     Source: PS3.4 sections C.2.2.2, C.4.1.1.3, C.4.1.2, C.6.
     """
     level = _level(identifier, model)
