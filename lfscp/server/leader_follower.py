@@ -13,16 +13,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pynetdicom import _config, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from lfscp.observe.metrics import PROMOTION
 from lfscp.pool import LeaderFollowerPool
+from lfscp.server.address_limits import AddressLimits, NotListenedTo
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
@@ -34,6 +36,7 @@ from lfscp.upperlayer.acceptor import (
 )
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
 from lfscp.upperlayer.received import Examine, FileHeader
 
@@ -44,6 +47,8 @@ LOGGER = logging.getLogger(__name__)
 
 # While draining, an association that has asked nothing for so long is aborted: nobody waits for it.
 IDLE_BEFORE_ABORT_S: Final = 1.0
+# How long whoever is over a limit may take to ask for what is rejected.
+TIME_TO_REJECT_S: Final = 5.0
 
 
 class LeaderFollowerServer:
@@ -72,13 +77,15 @@ class LeaderFollowerServer:
         storage_classes: SOP classes of `contexts` to serve as storage though pynetdicom does not
             know them: retired and private ones.
         admit: called with each association before negotiation: a Rejection, or None to admit it.
+        limits: what one address may do.
+        receive_limits: of what is received on an association.
         on_end: called with each association when it has ended, in the thread that served it.
     Raises:
         ValueError: there are no presentation contexts, a cap is out of range, or there is an
             address for TLS and no context.
 
     Attributes:
-        ssl_context: may be replaced while it runs, for the associations to come.
+        ssl_context, receive_limits: may be replaced while it runs, for the associations to come.
     """
 
     def __init__(
@@ -103,13 +110,13 @@ class LeaderFollowerServer:
         accept_unknown_storage: bool = False,
         storage_classes: Iterable[str] = (),
         admit: Callable[[InlineAssociation], Rejection | None] | None = None,
+        limits: AddressLimits | None = None,
+        receive_limits: ReceiveLimits = NO_LIMITS,
         on_end: Callable[[InlineAssociation], object] | None = None,
     ) -> None:
         self.ae = ae
         self.ae_title = ae_title or ae.ae_title
         self.contexts = list(contexts or ae.supported_contexts)
-        if not self.contexts and not _config.UNRESTRICTED_STORAGE_SERVICE:
-            raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
         if ssl_context is None and (tls_address is not None or tls_socket is not None):
             raise ValueError("tls_address without ssl_context: TLS needs a certificate")
         self.ssl_context = ssl_context
@@ -131,11 +138,15 @@ class LeaderFollowerServer:
             accept_unknown_storage=accept_unknown_storage,
             storage_classes=storage_classes,
         )
+        if self._supported.is_nothing:
+            raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
         self._spool_dir = spool_dir
         self._file_header = file_header
         self._examine = examine
         self._admit = admit
         self._on_end = on_end
+        self._limits = limits
+        self.receive_limits = receive_limits
         self._listener: Listener | None = None
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
         self._settings: AcceptorSettings | None = None
@@ -165,6 +176,7 @@ class LeaderFollowerServer:
             file_header=self._file_header,
             examine=self._examine,
             server=self,
+            limits=self.receive_limits,
         )
         register_server(self.ae, self)
         self.pool.start(self._threads)
@@ -253,8 +265,31 @@ class LeaderFollowerServer:
     def _serve(
         self, connection: socket.socket, address: Address, ssl_context: ssl.SSLContext | None
     ) -> None:
-        assert self._settings is not None  # noqa: S101 - as above
-        association = open_acceptor(self._settings, connection, address)
+        if self._limits is None:
+            self._serve_association(connection, address, ssl_context, None)
+            return
+        try:
+            with self._limits.counting(address[0]) as rejection:
+                self._serve_association(connection, address, ssl_context, rejection)
+        except NotListenedTo:
+            connection.close()
+
+    def _serve_association(
+        self,
+        connection: socket.socket,
+        address: Address,
+        ssl_context: ssl.SSLContext | None,
+        rejection: Rejection | None,
+    ) -> None:
+        settings = self._settings
+        assert settings is not None  # noqa: S101 - as above
+        if settings.limits is not self.receive_limits:
+            self._settings = settings = replace(settings, limits=self.receive_limits)
+        association = open_acceptor(settings, connection, address)
+        if rejection is not None:
+            association.over_limit = rejection
+            patience_s = association.acse_timeout or TIME_TO_REJECT_S
+            association.acse_timeout = min(patience_s, TIME_TO_REJECT_S)
         with self._lock:
             self._associations.add(association)
         try:

@@ -22,6 +22,7 @@ from pynetdicom.transport import AddressInformation
 
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
 from lfscp.upperlayer.received import Examine, FileHeader
 from lfscp.upperlayer.transport import InlineSocket
@@ -55,6 +56,7 @@ class AcceptorSettings:
         examine: called with the first bytes of a data set and its transfer syntax when more is to
             come; what it returns is the request's `examined`.
         server: the server itself, for handlers that ask for it.
+        limits: of what is received.
     """
 
     ae: ApplicationEntity
@@ -67,6 +69,7 @@ class AcceptorSettings:
     file_header: FileHeader | None
     examine: Examine | None
     server: Server
+    limits: ReceiveLimits = NO_LIMITS
 
 
 def open_acceptor(
@@ -87,6 +90,7 @@ def open_acceptor(
         spool_dir=settings.spool_dir,
         file_header=settings.file_header,
         examine=settings.examine,
+        limits=settings.limits,
         count_acceptors=lambda: len(settings.server.active_associations),
     )
     association.name = f"Acceptor-{association.serial}"

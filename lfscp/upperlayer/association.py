@@ -27,8 +27,14 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
-from lfscp.upperlayer.negotiation import InlineACSE, Rejection, SupportedContexts
+from lfscp.upperlayer.negotiation import (
+    LOCAL_LIMIT_EXCEEDED,
+    InlineACSE,
+    Rejection,
+    SupportedContexts,
+)
 from lfscp.upperlayer.provider import (
     AWAITING_ASSOCIATE_RQ,
     AWAITING_CLOSE,
@@ -69,11 +75,13 @@ class InlineAssociation(Association):
         spool_dir: where large received objects go; None keeps them in memory.
         file_header: makes the head of such a file, for objects that are written behind.
         examine: see AcceptorSettings.
+        limits: of what an acceptor receives.
         count_acceptors: how many associations its server has now, this one included.
 
     Attributes:
         serial: its number in this process, for the log.
         end_reason: why it ended, when that was not an orderly release.
+        over_limit: what an acceptor's server rejects it with, unless it is rejected anyway.
         rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
         was_established: whether it ever was; `is_established` says whether it is.
         started_at: monotonic time in seconds.
@@ -92,6 +100,7 @@ class InlineAssociation(Association):
         spool_dir: Path | None = None,
         file_header: FileHeader | None = None,
         examine: Examine | None = None,
+        limits: ReceiveLimits = NO_LIMITS,
         count_acceptors: Callable[[], int] | None = None,
     ) -> None:
         self.reader: int | None = None
@@ -106,6 +115,8 @@ class InlineAssociation(Association):
         self.announced_max_pdu = ae.maximum_pdu_size
         self.is_serving = False
         self._idle_since = self.started_at
+        self.limits = limits
+        self.over_limit: Rejection | None = None
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
@@ -315,11 +326,12 @@ class InlineAssociation(Association):
 
     # --- serving messages ---
 
-    def is_over_limit(self) -> bool:
-        """Whether the server has more associations than its AE allows."""
-        if self._count_acceptors is None:
-            return False
-        return self._count_acceptors() > self.ae.maximum_associations
+    def limit_rejection(self) -> Rejection | None:
+        """What to reject it with when its server has more associations than it may."""
+        if self.over_limit is not None or self._count_acceptors is None:
+            return self.over_limit
+        is_over = self._count_acceptors() > self.ae.maximum_associations
+        return LOCAL_LIMIT_EXCEEDED if is_over else None
 
     def set_contexts(self, contexts: Sequence[PresentationContext]) -> None:
         """Take over the result of the negotiation."""

@@ -8,6 +8,8 @@ Requests wait here for the association to serve them, responses in pynetdicom's 
 
 from __future__ import annotations
 
+import errno
+import math
 import queue
 import time
 from collections import deque
@@ -91,6 +93,7 @@ class _Incoming:
     """One message on its way in."""
 
     __slots__ = (
+        "began",
         "command",
         "context",
         "context_id",
@@ -99,11 +102,16 @@ class _Incoming:
         "examined",
         "field",
         "is_examined",
+        "look_at",
         "sink",
         "store",
     )
 
-    def __init__(self, context_id: int, context: PresentationContext) -> None:
+    def __init__(
+        self, context_id: int, context: PresentationContext, timeout_s: float | None
+    ) -> None:
+        self.began = time.monotonic()
+        self.look_at = self.began + timeout_s if timeout_s is not None else math.inf
         self.context_id = context_id
         self.context = context
         self.command: bytes | bytearray = bytearray()
@@ -114,6 +122,12 @@ class _Incoming:
         self.is_examined = False
         self.examined: object = None
         self.data = bytearray()
+
+    @property
+    def received(self) -> int:
+        """Bytes of it so far."""
+        sink = 0 if self.sink is None else self.sink.size
+        return len(self.command) + len(self.data) + sink
 
 
 def _split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
@@ -192,6 +206,8 @@ class InlineMessages(DIMSEServiceProvider):
         """
         if length == 0:
             raise ProtocolError("P-DATA-TF without a PDV")
+        if self._incoming is not None:
+            self._check_pace(self._incoming)
         while length:
             if length < pdata.PDV_HEADER.size:
                 raise ProtocolError(f"{length} bytes left in a P-DATA-TF PDU, no room for a PDV")
@@ -218,7 +234,8 @@ class InlineMessages(DIMSEServiceProvider):
             if context is None:
                 self._take_stray(source, size, context_id, control)
                 return
-            incoming = self._incoming = _Incoming(context_id, context)
+            timeout_s = self._inline.network_timeout
+            incoming = self._incoming = _Incoming(context_id, context, timeout_s)
         elif incoming.context_id != context_id:
             raise ProtocolError(
                 f"fragment in context {context_id} inside a message in {incoming.context_id}"
@@ -290,15 +307,38 @@ class InlineMessages(DIMSEServiceProvider):
                 raise ProtocolError(f"data set larger than {MAX_OTHER_DATA_SET_BYTES} bytes")
             incoming.data += source.read_exactly(size)
         else:
+            self._check_size(sink, size)
             while size:
                 taken = source.read_some(sink.reserve(size))
                 sink.commit(taken)
                 size -= taken
+                if size:
+                    self._check_pace(incoming)
             if not last:
                 self._examine(incoming, sink)
                 sink.fragment_ends()
         if last:
             self._complete(incoming)
+
+    def _check_pace(self, incoming: _Incoming) -> None:
+        """End the association of a peer whose message lasts too long for what has come of it."""
+        now = time.monotonic()
+        if now < incoming.look_at:
+            return
+        incoming.look_at = now + 1.0
+        rate, elapsed_s = self._inline.limits.min_bytes_per_s, now - incoming.began
+        if incoming.received < rate * elapsed_s:
+            raise ProtocolError(
+                f"peer too slow: {incoming.received} bytes of a message in {elapsed_s:.0f} s, "
+                f"expected {rate} a second"
+            )
+
+    def _check_size(self, sink: DatasetSink, size: int) -> None:
+        """Keep nothing of an object that is larger than allowed; it is answered at its end."""
+        limit = self._inline.limits.max_object_bytes
+        if limit and sink.size + size > limit and sink.error is None:
+            text = f"object larger than {limit / 1e6:g} MB"
+            sink.give_up(OSError(errno.EFBIG, text))
 
     def _examine(self, incoming: _Incoming, sink: DatasetSink) -> None:
         """Let the server look at the first bytes, once, while the peer sends the rest."""

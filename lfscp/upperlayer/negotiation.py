@@ -93,6 +93,11 @@ class SupportedContexts:
         self.takes_unknown_storage = accept_unknown_storage
         self.storage_classes = frozenset(storage_classes)
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no context at all would be accepted."""
+        return not self.contexts and not _config.UNRESTRICTED_STORAGE_SERVICE
+
     def are(self, contexts: Sequence[PresentationContext]) -> bool:
         """Whether these are the contexts that were prepared."""
         return len(contexts) == len(self.contexts) and all(map(is_, contexts, self.contexts))
@@ -208,8 +213,8 @@ class InlineACSE(ACSE):
         self._answer_extended()
         if rejection is None and not self._answer_user_identity():
             rejection = USER_IDENTITY_FAILED
-        if rejection is None and self._inline.is_over_limit():
-            rejection = LOCAL_LIMIT_EXCEEDED
+        if rejection is None:
+            rejection = self._inline.limit_rejection()
         if rejection is None:
             self._accept(request)
         else:

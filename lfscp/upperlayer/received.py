@@ -142,7 +142,7 @@ class DatasetSink:
             self.path = path
             self._header_size = os.write(self._fd, self._part10_header())
         except OSError as problem:
-            self._give_up(problem)
+            self.give_up(problem)
 
     def _write_out(self) -> None:
         """Move the buffer's bytes to the file; after an error they are dropped."""
@@ -157,9 +157,10 @@ class DatasetSink:
             while self._written < self._used and self.error is None:
                 self._written += os.write(self._fd, view[self._written : self._used])
         except OSError as problem:
-            self._give_up(problem)
+            self.give_up(problem)
 
-    def _give_up(self, problem: OSError) -> None:
+    def give_up(self, problem: OSError) -> None:
+        """Keep nothing of it: the rest of the message is taken and dropped."""
         self.error = problem
         self.discard_file()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -158,7 +157,7 @@ class InlineStorage(_Inline, StorageServiceClass):
 
     def _spool_failed(self, req: ReceivedStore, problem: OSError) -> Dataset:
         """The status of an object that could not be written as it arrived; no handler sees it."""
-        reason = os.strerror(problem.errno) if problem.errno else str(problem)
+        reason = problem.strerror or str(problem)
         level = logging.WARNING if problem.errno in _NO_SPACE else logging.ERROR
         requestor = self.assoc.requestor
         LOGGER.log(

@@ -322,6 +322,8 @@ class InlineSocket(AssociationSocket):
             position = 0
             while position < size:
                 position += self.read_some(view[position:])
+                if position < size:
+                    self._check_deadline()
         return bytes(data_set)
 
     def read_some(self, view: memoryview) -> int:
