@@ -123,7 +123,5 @@ def _hint(key: str, error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "ports below 1024 need a privilege; use lfscp.socket or another port"
     if error.errno == errno.EADDRINUSE:
-        return "choose another port" + (f" ({key})" if key != "server.port" else "") + (
-            ", or stop what uses it"
-        )
+        return f"choose another port ({key}), or stop what uses it"
     return "give server.host an address of this machine"

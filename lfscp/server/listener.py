@@ -134,7 +134,7 @@ class Listener:
                 os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Close what is listened on. Connections in the backlog are reset, unless others share it."""
+        """Close all. Connections in the backlog are reset, unless other processes listen too."""
         self.wake()
         with self._waiting, self._waking:
             if self._wake >= 0:

@@ -1,0 +1,117 @@
+"""How many associations one address may have, and how many connections it may open in a minute.
+
+Asked by the thread that serves, after it has promoted another: no limit ever holds up the leader.
+Who is over a limit is told so, with an A-ASSOCIATE-RJ; who is far over it is not listened to.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from lfscp.upperlayer.negotiation import Rejection
+
+LOGGER = logging.getLogger(__name__)
+
+TOO_MANY_FROM_ADDRESS: Final = Rejection(
+    2, 3, 2, "local limit of associations from one address exceeded"
+)
+TOO_MANY_PER_MINUTE: Final = Rejection(
+    2, 3, 1, "temporary congestion: too many connections from one address in a minute"
+)
+# Beyond so many times a limit a connection is closed unread: to answer holds a thread.
+_FAR_OVER: Final = 2
+_MINUTE_S: Final = 60.0
+_FORGET_ABOVE: Final = 4096  # addresses whose connections are counted
+_SAY_AGAIN_S: Final = 10.0
+
+
+class NotListenedTo(Exception):  # noqa: N818 - what is decided, not a fault
+    """The connection is to be closed without a word."""
+
+
+class AddressLimits:
+    """Counts by address. Any thread may call any method.
+
+    Args:
+        clock: monotonic, in seconds.
+
+    Attributes:
+        max_associations: most of one address at once; 0 is no limit.
+        max_per_minute: most connections that one address may open in a minute; 0 is no limit.
+    """
+
+    def __init__(
+        self,
+        max_associations: int = 0,
+        max_per_minute: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_associations = max_associations
+        self.max_per_minute = max_per_minute
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._now: Counter[str] = Counter()
+        # By address: what is left of the minute's connections (below 0: what was too much), when.
+        self._left: dict[str, tuple[float, float]] = {}
+        self._said_at = -_SAY_AGAIN_S
+
+    @contextmanager
+    def counting(self, address: str) -> Iterator[Rejection | None]:
+        """Count a connection while it lasts; gives what to reject it with, or None.
+
+        Raises:
+            NotListenedTo: it is far over a limit.
+        """
+        with self._lock:
+            self._now[address] += 1
+        try:
+            rejection = self._excess(address)
+            yield rejection
+        finally:
+            with self._lock:
+                self._now[address] -= 1
+                if not self._now[address]:
+                    del self._now[address]
+
+    def of(self, address: str) -> int:
+        """The connections of an address now."""
+        with self._lock:
+            return self._now[address]
+
+    def _excess(self, address: str) -> Rejection | None:
+        most, count = self.max_associations, self.of(address)
+        left = self._left_of_the_minute(address)
+        if (most and count > _FAR_OVER * most) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
+            self._say(address)
+            raise NotListenedTo
+        if left < 0:
+            return TOO_MANY_PER_MINUTE
+        return TOO_MANY_FROM_ADDRESS if most and count > most else None
+
+    def _left_of_the_minute(self, address: str) -> float:
+        """Take one connection off what the address has left; it gets them back evenly."""
+        most = self.max_per_minute
+        if not most:
+            return 1.0
+        now = self._clock()
+        with self._lock:
+            left, at = self._left.get(address, (float(most), now))
+            left = min(float(most), left + (now - at) * most / _MINUTE_S)
+            left = max(left - 1, -float(_FAR_OVER - 1) * most)
+            self._left[address] = (left, now)
+            if len(self._left) > _FORGET_ABOVE:
+                since = now - _FAR_OVER * _MINUTE_S  # after that each has all of them again
+                self._left = {each: kept for each, kept in self._left.items() if kept[1] > since}
+        return left
+
+    def _say(self, address: str) -> None:
+        now = self._clock()
+        if now - self._said_at >= _SAY_AGAIN_S:
+            self._said_at = now
+            LOGGER.warning("Closing connections of %s unread: far over its limits", address)

@@ -1,0 +1,164 @@
+"""Who may associate: calling AE titles, the addresses they come from, the users they name.
+
+Every association passes here once, in the thread that serves it. The order: what costs nothing
+first, the hash of a passcode last, and only when there is room for the association at all.
+Passcodes go no further than the comparison.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+from lfscp.config.access import Identity, Peer
+from lfscp.config.current import CurrentSettings
+from lfscp.config.passwords import hash_password, is_password
+from lfscp.upperlayer.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
+
+if TYPE_CHECKING:
+    from lfscp.upperlayer.association import InlineAssociation
+
+Resolve = Callable[[str], Iterable[str]]
+
+_USER: Final = 1  # types of user identity (PS3.7 table D.3-14)
+_USER_AND_PASSCODE: Final = 2
+_OTHER_TYPES: Final = {3: "a Kerberos ticket", 4: "a SAML assertion", 5: "a JSON web token"}
+_NAME_LASTS_S: Final = 60.0  # how long the addresses of a host's name are believed
+_COMPARING: Final = threading.BoundedSemaphore(4)  # passcodes at once: each takes 16 MB
+
+
+def user_rejected(reason: str) -> Rejection:
+    """The rejection of a user (PS3.7 section D.3.3.7: permanent, by the ACSE)."""
+    return Rejection(1, 2, 1, f"user identity not verified: {reason}")
+
+
+class Admission:
+    """Decides on the admission of associations; given to the server as `admit`.
+
+    Args:
+        current: the settings, asked at each association.
+        resolve: gives the addresses of a host's name.
+    """
+
+    def __init__(self, current: CurrentSettings, resolve: Resolve | None = None) -> None:
+        self._current = current
+        self._names = _Names(resolve or _look_up)
+
+    def __call__(self, association: InlineAssociation) -> Rejection | None:
+        """A Rejection, or None to admit it."""
+        settings = self._current.settings
+        title = association.requestor.ae_title.strip(" ")
+        peer = settings.peers.get(title)
+        if peer is None and settings.server.require_known_peers:
+            return CALLING_AE_TITLE_NOT_RECOGNISED
+        is_bound = settings.server.require_peer_addresses or (peer is not None and peer.addresses)
+        if peer is not None and is_bound and not self._comes_from(peer, association):
+            reason = "calling AE title not recognised: not at the address where it comes from"
+            return Rejection(1, 1, 3, reason)
+        return association.limit_rejection() or _identify(settings.identity, association)
+
+    def _comes_from(self, peer: Peer, association: InlineAssociation) -> bool:
+        address = plain_address(association.requestor.address or "")
+        if address is None:
+            return False
+        networks = (ipaddress.ip_network(each) for each in peer.addresses)
+        if any(address in network for network in networks):
+            return True
+        return address in self._names.addresses(peer.host)
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, an IPv4 one also where an IPv6 socket shows it (::ffff:10.0.0.7)."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+class _Names:
+    """The addresses of hosts, asked for again after a minute."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._known: dict[str, tuple[float, frozenset[object]]] = {}
+
+    def addresses(self, host: str) -> frozenset[object]:
+        """The addresses of a host; none when its name is not known."""
+        literal = plain_address(host.strip("[]"))
+        if literal is not None:
+            return frozenset({literal})
+        now = time.monotonic()
+        at, found = self._known.get(host, (-_NAME_LASTS_S, frozenset()))
+        if now - at >= _NAME_LASTS_S:
+            found = frozenset(filter(None, map(plain_address, self._resolve(host))))
+            self._known[host] = (now, found)
+        return found
+
+
+def _look_up(host: str) -> list[str]:
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(host, None)]
+    except OSError:
+        return []
+
+
+def _identify(identity: Identity, association: InlineAssociation) -> Rejection | None:
+    """Look at the user that the requestor names (PS3.7 section D.3.3.7)."""
+    if not identity.users:
+        return None
+    item: Any = association.requestor.user_identity
+    if item is None:
+        return user_rejected("none is named") if identity.required else None
+    kind = item.user_identity_type
+    if kind not in (_USER, _USER_AND_PASSCODE):
+        what = _OTHER_TYPES.get(kind, f"type {kind}")
+        return user_rejected(f"{what} is not supported, a user name with passcode is")
+    if not is_user(identity, item.primary_field, item.secondary_field, kind == _USER_AND_PASSCODE):
+        return user_rejected("wrong user name or passcode")
+    if item.positive_response_requested:
+        response = UserIdentityNegotiation()
+        response.server_response = b""  # for these two types it is empty
+        association.acceptor.add_negotiation_item(response)
+    return None
+
+
+def is_user(
+    identity: Identity, name: bytes | None, passcode: bytes | None, has_passcode: bool
+) -> bool:
+    """Whether a user may be named so; an unknown name takes as long to refuse as a wrong passcode.
+
+    Args:
+        name: in UTF-8, as received.
+        passcode: as received.
+        has_passcode: whether one came; a user with a hash is not believed without.
+    """
+    hashes = dict(_split(entry) for entry in identity.users)
+    hashed = hashes.get(name or b"")
+    if hashed == "" or not has_passcode:
+        return hashed == ""  # no passcode is asked for
+    with _COMPARING:
+        try:
+            text = (passcode or b"").decode()
+        except UnicodeDecodeError:
+            text = ""
+        fits = is_password(text, hashed if hashed is not None else _nobodys_hash())
+    return fits and hashed is not None
+
+
+def _split(entry: str) -> tuple[bytes, str]:
+    name, _, hashed = entry.partition(":")
+    return name.strip().encode(), hashed
+
+
+@cache
+def _nobodys_hash() -> str:
+    return hash_password("")

@@ -1,0 +1,23 @@
+"""What a peer may send, and how slowly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveLimits:
+    """Limits of what is received on one association.
+
+    Args:
+        max_object_bytes: largest data set of a C-STORE; of a larger one nothing is kept, and it is
+            answered with 0xA700. 0 is no limit.
+        min_bytes_per_s: slowest pace of a message, once it has lasted for the network timeout:
+            slower peers are aborted. 0 is no limit.
+    """
+
+    max_object_bytes: int = 0
+    min_bytes_per_s: int = 0
+
+
+NO_LIMITS = ReceiveLimits()
