@@ -47,7 +47,6 @@ from lfscp.archive.objects import (
     read_received,
     require_identity,
     size_of,
-    spooled_path_of,
 )
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
@@ -70,7 +69,6 @@ _DIGEST_HINT: Final = f"use {' or '.join(ALGORITHMS)}"
 INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
-QUARANTINE: Final = "quarantine"
 RESTORING: Final = "restoring"  # in a data folder that a restore has not filled yet
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
@@ -256,9 +254,11 @@ class Archive:
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
         digest = digest_of_received(received, self._digest) if self._digest else ""
-        if received.spooled_path is not None or received.dataset is None:
-            piece = self.files.adopt(spooled_path_of(received))
+        if received.spooled_path is not None:
+            piece = self.files.adopt(received.spooled_path, received.spooled_descriptor)
             return piece, received.dataset_offset, digest
+        if received.dataset is None:
+            raise CannotUnderstand("there is no dataset")
         head = part10_header(
             header.sop_class_uid,
             header.sop_instance_uid,
@@ -288,7 +288,7 @@ class Archive:
             outcome = Outcome.KEPT
         stored = Stored(outcome, existing.study_uid, existing.series_uid, size_of(received))
         if received.spooled_path is not None:
-            received.spooled_path.unlink(missing_ok=True)
+            self.files.discard(Piece(str(received.spooled_path), 0))
         return stored
 
     def _is_same(self, received: Received, existing: Existing) -> bool:

@@ -111,24 +111,31 @@ class ObjectFiles:
             os.close(descriptor)
         return Piece(path, len(header) + len(dataset))
 
-    def adopt(self, path: Path) -> Piece:
+    def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
         """Take a complete file that was written into the incoming folder as a piece.
 
+        Args:
+            descriptor: of the file, when it is open already.
         Raises:
             OutOfResources: it cannot be synced.
         """
         try:
+            if descriptor >= 0:
+                return self._adopt(path, descriptor)
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if self._sync:
-                    started = time.monotonic()
-                    os.fsync(descriptor)
-                    _FILE_SYNC.observe(time.monotonic() - started)
-                return Piece(str(path), os.fstat(descriptor).st_size)
+                return self._adopt(path, descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise _out_of_resources(error) from None
+
+    def _adopt(self, path: str | Path, descriptor: int) -> Piece:
+        if self._sync:
+            started = time.monotonic()
+            os.fsync(descriptor)
+            _FILE_SYNC.observe(time.monotonic() - started)
+        return Piece(str(path), os.fstat(descriptor).st_size)
 
     def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
         """Give a piece its final name, on disk when this returns.

@@ -48,6 +48,7 @@ class Received:
         spooled_path: a file of it in `Archive.incoming_dir`, which the archive takes over on
             success; None when there is none yet.
         dataset_offset: bytes in that file before the dataset.
+        spooled_descriptor: of that file when it is open, and stays so; -1 when it is not.
         header: what `header.read_first` gave while it was received.
     """
 
@@ -56,8 +57,9 @@ class Received:
     transfer_syntax_uid: str
     calling_ae_title: str = ""
     dataset: bytes | memoryview | None = None
-    spooled_path: Path | None = None
+    spooled_path: str | Path | None = None
     dataset_offset: int = 0
+    spooled_descriptor: int = -1
     header: Header | None = None
 
 
@@ -168,7 +170,7 @@ def spooled_path_of(received: Received) -> Path:
     """The spooled file of an object that is not in memory."""
     if received.spooled_path is None:
         raise CannotUnderstand("there is no dataset")
-    return received.spooled_path
+    return Path(received.spooled_path)
 
 
 def size_of(received: Received) -> int:

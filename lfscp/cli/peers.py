@@ -232,8 +232,9 @@ class _Saved:
             if received.dataset is None:
                 if received.spooled_path is None:
                     return status.with_reason(status.CANNOT_UNDERSTAND, "there is no dataset")
-                self.bytes += received.spooled_path.stat().st_size - received.dataset_offset
-                received.spooled_path.replace(target)
+                spooled = Path(received.spooled_path)
+                self.bytes += spooled.stat().st_size - received.dataset_offset
+                spooled.replace(target)
             else:
                 with piece.open("wb") as file:
                     file.write(

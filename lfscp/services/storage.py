@@ -126,7 +126,8 @@ def received_object(event: evt.Event, caller: str) -> Received:
         transfer_syntax_uid=str(event.context.transfer_syntax),
         calling_ae_title=caller,
         dataset=dataset,
-        spooled_path=spooled.path if spooled else None,
+        spooled_path=spooled.name if spooled else None,
         dataset_offset=spooled.dataset_offset if spooled else 0,
+        spooled_descriptor=spooled.descriptor if spooled else -1,
         header=getattr(request, "examined", None),
     )

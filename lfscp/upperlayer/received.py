@@ -10,6 +10,8 @@ went wrong, for the association must still be able to answer.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import tempfile
 import uuid
@@ -38,6 +40,18 @@ FileHeader = Callable[[str, str, str, str], bytes]
 # (first bytes of a data set, transfer syntax UID) to whatever the handler makes of it.
 Examine = Callable[[memoryview, str], object]
 
+# Files are named by a number behind what no other process has: cheaper than a UUID for each.
+_numbers = itertools.count(1)
+_prefix = uuid.uuid4().hex
+
+
+def _change_prefix() -> None:
+    global _prefix
+    _prefix = uuid.uuid4().hex
+
+
+os.register_at_fork(after_in_child=_change_prefix)
+
 # As many buffers as messages were ever received at once, at most _KEPT_BUFFERS: idle associations
 # own none. deque's append and pop are atomic.
 _buffers: deque[bytearray] = deque(maxlen=_KEPT_BUFFERS)
@@ -55,14 +69,21 @@ class SpooledDataset:
     """A data set that went to disk as it arrived: a complete Part 10 file.
 
     Args:
-        path: the file; a handler may rename it away, else it is deleted after the handler.
+        name: path of the file.
         dataset_offset: bytes before the data set: preamble, prefix, File Meta Information.
         size: bytes of the data set.
+        descriptor: of the open file, as long as the handler runs.
     """
 
-    path: Path
+    name: str
     dataset_offset: int
     size: int
+    descriptor: int
+
+    @property
+    def path(self) -> Path:
+        """The file; a handler may rename it away, else it is deleted after the handler."""
+        return Path(self.name)
 
 
 class DatasetSink:
@@ -90,7 +111,7 @@ class DatasetSink:
         self._spooled = 0  # what is in the file and no more in the buffer
         self._write_behind = write_behind and spool_dir is not None
         self._fd = -1
-        self.path: Path | None = None
+        self.path: str | None = None
         self.error: OSError | None = None
 
     @property
@@ -136,7 +157,7 @@ class DatasetSink:
         self._write()
 
     def _open_file(self, spool_dir: Path) -> None:
-        path = spool_dir / f"{uuid.uuid4().hex}.part"
+        path = f"{spool_dir}/{_prefix}-{next(_numbers)}.part"
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
             self.path = path
@@ -168,7 +189,6 @@ class DatasetSink:
         """The whole data set is here: its bytes, or None when they are in the file alone."""
         if self.path is not None:
             self._write()
-            self._close()
         if self.error is not None or self._spooled:
             self._spooled += self._used
             self._used = 0
@@ -179,7 +199,7 @@ class DatasetSink:
         """The finished file, if there is one."""
         if self.path is None:
             return None
-        return SpooledDataset(self.path, self._header_size, self.size)
+        return SpooledDataset(self.path, self._header_size, self.size, self._fd)
 
     def copy_to_file(self) -> Path:
         """A Part 10 file of a data set that is in memory; whoever asks sees to its end."""
@@ -198,7 +218,8 @@ class DatasetSink:
         """Close and remove the file, unless a handler has taken it."""
         self._close()
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a handler has taken it
+                os.unlink(self.path)
             self.path = None
 
     def give_back(self) -> None:
