@@ -1,16 +1,19 @@
 """Makes what several tests share importable: pytest puts this file's folder on the path.
 
-And keeps a test that waits for ever from holding up the others.
+And keeps a test that waits for ever from holding up the others, and gives them a PostgreSQL.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from postgresql_server import PostgreSQLServer, binaries
 
 AFTER_THE_FIRST_S = 20
 
@@ -27,3 +30,54 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
         if left:
             signal.setitimer(signal.ITIMER_REAL, left, AFTER_THE_FIRST_S)
     return answer
+
+
+def in_ci() -> bool:
+    """Whether nothing may be skipped."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """A PostgreSQL server of this run; without one a run in CI fails."""
+    programs = binaries()
+    if programs is None:
+        reason = "no PostgreSQL server found, install the package postgresql"
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    with PostgreSQLServer(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgresql_server: PostgreSQLServer) -> str:
+    """A database with the index's tables, to make others from."""
+    from lfscp.archive.index import Index
+
+    name = postgresql_server.new_database()
+    Index(postgresql_server.url(name)).close()
+    return name
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: PostgreSQLServer, migrated_template: str) -> Iterator[str]:
+    """The URL of a new index in PostgreSQL."""
+    name = postgresql_server.new_database(migrated_template)
+    yield postgresql_server.url(name)
+    postgresql_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def index_url(request: pytest.FixtureRequest) -> str | None:
+    """For `Archive.open`: an index in its folder, then one in PostgreSQL."""
+    if request.param == "sqlite":
+        return None
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture
+def open_archive(index_url: str | None) -> Callable[..., Any]:
+    """`Archive.open` with either index."""
+    from lfscp.archive.archive import Archive
+
+    return partial(Archive.open, index_url=index_url)

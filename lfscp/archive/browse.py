@@ -15,9 +15,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
     Select,
-    cast,
     func,
     or_,
     select,
@@ -26,6 +24,7 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.attributes import Level, at_level
+from lfscp.archive.dialects import holds_text, leading_integer
 from lfscp.archive.person_names import search_form
 from lfscp.archive.schema import instance, patient, series, study
 
@@ -71,7 +70,7 @@ _INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
 
 def _number(column: ColumnElement[str]) -> ColumnElement[int]:
     """A column's text as a number to sort by; absent is 0."""
-    return func.coalesce(cast(func.nullif(column, ""), Integer), 0)
+    return leading_integer(column)
 
 
 _SERIES_NUMBER: Final = _number(series.c.series_number)
@@ -280,9 +279,7 @@ def _studies_of(word: str) -> Any:
         select(study.c.id).where(study.c.patient_id_fk.in_(_patients_of(word))),
         select(study.c.id).where(_begins(study.c.accession_number, word)),
         select(study.c.id).where(study.c.study_instance_uid == word),
-        select(study.c.id).where(
-            study.c.study_description.like(f"%{_escaped(word)}%", escape=_ESCAPE)
-        ),
+        select(study.c.id).where(holds_text(study.c.study_description, f"%{_escaped(word)}%")),
     )
 
 

@@ -1,42 +1,68 @@
-"""The connections to the index's database: who may write when, and what a fork must not share.
+"""The index's database as the rest of the archive sees it, whichever one is behind it.
 
-Rules: one writer at a time. In a process a lock sees to it; with SQLite a lock file does so
-between processes, in the order of arrival and without polling, so that nobody meets "database
-is locked". The writer's connection stays open; readers draw theirs from SQLAlchemy's pool.
+Rules: what only one database needs is in its own module, `sqlite` or `postgresql`; everybody else
+asks a `Database`. Work that failed for a passing reason (a connection that was lost, a deadlock)
+is done again until its patience is over; whether it may have been done already is said as well.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import Durability
 
-_BUSY_TIMEOUT_MS: Final = 60_000  # for programs that open the database beside lfscp
+Result = TypeVar("Result")
+
+DEFAULT_CONNECTIONS = 10
+DEFAULT_TIMEOUT_S = 20.0
 
 
-class Database:
-    """One SQL database. Any thread may call any method; workers may be forked."""
+class Patience:
+    """For one piece of work: whether it may be tried again. This one never lets it.
 
-    def __init__(self, url: str, durability: Durability) -> None:
-        self.engine: Engine = _engine(url, durability)
-        driver: Any = self.engine.dialect.loaded_dbapi
-        self.error: type[Exception] = driver.Error
-        self.integrity_error: type[Exception] = driver.IntegrityError
-        self._sqlite = self.engine.dialect.name == "sqlite"
-        file = make_url(url).database
-        self._lock_path = f"{file}.lock" if self._sqlite and file else None
-        self._reset()
+    Attributes:
+        may_be_done: an attempt failed without word whether it was committed.
+    """
+
+    may_be_done = False
+
+    def allows(self, error: BaseException) -> bool:  # noqa: ARG002 - others look at it
+        """Whether to try again after this error; waits a moment before it says so."""
+        return False
+
+
+class Database(ABC):
+    """One SQL database. Any thread may call any method; workers may be forked.
+
+    Attributes:
+        engine: for reading, and for statements that need no speed.
+        dialect: what statements for the driver's own cursors are compiled for; takes parameters
+            by position.
+        error: what the driver raises; `integrity_error` what it raises for a broken constraint.
+        is_shared: several nodes may use it at once.
+        has_one_writer: writers wait for one another, so that they had better share transactions.
+    """
+
+    engine: Engine
+    dialect: Dialect
+    error: type[Exception]
+    integrity_error: type[Exception]
+    is_shared: bool
+    has_one_writer: bool
+
+    def _follow_forks(self) -> None:
+        """Let no child use a connection of its parent; called when the database is made."""
         reference = weakref.ref(self)
         os.register_at_fork(
             before=lambda: _call(reference, Database._before_fork),
@@ -44,124 +70,52 @@ class Database:
             after_in_child=lambda: _call(reference, Database._after_fork_in_child),
         )
 
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._writer: Any = None
-        self._lock_file = -1
-        self._readers: list[Any] = []  # connections that nobody reads from now
+    @abstractmethod
+    def _before_fork(self) -> None: ...
 
-    # SQLite keeps its locks per process, in memory that a fork copies: a child would believe to
-    # hold what its parent's connections held. So none is open while a process forks; workers
-    # have to be forked while nobody queries.
+    @abstractmethod
+    def _after_fork_in_parent(self) -> None: ...
 
-    def _before_fork(self) -> None:
-        self._lock.acquire()
-        self._disconnect()
+    @abstractmethod
+    def _after_fork_in_child(self) -> None: ...
 
-    def _after_fork_in_parent(self) -> None:
-        self._lock.release()
-
-    def _after_fork_in_child(self) -> None:
-        self.engine.dispose(close=False)
-        self._reset()
-
+    @abstractmethod
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
-        with self._lock:
-            self._disconnect()
 
-    def _disconnect(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        if self._lock_file >= 0:
-            os.close(self._lock_file)
-            self._lock_file = -1
-        while self._readers:
-            self._readers.pop().close()
-        self.engine.dispose()
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Any]:
+        """A cursor for one SELECT, without SQLAlchemy's check-out; `execute` gives the rows."""
 
-    @contextmanager
-    def reading(self) -> Iterator[Any]:
-        """The driver's cursor for one SELECT of SQLite, without SQLAlchemy's check-out."""
-        try:
-            connection = self._readers.pop()  # the one used last: its pages are in memory
-        except IndexError:
-            connection = self._connect_alone()
-        try:
-            cursor = connection.cursor()
-            try:
-                yield cursor
-            finally:
-                cursor.close()  # ends the statement, and with it the read transaction
-        except self.error:
-            connection.close()
-            raise
-        except BaseException:
-            self._readers.append(connection)
-            raise
-        self._readers.append(connection)
+    @abstractmethod
+    def lookup(self) -> AbstractContextManager[Any]:
+        """The driver's cursor for one SELECT of a row or none."""
 
-    @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        """A writing transaction on the path of each C-STORE; yields the driver's cursor."""
-        self._take()
-        try:
-            if self._writer is None:
-                self._writer = self._connect_alone()
-            cursor = self._writer.cursor()
-            try:
-                if self._sqlite:
-                    cursor.execute("BEGIN IMMEDIATE")
-                yield cursor
-                self._writer.commit()
-            except BaseException:
-                self._writer.rollback()
-                raise
-            finally:
-                cursor.close()
-        finally:
-            self._give_free()
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A writing transaction on the path of each C-STORE; gives the driver's cursor."""
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    @abstractmethod
+    def statement(self) -> AbstractContextManager[Any]:
+        """A writing transaction of one statement; gives the driver's cursor."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[Connection]:
         """A writing transaction for statements that need no speed."""
-        self._take()
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        finally:
-            self._give_free()
 
-    def _take(self) -> None:
-        """Become the one writer of all threads and processes."""
-        self._lock.acquire()
-        if self._lock_path is None:
-            return
-        try:
-            if self._lock_file < 0:
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                self._lock_file = os.open(self._lock_path, flags, 0o640)
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-        except BaseException:
-            self._lock.release()
-            raise
+    @abstractmethod
+    def patience(self) -> Patience:
+        """The patience for one piece of work."""
 
-    def _give_free(self) -> None:
-        try:
-            if self._lock_file >= 0:
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-        finally:
-            self._lock.release()
+    @abstractmethod
+    def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:
+        """Do work in a transaction; again when others were in its way or the connection is lost.
 
-    def _connect_alone(self) -> Any:
-        """A connection that never goes back to SQLAlchemy's pool."""
-        connection = self.engine.raw_connection()
-        driver: Any = connection.driver_connection
-        if self._sqlite:
-            driver.isolation_level = None  # we say BEGIN ourselves
-        connection.detach()
-        return driver
+        Args:
+            work: has to do the same when it is done twice.
+            snapshot: all its statements see the rows as they were at its beginning, and it fails,
+                and is done again, when others have changed what it changes.
+        """
 
 
 def _call(reference: weakref.ref[Database], method: Callable[[Database], None]) -> None:
@@ -170,27 +124,44 @@ def _call(reference: weakref.ref[Database], method: Callable[[Database], None]) 
         method(database)
 
 
-def _engine(url: str, durability: Durability) -> Engine:
-    engine = create_engine(url, max_overflow=-1)  # a connection per querying thread, no waiting
-    if engine.dialect.name != "sqlite":
-        return engine
-    synchronous = "FULL" if durability is Durability.FULL else "OFF"
+def open_database(
+    url: str,
+    durability: Durability,
+    *,
+    connections: int = DEFAULT_CONNECTIONS,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Database:
+    """The database that a URL names; nothing is connected yet.
 
-    @event.listens_for(engine, "connect")
-    def set_pragmas(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-            "journal_mode = WAL",
-            f"synchronous = {synchronous}",
-            "foreign_keys = ON",
-            "wal_autocheckpoint = 4000",  # pages: a checkpoint syncs, so make it less often
-            "temp_store = MEMORY",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+    Args:
+        url: SQLAlchemy's.
+        connections: of this process to a server, for reading and again for writing, at most.
+        timeout_s: how long a piece of work may wait for a server that is away.
+    Raises:
+        ArchiveError: the URL is none, or its driver is not installed.
+    """
+    try:
+        name = make_url(url).get_backend_name()
+    except ArgumentError:  # whose text holds the URL, and so the password
+        raise ArchiveError("open the index", "index.url is no URL", _URL_HINT) from None
+    if name == "sqlite":
+        from lfscp.archive.sqlite import SQLiteDatabase
 
-    return engine
+        return SQLiteDatabase(url, durability)
+    if name != "postgresql":
+        raise ArchiveError("open the index", f"no index is kept in {name}", _URL_HINT)
+    try:
+        from lfscp.archive.postgresql import PostgreSQLDatabase
+    except ImportError:
+        raise ArchiveError(
+            "open the index",
+            "the driver of PostgreSQL is not installed",
+            'pip install "lfscp[postgres]"',
+        ) from None
+    return PostgreSQLDatabase(url, durability, connections=connections, timeout_s=timeout_s)
+
+
+_URL_HINT = 'set index.url to "postgresql+psycopg://user@host/database" or leave it out'
 
 
 def sqlite_url(path: Path) -> str:

@@ -33,6 +33,10 @@ class OutOfResources(ArchiveError):
     """Disk full, quota reached, too many open files: nothing was kept (C-STORE 0xA700)."""
 
 
+class FateUnknown(OutOfResources):
+    """The index went away while it committed: what was written stays until it is known (0xA700)."""
+
+
 class CannotUnderstand(ArchiveError):
     """The dataset's encoding is broken or it lacks its UIDs (C-STORE 0xC000).
 

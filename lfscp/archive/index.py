@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -18,8 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import migrations
 from lfscp.archive.attributes import UNIQUE_KEY, Level
-from lfscp.archive.database import Database, reason_of
-from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.database import (
+    DEFAULT_CONNECTIONS,
+    DEFAULT_TIMEOUT_S,
+    Patience,
+    Result,
+    open_database,
+    reason_of,
+)
+from lfscp.archive.errors import ArchiveError, FateUnknown, OutOfResources
 from lfscp.archive.files import Durability
 from lfscp.archive.group_commit import GroupCommit
 from lfscp.archive.header import STUDY_INSTANCE_UID, Header
@@ -38,22 +45,49 @@ _ATTEMPTS: Final = 5
 _Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
 
 
+class _Vanished(Exception):  # noqa: N818 - says what happened
+    """What had kept a row from being inserted was deleted before it could be read."""
+
+
 class Index:
     """The index behind an archive. Any thread may call any method; workers may be forked."""
 
-    def __init__(self, url: str, durability: Durability = Durability.FULL) -> None:
-        self._database = Database(url, durability)
+    def __init__(
+        self,
+        url: str,
+        durability: Durability = Durability.FULL,
+        *,
+        connections: int = DEFAULT_CONNECTIONS,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._database = open_database(
+            url, durability, connections=connections, timeout_s=timeout_s
+        )
         try:
             migrations.upgrade(self._database.engine)
         except (SQLAlchemyError, OSError) as error:
-            raise ArchiveError(
-                "open the index", reason_of(error), "check index.url and the rights on the folder"
-            ) from None
-        self._statements = Statements(self._database.engine.dialect)
-        self.prepared = PreparedQueries(self._database.engine.dialect)
+            self._database.close()
+            raise ArchiveError("open the index", reason_of(error), self._hint) from None
+        self._statements = Statements(self._database.dialect)
+        self.prepared = PreparedQueries(self._database.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[str, KnownSeries] = {}
-        self._group = GroupCommit(self._insert_all)
+        self._insert = (
+            GroupCommit(self._insert_all).perform
+            if self._database.has_one_writer
+            else self._insert_alone
+        )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several nodes may use it at once."""
+        return self._database.is_shared
+
+    @property
+    def _hint(self) -> str:
+        if self._database.is_shared:
+            return "check index.url, and that its server, database and user are there"
+        return "check index.url and the rights on the folder"
 
     @property
     def engine(self) -> Engine:
@@ -73,6 +107,22 @@ class Index:
         """A writing transaction, for the tables that others keep in the same database."""
         return self._database.writing()
 
+    def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:
+        """Do work in a writing transaction; see Database.transact."""
+        return self._database.transact(work, snapshot=snapshot)
+
+    def probe(self) -> None:
+        """Ask the database something, as cheap as can be.
+
+        Raises:
+            ArchiveError: it does not answer.
+        """
+        try:
+            with self._database.engine.connect() as connection:
+                connection.execute(select(1))
+        except SQLAlchemyError as error:
+            raise ArchiveError("reach the index", reason_of(error), self._hint) from None
+
     def close(self) -> None:
         """Close this process's connections."""
         self._database.close()
@@ -89,25 +139,34 @@ class Index:
             OutOfResources: the database cannot take it (disk full, connection lost).
         """
         row = (header, _values(header, placement))
+        patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                found = self._group.perform(row)
+                found = self._insert(row)
                 notes: list[str] = []
                 _compare(header, found, notes)
                 return Added(found.study_uid, header.series_instance_uid, tuple(notes))
-            except self._database.integrity_error:
+            except (self._database.integrity_error, _Vanished):
                 existing = self.find(header.sop_instance_uid)
                 if existing is not None:
+                    if patience.may_be_done and existing.path == placement.path:
+                        return Added(existing.study_uid, existing.series_uid)  # by us, before
                     return existing
-                # Another node added the same study, or deleted our series, in the meantime.
-                self._known.pop(header.series_instance_uid, None)
-                if attempt > _ATTEMPTS:
-                    raise OutOfResources(
-                        "index the instance", "other nodes keep changing its study", "send again"
-                    ) from None
+                self._others_were_faster(header, attempt)
             except self._database.error as error:
-                raise _out_of_resources(error) from None
+                if not patience.allows(error):
+                    raise self._out_of_resources(error, patience) from None
         raise AssertionError  # the loop ends by return or raise
+
+    def _insert_alone(self, row: _Row) -> KnownSeries:
+        """Insert one instance; of a known series that is one statement, and its own transaction."""
+        header, values = row
+        known = self._known.get(header.series_instance_uid)
+        if known is None or _now_ms() - known.touched_at > _TOUCH_MS:
+            return self._insert_all([row])[0]
+        with self._database.statement() as cursor:
+            self._statements.insert_instance.run(cursor, [known.key, *values])
+        return known
 
     def _insert_all(self, rows: list[_Row]) -> list[KnownSeries]:
         """Insert instances in one transaction; the series of each."""
@@ -139,26 +198,51 @@ class Index:
         Returns:
             Added, with the path of the file that no row refers to any longer.
         """
-        now = _now_ms()
-        notes: list[str] = []
-        try:
-            with self._database.transaction() as cursor:
-                row = self._statements.find_instance.run(
-                    cursor, (header.sop_instance_uid,)
-                ).fetchone()
-                old = Existing(*row) if row else None
-                if old is not None:
-                    self._statements.delete_instance.run(cursor, (old.key,))
-                found = self._series(cursor, header, now)
-                values = [found.key, *_values(header, placement)]
-                self._statements.insert_instance.run(cursor, values)
-        except self._database.error as error:
-            raise _out_of_resources(error) from None
+        seen: list[Existing] = []  # by each attempt
+        patience = self._database.patience()
+        for attempt in itertools.count(1):
+            try:
+                found = self._replace(header, placement, seen)
+                break
+            except (self._database.integrity_error, _Vanished):
+                self._others_were_faster(header, attempt)
+            except self._database.error as error:
+                if not patience.allows(error):
+                    raise self._out_of_resources(error, patience) from None
+        if len(seen) > 1 and seen[-1].path == placement.path:
+            seen.pop()  # it is ours: the attempt before had come through
+        old = seen[-1] if seen else None
         if old is not None and old.series_uid != header.series_instance_uid:
             self._prune(series.c.series_instance_uid == old.series_uid)
+        notes: list[str] = []
         _compare(header, found, notes)
         replaced = old.path if old else None
         return Added(found.study_uid, header.series_instance_uid, tuple(notes), replaced)
+
+    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> KnownSeries:
+        """Replace in one transaction; the row that was there goes to `seen`."""
+        with self._database.transaction() as cursor:
+            row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
+            if row is not None:
+                seen.append(Existing(*row))
+                self._statements.delete_instance.run(cursor, (seen[-1].key,))
+            found = self._series(cursor, header, _now_ms())
+            values = [found.key, *_values(header, placement)]
+            self._statements.insert_instance.run(cursor, values)
+        return found
+
+    def _others_were_faster(self, header: Header, attempt: int) -> None:
+        """Another node added the same study, or deleted our series, in the meantime."""
+        self._known.pop(header.series_instance_uid, None)
+        if attempt > _ATTEMPTS:
+            raise OutOfResources(
+                "index the instance", "other nodes keep changing its study", "send again"
+            ) from None
+
+    def _out_of_resources(self, error: BaseException, patience: Patience) -> OutOfResources:
+        hint = "see that the index's server runs" if self.is_shared else "free space for the index"
+        kind = FateUnknown if patience.may_be_done else OutOfResources
+        return kind("index the instance", reason_of(error), hint)
 
     def _series(self, cursor: Any, header: Header, now: int) -> KnownSeries:
         """Find or make the series; for the first object of a series in this process only."""
@@ -169,7 +253,7 @@ class Index:
         study_key, patient_id = self._study(cursor, header, now)
         values = [study_key, *texts(header, Level.SERIES), now]
         self._statements.insert_series.run(cursor, values)
-        key = self._statements.find_series.run(cursor, uid).fetchone()[0]
+        key = _fetched(self._statements.find_series.run(cursor, uid))[0]
         return KnownSeries(key, study_key, header.study_instance_uid, patient_id)
 
     def _study(self, cursor: Any, header: Header, now: int) -> tuple[int, str]:
@@ -179,7 +263,7 @@ class Index:
             patient_key = self._patient(cursor, header)
             values = [patient_key, *texts(header, Level.STUDY), now, now]
             self._statements.insert_study.run(cursor, values)
-            row = self._statements.find_study.run(cursor, uid).fetchone()
+            row = _fetched(self._statements.find_study.run(cursor, uid))
         key, patient_id = row
         return key, patient_id
 
@@ -188,7 +272,7 @@ class Index:
         row = self._statements.find_patient.run(cursor, unique).fetchone()
         if row is None:
             self._statements.insert_patient.run(cursor, texts(header, Level.PATIENT))
-            row = self._statements.find_patient.run(cursor, unique).fetchone()
+            row = _fetched(self._statements.find_patient.run(cursor, unique))
         key: int = row[0]
         return key
 
@@ -201,18 +285,15 @@ class Index:
 
     def find(self, sop_instance_uid: str) -> Existing | None:
         """The row of one instance."""
-        try:
-            connection = self._database.engine.raw_connection()
+        patience = self._database.patience()
+        while True:
             try:
-                cursor = connection.cursor()
-                row = self._statements.find_instance.run(cursor, (sop_instance_uid,)).fetchone()
-                cursor.close()
-                connection.rollback()
-            finally:
-                connection.close()
-        except (self._database.error, SQLAlchemyError) as error:
-            raise _out_of_resources(error) from None
-        return Existing(*row) if row else None
+                with self._database.lookup() as cursor:
+                    row = self._statements.find_instance.run(cursor, (sop_instance_uid,)).fetchone()
+                return Existing(*row) if row else None
+            except (self._database.error, SQLAlchemyError) as error:
+                if not patience.allows(error):
+                    raise self._out_of_resources(error, Patience()) from None
 
     def select(self, unique_keys: Mapping[Level, Sequence[str]]) -> Iterator[Any]:
         """Rows of all instances that match lists of unique keys, in the order of arrival.
@@ -271,7 +352,7 @@ class Index:
     def total_size(self) -> int:
         """Bytes of all files in the index."""
         with self._database.engine.connect() as connection:
-            return connection.execute(select(func.sum(instance.c.file_size))).scalar_one() or 0
+            return int(connection.execute(select(func.sum(instance.c.file_size))).scalar() or 0)
 
     # Removing
 
@@ -281,8 +362,9 @@ class Index:
         Returns:
             The paths of the files that no row refers to any longer.
         """
-        with self._database.writing() as connection:
-            removed = delete_entity(connection, level, uid)
+        removed = self._database.transact(
+            lambda connection: delete_entity(connection, level, uid), snapshot=True
+        )
         self._known.clear()
         return removed
 
@@ -299,8 +381,7 @@ class Index:
         self._prune(true())
 
     def _prune(self, condition: ColumnElement[bool]) -> None:
-        with self._database.writing() as connection:
-            prune(connection, condition)
+        self._database.transact(lambda connection: prune(connection, condition), snapshot=True)
         self._known.clear()
 
 
@@ -336,5 +417,9 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _out_of_resources(error: BaseException) -> OutOfResources:
-    return OutOfResources("index the instance", reason_of(error), "free space for the index")
+def _fetched(cursor: Any) -> Any:
+    """The row that was inserted before, by us or by another node."""
+    row = cursor.fetchone()
+    if row is None:
+        raise _Vanished
+    return row

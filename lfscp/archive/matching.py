@@ -158,8 +158,8 @@ def _wildcard(column: ColumnElement[str], pattern: str, dialect: str) -> ColumnE
     """A comparison with a pattern of * and ?; every other character stands for itself."""
     if dialect == "sqlite":
         return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
-    escaped = pattern.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    return column.like(escaped.replace("*", "%").replace("?", "_"), escape="!")
+    escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
+    return column.like(escaped.replace("*", "%").replace("?", "_"))
 
 
 def _texts(column: ColumnElement[str], match: Texts, dialect: str) -> Condition:

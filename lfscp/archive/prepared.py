@@ -3,7 +3,7 @@
 Rules: a shape is what makes the text of a statement: level, keys, kinds of matching. Queries whose
 keys ask for everything, one exact value or a range have one; all others go the long way through
 SQLAlchemy, which costs several times what SQLite needs to answer. The text comes from
-matching.py in either case. Only for SQLite: other databases' drivers hold all rows in memory.
+matching.py in either case.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ class PreparedQueries:
         Returns:
             None when the query has no shape to prepare, or rows need tests in Python.
         """
-        if self._dialect.name != "sqlite":
-            return None
         kinds: list[Any] = [query.level, query.combined_date_time]
         values: list[str] = []
         for key in query.keys:

@@ -18,12 +18,12 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
 
 from lfscp.archive.attributes import Level, at_level
+from lfscp.archive.dialects import BytewiseText
 
 metadata: Final = MetaData(
     naming_convention={
@@ -36,9 +36,7 @@ metadata: Final = MetaData(
 
 # SQLite's own rowid type is INTEGER only; elsewhere a surrogate key is a BIGINT.
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
-# Compared byte by byte everywhere, as SQLite does: not by the language of PostgreSQL's database,
-# in whose order neither ranges of dates nor the beginnings of names could use an index.
-TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
+TEXT: Final = BytewiseText()
 
 
 def _several_groups(column: str) -> Index:

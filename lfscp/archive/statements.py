@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Delete, Dialect, Insert, Select, Update, bindparam, delete, select, update
 
+from lfscp.archive.dialects import insert_if_absent
 from lfscp.archive.schema import instance, patient, series, study
 
 
@@ -50,7 +51,11 @@ class Statements:
         def insert(table: Any) -> Statement:
             names = [column.name for column in table.columns if column.name != "id"]
             values: dict[str, Any] = {name: bindparam(name) for name in names}
-            return statement(table.insert().values(values).inline(), *names)
+            # Several nodes may add the same study at once: what is there already is read again.
+            # SQLite's writers come one after the other, and an instance is to be told apart.
+            several = on.name == "postgresql" and table is not instance
+            made = insert_if_absent(table, on) if several else table.insert()
+            return statement(made.values(values).inline(), *names)
 
         self.insert_patient = insert(patient)
         self.insert_study = insert(study)

@@ -9,14 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.job_tables import job
 from lfscp.archive.maintenance_tables import maintenance
+from lfscp.archive.schema import instance
 
 HEAD: Final = "0005"
 _KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
+_NOTHING: Final = ""  # the revision of a database without our tables
+_LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks
 _VERSION_TABLE: Final = (
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
     "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
@@ -24,48 +27,69 @@ _VERSION_TABLE: Final = (
 
 
 def upgrade(engine: Engine) -> None:
-    """Create or migrate the tables.
+    """Create or migrate the tables; of nodes that start at once, one does it.
 
     Raises:
-        ArchiveError: the index was written by a newer version.
+        ArchiveError: the index was written by a newer version, or the database cannot hold one.
     """
     with engine.connect() as connection:
-        revision = None
-        tables = inspect(connection).get_table_names()
-        if "alembic_version" in tables:
-            revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    if revision == HEAD:
+        if _revision(connection) == HEAD:
+            return
+    with engine.begin() as connection:
+        _lock(connection)
+        revision = _revision(connection)
+        if revision == HEAD:
+            return  # another node was faster
+        if revision == _NOTHING:
+            _create(connection)
+            return
+        if revision is not None and revision not in _KNOWN:
+            raise ArchiveError(
+                "open the index",
+                f"it has schema {revision}, this version knows schemas up to {HEAD}",
+                "run the newer lfscp that wrote it",
+            )
+        _run_alembic(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's revision; None when the tables do not say it."""
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" in tables:
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return None if found is None else str(found)
+    return None if instance.name in tables else _NOTHING
+
+
+def _lock(connection: Connection) -> None:
+    """Begin, so that a crash leaves all of it or nothing, and let no other node do the same."""
+    if connection.dialect.name == "sqlite":  # whose driver begins none before a CREATE
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    if not tables:
-        _create(engine)
-        return
-    if revision is not None and revision not in _KNOWN:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    encoding = connection.execute(text("SHOW server_encoding")).scalar()
+    if encoding != "UTF8":
         raise ArchiveError(
             "open the index",
-            f"it has schema {revision}, this version knows schemas up to {HEAD}",
-            "run the newer lfscp that wrote it",
+            f"its database has the encoding {encoding}",
+            "make one with ENCODING 'UTF8'",
         )
-    _run_alembic(engine)
 
 
-def _create(engine: Engine) -> None:
-    """Make all tables in one transaction, so that a crash leaves none of them."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":  # whose driver begins none before a CREATE
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        assert job.metadata is maintenance.metadata  # noqa: S101 - one schema has them all
-        job.metadata.create_all(connection, checkfirst=False)
-        connection.exec_driver_sql(_VERSION_TABLE)
-        stamp = text("INSERT INTO alembic_version (version_num) VALUES (:head)")
-        connection.execute(stamp, {"head": HEAD})
+def _create(connection: Connection) -> None:
+    """Make all tables."""
+    assert job.metadata is maintenance.metadata  # noqa: S101 - one schema has them all
+    job.metadata.create_all(connection, checkfirst=False)
+    connection.exec_driver_sql(_VERSION_TABLE)
+    stamp = text("INSERT INTO alembic_version (version_num) VALUES (:head)")
+    connection.execute(stamp, {"head": HEAD})
 
 
-def _run_alembic(engine: Engine) -> None:
+def _run_alembic(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)

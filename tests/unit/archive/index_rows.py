@@ -1,14 +1,26 @@
-"""Rows for tests of matching: a small index in memory, filled by keyword."""
+"""Rows for tests of matching: a small index, filled by keyword."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
-from sqlalchemy import Connection, Engine, Integer, StaticPool, create_engine, event, insert
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Engine,
+    Integer,
+    StaticPool,
+    create_engine,
+    event,
+    insert,
+)
 
 from lfscp.archive import schema
 from lfscp.archive.attributes import Level, at_level
+from lfscp.archive.database import open_database
+from lfscp.archive.files import Durability
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.person_names import search_form
 from lfscp.archive.prepared import PreparedQueries
@@ -17,7 +29,10 @@ from lfscp.archive.query import Model, parse_query
 IMPLICIT = "1.2.840.10008.1.2"
 
 
-def new_index() -> Engine:
+def new_index(url: str | None = None) -> Engine:
+    """An index in memory, or in a database that has the tables already."""
+    if url is not None:
+        return open_database(url, Durability.OS).engine
     engine = create_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
@@ -28,6 +43,13 @@ def new_index() -> Engine:
 
     schema.metadata.create_all(engine)
     return engine
+
+
+def by_position(dialect: Dialect) -> Dialect:
+    """The dialect of statements for the driver's own cursor."""
+    if dialect.name == "sqlite":
+        return dialect
+    return open_database("postgresql+psycopg:///", Durability.OS).dialect
 
 
 def add(connection: Connection, level: Level, parent: int | None = None, **values: str) -> int:
@@ -69,7 +91,7 @@ def answers(
     query = parse_query(asked, model, **options)
     encoding = {"transfer_syntax_uid": transfer_syntax_uid, "retrieve_ae_title": "LFSCP"}
     found = list(find(connection, query, limit=limit, **encoding))
-    prepared = PreparedQueries(connection.dialect)
+    prepared = PreparedQueries(by_position(connection.dialect))
     for _ in range(2):  # compiled, then taken from what is kept
         statement = prepared.statement(query)
         if statement is not None:
@@ -77,3 +99,35 @@ def answers(
             again = find_prepared(driver.cursor(), statement, query, limit=limit, **encoding)
             assert list(again) == found
     return found
+
+
+def steps(connection: Connection, sql: str, parameters: Any = ()) -> list[str]:
+    """How the database runs a statement, in SQLite's words for either.
+
+    SCAN reads a whole table or index, SEARCH goes by an index; "USE TEMP B-TREE" sorts.
+    """
+    if connection.dialect.name == "sqlite":
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)
+        return [str(row[3]) for row in plan]
+    # With so few rows no index is worth its while, unless it has to be.
+    for kind in ("seqscan", "hashjoin", "mergejoin", "material", "sort"):
+        connection.exec_driver_sql(f"SET LOCAL enable_{kind} = off")
+    ((found,),) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
+    return [step for node in _nodes(found[0]["Plan"]) for step in _steps_of(node)]
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for below in node.get("Plans", []):
+        yield from _nodes(below)
+
+
+def _steps_of(node: dict[str, Any]) -> Iterator[str]:
+    kind = node["Node Type"]
+    if kind == "Seq Scan":
+        yield f"SCAN {node['Relation Name']}"
+    elif kind == "Sort":
+        yield "USE TEMP B-TREE FOR ORDER BY"
+    elif kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan"):
+        word = "SEARCH" if "Index Cond" in node else "SCAN"
+        yield f"{word} {node.get('Relation Name', '')} USING INDEX {node['Index Name']}"

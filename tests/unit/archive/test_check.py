@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    with Archive.open(tmp_path) as opened:
+def archive(tmp_path: Path, open_archive: Callable[..., Archive]) -> Iterator[Archive]:
+    with open_archive(tmp_path) as opened:
         opened.store(received(1))
         opened.store(received(2))
         yield opened

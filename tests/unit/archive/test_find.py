@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from index_rows import IMPLICIT, add, answers, identifier, new_index
-from sqlalchemy import Connection, text
+from index_rows import IMPLICIT, add, answers, identifier
+from sqlalchemy import Connection, Engine, text
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.find import CHUNK_ROWS, find
@@ -16,16 +16,14 @@ STUDIES = CHUNK_ROWS * 2 + 3
 
 
 @pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
+def connection(engine: Engine) -> Iterator[Connection]:
     """An index of one patient with more studies than two chunks hold."""
-    engine = new_index()
     with engine.connect() as opened:
         patient = add(opened, Level.PATIENT, PatientID="P", PatientName="A^B")
         for number in range(STUDIES):
             add(opened, Level.STUDY, patient, StudyInstanceUID=f"1.{number}", StudyID=str(number))
         opened.commit()
         yield opened
-    engine.dispose()
 
 
 def test_every_match_comes_once_over_several_chunks(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from index_rows import add, answers, new_index
+from index_rows import add, answers
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -188,14 +188,6 @@ keys_strategy = st.fixed_dictionaries(
         "Modality": st.sampled_from(["", "CT", "CT\\MR", "?T", "*", "M*\\ct"]),
     },
 )
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
-    engine = new_index()
-    with engine.connect() as opened:
-        yield opened
-    engine.dispose()
 
 
 def fill(connection: Connection, rows: list[Row]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lfscp.archive.dialects import BytewiseText
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+TEXT = BytewiseText()
 
 
 def text(name: str) -> sa.Column[str]:

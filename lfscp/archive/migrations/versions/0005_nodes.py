@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lfscp.archive.dialects import BytewiseText
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+TEXT = BytewiseText()
 
 
 def text(name: str) -> sa.Column[str]:

@@ -1,0 +1,326 @@
+"""The index in PostgreSQL: connections, what passes by itself, and how long that is waited for.
+
+Rules: several nodes share the database, and each thread that writes has a transaction of its own;
+constraints, not locks of ours, keep the rows right. Connections are counted: storing, querying and
+everything else have each their own, so that none starves another. A connection that was lost is
+replaced, and the work done again within its time; a password is in no message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.types.string import StrDumper
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from lfscp.archive.database import Database, Patience, Result
+from lfscp.archive.files import Durability
+
+_CONNECT_TIMEOUT_S: Final = 5
+_LONGEST_PAUSE_S: Final = 1.0
+_SNAPSHOT_ATTEMPTS: Final = 10
+_LIBPQ_WITH_CHUNKS: Final = 170000
+_CHUNK_ROWS: Final = 500
+_READ_ONLY: Final = "25006"  # the primary has become a standby: another one is the primary now
+# Of the server or this session: it is about to end, or does not exist any longer.
+_LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", _READ_ONLY})
+# A serialisation failure, a deadlock, a lock that was not had, too many connections.
+_PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300"})
+
+
+class CannotConnect(psycopg.OperationalError):
+    """There is no connection, so nothing can have been done."""
+
+
+class _WithoutNul(StrDumper):
+    """Text as PostgreSQL takes it. A value that is stored has no NUL, so none is found by one."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+
+
+class PostgreSQLDatabase(Database):
+    """A database of a PostgreSQL server.
+
+    Args:
+        connections: of this process, each for storing, for prepared queries and for the rest.
+        timeout_s: how long work may wait for the server when it is away or all connections are
+            busy.
+    """
+
+    is_shared = True
+    has_one_writer = False
+    error = psycopg.Error
+    integrity_error = psycopg.IntegrityError
+
+    def __init__(
+        self, url: str, durability: Durability, *, connections: int, timeout_s: float
+    ) -> None:
+        parsed = make_url(url).set(drivername="postgresql+psycopg")
+        self.dialect = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
+        self.engine = _engine(parsed, durability, connections, timeout_s)
+        self._timeout_s = timeout_s
+        self._writers = _Connections(lambda: self._connect(0), connections, timeout_s)
+        self._readers = _Connections(lambda: self._connect(None), connections, timeout_s)
+        self._durability = durability
+        self._follow_forks()
+
+    def _connect(self, prepare_after: int | None) -> psycopg.Connection[Any]:
+        arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
+        options.update(_connect_options(self.engine.url, self._timeout_s))
+        try:
+            connection = psycopg.connect(*arguments, **options, autocommit=True)
+            _prepare(connection, self._durability)
+        except psycopg.Error as error:
+            raise CannotConnect(str(error)) from None
+        connection.prepare_threshold = prepare_after
+        return connection
+
+    # A child must not speak on its parent's connections: none is open while a process forks.
+
+    def _before_fork(self) -> None:
+        self.close()
+
+    def _after_fork_in_parent(self) -> None:
+        pass
+
+    def _after_fork_in_child(self) -> None:
+        self.engine.dispose(close=False)
+        self._writers.reset()
+        self._readers.reset()
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        self._writers.close_idle()
+        self._readers.close_idle()
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """A reader whose `execute` gives the rows as they come from the server."""
+        with self._readers.one() as connection:
+            yield _Reader(connection, lambda: self._connect(None))
+
+    @contextmanager
+    def statement(self) -> Iterator[Any]:
+        """The driver's cursor for one statement that is its own transaction."""
+        with self._writers.one() as connection, connection.cursor() as cursor:
+            yield cursor
+
+    lookup = statement
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """The driver's cursor in a transaction."""
+        with self._writers.one() as connection, connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(psycopg.Error):
+                    connection.rollback()
+                raise
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A writing transaction for statements that need no speed."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def patience(self) -> Patience:
+        """As long as the time limit for the index."""
+        return _Waiting(self._timeout_s)
+
+    def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:
+        """Do work in a transaction, again when others were in its way."""
+        patience, attempts = self.patience(), 0
+        engine = self.engine
+        if snapshot:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        while True:
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                attempts += 1
+                # Others added below what this deletes: with what they did in sight it will go.
+                in_the_way = snapshot and isinstance(error.orig, psycopg.IntegrityError)
+                if not (in_the_way and attempts < _SNAPSHOT_ATTEMPTS) and not patience.allows(
+                    error
+                ):
+                    raise
+
+
+class _Waiting(Patience):
+    """Until a time is over, for what passes by itself; the pauses become longer."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._pause_s = 0.0  # a connection may just be old: the first new one comes at once
+
+    def allows(self, error: BaseException) -> bool:
+        """Whether to try again after this error; waits a moment before it says so."""
+        original = error.orig if isinstance(error, DBAPIError) else error
+        if _is_lost(original):
+            self.may_be_done = self.may_be_done or not isinstance(original, CannotConnect)
+        elif getattr(original, "sqlstate", None) not in _PASSING:
+            return False
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        time.sleep(min(self._pause_s, left_s))
+        self._pause_s = min(max(self._pause_s * 2, 0.02), _LONGEST_PAUSE_S)
+        return True
+
+
+def _is_lost(error: object) -> bool:
+    """Whether the connection is gone, or of no use any longer."""
+    if not isinstance(error, psycopg.OperationalError | psycopg.InternalError):
+        return False
+    state = error.sqlstate
+    return state is None or state.startswith("08") or state in _LOST
+
+
+class _Connections:
+    """Connections that are used by one thread at a time, and no more of them than a limit."""
+
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection[Any]], limit: int, timeout_s: float
+    ) -> None:
+        self._connect = connect
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all of them: they are the parent's."""
+        self._free = threading.Semaphore(self._limit)
+        self._idle: list[psycopg.Connection[Any]] = []
+
+    def close_idle(self) -> None:
+        """Close those that nobody uses."""
+        while self._idle:
+            with contextlib.suppress(psycopg.Error, IndexError):
+                self._idle.pop().close()
+
+    @contextmanager
+    def one(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection for this thread, the one used last; a lost one does not come back."""
+        if not self._free.acquire(timeout=self._timeout_s):
+            raise CannotConnect(f"all {self._limit} connections to the index are busy")
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            except psycopg.Error as error:
+                if _is_lost(error):
+                    connection.close()
+                    self.close_idle()  # the server went, and with it the others
+                raise
+            finally:
+                if connection.closed:
+                    pass
+                elif connection.info.transaction_status is TransactionStatus.IDLE:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+        finally:
+            self._free.release()
+
+
+class _Reader:
+    """Reads the rows of one SELECT; once more from its beginning when the connection was old."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        connect: Callable[[], psycopg.Connection[Any]],
+    ) -> None:
+        self._connection = connection
+        self._connect = connect
+
+    def execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
+        """The rows, of which no more than a chunk is in memory."""
+        is_first = True
+        try:
+            for row in _stream(self._connection, sql, parameters):
+                is_first = False
+                yield row
+        except psycopg.OperationalError as error:
+            if not (is_first and _is_lost(error)):
+                raise
+        else:
+            return
+        with self._connect() as connection:
+            yield from _stream(connection, sql, parameters)
+
+
+def _stream(
+    connection: psycopg.Connection[Any], sql: str, parameters: Sequence[Any]
+) -> Iterator[Any]:
+    with connection.cursor() as cursor:
+        yield from cursor.stream(sql, parameters, size=_ROWS_AT_A_TIME)
+
+
+_ROWS_AT_A_TIME: Final = _CHUNK_ROWS if psycopg.pq.version() >= _LIBPQ_WITH_CHUNKS else 1
+
+
+def _engine(url: URL, durability: Durability, connections: int, timeout_s: float) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,  # a connection of before the server's restart is replaced unseen
+        pool_use_lifo=True,
+        connect_args=_connect_options(url, timeout_s),
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
+        connection.autocommit = True
+        _prepare(connection, durability)
+        connection.autocommit = False
+
+    return engine
+
+
+def _connect_options(url: URL, timeout_s: float) -> dict[str, Any]:
+    """How to connect, and when to believe that the server is gone, where the URL does not say."""
+    options = {
+        "connect_timeout": max(2, min(_CONNECT_TIMEOUT_S, round(timeout_s))),
+        "application_name": "lfscp",
+        "client_encoding": "utf8",
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": round(timeout_s * 1000),
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
+
+
+def _prepare(connection: psycopg.Connection[Any], durability: Durability) -> None:
+    """Make a new connection ready: commits as durable as asked for, plans for the values given."""
+    connection.prepare_threshold = None
+    connection.adapters.register_dumper(str, _WithoutNul)
+    settings = {"jit": "off"}  # which takes longer than these statements do
+    if durability is Durability.OS:
+        settings["synchronous_commit"] = "off"
+    elif connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
+        settings["synchronous_commit"] = "on"
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))

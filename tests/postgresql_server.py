@@ -1,0 +1,171 @@
+"""A real PostgreSQL server for the tests: started once, with a new database for each test.
+
+It keeps nothing that must outlive a crash of the machine (fsync is off), so that it is quick. As
+root it runs as the user `postgres`, since it refuses to run as root.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+START_S = 60.0
+STOP_S = 20.0
+_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",  # no test has rows enough
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "listen_addresses": "127.0.0.1",
+    "shared_preload_libraries": "pg_stat_statements",
+    "log_min_messages": "panic",
+    "logging_collector": "off",
+}
+# `guest` has to give a password; everybody else on this machine is let in.
+_ACCESS = """
+local all guest scram-sha-256
+host all guest 127.0.0.1/32 scram-sha-256
+local all all trust
+host all all 127.0.0.1/32 trust
+"""
+
+
+def binaries() -> Path | None:
+    """Where the server's programs are: where Debian puts them, or on PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    on_path = shutil.which("postgres")
+    if not found and on_path:
+        found = [Path(on_path).resolve()]
+    return found[-1].parent if found else None
+
+
+class PostgreSQLServer:
+    """One server on a free port; `url` names a database of it."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._as: dict[str, Any] = {}
+        if os.getuid() == 0:
+            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        self.folder = Path(tempfile.mkdtemp(prefix="lfscp-postgresql-"))
+        if self._as:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._data = self.folder / "data"
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port = taken.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        try:
+            self._run(
+                self._programs / "initdb",
+                *("--pgdata", self._data, "--username", "lfscp", "--auth", "trust"),
+                *("--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions"),
+            )
+            (self._data / "pg_hba.conf").write_text(_ACCESS)
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop(signal.SIGQUIT)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, *command: object) -> None:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=self.folder,
+            timeout=START_S,
+            capture_output=True,
+            check=False,
+            text=True,
+            **self._as,
+        )
+        assert done.returncode == 0, done.stderr
+
+    @property
+    def pid(self) -> int:
+        """The number of the server's first process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; returns once it takes connections."""
+        deadline = time.monotonic() + START_S
+        while not self._start_once(deadline):  # what was killed may not have ended altogether
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.1)
+
+    def _start_once(self, deadline: float) -> bool:
+        options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(str(self._programs / "postgres"), "-D", str(self._data)),
+                    *("-p", str(self.port), "-k", str(self.folder), *options),
+                ],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._as,
+            )
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                self.sql("SELECT 1")
+            except psycopg.OperationalError:
+                time.sleep(0.02)
+            else:
+                return True
+        return False
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends its sessions first, SIGQUIT and SIGKILL are crashes."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.send_signal(how)
+            process.wait(STOP_S)
+        finally:
+            process.kill()
+            process.wait(STOP_S)
+
+    def sql(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Run one statement outside of any transaction; its rows."""
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user="lfscp", dbname=database, autocommit=True
+        ) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def url(self, database: str) -> str:
+        """The URL of a database for `index.url`."""
+        return f"postgresql+psycopg://lfscp@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self, template: str = "template1") -> str:
+        """Make a database; its name."""
+        name = f"lfscp_{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, database: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
