@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pynetdicom import AE
 
     from lfscp.archive.archive import Archive
+    from lfscp.archive.maintenance import Maintenance
     from lfscp.config import Settings
     from lfscp.config.settings import Server
     from lfscp.pool import PoolState
@@ -76,6 +77,7 @@ class Node:
         self._listen_socket = listen_socket
         self._server: LeaderFollowerServer | None = None
         self._web: WebSide | None = None
+        self._maintenance: Maintenance | None = None
         self._started_at = time.time()
         self._stopping = threading.Event()
 
@@ -116,6 +118,8 @@ class Node:
             self._close_archive()
             raise
         self._start_page(page)
+        if self._tell is None:  # of several processes the parent chooses the one that does it
+            self._maintenance = start_maintenance(self._settings, self._archive)
         host, port = self.address
         systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 5.
         self._log(
@@ -263,6 +267,8 @@ class Node:
         systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
         server.shutdown()  # 1. no new associations
         page_ends = _in_background("lfscp-web-stop", self._web.stop) if self._web else None
+        if self._maintenance is not None:
+            self._maintenance.stop()
         if mailbox is None:
             drained = server.drain(timeout_s)  # 2. running ones finish, idle ones are aborted
         else:
@@ -314,6 +320,27 @@ def open_archive(settings: Settings) -> Archive:
         digest=None if settings.objects.digest == "none" else settings.objects.digest,
         reserve_mb=settings.storage.reserve_mb,
     )
+
+
+def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:
+    """Begin what the archive does unasked; in one process of the node only."""
+    from lfscp.archive.maintenance import Maintenance
+    from lfscp.archive.retention import DAY_MS, GIGABYTE, Limits
+
+    retention = settings.retention
+    maintenance = Maintenance(
+        archive,
+        Limits(
+            max_bytes=int(retention.max_gb * GIGABYTE),
+            max_age_ms=int(retention.max_age_days * DAY_MS),
+            max_studies=retention.max_studies,
+            quiet_ms=int(retention.quiet_s * 1000),
+        ),
+        interval_s=retention.interval_s,
+        scrub_mb_s=settings.objects.scrub_mb_s,
+    )
+    maintenance.start()
+    return maintenance
 
 
 def application_entity(settings: Settings) -> AE:

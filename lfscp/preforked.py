@@ -4,7 +4,8 @@ The parent opens the archive and listens, so that what cannot start is said once
 server with its contexts and handlers, which the workers then share, and forks. Each worker is a
 node with its own pool; the kernel gives each connection to a leader that waits. The parent serves
 nobody: it replaces workers that die, and speaks with systemd. The page and the jobs have a process
-of their own, forked like a worker; the workers tell it how they are through shared memory.
+of their own, forked like a worker; the workers tell it how they are through shared memory. It
+looks after the archive as well (scrub, retention); without a page the first worker does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from lfscp.node import REPORT_INTERVAL_S, Node, NodeError, listen_error, open_archive
+from lfscp.node import (
+    REPORT_INTERVAL_S,
+    Node,
+    NodeError,
+    listen_error,
+    open_archive,
+    start_maintenance,
+)
 from lfscp.observe import systemd
 from lfscp.observe.logging import get_logger, mark_lines
 
@@ -87,7 +95,7 @@ class PreforkedNode:
             workers = Workers(
                 self._count + (page is not None),  # the last one serves the page
                 lambda number: (
-                    self._work(node, number)
+                    self._work(node, number, archive if page is None and number == 0 else None)
                     if page is None or number < self._count
                     else self._serve_page(archive, page, listener)
                 ),
@@ -177,22 +185,29 @@ class PreforkedNode:
                 lambda: node_state(self._settings, (host, port), self._started_at, states.read()),
             )
             side.start()
+            maintenance = start_maintenance(self._settings, archive)
             mailbox.wait(None)
+            maintenance.stop()
             side.stop()
         return 0
 
     # --- in a worker ---
 
-    def _work(self, node: Node, number: int) -> int:
+    def _work(self, node: Node, number: int, maintained: Archive | None) -> int:
         self._number = number
         self._node = node
         os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks with systemd
         mark_lines(worker=number)  # associations are numbered in each process
+        # Without a page one of the workers looks after the archive.
+        maintenance = start_maintenance(self._settings, maintained) if maintained else None
         try:
             return node.run()
         except NodeError as error:
             LOG.critical("worker cannot start", reason=str(error))
             return 1
+        finally:
+            if maintenance is not None:
+                maintenance.stop()
 
     def _report(self, state: PoolState) -> None:
         self._scoreboard.write(self._number, os.getpid(), state)

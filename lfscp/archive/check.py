@@ -8,20 +8,20 @@ is reported as it is met, with what was done about it.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from lfscp.archive.archive import QUARANTINE, Archive
+from lfscp.archive.archive import Archive
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
 from lfscp.archive.objects import read_file_header
 from lfscp.archive.part10 import read_part10
+from lfscp.archive.quarantine import is_aside, put_aside
 from lfscp.archive.rows import Existing, Placement
 
 _ROWS: Final = 1000  # at a time
@@ -77,10 +77,12 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
     last = 0
     while rows := archive.index.placements(after=last, limit=_ROWS):
         for row in rows:
-            found = _compare(archive.files.path(row.path), row, digests=digests)
+            found = compare(archive.files.path(row.path), row, digests=digests)
             if found is None:
                 continue
             problem, detail = found
+            if problem is Problem.MISSING and is_aside(archive, row.path):
+                detail = "it is damaged and in quarantine"
             action = _mend_row(archive, row, problem) if repair else ""
             repaired = repair and problem is not Problem.UNREADABLE
             yield Finding(problem, row.path, detail, action, repaired)
@@ -89,14 +91,21 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
         archive.index.prune()
 
 
-def _compare(path: Path, row: Any, *, digests: bool) -> tuple[Problem, str] | None:
-    """Compare one file with its row."""
+def compare(
+    path: Path, row: Any, *, digests: bool = True, pause: Callable[[int], None] | None = None
+) -> tuple[Problem, str] | None:
+    """Compare one file with its row: what is wrong and in what way, or None.
+
+    Args:
+        row: of `Index.placements`.
+        pause: called with the number of bytes after each piece that was read.
+    """
     try:
         size = path.stat().st_size
         if size != row.file_size or size - row.dataset_offset != row.size:
             return Problem.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
         if digests and row.digest:
-            actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest))
+            actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest), pause=pause)
             if actual != row.digest:
                 return Problem.WRONG_DIGEST, f"{actual}, the index says {row.digest}"
     except (FileNotFoundError, NotADirectoryError):
@@ -112,7 +121,7 @@ def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
     archive.index.forget(row.sop_instance_uid, row.path)
     if problem is Problem.MISSING:
         return "row removed"
-    return f"row removed, {_quarantine(archive, row.path)}"
+    return f"row removed, moved to {put_aside(archive, row.path)}"
 
 
 def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
@@ -132,11 +141,11 @@ def _index_again(archive: Archive, path: str) -> str:
         placement = _placement(file, path)
     except (CannotUnderstand, OSError) as error:
         reason = getattr(error, "reason", None) or str(error)
-        return f"{_quarantine(archive, path)}, it cannot be read ({reason})"
+        return f"moved to {put_aside(archive, path)}, it cannot be read ({reason})"
     if not _is_in_its_place(header, path):
-        return f"{_quarantine(archive, path)}, it is not the object its name says"
+        return f"moved to {put_aside(archive, path)}, it is not the object its name says"
     if isinstance(archive.index.add(header, placement), Existing):
-        return f"{_quarantine(archive, path)}, the instance is stored in another file"
+        return f"moved to {put_aside(archive, path)}, the instance is stored in another file"
     return "indexed again"
 
 
@@ -158,16 +167,3 @@ def _placement(file: Path, path: str) -> Placement:
 def _is_in_its_place(header: Header, path: str) -> bool:
     uids = [header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid]
     return [*Path(path).parts[:2], instance_of(path)] == uids
-
-
-def _quarantine(archive: Archive, path: str) -> str:
-    """Move a file out of the objects' tree without overwriting one that is there already."""
-    target = archive.data_dir / QUARANTINE / path
-    number = 0
-    while target.exists():
-        number += 1
-        target = target.with_name(f"{Path(path).name}.{number}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(archive.files.path(path), target)  # may cross file systems
-    archive.files.remove(path)  # its folders, when they are empty now
-    return f"moved to {target}"

@@ -33,9 +33,13 @@ def digest_of(data: bytes | memoryview, algorithm: str) -> str:
     return f"{algorithm}:{hasher.hexdigest()}"
 
 
-def digest_of_file(path: Path, offset: int, algorithm: str) -> str:
+def digest_of_file(
+    path: Path, offset: int, algorithm: str, *, pause: Callable[[int], None] | None = None
+) -> str:
     """The digest of a file from `offset` bytes to its end.
 
+    Args:
+        pause: called with the number of bytes after each piece that was read.
     Raises:
         OSError: the file cannot be read.
     """
@@ -46,6 +50,8 @@ def digest_of_file(path: Path, offset: int, algorithm: str) -> str:
         file.seek(offset)
         while count := file.readinto(buffer):
             hasher.update(view[:count])
+            if pause is not None:
+                pause(count)
     return f"{algorithm}:{hasher.hexdigest()}"
 
 
