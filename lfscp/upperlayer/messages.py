@@ -49,6 +49,7 @@ MAX_COMMAND_SET_BYTES: Final = 1 << 16
 # Of messages other than C-STORE: identifiers, event reports, action information.
 MAX_OTHER_DATA_SET_BYTES: Final = 1 << 26
 _MAX_CANCELS: Final = 10
+_UNSTATED_PDU_BYTES: Final = 16384  # every implementation takes as much
 _INVALID_SOP_INSTANCE: Final = 0x0117
 
 # The look for a C-CANCEL costs a call to the kernel; a handler may ask at every match.
@@ -490,7 +491,9 @@ class InlineMessages(DIMSEServiceProvider):
     def maximum_pdu_size(self) -> int:
         """The peer's Maximum Length Received, in bytes; it is known once negotiation is over."""
         if self._maximum_pdu_size is None:
-            size: int = super().maximum_pdu_size
+            # None when the peer left the item out, which is mandatory (PS3.8 section D.1).
+            stated = cast("int | None", super().maximum_pdu_size)
+            size = _UNSTATED_PDU_BYTES if stated is None else stated
             if not self._inline.is_established:
                 return size
             self._maximum_pdu_size = size

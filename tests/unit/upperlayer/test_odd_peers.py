@@ -1,7 +1,17 @@
-"""How an association ends when the peer says odd things at its end."""
+"""Peers that say odd things about their limits, and at an association's end."""
 
 import pytest
-from dicom_peer import ABORT, Peer, associate_rq, nothing_left_behind, pdu, until
+from dicom_peer import (
+    ABORT,
+    Peer,
+    associate_rq,
+    find_rq,
+    message,
+    nothing_left_behind,
+    pdu,
+    until,
+)
+from pynetdicom import evt
 from serving import make_ae, serving
 
 GARBAGE = pdu(0x99, b"")
@@ -35,3 +45,19 @@ def test_an_abort_of_a_source_and_reason_that_mean_nothing_is_an_abort(
             assert peer.pdu() is None
         assert until(lambda: not server.active_associations)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_peer_that_does_not_state_its_largest_pdu_is_answered():
+    request = associate_rq()
+    at = request.index(b"\x51\x00\x00\x04")
+    user, length = at - 4, int.from_bytes(request[at - 2 : at], "big")
+    without = request[: user + 2] + (length - 8).to_bytes(2, "big") + request[at + 8 :]
+    without = without[:2] + (len(without) - 6).to_bytes(4, "big") + without[6:]
+    with serving((evt.EVT_C_FIND, lambda event: iter(()))) as server:
+        with Peer(server.server_address) as peer:
+            peer.send(without)
+            assert peer.pdu()[0] == 2
+            peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
+            assert peer.status() == 0x0000
+            assert peer.echo() == 0x0000
+            peer.release()
