@@ -53,11 +53,11 @@ def test_a_peer_that_does_not_state_its_largest_pdu_is_answered():
     user, length = at - 4, int.from_bytes(request[at - 2 : at], "big")
     without = request[: user + 2] + (length - 8).to_bytes(2, "big") + request[at + 8 :]
     without = without[:2] + (len(without) - 6).to_bytes(4, "big") + without[6:]
-    with serving((evt.EVT_C_FIND, lambda event: iter(()))) as server:
-        with Peer(server.server_address) as peer:
-            peer.send(without)
-            assert peer.pdu()[0] == 2
-            peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
-            assert peer.status() == 0x0000
-            assert peer.echo() == 0x0000
-            peer.release()
+    found_nothing = (evt.EVT_C_FIND, lambda event: iter(()))
+    with serving(found_nothing) as server, Peer(server.server_address) as peer:
+        peer.send(without)
+        assert peer.pdu()[0] == 2
+        peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
+        assert peer.status() == 0x0000
+        assert peer.echo() == 0x0000
+        peer.release()
