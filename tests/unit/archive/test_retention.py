@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from archive_datasets import received
+from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.attributes import Level
@@ -26,6 +27,7 @@ from lfscp.archive.retention import (
     unprotect,
     usage,
 )
+from lfscp.archive.schema import study as study_table
 
 NOW = now_ms()
 
@@ -40,10 +42,8 @@ def store(archive: Archive, study: int, days_ago: float, instances: int = 3) -> 
             )
         )
     with archive.index.writing() as connection:
-        connection.exec_driver_sql(
-            f"UPDATE study SET updated_at = {NOW - int(days_ago * DAY_MS)}"
-            f" WHERE study_instance_uid = '{uid}'"
-        )
+        wanted = update(study_table).where(study_table.c.study_instance_uid == uid)
+        connection.execute(wanted.values(updated_at=NOW - int(days_ago * DAY_MS)))
     return uid
 
 
@@ -169,10 +169,11 @@ def test_stores_go_on_and_nothing_of_theirs_is_lost(archive: Archive) -> None:
     thread = threading.Thread(target=go_on)
     thread.start()
     try:
-        assert len(run(archive, max_age_ms=15 * DAY_MS)) == 30
+        assert Retention(archive, Limits(max_age_ms=15 * DAY_MS), lambda *_: None).run() == 30
     finally:
         is_over.set()
         thread.join()
+    assert list(check(archive)) == []
     assert len(stored) > 1
     found = archive.select(Level.STUDY, {Level.STUDY: ["1.2.99"]})
     assert [each.sop_instance_uid for each in found] == stored

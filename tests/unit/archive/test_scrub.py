@@ -1,4 +1,4 @@
-"""The scrub: it reads everything, finds what is damaged, puts it aside, and goes on after a stop."""
+"""The scrub: it reads everything, puts what is damaged aside, and goes on where it stopped."""
 
 from __future__ import annotations
 
