@@ -10,7 +10,7 @@ association is released then too.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pynetdicom import evt
@@ -19,9 +19,10 @@ from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import unique_keys
-from lfscp.config import Settings
+from lfscp.config import Peer, Settings
 from lfscp.observe import metrics
 from lfscp.services import status
+from lfscp.services.added_peers import AddedPeers
 from lfscp.services.destination import Destination, DestinationError, NothingAcceptedError
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
@@ -237,11 +238,17 @@ class _Move(_Retrieve):
 
     def prepare(self) -> None:
         title = str(self.event.move_destination or "").strip()
-        peer = destination(self.settings.peers, title)
+        peer = destination(self._destinations(title), title)
         if peer is None:
             reason = f"{title or 'the empty AE title'} is no move destination here"
             raise Refused(status.MOVE_DESTINATION_UNKNOWN, reason)
         self._destination = Destination(title, peer, self.settings.server)
+
+    def _destinations(self, title: str) -> Mapping[str, Peer]:
+        """The configured peers; and the one with this AE title that was added while we run."""
+        peers = self.settings.peers
+        added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
+        return peers if added is None else {**peers, title: added}
 
     def transfer(self, instances: list[StoredInstance]) -> Responses:
         sender = self.sender(

@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from lfscp import __version__
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
+from lfscp.services.added_peers import AddedPeers
 from lfscp.web import dtools, pages, problems, remote_pages
 from lfscp.web.access import Access
 from lfscp.web.api import archive as archive_api
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
 
 FOLDER: Final = Path(__file__).parent
-PEERS_FILE: Final = "peers.json"
 CACHE_FOLDER: Final = "cache"
 _DESCRIPTION: Final = """Everything that the page does, for scripts.
 
@@ -63,7 +63,7 @@ def create_app(
         jobs=job_service,
         node_state=node_state,
         access=Access(settings.web),
-        peers=PeerBook(settings.peers, archive.data_dir / PEERS_FILE),
+        peers=PeerBook(settings.peers, AddedPeers(archive.data_dir)),
         renderer=Renderer(archive.data_dir / CACHE_FOLDER, settings.web.cache_mb << 20),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),

@@ -140,3 +140,26 @@ def test_a_killed_node_goes_on_with_its_jobs_without_a_visitor(start_node, tmp_p
     node.start()
     remote.wait_for("C-STORE", count=5)
     node.wait_for("job ended", state="done")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_peer_that_was_added_is_a_destination_of_the_node_at_once(
+    start_node, dcmtk, tmp_path, workers
+):
+    node = start_node(flags=["--http-port", "0", "--workers", workers])
+    files = sorted(write_all(tmp_path / "files", slices=2).glob("ct*.dcm"))
+    dcmtk.done(dcmtk.store(node.port, *files))
+
+    def move():
+        keys = {"StudyInstanceUID": CT_STUDY}
+        return dcmtk.move(node.port, "STUDY", keys, to="ADDED").status
+
+    assert move() == 0xA801
+    with dcmtk.storescp(tmp_path / "there") as port:
+        peer = json.dumps({"ae_title": "ADDED", "host": "127.0.0.1", "port": port}).encode()
+        send(f"{page_of(node)}api/peers", peer, **{"Content-Type": "application/json"})
+        assert [move() for _ in range(4)] == [0] * 4, "in whichever process"
+        assert len(dcmtk.contents(tmp_path / "there")) == 2
+    removal = urllib.request.Request(f"{page_of(node)}api/peers/ADDED", method="DELETE")  # noqa: S310
+    urllib.request.urlopen(removal, timeout=60).close()  # noqa: S310 - our own node
+    assert [move() for _ in range(4)] == [0xA801] * 4

@@ -1,0 +1,109 @@
+"""The peers that were added while the node runs, on its page or by its API: `peers.json`.
+
+The page's process writes the file, as a whole or not at all; any process that serves reads it again
+when it has changed. Added peers are whom jobs may be sent to and where objects may be moved; what a
+peer may ask of this node stands in the configuration alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from lfscp.config import Peer
+from lfscp.observe.logging import get_logger
+
+LOG: Final = get_logger("lfscp.node")
+PEERS_FILE: Final = "peers.json"
+
+
+class AddedPeers:
+    """The added peers of one node by AE title. Any thread, of any process, may ask.
+
+    Args:
+        data_dir: of the node; the file may not be there yet.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._file = data_dir / PEERS_FILE
+        self._lock = threading.Lock()
+        self._read_at: tuple[int, int, int] | None = None
+        self._peers: dict[str, Peer] = {}
+
+    def all(self) -> Mapping[str, Peer]:
+        """All of them, as they are now."""
+        with self._lock:
+            self._refresh()
+            return self._peers
+
+    def get(self, ae_title: str) -> Peer | None:
+        """The one with that AE title."""
+        return self.all().get(ae_title)
+
+    def put(self, ae_title: str, peer: Peer) -> None:
+        """Add a peer, or replace it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            self._refresh()
+            self._write({**self._peers, ae_title: peer})
+
+    def remove(self, ae_title: str) -> bool:
+        """Remove a peer; False when there is none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            self._refresh()
+            if ae_title not in self._peers:
+                return False
+            self._write({title: each for title, each in self._peers.items() if title != ae_title})
+            return True
+
+    def _refresh(self) -> None:
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            self._peers, self._read_at = {}, None
+            return
+        except OSError as error:
+            LOG.warning("the added peers cannot be read", file=self._file, reason=str(error))
+            return
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if version != self._read_at:
+            self._peers, self._read_at = _read(self._file), version
+
+    def _write(self, peers: dict[str, Peer]) -> None:
+        entries = [
+            {"ae_title": title, "host": peer.host, "port": peer.port, "tls": peer.tls}
+            for title, peer in peers.items()
+        ]
+        piece = self._file.with_suffix(".part")
+        piece.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        os.replace(piece, self._file)  # noqa: PTH105 - replaced as a whole, or not at all
+        self._peers, self._read_at = peers, None
+
+
+def _read(file: Path) -> dict[str, Peer]:
+    try:
+        entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            str(each["ae_title"]): Peer(
+                host=each["host"], port=each["port"], tls=bool(each.get("tls"))
+            )
+            for each in entries
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
+        LOG.warning("the added peers cannot be read", file=file, reason=str(error))
+        return {}
