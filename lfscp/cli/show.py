@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from importlib import metadata
 
 from lfscp import __version__
 from lfscp.config import Resolved, Settings
-from lfscp.config.describe import leaves, markdown_table, template, toml_value
+from lfscp.config.describe import leaves, markdown_table, mask_password, template, toml_value
 
 _STANDS_ON = ("pynetdicom", "pydicom", "sqlalchemy", "pydantic", "structlog")
 
@@ -36,11 +35,6 @@ def configuration(resolved: Resolved) -> None:
 def _print_value(key: str, value: object, origin: str) -> None:
     line = f"{key} = {mask_password(toml_value(value))}"
     _print(f"{line:<50} # {origin}")
-
-
-def mask_password(url: str) -> str:
-    """Hide the password of every URL in a text."""
-    return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:***@", url)
 
 
 def description(*, as_table: bool) -> None:

@@ -55,10 +55,11 @@ def check_objects_url(url: str) -> str:
 
 def check_index_url(url: str) -> str:
     """What database the index may be in."""
-    if url and not url.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+    beginnings = ("sqlite:///", "sqlite+pysqlite:///", "postgresql://", "postgresql+psycopg://")
+    if url and not url.startswith(beginnings):
         raise ValueError(
-            'empty, or an SQLAlchemy URL "sqlite:////absolute/path" (PostgreSQL comes with more '
-            "than one node, and is not in this version)"
+            'empty, or an SQLAlchemy URL: "sqlite:////absolute/path" or '
+            '"postgresql+psycopg://user@host/database"'
         )
     return url
 

@@ -6,6 +6,7 @@ All are made from the declarations in `settings`; tests/meta fails when a file d
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,12 @@ class Leaf:
         if shown:
             return toml_value(shown)
         return "" if self.field.default is PydanticUndefined else toml_value(self.field.default)
+
+
+def mask_password(text: str) -> str:
+    """Hide the password of every URL in a text, before its host or among its parameters."""
+    text = re.sub(r'(://[^/:@\s"]*):[^\s"]*@', r"\1:***@", text)
+    return re.sub(r'([?&](?:ssl)?password=)[^&\s"]*', r"\1***", text)
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

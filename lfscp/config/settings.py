@@ -153,7 +153,21 @@ class Index(Section):
     """The index of patients, studies, series and instances."""
 
     url: Annotated[str, AfterValidator(check_index_url)] = setting(
-        "", "SQLAlchemy URL of the index; empty is SQLite in data_dir."
+        "",
+        "SQLAlchemy URL of the index; empty is SQLite in data_dir. "
+        "postgresql+psycopg://user@host/database is for several nodes.",
+    )
+    connections: Int = setting(
+        10,
+        "Most connections of one process to PostgreSQL for storing, as many for queries and as "
+        "many for the rest.",
+        ge=1,
+        le=1000,
+    )
+    timeout_s: Seconds = setting(
+        20.0,
+        "How long a store waits for PostgreSQL when it is away, in seconds, before the peer is "
+        "told to send again.",
     )
 
 
@@ -287,6 +301,13 @@ class Jobs(Section):
 
     max_active: Int = setting(
         10, "Most jobs that run at once; the others sleep in the order they came.", ge=1, le=1000
+    )
+    max_active_of_all: Count = setting(
+        0, "Most jobs that run at once on all nodes that share the index; 0 is no limit."
+    )
+    lease_s: Seconds = setting(
+        30.0,
+        "When a node has not been heard of for so long, others that share the index run its jobs.",
     )
     per_peer: Count = setting(4, "Most of them that talk to one peer; 0 is no limit of its own.")
     keep_days: Annotated[float, Strict(), Field(ge=0, le=36500, allow_inf_nan=False)] = setting(

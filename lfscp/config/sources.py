@@ -19,7 +19,14 @@ from pydantic import BaseModel, ValidationError
 
 from lfscp.config.access import Peer
 from lfscp.config.checks import validate_ae_title
-from lfscp.config.describe import ENVIRONMENT_PREFIX, FILE_VARIABLE, leaf, leaves, sections
+from lfscp.config.describe import (
+    ENVIRONMENT_PREFIX,
+    FILE_VARIABLE,
+    leaf,
+    leaves,
+    mask_password,
+    sections,
+)
 from lfscp.config.settings import Settings
 
 SYSTEM_FILE: Final = Path("/etc/lfscp/lfscp.toml")
@@ -251,7 +258,7 @@ def _nearest(name: str, names: list[str]) -> str:
 
 
 def _complaint(origin: str, path: Path_, value: object, expected: str) -> str:
-    shown = json.dumps(value, default=str, ensure_ascii=False)
+    shown = mask_password(json.dumps(value, default=str, ensure_ascii=False))
     if len(shown) > 100:
         shown = shown[:100] + "..."
     return _one_line(f"{origin}: {'.'.join(path)} = {shown}: expected {expected}")

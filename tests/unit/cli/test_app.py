@@ -88,4 +88,6 @@ def test_passwords_are_masked():
     from lfscp.cli.show import mask_password
 
     assert mask_password("a://u:secret@h/d") == "a://u:***@h/d"
+    assert mask_password("a://u:a/b@c@h/d") == "a://u:***@h/d"
+    assert mask_password("a://h/d?password=x&service=y") == "a://h/d?password=***&service=y"
     assert mask_password("sqlite:////var/x.db") == "sqlite:////var/x.db"
