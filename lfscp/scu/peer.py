@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from lfscp.config.access import Peer as ConfiguredPeer
 from lfscp.config.checks import validate_ae_title
 from lfscp.config.settings import Server
+from lfscp.upperlayer.tls import Verification, client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class Peer:
     Args:
         ae_title: the AE title we call.
         calling_ae_title: ours.
-        tls: whether to connect with TLS; its certificate is verified unless `tls_verify` is False.
+        tls: whether to connect with TLS; its certificate is verified unless `tls_verify` is False,
+            and must name the host unless `tls_check_host` is False.
         tls_ca_file: certificates to trust, PEM; None is the system's.
         tls_certificate_file: our certificate, PEM, when the peer wants one; with `tls_key_file`.
         connect_timeout_s: longest wait for the connection.
@@ -37,6 +40,7 @@ class Peer:
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     tls_verify: bool = True
+    tls_check_host: bool = True
     connect_timeout_s: float = 10.0
     acse_timeout_s: float = 30.0
     dimse_timeout_s: float = 60.0
@@ -72,6 +76,11 @@ class Peer:
             peer.port,
             calling_ae_title=server.ae_title,
             tls=peer.tls,
+            tls_ca_file=peer.tls_ca_file or None,
+            tls_certificate_file=peer.tls_certificate_file or None,
+            tls_key_file=peer.tls_key_file or None,
+            tls_verify=peer.tls_verify != "none",
+            tls_check_host=peer.tls_verify == "host",
             connect_timeout_s=min(10.0, server.acse_timeout_s),
             acse_timeout_s=server.acse_timeout_s,
             dimse_timeout_s=max(60.0, server.dimse_timeout_s),
@@ -81,17 +90,17 @@ class Peer:
         """What TLS needs; None without TLS.
 
         Raises:
-            OSError: a certificate or key cannot be read (ssl.SSLError is one).
+            TLSFilesError: a certificate or key cannot be used; it is an OSError.
         """
         if not self.tls:
             return None
-        context = ssl.create_default_context(cafile=self.tls_ca_file)
-        if not self.tls_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.tls_certificate_file:
-            context.load_cert_chain(self.tls_certificate_file, self.tls_key_file)
-        return context
+        verification: Verification = "host" if self.tls_check_host else "certificate"
+        return client_context(
+            ca_file=Path(self.tls_ca_file) if self.tls_ca_file else None,
+            certificate_file=Path(self.tls_certificate_file) if self.tls_certificate_file else None,
+            key_file=Path(self.tls_key_file) if self.tls_key_file else None,
+            verification=verification if self.tls_verify else "none",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON can hold them."""

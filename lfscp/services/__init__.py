@@ -16,17 +16,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
+    from lfscp.config.current import CurrentSettings
 
 
-def all_handlers(archive: Archive, settings: Settings) -> list[tuple[Any, Any]]:
+def all_handlers(
+    archive: Archive, settings: Settings | CurrentSettings
+) -> list[tuple[Any, Any]]:
     """Every handler of a node, to be given to a server as `evt_handlers`."""
+    from lfscp.config.current import CurrentSettings
     from lfscp.services import associations, models, query, retrieve, storage, verification
 
+    current = CurrentSettings.of(settings)
     return [
         *associations.handlers(),
-        *verification.handlers(settings),
-        *storage.handlers(archive, settings),
-        *query.handlers(archive, settings),
-        *retrieve.handlers(archive, settings),
+        *verification.handlers(current),
+        *storage.handlers(archive, current),
+        *query.handlers(archive, current),
+        *retrieve.handlers(archive, current),
         *models.handlers(),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pynetdicom.presentation import PresentationContext
@@ -12,6 +13,23 @@ from pynetdicom.presentation import PresentationContext
 from lfscp.config import Peer
 from lfscp.config.settings import Server
 from lfscp.upperlayer.requestor import associate
+from lfscp.upperlayer.tls import client_context
+
+
+def ssl_context(peer: Peer) -> ssl.SSLContext | None:
+    """What TLS with a configured peer needs; None without TLS.
+
+    Raises:
+        TLSFilesError: a certificate or key cannot be used.
+    """
+    if not peer.tls:
+        return None
+    return client_context(
+        ca_file=Path(peer.tls_ca_file) if peer.tls_ca_file else None,
+        certificate_file=Path(peer.tls_certificate_file) if peer.tls_certificate_file else None,
+        key_file=Path(peer.tls_key_file) if peer.tls_key_file else None,
+        verification=peer.tls_verify,
+    )
 
 
 class DestinationError(Exception):
@@ -67,7 +85,7 @@ class Destination:
                 calling_ae_title=server.ae_title,
                 called_ae_title=self._ae_title,
                 contexts=contexts,
-                ssl_context=ssl.create_default_context() if self._peer.tls else None,
+                ssl_context=ssl_context(self._peer),
                 acse_timeout_s=server.acse_timeout_s,
                 dimse_timeout_s=server.dimse_timeout_s,
                 network_timeout_s=server.network_timeout_s,

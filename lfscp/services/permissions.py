@@ -20,7 +20,18 @@ def may(peers: Mapping[str, Peer], calling_ae_title: str, right: Right) -> bool:
     return peer is None or right in peer.may
 
 
-def destination(peers: Mapping[str, Peer], ae_title: str) -> Peer | None:
-    """The peer to which objects may be moved under this AE title; None refuses the move."""
-    peer = peers.get(ae_title.strip(" "))
+def destination(
+    peers: Mapping[str, Peer], ae_title: str, calling_ae_title: str = ""
+) -> Peer | None:
+    """The peer to which objects may be moved under this AE title; None refuses the move.
+
+    Args:
+        ae_title: the move destination.
+        calling_ae_title: of who asks for the move.
+    """
+    title = ae_title.strip(" ")
+    requestor = peers.get(calling_ae_title.strip(" "))
+    if requestor is not None and requestor.may_move_to and title not in requestor.may_move_to:
+        return None
+    peer = peers.get(title)
     return peer if peer is not None and "destination" in peer.may else None

@@ -19,6 +19,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import Query, parse_query
 from lfscp.config import Settings
+from lfscp.config.current import CurrentSettings
 from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.identifier import Refused, read
@@ -33,11 +34,11 @@ Response = tuple[int | Dataset, EncodedDataset | None]
 _SERVICE: Final = "C-FIND"
 
 
-def handlers(archive: Archive, settings: Settings) -> Handlers:
+def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
     """The handler of C-FIND requests."""
 
     def handle_find(event: evt.Event) -> Iterator[Response]:
-        return _Find(archive, settings, event).responses()
+        return _Find(archive, current.settings, event).responses()
 
     return [(evt.EVT_C_FIND, handle_find)]
 

@@ -20,6 +20,7 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import unique_keys
 from lfscp.config import Peer, Settings
+from lfscp.config.current import CurrentSettings
 from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.added_peers import AddedPeers
@@ -45,14 +46,14 @@ PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s
 _MEDIUM_PRIORITY: Final = 0
 
 
-def handlers(archive: Archive, settings: Settings) -> Handlers:
+def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
     """The handlers of C-MOVE and C-GET requests."""
 
     def handle_move(event: evt.Event) -> SubOperations:
-        return _Move(archive, settings, event).operations
+        return _Move(archive, current.settings, event).operations
 
     def handle_get(event: evt.Event) -> SubOperations:
-        return _Get(archive, settings, event).operations
+        return _Get(archive, current.settings, event).operations
 
     return [(evt.EVT_C_MOVE, handle_move), (evt.EVT_C_GET, handle_get)]
 
@@ -238,7 +239,7 @@ class _Move(_Retrieve):
 
     def prepare(self) -> None:
         title = str(self.event.move_destination or "").strip()
-        peer = destination(self._destinations(title), title)
+        peer = destination(self._destinations(title), title, calling_ae_title(self.event))
         if peer is None:
             reason = f"{title or 'the empty AE title'} is no move destination here"
             raise Refused(status.MOVE_DESTINATION_UNKNOWN, reason)

@@ -21,6 +21,7 @@ from lfscp.archive.errors import (
     OutOfResources,
 )
 from lfscp.config import Settings
+from lfscp.config.current import CurrentSettings
 from lfscp.services import status
 from lfscp.services.permissions import may
 from lfscp.services.record import after_answer, calling_ae_title, failed_unexpectedly, performed
@@ -31,8 +32,9 @@ Handlers = list[tuple[Any, Any]]
 _SERVICE: Final = "C-STORE"
 
 
-def handlers(archive: Archive, settings: Settings) -> Handlers:
+def handlers(archive: Archive, settings: Settings | CurrentSettings) -> Handlers:
     """The handler of C-STORE requests."""
+    current = CurrentSettings.of(settings)
 
     def handle_store(event: evt.Event) -> int | Dataset:
         started = time.monotonic()
@@ -42,7 +44,7 @@ def handlers(archive: Archive, settings: Settings) -> Handlers:
             "sop_instance_uid": request.AffectedSOPInstanceUID,
         }
         caller = calling_ae_title(event)
-        if not may(settings.peers, caller, "store"):
+        if not may(current.settings.peers, caller, "store"):
             answer = status.with_reason(status.NOT_AUTHORISED, "this AE title may not store")
             return _refused(event, answer, started, "this AE title may not store", named)
         try:

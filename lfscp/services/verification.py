@@ -8,7 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.config import Settings
+from lfscp.config.current import CurrentSettings
 from lfscp.services import status
 from lfscp.services.permissions import may
 from lfscp.services.record import after_answer, calling_ae_title, performed
@@ -16,13 +16,13 @@ from lfscp.services.record import after_answer, calling_ae_title, performed
 Handlers = list[tuple[Any, Any]]
 
 
-def handlers(settings: Settings) -> Handlers:
+def handlers(current: CurrentSettings) -> Handlers:
     """The handler of C-ECHO requests."""
 
     def handle_echo(event: evt.Event) -> int | Dataset:
         started = time.monotonic()
         caller = calling_ae_title(event)
-        if may(settings.peers, caller, "echo"):
+        if may(current.settings.peers, caller, "echo"):
             after_answer(event.assoc, lambda: performed(event, "C-ECHO", status.SUCCESS, started))
             return status.SUCCESS
         reason = "this AE title may not echo"

@@ -34,6 +34,11 @@ class PeerBook:
 
     def __init__(self, configured: Mapping[str, Peer], added: AddedPeers) -> None:
         self._added = added
+        self.configure(configured)
+
+    def configure(self, configured: Mapping[str, Peer]) -> None:
+        """Take over the configured peers, at the start and when they have changed."""
+        self.configured = configured
         self._configured = {
             title: KnownPeer(title, peer.host, peer.port, peer.tls, is_configured=True)
             for title, peer in configured.items()
