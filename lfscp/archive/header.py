@@ -57,11 +57,17 @@ _LEADING_SPACE_COUNTS: Final = frozenset({"LT", "ST", "UT"})  # PS3.5 table 6.2-
 _TEMPORAL: Final = frozenset({"DA", "TM"})
 _WANTED: Final = frozenset([*BY_TAG, SPECIFIC_CHARACTER_SET])
 _VR: Final = {tag: dictionary_VR(tag) for tag in _WANTED}
-_PLAIN_TAGS: Final = frozenset(
-    tag
-    for tag, vr in _VR.items()
-    if vr in {"AS", "CS", "DS", "DT", "IS", "LO", "PN", "SH", "UI"}  # only padding goes
-)
+# What makes a value need more than its padding taken away, where that is the rule.
+_UNUSUAL: Final = {
+    **{tag: b"." for tag, vr in _VR.items() if vr == "DA"},
+    **{tag: b":" for tag, vr in _VR.items() if vr == "TM"},
+    **{
+        tag: b"\x1b"
+        for tag, vr in _VR.items()
+        if vr in {"AS", "CS", "DS", "DT", "IS", "LO", "PN", "SH", "UI"}
+    },
+}
+_SHORT_TAGS: Final = frozenset(tag for tag, vr in _VR.items() if vr == "US")
 _RAW_TAGS: Final = {
     encoding: {tag: encoding.raw_tag(tag) for tag in _WANTED}
     for encoding in (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG)
@@ -139,8 +145,10 @@ class Header:
             value = found.get(raw_tags[tag])
             if not value:
                 texts.append("")
-            elif tag in _PLAIN_TAGS and b"\x1b" not in value:
+            elif tag in _UNUSUAL and _UNUSUAL[tag] not in value:
                 texts.append(value.decode(codec, "replace").strip(" \0"))
+            elif tag in _SHORT_TAGS and len(value) == 2:
+                texts.append(str(int.from_bytes(value, self._encoding.byteorder)))
             else:
                 texts.append(self.text(tag))
         return texts

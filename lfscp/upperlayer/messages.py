@@ -217,6 +217,32 @@ class InlineMessages(DIMSEServiceProvider):
             if pdv_length < 2 or length < 0:
                 raise ProtocolError(f"PDV length {pdv_length} does not fit its PDU")
             self._take_fragment(sock, pdv_length - 2, context_id, control)
+        incoming = self._incoming
+        if incoming is not None and incoming.is_examined and incoming.sink is not None:
+            self._read_on(sock, incoming, incoming.sink)
+
+    def _read_on(self, sock: InlineSocket, incoming: _Incoming, sink: DatasetSink) -> None:
+        """Read the next PDUs of a large object, as long as each is one fragment of its data set.
+
+        What is anything else stays in the socket for who has to judge it.
+        """
+        dul = self._inline.dul
+        timeout_s = self._inline.network_timeout
+        while dul.is_alive():
+            sock.begin_wait(timeout_s)
+            if sock.peek(6)[0] != pdata.P_DATA_TF:
+                return
+            _, length, pdv_length, context_id, control = pdata.HEADER.unpack(sock.peek(12))
+            is_one_fragment = length == 4 + pdv_length and 2 < pdv_length <= dul.longest_p_data
+            if not is_one_fragment or context_id != incoming.context_id or control & pdata.COMMAND:
+                return
+            sock.skip(12)
+            self._fill(incoming, sink, sock, pdv_length - 2)
+            self._check_pace(incoming)
+            if control & pdata.LAST:
+                self._complete(incoming)
+                return
+            sink.fragment_ends()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take a P-DATA indication from the state machine (the path that events can watch)."""
@@ -308,18 +334,22 @@ class InlineMessages(DIMSEServiceProvider):
                 raise ProtocolError(f"data set larger than {MAX_OTHER_DATA_SET_BYTES} bytes")
             incoming.data += source.read_exactly(size)
         else:
-            self._check_size(sink, size)
-            while size:
-                taken = source.read_some(sink.reserve(size))
-                sink.commit(taken)
-                size -= taken
-                if size:
-                    self._check_pace(incoming)
+            self._fill(incoming, sink, source, size)
             if not last:
                 self._examine(incoming, sink)
                 sink.fragment_ends()
         if last:
             self._complete(incoming)
+
+    def _fill(self, incoming: _Incoming, sink: DatasetSink, source: _Source, size: int) -> None:
+        """Put one fragment into the sink."""
+        self._check_size(sink, size)
+        while size:
+            taken = source.read_some(sink.reserve(size))
+            sink.commit(taken)
+            size -= taken
+            if size:
+                self._check_pace(incoming)
 
     def _check_pace(self, incoming: _Incoming) -> None:
         """End the association of a peer whose message lasts too long for what has come of it."""
@@ -442,7 +472,7 @@ class InlineMessages(DIMSEServiceProvider):
         """
         dul = self._inline.dul
         while not self._requests:
-            if not dul.is_alive() or not dul.to_user_queue.empty():
+            if not dul.is_alive() or dul.to_user_queue.queue:
                 return None
             dul.read_pdu(timeout_s)
         return self._requests.popleft()

@@ -326,13 +326,18 @@ class InlineProvider(DULServiceProvider):
         except ReadTimeout:
             self._stalled()
 
+    @property
+    def longest_p_data(self) -> int:
+        """The largest length of a P-DATA-TF PDU that is taken, in bytes."""
+        announced = self._inline.announced_max_pdu
+        return announced + _TOLERATED_EXCESS_BYTES if announced else _SLOW_PATH_PDU_BYTES
+
     def _check_header(self, pdu_type: int, length: int) -> None:
         if pdu_type not in _PDU_TYPES:
             raise ProtocolError(f"unknown PDU type 0x{pdu_type:02X}")
         limit = MAX_ACSE_PDU_BYTES
         if pdu_type == P_DATA_TF and self.state != AWAITING_ASSOCIATE_RQ:
-            announced = self._inline.announced_max_pdu
-            limit = announced + _TOLERATED_EXCESS_BYTES if announced else _SLOW_PATH_PDU_BYTES
+            limit = self.longest_p_data
         if length > limit:
             raise ProtocolError(f"PDU type 0x{pdu_type:02X} of {length} bytes, at most {limit}")
 

@@ -303,6 +303,10 @@ class InlineSocket(AssociationSocket):
             self.fill(size)
         return self._view[self._start : self._start + size]
 
+    def skip(self, size: int) -> None:
+        """Take bytes that were looked at."""
+        self._start += size
+
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """Take the next bytes as a fixed layout."""
         if self._end - self._start < layout.size:
