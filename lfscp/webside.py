@@ -198,6 +198,7 @@ def process_state(server: LeaderFollowerServer) -> ProcessState:
         is_shutdown=state.is_shutdown,
         text=str(server.pool),
         associations=tuple(_association_state(each, names) for each in server.active_associations),
+        queued=server.queued(),
     )
 
 

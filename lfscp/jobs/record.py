@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from lfscp.archive.job_tables import job, job_item
 from lfscp.jobs.model import Job, Kind, State
@@ -68,6 +68,21 @@ class Record:
         wanted = wanted.order_by(order).limit(limit).offset(offset)
         with self._index.engine.connect() as connection:
             return [_job(row) for row in connection.execute(wanted).mappings()]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are, by kind and state."""
+        wanted = (
+            select(job.c.kind, job.c.state, func.count())
+            .where(job.c.node == self._node)
+            .group_by(job.c.kind, job.c.state)
+        )
+        with self._index.engine.connect() as connection:
+            found = {(kind, state): n for kind, state, n in connection.execute(wanted)}
+        return {
+            (kind.value, state.value): found.get((kind, state), 0)
+            for kind in Kind
+            for state in State
+        }
 
     def items(self, job_id: str) -> set[str]:
         """What an unfinished job has behind it."""

@@ -228,6 +228,10 @@ class JobService:
                 reason = "objects that go to another destination do not come here"
                 raise InvalidRequest("parameters.folder", reason)
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are, ended ones too while they are kept, by kind and state."""
+        return self._record.counts()
+
     def cancel(self, job_id: str) -> Job:
         """End a job: a sleeping or paused one at once, an active one as soon as it notices.
 

@@ -25,7 +25,7 @@ from pynetdicom.transport import AddressInformation
 from lfscp.observe.metrics import PROMOTION
 from lfscp.pool import LeaderFollowerPool
 from lfscp.server.address_limits import AddressLimits, NotListenedTo
-from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind
+from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
     forget_server,
@@ -322,6 +322,10 @@ class LeaderFollowerServer:
         """The associations that are being served."""
         with self._lock:
             return list(self._associations)
+
+    def queued(self) -> int:
+        """How many connections wait in the kernel for a leader."""
+        return sum(queued(sock) for sock in (self.socket, self.tls_socket) if sock is not None)
 
     def idle_associations(self, seconds: float) -> list[InlineAssociation]:
         """The associations whose peer has asked nothing for so long."""

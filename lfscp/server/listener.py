@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from typing import Final
@@ -21,6 +22,7 @@ from typing import Final
 LOGGER = logging.getLogger(__name__)
 
 DEFAULT_BACKLOG: Final = 1024
+_UNACKED: Final = struct.Struct("=24xI")
 _PAUSE_S: Final = 0.1
 _SAY_AGAIN_S: Final = 10.0
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -51,6 +53,19 @@ def bind(address: Address, backlog: int = DEFAULT_BACKLOG) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def queued(sock: socket.socket) -> int:
+    """How many connections wait in the kernel at a listening socket; 0 when it does not say.
+
+    Source: tcp(7), TCP_INFO; of a socket that listens `tcpi_unacked` is the length of its queue.
+    """
+    try:
+        found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.size)
+    except OSError:  # closed, or not of TCP
+        return 0
+    length: int = _UNACKED.unpack(found)[0] if len(found) == _UNACKED.size else 0
+    return length
 
 
 class Listener:

@@ -32,6 +32,7 @@ MAX_SESSIONS: Final = 1000
 MAX_FAILURES: Final = 10  # per address, before it has to wait
 FAILURE_WAIT_S: Final = 60.0
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+METRICS_PATH: Final = "/metrics"  # has a token of its own beside the others
 OPEN_PATHS: Final = ("/static/", "/login", "/healthz", "/readyz")
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -94,6 +95,7 @@ class Access:
     def __init__(self, web: Web) -> None:
         self._users = dict(entry.split(":", 1) for entry in web.users)
         self._token_hash = web.token_hash
+        self._metrics_token_hash = web.metrics_token_hash
         # With a login a foreign name gains nothing, and a proxy may have any name.
         is_open = is_loopback(web.host) and not self.needs_login
         self._names = {"localhost", "127.0.0.1", "::1", web.host} if is_open else None
@@ -127,6 +129,8 @@ class Access:
             return None
         scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
         if scheme:
+            if asked.path == METRICS_PATH and self._is_metrics_token(scheme, credential):
+                return None
             self._require_credential(scheme.lower(), credential.strip(), asked.address)
             return None
         session = self.session(asked.session_id)
@@ -199,6 +203,10 @@ class Access:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this page answers to localhost only; set web.host and web.users to open it",
             )
+
+    def _is_metrics_token(self, scheme: str, credential: str) -> bool:
+        token_hash = self._metrics_token_hash
+        return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
 
     def _require_credential(self, scheme: str, credential: str, address: str) -> None:
         if scheme == "bearer" and is_token(credential, self._token_hash):

@@ -17,11 +17,13 @@ from lfscp.services.added_peers import AddedPeers
 from lfscp.web import dtools, pages, problems, remote_pages
 from lfscp.web.access import Access
 from lfscp.web.api import archive as archive_api
-from lfscp.web.api import documents, jobs, node, peers, pictures, upload
+from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, upload
 from lfscp.web.context import Web
 from lfscp.web.events import EventHub
+from lfscp.web.exposition import Exposition
 from lfscp.web.guard import Guard
 from lfscp.web.peer_book import PeerBook
+from lfscp.web.readiness import Readiness
 from lfscp.web.rendering import Renderer
 from lfscp.web.state import NodeState
 from lfscp.web.templating import templates
@@ -67,9 +69,11 @@ def create_app(
         renderer=Renderer(archive.data_dir / CACHE_FOLDER, settings.web.cache_mb << 20),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
+        exposition=Exposition(archive, job_service, node_state),
+        readiness=Readiness(archive, node_state),
     )
     problems.install(app)
-    routers = (archive_api, pictures, upload, jobs, peers, node, documents, dtools)
+    routers = (archive_api, pictures, upload, jobs, peers, node, monitoring, documents, dtools)
     for each in (*routers, pages, remote_pages):
         app.include_router(each.router)
     swagger = documents.swagger_files()

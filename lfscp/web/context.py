@@ -19,7 +19,9 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
 from lfscp.web.access import Access, Session
 from lfscp.web.events import EventHub
+from lfscp.web.exposition import Exposition
 from lfscp.web.peer_book import PeerBook
+from lfscp.web.readiness import Readiness
 from lfscp.web.rendering import Renderer
 from lfscp.web.state import NodeState
 
@@ -43,6 +45,8 @@ class Web:
     renderer: Renderer
     events: EventHub
     templates: Jinja2Templates
+    exposition: Exposition
+    readiness: Readiness
     _counting: threading.Lock = field(default_factory=threading.Lock)
     _counted: tuple[float, Statistics] | None = None
 

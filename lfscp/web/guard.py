@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lfscp.web.access import SECURITY_HEADERS, SESSION_COOKIE, Access, Asked
 from lfscp.web.problems import Problem, respond, wants_page
 
+PROBES: Final = ("/healthz", "/readyz")  # they tell nothing of anybody
 CSRF_HEADER: Final = "x-csrf-token"
 
 
@@ -36,6 +37,7 @@ class Guard:
             return
 
         request = Request(scope)
+        is_probe = scope["path"] in PROBES and scope["method"] in ("GET", "HEAD")
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -47,6 +49,9 @@ class Guard:
                     headers.append((b"cache-control", keep))
             await send(message)
 
+        if is_probe:  # answered even when no thread is free, whatever name the node is asked by
+            await self._app(scope, receive, send_guarded)
+            return
         try:
             # A password's hash takes its time: not in the thread that serves everybody.
             scope.setdefault("state", {})["session"] = await run_in_threadpool(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -43,6 +44,8 @@ class ProcessState:
         max_running: cap on running; 0 is no limit.
         max_waiting: cap on followers; -1 is no limit.
         text: the pool in one line, as in the log.
+        queued: connections that wait in the kernel where it listens, as do the others'.
+        is_silent: whether it has not reported for long.
     """
 
     pid: int = 0
@@ -54,6 +57,8 @@ class ProcessState:
     is_shutdown: bool = False
     text: str = ""
     associations: tuple[AssociationState, ...] = ()
+    queued: int = 0
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +92,13 @@ class SharedStates:
     written sees that its checksum is wrong, and keeps what it read before.
     """
 
-    _HEAD: Final = struct.Struct("<II")  # length, CRC-32
+    _HEAD: Final = struct.Struct("<IId")  # length, CRC-32, when, in monotonic seconds
+    _SILENT_AFTER_S: Final = 10.0
     _SLOT: Final = 1 << 18
 
     def __init__(self, processes: int) -> None:
         self._last = [ProcessState() for _ in range(processes)]
+        self._made_at = time.monotonic()
         self._memory = mmap.mmap(-1, processes * self._SLOT)
 
     def write(self, number: int, state: ProcessState) -> None:
@@ -102,18 +109,21 @@ class SharedStates:
             state = replace(state, associations=shown)
             content = json.dumps(asdict(state)).encode()
         start = number * self._SLOT
-        head = self._HEAD.pack(len(content), zlib.crc32(content))
+        head = self._HEAD.pack(len(content), zlib.crc32(content), time.monotonic())
         self._memory[start : start + self._HEAD.size + len(content)] = head + content
 
     def read(self) -> tuple[ProcessState, ...]:
-        """The states of all processes, by number."""
+        """The states of all processes, by number; of one that has long been silent it is said."""
+        now = time.monotonic()
         for number in range(len(self._last)):
             start = number * self._SLOT
-            length, checksum = self._HEAD.unpack_from(self._memory, start)
+            length, checksum, written_at = self._HEAD.unpack_from(self._memory, start)
             start += self._HEAD.size
             content = self._memory[start : start + length]
             if length and zlib.crc32(content) == checksum:
                 self._last[number] = _read(content)
+            silent = now - max(written_at, self._made_at) > self._SILENT_AFTER_S
+            self._last[number] = replace(self._last[number], is_silent=silent)
         return tuple(self._last)
 
 

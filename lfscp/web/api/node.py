@@ -1,4 +1,4 @@
-"""/api/node, /api/folders, /healthz, /readyz: the node itself."""
+"""/api/node, /api/folders: the node itself."""
 
 from __future__ import annotations
 
@@ -27,20 +27,3 @@ def folders(web: Context, path: str = "") -> dict[str, Any]:
         return asdict(below.listing(web.settings.web.roots, path))
     except below.OutsideRoots as error:
         raise Problem(403, str(error)) from None
-
-
-@router.get("/healthz", tags=["node"])
-def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
-
-
-@router.get("/readyz", tags=["node"])
-def readyz(web: Context) -> dict[str, Any]:
-    """The node takes associations, and its index answers."""
-    state = web.node_state()
-    if state.is_shutdown:
-        raise Problem(503, "the node is stopping")
-    with web.index() as connection:
-        connection.exec_driver_sql("SELECT 1").scalar()
-    return {"status": "ready", "pools": [process.text for process in state.processes]}

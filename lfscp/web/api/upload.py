@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from lfscp.archive.archive import Received, Stored
 from lfscp.archive.errors import ArchiveError, CannotUnderstand
 from lfscp.archive.part10 import read_part10
+from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.web.api.models import StoredOut
 from lfscp.web.context import Context, Web
@@ -158,6 +159,8 @@ def _store(web: Web, spooled: Path) -> _Kept:
             dataset_offset=meta.dataset_offset,
         )
     )
+    metrics.RECEIVED_INSTANCES.of("upload").add()
+    metrics.RECEIVED_BYTES.of("upload").add(stored.size)
     LOG.info(
         "uploaded",
         sop_class_uid=meta.sop_class_uid,
