@@ -26,6 +26,10 @@ Result = TypeVar("Result")
 
 DEFAULT_CONNECTIONS = 10
 DEFAULT_TIMEOUT_S = 20.0
+REBUILD_HINT = (
+    "restore a backup (`lfscp restore`), or make it anew from the objects (`lfscp check --rebuild`)"
+)
+_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 class Patience:
@@ -136,7 +140,8 @@ def open_database(
     Args:
         url: SQLAlchemy's.
         connections: of this process to a server, for reading and again for writing, at most.
-        timeout_s: how long a piece of work may wait for a server that is away.
+        timeout_s: how long a piece of work may wait for a server that is away, or for another
+            program that has locked the file.
     Raises:
         ArchiveError: the URL is none, or its driver is not installed.
     """
@@ -147,7 +152,7 @@ def open_database(
     if name == "sqlite":
         from lfscp.archive.sqlite import SQLiteDatabase
 
-        return SQLiteDatabase(url, durability)
+        return SQLiteDatabase(url, durability, timeout_s)
     if name != "postgresql":
         raise ArchiveError("open the index", f"no index is kept in {name}", _URL_HINT)
     try:
@@ -167,6 +172,12 @@ _URL_HINT = 'set index.url to "postgresql+psycopg://user@host/database" or leave
 def sqlite_url(path: Path) -> str:
     """The URL of an SQLite index in a file."""
     return f"sqlite:///{path}"
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Whether a database is no database, or has a page that is none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(_DAMAGED)
 
 
 def reason_of(error: BaseException) -> str:

@@ -21,8 +21,10 @@ from lfscp.archive.attributes import UNIQUE_KEY, Level
 from lfscp.archive.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
+    REBUILD_HINT,
     Patience,
     Result,
+    is_damaged,
     open_database,
     reason_of,
 )
@@ -67,7 +69,8 @@ class Index:
             migrations.upgrade(self._database.engine)
         except (SQLAlchemyError, OSError) as error:
             self._database.close()
-            raise ArchiveError("open the index", reason_of(error), self._hint) from None
+            hint = REBUILD_HINT if is_damaged(error) else self._hint
+            raise ArchiveError("open the index", reason_of(error), hint) from None
         self._statements = Statements(self._database.dialect)
         self.prepared = PreparedQueries(self._database.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
@@ -111,17 +114,9 @@ class Index:
         """Do work in a writing transaction; see Database.transact."""
         return self._database.transact(work, snapshot=snapshot)
 
-    def probe(self) -> None:
-        """Ask the database something, as cheap as can be.
-
-        Raises:
-            ArchiveError: it does not answer.
-        """
-        try:
-            with self._database.engine.connect() as connection:
-                connection.execute(select(1))
-        except SQLAlchemyError as error:
-            raise ArchiveError("reach the index", reason_of(error), self._hint) from None
+    def cannot(self, operation: str, error: BaseException) -> ArchiveError:
+        """The error of something that could not be done because of the database."""
+        return ArchiveError(operation, reason_of(error), self._hint)
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -162,7 +157,7 @@ class Index:
         """Insert one instance; of a known series that is one statement, and its own transaction."""
         header, values = row
         known = self._known.get(header.series_instance_uid)
-        if known is None or _now_ms() - known.touched_at > _TOUCH_MS:
+        if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all([row])[0]
         with self._database.statement() as cursor:
             self._statements.insert_instance.run(cursor, [known.key, *values])
@@ -180,7 +175,8 @@ class Index:
                 found = known or self._series(cursor, header, now)
                 self._statements.insert_instance.run(cursor, [found.key, *values])
                 inserted.append(found)
-                if now - found.touched_at > _TOUCH_MS and found.study_key not in touched:
+                # The clock may have been put back since.
+                if abs(now - found.touched_at) > _TOUCH_MS and found.study_key not in touched:
                     self._statements.touch_study.run(cursor, (found.study_key, now))
                     touched[found.study_key] = found
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
@@ -314,6 +310,7 @@ class Index:
                 instance.c.size,
                 study.c.study_instance_uid,
                 series.c.series_instance_uid,
+                instance.c.digest,
             )
             .select_from(instance.join(series).join(study).join(patient))
             .order_by(instance.c.id)

@@ -20,7 +20,6 @@ from sqlalchemy.engine import make_url
 from lfscp.archive.database import Database, Patience, Result
 from lfscp.archive.files import Durability
 
-_BUSY_TIMEOUT_MS: Final = 60_000  # for programs that open the database beside lfscp
 _NO_PATIENCE: Final = Patience()
 
 
@@ -30,8 +29,8 @@ class SQLiteDatabase(Database):
     is_shared = False
     has_one_writer = True
 
-    def __init__(self, url: str, durability: Durability) -> None:
-        self.engine = _engine(url, durability)
+    def __init__(self, url: str, durability: Durability, timeout_s: float) -> None:
+        self.engine = _engine(url, durability, timeout_s)
         self.dialect = self.engine.dialect
         driver: Any = self.engine.dialect.loaded_dbapi
         self.error = driver.Error
@@ -172,7 +171,7 @@ class SQLiteDatabase(Database):
         return driver
 
 
-def _engine(url: str, durability: Durability) -> Engine:
+def _engine(url: str, durability: Durability, timeout_s: float) -> Engine:
     engine = create_engine(url, max_overflow=-1)  # a connection per querying thread, no waiting
     synchronous = "FULL" if durability is Durability.FULL else "OFF"
 
@@ -180,7 +179,7 @@ def _engine(url: str, durability: Durability) -> Engine:
     def set_pragmas(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+            f"busy_timeout = {round(timeout_s * 1000)}",  # for programs beside lfscp
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
             "foreign_keys = ON",
