@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import json
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from lfscp.archive.archive import Archive
     from lfscp.archive.maintenance import Maintenance
+    from lfscp.archive.nodes import Membership
     from lfscp.config import Settings
     from lfscp.config.settings import Server
     from lfscp.pool import PoolState
@@ -56,6 +58,7 @@ class Node:
     Args:
         settings: everything that can be chosen.
         archive: one that is open already, by the parent of a worker process; closed by it too.
+        membership: of the node that the parent has joined with that archive.
         listen_socket: one that listens already, opened by the parent.
         report: told how the pool is, now and then, instead of systemd: in a worker process.
     """
@@ -65,6 +68,7 @@ class Node:
         settings: Settings,
         *,
         archive: Archive | None = None,
+        membership: Membership | None = None,
         listen_socket: socket.socket | None = None,
         report: Callable[[PoolState], None] | None = None,
     ) -> None:
@@ -74,6 +78,7 @@ class Node:
         self._log = LOG.info if report is None else LOG.debug
         self._archive = archive
         self._owns_archive = archive is None
+        self._membership = membership
         self._listen_socket = listen_socket
         self._server: LeaderFollowerServer | None = None
         self._web: WebSide | None = None
@@ -111,6 +116,7 @@ class Node:
         try:
             if self._archive is None:
                 self._archive = open_archive(self._settings)  # 1. before any peer needs it
+                self._membership = join_nodes(self._settings, self._archive)
             self.prepare()  # 2. contexts and handlers are made once
             page = self._bind_page()  # 3. a port that is taken is said before anything runs
             self._listen()  # 4. before anybody is told
@@ -118,6 +124,8 @@ class Node:
             self._close_archive()
             raise
         self._start_page(page)
+        if self._membership is not None:
+            self._membership.start()
         if self._tell is None:  # of several processes the parent chooses the one that does it
             self._maintenance = start_maintenance(self._settings, self._archive)
         host, port = self.address
@@ -292,7 +300,11 @@ class Node:
             )
 
     def _close_archive(self) -> None:
+        if self._membership is not None:
+            self._membership.stop()
         if self._archive is not None and self._owns_archive:
+            if self._membership is not None:
+                self._membership.leave()
             self._archive.close()
         self._archive = None
 
@@ -314,12 +326,41 @@ def open_archive(settings: Settings) -> Archive:
     return Archive.open(
         settings.data_dir,
         index_url=settings.index.url or None,
+        index_connections=settings.index.connections,
+        index_timeout_s=settings.index.timeout_s,
         objects_root=settings.objects.root,
         durability=settings.durability,
         duplicates=settings.duplicates,
         digest=None if settings.objects.digest == "none" else settings.objects.digest,
         reserve_mb=settings.storage.reserve_mb,
     )
+
+
+def join_nodes(settings: Settings, archive: Archive) -> Membership:
+    """Take the node's place among those that share its index.
+
+    Raises:
+        ArchiveError: its settings do not go together with those of a node that runs.
+    """
+    from lfscp.archive.node_id import node_id
+    from lfscp.archive.nodes import Membership
+    from lfscp.config.describe import mask_password
+
+    identity = node_id(archive.data_dir)
+    # A folder that nobody named is this machine's own.
+    objects = settings.objects.url or f"the data folder of {socket.gethostname()}"
+    agreed = {
+        "objects.url": mask_password(objects),
+        "objects.digest": settings.objects.digest,
+        "duplicates": settings.duplicates,
+        "durability": settings.durability,
+        "storage": json.dumps(settings.storage.model_dump(mode="json", exclude={"reserve_mb"})),
+        "query": json.dumps(settings.query.model_dump(mode="json")),
+        "retrieve": json.dumps(settings.retrieve.model_dump(mode="json")),
+    }
+    membership = Membership(archive.index, identity, settings.server.ae_title, agreed)
+    membership.join()
+    return membership
 
 
 def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:

@@ -21,7 +21,7 @@ from typing import Final, Self, TypedDict
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import LEVELS, Level
-from lfscp.archive.database import reason_of, sqlite_url
+from lfscp.archive.database import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT_S, reason_of, sqlite_url
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, DEFAULT_ALGORITHM, algorithm_of
 from lfscp.archive.errors import (
     ArchiveError,
@@ -108,6 +108,8 @@ class Archive:
         data_dir: Path,
         *,
         index_url: str | None = None,
+        index_connections: int = DEFAULT_CONNECTIONS,
+        index_timeout_s: float = DEFAULT_TIMEOUT_S,
         objects_root: Path | None = None,
         durability: Durability | str = Durability.FULL,
         duplicates: Duplicates | str = Duplicates.KEEP,
@@ -119,6 +121,7 @@ class Archive:
         Args:
             data_dir: made when missing.
             index_url: SQLAlchemy URL; an SQLite file in the data folder when None.
+            index_connections: as `database.open_database` takes it, as `index_timeout_s`.
             objects_root: folder of the objects; `objects` in the data folder when None.
             digest: one of `digest.ALGORITHMS`; None stores no digests.
             reserve_mb: as `space.Space` takes it.
@@ -137,7 +140,12 @@ class Archive:
             _require_whole(data_dir)
             has_index = index_url is not None or (data_dir / INDEX_FILE).exists()
             files = ObjectFiles(objects_root or data_dir / OBJECTS, Durability(durability))
-            index = Index(index_url or sqlite_url(data_dir / INDEX_FILE), Durability(durability))
+            index = Index(
+                index_url or sqlite_url(data_dir / INDEX_FILE),
+                Durability(durability),
+                connections=index_connections,
+                timeout_s=index_timeout_s,
+            )
             archive = cls(
                 data_dir,
                 files,
