@@ -162,9 +162,9 @@ def _application(kind: m.Code, reason: str = "") -> None:
 # Associations: systems that enter and leave (A.5.3.9), or may not (A.5.3.11)
 
 
-def association_began(peer: Peer, called_ae_title: str) -> None:
-    """A peer's association was accepted."""
-    _network(m.ATTACH, peer, called_ae_title)
+def association_began(peer: Peer, called_ae_title: str, reason: str = "") -> None:
+    """A peer's association was accepted; `reason` when there was no room for it."""
+    _network(m.ATTACH, peer, called_ae_title, reason)
 
 
 def association_ended(peer: Peer, called_ae_title: str, reason: str = "") -> None:

@@ -61,7 +61,7 @@ class Board:
 
     def sums(self) -> list[float]:
         """Every number, summed over all processes."""
-        numbers: list[float] = self._all.tolist()
+        numbers = [float(each) for each in self._all]
         if self._lines == 1:
             return numbers
         lines = (numbers[at : at + self._length] for at in range(0, len(numbers), self._length))

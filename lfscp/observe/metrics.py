@@ -149,3 +149,9 @@ RECYCLED_STUDIES: Final = Counter(
 RECYCLED_INSTANCES: Final = Counter(
     BOARD, "lfscp_recycled_instances_total", "Instances of the studies that retention deleted."
 )
+FAILED_UNEXPECTEDLY: Final = Counter(
+    BOARD,
+    "lfscp_unexpected_failures_total",
+    "Requests that failed as they should not have; the log says more.",
+    service=SERVICES,
+)

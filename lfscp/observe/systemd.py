@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Final
 
 _FIRST_DESCRIPTOR: Final = 3
@@ -45,26 +45,40 @@ def watchdog_interval_s() -> float | None:
     return allowed_us / 2e6 if allowed_us > 0 else None
 
 
-def take_listening_socket(
-    environment: MutableMapping[str, str], first_descriptor: int = _FIRST_DESCRIPTOR
-) -> socket.socket | None:
-    """The listening socket that systemd opened for this process, or None.
+def take_listening_sockets(
+    environment: MutableMapping[str, str],
+    names: Sequence[str],
+    first_descriptor: int = _FIRST_DESCRIPTOR,
+) -> dict[str, socket.socket]:
+    """The listening sockets that systemd opened for this process, by name; none without systemd.
 
-    The variables are removed, so that no child believes the socket to be its own.
+    The variables are removed, so that no child believes the sockets to be its own.
 
+    Args:
+        names: what they are for, in the order of the unit's ListenStream= lines. A socket whose
+            FileDescriptorName= is one of these is that one, whatever the order.
     Raises:
-        SystemdError: more than one socket, or one that is no TCP listener.
+        SystemdError: more sockets than names, or one that is no TCP listener.
     """
     if environment.pop("LISTEN_PID", "") != str(os.getpid()):
-        return None
-    count = environment.pop("LISTEN_FDS", "0")
-    environment.pop("LISTEN_FDNAMES", None)
-    if count != "1":
-        raise SystemdError(f"lfscp.socket: expected one ListenStream=, systemd handed over {count}")
-    listener = socket.socket(fileno=first_descriptor)
+        return {}
+    count = int(environment.pop("LISTEN_FDS", "0"))
+    given = environment.pop("LISTEN_FDNAMES", "").split(":")
+    if not 1 <= count <= len(names):
+        raise SystemdError(
+            f"lfscp.socket: expected 1 to {len(names)} ListenStream=, systemd handed over {count}"
+        )
+    listeners = [_listener(first_descriptor + number) for number in range(count)]
+    if set(given) <= set(names) and len(set(given)) == count:
+        return dict(zip(given, listeners, strict=True))
+    return dict(zip(names, listeners, strict=False))
+
+
+def _listener(descriptor: int) -> socket.socket:
+    listener = socket.socket(fileno=descriptor)
     listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listener.type != socket.SOCK_STREAM or not listening:
         listener.close()
         raise SystemdError("lfscp.socket: expected a TCP ListenStream=")
-    os.set_inheritable(first_descriptor, False)
+    os.set_inheritable(descriptor, False)
     return listener

@@ -5,7 +5,7 @@
 | verification, storage, query, retrieve | one service each |
 | models, contexts, permissions | SOP classes, what is negotiated, who may do what |
 | identifier, status, record | reading a request, refusing it, logging it |
-| associations | beginning and end of each |
+| associations, trail | beginning and end of each; what the audit trail is told |
 | plan, transfer, decoding, destination | the sub-operations of a retrieve |
 """
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from lfscp.config.current import CurrentSettings
 
 
-def all_handlers(
-    archive: Archive, settings: Settings | CurrentSettings
-) -> list[tuple[Any, Any]]:
+def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list[tuple[Any, Any]]:
     """Every handler of a node, to be given to a server as `evt_handlers`."""
     from lfscp.config.current import CurrentSettings
     from lfscp.services import associations, models, query, retrieve, storage, verification
+    from lfscp.services.trail import Patients
 
     current = CurrentSettings.of(settings)
+    patients = Patients(archive)
     return [
-        *associations.handlers(),
+        *associations.handlers(patients),
         *verification.handlers(current),
-        *storage.handlers(archive, current),
+        *storage.handlers(archive, current, patients),
         *query.handlers(archive, current),
-        *retrieve.handlers(archive, current),
+        *retrieve.handlers(archive, current, patients),
         *models.handlers(),
     ]

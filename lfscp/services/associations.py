@@ -1,4 +1,4 @@
-"""The beginning and the end of each association: its line in the log, and what is counted of it.
+"""The beginning and the end of each association: log, counts, audit trail.
 
 Everything here runs in the thread that serves the association, after the peer has its answer.
 """
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom import evt
 
-from lfscp.observe import metrics
+from lfscp.observe import audit, metrics
 from lfscp.observe.foreign import redact
-from lfscp.services.record import LOG, association_fields
+from lfscp.services.record import LOG, association_fields, called_ae_title
+from lfscp.services.trail import Patients, Received, peer_of
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
@@ -31,22 +32,29 @@ _REJECTIONS: Final = {
     (3, 1): "temporary_congestion",
     (3, 2): "local_limit_exceeded",
 }
+_NO_FAULT: Final = ("local_limit_exceeded", "temporary_congestion")  # of the peer
 _TIMED_OUT: Final = ("timeout", "stopped in mid-PDU", "too slow")  # words of `end_reason`
 
 
-def handlers() -> Handlers:
+def handlers(patients: Patients) -> Handlers:
     """The handler of associations that have been accepted."""
-    return [(evt.EVT_ESTABLISHED, _begin)]
 
+    def begin(event: evt.Event) -> None:
+        metrics.ACCEPTED.add()
+        if audit.is_on():
+            peer = peer_of(event.assoc)
+            audit.association_began(peer, called_ae_title(event.assoc))
+            event.assoc.trail = Received(peer, patients)  # type: ignore[attr-defined]
 
-def _begin(_event: evt.Event) -> None:
-    metrics.ACCEPTED.add()
+    return [(evt.EVT_ESTABLISHED, begin)]
 
 
 def record_end(association: InlineAssociation) -> None:
     """Count an association that ended, and write its line."""
     duration_s = time.monotonic() - association.started_at
     count_end(association, duration_s)
+    if audit.is_on():
+        audit_end(association)
     fields = association_fields(association)
     duration_ms = round(duration_s * 1000)
     if association.end_reason is None:
@@ -64,6 +72,22 @@ def count_end(association: InlineAssociation, duration_s: float) -> None:
     metrics.ENDED.of(outcome_of(association)).add()
     if association.was_established:
         metrics.ASSOCIATION_SECONDS.observe(duration_s)
+
+
+def audit_end(association: InlineAssociation) -> None:
+    """Write what is left to say of an association to the audit trail."""
+    if association.trail is not None:
+        association.trail.write()
+    called = called_ae_title(association)
+    reason = redact(association.end_reason or "")
+    if association.was_established:
+        audit.association_ended(peer_of(association), called, reason)
+    elif association.is_rejected and rejection_reason(association.rejection) not in _NO_FAULT:
+        audit.association_rejected(peer_of(association), called, reason)
+    elif association.is_rejected:
+        audit.association_began(peer_of(association), called, reason)
+    elif association.requestor.primitive is None and "TLS" in reason:
+        audit.association_rejected(peer_of(association), called, reason)
 
 
 def outcome_of(association: InlineAssociation) -> str:

@@ -20,12 +20,13 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import Query, parse_query
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
-from lfscp.observe import metrics
+from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import QUERY_MODELS, negotiated
 from lfscp.services.permissions import may
 from lfscp.services.record import calling_ae_title, failed_unexpectedly, performed
+from lfscp.services.trail import keys_of, peer_of
 from lfscp.upperlayer.encoded import EncodedDataset
 
 Handlers = list[tuple[Any, Any]]
@@ -70,7 +71,7 @@ class _Find:
             self._record(status.CANCELLED, "the association ended")
             raise
         except Exception as error:  # noqa: BLE001 - the peer gets a status whatever happened
-            failed_unexpectedly(self._event, _SERVICE, error)
+            failed_unexpectedly(self._event, _SERVICE, error, status.UNABLE_TO_PROCESS)
             yield status.with_reason(status.UNABLE_TO_PROCESS, "internal error, see the log"), None
         else:
             self._record(status.SUCCESS, "")
@@ -123,5 +124,25 @@ class _Find:
 
     def _record(self, code: int, reason: str) -> None:
         metrics.MATCHES.add(self._matches)
-        fields = {"sop_class_uid": self._sop_class_uid, "matches": self._matches}
+        fields: dict[str, Any] = {"sop_class_uid": self._sop_class_uid, "matches": self._matches}
+        names_patients = self._settings.logging.patient_identifiers
+        if audit.is_on() or names_patients:
+            keys = self._record_query(reason)
+            if names_patients:
+                fields["keys"] = keys
         performed(self._event, _SERVICE, code, self._started, reason=reason, **fields)
+
+    def _record_query(self, reason: str) -> str:
+        """Tell the audit trail what was asked.
+
+        Returns:
+            The keys as text.
+        """
+        request: Any = self._event.request
+        identifier = b"" if request.Identifier is None else request.Identifier.getvalue()
+        transfer_syntax_uid = str(self._event.context.transfer_syntax)
+        keys = keys_of(identifier, transfer_syntax_uid)
+        details = {"TransferSyntax": transfer_syntax_uid, "keys": keys, "matches": self._matches}
+        peer = peer_of(self._event.assoc)
+        audit.queried(peer, self._sop_class_uid, identifier, details, reason)
+        return keys

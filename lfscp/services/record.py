@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.observe import metrics
+from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 LOG: Final = get_logger("lfscp.services")
+_NOT_AUTHORISED: Final = 0x0124
 _RECEIVED_INSTANCES: Final = metrics.RECEIVED_INSTANCES.of("C-STORE")
 _RECEIVED_BYTES: Final = metrics.RECEIVED_BYTES.of("C-STORE")
 
@@ -84,6 +85,8 @@ def performed(
     failed = status & 0xF000 not in (0x0000, 0xF000, 0xB000) or 0x0100 <= status <= 0x02FF
     if reason:
         fields["reason"] = reason
+    if failed:
+        _note_failure(event, service, status, reason)
     write = LOG.warning if failed else LOG.info
     write(
         service,
@@ -93,6 +96,17 @@ def performed(
         status=code,
         duration_ms=round(duration_s * 1000, 1),
     )
+
+
+def _note_failure(event: Event, service: str, status: int, reason: str) -> None:
+    """Let the audit trail know of what was refused."""
+    if status == _NOT_AUTHORISED:
+        requestor = event.assoc.requestor
+        peer = audit.Peer(calling_ae_title(event), requestor.address or "")
+        audit.not_authorised(peer, service, reason)
+    trail = getattr(event.assoc, "trail", None)
+    if trail is not None and service == "C-STORE":
+        trail.refused(f"0x{status:04X}")
 
 
 def describe(error: Exception) -> str:
@@ -107,8 +121,17 @@ def describe(error: Exception) -> str:
     return type(error).__name__
 
 
-def failed_unexpectedly(event: Event, service: str, error: Exception, **fields: Any) -> None:
-    """Write the line of a service that failed as it should not have; the traceback at debug."""
+def failed_unexpectedly(
+    event: Event, service: str, error: Exception, status: int | None = None, **fields: Any
+) -> None:
+    """Write the line of a service that failed as it should not have; the traceback at debug.
+
+    Args:
+        status: what is answered, when `performed` is not called for the same request.
+    """
+    if status is not None:
+        metrics.FAILED_UNEXPECTEDLY.of(service).add()
+        _note_failure(event, service, status, "")
     LOG.error(
         f"{service} failed unexpectedly",
         **association_fields(event.assoc),

@@ -21,7 +21,7 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.query import unique_keys
 from lfscp.config import Peer, Settings
 from lfscp.config.current import CurrentSettings
-from lfscp.observe import metrics
+from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.added_peers import AddedPeers
 from lfscp.services.destination import Destination, DestinationError, NothingAcceptedError
@@ -36,6 +36,7 @@ from lfscp.services.record import (
     failed_unexpectedly,
     performed,
 )
+from lfscp.services.trail import Patients, Sent, peer_of
 from lfscp.services.transfer import Counters, Outcome, Sender
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
 
@@ -46,14 +47,14 @@ PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s
 _MEDIUM_PRIORITY: Final = 0
 
 
-def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
+def handlers(archive: Archive, current: CurrentSettings, patients: Patients) -> Handlers:
     """The handlers of C-MOVE and C-GET requests."""
 
     def handle_move(event: evt.Event) -> SubOperations:
-        return _Move(archive, current.settings, event).operations
+        return _Move(archive, current.settings, event, patients).operations
 
     def handle_get(event: evt.Event) -> SubOperations:
-        return _Get(archive, current.settings, event).operations
+        return _Get(archive, current.settings, event, patients).operations
 
     return [(evt.EVT_C_MOVE, handle_move), (evt.EVT_C_GET, handle_get)]
 
@@ -63,10 +64,14 @@ class _Retrieve:
 
     service = ""
 
-    def __init__(self, archive: Archive, settings: Settings, event: evt.Event) -> None:
+    def __init__(
+        self, archive: Archive, settings: Settings, event: evt.Event, patients: Patients
+    ) -> None:
         self.archive = archive
         self.settings = settings
         self.event = event
+        self._patients = patients
+        self._sent = Sent() if audit.is_on() else None
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
         self.cancelled = False
@@ -124,6 +129,17 @@ class _Retrieve:
             failed=counters.failed,
             warning=counters.warning,
         )
+
+    def count(self, outcome: Outcome, instance: StoredInstance) -> None:
+        """Count one sub-operation that has ended."""
+        self.counters.count(outcome, instance.sop_instance_uid)
+        if self._sent is not None:
+            failed = outcome not in (Outcome.COMPLETED, Outcome.WARNING)
+            self._sent.count(instance, failed=failed)
+
+    def receiver(self) -> audit.Peer:
+        """Who gets the objects."""
+        return peer_of(self.event.assoc)
 
     def sender(self, **originator: Any) -> Sender:
         """How the objects of this request are sent."""
@@ -201,6 +217,8 @@ class _Retrieve:
 
     def _record(self, code: int, reason: str) -> None:
         counters = self.counters
+        if self._sent:
+            self._sent.write(peer_of(self.event.assoc), self.receiver(), self._patients)
         performed(
             self.event,
             self.service,
@@ -228,7 +246,7 @@ class _Get(_Retrieve):
             if self.stop():
                 return
             outcome = sender.send(association, accepted, instance)
-            self.counters.count(outcome, instance.sop_instance_uid)
+            self.count(outcome, instance)
             yield self.pending()
 
 
@@ -244,6 +262,11 @@ class _Move(_Retrieve):
             reason = f"{title or 'the empty AE title'} is no move destination here"
             raise Refused(status.MOVE_DESTINATION_UNKNOWN, reason)
         self._destination = Destination(title, peer, self.settings.server)
+        self._receiver = audit.Peer(title, peer.host)
+
+    def receiver(self) -> audit.Peer:
+        """The destination; asked for only when something was to be sent there."""
+        return self._receiver
 
     def _destinations(self, title: str) -> Mapping[str, Peer]:
         """The configured peers; and the one with this AE title that was added while we run."""
@@ -284,7 +307,7 @@ class _Move(_Retrieve):
                 while todo and association.is_established and not self.stop():
                     instance = todo.pop()
                     outcome = sender.send(association, accepted, instance)
-                    self.counters.count(outcome, instance.sop_instance_uid)
+                    self.count(outcome, instance)
                     yield self.pending()
             if sent - len(todo) > self.counters.failed - before:
                 fruitless = 0
@@ -297,7 +320,7 @@ class _Move(_Retrieve):
         """Count all that cannot be sent any more, with one line for all of them."""
         self.reason = reason
         for instance in instances:
-            self.counters.count(Outcome.FAILED, instance.sop_instance_uid)
+            self.count(Outcome.FAILED, instance)
         metrics.SUB_OPERATIONS.of(self.service, "failed").add(len(instances))
         fields = association_fields(self.event.assoc)
         LOG.warning("destination failed", **fields, failed=len(instances), reason=reason)

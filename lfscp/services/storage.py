@@ -25,6 +25,7 @@ from lfscp.config.current import CurrentSettings
 from lfscp.services import status
 from lfscp.services.permissions import may
 from lfscp.services.record import after_answer, calling_ae_title, failed_unexpectedly, performed
+from lfscp.services.trail import Patients
 from lfscp.upperlayer.received import ReceivedStore
 
 Handlers = list[tuple[Any, Any]]
@@ -32,9 +33,12 @@ Handlers = list[tuple[Any, Any]]
 _SERVICE: Final = "C-STORE"
 
 
-def handlers(archive: Archive, settings: Settings | CurrentSettings) -> Handlers:
+def handlers(
+    archive: Archive, settings: Settings | CurrentSettings, patients: Patients | None = None
+) -> Handlers:
     """The handler of C-STORE requests."""
     current = CurrentSettings.of(settings)
+    names_patients = patients if current.settings.logging.patient_identifiers else None
 
     def handle_store(event: evt.Event) -> int | Dataset:
         started = time.monotonic()
@@ -52,24 +56,31 @@ def handlers(archive: Archive, settings: Settings | CurrentSettings) -> Handlers
         except ArchiveError as error:
             return _refused(event, refusal(error), started, str(error), named)
         except Exception as error:  # noqa: BLE001 - the sender gets a status whatever happened
-            failed_unexpectedly(event, _SERVICE, error, **named)
+            failed_unexpectedly(event, _SERVICE, error, status.PROCESSING_FAILURE, **named)
             return status.with_reason(status.PROCESSING_FAILURE, "internal error, see the log")
         if stored.outcome is not Outcome.STORED:
             named["outcome"] = stored.outcome.value
         if stored.notes:
             named["notes"] = "; ".join(stored.notes)
         stored_in_s = time.monotonic() - started
-        after_answer(
-            event.assoc,
-            lambda: performed(
+
+        def record() -> None:
+            if names_patients is not None:
+                patient = names_patients.of(stored.study_uid)
+                named["patient_id"] = patient.patient_id if patient else ""
+            performed(
                 event,
                 _SERVICE,
                 status.SUCCESS,
                 time.monotonic() - stored_in_s,
                 **named,
                 bytes=stored.size,
-            ),
-        )
+            )
+            trail = getattr(event.assoc, "trail", None)
+            if trail is not None:
+                trail.stored(stored.study_uid, named["sop_class_uid"], stored.size)
+
+        after_answer(event.assoc, record)
         return status.SUCCESS
 
     return [(evt.EVT_C_STORE, handle_store)]

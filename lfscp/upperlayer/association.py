@@ -84,6 +84,7 @@ class InlineAssociation(Association):
         over_limit: what an acceptor's server rejects it with, unless it is rejected anyway.
         rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
         was_established: whether it ever was; `is_established` says whether it is.
+        trail: what its services keep of it; of no meaning here.
         started_at: monotonic time in seconds.
     """
 
@@ -107,6 +108,7 @@ class InlineAssociation(Association):
         self.end_reason: str | None = None
         self.rejection: Rejection | None = None
         self.was_established = False
+        self.trail: Any = None
         self.spool_dir = spool_dir
         self.file_header = file_header
         self.examine = examine
