@@ -29,7 +29,17 @@ GET_MODELS: Final[Mapping[str, str]] = {
     "patient-study": f"{_ROOT}.3.3",
 }
 _UTF_8: Final = "ISO_IR 192"
-_NUMBERS: Final = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"})
+# Smallest and largest value by VR (PS3.5 table 6.2-1).
+_INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
+    "US": (0, 2**16 - 1),
+    "SS": (-(2**15), 2**15 - 1),
+    "UL": (0, 2**32 - 1),
+    "SL": (-(2**31), 2**31 - 1),
+    "UV": (0, 2**64 - 1),
+    "SV": (-(2**63), 2**63 - 1),
+}
+_LARGEST: Final[Mapping[str, float]] = {"FL": 3.4028235e38, "FD": 1.7976931348623157e308}
+_WITHOUT_TEXT: Final = frozenset({"AT", "OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 
 
 def identifier(keys: Mapping[str, Any], level: str) -> Dataset:
@@ -47,7 +57,7 @@ def identifier(keys: Mapping[str, Any], level: str) -> Dataset:
         tag = tag_for_keyword(keyword)
         if tag is None:
             raise ValueError(f"{keyword!r} is no keyword of the DICOM dictionary")
-        vr = dictionary_VR(tag)
+        vr = dictionary_VR(tag).partition(" or ")[0]  # "US or SS": both are encoded alike
         try:
             # Unchecked: wildcards and ranges are no valid values of their elements.
             element = DataElement(tag, vr, _value(value, vr), validation_mode=0)
@@ -63,10 +73,32 @@ def identifier(keys: Mapping[str, Any], level: str) -> Dataset:
 def _value(value: Any, vr: str) -> Any:
     if value is None or value == "":
         return [] if vr == "SQ" else None
-    if vr in _NUMBERS:
-        return value
-    values = [str(each) for each in value] if isinstance(value, list) else [str(value)]
-    return values if len(values) > 1 else values[0]
+    if vr in _WITHOUT_TEXT:
+        raise ValueError(f"a key of VR {vr} can only be asked for, not matched")
+    given = value if isinstance(value, list) else [value]
+    if vr in _INTEGERS or vr in _LARGEST:
+        given = [_number(each, vr) for each in given]
+    else:
+        given = [str(each) for each in given]
+    return given if len(given) > 1 else given[0]
+
+
+def _number(value: Any, vr: str) -> int | float:
+    """A number that an element of this VR can hold.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if vr in _LARGEST:
+        number = float(value)
+        if not abs(number) <= _LARGEST[vr]:  # NaN is none either
+            raise ValueError(f"{value!r} is no value of VR {vr}")
+        return number
+    whole = int(value)
+    smallest, largest = _INTEGERS[vr]
+    if isinstance(value, float) or not smallest <= whole <= largest:
+        raise ValueError(f"{value!r} is no value of VR {vr}")
+    return whole
 
 
 def _texts(value: Any) -> list[str]:

@@ -18,6 +18,7 @@ from lfscp.web import dtools, pages, problems, remote_pages
 from lfscp.web.access import Access
 from lfscp.web.api import archive as archive_api
 from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, upload
+from lfscp.web.bodies import BodyLimit
 from lfscp.web.context import Web
 from lfscp.web.events import EventHub
 from lfscp.web.exposition import Exposition
@@ -80,6 +81,7 @@ def create_app(
     if swagger is not None:
         app.mount(documents.ASSETS, swagger)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"))
+    app.add_middleware(BodyLimit)
     app.add_middleware(Guard, access=app.state.web.access)
     return app
 

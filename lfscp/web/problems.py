@@ -6,7 +6,7 @@ unexpected goes to the log, and the answer says only that it did.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lfscp.archive.errors import (
     ArchiveError,
@@ -117,11 +118,40 @@ def install(app: FastAPI) -> None:
     async def _archive(request: Request, error: ArchiveError) -> Response:
         return respond(request, of_archive(error))
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> Response:
-        LOG.error("request failed unexpectedly", path=request.url.path, exc_info=error)
-        detail = "internal error; the log of the node says more"
-        return respond(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+    app.add_middleware(Unexpected)
+
+
+class Unexpected:
+    """ASGI middleware: what nobody expected goes to our log, once, and is answered in a sentence.
+
+    A handler of FastAPI's for Exception would do so too, but it raises it again for uvicorn, which
+    would log it a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise  # half an answer is out: the connection must break, and uvicorn logs why
+            request = Request(scope)
+            LOG.error(  # noqa: TRY400 - our own logger
+                "request failed unexpectedly", path=scope["path"], exc_info=error
+            )
+            detail = "internal error; the log of the node says more"
+            answer = respond(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+            await answer(scope, receive, send)
 
 
 def of_validation(error: RequestValidationError) -> Problem:
@@ -137,7 +167,7 @@ def of_validation(error: RequestValidationError) -> Problem:
         if each["type"] == "model_attributes_type" and isinstance(each["input"], bytes):
             detail = "send the body as JSON, with the header Content-Type: application/json"
             return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    errors = [_field(each) for each in found]
+    errors = [_field(each, error.body) for each in found]
     first = errors[0]
     where = first.get("pointer") or first.get("parameter", "")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -145,15 +175,37 @@ def of_validation(error: RequestValidationError) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
-def _field(error: dict[str, Any]) -> dict[str, str]:
-    place, *path = [str(part) for part in error["loc"]] or ["body"]
+def pointer_to(path: Iterable[object]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "".join(f"/{part}" for part in parts)
+
+
+def _in_document(path: Sequence[str | int], document: Any, *, is_missing: bool) -> list[str | int]:
+    """The path without what is no part of the document: names of the types that were tried."""
+    if not isinstance(document, dict | list):
+        return list(path)
+    found: list[str | int] = []
+    inner: Any = document
+    for number, part in enumerate(path):
+        try:
+            inner = inner[part]
+            found.append(part)
+        except (LookupError, TypeError):
+            if is_missing and number == len(path) - 1:
+                found.append(part)
+    return found
+
+
+def _field(error: dict[str, Any], body: Any) -> dict[str, str]:
+    place, *path = error["loc"] or ["body"]
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "unknown field"
     if place == "body":
-        pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+        pointer = pointer_to(_in_document(path, body, is_missing=error["type"] == "missing"))
         return {"detail": message} | ({"pointer": pointer} if pointer else {})
-    return {"parameter": ".".join(path), "detail": message}
+    return {"parameter": ".".join(map(str, path)), "detail": message}
 
 
 _ARCHIVE_STATUS: Final = (

@@ -14,7 +14,7 @@ from lfscp.scu.peer import Peer
 from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
 from lfscp.web.context import Context, Web
-from lfscp.web.problems import Problem
+from lfscp.web.problems import Problem, pointer_to
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 
@@ -124,9 +124,11 @@ def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, A
     try:
         return web.jobs.submit(JobRequest(kind, peer, parameters))
     except InvalidRequest as error:
-        pointer = "/" + error.field.removeprefix("parameters.").replace(".", "/")
+        path = [] if error.field == "parameters" else error.field.split(".", 2)
+        pointer = pointer_to(part for part in path if part != "parameters")
         errors = [{"pointer": pointer, "detail": error.reason}]
-        raise Problem(422, f"{pointer}: {error.reason}", errors=errors) from None
+        detail = f"{pointer}: {error.reason}" if pointer else error.reason
+        raise Problem(422, detail, errors=errors) from None
     except TerminatedError as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 

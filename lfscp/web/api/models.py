@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+)
 
 from lfscp.config.checks import validate_ae_title
 from lfscp.web.context import Web
@@ -40,8 +48,15 @@ class PeerIn(Asked):
     calling_ae_title: AETitle | None = Field(None, description="Ours; the node's own when absent.")
 
 
+def _is_title(value: object) -> str:
+    return "AE title" if isinstance(value, str) else "peer in full"
+
+
+# Told apart first, so that only what is wrong with the one that was meant is said.
 PeerRef = Annotated[
-    str | PeerIn, Field(description="The AE title of a known peer, or a peer given in full.")
+    Annotated[str, Tag("AE title")] | Annotated[PeerIn, Tag("peer in full")],
+    Discriminator(_is_title),
+    Field(description="The AE title of a known peer, or a peer given in full."),
 ]
 
 

@@ -16,6 +16,7 @@ from lfscp.web.rendering import MEDIA_TYPES, Wanted
 
 router = APIRouter(prefix="/api/instances/{instance_uid}", tags=["pictures"])
 THUMBNAIL_EDGE: Final = 192
+MOST: Final = 1e12  # of a window: no stored value is larger; infinity and NaN are none
 _CACHED: Final = "private, max-age=300"
 
 
@@ -55,8 +56,8 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
     web: Context,
     instance_uid: str,
     number: int,
-    center: float | None = None,
-    width: Annotated[float | None, Query(gt=0)] = None,
+    center: Annotated[float | None, Query(ge=-MOST, le=MOST)] = None,
+    width: Annotated[float | None, Query(gt=0, le=MOST)] = None,
     edge: Annotated[int, Query(ge=0, le=4096, description="Longest edge; 0 is all.")] = 0,
     encoding: Literal["jpeg", "png"] = "jpeg",
 ) -> Response:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
+from web_app import HOME, serving
 from web_objects import (
     CT_SERIES,
     CT_STUDY,
@@ -217,6 +219,16 @@ def test_what_is_not_there_is_a_problem_document(client, method, path):
         ("/api/find", {"peer": "PACS", "keys": {"PatientNam": "x"}}, "/keys/PatientNam", "unknown"),
         ("/api/find", {"peer": "PACS", "keys": {"StudyID": True}}, "/keys/StudyID", "expected"),
         ("/api/find", {"peer": "PACS", "keys": {"PatientSize": "x"}}, "/keys/PatientSize", "VR DS"),
+        ("/api/find", {"peer": "PACS", "keys": {"Rows": "x"}}, "/keys/Rows", "VR US"),
+        ("/api/find", {"peer": "PACS", "keys": {"Rows": [1, 65536]}}, "/keys/Rows", "VR US"),
+        ("/api/find", {"peer": "PACS", "keys": {"Rows": 1.5}}, "/keys/Rows", "VR US"),
+        ("/api/find", {"peer": "PACS", "keys": {"PixelData": "x"}}, "/keys/PixelData", "VR OB"),
+        ("/api/find", {"peer": "PACS", "keys": {"a/b.c~": "x"}}, "/keys/a~1b.c~0", "unknown"),
+        ("/api/find", {"peer": "PACS", "keys": {"AnchorPoint": 1e39}}, "/keys/AnchorPoint", "FL"),
+        ("/api/echo", {"peer": {"ae_title": "X", "z": 1}}, "/peer/z", "unknown field"),
+        ("/api/echo", {"peer": {"ae_title": "X", "host": "h"}}, "/peer/port", "Field required"),
+        ("/api/echo", {"peer": 7}, "/peer", "dictionary"),
+        ("/api/collect", {"peers": ["PACS", {"port": "x"}], "keys": {}}, "/peers/1/port", "int"),
         ("/api/retrieve", {"peer": "PACS", "keys": {}}, "/keys", "expected"),
         ("/api/send", {"peer": "PACS"}, None, "nothing to send"),
         ("/api/send", {"peer": "PACS", "paths": ["/etc/passwd"]}, None, "outside"),
@@ -233,6 +245,68 @@ def test_a_wrong_request_is_told_which_field_is_wrong(client, path, body, pointe
     assert detail in str(answer)
     if pointer:
         assert pointer in [each.get("pointer") for each in answer["errors"]]
+    pointers = [each["pointer"] for each in answer.get("errors", []) if each.get("pointer")]
+    for each in pointers:
+        assert points_into(each, body) or "Field required" in str(answer), each
+
+
+def points_into(pointer, document):
+    """Whether a JSON pointer names something of the document that was sent (RFC 6901)."""
+    for part in pointer.split("/")[1:]:
+        part = part.replace("~1", "/").replace("~0", "~")
+        try:
+            document = document[int(part) if isinstance(document, list) else part]
+        except (LookupError, ValueError):
+            return False
+    return True
+
+
+def test_a_number_that_fits_its_element_is_a_key(client):
+    keys = {"Rows": "512", "Columns": [1, 2], "PixelData": "", "SmallestImagePixelValue": 3}
+    asked = client.post("/api/find", json={"peer": "PACS", "keys": keys, "level": "IMAGE"})
+    assert asked.status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/api/echo", "/c-echo", "/remote/find", "/login"])
+@pytest.mark.parametrize("is_announced", [True, False])
+def test_a_body_that_would_fill_the_memory_is_refused(client, path, is_announced):
+    sent = 0
+
+    def pieces():
+        nonlocal sent
+        while sent < 64 << 20:
+            sent += 1 << 16
+            yield b" " * (1 << 16)
+
+    is_form = path in ("/remote/find", "/login")
+    kind = {"Content-Type": f"application/{'x-www-form-urlencoded' if is_form else 'json'}"}
+    content = b" " * (2 << 20) if is_announced else pieces()
+    answer = problem(client.post(path, content=content, headers=kind))
+    assert answer["status"] == 413
+    assert "longer than 1048576 bytes" in answer["detail"]
+    assert client.get("/api/jobs").json() == []
+
+
+def test_what_nobody_expected_is_answered_and_not_raised_for_others_to_log(tmp_path, monkeypatch):
+    def broken():
+        raise ZeroDivisionError("of a test")
+
+    with serving(tmp_path / "data") as client:
+        monkeypatch.setattr(client.app.state.web, "node_state", broken)
+        strict = TestClient(client.app, base_url=HOME)  # raises what would reach the server
+        answer = problem(strict.get("/api/node"))
+    assert answer["status"] == 500
+    assert answer["detail"] == "internal error; the log of the node says more"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300"])
+@pytest.mark.parametrize("name", ["center", "width"])
+def test_a_window_without_end_is_refused(filled, number, name):
+    uid = filled.get("/api/studies").json()["rows"][0]["study_instance_uid"]
+    series = filled.get(f"/api/studies/{uid}/series").json()[0]
+    window = {"center": "40", "width": "400"} | {name: number}
+    answer = filled.get(f"/api/instances/{series['middle_instance_uid']}/frames/1", params=window)
+    assert problem(answer)["errors"][0]["parameter"] == name
 
 
 @pytest.mark.parametrize(
