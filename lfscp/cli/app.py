@@ -10,13 +10,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lfscp.cli import peer_commands
-from lfscp.config import ConfigError, Resolved, resolve_settings
+from lfscp.config import ConfigError, Resolved, Settings, resolve_settings
 from lfscp.config.describe import leaf
 
 app = typer.Typer(
@@ -92,7 +94,10 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     _configure_logging(resolved)
     from lfscp.preforked import run_node
 
-    raise typer.Exit(run_node(resolved.settings))
+    def read_again() -> Settings:
+        return _resolve(config, flags, peer or []).settings
+
+    raise typer.Exit(run_node(resolved.settings, read_again))
 
 
 peer_commands.add_to(app)
@@ -198,11 +203,25 @@ def _resolve(
 
 
 def _configure_logging(resolved: Resolved, at_least: str = "debug") -> None:
-    from lfscp.observe import logging
+    with _without_rich():  # structlog would load it for tracebacks of a kind that we never write
+        from lfscp.observe import logging
 
     settings = resolved.settings.logging
     level = max(settings.level, at_least, key=lambda name: logging.LEVELS[name])
     logging.configure(level, settings.format)
+
+
+@contextmanager
+def _without_rich() -> Iterator[None]:
+    """Keep modules that would use Rich if it is there from loading it: it costs 50 ms and 5 MB."""
+    if "rich" in sys.modules:
+        yield
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] # makes its import fail
+    try:
+        yield
+    finally:
+        del sys.modules["rich"]
 
 
 def _fail(message: str, code: int) -> None:
