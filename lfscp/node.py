@@ -7,7 +7,6 @@ tells how the pool is and feeds the watchdog while it is healthy. Nothing polls.
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import os
@@ -24,17 +23,21 @@ from lfscp.observe import systemd
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from pynetdicom import AE
 
     from lfscp.archive.archive import Archive
     from lfscp.archive.maintenance import Maintenance
     from lfscp.archive.nodes import Membership
+    from lfscp.archive.retention import Limits
     from lfscp.config import Settings
-    from lfscp.config.settings import Server
+    from lfscp.config.current import Renewal
     from lfscp.pool import PoolState
     from lfscp.server import LeaderFollowerServer
-    from lfscp.upperlayer.association import InlineAssociation
-    from lfscp.upperlayer.negotiation import Rejection
+    from lfscp.server.address_limits import AddressLimits
+    from lfscp.server.endpoints import Endpoints
+    from lfscp.server.live import ReadSettings
     from lfscp.web.state import ProcessState
     from lfscp.webside import WebSide
 
@@ -59,7 +62,8 @@ class Node:
         settings: everything that can be chosen.
         archive: one that is open already, by the parent of a worker process; closed by it too.
         membership: of the node that the parent has joined with that archive.
-        listen_socket: one that listens already, opened by the parent.
+        endpoints: sockets that listen already, opened by the parent.
+        read_settings: reads the settings again, at SIGHUP.
         report: told how the pool is, now and then, instead of systemd: in a worker process.
     """
 
@@ -69,17 +73,23 @@ class Node:
         *,
         archive: Archive | None = None,
         membership: Membership | None = None,
-        listen_socket: socket.socket | None = None,
+        endpoints: Endpoints | None = None,
+        read_settings: ReadSettings | None = None,
         report: Callable[[PoolState], None] | None = None,
     ) -> None:
-        self._settings = settings
+        from lfscp.config.current import CurrentSettings
+
+        self._settings = settings  # as they were at the start
+        self._current = CurrentSettings(settings)
+        self._read_settings = read_settings
         self._tell = report
         # Of a worker's life the parent writes one line for all.
         self._log = LOG.info if report is None else LOG.debug
         self._archive = archive
         self._owns_archive = archive is None
         self._membership = membership
-        self._listen_socket = listen_socket
+        self._endpoints = endpoints
+        self._limits: AddressLimits | None = None
         self._server: LeaderFollowerServer | None = None
         self._web: WebSide | None = None
         self._maintenance: Maintenance | None = None
@@ -110,17 +120,21 @@ class Node:
         """Open the archive, then listen; returns once connections are accepted.
 
         Raises:
-            NodeError, ArchiveError, SystemdError: it could not; nothing is left open.
+            ConfigError, NodeError, ArchiveError, SystemdError: it could not; nothing is left open.
         """
         started = time.monotonic()
         try:
             if self._archive is None:
                 self._archive = open_archive(self._settings)  # 1. before any peer needs it
                 self._membership = join_nodes(self._settings, self._archive)
-            self.prepare()  # 2. contexts and handlers are made once
-            page = self._bind_page()  # 3. a port that is taken is said before anything runs
-            self._listen()  # 4. before anybody is told
+            page = self._bind_page()  # 2. a port that is taken is said before anything runs
+            if self._endpoints is None:
+                self._endpoints = open_listeners(self._settings)
+            self.prepare()  # 3. contexts and handlers are made once
+            self._running_server.start()  # 4. before anybody is told
         except BaseException:
+            if self._endpoints is not None:
+                self._endpoints.close()
             self._close_archive()
             raise
         self._start_page(page)
@@ -135,6 +149,7 @@ class Node:
             ae_title=self._settings.server.ae_title,
             host=host,
             port=port,
+            **tls_port(self._endpoints),
             data_dir=self._settings.data_dir,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
@@ -182,56 +197,51 @@ class Node:
         return str(host), int(port)
 
     def prepare(self) -> None:
-        """Make the server, its contexts and handlers; a parent does it once for all workers."""
+        """Make the server, its contexts and handlers; a parent does it once for all workers.
+
+        Raises:
+            ConfigError: a certificate cannot be used.
+        """
         if self._server is not None:
             return
         from lfscp.archive.header import read_first
         from lfscp.archive.part10 import part10_header
-        from lfscp.server import LeaderFollowerServer
+        from lfscp.server import LeaderFollowerServer, live
+        from lfscp.server.address_limits import AddressLimits
         from lfscp.services import all_handlers
+        from lfscp.services.admission import Admission
         from lfscp.services.associations import record_end
         from lfscp.services.contexts import contexts, storage_classes
 
-        settings, archive = self._settings, self._archive
-        assert archive is not None  # noqa: S101 - step 1 comes before step 2
+        settings, archive, endpoints = self._settings, self._archive, self._endpoints
+        assert archive is not None  # noqa: S101 - step 1 comes before step 3
+        assert endpoints is not None  # noqa: S101 - step 2 does
+        self._limits = AddressLimits()
         self._server = LeaderFollowerServer(
             application_entity(settings),
-            (settings.server.host, settings.server.port),
-            evt_handlers=all_handlers(archive, settings),
+            endpoints.first.getsockname(),
+            evt_handlers=all_handlers(archive, self._current),
+            ssl_context=secure_context(settings),
             contexts=contexts(settings),
-            max_running=settings.pool.max_running,
-            max_waiting=settings.pool.max_waiting,
             threads=settings.pool.threads,
             spool_dir=archive.incoming_dir,
             file_header=part10_header,
             examine=read_first,
-            backlog=settings.server.backlog,
-            listen_socket=self._listen_socket or systemd.take_listening_socket(os.environ),
+            listen_socket=endpoints.first,
+            tls_socket=endpoints.second,
             accept_unknown_storage=settings.storage.accept_unknown_sop_classes,
             storage_classes=storage_classes(settings),
-            admit=self._admit,
+            admit=Admission(self._current),
+            limits=self._limits,
             on_end=record_end,
         )
-
-    def _admit(self, association: InlineAssociation) -> Rejection | None:
-        """Reject a peer that is not configured, when only those may come (PS3.8 section 9.3.4)."""
-        from lfscp.upperlayer.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED
-
-        if not self._settings.server.require_known_peers:
-            return None
-        known = association.requestor.ae_title.strip(" ") in self._settings.peers
-        return None if known else CALLING_AE_TITLE_NOT_RECOGNISED
-
-    def _listen(self) -> None:
-        try:
-            self._running_server.start()
-        except OSError as error:
-            raise listen_error(self._settings.server, error) from error
+        live.apply(settings, self._server, self._limits, self._server.ssl_context)
 
     # Serve
 
     def _wait_and_stop(self, mailbox: Mailbox) -> int:
-        message = mailbox.wait(None)
+        while (message := mailbox.wait(None)) == signal.SIGHUP:
+            self.reload()
         if message == POOL_IS_EMPTY:
             LOG.critical("the pool ended by itself, the node cannot go on")
             self.stop()
@@ -239,6 +249,27 @@ class Node:
         self._log("stopping", signal=signal.Signals(message or 0).name)
         self.stop(mailbox)
         return 0
+
+    def reload(self) -> Renewal | None:
+        """Read the settings again and take over what can change; None when that fails.
+
+        A worker's parent has tried them, and says what came of it.
+        """
+        from lfscp.server import live
+
+        renewal = live.read_again(self._current, self._read_settings)
+        if renewal is None or self._limits is None:
+            return None
+        try:
+            live.apply(renewal.settings, self._running_server, self._limits)
+        except OSError as error:  # a file that was replaced since it was tried
+            LOG.error("certificate not reloaded, the old one stays", reason=str(error))  # noqa: TRY400 - one line
+            return None
+        if self._web is not None:
+            self._web.renew(renewal.settings)
+        if self._tell is None:
+            live.tell(renewal)
+        return renewal
 
     def _tell_when_empty(self, mailbox: Mailbox) -> None:
         self._running_server.pool.drain(None)
@@ -281,13 +312,21 @@ class Node:
             drained = server.drain(timeout_s)  # 2. running ones finish, idle ones are aborted
         else:
             _in_background("lfscp-drain", lambda: server.drain(timeout_s))
-            drained = mailbox.wait(timeout_s) == POOL_IS_EMPTY
+            drained = self._wait_until_drained(mailbox, timeout_s)
         if not drained:
             self._abort_associations()  # 3. or are aborted
         if page_ends is not None:
             page_ends.join()  # 4. jobs end with the page
         self._close_archive()  # 5. when nobody stores any more
         self._log("stopped", drained=drained)
+
+    @staticmethod
+    def _wait_until_drained(mailbox: Mailbox, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        message: int | None = signal.SIGHUP
+        while message == signal.SIGHUP:  # nothing to reload any more
+            message = mailbox.wait(max(0.0, deadline - time.monotonic()))
+        return message == POOL_IS_EMPTY
 
     def _abort_associations(self) -> None:
         associations = self._running_server.active_associations
@@ -363,21 +402,27 @@ def join_nodes(settings: Settings, archive: Archive) -> Membership:
     return membership
 
 
-def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:
-    """Begin what the archive does unasked; in one process of the node only."""
-    from lfscp.archive.maintenance import Maintenance
+def retention_limits(settings: Settings) -> Limits:
+    """What the archive may hold."""
     from lfscp.archive.retention import DAY_MS, GIGABYTE, Limits
 
     retention = settings.retention
+    return Limits(
+        max_bytes=int(retention.max_gb * GIGABYTE),
+        max_age_ms=int(retention.max_age_days * DAY_MS),
+        max_studies=retention.max_studies,
+        quiet_ms=int(retention.quiet_s * 1000),
+    )
+
+
+def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:
+    """Begin what the archive does unasked; in one process of the node only."""
+    from lfscp.archive.maintenance import Maintenance
+
     maintenance = Maintenance(
         archive,
-        Limits(
-            max_bytes=int(retention.max_gb * GIGABYTE),
-            max_age_ms=int(retention.max_age_days * DAY_MS),
-            max_studies=retention.max_studies,
-            quiet_ms=int(retention.quiet_s * 1000),
-        ),
-        interval_s=retention.interval_s,
+        retention_limits(settings),
+        interval_s=settings.retention.interval_s,
         scrub_mb_s=settings.objects.scrub_mb_s,
     )
     maintenance.start()
@@ -388,30 +433,51 @@ def application_entity(settings: Settings) -> AE:
     """The pynetdicom application entity of a node as configured."""
     from pynetdicom import AE
 
+    from lfscp.server.live import tune
+
     server = settings.server
     ae = AE(server.ae_title)
-    ae.acse_timeout = server.acse_timeout_s
-    ae.dimse_timeout = server.dimse_timeout_s
-    ae.network_timeout = server.network_timeout_s
     ae.maximum_pdu_size = server.max_pdu_bytes
-    ae.maximum_associations = server.max_associations or sys.maxsize
-    ae.require_called_aet = server.require_called_ae_title
+    tune(ae, server)
     return ae
 
 
-def listen_error(server: Server, error: OSError) -> NodeError:
-    """Why the node cannot listen, and what can be done."""
-    reason = error.strerror or str(error)
-    where = f"{server.host}:{server.port}"
-    return NodeError(f"cannot listen on {where}: {reason}; {_listen_hint(error)}")
+def open_listeners(settings: Settings) -> Endpoints:
+    """Listen where the settings say, or on what systemd hands over.
+
+    Raises:
+        NodeError, SystemdError: it is not possible; nothing is left open.
+    """
+    from lfscp.server.endpoints import PLAIN, SECURE, ListenError, open_endpoints
+
+    names = (PLAIN, SECURE) if settings.server.plain else (SECURE,)
+    handed_over = systemd.take_listening_sockets(os.environ, names)
+    try:
+        return open_endpoints(settings.server, settings.tls, handed_over)
+    except ListenError as error:
+        raise NodeError(str(error)) from error
 
 
-def _listen_hint(error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "ports below 1024 need a privilege; use lfscp.socket or another port"
-    if error.errno == errno.EADDRINUSE:
-        return "choose another port, or stop what uses it"
-    return "give server.host an address of this machine"
+def secure_context(settings: Settings) -> SSLContext | None:
+    """What the listener for TLS needs; None when there is none.
+
+    Raises:
+        ConfigError: a certificate or key cannot be used.
+    """
+    from lfscp.config import ConfigError
+    from lfscp.server.endpoints import tls_context
+
+    try:
+        return tls_context(settings.tls)
+    except OSError as error:
+        raise ConfigError(f"tls: {error}") from error
+
+
+def tls_port(endpoints: Endpoints | None) -> dict[str, int]:
+    """The port of TLS, for the log."""
+    if endpoints is None or endpoints.tls is None:
+        return {}
+    return {"tls_port": endpoints.tls.getsockname()[1]}
 
 
 def _is_supervised() -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +21,10 @@ from lfscp.node import (
     Node,
     NodeError,
     join_nodes,
-    listen_error,
     open_archive,
+    open_listeners,
     start_maintenance,
+    tls_port,
 )
 from lfscp.observe import systemd
 from lfscp.observe.logging import get_logger, mark_lines
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.pool import PoolState
+    from lfscp.server.endpoints import Endpoints
+    from lfscp.server.live import ReadSettings
     from lfscp.web.state import SharedStates
 
 LOG: Final = get_logger("lfscp.node")
@@ -41,18 +45,20 @@ _SILENT_AFTER_S: Final = 10.0
 _KILL_AFTER_DRAIN_S: Final = 10.0
 
 
-def run_node(settings: Settings) -> int:
+def run_node(settings: Settings, read_settings: ReadSettings | None = None) -> int:
     """Serve until SIGTERM or SIGINT, in as many processes as the settings say.
 
+    Args:
+        read_settings: reads them again, at SIGHUP.
     Returns:
         The exit code.
     Raises:
-        NodeError, ArchiveError, SystemdError: the node cannot start.
+        ConfigError, NodeError, ArchiveError, SystemdError: the node cannot start.
     """
     workers = settings.pool.workers or max(1, len(os.sched_getaffinity(0)) // 2)
     if workers == 1:
-        return Node(settings).run()
-    return PreforkedNode(settings, workers).run()
+        return Node(settings, read_settings=read_settings).run()
+    return PreforkedNode(settings, workers, read_settings).run()
 
 
 class PreforkedNode:
@@ -61,12 +67,16 @@ class PreforkedNode:
     Args:
         settings: of the node; the limits of the pool are each worker's.
         workers: how many, at least 2.
+        read_settings: reads the settings again, at SIGHUP.
     """
 
-    def __init__(self, settings: Settings, workers: int) -> None:
+    def __init__(
+        self, settings: Settings, workers: int, read_settings: ReadSettings | None = None
+    ) -> None:
         from lfscp.server.scoreboard import Scoreboard
 
         self._settings = settings
+        self._read_settings = read_settings
         self._count = workers
         self._scoreboard = Scoreboard(workers)
         self._states: SharedStates | None = None
@@ -86,14 +96,15 @@ class PreforkedNode:
         archive = open_archive(self._settings)
         try:
             membership = join_nodes(self._settings, archive)
-            listener = self._listen()
             page = self._bind_page()
+            endpoints = open_listeners(self._settings)
             self._number = 0
             node = Node(
                 self._settings,
                 archive=archive,
                 membership=membership,
-                listen_socket=listener,
+                endpoints=endpoints,
+                read_settings=self._read_settings,
                 report=self._report,
             )
             node.prepare()
@@ -103,10 +114,11 @@ class PreforkedNode:
                 lambda number: (
                     self._work(node, number, archive if page is None and number == 0 else None)
                     if page is None or number < self._count
-                    else self._serve_page(archive, page, listener)
+                    else self._serve_page(archive, page, endpoints)
                 ),
                 kill_after_s=self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S,
-                on_started=lambda: self._announce(listener, started),
+                on_started=lambda: self._announce(endpoints, started),
+                on_signal=lambda number: number != signal.SIGHUP or self._reload(node),
                 on_ending=self._tell_of_the_end,
                 on_tick=self._tell_systemd,
                 tick_s=systemd.watchdog_interval_s() or REPORT_INTERVAL_S,
@@ -118,17 +130,15 @@ class PreforkedNode:
         LOG.info("stopped")
         return code
 
-    def _listen(self) -> socket.socket:
-        from lfscp.server.listener import bind
+    def _reload(self, node: Node) -> bool:
+        """Try new settings here, where workers that are replaced begin; then each reads them."""
+        from lfscp.server.live import tell
 
-        server = self._settings.server
-        listener = systemd.take_listening_socket(os.environ)
-        if listener is not None:
-            return listener
-        try:
-            return bind((server.host, server.port), server.backlog)
-        except OSError as error:
-            raise listen_error(server, error) from error
+        renewal = node.reload()
+        if renewal is not None:
+            self._settings = renewal.settings
+            tell(renewal)
+        return renewal is not None
 
     def _bind_page(self) -> socket.socket | None:
         if not self._settings.web.enabled:
@@ -144,14 +154,15 @@ class PreforkedNode:
             self._states = SharedStates(self._count)
         return page
 
-    def _announce(self, listener: socket.socket, started: float) -> None:
-        host, port = listener.getsockname()[:2]
+    def _announce(self, endpoints: Endpoints, started: float) -> None:
+        host, port = endpoints.first.getsockname()[:2]
         systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")
         LOG.info(
             "listening",
             ae_title=self._settings.server.ae_title,
             host=host,
             port=port,
+            **tls_port(endpoints),
             workers=self._count,
             data_dir=self._settings.data_dir,
             duration_ms=round((time.monotonic() - started) * 1000),
@@ -175,14 +186,17 @@ class PreforkedNode:
 
     # --- in the page's process ---
 
-    def _serve_page(self, archive: Archive, page: socket.socket, listener: socket.socket) -> int:
+    def _serve_page(self, archive: Archive, page: socket.socket, endpoints: Endpoints) -> int:
+        from lfscp.config.current import CurrentSettings
         from lfscp.mailbox import Mailbox
+        from lfscp.server.live import read_again
         from lfscp.webside import WebSide, node_state
 
         states = self._states
         assert states is not None  # noqa: S101 - made with the page's socket
         os.environ.pop("NOTIFY_SOCKET", None)
-        host, port = listener.getsockname()[:2]
+        host, port = endpoints.first.getsockname()[:2]
+        current = CurrentSettings(self._settings)
         mark_lines(worker="page")
         with Mailbox() as mailbox:
             side = WebSide(
@@ -193,7 +207,10 @@ class PreforkedNode:
             )
             side.start()
             maintenance = start_maintenance(self._settings, archive)
-            mailbox.wait(None)
+            while mailbox.wait(None) == signal.SIGHUP:
+                renewal = read_again(current, self._read_settings)
+                if renewal is not None:
+                    side.renew(renewal.settings)
             maintenance.stop()
             side.stop()
         return 0

@@ -91,6 +91,7 @@ class WebSide:
         self._node_state = node_state
         self._jobs: JobService | None = None
         self._server: HttpServer | None = None
+        self._app: Any = None
         self._stopping = False
         self._stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._begin, name="lfscp-web-start", daemon=True)
@@ -98,6 +99,12 @@ class WebSide:
     def start(self) -> None:
         """Wait for the first visitor in a thread of its own; returns at once."""
         self._thread.start()
+
+    def renew(self, settings: Settings) -> None:
+        """Take over settings that were read again: the configured peers."""
+        self._settings = settings
+        if self._app is not None:
+            self._app.state.web.peers.configure(settings.peers)
 
     def stop(self) -> None:
         """End page and jobs; what was left of the jobs runs again after the next start."""
@@ -143,7 +150,8 @@ class WebSide:
         from lfscp.web.app import create_app
 
         assert self._jobs is not None  # noqa: S101 - made before the server
-        return create_app(self._settings, self._archive, self._jobs, self._node_state)
+        self._app = create_app(self._settings, self._archive, self._jobs, self._node_state)
+        return self._app
 
     def _has_unfinished_jobs(self) -> bool:
         from sqlalchemy import select as query

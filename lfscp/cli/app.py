@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lfscp.cli import peer_commands
+from lfscp.cli import archive_commands, peer_commands
+from lfscp.cli.options import ConfigFile, DataDir, setting_option
 from lfscp.config import ConfigError, Resolved, Settings, resolve_settings
-from lfscp.config.describe import leaf
 
 app = typer.Typer(
     add_completion=False,
@@ -31,46 +31,27 @@ app = typer.Typer(
 )
 
 
-def _setting(name: str, metavar: str) -> Any:
-    """The option of one setting; its text is checked like that of the environment."""
-    declared = leaf(name)
-    text = f"{declared.help} [default: {declared.default}]"
-    return typer.Option(declared.flag, metavar=metavar, help=text, show_default=False)
-
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Configuration in TOML [default: $LFSCP_CONFIG, else /etc/lfscp/lfscp.toml if there].",
-        show_default=False,
-    ),
-]
-DataDir = Annotated[str | None, _setting("data_dir", "DIR")]
-
-
 @app.command()
 def serve(  # noqa: PLR0913, RUF100 - an option each
     config: ConfigFile = None,
-    host: Annotated[str | None, _setting("server.host", "ADDRESS")] = None,
-    port: Annotated[str | None, _setting("server.port", "PORT")] = None,
-    aet: Annotated[str | None, _setting("server.ae_title", "TITLE")] = None,
+    host: Annotated[str | None, setting_option("server.host", "ADDRESS")] = None,
+    port: Annotated[str | None, setting_option("server.port", "PORT")] = None,
+    aet: Annotated[str | None, setting_option("server.ae_title", "TITLE")] = None,
     data_dir: DataDir = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(metavar="AET=HOST:PORT", help="Another node; may be given several times."),
     ] = None,
-    http_port: Annotated[str | None, _setting("web.port", "PORT")] = None,
+    http_port: Annotated[str | None, setting_option("web.port", "PORT")] = None,
     no_http: Annotated[
         bool, typer.Option("--no-http", help="Serve DICOM only, no page and no API.")
     ] = False,
-    max_running: Annotated[str | None, _setting("pool.max_running", "N")] = None,
-    max_waiting: Annotated[str | None, _setting("pool.max_waiting", "N")] = None,
-    threads: Annotated[str | None, _setting("pool.threads", "N")] = None,
-    workers: Annotated[str | None, _setting("pool.workers", "N")] = None,
-    log_format: Annotated[str | None, _setting("logging.format", "console|json")] = None,
-    log_level: Annotated[str | None, _setting("logging.level", "LEVEL")] = None,
+    max_running: Annotated[str | None, setting_option("pool.max_running", "N")] = None,
+    max_waiting: Annotated[str | None, setting_option("pool.max_waiting", "N")] = None,
+    threads: Annotated[str | None, setting_option("pool.threads", "N")] = None,
+    workers: Annotated[str | None, setting_option("pool.workers", "N")] = None,
+    log_format: Annotated[str | None, setting_option("logging.format", "console|json")] = None,
+    log_level: Annotated[str | None, setting_option("logging.level", "LEVEL")] = None,
 ) -> None:
     """Serve DICOM (C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET) and a page, until SIGTERM or SIGINT."""
     gc.disable()  # imports make much and drop little; Node.run() turns it on again
@@ -100,7 +81,15 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     raise typer.Exit(run_node(resolved.settings, read_again))
 
 
+def _quietly_resolved(config: Path | None, data_dir: str | None) -> Settings:
+    """The settings of a command that prints its results, and logs only what is wrong."""
+    resolved = _resolve(config, {"data_dir": data_dir})
+    _configure_logging(resolved, at_least="warning")
+    return resolved.settings
+
+
 peer_commands.add_to(app)
+archive_commands.add_to(app, _quietly_resolved)
 
 
 @app.command("import")
@@ -114,9 +103,7 @@ def import_(
     """Store the DICOM files of a folder in the archive; the node must not be running."""
     from lfscp.cli.archive import import_files
 
-    resolved = _resolve(config, {"data_dir": data_dir})
-    _configure_logging(resolved, at_least="warning")
-    raise typer.Exit(import_files(resolved.settings, folder))
+    raise typer.Exit(import_files(_quietly_resolved(config, data_dir), folder))
 
 
 @app.command()
@@ -126,13 +113,19 @@ def check(
     repair: Annotated[
         bool, typer.Option("--repair", help="Mend what is found; without it nothing is changed.")
     ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make a lost or damaged index anew from the objects.")
+    ] = False,
 ) -> None:
     """Compare the index with the stored objects: missing, left over, wrong size or digest."""
     from lfscp.cli.archive import check_archive
 
-    resolved = _resolve(config, {"data_dir": data_dir})
-    _configure_logging(resolved, at_least="warning")
-    raise typer.Exit(check_archive(resolved.settings, repair=repair))
+    settings = _quietly_resolved(config, data_dir)
+    if rebuild:
+        from lfscp.cli.backups import rebuild_index
+
+        raise typer.Exit(rebuild_index(settings))
+    raise typer.Exit(check_archive(settings, repair=repair))
 
 
 @app.command("config")

@@ -61,6 +61,11 @@ class AddressLimits:
         self._left: dict[str, tuple[float, float]] = {}
         self._said_at = -_SAY_AGAIN_S
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is any limit; without one nothing is counted."""
+        return bool(self.max_associations or self.max_per_minute)
+
     @contextmanager
     def counting(self, address: str) -> Iterator[Rejection | None]:
         """Count a connection while it lasts; gives what to reject it with, or None.

@@ -265,7 +265,7 @@ class LeaderFollowerServer:
     def _serve(
         self, connection: socket.socket, address: Address, ssl_context: ssl.SSLContext | None
     ) -> None:
-        if self._limits is None:
+        if self._limits is None or not self._limits.is_on:
             self._serve_association(connection, address, ssl_context, None)
             return
         try:

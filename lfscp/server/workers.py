@@ -51,6 +51,8 @@ class Workers:
         kill_after_s: how long workers may take to end before they are killed.
         on_started: called in the parent when all workers have been forked.
         on_ending: called in the parent when they are about to be told to end.
+        on_signal: called in the parent with SIGHUP or SIGUSR1 before it is passed on; answers
+            whether it is to be.
         on_tick: called in the parent about every `tick_s` seconds while they run.
     """
 
@@ -62,6 +64,7 @@ class Workers:
         kill_after_s: float,
         on_started: Callable[[], None] | None = None,
         on_ending: Callable[[], None] | None = None,
+        on_signal: Callable[[int], bool] | None = None,
         on_tick: Callable[[], None] | None = None,
         tick_s: float = 3600.0,
     ) -> None:
@@ -72,6 +75,7 @@ class Workers:
         self._kill_after_s = kill_after_s
         self._on_started = on_started
         self._on_ending = on_ending
+        self._on_signal = on_signal
         self._on_tick = on_tick
         self._tick_s = tick_s
         self._parent = os.getpid()
@@ -154,7 +158,7 @@ class Workers:
             number = received.si_signo if received is not None else 0
             if number in _ENDING:
                 return
-            if number in _PASSED_ON:
+            if number in _PASSED_ON and (self._on_signal is None or self._on_signal(number)):
                 self._signal(number)
             for worker, code in self._reap():
                 self._plan_restart(worker, code)

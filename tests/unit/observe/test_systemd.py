@@ -54,8 +54,11 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(monkeypatch, environment, e
     assert expected == systemd.watchdog_interval_s()
 
 
-def handed_over(count="1"):
-    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": "x"}
+def handed_over(count="1", names="x"):
+    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
+
+
+NAMES = ("plain", "secure")
 
 
 def test_the_listening_socket_is_taken_and_its_variables_removed():
@@ -63,23 +66,46 @@ def test_the_listening_socket_is_taken_and_its_variables_removed():
     with socket.create_server(("127.0.0.1", 0)) as opened:
         descriptor = os.dup(opened.fileno())
 
-        listener = systemd.take_listening_socket(environment, descriptor)
+        taken = systemd.take_listening_sockets(environment, NAMES, descriptor)
 
-        assert listener is not None
-        with listener:
+        assert list(taken) == ["plain"]
+        with taken["plain"] as listener:
             assert opened.getsockname() == listener.getsockname()
         assert environment == {}
 
 
+@pytest.fixture
+def two_in_a_row():
+    """Two listening sockets under descriptors that follow each other, as systemd gives them."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        first = 200
+        os.dup2(one.fileno(), first)
+        os.dup2(two.fileno(), first + 1)
+        yield first, one.getsockname(), two.getsockname()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("lfscp.socket:lfscp.socket", NAMES), ("plain:secure", NAMES), ("secure:plain", NAMES[::-1])],
+)
+def test_two_sockets_are_told_apart_by_name_or_order(two_in_a_row, given, expected):
+    first, *addresses = two_in_a_row
+    taken = systemd.take_listening_sockets(handed_over("2", given), NAMES, first)
+    found = {name: sock.getsockname() for name, sock in taken.items()}
+    for sock in taken.values():
+        sock.close()
+    assert dict(zip(expected, addresses, strict=True)) == found
+
+
 def test_sockets_for_another_process_are_left_alone():
-    assert systemd.take_listening_socket({**handed_over(), "LISTEN_PID": "1"}) is None
-    assert systemd.take_listening_socket({}) is None
+    assert systemd.take_listening_sockets({**handed_over(), "LISTEN_PID": "1"}, NAMES) == {}
+    assert systemd.take_listening_sockets({}, NAMES) == {}
 
 
-def test_two_sockets_or_no_listener_are_refused():
-    with pytest.raises(systemd.SystemdError, match="expected one ListenStream"):
-        systemd.take_listening_socket(handed_over("2"))
+def test_more_sockets_than_are_known_or_no_listener_are_refused():
+    with pytest.raises(systemd.SystemdError, match="expected 1 to 2 ListenStream"):
+        systemd.take_listening_sockets(handed_over("3"), NAMES)
     with socket.socket() as connecting:
         descriptor = os.dup(connecting.fileno())
     with pytest.raises(systemd.SystemdError, match="expected a TCP ListenStream"):
-        systemd.take_listening_socket(handed_over(), descriptor)
+        systemd.take_listening_sockets(handed_over(), NAMES, descriptor)
