@@ -174,6 +174,22 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite index; None when it is another database."""
+    parts = make_url(url)
+    is_file = parts.get_backend_name() == "sqlite" and parts.database
+    return Path(parts.database or "") if is_file else None
+
+
+def is_sqlite_file(url: str) -> bool:
+    """Whether a URL names an SQLite index that is there."""
+    try:
+        path = sqlite_path(url)
+    except ArgumentError:
+        return False
+    return path is not None and path.exists()
+
+
 def is_damaged(error: BaseException) -> bool:
     """Whether a database is no database, or has a page that is none."""
     cause = error.orig if isinstance(error, DBAPIError) else error

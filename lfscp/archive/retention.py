@@ -38,6 +38,7 @@ from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
+    from lfscp.archive.index import Index
 
 LOG: Final = get_logger("lfscp.archive")
 GIGABYTE: Final = 1_000_000_000
@@ -201,12 +202,12 @@ def _locked(study_uid: str) -> Select[Any]:
 # Protection
 
 
-def protect(archive: Archive, study_uid: str) -> bool:
+def protect(index: Index, study_uid: str) -> bool:
     """Keep a study from going by itself; False when there is none with this UID.
 
     Deleting it by hand is not prevented. Raises what `Index.writing` raises.
     """
-    with suppress(IntegrityError), archive.index.writing() as connection:
+    with suppress(IntegrityError), index.writing() as connection:
         if connection.execute(_locked(study_uid)).one_or_none() is None:
             return False
         if not is_protected(connection, study_uid):
@@ -215,9 +216,9 @@ def protect(archive: Archive, study_uid: str) -> bool:
     return True
 
 
-def unprotect(archive: Archive, study_uid: str) -> bool:
+def unprotect(index: Index, study_uid: str) -> bool:
     """Let a study go again when its time has come; False when it was not protected."""
-    with archive.index.writing() as connection:
+    with index.writing() as connection:
         gone = delete(protection).where(protection.c.study_instance_uid == study_uid)
         return connection.execute(gone).rowcount > 0
 

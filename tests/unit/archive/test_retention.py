@@ -108,22 +108,22 @@ def test_what_came_since_the_last_count_is_added(archive: Archive) -> None:
 
 
 def test_a_protected_study_stays_and_the_next_one_goes(archive: Archive) -> None:
-    assert protect(archive, "1.2.3")
-    assert protect(archive, "1.2.3")
-    assert not protect(archive, "1.9")
+    assert protect(archive.index, "1.2.3")
+    assert protect(archive.index, "1.2.3")
+    assert not protect(archive.index, "1.9")
     assert run(archive, max_studies=4) == ["1.2.1"]
     assert run(archive, max_age_ms=1) == ["1.2.2", "1.2.4", "1.2.5"]
     with archive.index.engine.connect() as connection:
         assert protected_among(connection, ["1.2.3", "1.2.4"]) == {"1.2.3"}
-    assert unprotect(archive, "1.2.3")
-    assert not unprotect(archive, "1.2.3")
+    assert unprotect(archive.index, "1.2.3")
+    assert not unprotect(archive.index, "1.2.3")
     assert run(archive, max_age_ms=1) == ["1.2.3"]
 
 
 def test_a_protected_study_that_is_deleted_by_hand_and_sent_again_is_protected(
     archive: Archive,
 ) -> None:
-    protect(archive, "1.2.3")
+    protect(archive.index, "1.2.3")
     assert archive.delete(Level.STUDY, "1.2.3") == 3
     store(archive, 3, 10)
     assert run(archive, max_studies=4) == ["1.2.1"]
@@ -144,7 +144,7 @@ def test_a_study_that_changed_since_it_was_looked_for_stays(
     assert candidate.study_uid == "1.2.3"
     assert (candidate.instances, candidate.reason) == (3, "studies")
     if meanwhile == "protected":
-        protect(archive, "1.2.3")
+        protect(archive.index, "1.2.3")
     elif meanwhile == "deleted":
         archive.delete(Level.STUDY, "1.2.3")
     else:
@@ -185,7 +185,7 @@ def test_a_large_number_of_studies_is_looked_through(tmp_path: Path) -> None:
         for study in range(130):
             store(archive, study, 300 - study, instances=1)
             if study % 2:
-                protect(archive, f"1.2.{study}")
+                protect(archive.index, f"1.2.{study}")
         assert run(archive, max_studies=1) == [f"1.2.{study}" for study in range(0, 130, 2)]
 
 
