@@ -16,24 +16,33 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import LEVELS, Level
-from lfscp.archive.database import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT_S, reason_of, sqlite_url
+from lfscp.archive.database import (
+    DEFAULT_CONNECTIONS,
+    DEFAULT_TIMEOUT_S,
+    is_sqlite_file,
+    reason_of,
+    sqlite_url,
+)
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, DEFAULT_ALGORITHM, algorithm_of
 from lfscp.archive.errors import (
     ArchiveError,
     ArchiveInUse,
     CannotUnderstand,
     DuplicateRejected,
+    FateUnknown,
     OutOfResources,
 )
-from lfscp.archive.files import Durability, ObjectFiles, Piece, instance_of
+from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
+from lfscp.archive.node_id import node_id
+from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
 from lfscp.archive.objects import (
     Duplicates,
     Outcome,
@@ -54,6 +63,9 @@ from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.rows import Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
 
+if TYPE_CHECKING:
+    from lfscp.archive.s3_client import S3Options
+
 __all__ = [
     "Archive",
     "Duplicates",
@@ -69,6 +81,8 @@ _DIGEST_HINT: Final = f"use {' or '.join(ALGORITHMS)}"
 INDEX_FILE: Final = "index.sqlite"
 LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
+CACHED_OBJECTS: Final = Path("cache/objects")
+DEFAULT_CACHE_MB: Final = 10_000
 RESTORING: Final = "restoring"  # in a data folder that a restore has not filled yet
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
@@ -86,7 +100,7 @@ class Archive:
     def __init__(
         self,
         data_dir: Path,
-        files: ObjectFiles,
+        files: ObjectStore,
         index: Index,
         *,
         duplicates: Duplicates,
@@ -115,6 +129,8 @@ class Archive:
         duplicates: Duplicates | str = Duplicates.KEEP,
         digest: str | None = DEFAULT_ALGORITHM,
         reserve_mb: int = AUTOMATIC,
+        bucket: S3Options | None = None,
+        cache_mb: int = DEFAULT_CACHE_MB,
     ) -> Archive:
         """Open the archive in a folder, making or migrating it, and clear what a crash left.
 
@@ -125,6 +141,8 @@ class Archive:
             objects_root: folder of the objects; `objects` in the data folder when None.
             digest: one of `digest.ALGORITHMS`; None stores no digests.
             reserve_mb: as `space.Space` takes it.
+            bucket: where the objects are instead of a folder.
+            cache_mb: megabytes of copies of a bucket's objects, kept in the data folder.
         Raises:
             ArchiveInUse: another node has it open.
             ArchiveError: it cannot be written to, or the index is of a newer version.
@@ -138,10 +156,15 @@ class Archive:
         lock = lock_folder(data_dir)
         try:
             _require_whole(data_dir)
-            has_index = index_url is not None or (data_dir / INDEX_FILE).exists()
-            files = ObjectFiles(objects_root or data_dir / OBJECTS, Durability(durability))
+            url = index_url or sqlite_url(data_dir / INDEX_FILE)
+            was_there = is_sqlite_file(url)
+            files = (
+                _folder(data_dir, objects_root, Durability(durability))
+                if bucket is None
+                else _bucket(data_dir, bucket, cache_mb)
+            )
             index = Index(
-                index_url or sqlite_url(data_dir / INDEX_FILE),
+                url,
                 Durability(durability),
                 connections=index_connections,
                 timeout_s=index_timeout_s,
@@ -155,8 +178,9 @@ class Archive:
                 space=Space((files.root, data_dir), reserve_mb),
                 lock=lock,
             )
-            archive._clear_incoming(may_judge=has_index)
-            archive._finish_removals()
+            archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
+            if not files.is_remote:  # this process may be about to fork: see s3_client.py
+                archive.finish_removals()
         except OSError as error:
             os.close(lock)
             raise ArchiveError(
@@ -212,15 +236,35 @@ class Archive:
                 if existing is not None:
                     return self._store_again(received, header, existing)
             return self._store_new(received, header)
+        except NameTaken:  # of a store that could not tell beforehand
+            return self._store_beside(received, header)
         except OSError as error:  # of a disk that fails: what was there before is there still
             raise OutOfResources("store the instance", error.strerror or str(error)) from None
 
-    def _store_new(self, received: Received, header: Header, *, replace: bool = False) -> Stored:
+    def _store_beside(self, received: Received, header: Header) -> Stored:
+        """Store what cannot have its usual name: a duplicate, or a crash left that name taken."""
+        try:
+            existing = self.index.find(header.sop_instance_uid)
+            if existing is not None:
+                return self._store_again(received, header, existing)
+            return self._store_new(received, header, beside=True)
+        except OSError as error:  # as above
+            raise OutOfResources("store the instance", error.strerror or str(error)) from None
+
+    def _store_new(
+        self, received: Received, header: Header, *, replace: bool = False, beside: bool = False
+    ) -> Stored:
         """Write, place, commit; `replace` puts it in the place of the one that is there."""
         piece, offset, digest = self._piece(received, header)
         try:
+            place = self.files.place_beside if beside or replace else self.files.place
             placement = Placement(
-                self._place(piece, header),
+                place(
+                    piece,
+                    header.study_instance_uid,
+                    header.series_instance_uid,
+                    header.sop_instance_uid,
+                ),
                 received.transfer_syntax_uid,
                 offset,
                 piece.size - offset,
@@ -232,6 +276,8 @@ class Archive:
             if isinstance(result, Existing):  # another thread or node was faster
                 self.files.remove(placement.path)
                 return self._store_again(received, header, result)
+            if self.files.is_remote:
+                self.files.keep(piece, placement)
             outcome = Outcome.STORED
             if result.replaced_path is not None:
                 outcome = Outcome.REPLACED
@@ -244,20 +290,22 @@ class Archive:
                 self.files.discard(piece)
         return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
 
-    def _place(self, piece: Piece, header: Header) -> str:
-        return self.files.place(
-            piece, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        )
-
     def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
-        """Commit the row; the placed file is gone again when that fails."""
+        """Commit the row; the placed file is gone again when that fails for sure."""
         try:
             if replace:
                 return self.index.replace(header, placement)
-            return self.index.add(header, placement)
+            result = self.index.add(header, placement)
+        except FateUnknown:
+            raise  # the row may be there: without one the file is a left-over that nobody sees
         except BaseException:
             self.files.remove(placement.path)
             raise
+        if isinstance(result, Existing) and _is_of(result, placement):
+            # An attempt had succeeded unheard, or the file was missing.
+            note = f"the row of {header.sop_instance_uid} was there already, its file is now"
+            return Added(result.study_uid, result.series_uid, (note,), placement.path)
+        return result
 
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
@@ -311,7 +359,7 @@ class Archive:
                 return False
             if algorithm in CRYPTOGRAPHIC:
                 return True
-        return has_same_bytes(received, self.files.path(existing.path), existing.dataset_offset)
+        return has_same_bytes(received, self.files.file_of(existing), existing.dataset_offset)
 
     # Finding and removing
 
@@ -367,12 +415,22 @@ class Archive:
         if not wanted:
             return []
         with self._using_index("read the index"):
+            rows = self.index.select(wanted)
+            if self.files.is_remote:
+                return self._located(list(rows))
             return [
                 StoredInstance(
                     row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]
                 )
-                for row in self.index.select(wanted)
+                for row in rows
             ]
+
+    def _located(self, rows: list[Any]) -> list[StoredInstance]:
+        """The same for objects that are fetched; the store may fetch them ahead."""
+        return [
+            StoredInstance(row[0], row[1], row[2], file, row[4], row[5], row[6], row[7])
+            for row, file in zip(rows, self.files.located(rows), strict=True)
+        ]
 
     def delete(self, level: Level, uid: str) -> int:
         """Delete a patient (by Patient ID), study, series or instance: rows first, then files.
@@ -392,9 +450,7 @@ class Archive:
 
         One that cannot be removed is invisible; the next start tries again.
         """
-        for path in paths:
-            self.files.remove(path)
-        gone = [path for path in paths if not self.files.exists(path)]
+        gone = self.files.remove_all(paths)
         with suppress(ArchiveError), self._using_index("write to the index"):
             self._forget_removals(gone)
 
@@ -441,30 +497,57 @@ class Archive:
         names = self.files.names_of(
             header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
         )
-        same = {name for name in names if self.files.path(name).samefile(piece)}
+        same = {name for name in names if os.path.samefile(self.files.path(name), piece)}  # noqa: PTH121
         for name in names:
             is_replaced = row is not None and row.path in same
             if (row is None or name != row.path) and (name in same or is_replaced):
                 self.files.remove(name)
 
-    def _finish_removals(self) -> None:
-        """Remove the files of rows that were deleted just before a crash."""
+    def finish_removals(self) -> None:
+        """Remove the files of rows that were deleted just before a crash.
+
+        Raises:
+            ArchiveError: the index cannot be read or written to.
+        """
         before = time.time_ns() // 1_000_000 - _REMOVED_BY_OTHERS_MS
         if self.index.engine.dialect.name == "sqlite":  # nobody else is at work
             before = _EVER_MS
         with self._using_index("read the index"), self.index.engine.connect() as connection:
             paths = pending_removals(connection, before)
         rows = {path: self.index.find(instance_of(path)) for path in paths}
-        for path, row in rows.items():
-            if row is None or row.path != path:  # else it was stored again under that name
-                self.files.remove(path)
+        again = {path for path, row in rows.items() if row is not None and row.path == path}
+        gone = self.files.remove_all([path for path in paths if path not in again])
         if paths:
             with self._using_index("write to the index"):
-                self._forget_removals(paths)
+                self._forget_removals([*gone, *again])
 
     def _forget_removals(self, paths: Sequence[str]) -> None:
         with self.index.writing() as connection:
             forget_removals(connection, paths)
+
+
+def _folder(data_dir: Path, root: Path | None, durability: Durability) -> ObjectStore:
+    if root is None:
+        return ObjectFiles(data_dir / OBJECTS, durability)
+    return ObjectFiles(root, durability, node=node_id(data_dir))
+
+
+def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int) -> ObjectStore:
+    from lfscp.archive.object_cache import ObjectCache
+    from lfscp.archive.s3 import S3Objects
+
+    return S3Objects(bucket, ObjectCache(data_dir / CACHED_OBJECTS, cache_mb * 1_000_000))
+
+
+def _is_of(row: Existing, placement: Placement) -> bool:
+    """Whether a row says of its file all that a placement says."""
+    return (row.path, row.transfer_syntax_uid, row.dataset_offset, row.size, row.digest) == (
+        placement.path,
+        placement.transfer_syntax_uid,
+        placement.dataset_offset,
+        placement.size,
+        placement.digest,
+    )
 
 
 def _require_whole(data_dir: Path) -> None:

@@ -208,6 +208,8 @@ def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any
             instance.c.transfer_syntax_uid,
             instance.c.size,
             instance.c.path,
+            instance.c.dataset_offset,
+            instance.c.digest,
             instance.c.received_at,
             instance.c.calling_ae_title,
             study.c.study_instance_uid,

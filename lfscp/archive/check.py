@@ -19,6 +19,7 @@ from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
+from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import read_file_header
 from lfscp.archive.part10 import read_part10
 from lfscp.archive.quarantine import is_aside, put_aside
@@ -92,7 +93,7 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
 
 
 def compare(
-    path: Path, row: Any, *, digests: bool = True, pause: Callable[[int], None] | None = None
+    path: StoredFile, row: Any, *, digests: bool = True, pause: Callable[[int], None] | None = None
 ) -> tuple[Problem, str] | None:
     """Compare one file with its row: what is wrong and in what way, or None.
 
@@ -129,11 +130,11 @@ def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
         row = archive.index.find(instance_of(path))
         if row is not None and row.path == path:
             continue
-        action = _index_again(archive, path) if repair else ""
+        action = index_again(archive, path) if repair else ""
         yield Finding(Problem.LEFT_OVER, path, "", action, repair)
 
 
-def _index_again(archive: Archive, path: str) -> str:
+def index_again(archive: Archive, path: str) -> str:
     """Give a file without a row its row again, or put it aside."""
     file = archive.files.path(path)
     try:
@@ -149,7 +150,7 @@ def _index_again(archive: Archive, path: str) -> str:
     return "indexed again"
 
 
-def _placement(file: Path, path: str) -> Placement:
+def _placement(file: StoredFile, path: str) -> Placement:
     with file.open("rb") as stream:
         meta = read_part10(stream.read(65_536))
         size = os.fstat(stream.fileno()).st_size

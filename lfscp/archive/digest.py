@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import xxhash
+
+if TYPE_CHECKING:
+    from lfscp.archive.object_store import StoredFile
 
 DEFAULT_ALGORITHM: Final = "xxh3_128"
 CRYPTOGRAPHIC: Final = frozenset(("sha256", "sha512", "blake2b"))
@@ -34,7 +36,7 @@ def digest_of(data: bytes | memoryview, algorithm: str) -> str:
 
 
 def digest_of_file(
-    path: Path, offset: int, algorithm: str, *, pause: Callable[[int], None] | None = None
+    path: StoredFile, offset: int, algorithm: str, *, pause: Callable[[int], None] | None = None
 ) -> str:
     """The digest of a file from `offset` bytes to its end.
 
@@ -46,7 +48,7 @@ def digest_of_file(
     hasher = _HASHERS[algorithm]()
     buffer = bytearray(_CHUNK)
     view = memoryview(buffer)
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:
         file.seek(offset)
         while count := file.readinto(buffer):
             hasher.update(view[:count])

@@ -4,7 +4,8 @@ Rules: a file is written as a piece in <root>/.incoming and then linked under it
 that a name in the tree always stands for a whole file, and never for another's: a name that is
 taken is not overwritten, the next one (`<UID>~1.dcm`) is used. The index's row says which file
 is the object's. The piece's own name is removed only after the row is committed; one found at
-start, linked but without a row, tells which file a crash left over.
+start, linked but without a row, tells which file a crash left over. Nodes that share the folder
+(NFS) write their pieces in folders of their own below `.incoming`.
 
 UIDs are checked where they are read (archive/header.py) before they reach a path here.
 """
@@ -18,20 +19,24 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.object_store import Piece
 from lfscp.observe import metrics
+
+if TYPE_CHECKING:
+    from lfscp.archive.rows import Placement
 
 INCOMING: Final = ".incoming"
 _FILE_SYNC: Final = metrics.SYNC.of("file")
 _FOLDER_SYNC: Final = metrics.SYNC.of("folder")
 _MAX_SYNCED_FOLDERS: Final = 65_536
 _MAX_OPEN_FOLDERS: Final = 32
+_FOLDER_GONE: Final = (errno.ENOENT, errno.ESTALE)
 
 
 class Durability(StrEnum):
@@ -39,14 +44,6 @@ class Durability(StrEnum):
 
     FULL = "full"  # synced to disk: survives a power cut
     OS = "os"  # handed to the operating system: survives the end of the process
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A complete file in the incoming folder, not yet under its final name."""
-
-    path: str
-    size: int  # bytes, with the Part 10 header
 
 
 class _OpenFolder:
@@ -63,11 +60,20 @@ class _OpenFolder:
 
 
 class ObjectFiles:
-    """The folder of objects. Any thread may call any method; several processes may share it."""
+    """The folder of objects. Any thread may call any method; several processes may share it.
 
-    def __init__(self, root: Path, durability: Durability = Durability.FULL) -> None:
+    Args:
+        root: made when missing.
+        node: names this node, when others may share the folder.
+    """
+
+    is_remote = False
+
+    def __init__(
+        self, root: Path, durability: Durability = Durability.FULL, *, node: str = ""
+    ) -> None:
         self.root = root
-        self.incoming = root / INCOMING
+        self.incoming = root / INCOMING / node
         self._root = str(root)
         self._incoming = str(self.incoming)
         self._sync = durability is Durability.FULL
@@ -94,21 +100,7 @@ class ObjectFiles:
             OutOfResources: disk full, quota, read-only, too many open files; nothing is left.
         """
         path = f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise _out_of_resources(error) from None
-        try:
-            _write_all(descriptor, header, dataset)
-            if self._sync:
-                started = time.monotonic()
-                os.fdatasync(descriptor)
-                _FILE_SYNC.observe(time.monotonic() - started)
-        except OSError as error:
-            os.unlink(path)
-            raise _out_of_resources(error) from None
-        finally:
-            os.close(descriptor)
+        write_file(path, header, dataset, sync=self._sync)
         return Piece(path, len(header) + len(dataset))
 
     def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
@@ -167,14 +159,22 @@ class ObjectFiles:
                 folder = self._open.get(path) or self._open_folder(study_uid, path)
                 os.link(piece.path, name, dst_dir_fd=folder.descriptor)
             except FileExistsError:
+                if _is_same(piece.path, name, folder.descriptor):
+                    return folder, name  # NFS lost the answer and asked again
                 name = f"{instance_uid}~{next(attempts)}.dcm"
-            except FileNotFoundError:  # the folder was empty and has just been removed
-                if not os.path.exists(piece.path):
+            except OSError as error:
+                # The folder was empty and has just been removed, by another node perhaps.
+                if error.errno not in _FOLDER_GONE or not os.path.exists(piece.path):
                     raise
                 self._open.pop(path, None)
                 self._synced.discard(path)
             else:
                 return folder, name
+
+    place_beside = place  # which finds a free name by itself
+
+    def keep(self, piece: Piece, placement: Placement) -> None:
+        """Nothing to do: the file is where readers look for it."""
 
     def _open_folder(self, study_uid: str, path: str) -> _OpenFolder:
         if path not in self._synced:
@@ -213,6 +213,23 @@ class ObjectFiles:
             except OSError:
                 break  # not empty, or gone already
 
+    def remove_all(self, paths: Iterable[str]) -> list[str]:
+        """Remove objects; returns those that are gone."""
+        gone = []
+        for path in paths:
+            self.remove(path)
+            if not self.exists(path):
+                gone.append(path)
+        return gone
+
+    def file_of(self, row: Any) -> Path:
+        """The file of an index row, given whole."""
+        return self.path(row.path)
+
+    def located(self, rows: Iterable[Any]) -> list[Path]:
+        """The files of rows of `Index.select`."""
+        return [self.path(row.path) for row in rows]
+
     def exists(self, relative: str) -> bool:
         """Whether an index row's file is there."""
         return os.path.exists(f"{self._root}/{relative}")
@@ -222,10 +239,12 @@ class ObjectFiles:
         return os.access(f"{self._root}/{study_uid}/{series_uid}/{instance_uid}.dcm", os.F_OK)
 
     def pieces(self) -> Iterator[Path]:
-        """What lies in the incoming folder."""
-        with os.scandir(self._incoming) as entries:
-            for entry in entries:
-                yield Path(entry.path)
+        """What lies in the incoming folder, and in the one above it from before there were nodes."""
+        for folder in {self._incoming, f"{self._root}/{INCOMING}"}:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        yield Path(entry.path)
 
     def names_of(self, study_uid: str, series_uid: str, instance_uid: str) -> list[str]:
         """All names (relative paths) that files of one instance have taken."""
@@ -250,6 +269,29 @@ def instance_of(path: str) -> str:
     return os.path.basename(path).removesuffix(".dcm").partition("~")[0]
 
 
+def write_file(path: str, header: bytes, dataset: bytes | memoryview, *, sync: bool) -> None:
+    """Make a file of two parts.
+
+    Raises:
+        OutOfResources: it cannot be written; nothing is left.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise _out_of_resources(error) from None
+    try:
+        _write_all(descriptor, header, dataset)
+        if sync:
+            started = time.monotonic()
+            os.fdatasync(descriptor)
+            _FILE_SYNC.observe(time.monotonic() - started)
+    except OSError as error:
+        os.unlink(path)
+        raise _out_of_resources(error) from None
+    finally:
+        os.close(descriptor)
+
+
 def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> None:
     written = os.writev(descriptor, (header, dataset))
     if written == len(header) + len(dataset):
@@ -261,6 +303,13 @@ def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> N
         part = part[skip:]
         while part:
             part = part[os.write(descriptor, part) :]
+
+
+def _is_same(piece: str, name: str, folder: int) -> bool:
+    """Whether a name in an open folder stands for the piece's own file."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(piece), os.stat(name, dir_fd=folder))  # noqa: PTH116
+    return False
 
 
 def _sync_folder(path: str) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from lfscp.archive.digest import digest_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand, IdentityMismatch, OutOfResources
 from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
+from lfscp.archive.object_store import StoredFile
 from lfscp.archive.part10 import read_part10
 
 _COMPARED: Final = 1 << 20  # bytes compared at a time
@@ -87,7 +88,7 @@ class StoredInstance:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    path: Path
+    path: StoredFile
     dataset_offset: int
     size: int
     study_uid: str
@@ -105,7 +106,7 @@ class Statistics:
     size: int
 
 
-def read_file_header(path: Path) -> Header:
+def read_file_header(path: StoredFile) -> Header:
     """Read the indexed attributes of a DICOM file.
 
     Raises:
@@ -180,7 +181,7 @@ def size_of(received: Received) -> int:
     return spooled_path_of(received).stat().st_size - received.dataset_offset
 
 
-def has_same_bytes(received: Received, path: Path, offset: int) -> bool:
+def has_same_bytes(received: Received, path: StoredFile, offset: int) -> bool:
     """Compare a received dataset with a stored one of the same size, piece by piece."""
     with contextlib.ExitStack() as stack:
         stored = stack.enter_context(path.open("rb"))

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.check import Problem, compare
+from lfscp.archive.object_store import StoredFile
 from lfscp.archive.quarantine import is_aside, put_aside
 from lfscp.archive.turns import Turn
 from lfscp.observe import metrics
@@ -81,7 +81,7 @@ class Scrub:
         elif self._is_current(row):
             self._confirm(path, row)
 
-    def _compare(self, path: Path, row: Any) -> tuple[Problem, str] | None:
+    def _compare(self, path: StoredFile, row: Any) -> tuple[Problem, str] | None:
         _forget_cached(path)
         return compare(path, row, pause=self._pause)
 
@@ -90,7 +90,7 @@ class Scrub:
         now = self._archive.index.find(row.sop_instance_uid)
         return now is not None and (now.path, now.digest) == (row.path, row.digest)
 
-    def _confirm(self, path: Path, row: Any) -> None:
+    def _confirm(self, path: StoredFile, row: Any) -> None:
         found = self._compare(path, row)
         if found is None:
             LOG.warning("object was read wrongly once", sop_instance_uid=row.sop_instance_uid)
@@ -141,7 +141,7 @@ class _StoppedError(Exception):
     """The node ends while an object is read."""
 
 
-def _forget_cached(path: Path) -> None:
+def _forget_cached(path: StoredFile) -> None:
     """Have the next read come from the disk, as far as the system likes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

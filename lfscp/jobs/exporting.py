@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import StoredInstance
 from lfscp.jobs.roots import allowed_folder
 
@@ -39,7 +40,7 @@ def write_files(
             yield instance, ""
 
 
-def _write(source: Path, target: Path) -> None:
+def _write(source: StoredFile, target: Path) -> None:
     piece = target.with_suffix(".part")
     piece.unlink(missing_ok=True)  # of a run that was interrupted
     try:

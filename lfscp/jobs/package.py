@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import StoredInstance
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
     yield pieces.draw()
 
 
-def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: Path) -> Iterator[bytes]:
+def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) -> Iterator[bytes]:
     # Stored, not deflated: most images are compressed already, or not worth the time.
     try:
         stream = file.open("rb")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from pydicom import dcmread
@@ -20,6 +19,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from lfscp.archive.object_store import StoredFile
 from lfscp.services.contexts import (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -52,7 +52,7 @@ def needs_codec(transfer_syntax_uid: str) -> bool:
     return transfer_syntax_uid not in TARGETS
 
 
-def decode(path: Path, stored_syntax: str, wanted_syntax: str) -> bytes:
+def decode(path: StoredFile, stored_syntax: str, wanted_syntax: str) -> bytes:
     """Read a stored object and encode its dataset in an uncompressed transfer syntax.
 
     Args:

@@ -14,7 +14,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from lfscp.archive.archive import StoredInstance
+from lfscp.archive.objects import StoredInstance
+from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.decoding import DecodingError, decode
@@ -163,7 +164,9 @@ class Sender:
     def _request(self, instance: StoredInstance, choice: Choice) -> SendRequest:
         body: FileSlice | bytes
         if choice.transfer_syntax_uid == instance.transfer_syntax_uid:
-            body = FileSlice(instance.path, instance.dataset_offset, instance.size)
+            file = instance.path
+            begin = file.begin if isinstance(file, RemoteObject) else None
+            body = FileSlice(file, instance.dataset_offset, instance.size, begin)
         else:
             body = decode(instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid)
         return SendRequest(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _PROGRESS_S: Final = 1.0
 
 
+class Fetching(Protocol):
+    """A file that is still being fetched while it is sent."""
+
+    def fileno(self) -> int:
+        """What it is fetched into."""
+
+    def wait_for(self, end: int) -> None:
+        """Have its first `end` bytes there; raises OSError when they cannot be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileSlice:
     """A data set inside a file.
@@ -29,11 +39,13 @@ class FileSlice:
         path: the file.
         offset: where the data set begins, in bytes.
         size: its length in bytes.
+        begin: begins to fetch it; gives None when it is at its path already. None: it always is.
     """
 
-    path: Path
+    path: os.PathLike[str]
     offset: int
     size: int
+    begin: Callable[[], Fetching | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,9 @@ def _send_file(
     assoc: InlineAssociation, request: SendRequest, body: FileSlice, message_id: int
 ) -> bool:
     """Send from the file. False: it failed half-way, and the association was aborted."""
+    fetching = body.begin() if body.begin is not None else None
+    if fetching is not None:
+        return _send_fetched(assoc, request, body, message_id, fetching)
     fd = os.open(body.path, os.O_RDONLY)
     try:
         missing = body.offset + body.size - os.fstat(fd).st_size
@@ -98,8 +113,27 @@ def _send_file(
         os.close(fd)
 
 
+def _send_fetched(
+    assoc: InlineAssociation,
+    request: SendRequest,
+    body: FileSlice,
+    message_id: int,
+    fetching: Fetching,
+) -> bool:
+    """Send while the file is fetched. What cannot be had at all fails before anything is sent."""
+    fetching.wait_for(body.offset + min(body.size, 1))
+    command = assoc.dimse.pack(request.context_id, _command(request, message_id))
+    descriptor, wait_for = fetching.fileno(), fetching.wait_for
+    return _send_fragments(assoc, descriptor, request.context_id, body, b"".join(command), wait_for)
+
+
 def _send_fragments(
-    assoc: InlineAssociation, fd: int, context_id: int, body: FileSlice, before: bytes
+    assoc: InlineAssociation,
+    fd: int,
+    context_id: int,
+    body: FileSlice,
+    before: bytes,
+    wait_for: Callable[[int], None] | None = None,
 ) -> bool:
     limit = pdata.fragment_bytes(assoc.dimse.maximum_pdu_size)
     while_waiting = assoc.dul.socket.while_waiting if assoc.dul.socket else None
@@ -107,6 +141,8 @@ def _send_fragments(
     for offset, length, last in pdata.cut(body.size, limit):
         before += pdata.header(context_id, pdata.LAST if last else 0, length)
         try:
+            if wait_for is not None:
+                wait_for(body.offset + offset + length)
             assoc.dul.send_p_data_file(fd, body.offset + offset, length, before)
         except OSError as problem:
             # Half a message is on its way: nothing else may follow it on this association.

@@ -125,7 +125,7 @@ def instance(request: Request, web: Context, instance_uid: str) -> Response:
     """All elements of one instance."""
     row = api.instance_row(web, instance_uid)
     try:
-        found = elements(read_header(web.archive.files.path(row["path"])))
+        found = elements(read_header(api.file_of(web, row)))
     except NoPicture as error:
         raise Problem(422, str(error)) from None
     return render(request, "instance.html", instance=row, elements=found)

@@ -7,7 +7,6 @@ interpretation (PS3.3 sections C.7.6.3, C.11.1, C.11.2). Codecs are pydicom's pl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -19,6 +18,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
+
+from lfscp.archive.object_store import StoredFile
 
 MAX_FRAME_BYTES: Final = 512 << 20  # of one decoded frame
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
@@ -73,7 +74,7 @@ class Description:
     aspect: float  # height of a pixel by its width
 
 
-def read_header(path: Path) -> Dataset:
+def read_header(path: StoredFile) -> Dataset:
     """Read an object's attributes up to the pixel data.
 
     Raises:
@@ -111,7 +112,7 @@ def describe(header: Dataset) -> Description:
     )
 
 
-def decode(path: Path, header: Dataset, number: int) -> Frame:
+def decode(path: StoredFile, header: Dataset, number: int) -> Frame:
     """Decode one frame.
 
     Args:

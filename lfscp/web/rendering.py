@@ -23,6 +23,7 @@ from typing import Any, Final
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from lfscp.archive.object_store import StoredFile
 from lfscp.web.pictures import Frame, NoPicture, Window, decode, describe, read_header, to_display
 
 FRAMES_IN_MEMORY: Final = 256 << 20  # bytes
@@ -67,7 +68,7 @@ class Renderer:
         self._headers: OrderedDict[str, Dataset] = OrderedDict()
         self._bytes = 0
 
-    def header(self, path: Path) -> Dataset:
+    def header(self, path: StoredFile) -> Dataset:
         """The attributes of an object, remembered for a while.
 
         Raises:
@@ -86,7 +87,7 @@ class Renderer:
                 self._headers.popitem(last=False)
         return header
 
-    def render(self, path: Path, sop_instance_uid: str, wanted: Wanted) -> bytes:
+    def render(self, path: StoredFile, sop_instance_uid: str, wanted: Wanted) -> bytes:
         """One picture, encoded.
 
         Raises:
@@ -111,7 +112,7 @@ class Renderer:
         for uid in sop_instance_uids:
             self._disk.forget(uid)
 
-    def _frame(self, path: Path, number: int) -> Frame:
+    def _frame(self, path: StoredFile, number: int) -> Frame:
         key = (_state(path), number)
         with self._lock:
             known = self._frames.get(key)
@@ -153,13 +154,13 @@ def _size(size: tuple[int, int], aspect: float, edge: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _state(path: Path) -> str:
-    """Names a file as it is now: path, size and time of change."""
+def _state(path: StoredFile) -> str:
+    """Names a file as it is now: path, identity, size and time of change."""
     try:
         found = path.stat()
     except OSError:
         raise NoPicture("the file of this object is missing; `lfscp check` tells more") from None
-    return f"{path}|{found.st_size}|{found.st_mtime_ns}"
+    return f"{path}|{found.st_ino}|{found.st_size}|{found.st_mtime_ns}"
 
 
 class _Disk:

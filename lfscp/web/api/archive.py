@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
@@ -11,6 +12,7 @@ from fastapi.responses import FileResponse
 
 from lfscp.archive import browse
 from lfscp.archive.attributes import Level
+from lfscp.archive.object_store import StoredFile
 from lfscp.web.api import cursors
 from lfscp.web.api.models import (
     DeletedOut,
@@ -113,6 +115,11 @@ def instances_of(
     return PageOut(rows=rows, next=cursors.to_text(page.next))
 
 
+def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
+    """The file of what `instance_row` gave."""
+    return web.archive.files.file_of(SimpleNamespace(**row))
+
+
 @router.get("/instances/{instance_uid}")
 def instance(web: Context, instance_uid: str) -> InstanceOut:
     """One instance."""
@@ -124,7 +131,7 @@ def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
     """The elements of an instance without its pixel data, sequences item by item."""
     row = instance_row(web, instance_uid)
     try:
-        header = read_header(web.archive.files.path(row["path"]))
+        header = read_header(file_of(web, row))
     except NoPicture as error:
         raise Problem(422, str(error)) from None
     return [ElementOut(**asdict(each)) for each in elements(header)]
@@ -134,7 +141,7 @@ def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
 def instance_file(web: Context, instance_uid: str) -> FileResponse:
     """The DICOM file as it is stored."""
     row = instance_row(web, instance_uid)
-    path = web.archive.files.path(row["path"])
+    path = file_of(web, row)
     if not path.is_file():
         raise Problem(410, "the file of this object is missing; `lfscp check` tells more")
     return FileResponse(path, media_type="application/dicom", filename=f"{instance_uid}.dcm")

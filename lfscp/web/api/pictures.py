@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from lfscp.web.api.archive import instance_row
+from lfscp.archive.object_store import StoredFile
+from lfscp.web.api.archive import file_of, instance_row
 from lfscp.web.context import Context, Web
 from lfscp.web.pictures import NoPicture, Window, describe
 from lfscp.web.problems import Problem
@@ -80,14 +80,13 @@ def thumbnail(web: Context, instance_uid: str) -> Response:
     return _rendered(web, instance_uid, Wanted(frames // 2, edge=THUMBNAIL_EDGE))
 
 
-def path_of(web: Web, instance_uid: str) -> Path:
+def path_of(web: Web, instance_uid: str) -> StoredFile:
     """The file of an instance.
 
     Raises:
         Problem: it is not there.
     """
-    row: dict[str, Any] = instance_row(web, instance_uid)
-    return web.archive.files.path(row["path"])
+    return file_of(web, instance_row(web, instance_uid))
 
 
 def _rendered(web: Web, instance_uid: str, wanted: Wanted) -> Response:
