@@ -148,12 +148,14 @@ class PostgreSQLServer:
             process.kill()
             process.wait(STOP_S)
 
-    def sql(self, statement: str, database: str = "postgres") -> list[Any]:
+    def sql(
+        self, statement: str, database: str = "postgres", parameters: tuple[Any, ...] | None = None
+    ) -> list[Any]:
         """Run one statement outside of any transaction; its rows."""
         with psycopg.connect(
             host="127.0.0.1", port=self.port, user="lfscp", dbname=database, autocommit=True
         ) as connection:
-            cursor = connection.execute(statement)
+            cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
     def url(self, database: str) -> str:

@@ -107,6 +107,10 @@ class Database(ABC):
     def writing(self) -> AbstractContextManager[Connection]:
         """A writing transaction for statements that need no speed."""
 
+    def is_too_long(self, error: BaseException) -> bool:  # noqa: ARG002 - others look at it
+        """Whether a row was refused because a value is longer than an index takes."""
+        return False
+
     @abstractmethod
     def patience(self) -> Patience:
         """The patience for one piece of work."""
@@ -147,7 +151,7 @@ def open_database(
     """
     try:
         name = make_url(url).get_backend_name()
-    except ArgumentError:  # whose text holds the URL, and so the password
+    except (ArgumentError, ValueError):  # whose text may hold the URL, and so the password
         raise ArchiveError("open the index", "index.url is no URL", _URL_HINT) from None
     if name == "sqlite":
         from lfscp.archive.sqlite import SQLiteDatabase

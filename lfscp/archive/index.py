@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,7 +34,7 @@ from lfscp.archive.group_commit import GroupCommit
 from lfscp.archive.header import STUDY_INSTANCE_UID, Header
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.removal import delete_entity, pieces_of, prune
-from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, texts
+from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
 from lfscp.archive.schema import TABLES, instance, patient, series, study
 from lfscp.archive.statements import Statements
 from lfscp.observe import metrics
@@ -71,6 +71,9 @@ class Index:
             self._database.close()
             hint = REBUILD_HINT if is_damaged(error) else self._hint
             raise ArchiveError("open the index", reason_of(error), hint) from None
+        except BaseException:
+            self._database.close()
+            raise
         self._statements = Statements(self._database.dialect)
         self.prepared = PreparedQueries(self._database.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
@@ -149,7 +152,10 @@ class Index:
                     return existing
                 self._others_were_faster(header, attempt)
             except self._database.error as error:
-                if not patience.allows(error):
+                if self._database.is_too_long(error) and not isinstance(header, Shortened):
+                    header = cast("Header", Shortened(header))
+                    row = (header, _values(header, placement))
+                elif not patience.allows(error):
                     raise self._out_of_resources(error, patience) from None
         raise AssertionError  # the loop ends by return or raise
 
@@ -203,7 +209,9 @@ class Index:
             except (self._database.integrity_error, _Vanished):
                 self._others_were_faster(header, attempt)
             except self._database.error as error:
-                if not patience.allows(error):
+                if self._database.is_too_long(error) and not isinstance(header, Shortened):
+                    header = cast("Header", Shortened(header))
+                elif not patience.allows(error):
                     raise self._out_of_resources(error, patience) from None
         if len(seen) > 1 and seen[-1].path == placement.path:
             seen.pop()  # it is ours: the attempt before had come through

@@ -138,6 +138,10 @@ class PostgreSQLDatabase(Database):
         with self.engine.begin() as connection:
             yield connection
 
+    def is_too_long(self, error: BaseException) -> bool:
+        """Whether a value is longer than an index takes, which is a third of a page."""
+        return isinstance(error, psycopg.errors.ProgramLimitExceeded)
+
     def patience(self) -> Patience:
         """As long as the time limit for the index."""
         return _Waiting(self._timeout_s)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from lfscp.archive.attributes import LEVELS, Level, at_level
 from lfscp.archive.header import Header
 from lfscp.archive.person_names import search_form
+
+_LONGEST_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
 
 
 def _tags(level: Level) -> tuple[list[int], list[int]]:
@@ -74,6 +76,27 @@ class KnownSeries:
     study_uid: str
     patient_id: str
     touched_at: int = 0
+
+
+class Shortened:
+    """A header whose values are cut for an index that takes no longer ones.
+
+    No VR that is indexed allows so many characters; the object itself keeps them all.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._header, name)
+
+    def text(self, tag: int) -> str:
+        """One value, cut."""
+        return self._header.text(tag)[:_LONGEST_TEXT]
+
+    def texts(self, tags: list[int]) -> list[str]:
+        """Several values, cut."""
+        return [value[:_LONGEST_TEXT] for value in self._header.texts(tags)]
 
 
 def texts(header: Header, level: Level) -> list[str]:
