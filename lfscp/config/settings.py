@@ -38,6 +38,7 @@ from lfscp.config.checks import (
     SOPClassUID,
     WebUser,
     as_tuple,
+    check_endpoint,
     check_index_url,
     check_objects_url,
     check_token_hash,
@@ -175,7 +176,30 @@ class Objects(Section):
     """The stored DICOM objects."""
 
     url: Annotated[str, AfterValidator(check_objects_url)] = setting(
-        "", 'Where objects are stored, "file:///path"; empty is data_dir/objects.'
+        "",
+        'Where objects are stored: "file:///path", also a folder that nodes share, or '
+        '"s3://bucket/prefix"; empty is data_dir/objects.',
+    )
+    endpoint: Annotated[str, AfterValidator(check_endpoint)] = setting(
+        "",
+        "URL of the S3 service; empty is AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, then AWS itself.",
+    )
+    region: str = setting(
+        "", "Region of the bucket; empty is AWS_REGION, AWS_DEFAULT_REGION, then us-east-1."
+    )
+    allow_http: Bool = setting(
+        False, "Talk to an S3 service without TLS; the endpoint's URL begins with http:// then."
+    )
+    timeout_s: Seconds = setting(
+        10.0,
+        "Longest wait for the answer to one request to the S3 service, of 16 megabytes at most, "
+        "in seconds.",
+    )
+    cache_mb: Int = setting(
+        10_000,
+        "Disk space for copies of the S3 service's objects in data_dir/cache, in megabytes; the "
+        "longest unread leave first.",
+        ge=16,
     )
     digest: Literal["xxh3_128", "sha256", "none"] = setting(
         "xxh3_128",
@@ -189,8 +213,13 @@ class Objects(Section):
 
     @property
     def root(self) -> Path | None:
-        """The folder that `url` names; None means the one in data_dir."""
-        return Path(unquote(urlsplit(self.url).path)) if self.url else None
+        """The folder that `url` names; None means the one in data_dir, or a bucket."""
+        return Path(unquote(urlsplit(self.url).path)) if self.url and not self.is_bucket else None
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether `url` names a bucket."""
+        return self.url.startswith("s3:")
 
 
 class Storage(Section):
@@ -357,7 +386,7 @@ class Settings(Section):
         "keep", "What happens to an instance that is stored again with other content."
     )
     server: Server = Server()
-    tls: TLS = TLS()
+    tls: TLS = Field(TLS(), validate_default=True)
     identity: Identity = Identity()
     pool: Pool = Pool()
     index: Index = Index()

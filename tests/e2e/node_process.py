@@ -171,6 +171,18 @@ class NodeProcess:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def tls_port(self) -> int:
+        """Where it listens for TLS."""
+        return int(self.events("listening")[-1]["tls_port"])
+
+    def reload(self, configuration: str, *, says: str = "configuration reloaded") -> Any:
+        """Give it another configuration and SIGHUP; what it says about that."""
+        already = len(self.lines)
+        self._configuration.write_text(configuration)
+        self.signal(signal.SIGHUP)
+        return self.wait_for(says, since=already)
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         assert self._process is not None

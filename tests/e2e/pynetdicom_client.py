@@ -57,7 +57,11 @@ def store(port: int, *files: Path) -> list[int | None]:
 
 
 def get(
-    port: int, keys: dict[str, Any], level: str, offered: Iterable[tuple[str, str]]
+    port: int,
+    keys: dict[str, Any],
+    level: str,
+    offered: Iterable[tuple[str, str]],
+    **options: Any,
 ) -> tuple[int, Contents]:
     """C-GET in Study Root, each SOP class in each transfer syntax offered: status and objects."""
     got: Contents = {}
@@ -72,7 +76,8 @@ def get(
     handlers = [(evt.EVT_C_STORE, keep)]
     explicit = "1.2.840.10008.1.2.1"
     contexts = [(GET, explicit), *pairs]
-    with association(port, contexts, ext_neg=roles, evt_handlers=handlers) as assoc:
+    options |= {"ext_neg": roles, "evt_handlers": handlers}
+    with association(port, contexts, **options) as assoc:
         assert assoc.is_established
         responses = list(assoc.send_c_get(identifier(level, keys), GET))
     return responses[-1][0].Status, got
