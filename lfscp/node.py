@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.mailbox import Mailbox
-from lfscp.observe import systemd
+from lfscp.observe import audit, metrics, systemd
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from lfscp.archive.maintenance import Maintenance
     from lfscp.archive.nodes import Membership
     from lfscp.archive.retention import Limits
+    from lfscp.archive.s3_client import S3Options
     from lfscp.config import Settings
     from lfscp.config.current import Renewal
+    from lfscp.config.settings import Objects
     from lfscp.pool import PoolState
     from lfscp.server import LeaderFollowerServer
     from lfscp.server.address_limits import AddressLimits
@@ -127,6 +129,7 @@ class Node:
             if self._archive is None:
                 self._archive = open_archive(self._settings)  # 1. before any peer needs it
                 self._membership = join_nodes(self._settings, self._archive)
+                begin_trail(self._settings)
             page = self._bind_page()  # 2. a port that is taken is said before anything runs
             if self._endpoints is None:
                 self._endpoints = open_listeners(self._settings)
@@ -137,6 +140,9 @@ class Node:
                 self._endpoints.close()
             self._close_archive()
             raise
+        metrics.PROCESS_STARTS.add()
+        if self._tell is None:
+            audit.application_started()
         self._start_page(page)
         if self._membership is not None:
             self._membership.start()
@@ -257,6 +263,7 @@ class Node:
         """
         from lfscp.server import live
 
+        audit.reopen()
         renewal = live.read_again(self._current, self._read_settings)
         if renewal is None or self._limits is None:
             return None
@@ -305,7 +312,9 @@ class Node:
         self._stopping.set()
         systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
         server.shutdown()  # 1. no new associations
-        page_ends = _in_background("lfscp-web-stop", self._web.stop) if self._web else None
+        if self._tell is not None:
+            self._tell(self.pool_state())
+        jobs_end = _in_background("lfscp-jobs-stop", self._web.stop_jobs) if self._web else None
         if self._maintenance is not None:
             self._maintenance.stop()
         if mailbox is None:
@@ -315,8 +324,12 @@ class Node:
             drained = self._wait_until_drained(mailbox, timeout_s)
         if not drained:
             self._abort_associations()  # 3. or are aborted
-        if page_ends is not None:
-            page_ends.join()  # 4. jobs end with the page
+        if self._web is not None and jobs_end is not None:
+            jobs_end.join()
+            self._web.stop()  # 4. until now it said that the node is stopping
+        if self._tell is None:
+            audit.application_stopped("" if drained else "associations were aborted")
+            audit.stop()
         self._close_archive()  # 5. when nobody stores any more
         self._log("stopped", drained=drained)
 
@@ -372,6 +385,19 @@ def open_archive(settings: Settings) -> Archive:
         duplicates=settings.duplicates,
         digest=None if settings.objects.digest == "none" else settings.objects.digest,
         reserve_mb=settings.storage.reserve_mb,
+        bucket=_bucket(settings.objects),
+        cache_mb=settings.objects.cache_mb,
+    )
+
+
+def _bucket(objects: Objects) -> S3Options | None:
+    """Where the objects are, when it is no folder."""
+    if not objects.is_bucket:
+        return None
+    from lfscp.archive.s3_client import S3Options
+
+    return S3Options(
+        objects.url, objects.endpoint, objects.region, objects.allow_http, objects.timeout_s
     )
 
 
@@ -440,6 +466,24 @@ def application_entity(settings: Settings) -> AE:
     ae.maximum_pdu_size = server.max_pdu_bytes
     tune(ae, server)
     return ae
+
+
+def begin_trail(settings: Settings) -> None:
+    """Begin the audit trail as configured.
+
+    Raises:
+        NodeError: its file cannot be opened.
+    """
+    from lfscp.services.trail import start_trail
+
+    try:
+        start_trail(settings)
+    except OSError as error:
+        file = settings.audit.path(settings.data_dir)
+        raise NodeError(
+            f"audit.file: cannot open {file}: {error.strerror}; "
+            "name a file that the node's user may write"
+        ) from error
 
 
 def open_listeners(settings: Settings) -> Endpoints:

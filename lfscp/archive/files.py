@@ -239,7 +239,7 @@ class ObjectFiles:
         return os.access(f"{self._root}/{study_uid}/{series_uid}/{instance_uid}.dcm", os.F_OK)
 
     def pieces(self) -> Iterator[Path]:
-        """What lies in the incoming folder, and in the one above it from before there were nodes."""
+        """What lies in the incoming folder, or above it from before nodes had their own."""
         for folder in {self._incoming, f"{self._root}/{INCOMING}"}:
             with os.scandir(folder) as entries:
                 for entry in entries:

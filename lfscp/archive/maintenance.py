@@ -1,4 +1,7 @@
-"""What the archive does unasked, in two threads of one process of the node: scrub and retention.
+"""What the archive does unasked, in threads of one process of the node: scrub and retention.
+
+A bucket is not scrubbed, which its store does itself: there a thread removes what an earlier
+deletion could not.
 
 Rules: nothing here ends the node; what fails is said once and tried again a minute later. The
 threads have a low priority, hold no lock of the index for longer than one study's deletion takes,
@@ -31,6 +34,7 @@ LOG: Final = get_logger("lfscp.archive")
 TASK: Final = "retention"
 _FIRST_S: Final = 5.0  # a node that starts has other things to do
 _AGAIN_S: Final = 60.0  # after a failure, or while another node is at it
+_REMOVALS_S: Final = 3600.0  # between two looks for objects of deleted rows in a bucket
 _PASS_S: Final = 86_400.0  # a pass over a small archive begins once a day
 _NICE: Final = 10
 _STOP_S: Final = 10.0
@@ -55,6 +59,7 @@ class Maintenance:
         scrub_mb_s: float,
         deleted: Callable[[Candidate, int], None] | None = None,
     ) -> None:
+        self._archive = archive
         self._stopping = threading.Event()
         self._interval_s = interval_s
         self._deleted = deleted
@@ -64,7 +69,9 @@ class Maintenance:
         self._threads = []
         if limits.is_any:
             self._threads.append(self._thread("lfscp-retention", self._retain, 0.0))
-        if scrub_mb_s:
+        if archive.files.is_remote:  # which no parent of workers may do at start
+            self._threads.append(self._thread("lfscp-removals", self._finish_removals, _FIRST_S))
+        elif scrub_mb_s:
             self._threads.append(self._thread("lfscp-scrub", self._scrub_once, _FIRST_S))
 
     def start(self) -> None:
@@ -101,6 +108,10 @@ class Maintenance:
             except Exception as error:  # the node goes on
                 wait_s = _AGAIN_S
                 LOG.error("the archive's upkeep failed", task=name, exc_info=error)  # noqa: TRY400 - our own logger
+
+    def _finish_removals(self) -> float:
+        self._archive.finish_removals()
+        return _REMOVALS_S
 
     def _retain(self) -> float:
         if self._turn.take() is None:

@@ -71,13 +71,13 @@ class Remote:
 
     def ask(self, key: str, request: Callable[[], Any]) -> Any:
         """Do a request; all that it fails with becomes an OSError."""
+        from obstore.exceptions import BaseError
+
         try:
             return request()
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.url}/{key}") from None
-        except OSError as error:
-            raise OSError(errno.EIO, reason_of(error), f"{self.url}/{key}") from None
-        except Exception as error:  # obstore's own
+        except (BaseError, OSError, ValueError) as error:
             raise OSError(errno.EIO, reason_of(error), f"{self.url}/{key}") from None
 
 

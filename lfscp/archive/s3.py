@@ -4,7 +4,7 @@ Rules: a received object is written into the cache's incoming folder first, then
 when the store has answered that it has it. Puts are conditional (`If-None-Match: *`), so that a
 name never changes hands; a name that is taken gives way to `<UID>~<random>.dcm`. A large object
 goes up in parts, which S3 cannot do conditionally: an empty object takes the name for it first.
-A put whose answer never came may have happened: what it left has no row, and `lfscp check` finds it.
+A put whose answer never came may have happened: what it left has no row; `lfscp check` finds it.
 After the row is committed the file stays in the cache as a copy for readers.
 """
 
@@ -113,7 +113,7 @@ class S3Objects:
         return key
 
     def _put(self, piece: Piece, key: str) -> None:
-        from obstore.exceptions import AlreadyExistsError
+        from obstore.exceptions import AlreadyExistsError, BaseError
 
         client = self._connected()
         path = Path(piece.path)
@@ -128,13 +128,15 @@ class S3Objects:
             )
         except AlreadyExistsError:
             raise NameTaken(key) from None
-        except Exception as error:  # obstore's own, and OSError of the piece's file
+        except (BaseError, OSError, ValueError) as error:
             raise OutOfResources("store the instance", reason_of(error), _HINT) from None
         if in_parts:
             self._put_in_parts(client, path, key)
 
     def _put_in_parts(self, client: S3Store, path: Path, key: str) -> None:
         """Put a large object in the place of the empty one that holds its name."""
+        from obstore.exceptions import BaseError
+
         try:
             client.put(
                 key,
@@ -145,7 +147,7 @@ class S3Objects:
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_AT_ONCE,
             )
-        except Exception as error:  # as above
+        except (BaseError, OSError, ValueError) as error:
             self.remove(key)
             raise OutOfResources("store the instance", reason_of(error), _HINT) from None
 
@@ -170,17 +172,18 @@ class S3Objects:
 
     def remove_all(self, paths: Iterable[str]) -> list[str]:
         """Remove objects, many with one request; returns those that are gone."""
+        from obstore.exceptions import BaseError
+
         gone: list[str] = []
         left = iter(paths)
         while some := list(itertools.islice(left, _DELETED_AT_ONCE)):
             try:
                 self._connected().delete(some)
             except FileNotFoundError:
-                gone += some
-            except Exception:  # noqa: BLE001 - obstore's own; the removal is tried again later
-                continue
-            else:
-                gone += some
+                pass
+            except (BaseError, OSError, ValueError):
+                break  # the removal is tried again later
+            gone += some
         return gone
 
     # Reading

@@ -7,6 +7,7 @@ key, is made of it in `sources`.
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 AE_TITLE_LENGTH: Final = 16  # PS3.5 table 6.2-1, VR AE
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
@@ -45,11 +47,21 @@ def check_folder(path: Path) -> Path:
 def check_objects_url(url: str) -> str:
     """Where objects may be stored."""
     parts = urlsplit(url)
-    if url and (parts.scheme != "file" or parts.netloc or not parts.path.startswith("/")):
-        raise ValueError(
-            'empty, or "file:///absolute/path" (s3:// comes with more than one node, '
-            "and is not in this version)"
-        )
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return url
+    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or ":" in parts.netloc)
+    if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc) and is_plain:
+        return url
+    if url:
+        raise ValueError('empty, "file:///absolute/path", or "s3://bucket/prefix"')
+    return url
+
+
+def check_endpoint(url: str) -> str:
+    """Where an object store answers."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+        raise ValueError('empty, or "https://host:port" without a name and password')
     return url
 
 
