@@ -1,0 +1,31 @@
+"""The soak, short: a node that is killed once while all kinds of clients are at it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[2] / "scripts" / "soaking" / "run.py"
+
+
+@pytest.mark.timeout(200)
+def test_what_was_acknowledged_survives_a_short_soak(tmp_path: Path) -> None:
+    options = ["--minutes", "0.15", "--kill-every", "5", "--modalities", "6", "--askers", "1"]
+    soak = subprocess.Popen(
+        [sys.executable, RUN, *options, "--breakers", "2", "--folder", tmp_path / "soak"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed, complaints = soak.communicate(timeout=180)
+    finally:
+        soak.terminate()  # it ends its server, should it still run
+        soak.wait(30)
+    assert soak.returncode == 0, printed + complaints
+    rows = dict(map(str.strip, line.strip("| ").split("|")) for line in printed.splitlines()[2:])
+    assert rows["SIGKILLs"] == "1"
+    verified, _, acknowledged = rows["acknowledged and there, byte for byte"].partition(" of ")
+    assert verified == acknowledged
+    assert int(verified.replace(",", "")) > 20
