@@ -12,21 +12,26 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from lfscp.node import (
+    ABORT_TIME_S,
+    POOL_IS_EMPTY,
     REPORT_INTERVAL_S,
     Node,
     NodeError,
+    begin_trail,
     join_nodes,
     open_archive,
     open_listeners,
     start_maintenance,
     tls_port,
 )
-from lfscp.observe import systemd
+from lfscp.observe import audit, metrics, systemd
 from lfscp.observe.logging import get_logger, mark_lines
 
 if TYPE_CHECKING:
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
+    from lfscp.mailbox import Mailbox
     from lfscp.pool import PoolState
     from lfscp.server.endpoints import Endpoints
     from lfscp.server.live import ReadSettings
@@ -81,6 +87,7 @@ class PreforkedNode:
         self._scoreboard = Scoreboard(workers)
         self._states: SharedStates | None = None
         self._started_at = time.time()
+        metrics.BOARD.share(workers + 1)  # a line for the page
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the main thread stays in here.
@@ -96,6 +103,7 @@ class PreforkedNode:
         archive = open_archive(self._settings)
         try:
             membership = join_nodes(self._settings, archive)
+            begin_trail(self._settings)
             page = self._bind_page()
             endpoints = open_listeners(self._settings)
             self._number = 0
@@ -127,6 +135,8 @@ class PreforkedNode:
             membership.leave()
         finally:
             archive.close()
+        audit.application_stopped("" if code == 0 else "a worker had to be killed")
+        audit.stop()
         LOG.info("stopped")
         return code
 
@@ -155,6 +165,7 @@ class PreforkedNode:
         return page
 
     def _announce(self, endpoints: Endpoints, started: float) -> None:
+        audit.application_started()
         host, port = endpoints.first.getsockname()[:2]
         systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")
         LOG.info(
@@ -198,6 +209,8 @@ class PreforkedNode:
         host, port = endpoints.first.getsockname()[:2]
         current = CurrentSettings(self._settings)
         mark_lines(worker="page")
+        metrics.BOARD.use(self._count)
+        metrics.PROCESS_STARTS.add()
         with Mailbox() as mailbox:
             side = WebSide(
                 self._settings,
@@ -208,12 +221,19 @@ class PreforkedNode:
             side.start()
             maintenance = start_maintenance(self._settings, archive)
             while mailbox.wait(None) == signal.SIGHUP:
+                audit.reopen()
                 renewal = read_again(current, self._read_settings)
                 if renewal is not None:
                     side.renew(renewal.settings)
             maintenance.stop()
+            side.stop_jobs()
+            # Until the last worker has ended the page says that the node is stopping.
+            wait_for_end([state.pid for state in states.read()], self._drain_s(), mailbox)
             side.stop()
         return 0
+
+    def _drain_s(self) -> float:
+        return self._settings.server.drain_timeout_s + ABORT_TIME_S
 
     # --- in a worker ---
 
@@ -222,6 +242,7 @@ class PreforkedNode:
         self._node = node
         os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks with systemd
         mark_lines(worker=number)  # associations are numbered in each process
+        metrics.BOARD.use(number)
         # Without a page one of the workers looks after the archive.
         maintenance = start_maintenance(self._settings, maintained) if maintained else None
         try:
@@ -237,3 +258,22 @@ class PreforkedNode:
         self._scoreboard.write(self._number, os.getpid(), state)
         if self._states is not None:
             self._states.write(self._number, self._node.process_state())
+
+
+def wait_for_end(pids: list[int], timeout_s: float, mailbox: Mailbox) -> None:
+    """Wait until these processes have ended, a signal comes, or the time is over."""
+
+    def wait() -> None:
+        for pid in filter(None, pids):
+            try:
+                process = os.pidfd_open(pid)
+            except OSError:  # it has ended, and its parent knows
+                continue
+            try:
+                select.select([process], [], [])
+            finally:
+                os.close(process)
+        mailbox.put(POOL_IS_EMPTY)
+
+    threading.Thread(target=wait, name="lfscp-worker-watch", daemon=True).start()
+    mailbox.wait(timeout_s)

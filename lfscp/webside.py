@@ -106,15 +106,20 @@ class WebSide:
         if self._app is not None:
             self._app.state.web.peers.configure(settings.peers)
 
-    def stop(self) -> None:
-        """End page and jobs; what was left of the jobs runs again after the next start."""
+    def stop_jobs(self) -> None:
+        """End the jobs; the page goes on, and says that the node is stopping."""
         self._stopping = True
         os.write(self._stop_writer, b".")
         self._thread.join()
-        if self._server is not None:
-            self._server.stop()
         if self._jobs is not None:
             self._jobs.terminate(JOBS_STOP_S)
+
+    def stop(self) -> None:
+        """End page and jobs; what was left of the jobs runs again after the next start."""
+        if not self._stopping:
+            self.stop_jobs()
+        if self._server is not None:
+            self._server.stop()
         self._listener.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)

@@ -20,6 +20,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from lfscp.config.access import Identity, Peer
 from lfscp.config.current import CurrentSettings
 from lfscp.config.passwords import hash_password, is_password
+from lfscp.observe import audit
 from lfscp.upperlayer.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ _USER_AND_PASSCODE: Final = 2
 _OTHER_TYPES: Final = {3: "a Kerberos ticket", 4: "a SAML assertion", 5: "a JSON web token"}
 _NAME_LASTS_S: Final = 60.0  # how long the addresses of a host's name are believed
 _COMPARING: Final = threading.BoundedSemaphore(4)  # passcodes at once: each takes 16 MB
+
+
+# PS3.8 table 9-21: transient, by the presentation related part, temporary congestion.
+AUDIT_TRAIL_FAILS: Final = Rejection(2, 3, 1, "the audit trail cannot be written")
 
 
 def user_rejected(reason: str) -> Rejection:
@@ -53,6 +58,8 @@ class Admission:
 
     def __call__(self, association: InlineAssociation) -> Rejection | None:
         """A Rejection, or None to admit it."""
+        if audit.must_stop():
+            return AUDIT_TRAIL_FAILS
         settings = self._current.settings
         title = association.requestor.ae_title.strip(" ")
         peer = settings.peers.get(title)
