@@ -26,6 +26,7 @@ TOO_MANY_PER_MINUTE: Final = Rejection(
 )
 # Beyond so many times a limit a connection is closed unread: to answer holds a thread.
 _FAR_OVER: Final = 2
+_ANSWERED: Final = 8  # at once, however low the limit of associations is
 _MINUTE_S: Final = 60.0
 _FORGET_ABOVE: Final = 4096  # addresses whose connections are counted
 _SAY_AGAIN_S: Final = 10.0
@@ -92,7 +93,8 @@ class AddressLimits:
     def _excess(self, address: str) -> Rejection | None:
         most, count = self.max_associations, self.of(address)
         left = self._left_of_the_minute(address)
-        if (most and count > _FAR_OVER * most) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
+        far = max(_FAR_OVER * most, most + _ANSWERED)
+        if (most and count > far) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
             self._say(address)
             raise NotListenedTo
         if left < 0:
