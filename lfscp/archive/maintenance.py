@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.archive")
 TASK: Final = "retention"
-_FIRST_S: Final = 5.0  # a node that starts has other things to do
+_FIRST_S: Final = 2.0  # a node that starts has other things to do
 _AGAIN_S: Final = 60.0  # after a failure, or while another node is at it
 _REMOVALS_S: Final = 3600.0  # between two looks for objects of deleted rows in a bucket
 _PASS_S: Final = 86_400.0  # a pass over a small archive begins once a day
