@@ -28,6 +28,7 @@ from lfscp.archive.database import (
     reason_of,
     sqlite_url,
 )
+from lfscp.archive.deletions import Deletion
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, DEFAULT_ALGORITHM, algorithm_of
 from lfscp.archive.errors import (
     ArchiveError,
@@ -441,7 +442,9 @@ class Archive:
             ArchiveError: the index cannot be written to; nothing is deleted.
         """
         with self._using_index("delete from the index"):
+            deletion = Deletion(self.index, level, uid)
             paths = self.index.delete(level, uid)
+        deletion.happened()
         self.remove_files(paths)
         return len(paths)
 

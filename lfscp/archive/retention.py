@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.deletions import Deletion
 from lfscp.archive.maintenance_tables import protection
 from lfscp.archive.removal import delete_entity
 from lfscp.archive.schema import instance, series, study
@@ -181,11 +182,13 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     Returns:
         The number of instances deleted.
     """
+    deletion = Deletion(archive.index, Level.STUDY, candidate.study_uid)
     with archive.index.writing() as connection:
         row = connection.execute(_locked(candidate.study_uid)).one_or_none()
         if row is None or row[1] or row[0] >= now_ms - limits.quiet_ms:
             return 0
         paths = delete_entity(connection, Level.STUDY, candidate.study_uid)
+    deletion.happened()
     archive.remove_files(paths)
     return len(paths)
 

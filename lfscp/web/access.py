@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import hash_password, is_password, is_token
 from lfscp.config.settings import Web
+from lfscp.observe import audit
 from lfscp.web.problems import Problem
 
 SESSION_COOKIE: Final = "lfscp_session"
@@ -33,6 +34,8 @@ MAX_FAILURES: Final = 10  # per address, before it has to wait
 FAILURE_WAIT_S: Final = 60.0
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 METRICS_PATH: Final = "/metrics"  # has a token of its own beside the others
+BEARER: Final = "bearer"  # names in the audit trail of those who need none
+NOBODY: Final = "page"
 OPEN_PATHS: Final = ("/static/", "/login", "/healthz", "/readyz")
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -161,7 +164,9 @@ class Access:
         right = is_password(password, hashed or self._nobody) and hashed is not None
         if not right:
             self._count_failure(address)
+            audit.user_authenticated(user, address, reason="the name or the password is wrong")
             raise Problem(HTTPStatus.UNAUTHORIZED, "the name or the password is wrong")
+        audit.user_authenticated(user, address)
         with self._lock:
             self._failures.pop(address, None)
             session_id = secrets.token_urlsafe(32)
@@ -171,10 +176,12 @@ class Access:
                 self._sessions.popitem(last=False)
         return session_id
 
-    def log_out(self, session_id: str) -> None:
+    def log_out(self, session_id: str, address: str = "") -> None:
         """End a session."""
         with self._lock:
-            self._sessions.pop(session_id, None)
+            session = self._sessions.pop(session_id, None)
+        if session is not None:
+            audit.user_left(session.user, address)
 
     def session(self, session_id: str) -> Session | None:
         """The session with that id, while it lasts."""
@@ -213,9 +220,12 @@ class Access:
             return
         if scheme == "basic" and self._is_basic(credential, address):
             return
+        reason = "the token or password in the header Authorization is wrong"
+        user = basic_user(credential) if scheme == "basic" else BEARER
+        audit.user_authenticated(user, address, reason=reason)
         raise Problem(
             HTTPStatus.UNAUTHORIZED,
-            "the token or password in the header Authorization is wrong",
+            reason,
             headers={"WWW-Authenticate": "Bearer"},
         )
 
@@ -257,6 +267,24 @@ class Access:
             if len(self._failures) >= MAX_SESSIONS:
                 self._failures.clear()
             self._failures.setdefault(address, _Failures()).count += 1
+
+
+def basic_user(credential: str) -> str:
+    """The name in the credential of Basic authentication; "" when there is none."""
+    try:
+        return base64.b64decode(credential, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return ""
+
+
+def user_of(asked: Asked, session: Session | None) -> str:
+    """By what name a request that was let through goes into the audit trail."""
+    if session is not None:
+        return session.user
+    scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        return basic_user(credential.strip())
+    return BEARER if scheme else NOBODY
 
 
 def _require_own_origin(headers: Mapping[str, str]) -> None:

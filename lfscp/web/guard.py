@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lfscp.web.access import SECURITY_HEADERS, SESSION_COOKIE, Access, Asked
+from lfscp.observe import audit
+from lfscp.web.access import SECURITY_HEADERS, SESSION_COOKIE, Access, Asked, user_of
 from lfscp.web.problems import Problem, respond, wants_page
 
 PROBES: Final = ("/healthz", "/readyz")  # they tell nothing of anybody
@@ -54,12 +55,13 @@ class Guard:
             return
         try:
             # A password's hash takes its time: not in the thread that serves everybody.
-            scope.setdefault("state", {})["session"] = await run_in_threadpool(
-                self._access.decide, _asked(request)
-            )
+            asked = _asked(request)
+            session = await run_in_threadpool(self._access.decide, asked)
+            scope.setdefault("state", {})["session"] = session
         except Problem as problem:
             await self._refuse(request, problem)(scope, receive, send_guarded)
             return
+        audit.act_as(user_of(asked, session), asked.address)
         await self._app(scope, receive, send_guarded)
 
     def _refuse(self, request: Request, problem: Problem) -> Response:

@@ -224,7 +224,8 @@ def log_in(
 @router.post("/logout")
 def log_out(request: Request, web: Context) -> Response:
     """End the session."""
-    web.access.log_out(session_id(request))
+    address = request.client.host if request.client else ""
+    web.access.log_out(session_id(request), address)
     response = Response(headers={"HX-Redirect": "/login"})
     response.delete_cookie(SESSION_COOKIE)
     return response

@@ -23,8 +23,9 @@ from starlette.requests import ClientDisconnect
 from lfscp.archive.archive import Received, Stored
 from lfscp.archive.errors import ArchiveError, CannotUnderstand
 from lfscp.archive.part10 import read_part10
-from lfscp.observe import metrics
+from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
+from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
 from lfscp.web.context import Context, Web
 from lfscp.web.problems import Problem, document, of_archive
@@ -159,6 +160,10 @@ def _store(web: Web, spooled: Path) -> _Kept:
             dataset_offset=meta.dataset_offset,
         )
     )
+    if audit.is_on():
+        transfer = audit.Transfer({meta.sop_class_uid: 1}, stored.size)
+        patient = patient_of(web.archive, stored.study_uid)
+        audit.instances_received(audit.Peer("", ""), stored.study_uid, transfer, patient)
     metrics.RECEIVED_INSTANCES.of("upload").add()
     metrics.RECEIVED_BYTES.of("upload").add(stored.size)
     LOG.info(

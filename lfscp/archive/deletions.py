@@ -1,0 +1,72 @@
+"""What a deletion takes away, told to the audit trail when it is done.
+
+The studies are looked up before their rows go; whoever deletes says afterwards that it happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp.archive.attributes import UNIQUE_KEY, Level
+from lfscp.archive.schema import TABLES, instance, patient, series, study
+from lfscp.observe import audit
+from lfscp.observe.audit_message import Patient
+
+if TYPE_CHECKING:
+    from lfscp.archive.index import Index
+
+_ALL: Final = instance.join(series).join(study).join(patient)
+_WORD: Final = {Level.SERIES: "series", Level.IMAGE: "instance"}
+
+
+@dataclass(slots=True)
+class _Study:
+    patient: Patient
+    instances: dict[str, int] = field(default_factory=dict)  # by SOP class
+
+
+class Deletion:
+    """One deletion about to happen.
+
+    Args:
+        index: asked at once for what is there; not at all when there is no audit trail.
+        level: of what is deleted.
+        uid: its unique key.
+    """
+
+    def __init__(self, index: Index, level: Level, uid: str) -> None:
+        self._part = f"{_WORD[level]} {uid}" if level in _WORD else ""
+        self._studies: dict[str, _Study] = {}
+        if audit.is_on():
+            self._look_up(index, level, uid)
+
+    def _look_up(self, index: Index, level: Level, uid: str) -> None:
+        columns = (
+            study.c.study_instance_uid,
+            patient.c.patient_id,
+            patient.c.patient_name,
+            instance.c.sop_class_uid,
+        )
+        wanted = (
+            select(*columns, func.count())
+            .select_from(_ALL)
+            .where(TABLES[level].c[UNIQUE_KEY[level].column] == uid)
+            .group_by(*columns)
+        )
+        try:
+            with index.engine.connect() as connection:
+                rows = list(connection.execute(wanted))
+        except SQLAlchemyError:  # then it cannot be deleted either
+            return
+        for study_uid, patient_id, name, sop_class_uid, number in rows:
+            found = self._studies.setdefault(study_uid, _Study(Patient(patient_id, name)))
+            found.instances[sop_class_uid] = number
+
+    def happened(self) -> None:
+        """Record it, a message for each study."""
+        for study_uid, found in self._studies.items():
+            audit.deleted(study_uid, found.instances, found.patient, self._part)
