@@ -177,6 +177,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the package."""
+    _fill_standard_streams()
     try:
         app(prog_name="lfscp")
     except ConfigError as error:
@@ -186,6 +187,20 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort, so that nobody sees a traceback
         _fail(_describe(error), 1)
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed.
+
+    Else the first file opened gets its number, and the log is written into it: into the index!
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _resolve(
