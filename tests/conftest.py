@@ -1,6 +1,7 @@
 """Makes what several tests share importable: pytest puts this file's folder on the path.
 
-And keeps a test that waits for ever from holding up the others, and gives them a PostgreSQL.
+And keeps a test that waits for ever from holding up the others, and gives them a PostgreSQL and an
+S3 service.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from postgresql_server import PostgreSQLServer, binaries
+from s3_service import CREDENTIALS, S3Service
 
 AFTER_THE_FIRST_S = 20
 
@@ -81,3 +83,18 @@ def open_archive(index_url: str | None) -> Callable[..., Any]:
     from lfscp.archive.archive import Archive
 
     return partial(Archive.open, index_url=index_url)
+
+
+@pytest.fixture(scope="session")
+def s3_service() -> Iterator[S3Service]:
+    """An S3 service of this run."""
+    with S3Service() as service:
+        yield service
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service wants to be told, in the environment; it believes anything."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
