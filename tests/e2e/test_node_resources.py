@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode, in_ci
+from conftest import StartNode
 from dcmtk import contents
 from node_process import NodeProcess, run_lfscp
 from sample_objects import made
+from small_disk import fill, small_disk
 
 FLAGS = ("--no-http", "--port", "0")
 LARGE, SMALL = 6_000_000, 1_000_000  # bytes: spooled while it arrives, and in memory
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own that is soon full."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    tried = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        reason = f"a full disk needs a tmpfs of its own: {tried.stderr.strip() or 'mount failed'}"
-        (pytest.fail if in_ci() and os.geteuid() == 0 else pytest.skip)(reason)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(file: Path) -> None:
-    """Write into a file until the disk is full."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
-    try:
-        while os.write(descriptor, bytes(4096)):
-            pass
-    except OSError as error:
-        assert error.errno == errno.ENOSPC  # noqa: PT017 - an end of the loop, not an outcome
-    finally:
-        os.close(descriptor)
 
 
 @pytest.mark.parametrize("size", [LARGE, SMALL], ids=["spooled", "in memory"])
