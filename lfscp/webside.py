@@ -131,10 +131,10 @@ class WebSide:
                 self._wait_for_visitor()
             if self._stopping:
                 return
-            from lfscp.jobs.service import JobService
+            from lfscp.jobs.sharing import job_service
             from lfscp.web.server import HttpServer
 
-            self._jobs = JobService(self._archive, self._settings)
+            self._jobs = job_service(self._archive, self._settings)
             self._jobs.start()
             self._server = HttpServer(self._build, self._listener, _end_streams)
             self._server.start()
@@ -159,6 +159,8 @@ class WebSide:
         return self._app
 
     def _has_unfinished_jobs(self) -> bool:
+        if self._archive.index.is_shared:
+            return True  # another node's may come at any time
         from sqlalchemy import select as query
 
         from lfscp.archive.job_tables import job

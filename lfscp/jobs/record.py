@@ -6,8 +6,9 @@ import json
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from lfscp.archive.dialects import insert_if_absent
 from lfscp.archive.job_tables import job, job_item
 from lfscp.jobs.model import Job, Kind, State
 from lfscp.scu.peer import Peer
@@ -30,27 +31,31 @@ class Record:
         self._index = index
         self._node = node
 
+    @property
+    def _of_this_node(self) -> ColumnElement[bool]:
+        return job.c.node == self._node
+
     def add(self, added: Job) -> None:
         """Keep a new job."""
-        with self._index.writing() as connection:
-            connection.execute(insert(job).values(node=self._node, **_row(added)))
+        row = {"node": self._node, **row_of(added)}
+        self._index.transact(lambda connection: connection.execute(insert(job).values(**row)))
 
     def save(self, changed: Job, items: Collection[str] = ()) -> None:
         """Keep a job as it is now, and what it has newly behind it; an ended one's items go."""
-        with self._index.writing() as connection:
-            connection.execute(update(job).where(job.c.id == changed.id).values(**_row(changed)))
-            if changed.state is State.DONE:
-                connection.execute(delete(job_item).where(job_item.c.job_id == changed.id))
-            elif items:
-                rows = [{"job_id": changed.id, "item": item} for item in items]
-                connection.execute(insert(job_item), rows)
+
+        def work(connection: Connection) -> None:
+            this = update(job).where(job.c.id == changed.id)
+            connection.execute(this.values(**row_of(changed)))
+            put_items(connection, changed, items)
+
+        self._index.transact(work)
 
     def get(self, job_id: str) -> Job | None:
         """One job; None when there is none."""
         with self._index.engine.connect() as connection:
-            wanted = select(job).where(job.c.node == self._node, job.c.id == job_id)
+            wanted = select(job).where(self._of_this_node, job.c.id == job_id)
             row = connection.execute(wanted).mappings().first()
-        return None if row is None else _job(row)
+        return None if row is None else job_of(row)
 
     def jobs(
         self,
@@ -61,19 +66,19 @@ class Record:
         newest_first: bool = True,
     ) -> list[Job]:
         """Jobs in the order of their arrival, or the newest first."""
-        wanted = select(job).where(job.c.node == self._node)
+        wanted = select(job).where(self._of_this_node)
         if states is not None:
             wanted = wanted.where(job.c.state.in_([str(state) for state in states]))
         order = job.c.arrival.desc() if newest_first else job.c.arrival
         wanted = wanted.order_by(order).limit(limit).offset(offset)
         with self._index.engine.connect() as connection:
-            return [_job(row) for row in connection.execute(wanted).mappings()]
+            return [job_of(row) for row in connection.execute(wanted).mappings()]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many jobs there are, by kind and state."""
         wanted = (
             select(job.c.kind, job.c.state, func.count())
-            .where(job.c.node == self._node)
+            .where(self._of_this_node)
             .group_by(job.c.kind, job.c.state)
         )
         with self._index.engine.connect() as connection:
@@ -98,7 +103,7 @@ class Record:
         """Drop the ended jobs that ended before a time; how many there were."""
         ended = [str(state) for state in State if state.is_end]
         wanted = select(job.c.id).where(
-            job.c.node == self._node, job.c.ended_at < moment, job.c.state.in_(ended)
+            self._of_this_node, job.c.ended_at < moment, job.c.state.in_(ended)
         )
         with self._index.engine.connect() as connection:
             old = list(connection.execute(wanted).scalars())
@@ -107,12 +112,25 @@ class Record:
         return len(old)
 
     def _drop(self, job_ids: list[str]) -> None:
-        with self._index.writing() as connection:
+
+        def work(connection: Connection) -> None:
             connection.execute(delete(job_item).where(job_item.c.job_id.in_(job_ids)))
             connection.execute(delete(job).where(job.c.id.in_(job_ids)))
 
+        self._index.transact(work)
 
-def _row(kept: Job) -> dict[str, Any]:
+
+def put_items(connection: Connection, of: Job, items: Collection[str]) -> None:
+    """Keep what a job has newly behind it; one that is done needs nothing of that any more."""
+    if of.state is State.DONE:
+        connection.execute(delete(job_item).where(job_item.c.job_id == of.id))
+    elif items:
+        rows = [{"job_id": of.id, "item": item} for item in items]
+        connection.execute(insert_if_absent(job_item, connection.dialect), rows)
+
+
+def row_of(kept: Job) -> dict[str, Any]:
+    """A job as the table has it."""
     return {
         "id": kept.id,
         "kind": str(kept.kind),
@@ -135,7 +153,8 @@ def _row(kept: Job) -> dict[str, Any]:
     }
 
 
-def _job(row: Any) -> Job:
+def job_of(row: Any) -> Job:
+    """A row of the table as the job it is."""
     return Job(
         id=row["id"],
         kind=Kind(row["kind"]),

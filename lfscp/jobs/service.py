@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.node_id import node_id
 from lfscp.jobs.alarm import Alarm
 from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import Control, Progress, Stopped, Wish
@@ -48,8 +49,7 @@ LOG: Final = get_logger("lfscp.jobs")
 LONGEST_DELAY_S: Final = 3600.0
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
-_NODE_FILE: Final = "node-id"
-_WISHED: Final = {
+WISHED: Final = {
     Wish.CANCEL: (State.CANCELLED, "cancelled"),
     Wish.PAUSE: (State.PAUSED, ""),
     Wish.INTERRUPT: (State.SLEEPING, "interrupted, runs again when the node does"),
@@ -75,7 +75,7 @@ class JobService:
         self._archive = archive
         self._settings = settings
         self._perform = perform
-        self._record = Record(archive.index, _node_id(archive))
+        self._record = Record(archive.index, node_id(archive.data_dir))
         self._feed = Feed()
         # Held while a job's state changes, in memory and in the record alike; `_lock` only guards
         # the tables below, and is never held while something is written.
@@ -202,11 +202,14 @@ class JobService:
             created_at=now(),
         )
         self._record.add(job)
+        self._feed.publish(job)
+        self._begin(job)
+        return job
+
+    def _begin(self, job: Job) -> None:
         with self._lock:
             self._jobs[job.id] = job
-        self._feed.publish(job)
         self._balancer.submit(job.id)
-        return job
 
     def _make_real(self, parameters: dict[str, Any]) -> None:
         """Make the paths absolute, links followed.
@@ -297,7 +300,7 @@ class JobService:
                 return job
             waits = self._alarm.cancel(job_id)
             if self._balancer.remove(job_id) or waits or job.state is State.PAUSED:
-                state, reason = _WISHED[wish]
+                state, reason = WISHED[wish]
                 return self._change(job_id, state=state, reason=reason, next_attempt_at=None)
             return self._wish_for_next(job_id, wish)
 
@@ -393,7 +396,7 @@ class JobService:
             job = self._jobs[job_id]
             wish = self._controls[job_id].wish
         if wish is not None and isinstance(error, Stopped | PeerError):
-            state, reason = _WISHED[wish]
+            state, reason = WISHED[wish]
             self._end(job_id, state, reason=reason)
         elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
             self._retry_later(job, str(error))
@@ -498,11 +501,3 @@ def _text(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error) or type(error).__name__
-
-
-def _node_id(archive: Archive) -> str:
-    """This node's name among those that share a database: made once, kept in the data folder."""
-    file = archive.data_dir / _NODE_FILE
-    if not file.exists():
-        file.write_text(uuid.uuid4().hex, encoding="ascii")
-    return file.read_text(encoding="ascii")
