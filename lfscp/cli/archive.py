@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
 from lfscp.cli.failures import CommandError
-from lfscp.node import open_archive
+from lfscp.node import begin_trail, open_archive
+from lfscp.observe import audit
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive, Stored
     from lfscp.config import Settings
+    from lfscp.services.trail import Received
 
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR: a list, no object
 _HEAD = 64 * 1024  # bytes in which the file meta information ends
@@ -49,6 +52,7 @@ def import_files(settings: Settings, folder: Path) -> int:
     files = list(_files(folder))
     archive = _open(settings)
     counts: Counter[str] = Counter()
+    trail = _begin_trail(settings, archive)
     columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         console = Console(stderr=True)
@@ -56,16 +60,26 @@ def import_files(settings: Settings, folder: Path) -> int:
         with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
             task = progress.add_task("importing", total=len(files))
             for file in files:
-                outcome, problem = _import_file(archive, file)
+                outcome, problem = _import_file(archive, file, trail)
                 counts[outcome] += 1
                 if problem:
                     line = f"{_shown(file)}: {problem}"
                     progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 progress.advance(task)
     finally:
+        trail.write()
+        audit.stop()
         archive.close()
     sys.stdout.write(_summary(counts))
     return 1 if counts["failed"] else 0
+
+
+def _begin_trail(settings: Settings, archive: Archive) -> Received:
+    """Begin the audit trail in the name of whoever runs this; what is stored goes there."""
+    from lfscp.services.trail import Patients, Received
+
+    begin_trail(settings)
+    return Received(audit.Peer(f"uid {os.getuid()}", socket.gethostname()), Patients(archive))
 
 
 def _summary(counts: Counter[str]) -> str:
@@ -89,10 +103,12 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(parent, name)
 
 
-def _import_file(archive: Archive, file: Path) -> tuple[str, str]:
+def _import_file(archive: Archive, file: Path, trail: Received) -> tuple[str, str]:
     """Store one file: (outcome, problem); a problem is what the user should hear about."""
     try:
-        return _store(archive, file).outcome.name.lower(), ""
+        stored, sop_class_uid = _store(archive, file)
+        trail.stored(stored.study_uid, sop_class_uid, stored.size)
+        return stored.outcome.name.lower(), ""
     except _NoObjectError:
         return "no DICOM object", ""
     except OutOfResources:
@@ -111,7 +127,7 @@ def _import_file(archive: Archive, file: Path) -> tuple[str, str]:
         return "failed", f"unexpected {type(error).__name__}"
 
 
-def _store(archive: Archive, file: Path) -> Stored:
+def _store(archive: Archive, file: Path) -> tuple[Stored, str]:
     from lfscp.archive.archive import Received
     from lfscp.archive.part10 import read_part10
 
@@ -126,7 +142,7 @@ def _store(archive: Archive, file: Path) -> Stored:
             whole = memoryview(mapped)
             dataset = whole[meta.dataset_offset :]
             try:
-                return archive.store(
+                stored = archive.store(
                     Received(
                         sop_class_uid=meta.sop_class_uid,
                         sop_instance_uid=meta.sop_instance_uid,
@@ -140,6 +156,7 @@ def _store(archive: Archive, file: Path) -> Stored:
             finally:
                 dataset.release()
                 whole.release()
+    return stored, meta.sop_class_uid
 
 
 def check_archive(settings: Settings, *, repair: bool) -> int:

@@ -14,7 +14,8 @@ from lfscp.archive.errors import ArchiveError, ArchiveInUse
 from lfscp.archive.index import Index
 from lfscp.archive.retention import Candidate, Retention, candidates, now_ms, usage
 from lfscp.cli.failures import CommandError
-from lfscp.node import open_archive, retention_limits
+from lfscp.node import begin_trail, open_archive, retention_limits
+from lfscp.observe import audit
 
 if TYPE_CHECKING:
     from lfscp.config import Settings
@@ -71,11 +72,14 @@ def recycle_now(settings: Settings) -> int:
         every = f"{settings.retention.interval_s:g} s"
         raise CommandError(f"{error.reason}, and does this itself every {every}") from error
     with archive:
+        begin_trail(settings)
         retention = Retention(archive, limits, lambda gone, _: _tell_gone(gone))
         try:
             gone = retention.run()
         except SQLAlchemyError as error:
             raise ArchiveError("write to the index", reason_of(error)) from None
+        finally:
+            audit.stop()
     sys.stdout.write(f"{gone} studies deleted\n")
     return 0
 
