@@ -132,6 +132,7 @@ class Archive:
         reserve_mb: int = AUTOMATIC,
         bucket: S3Options | None = None,
         cache_mb: int = DEFAULT_CACHE_MB,
+        lock: int | None = None,
     ) -> Archive:
         """Open the archive in a folder, making or migrating it, and clear what a crash left.
 
@@ -144,6 +145,8 @@ class Archive:
             reserve_mb: as `space.Space` takes it.
             bucket: where the objects are instead of a folder.
             cache_mb: megabytes of copies of a bucket's objects, kept in the data folder.
+            lock: the `lock_descriptor` of the node that this one follows on, which still stores
+                what it has begun to receive; closed with this archive.
         Raises:
             ArchiveInUse: another node has it open.
             ArchiveError: it cannot be written to, or the index is of a newer version.
@@ -154,7 +157,8 @@ class Archive:
                 f"no digest algorithm {digest}",
                 f"use {' or '.join(ALGORITHMS)}",
             )
-        lock = lock_folder(data_dir)
+        follows = lock is not None
+        lock = lock_folder(data_dir) if lock is None else lock
         try:
             _require_whole(data_dir)
             url = index_url or sqlite_url(data_dir / INDEX_FILE)
@@ -179,8 +183,11 @@ class Archive:
                 space=Space((files.root, data_dir), reserve_mb),
                 lock=lock,
             )
-            archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
-            if not files.is_remote:  # this process may be about to fork: see s3_client.py
+            if not follows:
+                archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
+            if (
+                not files.is_remote and not follows
+            ):  # this process may be about to fork: see s3_client.py
                 archive.finish_removals()
         except OSError as error:
             os.close(lock)
