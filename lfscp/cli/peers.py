@@ -16,29 +16,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from lfscp.archive.objects import Received, StoredInstance
-from lfscp.archive.part10 import part10_header
 from lfscp.cli.failures import CommandError
 from lfscp.config import ConfigError
 from lfscp.config.checks import validate_ae_title
-from lfscp.scu import PeerError, RetrieveProgress, RetrieveResult
-from lfscp.scu import echo as ask_echo
-from lfscp.scu import find as ask_find
-from lfscp.scu import get as ask_get
-from lfscp.scu import move as ask_move
-from lfscp.scu import send as ask_send
+from lfscp.scu.errors import GivenUp, PeerError
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.peer import Peer
-from lfscp.scu.send import objects_in
-from lfscp.services import status
-from lfscp.services.transfer import Outcome
+
+if TYPE_CHECKING:
+    from lfscp.archive.objects import Received, StoredInstance
+    from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult
+    from lfscp.services.transfer import Outcome
 
 DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
@@ -138,8 +131,10 @@ def _key(text: str) -> tuple[str, str]:
 
 def echo(asked: Peer, *, as_json: bool) -> int:
     """Verify one peer."""
-    with _failing():
-        answer = ask_echo(asked)
+    from lfscp.scu.echo import echo as ask
+
+    with _failing(), _interruptible() as cancel:
+        answer = ask(asked, cancel=cancel)
     if as_json:
         _print_json(asdict(answer))
     else:
@@ -149,9 +144,11 @@ def echo(asked: Peer, *, as_json: bool) -> int:
 
 def find(asked: Peer, wanted: Query, *, limit: int | None, as_json: bool) -> int:
     """Query one peer, and print each match as it comes."""
+    from lfscp.scu.find import find as ask
+
     count = 0
     with _failing(), _interruptible() as cancel:
-        for match in ask_find(asked, wanted.identifier(), wanted.model, cancel=cancel):
+        for match in ask(asked, wanted.identifier(), wanted.model, cancel=cancel):
             values = plain(match)
             if as_json:
                 _print_json(values)
@@ -178,10 +175,12 @@ def _print_match(number: int, values: dict[str, Any]) -> None:
 
 def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
     """Retrieve into a folder."""
+    from lfscp.scu.retrieve import get as ask
+
     folder.mkdir(parents=True, exist_ok=True)
     saved = _Saved(folder)
     with _failing(), _interruptible() as cancel, _following("retrieving") as follow:
-        result = ask_get(
+        result = ask(
             asked,
             wanted.identifier(),
             on_object=saved.save,
@@ -196,6 +195,8 @@ def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
 
 def _sop_classes(asked: Peer, wanted: Query) -> list[str]:
     """What is in the study, as far as the peer tells; with it, objects come as they are stored."""
+    from lfscp.scu.find import find as ask
+
     uid = wanted.keys.get("StudyInstanceUID")
     if not uid:
         return []
@@ -203,7 +204,7 @@ def _sop_classes(asked: Peer, wanted: Query) -> list[str]:
     if wanted.model != "study":
         keys["PatientID"] = wanted.keys.get("PatientID", "")
     try:
-        matches = list(ask_find(asked, identifier(keys, "STUDY"), wanted.model))
+        matches = list(ask(asked, identifier(keys, "STUDY"), wanted.model))
     except PeerError:
         return []  # the C-GET itself will say what is wrong, if anything is
     found: list[str] = []
@@ -223,6 +224,9 @@ class _Saved:
 
     def save(self, received: Received) -> int | Dataset:
         """Write one; an error becomes the status that the peer gets."""
+        from lfscp.archive.part10 import part10_header
+        from lfscp.services import status
+
         uid = received.sop_instance_uid
         if not _UID.fullmatch(uid):
             return status.with_reason(status.CANNOT_UNDERSTAND, "no valid SOP Instance UID")
@@ -263,8 +267,10 @@ class _Saved:
 
 def move(asked: Peer, wanted: Query, destination: str, *, as_json: bool) -> int:
     """Have objects sent to `destination`."""
+    from lfscp.scu.retrieve import move as ask
+
     with _failing(), _interruptible() as cancel, _following("moving") as follow:
-        result = ask_move(
+        result = ask(
             asked,
             wanted.identifier(),
             destination,
@@ -291,6 +297,9 @@ def _retrieved(result: RetrieveResult, facts: dict[str, Any], *, as_json: bool) 
 
 def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
     """Send files and folders."""
+    from lfscp.scu.send import objects_in
+    from lfscp.scu.send import send as ask
+
     for path in paths:
         if not path.exists():
             raise ConfigError(f"{path}: there is no such file or folder")
@@ -303,15 +312,16 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
     instances = objects_in(paths, on_other=other)
     if not instances:
         raise CommandError("there is no DICOM file to send")
-    with _failing(), _interruptible() as cancel, _bar("sending", len(instances)) as (bar, task):
+    with _failing(), _interruptible() as cancel, _bar("sending", len(instances)) as bar:
+        done = 0
 
         def note(instance: StoredInstance, outcome: Outcome, reason: str) -> None:
-            if reason:
-                bar.console.print(f"{instance.path}: {reason}", markup=False, highlight=False)
+            nonlocal done
             del outcome
-            bar.advance(task)
+            done += 1
+            bar.show(done, len(instances), f"{instance.path}: {reason}" if reason else "")
 
-        result = ask_send(asked, instances, on_sent=note, cancel=cancel)
+        result = ask(asked, instances, on_sent=note, cancel=cancel)
     if as_json:
         _print_json({**asdict(result), "not_sent": others})
     else:
@@ -331,6 +341,9 @@ def _failing() -> Iterator[None]:
     """The peer's failures as one line for the user."""
     try:
         yield
+    except GivenUp as error:
+        sys.stderr.write(f"lfscp: {error}\n")
+        sys.exit(_CANCELLED)
     except PeerError as error:
         raise CommandError(str(error)) from error
 
@@ -353,25 +366,47 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
+class _Bar:
+    """A progress bar on standard error, if that is a terminal; else only what is remarked on."""
+
+    def show(self, done: int, total: int | None, remark: str = "") -> None:
+        """Show how far it is, and something that shall stay to be read."""
+        del done, total
+        if remark:
+            sys.stderr.write(f"{remark}\n")
+
+
 @contextmanager
-def _bar(what: str, total: int | None) -> Iterator[tuple[Progress, TaskID]]:
-    """A progress bar on standard error; nothing when that is no terminal."""
+def _bar(what: str, total: int | None) -> Iterator[_Bar]:
+    """A bar for as long as something lasts."""
+    if not sys.stderr.isatty():
+        yield _Bar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        yield bar, bar.add_task(what, total=total)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+
+        class Drawn(_Bar):
+            def show(self, done: int, total: int | None, remark: str = "") -> None:
+                if remark:
+                    console.print(remark, markup=False, highlight=False)
+                progress.update(task, completed=done, total=total)
+
+        yield Drawn()
 
 
 @contextmanager
 def _following(what: str) -> Iterator[Callable[[RetrieveProgress], None]]:
     """A bar that follows a retrieve's counters."""
-    with _bar(what, None) as (bar, task):
+    with _bar(what, None) as bar:
 
         def follow(counters: RetrieveProgress) -> None:
             done = counters.completed + counters.failed + counters.warning
-            total = None if counters.remaining is None else done + counters.remaining
-            bar.update(task, completed=done, total=total)
+            bar.show(done, None if counters.remaining is None else done + counters.remaining)
 
         yield follow
 

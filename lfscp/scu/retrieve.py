@@ -21,7 +21,7 @@ from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
 from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.storage import received_object
+from lfscp.services.received import received_object
 from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
 _CANCELLED: Final = 0xFE00

@@ -15,7 +15,7 @@ from typing import Final
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.archive.archive import StoredInstance
+from lfscp.archive.objects import StoredInstance
 from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.services.decoding import TARGETS, needs_codec
 

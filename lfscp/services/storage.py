@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.archive import Archive, Outcome, Received
+from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.errors import (
     ArchiveError,
     CannotUnderstand,
@@ -24,9 +24,9 @@ from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.services import status
 from lfscp.services.permissions import may
+from lfscp.services.received import received_object
 from lfscp.services.record import after_answer, calling_ae_title, failed_unexpectedly, performed
 from lfscp.services.trail import Patients
-from lfscp.upperlayer.received import ReceivedStore
 
 Handlers = list[tuple[Any, Any]]
 
@@ -113,34 +113,3 @@ def _refused(
 ) -> Dataset:
     performed(event, _SERVICE, answer.Status, started, reason=reason, **named)
     return answer
-
-
-def received_object(event: evt.Event, caller: str) -> Received:
-    """What a C-STORE request brought, as the archive takes it; valid while the handler runs.
-
-    Args:
-        event: of the C-STORE.
-        caller: AE title to note as the sender.
-    Raises:
-        CannotUnderstand: it has no dataset.
-    """
-    request: Any = event.request
-    spooled = None
-    dataset: memoryview | None = None
-    if isinstance(request, ReceivedStore):
-        dataset, spooled = request.dataset, request.spooled
-    elif request.DataSet is not None:  # served by pynetdicom's own server
-        dataset = request.DataSet.getbuffer()
-    if dataset is None and spooled is None:
-        raise CannotUnderstand("the request has no dataset")
-    return Received(
-        sop_class_uid=str(request.AffectedSOPClassUID),
-        sop_instance_uid=str(request.AffectedSOPInstanceUID),
-        transfer_syntax_uid=str(event.context.transfer_syntax),
-        calling_ae_title=caller,
-        dataset=dataset,
-        spooled_path=spooled.name if spooled else None,
-        dataset_offset=spooled.dataset_offset if spooled else 0,
-        spooled_descriptor=spooled.descriptor if spooled else -1,
-        header=getattr(request, "examined", None),
-    )

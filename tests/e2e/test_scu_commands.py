@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,55 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
     except OSError:
         return
+
+
+@pytest.mark.parametrize("command", ["echo", "find", "get"])
+def test_a_command_imports_only_what_it_needs(
+    node: NodeProcess, command: str, tmp_path: Path
+) -> None:
+    """Most of a short command's time goes into imports."""
+    keys = [] if command == "echo" else ["-k", "StudyInstanceUID=1.2.3"]
+    keys += ["-od", str(tmp_path)] if command == "get" else []
+    program = f"""
+import sys
+sys.argv = ["lfscp", *{[command, at(node), *keys]!r}]
+from lfscp.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = ("sqlalchemy", "fastapi", "rich", "numpy", "requests", "PIL", "lfscp.archive.archive")
+print("imported", [name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert done.stdout.splitlines()[-1] == "imported []", done.stdout + done.stderr
+
+
+def test_ctrl_c_ends_the_wait_for_a_silent_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"X@127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [LFSCP, "echo", "--timeout", "600", target],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        try:
+            silent.settimeout(60)
+            connection = silent.accept()[0]
+            connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+        connection.close()
+    assert process.returncode == 130
+    assert said == f"lfscp: {target} was not waited for any longer\n"

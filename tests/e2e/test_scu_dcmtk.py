@@ -16,10 +16,14 @@ from pynetdicom import AE, evt
 from sample_objects import KINDS, sample
 from served_archive import CT, EXPLICIT, destination
 
-from lfscp import scu
 from lfscp.archive.objects import Received
-from lfscp.scu.errors import Kind
+from lfscp.scu.echo import echo
+from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.find import find
 from lfscp.scu.identifiers import FIND_MODELS, identifier, plain
+from lfscp.scu.peer import Peer
+from lfscp.scu.retrieve import get, move
+from lfscp.scu.send import objects_in, send
 from lfscp.upperlayer import asking
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -27,7 +31,7 @@ OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"
 
 
 @pytest.fixture
-def pacs(dcmtk: Any, tmp_path: Path) -> Iterator[scu.Peer]:
+def pacs(dcmtk: Any, tmp_path: Path) -> Iterator[Peer]:
     """A dcmqrscp with a study of three CT, one of one MR, and no destination to move to."""
     with dcmqrscp(tmp_path / "qr") as port:
         files = [
@@ -52,7 +56,7 @@ def pacs(dcmtk: Any, tmp_path: Path) -> Iterator[scu.Peer]:
             )
         )
         fill(port, *files)
-        yield scu.Peer(AE_TITLE, "127.0.0.1", port, calling_ae_title="LFSCP")
+        yield Peer(AE_TITLE, "127.0.0.1", port, calling_ae_title="LFSCP")
 
 
 class Kept:
@@ -74,29 +78,29 @@ def study(uid: str = STUDY) -> Any:
     return identifier({"StudyInstanceUID": uid}, "STUDY")
 
 
-def test_echo_says_who_is_there(pacs: scu.Peer) -> None:
-    answer = scu.echo(pacs)
+def test_echo_says_who_is_there(pacs: Peer) -> None:
+    answer = echo(pacs)
     assert answer.implementation_version_name.startswith("OFFIS_DCMTK")
 
 
-def test_find_decodes_names_in_their_character_set(pacs: scu.Peer) -> None:
+def test_find_decodes_names_in_their_character_set(pacs: Peer) -> None:
     keys = {"PatientName": "M*", "StudyInstanceUID": "", "PatientID": ""}
-    matches = [plain(match) for match in scu.find(pacs, identifier(keys, "STUDY"))]
+    matches = [plain(match) for match in find(pacs, identifier(keys, "STUDY"))]
     assert [(match["PatientName"], match["StudyInstanceUID"]) for match in matches] == [
         ("Müller^Jürgen", STUDY)
     ]
 
 
-def test_a_find_that_is_cancelled_ends(pacs: scu.Peer) -> None:
+def test_a_find_that_is_cancelled_ends(pacs: Peer) -> None:
     cancel = threading.Event()
     cancel.set()
     keys = {"StudyInstanceUID": "", "PatientID": ""}
-    assert list(scu.find(pacs, identifier(keys, "STUDY"), cancel=cancel)) == []
+    assert list(find(pacs, identifier(keys, "STUDY"), cancel=cancel)) == []
 
 
-def test_get_brings_the_bytes_that_the_peer_has(pacs: scu.Peer, dcmtk: Any, tmp_path: Path) -> None:
+def test_get_brings_the_bytes_that_the_peer_has(pacs: Peer, dcmtk: Any, tmp_path: Path) -> None:
     kept, seen = Kept(), []
-    result = scu.get(pacs, study(), on_object=kept, progress=seen.append)
+    result = get(pacs, study(), on_object=kept, progress=seen.append)
     assert (result.status, result.completed, result.failed) == (0x0000, 3, 0)
     # dcmqrscp writes what it got anew, but for the pixels.
     stored = [dcmtk.dataset_bytes(file) for file in (tmp_path / "qr" / "storage").glob("CT_*")]
@@ -122,12 +126,12 @@ def test_get_of_a_large_object_goes_to_disk(dcmtk: Any, tmp_path: Path) -> None:
 
         def take(received: Received) -> int:
             assert received.spooled_path is not None
-            target = received.spooled_path.rename(tmp_path / "taken.dcm")
+            target = Path(received.spooled_path).rename(tmp_path / "taken.dcm")
             taken.append(dcmread(target).PixelData)
             return 0x0000
 
-        peer = scu.Peer(AE_TITLE, "127.0.0.1", port)
-        result = scu.get(peer, study(), on_object=take, spool_dir=spool)
+        peer = Peer(AE_TITLE, "127.0.0.1", port)
+        result = get(peer, study(), on_object=take, spool_dir=spool)
         assert (result.completed, taken == [pixels]) == (1, True)
         assert list(spool.iterdir()) == []
 
@@ -136,15 +140,15 @@ def test_move_sends_to_the_destination_that_the_peer_knows(dcmtk: Any, tmp_path:
     there = tmp_path / "there"
     with dcmtk.storescp(there) as port, dcmqrscp(tmp_path / "qr", DEST=port) as qr_port:
         fill(qr_port, sample("CT_small.dcm", tmp_path / "in", StudyInstanceUID=STUDY))
-        peer = scu.Peer(AE_TITLE, "127.0.0.1", qr_port)
-        result = scu.move(peer, study(), "DEST")
+        peer = Peer(AE_TITLE, "127.0.0.1", qr_port)
+        result = move(peer, study(), "DEST")
         assert (result.status, result.completed) == (0x0000, 1)
         assert dcmtk.contents(there).keys() == dcmtk.contents(tmp_path / "in").keys()
 
 
-def test_a_destination_that_the_peer_does_not_know_is_said(pacs: scu.Peer) -> None:
-    with pytest.raises(scu.PeerError) as caught:
-        scu.move(pacs, study(), "NOBODY")
+def test_a_destination_that_the_peer_does_not_know_is_said(pacs: Peer) -> None:
+    with pytest.raises(PeerError) as caught:
+        move(pacs, study(), "NOBODY")
     assert (caught.value.kind, caught.value.status) == (Kind.REFUSED, 0xA801)
     assert not caught.value.passing
 
@@ -155,9 +159,9 @@ def test_send_brings_every_kind_of_object_byte_for_byte(dcmtk: Any, tmp_path: Pa
     (tmp_path / "in" / "notes.txt").write_text("no DICOM")
     others: list[tuple[str, str]] = []
     there = tmp_path / "there"
-    objects = scu.objects_in([tmp_path / "in"], on_other=lambda *other: others.append(other))
+    objects = objects_in([tmp_path / "in"], on_other=lambda *other: others.append(other))
     with dcmtk.storescp(there) as port:
-        result = scu.send(scu.Peer("STORESCP", "127.0.0.1", port), objects)
+        result = send(Peer("STORESCP", "127.0.0.1", port), objects)
     assert (result.completed, result.failed, result.left) == (6, [], 0)
     (tmp_path / "in" / "notes.txt").unlink()
     assert dcmtk.contents(there) == dcmtk.contents(tmp_path / "in")
@@ -169,9 +173,9 @@ def test_send_brings_every_kind_of_object_byte_for_byte(dcmtk: Any, tmp_path: Pa
 def test_what_the_receiver_does_not_take_fails_alone(dcmtk: Any, tmp_path: Path) -> None:
     sample("CT_small.dcm", tmp_path / "in")
     sample("reportsi.dcm", tmp_path / "in")
-    objects = scu.objects_in([tmp_path / "in"], on_other=lambda *_: None)
+    objects = objects_in([tmp_path / "in"], on_other=lambda *_: None)
     with destination([(CT, [EXPLICIT])]) as there:
-        result = scu.send(scu.Peer("DEST", "127.0.0.1", there.port), objects)
+        result = send(Peer("DEST", "127.0.0.1", there.port), objects)
     assert result.completed == 1
     assert [reason for _, reason in result.failed] == [
         "the receiver takes neither Explicit VR Little Endian nor uncompressed"
@@ -182,8 +186,8 @@ def test_what_the_receiver_does_not_take_fails_alone(dcmtk: Any, tmp_path: Path)
 
 
 def test_nobody_there_is_said_at_once(dcmtk: Any) -> None:
-    with pytest.raises(scu.PeerError) as caught:
-        scu.echo(scu.Peer("X", "127.0.0.1", dcmtk.free_port()))
+    with pytest.raises(PeerError) as caught:
+        echo(Peer("X", "127.0.0.1", dcmtk.free_port()))
     assert caught.value.kind is Kind.UNREACHABLE
     assert "cannot be reached: Connection refused" in str(caught.value)
     assert caught.value.passing
@@ -191,9 +195,9 @@ def test_nobody_there_is_said_at_once(dcmtk: Any) -> None:
 
 def test_a_silent_server_is_given_up_after_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        peer = scu.Peer("X", "127.0.0.1", silent.getsockname()[1], acse_timeout_s=0.3)
-        with pytest.raises(scu.PeerError, match=r"did not answer within 0\.3 s") as caught:
-            scu.echo(peer)
+        peer = Peer("X", "127.0.0.1", silent.getsockname()[1], acse_timeout_s=0.3)
+        with pytest.raises(PeerError, match=r"did not answer within 0\.3 s") as caught:
+            echo(peer)
     assert caught.value.kind is Kind.TIMED_OUT
     assert caught.value.passing
 
@@ -209,15 +213,15 @@ def test_a_server_that_is_no_dicom_server_is_said() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(scu.PeerError) as caught:
-            scu.echo(scu.Peer("X", "127.0.0.1", other.getsockname()[1], acse_timeout_s=5))
+        with pytest.raises(PeerError) as caught:
+            echo(Peer("X", "127.0.0.1", other.getsockname()[1], acse_timeout_s=5))
         thread.join(10)
     assert caught.value.kind is Kind.ABORTED
 
 
-def test_a_wrong_called_ae_title_is_said_in_the_peer_s_words(pacs: scu.Peer) -> None:
-    with pytest.raises(scu.PeerError) as caught:
-        scu.echo(replace(pacs, ae_title="WRONG"))
+def test_a_wrong_called_ae_title_is_said_in_the_peer_s_words(pacs: Peer) -> None:
+    with pytest.raises(PeerError) as caught:
+        echo(replace(pacs, ae_title="WRONG"))
     assert caught.value.kind is Kind.REJECTED
     assert "Called AE title not recognised" in str(caught.value)
     assert not caught.value.passing
@@ -225,11 +229,11 @@ def test_a_wrong_called_ae_title_is_said_in_the_peer_s_words(pacs: scu.Peer) -> 
 
 def test_a_service_that_the_peer_does_not_have_is_said(dcmtk: Any, tmp_path: Path) -> None:
     with dcmtk.storescp(tmp_path / "there") as port:
-        peer = scu.Peer("STORESCP", "127.0.0.1", port)
-        with pytest.raises(scu.Unsupported, match="does not support queries"):
-            list(scu.find(peer, study()))
-        with pytest.raises(scu.Unsupported, match="does not support C-GET"):
-            scu.get(peer, study(), on_object=Kept())
+        peer = Peer("STORESCP", "127.0.0.1", port)
+        with pytest.raises(Unsupported, match="does not support queries"):
+            list(find(peer, study()))
+        with pytest.raises(Unsupported, match="does not support C-GET"):
+            get(peer, study(), on_object=Kept())
 
 
 def test_a_peer_that_ignores_a_c_cancel_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,9 +252,9 @@ def test_a_peer_that_ignores_a_c_cancel_is_left(monkeypatch: pytest.MonkeyPatch)
         ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer_for_ever)]
     )
     try:
-        peer = scu.Peer("STUBBORN", "127.0.0.1", server.server_address[1])
-        with pytest.raises(scu.PeerError, match="after a C-CANCEL"):
-            list(scu.find(peer, study(), cancel=cancel))
+        peer = Peer("STUBBORN", "127.0.0.1", server.server_address[1])
+        with pytest.raises(PeerError, match="after a C-CANCEL"):
+            list(find(peer, study(), cancel=cancel))
     finally:
         left.set()
         ae.shutdown()
