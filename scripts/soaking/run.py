@@ -138,7 +138,7 @@ class Server:
                     for line in Path(f"/proc/{pid}/status").read_text().splitlines()
                 )
                 used.threads += int(status["Threads"])
-                used.memory_mb += int(status["VmRSS"].split()[0]) / 1024
+                used.memory_mb += int(status.get("VmRSS", "0 kB").split()[0]) / 1024
                 for each in Path(f"/proc/{pid}/fd").iterdir():
                     is_socket = str(each.readlink()).startswith("socket:")
                     used.sockets += is_socket
