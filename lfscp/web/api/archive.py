@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from sqlalchemy import Connection
 
 from lfscp.archive import browse
 from lfscp.archive.attributes import Level
@@ -79,11 +81,7 @@ def studies(  # noqa: PLR0913, RUF100 - a parameter each
 @router.get("/studies/{study_uid}")
 def study(web: Context, study_uid: str) -> StudyOut:
     """One study."""
-    with web.index() as connection:
-        row = browse.study_row(connection, study_uid)
-    if row is None:
-        raise not_found("study", study_uid)
-    return StudyOut.model_validate(row)
+    return StudyOut.model_validate(_row(web, "study", browse.study_row, study_uid))
 
 
 @router.get("/studies/{study_uid}/series")
@@ -193,11 +191,7 @@ def series_row(web: Web, series_uid: str) -> dict[str, Any]:
     Raises:
         Problem: it is not there.
     """
-    with web.index() as connection:
-        row = browse.series_row(connection, series_uid)
-    if row is None:
-        raise not_found("series", series_uid)
-    return row
+    return _row(web, "series", browse.series_row, series_uid)
 
 
 def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
@@ -206,10 +200,16 @@ def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
     Raises:
         Problem: it is not there.
     """
+    return _row(web, "instance", browse.instance_row, instance_uid)
+
+
+def _row(
+    web: Web, what: str, find: Callable[[Connection, str], dict[str, Any] | None], uid: str
+) -> dict[str, Any]:
     with web.index() as connection:
-        row = browse.instance_row(connection, instance_uid)
+        row = find(connection, uid)
     if row is None:
-        raise not_found("instance", instance_uid)
+        raise not_found(what, uid)
     return row
 
 

@@ -16,7 +16,6 @@ from pydantic import (
 
 from lfscp.config.checks import validate_ae_title
 from lfscp.web.context import Web
-from lfscp.web.peer_book import KnownPeer
 from lfscp.web.problems import Problem
 
 T = TypeVar("T")
@@ -244,11 +243,21 @@ def peer_of(web: Web, asked: str | PeerIn) -> Any:
 
     server = web.settings.server
     if isinstance(asked, str):
-        known = web.peers.get(asked.strip())
+        title = asked.strip()
+        configured = web.settings.peers.get(title)
+        if configured is not None:
+            return Peer.configured(title, configured, server)
+        known = web.peers.get(title)
         if known is None:
             titles = ", ".join(peer.ae_title for peer in web.peers.all()) or "none"
             raise Problem(422, f"peer: no peer {asked!r} is known; known are {titles}")
-        asked = _given(known)
+        asked = PeerIn(
+            ae_title=title,
+            host=known.host,
+            port=known.port,
+            tls=known.tls,
+            calling_ae_title=None,
+        )
     return Peer(
         asked.ae_title,
         asked.host,
@@ -258,14 +267,4 @@ def peer_of(web: Web, asked: str | PeerIn) -> Any:
         connect_timeout_s=min(10.0, server.acse_timeout_s),
         acse_timeout_s=server.acse_timeout_s,
         dimse_timeout_s=max(60.0, server.dimse_timeout_s),
-    )
-
-
-def _given(known: KnownPeer) -> PeerIn:
-    return PeerIn(
-        ae_title=known.ae_title,
-        host=known.host,
-        port=known.port,
-        tls=known.tls,
-        calling_ae_title=None,
     )

@@ -283,3 +283,11 @@ def test_dtools_is_told_what_is_wrong(client, path, body, detail):
     assert answer.status_code == 422
     assert detail in answer.json()["detail"]
     assert "pydantic" not in answer.text
+
+
+def test_a_configured_peer_is_asked_with_its_own_tls(tmp_path, work):
+    peer = {"host": "127.0.0.1", "port": 9, "tls": True, "tls_verify": "certificate"}
+    with serving(tmp_path / "data", work, peers={"SECURE": peer}) as client:
+        asked = client.post("/api/echo", json={"peer": "SECURE"}).json()["peer"]
+
+    assert (asked["tls"], asked["tls_verify"], asked["tls_check_host"]) == (True, True, False)
