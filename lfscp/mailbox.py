@@ -11,13 +11,13 @@ from typing import Final, Self
 
 
 class Mailbox:
-    """Wakes the main thread: SIGTERM, SIGINT and SIGHUP while it is open, and what threads put in.
+    """Wakes the main thread: signals while it is open (SIGNALS), and what other threads put in.
 
     Python writes the number of each signal into the pipe itself, so no signal can be lost between
     a test and a wait, and no handler runs code of ours. To be opened in the main thread.
     """
 
-    SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
     def __enter__(self) -> Self:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from lfscp.server import LeaderFollowerServer
     from lfscp.server.address_limits import AddressLimits
     from lfscp.server.endpoints import Endpoints
+    from lfscp.server.handover import Offer, Taken
     from lfscp.server.live import ReadSettings
+    from lfscp.server.proxy_protocol import TrustedProxies
     from lfscp.web.state import ProcessState
     from lfscp.webside import WebSide
 
@@ -51,6 +53,8 @@ ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's 
 WORKER_REPORT_S: Final = 1.0  # of a worker process to its parent
 REPORT_INTERVAL_S: Final = 10.0  # of the status line, when systemd asks for no watchdog
 POOL_IS_EMPTY: Final = 0  # no signal has this number
+HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead; see server/handover
+PAGE: Final = "page"  # the name of its socket in a handover
 
 
 class NodeError(Exception):
@@ -67,6 +71,7 @@ class Node:
         endpoints: sockets that listen already, opened by the parent.
         read_settings: reads the settings again, at SIGHUP.
         report: told how the pool is, now and then, instead of systemd: in a worker process.
+        taken: what the node that this one follows on has handed over.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Node:
         endpoints: Endpoints | None = None,
         read_settings: ReadSettings | None = None,
         report: Callable[[PoolState], None] | None = None,
+        taken: Taken | None = None,
     ) -> None:
         from lfscp.config.current import CurrentSettings
 
@@ -91,6 +97,9 @@ class Node:
         self._owns_archive = archive is None
         self._membership = membership
         self._endpoints = endpoints
+        self._taken = taken
+        self._offer: Offer | None = None
+        self._is_handed_over = False
         self._limits: AddressLimits | None = None
         self._server: LeaderFollowerServer | None = None
         self._web: WebSide | None = None
@@ -127,19 +136,27 @@ class Node:
         started = time.monotonic()
         try:
             if self._archive is None:
-                self._archive = open_archive(self._settings)  # 1. before any peer needs it
+                # 1. before any peer needs it
+                self._archive = open_archive(self._settings, self._taken)
                 self._membership = join_nodes(self._settings, self._archive)
                 begin_trail(self._settings)
             page = self._bind_page()  # 2. a port that is taken is said before anything runs
             if self._endpoints is None:
-                self._endpoints = open_listeners(self._settings)
+                self._endpoints = open_listeners(self._settings, self._taken)
             self.prepare()  # 3. contexts and handlers are made once
             self._running_server.start()  # 4. before anybody is told
         except BaseException:
             if self._endpoints is not None:
                 self._endpoints.close()
             self._close_archive()
+            if self._taken is not None:
+                self._taken.give_back()
             raise
+        if self._taken is not None:
+            self._taken.ready()
+        if self._tell is None:
+            self._offer = make_offer(self._archive, self._endpoints, page, os.getpid())
+            self._offer.start()
         metrics.PROCESS_STARTS.add()
         if self._tell is None:
             audit.application_started()
@@ -149,7 +166,7 @@ class Node:
         if self._tell is None:  # of several processes the parent chooses the one that does it
             self._maintenance = start_maintenance(self._settings, self._archive)
         host, port = self.address
-        systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")  # 5.
+        tell_ready(f"listening on {host}:{port}", self._taken)  # 5.
         self._log(
             "listening",
             ae_title=self._settings.server.ae_title,
@@ -173,7 +190,7 @@ class Node:
         from lfscp.webside import PageError, bind_page
 
         try:
-            return bind_page(self._settings)
+            return bind_page(self._settings, page_of(self._taken, self._settings))
         except PageError as error:
             raise NodeError(str(error)) from error
 
@@ -239,6 +256,7 @@ class Node:
             storage_classes=storage_classes(settings),
             admit=Admission(self._current),
             limits=self._limits,
+            proxies=trusted_proxies(settings),
             on_end=record_end,
         )
         live.apply(settings, self._server, self._limits, self._server.ssl_context)
@@ -252,6 +270,7 @@ class Node:
             LOG.critical("the pool ended by itself, the node cannot go on")
             self.stop()
             return 1
+        self._is_handed_over = message == HANDED_OVER
         self._log("stopping", signal=signal.Signals(message or 0).name)
         self.stop(mailbox)
         return 0
@@ -310,23 +329,31 @@ class Node:
         """
         server, timeout_s = self._running_server, self._settings.server.drain_timeout_s
         self._stopping.set()
-        systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
+        if not self._is_handed_over:
+            systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
+        if self._offer is not None:
+            self._offer.close()
         server.shutdown()  # 1. no new associations
         if self._tell is not None:
             self._tell(self.pool_state())
-        jobs_end = _in_background("lfscp-jobs-stop", self._web.stop_jobs) if self._web else None
+        jobs_end = None
+        if self._web is not None:  # a successor has a page of its own
+            end = self._web.stop if self._is_handed_over else self._web.stop_jobs
+            jobs_end = _in_background("lfscp-jobs-stop", end)
         if self._maintenance is not None:
             self._maintenance.stop()
         if mailbox is None:
             drained = server.drain(timeout_s)  # 2. running ones finish, idle ones are aborted
         else:
-            _in_background("lfscp-drain", lambda: server.drain(timeout_s))
+            patient = self._is_handed_over
+            _in_background("lfscp-drain", lambda: server.drain(timeout_s, abort_idle=not patient))
             drained = self._wait_until_drained(mailbox, timeout_s)
         if not drained:
             self._abort_associations()  # 3. or are aborted
         if self._web is not None and jobs_end is not None:
             jobs_end.join()
-            self._web.stop()  # 4. until now it said that the node is stopping
+            if not self._is_handed_over:
+                self._web.stop()  # 4. until now it said that the node is stopping
         if self._tell is None:
             audit.application_stopped("" if drained else "associations were aborted")
             audit.stop()
@@ -355,7 +382,7 @@ class Node:
         if self._membership is not None:
             self._membership.stop()
         if self._archive is not None and self._owns_archive:
-            if self._membership is not None:
+            if self._membership is not None and not self._is_handed_over:
                 self._membership.leave()
             self._archive.close()
         self._archive = None
@@ -367,9 +394,11 @@ class Node:
         return self._server
 
 
-def open_archive(settings: Settings) -> Archive:
+def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
     """Open the archive that `settings` name.
 
+    Args:
+        taken: of the node that this one follows on; the archive has its lock.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUse when another process has it open.
     """
@@ -385,6 +414,7 @@ def open_archive(settings: Settings) -> Archive:
         duplicates=settings.duplicates,
         digest=None if settings.objects.digest == "none" else settings.objects.digest,
         reserve_mb=settings.storage.reserve_mb,
+        lock=taken.lock if taken is not None else None,
         bucket=_bucket(settings.objects),
         cache_mb=settings.objects.cache_mb,
     )
@@ -455,6 +485,16 @@ def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:
     return maintenance
 
 
+def trusted_proxies(settings: Settings) -> TrustedProxies | None:
+    """The load balancers that say whom they speak for; None without any."""
+    from lfscp.server.proxy_protocol import TrustedProxies
+
+    server = settings.server
+    if not server.proxy_protocol:
+        return None
+    return TrustedProxies(server.proxy_protocol, server.acse_timeout_s)
+
+
 def application_entity(settings: Settings) -> AE:
     """The pynetdicom application entity of a node as configured."""
     from pynetdicom import AE
@@ -486,8 +526,8 @@ def begin_trail(settings: Settings) -> None:
         ) from error
 
 
-def open_listeners(settings: Settings) -> Endpoints:
-    """Listen where the settings say, or on what systemd hands over.
+def open_listeners(settings: Settings, taken: Taken | None = None) -> Endpoints:
+    """Listen where the settings say, or on what systemd or a predecessor hands over.
 
     Raises:
         NodeError, SystemdError: it is not possible; nothing is left open.
@@ -496,10 +536,45 @@ def open_listeners(settings: Settings) -> Endpoints:
 
     names = (PLAIN, SECURE) if settings.server.plain else (SECURE,)
     handed_over = systemd.take_listening_sockets(os.environ, names)
+    for name, port in ((PLAIN, settings.server.port), (SECURE, settings.tls.port)):
+        sock = taken.sockets.pop(name, None) if taken is not None else None
+        if sock is not None and port in (0, sock.getsockname()[1]):
+            handed_over.setdefault(name, sock)
+        elif sock is not None:
+            sock.close()  # another port is configured by now
     try:
         return open_endpoints(settings.server, settings.tls, handed_over)
     except ListenError as error:
         raise NodeError(str(error)) from error
+
+
+def page_of(taken: Taken | None, settings: Settings) -> socket.socket | None:
+    """The page's socket of the node that this one follows on, if it is the right one."""
+    sock = taken.sockets.pop(PAGE, None) if taken is not None else None
+    if sock is None or settings.web.port in (0, sock.getsockname()[1]):
+        return sock
+    sock.close()
+    return None
+
+
+def make_offer(
+    archive: Archive, endpoints: Endpoints, page: socket.socket | None, pid: int
+) -> Offer:
+    """What lets a successor take over from the process `pid`."""
+    from lfscp.server.handover import Offer
+
+    sockets = endpoints.named()
+    if page is not None:
+        sockets[PAGE] = page
+    return Offer(
+        archive.data_dir, sockets, archive.lock_descriptor, lambda: os.kill(pid, HANDED_OVER)
+    )
+
+
+def tell_ready(status: str, taken: Taken | None) -> None:
+    """Tell systemd that the node listens, and which process it is when it has followed on."""
+    follows = () if taken is None else (f"MAINPID={os.getpid()}",)
+    systemd.notify(*follows, "READY=1", f"STATUS={status}")
 
 
 def secure_context(settings: Settings) -> SSLContext | None:

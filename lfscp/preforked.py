@@ -20,15 +20,19 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.node import (
     ABORT_TIME_S,
+    HANDED_OVER,
     POOL_IS_EMPTY,
     REPORT_INTERVAL_S,
     Node,
     NodeError,
     begin_trail,
     join_nodes,
+    make_offer,
     open_archive,
     open_listeners,
+    page_of,
     start_maintenance,
+    tell_ready,
     tls_port,
 )
 from lfscp.observe import audit, metrics, systemd
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from lfscp.mailbox import Mailbox
     from lfscp.pool import PoolState
     from lfscp.server.endpoints import Endpoints
+    from lfscp.server.handover import Taken
     from lfscp.server.live import ReadSettings
     from lfscp.web.state import SharedStates
 
@@ -51,20 +56,33 @@ _SILENT_AFTER_S: Final = 10.0
 _KILL_AFTER_DRAIN_S: Final = 10.0
 
 
-def run_node(settings: Settings, read_settings: ReadSettings | None = None) -> int:
+def run_node(
+    settings: Settings, read_settings: ReadSettings | None = None, *, follow_on: bool = False
+) -> int:
     """Serve until SIGTERM or SIGINT, in as many processes as the settings say.
 
     Args:
         read_settings: reads them again, at SIGHUP.
+        follow_on: take over from the node that runs on the data folder, if there is one.
     Returns:
         The exit code.
     Raises:
         ConfigError, NodeError, ArchiveError, SystemdError: the node cannot start.
     """
+    taken = _take_over(settings) if follow_on else None
     workers = settings.pool.workers or max(1, len(os.sched_getaffinity(0)) // 2)
     if workers == 1:
-        return Node(settings, read_settings=read_settings).run()
-    return PreforkedNode(settings, workers, read_settings).run()
+        return Node(settings, read_settings=read_settings, taken=taken).run()
+    return PreforkedNode(settings, workers, read_settings, taken).run()
+
+
+def _take_over(settings: Settings) -> Taken | None:
+    from lfscp.server.handover import HandoverError, take_over
+
+    try:
+        return take_over(settings.data_dir)
+    except HandoverError as error:
+        raise NodeError(str(error)) from error
 
 
 class PreforkedNode:
@@ -74,15 +92,22 @@ class PreforkedNode:
         settings: of the node; the limits of the pool are each worker's.
         workers: how many, at least 2.
         read_settings: reads the settings again, at SIGHUP.
+        taken: what the node that this one follows on has handed over.
     """
 
     def __init__(
-        self, settings: Settings, workers: int, read_settings: ReadSettings | None = None
+        self,
+        settings: Settings,
+        workers: int,
+        read_settings: ReadSettings | None = None,
+        taken: Taken | None = None,
     ) -> None:
         from lfscp.server.scoreboard import Scoreboard
 
         self._settings = settings
         self._read_settings = read_settings
+        self._taken = taken
+        self._is_handed_over = False
         self._count = workers
         self._scoreboard = Scoreboard(workers)
         self._states: SharedStates | None = None
@@ -100,12 +125,12 @@ class PreforkedNode:
         from lfscp.server.workers import Workers
 
         started = time.monotonic()
-        archive = open_archive(self._settings)
+        archive = open_archive(self._settings, self._taken)
         try:
             membership = join_nodes(self._settings, archive)
             begin_trail(self._settings)
             page = self._bind_page()
-            endpoints = open_listeners(self._settings)
+            endpoints = open_listeners(self._settings, self._taken)
             self._number = 0
             node = Node(
                 self._settings,
@@ -118,12 +143,9 @@ class PreforkedNode:
             node.prepare()
             gc.enable()
             workers = Workers(
-                self._count + (page is not None),  # the last one serves the page
-                lambda number: (
-                    self._work(node, number, archive if page is None and number == 0 else None)
-                    if page is None or number < self._count
-                    else self._serve_page(archive, page, endpoints)
-                ),
+                # One more serves the page, and one waits for a successor.
+                self._count + (page is not None) + 1,
+                lambda number: self._be(number, node, archive, endpoints, page),
                 kill_after_s=self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S,
                 on_started=lambda: self._announce(endpoints, started),
                 on_signal=lambda number: number != signal.SIGHUP or self._reload(node),
@@ -132,7 +154,8 @@ class PreforkedNode:
                 tick_s=systemd.watchdog_interval_s() or REPORT_INTERVAL_S,
             )
             code = workers.run()
-            membership.leave()
+            if not self._is_handed_over:
+                membership.leave()
         finally:
             archive.close()
         audit.application_stopped("" if code == 0 else "a worker had to be killed")
@@ -157,7 +180,7 @@ class PreforkedNode:
         from lfscp.webside import PageError, bind_page
 
         try:
-            page = bind_page(self._settings)
+            page = bind_page(self._settings, page_of(self._taken, self._settings))
         except PageError as error:
             raise NodeError(str(error)) from error
         if page is not None:
@@ -165,9 +188,11 @@ class PreforkedNode:
         return page
 
     def _announce(self, endpoints: Endpoints, started: float) -> None:
+        if self._taken is not None:
+            self._taken.ready()
         audit.application_started()
         host, port = endpoints.first.getsockname()[:2]
-        systemd.notify("READY=1", f"STATUS=listening on {host}:{port}")
+        tell_ready(f"listening on {host}:{port}", self._taken)
         LOG.info(
             "listening",
             ae_title=self._settings.server.ae_title,
@@ -179,8 +204,11 @@ class PreforkedNode:
             duration_ms=round((time.monotonic() - started) * 1000),
         )
 
-    def _tell_of_the_end(self) -> None:
-        LOG.info("stopping")
+    def _tell_of_the_end(self, number: int) -> None:
+        LOG.info("stopping", signal=signal.Signals(number).name)
+        self._is_handed_over = number == HANDED_OVER
+        if self._is_handed_over:
+            return
         timeout_s = self._settings.server.drain_timeout_s
         systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
 
@@ -194,6 +222,39 @@ class PreforkedNode:
             systemd.notify("WATCHDOG=1", status)
         else:
             systemd.notify(status)
+
+    def _be(
+        self,
+        number: int,
+        node: Node,
+        archive: Archive,
+        endpoints: Endpoints,
+        page: socket.socket | None,
+    ) -> int:
+        """Run in one of the processes."""
+        if number < self._count:
+            return self._work(node, number, archive if page is None and number == 0 else None)
+        if page is not None and number == self._count:
+            return self._serve_page(archive, page, endpoints)
+        return self._wait_for_successor(archive, endpoints, page)
+
+    # --- in the process that waits for a successor: the parent, which forks, has no threads ---
+
+    @staticmethod
+    def _wait_for_successor(
+        archive: Archive, endpoints: Endpoints, page: socket.socket | None
+    ) -> int:
+        from lfscp.mailbox import Mailbox
+
+        os.environ.pop("NOTIFY_SOCKET", None)
+        mark_lines(worker="handover")
+        offer = make_offer(archive, endpoints, page, os.getppid())
+        with Mailbox() as mailbox:
+            offer.start()
+            while mailbox.wait(None) == signal.SIGHUP:
+                pass
+            offer.close()
+        return 0
 
     # --- in the page's process ---
 
@@ -220,12 +281,15 @@ class PreforkedNode:
             )
             side.start()
             maintenance = start_maintenance(self._settings, archive)
-            while mailbox.wait(None) == signal.SIGHUP:
+            while (message := mailbox.wait(None)) == signal.SIGHUP:
                 audit.reopen()
                 renewal = read_again(current, self._read_settings)
                 if renewal is not None:
                     side.renew(renewal.settings)
             maintenance.stop()
+            if message == HANDED_OVER:  # the successor has a page of its own
+                side.stop()
+                return 0
             side.stop_jobs()
             # Until the last worker has ended the page says that the node is stopping.
             wait_for_end([state.pid for state in states.read()], self._drain_s(), mailbox)

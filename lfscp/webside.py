@@ -8,6 +8,7 @@ for the page.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 LOG: Final = get_logger("lfscp.web")
 JOBS_STOP_S: Final = 5.0  # how long active jobs may go on when the node stops
 IDLE_S: Final = 10  # without any association, before the page is built unasked
+JOBS_LOCK: Final = "jobs.lock"
+_LOOK_AGAIN_S: Final = 0.2
 _BACKLOG: Final = 256
 _SERVICES: Final = (  # by the beginning of an abstract syntax (PS3.4 annexes A, B, C)
     ("1.2.840.10008.5.1.4.1.1.", "storage"),
@@ -44,15 +47,19 @@ class PageError(Exception):
     """The page's port cannot be had; the text is one line for the administrator."""
 
 
-def bind_page(settings: Settings) -> socket.socket | None:
+def bind_page(settings: Settings, handed_over: socket.socket | None = None) -> socket.socket | None:
     """Listen for the page; None when it is off, or when nobody asked for the port that is taken.
 
+    Args:
+        handed_over: a socket that listens there already.
     Raises:
         PageError: the port that was asked for cannot be had.
     """
     web = settings.web
     if not web.enabled:
         return None
+    if handed_over is not None:
+        return handed_over
     host = web.host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -92,6 +99,7 @@ class WebSide:
         self._jobs: JobService | None = None
         self._server: HttpServer | None = None
         self._app: Any = None
+        self._jobs_lock = -1
         self._stopping = False
         self._stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._begin, name="lfscp-web-start", daemon=True)
@@ -113,6 +121,9 @@ class WebSide:
         self._thread.join()
         if self._jobs is not None:
             self._jobs.terminate(JOBS_STOP_S)
+        if self._jobs_lock >= 0:
+            os.close(self._jobs_lock)  # a successor may go on with them
+            self._jobs_lock = -1
 
     def stop(self) -> None:
         """End page and jobs; what was left of the jobs runs again after the next start."""
@@ -127,6 +138,8 @@ class WebSide:
     def _begin(self) -> None:
         """Build and start when there is a reason to; runs in a thread of its own."""
         try:
+            if not self._take_jobs():
+                return
             if not self._has_unfinished_jobs():
                 self._wait_for_visitor()
             if self._stopping:
@@ -140,6 +153,20 @@ class WebSide:
             self._server.start()
         except Exception as error:  # the node goes on without its page
             LOG.error("the page cannot be served", exc_info=error)  # noqa: TRY400 - our own logger
+
+    def _take_jobs(self) -> bool:
+        """Wait until the node that this one follows on has ended its jobs; False: told to stop."""
+        self._jobs_lock = os.open(
+            self._archive.data_dir / JOBS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640
+        )
+        while True:
+            try:
+                fcntl.flock(self._jobs_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if select.select([self._stop_reader], [], [], _LOOK_AGAIN_S)[0]:
+                    return False
+            else:
+                return True
 
     def _wait_for_visitor(self) -> None:
         poll = select.poll()

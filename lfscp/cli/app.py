@@ -52,6 +52,14 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     workers: Annotated[str | None, setting_option("pool.workers", "N")] = None,
     log_format: Annotated[str | None, setting_option("logging.format", "console|json")] = None,
     log_level: Annotated[str | None, setting_option("logging.level", "LEVEL")] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Take the place of the node that runs on the data folder: it finishes what it has "
+            "begun, and no connection is refused. Starts as usual when none runs.",
+        ),
+    ] = False,
 ) -> None:
     """Serve DICOM (C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET) and a page, until SIGTERM or SIGINT."""
     gc.disable()  # imports make much and drop little; Node.run() turns it on again
@@ -78,7 +86,7 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     def read_again() -> Settings:
         return _resolve(config, flags, peer or []).settings
 
-    raise typer.Exit(run_node(resolved.settings, read_again))
+    raise typer.Exit(run_node(resolved.settings, read_again, follow_on=take_over))
 
 
 def _quietly_resolved(config: Path | None, data_dir: str | None) -> Settings:

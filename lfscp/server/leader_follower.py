@@ -26,6 +26,7 @@ from lfscp.observe.metrics import PROMOTION
 from lfscp.pool import LeaderFollowerPool
 from lfscp.server.address_limits import AddressLimits, NotListenedTo
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
+from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
     forget_server,
@@ -78,6 +79,7 @@ class LeaderFollowerServer:
             know them: retired and private ones.
         admit: called with each association before negotiation: a Rejection, or None to admit it.
         limits: what one address may do.
+        proxies: load balancers that say whom they speak for; given, only they may connect.
         receive_limits: of what is received on an association.
         on_end: called with each association when it has ended, in the thread that served it.
     Raises:
@@ -111,6 +113,7 @@ class LeaderFollowerServer:
         storage_classes: Iterable[str] = (),
         admit: Callable[[InlineAssociation], Rejection | None] | None = None,
         limits: AddressLimits | None = None,
+        proxies: TrustedProxies | None = None,
         receive_limits: ReceiveLimits = NO_LIMITS,
         on_end: Callable[[InlineAssociation], object] | None = None,
     ) -> None:
@@ -146,6 +149,7 @@ class LeaderFollowerServer:
         self._admit = admit
         self._on_end = on_end
         self._limits = limits
+        self._proxies = proxies
         self.receive_limits = receive_limits
         self._listener: Listener | None = None
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
@@ -211,7 +215,7 @@ class LeaderFollowerServer:
             if each is not None:
                 each.close()
 
-    def drain(self, timeout_s: float | None = None) -> bool:
+    def drain(self, timeout_s: float | None = None, *, abort_idle: bool = True) -> bool:
         """Wait until the last association has ended, after `shutdown`.
 
         An association that has asked nothing for a second is aborted at once: it would only hold
@@ -219,6 +223,7 @@ class LeaderFollowerServer:
 
         Args:
             timeout_s: longest wait in seconds; None waits for ever.
+            abort_idle: False lets idle associations be, when nobody waits for the end.
         Returns:
             True when nobody is left.
         """
@@ -231,7 +236,7 @@ class LeaderFollowerServer:
                 return True
             if left is not None and left <= step:
                 return False
-            for association in self.idle_associations(IDLE_BEFORE_ABORT_S):
+            for association in self.idle_associations(IDLE_BEFORE_ABORT_S) if abort_idle else ():
                 association.end_reason = "idle while the server was stopping"
                 association.abort(block=False)
 
@@ -265,6 +270,14 @@ class LeaderFollowerServer:
     def _serve(
         self, connection: socket.socket, address: Address, ssl_context: ssl.SSLContext | None
     ) -> None:
+        if self._proxies is not None:
+            try:
+                address = self._proxies.peer_of(connection, address)
+            except NotBelieved as problem:
+                LOGGER.warning("Closing a connection of %s: %s", address[0], problem)
+                return
+            except NothingAsked:
+                return
         if self._limits is None or not self._limits.is_on:
             self._serve_association(connection, address, ssl_context, None)
             return

@@ -27,8 +27,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 _STEADY_AFTER_S: Final = 30.0  # a worker that lived so long is replaced without delay
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-_PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR1)
+HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead: end, and take your time
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, HANDED_OVER)
+_PASSED_ON: Final = (signal.SIGHUP,)
 _WATCHED: Final = frozenset((signal.SIGCHLD, *_ENDING, *_PASSED_ON))
 
 
@@ -50,9 +51,10 @@ class Workers:
             which it unblocks when it can take them; returns the worker's exit code.
         kill_after_s: how long workers may take to end before they are killed.
         on_started: called in the parent when all workers have been forked.
-        on_ending: called in the parent when they are about to be told to end.
-        on_signal: called in the parent with SIGHUP or SIGUSR1 before it is passed on; answers
-            whether it is to be.
+        on_ending: called in the parent when they are about to be told to end, with the signal:
+            HANDED_OVER is passed on as it is, the others as SIGTERM.
+        on_signal: called in the parent with SIGHUP before it is passed on; answers whether it is
+            to be.
         on_tick: called in the parent about every `tick_s` seconds while they run.
     """
 
@@ -63,7 +65,7 @@ class Workers:
         *,
         kill_after_s: float,
         on_started: Callable[[], None] | None = None,
-        on_ending: Callable[[], None] | None = None,
+        on_ending: Callable[[int], None] | None = None,
         on_signal: Callable[[int], bool] | None = None,
         on_tick: Callable[[], None] | None = None,
         tick_s: float = 3600.0,
@@ -100,10 +102,10 @@ class Workers:
                 self._fork(worker)
             if self._on_started is not None:
                 self._on_started()
-            self._watch()
+            number = self._watch()
             if self._on_ending is not None:
-                self._on_ending()
-            return self._end()
+                self._on_ending(number)
+            return self._end(HANDED_OVER if number == HANDED_OVER else signal.SIGTERM)
         finally:
             gc.unfreeze()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -148,8 +150,8 @@ class Workers:
 
     # --- the parent ---
 
-    def _watch(self) -> None:
-        """Replace workers that end, until told to stop."""
+    def _watch(self) -> int:
+        """Replace workers that end, until told to stop; the signal that did."""
         next_tick = time.monotonic() + self._tick_s
         while True:
             due = [worker.due_at for worker in self._workers if worker.due_at is not None]
@@ -157,7 +159,7 @@ class Workers:
             received = signal.sigtimedwait(_WATCHED, timeout_s)
             number = received.si_signo if received is not None else 0
             if number in _ENDING:
-                return
+                return number
             if number in _PASSED_ON and (self._on_signal is None or self._on_signal(number)):
                 self._signal(number)
             for worker, code in self._reap():
@@ -190,9 +192,9 @@ class Workers:
         for pid in self.pids:
             os.kill(pid, number)
 
-    def _end(self) -> int:
+    def _end(self, how: int) -> int:
         """Tell the workers to end, and wait; kill those that do not."""
-        self._signal(signal.SIGTERM)
+        self._signal(how)
         deadline = time.monotonic() + self._kill_after_s
         failed = 0
         while True:
