@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from lfscp.config.access import TLS, Identity, Peer
+from lfscp.config.access import TLS, Identity, Network, Peer
 from lfscp.config.audit import Audit
 from lfscp.config.checks import (
     AETitle,
@@ -80,6 +80,11 @@ class Server(Section):
         "Largest P-DATA-TF PDU that peers may send, in bytes; 0 is no limit.",
         ge=0,
         le=0xFFFFFFFF,
+    )
+    proxy_protocol: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
+        (),
+        "Addresses and networks of load balancers that say with PROXY protocol version 2 whom they "
+        "speak for; when given, nobody else may connect.",
     )
     backlog: Int = setting(
         1024, "Connections that the kernel queues while all pool threads are busy.", ge=1, le=65535

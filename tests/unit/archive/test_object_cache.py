@@ -1,4 +1,4 @@
-"""The cache of objects: copies whole or not at all, within a bound, the longest unread first out."""
+"""The cache of objects: copies whole or not at all, within a bound; the longest unread leave."""
 
 from __future__ import annotations
 
