@@ -10,7 +10,6 @@ Any thread may call any method of an open archive; workers forked from its proce
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import LEVELS, Level
+from lfscp.archive.data_folder import lock_folder, require_whole
 from lfscp.archive.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
@@ -32,7 +32,6 @@ from lfscp.archive.deletions import Deletion
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, DEFAULT_ALGORITHM, algorithm_of
 from lfscp.archive.errors import (
     ArchiveError,
-    ArchiveInUse,
     CannotUnderstand,
     DuplicateRejected,
     FateUnknown,
@@ -61,6 +60,7 @@ from lfscp.archive.objects import (
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
 from lfscp.archive.removal import forget_removals, pending_removals
+from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
 
@@ -80,11 +80,9 @@ __all__ = [
 
 _DIGEST_HINT: Final = f"use {' or '.join(ALGORITHMS)}"
 INDEX_FILE: Final = "index.sqlite"
-LOCK_FILE: Final = "lfscp.lock"
 OBJECTS: Final = "objects"
 CACHED_OBJECTS: Final = Path("cache/objects")
 DEFAULT_CACHE_MB: Final = 10_000
-RESTORING: Final = "restoring"  # in a data folder that a restore has not filled yet
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
 
@@ -160,7 +158,7 @@ class Archive:
         follows = lock is not None
         lock = lock_folder(data_dir) if lock is None else lock
         try:
-            _require_whole(data_dir)
+            require_whole(data_dir)
             url = index_url or sqlite_url(data_dir / INDEX_FILE)
             was_there = is_sqlite_file(url)
             files = (
@@ -464,6 +462,17 @@ class Archive:
         with suppress(ArchiveError), self._using_index("write to the index"):
             self._forget_removals(gone)
 
+    def set_protected(self, study_uid: str, *, on: bool) -> bool:
+        """Keep a study from being recycled, or do so no longer; see `retention`.
+
+        Returns:
+            Whether there is such a study, or was such a protection.
+        Raises:
+            ArchiveError: the index cannot be written to.
+        """
+        with self._using_index("write to the index"):
+            return protect(self.index, study_uid) if on else unprotect(self.index, study_uid)
+
     def statistics(self) -> Statistics:
         """How much is in the archive.
 
@@ -558,41 +567,3 @@ def _is_of(row: Existing, placement: Placement) -> bool:
         placement.size,
         placement.digest,
     )
-
-
-def _require_whole(data_dir: Path) -> None:
-    """Refuse a folder that a restore has filled in part."""
-    if (data_dir / RESTORING).exists():
-        raise ArchiveError(
-            "open the archive",
-            f"a restore into {data_dir} did not end",
-            "run `lfscp restore` again",
-        )
-
-
-def lock_folder(data_dir: Path) -> int:
-    """Take the data folder for this node: the lock goes with the process, however it ends.
-
-    Raises:
-        ArchiveInUse: another node has it.
-        ArchiveError: it cannot be made or written to.
-    """
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise ArchiveError(
-            "open the archive",
-            f"{error.strerror}: {data_dir}",
-            "give the user of the node the right to write there, or set data_dir",
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise ArchiveInUse(
-            "open the archive",
-            f"another node uses {data_dir}",
-            "stop it, or set another data_dir",
-        ) from None
-    return descriptor

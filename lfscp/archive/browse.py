@@ -26,6 +26,7 @@ from sqlalchemy import (
 from lfscp.archive.attributes import Level, at_level
 from lfscp.archive.dialects import holds_text, leading_integer
 from lfscp.archive.person_names import search_form
+from lfscp.archive.retention import protected_among
 from lfscp.archive.schema import instance, patient, series, study
 
 MAX_PAGE: Final = 500
@@ -101,7 +102,7 @@ def studies(
     if after is not None:
         statement = statement.where(tuple_(*key) < tuple_(*after))
     page = _page(connection, statement, [column.name for column in key], limit)
-    _count_below_studies(connection, page.rows)
+    _describe_studies(connection, page.rows)
     return page
 
 
@@ -116,7 +117,7 @@ def study_row(connection: Connection, study_uid: str) -> dict[str, Any] | None:
     if row is None:
         return None
     rows = [dict(row)]
-    _count_below_studies(connection, rows)
+    _describe_studies(connection, rows)
     return rows[0]
 
 
@@ -294,6 +295,14 @@ def _escaped(text: str) -> str:
     for sign in (_ESCAPE, "%", "_"):
         text = text.replace(sign, _ESCAPE + sign)
     return text
+
+
+def _describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add to the rows of a page what is below them, and whether retention spares them."""
+    _count_below_studies(connection, rows)
+    protected = protected_among(connection, [row["study_instance_uid"] for row in rows])
+    for row in rows:
+        row["is_protected"] = row["study_instance_uid"] in protected
 
 
 def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from lfscp.archive.archive import RESTORING, lock_folder
 from lfscp.archive.backup import OBJECTS, Manifest, connect, read_manifest, rows_of
 from lfscp.archive.copying import PART, Copier, sync_file, sync_folder, write_whole
+from lfscp.archive.data_folder import RESTORING, lock_folder
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import ObjectFiles
 
