@@ -18,12 +18,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from lfscp.node import (
-    ABORT_TIME_S,
+from lfscp.assembly import (
     HANDED_OVER,
-    POOL_IS_EMPTY,
-    REPORT_INTERVAL_S,
-    Node,
     NodeError,
     begin_trail,
     join_nodes,
@@ -35,6 +31,7 @@ from lfscp.node import (
     tell_ready,
     tls_port,
 )
+from lfscp.node import ABORT_TIME_S, POOL_IS_EMPTY, REPORT_INTERVAL_S, Node
 from lfscp.observe import audit, metrics, systemd
 from lfscp.observe.logging import get_logger, mark_lines
 

@@ -247,8 +247,8 @@ def _fail(message: str, code: int) -> None:
 
 def _describe(error: Exception) -> str:
     from lfscp.archive.errors import ArchiveError
+    from lfscp.assembly import NodeError
     from lfscp.cli.failures import CommandError
-    from lfscp.node import NodeError
     from lfscp.observe.systemd import SystemdError
 
     if isinstance(error, ArchiveError | CommandError | NodeError | SystemdError):

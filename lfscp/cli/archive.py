@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
+from lfscp.assembly import begin_trail, open_archive
 from lfscp.cli.failures import CommandError
-from lfscp.node import begin_trail, open_archive
 from lfscp.observe import audit
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.check import Finding
 from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
+from lfscp.assembly import open_archive
 from lfscp.cli.failures import CommandError
-from lfscp.node import open_archive
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -13,8 +13,8 @@ from lfscp.archive.database import is_sqlite_file, reason_of, sqlite_path, sqlit
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
 from lfscp.archive.index import Index
 from lfscp.archive.retention import Candidate, Retention, candidates, now_ms, usage
+from lfscp.assembly import begin_trail, open_archive, retention_limits
 from lfscp.cli.failures import CommandError
-from lfscp.node import begin_trail, open_archive, retention_limits
 from lfscp.observe import audit
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from lfscp.assembly import NodeError, application_entity
 from lfscp.config import Settings
-from lfscp.node import Node, NodeError, application_entity
+from lfscp.node import Node
 
 
 def settings(tmp_path, **server):

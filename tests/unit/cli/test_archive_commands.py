@@ -4,10 +4,10 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from lfscp.assembly import open_archive
 from lfscp.cli.archive import check_archive, import_files
 from lfscp.cli.failures import CommandError
 from lfscp.config import Settings
-from lfscp.node import open_archive
 
 
 @pytest.fixture
