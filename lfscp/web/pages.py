@@ -110,6 +110,20 @@ def delete_study(web: Context, study_uid: str) -> Response:
     return Response(headers={"HX-Redirect": "/"})
 
 
+@router.post("/studies/{study_uid}/protect")
+def protect_study(web: Context, study_uid: str) -> Response:
+    """Protect a study from being deleted by itself, and show it again."""
+    api.protect_study(web, study_uid)
+    return Response(headers={"HX-Refresh": "true"})
+
+
+@router.post("/studies/{study_uid}/unprotect")
+def unprotect_study(web: Context, study_uid: str) -> Response:
+    """Protect a study no longer, and show it again."""
+    api.unprotect_study(web, study_uid)
+    return Response(headers={"HX-Refresh": "true"})
+
+
 @router.get("/viewer/{series_uid}")
 def viewer(request: Request, web: Context, series_uid: str) -> Response:
     """The viewer of one series, with the others of its study beside it."""

@@ -167,6 +167,18 @@ def delete_study(web: Context, study_uid: str) -> DeletedOut:
     return _deleted(web, Level.STUDY, study_uid)
 
 
+@router.put("/studies/{study_uid}/protection")
+def protect_study(web: Context, study_uid: str) -> StudyOut:
+    """Keep a study from being deleted by itself when space is made; by hand it still can be."""
+    return _protected(web, study_uid, on=True)
+
+
+@router.delete("/studies/{study_uid}/protection")
+def unprotect_study(web: Context, study_uid: str) -> StudyOut:
+    """Let a study be deleted again when its time has come."""
+    return _protected(web, study_uid, on=False)
+
+
 @router.delete("/series/{series_uid}")
 def delete_series(web: Context, series_uid: str) -> DeletedOut:
     """Delete a series with all its instances."""
@@ -211,6 +223,11 @@ def _row(
     if row is None:
         raise not_found(what, uid)
     return row
+
+
+def _protected(web: Web, study_uid: str, *, on: bool) -> StudyOut:
+    web.archive.set_protected(study_uid, on=on)
+    return study(web, study_uid)
 
 
 def _deleted(web: Web, level: Level, uid: str) -> DeletedOut:

@@ -160,6 +160,7 @@ class StudyOut(BaseModel):
     number_of_instances: int
     received_at: int = Field(description="Milliseconds since 1970, UTC.")
     updated_at: int
+    is_protected: bool = Field(description="It never goes by itself when space is made.")
 
 
 class SeriesOut(BaseModel):

@@ -378,3 +378,18 @@ def test_the_openapi_document_names_each_operation_once(client):
 
     assert len(operations) == len(set(operations))
     assert {"/api/studies", "/api/jobs", "/c-echo", "/chd"} <= set(document["paths"])
+
+
+def test_a_study_is_protected_and_protected_no_longer(filled):
+    path = f"/api/studies/{CT_STUDY}"
+    assert filled.get(path).json()["is_protected"] is False
+    assert filled.put(f"{path}/protection").json()["is_protected"] is True
+    assert filled.put(f"{path}/protection").status_code == 200
+    rows = filled.get("/api/studies").json()["rows"]
+    assert [row["is_protected"] for row in rows] == [False, True]
+    assert "Unprotect" in filled.get(f"/studies/{CT_STUDY}").text
+    assert filled.delete(f"{path}/protection").json()["is_protected"] is False
+    assert filled.post(f"/studies/{CT_STUDY}/protect").headers["HX-Refresh"] == "true"
+    assert filled.post(f"/studies/{CT_STUDY}/unprotect").headers["HX-Refresh"] == "true"
+    assert filled.get(path).json()["is_protected"] is False
+    assert problem(filled.put("/api/studies/1.9/protection"))["status"] == 404
