@@ -1,0 +1,83 @@
+"""The Grafana dashboard asks for nothing that a node does not export, under proper names."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+DASHBOARD = Path(__file__).parents[2] / "config" / "grafana-dashboard.json"
+LFSCP = Path(sys.executable).with_name("lfscp")
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """What a real node exports: metric families by name."""
+    folder = tmp_path_factory.mktemp("node")
+    command = [LFSCP, "serve", "--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
+    command += ["--data-dir", folder / "data", "--log-format", "json", "--workers", "2"]
+    foreign = ("LFSCP_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+    environment = {key: text for key, text in os.environ.items() if not key.startswith(foreign)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as node:
+        try:
+            page = next(json.loads(line)["url"] for line in node.stderr if '"event":"page"' in line)
+            with urllib.request.urlopen(f"{page}metrics", timeout=60) as answer:  # noqa: S310 - our own node
+                text = answer.read().decode()
+            node.send_signal(signal.SIGTERM)
+            node.communicate(timeout=60)
+        finally:
+            node.kill()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+@pytest.fixture(scope="module")
+def dashboard():
+    return json.loads(DASHBOARD.read_text(encoding="utf-8"))
+
+
+def sample_names(families):
+    """Every name that a query may use."""
+    names = set()
+    for name, family in families.items():
+        suffixes = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",)}
+        names |= {name + suffix for suffix in suffixes.get(family.type, ("",))}
+    return names
+
+
+def test_every_metric_of_the_dashboard_is_exported(dashboard, families):
+    text = json.dumps([dashboard["panels"], dashboard["templating"]])
+    asked = set(re.findall(r"\blfscp_\w+", text))
+    assert len(asked) > 30
+    assert asked - sample_names(families) == set()
+
+
+def test_panels_are_whole_and_do_not_overlap(dashboard):
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+    taken = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+        if panel["type"] != "row":
+            assert all(target["expr"] for target in panel["targets"])
+
+
+def test_names_follow_prometheus(families):
+    """https://prometheus.io/docs/practices/naming/: a prefix, base units, help for each."""
+    for name, family in families.items():
+        assert re.fullmatch(r"lfscp_[a-z][a-z_]*", name)
+        assert family.documentation.endswith("."), name
+        assert not re.search(r"_(ms|milliseconds|kb|mb|minutes)\b", name)
