@@ -479,3 +479,54 @@ def test_an_index_that_cannot_be_read_is_said(archive: Archive) -> None:
     with pytest.raises(ArchiveError, match=r"no such table|does not exist"):
         archive.store(received(2))
     assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+
+
+def test_an_index_that_cannot_be_locked_is_an_error_of_the_archive(tmp_path: Path) -> None:
+    with Archive.open(tmp_path) as archive:
+        archive.store(received(1))
+    lock = tmp_path / "index.sqlite.lock"
+    lock.unlink()
+    lock.mkdir()
+    with Archive.open(tmp_path) as archive:
+        with pytest.raises(OutOfResources, match="Is a directory"):
+            archive.store(received(2))
+        assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+        for failing in (
+            lambda: archive.delete(Level.STUDY, "1.2.3"),
+            lambda: archive.set_protected("1.2.3", on=True),
+        ):
+            with pytest.raises(ArchiveError, match="Is a directory"):
+                failing()
+        assert len(instances(archive)) == 1
+
+
+def test_an_index_that_is_no_database_any_more_is_an_error_of_the_archive(
+    tmp_path: Path,
+) -> None:
+    archive = Archive.open(tmp_path)
+    archive.store(received(1))
+    archive.index.close()
+    index = archive.data_dir / "index.sqlite"
+    index.write_bytes(b"\xa5" * index.stat().st_size)
+    with pytest.raises(ArchiveError, match="not a database"):
+        instances(archive)
+    with pytest.raises(ArchiveError, match="not a database"):
+        archive.statistics()
+    with pytest.raises(ArchiveError, match="not a database"):
+        archive.delete(Level.STUDY, "1.2.3")
+    with pytest.raises(OutOfResources, match="not a database"):
+        archive.store(received(2))
+    archive.close()
+    with pytest.raises(ArchiveError, match="lfscp check --rebuild"):
+        Archive.open(archive.data_dir)
+
+
+def test_a_stored_copy_that_cannot_be_read_refuses_the_same_object_again(
+    archive: Archive,
+) -> None:
+    archive.store(received(1))
+    path = archive.files.path("1.2.3/1.2.3.1/1.2.3.1.1.dcm")
+    Path(path).unlink()
+    Path(path).mkdir()
+    with pytest.raises(OutOfResources, match="Is a directory"):
+        archive.store(received(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,3 +204,16 @@ def test_a_clock_that_was_set_makes_no_study_old(archive: Archive) -> None:
     times["elapsed"] += 3600
     times["of day"] += 3600
     assert retention.run() == 3
+
+
+def test_a_study_that_receives_is_known_to_after_the_clock_was_put_back(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uids = {"StudyInstanceUID": "1.2.6", "SeriesInstanceUID": "1.2.6.1"}
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: (NOW + DAY_MS) * 1_000_000)
+        archive.store(received(6000, **uids))
+    archive.store(received(6001, **uids))
+    with archive.index.engine.connect() as connection:
+        text = "SELECT updated_at FROM study WHERE study_instance_uid = '1.2.6'"
+        assert connection.exec_driver_sql(text).scalar() < NOW + DAY_MS

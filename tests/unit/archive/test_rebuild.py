@@ -1,0 +1,89 @@
+"""An index made anew from the objects: it has all of them, and loses nothing acknowledged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from archive_datasets import received
+
+from lfscp.archive.archive import Archive
+from lfscp.archive.attributes import Level
+from lfscp.archive.check import Finding, check
+from lfscp.archive.database import sqlite_url
+from lfscp.archive.rebuild import rebuild
+from lfscp.archive.retention import protect, protected_among
+
+LONG_AGO = 1_000_000_000
+
+
+def rebuilt(data: Path) -> tuple[list[Finding], list[Path]]:
+    """What could not be indexed, and where the old index is."""
+    found = list(
+        rebuild(data / "index.sqlite", lambda file: Archive.open(data, index_url=sqlite_url(file)))
+    )
+    findings = [each for each in found if isinstance(each, Finding)]
+    return findings, [each for each in found if isinstance(each, Path)]
+
+
+def times(archive: Archive) -> set[int]:
+    with archive.index.engine.connect() as connection:
+        columns = "instance.received_at, series.received_at, study.received_at, study.updated_at"
+        rows = connection.exec_driver_sql(f"SELECT {columns} FROM instance, series, study")  # noqa: S608
+        return {value for row in rows for value in row}
+
+
+@pytest.mark.parametrize("damage", ["none", "gone", "garbled"])
+def test_a_rebuilt_index_has_every_object(tmp_path: Path, damage: str) -> None:
+    with Archive.open(tmp_path) as archive:
+        for number in (1, 2, 3):
+            archive.store(received(number))
+            os.utime(archive.files.path(f"1.2.3/1.2.3.1/1.2.3.1.{number}.dcm"), (1, LONG_AGO))
+        protect(archive.index, "1.2.3")
+    index = tmp_path / "index.sqlite"
+    if damage == "gone":
+        index.unlink()
+    elif damage == "garbled":
+        index.write_bytes(b"\xa5" * index.stat().st_size)
+    findings, old = rebuilt(tmp_path)
+    assert findings == []
+    assert [path.exists() for path in old] == ([] if damage == "gone" else [True])
+    with Archive.open(tmp_path) as archive:
+        assert list(check(archive)) == []
+        assert len(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})) == 3
+        assert times(archive) == {LONG_AGO * 1000}
+        with archive.index.engine.connect() as connection:
+            known = protected_among(connection, ["1.2.3"])
+        assert known == ({"1.2.3"} if damage == "none" else set())
+
+
+def test_of_several_files_of_an_instance_the_newest_is_taken(tmp_path: Path) -> None:
+    with Archive.open(tmp_path) as archive:
+        archive.store(received(1))
+        old = archive.files.path("1.2.3/1.2.3.1/1.2.3.1.1.dcm")
+        new = old.with_name("1.2.3.1.1~1.dcm")
+        content = old.read_bytes()
+        new.write_bytes(content[:-1] + b"\1")
+        os.utime(old, (1, LONG_AGO))
+    (finding,), _ = rebuilt(tmp_path)
+    assert finding.path.endswith("1.2.3.1.1.dcm")
+    assert "quarantine" in finding.action
+    with Archive.open(tmp_path) as archive:
+        (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+        assert Path(instance.path).name == new.name
+
+
+def test_a_crash_just_before_loses_no_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Acknowledged, but its piece was not removed yet: no new index may take it for left over."""
+    with Archive.open(tmp_path) as archive, monkeypatch.context() as patched:
+        patched.setattr(type(archive.files), "discard", lambda *_: None)
+        archive.store(received(1))
+    for path in tmp_path.glob("index.sqlite*"):
+        path.unlink()
+    Archive.open(tmp_path).close()  # a node that was started without its index
+    rebuilt(tmp_path)
+    with Archive.open(tmp_path) as archive:
+        assert len(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})) == 1
