@@ -38,6 +38,8 @@ from lfscp.observe import audit, metrics, systemd
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from lfscp.archive.archive import Archive
     from lfscp.archive.maintenance import Maintenance
     from lfscp.archive.nodes import Membership
@@ -101,6 +103,7 @@ class Node:
         self._taken = taken
         self._offer: Offer | None = None
         self._is_handed_over = False
+        self._successor: Popen[bytes] | None = None
         self._limits: AddressLimits | None = None
         self._server: LeaderFollowerServer | None = None
         self._web: WebSide | None = None
@@ -265,8 +268,13 @@ class Node:
     # Serve
 
     def _wait_and_stop(self, mailbox: Mailbox) -> int:
-        while (message := mailbox.wait(None)) == signal.SIGHUP:
-            self.reload()
+        from lfscp.server.handover import begin_successor
+
+        while (message := mailbox.wait(None)) in (signal.SIGHUP, signal.SIGUSR2):
+            if message == signal.SIGHUP:
+                self.reload()
+            else:
+                self._successor = begin_successor()
         if message == POOL_IS_EMPTY:
             LOG.critical("the pool ended by itself, the node cannot go on")
             self.stop()
@@ -365,7 +373,7 @@ class Node:
     def _wait_until_drained(mailbox: Mailbox, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         message: int | None = signal.SIGHUP
-        while message == signal.SIGHUP:  # nothing to reload any more
+        while message in (signal.SIGHUP, signal.SIGUSR2):  # for a node that goes on
             message = mailbox.wait(max(0.0, deadline - time.monotonic()))
         return message == POOL_IS_EMPTY
 

@@ -37,6 +37,7 @@ from lfscp.observe.logging import get_logger, mark_lines
 
 if TYPE_CHECKING:
     import socket
+    from subprocess import Popen
 
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
@@ -105,6 +106,7 @@ class PreforkedNode:
         self._read_settings = read_settings
         self._taken = taken
         self._is_handed_over = False
+        self._successor: Popen[bytes] | None = None
         self._count = workers
         self._scoreboard = Scoreboard(workers)
         self._states: SharedStates | None = None
@@ -145,7 +147,7 @@ class PreforkedNode:
                 lambda number: self._be(number, node, archive, endpoints, page),
                 kill_after_s=self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S,
                 on_started=lambda: self._announce(endpoints, started),
-                on_signal=lambda number: number != signal.SIGHUP or self._reload(node),
+                on_signal=lambda number: self._take_signal(number, node),
                 on_ending=self._tell_of_the_end,
                 on_tick=self._tell_systemd,
                 tick_s=systemd.watchdog_interval_s() or REPORT_INTERVAL_S,
@@ -159,6 +161,15 @@ class PreforkedNode:
         audit.stop()
         LOG.info("stopped")
         return code
+
+    def _take_signal(self, number: int, node: Node) -> bool:
+        """Do what a signal asks for; whether the workers are to be told."""
+        from lfscp.server.handover import begin_successor
+
+        if number == signal.SIGUSR2:
+            self._successor = begin_successor()
+            return False
+        return self._reload(node)
 
     def _reload(self, node: Node) -> bool:
         """Try new settings here, where workers that are replaced begin; then each reads them."""

@@ -16,6 +16,8 @@ import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.node")
 FILE: Final = "handover.sock"
+OPTION: Final = "--take-over"
 _REQUEST: Final = b"lfscp handover 1\n"
 _READY: Final = b"ready\n"
 _ANSWER_S: Final = 10.0
@@ -98,6 +101,26 @@ def take_over(data_dir: Path) -> Taken | None:
         name: socket.socket(fileno=each) for name, each in zip(names, listening, strict=True)
     }
     return Taken(sockets, lock, channel)
+
+
+def begin_successor() -> subprocess.Popen[bytes] | None:
+    """Start this program again, to take over from this process; None, and a line, on failure.
+
+    It is the program that is installed now: so a node is upgraded in place.
+    """
+    command = [sys.executable, *sys.orig_argv[1:]]
+    if OPTION not in command:
+        command.append(OPTION)
+    # systemd's watchdog and sockets were meant for this process by its number.
+    foreign = ("LISTEN_", "WATCHDOG_PID")
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
+    try:
+        begun = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        LOG.error("the successor cannot be started", reason=str(error))  # noqa: TRY400 - one line
+        return None
+    LOG.info("starting a successor", successor=begun.pid)
+    return begun
 
 
 class Offer:

@@ -29,7 +29,7 @@ _LONGEST_DELAY_S: Final = 10.0
 _STEADY_AFTER_S: Final = 30.0  # a worker that lived so long is replaced without delay
 HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead: end, and take your time
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, HANDED_OVER)
-_PASSED_ON: Final = (signal.SIGHUP,)
+_PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR2)
 _WATCHED: Final = frozenset((signal.SIGCHLD, *_ENDING, *_PASSED_ON))
 
 
@@ -53,8 +53,8 @@ class Workers:
         on_started: called in the parent when all workers have been forked.
         on_ending: called in the parent when they are about to be told to end, with the signal:
             HANDED_OVER is passed on as it is, the others as SIGTERM.
-        on_signal: called in the parent with SIGHUP before it is passed on; answers whether it is
-            to be.
+        on_signal: called in the parent with SIGHUP or SIGUSR2 before it is passed on; answers
+            whether it is to be.
         on_tick: called in the parent about every `tick_s` seconds while they run.
     """
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +123,39 @@ def test_a_successor_that_cannot_start_changes_nothing(
         peer.release()
     start_node(flags=["--take-over"])
     assert node.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_node_starts_its_own_successor_at_a_signal(
+    start_node: StartNode, tmp_path: Path, workers: int
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        node = start_node(flags=["--workers", workers], env=environment)
+        node.signal(signal.SIGUSR2)
+        begun = node.wait_for("starting a successor")["successor"]
+        ended = os.pidfd_open(begun)
+        try:
+            node.wait_for("listening", count=2)
+            node.wait_for("stopped")
+            assert node._process is not None
+            assert node._process.wait(30) == 0
+            told = b""
+            while b"MAINPID" not in told:
+                told = systemd.recv(4096)
+            assert f"MAINPID={begun}" in told.decode().splitlines()
+            with Peer(("127.0.0.1", node.port)) as peer:
+                peer.associate(called="LFSCP")
+                assert peer.echo() == 0
+                peer.release()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(begun, signal.SIGTERM)
+            select.select([ended], [], [], 30)
+            os.close(ended)
+        node.wait_for("stopped", count=2)
 
 
 def test_without_the_option_the_folder_stays_taken(start_node: StartNode) -> None:

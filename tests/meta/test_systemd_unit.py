@@ -36,5 +36,11 @@ def test_systemd_understands_unit_and_socket():
 
 def test_the_unit_promises_what_the_node_keeps():
     unit = (CONFIG / "lfscp.service").read_text(encoding="utf-8")
-    for line in ("Type=notify", "User=lfscp", "StateDirectory=lfscp", "ProtectSystem=strict"):
+    for line in (
+        "Type=notify",
+        "User=lfscp",
+        "StateDirectory=lfscp",
+        "ProtectSystem=strict",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+    ):
         assert line in unit.splitlines()
