@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,9 @@ def store(archive: Archive, study: int, days_ago: float, instances: int = 3) -> 
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
+def archive(tmp_path: Path, open_archive: Callable[..., Archive]) -> Iterator[Archive]:
     """Five studies; the lower its number the older a study is, except for the third."""
-    with Archive.open(tmp_path) as opened:
+    with open_archive(tmp_path) as opened:
         for study, days in ((1, 9), (2, 8), (3, 10), (4, 6), (5, 5)):
             store(opened, study, days)
         yield opened
