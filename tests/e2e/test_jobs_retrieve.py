@@ -177,8 +177,8 @@ def served_at(folder: Path, port: int) -> Iterator[None]:
     try:
         yield
     finally:
-        running.terminate()
-        running.wait(30)
+        running.kill()
+        running.wait()
 
 
 def test_a_cancel_reaches_the_peer_as_a_c_cancel(tmp_path: Path) -> None:

@@ -141,8 +141,12 @@ def test_a_terminal_gets_a_progress_bar(node: NodeProcess, files: Path) -> None:
             shown += piece
     except OSError:
         pass  # Linux says so when the other side is closed
-    assert process.wait(60) == 0
-    os.close(ours)
+    try:
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
     assert b"sending" in shown
     assert b"2/2" in shown
 
@@ -152,11 +156,16 @@ def test_ctrl_c_ends_a_query_that_nobody_answers() -> None:
         target = f"X@127.0.0.1:{silent.getsockname()[1]}"
         command = [str(LFSCP), "find", target, "-k", "PatientName", "-to", "30"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
-        connection, _ = silent.accept()
-        with connection, process:
-            process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) != 0
+        silent.settimeout(60)
+        try:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGINT)
+                assert process.wait(60) != 0
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_with_tls_the_peer_is_verified(node: NodeProcess, tmp_path: Path) -> None:

@@ -227,12 +227,17 @@ def test_a_peer_is_pinged_searched_and_studies_are_retrieved(
     expect(matches).to_contain_text("Müller, Johanna Dr.")
     shoot("remote")
     matches.get_by_role("checkbox").check()
+    folder = objects / "back"
+    folder.mkdir()
+    page.fill("[name=folder]", str(folder))
     page.get_by_role("button", name="Retrieve what is ticked").click()
     page.locator(".toast a").last.click()
 
     row = page.locator("#job-rows tr").first
     expect(row.locator(".state")).to_have_text("done")
     expect(row).to_contain_text("12 done")
+    expect(row.locator(".reason")).to_have_text(f"12 files written to {folder}")
+    assert len(list(folder.rglob("*.dcm"))) == 12
     shoot("jobs")
     page.goto(f"{url}/viewer/{CT_SERIES}")
     expect(page.locator("#where")).to_have_text("1 / 12")
