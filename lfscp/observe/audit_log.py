@@ -24,6 +24,7 @@ from lfscp.observe.logging import get_logger
 LOG: Final = get_logger("lfscp.audit")
 MAX_WAITING: Final = 10_000  # records kept in memory while the file takes none
 _TRY_AGAIN_S: Final = 1.0
+_LOOK_AGAIN_S: Final = 1.0  # at the name and the size of the file
 _SAY_AGAIN_S: Final = 60.0
 _MODE: Final = 0o640
 
@@ -51,7 +52,8 @@ class AuditFile:
         self._descriptor = -1
         self._torn = b""  # begins the next line, when a crash or a full disk cut off the last
         self._waiting: deque[bytes] = deque()
-        self._try_at = self._say_at = 0.0
+        self._try_at = self._say_at = self._look_at = 0.0
+        self._looked = False
 
     def write(self, record: str) -> None:
         """Append one record; when that fails it waits. Never raises."""
@@ -96,7 +98,8 @@ class AuditFile:
                 self._append(self._waiting[0])
                 self._waiting.popleft()
                 metrics.AUDIT_RECORDS.add()
-            self._rotate_when_large()
+            if self._looked:
+                self._rotate_when_large()
         except OSError as error:
             self._complain(error)
             return
@@ -114,7 +117,12 @@ class AuditFile:
             os.fdatasync(self._descriptor)
 
     def _open(self) -> None:
-        """Have the file open that has the name now."""
+        """Have the file open that has the name now, or had it a moment ago."""
+        now = time.monotonic()
+        self._looked = self._descriptor < 0 or now >= self._look_at
+        if not self._looked:
+            return
+        self._look_at = now + _LOOK_AGAIN_S
         if self._descriptor >= 0:
             mine = os.fstat(self._descriptor)
             with contextlib.suppress(FileNotFoundError):

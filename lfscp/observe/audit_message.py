@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -218,29 +219,26 @@ class Message:
 
     def parts(self) -> dict[str, Any]:
         """The whole message, its time being now."""
-        event: dict[str, Any] = {
-            "EventActionCode": self.action,
-            "EventDateTime": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "EventOutcomeIndicator": int(self.outcome),
-            "EventID": self.event.parts(),
-        }
-        if self.type is not None:
-            event["EventTypeCode"] = [self.type.parts()]
-        if self.reason:
-            event["EventOutcomeDescription"] = self.reason
+        event = _event(self.event, self.type, self.action, self.outcome, self.reason)
+        event["EventDateTime"] = _now()
         return {
             "EventIdentification": event,
             "ActiveParticipant": [each.parts() for each in self.participants],
-            "AuditSourceIdentification": {
-                "AuditSourceID": self.source,
-                "AuditSourceTypeCode": [{"csd-code": "4"}],  # a process on a server
-            },
+            "AuditSourceIdentification": _source(self.source),
             "ParticipantObjectIdentification": [each.parts() for each in self.objects],
         }
 
     def to_json(self) -> str:
-        """One line of JSON, in ASCII."""
-        return _encode(self.parts())
+        """One line of JSON, in ASCII; what is the same in many messages is encoded once."""
+        before, after = _event_json(self.event, self.type, self.action, self.outcome, self.reason)
+        participants = ",".join(map(_participant_json, self.participants))
+        objects = ",".join([_encode(each.parts()) for each in self.objects])
+        return (
+            f"{before}{_now()}{after},"
+            f'"ActiveParticipant":[{participants}],'
+            f'"AuditSourceIdentification":{_source_json(self.source)},'
+            f'"ParticipantObjectIdentification":[{objects}]}}'
+        )
 
     def to_xml(self) -> str:
         """One line of XML, without a declaration.
@@ -258,6 +256,50 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).e
 _TEXT_ELEMENTS: Final = frozenset(
     {"EventOutcomeDescription", "ParticipantObjectName", "ParticipantObjectQuery"}
 )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _event(
+    event: Code, kind: Code | None, action: str, outcome: Outcome, reason: str
+) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "EventDateTime": "",
+        "EventActionCode": action,
+        "EventOutcomeIndicator": int(outcome),
+        "EventID": event.parts(),
+    }
+    if kind is not None:
+        parts["EventTypeCode"] = [kind.parts()]
+    if reason:
+        parts["EventOutcomeDescription"] = reason
+    return parts
+
+
+@lru_cache(256)
+def _event_json(
+    event: Code, kind: Code | None, action: str, outcome: Outcome, reason: str
+) -> tuple[str, str]:
+    """A message's text up to its time, and from there to the end of the event."""
+    text = _encode({"EventIdentification": _event(event, kind, action, outcome, reason)})
+    before, _, after = text.partition('"EventDateTime":"')
+    return f'{before}"EventDateTime":"', after[:-1]
+
+
+@lru_cache(256)
+def _participant_json(participant: Participant) -> str:
+    return _encode(participant.parts())
+
+
+def _source(source: str) -> dict[str, Any]:
+    return {"AuditSourceID": source, "AuditSourceTypeCode": [{"csd-code": "4"}]}  # on a server
+
+
+@lru_cache(8)
+def _source_json(source: str) -> str:
+    return _encode(_source(source))
 
 
 def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from lfscp.observe import audit, audit_log, metrics
+from lfscp.observe import audit_message as m
 from lfscp.observe.audit import Peer, Transfer
 from lfscp.observe.audit_log import AuditFile
 from lfscp.observe.audit_message import Patient
@@ -154,7 +155,24 @@ def test_xml_is_a_line_and_keeps_what_peers_write_harmless(tmp_path: Path) -> No
     assert base64.b64decode(value).decode() == "PatientName=Ä*"
 
 
+def test_json_is_the_same_as_the_parts() -> None:
+    who = m.Participant('A"B', "::1", is_requestor=True, role=m.SOURCE)
+    for reason in ("", 'no "room"'):
+        objects = (Patient("1", "Ä"), m.Study(STUDY, {CT: 1}, {"bytes": 2}))
+        message = m.Message("X", m.QUERY, "E", (who, who), objects, m.LOGIN, reason=reason)
+        expected, written = message.parts(), json.loads(message.to_json())
+        for each in (expected, written):
+            assert each["EventIdentification"].pop("EventDateTime").endswith("+00:00")
+        assert written == expected
+
+
 # The file
+
+
+@pytest.fixture(autouse=True)
+def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's name and size are looked at for each record."""
+    monkeypatch.setattr(audit_log, "_LOOK_AGAIN_S", 0.0)
 
 
 def test_threads_never_mix_their_lines(tmp_path: Path) -> None:
