@@ -1,0 +1,73 @@
+"""HAProxy before real nodes, configured by the project's own config/haproxy.cfg."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+CONFIGURATION = Path(__file__).parents[2] / "config/haproxy.cfg"
+PLACES = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+START_S = 20.0
+
+
+def program() -> str | None:
+    """HAProxy's path, if it is installed."""
+    return shutil.which("haproxy", path=PLACES)
+
+
+def configuration(port: int, nodes: Sequence[tuple[int, int]]) -> str:
+    """The project's configuration for other addresses.
+
+    Args:
+        port: to listen on.
+        nodes: the ports of DICOM and of the page of each node on this machine.
+    """
+    text = CONFIGURATION.read_text()
+    text, binds = re.subn(r"bind :11112", f"bind 127.0.0.1:{port}", text)
+    assert binds == 1
+    servers = "".join(
+        f"    server node{number} 127.0.0.1:{dicom} port {page}\n"
+        for number, (dicom, page) in enumerate(nodes, 1)
+    )
+    text, replaced = re.subn(r"(    server node\d .*\n)+", servers, text)
+    assert replaced == 1
+    return text
+
+
+@contextmanager
+def balancer(folder: Path, port: int, nodes: Sequence[tuple[int, int]]) -> Iterator[None]:
+    """HAProxy in a process of its own, once it takes connections."""
+    found = program()
+    assert found is not None
+    file = folder / "haproxy.cfg"
+    file.write_text(configuration(port, nodes))
+    log = folder / "haproxy.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [found, "-db", "-f", str(file)], stdout=output, stderr=output, cwd=folder
+        )
+    try:
+        _wait_until_it_listens(process, port, log)
+        yield
+    finally:
+        process.kill()
+        process.wait(START_S)
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        else:
+            return
