@@ -69,19 +69,22 @@ class Database(ABC):
         """Let no child use a connection of its parent; called when the database is made."""
         reference = weakref.ref(self)
         os.register_at_fork(
-            before=lambda: _call(reference, Database._before_fork),
-            after_in_parent=lambda: _call(reference, Database._after_fork_in_parent),
-            after_in_child=lambda: _call(reference, Database._after_fork_in_child),
+            before=lambda: _call(reference, lambda database: database.before_fork()),
+            after_in_parent=lambda: _call(reference, lambda each: each.after_fork_in_parent()),
+            after_in_child=lambda: _call(reference, lambda each: each.after_fork_in_child()),
         )
 
     @abstractmethod
-    def _before_fork(self) -> None: ...
+    def before_fork(self) -> None:
+        """Leave no connection open that a child could use."""
 
     @abstractmethod
-    def _after_fork_in_parent(self) -> None: ...
+    def after_fork_in_parent(self) -> None:
+        """Go on as before."""
 
     @abstractmethod
-    def _after_fork_in_child(self) -> None: ...
+    def after_fork_in_child(self) -> None:
+        """Begin without connections."""
 
     @abstractmethod
     def close(self) -> None:

@@ -88,13 +88,15 @@ class PostgreSQLDatabase(Database):
 
     # A child must not speak on its parent's connections: none is open while a process forks.
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close all connections."""
         self.close()
 
-    def _after_fork_in_parent(self) -> None:
-        pass
+    def after_fork_in_parent(self) -> None:
+        """The next use connects again."""
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Begin with locks and connections of its own."""
         self.engine.dispose(close=False)
         self._writers.reset()
         self._readers.reset()
@@ -291,11 +293,13 @@ def _engine(url: URL, durability: Durability, connections: int, timeout_s: float
         pool_timeout=timeout_s,
         pool_pre_ping=True,  # a connection of before the server's restart is replaced unseen
         pool_use_lifo=True,
+        use_native_hstore=False,  # which would be asked for on each new connection
         connect_args=_connect_options(url, timeout_s),
     )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
+        connection.rollback()
         connection.autocommit = True
         _prepare(connection, durability)
         connection.autocommit = False

@@ -50,14 +50,17 @@ class SQLiteDatabase(Database):
     # hold what its parent's connections held. So none is open while a process forks; workers
     # have to be forked while nobody queries.
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close all connections."""
         self._lock.acquire()
         self._disconnect()
 
-    def _after_fork_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Let others write again."""
         self._lock.release()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Begin with locks and connections of its own."""
         self.engine.dispose(close=False)
         self._reset()
 

@@ -20,6 +20,7 @@ from lfscp.archive.check import check
 
 TESTS = Path(__file__).parents[1]
 ROUNDS = 15
+ROUNDS_WITH_POSTGRESQL = 5
 
 WRITER = """
 import itertools, sys, threading
@@ -27,7 +28,9 @@ from pathlib import Path
 from archive_datasets import received
 from lfscp.archive.archive import Archive
 
-archive = Archive.open(Path(sys.argv[1]), duplicates=sys.argv[3])
+archive = Archive.open(
+    Path(sys.argv[1]), duplicates=sys.argv[3], index_url=sys.argv[4] or None
+)
 numbers = itertools.count(int(sys.argv[2]))
 
 def write(thread):
@@ -50,11 +53,13 @@ def contents(number: int) -> tuple[bytes, bytes]:
     return pixels, pixels[::-1]
 
 
-def acknowledged_by_a_killed_writer(data: Path, first: int, policy: str) -> list[list[str]]:
+def acknowledged_by_a_killed_writer(
+    data: Path, first: int, policy: str, index_url: str | None
+) -> list[list[str]]:
     """Run the writer, kill it at a random moment, and return what it acknowledged."""
     with (data.parent / "acknowledged").open("w+") as output:
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, data, str(first), policy],
+            [sys.executable, "-c", WRITER, data, str(first), policy, index_url or ""],
             stdout=output,
             env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
         )
@@ -70,12 +75,14 @@ def acknowledged_by_a_killed_writer(data: Path, first: int, policy: str) -> list
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("policy", ["keep", "replace"])
-def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, policy: str) -> None:
+def test_what_was_acknowledged_survives_sigkill(
+    tmp_path: Path, policy: str, index_url: str | None
+) -> None:
     data = tmp_path / "data"
     expected: dict[str, list[bytes]] = {}
     unacknowledged = 0
-    for turn in range(ROUNDS):
-        lines = acknowledged_by_a_killed_writer(data, 100_000 * (turn + 1), policy)
+    for turn in range(ROUNDS if index_url is None else ROUNDS_WITH_POSTGRESQL):
+        lines = acknowledged_by_a_killed_writer(data, 100_000 * (turn + 1), policy, index_url)
         assert lines, "the writer was killed before its first acknowledgement"
         for uid, number, *again in lines:
             old, new = contents(int(number))
@@ -83,7 +90,7 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, policy: str) -> 
                 expected[uid] = [old]
             else:  # the last store may be done but not acknowledged
                 expected[uid] = [new] if again else [old, new]
-        with Archive.open(data) as archive:
+        with Archive.open(data, index_url=index_url) as archive:
             assert list(archive.files.pieces()) == []
             assert list(check(archive)) == []
             stored = {

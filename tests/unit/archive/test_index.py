@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,8 +110,10 @@ def in_child(work: object) -> int:
     return pid
 
 
-def test_forked_workers_share_an_open_archive(tmp_path: Path) -> None:
-    with Archive.open(tmp_path) as archive:
+def test_forked_workers_share_an_open_archive(
+    tmp_path: Path, open_archive: Callable[..., Archive]
+) -> None:
+    with open_archive(tmp_path) as archive:
         archive.store(received(0))
 
         def work(worker: int) -> None:
@@ -125,7 +129,33 @@ def test_forked_workers_share_an_open_archive(tmp_path: Path) -> None:
         assert list(check(archive)) == []
 
 
-def test_threads_of_several_workers_find_store_and_delete_at_once(tmp_path: Path) -> None:
+def connections() -> set[str]:
+    """What of this process's open files may be a connection to a database."""
+    links = set()
+    for descriptor in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):
+            links.add(str(descriptor.readlink()))
+    return {link for link in links if link.startswith("socket:") or "index.sqlite" in link}
+
+
+def test_a_child_gets_no_connection_of_its_parent(
+    tmp_path: Path, open_archive: Callable[..., Archive]
+) -> None:
+    before = connections()
+    with open_archive(tmp_path) as archive:
+        archive.store(received(1))
+        assert archive.statistics().instances == 1
+        assert connections() > before
+
+        def look() -> None:
+            assert connections() <= before
+
+        assert os.waitpid(in_child(look), 0)[1] == 0
+
+
+def test_threads_of_several_workers_find_store_and_delete_at_once(
+    tmp_path: Path, open_archive: Callable[..., Archive]
+) -> None:
     """Groups of threads commit beside groups of another process; nobody sees a lock."""
     failures: list[Exception] = []
 
@@ -153,7 +183,7 @@ def test_threads_of_several_workers_find_store_and_delete_at_once(tmp_path: Path
         if failures:
             raise failures[0]
 
-    with Archive.open(tmp_path) as archive:
+    with open_archive(tmp_path) as archive:
         children = [in_child(lambda worker=worker: work(archive, worker)) for worker in (1, 2)]
         assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
         assert archive.statistics().instances == 2 * 4 * 12
