@@ -19,6 +19,8 @@ from pydicom.filewriter import write_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from lfscp.archive.deflated import require_bounded_file
+from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.object_store import StoredFile
 from lfscp.services.contexts import (
     DEFLATED,
@@ -41,6 +43,7 @@ _PIXELS_ELSEWHERE: Final = frozenset(
 _WORD_BYTES: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _ICON_IMAGE_SEQUENCE: Final = 0x00880200
 _PIXEL_DATA: Final = 0x7FE00010
+_MAX_DECODED_BYTES: Final = 2 << 30
 
 
 class DecodingError(Exception):
@@ -70,12 +73,15 @@ def decode(path: StoredFile, stored_syntax: str, wanted_syntax: str) -> bytes:
     if stored_syntax in _PIXELS_ELSEWHERE:
         raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
     try:
+        require_bounded_file(path)
         dataset = dcmread(path)
         if needs_codec(stored_syntax):
             _decompress(dataset, stored_syntax)
         return _encode(dataset, stored_syntax, wanted_syntax)
     except (DecodingError, OSError):
         raise
+    except CannotUnderstand as error:
+        raise DecodingError(error.reason) from None
     except Exception as error:  # pydicom raises what it likes on broken objects
         name = UID(stored_syntax).name
         raise DecodingError(f"{name} cannot be decoded: {type(error).__name__}") from error
@@ -85,6 +91,7 @@ def _decompress(dataset: FileDataset, stored_syntax: str) -> None:
     _drop_compressed_icon(dataset)
     if _PIXEL_DATA not in dataset:
         return
+    _require_bounded_pixels(dataset)
     _require_decoder(stored_syntax)
     # Lossy JPEG in YBR becomes RGB, which every receiver displays. Other colour spaces are kept:
     # turning lossless YBR into RGB would round. The same instance keeps its UID.
@@ -93,6 +100,15 @@ def _decompress(dataset: FileDataset, stored_syntax: str) -> None:
     except RuntimeError as error:  # from the codec: about pixels, it quotes no other value
         name = UID(stored_syntax).name
         raise DecodingError(f"{name} cannot be decoded: {' '.join(str(error).split())}") from error
+
+
+def _require_bounded_pixels(dataset: Dataset) -> None:
+    """Refuse pixels that the decoder would need gigabytes for, whatever there is of them."""
+    size = dataset.get("BitsAllocated") or 8
+    for keyword in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"):
+        size *= int(dataset.get(keyword) or 1)
+    if size // 8 > _MAX_DECODED_BYTES:
+        raise DecodingError(f"{size >> 23} MB of pixels, at most {_MAX_DECODED_BYTES >> 20} MB")
 
 
 def _require_decoder(transfer_syntax_uid: str) -> None:

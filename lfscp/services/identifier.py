@@ -9,7 +9,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom.events import Event
 
+from lfscp.archive.deflated import MAX_INFLATED_IDENTIFIER_BYTES, require_bounded
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import DEFLATED
 from lfscp.archive.identifiers import Identifier, read_identifier
 from lfscp.archive.query import InvalidKey
 from lfscp.services import status
@@ -67,6 +69,8 @@ def _identifier(event: Event) -> Identifier:
             return read_identifier(request.Identifier.getvalue(), syntax)
         except CannotUnderstand:
             pass  # deflated, or not laid out as it should be: pydicom forgives much
+        if syntax in DEFLATED:  # which pydicom inflates whole
+            require_bounded([request.Identifier.getvalue()], MAX_INFLATED_IDENTIFIER_BYTES)
     identifier = event.identifier
     _require_whole(identifier)
     return identifier

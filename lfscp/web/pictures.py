@@ -19,6 +19,8 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
+from lfscp.archive.deflated import require_bounded_file
+from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.object_store import StoredFile
 
 MAX_FRAME_BYTES: Final = 512 << 20  # of one decoded frame
@@ -81,9 +83,12 @@ def read_header(path: StoredFile) -> Dataset:
         NoPicture: the file is gone or broken.
     """
     try:
+        require_bounded_file(path)
         return dcmread(path, stop_before_pixels=True)
     except FileNotFoundError:
         raise NoPicture("the file of this object is missing; `lfscp check` tells more") from None
+    except CannotUnderstand as error:
+        raise NoPicture(f"this object cannot be read: {error.reason}") from None
     except Exception as error:  # pydicom raises what it likes on broken objects
         raise NoPicture(f"this object cannot be read: {type(error).__name__}") from error
 
