@@ -37,6 +37,7 @@ DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 _CANCELLED: Final = 130  # 128 + SIGINT, as shells say it
 _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
+_CONTROLS: Final = re.compile(r"[\x7f-\x9f]")
 _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
 
 
@@ -412,4 +413,6 @@ def _following(what: str) -> Iterator[Callable[[RetrieveProgress], None]]:
 
 
 def _print_json(values: Any) -> None:
-    sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+    text = json.dumps(values, ensure_ascii=False)
+    # JSON lets DEL and the controls above ASCII stand, which steer a terminal as ESC does.
+    sys.stdout.write(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lfscp.archive.errors import (
@@ -142,6 +143,8 @@ class Unexpected:
 
         try:
             await self._app(scope, receive, send_noted)
+        except ClientDisconnect:
+            LOG.debug("visitor went away in mid-request", path=scope["path"])
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise  # half an answer is out: the connection must break, and uvicorn logs why
