@@ -291,3 +291,21 @@ def test_a_configured_peer_is_asked_with_its_own_tls(tmp_path, work):
         asked = client.post("/api/echo", json={"peer": "SECURE"}).json()["peer"]
 
     assert (asked["tls"], asked["tls_verify"], asked["tls_check_host"]) == (True, True, False)
+
+
+def test_what_was_searched_for_is_shown_as_text(client, work):
+    evil = "<script>alert(1)</script>"
+    client.post("/remote/find", data={"peer": "PACS", "PatientName": evil})
+    found = client.get("/api/jobs").json()[0]
+    ended(client, found["id"])
+
+    assert found["parameters"]["keys"]["PatientName"] == evil
+    for path in ("/jobs", "/jobs/rows", f"/remote/find/{found['id']}"):
+        shown = client.get(path)
+        assert evil not in shown.text, path
+    assert "&lt;script&gt;" in client.get("/jobs").text
+    for search in (f"/?q={evil}", f"/archive/rows?q={evil}&modality={evil}"):
+        assert evil not in client.get(search).text
+    refused = client.post("/api/echo", json={"peer": evil})
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.headers["x-content-type-options"] == "nosniff"
