@@ -9,6 +9,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 from conftest import StartNode
@@ -30,7 +31,7 @@ class Clients:
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._loop, args=(n,)) for n in range(CLIENTS)]
 
-    def __enter__(self) -> Clients:
+    def __enter__(self) -> Self:
         for each in self._threads:
             each.start()
         return self
