@@ -57,6 +57,11 @@ class S3Service:
         self._process.communicate(timeout=_STOP_S)
 
     @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Its endpoint."""
         return f"http://127.0.0.1:{self.port}"
