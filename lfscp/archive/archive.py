@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
@@ -29,7 +31,8 @@ from lfscp.archive.database import (
     sqlite_url,
 )
 from lfscp.archive.deletions import Deletion
-from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, DEFAULT_ALGORITHM, algorithm_of
+from lfscp.archive.digest import ALGORITHMS, DEFAULT_ALGORITHM
+from lfscp.archive.duplicates import DamagedError, is_same
 from lfscp.archive.errors import (
     ArchiveError,
     CannotUnderstand,
@@ -51,7 +54,6 @@ from lfscp.archive.objects import (
     Stored,
     StoredInstance,
     digest_of_received,
-    has_same_bytes,
     read_file_header,
     read_received,
     require_identity,
@@ -83,6 +85,7 @@ INDEX_FILE: Final = "index.sqlite"
 OBJECTS: Final = "objects"
 CACHED_OBJECTS: Final = Path("cache/objects")
 DEFAULT_CACHE_MB: Final = 10_000
+SETTLED_AFTER_S: Final = 60.0  # a server that lost its client has ended what it did for it
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
 
@@ -114,6 +117,7 @@ class Archive:
         self._duplicates = duplicates
         self._digest = digest
         self._lock = lock
+        self._undecided: deque[tuple[str, str, float]] = deque()  # UID, path, since when
 
     @classmethod
     def open(
@@ -291,9 +295,15 @@ class Archive:
                     self.files.remove(result.replaced_path)
             if received.spooled_path is not None:
                 self.files.discard(piece)
+        except FateUnknown:
+            # The row may be there; without one the file is a left-over that nobody sees.
+            self._undecided.append((header.sop_instance_uid, placement.path, time.monotonic()))
+            raise
         finally:
             if received.spooled_path is None:
                 self.files.discard(piece)
+        if self._undecided:
+            self._settle()
         return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
 
     def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
@@ -303,7 +313,7 @@ class Archive:
                 return self.index.replace(header, placement)
             result = self.index.add(header, placement)
         except FateUnknown:
-            raise  # the row may be there: without one the file is a left-over that nobody sees
+            raise
         except BaseException:
             self.files.remove(placement.path)
             raise
@@ -312,6 +322,22 @@ class Archive:
             note = f"the row of {header.sop_instance_uid} was there already, its file is now"
             return Added(result.study_uid, result.series_uid, (note,), placement.path)
         return result
+
+    def _settle(self) -> None:
+        """Remove the files of stores of which the index turned out to know nothing."""
+        while self._undecided:
+            uid, path, since = self._undecided[0]
+            if time.monotonic() - since < SETTLED_AFTER_S:
+                return
+            with suppress(IndexError):  # another thread settles as well
+                self._undecided.popleft()
+            try:
+                row = self.index.find(uid)
+            except OutOfResources:
+                self._undecided.append((uid, path, since))
+                return
+            if row is None or row.path != path:
+                self.files.remove(path)
 
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""
@@ -332,17 +358,13 @@ class Archive:
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
         if not self.files.exists(existing.path):
-            healed = self._store_new(received, header, replace=True)
-            note = f"the file of {header.sop_instance_uid} was missing and is there again"
-            return Stored(
-                Outcome.REPLACED,
-                healed.study_uid,
-                healed.series_uid,
-                healed.size,
-                (*healed.notes, note),
-            )
+            return self._heal(received, header, "missing")
+        try:
+            same = is_same(received, existing, self.files.file_of(existing))
+        except DamagedError:
+            return self._heal(received, header, "damaged")
         outcome = Outcome.IDENTICAL
-        if not self._is_same(received, existing):
+        if not same:
             if self._duplicates is Duplicates.REPLACE:
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
@@ -353,19 +375,11 @@ class Archive:
             self.files.discard(Piece(str(received.spooled_path), 0))
         return stored
 
-    def _is_same(self, received: Received, existing: Existing) -> bool:
-        if (received.transfer_syntax_uid, size_of(received)) != (
-            existing.transfer_syntax_uid,
-            existing.size,
-        ):
-            return False
-        algorithm = algorithm_of(existing.digest)
-        if algorithm in ALGORITHMS:
-            if digest_of_received(received, algorithm) != existing.digest:
-                return False
-            if algorithm in CRYPTOGRAPHIC:
-                return True
-        return has_same_bytes(received, self.files.file_of(existing), existing.dataset_offset)
+    def _heal(self, received: Received, header: Header, was: str) -> Stored:
+        """Put the same object in the place of a file that cannot be used any more."""
+        healed = self._store_new(received, header, replace=True)
+        notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
+        return replace(healed, outcome=Outcome.REPLACED, notes=notes)
 
     # Finding and removing
 

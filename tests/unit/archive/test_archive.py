@@ -521,12 +521,21 @@ def test_an_index_that_is_no_database_any_more_is_an_error_of_the_archive(
         Archive.open(archive.data_dir)
 
 
-def test_a_stored_copy_that_cannot_be_read_refuses_the_same_object_again(
-    archive: Archive,
+@pytest.mark.parametrize("damage", ["changed", "cut", "unreadable"])
+def test_a_damaged_file_is_healed_by_the_next_store_of_the_object(
+    archive: Archive, damage: str
 ) -> None:
     archive.store(received(1))
-    path = archive.files.path("1.2.3/1.2.3.1/1.2.3.1.1.dcm")
-    Path(path).unlink()
-    Path(path).mkdir()
-    with pytest.raises(OutOfResources, match="Is a directory"):
-        archive.store(received(1))
+    path = Path(archive.files.path("1.2.3/1.2.3.1/1.2.3.1.1.dcm"))
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "unreadable":
+        path.symlink_to("/proc/self/mem")  # which is there, and whose first bytes nobody can read
+    else:
+        path.write_bytes(content[:-1] + (b"\1" if damage == "changed" else b""))
+    assert archive.store(received(1, pixels=b"\2" * 64)).outcome is Outcome.KEPT
+    stored = archive.store(received(1))
+    assert stored.outcome is Outcome.REPLACED
+    assert "was damaged and is whole" in stored.notes[-1]
+    assert dataset_of(*instances(archive)) == encoded(1)
+    assert archive.store(received(1)).outcome is Outcome.IDENTICAL

@@ -1,0 +1,49 @@
+"""Whether an object that came again is the one that is stored, byte for byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
+from lfscp.archive.objects import Received, digest_of_received, has_same_bytes, size_of
+from lfscp.archive.rows import Existing
+
+if TYPE_CHECKING:
+    from lfscp.archive.object_store import StoredFile
+
+
+class DamagedError(Exception):
+    """The object that came is the one that was stored, and the stored file is that no more."""
+
+
+def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:
+    """Whether a received object has the bytes of the stored one.
+
+    Args:
+        existing: the stored one's row.
+        file: where it is.
+    Raises:
+        DamagedError: it has the digest of the row, and the stored file has not.
+        OSError: there is no digest, and the stored file cannot be read.
+    """
+    if (received.transfer_syntax_uid, size_of(received)) != (
+        existing.transfer_syntax_uid,
+        existing.size,
+    ):
+        return False
+    algorithm = algorithm_of(existing.digest)
+    if algorithm not in ALGORITHMS:
+        return has_same_bytes(received, file, existing.dataset_offset)
+    if digest_of_received(received, algorithm) != existing.digest:
+        return False
+    if algorithm in CRYPTOGRAPHIC:
+        return True
+    try:
+        if has_same_bytes(received, file, existing.dataset_offset):
+            return True
+        found = digest_of_file(file, existing.dataset_offset, algorithm)
+    except OSError:
+        found = ""
+    if found != existing.digest:
+        raise DamagedError
+    return False  # made on purpose: other bytes of the same digest
