@@ -17,11 +17,13 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.objects import Received, StoredInstance
 from lfscp.jobs.model import InvalidRequest, Job
+from lfscp.observe import audit, metrics
 from lfscp.scu.errors import PeerError, Unsupported
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult, get, move
+from lfscp.services import trail
 from lfscp.services.storage import refusal
 
 if TYPE_CHECKING:
@@ -191,16 +193,21 @@ class Fetching:
 
         asked = identifier(unit.keys, unit.level)
         if method == "get":
-            result = get(
-                unit.peer,
-                asked,
-                on_object=self._store,
-                model=self._model,
-                sop_classes=unit.sop_classes,
-                progress=follow,
-                cancel=control.stop,
-                spool_dir=self._archive.incoming_dir,
-            )
+            sender = audit.Peer(unit.peer.ae_title, unit.peer.host)
+            self._trail = trail.Received(sender, trail.Patients(self._archive))
+            try:
+                result = get(
+                    unit.peer,
+                    asked,
+                    on_object=self._store,
+                    model=self._model,
+                    sop_classes=unit.sop_classes,
+                    progress=follow,
+                    cancel=control.stop,
+                    spool_dir=self._archive.incoming_dir,
+                )
+            finally:
+                self._trail.write()
         else:
             result = move(
                 unit.peer,
@@ -223,6 +230,9 @@ class Fetching:
             self._control.problem(received.sop_instance_uid, error.reason)
             return refusal(error)
         self._control.progress.bytes += stored.size
+        self._trail.stored(stored.study_uid, received.sop_class_uid, stored.size)
+        metrics.RECEIVED_INSTANCES.of("C-GET").add()
+        metrics.RECEIVED_BYTES.of("C-GET").add(stored.size)
         self._control.report()
         return _SUCCESS
 

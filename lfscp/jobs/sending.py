@@ -10,7 +10,9 @@ from lfscp.archive.objects import StoredInstance
 from lfscp.jobs.model import Job, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.roots import allowed_path
+from lfscp.observe import audit
 from lfscp.scu.send import objects_in, send
+from lfscp.services.trail import Patients, Sent
 from lfscp.services.transfer import Outcome
 
 if TYPE_CHECKING:
@@ -32,8 +34,12 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     progress.left = len(todo)
     control.report()
 
+    sent = Sent()
+
     def note(instance: StoredInstance, outcome: Outcome, reason: str) -> None:
         progress.left -= 1
+        if instance.study_uid:  # none is known of a file
+            sent.count(instance, failed=outcome not in (Outcome.COMPLETED, Outcome.WARNING))
         if outcome in (Outcome.COMPLETED, Outcome.WARNING):
             progress.done += 1
             progress.bytes += instance.size
@@ -51,14 +57,19 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
 
     if todo:
         may_decode = settings.retrieve.decode_when_needed
-        send(
-            job.peer,
-            todo,
-            on_sent=note,
-            cancel=control.stop,
-            may_decode=may_decode,
-            locate=locate,
-        )
+        try:
+            send(
+                job.peer,
+                todo,
+                on_sent=note,
+                cancel=control.stop,
+                may_decode=may_decode,
+                locate=locate,
+            )
+        finally:
+            here = audit.Peer(settings.server.ae_title, "")
+            receiver = audit.Peer(job.peer.ae_title, job.peer.host)
+            sent.write(here, receiver, Patients(archive))
     if progress.left:
         control.check()
     return _ended(control, bool(instances))

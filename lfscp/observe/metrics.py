@@ -78,13 +78,13 @@ RECEIVED_INSTANCES: Final = Counter(
     BOARD,
     "lfscp_received_instances_total",
     "Objects that came and were acknowledged, by the way they came.",
-    service=("C-STORE", "upload"),
+    service=("C-STORE", "C-GET", "upload"),
 )
 RECEIVED_BYTES: Final = Counter(
     BOARD,
     "lfscp_received_bytes_total",
     "Bytes of their datasets.",
-    service=("C-STORE", "upload"),
+    service=("C-STORE", "C-GET", "upload"),
 )
 MATCHES: Final = Counter(BOARD, "lfscp_query_matches_total", "Matches that C-FIND answered.")
 SUB_OPERATIONS: Final = Counter(
