@@ -245,7 +245,7 @@ def peer_of(web: Web, asked: str | PeerIn) -> Any:
     server = web.settings.server
     if isinstance(asked, str):
         title = asked.strip()
-        configured = web.settings.peers.get(title)
+        configured = web.peers.configured.get(title)
         if configured is not None:
             return Peer.configured(title, configured, server)
         known = web.peers.get(title)
