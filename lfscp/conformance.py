@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
+from typing import Final
 
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.uid import UID
@@ -291,12 +292,17 @@ def _statuses() -> str:
 
 
 def _network(settings: Settings) -> str:
-    server = settings.server
     return f"""\
 ## 8 Network interface
 
-TCP/IP, listening on {server.host} port {server.port}.
+TCP/IP, listening on {", and ".join(_listeners(settings))}.
 """
+
+
+def _listeners(settings: Settings) -> list[str]:
+    server, tls = settings.server, settings.tls
+    plain = [f"{server.host} port {server.port} without TLS"] if server.plain else []
+    return [*plain, *([f"{server.host} port {tls.port} with TLS"] if tls.enabled else [])]
 
 
 def _peers(settings: Settings) -> str:
@@ -323,6 +329,12 @@ ISO_IR 192 (UTF-8) otherwise; Specific Character Set is always sent.
 """
 
 
+_TLS_PROFILES: Final = {
+    "bcp195": "BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile",
+    "non-downgrading": "Modified BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile",
+}
+
+
 def _security(settings: Settings) -> str:
     listed = "and calling " if settings.server.require_known_peers else ""
     checked = (
@@ -333,9 +345,29 @@ def _security(settings: Settings) -> str:
     return f"""\
 ## 11 Security
 
-The node listens without TLS, and connects with TLS to peers that are configured so; {checked}.
-What a configured peer may do is limited by its `may`.
+TLS follows the {_TLS_PROFILES[settings.tls.profile]} (PS3.15 annex B): versions 1.2 and 1.3.
+The node {_listens_for_tls(settings)}, and connects with TLS to peers that are configured so.
+
+Admission: {checked}. What a configured peer may do is limited by its `may`.
+
+User identity negotiation: {_users(settings)}.
 """
+
+
+def _listens_for_tls(settings: Settings) -> str:
+    tls = settings.tls
+    if not tls.enabled:
+        return "listens without TLS"
+    clients = {"none": "are not asked for", "optional": "are verified", "required": "are required"}
+    return f"listens with TLS; certificates of clients {clients[tls.client_auth]}"
+
+
+def _users(settings: Settings) -> str:
+    identity = settings.identity
+    if not identity.users:
+        return "requests are accepted without a response"
+    required = "required" if identity.required else "verified when requested"
+    return f"user name, and user name with passcode, are {required}; other types are rejected"
 
 
 def _yes(flag: bool) -> str:

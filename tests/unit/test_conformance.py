@@ -41,3 +41,25 @@ def test_every_table_has_as_many_cells_in_each_row():
     tables = [line for line in statement(Settings()).splitlines() if line.startswith("|")]
 
     assert {3, 4, 5} >= {line.replace("\\|", "").count("|") for line in tables}
+
+
+def test_security_is_told_as_configured():
+    plain = statement(Settings())
+    given = {
+        "server": {"plain": False},
+        "tls": {
+            "enabled": True,
+            "certificate_file": "/node.pem",
+            "ca_file": "/ca.pem",
+            "client_auth": "required",
+        },
+        "identity": {"users": ["robot"], "required": True},
+    }
+    secured = statement(Settings.model_validate(given))
+
+    assert "port 11112 without TLS" in plain
+    assert "listens without TLS" in plain
+    assert "port 2762 with TLS" in secured
+    assert "port 11112" not in secured
+    assert "certificates of clients are required" in secured
+    assert "user name with passcode, are required" in secured
