@@ -137,6 +137,12 @@ def act_as(user: str, address: str = "") -> None:
     _actor.set(m.Participant(user, address, is_requestor=True))
 
 
+def actor() -> str:
+    """Who acts: name and address; empty for the node itself."""
+    who = _actor.get()
+    return "" if who is None else f"{who.user_id}@{who.address}"
+
+
 # The application (A.5.3.1)
 
 

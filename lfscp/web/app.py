@@ -28,6 +28,7 @@ from lfscp.web.readiness import Readiness
 from lfscp.web.rendering import Renderer
 from lfscp.web.state import NodeState
 from lfscp.web.templating import templates
+from lfscp.web.views import Views
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
@@ -72,6 +73,7 @@ def create_app(
         templates=templates(FOLDER / "templates"),
         exposition=Exposition(archive, job_service, node_state),
         readiness=Readiness(archive, node_state),
+        views=Views(archive),
     )
     problems.install(app)
     routers = (archive_api, pictures, upload, jobs, peers, node, monitoring, documents, dtools)

@@ -24,6 +24,7 @@ from lfscp.web.peer_book import PeerBook
 from lfscp.web.readiness import Readiness
 from lfscp.web.rendering import Renderer
 from lfscp.web.state import NodeState
+from lfscp.web.views import Views
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
@@ -47,6 +48,7 @@ class Web:
     templates: Jinja2Templates
     exposition: Exposition
     readiness: Readiness
+    views: Views
     _counting: threading.Lock = field(default_factory=threading.Lock)
     _counted: tuple[float, Statistics] | None = None
 

@@ -100,6 +100,7 @@ def study(request: Request, web: Context, study_uid: str) -> Response:
         if row is None:
             raise not_found("study", study_uid)
         series = browse.series_of(connection, study_uid)
+    web.views.note(study_uid, "page")
     return render(request, "study.html", study=row, series=series, peers=web.peers.all())
 
 
@@ -142,6 +143,7 @@ def instance(request: Request, web: Context, instance_uid: str) -> Response:
         found = elements(read_header(api.file_of(web, row)))
     except NoPicture as error:
         raise Problem(422, str(error)) from None
+    web.views.note(row["study_instance_uid"], "elements")
     return render(request, "instance.html", instance=row, elements=found)
 
 

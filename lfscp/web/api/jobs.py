@@ -83,6 +83,8 @@ def job_zip(web: Context, job_id: str) -> StreamingResponse:
         raise Problem(404, str(error)) from None
     except WrongState as error:
         raise Problem(409, str(error)) from None
+    for study_uid in job_of(web, job_id).result["studies"]:
+        web.views.note(study_uid, "ZIP")
     name = f"studies-{job_id[:8]}.zip"
     return StreamingResponse(
         pieces,

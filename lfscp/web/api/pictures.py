@@ -86,7 +86,9 @@ def path_of(web: Web, instance_uid: str) -> StoredFile:
     Raises:
         Problem: it is not there.
     """
-    return file_of(web, instance_row(web, instance_uid))
+    row = instance_row(web, instance_uid)
+    web.views.note(row["study_instance_uid"], "picture")
+    return file_of(web, row)
 
 
 def _rendered(web: Web, instance_uid: str, wanted: Wanted) -> Response:

@@ -1,0 +1,54 @@
+"""Who looked at which study, for the audit trail: once for each person, study and way of looking.
+
+A viewer asks for hundreds of frames; one record says that the study was seen. It is written again
+when the same person comes back later.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from lfscp.observe import audit
+from lfscp.services.trail import patient_of
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+
+AGAIN_AFTER_S: Final = 600.0
+_MOST: Final = 4096  # remembered
+
+
+class Views:
+    """What was looked at lately. Any thread may call it.
+
+    Args:
+        archive: asked for the patient of a study.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    def note(self, study_uid: str, how: str) -> None:
+        """Whoever acts sees something of a study.
+
+        Args:
+            how: in which way: "page", "picture", "elements", "file", "ZIP".
+        """
+        if not audit.is_on():
+            return
+        key = (audit.actor(), study_uid, how)
+        now = time.monotonic()
+        with self._lock:
+            seen_at = self._seen.get(key)
+            if seen_at is not None and now - seen_at < AGAIN_AFTER_S:
+                return
+            self._seen[key] = now
+            self._seen.move_to_end(key)
+            while len(self._seen) > _MOST:
+                self._seen.popitem(last=False)
+        audit.accessed(study_uid, how, patient_of(self._archive, study_uid))

@@ -1,0 +1,81 @@
+"""What people see and do at the page is in the audit trail, with their name, once each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web_app import serving
+from web_objects import CT_STUDY
+
+from lfscp.config.passwords import hash_password
+from lfscp.observe import audit
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP")
+    yield path
+    audit.stop()
+
+
+def told(trail: Path) -> list[tuple[str, str, str]]:
+    """(EventID, who, how or why) of each record."""
+    found = []
+    for line in trail.read_text().splitlines():
+        message: dict[str, Any] = json.loads(line)
+        event = message["EventIdentification"]
+        details = [
+            detail["value"]
+            for part in message["ParticipantObjectIdentification"]
+            for detail in part.get("ParticipantObjectDetail", ())
+            if detail["type"] == "access"
+        ]
+        who = message["ActiveParticipant"][0]["UserID"]
+        found.append((event["EventID"]["csd-code"], who, "".join(details)))
+    return found
+
+
+def test_each_way_of_looking_is_one_record_per_person(
+    trail: Path, tmp_path: Path, files: Path
+) -> None:
+    web = {"users": [f"jane:{hash_password('secret')}"]}
+    with serving(tmp_path / "data", web=web) as client:
+        ct = sorted(files.glob("ct*.dcm"))[0]
+        client.auth = ("jane", "secret")
+        uid = client.post("/api/instances", content=ct.read_bytes()).json()["sop_instance_uid"]
+        for _ in range(2):
+            assert client.get(f"/studies/{CT_STUDY}").status_code == 200
+            for part in ("frames/1", "thumbnail", "file", "elements"):
+                assert client.get(f"/api/instances/{uid}/{part}").status_code == 200
+        assert client.delete(f"/api/studies/{CT_STUDY}").status_code == 200
+        client.auth = ("jane", "wrong")
+        assert client.get("/api/studies").status_code == 401
+    assert told(trail) == [
+        ("110104", "jane", ""),
+        ("110103", "jane", "page"),
+        ("110103", "jane", "picture"),
+        ("110103", "jane", "file"),
+        ("110103", "jane", "elements"),
+        ("110105", "jane", ""),
+        ("110114", "jane", ""),
+    ]
+
+
+def test_logins_and_logouts_are_told(trail: Path, tmp_path: Path) -> None:
+    web = {"users": [f"jane:{hash_password('secret')}"]}
+    with serving(tmp_path / "data", web=web) as client:
+        client.post("/login", data={"name": "jane", "password": "guess"})
+        client.post("/login", data={"name": "jane", "password": "secret"})
+        page = client.get("/").text
+        token = page.split('data-csrf="')[1].split('"')[0]
+        client.post("/logout", headers={"X-CSRF-Token": token})
+    outcomes = [json.loads(line)["EventIdentification"] for line in trail.read_text().splitlines()]
+    assert [
+        (each["EventTypeCode"][0]["originalText"], each["EventOutcomeIndicator"])
+        for each in outcomes
+    ] == [("Login", 4), ("Login", 0), ("Logout", 0)]
