@@ -172,8 +172,8 @@ class Index(Section):
     )
     timeout_s: Seconds = setting(
         20.0,
-        "How long a store waits for PostgreSQL when it is away, in seconds, before the peer is "
-        "told to send again.",
+        "How long a store waits for PostgreSQL when it is away, or for another program that has "
+        "locked SQLite's file, in seconds, before the peer is told to send again.",
     )
 
 
