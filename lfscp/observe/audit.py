@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -90,6 +91,7 @@ def start(
     global _trail
     host = socket.gethostname()
     file = AuditFile(path, sync=sync, max_bytes=max_bytes, keep=keep, stops=stops)
+    _network_json.cache_clear()
     _trail = _Trail(file, f"{ae_title}@{host}", ae_title, host, format == "xml")
 
 
@@ -181,13 +183,33 @@ def association_ended(peer: Peer, called_ae_title: str, reason: str = "") -> Non
 def _network(kind: m.Code, peer: Peer, called_ae_title: str, reason: str = "") -> None:
     if _trail is None:
         return
+    if _trail.as_xml:
+        _write(_network_message(_trail, kind, peer, called_ae_title, reason))
+        return
+    # Two of them for each association: all but the time is kept.
+    before, after = _network_json(os.getpid(), kind.value, peer, called_ae_title, reason)
+    _trail.file.write(f"{before}{m.now()}{after}")
+
+
+@lru_cache(512)
+def _network_json(
+    _process: int, kind: str, peer: Peer, called_ae_title: str, reason: str
+) -> tuple[str, str]:
+    assert _trail is not None  # noqa: S101 - the caller looked
+    code = m.ATTACH if kind == m.ATTACH.value else m.DETACH
+    return _network_message(_trail, code, peer, called_ae_title, reason).json_around_time()
+
+
+def _network_message(
+    trail: _Trail, kind: m.Code, peer: Peer, called_ae_title: str, reason: str
+) -> m.Message:
     outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
     # The schema of this event has nobody who requests it.
     entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
-    here = replace(_trail.here(m.DESTINATION), user_id=called_ae_title or _trail.ae_title)
-    event = m.NETWORK_ENTRY
+    here = replace(trail.here(m.DESTINATION), user_id=called_ae_title or trail.ae_title)
     both = (entering, here)
-    _write(m.Message(_trail.source, event, m.EXECUTE, both, (), kind, outcome, reason))
+    event = m.NETWORK_ENTRY
+    return m.Message(trail.source, event, m.EXECUTE, both, (), kind, outcome, reason)
 
 
 def association_rejected(peer: Peer, called_ae_title: str, reason: str) -> None:

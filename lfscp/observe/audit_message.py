@@ -220,7 +220,7 @@ class Message:
     def parts(self) -> dict[str, Any]:
         """The whole message, its time being now."""
         event = _event(self.event, self.type, self.action, self.outcome, self.reason)
-        event["EventDateTime"] = _now()
+        event["EventDateTime"] = now()
         return {
             "EventIdentification": event,
             "ActiveParticipant": [each.parts() for each in self.participants],
@@ -229,12 +229,20 @@ class Message:
         }
 
     def to_json(self) -> str:
-        """One line of JSON, in ASCII; what is the same in many messages is encoded once."""
+        """One line of JSON, in ASCII."""
+        before, after = self.json_around_time()
+        return f"{before}{now()}{after}"
+
+    def json_around_time(self) -> tuple[str, str]:
+        """The line up to its time and from there on; it may be kept for later messages.
+
+        What is the same in many messages is encoded once.
+        """
         before, after = _event_json(self.event, self.type, self.action, self.outcome, self.reason)
         participants = ",".join(map(_participant_json, self.participants))
         objects = ",".join([_encode(each.parts()) for each in self.objects])
-        return (
-            f"{before}{_now()}{after},"
+        return before, (
+            f"{after},"
             f'"ActiveParticipant":[{participants}],'
             f'"AuditSourceIdentification":{_source_json(self.source)},'
             f'"ParticipantObjectIdentification":[{objects}]}}'
@@ -258,7 +266,8 @@ _TEXT_ELEMENTS: Final = frozenset(
 )
 
 
-def _now() -> str:
+def now() -> str:
+    """EventDateTime."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
