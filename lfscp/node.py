@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from lfscp.pool import PoolState
     from lfscp.server import LeaderFollowerServer
     from lfscp.server.address_limits import AddressLimits
+    from lfscp.server.association_board import AssociationBoard
     from lfscp.server.endpoints import Endpoints
     from lfscp.server.handover import Offer, Taken
     from lfscp.server.live import ReadSettings
@@ -75,6 +76,7 @@ class Node:
         read_settings: reads the settings again, at SIGHUP.
         report: told how the pool is, now and then, instead of systemd: in a worker process.
         taken: what the node that this one follows on has handed over.
+        board: where worker processes count their associations together.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Node:
         read_settings: ReadSettings | None = None,
         report: Callable[[PoolState], None] | None = None,
         taken: Taken | None = None,
+        board: AssociationBoard | None = None,
     ) -> None:
         from lfscp.config.current import CurrentSettings
 
@@ -101,6 +104,7 @@ class Node:
         self._membership = membership
         self._endpoints = endpoints
         self._taken = taken
+        self._board = board
         self._offer: Offer | None = None
         self._is_handed_over = False
         self._successor: Popen[bytes] | None = None
@@ -243,7 +247,7 @@ class Node:
         settings, archive, endpoints = self._settings, self._archive, self._endpoints
         assert archive is not None  # noqa: S101 - step 1 comes before step 3
         assert endpoints is not None  # noqa: S101 - step 2 does
-        self._limits = AddressLimits()
+        self._limits = AddressLimits(board=self._board)
         self._server = LeaderFollowerServer(
             application_entity(settings),
             endpoints.first.getsockname(),

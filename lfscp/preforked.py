@@ -100,6 +100,7 @@ class PreforkedNode:
         read_settings: ReadSettings | None = None,
         taken: Taken | None = None,
     ) -> None:
+        from lfscp.server.association_board import AssociationBoard
         from lfscp.server.scoreboard import Scoreboard
 
         self._settings = settings
@@ -109,6 +110,7 @@ class PreforkedNode:
         self._successor: Popen[bytes] | None = None
         self._count = workers
         self._scoreboard = Scoreboard(workers)
+        self._board = AssociationBoard(workers)
         self._states: SharedStates | None = None
         self._started_at = time.time()
         metrics.BOARD.share(workers + 1)  # a line for the page
@@ -138,6 +140,7 @@ class PreforkedNode:
                 endpoints=endpoints,
                 read_settings=self._read_settings,
                 report=self._report,
+                board=self._board,
             )
             node.prepare()
             gc.enable()
@@ -315,6 +318,7 @@ class PreforkedNode:
         os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks with systemd
         mark_lines(worker=number)  # associations are numbered in each process
         metrics.BOARD.use(number)
+        self._board.use(number)
         # Without a page one of the workers looks after the archive.
         maintenance = start_maintenance(self._settings, maintained) if maintained else None
         try:

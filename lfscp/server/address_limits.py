@@ -1,5 +1,7 @@
 """How many associations one address may have, and how many connections it may open in a minute.
 
+Associations are counted over all worker processes, the connections of a minute by each.
+
 Asked by the thread that serves, after it has promoted another: no limit ever holds up the leader.
 Who is over a limit is told so, with an A-ASSOCIATE-RJ; who is far over it is not listened to.
 """
@@ -9,12 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from lfscp.upperlayer.negotiation import Rejection
+from lfscp.server.association_board import AssociationBoard
+from lfscp.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,10 +43,13 @@ class AddressLimits:
 
     Args:
         clock: monotonic, in seconds.
+        board: shared with other processes that serve the same node.
 
     Attributes:
         max_associations: most of one address at once; 0 is no limit.
         max_per_minute: most connections that one address may open in a minute; 0 is no limit.
+        max_total: most associations of all addresses; 0 is no limit.
+        board: where associations are counted.
     """
 
     def __init__(
@@ -52,12 +57,14 @@ class AddressLimits:
         max_associations: int = 0,
         max_per_minute: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        board: AssociationBoard | None = None,
     ) -> None:
         self.max_associations = max_associations
         self.max_per_minute = max_per_minute
         self._clock = clock
         self._lock = threading.Lock()
-        self._now: Counter[str] = Counter()
+        self.max_total = 0
+        self.board = board or AssociationBoard()
         # By address: what is left of the minute's connections (below 0: what was too much), when.
         self._left: dict[str, tuple[float, float]] = {}
         self._said_at = -_SAY_AGAIN_S
@@ -65,7 +72,7 @@ class AddressLimits:
     @property
     def is_on(self) -> bool:
         """Whether there is any limit; without one nothing is counted."""
-        return bool(self.max_associations or self.max_per_minute)
+        return bool(self.max_associations or self.max_per_minute or self.max_total)
 
     @contextmanager
     def counting(self, address: str) -> Iterator[Rejection | None]:
@@ -75,23 +82,21 @@ class AddressLimits:
             NotListenedTo: it is far over a limit.
         """
         with self._lock:
-            self._now[address] += 1
+            place = self.board.enter(address)
         try:
             rejection = self._excess(address)
             yield rejection
         finally:
             with self._lock:
-                self._now[address] -= 1
-                if not self._now[address]:
-                    del self._now[address]
+                self.board.leave(place)
 
     def of(self, address: str) -> int:
         """The connections of an address now."""
-        with self._lock:
-            return self._now[address]
+        return self.board.of(address)
 
     def _excess(self, address: str) -> Rejection | None:
-        most, count = self.max_associations, self.of(address)
+        most = self.max_associations
+        count = self.of(address) if most else 0
         left = self._left_of_the_minute(address)
         far = max(_FAR_OVER * most, most + _ANSWERED)
         if (most and count > far) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
@@ -99,7 +104,10 @@ class AddressLimits:
             raise NotListenedTo
         if left < 0:
             return TOO_MANY_PER_MINUTE
-        return TOO_MANY_FROM_ADDRESS if most and count > most else None
+        if most and count > most:
+            return TOO_MANY_FROM_ADDRESS
+        is_full = self.max_total and self.board.total() > self.max_total
+        return LOCAL_LIMIT_EXCEEDED if is_full else None
 
     def _left_of_the_minute(self, address: str) -> float:
         """Take one connection off what the address has left; it gets them back evenly."""

@@ -115,7 +115,7 @@ def begin_successor() -> subprocess.Popen[bytes] | None:
     foreign = ("LISTEN_", "WATCHDOG_PID")
     environment = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
     try:
-        begun = subprocess.Popen(command, env=environment)
+        begun = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command line
     except OSError as error:
         LOG.error("the successor cannot be started", reason=str(error))  # noqa: TRY400 - one line
         return None

@@ -94,4 +94,6 @@ def apply(
     server.pool.max_running = settings.pool.max_running
     server.pool.max_waiting = settings.pool.max_waiting
     limits.max_associations = settings.server.max_associations_per_address
+    # One process counts its own without help.
+    limits.max_total = settings.server.max_associations if limits.board.workers > 1 else 0
     limits.max_per_minute = settings.server.max_connections_per_minute

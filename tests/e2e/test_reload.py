@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -101,3 +102,14 @@ def test_users_are_verified_and_their_passcodes_never_logged(start_node: StartNo
     reasons = [each["reason"] for each in node.events("association ended")]
     assert any("Kerberos" in reason for reason in reasons)
     assert PASSCODE not in node.log
+
+
+@pytest.mark.parametrize("limit", ["max_associations", "max_associations_per_address"])
+def test_worker_processes_count_associations_together(start_node: StartNode, limit: str) -> None:
+    node = start_node(configuration=f"[server]\n{limit} = 3\n", flags=["--workers", 2])
+    with ExitStack() as running:
+        for _ in range(3):
+            peer = running.enter_context(Peer(("127.0.0.1", node.port)))
+            peer.associate(called="LFSCP")
+        for _ in range(4):  # whichever of them it meets
+            assert answer(node.port, "X") == (2, 3, 2)

@@ -1,5 +1,6 @@
 """What one address may do, counted with a clock of the test's own."""
 
+import os
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +11,8 @@ from lfscp.server.address_limits import (
     AddressLimits,
     NotListenedTo,
 )
+from lfscp.server.association_board import AssociationBoard
+from lfscp.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED
 
 
 class Clock:
@@ -78,3 +81,49 @@ def test_without_a_limit_it_is_off():
     assert not AddressLimits().is_on
     assert AddressLimits(max_associations=1).is_on
     assert AddressLimits(max_per_minute=1).is_on
+
+
+def test_processes_count_together():
+    board = AssociationBoard(workers=2)
+    limits = AddressLimits(max_associations=2, board=board)
+    limits.max_total = 3
+    told, tell = os.pipe()
+    go_on, let_go = os.pipe()
+    child = os.fork()
+    if child == 0:  # the other worker: one association of each of two addresses
+        try:
+            board.use(1)
+            with limits.counting("10.0.0.1"), limits.counting("10.0.0.2"):
+                os.write(tell, b".")
+                os.read(go_on, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.read(told, 1)
+        assert limits.of("::ffff:10.0.0.1") == 1, "the same address, seen by a socket for both"
+        with limits.counting("10.0.0.1") as first, limits.counting("10.0.0.1") as second:
+            assert (first, second) == (None, TOO_MANY_FROM_ADDRESS)
+            assert opened(limits, "10.0.0.3") == LOCAL_LIMIT_EXCEEDED
+    finally:
+        os.write(let_go, b".")
+        os.waitpid(child, 0)
+        for each in (told, tell, go_on, let_go):
+            os.close(each)
+    assert board.total() == 0
+
+
+def test_a_worker_that_died_leaves_nothing_counted():
+    board = AssociationBoard(workers=2)
+    board.use(1)
+    board.enter("10.0.0.1")
+    board.use(1)  # its successor
+    assert (board.of("10.0.0.1"), board.total()) == (0, 0)
+
+
+def test_addresses_are_told_apart_wherever_they_stand():
+    board = AssociationBoard()
+    places = [board.enter(each) for each in ("10.0.0.1", "0.0.10.0", "10.0.0.1", "fd00::1")]
+    assert [board.of(each) for each in ("10.0.0.1", "0.0.10.0", "fd00::1")] == [2, 1, 1]
+    for place in places:
+        board.leave(place)
+    assert board.of("10.0.0.1") == board.total() == 0

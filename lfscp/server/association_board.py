@@ -1,0 +1,86 @@
+"""Which addresses have associations now, in memory that the worker processes of a node share.
+
+Each worker writes its own part: a place per association that holds the peer's address. Anybody
+counts in all parts. A worker that takes the part of one that died empties it first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import socket
+import struct
+from typing import Final
+
+_PLACES: Final = 4096  # associations of one worker that are counted
+_SIZE: Final = 16  # bytes of an address, IPv6 or IPv4 mapped into it
+_FREE: Final = bytes(_SIZE)
+_HEAD: Final = struct.Struct("<Q8x")  # how many places are taken
+_PART: Final = _HEAD.size + _PLACES * _SIZE
+
+
+class AssociationBoard:
+    """Counts associations by address. The caller keeps threads of one process apart.
+
+    Args:
+        workers: processes that will count; made before they are forked.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+        self._memory = mmap.mmap(-1, workers * _PART)
+        self.use(0)
+
+    def use(self, number: int) -> None:
+        """Be the worker of this number, from 0, from now on."""
+        self._start = number * _PART
+        self._memory[self._start : self._start + _PART] = bytes(_PART)
+        self._taken = 0
+        self._free = list(range(_PLACES - 1, -1, -1))
+
+    def enter(self, address: str) -> int:
+        """Take a place for an association; -1 when there is none left, and it is not counted."""
+        if not self._free:
+            return -1
+        place = self._free.pop()
+        self._write(place, _key(address))
+        self._count(1)
+        return place
+
+    def leave(self, place: int) -> None:
+        """Give back what `enter` gave."""
+        if place >= 0:
+            self._write(place, _FREE)
+            self._free.append(place)
+            self._count(-1)
+
+    def of(self, address: str) -> int:
+        """The associations of an address, in all workers."""
+        key, found = _key(address), 0
+        position = self._memory.find(key)
+        while position >= 0:
+            found += position % _SIZE == 0  # heads and parts are whole places long
+            position = self._memory.find(key, position + 1)
+        return found
+
+    def total(self) -> int:
+        """All associations, in all workers."""
+        parts = range(0, self.workers * _PART, _PART)
+        return sum(int(_HEAD.unpack_from(self._memory, start)[0]) for start in parts)
+
+    def _write(self, place: int, key: bytes) -> None:
+        at = self._start + _HEAD.size + place * _SIZE
+        self._memory[at : at + _SIZE] = key
+
+    def _count(self, change: int) -> None:
+        self._taken += change
+        _HEAD.pack_into(self._memory, self._start, self._taken)
+
+
+def _key(address: str) -> bytes:
+    try:
+        if ":" not in address:
+            return b"\0" * 10 + b"\xff\xff" + socket.inet_pton(socket.AF_INET, address)
+        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except OSError:  # no address, as a Unix socket's
+        return hashlib.blake2b(address.encode(), digest_size=_SIZE).digest()
