@@ -168,7 +168,7 @@ class Archive:
             files = (
                 _folder(data_dir, objects_root, Durability(durability))
                 if bucket is None
-                else _bucket(data_dir, bucket, cache_mb)
+                else _bucket(data_dir, bucket, cache_mb, follows=follows)
             )
             index = Index(
                 url,
@@ -187,9 +187,8 @@ class Archive:
             )
             if not follows:
                 archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
-            if (
-                not files.is_remote and not follows
-            ):  # this process may be about to fork: see s3_client.py
+            # A process that may be about to fork must not talk to a bucket: see s3_client.py.
+            if not files.is_remote and not follows:
                 archive.finish_removals()
         except OSError as error:
             os.close(lock)
@@ -565,11 +564,12 @@ def _folder(data_dir: Path, root: Path | None, durability: Durability) -> Object
     return ObjectFiles(root, durability, node=node_id(data_dir))
 
 
-def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int) -> ObjectStore:
+def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int, *, follows: bool) -> ObjectStore:
     from lfscp.archive.object_cache import ObjectCache
     from lfscp.archive.s3 import S3Objects
 
-    return S3Objects(bucket, ObjectCache(data_dir / CACHED_OBJECTS, cache_mb * 1_000_000))
+    folder, max_bytes = data_dir / CACHED_OBJECTS, cache_mb * 1_000_000
+    return S3Objects(bucket, ObjectCache(folder, max_bytes, is_ours=not follows))
 
 
 def _is_of(row: Existing, placement: Placement) -> bool:

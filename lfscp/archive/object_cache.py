@@ -35,13 +35,14 @@ class ObjectCache:
     """A folder of copies. Any thread may call any method.
 
     Args:
-        folder: made when missing; what an earlier run left half-fetched is removed.
+        folder: made when missing.
         max_bytes: of all copies; 0 keeps none longer than they are in use.
+        is_ours: nobody else uses the folder yet, so what is half-fetched was left by a crash.
     Raises:
         ArchiveError: the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, *, is_ours: bool = True) -> None:
         self.folder = folder
         self.incoming = folder / INCOMING
         self._copies = folder / "copies"
@@ -50,8 +51,9 @@ class ObjectCache:
         self._lock = threading.Lock()
         self._added = -1  # bytes since the copies were counted; -1 before the first time
         try:
-            shutil.rmtree(self.incoming, ignore_errors=True)
-            self._drop_unsynced()
+            if is_ours:
+                shutil.rmtree(self.incoming, ignore_errors=True)
+                self._drop_unsynced()
             self._copies.mkdir(parents=True, exist_ok=True)
             self.incoming.mkdir(exist_ok=True)
         except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,3 +225,26 @@ def test_check_finds_an_object_that_changed(place, open_with):
     place.delete(KEY)
     place.put(KEY, bytes(content))
     assert [finding.problem for finding in check(archive)] == [Problem.WRONG_DIGEST]
+
+
+def test_nodes_that_share_a_folder_keep_out_of_each_other_s_way(tmp_path, postgresql_url):
+    def open_node(name: str) -> Archive:
+        return Archive.open(
+            tmp_path / name, index_url=postgresql_url, objects_root=tmp_path / "all"
+        )
+
+    with open_node("a") as here:
+        on_its_way = spooled(here, 1)
+        with open_node("b") as there:
+            assert here.incoming_dir != there.incoming_dir
+            with ThreadPoolExecutor(8) as senders:
+                stores = [
+                    senders.submit(archive.store, received(number))
+                    for number in range(20)
+                    for archive in (here, there)
+                ]
+                outcomes = Counter(each.result().outcome for each in stores)
+            assert outcomes == {Outcome.STORED: 20, Outcome.IDENTICAL: 20}
+        assert here.store(on_its_way).outcome is Outcome.IDENTICAL
+        assert sorted(map(dataset_of, stored(here))) == sorted(map(encoded, range(20)))
+        assert list(check(here)) == []

@@ -52,6 +52,14 @@ def test_copies_outlive_the_process_and_pieces_do_not(tmp_path):
     assert not piece.exists()
 
 
+def test_a_node_that_follows_on_leaves_the_pieces_of_the_one_before(tmp_path):
+    before = ObjectCache(tmp_path, MEGABYTE)
+    piece = Path(before.new_piece())
+    piece.write_bytes(b"on its way")
+    ObjectCache(tmp_path, MEGABYTE, is_ours=False)
+    assert piece.exists()
+
+
 def test_copies_do_not_outlive_a_start_of_the_machine(tmp_path):
     add(ObjectCache(tmp_path, MEGABYTE), "a")
     (tmp_path / "boot-id").write_text("of an earlier start")
