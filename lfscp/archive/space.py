@@ -1,8 +1,8 @@
 """The reserve of free disk: below it nothing is stored, so that the node itself can live on.
 
-Rules: the file systems are asked once a second at most, whatever is stored meanwhile, so the
-reserve must be larger than what arrives in a second. What is refused here has written nothing;
-reading goes on; the first store after there is room again is taken.
+Rules: while there is room the file systems are asked once a second at most, whatever is stored
+meanwhile, so the reserve must be larger than what arrives in a second. What is refused here has
+written nothing; reading goes on; the first store after there is room again is taken.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class Space:
         """Why nothing is stored now, in words; empty while there is room."""
         now = time.monotonic()
         if now >= self._ask_at:
-            self._ask_at = now + _ASK_AGAIN_S
             self._shortage = next(filter(None, map(self._shortage_in, self._folders)), "")
+            # Who is refused has time to ask again at once.
+            self._ask_at = now if self._shortage else now + _ASK_AGAIN_S
         return self._shortage
 
     def require(self) -> None:
