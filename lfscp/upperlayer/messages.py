@@ -9,13 +9,12 @@ Requests wait here for the association to serve them, responses in pynetdicom's 
 from __future__ import annotations
 
 import errno
-import math
 import queue
 import time
 from collections import deque
 from collections.abc import Container, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydicom.uid import UID
 from pynetdicom import evt
@@ -34,10 +33,10 @@ from pynetdicom.dimse_primitives import (
 )
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.presentation import PresentationContext
 
 from lfscp.upperlayer import commands, pdata
 from lfscp.upperlayer.associate_pdus import intern_uid
+from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
 from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
@@ -62,73 +61,6 @@ _QUERIES: Final[dict[int, type[C_FIND | C_GET | C_MOVE]]] = {
 }
 
 Request = tuple[int, DimseServiceType]
-
-
-class _Source(Protocol):
-    """Where the bytes of a fragment come from."""
-
-    def read_some(self, view: memoryview) -> int: ...
-
-    def read_exactly(self, size: int) -> bytes: ...
-
-
-class _Bytes:
-    """A fragment that is already in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._rest = memoryview(data)
-
-    def read_some(self, view: memoryview) -> int:
-        size = len(view)
-        view[:] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def read_exactly(self, size: int) -> bytes:
-        data = bytes(self._rest[:size])
-        self._rest = self._rest[size:]
-        return data
-
-
-class _Incoming:
-    """One message on its way in."""
-
-    __slots__ = (
-        "began",
-        "command",
-        "context",
-        "context_id",
-        "data",
-        "elements",
-        "examined",
-        "field",
-        "is_examined",
-        "look_at",
-        "sink",
-        "store",
-    )
-
-    def __init__(
-        self, context_id: int, context: PresentationContext, timeout_s: float | None
-    ) -> None:
-        self.began = time.monotonic()
-        self.look_at = self.began + timeout_s if timeout_s is not None else math.inf
-        self.context_id = context_id
-        self.context = context
-        self.command: bytes | bytearray = bytearray()
-        self.elements: dict[int, bytes] | None = None
-        self.field: int | None = None
-        self.store: commands.StoreRequest | None = None
-        self.sink: DatasetSink | None = None
-        self.is_examined = False
-        self.examined: object = None
-        self.data = bytearray()
-
-    @property
-    def received(self) -> int:
-        """Bytes of it so far."""
-        sink = 0 if self.sink is None else self.sink.size
-        return len(self.command) + len(self.data) + sink
 
 
 def _split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
@@ -160,7 +92,7 @@ class InlineMessages(DIMSEServiceProvider):
         self._looked_at = 0.0
         super().__init__(assoc)
         self._inline = assoc
-        self._incoming: _Incoming | None = None
+        self._incoming: Incoming | None = None
         self._requests: deque[Request] = deque()
         self._maximum_pdu_size: int | None = None
         self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
@@ -221,7 +153,7 @@ class InlineMessages(DIMSEServiceProvider):
         if incoming is not None and incoming.is_examined and incoming.sink is not None:
             self._read_on(sock, incoming, incoming.sink)
 
-    def _read_on(self, sock: InlineSocket, incoming: _Incoming, sink: DatasetSink) -> None:
+    def _read_on(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> None:
         """Read the next PDUs of a large object, as long as each is one fragment of its data set.
 
         What is anything else stays in the socket for who has to judge it.
@@ -249,12 +181,12 @@ class InlineMessages(DIMSEServiceProvider):
         try:
             for context_id, data in primitive.presentation_data_value_list:
                 # pynetdicom's decoder has refused a PDV without a message control header.
-                self._take_fragment(_Bytes(data[1:]), len(data) - 1, context_id, data[0])
+                self._take_fragment(FragmentBytes(data[1:]), len(data) - 1, context_id, data[0])
         except ProtocolError as problem:
             self._inline.end_reason = self._inline.end_reason or str(problem)
             self.dul.event_queue.put("Evt19")
 
-    def _take_fragment(self, source: _Source, size: int, context_id: int, control: int) -> None:
+    def _take_fragment(self, source: Source, size: int, context_id: int, control: int) -> None:
         incoming = self._incoming
         if incoming is None:
             context = self._inline._accepted_cx.get(context_id)
@@ -262,7 +194,7 @@ class InlineMessages(DIMSEServiceProvider):
                 self._take_stray(source, size, context_id, control)
                 return
             timeout_s = self._inline.network_timeout
-            incoming = self._incoming = _Incoming(context_id, context, timeout_s)
+            incoming = self._incoming = Incoming(context_id, context, timeout_s)
         elif incoming.context_id != context_id:
             raise ProtocolError(
                 f"fragment in context {context_id} inside a message in {incoming.context_id}"
@@ -272,7 +204,7 @@ class InlineMessages(DIMSEServiceProvider):
         else:
             self._take_data(incoming, source, size, last=bool(control & pdata.LAST))
 
-    def _take_stray(self, source: _Source, size: int, context_id: int, control: int) -> None:
+    def _take_stray(self, source: Source, size: int, context_id: int, control: int) -> None:
         """Take a fragment in a context that was not accepted: a C-CANCEL, or the end.
 
         A C-CANCEL names its operation by the Message ID alone, and pynetdicom takes it in any
@@ -288,7 +220,7 @@ class InlineMessages(DIMSEServiceProvider):
                 return
         raise ProtocolError(f"presentation context {context_id} was not accepted")
 
-    def _take_command(self, incoming: _Incoming, source: _Source, size: int, *, last: bool) -> None:
+    def _take_command(self, incoming: Incoming, source: Source, size: int, *, last: bool) -> None:
         if incoming.elements is not None:
             raise ProtocolError("command fragment where a data set was announced")
         if len(incoming.command) + size > MAX_COMMAND_SET_BYTES:
@@ -313,7 +245,7 @@ class InlineMessages(DIMSEServiceProvider):
         if not has_data_set:
             self._complete(incoming)
 
-    def _sink(self, incoming: _Incoming, store: commands.StoreRequest) -> DatasetSink:
+    def _sink(self, incoming: Incoming, store: commands.StoreRequest) -> DatasetSink:
         file_header = self._inline.file_header
 
         def header() -> bytes:
@@ -325,7 +257,7 @@ class InlineMessages(DIMSEServiceProvider):
 
         return DatasetSink(self._inline.spool_dir, header, write_behind=file_header is not None)
 
-    def _take_data(self, incoming: _Incoming, source: _Source, size: int, *, last: bool) -> None:
+    def _take_data(self, incoming: Incoming, source: Source, size: int, *, last: bool) -> None:
         if incoming.elements is None:
             raise ProtocolError("data set fragment before its command set")
         sink = incoming.sink
@@ -341,7 +273,7 @@ class InlineMessages(DIMSEServiceProvider):
         if last:
             self._complete(incoming)
 
-    def _fill(self, incoming: _Incoming, sink: DatasetSink, source: _Source, size: int) -> None:
+    def _fill(self, incoming: Incoming, sink: DatasetSink, source: Source, size: int) -> None:
         """Put one fragment into the sink."""
         self._check_size(sink, size)
         while size:
@@ -351,7 +283,7 @@ class InlineMessages(DIMSEServiceProvider):
             if size:
                 self._check_pace(incoming)
 
-    def _check_pace(self, incoming: _Incoming) -> None:
+    def _check_pace(self, incoming: Incoming) -> None:
         """End the association of a peer whose message lasts too long for what has come of it."""
         now = time.monotonic()
         if now < incoming.look_at:
@@ -371,7 +303,7 @@ class InlineMessages(DIMSEServiceProvider):
             text = f"object larger than {limit / 1e6:g} MB"
             sink.give_up(OSError(errno.EFBIG, text))
 
-    def _examine(self, incoming: _Incoming, sink: DatasetSink) -> None:
+    def _examine(self, incoming: Incoming, sink: DatasetSink) -> None:
         """Let the server look at the first bytes, once, while the peer sends the rest."""
         examine = self._inline.examine
         if examine is None or incoming.is_examined:
@@ -392,7 +324,7 @@ class InlineMessages(DIMSEServiceProvider):
 
     # --- complete messages ---
 
-    def _complete(self, incoming: _Incoming) -> None:
+    def _complete(self, incoming: Incoming) -> None:
         self._incoming = None
         if self._is_shown:
             self._show(incoming)
@@ -410,7 +342,7 @@ class InlineMessages(DIMSEServiceProvider):
         else:
             self._requests.append((context_id, primitive))
 
-    def _plain_primitive(self, incoming: _Incoming) -> DimsePrimitiveType | None:
+    def _plain_primitive(self, incoming: Incoming) -> DimsePrimitiveType | None:
         """The primitive of a complete message; None when it has been answered already."""
         elements = cast("dict[int, bytes]", incoming.elements)
         if incoming.store is not None and incoming.sink is not None:
@@ -431,7 +363,7 @@ class InlineMessages(DIMSEServiceProvider):
         return _generic_primitive(_generic_message(incoming))
 
     def _received_store(
-        self, incoming: _Incoming, store: commands.StoreRequest, sink: DatasetSink
+        self, incoming: Incoming, store: commands.StoreRequest, sink: DatasetSink
     ) -> ReceivedStore | None:
         request = ReceivedStore(store, incoming.context_id, sink)
         request.examined = incoming.examined
@@ -449,7 +381,7 @@ class InlineMessages(DIMSEServiceProvider):
         )
         return None
 
-    def _show(self, incoming: _Incoming) -> None:
+    def _show(self, incoming: Incoming) -> None:
         """Fire EVT_DIMSE_RECV, with the message as pynetdicom builds it."""
         message = _generic_message(incoming)
         if incoming.sink is not None:
@@ -585,7 +517,7 @@ def _echo_primitive(echo: commands.EchoRequest, context_id: int) -> C_ECHO:
 def _query_primitive(
     primitive_class: type[C_FIND | C_GET | C_MOVE],
     query: commands.QueryRequest,
-    incoming: _Incoming,
+    incoming: Incoming,
 ) -> C_FIND | C_GET | C_MOVE:
     primitive = primitive_class()
     primitive._context_id = incoming.context_id
@@ -614,7 +546,7 @@ def _store_response_primitive(response: commands.StoreResponse, context_id: int)
     return primitive
 
 
-def _generic_message(incoming: _Incoming) -> DIMSEMessage:
+def _generic_message(incoming: Incoming) -> DIMSEMessage:
     """pynetdicom's message object, as its own `decode_msg` would build it."""
     message = DIMSEMessage()
     message.context_id = incoming.context_id
