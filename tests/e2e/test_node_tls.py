@@ -184,6 +184,20 @@ def test_a_certificate_is_replaced_while_associations_run(
     assert [line for line in node.complaints() if "configuration not reloaded" not in line] == []
 
 
+def test_a_successor_serves_tls_as_well_with_the_certificate_of_its_own_configuration(
+    dcmtk: Any, start_node: StartNode, authority: Authority, certificate: Certificate
+) -> None:
+    old = start_node(configuration=tls(certificate))
+    later = authority.issue("later")
+    new = start_node(configuration=tls(later), flags=["--take-over"])
+    assert (new.port, new.tls_port) == (old.port, old.tls_port)
+    assert old.wait() == 0
+    assert dcmtk.echo(new.tls_port, *trusting(authority)).code == 0
+    with Peer(("127.0.0.1", new.tls_port)) as peer:
+        shown: Any = secure(peer, authority).getpeercert()
+    assert shown["subject"] == ((("commonName", "later"),),)
+
+
 def test_objects_are_moved_over_tls(
     dcmtk: Any, start_node: StartNode, authority: Authority, tmp_path: Path
 ) -> None:

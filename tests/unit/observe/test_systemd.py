@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -76,9 +77,12 @@ def test_the_listening_socket_is_taken_and_its_variables_removed():
 
 @pytest.fixture
 def two_in_a_row():
-    """Two listening sockets under descriptors that follow each other, as systemd gives them."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        first = 200
+    """Two listening sockets under descriptors in a row, as systemd gives them; first descriptor."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        first = max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 10
         os.dup2(one.fileno(), first)
         os.dup2(two.fileno(), first + 1)
         yield first, one.getsockname(), two.getsockname()
