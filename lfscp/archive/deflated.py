@@ -54,7 +54,7 @@ def require_bounded(pieces: Iterable[bytes], limit: int) -> None:
     try:
         for piece in pieces:
             pending = piece
-            while pending:
+            while pending and not inflater.eof:  # behind its end stands padding, which never goes
                 count += len(inflater.decompress(pending, _PIECE))
                 if count > limit:
                     raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")

@@ -268,7 +268,7 @@ def _inflate(dataset: Buffer) -> Iterator[bytes]:
     try:
         for start in range(0, len(dataset), _WINDOW):
             pending = bytes(dataset[start : start + _WINDOW])
-            while pending:
+            while pending and not inflater.eof:  # behind its end stands padding, which never goes
                 yield inflater.decompress(pending, _WINDOW)
                 pending = inflater.unconsumed_tail
         while piece := inflater.decompress(b"", _WINDOW):

@@ -47,3 +47,9 @@ def test_only_the_dataset_of_a_deflated_file_is_counted(tmp_path, syntax):
             require_bounded_file(file, 2 * MB)
     else:
         require_bounded_file(file, 2 * MB)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("padding", [b"\0", bytes(100_000)])
+def test_padding_behind_the_end_is_not_waited_for(padding):
+    require_bounded([deflated(3 * MB) + padding], 3 * MB)

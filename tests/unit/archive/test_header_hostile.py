@@ -125,3 +125,12 @@ def test_what_is_cut_anywhere_is_refused_or_read_the_same():
         assert first is None or dict(first.values) == expected
         with pytest.raises(CannotUnderstand):
             read_header(whole[:length], EXPLICIT)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("padding", [b"\0", bytes(100_000)])
+def test_a_deflated_dataset_with_padding_behind_it_is_read(padding):
+    """PS3.5 section A.5 asks for one byte, to make the length even."""
+    filler = element(0x00091001, b"UN", bytes(200_000))
+    dataset = deflated(IDENTITY + filler + PLACE) + padding
+    assert read_header(dataset, DEFLATED).series_instance_uid == "1.2.6"
