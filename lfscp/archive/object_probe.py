@@ -57,7 +57,7 @@ def probe(options: S3Options) -> None:
 
     client = connect(options)
     key = f"{PROBES}/{uuid.uuid4().hex}"
-    doing = "write"
+    doing = "written"
     try:
         client.put(key, _CONTENT, mode="create", use_multipart=False)
         try:
@@ -68,13 +68,13 @@ def probe(options: S3Options) -> None:
             refused = False
         doing = "read"
         is_same = bytes(client.get(key).bytes()) == _CONTENT
-        doing = "list"
+        doing = "listed"
         listed = any(each["path"] == key for chunk in client.list(PROBES) for each in chunk)
-        doing = "delete"
+        doing = "deleted"
         client.delete(key)
     except (BaseError, OSError) as error:
         raise ArchiveError(
-            "use", f"it may not {doing}: {reason_of(error)}", hint_for(error)
+            "use", f"a test object cannot be {doing}: {reason_of(error)}", hint_for(error)
         ) from None
     if not refused:
         raise ArchiveError(

@@ -23,6 +23,8 @@ PART_BYTES: Final = 8 << 20  # of an object at a time, up and down; S3 takes no 
 PARTS_AT_ONCE: Final = 4
 _RETRIES: Final = 2  # after answers 5xx and connections that break
 _MISSING: Final = "install it with: pip install 'lfscp[s3]'"
+_METADATA_SERVICE: Final = "169.254.169.254"
+_NO_CREDENTIALS: Final = "no credentials for the object store"
 _ANSWER: Final = re.compile(r"Server returned non-2xx status code: (\d{3})([^:\n]*)")
 _CODE: Final = re.compile(r"<Code>(\w{1,60})</Code>")
 _HINTS: Final = {
@@ -115,6 +117,8 @@ def reason_of(error: Exception) -> str:
         error: what obstore raised. Its text is long; the answer's status and S3's code are in it.
     """
     text = str(error)
+    if _METADATA_SERVICE in text:  # the last place where credentials are looked for
+        return _NO_CREDENTIALS
     answer = _ANSWER.search(text)
     if answer is not None:
         code = code_of(error)
@@ -122,8 +126,8 @@ def reason_of(error: Exception) -> str:
         return f"the object store answers {status}{f' ({code})' if code else ''}"
     if "operation timed out" in text or "timed out" in text or "TimedOut" in text:
         return "the object store does not answer in time"
-    if "169.254.169.254" in text or "credential" in text.lower() or "token" in text.lower():
-        return "no credentials for the object store"
+    if "credential" in text.lower():
+        return _NO_CREDENTIALS
     if "error sending request" in text or "error decoding response" in text or "HTTP error" in text:
         return "the object store cannot be reached"
     return " ".join(text.partition("\n")[0].split())[:200] or type(error).__name__
@@ -141,7 +145,7 @@ def hint_for(error: Exception) -> str:
     if code in _HINTS:
         return _HINTS[code]
     reason = reason_of(error)
-    if "credentials" in reason:
+    if reason == _NO_CREDENTIALS:
         return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if "answers 403" in reason:
         return _HINTS["AccessDenied"]

@@ -216,6 +216,12 @@ class Objects(Section):
         "digests, in megabytes per second; 0 turns it off.",
     )
 
+    @model_validator(mode="after")
+    def _http_is_wanted(self) -> Self:
+        if self.endpoint.startswith("http:") and not self.allow_http:
+            raise ValueError("allow_http = true beside an endpoint without TLS, or https://")
+        return self
+
     @property
     def root(self) -> Path | None:
         """The folder that `url` names; None means the one in data_dir, or a bucket."""

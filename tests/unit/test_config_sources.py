@@ -110,6 +110,8 @@ def test_the_file_is_found_by_variable(tmp_path):
         ("[peers.A]\nhost = 'h'\nport = 1\nmay = ['fly']", ['"fly"', "'destination'"]),
         ("[peers]\nA = {host='h', port=1}\n'A ' = {host='h', port=1}", ["peers", "twice"]),
         ("[objects]\nurl = 's3://bucket:80/x'", ["objects.url", "file:///"]),
+        ("[objects]\nendpoint = 'http://s3:9000'", ["objects", "allow_http = true"]),
+        ("[objects]\nendpoint = 'https://k:s@s3'", ["objects.endpoint", "https://host:port"]),
         ("[index]\nurl = 'mysql://u:secret@h/db'", ["index.url", "postgresql", "u:***@h"]),
         ("[storage]\nprivate_sop_classes = ['1.2.x']", ["storage.private_sop_classes", "UID"]),
         ("port = @", ["expected TOML", "line 1"]),

@@ -248,9 +248,9 @@ def test_an_object_shorter_than_its_row_says_is_not_served(archive, s3_service, 
         (404, "NoSuchBucket", (), "make the bucket"),
         (403, "InvalidAccessKeyId", (), "correct AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", (), "correct AWS_SECRET_ACCESS_KEY"),
-        (403, "AccessDenied", ("PUT",), "may not write"),
-        (403, "AccessDenied", ("GET",), "may not read"),
-        (403, "AccessDenied", ("DELETE", "POST"), "may not delete"),
+        (403, "AccessDenied", ("PUT",), "cannot be written"),
+        (403, "AccessDenied", ("GET",), "cannot be read"),
+        (403, "AccessDenied", ("DELETE", "POST"), "cannot be deleted"),
     ],
 )
 def test_a_bucket_that_cannot_be_used_is_refused_at_start(
