@@ -165,8 +165,11 @@ class Index:
         known = self._known.get(header.series_instance_uid)
         if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all([row])[0]
+        started = time.monotonic()
         with self._database.statement() as cursor:
             self._statements.insert_instance.run(cursor, [known.key, *values])
+        metrics.INDEX_COMMIT.observe(time.monotonic() - started)
+        metrics.INDEX_COMMIT_INSTANCES.observe(1)
         return known
 
     def _insert_all(self, rows: list[_Row]) -> list[KnownSeries]:
@@ -179,12 +182,13 @@ class Index:
             for header, values in rows:
                 known = self._known.get(header.series_instance_uid)
                 found = known or self._series(cursor, header, now)
-                self._statements.insert_instance.run(cursor, [found.key, *values])
-                inserted.append(found)
-                # The clock may have been put back since.
+                # The clock may have been put back since. The study comes before its instances,
+                # as for those who delete, so that neither waits for the other.
                 if abs(now - found.touched_at) > _TOUCH_MS and found.study_key not in touched:
                     self._statements.touch_study.run(cursor, (found.study_key, now))
                     touched[found.study_key] = found
+                self._statements.insert_instance.run(cursor, [found.key, *values])
+                inserted.append(found)
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
         for found in touched.values():
@@ -367,9 +371,7 @@ class Index:
         Returns:
             The paths of the files that no row refers to any longer.
         """
-        removed = self._database.transact(
-            lambda connection: delete_entity(connection, level, uid), snapshot=True
-        )
+        removed = self._database.transact(lambda connection: delete_entity(connection, level, uid))
         self._known.clear()
         return removed
 

@@ -9,6 +9,7 @@ replaced, and the work done again within its time; a password is in no message.
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from lfscp.archive.files import Durability
 
 _CONNECT_TIMEOUT_S: Final = 5
 _LONGEST_PAUSE_S: Final = 1.0
-_SNAPSHOT_ATTEMPTS: Final = 10
+_ATTEMPTS: Final = 10
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
 _READ_ONLY: Final = "25006"  # the primary has become a standby: another one is the primary now
@@ -161,10 +162,10 @@ class PostgreSQLDatabase(Database):
             except DBAPIError as error:
                 attempts += 1
                 # Others added below what this deletes: with what they did in sight it will go.
-                in_the_way = snapshot and isinstance(error.orig, psycopg.IntegrityError)
-                if not (in_the_way and attempts < _SNAPSHOT_ATTEMPTS) and not patience.allows(
-                    error
-                ):
+                in_the_way = isinstance(error.orig, psycopg.IntegrityError)
+                if in_the_way and attempts < _ATTEMPTS:
+                    time.sleep(random.uniform(0, 0.01 * attempts))  # noqa: S311 - out of step
+                elif not patience.allows(error):
                     raise
 
 

@@ -36,16 +36,20 @@ def delete_entity(connection: Connection, level: Level, uid: str) -> list[str]:
     Returns:
         The paths of the files that no row refers to any longer; they are in `removal` now.
     """
+    if connection.dialect.name != "sqlite":  # which has one writer
+        _hold_above(connection, level, uid)
     column = TABLES[level].c[UNIQUE_KEY[level].column]
-    wanted = select(instance.c.id).select_from(_ABOVE_INSTANCES.join(instance)).where(column == uid)
+    rows = select(instance.c.id, instance.c.path).select_from(_ABOVE_INSTANCES.join(instance))
     parents = _parents(connection, series.c.id.in_(_series_of(level, uid)))
-    paths = select(instance.c.path).where(instance.c.id.in_(wanted))
-    removed = list(connection.execute(paths).scalars())
+    # By key from here on: another node may add or replace an instance between two statements.
+    wanted = {row.id: row.path for row in connection.execute(rows.where(column == uid))}
+    removed = list(wanted.values())
     forget_removals(connection, removed)  # a path may be taken, and given free, several times
     now = bindparam("now", time.time_ns() // 1_000_000, type_=removal.c.removed_at.type)
-    named = select(instance.c.path, now).where(instance.c.id.in_(wanted))
-    connection.execute(insert(removal).from_select(["path", "removed_at"], named))
-    connection.execute(delete(instance).where(instance.c.id.in_(wanted)))
+    for piece in pieces_of(wanted):
+        named = select(instance.c.path, now).where(instance.c.id.in_(piece))
+        connection.execute(insert(removal).from_select(["path", "removed_at"], named))
+        connection.execute(delete(instance).where(instance.c.id.in_(piece)))
     _prune(connection, parents)
     return removed
 
@@ -69,6 +73,16 @@ def prune(connection: Connection, condition: ColumnElement[bool]) -> None:
         condition: which series, with their studies and patients, to look at.
     """
     _prune(connection, _parents(connection, condition))
+
+
+def _hold_above(connection: Connection, level: Level, uid: str) -> None:
+    """Let other nodes add nothing below what is about to go: what refers to a row waits for it."""
+    column = TABLES[level].c[UNIQUE_KEY[level].column]
+    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
+    for table in (patient, study, series):  # as those who add go from one to the next
+        keys = select(table.c.id).select_from(tables).where(column == uid)
+        held = select(table.c.id).where(table.c.id.in_(keys)).order_by(table.c.id)
+        connection.execute(held.with_for_update()).all()
 
 
 def _series_of(level: Level, uid: str) -> Select[tuple[int]]:

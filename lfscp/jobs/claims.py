@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, true
 from sqlalchemy import update as update_of
 
-from lfscp.archive.dialects import now_ms
+from lfscp.archive.dialects import insert_if_absent, now_ms
 from lfscp.archive.job_tables import job
 from lfscp.jobs.control import Wish
 from lfscp.jobs.model import Job, State, UnknownJob, now
@@ -61,7 +61,11 @@ class Claims(Record):
             "ae_title": self._ae_title,
             "bound_to": self._node if files else "",
         }
-        self._index.transact(lambda connection: connection.execute(insert(job).values(**row)))
+        self._index.transact(
+            lambda connection: connection.execute(
+                insert_if_absent(job, connection.dialect).values(**row)
+            )
+        )
 
     def save(self, changed: Job, items: Collection[str] = ()) -> None:
         """Keep a job that this node holds as it is now; one that does not run any more is free.

@@ -364,8 +364,12 @@ def asked() -> Any:
 
 
 def test_a_server_that_stays_away_is_out_of_resources(
-    frail_server: PostgreSQLServer, frail_url: str, tmp_path: Path
+    frail_server: PostgreSQLServer,
+    frail_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("lfscp.archive.archive.SETTLED_AFTER_S", 0.0)
     with Archive.open(tmp_path, index_url=frail_url, index_timeout_s=0.5) as archive:
         archive.store(received(1))
         frail_server.stop(signal.SIGQUIT)
@@ -382,6 +386,7 @@ def test_a_server_that_stays_away_is_out_of_resources(
         for number in (2, 3):
             assert archive.store(received(number)).outcome is Outcome.STORED
         assert archive.statistics().instances == 3
+        assert list(check(archive)) == [], "what was not acknowledged has left nothing"
 
 
 class CuttingProxy:
