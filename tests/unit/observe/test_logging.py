@@ -28,6 +28,7 @@ def log(tmp_path, monkeypatch):
 
     with warnings.catch_warnings():
         yield start, lambda: path.read_text(encoding="utf-8").splitlines()
+        configure("info")  # or the next lines go where this descriptor's number is used again
     os.close(descriptor)
     set_level("info")
     root.handlers[:] = before[1]
@@ -183,4 +184,5 @@ def test_a_closed_log_does_not_stop_the_node(log):
 
     get_logger("a").info("nobody reads this")
 
+    configure("info")
     os.close(writer)

@@ -38,6 +38,7 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     configure("info", "json", descriptor=descriptor)
     yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
+    configure("info")  # or the next lines go where this descriptor's number is used again
     structlog.reset_defaults()
     os.close(descriptor)
 
