@@ -345,6 +345,9 @@ def header_seeds() -> Iterator[bytes]:
             item.is_undefined_length_sequence_item = True
         yield bytes([number]) + _written(endless, syntax)
     yield b"\1" + archive_datasets.encoded(1)
+    large = _rich_dataset()
+    large.add_new(0x00091001, "UN", bytes(100_000))
+    yield b"\3" + _written(large, DEFLATED) + b"\0\0"  # padded, inflated in several steps
     yield b"\0" + peer.data_set(padding=8)
 
 
