@@ -16,26 +16,22 @@ from collections.abc import Container, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
-from pynetdicom.dimse_messages import _MESSAGE_TYPES, DIMSEMessage
+from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import (
     C_CANCEL,
-    C_ECHO,
     C_FIND,
     C_GET,
     C_MOVE,
-    C_STORE,
     N_EVENT_REPORT,
     DimsePrimitiveType,
     DimseServiceType,
 )
-from pynetdicom.dsutils import decode, encode
+from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 
-from lfscp.upperlayer import commands, pdata
-from lfscp.upperlayer.associate_pdus import intern_uid
+from lfscp.upperlayer import commands, pdata, primitives
 from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
@@ -68,6 +64,10 @@ def _split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
         return commands.split_command(encoded)
     except commands.CommandError as problem:
         raise ProtocolError(str(problem)) from problem
+
+
+def _generic_message(incoming: Incoming) -> DIMSEMessage:
+    return primitives.generic_message(incoming.context_id, incoming.command, incoming.data)
 
 
 def _is_response(primitive: DimseServiceType) -> bool:
@@ -350,17 +350,19 @@ class InlineMessages(DIMSEServiceProvider):
         if incoming.field == commands.C_ECHO_RQ:
             echo = commands.read_echo_request(elements)
             if echo is not None:
-                return _echo_primitive(echo, incoming.context_id)
+                return primitives.echo_request(echo, incoming.context_id)
         if incoming.field == commands.C_STORE_RSP:
             response = commands.read_store_response(elements)
             if response is not None:
-                return _store_response_primitive(response, incoming.context_id)
+                return primitives.store_response(response, incoming.context_id)
         primitive_class = _QUERIES.get(incoming.field or 0)
         if primitive_class is not None and incoming.data:
             query = commands.read_query_request(elements)
             if query is not None:
-                return _query_primitive(primitive_class, query, incoming)
-        return _generic_primitive(_generic_message(incoming))
+                return primitives.query_request(
+                    primitive_class, query, incoming.context_id, incoming.data
+                )
+        return primitives.generic_primitive(_generic_message(incoming))
 
     def _received_store(
         self, incoming: Incoming, store: commands.StoreRequest, sink: DatasetSink
@@ -500,69 +502,3 @@ class InlineMessages(DIMSEServiceProvider):
         if data_set:
             buffers += pdata.pack(context_id, data_set, 0, limit)
         return buffers
-
-
-# The three below fill DIMSEPrimitive's underscore attributes (pynetdicom.dimse_primitives), as the
-# checked setters would: the values come from a command set that was checked when it was read.
-
-
-def _echo_primitive(echo: commands.EchoRequest, context_id: int) -> C_ECHO:
-    primitive = C_ECHO()
-    primitive._context_id = context_id
-    primitive._message_id = echo.message_id
-    primitive._affected_sop_class_uid = intern_uid(echo.sop_class_uid)
-    return primitive
-
-
-def _query_primitive(
-    primitive_class: type[C_FIND | C_GET | C_MOVE],
-    query: commands.QueryRequest,
-    incoming: Incoming,
-) -> C_FIND | C_GET | C_MOVE:
-    primitive = primitive_class()
-    primitive._context_id = incoming.context_id
-    primitive._message_id = query.message_id
-    primitive._priority = query.priority
-    primitive._affected_sop_class_uid = intern_uid(query.sop_class_uid)
-    primitive._dataset = BytesIO(incoming.data)
-    if isinstance(primitive, C_MOVE) and query.move_destination is not None:
-        try:
-            primitive.MoveDestination = query.move_destination
-        except ValueError as problem:
-            raise ProtocolError(f"invalid Move Destination: {problem}") from problem
-    return primitive
-
-
-def _store_response_primitive(response: commands.StoreResponse, context_id: int) -> C_STORE:
-    primitive = C_STORE()
-    primitive._context_id = context_id
-    primitive._message_id_being_responded_to = response.message_id_being_responded_to
-    primitive._status = response.status
-    if response.sop_class_uid is not None:
-        primitive._affected_sop_class_uid = intern_uid(response.sop_class_uid)
-    if response.sop_instance_uid is not None:
-        primitive._affected_sop_instance_uid = UID(response.sop_instance_uid, 0)
-    primitive.ErrorComment = response.error_comment  # type: ignore[assignment] # declared as None
-    return primitive
-
-
-def _generic_message(incoming: Incoming) -> DIMSEMessage:
-    """pynetdicom's message object, as its own `decode_msg` would build it."""
-    message = DIMSEMessage()
-    message.context_id = incoming.context_id
-    message.encoded_command_set = BytesIO(incoming.command)
-    message.data_set = BytesIO(incoming.data)
-    try:
-        message.command_set = decode(message.encoded_command_set, True, True)
-        # Relied on: a DIMSEMessage becomes its subclass by the Command Field.
-        message.__class__ = _MESSAGE_TYPES[message.command_set.CommandField][1]
-    except Exception as problem:
-        raise ProtocolError(f"command set cannot be decoded: {problem!r}") from problem
-    return message
-
-
-def _generic_primitive(message: DIMSEMessage) -> DimsePrimitiveType:
-    try:
-        return message.message_to_primitive()
-    except Exception as problem:
-        raise ProtocolError(f"invalid {type(message).__name__}: {problem}") from problem
