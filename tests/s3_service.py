@@ -111,6 +111,7 @@ class Relay:
         status: answered instead of passing a request on, with an S3 error document; 0 passes it.
         code: of that document.
         only: the methods that this holds for.
+        passes: how many more requests are passed on before that.
         holds: let requests wait without an answer.
         forgets: headers of requests that are not passed on.
         requests: (method, path, Range header) of all that came.
@@ -120,6 +121,7 @@ class Relay:
         self.status = 0
         self.code = ""
         self.only: tuple[str, ...] = ()
+        self.passes = 0
         self.holds = False
         self.forgets: tuple[str, ...] = ()
         self.requests: list[tuple[str, str, str]] = []
@@ -136,7 +138,7 @@ class Relay:
                 size = int(self.headers.get("Content-Length") or 0)
                 content = self.rfile.read(size)
                 relay.requests.append((self.command, self.path, self.headers.get("Range", "")))
-                is_hit = not relay.only or self.command in relay.only
+                is_hit = relay.hits(self.command)
                 if relay.holds and is_hit:
                     relay._released.wait(60)
                     self.close_connection = True
@@ -187,9 +189,16 @@ class Relay:
         """An S3 error document."""
         return f"<Error><Code>{self.code}</Code><Message>no</Message></Error>".encode()
 
-    def fail(self, status: int, code: str, *only: str) -> None:
-        """Answer these methods, or all, with an error from now on."""
-        self.status, self.code, self.only = status, code, only
+    def hits(self, method: str) -> bool:
+        """Whether a request of this method is not to be passed on."""
+        if self.only and method not in self.only:
+            return False
+        self.passes -= 1
+        return self.passes < 0
+
+    def fail(self, status: int, code: str, *only: str, passes: int = 0) -> None:
+        """Answer these methods, or all, with an error after so many more."""
+        self.status, self.code, self.only, self.passes = status, code, only, passes
 
     def heal(self) -> None:
         """Pass everything on again."""

@@ -3,7 +3,8 @@
 Rules: a name in the cache stands for a whole copy of one content, for its version is part of what
 the name is made from; copies come by a link or not at all. Several processes may share the folder.
 Copies are not synced, so all are dropped when the machine has been started since. A copy that was
-read in the last seconds stays even above the bound, since somebody may be about to open it.
+read in the last seconds stays even above the bound, since somebody may be about to open it. The
+bound is lower on a disk with little room: copies leave half of what they could have to others.
 """
 
 # ruff: noqa: PTH103, PTH108, PTH116 - pathlib costs as much as the system call
@@ -47,6 +48,7 @@ class ObjectCache:
         self.incoming = folder / INCOMING
         self._copies = folder / "copies"
         self._max_bytes = max_bytes
+        self._bound = max_bytes  # or less, as the disk was when the copies were counted
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._added = -1  # bytes since the copies were counted; -1 before the first time
@@ -92,7 +94,7 @@ class ObjectCache:
             The copy's path, or the file's own when it cannot be kept: that costs time later,
             and nothing else.
         """
-        if size > self._max_bytes:
+        if size > self._bound:
             return piece
         path = self._path(name)
         try:
@@ -119,7 +121,7 @@ class ObjectCache:
 
     def _count(self, size: int) -> None:
         with self._lock:
-            if 0 <= self._added < self._max_bytes // _COUNT_AGAIN_PART:
+            if 0 <= self._added < self._bound // _COUNT_AGAIN_PART:
                 self._added += size
                 return
             self._added = 0
@@ -139,15 +141,21 @@ class ObjectCache:
     def _shrink(self) -> None:
         found = sorted(self._walk())
         total = sum(size for _, size, _ in found)
-        if total <= self._max_bytes:
+        self._bound = min(self._max_bytes, (total + self._free()) // 2)
+        if total <= self._bound:
             return
         unused_since = time.time() - _IN_USE_S
         for read_at, size, path in found:
-            if total <= self._max_bytes * _KEPT_PART or read_at > unused_since:
+            if total <= self._bound * _KEPT_PART or read_at > unused_since:
                 return
             with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
+
+    def _free(self) -> int:
+        """Bytes that the file system has left for this user."""
+        state = os.statvfs(self._copies)
+        return state.f_bavail * state.f_frsize
 
     def _walk(self) -> Iterator[tuple[float, int, str]]:
         """Every copy: when it was read last, its size and path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 from dcmtk import contents, dataset_bytes, free_port
 from node_process import run_lfscp
 from s3_service import CREDENTIALS, Relay, S3Service
+from sample_objects import made
 from web_objects import CT_STUDY, write_all
 
 OUT_OF_RESOURCES = 0xA700
@@ -124,6 +126,53 @@ def test_a_bucket_that_fails_for_a_while_costs_one_line_and_nothing_else(
     dcmtk.done(dcmtk.store(node.port, file))
     assert len(s3_service.keys(bucket)) == 1
     assert node.complaints() == []
+
+
+def test_a_large_object_is_sent_while_it_is_fetched(
+    start_node, dcmtk, tmp_path, configuration, relay
+):
+    rows = 3000
+    file = made(
+        tmp_path,
+        StudyInstanceUID=CT_STUDY,
+        Rows=rows,
+        Columns=rows,
+        PixelData=os.urandom(2 * rows * rows),
+    )
+    node = start_node(configuration=configuration, env=CREDENTIALS)
+    dcmtk.done(dcmtk.store(node.port, file))
+    forget_copies(node)
+    keys = {"StudyInstanceUID": CT_STUDY}
+
+    relay.fail(503, "SlowDown", "GET", passes=1)  # the object's first part comes
+    broken = dcmtk.get(node.port, "STUDY", keys, tmp_path / "broken")
+    assert broken.code != 0
+    assert contents(tmp_path / "broken") == {}
+    ended = node.wait_for("association ended")
+    assert "503 Service Unavailable" in ended["reason"]
+
+    relay.heal()
+    dcmtk.done(dcmtk.get(node.port, "STUDY", keys, tmp_path / "got"))
+    assert received_bytes(tmp_path / "got") == sent_bytes([file])
+
+
+def test_objects_that_cannot_be_fetched_are_failed_sub_operations(
+    start_node, dcmtk, tmp_path, configuration, relay
+):
+    files = sorted(write_all(tmp_path / "files", slices=3).glob("ct*.dcm"))
+    node = start_node(configuration=configuration, env=CREDENTIALS)
+    dcmtk.done(dcmtk.store(node.port, *files))
+    forget_copies(node)
+    keys = {"StudyInstanceUID": CT_STUDY}
+
+    relay.fail(403, "AccessDenied", "GET")
+    failed = dcmtk.get(node.port, "STUDY", keys, tmp_path / "failed")
+    assert (failed.status, failed.counters) == (0xA702, ("none", "0", str(len(files)), "0"))
+    assert "403 Forbidden (AccessDenied)" in node.wait_for("sub-operation failed")["reason"]
+
+    relay.heal()
+    dcmtk.done(dcmtk.get(node.port, "STUDY", keys, tmp_path / "got"))
+    assert received_bytes(tmp_path / "got") == sent_bytes(files)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,17 @@ def test_the_bound_is_kept_without_being_asked(tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.rglob("copies/*/*")) <= 1200
 
 
+def test_copies_leave_half_of_a_small_disk_to_others(tmp_path, monkeypatch):
+    cache = ObjectCache(tmp_path, MEGABYTE)
+    for age, name in enumerate("abcdefghijkl"):
+        add(cache, name)
+        put_back(cache, name, 1000 - age)
+    monkeypatch.setattr(cache, "_free", lambda: 200)
+    cache.shrink()  # 1200 bytes of copies and 200 free: at most 700 of copies
+    assert kept(cache, *"abcdefghijkl") == list("ghijkl")
+    assert add(cache, "m", b"x" * 701).endswith(".part")
+
+
 def test_what_is_larger_than_the_bound_stays_a_piece(tmp_path):
     cache = ObjectCache(tmp_path, 10)
     assert add(cache, "a").endswith(".part")
