@@ -53,7 +53,8 @@ class Node:
 def served(folder: Path, **settings: Any) -> Iterator[Node]:
     """A server on a free port over a new archive in `folder`."""
     chosen = Settings.model_validate({"data_dir": folder, "durability": "os", **settings})
-    with Archive.open(folder, durability="os") as archive:
+    index_url = chosen.index.url or None
+    with Archive.open(folder, durability="os", index_url=index_url) as archive:
         ae = AE(chosen.server.ae_title)
         server = LeaderFollowerServer(
             ae,

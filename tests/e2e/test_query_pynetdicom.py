@@ -117,9 +117,15 @@ def fill(node: Node, studies: int = 3) -> None:
     ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"],
 )
 def test_every_model_in_every_syntax(
-    tmp_path: Path, model: str, asked: Dataset, keyword: str, expected: set[str], syntax: str
+    tmp_path: Path,
+    model: str,
+    asked: Dataset,
+    keyword: str,
+    expected: set[str],
+    syntax: str,
+    index_url: str | None,
 ) -> None:
-    with served(tmp_path) as node:
+    with served(tmp_path, index={"url": index_url or ""}) as node:
         fill(node)
         *matches, (final, nothing) = find(node, asked, model, syntax=syntax)
 

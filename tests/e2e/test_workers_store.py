@@ -31,10 +31,11 @@ def files_of(folder: Path, sender: int) -> list[Path]:
 
 
 def test_workers_that_store_at_once_never_answer_that_the_index_is_locked(
-    dcmtk: Any, start_node: StartNode, tmp_path: Path
+    dcmtk: Any, start_node: StartNode, tmp_path: Path, index_url: str | None
 ) -> None:
     batches = [files_of(tmp_path / str(sender), sender) for sender in range(SENDERS)]
-    node = start_node(flags=["--workers", 2])
+    configuration = f'[index]\nurl = "{index_url or ""}"'
+    node = start_node(flags=["--workers", 2], configuration=configuration)
     with ThreadPoolExecutor(SENDERS + 1) as senders:
         stores = [senders.submit(dcmtk.store, node.port, *batch) for batch in batches]
         while not all(one.done() for one in stores):  # readers beside the writers
