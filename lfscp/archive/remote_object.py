@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, cast
 from weakref import WeakValueDictionary
 
 from lfscp.archive.object_cache import ObjectCache
-from lfscp.archive.s3_client import PART_BYTES, reason_of
+from lfscp.archive.s3_client import PART_BYTES, counted, reason_of
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -67,14 +67,19 @@ class Remote:
         Raises:
             OSError: it is not there, or cannot be asked for.
         """
-        return self.ask(key, lambda: self.client().head(key))
+        return self.ask("head", key, lambda: self.client().head(key))
 
-    def ask(self, key: str, request: Callable[[], Any]) -> Any:
-        """Do a request; all that it fails with becomes an OSError."""
+    def ask(self, kind: str, key: str, request: Callable[[], Any]) -> Any:
+        """Do a request; all that it fails with becomes an OSError.
+
+        Args:
+            kind: as it is counted.
+        """
         from obstore.exceptions import BaseError
 
         try:
-            return request()
+            with counted(kind):
+                return request()
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.url}/{key}") from None
         except (BaseError, OSError, ValueError) as error:
@@ -150,7 +155,7 @@ class Fetch:
             answer = self._remote.client().get(self._key, options=cast(Any, options))
             return answer.meta, answer.bytes()
 
-        meta, content = self._remote.ask(self._key, get)
+        meta, content = self._remote.ask("get", self._key, get)
         if meta["size"] != self.size or len(content) != end - start:
             raise OSError(
                 errno.EIO, f"the object has {meta['size']} bytes instead of {self.size}", self._key

@@ -27,7 +27,14 @@ from lfscp.archive.object_cache import ObjectCache
 from lfscp.archive.object_probe import PROBES, check_rights
 from lfscp.archive.object_store import NameTaken, Piece
 from lfscp.archive.remote_object import ReadAhead, Remote, RemoteObject
-from lfscp.archive.s3_client import PART_BYTES, PARTS_AT_ONCE, S3Options, connect, reason_of
+from lfscp.archive.s3_client import (
+    PART_BYTES,
+    PARTS_AT_ONCE,
+    S3Options,
+    connect,
+    counted,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -119,13 +126,14 @@ class S3Objects:
         path = Path(piece.path)
         in_parts = piece.size > PUT_IN_PARTS_ABOVE
         try:
-            client.put(
-                key,
-                b"" if in_parts else path,
-                attributes=_CONTENT_TYPE,
-                mode="create",
-                use_multipart=False,
-            )
+            with counted("put"):
+                client.put(
+                    key,
+                    b"" if in_parts else path,
+                    attributes=_CONTENT_TYPE,
+                    mode="create",
+                    use_multipart=False,
+                )
         except AlreadyExistsError:
             raise NameTaken(key) from None
         except (BaseError, OSError, ValueError) as error:
@@ -138,15 +146,16 @@ class S3Objects:
         from obstore.exceptions import BaseError
 
         try:
-            client.put(
-                key,
-                path,
-                attributes=_CONTENT_TYPE,
-                mode="overwrite",
-                use_multipart=True,
-                chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_ONCE,
-            )
+            with counted("put"):
+                client.put(
+                    key,
+                    path,
+                    attributes=_CONTENT_TYPE,
+                    mode="overwrite",
+                    use_multipart=True,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
         except (BaseError, OSError, ValueError) as error:
             self.remove(key)
             raise OutOfResources("store the instance", reason_of(error), _HINT) from None
@@ -178,7 +187,8 @@ class S3Objects:
         left = iter(paths)
         while some := list(itertools.islice(left, _DELETED_AT_ONCE)):
             try:
-                self._connected().delete(some)
+                with counted("delete"):
+                    self._connected().delete(some)
             except FileNotFoundError:
                 pass
             except (BaseError, OSError, ValueError):
@@ -246,7 +256,7 @@ class S3Objects:
     def _keys(self, prefix: str | None) -> Iterator[str]:
         pages = iter(self._connected().list(prefix))
         while True:
-            page = self._remote.ask("", lambda: next(pages, None))
+            page = self._remote.ask("list", "", lambda: next(pages, None))
             if page is None:
                 return
             for each in page:

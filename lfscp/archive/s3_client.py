@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from lfscp.archive.errors import ArchiveError
+from lfscp.observe import metrics
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -108,6 +112,27 @@ def connect(options: S3Options) -> S3Store:
         )
     except (BaseError, ValueError) as error:
         raise ArchiveError("use objects.url", reason_of(error), "correct [objects]") from None
+
+
+@contextmanager
+def counted(request: str) -> Iterator[None]:
+    """Count one request, its duration and whether it failed; that a name is taken or free is none.
+
+    Args:
+        request: one of `metrics.OBJECT_STORE_REQUESTS`.
+    """
+    from obstore.exceptions import AlreadyExistsError
+
+    started = time.monotonic()
+    try:
+        yield
+    except (FileNotFoundError, AlreadyExistsError):
+        raise
+    except Exception:
+        metrics.OBJECT_STORE_FAILURES.of(request).add()
+        raise
+    finally:
+        metrics.OBJECT_STORE_SECONDS.of(request).observe(time.monotonic() - started)
 
 
 def reason_of(error: Exception) -> str:

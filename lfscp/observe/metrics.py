@@ -119,6 +119,20 @@ SYNC: Final = Histogram(
     SHORT_SECONDS,
     of=("file", "folder"),
 )
+OBJECT_STORE_REQUESTS: Final = ("put", "get", "head", "list", "delete")
+OBJECT_STORE_SECONDS: Final = Histogram(
+    BOARD,
+    "lfscp_object_store_request_duration_seconds",
+    "Requests to the S3 service that has the objects, with tries again; get is one part.",
+    SECONDS,
+    request=OBJECT_STORE_REQUESTS,
+)
+OBJECT_STORE_FAILURES: Final = Counter(
+    BOARD,
+    "lfscp_object_store_failures_total",
+    "Requests to the S3 service that failed for good.",
+    request=OBJECT_STORE_REQUESTS,
+)
 AUDIT_RECORDS: Final = Counter(
     BOARD, "lfscp_audit_records_total", "Records written to the audit trail."
 )

@@ -17,6 +17,7 @@ from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.archive.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.s3_client import PART_BYTES, S3Options
+from lfscp.observe import metrics
 
 Open = Callable[..., Archive]
 STUDY = {Level.STUDY: ["1.2.3"]}
@@ -128,6 +129,21 @@ def test_a_store_that_is_down_is_said_in_one_line(archive, relay):
         "cannot store the instance: the object store cannot be reached; "
     )
     assert port not in str(refused.value)
+
+
+def test_requests_are_counted_and_those_that_failed(archive, relay):
+    def counts() -> tuple[float, float]:
+        sums = metrics.BOARD.sums()
+        puts = {each[0]: each[1][-1] for each in metrics.OBJECT_STORE_SECONDS.samples(sums)}
+        failures = dict(metrics.OBJECT_STORE_FAILURES.samples(sums))
+        return puts["put",], failures["put",]
+
+    puts, failed = counts()
+    archive.store(received(1))
+    relay.fail(403, "AccessDenied")
+    with pytest.raises(OutOfResources):
+        archive.store(received(2))
+    assert counts() == (puts + 2, failed + 1)
 
 
 def test_an_index_that_fails_takes_the_object_back(archive, s3_service, bucket, monkeypatch):
