@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from objects import Objects
 from peers import dul
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Table, func, select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.attributes import Level, at_level
@@ -103,6 +103,18 @@ def _templates() -> dict[Level, Row]:
     return rows
 
 
+def _copy(connection: Connection, table: Table, rows: list[Row]) -> None:
+    """Add rows to a table of PostgreSQL, and let its keys go on behind them."""
+    driver: Any = connection.connection.driver_connection
+    columns = ", ".join(f'"{name}"' for name in rows[0])
+    with driver.cursor().copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(list(row.values()))
+    connection.exec_driver_sql(
+        f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), {rows[-1]['id']})"
+    )
+
+
 class Filling:
     """Adds studies to an archive's index; counts on from what it has added before."""
 
@@ -133,8 +145,18 @@ class Filling:
                 for level, row in self._study(number):
                     rows[level].append(row)
             for level, table in TABLES.items():
-                connection.execute(table.insert(), rows[level])
+                if self._index.is_shared:
+                    _copy(connection, table, rows[level])
+                else:
+                    connection.execute(table.insert(), rows[level])
         self.studies = numbers.stop
+
+    def settle(self) -> None:
+        """Let PostgreSQL look at what has been added, as it would do by itself after a while."""
+        if self._index.is_shared:
+            with self._index.engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("VACUUM ANALYZE")
 
     def _study(self, number: int) -> Iterator[tuple[Level, Row]]:
         made = Filled(number)

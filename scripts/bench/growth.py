@@ -3,6 +3,7 @@
     python scripts/bench/growth.py --markdown
     python scripts/bench/growth.py --instances 1000,100000 --associations 10,100
     python scripts/bench/growth.py --plans-only
+    python scripts/bench/growth.py --index-url postgresql+psycopg:///empty --associations ""
 
 The index is filled with rows through the archive's own tables (filling.py). At each size objects
 are stored and queries asked through the archive, and the database's plan for each required key of
@@ -149,14 +150,17 @@ def _growth_row(title: str, per_size: list[Any]) -> list[str]:
     return row
 
 
-def growth(folder: Path, sizes: list[int], repeats: int) -> tuple[str, str, bool]:
+def growth(
+    folder: Path, sizes: list[int], repeats: int, index_url: str | None = None
+) -> tuple[str, str, bool]:
     """Table of times, list of plans, and whether no plan reads a whole table."""
     per_size: list[dict[str, Any]] = []
-    with Archive.open(folder) as archive:
+    with Archive.open(folder, index_url=index_url) as archive:
         filling = Filling(archive)
         for size in sorted(sizes):
             began = time.perf_counter()
             filling.fill_to(size)
+            filling.settle()
             seconds = time.perf_counter() - began
             print(f"filled to {filling.instances:,} in {seconds:.0f} s", file=sys.stderr)
             middle = Filled(filling.studies // 2)
@@ -177,9 +181,15 @@ def plans(archive: Archive, of: Filled) -> tuple[str, bool]:
         for asked in required_keys(of):
             statement = build(_query(asked), connection.dialect.name).statement
             compiled = statement.compile(connection, compile_kwargs={"literal_binds": True})
-            explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
-            steps = [str(row[3]) for row in explained]
-            scans = [s for s in steps if s.startswith("SCAN ") and not s.endswith(_FEW_ROWS)]
+            if connection.dialect.name == "sqlite":
+                explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
+                steps = [str(row[3]) for row in explained]
+                scans = [s for s in steps if s.startswith("SCAN ") and not s.endswith(_FEW_ROWS)]
+            else:
+                sql = f"EXPLAIN (COSTS OFF) {compiled}".replace("%%", "%")
+                lean = connection.execution_options(no_parameters=True)
+                steps = [str(row[0]).strip(" ->") for row in lean.exec_driver_sql(sql)]
+                scans = [s for s in steps if "Seq Scan" in s]
             is_fine = is_fine and not scans
             verdict = f" **reads all: {'; '.join(scans)}**" if scans else ""
             lines.append(f"- {asked[1]} by {asked[0]}:{verdict} {'; '.join(steps)}")
@@ -218,6 +228,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--instances", type=_numbers, default="1000,100000,1000000", metavar="N,N")
     parser.add_argument("--associations", type=_numbers, default="10,100,1000", metavar="N,N")
+    parser.add_argument("--index-url", help="of an empty database; default: SQLite in --folder")
     parser.add_argument("--workers", type=int, default=1, help="of the node; default: %(default)s")
     parser.add_argument("--repeats", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))  # noqa: S108 - memory
@@ -231,7 +242,10 @@ def main() -> int:
             arguments.instances, arguments.associations, arguments.repeats = [1000], [], 1
         if arguments.instances:
             times, plan_table, is_fine = growth(
-                Path(name) / "archive", arguments.instances, arguments.repeats
+                Path(name) / "archive",
+                arguments.instances,
+                arguments.repeats,
+                arguments.index_url,
             )
             if not arguments.plans_only:
                 print(f"{mark}Cost of one operation as the archive grows\n\n{times}\n")
