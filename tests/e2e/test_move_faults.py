@@ -42,9 +42,9 @@ OBJECTS = 4
 STUDY = "1.2.3"
 SETTINGS = """
 [server]
-acse_timeout_s = 1.0
-dimse_timeout_s = 1.0
-network_timeout_s = 2.0
+acse_timeout_s = 0.5
+dimse_timeout_s = 0.5
+network_timeout_s = 1.0
 
 [peers.DST]
 host = "127.0.0.1"

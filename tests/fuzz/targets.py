@@ -346,7 +346,7 @@ def header_seeds() -> Iterator[bytes]:
         yield bytes([number]) + _written(endless, syntax)
     yield b"\1" + archive_datasets.encoded(1)
     large = _rich_dataset()
-    large.add_new(0x00091001, "UN", bytes(100_000))
+    large.add_new(0x00091001, "UN", bytes(40_000))
     yield b"\3" + _written(large, DEFLATED) + b"\0\0"  # padded, inflated in several steps
     yield b"\0" + peer.data_set(padding=8)
 
@@ -486,9 +486,9 @@ def wildcards_seeds() -> Iterator[bytes]:
 
 TARGETS = {
     "request": Target(run_request, request_seeds, 4000),
-    "association": Target(run_association, association_seeds, 1500),
+    "association": Target(run_association, association_seeds, 800),
     "commands": Target(run_commands, commands_seeds, 10000),
-    "header": Target(run_header, header_seeds, 6000),
-    "query": Target(run_query, query_seeds, 1500),
+    "header": Target(run_header, header_seeds, 2500),
+    "query": Target(run_query, query_seeds, 1000),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
 }

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +25,46 @@ def test_the_seeds_are_understood(name: str) -> None:
         TARGETS[name].run(seed[: len(seed) // 2])
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_a_short_run_finds_nothing(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
+    """A run of each target, all at once: most of the time goes into their start."""
+    runs = {}
+    for name, target in TARGETS.items():
+        folder = tmp_path_factory.mktemp(name)
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, RUN_TARGET, name, "corpus", "-seed=1", f"-runs={target.runs}"],
+                cwd=folder,
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        runs[name] = process, folder
+    yield runs
+    for process, _ in runs.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def atheris() -> None:
+    """The fuzzer is installed; in CI it must be."""
     if importlib.util.find_spec("atheris") is None:
         in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
         (pytest.fail if in_ci else pytest.skip)("atheris is not installed: the extra `fuzz`")
-    command = [sys.executable, RUN_TARGET, name, "corpus"]
-    result = subprocess.run(
-        [*command, "-seed=1", f"-runs={TARGETS[name].runs}"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=100,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert "DONE" in result.stderr
-    kept = list((tmp_path / "corpus").glob("[!s]*"))  # besides the seeds
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_short_run_finds_nothing(
+    name: str, atheris: None, running: dict[str, tuple[subprocess.Popen[str], Path]]
+) -> None:
+    process, folder = running[name]
+    code = process.wait(100)
+    log = (folder / "log").read_text(errors="replace")
+    assert code == 0, log[-6000:]
+    assert "DONE" in log
+    kept = list((folder / "corpus").glob("[!s]*"))  # besides the seeds
     assert kept, "no input reached new code: nothing guides the fuzzer"
