@@ -114,7 +114,8 @@ def test_a_successor_that_cannot_start_changes_nothing(
     (tmp_path / "wrong.toml").write_text(
         '[tls]\nenabled = true\nport = 0\ncertificate_file = "/nowhere.pem"\n'
     )
-    failed = run_lfscp("serve", *wrong, "--data-dir", node.data_dir, "--no-http", "--take-over")
+    where = ("--host", "127.0.0.1", "--port", node.port, "--data-dir", node.data_dir)
+    failed = run_lfscp("serve", *wrong, *where, "--no-http", "--take-over")
     assert failed.returncode == 2
     assert "/nowhere.pem" in failed.stderr
     node.wait_for("the successor did not start, this node goes on")
