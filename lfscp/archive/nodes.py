@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SEEN_EVERY_S: Final = 10.0
 GONE_AFTER_MS: Final = 30_000
 _FORGOTTEN_AFTER_MS: Final = 7 * 24 * 3600 * 1000
+_PROCESS: Final = "process"
 _OF_ALL: Final = ("objects.url",)  # settings in which nodes of any AE title have to agree
 
 
@@ -48,7 +50,8 @@ class Membership:
             "id": identity,
             "ae_title": ae_title,
             "host": socket.gethostname(),
-            "configuration": json.dumps(dict(configuration)),
+            # With this process, so that it does not sign off the one that has followed on.
+            "configuration": json.dumps({**configuration, _PROCESS: uuid.uuid4().hex}),
         }
         self._configuration = configuration
         self._left = threading.Event()
@@ -106,9 +109,10 @@ class Membership:
             self._say(seen_at=now_ms())
 
     def _say(self, **values: Any) -> None:
+        this = node.c.configuration == self._row["configuration"]
         try:
             with self._index.writing() as connection:
-                connection.execute(update(node).where(node.c.id == self._row["id"]).values(values))
+                connection.execute(update(node).where(this).values(values))
         except SQLAlchemyError:
             pass  # the index is away: who stores or asks now says it, and the next time may go well
 

@@ -301,6 +301,18 @@ def test_nodes_of_one_title_have_to_agree(postgresql_url: str) -> None:
     index.close()
 
 
+def test_a_node_that_was_followed_on_does_not_sign_off_its_successor(postgresql_url: str) -> None:
+    index = Index(postgresql_url)
+    settings = {"duplicates": "keep"}
+    one, follower = (Membership(index, "1", "LFSCP", settings) for _ in range(2))
+    one.join()
+    follower.join()
+    one.leave()
+    with index.engine.connect() as connection:
+        assert [each["id"] for each in nodes(connection)] == ["1"]
+    index.close()
+
+
 def test_a_node_joins_again_with_other_settings_when_it_is_alone(postgresql_url: str) -> None:
     index = Index(postgresql_url)
     Membership(index, "1", "LFSCP", {"duplicates": "keep"}).join()
