@@ -47,8 +47,8 @@ class Workers:
 
     Args:
         count: how many, at least 1.
-        work: called in each worker with its number, from 0, and with SIGTERM and SIGINT blocked,
-            which it unblocks when it can take them; returns the worker's exit code.
+        work: called in each worker with its number, from 0, and with all signals that it may get
+            blocked, which it unblocks when it can take them; returns the worker's exit code.
         kill_after_s: how long workers may take to end before they are killed.
         on_started: called in the parent when all workers have been forked.
         on_ending: called in the parent when they are about to be told to end, with the signal:
@@ -127,8 +127,8 @@ class Workers:
         try:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() == self._parent:  # it may have died before the kernel was asked
-                # Told to end before it has handlers it would die of the signal.
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED - set(_ENDING))
+                # Told to end, or to reload, before it has handlers it would die of the signal.
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
                 code = self._work(number)
         except BaseException:
             LOGGER.critical("Worker %d failed", number, exc_info=True)
