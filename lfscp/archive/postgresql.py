@@ -12,7 +12,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -112,7 +112,11 @@ class PostgreSQLDatabase(Database):
     def reading(self) -> Iterator[Any]:
         """A reader whose `execute` gives the rows as they come from the server."""
         with self._readers.one() as connection:
-            yield _Reader(connection, lambda: self._connect(None))
+            reader = _Reader(connection, lambda: self._connect(None))
+            try:
+                yield reader
+            finally:
+                reader.close()
 
     @contextmanager
     def statement(self) -> Iterator[Any]:
@@ -259,9 +263,19 @@ class _Reader:
     ) -> None:
         self._connection = connection
         self._connect = connect
+        self._rows: Generator[Any, None, None] | None = None
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
         """The rows, of which no more than a chunk is in memory."""
+        self._rows = self._read(sql, parameters)
+        return self._rows
+
+    def close(self) -> None:
+        """End the statement, also when not all of its rows were read."""
+        if self._rows is not None:
+            self._rows.close()
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> Generator[Any, None, None]:
         is_first = True
         try:
             for row in _stream(self._connection, sql, parameters):
@@ -278,7 +292,7 @@ class _Reader:
 
 def _stream(
     connection: psycopg.Connection[Any], sql: str, parameters: Sequence[Any]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     with connection.cursor() as cursor:
         yield from cursor.stream(sql, parameters, size=_ROWS_AT_A_TIME)
 

@@ -209,6 +209,28 @@ def test_values_too_long_for_an_index_are_stored_all_the_same(
         assert name == noise[:300]
 
 
+def test_a_query_that_is_cut_leaves_its_connection_to_the_next(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    options = {"transfer_syntax_uid": EXPLICIT, "retrieve_ae_title": "A"}
+    with Archive.open(
+        tmp_path, index_url=postgresql_url, index_connections=1, durability="os"
+    ) as archive:
+        for number in range(30):
+            archive.store(received(number, StudyInstanceUID=f"1.2.3.{number}"))
+        identifier = asked()
+        identifier.StudyInstanceUID = ""
+        query = parse_query(identifier, Model.STUDY_ROOT)
+        archive.store(received(99, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
+        whole = len(list(archive.find(query, **options)))
+        for _ in range(3):
+            assert len(list(archive.find(query, limit=1, **options))) == 1
+            given_up = archive.find(query, **options)
+            next(given_up)
+            given_up.close()
+        assert len(list(archive.find(query, **options))) == whole == 2
+
+
 # ---- refused at start, in one line
 
 
