@@ -202,6 +202,7 @@ class Archive:
 
     def close(self) -> None:
         """Close this process's connections and give the data folder free."""
+        self.files.close()
         self.index.close()
         if self._lock >= 0:
             os.close(self._lock)

@@ -230,6 +230,9 @@ class ObjectFiles:
         """The files of rows of `Index.select`."""
         return [self.path(row.path) for row in rows]
 
+    def close(self) -> None:
+        """Nothing to do: it is all done when a call returns."""
+
     def exists(self, relative: str) -> bool:
         """Whether an index row's file is there."""
         return os.path.exists(f"{self._root}/{relative}")

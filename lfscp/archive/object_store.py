@@ -120,5 +120,8 @@ class ObjectStore(Protocol):
     def names_of(self, study_uid: str, series_uid: str, instance_uid: str) -> list[str]:
         """All names (relative paths) that objects of one instance have taken."""
 
+    def close(self) -> None:
+        """Begin nothing more in the background."""
+
     def walk(self) -> Iterator[str]:
         """Every object as a relative path."""

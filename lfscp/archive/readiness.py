@@ -17,6 +17,7 @@ from sqlalchemy import Connection, false, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.database import reason_of
+from lfscp.archive.object_probe import PROBES
 from lfscp.archive.schema import TABLES, study
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Check:
     """One question and its answer.
 
     Args:
-        name: what was looked at: "disk", "objects", "data folder", "index".
+        name: what was looked at: "disk", "objects", "data folder", "index", "bucket".
         problem: why nothing can be stored now, in words; empty when all is well.
     """
 
@@ -40,12 +41,15 @@ class Check:
 
 def readiness(archive: Archive) -> list[Check]:
     """Ask everything that a store needs; takes milliseconds when all is well, seconds at most."""
-    return [
+    checks = [
         Check("disk", archive.space.shortage),
         Check("objects", _problem(lambda: _write_in(archive.incoming_dir))),
         Check("data folder", _problem(lambda: _write_in(archive.data_dir))),
         Check("index", _problem(lambda: _ask_index(archive))),
     ]
+    if archive.files.is_remote:  # whether the bucket answers; there is no object of that name
+        checks.append(Check("bucket", _problem(lambda: archive.files.exists(f"{PROBES}/ready"))))
+    return checks
 
 
 def _problem(question: Callable[[], object]) -> str:

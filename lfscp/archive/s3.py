@@ -85,6 +85,12 @@ class S3Objects:
             self._ahead = ThreadPoolExecutor(_FETCHES_AHEAD, "lfscp-fetch-ahead")
         return self._ahead
 
+    def close(self) -> None:
+        """Fetch nothing ahead any more; what is being fetched ends by itself."""
+        if self._ahead is not None and self._made_by == os.getpid():
+            self._ahead.shutdown(wait=False, cancel_futures=True)
+            self._ahead = None
+
     # Storing
 
     def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:

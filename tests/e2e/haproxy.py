@@ -31,12 +31,13 @@ def configuration(port: int, nodes: Sequence[tuple[int, int]]) -> str:
     text = CONFIGURATION.read_text()
     text, binds = re.subn(r"bind :11112", f"bind 127.0.0.1:{port}", text)
     assert binds == 1
-    servers = "".join(
-        f"    server node{number} 127.0.0.1:{dicom} port {page}\n"
-        for number, (dicom, page) in enumerate(nodes, 1)
-    )
-    text, replaced = re.subn(r"(    server node\d .*\n)+", servers, text)
-    assert replaced == 1
+    checked, unchecked = "", ""
+    for number, (dicom, page) in enumerate(nodes, 1):
+        checked += f"    server node{number} 127.0.0.1:{dicom} port {page}\n"
+        unchecked += f"    server any{number} 127.0.0.1:{dicom} no-check backup\n"
+    for name, servers in (("node", checked), ("any", unchecked)):
+        text, replaced = re.subn(rf"(    server {name}\d .*\n)+", servers, text)
+        assert replaced == 1
     return text
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +128,26 @@ def test_a_bucket_that_fails_for_a_while_costs_one_line_and_nothing_else(
     dcmtk.done(dcmtk.store(node.port, file))
     assert len(s3_service.keys(bucket)) == 1
     assert node.complaints() == []
+
+
+def test_a_node_is_not_ready_while_its_bucket_fails(start_node, configuration, relay):
+    node = start_node(configuration=configuration, env=CREDENTIALS, flags=["--http-port", "0"])
+    page = str(node.wait_for("page")["url"]).rstrip("/")
+    ask(f"{page}/readyz")
+    relay.fail(503, "SlowDown")
+    assert "bucket" in until_not_ready(f"{page}/readyz")
+
+
+def until_not_ready(url: str) -> str:
+    """What /readyz says is wrong; an answer is good for a second."""
+    for _ in range(100):
+        try:
+            ask(url)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.read().decode()
+        time.sleep(0.1)
+    raise AssertionError("it stays ready")
 
 
 def test_a_large_object_is_sent_while_it_is_fetched(

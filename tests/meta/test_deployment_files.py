@@ -80,5 +80,7 @@ def test_the_balancer_knows_the_nodes_of_compose(compose):
     servers = re.findall(r"server (\w+) (\w+):(\d+) port (\d+)", HAPROXY)
     assert {(name, host) for name, host, _, _ in servers} == {(name, name) for name in NODES}
     assert {(port, page) for _, _, port, page in servers} == {("11112", "8080")}
+    spare = re.findall(r"server \w+ (\w+):11112 no-check backup", HAPROXY)
+    assert set(spare) == NODES
     assert set(compose["services"]["balancer"]["depends_on"]) >= NODES
     assert "send-proxy-v2" in HAPROXY
