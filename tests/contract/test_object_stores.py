@@ -227,24 +227,23 @@ def test_check_finds_an_object_that_changed(place, open_with):
     assert [finding.problem for finding in check(archive)] == [Problem.WRONG_DIGEST]
 
 
-def test_nodes_that_share_a_folder_keep_out_of_each_other_s_way(tmp_path, postgresql_url):
-    def open_node(name: str) -> Archive:
-        return Archive.open(
-            tmp_path / name, index_url=postgresql_url, objects_root=tmp_path / "all"
-        )
-
-    with open_node("a") as here:
-        on_its_way = spooled(here, 1)
-        with open_node("b") as there:
-            assert here.incoming_dir != there.incoming_dir
-            with ThreadPoolExecutor(8) as senders:
-                stores = [
-                    senders.submit(archive.store, received(number))
-                    for number in range(20)
-                    for archive in (here, there)
-                ]
-                outcomes = Counter(each.result().outcome for each in stores)
-            assert outcomes == {Outcome.STORED: 20, Outcome.IDENTICAL: 20}
-        assert here.store(on_its_way).outcome is Outcome.IDENTICAL
-        assert sorted(map(dataset_of, stored(here))) == sorted(map(encoded, range(20)))
-        assert list(check(here)) == []
+@pytest.mark.parametrize("place", ["shared folder", "bucket"], indirect=True)
+def test_nodes_that_share_their_objects_keep_out_of_each_other_s_way(
+    place, open_with, postgresql_url
+):
+    here = open_with("a", index_url=postgresql_url)
+    on_its_way = spooled(here, 1)
+    there = open_with("b", index_url=postgresql_url)
+    assert here.incoming_dir != there.incoming_dir
+    with ThreadPoolExecutor(8) as senders:
+        stores = [
+            senders.submit(archive.store, received(number))
+            for number in range(20)
+            for archive in (here, there)
+        ]
+        outcomes = Counter(each.result().outcome for each in stores)
+    assert outcomes == {Outcome.STORED: 20, Outcome.IDENTICAL: 20}
+    assert here.store(on_its_way).outcome is Outcome.IDENTICAL
+    assert sorted(map(dataset_of, stored(here))) == sorted(map(encoded, range(20)))
+    assert len(place.names()) == 20
+    assert list(check(here)) == []
