@@ -33,6 +33,7 @@ from lfscp.upperlayer.commands import StoreRequest
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
 _KEPT_BUFFERS: Final = 32
+_KEPT_GROWN_BUFFERS: Final = 4  # with fewer than so many kept, one that has grown is, too
 
 # (SOP class UID, SOP instance UID, transfer syntax UID, source AE title) to preamble, prefix and
 # File Meta Information.
@@ -226,6 +227,8 @@ class DatasetSink:
         """Return the buffer for the next message, unless somebody holds a view of it."""
         buffer, self._buffer = self._buffer, bytearray()
         if len(buffer) > SPOOL_ABOVE_BYTES:
+            return
+        if len(buffer) > BUFFER_BYTES and len(_buffers) >= _KEPT_GROWN_BUFFERS:
             return
         try:
             # A bytearray that is viewed cannot change its size, and only that tells.
