@@ -8,6 +8,7 @@ what differs later is noted, not changed. An instance of a known series costs on
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -43,7 +44,8 @@ PATIENT_ID: Final = UNIQUE_KEY[Level.PATIENT].tag
 ISSUER_OF_PATIENT_ID: Final = 0x00100021
 _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 20
+_STEP_S: Final = 0.005  # by which the pauses between them grow
 _Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
 
 
@@ -246,6 +248,8 @@ class Index:
             raise OutOfResources(
                 "index the instance", "other nodes keep changing its study", "send again"
             ) from None
+        if attempt > 1:
+            time.sleep(random.uniform(0, _STEP_S * attempt))  # noqa: S311 - out of step
 
     def _out_of_resources(self, error: BaseException, patience: Patience) -> OutOfResources:
         hint = "see that the index's server runs" if self.is_shared else "free space for the index"
