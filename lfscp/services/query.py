@@ -25,7 +25,7 @@ from lfscp.services import status
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import QUERY_MODELS, negotiated
 from lfscp.services.permissions import may
-from lfscp.services.record import calling_ae_title, failed_unexpectedly, performed
+from lfscp.services.record import after_answer, calling_ae_title, failed_unexpectedly, performed
 from lfscp.services.trail import keys_of, peer_of
 from lfscp.upperlayer.encoded import EncodedDataset
 
@@ -74,7 +74,7 @@ class _Find:
             failed_unexpectedly(self._event, _SERVICE, error, status.UNABLE_TO_PROCESS)
             yield status.with_reason(status.UNABLE_TO_PROCESS, "internal error, see the log"), None
         else:
-            self._record(status.SUCCESS, "")
+            after_answer(self._event.assoc, lambda: self._record(status.SUCCESS, ""))
 
     def _pending(self) -> Iterator[Response]:
         query = self._read_request()
