@@ -543,16 +543,37 @@ class Archive:
             ArchiveError: the index cannot be read or written to.
         """
         before = time.time_ns() // 1_000_000 - _REMOVED_BY_OTHERS_MS
-        if self.index.engine.dialect.name == "sqlite":  # nobody else is at work
+        is_alone = self.index.engine.dialect.name == "sqlite" and not self.files.is_remote
+        if is_alone:  # nobody else is at work
             before = _EVER_MS
         with self._using_index("read the index"), self.index.engine.connect() as connection:
             paths = pending_removals(connection, before)
         rows = {path: self.index.find(instance_of(path)) for path in paths}
         again = {path for path, row in rows.items() if row is not None and row.path == path}
-        gone = self.files.remove_all([path for path in paths if path not in again])
+        unused = [path for path in paths if path not in again]
+        gone: list[str] = []
+        if not is_alone:
+            unused, gone = self._older(unused, before)
+        gone += self.files.remove_all(unused)
         if paths:
             with self._using_index("write to the index"):
                 self._forget_removals([*gone, *again])
+
+    def _older(self, paths: Sequence[str], than_ms: int) -> tuple[list[str], list[str]]:
+        """Of these objects those of before a time, and those that are gone.
+
+        A newer one has taken the name of one that was removed, and its row may be on its way.
+        """
+        older, gone = [], []
+        for path in paths:
+            try:
+                if self.files.path(path).stat().st_mtime * 1000 < than_ms:
+                    older.append(path)
+            except FileNotFoundError:
+                gone.append(path)
+            except OSError:
+                continue  # the next time
+        return older, gone
 
     def _forget_removals(self, paths: Sequence[str]) -> None:
         with self.index.writing() as connection:

@@ -13,6 +13,7 @@ from s3_service import Relay, S3Service
 from lfscp.archive.archive import Archive, Outcome, Received
 from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.maintenance_tables import removal
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.archive.s3 import PUT_IN_PARTS_ABOVE
@@ -167,7 +168,10 @@ def test_an_upload_in_parts_that_breaks_leaves_no_object(archive, relay, s3_serv
     assert len(dataset_of(*stored(archive))) > PUT_IN_PARTS_ABOVE
 
 
-def test_what_a_deletion_could_not_remove_is_removed_later(archive, relay, s3_service, bucket):
+def test_what_a_deletion_could_not_remove_is_removed_later(
+    archive, relay, s3_service, bucket, monkeypatch
+):
+    monkeypatch.setattr("lfscp.archive.archive._REMOVED_BY_OTHERS_MS", -60_000)
     archive.store(received(1))
     relay.fail(503, "SlowDown")
     archive.delete(Level.STUDY, "1.2.3")
@@ -175,6 +179,19 @@ def test_what_a_deletion_could_not_remove_is_removed_later(archive, relay, s3_se
     assert len(s3_service.keys(bucket)) == 1
     archive.finish_removals()
     assert s3_service.keys(bucket) == []
+
+
+def test_what_may_just_be_stored_under_a_removed_name_is_left(
+    archive, relay, s3_service, bucket, monkeypatch
+):
+    archive.store(received(1))
+    relay.fail(503, "SlowDown")
+    archive.delete(Level.STUDY, "1.2.3")
+    relay.heal()
+    with archive.index.writing() as connection:  # long ago
+        connection.execute(removal.update().values(removed_at=0))
+    archive.finish_removals()
+    assert len(s3_service.keys(bucket)) == 1
 
 
 # Reading
