@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -65,6 +64,7 @@ from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
+from lfscp.archive.undecided import Undecided
 
 if TYPE_CHECKING:
     from lfscp.archive.s3_client import S3Options
@@ -85,7 +85,6 @@ INDEX_FILE: Final = "index.sqlite"
 OBJECTS: Final = "objects"
 CACHED_OBJECTS: Final = Path("cache/objects")
 DEFAULT_CACHE_MB: Final = 10_000
-SETTLED_AFTER_S: Final = 60.0  # a server that lost its client has ended what it did for it
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
 
@@ -117,7 +116,7 @@ class Archive:
         self._duplicates = duplicates
         self._digest = digest
         self._lock = lock
-        self._undecided: deque[tuple[str, str, float]] = deque()  # UID, path, since when
+        self._undecided = Undecided(index.find, files.remove)
 
     @classmethod
     def open(
@@ -297,13 +296,13 @@ class Archive:
                 self.files.discard(piece)
         except FateUnknown:
             # The row may be there; without one the file is a left-over that nobody sees.
-            self._undecided.append((header.sop_instance_uid, placement.path, time.monotonic()))
+            self._undecided.add(header.sop_instance_uid, placement.path)
             raise
         finally:
             if received.spooled_path is None:
                 self.files.discard(piece)
         if self._undecided:
-            self._settle()
+            self._undecided.settle()
         return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
 
     def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
@@ -322,22 +321,6 @@ class Archive:
             note = f"the row of {header.sop_instance_uid} was there already, its file is now"
             return Added(result.study_uid, result.series_uid, (note,), placement.path)
         return result
-
-    def _settle(self) -> None:
-        """Remove the files of stores of which the index turned out to know nothing."""
-        while self._undecided:
-            uid, path, since = self._undecided[0]
-            if time.monotonic() - since < SETTLED_AFTER_S:
-                return
-            with suppress(IndexError):  # another thread settles as well
-                self._undecided.popleft()
-            try:
-                row = self.index.find(uid)
-            except OutOfResources:
-                self._undecided.append((uid, path, since))
-                return
-            if row is None or row.path != path:
-                self.files.remove(path)
 
     def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
         """The complete file in the incoming folder, its dataset's offset and digest."""

@@ -403,7 +403,7 @@ def test_a_server_that_stays_away_is_out_of_resources(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lfscp.archive.archive.SETTLED_AFTER_S", 0.0)
+    monkeypatch.setattr("lfscp.archive.undecided.SETTLED_AFTER_S", 0.0)
     with Archive.open(tmp_path, index_url=frail_url, index_timeout_s=0.5) as archive:
         archive.store(received(1))
         frail_server.stop(signal.SIGQUIT)
