@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from lfscp.archive.archive_id import name_archive
 from lfscp.archive.attributes import LEVELS, Level
 from lfscp.archive.data_folder import lock_folder, require_whole
 from lfscp.archive.database import (
@@ -184,6 +185,9 @@ class Archive:
                 space=Space((files.root, data_dir), reserve_mb),
                 lock=lock,
             )
+            if not (follows or index.is_shared):
+                with archive._using_index("open the index"):
+                    name_archive(index)
             if not follows:
                 archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
             # A process that may be about to fork must not talk to a bucket: see s3_client.py.

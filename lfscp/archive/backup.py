@@ -4,7 +4,8 @@ Rules: the index is copied first, at one moment, with its jobs; then the objects
 names. An object deleted in the meantime loses its row in the copy, so that the two agree. The
 manifest is written last and names the copy of the index: without it, or with another index, a
 folder is no backup. Running it again into the same folder brings what is new, and drops at the end
-what the archive has dropped.
+what the archive has dropped; but not what another archive had put there, nor most of what is there,
+unless that is asked for: a wrong data folder or a lost index must not cost the backup too.
 
 No lock of the node's is needed. Only an SQLite index and objects in files are handled here;
 PostgreSQL and object stores bring their own ways.
@@ -27,6 +28,7 @@ from typing import Any, Final
 
 from sqlalchemy import create_engine, true
 
+from lfscp.archive.archive_id import archive_id
 from lfscp.archive.copying import PART, Brought, Copier, sync_file, sync_folder, write_whole
 from lfscp.archive.database import reason_of, sqlite_url
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
@@ -40,6 +42,7 @@ _LOCK: Final = "backup.lock"
 _FORMAT: Final = 1
 _ROWS: Final = 1000  # at a time
 _TURNS: Final = 5  # with objects that were replaced while they were brought
+_FEW: Final = 10  # objects that may be dropped even if they are most of a backup
 _JUST_NOW_S: Final = 2.0  # before the index was copied: coarser than any file system's times
 
 Row = tuple[int, str, str, int, int, str]  # id, SOP Instance UID, path, offset, file size, digest
@@ -55,6 +58,7 @@ class Manifest:
         index: name of its file in the backup's folder, and `index_digest` that file's digest.
         bytes: of the objects.
         problems: objects that were missing or damaged at the source.
+        archive: whose backup it is, see `archive_id`; empty when that is not known.
     """
 
     format: int
@@ -64,6 +68,7 @@ class Manifest:
     objects: int
     bytes: int
     problems: int
+    archive: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def backup(
     *,
     copy: bool = False,
     verify: bool = False,
+    replace: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Copy an archive into a folder, or bring the backup that is there up to date.
@@ -91,10 +97,12 @@ def backup(
         target: made when missing.
         copy: never link, so that a disk that damages a file cannot damage both.
         verify: read every object of the backup and compare its digest.
+        replace: drop what is in the folder, though it is another archive's or most of it.
         tell: called with a line for each object that is missing or damaged.
     Raises:
         ArchiveInUse: another backup into the folder is running.
-        ArchiveError: it cannot be made; what was complete before is complete still.
+        ArchiveError: it cannot be made, or would replace another archive's; what was complete
+            before is complete still.
     """
     if not index.is_file():
         raise ArchiveError("back up", f"there is no index {index}", "check data_dir and index.url")
@@ -103,7 +111,7 @@ def backup(
     try:
         target.mkdir(parents=True, exist_ok=True)
         with _lock(target):
-            return _Backup(index, objects, target, copy, tell).run(verify=verify)
+            return _Backup(index, objects, target, copy, tell).run(verify=verify, replace=replace)
     except (sqlite3.Error, OSError) as error:
         name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
         reason = getattr(error, "strerror", None) or reason_of(error)
@@ -128,7 +136,7 @@ class _Backup:
         self._counts: Counter[str] = Counter()
         self._problems: set[str] = set()
 
-    def run(self, *, verify: bool) -> Report:
+    def run(self, *, verify: bool, replace: bool) -> Report:
         for left_over in self._target.glob(f"*{PART}*"):
             left_over.unlink()
         name = self._new_name()
@@ -136,6 +144,8 @@ class _Backup:
         for turn in range(1, _TURNS + 1):
             started = time.time()
             copy_index(self._index, part)
+            if turn == 1 and not replace:
+                self._require_kept(part)
             if not self._bring_all(part, started, is_last=turn == _TURNS):
                 break
         if verify:
@@ -143,6 +153,30 @@ class _Backup:
         manifest = self._commit(part, self._target / name, started)
         self._drop(self._target / name)
         return Report(manifest, self._counts)
+
+    def _require_kept(self, copied: Path) -> None:
+        """Refuse to drop what is another archive's, or most of what the backup has.
+
+        Raises:
+            ArchiveError: that would be.
+        """
+        with closing(sqlite3.connect(copied)) as connection:
+            theirs, mine = _archive_of(self._manifest), archive_id(connection)
+            there = dropped = 0
+            known = "SELECT 1 FROM instance WHERE sop_instance_uid = ?"
+            for path in ObjectFiles(self._objects).walk():
+                there += 1
+                dropped += connection.execute(known, (instance_of(path),)).fetchone() is None
+        is_other = bool(theirs and mine and theirs != mine)
+        if not dropped or not (is_other or (dropped > _FEW and 2 * dropped > there)):
+            return
+        copied.unlink()
+        what = "holds another archive" if is_other else "would lose most of what it has"
+        raise ArchiveError(
+            "back up",
+            f"{self._target} {what}: {dropped} of its {there} objects would be dropped",
+            "check data_dir, or let them go with --replace",
+        )
 
     def _new_name(self) -> str:
         """A name for the index that the backup before does not have."""
@@ -225,6 +259,7 @@ class _Backup:
             objects, size = connection.execute(
                 "SELECT count(*), coalesce(sum(file_size), 0) FROM instance"
             ).fetchone()
+            identity = archive_id(connection)
         sync_file(part)
         part.replace(index)
         manifest = Manifest(
@@ -235,6 +270,7 @@ class _Backup:
             objects=objects,
             bytes=size,
             problems=len(self._problems),
+            archive=identity,
         )
         write_whole(self._manifest, json.dumps(asdict(manifest), indent=2) + "\n")
         return manifest
@@ -253,6 +289,13 @@ class _Backup:
                     self._counts["dropped"] += 1
         with suppress(OSError):
             files.incoming.rmdir()
+
+
+def _archive_of(manifest: Path) -> str:
+    """Whose backup a manifest is of; empty when it does not say or cannot be read."""
+    with suppress(OSError, ValueError, AttributeError):
+        return str(json.loads(manifest.read_text(encoding="utf-8")).get("archive", ""))
+    return ""
 
 
 def _problem_of(source: Path, row: Row, started: float) -> str:

@@ -2,8 +2,9 @@
 
 Rules: the new index is made beside the old one and takes its place when it is complete; the old
 one is kept under another name. An object counts as received when its file was written. What the old
-index can still tell of protected studies and of deletions that were not finished is used; jobs are
-lost. Of several files of one instance the newest is taken, the others go to the quarantine.
+index can still tell of the archive's name, of protected studies and of deletions that were not
+finished is used; jobs are lost. Of several files of one instance the newest is taken, the others go
+to the quarantine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 from sqlalchemy import bindparam, func, insert, select, update
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.backup import connect
 from lfscp.archive.check import Finding, Problem, index_again
 from lfscp.archive.copying import sync_file, sync_folder
@@ -50,6 +52,7 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
         yield from _index_all(archive, old)
         _set_times(archive)
         with archive.index.writing() as connection:
+            keep_name(connection, old.archive_id)
             for uid, protected_at in old.protected:
                 row = {"study_instance_uid": uid, "protected_at": protected_at}
                 connection.execute(insert(protection).values(row))
@@ -65,7 +68,9 @@ class _Old:
     def __init__(self, index: Path) -> None:
         self.protected: list[tuple[str, int]] = []
         self.removed: set[str] = set()
+        self.archive_id = ""
         with suppress(sqlite3.Error), closing(connect(index)) as old:
+            self.archive_id = archive_id(old)
             with suppress(sqlite3.Error):
                 self.protected = old.execute("SELECT * FROM protection").fetchall()
             with suppress(sqlite3.Error):

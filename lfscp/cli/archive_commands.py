@@ -40,11 +40,19 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
         verify: Annotated[
             bool, typer.Option("--verify", help="Read the backup, compare every digest.")
         ] = False,
+        replace: Annotated[
+            bool,
+            typer.Option(
+                "--replace",
+                help="Drop what is there, though it is another archive's or most of it.",
+            ),
+        ] = False,
     ) -> None:
         """Back up index and objects into a folder; the node may be running."""
         from lfscp.cli.backups import back_up
 
-        raise typer.Exit(back_up(settings_of(config, data_dir), target, copy=copy, verify=verify))
+        settings = settings_of(config, data_dir)
+        raise typer.Exit(back_up(settings, target, copy=copy, verify=verify, replace=replace))
 
     @app.command()
     def restore(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BROUGHT = ("linked", "copied", "kept", "dropped")
 
 
-def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool) -> int:
+def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool, replace: bool) -> int:
     """Back up the archive, also while its node runs; exit code 1 when an object is damaged.
 
     Raises:
@@ -31,7 +31,7 @@ def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool) -> in
     from lfscp.archive.backup import backup
 
     index, objects = _places(settings)
-    report = backup(index, objects, target, copy=copy, verify=verify, tell=_tell)
+    report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=_tell)
     manifest = report.manifest
     size = f"{manifest.objects} objects, {manifest.bytes / 1e6:.1f} MB"
     sys.stdout.write(f"{size} in {target}: {_counted(report.counts)}\n")

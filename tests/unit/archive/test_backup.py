@@ -83,6 +83,56 @@ def test_a_second_backup_brings_what_is_new_and_drops_what_is_gone(
     assert set(datasets(tmp_path / "new")) == {"1.2.3.1.2", "1.2.3.1.3", "1.2.3.1.4"}
 
 
+def other_archive(folder: Path, *numbers: int) -> Archive:
+    opened = Archive.open(folder)
+    for number in numbers:
+        opened.store(received(number))
+    return opened
+
+
+@pytest.mark.parametrize("numbers", [(), (1, 2)], ids=["empty", "smaller"])
+def test_the_backup_of_another_archive_is_not_dropped(
+    archive: Archive, tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    backed_up(archive, tmp_path / "backup", copy=True)
+    with other_archive(tmp_path / "other", *numbers) as other:
+        gone = 3 - len(numbers)
+        wanted = (
+            f"backup holds another archive: {gone} of its 3 objects would be dropped;.*data_dir"
+        )
+        with pytest.raises(ArchiveError, match=wanted):
+            backed_up(other, tmp_path / "backup")
+        restored(tmp_path / "backup", tmp_path / "new")
+        assert len(datasets(tmp_path / "new")) == 3
+
+        report, _ = backed_up(other, tmp_path / "backup", replace=True)
+        assert report.counts["dropped"] == gone
+        assert backed_up(other, tmp_path / "backup")[0].counts["dropped"] == 0
+
+
+def test_an_archive_that_lost_most_of_its_objects_keeps_its_backup(
+    archive: Archive, tmp_path: Path
+) -> None:
+    for number in range(4, 21):
+        archive.store(received(number))
+    backed_up(archive, tmp_path / "backup", copy=True)
+    for number in range(1, 13):
+        archive.delete(Level.IMAGE, f"1.2.3.1.{number}")
+    with pytest.raises(ArchiveError, match="would lose most of what it has: 12 of its 20 objects"):
+        backed_up(archive, tmp_path / "backup")
+    assert backed_up(archive, tmp_path / "backup", replace=True)[0].counts["dropped"] == 12
+
+
+def test_what_was_restored_goes_on_with_the_backup_it_came_from(
+    archive: Archive, tmp_path: Path
+) -> None:
+    backed_up(archive, tmp_path / "backup")
+    restored(tmp_path / "backup", tmp_path / "new")
+    with Archive.open(tmp_path / "new") as new:
+        new.delete(Level.IMAGE, "1.2.3.1.1")
+        assert backed_up(new, tmp_path / "backup")[0].counts["dropped"] == 1
+
+
 def test_an_object_stored_anew_under_its_old_name_is_brought_again(
     archive: Archive, tmp_path: Path
 ) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from archive_datasets import received
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.archive_id import archive_id
 from lfscp.archive.attributes import Level
+from lfscp.archive.backup import connect
 from lfscp.archive.check import Finding, check
 from lfscp.archive.database import sqlite_url
 from lfscp.archive.rebuild import rebuild
@@ -34,6 +37,11 @@ def times(archive: Archive) -> set[int]:
         return {value for row in rows for value in row}
 
 
+def identity(index: Path) -> str:
+    with closing(connect(index)) as connection:
+        return archive_id(connection)
+
+
 @pytest.mark.parametrize("damage", ["none", "gone", "garbled"])
 def test_a_rebuilt_index_has_every_object(tmp_path: Path, damage: str) -> None:
     with Archive.open(tmp_path) as archive:
@@ -42,6 +50,7 @@ def test_a_rebuilt_index_has_every_object(tmp_path: Path, damage: str) -> None:
             os.utime(archive.files.path(f"1.2.3/1.2.3.1/1.2.3.1.{number}.dcm"), (1, LONG_AGO))
         protect(archive.index, "1.2.3")
     index = tmp_path / "index.sqlite"
+    before = identity(index)
     if damage == "gone":
         index.unlink()
     elif damage == "garbled":
@@ -56,6 +65,7 @@ def test_a_rebuilt_index_has_every_object(tmp_path: Path, damage: str) -> None:
         with archive.index.engine.connect() as connection:
             known = protected_among(connection, ["1.2.3"])
         assert known == ({"1.2.3"} if damage == "none" else set())
+    assert (identity(index) == before) is (damage == "none")
 
 
 def test_of_several_files_of_an_instance_the_newest_is_taken(tmp_path: Path) -> None:
