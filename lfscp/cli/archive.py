@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfscp.archive.archive import INDEX_FILE, OBJECTS
+from lfscp.archive.data_folder import require_whole
+from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
 from lfscp.assembly import begin_trail, open_archive
 from lfscp.cli.failures import CommandError
@@ -34,6 +37,27 @@ def _open(settings: Settings) -> Archive:
         return open_archive(settings)
     except ArchiveInUse as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
+
+
+def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:
+    """Refuse an archive that is not there: opening it would make an empty one.
+
+    Args:
+        to_rebuild: objects without an index are enough.
+    Raises:
+        CommandError: there is no index.
+        ArchiveError: it is the folder of a restore that did not end.
+    """
+    index = sqlite_path(settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE))
+    if index is None or index.is_file():
+        return
+    require_whole(settings.data_dir)
+    objects = settings.objects.root or settings.data_dir / OBJECTS
+    has_objects = settings.objects.is_bucket or any(objects.glob("*/*/*.dcm"))
+    if has_objects and to_rebuild:
+        return
+    lost = ", or make it anew with `lfscp check --rebuild`" if has_objects else ""
+    raise CommandError(f"there is no index {index}; check data_dir and index.url{lost}")
 
 
 def import_files(settings: Settings, folder: Path) -> int:
@@ -167,6 +191,7 @@ def check_archive(settings: Settings, *, repair: bool) -> int:
     """
     from lfscp.archive.check import check
 
+    require_index(settings)
     archive = _open(settings)
     found = repaired = 0
     try:

@@ -12,6 +12,7 @@ from lfscp.archive.check import Finding
 from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
 from lfscp.assembly import open_archive
+from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def rebuild_index(settings: Settings) -> int:
         raise CommandError(
             "for an index in PostgreSQL make an empty database and run `lfscp check --repair`"
         )
+    require_index(settings, to_rebuild=True)
     index = sqlite_path(settings.index.url) if settings.index.url else None
     instances = 0
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import INDEX_FILE
-from lfscp.archive.database import is_sqlite_file, reason_of, sqlite_path, sqlite_url
+from lfscp.archive.database import reason_of, sqlite_url
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
 from lfscp.archive.index import Index
 from lfscp.archive.retention import Candidate, Retention, candidates, now_ms, usage
 from lfscp.assembly import begin_trail, open_archive, retention_limits
+from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
 from lfscp.observe import audit
 
@@ -66,6 +67,7 @@ def recycle_now(settings: Settings) -> int:
     limits = retention_limits(settings)
     if not limits.is_any:
         raise CommandError("nothing is limited; set retention.max_gb, max_age_days or max_studies")
+    require_index(settings)
     try:
         archive = open_archive(settings)
     except ArchiveInUse as error:
@@ -113,8 +115,6 @@ def set_protection(settings: Settings, study_uid: str, *, on: bool) -> int:
 
 def _index(settings: Settings) -> Index:
     """The index of an archive that is there, beside whoever else uses it."""
+    require_index(settings)
     url = settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE)
-    path = sqlite_path(url)
-    if path is not None and not is_sqlite_file(url):
-        raise CommandError(f"there is no index {path}; set --data-dir or index.url")
     return Index(url)

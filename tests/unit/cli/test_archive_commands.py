@@ -6,7 +6,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from lfscp.assembly import open_archive
 from lfscp.cli.archive import check_archive, import_files
+from lfscp.cli.backups import rebuild_index
 from lfscp.cli.failures import CommandError
+from lfscp.cli.retention import recycle_now, set_protection, show_candidates
 from lfscp.config import Settings
 
 
@@ -94,3 +96,40 @@ def test_what_repair_leaves_as_it_is_is_said(settings, folder, capsys):
 
     assert check_archive(settings, repair=True) == 1
     assert capsys.readouterr().out.endswith("1 problem found, 0 repaired\n")
+
+
+def settings_with(tmp_path, **sections):
+    return Settings.model_validate({"data_dir": str(tmp_path / "data"), **sections})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda settings: check_archive(settings, repair=False),
+        lambda settings: check_archive(settings, repair=True),
+        rebuild_index,
+        recycle_now,
+        show_candidates,
+        lambda settings: set_protection(settings, "1.2.3", on=True),
+    ],
+    ids=["check", "repair", "rebuild", "retention", "dry-run", "protect"],
+)
+def test_an_archive_that_is_not_there_is_not_made_by_looking_at_it(tmp_path, command):
+    settings = settings_with(tmp_path, retention={"max_studies": 1})
+    with pytest.raises(
+        CommandError, match=r"there is no index .*data/index\.sqlite; check data_dir"
+    ):
+        command(settings)
+    assert not settings.data_dir.exists()
+
+
+def test_a_lost_index_is_made_anew_from_the_objects(settings, folder, capsys):
+    write_object(folder / "one.dcm")
+    import_files(settings, folder)
+    for file in settings.data_dir.glob("index.sqlite*"):
+        file.unlink()
+    with pytest.raises(CommandError, match="make it anew with `lfscp check --rebuild`"):
+        check_archive(settings, repair=False)
+    assert rebuild_index(settings) == 0
+    assert capsys.readouterr().out.endswith("1 instances indexed\n")
+    assert check_archive(settings, repair=False) == 0
