@@ -64,6 +64,20 @@ def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
     )
 
 
+def warn_of_lost_index(archive: Archive) -> None:
+    """Say it when an index is new though there are objects, which nobody finds by it."""
+    if not archive.has_lost_index():
+        return
+    from lfscp.observe.logging import get_logger
+
+    remedy = "check --repair" if archive.index.is_shared else "check --rebuild"
+    get_logger("lfscp.archive").warning(
+        "the index is empty, but there are objects",
+        objects=archive.files.root,
+        hint=f"stop the node and run `lfscp {remedy}`",
+    )
+
+
 def _bucket(objects: Objects) -> S3Options | None:
     """Where the objects are, when it is no folder."""
     if not objects.is_bucket:

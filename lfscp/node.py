@@ -32,6 +32,7 @@ from lfscp.assembly import (
     tell_ready,
     tls_port,
     trusted_proxies,
+    warn_of_lost_index,
 )
 from lfscp.mailbox import Mailbox
 from lfscp.observe import audit, metrics, systemd
@@ -146,6 +147,7 @@ class Node:
             if self._archive is None:
                 # 1. before any peer needs it
                 self._archive = open_archive(self._settings, self._taken)
+                warn_of_lost_index(self._archive)
                 self._membership = join_nodes(self._settings, self._archive)
                 begin_trail(self._settings)
             page = self._bind_page()  # 2. a port that is taken is said before anything runs

@@ -30,6 +30,7 @@ from lfscp.assembly import (
     start_maintenance,
     tell_ready,
     tls_port,
+    warn_of_lost_index,
 )
 from lfscp.node import ABORT_TIME_S, POOL_IS_EMPTY, REPORT_INTERVAL_S, Node
 from lfscp.observe import audit, metrics, systemd
@@ -128,6 +129,7 @@ class PreforkedNode:
         started = time.monotonic()
         archive = open_archive(self._settings, self._taken)
         try:
+            warn_of_lost_index(archive)
             membership = join_nodes(self._settings, archive)
             begin_trail(self._settings)
             page = self._bind_page()

@@ -15,7 +15,7 @@ from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.data_folder import require_whole
 from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
-from lfscp.assembly import begin_trail, open_archive
+from lfscp.assembly import begin_trail, open_archive, warn_of_lost_index
 from lfscp.cli.failures import CommandError
 from lfscp.observe import audit
 
@@ -75,6 +75,7 @@ def import_files(settings: Settings, folder: Path) -> int:
         raise CommandError(f"{folder}: there is no such folder")
     files = list(_files(folder))
     archive = _open(settings)
+    warn_of_lost_index(archive)
     counts: Counter[str] = Counter()
     trail = _begin_trail(settings, archive)
     columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -195,22 +196,27 @@ def check_archive(settings: Settings, *, repair: bool) -> int:
     archive = _open(settings)
     found = repaired = 0
     try:
+        remedy = "rebuild" if archive.has_lost_index() and not archive.index.is_shared else "repair"
         for finding in check(archive, repair=repair):
             found += 1
             repaired += finding.repaired
             sys.stdout.write(f"{finding}\n")
     finally:
         archive.close()
-    sys.stdout.write(_verdict(found, repaired, repair=repair))
+    sys.stdout.write(_verdict(found, repaired, remedy if not repair else ""))
     return 1 if repaired < found else 0
 
 
-def _verdict(found: int, repaired: int, *, repair: bool) -> str:
+def _verdict(found: int, repaired: int, remedy: str) -> str:
     if not found:
         return "index and objects agree\n"
     problems = "1 problem" if found == 1 else f"{found} problems"
-    if not repair:
-        return f"{problems} found, run `lfscp check --repair` to mend them\n"
+    if remedy == "rebuild":
+        return (
+            f"{problems} found, the index is empty: run `lfscp check --rebuild` to make it anew\n"
+        )
+    if remedy:
+        return f"{problems} found, run `lfscp check --{remedy}` to mend them\n"
     if repaired < found:
         return f"{problems} found, {repaired} repaired\n"
     return f"{problems} repaired\n"

@@ -1,5 +1,7 @@
 """lfscp import and check over real files: what is stored, passed over, reported, mended."""
 
+import json
+
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -10,6 +12,8 @@ from lfscp.cli.backups import rebuild_index
 from lfscp.cli.failures import CommandError
 from lfscp.cli.retention import recycle_now, set_protection, show_candidates
 from lfscp.config import Settings
+from lfscp.node import Node
+from lfscp.observe.logging import configure
 
 
 @pytest.fixture
@@ -133,3 +137,22 @@ def test_a_lost_index_is_made_anew_from_the_objects(settings, folder, capsys):
     assert rebuild_index(settings) == 0
     assert capsys.readouterr().out.endswith("1 instances indexed\n")
     assert check_archive(settings, repair=False) == 0
+
+
+def test_an_empty_index_before_objects_is_said_at_start_and_by_check(settings, folder, capfd):
+    write_object(folder / "one.dcm")
+    import_files(settings, folder)
+    for file in settings.data_dir.glob("index.sqlite*"):
+        file.unlink()
+    server = settings.server.model_copy(update={"host": "127.0.0.1", "port": 0})
+    node = Node(settings.model_copy(update={"server": server}))
+    configure("warning", "json")
+    try:
+        node.start()
+        node.stop()
+    finally:
+        configure("info", "console")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "lfscp check --rebuild" in json.loads(line)["hint"]
+    assert check_archive(settings, repair=False) == 1
+    assert "run `lfscp check --rebuild`" in capfd.readouterr().out
