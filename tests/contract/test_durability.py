@@ -19,7 +19,7 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.check import check
 
 TESTS = Path(__file__).parents[1]
-ROUNDS = 15
+ROUNDS = 8
 ROUNDS_WITH_POSTGRESQL = 5
 
 WRITER = """
