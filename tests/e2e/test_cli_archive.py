@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +134,9 @@ def test_check_repair_mends_so_that_everything_can_be_sent_again(
 def test_check_repair_indexes_a_readable_file_again(four: list[Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     before = dataset_bytes(four[0])
-    for index in data.glob("index.sqlite*"):
-        index.unlink()
+    with closing(sqlite3.connect(data / "index.sqlite")) as index:
+        index.execute("DELETE FROM instance")
+        index.commit()
     assert len(check(data, code=1)) == 5
     lines = check(data, "--repair", code=0)
     assert sum("indexed again" in line for line in lines) == 4
