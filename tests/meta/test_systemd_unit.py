@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lfscp.config.sources import SYSTEM_FILE, resolve_settings
+
 CONFIG = Path(__file__).parents[2] / "config"
 MAX_EXPOSURE = 3.0
 
@@ -44,3 +46,19 @@ def test_the_unit_promises_what_the_node_keeps():
         "ExecReload=/bin/kill -HUP $MAINPID",
     ):
         assert line in unit.splitlines()
+
+
+def test_the_unit_and_the_commands_beside_it_use_one_data_folder(tmp_path):
+    unit = (CONFIG / "lfscp.service").read_text(encoding="utf-8")
+    (edit,) = re.findall(r"^#   sed -i '(.*)' /etc/lfscp/lfscp.toml$", unit, re.MULTILINE)
+    installed = tmp_path / "lfscp.toml"
+    shutil.copy(CONFIG / "lfscp.toml", installed)
+    subprocess.run(["sed", "-i", edit, installed], check=True)
+
+    by_the_command = resolve_settings(installed, environment={}).settings
+    by_the_unit = resolve_settings(
+        installed, environment={"STATE_DIRECTORY": "/elsewhere"}
+    ).settings
+    assert str(by_the_command.data_dir) == str(by_the_unit.data_dir) == "/var/lib/lfscp"
+    (started,) = re.findall(r"^ExecStart=\S+ serve --config (\S+)$", unit, re.MULTILINE)
+    assert Path(started) == SYSTEM_FILE  # which the commands read when they are told nothing
