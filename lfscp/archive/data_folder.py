@@ -35,7 +35,7 @@ def lock_folder(data_dir: Path) -> int:
         ArchiveError: it cannot be made or written to.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise ArchiveError(

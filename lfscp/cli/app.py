@@ -13,13 +13,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from lfscp.cli import archive_commands, peer_commands
 from lfscp.cli.options import ConfigFile, DataDir, setting_option
 from lfscp.config import ConfigError, Resolved, Settings, resolve_settings
+
+_OTHERS: Final = 0o027  # what nobody outside the group may do, nor the group change
 
 app = typer.Typer(
     add_completion=False,
@@ -186,6 +188,8 @@ def version() -> None:
 def main() -> None:
     """Run the command line; the entry point of the package."""
     _fill_standard_streams()
+    # What is written is about patients: files 0640 and folders 0750 at most, SQLite's too.
+    os.umask(os.umask(_OTHERS) | _OTHERS)
     try:
         app(prog_name="lfscp")
     except ConfigError as error:

@@ -100,3 +100,16 @@ def test_studies_are_recycled_while_the_node_runs_but_not_protected_ones(
     assert node.stop() == 0
     assert done("retention", *limited) == "0 studies deleted\n"
     assert "nothing is limited" in done("retention", "--data-dir", node.data_dir, code=1)
+
+
+def test_others_may_read_nothing_whatever_the_umask(start_node: StartNode, tmp_path: Path) -> None:
+    node = start_node(
+        wrapper=["sh", "-c", 'umask 0; exec "$0" "$@"'], configuration="[audit]\nenabled = true\n"
+    )
+    assert pynetdicom_client.store(node.port, made(tmp_path / "sent")) == [SUCCESS]
+    result = run_lfscp("backup", tmp_path / "backup", "--data-dir", node.data_dir, umask=0)
+    assert result.returncode == 0, result.stderr
+    made_by_us = [path for root in (node.data_dir, tmp_path / "backup") for path in root.rglob("*")]
+    assert {path.name for path in made_by_us} >= {"index.sqlite-wal", "audit.log", "backup.json"}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in made_by_us if not path.is_socket()}
+    assert {name for name, mode in modes.items() if mode & 0o027} == set()

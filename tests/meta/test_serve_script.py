@@ -50,13 +50,13 @@ def source(tmp_path: Path) -> Path:
 def test_the_data_folder(
     source: Path, content: str | None, environment: dict[str, str], folder: str
 ) -> None:
-    flags = []
+    flags: list[str] = []
     if content is not None:
         file = source / "my.toml"
         file.write_text(content)
         flags = ["--config", str(file)]
     others = {key: text for key, text in os.environ.items() if not key.startswith("LFSCP_")}
-    command = [source / "scripts/serve", *flags]
+    command = [str(source / "scripts/serve"), *flags]
     shown = subprocess.run(
         command, env=others | environment, capture_output=True, text=True, timeout=60, check=True
     ).stdout
