@@ -32,6 +32,10 @@ def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool, repla
     from lfscp.archive.backup import backup
 
     index, objects = _places(settings)
+    if target.resolve().is_relative_to(settings.data_dir.resolve()):
+        raise CommandError(
+            f"{target} is inside the data folder, with which it would be lost; choose another"
+        )
     report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=_tell)
     manifest = report.manifest
     size = f"{manifest.objects} objects, {manifest.bytes / 1e6:.1f} MB"

@@ -8,7 +8,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from lfscp.assembly import open_archive
 from lfscp.cli.archive import check_archive, import_files
-from lfscp.cli.backups import rebuild_index
+from lfscp.cli.backups import back_up, rebuild_index
 from lfscp.cli.failures import CommandError
 from lfscp.cli.retention import recycle_now, set_protection, show_candidates
 from lfscp.config import Settings
@@ -156,3 +156,13 @@ def test_an_empty_index_before_objects_is_said_at_start_and_by_check(settings, f
     assert "lfscp check --rebuild" in json.loads(line)["hint"]
     assert check_archive(settings, repair=False) == 1
     assert "run `lfscp check --rebuild`" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["backup", "objects", "."])
+def test_a_backup_inside_the_data_folder_is_refused(settings, folder, name):
+    write_object(folder / "one.dcm")
+    import_files(settings, folder)
+    before = set(settings.data_dir.rglob("*"))
+    with pytest.raises(CommandError, match="is inside the data folder"):
+        back_up(settings, settings.data_dir / name, copy=False, verify=False, replace=False)
+    assert set(settings.data_dir.rglob("*")) == before
