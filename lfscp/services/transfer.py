@@ -121,7 +121,7 @@ class Sender:
             accepted: the contexts of that association.
             instance: the object.
         """
-        outcome, reason = self.attempt(association, accepted, instance)
+        outcome, reason, _ = self._attempt(association, accepted, instance)
         if reason:
             LOG.warning(
                 "sub-operation failed",
@@ -139,27 +139,38 @@ class Sender:
     def attempt(
         self, association: Any, accepted: Accepted, instance: StoredInstance
     ) -> tuple[Outcome, str]:
-        """The same without the log: what came of it, and why when it failed."""
+        """The same without the log: what came of it, and why when it failed.
+
+        The reason has the receiver's own words too, which may name a patient.
+        """
+        outcome, reason, comment = self._attempt(association, accepted, instance)
+        return outcome, f"{reason}: {comment}" if comment else reason
+
+    def _attempt(
+        self, association: Any, accepted: Accepted, instance: StoredInstance
+    ) -> tuple[Outcome, str, str]:
+        """Outcome, reason, and what the receiver remarks on a failure."""
         if not instance.path.exists():
             # Replaced by a newer copy meanwhile, perhaps; else the attempt says what is wrong.
             instance = self.locate(instance) or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             wanted = UID(instance.transfer_syntax_uid).name
-            return Outcome.FAILED, f"the receiver takes neither {wanted} nor uncompressed"
+            return Outcome.FAILED, f"the receiver takes neither {wanted} nor uncompressed", ""
         try:
             answer = association.send_stored(self._request(instance, choice))
         except DecodingError as error:
-            return Outcome.FAILED, str(error)
+            return Outcome.FAILED, str(error), ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
-            return _failed(association), describe(error)
+            return _failed(association), describe(error), ""
         if answer is None:
-            return _failed(association), "the association broke before the receiver answered"
-        if answer == status.SUCCESS:
-            return Outcome.COMPLETED, ""
-        if status.is_store_warning(answer):
-            return Outcome.WARNING, ""
-        return Outcome.FAILED, f"the receiver answered 0x{answer:04X}"
+            return _failed(association), "the association broke before the receiver answered", ""
+        if answer.status == status.SUCCESS:
+            return Outcome.COMPLETED, "", ""
+        if status.is_store_warning(answer.status):
+            return Outcome.WARNING, "", ""
+        comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
+        return Outcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
     def _request(self, instance: StoredInstance, choice: Choice) -> SendRequest:
         body: FileSlice | bytes

@@ -44,7 +44,7 @@ from lfscp.upperlayer.provider import (
     InlineProvider,
 )
 from lfscp.upperlayer.received import Examine, FileHeader, ReceivedStore
-from lfscp.upperlayer.sending import SendRequest, send_stored
+from lfscp.upperlayer.sending import SendRequest, StoreAnswer, send_stored
 from lfscp.upperlayer.serving import service_class
 from lfscp.upperlayer.transport import ReadTimeout
 
@@ -414,12 +414,12 @@ class InlineAssociation(Association):
 
     # --- sending objects ---
 
-    def send_stored(self, request: SendRequest) -> int | None:
-        """Send one object as a C-STORE sub-operation and wait for its status.
+    def send_stored(self, request: SendRequest) -> StoreAnswer | None:
+        """Send one object as a C-STORE sub-operation and wait for its answer.
 
         Returns:
-            The status of the C-STORE response; None when there was none, the association then
-            being at its end.
+            What the C-STORE response says; None when there was none, the association then being
+            at its end.
         Raises:
             OSError: the file could not be opened, or is shorter than stated; nothing was sent.
         """

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
@@ -69,7 +69,14 @@ class SendRequest:
     move_originator_message_id: int | None = None
 
 
-def send_stored(assoc: InlineAssociation, request: SendRequest) -> int | None:
+class StoreAnswer(NamedTuple):
+    """What the receiver says of an object: status, and its Error Comment, empty without one."""
+
+    status: int
+    error_comment: str = ""
+
+
+def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer | None:
     """Send one object and wait for the answer; see `InlineAssociation.send_stored`."""
     message_id = assoc.next_message_id()
     if assoc.dimse.is_watched:
@@ -79,7 +86,7 @@ def send_stored(assoc: InlineAssociation, request: SendRequest) -> int | None:
         assoc.dimse.send_encoded(request.context_id, command, request.body)
     elif not _send_file(assoc, request, request.body, message_id):
         return None
-    return _status(assoc, message_id)
+    return _answer(assoc, message_id)
 
 
 def _command(request: SendRequest, message_id: int) -> bytes:
@@ -180,7 +187,7 @@ def _send_watched(assoc: InlineAssociation, request: SendRequest, message_id: in
     assoc.dimse.send_msg(primitive, request.context_id)
 
 
-def _status(assoc: InlineAssociation, message_id: int) -> int | None:
+def _answer(assoc: InlineAssociation, message_id: int) -> StoreAnswer | None:
     _, response = assoc.dimse.get_msg(block=True)
     if response is None:
         assoc._handle_no_response()
@@ -189,4 +196,4 @@ def _status(assoc: InlineAssociation, message_id: int) -> int | None:
         assoc.end_reason = "expected the response to a C-STORE sub-operation"
         assoc.abort()
         return None
-    return cast(int, response.Status)
+    return StoreAnswer(cast(int, response.Status), str(response.ErrorComment or ""))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from node_process import LFSCP, NodeProcess, environment, run_lfscp
-from sample_objects import sample
+from sample_objects import made, sample
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 
@@ -275,3 +275,15 @@ def test_ctrl_c_ends_the_wait_for_a_silent_server() -> None:
         connection.close()
     assert process.returncode == 130
     assert said == f"lfscp: {target} was not waited for any longer\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_what_a_receiver_says_of_an_object_it_refuses_is_shown(
+    node: NodeProcess, tmp_path: Path, as_json: bool
+) -> None:
+    made(tmp_path, StudyInstanceUID=None)
+    flags = ["--json"] if as_json else []
+    result = run_lfscp("send", at(node), tmp_path, *flags)
+    assert result.returncode == 1
+    shown = result.stdout if as_json else result.stderr
+    assert "the receiver answered 0xC000: (0020,000D) is missing" in shown

@@ -15,7 +15,7 @@ from pynetdicom.dsutils import encode
 from lfscp.archive.archive import StoredInstance
 from lfscp.services.plan import Accepted
 from lfscp.services.transfer import Counters, Outcome, Sender
-from lfscp.upperlayer.sending import FileSlice, SendRequest
+from lfscp.upperlayer.sending import FileSlice, SendRequest, StoreAnswer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -90,13 +90,14 @@ class FakeAssociation:
         self.is_established = True
         self.requests: list[SendRequest] = []
 
-    def send_stored(self, request: SendRequest) -> int | None:
+    def send_stored(self, request: SendRequest) -> StoreAnswer | None:
         self.requests.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is None:
             self.is_established = False
-        return self.answer
+            return None
+        return StoreAnswer(self.answer, "no\x1b[31m room")
 
 
 def accepted(sop_class: str = CT) -> Accepted:
@@ -120,6 +121,15 @@ def accepted(sop_class: str = CT) -> Accepted:
 )
 def test_outcome_of_an_answer(answer: Any, expected: Outcome) -> None:
     assert SENDER.send(FakeAssociation(answer), accepted(), INSTANCE) is expected
+
+
+def test_the_receiver_s_words_are_for_the_sender_not_for_the_log(capfd: Any) -> None:
+    attempt = SENDER.attempt(FakeAssociation(0xA700), accepted(), INSTANCE)
+    assert attempt == (Outcome.FAILED, "the receiver answered 0xA700: no?[31m room")
+    SENDER.send(FakeAssociation(0xA700), accepted(), INSTANCE)
+    logged = capfd.readouterr().err
+    assert "the receiver answered 0xA700" in logged
+    assert "room" not in logged
 
 
 def test_stored_syntax_is_sent_from_the_file() -> None:

@@ -16,6 +16,7 @@ from dicom_peer import (
     nothing_left_behind,
     pdu,
 )
+from pydicom import Dataset
 from pynetdicom import build_context, evt
 from serving import make_ae, serving
 
@@ -102,14 +103,16 @@ def test_an_object_arrives_as_it_was_sent(tmp_path, received, padding, largest, 
 
     def store(event):
         received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
-        return 0xB007
+        answer = Dataset()
+        answer.Status, answer.ErrorComment = 0xB007, "odd"
+        return answer
 
     handlers = [(evt.EVT_PDU_SENT, lambda event: None)] if watched else []
     with serving((evt.EVT_C_STORE, store), ae=make_ae(maximum_pdu_size=largest)) as server:
         assoc = ask(server.server_address, evt_handlers=handlers)
         from_file = FileSlice(path, 4, len(body))
-        assert assoc.send_stored(request("1.2.1", from_file, assoc)) == 0xB007
-        assert assoc.send_stored(request("1.2.2", body, assoc)) == 0xB007
+        assert assoc.send_stored(request("1.2.1", from_file, assoc)) == (0xB007, "odd")
+        assert assoc.send_stored(request("1.2.2", body, assoc)) == (0xB007, "odd")
         assoc.release()
     assert received == {"1.2.1": body, "1.2.2": body}
 
@@ -122,7 +125,7 @@ def test_a_file_that_is_gone_or_short_is_told_before_anything_is_sent(server, re
         assoc.send_stored(request("1.2.1", FileSlice(tmp_path / "none", 0, 10), assoc))
     with pytest.raises(OSError, match="6 bytes shorter"):
         assoc.send_stored(request("1.2.1", FileSlice(short, 0, 10), assoc))
-    assert assoc.send_stored(request("1.2.2", data_set(), assoc)) == 0
+    assert assoc.send_stored(request("1.2.2", data_set(), assoc)) == (0, "")
     assoc.release()
     assert list(received) == ["1.2.2"]
 
