@@ -52,7 +52,7 @@ def send(web: Context, asked: SendIn, response: Response) -> dict[str, Any]:
 @router.post("/collect", status_code=202)
 def collect(web: Context, asked: CollectIn, response: Response) -> dict[str, Any]:
     """Bring what matches from several peers together; the job's ZIP is at `/zip` below it."""
-    peers = [peer_of(web, each) for each in asked.peers]
+    peers = [peer_of(web, each, f"/peers/{at}") for at, each in enumerate(asked.peers)]
     parameters = asked.model_dump(exclude={"peers"}, exclude_none=True)
     return _accepted(submit(web, "collect", peers, parameters), response)
 

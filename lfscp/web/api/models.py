@@ -234,9 +234,11 @@ class ElementOut(BaseModel):
     value: str
 
 
-def peer_of(web: Web, asked: str | PeerIn) -> Any:
+def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
     """The peer that a request names, as the client side takes it.
 
+    Args:
+        pointer: to where the request names it.
     Raises:
         Problem: no such peer is known, or a field is not what it should be.
     """
@@ -251,7 +253,9 @@ def peer_of(web: Web, asked: str | PeerIn) -> Any:
         known = web.peers.get(title)
         if known is None:
             titles = ", ".join(peer.ae_title for peer in web.peers.all()) or "none"
-            raise Problem(422, f"peer: no peer {asked!r} is known; known are {titles}")
+            detail = f"no peer {asked!r} is known; known are {titles}"
+            errors = [{"pointer": pointer, "detail": detail}]
+            raise Problem(422, f"{pointer[1:]}: {detail}", errors=errors)
         asked = PeerIn(
             ae_title=title,
             host=known.host,

@@ -212,7 +212,13 @@ def test_what_is_not_there_is_a_problem_document(client, method, path):
 @pytest.mark.parametrize(
     ("path", "body", "pointer", "detail"),
     [
-        ("/api/echo", {"peer": "NOBODY"}, None, "peer: no peer 'NOBODY' is known; known are PACS"),
+        ("/api/echo", {"peer": "NOBODY"}, "/peer", "no peer 'NOBODY' is known; known are PACS"),
+        (
+            "/api/collect",
+            {"peers": ["PACS", "NO"], "keys": {}},
+            "/peers/1",
+            "no peer 'NO' is known",
+        ),
         ("/api/echo", {"peer": "PACS", "por": 1}, "/por", "unknown field"),
         ("/api/echo", {}, "/peer", "Field required"),
         ("/api/find", {"peer": "PACS"}, "/keys", "Field required"),
