@@ -103,6 +103,8 @@ _QUIET: Final = {
     "pynetdicom.utils": logging.ERROR,
     # What it warns of is a peer's dataset, and it says the same as a Python warning.
     "pydicom": logging.WARNING,
+    # Each decoder that fails at broken pixels: our own line says why it cannot be decoded.
+    "pydicom.pixels.decoders.base": logging.ERROR,
 }
 
 _NAMES: Final = (

@@ -112,6 +112,14 @@ def test_pynetdicom_talks_at_debug_and_its_dumps_stay_out(log):
     assert expected == found
 
 
+def test_each_decoder_that_fails_is_no_line_beside_our_own(log):
+    start, lines = log
+    start()
+    logging.getLogger("pydicom.pixels.decoders.base").error(ValueError("broken pixels"))
+    logging.getLogger("pydicom.pixels.utils").error("another matter")
+    assert [json.loads(line)["event"] for line in lines()] == ["another matter"]
+
+
 def test_a_library_s_traceback_becomes_one_line_without_the_value(log):
     start, lines = log
     start()
