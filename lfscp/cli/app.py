@@ -127,7 +127,7 @@ def check(
         bool, typer.Option("--rebuild", help="Make a lost or damaged index anew from the objects.")
     ] = False,
 ) -> None:
-    """Compare the index with the stored objects: missing, left over, wrong size or digest."""
+    """Compare index and objects: missing, left over, damaged; the node must not be running."""
     from lfscp.cli.archive import check_archive
 
     settings = _quietly_resolved(config, data_dir)

@@ -17,6 +17,7 @@ from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
 from lfscp.assembly import begin_trail, open_archive, warn_of_lost_index
 from lfscp.cli.failures import CommandError
+from lfscp.config import ConfigError
 from lfscp.observe import audit
 
 if TYPE_CHECKING:
@@ -66,13 +67,14 @@ def import_files(settings: Settings, folder: Path) -> int:
     A file that is no DICOM object is passed over; one that is but cannot be stored is reported.
 
     Raises:
+        ConfigError: there is no such folder.
         CommandError, ArchiveError: nothing can be imported at all, or the disk is full.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     if not folder.exists():
-        raise CommandError(f"{folder}: there is no such folder")
+        raise ConfigError(f"{folder}: there is no such file or folder")
     files = list(_files(folder))
     archive = _open(settings)
     warn_of_lost_index(archive)

@@ -159,8 +159,13 @@ def find(asked: Peer, wanted: Query, *, limit: int | None, as_json: bool) -> int
             if count == limit:
                 cancel.set()
     if not as_json:
-        sys.stdout.write(f"{count} matches\n")
+        sys.stdout.write(f"{counted(count, 'match', 'matches')}\n")
     return _CANCELLED if cancel.is_set() and count != limit else 0
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {one if number == 1 else several}"
 
 
 def _print_match(number: int, values: dict[str, Any]) -> None:
@@ -290,7 +295,10 @@ def _retrieved(result: RetrieveResult, facts: dict[str, Any], *, as_json: bool) 
         where = facts.get("folder") or facts.get("destination")
         failed = f", {result.failed} failed" if result.failed else ""
         comment = f" ({result.comment})" if result.comment else ""
-        sys.stdout.write(f"{done} objects to {where}{failed}{comment}\n")
+        is_nothing = not (done or result.failed or result.is_cancelled)
+        matched = "nothing matches: " if is_nothing else ""
+        objects = counted(done, "object", "objects")
+        sys.stdout.write(f"{matched}{objects} to {where}{failed}{comment}\n")
     if result.is_cancelled:
         return _CANCELLED
     return 1 if result.failed else 0

@@ -75,8 +75,8 @@ def test_import_reports_bad_files_and_goes_on(tmp_path: Path) -> None:
 
 def test_import_of_nothing_is_said(tmp_path: Path) -> None:
     result = run_lfscp("import", tmp_path / "none", "--data-dir", tmp_path / "data")
-    assert result.returncode == 1
-    assert "there is no such folder" in result.stderr
+    assert result.returncode == 2  # as of `lfscp send`
+    assert "there is no such file or folder" in result.stderr
 
 
 def test_imported_objects_are_found_and_retrieved(

@@ -53,12 +53,16 @@ def test_send_find_get_and_move(start_node: Any, files: Path, dcmtk: Any, tmp_pa
         found = run_lfscp("find", at(node), "-k", "PatientName=M*", "-k", "StudyInstanceUID")
         assert found.returncode == 0
         assert "Müller^Jürgen" in found.stdout
-        assert found.stdout.endswith("1 matches\n")
+        assert found.stdout.endswith("1 match\n")
 
         out = tmp_path / "out"
         got = run_lfscp("get", at(node), "-k", f"0020,000D={STUDY}", "-od", out)
         assert got.returncode == 0, got.stderr
         assert dcmtk.contents(out) == dcmtk.contents(files / "deep")
+
+        none = run_lfscp("get", at(node), "-k", "StudyInstanceUID=1.2.3", "-od", tmp_path / "none")
+        assert none.returncode == 0, none.stderr  # as of `lfscp find`
+        assert none.stdout == f"nothing matches: 0 objects to {tmp_path / 'none'}\n"
 
         moved = run_lfscp("move", at(node), "-k", f"StudyInstanceUID={STUDY}", "-aem", "DEST")
         assert (moved.returncode, moved.stdout) == (0, "2 objects to DEST\n")
