@@ -66,7 +66,9 @@ def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
 
 def warn_of_lost_index(archive: Archive) -> None:
     """Say it when an index is new though there are objects, which nobody finds by it."""
-    if not archive.has_lost_index():
+    from lfscp.archive.check import has_lost_index
+
+    if not has_lost_index(archive):
         return
     from lfscp.observe.logging import get_logger
 

@@ -497,19 +497,6 @@ class Archive:
 
     # Starting
 
-    def has_lost_index(self) -> bool:
-        """Whether the index is empty though the folder has objects; a bucket is not asked.
-
-        Raises:
-            ArchiveError: the index cannot be read.
-        """
-        if self.files.is_remote:
-            return False
-        with self._using_index("read the index"):
-            if self.index.placements(limit=1):
-                return False
-        return next(self.files.walk(), None) is not None
-
     def _clear_incoming(self, *, may_judge: bool) -> None:
         """Remove what a crash left: pieces, files placed but never committed, replaced ones.
 

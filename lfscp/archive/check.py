@@ -14,9 +14,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from lfscp.archive.archive import Archive
+from lfscp.archive.database import reason_of
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
-from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.errors import ArchiveError, CannotUnderstand
 from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
 from lfscp.archive.object_store import StoredFile
@@ -72,6 +75,21 @@ def check(archive: Archive, *, repair: bool = False, digests: bool = True) -> It
     """
     yield from _check_rows(archive, repair=repair, digests=digests)
     yield from _check_files(archive, repair=repair)
+
+
+def has_lost_index(archive: Archive) -> bool:
+    """Whether the index is empty though the folder has objects; a bucket is not asked.
+
+    Raises:
+        ArchiveError: the index cannot be read.
+    """
+    if archive.files.is_remote:
+        return False
+    try:
+        is_empty = not archive.index.placements(limit=1)
+    except SQLAlchemyError as error:
+        raise ArchiveError("read the index", reason_of(error)) from None
+    return is_empty and next(archive.files.walk(), None) is not None
 
 
 def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Finding]:

@@ -192,13 +192,13 @@ def check_archive(settings: Settings, *, repair: bool) -> int:
     Raises:
         CommandError, ArchiveError: the archive cannot be opened.
     """
-    from lfscp.archive.check import check
+    from lfscp.archive.check import check, has_lost_index
 
     require_index(settings)
     archive = _open(settings)
     found = repaired = 0
     try:
-        remedy = "rebuild" if archive.has_lost_index() and not archive.index.is_shared else "repair"
+        remedy = "rebuild" if has_lost_index(archive) and not archive.index.is_shared else "repair"
         for finding in check(archive, repair=repair):
             found += 1
             repaired += finding.repaired
