@@ -162,11 +162,11 @@ class Node:
             if self._taken is not None:
                 self._taken.give_back()
             raise
-        if self._taken is not None:
-            self._taken.ready()
         if self._tell is None:
             self._offer = make_offer(self._archive, self._endpoints, page, os.getpid())
             self._offer.start()
+        if self._taken is not None:
+            self._taken.ready()
         metrics.PROCESS_STARTS.add()
         if self._tell is None:
             audit.application_started()

@@ -145,6 +145,7 @@ class Offer:
         self._lock = lock
         self._taken = taken
         self._inode = 0
+        self._is_taken = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def start(self) -> None:
@@ -164,10 +165,11 @@ class Offer:
         threading.Thread(target=self._wait, name="lfscp-handover", daemon=True).start()
 
     def close(self) -> None:
-        """Offer it no longer."""
+        """Offer it no longer. The name is the successor's, if there is one."""
         path = self._data_dir / FILE
         with contextlib.suppress(OSError):
-            if path.stat().st_ino == self._inode:  # else it is the successor's
+            # A successor takes the name at any moment, between these two lines as well.
+            if not self._is_taken and path.stat().st_ino == self._inode:
                 path.unlink()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
@@ -186,6 +188,7 @@ class Offer:
                     LOG.warning("handover failed", reason=str(error))
                     continue
             if is_taken:
+                self._is_taken = True
                 self._taken()
                 return
 
