@@ -39,7 +39,7 @@ _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread 
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 # A peer whose requests follow each other this fast is awaited awake: to be woken would cost as much
 # again. Pointless where the peer might need the very processor that waits.
-_PROMPT_S: Final = 0.000_15
+_PROMPT_S: Final = 0.000_3
 _MAY_WAIT_AWAKE: Final = len(os.sched_getaffinity(0)) > 1
 
 
