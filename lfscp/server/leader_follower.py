@@ -154,7 +154,8 @@ class LeaderFollowerServer:
         self._listener: Listener | None = None
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
         self._settings: AcceptorSettings | None = None
-        self._associations: set[InlineAssociation] = set()
+        # In the order of their beginning, as pynetdicom's server lists them.
+        self._associations: dict[InlineAssociation, None] = {}
         self._lock = threading.Lock()
 
     # --- life ---
@@ -304,12 +305,12 @@ class LeaderFollowerServer:
             patience_s = association.acse_timeout or TIME_TO_REJECT_S
             association.acse_timeout = min(patience_s, TIME_TO_REJECT_S)
         with self._lock:
-            self._associations.add(association)
+            self._associations[association] = None
         try:
             serve_acceptor(association, address, ssl_context)
         finally:
             with self._lock:
-                self._associations.discard(association)
+                self._associations.pop(association, None)
             self._report(association)
 
     def _report(self, association: InlineAssociation) -> None:

@@ -80,7 +80,7 @@ def test_echo_refuses_a_target_that_is_none():
 def test_import_of_a_folder_that_is_not_there_fails(tmp_path):
     code, _, errors = lfscp("import", str(tmp_path / "no"), "--data-dir", str(tmp_path / "data"))
 
-    assert code == 1
+    assert code == 2
     assert "there is no such folder" in errors
 
 
