@@ -35,7 +35,7 @@ LEFT_OUT = [
     "test_functional_not_authorised",
     "test_req_response_reject",
     "rejected",
-    # What is bound, unbound or looked at once the requestor has been told may be too late, or early.
+    # What is bound, unbound or looked at once the requestor knows may be too late, or too early.
     "test_accept_bind",
     "test_accept_unbind",
     "test_established_bind",

@@ -81,7 +81,7 @@ def test_import_of_a_folder_that_is_not_there_fails(tmp_path):
     code, _, errors = lfscp("import", str(tmp_path / "no"), "--data-dir", str(tmp_path / "data"))
 
     assert code == 2
-    assert "there is no such folder" in errors
+    assert "there is no such file or folder" in errors
 
 
 def test_passwords_are_masked():
