@@ -165,7 +165,7 @@ def test_threads_that_run_out_are_said_and_waited_for(tmp_path: Path) -> None:
     """Who gets no thread of its own waits in the backlog, and is served when one is free."""
     folder = tmp_path / "node"
     folder.mkdir()
-    for each in (folder, *folder.parents[:3]):  # pytest's own, that no other user may enter
+    for each in (folder, *folder.parents[:4]):  # pytest's own, that no other user may enter
         each.chmod(each.stat().st_mode | 0o711)
     os.chown(folder, NOBODY, NOBODY)
     as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
