@@ -80,11 +80,7 @@ class Index:
         self.prepared = PreparedQueries(self._database.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[str, KnownSeries] = {}
-        self._insert = (
-            GroupCommit(self._insert_all).perform
-            if self._database.has_one_writer
-            else self._insert_alone
-        )
+        self._group = GroupCommit(self._insert_all) if self._database.has_one_writer else None
 
     @property
     def is_shared(self) -> bool:
@@ -142,7 +138,7 @@ class Index:
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                found = self._insert(row)
+                found = self._insert_alone(row) if self._group is None else self._group.perform(row)
                 notes: list[str] = []
                 _compare(header, found, notes)
                 return Added(found.study_uid, header.series_instance_uid, tuple(notes))

@@ -98,6 +98,21 @@ def made(folder: Path, *, syntax: str = ExplicitVRLittleEndian, **attributes: An
     return save(dataset, folder, **attributes)
 
 
+def of_sender(folder: Path, sender: int, count: int, *, study: str, patient: str) -> list[Path]:
+    """What one of several senders of the same study stores; every second one shares a series."""
+    series = f"{study}.{sender % 2}"
+    return [
+        made(
+            folder / str(sender),
+            StudyInstanceUID=study,
+            SeriesInstanceUID=series,
+            SOPInstanceUID=f"{series}.{sender}.{number}",
+            PatientID=patient,
+        )
+        for number in range(count)
+    ]
+
+
 def video(folder: Path, **attributes: Any) -> Path:
     """An object in an MPEG2 transfer syntax, whose stream nobody need understand."""
     return made(

@@ -25,7 +25,7 @@ from postgresql_server import PostgreSQLServer, binaries
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom_client import association, find, get
 from s3_service import CREDENTIALS, S3Service
-from sample_objects import CT, made
+from sample_objects import CT, of_sender
 
 NODES = 3
 SENDERS = 4
@@ -120,27 +120,16 @@ class Modality:
                 time.sleep(0.1)
 
 
-def objects_of(folder: Path, sender: int) -> list[Path]:
-    """Objects of one study; two senders share a series."""
-    series = f"{STUDY}.{sender % 2}"
-    return [
-        made(
-            folder,
-            StudyInstanceUID=STUDY,
-            SeriesInstanceUID=series,
-            SOPInstanceUID=f"{series}.{sender}.{number}",
-            PatientID="P99",
-        )
-        for number in range(OBJECTS)
-    ]
-
-
 def test_nothing_acknowledged_is_lost_when_a_node_dies_and_the_database_restarts(
     cluster: Cluster, dcmtk: Any, tmp_path: Path
 ) -> None:
     enough = threading.Semaphore(0)
     modalities = [
-        Modality(cluster.port, objects_of(tmp_path / str(sender), sender), enough.release)
+        Modality(
+            cluster.port,
+            of_sender(tmp_path, sender, OBJECTS, study=STUDY, patient="P99"),
+            enough.release,
+        )
         for sender in range(SENDERS)
     ]
     threads = [threading.Thread(target=each) for each in modalities]

@@ -8,32 +8,20 @@ from typing import Any
 
 from conftest import StartNode
 from dcmtk import contents
-from sample_objects import made
+from sample_objects import of_sender
 
 SENDERS = 4
 OBJECTS = 25
 STUDY = "1.2.826.0.1.3680043.8.498.77"
 
 
-def files_of(folder: Path, sender: int) -> list[Path]:
-    """Objects of one study; every second sender's are of a series of its own."""
-    series = f"{STUDY}.{sender % 2}"
-    return [
-        made(
-            folder,
-            StudyInstanceUID=STUDY,
-            SeriesInstanceUID=series,
-            SOPInstanceUID=f"{series}.{sender}.{number}",
-            PatientID="P77",
-        )
-        for number in range(OBJECTS)
-    ]
-
-
 def test_workers_that_store_at_once_never_answer_that_the_index_is_locked(
     dcmtk: Any, start_node: StartNode, tmp_path: Path, index_url: str | None
 ) -> None:
-    batches = [files_of(tmp_path / str(sender), sender) for sender in range(SENDERS)]
+    batches = [
+        of_sender(tmp_path, sender, OBJECTS, study=STUDY, patient="P77")
+        for sender in range(SENDERS)
+    ]
     configuration = f'[index]\nurl = "{index_url or ""}"'
     node = start_node(flags=["--workers", 2], configuration=configuration)
     with ThreadPoolExecutor(SENDERS + 1) as senders:
