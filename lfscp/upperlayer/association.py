@@ -56,6 +56,7 @@ LOGGER = logging.getLogger(__name__)
 _serials = itertools.count(1)
 # How long another thread's abort waits for a send of the serving thread to end.
 _ABORT_SEND_S: Final = 0.2
+_served: set["InlineAssociation"] = set()  # in this process, now
 # References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
 _OWN_REFERENCES: Final = 4
 
@@ -162,6 +163,14 @@ class InlineAssociation(Association):
         self.dul.note_handlers(self._handlers)
         self.dimse.note_handlers(self._handlers)
 
+    @property
+    def may_wait_awake(self) -> bool:
+        """Whether to spend a processor on being there at once when the next request comes.
+
+        For small ones, of which being woken is half the cost, and while nobody else wants it.
+        """
+        return self.dimse.has_been_small and len(_served) <= 1
+
     # --- what pynetdicom's thread would answer ---
 
     def is_alive(self) -> bool:
@@ -184,9 +193,11 @@ class InlineAssociation(Association):
     def serve(self) -> None:
         """Serve the association to its end, in the calling thread."""
         self.reader = threading.get_ident()
+        _served.add(self)
         try:
             self.run_reactor()
         finally:
+            _served.discard(self)
             self._finish()
 
     def _finish(self) -> None:

@@ -85,6 +85,7 @@ class InlineMessages(DIMSEServiceProvider):
 
     Attributes:
         is_watched: somebody is bound to an event that sent messages must pass.
+        has_been_small: the last message received was a command set alone.
     """
 
     def __init__(self, assoc: InlineAssociation) -> None:
@@ -96,6 +97,7 @@ class InlineMessages(DIMSEServiceProvider):
         self._requests: deque[Request] = deque()
         self._maximum_pdu_size: int | None = None
         self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
+        self.has_been_small = False
         self.is_watched = False
 
     # --- C-CANCEL ---
@@ -242,6 +244,7 @@ class InlineMessages(DIMSEServiceProvider):
             incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
+        self.has_been_small = not has_data_set
         if not has_data_set:
             self._complete(incoming)
 

@@ -298,7 +298,7 @@ class InlineProvider(DULServiceProvider):
             self._kill_thread = True
             return
         try:
-            sock.await_request(timeout_s)
+            sock.await_request(timeout_s, awake=self._inline.may_wait_awake)
             self._read_begun_pdu(sock)
         except CalledOff as problem:
             self.called_off(str(problem))

@@ -37,8 +37,8 @@ _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the pee
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
-# A peer whose requests follow each other this fast is awaited awake: to be woken would cost as much
-# again. Pointless where the peer might need the very processor that waits.
+# A peer whose small requests follow each other this fast is awaited awake: to be woken would cost as
+# much again. Pointless where the peer might need the very processor that waits.
 _PROMPT_S: Final = 0.000_3
 _MAY_WAIT_AWAKE: Final = len(os.sched_getaffinity(0)) > 1
 
@@ -86,7 +86,7 @@ class InlineSocket(AssociationSocket):
         self._limit_s: float | None = -1.0
         self._deadline = 0.0
         self._is_tls = False
-        self._is_prompt = False  # the last request came within _PROMPT_S
+        self._is_prompt = False  # the last one awaited awake came within _PROMPT_S
         self._poller: select.poll | None = None
         self.is_woken = False
         self._quick_ack = True
@@ -233,13 +233,20 @@ class InlineSocket(AssociationSocket):
             except OSError as problem:
                 raise ConnectionLost(str(problem)) from problem
 
-    def await_request(self, timeout_s: float | None) -> None:
-        """Wait for the first byte of a request, awake when the last one came promptly."""
+    def await_request(self, timeout_s: float | None, *, awake: bool = False) -> None:
+        """Wait for the first byte of a request.
+
+        Args:
+            awake: do not sleep at first, when the last request came promptly.
+        """
         self.begin_wait(timeout_s)
         if self._start != self._end:
             return
+        if not awake or self._is_tls:
+            self.fill(1)
+            return
         began = time.perf_counter()
-        if self._is_prompt and not self._is_tls:
+        if self._is_prompt:
             self._wait_awake(began + _PROMPT_S)
         self.fill(1)
         self._is_prompt = _MAY_WAIT_AWAKE and time.perf_counter() - began < _PROMPT_S
