@@ -56,7 +56,7 @@ LOGGER = logging.getLogger(__name__)
 _serials = itertools.count(1)
 # How long another thread's abort waits for a send of the serving thread to end.
 _ABORT_SEND_S: Final = 0.2
-_served: set["InlineAssociation"] = set()  # in this process, now
+_served: set[InlineAssociation] = set()  # in this process, now
 # References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
 _OWN_REFERENCES: Final = 4
 

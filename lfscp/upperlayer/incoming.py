@@ -54,6 +54,7 @@ class Incoming:
     Attributes:
         began: monotonic time of its first fragment, in seconds.
         look_at: when its pace is looked at next.
+        fragment_bytes: of the last fragment of its data set that was not the last one.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Incoming:
         "elements",
         "examined",
         "field",
+        "fragment_bytes",
         "is_examined",
         "look_at",
         "sink",
@@ -83,6 +85,7 @@ class Incoming:
         self.field: int | None = None
         self.store: commands.StoreRequest | None = None
         self.sink: DatasetSink | None = None
+        self.fragment_bytes = 0
         self.is_examined = False
         self.examined: object = None
         self.data = bytearray()

@@ -32,6 +32,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 
 from lfscp.upperlayer import commands, pdata, primitives
+from lfscp.upperlayer.foretold import ForetoldReader, Outcome
 from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
@@ -152,7 +153,7 @@ class InlineMessages(DIMSEServiceProvider):
                 raise ProtocolError(f"PDV length {pdv_length} does not fit its PDU")
             self._take_fragment(sock, pdv_length - 2, context_id, control)
         incoming = self._incoming
-        if incoming is not None and incoming.is_examined and incoming.sink is not None:
+        if incoming is not None and incoming.fragment_bytes and incoming.sink is not None:
             self._read_on(sock, incoming, incoming.sink)
 
     def _read_on(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> None:
@@ -162,9 +163,13 @@ class InlineMessages(DIMSEServiceProvider):
         """
         dul = self._inline.dul
         timeout_s = self._inline.network_timeout
+        if sock.can_scatter and self._read_foretold(sock, incoming, sink) is Outcome.COMPLETE:
+            self._complete(incoming)
+            return
         while dul.is_alive():
             sock.begin_wait(timeout_s)
-            if sock.peek(6)[0] != pdata.P_DATA_TF:
+            pdu_type, length = pdata.PDU_HEADER.unpack(sock.peek(pdata.PDU_HEADER.size))
+            if pdu_type != pdata.P_DATA_TF or length < pdata.PDV_HEADER.size:
                 return
             _, length, pdv_length, context_id, control = pdata.HEADER.unpack(sock.peek(12))
             is_one_fragment = length == 4 + pdv_length and 2 < pdv_length <= dul.longest_p_data
@@ -177,6 +182,20 @@ class InlineMessages(DIMSEServiceProvider):
                 self._complete(incoming)
                 return
             sink.fragment_ends()
+
+    def _read_foretold(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> Outcome:
+        """Read those of the next PDUs that are cut like the first one."""
+        timeout_s = self._inline.network_timeout
+
+        def before_each() -> None:
+            self._check_pace(incoming)
+            sock.begin_wait(timeout_s)
+
+        limit = self._inline.limits.max_object_bytes
+        reader = ForetoldReader(
+            sock, sink, incoming.context_id, incoming.fragment_bytes, before_each
+        )
+        return reader.read(limit - sink.size if limit else None)
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take a P-DATA indication from the state machine (the path that events can watch)."""
@@ -271,6 +290,7 @@ class InlineMessages(DIMSEServiceProvider):
         else:
             self._fill(incoming, sink, source, size)
             if not last:
+                incoming.fragment_bytes = size
                 self._examine(incoming, sink)
                 sink.fragment_ends()
         if last:

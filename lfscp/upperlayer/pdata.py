@@ -15,6 +15,7 @@ LAST: Final = 0x02
 
 # One PDU header and one PDV header: type, reserved, PDU length, PDV length, context ID, control.
 HEADER: Final = struct.Struct(">BxIIBB")
+PDU_HEADER: Final = struct.Struct(">BxI")
 PDV_HEADER: Final = struct.Struct(">IBB")
 # Sent to a peer without a limit (0, PS3.8 section D.1): large enough to cost nothing, small enough
 # to look for a C-CANCEL in between.

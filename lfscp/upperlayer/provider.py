@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import struct
 import threading
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -29,7 +28,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from lfscp.upperlayer.associate_pdus import AssociateRequest, encode_accept
-from lfscp.upperlayer.pdata import P_DATA_TF
+from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER
 from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-_PDU_HEADER: Final = struct.Struct(">BxI")
 _PDU_TYPES: Final = range(0x01, 0x08)
 _A_ASSOCIATE_RQ: Final = 0x01
 _A_ABORT: Final = 0x07
@@ -316,10 +314,10 @@ class InlineProvider(DULServiceProvider):
             timeout_s = self.assoc.acse_timeout  # all of it: half a request holds nobody up
         sock.begin_wait(timeout_s)
         try:
-            pdu_type, length = _PDU_HEADER.unpack(sock.peek(6))
+            pdu_type, length = PDU_HEADER.unpack(sock.peek(6))
             self._check_header(pdu_type, length)
             if pdu_type == P_DATA_TF and self.state == ESTABLISHED and not self.is_watched:
-                sock.unpack(_PDU_HEADER)
+                sock.unpack(PDU_HEADER)
                 self._inline.dimse.read_p_data(sock, length)
             else:
                 self._read_whole_pdu(sock, length, timeout_s)

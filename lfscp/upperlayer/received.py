@@ -32,6 +32,7 @@ from lfscp.upperlayer.commands import StoreRequest
 
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
+_WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
 _KEPT_BUFFERS: Final = 32
 _KEPT_GROWN_BUFFERS: Final = 4  # with fewer than so many kept, one that has grown is, too
 
@@ -130,6 +131,17 @@ class DatasetSink:
             room = len(self._buffer)
         return memoryview(self._buffer)[self._used : self._used + min(room, size)]
 
+    def reserve_ahead(self, size: int, most: int) -> list[memoryview]:
+        """Room for the next fragments of one size, at most `most`; none if not even for the first.
+
+        What is filled of them is to be committed in their order.
+        """
+        if most < 1 or self.error is not None or len(self.reserve(size)) < size:
+            return []
+        view, start = memoryview(self._buffer), self._used
+        count = min(most, (len(self._buffer) - start) // size)
+        return [view[start + i * size : start + (i + 1) * size] for i in range(count)]
+
     def commit(self, size: int) -> None:
         """The first `size` bytes of what was reserved are filled."""
         self._used += size
@@ -152,6 +164,8 @@ class DatasetSink:
     def fragment_ends(self) -> None:
         """A fragment is complete and more will come: the time to write behind."""
         if not self._write_behind or self._spooled or self.error is not None:
+            return
+        if self._used - self._written < _WRITE_BEHIND_BYTES:
             return
         if self.path is None:
             self._open_file(cast(Path, self._spool_dir))

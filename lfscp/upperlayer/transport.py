@@ -37,8 +37,8 @@ _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the pee
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
-# A peer whose small requests follow each other this fast is awaited awake: to be woken would cost as
-# much again. Pointless where the peer might need the very processor that waits.
+# A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
+# as much again. Pointless where the peer might need the very processor that waits.
 _PROMPT_S: Final = 0.000_3
 _MAY_WAIT_AWAKE: Final = len(os.sched_getaffinity(0)) > 1
 
@@ -79,8 +79,7 @@ class InlineSocket(AssociationSocket):
         address: AddressInformation | None = None,
     ) -> None:
         super().__init__(assoc, client_socket=client_socket, address=address)
-        self._buffer = bytearray(BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
+        self._set_buffer(bytearray(BUFFER_BYTES))
         self._start = 0
         self._end = 0
         self._limit_s: float | None = -1.0
@@ -217,6 +216,22 @@ class InlineSocket(AssociationSocket):
 
     # --- reading ---
 
+    def _set_buffer(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+
+    @property
+    def can_scatter(self) -> bool:
+        """Whether `receive_into` may be used: not with TLS, whose records come in one piece."""
+        return not self._is_tls
+
+    def give_back(self, data: bytes) -> None:
+        """Have bytes that `receive_into` gave read again, before what is still to come."""
+        data += bytes(self._view[self._start : self._end])
+        self._set_buffer(bytearray(max(BUFFER_BYTES, len(data))))
+        self._start, self._end = 0, len(data)
+        self._view[: len(data)] = data
+
     def begin_wait(self, timeout_s: float | None) -> None:
         """Set how long the next reads may wait, all together; None is for ever."""
         self._deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
@@ -261,12 +276,29 @@ class InlineSocket(AssociationSocket):
 
     def _receive(self, view: memoryview, flags: int = 0) -> int:
         """At least one byte into `view`."""
+        return self._read_socket(lambda sock: sock.recv_into(view, 0, flags))
+
+    def receive_into(self, views: list[memoryview]) -> int:
+        """At least one byte into several buffers, one after another; only when `can_scatter`."""
+        if self._start == self._end:
+            return self._read_socket(lambda sock: sock.recvmsg_into(views)[0])
+        count = 0
+        for view in views:
+            piece = self._view[self._start : min(self._end, self._start + len(view))]
+            view[: len(piece)] = piece
+            self._start += len(piece)
+            count += len(piece)
+            if self._start == self._end:
+                break
+        return count
+
+    def _read_socket(self, read: Callable[[socket.socket], int]) -> int:
         while True:
             sock = self.socket
             if sock is None:
                 raise ConnectionLost("closed")
             try:
-                count = sock.recv_into(view, 0, flags)
+                count = read(sock)
             except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
                 if time.monotonic() >= self._deadline - 0.01:
                     raise ReadTimeout from None
@@ -295,6 +327,8 @@ class InlineSocket(AssociationSocket):
         """Have at least `size` bytes (at most the buffer's) in the buffer."""
         if self._start == self._end:
             self._start = self._end = 0
+            if len(self._buffer) > BUFFER_BYTES:  # of what was given back
+                self._set_buffer(bytearray(BUFFER_BYTES))
         elif self._start + size > BUFFER_BYTES:
             rest = self._end - self._start
             self._view[:rest] = bytes(self._view[self._start : self._end])

@@ -1,0 +1,193 @@
+"""A large object is read several PDUs in a call: however it comes, its bytes are the same."""
+
+import random
+import time
+
+import pytest
+from dicom_peer import (
+    ABORT,
+    COMMAND,
+    DATA,
+    LAST,
+    P_DATA,
+    Peer,
+    data_set,
+    echo_rq,
+    message,
+    p_data,
+    pdu,
+    pdv,
+    store_rq,
+    until,
+)
+from pynetdicom import evt
+from serving import serving
+
+from lfscp.upperlayer.limits import ReceiveLimits
+
+KB = 1024
+
+
+class Store:
+    """A C-STORE handler that keeps what it was given."""
+
+    def __init__(self):
+        self.received = []
+
+    def __call__(self, event):
+        self.received.append(event.request.DataSet.getvalue())
+        return 0x0000
+
+    @property
+    def handler(self):
+        return (evt.EVT_C_STORE, self)
+
+
+def store_of(body, sizes):
+    """A C-STORE whose data set comes in fragments of these sizes, each in a PDU of its own."""
+    pdus = [p_data(pdv(3, COMMAND | LAST, store_rq()))]
+    at = 0
+    for number, size in enumerate(sizes):
+        last = LAST if number + 1 == len(sizes) else 0
+        pdus.append(p_data(pdv(3, DATA | last, body[at : at + size])))
+        at += size
+    assert at == len(body)
+    return pdus
+
+
+def cut(size, fragment):
+    """The sizes of `size` bytes in fragments of one size, the last one shorter or as long."""
+    return [fragment] * (size // fragment) + ([size % fragment] if size % fragment else [])
+
+
+SIZE = 720_000
+BODY = data_set(padding=SIZE - len(data_set(padding=2)) + 2)
+CUTS = {
+    "the last one shorter": cut(SIZE, 131_060),
+    "all as long": cut(SIZE, 90_000),
+    "more of them than one call reads": cut(SIZE, 2 * KB),
+    "of 16 KB": cut(SIZE, 16 * KB - 6),
+    "a short one in between": [64 * KB, 64 * KB, 100, *cut(SIZE - 128 * KB - 100, 64 * KB)],
+    "a longer one in between": [64 * KB, 64 * KB, 100 * KB, *cut(SIZE - 228 * KB, 64 * KB)],
+    "longer and longer": [1, 10, 100, 1000, 10_000, 88_889, 100_000, *[130_000] * 4],
+    "shorter and shorter": [*[130_000] * 4, 100_000, 88_889, 10_000, 1000, 100, 10, 1],
+    "small ones and then longer ones": [*[KB] * 100, *cut(SIZE - 100 * KB, 128_000)],
+}
+
+
+@pytest.mark.parametrize("sizes", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("piece", [None, 100_000, 4099], ids=lambda size: f"sent in {size}")
+@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "written behind"])
+def test_an_object_is_the_same_however_it_is_cut(tmp_path, sizes, piece, is_kept):
+    store = Store()
+    options = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"} if is_kept else {}
+    with serving(store.handler, **options) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        for _ in range(2):
+            stream = b"".join(store_of(BODY, sizes))
+            for at in range(0, len(stream), piece or len(stream)):
+                peer.send(stream[at : at + (piece or len(stream))])
+            assert peer.status() == 0
+        assert peer.echo() == 0
+        peer.release()
+    assert store.received == [BODY, BODY]
+
+
+def test_what_follows_the_last_fragment_at_once_is_the_next_message():
+    store = Store()
+    with serving(store.handler) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        one = b"".join(store_of(BODY, cut(SIZE, 100 * KB)))
+        peer.send(one, message(1, echo_rq()), one, message(1, echo_rq()))
+        assert [peer.status() for _ in range(4)] == [0, 0, 0, 0]
+        peer.release()
+    assert store.received == [BODY, BODY]
+
+
+def test_objects_cut_at_random_and_sent_in_random_pieces_are_whole():
+    chance = random.Random(7)
+    store, bodies = Store(), []
+    with serving(store.handler) as server, Peer(server.server_address, nagle=False) as peer:
+        peer.associate()
+        for _ in range(30):
+            body = data_set(padding=chance.randrange(1, 300 * KB))
+            bodies.append(body)
+            sizes, rest, usual = [], len(body), chance.choice((500, 5000, 50_000))
+            while rest:
+                size = min(rest, usual if chance.random() < 0.9 else chance.randrange(1, 60_000))
+                sizes.append(size)
+                rest -= size
+            stream = b"".join(store_of(body, sizes))
+            while stream:
+                size = chance.randrange(1, 100_000)
+                peer.send(stream[:size])
+                stream = stream[size:]
+            assert peer.status() == 0
+        peer.release()
+    assert store.received == bodies
+
+
+def test_an_object_larger_than_the_buffers_is_whole(tmp_path):
+    store, body = Store(), data_set(padding=11_000 * KB)
+    with (
+        serving(store.handler, spool_dir=tmp_path) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        peer.send(*store_of(body, cut(len(body), 131_060)))
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [body]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_that_grows_too_large_is_refused_and_the_next_is_taken():
+    store = Store()
+    limits = ReceiveLimits(max_object_bytes=400 * KB)
+    with (
+        serving(store.handler, receive_limits=limits) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
+        assert peer.status() == 0xA700
+        small = data_set(padding=399 * KB)
+        peer.send(*store_of(small, cut(len(small), 64 * KB)))
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [small]
+
+
+OUT_OF_TURN = {
+    "a command fragment": p_data(pdv(3, COMMAND, b"abc")),
+    "another presentation context": p_data(pdv(5, DATA, b"abc")),
+    "a length that lies": pdu(P_DATA, pdv(3, DATA, b"abc") + b"\0\0"),
+    "no PDV": pdu(P_DATA, b""),
+    "an unknown PDU": pdu(0x42, b"\0\0\0\0"),
+    "an association request": pdu(1, b"\0" * 68),
+}
+
+
+@pytest.mark.parametrize("what", OUT_OF_TURN.values(), ids=OUT_OF_TURN)
+@pytest.mark.parametrize("pause_s", [0, 0.05], ids=["at once", "later"])
+def test_what_must_not_come_between_fragments_is_aborted(what, pause_s):
+    store = Store()
+    with serving(store.handler) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB))[:5])
+        time.sleep(pause_s)  # so that it comes alone, and not with what is before it
+        peer.send(what)
+        kind, _ = peer.pdu()
+        assert kind == ABORT
+    assert store.received == []
+
+
+def test_an_abort_between_fragments_ends_the_association_at_once():
+    store = Store()
+    with serving(store.handler) as server, Peer(server.server_address, nagle=False) as peer:
+        peer.associate()
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB))[:5])
+        time.sleep(0.05)
+        peer.send(pdu(ABORT, b"\0\0\0\0"))
+        assert until(lambda: not server.active_associations, timeout=3)
+    assert store.received == []
