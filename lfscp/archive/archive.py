@@ -296,7 +296,7 @@ class Archive:
                 outcome = Outcome.REPLACED
                 if result.replaced_path != placement.path:  # the same when the file was missing
                     self.files.remove(result.replaced_path)
-            if received.spooled_path is not None:
+            if received.is_handed_over:
                 self.files.discard(piece)
         except FateUnknown:
             # The row may be there; without one the file is a left-over that nobody sees.
@@ -358,7 +358,7 @@ class Archive:
                 raise DuplicateRejected(header.sop_instance_uid)
             outcome = Outcome.KEPT
         stored = Stored(outcome, existing.study_uid, existing.series_uid, size_of(received))
-        if received.spooled_path is not None:
+        if received.is_handed_over:
             self.files.discard(Piece(str(received.spooled_path), 0))
         return stored
 

@@ -80,7 +80,7 @@ class Index:
         self.prepared = PreparedQueries(self._database.dialect)
         # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[str, KnownSeries] = {}
-        self._group = GroupCommit(self._insert_all) if self._database.has_one_writer else None
+        self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
 
     @property
     def is_shared(self) -> bool:
@@ -138,7 +138,7 @@ class Index:
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                found = self._insert_alone(row) if self._group is None else self._group.perform(row)
+                found = self._insert([row])[0] if self._group is None else self._group.perform(row)
                 notes: list[str] = []
                 _compare(header, found, notes)
                 return Added(found.study_uid, header.series_instance_uid, tuple(notes))
@@ -157,18 +157,20 @@ class Index:
                     raise self._out_of_resources(error, patience) from None
         raise AssertionError  # the loop ends by return or raise
 
-    def _insert_alone(self, row: _Row) -> KnownSeries:
-        """Insert one instance; of a known series that is one statement, and its own transaction."""
-        header, values = row
+    def _insert(self, rows: list[_Row]) -> list[KnownSeries]:
+        """Insert instances in one transaction; one of a known series is one statement."""
+        if len(rows) > 1:
+            return self._insert_all(rows)
+        header, values = rows[0]
         known = self._known.get(header.series_instance_uid)
         if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
-            return self._insert_all([row])[0]
+            return self._insert_all(rows)
         started = time.monotonic()
         with self._database.statement() as cursor:
             self._statements.insert_instance.run(cursor, [known.key, *values])
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(1)
-        return known
+        return [known]
 
     def _insert_all(self, rows: list[_Row]) -> list[KnownSeries]:
         """Insert instances in one transaction; the series of each."""

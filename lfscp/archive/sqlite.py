@@ -123,7 +123,20 @@ class SQLiteDatabase(Database):
         finally:
             self._give_free()
 
-    statement = transaction
+    @contextmanager
+    def statement(self) -> Iterator[Any]:
+        """The same for one statement, which is a transaction by itself."""
+        self._take()
+        try:
+            if self._writer is None:
+                self._writer = self._connect_alone()
+            cursor = self._writer.cursor()
+            try:
+                yield cursor
+            finally:
+                cursor.close()
+        finally:
+            self._give_free()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
