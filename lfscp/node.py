@@ -268,6 +268,7 @@ class Node:
             limits=self._limits,
             proxies=trusted_proxies(settings),
             on_end=record_end,
+            one_processor=settings.pool.one_processor,
         )
         live.apply(settings, self._server, self._limits, self._server.ssl_context)
 

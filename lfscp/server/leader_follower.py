@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ from lfscp.observe.metrics import PROMOTION
 from lfscp.pool import LeaderFollowerPool
 from lfscp.server.address_limits import AddressLimits, NotListenedTo
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
+from lfscp.server.one_processor import OneProcessor
 from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
@@ -82,6 +84,9 @@ class LeaderFollowerServer:
         proxies: load balancers that say whom they speak for; given, only they may connect.
         receive_limits: of what is received on an association.
         on_end: called with each association when it has ended, in the thread that served it.
+        one_processor: bind the threads that serve at the same time to one processor, where they
+            take turns at less cost; not for handlers that compute, in threads of their own least
+            of all. Associations with TLS are left out.
     Raises:
         ValueError: there are no presentation contexts, a cap is out of range, or there is an
             address for TLS and no context.
@@ -116,6 +121,7 @@ class LeaderFollowerServer:
         proxies: TrustedProxies | None = None,
         receive_limits: ReceiveLimits = NO_LIMITS,
         on_end: Callable[[InlineAssociation], object] | None = None,
+        one_processor: bool = False,
     ) -> None:
         self.ae = ae
         self.ae_title = ae_title or ae.ae_title
@@ -148,6 +154,7 @@ class LeaderFollowerServer:
         self._examine = examine
         self._admit = admit
         self._on_end = on_end
+        self._one_processor = OneProcessor() if one_processor else None
         self._limits = limits
         self._proxies = proxies
         self.receive_limits = receive_limits
@@ -306,8 +313,11 @@ class LeaderFollowerServer:
             association.acse_timeout = min(patience_s, TIME_TO_REJECT_S)
         with self._lock:
             self._associations[association] = None
+        # Encryption needs no interpreter: it may well take place on several processors.
+        gathering = self._one_processor if ssl_context is None else None
         try:
-            serve_acceptor(association, address, ssl_context)
+            with gathering.member() if gathering is not None else nullcontext():
+                serve_acceptor(association, address, ssl_context)
         finally:
             with self._lock:
                 self._associations.pop(association, None)

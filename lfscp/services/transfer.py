@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
+from lfscp.server.one_processor import anywhere
 from lfscp.services import status
 from lfscp.services.decoding import DecodingError, decode
 from lfscp.services.plan import Accepted, Choice
@@ -179,7 +180,10 @@ class Sender:
             begin = file.begin if isinstance(file, RemoteObject) else None
             body = FileSlice(file, instance.dataset_offset, instance.size, begin)
         else:
-            body = decode(instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid)
+            with anywhere():
+                body = decode(
+                    instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid
+                )
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,

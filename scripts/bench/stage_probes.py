@@ -46,15 +46,13 @@ STORE: Final = (
     Probe("sync folder", "os", "fsync"),
     Probe("place: link", _FILES, "place"),
     Probe("index: glue", _INDEX, "add"),
-    Probe("index: BEGIN, share the commit", "lfscp.archive.group_commit:GroupCommit", "perform"),
+    Probe("index: share the commit", "lfscp.archive.group_commit:GroupCommit", "perform"),
     Probe("index: take turns (flock)", "fcntl", "flock"),
     Probe("index: make the row", "lfscp.archive.index", "texts"),
-    Probe("index: INSERT", "lfscp.archive.statements:Statement", "run"),
+    Probe("index: INSERT and its commit", "lfscp.archive.statements:Statement", "run"),
     Probe("remove the piece's name", _FILES, "discard"),
     Probe("log line", "lfscp.services.storage", "performed"),
 )
-# The writer's connection is the driver's own object; it is probed where it is made.
-COMMIT_STAGE: Final = "index: COMMIT"
 ECHO: Final = (
     *READING,
     *ANSWERING,

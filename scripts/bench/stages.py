@@ -134,7 +134,7 @@ def measure(node: Any, plan: Plan, repeats: int, title: str) -> Column:
                 column.add(stage, taken)
             column.add(REST, seconds - sum(stages.values()))
 
-    with probes.around(plan.probes), _commits_probed(node, probes):
+    with probes.around(plan.probes):
         run(by_stages)
     column.missing = probes.missing
     return column
@@ -164,37 +164,6 @@ def _converse(node: Any, plan: Plan, count: int, answered: Callable[[float, byte
             answered=answered,
             takes_answers=False,
         )
-
-
-class _ProbedConnection:
-    """The index's writing connection with a clock around its commit."""
-
-    def __init__(self, connection: Any, probes: Probes) -> None:
-        self._connection = connection
-        self.commit = probes.timed(connection.commit, stage_probes.COMMIT_STAGE)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-class _commits_probed:  # noqa: N801 - used as a function
-    """Probe the commits of a node's index inside the `with` block."""
-
-    def __init__(self, node: Any, probes: Probes) -> None:
-        self._database = getattr(node._archive.index, "_database", None)  # noqa: SLF001 - see below
-        self._probes = probes
-        self._original: Any = None
-
-    # Relied on: Database keeps its writer's connection in `_writer`. When it does not, the commits'
-    # time stays with the stage that calls for them.
-    def __enter__(self) -> None:
-        self._original = getattr(self._database, "_writer", None)
-        if self._original is not None:
-            self._database._writer = _ProbedConnection(self._original, self._probes)  # type: ignore[union-attr]  # noqa: SLF001
-
-    def __exit__(self, *_: object) -> None:
-        if self._original is not None:
-            self._database._writer = self._original  # type: ignore[union-attr]  # noqa: SLF001
 
 
 # --- the operations ---

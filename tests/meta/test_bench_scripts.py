@@ -29,7 +29,12 @@ def test_stages_of_every_operation_are_found_and_add_up(tmp_path):
         *("--folders", tmp_path, "--json", tmp_path / "stages.json"),
     )
     assert "Not there any more" not in printed, "a probed function is gone: stage_probes.py"
-    for stage in ("header: read and check", "index: COMMIT", "encode identifier", "sendfile()"):
+    for stage in (
+        "header: read and check",
+        "INSERT and its commit",
+        "encode identifier",
+        "sendfile()",
+    ):
         assert stage in printed
     compared = run(
         *(BENCH / "stages.py", "--only", "echo", "--repeats", 3, "--folders", tmp_path),

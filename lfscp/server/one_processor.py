@@ -1,0 +1,113 @@
+"""Having threads that serve at the same time take turns on one processor.
+
+Threads of one interpreter run one at a time anyway, and hand its lock on at every system call.
+Where they are spread over processors, each of those short calls wakes another thread elsewhere, and
+then waits to be woken itself; on one processor whoever called simply goes on. So while several
+associations are served their threads are bound to one processor: the one where the kernel has just
+put the newest of them, chosen again every few seconds. A thread that serves alone goes where it
+likes. Linux only; elsewhere nothing is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+LOGGER = logging.getLogger(__name__)
+
+CHOOSE_AGAIN_S: Final = 3.0
+_STAT: Final = Path("/proc/thread-self/stat")
+_PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
+_MAY_BIND: Final = hasattr(os, "sched_setaffinity")
+_EVERYWHERE: Final = os.sched_getaffinity(0) if _MAY_BIND else set()  # as the process began
+
+
+class OneProcessor:
+    """Binds the threads inside `member` to one processor, while there are several.
+
+    Any thread may call any method; a forked process has to begin with nobody inside.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._members: set[int] = set()  # their native thread IDs
+        self._chosen: int | None = None
+        self._choose_at = 0.0
+
+    @property
+    def chosen(self) -> int | None:
+        """The processor that the members are bound to; None while they are not."""
+        return self._chosen
+
+    @contextlib.contextmanager
+    def member(self) -> Iterator[None]:
+        """Count the calling thread among those that serve."""
+        me = threading.get_native_id()
+        with self._lock:
+            self._members.add(me)
+            if len(self._members) > 1:
+                self._bind(me)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._members.discard(me)
+                if self._chosen is not None:
+                    _allow(me, _EVERYWHERE)
+                    if len(self._members) == 1:
+                        self._set_free()
+
+    def _bind(self, newest: int) -> None:
+        """Bind the newest member with the others, or all of them anew; lock held."""
+        now = time.monotonic()
+        if self._chosen is not None and now < self._choose_at:
+            _allow(newest, {self._chosen})
+            return
+        self._chosen = _current_processor()
+        self._choose_at = now + CHOOSE_AGAIN_S
+        if self._chosen is not None:
+            for each in self._members:
+                _allow(each, {self._chosen})
+
+    def _set_free(self) -> None:
+        for each in self._members:
+            _allow(each, _EVERYWHERE)
+        self._chosen = None
+
+
+@contextlib.contextmanager
+def anywhere() -> Iterator[None]:
+    """Let the calling thread use every processor: for long work that needs no interpreter."""
+    if not _MAY_BIND:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    _allow(0, _EVERYWHERE)
+    try:
+        yield
+    finally:
+        _allow(0, before)
+
+
+def _allow(thread: int, processors: Iterable[int]) -> None:
+    """Bind a thread; one that is gone, or a processor that is, does no harm."""
+    try:
+        os.sched_setaffinity(thread, processors)
+    except OSError as problem:
+        LOGGER.debug("Thread %d is not bound to %s: %s", thread, processors, problem)
+
+
+def _current_processor() -> int | None:
+    """Where the calling thread runs; None when there is no choice, or nobody can tell."""
+    if len(_EVERYWHERE) < 2:
+        return None
+    try:
+        return int(_STAT.read_text().rpartition(")")[2].split()[_PROCESSOR])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,134 @@
+"""Threads that serve at the same time share a processor, and have all of them back afterwards."""
+
+import os
+import threading
+from contextlib import ExitStack
+
+import pytest
+from dicom_peer import Peer, until
+from serving import serving
+
+from lfscp.server.one_processor import OneProcessor, anywhere
+
+EVERYWHERE = os.sched_getaffinity(0)
+pytestmark = pytest.mark.skipif(
+    len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose"
+)
+
+
+class Serving:
+    """A thread that is a member until it is told to leave."""
+
+    def __init__(self, processor):
+        self._ends = threading.Event()
+        self._is_inside = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(processor,))
+        self._thread.start()
+        assert self._is_inside.wait(10)
+
+    def _serve(self, processor):
+        with processor.member():
+            self._is_inside.set()
+            self._ends.wait(10)
+        self.after = os.sched_getaffinity(0)
+
+    @property
+    def allowed(self):
+        return os.sched_getaffinity(self._thread.native_id)
+
+    def leave(self):
+        self._ends.set()
+        self._thread.join(10)
+        return self.after
+
+
+@pytest.fixture
+def threads():
+    """Starts serving threads, which have left at the end."""
+    with ExitStack() as stack:
+
+        def start(processor):
+            thread = Serving(processor)
+            stack.callback(thread.leave)
+            return thread
+
+        yield start
+
+
+def test_a_thread_that_serves_alone_goes_where_it_likes(threads):
+    processor = OneProcessor()
+    thread = threads(processor)
+    assert thread.allowed == EVERYWHERE
+    assert processor.chosen is None
+
+
+def test_threads_that_serve_at_the_same_time_share_one_processor(threads):
+    processor = OneProcessor()
+    serving_threads = [threads(processor) for _ in range(4)]
+    assert processor.chosen in EVERYWHERE
+    assert [thread.allowed for thread in serving_threads] == 4 * [{processor.chosen}]
+    assert os.sched_getaffinity(0) == EVERYWHERE, "nobody else is bound"
+
+
+def test_who_leaves_and_who_is_left_alone_are_free_again(threads):
+    processor = OneProcessor()
+    first, second, third = (threads(processor) for _ in range(3))
+    assert first.leave() == EVERYWHERE
+    assert second.allowed == third.allowed == {processor.chosen}
+    assert second.leave() == EVERYWHERE
+    assert third.allowed == EVERYWHERE
+    assert processor.chosen is None
+    assert third.leave() == EVERYWHERE
+
+
+def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
+    monkeypatch.setattr("lfscp.server.one_processor.CHOOSE_AGAIN_S", 0.0)
+    choice = iter(sorted(EVERYWHERE)[:2])
+    monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: next(choice))
+    processor = OneProcessor()
+    all_of_them = [threads(processor) for _ in range(3)]
+    assert processor.chosen == sorted(EVERYWHERE)[1]
+    assert [thread.allowed for thread in all_of_them] == 3 * [{processor.chosen}]
+
+
+def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
+    monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: 4095)
+    processor = OneProcessor()
+    first, second = threads(processor), threads(processor)
+    assert first.allowed == second.allowed == EVERYWHERE
+
+
+def test_long_work_of_a_bound_thread_may_be_done_anywhere():
+    allowed = sorted(EVERYWHERE)[:1]
+    os.sched_setaffinity(0, allowed)
+    try:
+        with anywhere():
+            assert os.sched_getaffinity(0) == EVERYWHERE
+        assert os.sched_getaffinity(0) == set(allowed)
+    finally:
+        os.sched_setaffinity(0, EVERYWHERE)
+
+
+def bound_threads():
+    """How many threads of this process may not run on every processor."""
+    masks = [os.sched_getaffinity(thread.native_id) for thread in threading.enumerate()]
+    return sum(mask != EVERYWHERE for mask in masks)
+
+
+@pytest.mark.parametrize("binds", [True, False])
+def test_a_server_binds_those_that_serve_and_only_when_asked(binds):
+    with (
+        serving(one_processor=binds) as server,
+        Peer(server.server_address) as one,
+        Peer(server.server_address) as other,
+    ):
+        one.associate()
+        assert one.echo() == 0
+        assert bound_threads() == 0
+        other.associate()
+        assert other.echo() == one.echo() == 0
+        assert bound_threads() == (2 if binds else 0)
+        other.release()
+        assert until(lambda: bound_threads() == 0)
+        assert one.echo() == 0
+        one.release()
