@@ -5,7 +5,8 @@ Where they are spread over processors, each of those short calls wakes another t
 then waits to be woken itself; on one processor whoever called simply goes on. So while several
 associations are served their threads are bound to one processor: the one where the kernel has just
 put the newest of them, chosen again every few seconds. A thread that serves alone goes where it
-likes. Linux only; elsewhere nothing is done.
+likes. So do all when the process spends its time in the kernel, in long calls that can well be on
+several processors at once, as with a slow disk. Linux only; elsewhere nothing is done.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Final
 LOGGER = logging.getLogger(__name__)
 
 CHOOSE_AGAIN_S: Final = 3.0
+_ENOUGH_S: Final = 0.25  # of processor time, to judge by
+_MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in memory has about 1
 _STAT: Final = Path("/proc/thread-self/stat")
 _PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
 _MAY_BIND: Final = hasattr(os, "sched_setaffinity")
@@ -39,6 +42,8 @@ class OneProcessor:
         self._members: set[int] = set()  # their native thread IDs
         self._chosen: int | None = None
         self._choose_at = 0.0
+        self._judged = _processor_time()
+        self._pays = True
 
     @property
     def chosen(self) -> int | None:
@@ -51,7 +56,8 @@ class OneProcessor:
         me = threading.get_native_id()
         with self._lock:
             self._members.add(me)
-            if len(self._members) > 1:
+            self._judge()
+            if len(self._members) > 1 and self._pays:
                 self._bind(me)
         try:
             yield
@@ -60,8 +66,20 @@ class OneProcessor:
                 self._members.discard(me)
                 if self._chosen is not None:
                     _allow(me, _EVERYWHERE)
+                    self._judge()
                     if len(self._members) == 1:
                         self._set_free()
+
+    def _judge(self) -> None:
+        """See whether the interpreter or the kernel had most of the time; lock held."""
+        user, system = _processor_time()
+        user_s, system_s = user - self._judged[0], system - self._judged[1]
+        if user_s + system_s < _ENOUGH_S:
+            return
+        self._judged = (user, system)
+        self._pays = system_s < _MOSTLY_KERNEL * user_s
+        if not self._pays and self._chosen is not None:
+            self._set_free()
 
     def _bind(self, newest: int) -> None:
         """Bind the newest member with the others, or all of them anew; lock held."""
@@ -93,6 +111,12 @@ def anywhere() -> Iterator[None]:
         yield
     finally:
         _allow(0, before)
+
+
+def _processor_time() -> tuple[float, float]:
+    """What this process has used, in seconds: the interpreter with its libraries, the kernel."""
+    used = os.times()
+    return used.user, used.system
 
 
 def _allow(thread: int, processors: Iterable[int]) -> None:

@@ -91,6 +91,23 @@ def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
     assert [thread.allowed for thread in all_of_them] == 3 * [{processor.chosen}]
 
 
+def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypatch):
+    used = [0.0, 0.0]
+    monkeypatch.setattr("lfscp.server.one_processor._processor_time", lambda: tuple(used))
+    processor = OneProcessor()
+    members = [threads(processor), threads(processor)]
+    assert members[0].allowed == {processor.chosen}
+    used[:] = 0.1, 0.4  # of which four fifths in the kernel
+    members.append(threads(processor))
+    assert [thread.allowed for thread in members] == 3 * [EVERYWHERE]
+    used[:] = 0.15, 0.45  # too little to judge anew
+    members.append(threads(processor))
+    assert processor.chosen is None
+    used[:] = 0.3, 0.6
+    members.append(threads(processor))
+    assert [thread.allowed for thread in members] == 5 * [{processor.chosen}]
+
+
 def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
     monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: 4095)
     processor = OneProcessor()
