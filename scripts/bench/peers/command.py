@@ -139,8 +139,9 @@ def main() -> int:
         )
         bench = Bench(files, scratch, logs, free_port(), scale)
         for number in range(1, arguments.rounds + 1):
+            first = (number - 1) % len(targets)  # nobody always follows the same neighbour
             for workload in workloads:
-                for target in targets:
+                for target in targets[first:] + targets[:first]:
                     cell = results.cell(workload.name, target.name)
                     outcome = _run_one(bench, workload, target, cell)
                     print(

@@ -30,6 +30,7 @@ def _store(plan: StorePlan, bench: Bench, target: Target) -> Values:
     files = files[: max(plan.parallel, int(len(files) * plan.share))]
     batches = split(files, plan.parallel)
     with bench.fresh(target, plan.mode) as server:
+        bench.warm_memory(total_bytes(files))
         cpu_before = cpu_seconds(server.pid)
         with PeakMemory(server.pid) as peak:
             elapsed = send(batches, server.port, plan.mode, bench.logs, plan.send_pdu)
@@ -81,6 +82,7 @@ def _store_raw(name: str, small: bool, bench: Bench, target: Target) -> Values:
             dul.encode_store(1, dul.CT_IMAGE_STORAGE, i.sop, data_set_bytes(i), pdu_length)
             for i in files
         ]
+        bench.warm_memory(total_bytes(files))
         started = time.perf_counter()
         for request in requests:
             association.store(request)
