@@ -272,6 +272,11 @@ class Node:
         )
         live.apply(settings, self._server, self._limits, self._server.ssl_context)
 
+    def share_processors(self, number: int, workers: int) -> None:
+        """Be this one of several workers, which bind their threads to processors of their own."""
+        if self._running_server.one_processor is not None:
+            self._running_server.one_processor.share(number, workers)
+
     # Serve
 
     def _wait_and_stop(self, mailbox: Mailbox) -> int:

@@ -321,6 +321,7 @@ class PreforkedNode:
         mark_lines(worker=number)  # associations are numbered in each process
         metrics.BOARD.use(number)
         self._board.use(number)
+        node.share_processors(number, self._count)
         # Without a page one of the workers looks after the archive.
         maintenance = start_maintenance(self._settings, maintained) if maintained else None
         try:

@@ -93,6 +93,7 @@ class LeaderFollowerServer:
 
     Attributes:
         ssl_context, receive_limits: may be replaced while it runs, for the associations to come.
+        one_processor: where threads are bound to one processor; None when they are not.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class LeaderFollowerServer:
         self._examine = examine
         self._admit = admit
         self._on_end = on_end
-        self._one_processor = OneProcessor() if one_processor else None
+        self.one_processor = OneProcessor() if one_processor else None
         self._limits = limits
         self._proxies = proxies
         self.receive_limits = receive_limits
@@ -314,7 +315,7 @@ class LeaderFollowerServer:
         with self._lock:
             self._associations[association] = None
         # Encryption needs no interpreter: it may well take place on several processors.
-        gathering = self._one_processor if ssl_context is None else None
+        gathering = self.one_processor if ssl_context is None else None
         try:
             with gathering.member() if gathering is not None else nullcontext():
                 serve_acceptor(association, address, ssl_context)

@@ -42,6 +42,7 @@ class OneProcessor:
         self._members: set[int] = set()  # their native thread IDs
         self._chosen: int | None = None
         self._choose_at = 0.0
+        self._choices = sorted(_EVERYWHERE)
         self._judged = _processor_time()
         self._pays = True
 
@@ -49,6 +50,16 @@ class OneProcessor:
     def chosen(self) -> int | None:
         """The processor that the members are bound to; None while they are not."""
         return self._chosen
+
+    def share(self, number: int, workers: int) -> None:
+        """Choose among the processors of this worker, so that no two workers choose the same.
+
+        Args:
+            number: of the worker, from 0.
+            workers: how many there are.
+        """
+        processors = sorted(_EVERYWHERE)
+        self._choices = processors[number::workers] or processors[number % len(processors) :][:1]
 
     @contextlib.contextmanager
     def member(self) -> Iterator[None]:
@@ -87,11 +98,17 @@ class OneProcessor:
         if self._chosen is not None and now < self._choose_at:
             _allow(newest, {self._chosen})
             return
-        self._chosen = _current_processor()
+        self._chosen = self._choice()
         self._choose_at = now + CHOOSE_AGAIN_S
         if self._chosen is not None:
             for each in self._members:
                 _allow(each, {self._chosen})
+
+    def _choice(self) -> int | None:
+        current = _current_processor()
+        if current is None or current in self._choices:
+            return current
+        return self._choices[current % len(self._choices)]
 
     def _set_free(self) -> None:
         for each in self._members:

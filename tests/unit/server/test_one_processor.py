@@ -108,8 +108,22 @@ def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypat
     assert [thread.allowed for thread in members] == 5 * [{processor.chosen}]
 
 
+@pytest.mark.parametrize("workers", [2, 3, 200])
+def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
+    processors = sorted(EVERYWHERE)
+    monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: processors[0])
+    chosen = []
+    for number in range(workers):
+        processor = OneProcessor()
+        processor.share(number, workers)
+        members = [threads(processor), threads(processor)] if number < len(processors) else []
+        chosen += [processor.chosen] if members else []
+        assert all(member.allowed == {processor.chosen} for member in members)
+    assert sorted(chosen) == processors[:workers], "each has one of its own while there are enough"
+
+
 def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
-    monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: 4095)
+    monkeypatch.setattr(OneProcessor, "_choice", lambda self: 4095)
     processor = OneProcessor()
     first, second = threads(processor), threads(processor)
     assert first.allowed == second.allowed == EVERYWHERE
