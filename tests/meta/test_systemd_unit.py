@@ -48,6 +48,16 @@ def test_the_unit_promises_what_the_node_keeps():
         assert line in unit.splitlines()
 
 
+def test_the_unit_lets_the_node_bind_its_threads():
+    lines = (CONFIG / "lfscp.service").read_text(encoding="utf-8").splitlines()
+    filters = [line for line in lines if line.startswith("SystemCallFilter=")]
+    # In this order: what a line takes away, a later one gives back.
+    assert filters[-2:] == [
+        "SystemCallFilter=~@privileged @resources",
+        "SystemCallFilter=sched_setaffinity",
+    ]
+
+
 def test_the_unit_and_the_commands_beside_it_use_one_data_folder(tmp_path):
     unit = (CONFIG / "lfscp.service").read_text(encoding="utf-8")
     (edit,) = re.findall(r"^#   sed -i '(.*)' /etc/lfscp/lfscp.toml$", unit, re.MULTILINE)
