@@ -322,6 +322,7 @@ class PreforkedNode:
         metrics.BOARD.use(number)
         self._board.use(number)
         node.share_processors(number, self._count)
+        LOG.debug("worker started", pid=os.getpid())
         # Without a page one of the workers looks after the archive.
         maintenance = start_maintenance(self._settings, maintained) if maintained else None
         try:

@@ -148,12 +148,13 @@ class Pool(Section):
     )
     one_processor: Bool = setting(
         True,
-        "Bind the threads of a process to one processor while several associations are served; "
-        "they take turns anyway, and this way at less cost. Linux only.",
+        "Bind the threads of a process to one processor while it serves several associations: "
+        "they take turns with Python's lock anyway, and so at less cost. Off by itself while most "
+        "of the time is the kernel's. Linux only.",
     )
     workers: Int = setting(
         0,
-        "Processes, each with its own pool and the limits above; 0 is one per two CPUs.",
+        "Processes, each with a pool and the limits of this section; 0 is one per two CPUs.",
         flag="--workers",
         ge=0,
         le=256,
