@@ -268,7 +268,8 @@ class Node:
             limits=self._limits,
             proxies=trusted_proxies(settings),
             on_end=record_end,
-            one_processor=settings.pool.one_processor,
+            # A bucket is spoken to in threads of the client's own, which would inherit the binding.
+            one_processor=settings.pool.one_processor and not archive.files.is_remote,
         )
         live.apply(settings, self._server, self._limits, self._server.ssl_context)
 

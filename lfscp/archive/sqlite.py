@@ -130,6 +130,8 @@ class SQLiteDatabase(Database):
         try:
             if self._writer is None:
                 self._writer = self._connect_alone()
+            if self._writer.in_transaction:  # its rollback has failed: a statement would join it
+                self._writer.rollback()
             cursor = self._writer.cursor()
             try:
                 yield cursor

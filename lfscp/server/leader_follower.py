@@ -24,10 +24,10 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from lfscp.observe.metrics import PROMOTION
+from lfscp.one_processor import OneProcessor
 from lfscp.pool import LeaderFollowerPool
 from lfscp.server.address_limits import AddressLimits, NotListenedTo
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
-from lfscp.server.one_processor import OneProcessor
 from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
@@ -85,8 +85,8 @@ class LeaderFollowerServer:
         receive_limits: of what is received on an association.
         on_end: called with each association when it has ended, in the thread that served it.
         one_processor: bind the threads that serve at the same time to one processor, where they
-            take turns at less cost; not for handlers that compute, in threads of their own least
-            of all. Associations with TLS are left out.
+            take turns at less cost; not for handlers that compute, or that start threads, which
+            would stay bound (`lfscp.one_processor`). Associations with TLS are left out.
     Raises:
         ValueError: there are no presentation contexts, a cap is out of range, or there is an
             address for TLS and no context.

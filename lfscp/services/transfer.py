@@ -17,7 +17,7 @@ from pydicom.uid import UID
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
-from lfscp.server.one_processor import anywhere
+from lfscp.one_processor import anywhere
 from lfscp.services import status
 from lfscp.services.decoding import DecodingError, decode
 from lfscp.services.plan import Accepted, Choice

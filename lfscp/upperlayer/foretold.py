@@ -4,7 +4,8 @@ A sender cuts an object into fragments of one size, the last one shorter. So it 
 where each will lie in what comes: the fragments go straight to their places in the sink, the
 headers between them to a small buffer beside it. What comes otherwise is given back to the socket,
 for the reader of single PDUs to judge. One call serves as many PDUs as have come, so the more a
-server has to do, the fewer calls each object costs.
+server has to do, the fewer calls each object costs. Of a sender that is slower, a fragment that has
+begun is waited for as a whole.
 """
 
 from __future__ import annotations
@@ -83,32 +84,44 @@ class ForetoldReader:
         layout: list[memoryview] = []
         for number, place in enumerate(places):
             layout += (headers[number * _HEADER_BYTES : (number + 1) * _HEADER_BYTES], place)
-        ahead, came, full = layout, 0, 0
+        came = full = 0
         while full < len(places):
             self._before_each()
-            count = self._sock.receive_into(ahead)
-            ahead, came = _without(ahead, count), came + count
+            came += self._sock.receive_into(_behind(layout, came))
             before = full
             while full < len(places) and came > full * self._stride:
                 start = full * self._stride
-                if came - start < _HEADER_BYTES:
-                    if self._may_become_a_header(full, came - start):
-                        break
-                    size, is_last = 0, False
-                else:
-                    size, is_last = self._fragment(full)
+                if came < start + _HEADER_BYTES and self._may_become_a_header(full, came - start):
+                    break
+                size, is_last = (
+                    self._fragment(full) if came >= start + _HEADER_BYTES else (0, False)
+                )
                 if size == 0:
                     self._give_back(layout, start, came)
                     return Outcome.OTHERWISE
+                start += _HEADER_BYTES
+                has = min(size, came - start)
+                self._sink.commit(has)
                 if is_last or size < self._size:
-                    return self._end_early(layout, start, came, size, is_last=is_last)
-                if came - start < self._stride:
-                    break
-                self._sink.commit(size)
+                    if came > start + size:
+                        self._give_back(layout, start + size, came)
+                    self._complete(size - has)
+                    return Outcome.COMPLETE if is_last else Outcome.OTHERWISE
+                if has < size:  # the sender is the slower one: no call for each packet of his
+                    self._complete(size - has)
+                    came = start + size
                 full += 1
             if full > before:
                 self._sink.fragment_ends()
         return None
+
+    def _complete(self, missing: int) -> None:
+        """Wait for the rest of a fragment."""
+        while missing:
+            self._before_each()
+            taken = self._sock.read_some(self._sink.reserve(missing))
+            self._sink.commit(taken)
+            missing -= taken
 
     def _may_become_a_header(self, number: int, has: int) -> bool:
         """Whether the first bytes of a header are those of a PDU that has as many."""
@@ -132,33 +145,13 @@ class ForetoldReader:
         )
         return (size if is_foretold else 0), bool(control & pdata.LAST)
 
-    def _end_early(
-        self, layout: list[memoryview], start: int, came: int, size: int, *, is_last: bool
-    ) -> Outcome:
-        """Take a fragment after which nothing is as foretold: the last one, or a short one."""
-        start += _HEADER_BYTES
-        has = min(size, came - start)
-        self._sink.commit(has)
-        if came > start + has:
-            self._give_back(layout, start + has, came)
-        while has < size:
-            self._before_each()
-            view = self._sink.reserve(size - has)
-            taken = self._sock.read_some(view)
-            self._sink.commit(taken)
-            has += taken
-        if is_last:
-            return Outcome.COMPLETE
-        self._sink.fragment_ends()
-        return Outcome.OTHERWISE
-
     def _give_back(self, layout: list[memoryview], start: int, end: int) -> None:
         """Give the bytes from `start` to `end` of what came back to the socket."""
         self._sock.give_back(b"".join(layout)[start:end])
 
 
-def _without(layout: list[memoryview], count: int) -> list[memoryview]:
-    """What is left to fill of a layout, after its first bytes."""
+def _behind(layout: list[memoryview], count: int) -> list[memoryview]:
+    """What is left to fill of a layout, behind its first bytes."""
     for number, view in enumerate(layout):
         if count < len(view):
             return [view[count:], *layout[number + 1 :]]

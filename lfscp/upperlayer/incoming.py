@@ -55,6 +55,7 @@ class Incoming:
         began: monotonic time of its first fragment, in seconds.
         look_at: when its pace is looked at next.
         fragment_bytes: of the last fragment of its data set that was not the last one.
+        is_foretold: its PDUs have been cut alike so far.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Incoming:
         "field",
         "fragment_bytes",
         "is_examined",
+        "is_foretold",
         "look_at",
         "sink",
         "store",
@@ -86,6 +88,7 @@ class Incoming:
         self.store: commands.StoreRequest | None = None
         self.sink: DatasetSink | None = None
         self.fragment_bytes = 0
+        self.is_foretold = True
         self.is_examined = False
         self.examined: object = None
         self.data = bytearray()

@@ -163,9 +163,11 @@ class InlineMessages(DIMSEServiceProvider):
         """
         dul = self._inline.dul
         timeout_s = self._inline.network_timeout
-        if sock.can_scatter and self._read_foretold(sock, incoming, sink) is Outcome.COMPLETE:
-            self._complete(incoming)
-            return
+        if sock.can_scatter and incoming.is_foretold:
+            if self._read_foretold(sock, incoming, sink) is Outcome.COMPLETE:
+                self._complete(incoming)
+                return
+            incoming.is_foretold = False
         while dul.is_alive():
             sock.begin_wait(timeout_s)
             pdu_type, length = pdata.PDU_HEADER.unpack(sock.peek(pdata.PDU_HEADER.size))

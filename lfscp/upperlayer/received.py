@@ -136,7 +136,11 @@ class DatasetSink:
 
         What is filled of them is to be committed in their order.
         """
-        if most < 1 or self.error is not None or len(self.reserve(size)) < size:
+        if most < 1 or self.error is not None:
+            return []
+        if self._spooled and len(self._buffer) - self._used < size:
+            self._write_out()
+        if len(self.reserve(size)) < size:
             return []
         view, start = memoryview(self._buffer), self._used
         count = min(most, (len(self._buffer) - start) // size)

@@ -204,6 +204,17 @@ def test_a_series_deleted_by_another_process_is_made_anew(tmp_path: Path) -> Non
         assert archive.statistics().series == 1
 
 
+def test_a_store_is_committed_though_an_earlier_rollback_has_failed(tmp_path: Path) -> None:
+    with Archive.open(tmp_path) as archive:
+        first = archive.store(received(1))
+        database = archive.index._database
+        database._writer.execute("BEGIN IMMEDIATE")  # what a rollback that failed leaves behind
+        assert archive.store(received(2)).series_uid == first.series_uid
+        other = sqlite3.connect(tmp_path / "index.sqlite")
+        assert other.execute("SELECT count(*) FROM instance").fetchone() == (2,)
+        other.close()
+
+
 def test_a_database_locked_for_a_while_is_waited_for(tmp_path: Path) -> None:
     with Archive.open(tmp_path) as archive:
         other = sqlite3.connect(

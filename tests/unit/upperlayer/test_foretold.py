@@ -21,7 +21,7 @@ from dicom_peer import (
     until,
 )
 from pynetdicom import evt
-from serving import serving
+from serving import make_ae, serving
 
 from lfscp.upperlayer.limits import ReceiveLimits
 
@@ -156,6 +156,23 @@ def test_an_object_that_grows_too_large_is_refused_and_the_next_is_taken():
         assert peer.status() == 0
         peer.release()
     assert store.received == [small]
+
+
+def test_what_has_come_of_a_fragment_counts_for_the_pace_of_a_slow_sender():
+    store, limits = Store(), ReceiveLimits(min_bytes_per_s=40_000)
+    body = data_set(padding=100 * KB)
+    with (
+        serving(store.handler, ae=make_ae(network_timeout=1), receive_limits=limits) as server,
+        Peer(server.server_address, nagle=False) as peer,
+    ):
+        peer.associate()
+        stream = b"".join(store_of(body, cut(len(body), 45_000)))
+        for at in range(0, len(stream), 3000):  # 60,000 bytes a second, a fragment in 0.75 s
+            peer.send(stream[at : at + 3000])
+            time.sleep(0.05)
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [body]
 
 
 OUT_OF_TURN = {

@@ -8,7 +8,7 @@ import pytest
 from dicom_peer import Peer, until
 from serving import serving
 
-from lfscp.server.one_processor import OneProcessor, anywhere
+from lfscp.one_processor import OneProcessor, anywhere
 
 EVERYWHERE = os.sched_getaffinity(0)
 pytestmark = pytest.mark.skipif(
@@ -82,9 +82,9 @@ def test_who_leaves_and_who_is_left_alone_are_free_again(threads):
 
 
 def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
-    monkeypatch.setattr("lfscp.server.one_processor.CHOOSE_AGAIN_S", 0.0)
+    monkeypatch.setattr("lfscp.one_processor.CHOOSE_AGAIN_S", 0.0)
     choice = iter(sorted(EVERYWHERE)[:2])
-    monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: next(choice))
+    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda: next(choice))
     processor = OneProcessor()
     all_of_them = [threads(processor) for _ in range(3)]
     assert processor.chosen == sorted(EVERYWHERE)[1]
@@ -93,7 +93,7 @@ def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
 
 def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypatch):
     used = [0.0, 0.0]
-    monkeypatch.setattr("lfscp.server.one_processor._processor_time", lambda: tuple(used))
+    monkeypatch.setattr("lfscp.one_processor._processor_time", lambda: tuple(used))
     processor = OneProcessor()
     members = [threads(processor), threads(processor)]
     assert members[0].allowed == {processor.chosen}
@@ -111,7 +111,7 @@ def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypat
 @pytest.mark.parametrize("workers", [2, 3, 200])
 def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
     processors = sorted(EVERYWHERE)
-    monkeypatch.setattr("lfscp.server.one_processor._current_processor", lambda: processors[0])
+    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda: processors[0])
     chosen = []
     for number in range(workers):
         processor = OneProcessor()
@@ -129,15 +129,35 @@ def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
     assert first.allowed == second.allowed == EVERYWHERE
 
 
-def test_long_work_of_a_bound_thread_may_be_done_anywhere():
-    allowed = sorted(EVERYWHERE)[:1]
-    os.sched_setaffinity(0, allowed)
+def test_long_work_of_a_member_is_done_anywhere_and_it_returns_to_the_others(threads):
+    processor = OneProcessor()
+    others = [threads(processor), threads(processor)]
     try:
-        with anywhere():
-            assert os.sched_getaffinity(0) == EVERYWHERE
-        assert os.sched_getaffinity(0) == set(allowed)
+        with processor.member():
+            assert os.sched_getaffinity(0) == {processor.chosen}
+            with anywhere():
+                assert os.sched_getaffinity(0) == EVERYWHERE
+                assert others[0].allowed == others[1].allowed == {processor.chosen}
+            assert os.sched_getaffinity(0) == {processor.chosen}
+            with anywhere():
+                others[0].leave()
+                others[1].leave()
+            assert os.sched_getaffinity(0) == EVERYWHERE, "it is alone by now"
     finally:
         os.sched_setaffinity(0, EVERYWHERE)
+    with anywhere():
+        assert os.sched_getaffinity(0) == EVERYWHERE, "nor is it a member any more"
+
+
+def test_nobody_stays_bound_when_no_processor_can_be_chosen(threads, monkeypatch):
+    monkeypatch.setattr("lfscp.one_processor.CHOOSE_AGAIN_S", 0.0)
+    processor = OneProcessor()
+    members = [threads(processor), threads(processor)]
+    chosen = processor.chosen
+    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda: None)
+    members.append(threads(processor))
+    assert [thread.allowed for thread in members] == 3 * [{chosen}]
+    assert [thread.leave() for thread in members] == 3 * [EVERYWHERE]
 
 
 def bound_threads():

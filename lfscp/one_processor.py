@@ -28,18 +28,21 @@ _MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in mem
 _STAT: Final = Path("/proc/thread-self/stat")
 _PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
 _MAY_BIND: Final = hasattr(os, "sched_setaffinity")
+_here: Final = threading.local()  # whose member the thread is
 _EVERYWHERE: Final = os.sched_getaffinity(0) if _MAY_BIND else set()  # as the process began
 
 
 class OneProcessor:
     """Binds the threads inside `member` to one processor, while there are several.
 
-    Any thread may call any method; a forked process has to begin with nobody inside.
+    Any thread may call any method; a forked process has to begin with nobody inside. A thread that
+    a member starts is bound like it, and stays so.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._members: set[int] = set()  # their native thread IDs
+        self._bound: set[int] = set()
         self._chosen: int | None = None
         self._choose_at = 0.0
         self._choices = sorted(_EVERYWHERE)
@@ -60,26 +63,37 @@ class OneProcessor:
         """
         processors = sorted(_EVERYWHERE)
         self._choices = processors[number::workers] or processors[number % len(processors) :][:1]
+        self._judged = _processor_time()  # a forked process begins at nothing
 
     @contextlib.contextmanager
     def member(self) -> Iterator[None]:
         """Count the calling thread among those that serve."""
+        self.enter()
+        _here.processor = self
+        try:
+            yield
+        finally:
+            _here.processor = None
+            self.leave()
+
+    def enter(self) -> None:
+        """Make the calling thread a member."""
         me = threading.get_native_id()
         with self._lock:
             self._members.add(me)
             self._judge()
             if len(self._members) > 1 and self._pays:
                 self._bind(me)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._members.discard(me)
-                if self._chosen is not None:
-                    _allow(me, _EVERYWHERE)
-                    self._judge()
-                    if len(self._members) == 1:
-                        self._set_free()
+
+    def leave(self) -> None:
+        """Let the calling thread go where it likes, and whoever is left alone."""
+        me = threading.get_native_id()
+        with self._lock:
+            self._members.discard(me)
+            self._free({me})
+            self._judge()
+            if len(self._members) < 2:
+                self._free_all()
 
     def _judge(self) -> None:
         """See whether the interpreter or the kernel had most of the time; lock held."""
@@ -89,20 +103,23 @@ class OneProcessor:
             return
         self._judged = (user, system)
         self._pays = system_s < _MOSTLY_KERNEL * user_s
-        if not self._pays and self._chosen is not None:
-            self._set_free()
+        if not self._pays:
+            self._free_all()
 
     def _bind(self, newest: int) -> None:
         """Bind the newest member with the others, or all of them anew; lock held."""
         now = time.monotonic()
-        if self._chosen is not None and now < self._choose_at:
-            _allow(newest, {self._chosen})
-            return
-        self._chosen = self._choice()
-        self._choose_at = now + CHOOSE_AGAIN_S
+        to_bind = {newest}
+        if self._chosen is None or now >= self._choose_at:
+            self._choose_at = now + CHOOSE_AGAIN_S
+            choice = self._choice()
+            if choice is not None:
+                self._chosen = choice
+                to_bind = self._members
         if self._chosen is not None:
-            for each in self._members:
+            for each in to_bind:
                 _allow(each, {self._chosen})
+            self._bound |= to_bind
 
     def _choice(self) -> int | None:
         current = _current_processor()
@@ -110,24 +127,28 @@ class OneProcessor:
             return current
         return self._choices[current % len(self._choices)]
 
-    def _set_free(self) -> None:
-        for each in self._members:
+    def _free(self, members: set[int]) -> None:
+        for each in members & self._bound:
             _allow(each, _EVERYWHERE)
+        self._bound -= members
+
+    def _free_all(self) -> None:
+        self._free(set(self._bound))
         self._chosen = None
 
 
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
-    """Let the calling thread use every processor: for long work that needs no interpreter."""
-    if not _MAY_BIND:
+    """Let the calling thread go where it likes: for long work that needs no interpreter."""
+    processor: OneProcessor | None = getattr(_here, "processor", None)
+    if processor is None:
         yield
         return
-    before = os.sched_getaffinity(0)
-    _allow(0, _EVERYWHERE)
+    processor.leave()
     try:
         yield
     finally:
-        _allow(0, before)
+        processor.enter()
 
 
 def _processor_time() -> tuple[float, float]:
