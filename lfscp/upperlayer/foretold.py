@@ -84,10 +84,11 @@ class ForetoldReader:
         layout: list[memoryview] = []
         for number, place in enumerate(places):
             layout += (headers[number * _HEADER_BYTES : (number + 1) * _HEADER_BYTES], place)
-        came = full = 0
+        came = full = committed = 0  # of the bytes; of the fragments; of the fragment at hand
         while full < len(places):
             self._before_each()
-            came += self._sock.receive_into(_behind(layout, came))
+            count = self._sock.receive_into(_behind(layout, came))
+            came += count
             before = full
             while full < len(places) and came > full * self._stride:
                 start = full * self._stride
@@ -101,16 +102,20 @@ class ForetoldReader:
                     return Outcome.OTHERWISE
                 start += _HEADER_BYTES
                 has = min(size, came - start)
-                self._sink.commit(has)
+                self._sink.commit(has - committed)
                 if is_last or size < self._size:
                     if came > start + size:
                         self._give_back(layout, start + size, came)
                     self._complete(size - has)
                     return Outcome.COMPLETE if is_last else Outcome.OTHERWISE
-                if has < size:  # the sender is the slower one: no call for each packet of his
+                if has < size:
+                    committed = has
+                    if count >= self._stride:
+                        break
+                    # The sender is the slower one: no call for each packet of his.
                     self._complete(size - has)
                     came = start + size
-                full += 1
+                full, committed = full + 1, 0
             if full > before:
                 self._sink.fragment_ends()
         return None
@@ -119,7 +124,8 @@ class ForetoldReader:
         """Wait for the rest of a fragment."""
         while missing:
             self._before_each()
-            taken = self._sock.read_some(self._sink.reserve(missing))
+            # What is behind it goes straight to its place, by the next call.
+            taken = self._sock.read_some(self._sink.reserve(missing), may_read_ahead=False)
             self._sink.commit(taken)
             missing -= taken
 

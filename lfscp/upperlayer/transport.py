@@ -371,7 +371,7 @@ class InlineSocket(AssociationSocket):
                     self._check_deadline()
         return bytes(data_set)
 
-    def read_some(self, view: memoryview) -> int:
+    def read_some(self, view: memoryview, *, may_read_ahead: bool = True) -> int:
         """Some bytes into `view`: from the buffer if it has any, else from the kernel."""
         size = len(view)
         buffered = self._end - self._start
@@ -380,7 +380,7 @@ class InlineSocket(AssociationSocket):
             view[:size] = self._view[self._start : self._start + size]
             self._start += size
             return size
-        if size < BUFFER_BYTES // 4:  # small: read ahead, there is likely more behind it
+        if may_read_ahead and size < BUFFER_BYTES // 4:  # there is likely more behind it
             self.fill(1)
             return self.read_some(view)
         return self._receive(view, 0 if self._is_tls else socket.MSG_WAITALL)
