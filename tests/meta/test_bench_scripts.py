@@ -54,6 +54,12 @@ def test_negotiation_is_measured_beside_pynetdicoms():
     assert printed.count("decide on the contexts") == 2
 
 
+def test_each_workers_share_of_connections_is_told():
+    printed = run(BENCH / "workers.py", "--workers", 2, "--count", 16)
+    assert "2 workers, one after another" in printed
+    assert "2 workers, all held open" in printed
+
+
 def test_growth_names_every_plan_and_finds_no_scan(tmp_path):
     printed = run(
         *(BENCH / "growth.py", "--instances", "100,300", "--associations", 2, "--repeats", 1),
