@@ -6,7 +6,7 @@ then waits to be woken itself; on one processor whoever called simply goes on. S
 associations are served their threads are bound to one processor: the one where the kernel has just
 put the newest of them, chosen again every few seconds. A thread that serves alone goes where it
 likes. So do all when the process spends its time in the kernel, in long calls that can well be on
-several processors at once, as with a slow disk. Linux only; elsewhere nothing is done.
+several processors at once, as with a slow disk. It knows nothing of associations or of the pool.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ _ENOUGH_S: Final = 0.25  # of processor time, to judge by
 _MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in memory has about 1
 _STAT: Final = Path("/proc/thread-self/stat")
 _PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
-_MAY_BIND: Final = hasattr(os, "sched_setaffinity")
 _here: Final = threading.local()  # whose member the thread is
-_EVERYWHERE: Final = os.sched_getaffinity(0) if _MAY_BIND else set()  # as the process began
+_EVERYWHERE: Final = os.sched_getaffinity(0)  # as the process began
 
 
 class OneProcessor:

@@ -104,28 +104,8 @@ class SQLiteDatabase(Database):
     lookup = reading
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        """A writing transaction on the path of each C-STORE; yields the driver's cursor."""
-        self._take()
-        try:
-            if self._writer is None:
-                self._writer = self._connect_alone()
-            cursor = self._writer.cursor()
-            try:
-                cursor.execute("BEGIN IMMEDIATE")
-                yield cursor
-                self._writer.commit()
-            except BaseException:
-                self._writer.rollback()
-                raise
-            finally:
-                cursor.close()
-        finally:
-            self._give_free()
-
-    @contextmanager
     def statement(self) -> Iterator[Any]:
-        """The same for one statement, which is a transaction by itself."""
+        """A writing statement on the path of each C-STORE, which is a transaction by itself."""
         self._take()
         try:
             if self._writer is None:
@@ -139,6 +119,18 @@ class SQLiteDatabase(Database):
                 cursor.close()
         finally:
             self._give_free()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A writing transaction of several statements; yields the driver's cursor."""
+        with self.statement() as cursor:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                yield cursor
+                self._writer.commit()
+            except BaseException:
+                self._writer.rollback()
+                raise
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

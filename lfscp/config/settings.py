@@ -150,7 +150,7 @@ class Pool(Section):
         True,
         "Bind the threads of a process to one processor while it serves several associations: "
         "they take turns with Python's lock anyway, and so at less cost. Off by itself while most "
-        "of the time is the kernel's. Linux only.",
+        "of the time is the kernel's.",
     )
     workers: Int = setting(
         0,
