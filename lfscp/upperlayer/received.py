@@ -32,7 +32,7 @@ from lfscp.upperlayer.commands import StoreRequest
 
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
-_WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
+WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
 _KEPT_BUFFERS: Final = 32
 _KEPT_GROWN_BUFFERS: Final = 4  # with fewer than so many kept, one that has grown is, too
 
@@ -169,11 +169,15 @@ class DatasetSink:
         """A fragment is complete and more will come: the time to write behind."""
         if not self._write_behind or self._spooled or self.error is not None:
             return
-        if self._used - self._written < _WRITE_BEHIND_BYTES:
+        if self._used - self._written < WRITE_BEHIND_BYTES:
             return
-        if self.path is None:
-            self._open_file(cast(Path, self._spool_dir))
+        self.open_file()
         self._write()
+
+    def open_file(self) -> None:
+        """Begin the file that will be written behind, if it is to be and has not begun."""
+        if self._write_behind and self.path is None and self.error is None:
+            self._open_file(cast(Path, self._spool_dir))
 
     def _open_file(self, spool_dir: Path) -> None:
         path = f"{spool_dir}/{_prefix}-{next(_numbers)}.part"
