@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.engine import make_url
@@ -21,6 +21,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import Durability
+
+if TYPE_CHECKING:
+    from lfscp.archive.statements import Statement
 
 Result = TypeVar("Result")
 
@@ -103,8 +106,8 @@ class Database(ABC):
         """A writing transaction on the path of each C-STORE; gives the driver's cursor."""
 
     @abstractmethod
-    def statement(self) -> AbstractContextManager[Any]:
-        """A writing transaction of one statement; gives the driver's cursor."""
+    def write(self, statement: Statement, values: Sequence[Any]) -> None:
+        """Run a statement on the path of each C-STORE that is a transaction by itself."""
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[Connection]:

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -31,7 +31,8 @@ class _Ticket(Generic[Task, Result]):
         self.is_done = False
         self.result: Result
         self.error: BaseException | None = None
-        self.wake: Any = None
+        self.wake = threading.Lock()
+        self.wake.acquire()
 
 
 class GroupCommit(Generic[Task, Result]):
@@ -59,26 +60,36 @@ class GroupCommit(Generic[Task, Result]):
         Raises:
             What `commit` raises for this task alone.
         """
-        ticket: _Ticket[Task, Result] = _Ticket(task)
         with self._lock:
-            group = [ticket]
+            ticket: _Ticket[Task, Result] | None = None
             if self._is_led:
-                group = []
-                ticket.wake = threading.Lock()
-                ticket.wake.acquire()
+                ticket = _Ticket(task)
                 self._waiting.append(ticket)
             self._is_led = True
-        if not group:
-            ticket.wake.acquire()  # until done, or until all who wait are ours to commit
-            if ticket.is_done:
-                return _outcome(ticket)
-            with self._lock:
-                group = self._waiting[:_MAX_GROUP]
-                del self._waiting[:_MAX_GROUP]
+        return self._lead_alone(task) if ticket is None else self._wait(ticket)
+
+    def _lead_alone(self, task: Task) -> Result:
+        try:
+            (result,) = self._commit([task])
+        finally:
+            self._resign()
+        return result
+
+    def _wait(self, ticket: _Ticket[Task, Result]) -> Result:
+        ticket.wake.acquire()  # until done, or until all who wait are ours to commit
+        if ticket.is_done:
+            return _outcome(ticket)
+        with self._lock:
+            group = self._waiting[:_MAX_GROUP]
+            del self._waiting[:_MAX_GROUP]
         try:
             self._perform_all(group)
         finally:
-            self._resign(group, ticket)
+            self._resign()
+            for each in group:
+                if each is not ticket:
+                    each.is_done = True
+                    each.wake.release()
         return _outcome(ticket)
 
     def _perform_all(self, group: list[_Ticket[Task, Result]]) -> None:
@@ -94,16 +105,12 @@ class GroupCommit(Generic[Task, Result]):
             except BaseException as error:  # noqa: BLE001 - raised again in its own thread
                 ticket.error = error
 
-    def _resign(self, group: list[_Ticket[Task, Result]], leader: _Ticket[Task, Result]) -> None:
+    def _resign(self) -> None:
         with self._lock:
             successor = self._waiting[0] if self._waiting else None
             self._is_led = successor is not None
         if successor is not None:
             successor.wake.release()
-        for ticket in group:
-            if ticket is not leader:
-                ticket.is_done = True
-                ticket.wake.release()
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:

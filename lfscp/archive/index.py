@@ -166,8 +166,7 @@ class Index:
         if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all(rows)
         started = time.monotonic()
-        with self._database.statement() as cursor:
-            self._statements.insert_instance.run(cursor, [known.key, *values])
+        self._database.write(self._statements.insert_instance, [known.key, *values])
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(1)
         return [known]

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lfscp.archive.database import Database, Patience, Result
 from lfscp.archive.files import Durability
+from lfscp.archive.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
 _LONGEST_PAUSE_S: Final = 1.0
@@ -119,12 +120,15 @@ class PostgreSQLDatabase(Database):
                 reader.close()
 
     @contextmanager
-    def statement(self) -> Iterator[Any]:
-        """The driver's cursor for one statement that is its own transaction."""
+    def lookup(self) -> Iterator[Any]:
+        """The driver's cursor for one SELECT of a row or none."""
         with self._writers.one() as connection, connection.cursor() as cursor:
             yield cursor
 
-    lookup = statement
+    def write(self, statement: Statement, values: Sequence[Any]) -> None:
+        """Run a statement that is its own transaction."""
+        with self._writers.one() as connection, connection.cursor() as cursor:
+            statement.run(cursor, values)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 
 from lfscp.archive.database import Database, Patience, Result
 from lfscp.archive.files import Durability
+from lfscp.archive.statements import Statement
 
 _NO_PATIENCE: Final = Patience()
 
@@ -103,18 +104,13 @@ class SQLiteDatabase(Database):
 
     lookup = reading
 
-    @contextmanager
-    def statement(self) -> Iterator[Any]:
-        """A writing statement on the path of each C-STORE, which is a transaction by itself."""
+    def write(self, statement: Statement, values: Sequence[Any]) -> None:
+        """Run a statement on the path of each C-STORE that is a transaction by itself."""
         self._take()
         try:
-            if self._writer is None:
-                self._writer = self._connect_alone()
-            if self._writer.in_transaction:  # its rollback has failed: a statement would join it
-                self._writer.rollback()
-            cursor = self._writer.cursor()
+            cursor = self._writing_cursor()
             try:
-                yield cursor
+                statement.run(cursor, values)
             finally:
                 cursor.close()
         finally:
@@ -123,7 +119,9 @@ class SQLiteDatabase(Database):
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A writing transaction of several statements; yields the driver's cursor."""
-        with self.statement() as cursor:
+        self._take()
+        try:
+            cursor = self._writing_cursor()
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 yield cursor
@@ -131,6 +129,18 @@ class SQLiteDatabase(Database):
             except BaseException:
                 self._writer.rollback()
                 raise
+            finally:
+                cursor.close()
+        finally:
+            self._give_free()
+
+    def _writing_cursor(self) -> Any:
+        """The driver's cursor for who has become the writer."""
+        if self._writer is None:
+            self._writer = self._connect_alone()
+        if self._writer.in_transaction:  # its rollback has failed: a statement would join it
+            self._writer.rollback()
+        return self._writer.cursor()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

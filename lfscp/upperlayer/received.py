@@ -293,7 +293,8 @@ class ReceivedStore(C_STORE):
         self._message_id = request.message_id
         self._priority = request.priority
         self._affected_sop_class_uid = intern_uid(request.sop_class_uid or "")
-        self._affected_sop_instance_uid = UID(request.sop_instance_uid or "", 0)
+        # A UID is a str, whose __new__ validates and no more.
+        self._affected_sop_instance_uid = str.__new__(UID, request.sop_instance_uid or "")
         self._move_originator_application_entity_title = request.move_originator_ae_title
         self._move_originator_message_id = request.move_originator_message_id
         self.OffendingElement = None
