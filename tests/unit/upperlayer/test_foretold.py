@@ -2,6 +2,7 @@
 
 import random
 import time
+from contextlib import contextmanager
 
 import pytest
 from dicom_peer import (
@@ -104,10 +105,15 @@ def test_what_follows_the_last_fragment_at_once_is_the_next_message():
     assert store.received == [BODY, BODY]
 
 
-def test_objects_cut_at_random_and_sent_in_random_pieces_are_whole():
+@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "written behind"])
+def test_objects_cut_at_random_and_sent_in_random_pieces_are_whole(tmp_path, is_kept):
     chance = random.Random(7)
     store, bodies = Store(), []
-    with serving(store.handler) as server, Peer(server.server_address, nagle=False) as peer:
+    options = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"} if is_kept else {}
+    with (
+        serving(store.handler, **options) as server,
+        Peer(server.server_address, nagle=False) as peer,
+    ):
         peer.associate()
         for _ in range(30):
             body = data_set(padding=chance.randrange(1, 300 * KB))
@@ -125,6 +131,7 @@ def test_objects_cut_at_random_and_sent_in_random_pieces_are_whole():
             assert peer.status() == 0
         peer.release()
     assert store.received == bodies
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_object_larger_than_the_buffers_is_whole(tmp_path):
@@ -197,6 +204,116 @@ def test_what_must_not_come_between_fragments_is_aborted(what, pause_s):
         kind, _ = peer.pdu()
         assert kind == ABORT
     assert store.received == []
+
+
+# --- behind a large object, the next one is expected to be cut alike ---
+
+
+@contextmanager
+def behind_a_large_object(store, tmp_path, **options):
+    """A peer that has stored a large object, which the server writes behind."""
+    kept = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"}
+    with (
+        serving(store.handler, **kept, **options) as server,
+        Peer(server.server_address, nagle=False) as peer,
+    ):
+        peer.associate()
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
+        assert peer.status() == 0
+        assert until(lambda: not list(tmp_path.iterdir()))
+        store.received.clear()
+        yield server, peer
+
+
+def test_the_file_of_the_next_object_is_begun_before_its_data_set_comes(tmp_path):
+    store = Store()
+    with behind_a_large_object(store, tmp_path) as (_, peer):
+        command, *data = store_of(BODY, cut(SIZE, 64 * KB))
+        peer.send(command)
+        assert until(lambda: [each.read_bytes() for each in tmp_path.iterdir()] == [b"head"])
+        peer.send(*data)
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [BODY]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05], ids=["at once", "later"])
+def test_the_next_object_may_be_cut_otherwise(tmp_path, pause_s):
+    store, small = Store(), data_set(padding=3 * KB)
+    with behind_a_large_object(store, tmp_path) as (_, peer):
+        for body, fragment in (
+            (small, KB),
+            (BODY, 100 * KB),
+            (BODY, 30 * KB),
+            (small, 4 * KB),
+            (BODY, 100 * KB),
+            (data_set(padding=100 * KB - len(data_set(padding=2)) + 2), 100 * KB),
+        ):
+            command, *data = store_of(body, cut(len(body), fragment))
+            peer.send(command)
+            time.sleep(pause_s)
+            peer.send(*data)
+            assert peer.status() == 0
+            assert store.received.pop() == body
+        peer.release()
+
+
+@pytest.mark.parametrize("what", OUT_OF_TURN.values(), ids=OUT_OF_TURN)
+@pytest.mark.parametrize("pause_s", [0, 0.05], ids=["at once", "later"])
+def test_what_must_not_come_behind_a_command_set_is_aborted(tmp_path, what, pause_s):
+    store = Store()
+    with behind_a_large_object(store, tmp_path) as (_, peer):
+        peer.send(store_of(BODY, cut(SIZE, 64 * KB))[0])
+        time.sleep(pause_s)
+        peer.send(what)
+        kind, _ = peer.pdu()
+        assert kind == ABORT
+    assert store.received == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_a_peer_that_leaves_behind_a_command_set_leaves_no_file(tmp_path, how):
+    store = Store()
+    with behind_a_large_object(store, tmp_path) as (server, peer):
+        peer.send(store_of(BODY, cut(SIZE, 64 * KB))[0])
+        assert until(lambda: list(tmp_path.iterdir()) != [])
+        if how == "abort":
+            peer.send(pdu(ABORT, b"\0\0\0\0"))
+        else:
+            peer.sock.close()
+        assert until(lambda: not server.active_associations, timeout=3)
+    assert store.received == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_peer_that_sends_nothing_behind_a_command_set_is_aborted(tmp_path):
+    store = Store()
+    with behind_a_large_object(store, tmp_path, ae=make_ae(network_timeout=0.5)) as (_, peer):
+        peer.send(store_of(BODY, cut(SIZE, 64 * KB))[0])
+        kind, _ = peer.pdu()
+        assert kind == ABORT
+    assert store.received == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_object_may_be_too_large_or_find_no_room_for_a_file(tmp_path):
+    store, small = Store(), data_set(padding=3 * KB)
+    limits = ReceiveLimits(max_object_bytes=SIZE)
+    with behind_a_large_object(store, tmp_path, receive_limits=limits) as (_, peer):
+        larger = data_set(padding=SIZE + KB)
+        peer.send(*store_of(larger, cut(len(larger), 64 * KB)))
+        assert peer.status() == 0xA700
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
+        assert peer.status() == 0
+        tmp_path.rename(f"{tmp_path}.gone")
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
+        assert peer.status() == 0xA700
+        peer.send(*store_of(small, [len(small)]))
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [BODY, small]
 
 
 def test_an_abort_between_fragments_ends_the_association_at_once():
