@@ -80,6 +80,7 @@ class _Shape(NamedTuple):
 
 
 _MAX_SHAPES: Final = 64
+_MAX_SHAPE_BYTES: Final = 512  # of a command set; a C-STORE-RQ has less than half of it
 _shapes: dict[int, _Shape] = {}  # by the command set's length: the last one of each
 
 
@@ -118,7 +119,7 @@ def split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
         elements[element] = bytes(encoded[position : position + length])
         lengths.append(length)
         position += length
-    if len(elements) == len(heads):
+    if len(elements) == len(heads) and end <= _MAX_SHAPE_BYTES:
         _remember(tuple(elements), tuple(heads), lengths, end)
     return elements
 

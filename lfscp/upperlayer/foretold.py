@@ -32,15 +32,14 @@ class Outcome(Enum):
 
 
 class ForetoldReader:
-    """Reads one object, or the rest of it, from the boundary between two PDUs.
+    """Reads the rest of one object, from the boundary between two PDUs.
 
     Args:
         sock: the association's, which `can_scatter`.
         sink: where the fragments go.
         context_id: of the message.
-        size: bytes of a fragment: what the first one had, or those of the object before.
+        size: bytes of a fragment: what the first one had.
         before_each: called before each call to the kernel; may raise.
-        after_some: called when fragments are complete, and not the last one.
     """
 
     def __init__(
@@ -50,14 +49,12 @@ class ForetoldReader:
         context_id: int,
         size: int,
         before_each: Callable[[], None],
-        after_some: Callable[[], None],
     ) -> None:
         self._sock = sock
         self._sink = sink
         self._context_id = context_id
         self._size = size
         self._before_each = before_each
-        self._after_some = after_some
         self._stride = _HEADER_BYTES + size
         self._most = max(1, min(_MOST_PDUS, _MOST_BYTES // size))
         self._headers = bytearray(_HEADER_BYTES * self._most)
@@ -120,7 +117,7 @@ class ForetoldReader:
                     came = start + size
                 full, committed = full + 1, 0
             if full > before:
-                self._after_some()
+                self._sink.fragment_ends()
         return None
 
     def _complete(self, missing: int) -> None:

@@ -54,8 +54,7 @@ class Incoming:
     Attributes:
         began: monotonic time of its first fragment, in seconds.
         look_at: when its pace is looked at next.
-        fragment_bytes: of the last fragment of its data set that was not the last one; before the
-            first one, what is expected, or 0.
+        fragment_bytes: of the last fragment of its data set that was not the last one.
         is_foretold: its PDUs have been cut alike so far.
     """
 

@@ -100,7 +100,7 @@ class InlineMessages(DIMSEServiceProvider):
         super().__init__(assoc)
         self._inline = assoc
         self._incoming: Incoming | None = None
-        self._usual_fragment_bytes = 0  # of large objects, when the last one was cut evenly
+        self._writes_behind = False  # so was the last object received
         self._requests: deque[Request] = deque()
         self._maximum_pdu_size: int | None = None
         self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
@@ -165,8 +165,7 @@ class InlineMessages(DIMSEServiceProvider):
     def _read_on(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> None:
         """Read the next PDUs of a large object, as long as each is one fragment of its data set.
 
-        The first of them, too, when the object before was a large one. What is anything else stays
-        in the socket for who has to judge it.
+        What is anything else stays in the socket for who has to judge it.
         """
         dul = self._inline.dul
         timeout_s = self._inline.network_timeout
@@ -190,7 +189,7 @@ class InlineMessages(DIMSEServiceProvider):
             if control & pdata.LAST:
                 self._complete(incoming)
                 return
-            self._fragment_ends(incoming, sink)
+            sink.fragment_ends()
 
     def _read_foretold(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> Outcome:
         """Read those of the next PDUs that are cut like the first one."""
@@ -200,16 +199,9 @@ class InlineMessages(DIMSEServiceProvider):
             self._check_pace(incoming)
             sock.begin_wait(timeout_s)
 
-        if not sink.size:
-            sink.open_file()  # while the first of it is on its way
         limit = self._inline.limits.max_object_bytes
         reader = ForetoldReader(
-            sock,
-            sink,
-            incoming.context_id,
-            incoming.fragment_bytes,
-            before_each,
-            lambda: self._fragment_ends(incoming, sink),
+            sock, sink, incoming.context_id, incoming.fragment_bytes, before_each
         )
         return reader.read(limit - sink.size if limit else None)
 
@@ -279,7 +271,8 @@ class InlineMessages(DIMSEServiceProvider):
             incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
-                incoming.fragment_bytes = self._usual_fragment_bytes
+                if self._writes_behind:
+                    incoming.sink.open_file()  # while the data set is on its way
         self.has_been_small = not has_data_set
         if not has_data_set:
             self._complete(incoming)
@@ -308,7 +301,8 @@ class InlineMessages(DIMSEServiceProvider):
             self._fill(incoming, sink, source, size)
             if not last:
                 incoming.fragment_bytes = size
-                self._fragment_ends(incoming, sink)
+                self._examine(incoming, sink)
+                sink.fragment_ends()
         if last:
             self._complete(incoming)
 
@@ -342,20 +336,15 @@ class InlineMessages(DIMSEServiceProvider):
             text = f"object larger than {limit / 1e6:g} MB"
             sink.give_up(OSError(errno.EFBIG, text))
 
-    def _fragment_ends(self, incoming: Incoming, sink: DatasetSink) -> None:
-        """Let the server look at the first bytes, once, and write: the peer sends the rest."""
+    def _examine(self, incoming: Incoming, sink: DatasetSink) -> None:
+        """Let the server look at the first bytes, once, while the peer sends the rest."""
         examine = self._inline.examine
-        if examine is not None and not incoming.is_examined:
-            incoming.is_examined = True
+        if examine is None or incoming.is_examined:
+            return
+        incoming.is_examined = True
+        if not sink.has_spooled:  # as it has when the first fragment is a large one
             syntax = str(incoming.context.transfer_syntax[0])
             incoming.examined = examine(sink.beginning(), syntax)
-        sink.fragment_ends()
-
-    def _foretell(self, incoming: Incoming, sink: DatasetSink) -> None:
-        """Expect the next object to be cut as this one was, if it was a large one."""
-        size = incoming.fragment_bytes
-        is_usual = incoming.is_foretold and sink.size > max(size, WRITE_BEHIND_BYTES)
-        self._usual_fragment_bytes = size if is_usual else 0
 
     def discard_incoming(self) -> None:
         """The association ends: a message that is not complete leaves nothing behind."""
@@ -392,7 +381,8 @@ class InlineMessages(DIMSEServiceProvider):
         """The primitive of a complete message; None when it has been answered already."""
         elements = cast("dict[int, bytes]", incoming.elements)
         if incoming.store is not None and incoming.sink is not None:
-            self._foretell(incoming, incoming.sink)
+            is_large = incoming.sink.size > WRITE_BEHIND_BYTES
+            self._writes_behind = is_large and incoming.sink.path is not None
             return self._received_store(incoming, incoming.store, incoming.sink)
         if incoming.field == commands.C_ECHO_RQ:
             echo = commands.read_echo_request(elements)

@@ -161,6 +161,11 @@ class DatasetSink:
             self._buffer = grown
         return len(self._buffer) - self._used
 
+    @property
+    def has_spooled(self) -> bool:
+        """Whether what came first is in the file alone."""
+        return self._spooled > 0
+
     def beginning(self) -> memoryview:
         """What has arrived so far, while all of it is in memory."""
         return memoryview(self._buffer)[: self._used]
@@ -293,8 +298,9 @@ class ReceivedStore(C_STORE):
         self._message_id = request.message_id
         self._priority = request.priority
         self._affected_sop_class_uid = intern_uid(request.sop_class_uid or "")
-        # A UID is a str, whose __new__ validates and no more.
-        self._affected_sop_instance_uid = str.__new__(UID, request.sop_instance_uid or "")
+        # UID() validates, which a received one need not pass, and strips.
+        uid = (request.sop_instance_uid or "").strip()
+        self._affected_sop_instance_uid = str.__new__(UID, uid)
         self._move_originator_application_entity_title = request.move_originator_ae_title
         self._move_originator_message_id = request.move_originator_message_id
         self.OffendingElement = None

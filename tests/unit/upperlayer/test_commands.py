@@ -257,3 +257,9 @@ def test_more_shapes_than_are_kept_are_split_right():
         for length in range(300):
             encoded = element(0x100, b"\1\0") + element(0x1000, b"x" * length)
             assert commands.split_command(encoded) == {0x100: b"\1\0", 0x1000: b"x" * length}
+
+
+def test_the_shape_of_a_long_command_set_is_not_kept():
+    encoded = b"".join(element(number, b"") for number in range(0x1000, 0x1000 + 1000))
+    assert len(commands.split_command(encoded)) == 1000
+    assert max(commands._shapes) < len(encoded)

@@ -3,6 +3,7 @@
 import random
 import time
 from contextlib import contextmanager
+from threading import Event
 
 import pytest
 from dicom_peer import (
@@ -14,6 +15,7 @@ from dicom_peer import (
     Peer,
     data_set,
     echo_rq,
+    find_rq,
     message,
     p_data,
     pdu,
@@ -21,6 +23,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
+from pydicom import Dataset
 from pynetdicom import evt
 from serving import make_ae, serving
 
@@ -206,7 +209,35 @@ def test_what_must_not_come_between_fragments_is_aborted(what, pause_s):
     assert store.received == []
 
 
-# --- behind a large object, the next one is expected to be cut alike ---
+FRAGMENTS = {
+    "small": cut(9000 * KB, 100 * KB),
+    "large": cut(9000 * KB, 6000 * KB),
+    "small and then large": [20_000, *cut(9000 * KB - 20_000, 6000 * KB)],
+}
+
+
+@pytest.mark.parametrize("sizes", FRAGMENTS.values(), ids=FRAGMENTS)
+def test_only_the_beginning_of_an_object_is_examined(tmp_path, sizes):
+    store, seen = Store(), []
+
+    def examine(first, _syntax):
+        seen.append(bytes(first))
+
+    body = data_set(padding=9000 * KB - len(data_set(padding=2)) + 2)
+    options = {"spool_dir": tmp_path, "file_header": lambda *_: b"head", "examine": examine}
+    with (
+        serving(store.handler, ae=make_ae(maximum_pdu_size=0), **options) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        peer.send(*store_of(body, sizes))
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [body]
+    assert [first for first in seen if not body.startswith(first)] == []
+
+
+# --- behind a large object, the next one is expected to be large as well ---
 
 
 @contextmanager
@@ -288,6 +319,32 @@ def test_a_peer_that_leaves_behind_a_command_set_leaves_no_file(tmp_path, how):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_request_that_comes_too_early_holds_nobody_up(tmp_path):
+    """Without negotiation only one may be under way; the one that is goes on all the same."""
+    answered = Event()
+
+    def find(_event):
+        for number in range(5):
+            yield 0xFF00, Dataset.from_json({"0020000D": {"vr": "UI", "Value": [f"1.{number}"]}})
+            time.sleep(0.05)
+        answered.set()
+
+    store = Store()
+    handlers = [store.handler, (evt.EVT_C_FIND, find)]
+    kept = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"}
+    with serving(*handlers, **kept) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        command, *data = store_of(BODY, cut(SIZE, 64 * KB))
+        peer.send(command, *data)
+        assert peer.status() == 0
+        peer.send(message(5, find_rq(), data_set()), command)
+        assert answered.wait(5)
+        peer.send(*data)
+        assert [peer.status() for _ in range(7)] == [0xFF00] * 5 + [0, 0]
+        peer.release()
+    assert store.received == [BODY, BODY]
+
+
 def test_a_peer_that_sends_nothing_behind_a_command_set_is_aborted(tmp_path):
     store = Store()
     with behind_a_large_object(store, tmp_path, ae=make_ae(network_timeout=0.5)) as (_, peer):
@@ -308,6 +365,8 @@ def test_the_next_object_may_be_too_large_or_find_no_room_for_a_file(tmp_path):
         peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
         assert peer.status() == 0
         tmp_path.rename(f"{tmp_path}.gone")
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
+        assert peer.status() == 0xA700
         peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
         assert peer.status() == 0xA700
         peer.send(*store_of(small, [len(small)]))

@@ -1,14 +1,16 @@
-"""Peers that say odd things about their limits, and at an association's end."""
+"""Peers that say odd things about their limits, in their UIDs, and at an association's end."""
 
 import pytest
 from dicom_peer import (
     ABORT,
     Peer,
     associate_rq,
+    data_set,
     find_rq,
     message,
     nothing_left_behind,
     pdu,
+    store_rq,
     until,
 )
 from pynetdicom import evt
@@ -61,3 +63,20 @@ def test_a_peer_that_does_not_state_its_largest_pdu_is_answered():
         assert peer.status() == 0x0000
         assert peer.echo() == 0x0000
         peer.release()
+
+
+@pytest.mark.parametrize("behind", ["", "\0", " ", "\n", "\t", "\r\n"], ids=repr)
+def test_space_around_a_uid_is_no_part_of_it(behind):
+    named = []
+
+    def store(event):
+        request = event.request
+        named.append((request.AffectedSOPClassUID.name, request.AffectedSOPInstanceUID))
+        return 0x0000
+
+    with serving((evt.EVT_C_STORE, store)) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        peer.send(message(3, store_rq(instance="1.2.3.4" + behind), data_set()))
+        assert peer.status() == 0
+        peer.release()
+    assert named == [("CT Image Storage", "1.2.3.4")]
