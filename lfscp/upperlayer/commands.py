@@ -71,23 +71,8 @@ class SubOperations:
     remaining: int | None = None
 
 
-class _Shape(NamedTuple):
-    """A command set seen before: its elements, to be compared and taken at once."""
-
-    elements: tuple[int, ...]
-    heads: tuple[bytes, ...]
-    pieces: struct.Struct  # head and value of each
-
-
-_MAX_SHAPES: Final = 64
-_MAX_SHAPE_BYTES: Final = 512  # of a command set; a C-STORE-RQ has less than half of it
-_shapes: dict[int, _Shape] = {}  # by the command set's length: the last one of each
-
-
 def split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
     """Cut a command set into its elements.
-
-    The requests of an association differ in their values, hardly ever in their elements' lengths.
 
     Args:
         encoded: the whole command set.
@@ -97,40 +82,20 @@ def split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
         CommandError: an element does not fit, or is of another group.
     Source: PS3.7 section 6.3.1.
     """
-    shape = _shapes.get(len(encoded))
-    if shape is not None:
-        pieces = shape.pieces.unpack(encoded)
-        if pieces[::2] == shape.heads:
-            return dict(zip(shape.elements, pieces[1::2], strict=True))
-    heads: list[bytes] = []
-    lengths: list[int] = []
     elements: dict[int, bytes] = {}
     position, end = 0, len(encoded)
     while position < end:
         if end - position < _ELEMENT.size:
             raise CommandError(f"command set ends inside an element, at byte {position}")
         group, element, length = _ELEMENT.unpack_from(encoded, position)
-        heads.append(bytes(encoded[position : position + _ELEMENT.size]))
         position += _ELEMENT.size
         if group != 0:
             raise CommandError(f"element ({group:04X},{element:04X}) in a command set")
         if length > end - position:
             raise CommandError(f"element (0000,{element:04X}) is longer than the command set")
         elements[element] = bytes(encoded[position : position + length])
-        lengths.append(length)
         position += length
-    if len(elements) == len(heads) and end <= _MAX_SHAPE_BYTES:
-        _remember(tuple(elements), tuple(heads), lengths, end)
     return elements
-
-
-def _remember(
-    elements: tuple[int, ...], heads: tuple[bytes, ...], lengths: Sequence[int], size: int
-) -> None:
-    if size not in _shapes and len(_shapes) >= _MAX_SHAPES:
-        _shapes.clear()
-    pieces = struct.Struct("<" + "".join(f"{_ELEMENT.size}s{length}s" for length in lengths))
-    _shapes[size] = _Shape(elements, heads, pieces)
 
 
 def unsigned_short(elements: dict[int, bytes], element: int) -> int | None:

@@ -35,12 +35,7 @@ from lfscp.upperlayer import commands, pdata, primitives
 from lfscp.upperlayer.foretold import ForetoldReader, Outcome
 from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
 from lfscp.upperlayer.provider import ProtocolError
-from lfscp.upperlayer.received import (
-    WRITE_BEHIND_BYTES,
-    DatasetSink,
-    ReceivedStore,
-    part10_header,
-)
+from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
 from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
 
 if TYPE_CHECKING:
@@ -100,7 +95,6 @@ class InlineMessages(DIMSEServiceProvider):
         super().__init__(assoc)
         self._inline = assoc
         self._incoming: Incoming | None = None
-        self._writes_behind = False  # so was the last object received
         self._requests: deque[Request] = deque()
         self._maximum_pdu_size: int | None = None
         self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
@@ -271,8 +265,6 @@ class InlineMessages(DIMSEServiceProvider):
             incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
-                if self._writes_behind:
-                    incoming.sink.open_file()  # while the data set is on its way
         self.has_been_small = not has_data_set
         if not has_data_set:
             self._complete(incoming)
@@ -381,8 +373,6 @@ class InlineMessages(DIMSEServiceProvider):
         """The primitive of a complete message; None when it has been answered already."""
         elements = cast("dict[int, bytes]", incoming.elements)
         if incoming.store is not None and incoming.sink is not None:
-            is_large = incoming.sink.size > WRITE_BEHIND_BYTES
-            self._writes_behind = is_large and incoming.sink.path is not None
             return self._received_store(incoming, incoming.store, incoming.sink)
         if incoming.field == commands.C_ECHO_RQ:
             echo = commands.read_echo_request(elements)

@@ -32,7 +32,7 @@ from lfscp.upperlayer.commands import StoreRequest
 
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
-WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
+_WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
 _KEPT_BUFFERS: Final = 32
 _KEPT_GROWN_BUFFERS: Final = 4  # with fewer than so many kept, one that has grown is, too
 
@@ -174,15 +174,11 @@ class DatasetSink:
         """A fragment is complete and more will come: the time to write behind."""
         if not self._write_behind or self._spooled or self.error is not None:
             return
-        if self._used - self._written < WRITE_BEHIND_BYTES:
+        if self._used - self._written < _WRITE_BEHIND_BYTES:
             return
-        self.open_file()
-        self._write()
-
-    def open_file(self) -> None:
-        """Begin the file that will be written behind, if it is to be and has not begun."""
-        if self._write_behind and self.path is None and self.error is None:
+        if self.path is None:
             self._open_file(cast(Path, self._spool_dir))
+        self._write()
 
     def _open_file(self, spool_dir: Path) -> None:
         path = f"{spool_dir}/{_prefix}-{next(_numbers)}.part"
@@ -298,9 +294,7 @@ class ReceivedStore(C_STORE):
         self._message_id = request.message_id
         self._priority = request.priority
         self._affected_sop_class_uid = intern_uid(request.sop_class_uid or "")
-        # UID() validates, which a received one need not pass, and strips.
-        uid = (request.sop_instance_uid or "").strip()
-        self._affected_sop_instance_uid = str.__new__(UID, uid)
+        self._affected_sop_instance_uid = UID(request.sop_instance_uid or "", 0)
         self._move_originator_application_entity_title = request.move_originator_ae_title
         self._move_originator_message_id = request.move_originator_message_id
         self.OffendingElement = None

@@ -1,6 +1,5 @@
 """The codec of command sets agrees with pynetdicom's generic one, in both directions."""
 
-import struct
 from io import BytesIO
 
 import pytest
@@ -206,60 +205,3 @@ def test_a_command_set_must_say_whether_a_data_set_follows():
 def test_a_store_request_without_its_uids_is_not_written():
     with pytest.raises(ValueError, match="UIDs"):
         commands.encode_store_request(commands.StoreRequest(1, None, None, 0, None, None))
-
-
-def element(number, value, group=0):
-    return struct.pack("<HHI", group, number, len(value)) + value
-
-
-# All of one length, so that each takes the place of the one before among the shapes known.
-OF_ONE_LENGTH = {
-    "two elements": element(0x100, b"\1\0") + element(0x110, b"\2\0\3\0"),
-    "cut elsewhere": element(0x100, b"\1\0\2\0") + element(0x110, b"\3\0"),
-    "other elements": element(0x120, b"\1\0") + element(0x800, b"\2\0\3\0"),
-    "other values": element(0x100, b"\4\0") + element(0x110, b"\5\0\6\0"),
-    "one element": element(0x100, bytes(14)),
-    "one of them twice": element(0x100, b"\1\0") + element(0x100, b"\2\0\3\0"),
-    "another group": element(0x100, b"\1\0", group=8) + element(0x110, b"\2\0\3\0"),
-    "longer than it is": element(0x100, b"\1\0") + struct.pack("<HHI", 0, 0x110, 5) + b"\2\0\3\0",
-    "ends inside an element": element(0x100, bytes(7)) + b"\0" * 7,
-}
-
-
-def walked(encoded):
-    """The elements of a command set, one after another; None when it is broken."""
-    elements, rest = {}, encoded
-    while rest:
-        if len(rest) < 8:
-            return None
-        group, number, length = struct.unpack_from("<HHI", rest)
-        if group != 0 or length > len(rest) - 8:
-            return None
-        elements[number], rest = rest[8 : 8 + length], rest[8 + length :]
-    return elements
-
-
-@pytest.mark.parametrize("second", OF_ONE_LENGTH.values(), ids=OF_ONE_LENGTH)
-@pytest.mark.parametrize("first", OF_ONE_LENGTH.values(), ids=OF_ONE_LENGTH)
-def test_a_command_set_is_split_right_whatever_came_before(first, second):
-    assert len(first) == len(second)
-    for encoded in (first, second, bytearray(second), first):
-        expected = walked(encoded)
-        if expected is None:
-            with pytest.raises(commands.CommandError):
-                commands.split_command(encoded)
-        else:
-            assert commands.split_command(encoded) == expected
-
-
-def test_more_shapes_than_are_kept_are_split_right():
-    for _ in range(2):
-        for length in range(300):
-            encoded = element(0x100, b"\1\0") + element(0x1000, b"x" * length)
-            assert commands.split_command(encoded) == {0x100: b"\1\0", 0x1000: b"x" * length}
-
-
-def test_the_shape_of_a_long_command_set_is_not_kept():
-    encoded = b"".join(element(number, b"") for number in range(0x1000, 0x1000 + 1000))
-    assert len(commands.split_command(encoded)) == 1000
-    assert max(commands._shapes) < len(encoded)

@@ -237,7 +237,7 @@ def test_only_the_beginning_of_an_object_is_examined(tmp_path, sizes):
     assert [first for first in seen if not body.startswith(first)] == []
 
 
-# --- behind a large object, the next one is expected to be large as well ---
+# --- between a command set and its data set ---
 
 
 @contextmanager
@@ -254,19 +254,6 @@ def behind_a_large_object(store, tmp_path, **options):
         assert until(lambda: not list(tmp_path.iterdir()))
         store.received.clear()
         yield server, peer
-
-
-def test_the_file_of_the_next_object_is_begun_before_its_data_set_comes(tmp_path):
-    store = Store()
-    with behind_a_large_object(store, tmp_path) as (_, peer):
-        command, *data = store_of(BODY, cut(SIZE, 64 * KB))
-        peer.send(command)
-        assert until(lambda: [each.read_bytes() for each in tmp_path.iterdir()] == [b"head"])
-        peer.send(*data)
-        assert peer.status() == 0
-        peer.release()
-    assert store.received == [BODY]
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("pause_s", [0, 0.05], ids=["at once", "later"])
@@ -309,7 +296,6 @@ def test_a_peer_that_leaves_behind_a_command_set_leaves_no_file(tmp_path, how):
     store = Store()
     with behind_a_large_object(store, tmp_path) as (server, peer):
         peer.send(store_of(BODY, cut(SIZE, 64 * KB))[0])
-        assert until(lambda: list(tmp_path.iterdir()) != [])
         if how == "abort":
             peer.send(pdu(ABORT, b"\0\0\0\0"))
         else:
