@@ -1,5 +1,6 @@
 """The benchmarks run, on tiny sizes, and check the work they measure; no figure is looked at."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,14 @@ def test_the_comparison_with_peers_lists_its_workloads(start, monkeypatch):
     printed = run(*start, "--list")
     assert "store-512k" in printed
     assert "lfscp" in printed
+
+
+def test_two_servers_are_compared_burst_by_burst(tmp_path):
+    printed = run(
+        *(BENCH / "in_turn.py", "--targets", "lfscp,storescp-fork", "--associations", "1,2"),
+        *("--burst", 4, "--bursts", 3, "--starts", 2, "--small", "--data-root", tmp_path),
+        *("--json", tmp_path / "bursts.json"),
+    )
+    assert printed.count("±") == 2
+    bursts = json.loads((tmp_path / "bursts.json").read_text())
+    assert [len(bursts["2"][name]["rates"]) for name in ("lfscp", "storescp-fork")] == [4, 4]

@@ -1,0 +1,162 @@
+"""Whether one server is faster than another, by a few per cent: short bursts, in turn, in pairs.
+
+    python scripts/bench/in_turn.py --targets lfscp,storescp-fork --associations 1,4,16
+    python scripts/bench/in_turn.py --targets lfscp,before --target-cmd 'before=/path/.venv/bin/lfscp
+        serve --host 127.0.0.1 --port {port} --aet {aet} --data-dir {data} --no-http'
+
+On a machine that others use as well, a whole run of one server and then of another compares the
+minutes in which they ran. Here all servers run at the same time, all but one of them idle, and each
+gets the same files by storescu one burst after the other; a burst is compared with the first
+server's of the same files, not half a second away. Given is the geometric mean of those ratios with
+its standard error. The first burst at a fresh server is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peers import dataset
+from peers.bench import Invalid, send, split
+from peers.dataset import Instance
+from peers.procstat import cpu_seconds
+from peers.server import Server, free_port, running
+from peers.targets import DEFAULT_LFSCP, PEERS, ClientMode, Target, command_target
+from tables import table
+
+
+@dataclass
+class Bursts:
+    """What one server did, burst after burst; the lists of all servers belong together."""
+
+    rates: list[float] = field(default_factory=list)  # objects a second
+    cpu_ms: list[float] = field(default_factory=list)  # of an object
+
+    def ratio(self, others: Bursts) -> tuple[float, float]:
+        """How many times as fast as the others, and the standard error of that."""
+        logs = [math.log(a / b) for a, b in zip(self.rates, others.rates, strict=True)]
+        error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
+        mean = math.exp(statistics.mean(logs))
+        return mean, mean * error
+
+
+def measure(
+    targets: Sequence[Target],
+    files: Sequence[Instance],
+    *,
+    burst: int,
+    associations: int,
+    starts: int,
+    folder: Path,
+) -> dict[str, Bursts]:
+    """Start the servers so many times, and give each all files in bursts.
+
+    Raises:
+        Invalid: a store failed.
+    """
+    bursts = [files[at : at + burst] for at in range(0, len(files), burst)]
+    found = {target.name: Bursts() for target in targets}
+    for start in range(starts):
+        scratch = folder / str(start)
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            servers = [_start(stack, target, scratch / target.name) for target in targets]
+            for number, each in enumerate(bursts):
+                first = (start + number) % len(servers)
+                for server in [*servers[first:], *servers[:first]]:
+                    batches = split(each, associations)
+                    count = sum(map(len, batches))
+                    began = cpu_seconds(server.pid)
+                    seconds = send(batches, server.port, ClientMode.NODELAY, scratch)
+                    if number:  # the first one finds everything cold
+                        cpu = cpu_seconds(server.pid) - began
+                        found[server.target.name].rates.append(count / seconds)
+                        found[server.target.name].cpu_ms.append(cpu / count * 1000)
+    return found
+
+
+def _start(stack: contextlib.ExitStack, target: Target, data: Path) -> Server:
+    data.mkdir(parents=True)
+    log = data.with_suffix(".log")
+    return stack.enter_context(running(target, data, free_port(), ClientMode.NODELAY, log))
+
+
+def _targets(commands: Sequence[str], names: str) -> list[Target]:
+    known = {target.name: target for target in PEERS}
+    known["lfscp"] = command_target("lfscp", DEFAULT_LFSCP)
+    for command in commands:
+        name, _, template = command.partition("=")
+        known[name] = command_target(name, template)
+    chosen = [known[name] for name in names.split(",") if name in known]
+    if len(chosen) < 2 or len(chosen) < len(names.split(",")):
+        sys.exit(f"--targets {names}: expected two or more of {', '.join(known)}")
+    for target in chosen:
+        if target.absence:
+            sys.exit(f"{target.name}: {target.absence}")
+    return chosen
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--targets", default="lfscp,storescp-fork", help="default: %(default)s")
+    parser.add_argument("--target-cmd", action="append", default=[], metavar="NAME=TEMPLATE")
+    parser.add_argument("--associations", default="1,4,16", help="default: %(default)s")
+    parser.add_argument("--small", action="store_true", help="objects of 8 KB instead of 512 KB")
+    parser.add_argument("--burst", type=int, default=400, help="objects, default %(default)s")
+    parser.add_argument("--bursts", type=int, default=4, help="a start, default %(default)s")
+    parser.add_argument("--starts", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--data-root", type=Path, default=Path("/dev/shm/peerbench"))  # noqa: S108 - memory
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every burst here")
+    arguments = parser.parse_args()
+    targets = _targets(arguments.target_cmd, arguments.targets)
+    arguments.data_root.mkdir(parents=True, exist_ok=True)
+    count = arguments.burst * arguments.bursts
+    small = arguments.small
+    files = dataset.prepare(arguments.data_root, *((1, count) if small else (count, 1)), 1)
+    rows, every = [], {}
+    with tempfile.TemporaryDirectory(prefix="in-turn-", dir=arguments.data_root) as folder:
+        for number in map(int, arguments.associations.split(",")):
+            try:
+                found = measure(
+                    targets,
+                    files.small if small else files.large,
+                    burst=arguments.burst,
+                    associations=number,
+                    starts=arguments.starts,
+                    folder=Path(folder),
+                )
+            except Invalid as problem:
+                sys.exit(f"{number} associations: {problem}")
+            every[number] = {name: vars(bursts) for name, bursts in found.items()}
+            first = found[targets[0].name]
+            for target in targets:
+                bursts = found[target.name]
+                ratio, error = first.ratio(bursts)
+                rows.append(
+                    [
+                        str(number),
+                        target.name,
+                        f"{statistics.median(bursts.rates):.0f}",
+                        f"{statistics.median(bursts.cpu_ms):.2f}",
+                        "" if bursts is first else f"{ratio:.3f} ± {error:.3f}",
+                    ]
+                )
+    heading = ["associations", "server", "objects/s", "ms CPU", f"{targets[0].name} is so fast"]
+    print(table(heading, rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(every, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
