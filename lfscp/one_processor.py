@@ -2,11 +2,12 @@
 
 Threads of one interpreter run one at a time anyway, and hand its lock on at every system call.
 Where they are spread over processors, each of those short calls wakes another thread elsewhere, and
-then waits to be woken itself; on one processor whoever called simply goes on. So while several
+then waits to be woken itself; on one processor whoever called simply goes on. So while many
 associations are served their threads are bound to one processor: the one where the kernel has just
-put the newest of them, chosen again every few seconds. A thread that serves alone goes where it
-likes. So do all when the process spends its time in the kernel, in long calls that can well be on
-several processors at once, as with a slow disk. It knows nothing of associations or of the pool.
+put the newest of them, chosen again every few seconds. A few threads go where they like, each best
+where its peer is. So do all when the process spends its time in the kernel, in long calls that can
+well be on several processors at once, as with a slow disk. It knows nothing of associations or of
+the pool.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Final
 
 LOGGER = logging.getLogger(__name__)
 
+MANY: Final = 4  # so many have more of taking turns than of a second processor
 CHOOSE_AGAIN_S: Final = 3.0
 _ENOUGH_S: Final = 0.25  # of processor time, to judge by
 _MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in memory has about 1
@@ -32,7 +34,7 @@ _EVERYWHERE: Final = os.sched_getaffinity(0)  # as the process began
 
 
 class OneProcessor:
-    """Binds the threads inside `member` to one processor, while there are several.
+    """Binds the threads inside `member` to one processor, while there are `MANY`.
 
     Any thread may call any method; a forked process has to begin with nobody inside. A thread that
     a member starts is bound like it, and stays so.
@@ -81,17 +83,17 @@ class OneProcessor:
         with self._lock:
             self._members.add(me)
             self._judge()
-            if len(self._members) > 1 and self._pays:
+            if len(self._members) >= MANY and self._pays:
                 self._bind(me)
 
     def leave(self) -> None:
-        """Let the calling thread go where it likes, and whoever is left alone."""
+        """Let the calling thread go where it likes, and all when few are left."""
         me = threading.get_native_id()
         with self._lock:
             self._members.discard(me)
             self._free({me})
             self._judge()
-            if len(self._members) < 2:
+            if len(self._members) < MANY:
                 self._free_all()
 
     def _judge(self) -> None:

@@ -8,7 +8,8 @@ On a machine that others use as well, a whole run of one server and then of anot
 minutes in which they ran. Here all servers run at the same time, all but one of them idle, and each
 gets the same files by storescu one burst after the other; a burst is compared with the first
 server's of the same files, not half a second away. Given is the geometric mean of those ratios with
-its standard error. The first burst at a fresh server is left out.
+its standard error over the starts: what a start did well or badly, all its bursts do. The first
+burst at a fresh server is left out.
 """
 
 from __future__ import annotations
@@ -40,15 +41,19 @@ _FEW = 8  # of the files that are not wanted
 class Bursts:
     """What one server did, burst after burst; the lists of all servers belong together."""
 
+    starts: list[int] = field(default_factory=list)  # of the server: in which of them it was
     rates: list[float] = field(default_factory=list)  # objects a second
     cpu_ms: list[float] = field(default_factory=list)  # of an object
 
     def ratio(self, others: Bursts) -> tuple[float, float]:
         """How many times as fast as the others, and the standard error of that."""
-        logs = [math.log(a / b) for a, b in zip(self.rates, others.rates, strict=True)]
-        error = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
-        mean = math.exp(statistics.mean(logs))
-        return mean, mean * error
+        by_start: dict[int, list[float]] = {}
+        for start, ours, theirs in zip(self.starts, self.rates, others.rates, strict=True):
+            by_start.setdefault(start, []).append(math.log(ours / theirs))
+        means = [statistics.mean(logs) for logs in by_start.values()]
+        error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+        ratio = math.exp(statistics.mean(means))
+        return ratio, ratio * error
 
 
 def measure(
@@ -81,8 +86,10 @@ def measure(
                     seconds = send(batches, server.port, ClientMode.NODELAY, scratch)
                     if number:  # the first one finds everything cold
                         cpu = cpu_seconds(server.pid) - began
-                        found[server.target.name].rates.append(count / seconds)
-                        found[server.target.name].cpu_ms.append(cpu / count * 1000)
+                        result = found[server.target.name]
+                        result.starts.append(start)
+                        result.rates.append(count / seconds)
+                        result.cpu_ms.append(cpu / count * 1000)
     return found
 
 
@@ -115,8 +122,8 @@ def main() -> int:
     parser.add_argument("--associations", default="1,4,16", help="default: %(default)s")
     parser.add_argument("--small", action="store_true", help="objects of 8 KB instead of 512 KB")
     parser.add_argument("--burst", type=int, default=400, help="objects, default %(default)s")
-    parser.add_argument("--bursts", type=int, default=4, help="a start, default %(default)s")
-    parser.add_argument("--starts", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--bursts", type=int, default=3, help="a start, default %(default)s")
+    parser.add_argument("--starts", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--data-root", type=Path, default=Path("/dev/shm/peerbench"))  # noqa: S108 - memory
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every burst here")
     arguments = parser.parse_args()

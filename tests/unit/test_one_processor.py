@@ -8,7 +8,7 @@ import pytest
 from dicom_peer import Peer, until
 from serving import serving
 
-from lfscp.one_processor import OneProcessor, anywhere
+from lfscp.one_processor import MANY, OneProcessor, anywhere
 
 EVERYWHERE = os.sched_getaffinity(0)
 pytestmark = pytest.mark.skipif(
@@ -55,32 +55,41 @@ def threads():
         yield start
 
 
-def test_a_thread_that_serves_alone_goes_where_it_likes(threads):
+@pytest.fixture
+def two_are_many(monkeypatch):
+    """Two threads share a processor already: for what does not depend on how many they are."""
+    monkeypatch.setattr("lfscp.one_processor.MANY", 2)
+
+
+@pytest.mark.parametrize("count", [1, MANY - 1])
+def test_a_few_threads_go_where_they_like(threads, count):
     processor = OneProcessor()
-    thread = threads(processor)
-    assert thread.allowed == EVERYWHERE
+    few = [threads(processor) for _ in range(count)]
+    assert [thread.allowed for thread in few] == count * [EVERYWHERE]
     assert processor.chosen is None
 
 
-def test_threads_that_serve_at_the_same_time_share_one_processor(threads):
+def test_many_threads_that_serve_at_the_same_time_share_one_processor(threads):
     processor = OneProcessor()
-    serving_threads = [threads(processor) for _ in range(4)]
+    serving_threads = [threads(processor) for _ in range(MANY + 1)]
     assert processor.chosen in EVERYWHERE
-    assert [thread.allowed for thread in serving_threads] == 4 * [{processor.chosen}]
+    assert [thread.allowed for thread in serving_threads] == (MANY + 1) * [{processor.chosen}]
     assert os.sched_getaffinity(0) == EVERYWHERE, "nobody else is bound"
 
 
-def test_who_leaves_and_who_is_left_alone_are_free_again(threads):
+def test_who_leaves_and_a_few_who_are_left_are_free_again(threads):
     processor = OneProcessor()
-    first, second, third = (threads(processor) for _ in range(3))
+    first, second, *others = (threads(processor) for _ in range(MANY + 1))
     assert first.leave() == EVERYWHERE
-    assert second.allowed == third.allowed == {processor.chosen}
+    bound = {processor.chosen}
+    assert [thread.allowed for thread in (second, *others)] == MANY * [bound]
     assert second.leave() == EVERYWHERE
-    assert third.allowed == EVERYWHERE
+    assert [thread.allowed for thread in others] == (MANY - 1) * [EVERYWHERE]
     assert processor.chosen is None
-    assert third.leave() == EVERYWHERE
+    assert [thread.leave() for thread in others] == (MANY - 1) * [EVERYWHERE]
 
 
+@pytest.mark.usefixtures("two_are_many")
 def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
     monkeypatch.setattr("lfscp.one_processor.CHOOSE_AGAIN_S", 0.0)
     choice = iter(sorted(EVERYWHERE)[:2])
@@ -91,6 +100,7 @@ def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
     assert [thread.allowed for thread in all_of_them] == 3 * [{processor.chosen}]
 
 
+@pytest.mark.usefixtures("two_are_many")
 def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypatch):
     used = [0.0, 0.0]
     monkeypatch.setattr("lfscp.one_processor._processor_time", lambda: tuple(used))
@@ -108,6 +118,7 @@ def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypat
     assert [thread.allowed for thread in members] == 5 * [{processor.chosen}]
 
 
+@pytest.mark.usefixtures("two_are_many")
 @pytest.mark.parametrize("workers", [2, 3, 200])
 def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
     processors = sorted(EVERYWHERE)
@@ -122,6 +133,7 @@ def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
     assert sorted(chosen) == processors[:workers], "each has one of its own while there are enough"
 
 
+@pytest.mark.usefixtures("two_are_many")
 def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
     monkeypatch.setattr(OneProcessor, "_choice", lambda self: 4095)
     processor = OneProcessor()
@@ -129,6 +141,7 @@ def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
     assert first.allowed == second.allowed == EVERYWHERE
 
 
+@pytest.mark.usefixtures("two_are_many")
 def test_long_work_of_a_member_is_done_anywhere_and_it_returns_to_the_others(threads):
     processor = OneProcessor()
     others = [threads(processor), threads(processor)]
@@ -149,6 +162,7 @@ def test_long_work_of_a_member_is_done_anywhere_and_it_returns_to_the_others(thr
         assert os.sched_getaffinity(0) == EVERYWHERE, "nor is it a member any more"
 
 
+@pytest.mark.usefixtures("two_are_many")
 def test_nobody_stays_bound_when_no_processor_can_be_chosen(threads, monkeypatch):
     monkeypatch.setattr("lfscp.one_processor.CHOOSE_AGAIN_S", 0.0)
     processor = OneProcessor()
@@ -168,15 +182,15 @@ def bound_threads():
 
 @pytest.mark.parametrize("binds", [True, False])
 def test_a_server_binds_those_that_serve_and_only_when_asked(binds):
-    with serving(one_processor=binds) as server, Peer(server.server_address) as one:
-        one.associate()
-        assert one.echo() == 0
-        assert bound_threads() == 0
-        with Peer(server.server_address) as other:
-            other.associate()
-            assert other.echo() == one.echo() == 0
-            assert bound_threads() == (2 if binds else 0)
-            other.release()
+    with serving(one_processor=binds) as server, ExitStack() as stack:
+        peers = []
+        for number in range(1, MANY + 1):
+            peers.append(stack.enter_context(Peer(server.server_address)))
+            peers[-1].associate()
+            assert [peer.echo() for peer in peers] == number * [0]
+            assert bound_threads() == (MANY if binds and number == MANY else 0)
+        peers.pop().release()
         assert until(lambda: bound_threads() == 0)
-        assert one.echo() == 0
-        one.release()
+        for peer in peers:
+            assert peer.echo() == 0
+            peer.release()
