@@ -94,10 +94,15 @@ class GroupCommit(Generic[Task, Result]):
 
     def _perform_all(self, group: list[_Ticket[Task, Result]]) -> None:
         if len(group) > 1:
-            with contextlib.suppress(Exception):  # one task's fault; it is told when it is alone
-                results = self._commit([ticket.task for ticket in group])
-                for ticket, result in zip(group, results, strict=True):
-                    ticket.result = result
+            try:
+                with contextlib.suppress(Exception):  # one task's fault; it is told when alone
+                    results = self._commit([ticket.task for ticket in group])
+                    for ticket, result in zip(group, results, strict=True):
+                        ticket.result = result
+                    return
+            except BaseException as error:  # noqa: BLE001 - the process is to end: so is the work
+                for ticket in group:
+                    ticket.error = error
                 return
         for ticket in group:
             try:

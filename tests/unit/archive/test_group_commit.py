@@ -10,6 +10,7 @@ import pytest
 from lfscp.archive.group_commit import GroupCommit
 
 DONE_S = 20
+INTERRUPTS = -1000
 
 
 class Commits:
@@ -25,6 +26,8 @@ class Commits:
         if not self.is_leading.is_set():
             self.is_leading.set()
             assert self.go_on.wait(DONE_S)
+        if INTERRUPTS in tasks:
+            raise KeyboardInterrupt
         if any(task < 0 for task in tasks):
             raise ValueError(f"not {min(tasks)}")
         return [task * 10 for task in tasks]
@@ -36,15 +39,15 @@ def started(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def performed_together(commits: Commits, tasks: list[int]) -> dict[int, int | Exception]:
+def performed_together(commits: Commits, tasks: list[int]) -> dict[int, int | BaseException]:
     """One task (0) leads; the others come while it commits. The outcome of each."""
     group: GroupCommit[int, int] = GroupCommit(commits)
-    outcomes: dict[int, int | Exception] = {}
+    outcomes: dict[int, int | BaseException] = {}
 
     def perform(task: int) -> None:
         try:
             outcomes[task] = group.perform(task)
-        except ValueError as error:
+        except (ValueError, KeyboardInterrupt) as error:
             outcomes[task] = error
 
     threads = [started(lambda: perform(0))]
@@ -82,6 +85,14 @@ def test_an_error_is_told_to_the_one_who_caused_it() -> None:
     assert commits.groups == [[0], [1, -2, 3], [1], [-2], [3]]
     assert isinstance(outcomes.pop(-2), ValueError)
     assert outcomes == {0: 0, 1: 10, 3: 30}
+
+
+def test_an_interrupt_is_told_to_all_and_tried_no_more() -> None:
+    commits = Commits()
+    outcomes = performed_together(commits, [1, INTERRUPTS, 3])
+    assert commits.groups == [[0], [1, INTERRUPTS, 3]]
+    assert outcomes.pop(0) == 0
+    assert [type(outcome) for outcome in outcomes.values()] == 3 * [KeyboardInterrupt]
 
 
 def test_a_group_is_bounded_and_the_rest_follow() -> None:
