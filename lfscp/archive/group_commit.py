@@ -84,6 +84,9 @@ class GroupCommit(Generic[Task, Result]):
             del self._waiting[:_MAX_GROUP]
         try:
             self._perform_all(group)
+        except BaseException as error:  # noqa: BLE001 - the process is to end: it is told to all
+            for each in group:
+                each.error = error
         finally:
             self._resign()
             for each in group:
@@ -94,15 +97,10 @@ class GroupCommit(Generic[Task, Result]):
 
     def _perform_all(self, group: list[_Ticket[Task, Result]]) -> None:
         if len(group) > 1:
-            try:
-                with contextlib.suppress(Exception):  # one task's fault; it is told when alone
-                    results = self._commit([ticket.task for ticket in group])
-                    for ticket, result in zip(group, results, strict=True):
-                        ticket.result = result
-                    return
-            except BaseException as error:  # noqa: BLE001 - the process is to end: so is the work
-                for ticket in group:
-                    ticket.error = error
+            with contextlib.suppress(Exception):  # one task's fault; it is told when it is alone
+                results = self._commit([ticket.task for ticket in group])
+                for ticket, result in zip(group, results, strict=True):
+                    ticket.result = result
                 return
         for ticket in group:
             try:

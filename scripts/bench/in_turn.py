@@ -28,10 +28,11 @@ from pathlib import Path
 
 from peers import dataset
 from peers.bench import Invalid, send, split
+from peers.command import all_targets
 from peers.dataset import Instance
 from peers.procstat import cpu_seconds
 from peers.server import Server, free_port, running
-from peers.targets import DEFAULT_LFSCP, PEERS, ClientMode, Target, command_target
+from peers.targets import ClientMode, Target
 from tables import table
 
 _FEW = 8  # of the files that are not wanted
@@ -99,12 +100,7 @@ def _start(stack: contextlib.ExitStack, target: Target, data: Path) -> Server:
     return stack.enter_context(running(target, data, free_port(), ClientMode.NODELAY, log))
 
 
-def _targets(commands: Sequence[str], names: str) -> list[Target]:
-    known = {target.name: target for target in PEERS}
-    known["lfscp"] = command_target("lfscp", DEFAULT_LFSCP)
-    for command in commands:
-        name, _, template = command.partition("=")
-        known[name] = command_target(name, template)
+def _chosen(names: str, known: dict[str, Target]) -> list[Target]:
     chosen = [known[name] for name in names.split(",") if name in known]
     if len(chosen) < 2 or len(chosen) < len(names.split(",")):
         sys.exit(f"--targets {names}: expected two or more of {', '.join(known)}")
@@ -127,7 +123,7 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, default=Path("/dev/shm/peerbench"))  # noqa: S108 - memory
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every burst here")
     arguments = parser.parse_args()
-    targets = _targets(arguments.target_cmd, arguments.targets)
+    targets = _chosen(arguments.targets, all_targets(arguments.target_cmd))
     arguments.data_root.mkdir(parents=True, exist_ok=True)
     count = arguments.burst * arguments.bursts
     small = arguments.small

@@ -52,7 +52,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _all_targets(commands: list[str]) -> dict[str, Target]:
+def all_targets(commands: list[str]) -> dict[str, Target]:
+    """The peers, lfscp, and what `--target-cmd` adds, by name."""
     found = {target.name: target for target in PEERS}
     found["lfscp"] = command_target("lfscp", DEFAULT_LFSCP)
     for item in commands:
@@ -104,7 +105,7 @@ def _run_one(bench: Bench, workload: Workload, target: Target, cell: report.Cell
 
 def main() -> int:
     arguments = _arguments()
-    known = _all_targets(arguments.target_cmd)
+    known = all_targets(arguments.target_cmd)
     workloads = _chosen_workloads(arguments.only)
     targets = _chosen(arguments.targets, known, arguments.target_cmd)
     if arguments.list:
