@@ -63,6 +63,7 @@ SWITCH_INTERVAL_S: Final = 0.0005
 ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
 WORKER_REPORT_S: Final = 1.0  # of a worker process to its parent
 REPORT_INTERVAL_S: Final = 10.0  # of the status line, when systemd asks for no watchdog
+LOOK_INTERVAL_S: Final = 3.0  # after which it is seen anew whose threads are busy
 POOL_IS_EMPTY: Final = 0  # no signal has this number
 
 
@@ -283,8 +284,12 @@ class Node:
     def _wait_and_stop(self, mailbox: Mailbox) -> int:
         from lfscp.server.handover import begin_successor
 
-        while (message := mailbox.wait(None)) in (signal.SIGHUP, signal.SIGUSR2):
-            if message == signal.SIGHUP:
+        processor = self._running_server.one_processor
+        while (message := mailbox.wait(LOOK_INTERVAL_S)) in (None, signal.SIGHUP, signal.SIGUSR2):
+            if message is None:
+                if processor is not None:
+                    processor.look_again()
+            elif message == signal.SIGHUP:
                 self.reload()
             else:
                 self._successor = begin_successor()

@@ -2,39 +2,42 @@
 
 Threads of one interpreter run one at a time anyway, and hand its lock on at every system call.
 Where they are spread over processors, each of those short calls wakes another thread elsewhere, and
-then waits to be woken itself; on one processor whoever called simply goes on. So while many
-associations are served their threads are bound to one processor: the one where the kernel has just
-put the newest of them, chosen again every few seconds. A few threads go where they like, each best
-where its peer is. So do all when the process spends its time in the kernel, in long calls that can
-well be on several processors at once, as with a slow disk. It knows nothing of associations or of
-the pool.
+then waits to be woken itself; on one processor whoever called simply goes on. So while many of
+them have something to do they are bound to one processor: the one where the kernel has just put the
+newest of them, chosen again every few seconds. A few threads go where they like, each best where
+its peer is; those whose peers keep silent are not counted. So do all when the process spends its
+time in the kernel, in long calls that can well be on several processors at once, as with a slow
+disk. It knows nothing of associations or of the pool.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 LOGGER = logging.getLogger(__name__)
 
 MANY: Final = 4  # so many have more of taking turns than of a second processor
+IDLE_S: Final = 1.0  # who had nothing to do for so long is not one of them
 CHOOSE_AGAIN_S: Final = 3.0
+_LOOK_AGAIN_S: Final = 1e-5  # for each member: to ask all of them takes a fortieth of that
 _ENOUGH_S: Final = 0.25  # of processor time, to judge by
 _MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in memory has about 1
-_STAT: Final = Path("/proc/thread-self/stat")
+_TASKS: Final = Path("/proc/self/task")
 _PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
 _here: Final = threading.local()  # whose member the thread is
 _EVERYWHERE: Final = os.sched_getaffinity(0)  # as the process began
 
 
 class OneProcessor:
-    """Binds the threads inside `member` to one processor, while there are `MANY`.
+    """Binds the threads inside `member` to one processor, while `MANY` of them are busy.
 
     Any thread may call any method; a forked process has to begin with nobody inside. A thread that
     a member starts is bound like it, and stays so.
@@ -42,10 +45,11 @@ class OneProcessor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._members: set[int] = set()  # their native thread IDs
+        self._members: dict[int, Callable[[], float]] = {}  # by native thread ID: how long idle
         self._bound: set[int] = set()
         self._chosen: int | None = None
         self._choose_at = 0.0
+        self._look_at = 0.0
         self._choices = sorted(_EVERYWHERE)
         self._judged = _processor_time()
         self._pays = True
@@ -67,34 +71,58 @@ class OneProcessor:
         self._judged = _processor_time()  # a forked process begins at nothing
 
     @contextlib.contextmanager
-    def member(self) -> Iterator[None]:
-        """Count the calling thread among those that serve."""
-        self.enter()
-        _here.processor = self
+    def member(self, idle_s: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+        """Count the calling thread among those that serve.
+
+        Args:
+            idle_s: for how many seconds the thread has had nothing to do; any thread may ask.
+        """
+        self.enter(idle_s)
+        _here.processor, _here.idle_s = self, idle_s
         try:
             yield
         finally:
             _here.processor = None
             self.leave()
 
-    def enter(self) -> None:
+    def enter(self, idle_s: Callable[[], float]) -> None:
         """Make the calling thread a member."""
         me = threading.get_native_id()
         with self._lock:
-            self._members.add(me)
-            self._judge()
-            if len(self._members) >= MANY and self._pays:
-                self._bind(me)
+            self._members[me] = idle_s
+            self._settle()
 
     def leave(self) -> None:
         """Let the calling thread go where it likes, and all when few are left."""
         me = threading.get_native_id()
         with self._lock:
-            self._members.discard(me)
+            self._members.pop(me, None)
             self._free({me})
-            self._judge()
-            if len(self._members) < MANY:
-                self._free_all()
+            self._settle()
+
+    def look_again(self) -> None:
+        """See who has something to do by now; to be called now and then."""
+        with self._lock:
+            self._look_at = 0.0
+            self._settle()
+
+    def _settle(self) -> None:
+        """Bind the members, or free them; lock held."""
+        self._judge()
+        if len(self._members) < MANY or not self._pays:
+            self._free_all()
+            return
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        # Those who came last are the likeliest to have something to do.
+        busy = (each for each, idle_s in reversed(self._members.items()) if idle_s() < IDLE_S)
+        newest = list(itertools.islice(busy, MANY))
+        if len(newest) == MANY:
+            self._bind(newest[0], now)
+        else:
+            self._look_at = now + len(self._members) * _LOOK_AGAIN_S
+            self._free_all()
 
     def _judge(self) -> None:
         """See whether the interpreter or the kernel had most of the time; lock held."""
@@ -104,26 +132,23 @@ class OneProcessor:
             return
         self._judged = (user, system)
         self._pays = system_s < _MOSTLY_KERNEL * user_s
-        if not self._pays:
-            self._free_all()
 
-    def _bind(self, newest: int) -> None:
-        """Bind the newest member with the others, or all of them anew; lock held."""
-        now = time.monotonic()
-        to_bind = {newest}
-        if self._chosen is None or now >= self._choose_at:
+    def _bind(self, newest: int, now: float) -> None:
+        """Bind the members to where the newest busy one is, or was a while ago; lock held."""
+        is_free = newest not in self._bound  # so that where it is was the kernel's choice
+        if self._chosen is None or (is_free and now >= self._choose_at):
             self._choose_at = now + CHOOSE_AGAIN_S
-            choice = self._choice()
-            if choice is not None:
+            choice = self._choice(newest)
+            if choice is not None and choice != self._chosen:
                 self._chosen = choice
-                to_bind = self._members
+                self._bound.clear()
         if self._chosen is not None:
-            for each in to_bind:
+            for each in self._members.keys() - self._bound:
                 _allow(each, {self._chosen})
-            self._bound |= to_bind
+            self._bound |= self._members.keys()
 
-    def _choice(self) -> int | None:
-        current = _current_processor()
+    def _choice(self, newest: int) -> int | None:
+        current = _current_processor(newest)
         if current is None or current in self._choices:
             return current
         return self._choices[current % len(self._choices)]
@@ -149,7 +174,7 @@ def anywhere() -> Iterator[None]:
     try:
         yield
     finally:
-        processor.enter()
+        processor.enter(_here.idle_s)
 
 
 def _processor_time() -> tuple[float, float]:
@@ -166,11 +191,12 @@ def _allow(thread: int, processors: Iterable[int]) -> None:
         LOGGER.debug("Thread %d is not bound to %s: %s", thread, processors, problem)
 
 
-def _current_processor() -> int | None:
-    """Where the calling thread runs; None when there is no choice, or nobody can tell."""
+def _current_processor(thread: int) -> int | None:
+    """Where a thread runs; None when there is no choice, or nobody can tell."""
     if len(_EVERYWHERE) < 2:
         return None
     try:
-        return int(_STAT.read_text().rpartition(")")[2].split()[_PROCESSOR])
+        stat = (_TASKS / str(thread) / "stat").read_text()
+        return int(stat.rpartition(")")[2].split()[_PROCESSOR])
     except (OSError, ValueError, IndexError):
         return None

@@ -148,7 +148,7 @@ class Pool(Section):
     )
     one_processor: Bool = setting(
         True,
-        "Bind the threads of a process to one processor while it serves four associations or more: "
+        "Bind the threads of a process to one processor while four associations or more are busy: "
         "they take turns with Python's lock anyway, and so at less cost. Off by itself while most "
         "of the time is the kernel's.",
     )

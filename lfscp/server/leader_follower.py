@@ -317,7 +317,7 @@ class LeaderFollowerServer:
         # Encryption needs no interpreter: it may well take place on several processors.
         gathering = self.one_processor if ssl_context is None else None
         try:
-            with gathering.member() if gathering is not None else nullcontext():
+            with nullcontext() if gathering is None else gathering.member(association.idle_s):
                 serve_acceptor(association, address, ssl_context)
         finally:
             with self._lock:

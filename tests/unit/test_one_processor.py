@@ -8,7 +8,7 @@ import pytest
 from dicom_peer import Peer, until
 from serving import serving
 
-from lfscp.one_processor import MANY, OneProcessor, anywhere
+from lfscp.one_processor import IDLE_S, MANY, OneProcessor, anywhere
 
 EVERYWHERE = os.sched_getaffinity(0)
 pytestmark = pytest.mark.skipif(
@@ -17,9 +17,10 @@ pytestmark = pytest.mark.skipif(
 
 
 class Serving:
-    """A thread that is a member until it is told to leave."""
+    """A thread that is a member until it is told to leave, idle for as long as is said."""
 
     def __init__(self, processor):
+        self.idle_s = 0.0
         self._ends = threading.Event()
         self._is_inside = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(processor,))
@@ -27,7 +28,7 @@ class Serving:
         assert self._is_inside.wait(10)
 
     def _serve(self, processor):
-        with processor.member():
+        with processor.member(lambda: self.idle_s):
             self._is_inside.set()
             self._ends.wait(10)
         self.after = os.sched_getaffinity(0)
@@ -89,11 +90,41 @@ def test_who_leaves_and_a_few_who_are_left_are_free_again(threads):
     assert [thread.leave() for thread in others] == (MANY - 1) * [EVERYWHERE]
 
 
+def test_who_has_nothing_to_do_is_not_counted(threads):
+    processor = OneProcessor()
+    silent = [threads(processor) for _ in range(MANY)]
+    for thread in silent:
+        thread.idle_s = IDLE_S
+    few = [threads(processor) for _ in range(MANY - 1)]
+    assert [thread.allowed for thread in (*silent, *few)] == (2 * MANY - 1) * [EVERYWHERE]
+    silent[0].idle_s = 0.0  # its peer has asked for something
+    processor.look_again()
+    everybody = [*silent, *few]
+    assert [thread.allowed for thread in everybody] == len(everybody) * [{processor.chosen}]
+    few[0].idle_s = IDLE_S
+    processor.look_again()
+    assert [thread.allowed for thread in everybody] == len(everybody) * [EVERYWHERE]
+    assert processor.chosen is None
+
+
+def test_many_silent_members_are_not_asked_each_time_that_another_comes(threads, monkeypatch):
+    monkeypatch.setattr("lfscp.one_processor._LOOK_AGAIN_S", 60.0)
+    processor = OneProcessor()
+    silent = [threads(processor) for _ in range(MANY - 1)]
+    for thread in silent:
+        thread.idle_s = IDLE_S
+    threads(processor)  # one is busy, that takes no second look so soon
+    busy = [threads(processor) for _ in range(MANY)]
+    assert processor.chosen is None
+    processor.look_again()
+    assert busy[0].allowed == {processor.chosen}
+
+
 @pytest.mark.usefixtures("two_are_many")
 def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
     monkeypatch.setattr("lfscp.one_processor.CHOOSE_AGAIN_S", 0.0)
     choice = iter(sorted(EVERYWHERE)[:2])
-    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda: next(choice))
+    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda _thread: next(choice))
     processor = OneProcessor()
     all_of_them = [threads(processor) for _ in range(3)]
     assert processor.chosen == sorted(EVERYWHERE)[1]
@@ -122,7 +153,7 @@ def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypat
 @pytest.mark.parametrize("workers", [2, 3, 200])
 def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
     processors = sorted(EVERYWHERE)
-    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda: processors[0])
+    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda _thread: processors[0])
     chosen = []
     for number in range(workers):
         processor = OneProcessor()
@@ -135,7 +166,7 @@ def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
 
 @pytest.mark.usefixtures("two_are_many")
 def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
-    monkeypatch.setattr(OneProcessor, "_choice", lambda self: 4095)
+    monkeypatch.setattr(OneProcessor, "_choice", lambda self, thread: 4095)
     processor = OneProcessor()
     first, second = threads(processor), threads(processor)
     assert first.allowed == second.allowed == EVERYWHERE
@@ -168,7 +199,7 @@ def test_nobody_stays_bound_when_no_processor_can_be_chosen(threads, monkeypatch
     processor = OneProcessor()
     members = [threads(processor), threads(processor)]
     chosen = processor.chosen
-    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda: None)
+    monkeypatch.setattr("lfscp.one_processor._current_processor", lambda _thread: None)
     members.append(threads(processor))
     assert [thread.allowed for thread in members] == 3 * [{chosen}]
     assert [thread.leave() for thread in members] == 3 * [EVERYWHERE]
@@ -194,3 +225,21 @@ def test_a_server_binds_those_that_serve_and_only_when_asked(binds):
         for peer in peers:
             assert peer.echo() == 0
             peer.release()
+
+
+def test_associations_whose_peers_are_silent_are_not_counted(monkeypatch):
+    monkeypatch.setattr("lfscp.one_processor.IDLE_S", 0.2)
+    with serving(one_processor=True) as server, ExitStack() as stack:
+
+        def join():
+            peer = stack.enter_context(Peer(server.server_address))
+            peer.associate()
+            return peer
+
+        silent = [join() for _ in range(MANY)]
+        assert until(lambda: all(each.idle_s() > 0.2 for each in server.active_associations))
+        peer = join()
+        assert peer.echo() == 0
+        assert until(lambda: bound_threads() == 0)
+        for each in (peer, *silent):
+            each.release()
