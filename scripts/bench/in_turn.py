@@ -18,6 +18,8 @@ import argparse
 import contextlib
 import json
 import math
+import os
+import resource
 import shutil
 import statistics
 import sys
@@ -44,7 +46,19 @@ class Bursts:
 
     starts: list[int] = field(default_factory=list)  # of the server: in which of them it was
     rates: list[float] = field(default_factory=list)  # objects a second
-    cpu_ms: list[float] = field(default_factory=list)  # of an object
+    # Of an object, in milliseconds:
+    cpu_ms: list[float] = field(default_factory=list)
+    senders_ms: list[float] = field(default_factory=list)
+    left_ms: list[float] = field(default_factory=list)
+
+    def add(self, start: int, count: int, seconds: float, cpu_s: float, senders_s: float) -> None:
+        """Add a burst of so many objects."""
+        self.starts.append(start)
+        self.rates.append(count / seconds)
+        self.cpu_ms.append(1000 * cpu_s / count)
+        self.senders_ms.append(1000 * senders_s / count)
+        left_s = len(os.sched_getaffinity(0)) * seconds - cpu_s - senders_s
+        self.left_ms.append(1000 * left_s / count)
 
     def ratio(self, others: Bursts) -> tuple[float, float]:
         """How many times as fast as the others, and the standard error of that."""
@@ -83,15 +97,19 @@ def measure(
                 for server in [*servers[first:], *servers[:first]]:
                     batches = split(each, associations)
                     count = sum(map(len, batches))
-                    began = cpu_seconds(server.pid)
+                    cpu_before, senders_before = cpu_seconds(server.pid), _ended_children_s()
                     seconds = send(batches, server.port, ClientMode.NODELAY, scratch)
                     if number:  # the first one finds everything cold
-                        cpu = cpu_seconds(server.pid) - began
-                        result = found[server.target.name]
-                        result.starts.append(start)
-                        result.rates.append(count / seconds)
-                        result.cpu_ms.append(cpu / count * 1000)
+                        cpu_s = cpu_seconds(server.pid) - cpu_before
+                        senders_s = _ended_children_s() - senders_before
+                        found[server.target.name].add(start, count, seconds, cpu_s, senders_s)
     return found
+
+
+def _ended_children_s() -> float:
+    """Processor time of the senders: no server ends between them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _start(stack: contextlib.ExitStack, target: Target, data: Path) -> Server:
@@ -153,12 +171,15 @@ def main() -> int:
                         str(number),
                         target.name,
                         f"{statistics.median(bursts.rates):.0f}",
-                        f"{statistics.median(bursts.cpu_ms):.2f}",
+                        *(
+                            f"{statistics.median(each):.2f}"
+                            for each in (bursts.cpu_ms, bursts.senders_ms, bursts.left_ms)
+                        ),
                         "" if bursts is first else f"{ratio:.3f} ± {error:.3f}",
                     ]
                 )
-    heading = ["associations", "server", "objects/s", "ms CPU", f"{targets[0].name} is so fast"]
-    print(table(heading, rows))
+    heading = ["associations", "server", "objects/s", "ms CPU", "senders'", "idle"]
+    print(table([*heading, f"{targets[0].name} is so fast"], rows))
     if arguments.json:
         arguments.json.write_text(json.dumps(every, indent=1))
     return 0

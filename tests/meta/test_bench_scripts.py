@@ -93,4 +93,6 @@ def test_two_servers_are_compared_burst_by_burst(tmp_path):
     )
     assert printed.count("±") == 2
     bursts = json.loads((tmp_path / "bursts.json").read_text())
-    assert [len(bursts["2"][name]["rates"]) for name in ("lfscp", "storescp-fork")] == [4, 4]
+    of_two = [bursts["2"][name] for name in ("lfscp", "storescp-fork")]
+    assert [len(each["rates"]) for each in of_two] == [4, 4]
+    assert all(ms > 0 for each in of_two for ms in each["senders_ms"])
