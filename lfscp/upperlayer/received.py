@@ -4,8 +4,8 @@ Objects are received straight into a buffer that is lent for one message and use
 go to a file as they arrive, so that memory stays bounded whatever the object's size. A server that
 keeps what it receives has those in between written behind as well: when the last fragment is here,
 most of the file is, and the sender need not wait for it.
-A sink never raises for a full disk: it takes the rest of the message and says afterwards what
-went wrong, for the association must still be able to answer.
+A sink never raises for a full disk, or for want of memory: it takes the rest of the message and
+says afterwards what went wrong, for the association must still be able to answer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
 from typing import Final, cast
 
@@ -56,14 +57,19 @@ os.register_at_fork(after_in_child=_change_prefix)
 
 # As many buffers as messages were ever received at once, at most _KEPT_BUFFERS: idle associations
 # own none. deque's append and pop are atomic.
-_buffers: deque[bytearray] = deque(maxlen=_KEPT_BUFFERS)
+_buffers: deque[mmap] = deque(maxlen=_KEPT_BUFFERS)
 
 
-def _borrow_buffer() -> bytearray:
+def _borrow_buffer() -> mmap:
     try:
         return _buffers.pop()
     except IndexError:
-        return bytearray(BUFFER_BYTES)
+        return _new_buffer(BUFFER_BYTES)
+
+
+def _new_buffer(size: int) -> mmap:
+    # The kernel gives it memory page by page, where it is filled; a bytearray is zeroed throughout.
+    return mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +162,13 @@ class DatasetSink:
                 self._open_file(self._spool_dir)
             self._write_out()
         else:
-            grown = bytearray(max(2 * len(self._buffer), self._used + size))
-            grown[: self._used] = memoryview(self._buffer)[: self._used]
-            self._buffer = grown
+            try:
+                grown = _new_buffer(max(2 * len(self._buffer), self._used + size))
+            except OSError as problem:
+                self.give_up(problem)
+            else:
+                grown[: self._used] = memoryview(self._buffer)[: self._used]
+                self._buffer = grown
         return len(self._buffer) - self._used
 
     @property
@@ -248,15 +258,14 @@ class DatasetSink:
 
     def give_back(self) -> None:
         """Return the buffer for the next message, unless somebody holds a view of it."""
-        buffer, self._buffer = self._buffer, bytearray()
+        buffer = self._buffer
+        del self._buffer
         if len(buffer) > SPOOL_ABOVE_BYTES:
             return
         if len(buffer) > BUFFER_BYTES and len(_buffers) >= _KEPT_GROWN_BUFFERS:
             return
         try:
-            # A bytearray that is viewed cannot change its size, and only that tells.
-            buffer.append(0)
-            buffer.pop()
+            buffer.resize(len(buffer))  # what is viewed cannot be resized, and only that tells
         except BufferError:
             return
         _buffers.append(buffer)

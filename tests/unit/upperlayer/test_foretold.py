@@ -1,8 +1,10 @@
 """A large object is read several PDUs in a call: however it comes, its bytes are the same."""
 
 import random
+import resource
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -45,6 +47,18 @@ class Store:
     @property
     def handler(self):
         return (evt.EVT_C_STORE, self)
+
+
+@contextmanager
+def memory_limited(more):
+    """Let this process have so many bytes more of address space than it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def store_of(body, sizes):
@@ -339,6 +353,23 @@ def test_a_peer_that_sends_nothing_behind_a_command_set_is_aborted(tmp_path):
         assert kind == ABORT
     assert store.received == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_that_there_is_no_memory_for_is_refused_and_the_next_is_taken():
+    store, small = Store(), data_set(padding=600 * KB)
+    large = data_set(padding=40_000 * KB)
+    with serving(store.handler) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        assert peer.echo() == 0
+        pdus = store_of(large, cut(len(large), 128 * KB - 100))
+        with memory_limited(20_000 * KB):
+            for each in pdus:
+                peer.send(each)
+            assert peer.status() == 0xA700
+            peer.send(*store_of(small, cut(len(small), 64 * KB)))
+            assert peer.status() == 0
+        peer.release()
+    assert store.received == [small]
 
 
 def test_the_next_object_may_be_too_large_or_find_no_room_for_a_file(tmp_path):
