@@ -13,8 +13,8 @@ disk. It knows nothing of associations or of the pool.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -32,7 +32,7 @@ _ENOUGH_S: Final = 0.25  # of processor time, to judge by
 _MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in memory has about 1
 _TASKS: Final = Path("/proc/self/task")
 _PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
-_here: Final = threading.local()  # whose member the thread is
+_here: Final = threading.local()  # whose member the thread is, and how long idle
 _EVERYWHERE: Final = os.sched_getaffinity(0)  # as the process began
 
 
@@ -49,7 +49,7 @@ class OneProcessor:
         self._bound: set[int] = set()
         self._chosen: int | None = None
         self._choose_at = 0.0
-        self._look_at = 0.0
+        self._look_at = self._many_at = -math.inf
         self._choices = sorted(_EVERYWHERE)
         self._judged = _processor_time()
         self._pays = True
@@ -78,11 +78,11 @@ class OneProcessor:
             idle_s: for how many seconds the thread has had nothing to do; any thread may ask.
         """
         self.enter(idle_s)
-        _here.processor, _here.idle_s = self, idle_s
+        _here.membership = (self, idle_s)
         try:
             yield
         finally:
-            _here.processor = None
+            _here.membership = None
             self.leave()
 
     def enter(self, idle_s: Callable[[], float]) -> None:
@@ -91,6 +91,8 @@ class OneProcessor:
         with self._lock:
             self._members[me] = idle_s
             self._settle()
+            if self._chosen is not None:
+                self._bind([me], time.monotonic())
 
     def leave(self) -> None:
         """Let the calling thread go where it likes, and all when few are left."""
@@ -103,11 +105,11 @@ class OneProcessor:
     def look_again(self) -> None:
         """See who has something to do by now; to be called now and then."""
         with self._lock:
-            self._look_at = 0.0
+            self._look_at = self._many_at = -math.inf
             self._settle()
 
     def _settle(self) -> None:
-        """Bind the members, or free them; lock held."""
+        """Bind those who are busy, or free all; lock held."""
         self._judge()
         if len(self._members) < MANY or not self._pays:
             self._free_all()
@@ -115,13 +117,12 @@ class OneProcessor:
         now = time.monotonic()
         if now < self._look_at:
             return
-        # Those who came last are the likeliest to have something to do.
-        busy = (each for each, idle_s in reversed(self._members.items()) if idle_s() < IDLE_S)
-        newest = list(itertools.islice(busy, MANY))
-        if len(newest) == MANY:
-            self._bind(newest[0], now)
-        else:
-            self._look_at = now + len(self._members) * _LOOK_AGAIN_S
+        self._look_at = now + len(self._members) * _LOOK_AGAIN_S
+        busy = [each for each, idle_s in self._members.items() if idle_s() < IDLE_S]
+        if len(busy) >= MANY:
+            self._many_at = now
+            self._bind(busy, now)
+        elif now - self._many_at >= IDLE_S:  # not for each that comes and goes
             self._free_all()
 
     def _judge(self) -> None:
@@ -133,19 +134,21 @@ class OneProcessor:
         self._judged = (user, system)
         self._pays = system_s < _MOSTLY_KERNEL * user_s
 
-    def _bind(self, newest: int, now: float) -> None:
-        """Bind the members to where the newest busy one is, or was a while ago; lock held."""
+    def _bind(self, busy: list[int], now: float) -> None:
+        """Bind them to where the newest of them is, or was a while ago; lock held."""
+        newest = busy[-1]
         is_free = newest not in self._bound  # so that where it is was the kernel's choice
+        to_bind = set(busy) - self._bound
         if self._chosen is None or (is_free and now >= self._choose_at):
             self._choose_at = now + CHOOSE_AGAIN_S
             choice = self._choice(newest)
             if choice is not None and choice != self._chosen:
                 self._chosen = choice
-                self._bound.clear()
+                to_bind |= self._bound
         if self._chosen is not None:
-            for each in self._members.keys() - self._bound:
+            for each in to_bind:
                 _allow(each, {self._chosen})
-            self._bound |= self._members.keys()
+            self._bound |= to_bind
 
     def _choice(self, newest: int) -> int | None:
         current = _current_processor(newest)
@@ -166,15 +169,16 @@ class OneProcessor:
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
     """Let the calling thread go where it likes: for long work that needs no interpreter."""
-    processor: OneProcessor | None = getattr(_here, "processor", None)
-    if processor is None:
+    membership: tuple[OneProcessor, Callable[[], float]] | None = getattr(_here, "membership", None)
+    if membership is None:
         yield
         return
+    processor, idle_s = membership
     processor.leave()
     try:
         yield
     finally:
-        processor.enter(_here.idle_s)
+        processor.enter(idle_s)
 
 
 def _processor_time() -> tuple[float, float]:

@@ -93,7 +93,8 @@ class LeaderFollowerServer:
 
     Attributes:
         ssl_context, receive_limits: may be replaced while it runs, for the associations to come.
-        one_processor: where threads are bound to one processor; None when they are not.
+        one_processor: where threads are bound to one processor; None when they are not. Its
+            `look_again` wants to be called every few seconds, for who has fallen silent since.
     """
 
     def __init__(

@@ -334,7 +334,7 @@ class InlineMessages(DIMSEServiceProvider):
         if examine is None or incoming.is_examined:
             return
         incoming.is_examined = True
-        if not sink.has_spooled:  # as it has when the first fragment is a large one
+        if sink.has_beginning:  # not when the first fragment was so large that it went to a file
             syntax = str(incoming.context.transfer_syntax[0])
             incoming.examined = examine(sink.beginning(), syntax)
 

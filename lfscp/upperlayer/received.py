@@ -72,6 +72,9 @@ def _new_buffer(size: int) -> mmap:
     return mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
 
 
+_DROPPED: Final = _new_buffer(1 << 16)  # takes what nobody keeps, of all who have no memory
+
+
 @dataclass(frozen=True, slots=True)
 class SpooledDataset:
     """A data set that went to disk as it arrived: a complete Part 10 file.
@@ -113,7 +116,6 @@ class DatasetSink:
         self._spool_dir = spool_dir
         self._part10_header = part10_header
         self._header_size = 0
-        self._buffer = _borrow_buffer()
         self._used = 0
         self._written = 0  # of the used, what is in the file already
         self._spooled = 0  # what is in the file and no more in the buffer
@@ -121,6 +123,11 @@ class DatasetSink:
         self._fd = -1
         self.path: str | None = None
         self.error: OSError | None = None
+        try:
+            self._buffer = _borrow_buffer()
+        except OSError as problem:
+            self._buffer = _DROPPED
+            self.give_up(problem)
 
     @property
     def size(self) -> int:
@@ -157,24 +164,29 @@ class DatasetSink:
         self._used += size
 
     def _make_room(self, size: int) -> int:
-        if self._spool_dir is not None and self._used + size > SPOOL_ABOVE_BYTES:
+        fits = self._spool_dir is None or self._used + size <= SPOOL_ABOVE_BYTES
+        if (not fits or not self._grow(size)) and self.error is None:
             if self.path is None:
-                self._open_file(self._spool_dir)
+                self._open_file(cast(Path, self._spool_dir))
             self._write_out()
-        else:
-            try:
-                grown = _new_buffer(max(2 * len(self._buffer), self._used + size))
-            except OSError as problem:
-                self.give_up(problem)
-            else:
-                grown[: self._used] = memoryview(self._buffer)[: self._used]
-                self._buffer = grown
         return len(self._buffer) - self._used
 
+    def _grow(self, size: int) -> bool:
+        """Have a larger buffer; without memory for one what has come goes to a file, if it may."""
+        try:
+            grown = _new_buffer(max(2 * len(self._buffer), self._used + size))
+        except OSError as problem:
+            if self._spool_dir is None:
+                self.give_up(problem)
+            return False
+        grown[: self._used] = memoryview(self._buffer)[: self._used]
+        self._buffer = grown
+        return True
+
     @property
-    def has_spooled(self) -> bool:
-        """Whether what came first is in the file alone."""
-        return self._spooled > 0
+    def has_beginning(self) -> bool:
+        """Whether what came first is in memory."""
+        return self._spooled == 0 and self.error is None
 
     def beginning(self) -> memoryview:
         """What has arrived so far, while all of it is in memory."""
@@ -260,7 +272,7 @@ class DatasetSink:
         """Return the buffer for the next message, unless somebody holds a view of it."""
         buffer = self._buffer
         del self._buffer
-        if len(buffer) > SPOOL_ABOVE_BYTES:
+        if buffer is _DROPPED or len(buffer) > SPOOL_ABOVE_BYTES:
             return
         if len(buffer) > BUFFER_BYTES and len(_buffers) >= _KEPT_GROWN_BUFFERS:
             return

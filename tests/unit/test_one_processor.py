@@ -1,7 +1,9 @@
 """Threads that serve at the same time share a processor, and have all of them back afterwards."""
 
+import gc
 import os
 import threading
+import weakref
 from contextlib import ExitStack
 
 import pytest
@@ -95,16 +97,37 @@ def test_who_has_nothing_to_do_is_not_counted(threads):
     silent = [threads(processor) for _ in range(MANY)]
     for thread in silent:
         thread.idle_s = IDLE_S
+    processor.look_again()
     few = [threads(processor) for _ in range(MANY - 1)]
     assert [thread.allowed for thread in (*silent, *few)] == (2 * MANY - 1) * [EVERYWHERE]
     silent[0].idle_s = 0.0  # its peer has asked for something
     processor.look_again()
-    everybody = [*silent, *few]
-    assert [thread.allowed for thread in everybody] == len(everybody) * [{processor.chosen}]
+    assert [thread.allowed for thread in (silent[0], *few)] == MANY * [{processor.chosen}]
+    assert [thread.allowed for thread in silent[1:]] == (MANY - 1) * [EVERYWHERE]
     few[0].idle_s = IDLE_S
     processor.look_again()
-    assert [thread.allowed for thread in everybody] == len(everybody) * [EVERYWHERE]
+    assert [thread.allowed for thread in (*silent, *few)] == (2 * MANY - 1) * [EVERYWHERE]
     assert processor.chosen is None
+
+
+def test_nobody_is_freed_and_bound_again_for_each_that_comes_and_goes(threads, monkeypatch):
+    changed = []
+
+    def allow(thread, processors):
+        changed.append(thread)
+        os.sched_setaffinity(thread, processors)
+
+    processor = OneProcessor()
+    for thread in [threads(processor) for _ in range(MANY)]:
+        thread.idle_s = IDLE_S
+    processor.look_again()
+    for _ in range(MANY - 1):
+        threads(processor)
+    assert processor.chosen is None
+    monkeypatch.setattr("lfscp.one_processor._allow", allow)
+    for _ in range(5):
+        threads(processor).leave()
+    assert len(changed) <= MANY - 1 + 2 * 5, "the others once, each of the five twice"
 
 
 def test_many_silent_members_are_not_asked_each_time_that_another_comes(threads, monkeypatch):
@@ -225,6 +248,20 @@ def test_a_server_binds_those_that_serve_and_only_when_asked(binds):
         for peer in peers:
             assert peer.echo() == 0
             peer.release()
+
+
+def test_a_thread_that_waits_keeps_no_association_alive():
+    with serving(one_processor=True) as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            association = weakref.ref(server.active_associations[0])
+            peer.release()
+
+        def is_gone():
+            gc.collect()
+            return association() is None
+
+        assert until(is_gone)
 
 
 def test_associations_whose_peers_are_silent_are_not_counted(monkeypatch):

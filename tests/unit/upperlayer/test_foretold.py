@@ -3,6 +3,7 @@
 import random
 import resource
 import time
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -370,6 +371,52 @@ def test_an_object_that_there_is_no_memory_for_is_refused_and_the_next_is_taken(
             assert peer.status() == 0
         peer.release()
     assert store.received == [small]
+
+
+def test_an_object_is_refused_when_there_is_no_memory_for_its_first_byte(monkeypatch):
+    monkeypatch.setattr("lfscp.upperlayer.received._buffers", deque())
+    store, small = Store(), data_set(padding=600 * KB)
+    with serving(store.handler) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        assert peer.echo() == 0
+        pdus = store_of(small, cut(len(small), 64 * KB))
+        with memory_limited(500 * KB):
+            for each in pdus:
+                peer.send(each)
+            assert peer.status() == 0xA700
+        peer.send(*pdus)
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [small]
+
+
+def test_an_object_goes_to_a_file_when_there_is_no_memory_for_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("lfscp.upperlayer.received._buffers", deque())
+    store, large = Store(), data_set(padding=3_500 * KB)
+    with (
+        serving(store.handler, spool_dir=tmp_path) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        pdus = store_of(large, cut(len(large), 128 * KB - 100))
+        for each in pdus[:3]:
+            peer.send(each)
+        assert until(lambda: received_bytes(server) > 200 * KB)
+        with memory_limited(1500 * KB):
+            for each in pdus[3:-1]:
+                peer.send(each)
+            assert until(lambda: list(tmp_path.iterdir()))
+        peer.send(pdus[-1])
+        assert peer.status() == 0
+        peer.release()
+    assert store.received == [large]
+    assert list(tmp_path.iterdir()) == []
+
+
+def received_bytes(server):
+    """How much of the object on its way has come."""
+    incoming = server.active_associations[0].dimse._incoming
+    return 0 if incoming is None else incoming.received
 
 
 def test_the_next_object_may_be_too_large_or_find_no_room_for_a_file(tmp_path):
