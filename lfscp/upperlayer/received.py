@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from pydicom.uid import UID
 from pynetdicom import _config
@@ -165,9 +165,7 @@ class DatasetSink:
 
     def _make_room(self, size: int) -> int:
         fits = self._spool_dir is None or self._used + size <= SPOOL_ABOVE_BYTES
-        if (not fits or not self._grow(size)) and self.error is None:
-            if self.path is None:
-                self._open_file(cast(Path, self._spool_dir))
+        if not (fits and self._grow(size)):
             self._write_out()
         return len(self._buffer) - self._used
 
@@ -198,18 +196,13 @@ class DatasetSink:
             return
         if self._used - self._written < _WRITE_BEHIND_BYTES:
             return
-        if self.path is None:
-            self._open_file(cast(Path, self._spool_dir))
         self._write()
 
-    def _open_file(self, spool_dir: Path) -> None:
-        path = f"{spool_dir}/{_prefix}-{next(_numbers)}.part"
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-            self.path = path
-            self._header_size = os.write(self._fd, self._part10_header())
-        except OSError as problem:
-            self.give_up(problem)
+    def _open_file(self) -> None:
+        path = f"{self._spool_dir}/{_prefix}-{next(_numbers)}.part"
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        self.path = path
+        self._header_size = os.write(self._fd, self._part10_header())
 
     def _write_out(self) -> None:
         """Move the buffer's bytes to the file; after an error they are dropped."""
@@ -218,9 +211,11 @@ class DatasetSink:
         self._used = self._written = 0
 
     def _write(self) -> None:
-        """Write what is in the buffer and not yet in the file."""
+        """Write what is in the buffer and not yet in the file, which is made when it is missing."""
         view = memoryview(self._buffer)
         try:
+            if self.path is None and self.error is None:
+                self._open_file()
             while self._written < self._used and self.error is None:
                 self._written += os.write(self._fd, view[self._written : self._used])
         except OSError as problem:
