@@ -3,11 +3,12 @@
 It knows no pynetdicom, so that it can send what no toolkit would.
 """
 
+import os
 import socket
 import struct
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -22,6 +23,7 @@ ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT 
 COMMAND, DATA, LAST = 1, 0, 2
 C_STORE, C_FIND, C_ECHO, C_CANCEL = 0x0001, 0x0020, 0x0030, 0x0FFF
 NO_DATA_SET, DATA_SET = 0x0101, 0x0001
+EVERYWHERE = os.sched_getaffinity(0)  # the processors of this process
 
 
 def pdu(kind, body):
@@ -248,6 +250,15 @@ def until(condition, timeout=10.0):
 def descriptors():
     """How many file descriptors this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def bound_threads(pid="self"):
+    """How many threads of a process may not run on every processor that this one might at first."""
+    bound = 0
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # it has just ended
+            bound += os.sched_getaffinity(int(each.name)) != EVERYWHERE
+    return bound
 
 
 @contextmanager

@@ -1,22 +1,12 @@
 """Where a node's threads may run: those that are busy share a processor, while they are."""
 
-import os
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from conftest import StartNode
-from dicom_peer import Peer, until
+from dicom_peer import EVERYWHERE, Peer, bound_threads, until
 
 from lfscp.one_processor import MANY
-
-EVERYWHERE = os.sched_getaffinity(0)
-
-
-def bound_threads(pid: int) -> int:
-    """How many threads of a process may not run on every processor."""
-    threads = map(int, (each.name for each in Path(f"/proc/{pid}/task").iterdir()))
-    return sum(os.sched_getaffinity(each) != EVERYWHERE for each in threads)
 
 
 @pytest.mark.skipif(len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose")

@@ -7,12 +7,11 @@ import weakref
 from contextlib import ExitStack
 
 import pytest
-from dicom_peer import Peer, until
+from dicom_peer import EVERYWHERE, Peer, bound_threads, until
 from serving import serving
 
 from lfscp.one_processor import IDLE_S, MANY, OneProcessor, anywhere
 
-EVERYWHERE = os.sched_getaffinity(0)
 pytestmark = pytest.mark.skipif(
     len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose"
 )
@@ -226,12 +225,6 @@ def test_nobody_stays_bound_when_no_processor_can_be_chosen(threads, monkeypatch
     members.append(threads(processor))
     assert [thread.allowed for thread in members] == 3 * [{chosen}]
     assert [thread.leave() for thread in members] == 3 * [EVERYWHERE]
-
-
-def bound_threads():
-    """How many threads of this process may not run on every processor."""
-    masks = [os.sched_getaffinity(thread.native_id) for thread in threading.enumerate()]
-    return sum(mask != EVERYWHERE for mask in masks)
 
 
 @pytest.mark.parametrize("binds", [True, False])
