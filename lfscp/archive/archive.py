@@ -38,11 +38,12 @@ from lfscp.archive.errors import (
     CannotUnderstand,
     DuplicateRejected,
     FateUnknown,
+    InstanceElsewhere,
     OutOfResources,
 )
 from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
-from lfscp.archive.header import Header
+from lfscp.archive.header import SOP_INSTANCE_UID, Header
 from lfscp.archive.index import Index
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
@@ -60,10 +61,11 @@ from lfscp.archive.objects import (
     size_of,
 )
 from lfscp.archive.part10 import part10_header
+from lfscp.archive.patient_upgrade import read_patients
 from lfscp.archive.query import Query
 from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
-from lfscp.archive.rows import Added, Existing, Placement
+from lfscp.archive.rows import PATIENT_ID, Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
 
@@ -193,6 +195,8 @@ class Archive:
             # A process that may be about to fork must not talk to a bucket: see s3_client.py.
             if not files.is_remote and not follows:
                 archive.finish_removals()
+                with archive._using_index("read whose the studies are"):
+                    read_patients(index, files)
         except OSError as error:
             os.close(lock)
             raise ArchiveError(
@@ -235,6 +239,7 @@ class Archive:
         Raises:
             CannotUnderstand: the dataset is broken or lacks its UIDs.
             IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
+            InstanceElsewhere: the instance is there in another series, and is not replaced.
             DuplicateRejected: other content is there already and the policy is to reject.
             OutOfResources: it cannot be written; nothing is left of it.
         """
@@ -344,6 +349,9 @@ class Archive:
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
+        if existing.is_elsewhere(header) and self._duplicates is not Duplicates.REPLACE:
+            tag = PATIENT_ID if existing.is_of_other_patient(header) else SOP_INSTANCE_UID
+            raise InstanceElsewhere(tag, existing.study_uid, existing.series_uid)
         if not self.files.exists(existing.path):
             return self._heal(received, header, "missing")
         try:
@@ -439,17 +447,19 @@ class Archive:
             for row, file in zip(rows, self.files.located(rows), strict=True)
         ]
 
-    def delete(self, level: Level, uid: str) -> int:
+    def delete(self, level: Level, uid: str, *, key: int | None = None) -> int:
         """Delete a patient (by Patient ID), study, series or instance: rows first, then files.
 
+        Args:
+            key: of the row, where only one of several with this UID is to go.
         Returns:
             The number of instances deleted.
         Raises:
             ArchiveError: the index cannot be written to; nothing is deleted.
         """
         with self._using_index("delete from the index"):
-            deletion = Deletion(self.index, level, uid)
-            paths = self.index.delete(level, uid)
+            deletion = Deletion(self.index, level, uid, key)
+            paths = self.index.delete(level, uid, key)
         deletion.happened()
         self.remove_files(paths)
         return len(paths)

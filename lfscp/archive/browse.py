@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Select,
@@ -26,10 +27,12 @@ from sqlalchemy import (
 from lfscp.archive.attributes import Level, at_level
 from lfscp.archive.dialects import holds_text, leading_integer
 from lfscp.archive.person_names import search_form
+from lfscp.archive.removal import named
 from lfscp.archive.retention import protected_among
 from lfscp.archive.schema import instance, patient, series, study
 
 MAX_PAGE: Final = 500
+MOST_NAMES: Final = 10  # of one patient that are shown
 MOST_WORDS: Final = 20  # of a search; further ones narrow it no more
 _ESCAPE: Final = "\\"
 
@@ -64,7 +67,18 @@ class StudyFilter:
 
 
 _PATIENT: Final = [patient.c[each.column] for each in at_level(Level.PATIENT)]
-_STUDY: Final = [study.c[each.column] for each in at_level(Level.STUDY)]
+_STUDY: Final = [
+    study.c[each.column] for level in (Level.PATIENT, Level.STUDY) for each in at_level(level)
+]
+_STUDY_ROW: Final = select(
+    study.c.id,
+    study.c.patient_id_fk,
+    study.c.received_at,
+    study.c.updated_at,
+    study.c.has_conflict,
+    patient.c.has_conflict.label("patient_has_conflict"),
+    *_STUDY,
+).select_from(study.join(patient))
 _SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
 _INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
 
@@ -74,6 +88,7 @@ def _number(column: ColumnElement[str]) -> ColumnElement[int]:
     return leading_integer(column)
 
 
+_OF_PATIENT: Final = study.c.patient_id_fk
 _SERIES_NUMBER: Final = _number(series.c.series_number)
 _INSTANCE_NUMBER: Final = _number(instance.c.instance_number)
 
@@ -92,11 +107,7 @@ def studies(
         limit: rows of a page, at most MAX_PAGE.
     """
     key = (study.c.study_date, study.c.study_time, study.c.id)
-    statement = (
-        select(study.c.id, study.c.received_at, study.c.updated_at, *_PATIENT, *_STUDY)
-        .select_from(study.join(patient, study.c.patient_id_fk == patient.c.id))
-        .order_by(*(column.desc() for column in key))
-    )
+    statement = _STUDY_ROW.order_by(*(column.desc() for column in key))
     for condition in _conditions(wanted):
         statement = statement.where(condition)
     if after is not None:
@@ -106,13 +117,15 @@ def studies(
     return page
 
 
-def study_row(connection: Connection, study_uid: str) -> dict[str, Any] | None:
-    """One study with its patient; None when it is not there."""
-    statement = (
-        select(study.c.id, study.c.received_at, study.c.updated_at, *_PATIENT, *_STUDY)
-        .select_from(study.join(patient, study.c.patient_id_fk == patient.c.id))
-        .where(study.c.study_instance_uid == study_uid)
-    )
+def study_row(
+    connection: Connection, study_uid: str, key: int | None = None
+) -> dict[str, Any] | None:
+    """One study with its patient; None when it is not there.
+
+    Args:
+        key: its row, where studies of several patients have the UID; else the one that came first.
+    """
+    statement = _STUDY_ROW.where(named(Level.STUDY, study_uid, key)).order_by(study.c.id)
     row = connection.execute(statement).mappings().first()
     if row is None:
         return None
@@ -126,9 +139,11 @@ def patients(
 ) -> Page:
     """Patients by name, with the number of their studies."""
     key = (patient.c.patient_name_search, patient.c.id)
-    statement = select(patient.c.id, patient.c.patient_name_search, *_PATIENT).order_by(*key)
+    statement = select(
+        patient.c.id, patient.c.patient_name_search, patient.c.has_conflict, *_PATIENT
+    ).order_by(*key)
     for word in text.split()[:MOST_WORDS]:
-        statement = statement.where(patient.c.id.in_(_patients_of(word)))
+        statement = statement.where(patient.c.id.in_(_studies_of_patients(word, _OF_PATIENT)))
     if after is not None:
         statement = statement.where(tuple_(*key) > tuple_(*after))
     page = _page(connection, statement, [column.name for column in key], limit)
@@ -145,40 +160,54 @@ def patients(
     return page
 
 
-def series_of(connection: Connection, study_uid: str) -> list[dict[str, Any]]:
+def series_of(connection: Connection, study_key: int) -> list[dict[str, Any]]:
     """All series of a study in the order of their numbers, each with a count and a middle instance.
 
     The middle instance is the one to make a small picture of.
     """
     statement = (
         select(series.c.id, series.c.received_at, *_SERIES)
-        .join(study, series.c.study_fk == study.c.id)
-        .where(study.c.study_instance_uid == study_uid)
+        .where(series.c.study_fk == study_key)
         .order_by(_SERIES_NUMBER, series.c.id)
     )
     rows = [dict(row) for row in connection.execute(statement).mappings()]
+    _mark_shared(connection, series.c.series_instance_uid, rows)
     for row in rows:
         _describe_series(connection, row)
     return rows
 
 
-def series_row(connection: Connection, series_uid: str) -> dict[str, Any] | None:
-    """One series with the UID of its study; None when it is not there."""
+def series_row(
+    connection: Connection, series_uid: str, key: int | None = None
+) -> dict[str, Any] | None:
+    """One series with the UID and key of its study; None when it is not there.
+
+    Args:
+        key: its row, where series of several studies have the UID; else the one that came first.
+    """
     statement = (
-        select(series.c.id, series.c.received_at, study.c.study_instance_uid, *_SERIES)
+        select(
+            series.c.id,
+            series.c.received_at,
+            series.c.study_fk,
+            study.c.study_instance_uid,
+            *_SERIES,
+        )
         .join(study, series.c.study_fk == study.c.id)
-        .where(series.c.series_instance_uid == series_uid)
+        .where(named(Level.SERIES, series_uid, key))
+        .order_by(series.c.id)
     )
     row = connection.execute(statement).mappings().first()
     if row is None:
         return None
     found = dict(row)
+    _mark_shared(connection, series.c.series_instance_uid, [found])
     _describe_series(connection, found)
     return found
 
 
 def instances_of(
-    connection: Connection, series_uid: str, *, after: Cursor | None = None, limit: int = 200
+    connection: Connection, series_key: int, *, after: Cursor | None = None, limit: int = 200
 ) -> Page:
     """Instances of a series in the order of their numbers."""
     key = (_INSTANCE_NUMBER, instance.c.id)
@@ -192,8 +221,7 @@ def instances_of(
             instance.c.calling_ae_title,
             *_INSTANCE,
         )
-        .join(series, instance.c.series_fk == series.c.id)
-        .where(series.c.series_instance_uid == series_uid)
+        .where(instance.c.series_fk == series_key)
         .order_by(*key)
     )
     if after is not None:
@@ -266,20 +294,19 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
         yield study.c.patient_id_fk == wanted.patient_key
 
 
-def _patients_of(word: str) -> Any:
-    """Keys of patients whose name holds a word or whose Patient ID begins with it."""
+def _studies_of_patients(word: str, key: ColumnElement[int]) -> Any:
+    """Keys of studies, or of their patients, whose patient's name holds a word or ID begins so."""
+    name = f"%{_escaped(search_form(word))}%"
     return union_all(
-        select(patient.c.id).where(
-            patient.c.patient_name_search.like(f"%{_escaped(search_form(word))}%", escape=_ESCAPE)
-        ),
-        select(patient.c.id).where(_begins(patient.c.patient_id, word)),
+        select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE)),
+        select(key).where(_begins(study.c.patient_id, word)),
     )
 
 
 def _studies_of(word: str) -> Any:
     """Keys of studies that a word names: one cheap question to each index, put together."""
     return union_all(
-        select(study.c.id).where(study.c.patient_id_fk.in_(_patients_of(word))),
+        _studies_of_patients(word, study.c.id),
         select(study.c.id).where(_begins(study.c.accession_number, word)),
         select(study.c.id).where(study.c.study_instance_uid == word),
         select(study.c.id).where(holds_text(study.c.study_description, f"%{_escaped(word)}%")),
@@ -300,9 +327,35 @@ def _escaped(text: str) -> str:
 def _describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Add to the rows of a page what is below them, and whether retention spares them."""
     _count_below_studies(connection, rows)
+    _mark_shared(connection, study.c.study_instance_uid, rows)
     protected = protected_among(connection, [row["study_instance_uid"] for row in rows])
     for row in rows:
         row["is_protected"] = row["study_instance_uid"] in protected
+
+
+def _mark_shared(connection: Connection, uid: Column[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Say of the rows of a page whether others have their UID, against the standard."""
+    uids = {row[uid.name] for row in rows}
+    several = select(uid).where(uid.in_(uids)).group_by(uid).having(func.count() > 1)
+    shared = set(connection.execute(several).scalars())
+    for row in rows:
+        row["shares_uid"] = row[uid.name] in shared
+
+
+def names_of_patient(connection: Connection, patient_key: int) -> list[dict[str, str]]:
+    """What the studies of a patient say of name, birth date and sex, each once, some at most."""
+    said = (study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex)
+    statement = select(*said).where(study.c.patient_id_fk == patient_key).distinct()
+    return [dict(row) for row in connection.execute(statement.limit(MOST_NAMES)).mappings()]
+
+
+def studies_of_uid(connection: Connection, study_uid: str) -> list[dict[str, Any]]:
+    """The studies with a UID, which should be one: their keys and patients."""
+    statement = select(
+        study.c.id, study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex
+    )
+    rows = statement.where(study.c.study_instance_uid == study_uid).order_by(study.c.id)
+    return [dict(row) for row in connection.execute(rows.limit(MOST_NAMES)).mappings()]
 
 
 def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.attributes import UNIQUE_KEY, Level
-from lfscp.archive.schema import TABLES, instance, patient, series, study
+from lfscp.archive.attributes import Level
+from lfscp.archive.removal import named
+from lfscp.archive.schema import instance, patient, series, study
 from lfscp.observe import audit
 from lfscp.observe.audit_message import Patient
 
@@ -36,26 +37,24 @@ class Deletion:
         index: asked at once for what is there; not at all when there is no audit trail.
         level: of what is deleted.
         uid: its unique key.
+        key: of its row, where only one of several with this UID goes.
     """
 
-    def __init__(self, index: Index, level: Level, uid: str) -> None:
+    def __init__(self, index: Index, level: Level, uid: str, key: int | None = None) -> None:
         self._part = f"{_WORD[level]} {uid}" if level in _WORD else ""
         self._studies: dict[str, _Study] = {}
         if audit.is_on():
-            self._look_up(index, level, uid)
+            self._look_up(index, named(level, uid, key))
 
-    def _look_up(self, index: Index, level: Level, uid: str) -> None:
+    def _look_up(self, index: Index, condition: ColumnElement[bool]) -> None:
         columns = (
             study.c.study_instance_uid,
-            patient.c.patient_id,
-            patient.c.patient_name,
+            study.c.patient_id,
+            study.c.patient_name,
             instance.c.sop_class_uid,
         )
         wanted = (
-            select(*columns, func.count())
-            .select_from(_ALL)
-            .where(TABLES[level].c[UNIQUE_KEY[level].column] == uid)
-            .group_by(*columns)
+            select(*columns, func.count()).select_from(_ALL).where(condition).group_by(*columns)
         )
         try:
             with index.engine.connect() as connection:

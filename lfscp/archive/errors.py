@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+_PATIENT_ID = 0x00100020
+
 
 class ArchiveError(Exception):
     """An operation of the archive failed.
@@ -65,6 +67,25 @@ class IdentityMismatch(ArchiveError):
         self.tag = tag
         self.expected = expected
         self.actual = actual
+
+
+class InstanceElsewhere(ArchiveError):
+    """The SOP Instance UID is in use: another series, study or patient has it (C-STORE 0xA900).
+
+    Args:
+        tag: what differs, SOP Instance UID (of what is in another place) or Patient ID.
+        study_uid: where it is.
+        series_uid: likewise.
+    """
+
+    def __init__(self, tag: int, study_uid: str, series_uid: str) -> None:
+        whose = " of another patient" if tag == _PATIENT_ID else ""
+        super().__init__(
+            "store the instance",
+            f"its SOP Instance UID is in use in series {series_uid} of study {study_uid}{whose}",
+            'set duplicates = "replace" to accept it',
+        )
+        self.tag = tag
 
 
 class DuplicateRejected(ArchiveError):

@@ -8,11 +8,13 @@ one statement, hence from one state of the index.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from lfscp.archive.attributes import Level
 from lfscp.archive.matching import Matching, build
 from lfscp.archive.query import Query
 from lfscp.archive.responses import response_encoder
@@ -67,6 +69,8 @@ def find_prepared(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
     rows = cursor.execute(*statement)
+    if query.level is Level.PATIENT:
+        rows = _one_each(rows, -1)
     yield from map(encode, islice(rows, limit) if limit else rows)
 
 
@@ -79,10 +83,18 @@ def _responses(
     options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
     with connection.execute(matching.statement, execution_options=options) as result:
         rows = chain.from_iterable(result.partitions(CHUNK_ROWS))
-        yield from map(encode, islice(_accepted(rows, matching), limit))
+        accepted = _accepted(rows, matching)
+        if matching.entity is not None:
+            accepted = _one_each(accepted, matching.entity)
+        yield from map(encode, islice(accepted, limit))
 
 
 def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
     if not matching.residuals:
         return rows
     return (row for row in rows if all(accepts(row[at]) for at, accepts in matching.residuals))
+
+
+def _one_each(rows: Iterator[Sequence[Any]], entity: int) -> Iterator[Sequence[Any]]:
+    """The first row of each entity; its rows follow one another."""
+    return (next(group) for _, group in groupby(rows, itemgetter(entity)))

@@ -131,6 +131,11 @@ class Header:
             return self._sequence(BY_TAG[tag], value, self._items.get(raw, self._encoding))
         return self._decoded(value, vr, self._encoding)
 
+    def raw(self, tags: Iterable[int]) -> tuple[bytes | None, ...]:
+        """The values of some attributes as they stand in the dataset; None for an absent one."""
+        found, raw_tags = self._found, self._raw_tags
+        return tuple([found.get(raw_tags[tag]) for tag in tags])
+
     @cached_property
     def values(self) -> Mapping[int, str]:
         """Every attribute that is present, as `text` gives it."""

@@ -1,8 +1,7 @@
 """The index: which instances there are; adding, finding and removing them.
 
 Rules: an instance is added whole or not at all; those that come together share a transaction. The
-first patient, study or series of its unique key stays;
-what differs later is noted, not changed. An instance of a known series costs one insert.
+rows above it are found or made by hierarchy.py. An instance of a known series costs one insert.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ from lfscp.archive.database import (
 from lfscp.archive.errors import ArchiveError, FateUnknown, OutOfResources
 from lfscp.archive.files import Durability
 from lfscp.archive.group_commit import GroupCommit
-from lfscp.archive.header import STUDY_INSTANCE_UID, Header
+from lfscp.archive.header import Header
+from lfscp.archive.hierarchy import Hierarchy, RowVanishedError, said_of_patient
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.removal import delete_entity, pieces_of, prune
 from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
@@ -40,17 +40,12 @@ from lfscp.archive.schema import TABLES, instance, patient, series, study
 from lfscp.archive.statements import Statements
 from lfscp.observe import metrics
 
-PATIENT_ID: Final = UNIQUE_KEY[Level.PATIENT].tag
-ISSUER_OF_PATIENT_ID: Final = 0x00100021
 _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
 _ATTEMPTS: Final = 20
 _STEP_S: Final = 0.005  # by which the pauses between them grow
 _Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
-
-
-class _Vanished(Exception):  # noqa: N818 - says what happened
-    """What had kept a row from being inserted was deleted before it could be read."""
+_Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
 
 
 class Index:
@@ -78,8 +73,9 @@ class Index:
             raise
         self._statements = Statements(self._database.dialect)
         self.prepared = PreparedQueries(self._database.dialect)
-        # By Series Instance UID. May be stale, as other processes delete: the foreign key tells.
-        self._known: dict[str, KnownSeries] = {}
+        self.hierarchy = Hierarchy(self._statements)
+        # By study and series UID. May be stale, as other processes delete: the foreign key tells.
+        self._known: dict[tuple[str, str], KnownSeries] = {}
         self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
 
     @property
@@ -115,6 +111,10 @@ class Index:
         """Do work in a writing transaction; see Database.transact."""
         return self._database.transact(work, snapshot=snapshot)
 
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A writing transaction with the driver's cursor, for `hierarchy`."""
+        return self._database.transaction()
+
     def cannot(self, operation: str, error: BaseException) -> ArchiveError:
         """The error of something that could not be done because of the database."""
         return ArchiveError(operation, reason_of(error), self._hint)
@@ -138,11 +138,10 @@ class Index:
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                found = self._insert([row])[0] if self._group is None else self._group.perform(row)
-                notes: list[str] = []
-                _compare(header, found, notes)
-                return Added(found.study_uid, header.series_instance_uid, tuple(notes))
-            except (self._database.integrity_error, _Vanished):
+                add = self._insert_one if self._group is None else self._group.perform
+                _, notes = add(row)
+                return Added(header.study_instance_uid, header.series_instance_uid, tuple(notes))
+            except (self._database.integrity_error, RowVanishedError):
                 existing = self.find(header.sop_instance_uid)
                 if existing is not None:
                     if patience.may_be_done and existing.path == placement.path:
@@ -157,44 +156,46 @@ class Index:
                     raise self._out_of_resources(error, patience) from None
         raise AssertionError  # the loop ends by return or raise
 
-    def _insert(self, rows: list[_Row]) -> list[KnownSeries]:
+    def _insert_one(self, row: _Row) -> _Inserted:
+        return self._insert([row])[0]
+
+    def _insert(self, rows: list[_Row]) -> list[_Inserted]:
         """Insert instances in one transaction; one of a known series is one statement."""
         if len(rows) > 1:
             return self._insert_all(rows)
         header, values = rows[0]
-        known = self._known.get(header.series_instance_uid)
+        known = self._recall(header)
         if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all(rows)
         started = time.monotonic()
         self._database.write(self._statements.insert_instance, [known.key, *values])
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(1)
-        return [known]
+        return [(known, [])]
 
-    def _insert_all(self, rows: list[_Row]) -> list[KnownSeries]:
+    def _insert_all(self, rows: list[_Row]) -> list[_Inserted]:
         """Insert instances in one transaction; the series of each."""
         now = _now_ms()
-        inserted: list[KnownSeries] = []
+        inserted: list[_Inserted] = []
         touched: dict[int, KnownSeries] = {}
         started = time.monotonic()
         with self._database.transaction() as cursor:
             for header, values in rows:
-                known = self._known.get(header.series_instance_uid)
-                found = known or self._series(cursor, header, now)
+                known = self._recall(header)
+                found, notes = (known, []) if known else self._series(cursor, header, now)
                 # The clock may have been put back since. The study comes before its instances,
                 # as for those who delete, so that neither waits for the other.
                 if abs(now - found.touched_at) > _TOUCH_MS and found.study_key not in touched:
                     self._statements.touch_study.run(cursor, (found.study_key, now))
                     touched[found.study_key] = found
                 self._statements.insert_instance.run(cursor, [found.key, *values])
-                inserted.append(found)
+                inserted.append((found, notes))
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
         for found in touched.values():
             found.touched_at = now
-        for (header, _), found in zip(rows, inserted, strict=True):
-            if header.series_instance_uid not in self._known:
-                self._remember(header, found)
+        for (header, _), (found, _) in zip(rows, inserted, strict=True):
+            self._remember(header, found)
         return inserted
 
     def replace(self, header: Header, placement: Placement) -> Added:
@@ -207,9 +208,9 @@ class Index:
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                found = self._replace(header, placement, seen)
+                notes = self._replace(header, placement, seen)
                 break
-            except (self._database.integrity_error, _Vanished):
+            except (self._database.integrity_error, RowVanishedError):
                 self._others_were_faster(header, attempt)
             except self._database.error as error:
                 if self._database.is_too_long(error) and not isinstance(header, Shortened):
@@ -219,28 +220,27 @@ class Index:
         if len(seen) > 1 and seen[-1].path == placement.path:
             seen.pop()  # it is ours: the attempt before had come through
         old = seen[-1] if seen else None
-        if old is not None and old.series_uid != header.series_instance_uid:
+        if old is not None and old.is_elsewhere(header):
             self._prune(series.c.series_instance_uid == old.series_uid)
-        notes: list[str] = []
-        _compare(header, found, notes)
         replaced = old.path if old else None
-        return Added(found.study_uid, header.series_instance_uid, tuple(notes), replaced)
+        uids = (header.study_instance_uid, header.series_instance_uid)
+        return Added(*uids, tuple(notes), replaced)
 
-    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> KnownSeries:
+    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> list[str]:
         """Replace in one transaction; the row that was there goes to `seen`."""
         with self._database.transaction() as cursor:
             row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
             if row is not None:
                 seen.append(Existing(*row))
                 self._statements.delete_instance.run(cursor, (seen[-1].key,))
-            found = self._series(cursor, header, _now_ms())
+            found, notes = self._series(cursor, header, _now_ms())
             values = [found.key, *_values(header, placement)]
             self._statements.insert_instance.run(cursor, values)
-        return found
+        return notes
 
     def _others_were_faster(self, header: Header, attempt: int) -> None:
         """Another node added the same study, or deleted our series, in the meantime."""
-        self._known.pop(header.series_instance_uid, None)
+        self._known.pop(_uids(header), None)
         if attempt > _ATTEMPTS:
             raise OutOfResources(
                 "index the instance", "other nodes keep changing its study", "send again"
@@ -253,42 +253,20 @@ class Index:
         kind = FateUnknown if patience.may_be_done else OutOfResources
         return kind("index the instance", reason_of(error), hint)
 
-    def _series(self, cursor: Any, header: Header, now: int) -> KnownSeries:
+    def _series(self, cursor: Any, header: Header, now: int) -> _Inserted:
         """Find or make the series; for the first object of a series in this process only."""
-        uid = (header.series_instance_uid,)
-        row = self._statements.find_series.run(cursor, uid).fetchone()
-        if row is not None:
-            return KnownSeries(*row)
-        study_key, patient_id = self._study(cursor, header, now)
-        values = [study_key, *texts(header, Level.SERIES), now]
-        self._statements.insert_series.run(cursor, values)
-        key = _fetched(self._statements.find_series.run(cursor, uid))[0]
-        return KnownSeries(key, study_key, header.study_instance_uid, patient_id)
+        return self.hierarchy.series_of(cursor, header, now)
 
-    def _study(self, cursor: Any, header: Header, now: int) -> tuple[int, str]:
-        uid = (header.study_instance_uid,)
-        row = self._statements.find_study.run(cursor, uid).fetchone()
-        if row is None:
-            patient_key = self._patient(cursor, header)
-            values = [patient_key, *texts(header, Level.STUDY), now, now]
-            self._statements.insert_study.run(cursor, values)
-            row = _fetched(self._statements.find_study.run(cursor, uid))
-        key, patient_id = row
-        return key, patient_id
-
-    def _patient(self, cursor: Any, header: Header) -> int:
-        unique = (header.text(PATIENT_ID), header.text(ISSUER_OF_PATIENT_ID))
-        row = self._statements.find_patient.run(cursor, unique).fetchone()
-        if row is None:
-            self._statements.insert_patient.run(cursor, texts(header, Level.PATIENT))
-            row = _fetched(self._statements.find_patient.run(cursor, unique))
-        key: int = row[0]
-        return key
+    def _recall(self, header: Header) -> KnownSeries | None:
+        """The series, when an object of it that said the same of its patient came before."""
+        known = self._known.get(_uids(header))
+        return known if known is not None and known.patient == said_of_patient(header) else None
 
     def _remember(self, header: Header, found: KnownSeries) -> None:
-        if len(self._known) >= _KNOWN_SERIES:
+        uids = _uids(header)
+        if uids not in self._known and len(self._known) >= _KNOWN_SERIES:
             self._known.pop(next(iter(self._known)), None)  # the one known longest
-        self._known[header.series_instance_uid] = found
+        self._known[uids] = found
 
     # Finding
 
@@ -366,13 +344,17 @@ class Index:
 
     # Removing
 
-    def delete(self, level: Level, uid: str) -> list[str]:
+    def delete(self, level: Level, uid: str, key: int | None = None) -> list[str]:
         """Remove a patient, study, series or instance with all that belongs to it.
 
+        Args:
+            key: of the row, where only one of several with this UID is to go.
         Returns:
             The paths of the files that no row refers to any longer.
         """
-        removed = self._database.transact(lambda connection: delete_entity(connection, level, uid))
+        removed = self._database.transact(
+            lambda connection: delete_entity(connection, level, uid, key)
+        )
         self._known.clear()
         return removed
 
@@ -409,25 +391,9 @@ def _values(header: Header, placement: Placement) -> list[Any]:
     ]
 
 
-def _compare(header: Header, found: KnownSeries, notes: list[str]) -> None:
-    """Note what the object says otherwise than the series' first one."""
-    if header.study_instance_uid != found.study_uid:
-        notes.append(
-            f"the series belongs to study {found.study_uid}, "
-            f"the object says ({STUDY_INSTANCE_UID >> 16:04X},{STUDY_INSTANCE_UID & 0xFFFF:04X}) "
-            f"{header.study_instance_uid}; the first one stays"
-        )
-    if header.text(PATIENT_ID) != found.patient_id:
-        notes.append("the study belongs to another Patient ID; the first one stays")
+def _uids(header: Header) -> tuple[str, str]:
+    return header.study_instance_uid, header.series_instance_uid
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _fetched(cursor: Any) -> Any:
-    """The row that was inserted before, by us or by another node."""
-    row = cursor.fetchone()
-    if row is None:
-        raise _Vanished
-    return row

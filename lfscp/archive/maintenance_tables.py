@@ -4,16 +4,17 @@
 again is protected still, and so that adding a study costs what it did. `removal` names the files
 of rows that were deleted: written with the deletion and emptied when the files are gone, it tells
 after a crash which files are left. `maintenance` has a row per task (retention, scrub): where it
-goes on, and which node is at it, since nodes may share an index.
+goes on, and which node is at it, since nodes may share an index. `unread_study` has the studies
+that an older version indexed and whose patient has not been read from their objects yet.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, Table, Text
 
-from lfscp.archive.schema import metadata
+from lfscp.archive.schema import KEY, metadata
 
 protection: Final = Table(
     "protection",
@@ -36,4 +37,11 @@ maintenance: Final = Table(
     Column("position", BigInteger, nullable=False, server_default="0"),
     Column("holder", Text, nullable=False, server_default=""),
     Column("held_until", BigInteger, nullable=False, server_default="0"),
+)
+
+unread_study: Final = Table(
+    "unread_study",
+    metadata,
+    Column("study_fk", KEY, primary_key=True, autoincrement=False),
+    Column("is_placed", Integer, nullable=False, server_default="0"),  # has its own patient
 )

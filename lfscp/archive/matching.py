@@ -2,8 +2,9 @@
 
 Rules: each key gives a condition that never loses a match and that an index can serve; where
 it may hold too much (wildcards inside person names, several values in one attribute, numbers,
-date-times with offsets, sequences), a residual test on the row decides. Statements are
-portable; only the wildcard operator depends on the dialect: SQLite's GLOB and everybody
+date-times with offsets, sequences), a residual test on the row decides. Attributes of a patient
+are those that each study has of it, so that a patient is found by what any study says. Statements
+are portable; only the wildcard operator depends on the dialect: SQLite's GLOB and everybody
 else's LIKE are both case-sensitive.
 """
 
@@ -42,6 +43,8 @@ _PARENT: Final = {
     Level.SERIES: schema.series.c.study_fk == schema.study.c.id,
     Level.IMAGE: schema.instance.c.series_fk == schema.series.c.id,
 }
+_ORDER: Final = tuple(schema.TABLES[level] for level in LEVELS)
+_STUDIES: Final = LEVELS.index(Level.STUDY)
 _TIME_OF_DATE: Final = {
     "StudyDate": "StudyTime",
     "SeriesDate": "SeriesTime",
@@ -62,11 +65,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A query's statement: the columns of `returned` keys first, then those of residual tests."""
+    """A query's statement: the columns of `returned` keys first, then those of residual tests.
+
+    Args:
+        entity: the column that tells apart what is asked for, when an entity may have several
+            rows, which come one after another; else None.
+    """
 
     statement: Select[Any]
     returned: tuple[Key, ...]
     residuals: tuple[tuple[int, Callable[[str], bool]], ...]
+    entity: int | None = None
 
 
 def build(query: Query, dialect: str) -> Matching:
@@ -78,6 +87,7 @@ def build(query: Query, dialect: str) -> Matching:
     Returns:
         Matching whose rows hold one column per key in the query's order, then one per residual.
         Without an order: rows come as the database finds them, so that they can be streamed.
+        Patients have a row per study that matches, the newest first.
     Source: PS3.4 section C.2.2.2.
     """
     columns: list[ColumnElement[Any]] = [_returned_column(key.attribute) for key in query.keys]
@@ -95,22 +105,31 @@ def build(query: Query, dialect: str) -> Matching:
             residuals.append((len(columns), key.match.accepts))
             columns.append(_matched_column(key.attribute))
     if not columns:
-        columns = [schema.TABLES[query.level].c.id]
+        columns = [_ORDER[max(LEVELS.index(query.level), _STUDIES)].c.id]
     statement = select(*columns).select_from(_joined(query)).where(*conditions)
-    return Matching(statement, query.keys, tuple(residuals))
+    if query.level is not Level.PATIENT:
+        return Matching(statement, query.keys, tuple(residuals))
+    of_patient = schema.study.c.patient_id_fk
+    statement = statement.add_columns(of_patient.label("entity"))
+    statement = statement.order_by(of_patient.desc(), schema.study.c.id.desc())
+    return Matching(statement, query.keys, tuple(residuals), len(columns))
 
 
 def _joined(query: Query) -> Any:
     """The level's table joined with those above, no further up than a key needs."""
-    indices = [LEVELS.index(key.attribute.level) for key in query.keys]
-    bottom = LEVELS.index(query.level)
-    joined: Any = schema.TABLES[query.level]
-    for index in range(bottom, min(indices, default=bottom), -1):
+    tables = [_table(key.attribute) for key in query.keys]
+    bottom = max(LEVELS.index(query.level), _STUDIES)
+    top = min((_ORDER.index(table) for table in tables), default=bottom)
+    joined: Any = _ORDER[bottom]
+    for index in range(bottom, top, -1):
         joined = joined.join(schema.TABLES[LEVELS[index - 1]], _PARENT[LEVELS[index]])
     return joined
 
 
 def _table(attribute: Attribute) -> Table:
+    """Where an attribute's values are; those of patients as each study has them."""
+    if attribute.level is Level.PATIENT and attribute.keyword not in computed.EXPRESSION:
+        return schema.study
     return schema.TABLES[attribute.level]
 
 

@@ -14,41 +14,64 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    and_,
     bindparam,
     delete,
     exists,
+    false,
     insert,
+    or_,
     select,
+    update,
 )
 
 from lfscp.archive.attributes import UNIQUE_KEY, Level
 from lfscp.archive.maintenance_tables import removal
-from lfscp.archive.schema import TABLES, instance, patient, series, study
+from lfscp.archive.schema import TABLES, attribute_columns, instance, patient, series, study
 
 _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
 _ABOVE_INSTANCES: Final = series.join(study).join(patient)
 _Key = TypeVar("_Key", int, str)
+_OF_PATIENT: Final = [study.c[column.name] for column in attribute_columns(Level.PATIENT)]
+_COMPARED: Final = (study.c.patient_name_search, study.c.patient_birth_date, study.c.patient_sex)
 
 
-def delete_entity(connection: Connection, level: Level, uid: str) -> list[str]:
+def named(level: Level, uid: str, key: int | None = None) -> ColumnElement[bool]:
+    """The condition of the rows with a unique key; an empty one names nothing.
+
+    Args:
+        key: of the row, where only one of several with this UID is meant.
+    """
+    if not uid:
+        return false()
+    table = TABLES[level]
+    condition = table.c[UNIQUE_KEY[level].column] == uid
+    return condition if key is None else and_(condition, table.c.id == key)
+
+
+def delete_entity(
+    connection: Connection, level: Level, uid: str, key: int | None = None
+) -> list[str]:
     """Remove a patient, study, series or instance with all that belongs to it.
 
+    Args:
+        key: of the row, where only one of several with this UID is to go.
     Returns:
         The paths of the files that no row refers to any longer; they are in `removal` now.
     """
+    condition = named(level, uid, key)
     if connection.dialect.name != "sqlite":  # which has one writer
-        _hold_above(connection, level, uid)
-    column = TABLES[level].c[UNIQUE_KEY[level].column]
+        _hold_above(connection, level, condition)
     rows = select(instance.c.id, instance.c.path).select_from(_ABOVE_INSTANCES.join(instance))
-    parents = _parents(connection, series.c.id.in_(_series_of(level, uid)))
+    parents = _parents(connection, series.c.id.in_(_series_of(level, condition)))
     # By key from here on: another node may add or replace an instance between two statements.
-    wanted = {row.id: row.path for row in connection.execute(rows.where(column == uid))}
+    wanted = {row.id: row.path for row in connection.execute(rows.where(condition))}
     removed = list(wanted.values())
     forget_removals(connection, removed)  # a path may be taken, and given free, several times
     now = bindparam("now", time.time_ns() // 1_000_000, type_=removal.c.removed_at.type)
     for piece in pieces_of(wanted):
-        named = select(instance.c.path, now).where(instance.c.id.in_(piece))
-        connection.execute(insert(removal).from_select(["path", "removed_at"], named))
+        gone = select(instance.c.path, now).where(instance.c.id.in_(piece))
+        connection.execute(insert(removal).from_select(["path", "removed_at"], gone))
         connection.execute(delete(instance).where(instance.c.id.in_(piece)))
     _prune(connection, parents)
     return removed
@@ -75,21 +98,19 @@ def prune(connection: Connection, condition: ColumnElement[bool]) -> None:
     _prune(connection, _parents(connection, condition))
 
 
-def _hold_above(connection: Connection, level: Level, uid: str) -> None:
+def _hold_above(connection: Connection, level: Level, condition: ColumnElement[bool]) -> None:
     """Let other nodes add nothing below what is about to go: what refers to a row waits for it."""
-    column = TABLES[level].c[UNIQUE_KEY[level].column]
     tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
     for table in (patient, study, series):  # as those who add go from one to the next
-        keys = select(table.c.id).select_from(tables).where(column == uid)
+        keys = select(table.c.id).select_from(tables).where(condition)
         held = select(table.c.id).where(table.c.id.in_(keys)).order_by(table.c.id)
         connection.execute(held.with_for_update()).all()
 
 
-def _series_of(level: Level, uid: str) -> Select[tuple[int]]:
+def _series_of(level: Level, condition: ColumnElement[bool]) -> Select[tuple[int]]:
     """The keys of the series that an entity of any level belongs to or has."""
-    column = TABLES[level].c[UNIQUE_KEY[level].column]
     tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
-    return select(series.c.id).select_from(tables).where(column == uid)
+    return select(series.c.id).select_from(tables).where(condition)
 
 
 def _parents(connection: Connection, condition: ColumnElement[bool]) -> list[set[int]]:
@@ -113,6 +134,31 @@ def _prune(connection: Connection, parents: list[set[int]]) -> None:
         empty = ~exists().where(foreign_key == parent.c.id)
         for piece in pieces_of(keys):
             connection.execute(delete(parent).where(parent.c.id.in_(piece), empty))
+    settle_conflicts(connection, parents[2])
+
+
+def settle_conflicts(connection: Connection, patients: Iterable[int]) -> None:
+    """Take the mark of a conflict from patients whose studies agree now.
+
+    Args:
+        patients: keys. The attributes of those with a conflict become those of a study they have.
+    """
+    for piece in pieces_of(patients):
+        in_conflict = patient.c.id.in_(piece), patient.c.has_conflict == 1
+        for key in connection.execute(select(patient.c.id).where(*in_conflict)).scalars().all():
+            _settle(connection, key)
+
+
+def _settle(connection: Connection, key: int) -> None:
+    own = select(*_OF_PATIENT).where(study.c.patient_id_fk == key)
+    first = connection.execute(own.order_by(study.c.id).limit(1)).mappings().one()
+    differs = (
+        and_(column != "", column != first[column.name], first[column.name] != "")
+        for column in _COMPARED
+    )
+    conflict = connection.execute(own.where(or_(*differs)).limit(1)).first()
+    values = {**first, "has_conflict": int(conflict is not None)}
+    connection.execute(update(patient).where(patient.c.id == key).values(values))
 
 
 def pieces_of(values: Iterable[_Key]) -> list[list[_Key]]:

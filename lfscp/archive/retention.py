@@ -33,7 +33,7 @@ from sqlalchemy.exc import IntegrityError
 from lfscp.archive.attributes import Level
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.maintenance_tables import protection
-from lfscp.archive.removal import delete_entity
+from lfscp.archive.removal import delete_entity, named
 from lfscp.archive.schema import instance, series, study
 from lfscp.observe.logging import get_logger
 
@@ -74,10 +74,12 @@ class Candidate:
     """A study that may go.
 
     Args:
+        key: of its row.
         updated_at: when its last instance was received, to some seconds, in ms since 1970.
         reason: which limit it goes for.
     """
 
+    key: int
     study_uid: str
     updated_at: int
     instances: int
@@ -143,7 +145,7 @@ def candidates(
         instances, size = _size_of(connection, key)
         remaining_studies -= 1
         remaining_bytes -= size
-        yield Candidate(uid, updated_at, instances, size, reason)
+        yield Candidate(key, uid, updated_at, instances, size, reason)
 
 
 def _oldest(connection: Connection, before_ms: int) -> Iterator[tuple[int, str, int]]:
@@ -182,22 +184,23 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     Returns:
         The number of instances deleted.
     """
-    deletion = Deletion(archive.index, Level.STUDY, candidate.study_uid)
+    which = (Level.STUDY, candidate.study_uid, candidate.key)
+    deletion = Deletion(archive.index, *which)
     with archive.index.writing() as connection:
-        row = connection.execute(_locked(candidate.study_uid)).one_or_none()
+        row = connection.execute(_locked(*which[1:])).one_or_none()
         if row is None or row[1] or row[0] >= now_ms - limits.quiet_ms:
             return 0
-        paths = delete_entity(connection, Level.STUDY, candidate.study_uid)
+        paths = delete_entity(connection, *which)
     deletion.happened()
     archive.remove_files(paths)
     return len(paths)
 
 
-def _locked(study_uid: str) -> Select[Any]:
+def _locked(study_uid: str, key: int | None = None) -> Select[Any]:
     """A study's last time and whether it is protected, held against other transactions."""
     return (
         select(study.c.updated_at, _is_protected(study.c.study_instance_uid))
-        .where(study.c.study_instance_uid == study_uid)
+        .where(named(Level.STUDY, study_uid, key))
         .with_for_update(of=study)
     )
 
@@ -211,7 +214,7 @@ def protect(index: Index, study_uid: str) -> bool:
     Deleting it by hand is not prevented. Raises what `Index.writing` raises.
     """
     with suppress(IntegrityError), index.writing() as connection:
-        if connection.execute(_locked(study_uid)).one_or_none() is None:
+        if connection.execute(_locked(study_uid)).first() is None:
             return False
         if not is_protected(connection, study_uid):
             values = {"study_instance_uid": study_uid, "protected_at": now_ms()}

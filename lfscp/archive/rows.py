@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.attributes import LEVELS, Level, at_level
+from lfscp.archive.attributes import LEVELS, UNIQUE_KEY, Level, at_level
 from lfscp.archive.header import Header
 from lfscp.archive.person_names import search_form
 
+PATIENT_ID: Final = UNIQUE_KEY[Level.PATIENT].tag
 _LONGEST_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
 
 
@@ -55,6 +56,17 @@ class Existing:
     digest: str
     series_uid: str
     study_uid: str
+    patient_id: str
+
+    def is_elsewhere(self, header: Header) -> bool:
+        """Whether the row is in another series or study than an object names, or of a patient
+        with another Patient ID."""
+        uids = (header.study_instance_uid, header.series_instance_uid)
+        return uids != (self.study_uid, self.series_uid) or self.is_of_other_patient(header)
+
+    def is_of_other_patient(self, header: Header) -> bool:
+        """Whether an object names a Patient ID, and not the row's."""
+        return header.texts((PATIENT_ID,))[0] not in ("", self.patient_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +81,17 @@ class Added:
 
 @dataclass(slots=True)
 class KnownSeries:
-    """What is remembered of a series; `touched_at` is the study's time of update."""
+    """What is remembered of a series.
+
+    Args:
+        patient: what the object said of its patient that was found to belong here; see
+            hierarchy.said_of_patient.
+        touched_at: the study's time of update.
+    """
 
     key: int
     study_key: int
-    study_uid: str
-    patient_id: str
+    patient: tuple[bytes | None, ...]
     touched_at: int = 0
 
 

@@ -4,6 +4,9 @@ Rules: every DICOM value is text as it was received (decoded; padding stripped; 
 keep their backslash), and absent or empty is the empty string, never NULL. Sequences are JSON
 text, a list of {keyword: value}. Times of our own are integers, milliseconds since 1970 UTC.
 Statements stay portable: SQLite for one node, PostgreSQL for several.
+
+A study has the attributes of its patient as its own first object gave them, and queries read them
+there. The patient's row groups studies; its attributes are those of one of them.
 """
 
 from __future__ import annotations
@@ -45,6 +48,10 @@ def _several_groups(column: str) -> Index:
     return Index(f"ix_{column}_groups", column, sqlite_where=few, postgresql_where=few)
 
 
+def _flag(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
 def attribute_columns(level: Level) -> list[Column[str]]:
     """One text column per attribute of the level, and one more per person name to search in."""
     columns: list[Column[str]] = []
@@ -62,10 +69,12 @@ patient: Final = Table(
     metadata,
     Column("id", KEY, primary_key=True),
     *attribute_columns(Level.PATIENT),
-    UniqueConstraint("patient_id", "issuer_of_patient_id"),
+    # Without a Patient ID nothing says that two studies are of one patient: this is the study's
+    # UID then, and empty otherwise.
+    Column("only_study_uid", TEXT, nullable=False, server_default=""),
+    _flag("has_conflict"),  # its studies differ in name, birth date or sex
+    UniqueConstraint("patient_id", "issuer_of_patient_id", "only_study_uid"),
     Index(None, "patient_name_search"),
-    _several_groups("patient_name_search"),
-    Index(None, "patient_birth_date"),
     sqlite_autoincrement=True,
 )
 
@@ -74,11 +83,17 @@ study: Final = Table(
     metadata,
     Column("id", KEY, primary_key=True),
     Column("patient_id_fk", KEY, ForeignKey("patient.id"), nullable=False),
+    *attribute_columns(Level.PATIENT),
     *attribute_columns(Level.STUDY),
+    _flag("has_conflict"),  # its objects differ in the patient's name, birth date or sex
     Column("received_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),  # last instance received, to some seconds
-    UniqueConstraint("study_instance_uid"),
+    UniqueConstraint("study_instance_uid", "patient_id_fk"),
     Index(None, "patient_id_fk"),
+    Index(None, "patient_id"),
+    Index(None, "patient_name_search"),
+    _several_groups("patient_name_search"),
+    Index(None, "patient_birth_date"),
     Index(None, "study_date", "study_time"),
     Index(None, "study_time"),
     Index(None, "accession_number"),
@@ -96,7 +111,7 @@ series: Final = Table(
     Column("study_fk", KEY, ForeignKey("study.id"), nullable=False),
     *attribute_columns(Level.SERIES),
     Column("received_at", BigInteger, nullable=False),
-    UniqueConstraint("series_instance_uid"),
+    UniqueConstraint("series_instance_uid", "study_fk"),
     Index(None, "study_fk", "modality"),
     Index(None, "modality"),
     Index(None, "series_number"),

@@ -7,12 +7,37 @@ than SQLite's insert. The text still comes from SQLAlchemy, so that it fits ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Delete, Dialect, Insert, Select, Update, bindparam, delete, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Delete,
+    Dialect,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    case,
+    delete,
+    literal_column,
+    select,
+    update,
+)
 
 from lfscp.archive.dialects import insert_if_absent
 from lfscp.archive.schema import instance, patient, series, study
+
+# Not parameters: a statement has those that it is given, and no others.
+_NO: Final[ColumnElement[int]] = literal_column("0")
+_YES: Final[ColumnElement[int]] = literal_column("1")
+_EMPTY: Final[ColumnElement[str]] = literal_column("''")
+_COMPLETED: Final = (
+    patient.c.patient_name,
+    patient.c.patient_name_search,
+    patient.c.patient_birth_date,
+    patient.c.patient_sex,
+)
 
 
 class Statement:
@@ -41,6 +66,11 @@ class Statement:
         return cursor
 
 
+def _if_empty(column: Column[str]) -> ColumnElement[str]:
+    """A value given for a column that has none; one that it has stays."""
+    return case((column == _EMPTY, bindparam(column.name)), else_=column)
+
+
 class Statements:
     """All statements of the index's writing side."""
 
@@ -62,24 +92,67 @@ class Statements:
         self.insert_series = insert(series)
         self.insert_instance = insert(instance)
         self.find_patient = statement(
-            select(patient.c.id).where(
+            select(
+                patient.c.id,
+                patient.c.patient_id,
+                patient.c.issuer_of_patient_id,
+                patient.c.patient_name_search,
+                patient.c.patient_birth_date,
+                patient.c.patient_sex,
+            ).where(
                 patient.c.patient_id == bindparam("patient_id"),
                 patient.c.issuer_of_patient_id == bindparam("issuer"),
+                patient.c.only_study_uid == bindparam("only_study_uid"),
             ),
             "patient_id",
             "issuer",
+            "only_study_uid",
+        )
+        self.find_studies = statement(
+            select(
+                study.c.id,
+                study.c.patient_id,
+                study.c.issuer_of_patient_id,
+                study.c.patient_name_search,
+                study.c.patient_birth_date,
+                study.c.patient_sex,
+            )
+            .where(study.c.study_instance_uid == bindparam("uid"))
+            .order_by(study.c.id),
+            "uid",
         )
         self.find_study = statement(
-            select(study.c.id, patient.c.patient_id)
-            .join_from(study, patient)
-            .where(study.c.study_instance_uid == bindparam("uid")),
+            select(study.c.id).where(
+                study.c.study_instance_uid == bindparam("uid"),
+                study.c.patient_id_fk == bindparam("patient_key"),
+            ),
             "uid",
+            "patient_key",
         )
         self.find_series = statement(
-            select(series.c.id, study.c.id, study.c.study_instance_uid, patient.c.patient_id)
-            .select_from(series.join(study).join(patient))
-            .where(series.c.series_instance_uid == bindparam("uid")),
+            select(series.c.id, series.c.study_fk)
+            .where(series.c.series_instance_uid == bindparam("uid"))
+            .order_by(series.c.id),
             "uid",
+        )
+        self.mark_study = statement(
+            update(study)
+            .where(study.c.id == bindparam("key"), study.c.has_conflict == _NO)
+            .values(has_conflict=_YES),
+            "key",
+        )
+        self.mark_patient = statement(
+            update(patient)
+            .where(patient.c.id == bindparam("key"), patient.c.has_conflict == _NO)
+            .values(has_conflict=_YES),
+            "key",
+        )
+        self.complete_patient = statement(
+            update(patient)
+            .where(patient.c.id == bindparam("key"))
+            .values({column: _if_empty(column) for column in _COMPLETED}),
+            *(column.name for column in _COMPLETED),
+            "key",
         )
         self.find_instance = statement(
             select(
@@ -92,6 +165,7 @@ class Statements:
                 instance.c.digest,
                 series.c.series_instance_uid,
                 study.c.study_instance_uid,
+                study.c.patient_id,
             )
             .select_from(instance.join(series).join(study))
             .where(instance.c.sop_instance_uid == bindparam("uid")),

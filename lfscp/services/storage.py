@@ -18,6 +18,7 @@ from lfscp.archive.errors import (
     CannotUnderstand,
     DuplicateRejected,
     IdentityMismatch,
+    InstanceElsewhere,
     OutOfResources,
 )
 from lfscp.config import Settings
@@ -97,6 +98,9 @@ def refusal(error: ArchiveError) -> Dataset:
             return status.with_reason(status.CANNOT_UNDERSTAND, error.reason, offending)
         case IdentityMismatch(tag=tag):
             comment = "UID in the dataset differs from the command's"
+            return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
+        case InstanceElsewhere(tag=tag):
+            comment = "instance is stored for another patient, study or series"
             return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
         case DuplicateRejected():
             comment = "instance is stored already with other content"

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import identifiers
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.schema import patient, study
+from lfscp.archive.schema import study
 from lfscp.observe import audit
 from lfscp.observe.audit import Peer, Transfer
 from lfscp.observe.audit_message import Patient
@@ -84,9 +84,9 @@ class Patients:
 def patient_of(archive: Archive, study_uid: str) -> Patient | None:
     """The patient of a study as the index has it; None when there is none."""
     wanted = (
-        select(patient.c.patient_id, patient.c.patient_name)
-        .select_from(study.join(patient))
+        select(study.c.patient_id, study.c.patient_name)
         .where(study.c.study_instance_uid == study_uid)
+        .order_by(study.c.updated_at.desc())  # where patients share the UID: whose it was last
     )
     try:
         with archive.index.engine.connect() as connection:

@@ -17,11 +17,12 @@ from lfscp.web.access import SESSION_COOKIE, SESSION_S
 from lfscp.web.api import archive as api
 from lfscp.web.api import cursors
 from lfscp.web.api.models import PeerIn
+from lfscp.web.conflicts import conflicts
 from lfscp.web.context import Context, Web, web_of
 from lfscp.web.elements import elements
 from lfscp.web.guard import session_id
 from lfscp.web.pictures import NoPicture, read_header
-from lfscp.web.problems import Problem, not_found, wants_page
+from lfscp.web.problems import Problem, wants_page
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 PAGE_ROWS: Final = 60
@@ -93,45 +94,51 @@ def _rows(request: Request, web: Web) -> dict[str, Any]:
 
 
 @router.get("/studies/{study_uid}")
-def study(request: Request, web: Context, study_uid: str) -> Response:
+def study(request: Request, web: Context, study_uid: str, key: api.Key = None) -> Response:
     """One study: its series with thumbnails, and what can be done with it."""
+    row = api.study_row(web, study_uid, key)
     with web.index() as connection:
-        row = browse.study_row(connection, study_uid)
-        if row is None:
-            raise not_found("study", study_uid)
-        series = browse.series_of(connection, study_uid)
+        series = browse.series_of(connection, row["id"])
+        found = conflicts(connection, row)
     web.views.note(study_uid, "page")
-    return render(request, "study.html", study=row, series=series, peers=web.peers.all())
+    return render(
+        request,
+        "study.html",
+        study=row,
+        series=series,
+        peers=web.peers.all(),
+        conflicts=found,
+    )
 
 
 @router.post("/studies/{study_uid}/delete")
-def delete_study(web: Context, study_uid: str) -> Response:
+def delete_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
     """Delete a study, then go back to the archive."""
-    api.delete_study(web, study_uid)
+    api.delete_study(web, study_uid, key)
     return Response(headers={"HX-Redirect": "/"})
 
 
 @router.post("/studies/{study_uid}/protect")
-def protect_study(web: Context, study_uid: str) -> Response:
+def protect_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
     """Protect a study from being deleted by itself, and show it again."""
-    api.protect_study(web, study_uid)
+    api.protect_study(web, study_uid, key)
     return Response(headers={"HX-Refresh": "true"})
 
 
 @router.post("/studies/{study_uid}/unprotect")
-def unprotect_study(web: Context, study_uid: str) -> Response:
+def unprotect_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
     """Protect a study no longer, and show it again."""
-    api.unprotect_study(web, study_uid)
+    api.unprotect_study(web, study_uid, key)
     return Response(headers={"HX-Refresh": "true"})
 
 
 @router.get("/viewer/{series_uid}")
-def viewer(request: Request, web: Context, series_uid: str) -> Response:
+def viewer(request: Request, web: Context, series_uid: str, key: api.Key = None) -> Response:
     """The viewer of one series, with the others of its study beside it."""
-    row = api.series_row(web, series_uid)
+    row = api.series_row(web, series_uid, key)
+    parent = api.study_row(web, row["study_instance_uid"], row["study_fk"])
     with web.index() as connection:
-        parent = browse.study_row(connection, row["study_instance_uid"])
-        others = browse.series_of(connection, row["study_instance_uid"])
+        others = browse.series_of(connection, row["study_fk"])
     return render(request, "viewer.html", series=row, study=parent, others=others)
 
 
@@ -148,13 +155,15 @@ def instance(request: Request, web: Context, instance_uid: str) -> Response:
 
 
 @router.get("/series/{series_uid}/instances")
-def instances(request: Request, web: Context, series_uid: str) -> Response:
+def instances(request: Request, web: Context, series_uid: str, key: api.Key = None) -> Response:
     """The instances of a series as rows, a page at a time."""
+    row = api.series_row(web, series_uid, key)
     after = cursors.from_text(request.query_params.get("after"), api.INSTANCE_CURSOR)
     with web.index() as connection:
-        page = browse.instances_of(connection, series_uid, after=after, limit=PAGE_ROWS)
+        page = browse.instances_of(connection, row["id"], after=after, limit=PAGE_ROWS)
     following = cursors.to_text(page.next)
-    path = f"/series/{series_uid}/instances?after={following}" if following else ""
+    query = urlencode({"key": row["id"], "after": following or ""})
+    path = f"/series/{series_uid}/instances?{query}" if following else ""
     return render(request, "instance_rows.html", rows=page.rows, next=path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +39,7 @@ def templates(folder: Path) -> Jinja2Templates:
         text=text,
         values=values,
         what=what,
+        key=key,
     )
     environment.globals["version"] = __version__
     return Jinja2Templates(env=environment, context_processors=[_every_page])
@@ -50,6 +52,11 @@ def _every_page(request: Request) -> dict[str, Any]:
         "user": session.user if session else "",
         "ae_title": web.settings.server.ae_title,
     }
+
+
+def key(row: Mapping[str, Any]) -> str:
+    """What follows the path of a study or series, where its UID does not say which one it is."""
+    return f"?key={row['id']}" if row["shares_uid"] else ""
 
 
 def date(value: str) -> str:

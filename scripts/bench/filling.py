@@ -161,19 +161,16 @@ class Filling:
     def _study(self, number: int) -> Iterator[tuple[Level, Row]]:
         made = Filled(number)
         patient_key, study_key = next(self._keys[Level.PATIENT]), next(self._keys[Level.STUDY])
-        yield (
-            Level.PATIENT,
-            self._templates[Level.PATIENT]
-            | {
-                "id": patient_key,
-                "patient_id": made.patient_id,
-                "patient_name": made.patient_name,
-                "patient_name_search": search_form(made.patient_name),
-            },
-        )
+        of_patient = {
+            "patient_id": made.patient_id,
+            "patient_name": made.patient_name,
+            "patient_name_search": search_form(made.patient_name),
+        }
+        yield Level.PATIENT, self._templates[Level.PATIENT] | {"id": patient_key} | of_patient
         yield (
             Level.STUDY,
             self._templates[Level.STUDY]
+            | of_patient
             | {
                 "id": study_key,
                 "patient_id_fk": patient_key,

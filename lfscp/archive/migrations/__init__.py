@@ -6,6 +6,8 @@ which takes long to load, is for indexes of an older version. A test holds both 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +18,8 @@ from lfscp.archive.job_tables import job
 from lfscp.archive.maintenance_tables import maintenance
 from lfscp.archive.schema import instance
 
-HEAD: Final = "0005"
-_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
+HEAD: Final = "0006"
+_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 _NOTHING: Final = ""  # the revision of a database without our tables
 _LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks
 _VERSION_TABLE: Final = (
@@ -35,7 +37,7 @@ def upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
         if _revision(connection) == HEAD:
             return
-    with engine.begin() as connection:
+    with engine.connect() as connection, _tables_may_be_made_anew(connection), connection.begin():
         _lock(connection)
         revision = _revision(connection)
         if revision == HEAD:
@@ -50,6 +52,21 @@ def upgrade(engine: Engine) -> None:
                 "run the newer lfscp that wrote it",
             )
         _run_alembic(connection)
+
+
+@contextmanager
+def _tables_may_be_made_anew(connection: Connection) -> Iterator[None]:
+    """Let SQLite drop a table that others refer to: it alters most of one by making another."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")  # has no effect in a transaction
+    connection.rollback()
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+        connection.rollback()
 
 
 def _revision(connection: Connection) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
@@ -38,6 +39,10 @@ After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
 Patient = Annotated[int | None, Query(le=cursors.MOST, description="`id` of a patient.")]
+
+Key = Annotated[
+    int | None, Query(le=cursors.MOST, description="`key` of the one that is meant, of several.")
+]
 
 STUDY_CURSOR: Final = (str, str, int)
 PATIENT_CURSOR: Final = (str, int)
@@ -79,35 +84,35 @@ def studies(  # noqa: PLR0913, RUF100 - a parameter each
 
 
 @router.get("/studies/{study_uid}")
-def study(web: Context, study_uid: str) -> StudyOut:
+def study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
     """One study."""
-    return StudyOut.model_validate(_row(web, "study", browse.study_row, study_uid))
+    return StudyOut.model_validate(study_row(web, study_uid, key))
 
 
 @router.get("/studies/{study_uid}/series")
-def series_of(web: Context, study_uid: str) -> list[SeriesOut]:
+def series_of(web: Context, study_uid: str, key: Key = None) -> list[SeriesOut]:
     """The series of a study."""
-    study(web, study_uid)
+    row = study_row(web, study_uid, key)
     with web.index() as connection:
-        rows = browse.series_of(connection, study_uid)
+        rows = browse.series_of(connection, row["id"])
     return [SeriesOut.model_validate(row) for row in rows]
 
 
 @router.get("/series/{series_uid}")
-def series(web: Context, series_uid: str) -> SeriesOut:
+def series(web: Context, series_uid: str, key: Key = None) -> SeriesOut:
     """One series."""
-    return SeriesOut.model_validate(series_row(web, series_uid))
+    return SeriesOut.model_validate(series_row(web, series_uid, key))
 
 
 @router.get("/series/{series_uid}/instances")
 def instances_of(
-    web: Context, series_uid: str, after: After = None, limit: Limit = 200
+    web: Context, series_uid: str, key: Key = None, after: After = None, limit: Limit = 200
 ) -> PageOut[InstanceOut]:
     """The instances of a series, by number."""
-    series_row(web, series_uid)
+    row = series_row(web, series_uid, key)
     with web.index() as connection:
         page = browse.instances_of(
-            connection, series_uid, after=cursors.from_text(after, INSTANCE_CURSOR), limit=limit
+            connection, row["id"], after=cursors.from_text(after, INSTANCE_CURSOR), limit=limit
         )
     rows = [InstanceOut.model_validate(row) for row in page.rows]
     return PageOut(rows=rows, next=cursors.to_text(page.next))
@@ -157,34 +162,34 @@ def delete_patient(web: Context, key: Annotated[int, InPath(le=cursors.MOST)]) -
         if not page.rows:
             break
         for row in page.rows:
-            deleted += _delete(web, Level.STUDY, row["study_instance_uid"])
+            deleted += _delete(web, Level.STUDY, row["study_instance_uid"], row["id"])
     if not deleted:
         raise not_found("patient", str(key))
     return DeletedOut(deleted=deleted)
 
 
 @router.delete("/studies/{study_uid}")
-def delete_study(web: Context, study_uid: str) -> DeletedOut:
-    """Delete a study with all its instances."""
-    return _deleted(web, Level.STUDY, study_uid)
+def delete_study(web: Context, study_uid: str, key: Key = None) -> DeletedOut:
+    """Delete a study with all its instances; without `key` all studies with its UID."""
+    return _deleted(web, Level.STUDY, study_uid, key)
 
 
 @router.put("/studies/{study_uid}/protection")
-def protect_study(web: Context, study_uid: str) -> StudyOut:
+def protect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
     """Keep a study from being deleted by itself when space is made; by hand it still can be."""
-    return _protected(web, study_uid, on=True)
+    return _protected(web, study_uid, key, on=True)
 
 
 @router.delete("/studies/{study_uid}/protection")
-def unprotect_study(web: Context, study_uid: str) -> StudyOut:
+def unprotect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
     """Let a study be deleted again when its time has come."""
-    return _protected(web, study_uid, on=False)
+    return _protected(web, study_uid, key, on=False)
 
 
 @router.delete("/series/{series_uid}")
-def delete_series(web: Context, series_uid: str) -> DeletedOut:
-    """Delete a series with all its instances."""
-    return _deleted(web, Level.SERIES, series_uid)
+def delete_series(web: Context, series_uid: str, key: Key = None) -> DeletedOut:
+    """Delete a series with all its instances; without `key` all series with its UID."""
+    return _deleted(web, Level.SERIES, series_uid, key)
 
 
 @router.delete("/instances/{instance_uid}")
@@ -199,13 +204,22 @@ def statistics(web: Context) -> StatisticsOut:
     return StatisticsOut.model_validate(asdict(web.statistics()))
 
 
-def series_row(web: Web, series_uid: str) -> dict[str, Any]:
-    """One series by its UID.
+def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any]:
+    """One study by its UID, and by its row's key where several have it.
 
     Raises:
         Problem: it is not there.
     """
-    return _row(web, "series", browse.series_row, series_uid)
+    return _row(web, "study", partial(browse.study_row, key=key), study_uid)
+
+
+def series_row(web: Web, series_uid: str, key: int | None = None) -> dict[str, Any]:
+    """One series by its UID, and by its row's key where several have it.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "series", partial(browse.series_row, key=key), series_uid)
 
 
 def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
@@ -227,21 +241,21 @@ def _row(
     return row
 
 
-def _protected(web: Web, study_uid: str, *, on: bool) -> StudyOut:
+def _protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> StudyOut:
     web.archive.set_protected(study_uid, on=on)
-    return study(web, study_uid)
+    return study(web, study_uid, key)
 
 
-def _deleted(web: Web, level: Level, uid: str) -> DeletedOut:
-    deleted = _delete(web, level, uid)
+def _deleted(web: Web, level: Level, uid: str, key: int | None = None) -> DeletedOut:
+    deleted = _delete(web, level, uid, key)
     if not deleted:
         raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
     return DeletedOut(deleted=deleted)
 
 
-def _delete(web: Web, level: Level, uid: str) -> int:
+def _delete(web: Web, level: Level, uid: str, key: int | None) -> int:
     """Delete from the archive, and from the rendered pictures."""
     uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
-    deleted = web.archive.delete(level, uid)
+    deleted = web.archive.delete(level, uid, key=key)
     web.renderer.forget(uids)
     return deleted

@@ -137,6 +137,7 @@ class PatientOut(BaseModel):
     patient_birth_date: str
     patient_sex: str
     number_of_studies: int
+    has_conflict: bool = Field(description="Its studies differ in name, birth date or sex.")
 
 
 class StudyOut(BaseModel):
@@ -144,6 +145,7 @@ class StudyOut(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    key: int = Field(validation_alias="id", description="Names it where others have its UID.")
     study_instance_uid: str
     study_date: str
     study_time: str
@@ -160,6 +162,9 @@ class StudyOut(BaseModel):
     number_of_instances: int
     received_at: int = Field(description="Milliseconds since 1970, UTC.")
     updated_at: int
+    has_conflict: bool = Field(description="Its objects differ in the patient's name, say.")
+    patient_has_conflict: bool = Field(description="So do the studies of its Patient ID.")
+    shares_uid: bool = Field(description="Another patient has a study with its UID.")
     is_protected: bool = Field(description="It never goes by itself when space is made.")
 
 
@@ -168,6 +173,7 @@ class SeriesOut(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    key: int = Field(validation_alias="id", description="Names it where others have its UID.")
     series_instance_uid: str
     series_number: str
     series_description: str
@@ -179,6 +185,7 @@ class SeriesOut(BaseModel):
     manufacturer: str
     number_of_instances: int
     middle_instance_uid: str
+    shares_uid: bool = Field(description="Another study has a series with its UID.")
 
 
 class InstanceOut(BaseModel):

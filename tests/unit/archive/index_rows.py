@@ -15,6 +15,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    select,
 )
 
 from lfscp.archive import schema
@@ -25,6 +26,7 @@ from lfscp.archive.find import find, find_prepared
 from lfscp.archive.person_names import search_form
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.query import Model, parse_query
+from lfscp.archive.schema import attribute_columns
 
 IMPLICIT = "1.2.840.10008.1.2"
 
@@ -53,9 +55,16 @@ def by_position(dialect: Dialect) -> Dialect:
 
 
 def add(connection: Connection, level: Level, parent: int | None = None, **values: str) -> int:
-    """Insert one row of a level by keywords; what is left out is empty. Returns its key."""
+    """Insert one row of a level by keywords; what is left out is empty. Returns its key.
+
+    A study has the attributes of its parent, as a first object of a patient makes them.
+    """
     table = schema.TABLES[level]
     row: dict[str, Any] = {}
+    if level is Level.STUDY:
+        of_patient = [schema.patient.c[column.name] for column in attribute_columns(Level.PATIENT)]
+        found = select(*of_patient).where(schema.patient.c.id == parent)
+        row.update(connection.execute(found).mappings().one())
     for attribute in at_level(level):
         row[attribute.column] = values.pop(attribute.keyword, "")
         if attribute.search_column:

@@ -26,6 +26,7 @@ from lfscp.archive.errors import (
     CannotUnderstand,
     DuplicateRejected,
     IdentityMismatch,
+    InstanceElsewhere,
     OutOfResources,
 )
 from lfscp.archive.part10 import part10_header
@@ -162,11 +163,33 @@ def test_reject_rejects_other_content(tmp_path: Path, open_archive: OpenArchive)
         assert len(objects_on_disk(archive)) == 1
 
 
-def test_a_duplicate_in_another_study_is_met_as_well(archive: Archive) -> None:
+@pytest.mark.parametrize(
+    ("elsewhere", "tag"),
+    [
+        ({"StudyInstanceUID": "1.2.4"}, 0x00080018),
+        ({"SeriesInstanceUID": "1.2.3.2"}, 0x00080018),
+        ({"PatientID": "P2"}, 0x00100020),
+    ],
+)
+def test_an_instance_uid_that_is_in_use_elsewhere_is_refused(
+    archive: Archive, elsewhere: dict[str, str], tag: int
+) -> None:
     archive.store(received(1))
-    other = received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1")
-    assert archive.store(other).outcome is Outcome.KEPT
+    with pytest.raises(InstanceElsewhere, match=r"in series 1\.2\.3\.1 of study 1\.2\.3") as caught:
+        archive.store(received(1, **elsewhere))
+    assert caught.value.tag == tag
+    assert "P2" not in str(caught.value)
     assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+
+
+def test_an_instance_uid_in_use_elsewhere_is_refused_also_when_that_file_is_lost(
+    archive: Archive,
+) -> None:
+    archive.store(received(1))
+    instances(archive)[0].path.unlink()
+    with pytest.raises(InstanceElsewhere):
+        archive.store(received(1, SeriesInstanceUID="1.2.3.2"))
+    assert archive.statistics().series == 1
 
 
 def test_a_file_that_vanished_is_healed_by_the_next_store(archive: Archive) -> None:
@@ -175,20 +198,6 @@ def test_a_file_that_vanished_is_healed_by_the_next_store(archive: Archive) -> N
     stored = archive.store(received(1))
     assert stored.notes
     assert dataset_of(*instances(archive)) == encoded(1)
-
-
-def test_the_first_patient_and_study_stay_and_the_difference_is_noted(archive: Archive) -> None:
-    assert archive.store(received(1)).notes == ()
-    (note,) = archive.store(received(2, PatientID="P2")).notes
-    assert "Patient ID" in note
-    assert "P2" not in note
-    stored = archive.store(received(3, StudyInstanceUID="1.2.4"))
-    assert stored.study_uid == "1.2.3"
-    assert "1.2.4" in stored.notes[0]
-    assert archive.statistics().patients == archive.statistics().studies == 1
-    assert [dataset_of(instance) for instance in instances(archive)][2] == encoded(
-        3, StudyInstanceUID="1.2.4"
-    )
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def schema_of(path: Path) -> dict[str, list[str]]:
     """Name to the words of its SQL for all tables and indexes; in which order does not count."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-        found = {str(name): sorted(re.split(r"[\s(),]+", sql)) for name, sql in rows}
+        found = {str(name): sorted(re.split(r'[\s(),"]+', sql)) for name, sql in rows}
     connection.close()
     return found
 
