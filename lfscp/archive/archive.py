@@ -163,6 +163,7 @@ class Archive:
             )
         follows = lock is not None
         lock = lock_folder(data_dir) if lock is None else lock
+        index = None
         try:
             require_whole(data_dir)
             url = index_url or sqlite_url(data_dir / INDEX_FILE)
@@ -197,14 +198,15 @@ class Archive:
                 archive.finish_removals()
                 with archive._using_index("read whose the studies are"):
                     read_patients(index, files)
-        except OSError as error:
+        except BaseException as error:
+            if index is not None:
+                index.close()
             os.close(lock)
+            if not isinstance(error, OSError):
+                raise
             raise ArchiveError(
                 "open the archive", f"{error.strerror}: {error.filename or data_dir}"
             ) from None
-        except BaseException:
-            os.close(lock)
-            raise
         return archive
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ are made for the rows of the page only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -123,9 +123,9 @@ def study_row(
     """One study with its patient; None when it is not there.
 
     Args:
-        key: its row, where studies of several patients have the UID; else the one that came first.
+        key: its row, where studies of several patients have the UID; else the oldest patient's.
     """
-    statement = _STUDY_ROW.where(named(Level.STUDY, study_uid, key)).order_by(study.c.id)
+    statement = _STUDY_ROW.where(named(Level.STUDY, study_uid, key)).order_by(_OF_PATIENT)
     row = connection.execute(statement).mappings().first()
     if row is None:
         return None
@@ -143,7 +143,7 @@ def patients(
         patient.c.id, patient.c.patient_name_search, patient.c.has_conflict, *_PATIENT
     ).order_by(*key)
     for word in text.split()[:MOST_WORDS]:
-        statement = statement.where(patient.c.id.in_(_studies_of_patients(word, _OF_PATIENT)))
+        statement = statement.where(patient.c.id.in_(union_all(*_of_patients(word, _OF_PATIENT))))
     if after is not None:
         statement = statement.where(tuple_(*key) > tuple_(*after))
     page = _page(connection, statement, [column.name for column in key], limit)
@@ -294,19 +294,17 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
         yield study.c.patient_id_fk == wanted.patient_key
 
 
-def _studies_of_patients(word: str, key: ColumnElement[int]) -> Any:
+def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[tuple[int]]]:
     """Keys of studies, or of their patients, whose patient's name holds a word or ID begins so."""
     name = f"%{_escaped(search_form(word))}%"
-    return union_all(
-        select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE)),
-        select(key).where(_begins(study.c.patient_id, word)),
-    )
+    yield select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE))
+    yield select(key).where(_begins(study.c.patient_id, word))
 
 
 def _studies_of(word: str) -> Any:
     """Keys of studies that a word names: one cheap question to each index, put together."""
     return union_all(
-        _studies_of_patients(word, study.c.id),
+        *_of_patients(word, study.c.id),
         select(study.c.id).where(_begins(study.c.accession_number, word)),
         select(study.c.id).where(study.c.study_instance_uid == word),
         select(study.c.id).where(holds_text(study.c.study_description, f"%{_escaped(word)}%")),

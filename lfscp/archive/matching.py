@@ -110,8 +110,10 @@ def build(query: Query, dialect: str) -> Matching:
     if query.level is not Level.PATIENT:
         return Matching(statement, query.keys, tuple(residuals))
     of_patient = schema.study.c.patient_id_fk
+    # An expression to sort by leaves the index to the conditions; without any, it gives the order.
+    order = of_patient + literal_column("0") if conditions else of_patient
     statement = statement.add_columns(of_patient.label("entity"))
-    statement = statement.order_by(of_patient.desc(), schema.study.c.id.desc())
+    statement = statement.order_by(order.desc(), schema.study.c.id.desc())
     return Matching(statement, query.keys, tuple(residuals), len(columns))
 
 

@@ -51,6 +51,16 @@ def number(row):
     return int(row["study_instance_uid"].removeprefix("1."))
 
 
+def series_of(connection, study_uid):
+    """The series of the study that has a UID."""
+    return browse.series_of(connection, browse.study_row(connection, study_uid)["id"])
+
+
+def instances_of(connection, series_uid, **page):
+    """The instances of the series that has a UID."""
+    return browse.instances_of(connection, browse.series_row(connection, series_uid)["id"], **page)
+
+
 def every(read):
     """All rows, drawn in pages of 4."""
     rows, after = [], None
@@ -80,13 +90,13 @@ def test_pages_give_every_patient_once_by_name(connection):
 
 
 def test_instances_come_by_number_not_by_text(connection):
-    rows = every(lambda **page: browse.instances_of(connection, "1.3.1", **page))
+    rows = every(lambda **page: instances_of(connection, "1.3.1", **page))
 
     assert [row["instance_number"] for row in rows] == ["1", "2", "9", "10"]
 
 
 def test_a_series_is_pictured_by_its_middle_instance(connection):
-    (row,) = browse.series_of(connection, "1.3")
+    (row,) = series_of(connection, "1.3")
 
     assert (row["number_of_instances"], row["middle_instance_uid"]) == (4, "1.3.1.9")
 
@@ -127,7 +137,7 @@ def test_what_is_not_there_is_none(connection):
     assert browse.study_row(connection, "9") is None
     assert browse.series_row(connection, "9") is None
     assert browse.instance_row(connection, "9") is None
-    assert browse.series_of(connection, "9") == []
+    assert browse.series_of(connection, 999_999) == []
 
 
 @pytest.mark.parametrize(
@@ -137,8 +147,8 @@ def test_what_is_not_there_is_none(connection):
         lambda connection: browse.studies(connection, after=("20240112", "", 7)),
         lambda connection: browse.studies(connection, browse.StudyFilter(date_from="20240101")),
         lambda connection: browse.patients(connection),
-        lambda connection: browse.series_of(connection, "1.3"),
-        lambda connection: browse.instances_of(connection, "1.3.1"),
+        lambda connection: series_of(connection, "1.3"),
+        lambda connection: instances_of(connection, "1.3.1"),
         lambda connection: browse.instance_row(connection, "1.3.1.9"),
         lambda connection: browse.modalities(connection),
     ],
