@@ -294,7 +294,7 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
         yield study.c.patient_id_fk == wanted.patient_key
 
 
-def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[tuple[int]]]:
+def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[Any]]:
     """Keys of studies, or of their patients, whose patient's name holds a word or ID begins so."""
     name = f"%{_escaped(search_form(word))}%"
     yield select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE))

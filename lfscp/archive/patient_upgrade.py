@@ -12,7 +12,7 @@ what belongs to another study goes there. What cannot be read stays as it was, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,20 +128,24 @@ def _give_patient(index: Index, files: ObjectStore, key: int) -> None:
             break
     if header is not None and header.study_instance_uid != study_uid:
         header = None
-    index.transact(lambda connection: _place(index, connection, key, header))
+    notes = index.transact(lambda connection: _place(index, connection, key, header))
+    _say(study_uid, notes)
 
 
-def _place(index: Index, connection: Connection, key: int, header: Header | None) -> None:
+def _place(index: Index, connection: Connection, key: int, header: Header | None) -> list[str]:
+    """Give the study's row its patient; what is worth a note."""
     done = update(unread_study).where(unread_study.c.study_fk == key)
     connection.execute(done.values(is_placed=1))
+    notes: list[str] = []
     if header is None:
-        return
+        return notes
     with _cursor(connection) as cursor:
-        patient_key = index.hierarchy.patient_of(cursor, header, [])
+        patient_key = index.hierarchy.patient_of(cursor, header, notes)
     values: dict[str, Any] = dict(zip(_OF_PATIENT, texts(header, Level.PATIENT), strict=True))
     own = update(study).where(study.c.id == key)
     connection.execute(own.values(patient_id_fk=patient_key, **values))
     settle_conflicts(connection, [patient_key])
+    return notes
 
 
 def _cursor(connection: Connection) -> closing[Any]:
@@ -156,7 +160,12 @@ def _move_series(index: Index, files: ObjectStore, key: int) -> None:
     headers = [(group, header) for group, header in read if header is not None]
     notes = index.transact(lambda connection: _file_anew(index, connection, key, headers))
     for uid, said in notes.items():
-        LOG.warning("studies are in conflict", study_instance_uid=uid, notes="; ".join(said))
+        _say(uid, said)
+
+
+def _say(study_uid: str, notes: Sequence[str]) -> None:
+    if notes:
+        LOG.warning("studies are in conflict", study_instance_uid=study_uid, notes="; ".join(notes))
 
 
 def _file_anew(

@@ -23,6 +23,7 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.deflated import require_bounded_file
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import StoredInstance
+from lfscp.archive.person_names import search_form
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -31,9 +32,8 @@ _PIECE_BYTES: Final = 1 << 20
 _PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "EncapsulatedDocument")
 # What a DICOMDIR must say of an object (type 1, PS3.3 section F.5) and the object may lack; as
 # other tools invent it.
+_UNKNOWN: Final = "UNKNOWN"
 _INVENTED: Final = {
-    "PatientID": "UNKNOWN",
-    "PatientName": "UNKNOWN",
     "StudyDate": "19000101",
     "StudyTime": "000000",
     "StudyID": "1",
@@ -108,7 +108,35 @@ def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) 
 
 
 class _FileSet(FileSet):
-    """pydicom's, with an end: else its temporary folder stays until the garbage is collected."""
+    """pydicom's, with a record for each patient, and with an end.
+
+    It knows patients by their Patient ID alone, which several may share or lack: each is added
+    under an ID of its own, and gets back the one it has. Without an end its temporary folder
+    stays until the garbage is collected.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: dict[str, str] = {}  # by the ID that a patient is added under
+        self._added: dict[tuple[str, str], str] = {}  # by Patient ID and name, or by study
+
+    def add_head(self, head: Dataset, study_uid: str) -> None:
+        """Make the records of an object."""
+        patient_id = str(head.get("PatientID") or "")
+        name = search_form(str(head.get("PatientName") or ""))
+        patient = (patient_id, name if patient_id else study_uid)
+        if patient not in self._added:
+            number = str(len(self._own) + 1)
+            self._own[number] = patient_id or f"{_UNKNOWN}{number}"
+            self._added[patient] = number
+        head.PatientID = self._added[patient]
+        head.PatientName = head.get("PatientName") or _UNKNOWN
+        self.add(head)
+
+    def give_back_patient_ids(self) -> None:
+        """To be called when all is added. Relied on: the children of `_tree` are patients."""
+        for node in self._tree.children:
+            node._record.PatientID = self._own[str(node._record.PatientID)]  # noqa: SLF001
 
     def close(self) -> None:
         """Remove the folder. Relied on: `_stage["t"]` is its TemporaryDirectory."""
@@ -132,6 +160,7 @@ def _directory(
         if not len(file_set):
             yield None, names
             return
+        file_set.give_back_patient_ids()
         root = Path(folder, "set").resolve()
         file_set.write(root)
         for listed in file_set:
@@ -139,13 +168,13 @@ def _directory(
         yield root / "DICOMDIR", names
 
 
-def _fill(file_set: FileSet, instances: Iterable[StoredInstance], names: dict[str, str]) -> None:
+def _fill(file_set: _FileSet, instances: Iterable[StoredInstance], names: dict[str, str]) -> None:
     """Make the records; what none can be made of gets its name in the ZIP at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that are not quite as they should be
         for number, instance in enumerate(instances, 1):
             try:
-                file_set.add(_head(instance))
+                file_set.add_head(_head(instance), instance.study_uid)
             except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
                 names[instance.sop_instance_uid] = f"OTHER/{number:08d}"
 
