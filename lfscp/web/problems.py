@@ -22,6 +22,7 @@ from lfscp.archive.errors import (
     CannotUnderstand,
     DuplicateRejected,
     IdentityMismatch,
+    InstanceElsewhere,
     OutOfResources,
 )
 from lfscp.observe.logging import get_logger
@@ -215,6 +216,7 @@ _ARCHIVE_STATUS: Final = (
     (CannotUnderstand, HTTPStatus.UNPROCESSABLE_ENTITY),
     (IdentityMismatch, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DuplicateRejected, HTTPStatus.CONFLICT),
+    (InstanceElsewhere, HTTPStatus.CONFLICT),
     (OutOfResources, HTTPStatus.INSUFFICIENT_STORAGE),
 )
 

@@ -124,6 +124,31 @@ def test_other_uid_in_the_dataset_than_in_the_command(
         assert stored(node) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"StudyInstanceUID": f"{STUDY}.9"}, 0x00080018),
+        ({"SeriesInstanceUID": f"{SERIES}.9"}, 0x00080018),
+        ({"PatientID": "P-OTHER"}, 0x00100020),
+    ],
+    ids=["study", "series", "patient"],
+)
+def test_an_instance_uid_in_use_elsewhere_is_no_success(
+    tmp_path: Path, change: dict[str, str], expected: int
+) -> None:
+    dataset = image(study=STUDY, series=SERIES)
+    with served(tmp_path) as node:
+        assert store(node, dataset).Status == 0x0000
+        for keyword, value in change.items():
+            setattr(dataset, keyword, value)
+        status = store(node, dataset)
+
+        assert status is not None
+        assert (status.Status, status.OffendingElement) == (0xA900, expected)
+        assert status.ErrorComment
+        assert len(stored(node)) == 1
+
+
 def test_peer_that_may_not_store(tmp_path: Path) -> None:
     peers = {"SCREEN": {"host": "127.0.0.1", "port": 104, "may": ["query"]}}
     with served(tmp_path, peers=peers) as node:
