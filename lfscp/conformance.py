@@ -216,8 +216,8 @@ Other SOP classes are {unknown}. Transfer syntaxes, in order of preference:
 Level of conformance: 2 (full); all attributes are kept, private ones too, and the dataset's bytes
 are exactly those received. An instance that is stored again with other content:
 `{settings.duplicates}`; under another Patient ID, study or series it is refused with 0xA900 unless
-it is replaced. A Series Instance UID counts within its study, a Study Instance UID within its patient
-(Patient ID and issuer; without a Patient ID each study has a patient of its own).
+it is replaced. A Series Instance UID counts within its study, a Study Instance UID within its
+patient (Patient ID and issuer; without a Patient ID each study has a patient of its own).
 """
 
 

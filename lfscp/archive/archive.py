@@ -32,18 +32,17 @@ from lfscp.archive.database import (
 )
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.digest import ALGORITHMS, DEFAULT_ALGORITHM
-from lfscp.archive.duplicates import DamagedError, is_same
+from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import (
     ArchiveError,
     CannotUnderstand,
     DuplicateRejected,
     FateUnknown,
-    InstanceElsewhere,
     OutOfResources,
 )
 from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
-from lfscp.archive.header import SOP_INSTANCE_UID, Header
+from lfscp.archive.header import Header
 from lfscp.archive.index import Index
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
@@ -65,7 +64,7 @@ from lfscp.archive.patient_upgrade import read_patients
 from lfscp.archive.query import Query
 from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
-from lfscp.archive.rows import PATIENT_ID, Added, Existing, Placement
+from lfscp.archive.rows import Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
 
@@ -327,7 +326,7 @@ class Archive:
         except BaseException:
             self.files.remove(placement.path)
             raise
-        if isinstance(result, Existing) and _is_of(result, placement):
+        if isinstance(result, Existing) and result.is_of(placement):
             # An attempt had succeeded unheard, or the file was missing.
             note = f"the row of {header.sop_instance_uid} was there already, its file is now"
             return Added(result.study_uid, result.series_uid, (note,), placement.path)
@@ -351,9 +350,8 @@ class Archive:
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
-        if existing.is_elsewhere(header) and self._duplicates is not Duplicates.REPLACE:
-            tag = PATIENT_ID if existing.is_of_other_patient(header) else SOP_INSTANCE_UID
-            raise InstanceElsewhere(tag, existing.study_uid, existing.series_uid)
+        if self._duplicates is not Duplicates.REPLACE:
+            require_same_place(header, existing)
         if not self.files.exists(existing.path):
             return self._heal(received, header, "missing")
         try:
@@ -591,14 +589,3 @@ def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int, *, follows: bool) 
 
     folder, max_bytes = data_dir / CACHED_OBJECTS, cache_mb * 1_000_000
     return S3Objects(bucket, ObjectCache(folder, max_bytes, is_ours=not follows))
-
-
-def _is_of(row: Existing, placement: Placement) -> bool:
-    """Whether a row says of its file all that a placement says."""
-    return (row.path, row.transfer_syntax_uid, row.dataset_offset, row.size, row.digest) == (
-        placement.path,
-        placement.transfer_syntax_uid,
-        placement.dataset_offset,
-        placement.size,
-        placement.digest,
-    )

@@ -1,12 +1,14 @@
-"""Whether an object that came again is the one that is stored, byte for byte."""
+"""Whether an object that came again is the one that is stored: in its place, byte for byte."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
+from lfscp.archive.errors import InstanceElsewhere
+from lfscp.archive.header import SOP_INSTANCE_UID, Header
 from lfscp.archive.objects import Received, digest_of_received, has_same_bytes, size_of
-from lfscp.archive.rows import Existing
+from lfscp.archive.rows import PATIENT_ID, Existing
 
 if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
 
 class DamagedError(Exception):
     """The object that came is the one that was stored, and the stored file is that no more."""
+
+
+def require_same_place(header: Header, existing: Existing) -> None:
+    """Refuse an instance that is stored for another patient, study or series than it names.
+
+    Raises:
+        InstanceElsewhere: it is.
+    """
+    if existing.is_elsewhere(header):
+        tag = PATIENT_ID if existing.is_of_other_patient(header) else SOP_INSTANCE_UID
+        raise InstanceElsewhere(tag, existing.study_uid, existing.series_uid)
 
 
 def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:

@@ -58,6 +58,22 @@ class Existing:
     study_uid: str
     patient_id: str
 
+    def is_of(self, placement: Placement) -> bool:
+        """Whether the row says of its file all that a placement says."""
+        return (
+            self.path,
+            self.transfer_syntax_uid,
+            self.dataset_offset,
+            self.size,
+            self.digest,
+        ) == (
+            placement.path,
+            placement.transfer_syntax_uid,
+            placement.dataset_offset,
+            placement.size,
+            placement.digest,
+        )
+
     def is_elsewhere(self, header: Header) -> bool:
         """Whether the row is in another series or study than an object names, or of a patient
         with another Patient ID."""
