@@ -20,7 +20,7 @@ from lfscp.web.imaging.functional_groups import holder, numbers
 from lfscp.web.imaging.overlays import overlays_of
 from lfscp.web.imaging.pixel_data import NO_PIXEL_DATA, place_of, read_cells, read_header
 from lfscp.web.imaging.pixel_format import pixel_format
-from lfscp.web.imaging.windows import Window, apply_window, fitting_window, window_of
+from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_voi_lut, window_of
 
 __all__ = [
     "Description",
@@ -50,6 +50,7 @@ class Description:
     columns: int
     is_colour: bool
     window: Window | None
+    has_voi_lut: bool  # that is shown instead of a window
     times: FrameTimes
     aspect: float  # height of a pixel by its width
     overlays: int
@@ -66,6 +67,7 @@ def describe(header: Dataset, number: int = 0) -> Description:
     """
     layout = pixel_format(header)
     place_of(header)
+    window = window_of(header, number)
     if not layout.rows or not layout.columns or not layout.photometric:
         raise NoPicture(NO_PIXEL_DATA)
     require_shown(layout.photometric, layout.samples)
@@ -74,7 +76,8 @@ def describe(header: Dataset, number: int = 0) -> Description:
         rows=layout.rows,
         columns=layout.columns,
         is_colour=layout.samples == 3 or layout.photometric == PALETTE,
-        window=window_of(header, number),
+        window=window,
+        has_voi_lut=window is None and has_voi_lut(header, number),
         times=frame_times(header, layout.frames),
         aspect=aspect_of(header, number),
         overlays=len(overlays_of(header)),

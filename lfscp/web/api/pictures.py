@@ -29,6 +29,7 @@ class PictureOut(BaseModel):
     is_colour: bool
     center: float | None = Field(description="Of the frame's own window.")
     width: float | None
+    voi_lut: bool = Field(description="Whether the frame is shown by a VOI LUT of its own.")
     fitting_center: float | None = Field(description="Of one around its values, without its own.")
     fitting_width: float | None
     frame_time_ms: float = Field(description="On the average; 0 when the object names none.")
@@ -56,6 +57,7 @@ def picture(
         is_colour=found.is_colour,
         center=found.window.center if found.window else None,
         width=found.window.width if found.window else None,
+        voi_lut=found.has_voi_lut,
         fitting_center=fitting.center if fitting else None,
         fitting_width=fitting.width if fitting else None,
         frame_time_ms=found.times.nominal_ms,

@@ -68,20 +68,24 @@ def to_bytes(values: Array, bits: int) -> Array:
 
 
 def _from_ybr(values: Array, bits: int, *, partial: bool) -> Array:
-    highest, half = (1 << bits) - 1, float(1 << bits - 1)
-    luminance = values[..., 0].astype(np.float32)
-    blue, red = (values[..., each].astype(np.float32) - np.float32(half) for each in (1, 2))
+    highest, half = np.float32((1 << bits) - 1), np.float32(1 << bits - 1)
+    luminance, blue, red = np.ascontiguousarray(values.transpose(2, 0, 1)).astype(np.float32)
+    blue -= half
+    red -= half
     if partial:
-        unit = float(1 << max(bits - _BYTE, 0))
-        luminance = (luminance - np.float32(16 * unit)) * np.float32(255 / 219)
-        blue, red = blue * np.float32(255 / 224), red * np.float32(255 / 224)
-    out = np.empty((*values.shape[:2], 3), values.dtype)
-    for channel, result in (
-        (0, luminance + np.float32(1.402) * red),
-        (1, luminance - np.float32(0.344136) * blue - np.float32(0.714136) * red),
-        (2, luminance + np.float32(1.772) * blue),
-    ):
-        out[..., channel] = np.clip(result + np.float32(0.5), 0, highest)
+        luminance -= np.float32(16 << max(bits - _BYTE, 0))
+        luminance *= np.float32(255 / 219)
+        blue *= np.float32(255 / 224)
+        red *= np.float32(255 / 224)
+    luminance += np.float32(0.5)  # cut off below
+    out = np.empty(values.shape, values.dtype)
+    green = luminance - np.float32(0.344136) * blue - np.float32(0.714136) * red
+    red *= np.float32(1.402)
+    red += luminance
+    blue *= np.float32(1.772)
+    blue += luminance
+    for channel, result in enumerate((red, green, blue)):
+        out[..., channel] = np.clip(result, 0, highest, out=result)
     return out
 
 

@@ -25,6 +25,9 @@ from lfscp.web.imaging.windows import Window, apply_window, fitting_window, wind
 
 Array = NDArray[Any]
 _FLOAT32_BITS: Final = 23  # that a float32 keeps of a whole number, without the first
+# X-ray angiographic, radiofluoroscopic, biplane: from the modality transformation come values for
+# measuring; what is stored is for display (PS3.3 section C.8.7.1.1.2).
+_DISPLAYED_AS_STORED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{each}" for each in (1, 2, 3))
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
 
@@ -127,6 +130,8 @@ def _by_modality(
     Returns:
         The values, and whether they may be below 0, as a VOI LUT's first value then may.
     """
+    if str(value(header, "SOPClassUID")) in _DISPLAYED_AS_STORED:
+        return stored.astype(_float_for(stored, layout, 1.0, 0.0)), layout.is_signed
     for item in holders(header, number, "ModalityLUTSequence"):
         try:
             table = items(item, "ModalityLUTSequence")[:1]
@@ -182,9 +187,15 @@ def _voi(
 
 
 def _is_inverse(header: Dataset) -> bool:
-    """MONOCHROME1 and INVERSE say the same thing, and often stand together (C.8.11.3.1.2)."""
+    """Whether small values are white.
+
+    MONOCHROME1 and INVERSE say the same thing, and stand together (PS3.3 section C.8.11.3.1.2).
+    Where they disagree, the shape counts: it says what becomes of the VOI transformation's output.
+    """
     shape = str(value(header, "PresentationLUTShape") or "").strip()
-    return pixel_format(header).photometric == "MONOCHROME1" or shape == "INVERSE"
+    if shape in ("IDENTITY", "INVERSE"):
+        return shape == "INVERSE"
+    return pixel_format(header).photometric == "MONOCHROME1"
 
 
 def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = True) -> Array:

@@ -61,8 +61,8 @@ class LookupTable:
         Returns:
             Same shape, uint8.
         """
-        shown = (self.entries.astype(np.uint32) * 255 // self.maximum).astype(np.uint8)
-        return np.take(shown, self._index(values))
+        shown: Array = (self.entries.astype(np.uint32) * 255 // self.maximum).astype(np.uint8)
+        return shown[self._index(values)]
 
     def _index(self, values: Array) -> Array:
         last = self.first + len(self.entries) - 1
@@ -70,7 +70,8 @@ class LookupTable:
             bounded = np.fmax(np.fmin(values, last), self.first)
             return np.rint(bounded).astype(np.int32) - np.int32(self.first)
         wide = values.astype(np.int64 if values.dtype.itemsize > 2 else np.int32)
-        return np.clip(wide, self.first, last) - self.first
+        index: Array = np.clip(wide, self.first, last) - self.first
+        return index
 
 
 def read_table(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.byte_order import in_little_endian, is_big_endian
+from lfscp.web.imaging.pixel_format import pixel_format
 
 Array = NDArray[Any]
 _GROUPS: Final = range(0x6000, 0x6020, 2)
@@ -51,7 +52,8 @@ def overlays_of(header: Dataset) -> list[Overlay]:
 
 def _overlay(header: Dataset, group: int) -> Overlay | None:
     embedded = (group, _DATA) not in header
-    if embedded and (group, _BIT_POSITION) not in header:
+    bit = _number(header, group, _BIT_POSITION)
+    if embedded and ((group, _BIT_POSITION) not in header or _is_stored(header, bit)):
         return None
     shape = [_number(header, group, element) for element in (_ROWS, _COLUMNS)]
     if embedded:
@@ -70,8 +72,14 @@ def _overlay(header: Dataset, group: int) -> Overlay | None:
         left=origin[-1] - 1,
         first_frame=max(1, first or 1) - 1,
         frames=max(1, frames or 1) if frames or first else 0,
-        bit=_number(header, group, _BIT_POSITION) or 0 if embedded else -1,
+        bit=bit if embedded else -1,
     )
+
+
+def _is_stored(header: Dataset, bit: int) -> bool:
+    """Whether a bit belongs to the pixel's own value."""
+    layout = pixel_format(header)
+    return layout.high_bit - layout.stored < bit <= layout.high_bit
 
 
 def has_embedded(header: Dataset) -> bool:

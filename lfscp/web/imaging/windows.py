@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lfscp.web.imaging.functional_groups import first_number, holders, value
+from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
 
 Array = NDArray[Any]
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
@@ -42,6 +42,12 @@ def window_of(header: Dataset, number: int) -> Window | None:
     for item in holders(header, number, "WindowCenter", "VOILUTSequence"):
         return window_in(item)
     return None
+
+
+def has_voi_lut(header: Dataset, number: int) -> bool:
+    """Whether the object names a VOI LUT for a frame, where a window would stand."""
+    item = holder(header, number, "WindowCenter", "VOILUTSequence")
+    return bool(items(item, "VOILUTSequence"))
 
 
 def apply_window(values: Array, window: Window) -> Array:
