@@ -111,8 +111,9 @@ def save_big_endian(dataset: FileDataset, path: Path) -> Path:
     for element in dataset.iterall():
         if element.VR == "OW" and element.value:
             element.value = np.frombuffer(element.value, "<u2").byteswap().tobytes()
-        elif element.VR == "OF":
-            element.value = np.frombuffer(element.value, "<u4").byteswap().tobytes()
+        elif element.VR in ("OF", "OD"):
+            kind = "<u4" if element.VR == "OF" else "<u8"
+            element.value = np.frombuffer(element.value, kind).byteswap().tobytes()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     plain = Dataset(dataset)
     plain.file_meta = dataset.file_meta

@@ -148,9 +148,12 @@ class Renderer:
                 self._frames.move_to_end(key)
                 return known
         frame = decode(path, self.header(path), number)
-        for note in frame.notes:
+        for what, reason in frame.omissions:
             LOG.warning(
-                "picture shown " + note, sop_instance_uid=sop_instance_uid, frame=number + 1
+                f"picture shown without {what}",
+                sop_instance_uid=sop_instance_uid,
+                frame=number + 1,
+                reason=reason,
             )
         with self._lock:
             if key not in self._frames:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 _MAX_WORDS: Final = 300  # characters of a codec's message
 _OBJECT: Final = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
@@ -15,6 +15,13 @@ class NoPicture(Exception):  # noqa: N818 - the name says what happened
 
 class PixelDataError(Exception):
     """The pixel data cannot be decoded; the text says why, fit for the caller."""
+
+
+class Omission(NamedTuple):
+    """What a picture is shown without, and why."""
+
+    what: str
+    reason: str
 
 
 class LookupTableError(Exception):

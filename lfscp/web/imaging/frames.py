@@ -2,7 +2,7 @@
 
 The order is that of PS3.3 section C.11 and PS3.4 section N.2: stored values, modality
 transformation, VOI transformation, polarity; overlays on top. What makes no sense costs that step,
-not the picture, and is noted.
+not the picture, and is told.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
-from lfscp.web.imaging.errors import LookupTableError
+from lfscp.web.imaging.errors import LookupTableError, Omission
 from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 from lfscp.web.imaging.overlays import has_embedded, overlays_on
@@ -44,7 +44,7 @@ class Frame:
         padding: Shape: (rows, columns), bool; what is shown as black.
         overlays: Shape: (rows, columns), bool; what overlays cover.
         is_inverse: whether small values are white.
-        notes: what the frame is shown without, and why.
+        omissions: what it is shown without.
     """
 
     values: Array
@@ -54,7 +54,7 @@ class Frame:
     padding: Array | None = None
     overlays: Array | None = None
     is_inverse: bool = False
-    notes: tuple[str, ...] = ()
+    omissions: tuple[Omission, ...] = ()
 
     @property
     def is_colour(self) -> bool:
@@ -80,21 +80,21 @@ def frame_of(
         high_bit: of the stored bits, when it is not the header's.
     """
     layout = pixel_format(header)
-    overlays, notes = overlays_on(
+    overlays, omissions = overlays_on(
         header, number, cells.shape, cells if has_embedded(header) else None
     )
     if cells.ndim == 3:
         samples = _stored(cells, layout, high_bit, signed=False)
         colours = to_rgb(samples, photometric, layout.stored)
-        return Frame(colours, header, number, overlays=overlays, notes=tuple(notes))
+        return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
     stored = _stored(cells, layout, high_bit, signed=layout.is_signed)
     if photometric == PALETTE:
         try:
             colours = by_palettes(stored, palettes_of(header, signed=layout.is_signed))
-            return Frame(colours, header, number, overlays=overlays, notes=tuple(notes))
+            return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
         except LookupTableError as error:
-            notes.append(f"without its palette: {error}")
-    return _grey(stored, layout, header, number, overlays, notes)
+            omissions.append(Omission("its palette", str(error)))
+    return _grey(stored, layout, header, number, overlays, omissions)
 
 
 def _stored(cells: Array, layout: PixelFormat, high_bit: int | None, *, signed: bool) -> Array:
@@ -110,20 +110,22 @@ def _grey(
     header: Dataset,
     number: int,
     overlays: Array | None,
-    notes: list[str],
+    omissions: list[Omission],
 ) -> Frame:
     padding = padding_of(stored, header)
-    values, signed = _by_modality(stored, layout, header, number, notes)
+    values, signed = _by_modality(stored, layout, header, number, omissions)
     if stored.dtype.kind == "f" and padding is not None:
         values[np.isnan(values)] = 0
-    voi = _voi(header, number, notes, signed=signed)
+    voi = _voi(header, number, omissions, signed=signed)
     if voi is None and layout.stored == 1 and stored.dtype.kind != "f":
         voi = _BINARY
-    return Frame(values, header, number, voi, padding, overlays, _is_inverse(header), tuple(notes))
+    return Frame(
+        values, header, number, voi, padding, overlays, _is_inverse(header), tuple(omissions)
+    )
 
 
 def _by_modality(
-    stored: Array, layout: PixelFormat, header: Dataset, number: int, notes: list[str]
+    stored: Array, layout: PixelFormat, header: Dataset, number: int, omissions: list[Omission]
 ) -> tuple[Array, bool]:
     """Apply the modality transformation (PS3.3 section C.11.1).
 
@@ -139,7 +141,7 @@ def _by_modality(
                 found = read_table(table[0], header, signed=layout.is_signed)
                 return found.look_up(stored).astype(np.float32), False
         except LookupTableError as error:
-            notes.append(f"without its modality LUT: {error}")
+            omissions.append(Omission("its modality LUT", str(error)))
         break
     slope, intercept = rescale_of(header, number)
     kind = _float_for(stored, layout, slope, intercept)
@@ -170,7 +172,7 @@ def rescale_of(header: Dataset, number: int) -> tuple[float, float]:
 
 
 def _voi(
-    header: Dataset, number: int, notes: list[str], *, signed: bool
+    header: Dataset, number: int, omissions: list[Omission], *, signed: bool
 ) -> Window | LookupTable | None:
     """The object's own VOI transformation for a frame; of several, a window, then a table."""
     for item in holders(header, number, "WindowCenter", "VOILUTSequence"):
@@ -181,7 +183,7 @@ def _voi(
             try:
                 return read_table(table, header, signed=signed)
             except LookupTableError as error:
-                notes.append(f"without its VOI LUT: {error}")
+                omissions.append(Omission("its VOI LUT", str(error)))
         return None
     return None
 

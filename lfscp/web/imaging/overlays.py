@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.byte_order import in_little_endian, is_big_endian
+from lfscp.web.imaging.errors import Omission
 from lfscp.web.imaging.pixel_format import pixel_format
 
 Array = NDArray[Any]
@@ -89,7 +90,7 @@ def has_embedded(header: Dataset) -> bool:
 
 def overlays_on(
     header: Dataset, number: int, shape: tuple[int, ...], cells: Array | None
-) -> tuple[Array | None, list[str]]:
+) -> tuple[Array | None, list[Omission]]:
     """What all overlays cover of a frame.
 
     Args:
@@ -100,15 +101,15 @@ def overlays_on(
         Shape: (rows, columns), bool, None when there is no overlay; and which are left out, why.
     """
     covered: Array | None = None
-    notes = []
+    omissions = []
     for overlay in overlays_of(header):
         if overlay.frames and not 0 <= number - overlay.first_frame < overlay.frames:
             continue
         if covered is None:
             covered = np.zeros(shape[:2], bool)
         if not _draw(header, overlay, number, covered, cells):
-            notes.append(f"without overlay {overlay.group:04X}: it has too few bits")
-    return covered, notes
+            omissions.append(Omission(f"overlay {overlay.group:04X}", "it has too few bits"))
+    return covered, omissions
 
 
 def _draw(

@@ -122,7 +122,7 @@ def test_a_broken_table_costs_the_table_and_not_the_picture(tmp_path, keyword):
     frame = decode(broken, read_header(broken), 0)
     assert to_display(frame).tolist() == shown(without)
     name = "VOI" if keyword == "VOILUTSequence" else "modality"
-    assert frame.notes == (f"without its {name} LUT: it has 2 entries, its descriptor says 4",)
+    assert frame.omissions == ((f"its {name} LUT", "it has 2 entries, its descriptor says 4"),)
 
 
 def test_a_broken_palette_leaves_the_indices(tmp_path):
@@ -133,7 +133,7 @@ def test_a_broken_palette_leaves_the_indices(tmp_path):
     frame = decode(path, read_header(path), 0)
 
     assert to_display(frame).tolist() == [[0, 85], [170, 255]]
-    assert frame.notes == ("without its palette: green: it has 1 entries, its descriptor says 4",)
+    assert frame.omissions == (("its palette", "green: it has 1 entries, its descriptor says 4"),)
 
 
 @pytest.mark.parametrize("write", [save, save_big_endian])
