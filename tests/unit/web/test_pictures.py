@@ -187,7 +187,7 @@ def test_what_is_left_out_of_a_picture_is_logged_once(tmp_path, capfd):
     (line,) = capfd.readouterr().err.splitlines()
     assert "picture shown without its VOI LUT" in line
     assert "sop_instance_uid=1.2 frame=1" in line
-    assert "reason='it has 2 entries, its descriptor says 4'" in line
+    assert 'reason="it has 2 entries, its descriptor says 4"' in line
 
 
 def test_the_spacing_of_a_frame_gives_its_shape(tmp_path):
