@@ -80,9 +80,8 @@ def frame_of(
         high_bit: of the stored bits, when it is not the header's.
     """
     layout = pixel_format(header)
-    overlays, omissions = overlays_on(
-        header, number, cells.shape, cells if has_embedded(header) else None
-    )
+    embedded = cells if cells.dtype.kind == "u" and has_embedded(header) else None
+    overlays, omissions = overlays_on(header, number, cells.shape, embedded)
     if cells.ndim == 3:
         samples = _stored(cells, layout, high_bit, signed=False)
         colours = to_rgb(samples, photometric, layout.stored)
@@ -146,11 +145,12 @@ def _by_modality(
     slope, intercept = rescale_of(header, number)
     kind = _float_for(stored, layout, slope, intercept)
     values = stored.astype(kind)
-    if (slope, intercept) != (1.0, 0.0):
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = values * kind(slope) + kind(intercept)
     if (slope, intercept) == (1.0, 0.0):
         return values, layout.is_signed
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope != 1:
+            values *= kind(slope)
+        values += kind(intercept)
     return values, min(slope * each + intercept for each in layout.stored_range) < 0
 
 

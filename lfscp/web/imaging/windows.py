@@ -16,6 +16,7 @@ from lfscp.web.imaging.functional_groups import first_number, holder, holders, i
 
 Array = NDArray[Any]
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
+_FLOAT32: Final = 1e30  # what a float32 is sure to hold
 _FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -62,14 +63,17 @@ def apply_window(values: Array, window: Window) -> Array:
         Same shape, uint8.
     """
     center, width = window.center, window.width
-    if window.function == "SIGMOID":
-        exponent = np.clip(-4 * (values - center) / width, -60, 60)
-        return (255 / (1 + np.exp(exponent))).astype(np.uint8)
-    if window.function == "LINEAR_EXACT" or width < 1:
-        scaled = (values - center) / width + 0.5
-    else:
-        scaled = (values - (center - 0.5)) / max(width - 1, 1e-6) + 0.5
-    return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if not (abs(center) < _FLOAT32 and 1 / _FLOAT32 < width < _FLOAT32):
+        values = values.astype(np.float64)
+    with np.errstate(over="ignore"):  # infinity is white, or black
+        if window.function == "SIGMOID":
+            exponent = np.clip(-4 * (values - center) / width, -60, 60)
+            return (255 / (1 + np.exp(exponent))).astype(np.uint8)
+        if window.function == "LINEAR_EXACT" or width < 1:
+            scaled = (values - center) / width + 0.5
+        else:
+            scaled = (values - (center - 0.5)) / max(width - 1, 1e-6) + 0.5
+        return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def fitting_window(values: Array, padding: Array | None = None) -> Window:
