@@ -45,6 +45,7 @@ SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _RLE: Final = "1.2.840.10008.1.2.5"
 _UNDEFINED: Final = 0xFFFFFFFF
+_ITEM: Final = b"\xfe\xff\x00\xe0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,19 +268,10 @@ def _compressed(
 ) -> Cells:
     syntax = UID(_syntax(header))
     _require_decoder(syntax)
-    if place.length >= 0:
+    file.seek(place.offset)
+    if file.read(4) != _ITEM:
         raise PixelDataError("it is not compressed, which its transfer syntax says")
-    options: dict[str, Any] = as_pixel_options(header) | {
-        "bits_allocated": layout.allocated,
-        "bits_stored": layout.stored,
-        "pixel_representation": int(layout.is_signed),
-        "photometric_interpretation": layout.photometric,
-        "planar_configuration": int(layout.is_planar),
-        "samples_per_pixel": layout.samples,
-        "number_of_frames": layout.frames,
-        "pixel_keyword": place.keyword,
-        "correct_unused_bits": False,
-    }
+    options = _codec_options(header, place, layout)
     file.seek(place.offset)
     try:
         values, found = get_decoder(syntax).as_array(file, index=number, raw=True, **options)
@@ -292,6 +284,21 @@ def _compressed(
         precision = precision_of(_encapsulated(file, place, header, number)) or 0
         high_bit = high_bit if precision > layout.stored else layout.stored - 1
     return Cells(values.view(f"u{values.dtype.itemsize}"), photometric, high_bit)
+
+
+def _codec_options(header: Dataset, place: PixelDataPlace, layout: PixelFormat) -> dict[str, Any]:
+    """What pydicom's codecs must know; of absent attributes, what follows from the others."""
+    return as_pixel_options(header) | {
+        "bits_allocated": layout.allocated,
+        "bits_stored": layout.stored,
+        "pixel_representation": int(layout.is_signed),
+        "photometric_interpretation": layout.photometric,
+        "planar_configuration": int(layout.is_planar),
+        "samples_per_pixel": layout.samples,
+        "number_of_frames": layout.frames,
+        "pixel_keyword": place.keyword,
+        "correct_unused_bits": False,
+    }
 
 
 def _require_decoder(syntax: UID) -> None:

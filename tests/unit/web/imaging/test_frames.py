@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 import pytest
 from images import image, planar, save, save_as, save_big_endian, table
+from jpeg_ls import encode_array as jpeg_ls_encode
+from openjpeg.utils import encode_array as openjpeg_encode
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -87,6 +89,50 @@ def test_compressed_pixels_have_their_sign(tmp_path, syntax):
     dataset.save_as(path, enforce_file_format=True)
 
     assert decode(path, read_header(path), 0).values.tolist() == values.tolist()
+
+
+def compressed(dataset, codestream, path, syntax):
+    dataset.PixelData = encapsulate([bytes(codestream)])
+    dataset["PixelData"].VR = "OB"
+    return save_as(dataset, path, syntax)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encoded"),
+    [
+        (JPEG2000Lossless, lambda pixels: openjpeg_encode(pixels, photometric_interpretation=2)),
+        (JPEGLSLossless, jpeg_ls_encode),
+    ],
+)
+def test_samples_narrower_than_cells(tmp_path, syntax, encoded):
+    pixels = np.random.default_rng(2).integers(0, 256, (32, 32)).astype("u1")
+    dataset = image(pixels.astype("<u2"), BitsStored=8)
+    path = compressed(dataset, encoded(pixels), tmp_path / "object.dcm", syntax)
+
+    assert decode(path, read_header(path), 0).values.tolist() == pixels.tolist()
+
+
+def test_one_bit_in_jpeg_2000(tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 2, (32, 32)).astype("u1")
+    dataset = image(pixels, BitsAllocated=1, BitsStored=1)
+    codestream = openjpeg_encode(pixels, bits_stored=1, photometric_interpretation=2)
+    path = compressed(dataset, codestream, tmp_path / "object.dcm", JPEG2000Lossless)
+
+    assert to_display(decode(path, read_header(path), 0)).tolist() == (pixels * 255).tolist()
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize("kind", ["u1", "<u2"])
+def test_compressed_colours(tmp_path, syntax, kind):
+    top = np.iinfo(kind).max
+    pixels = np.random.default_rng(2).integers(0, top, (32, 32, 3)).astype(kind)
+    dataset = image(pixels)
+    dataset.compress(syntax)
+    path = tmp_path / "object.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    expected = pixels.astype(int) * 255 // top
+
+    assert to_display(decode(path, read_header(path), 0)).tolist() == expected.tolist()
 
 
 def test_whole_cells_that_were_compressed_keep_their_high_bit(tmp_path):
