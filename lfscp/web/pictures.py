@@ -17,8 +17,9 @@ from lfscp.web.imaging.colour import PALETTE, require_shown
 from lfscp.web.imaging.errors import NoPicture, PixelDataError
 from lfscp.web.imaging.frames import Frame, frame_of, to_display
 from lfscp.web.imaging.functional_groups import holder, numbers
+from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
 from lfscp.web.imaging.overlays import overlays_of
-from lfscp.web.imaging.pixel_data import NO_PIXEL_DATA, place_of, read_cells, read_header
+from lfscp.web.imaging.pixel_data import read_cells
 from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_voi_lut, window_of
 

@@ -1,4 +1,4 @@
-"""Reading objects: the header, and one frame's pixels as they are stored.
+"""One frame's pixels, as they are stored.
 
 Uncompressed frames are read here, by their place in the file; compressed ones go to pydicom's
 codecs. Nothing is transformed: colours, bits and signs are for others.
@@ -8,59 +8,38 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from lfscp.archive.deflated import require_bounded_file
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
 from lfscp.web.imaging.byte_order import WORD_BYTES, in_little_endian
 from lfscp.web.imaging.codestream import precision_of
 from lfscp.web.imaging.errors import NoPicture, PixelDataError, words_of
+from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
 from lfscp.web.imaging.pixel_format import PixelFormat, from_cells, pixel_format
 
 if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
 
 Array = NDArray[Any]
-NO_PIXEL_DATA: Final = "this object holds no pixel data"
 # PS3.5 section A.4.14: each frame deflated by itself, as little endian cells
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
-_KEYWORDS: Final = {
-    0x7FE00008: "FloatPixelData",
-    0x7FE00009: "DoubleFloatPixelData",
-    0x7FE00010: "PixelData",
-}
 _FLOAT_BITS: Final = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
-UNCOMPRESSED: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+UNCOMPRESSED: Final = DEFLATED | {
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+}
 SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _RLE: Final = "1.2.840.10008.1.2.5"
-_UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = b"\xfe\xff\x00\xe0"
-
-
-@dataclass(frozen=True, slots=True)
-class PixelDataPlace:
-    """Where an object's pixel data is.
-
-    Args:
-        offset: of the value, in the file, or in the inflated dataset.
-        length: of the value in bytes; -1 when it is undefined.
-    """
-
-    keyword: str
-    vr: str
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,75 +58,6 @@ class Cells:
     high_bit: int
 
 
-def read_header(path: StoredFile) -> Dataset:
-    """Read an object's attributes up to the pixel data.
-
-    The result remembers where that is, for `read_cells`: as pydicom's datasets do with facts of
-    their file, in a Python attribute.
-
-    Raises:
-        NoPicture: the file is gone or broken.
-    """
-    try:
-        require_bounded_file(path)
-        with open(path, "rb") as file:
-            header = dcmread(file, stop_before_pixels=True)
-            place = _place(file, header)
-        if _syntax(header) in DEFLATED:
-            header, place = _inflated(path)
-        header.pixel_data_place = place  # type: ignore[attr-defined, unused-ignore]
-    except FileNotFoundError:
-        raise NoPicture("the file of this object is missing; `lfscp check` tells more") from None
-    except CannotUnderstand as error:
-        raise NoPicture(f"this object cannot be read: {error.reason}") from None
-    except Exception as error:  # pydicom raises what it likes on broken objects
-        raise NoPicture("this object cannot be read: its dataset is broken") from error
-    return header
-
-
-def _place(file: BinaryIO, header: FileDataset) -> PixelDataPlace | None:
-    """The element that reading stopped at; None at the end of the file."""
-    is_implicit, is_little = header.original_encoding
-    order: Literal["little", "big"] = "big" if is_little is False else "little"
-    head = file.read(8)
-    group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))
-    keyword = _KEYWORDS.get(group << 16 | element)
-    if keyword is None:
-        return None
-    vr, length = "OW", head[4:8]
-    if not is_implicit:
-        vr, length = head[4:6].decode("latin-1"), file.read(4)
-    size = int.from_bytes(length, order)
-    if not size:
-        return None
-    return PixelDataPlace(keyword, vr, file.tell(), -1 if size == _UNDEFINED else size)
-
-
-def _inflated(path: StoredFile) -> tuple[FileDataset, PixelDataPlace | None]:
-    """The header of a deflated object; to find its pixel data, all of it is inflated."""
-    header = dcmread(path)
-    place = None
-    for keyword in _KEYWORDS.values():
-        if keyword in header:
-            element = header[keyword]
-            if element.value:
-                place = PixelDataPlace(keyword, element.VR, 0, len(element.value))
-            del header[keyword]
-    return header, place
-
-
-def place_of(header: Dataset) -> PixelDataPlace:
-    """Where the pixel data of a header's object is.
-
-    Raises:
-        NoPicture: there is none.
-    """
-    place = getattr(header, "pixel_data_place", None)
-    if not isinstance(place, PixelDataPlace):
-        raise NoPicture(NO_PIXEL_DATA)
-    return place
-
-
 def read_cells(path: StoredFile, header: Dataset, number: int) -> Cells:
     """Read one frame; the one place where pixel data is decoded for pictures.
 
@@ -159,21 +69,13 @@ def read_cells(path: StoredFile, header: Dataset, number: int) -> Cells:
         PixelDataError: the pixel data is broken.
         OSError: the file cannot be read.
     """
-    place, layout, syntax = place_of(header), pixel_format(header), _syntax(header)
-    if syntax in DEFLATED:
-        content = dcmread(path)[place.keyword].value
-        return _uncompressed(BytesIO(content), place, layout, number, big_endian=False)
-    with open(path, "rb") as file:
+    place, layout, syntax = place_of(header), pixel_format(header), syntax_of(header)
+    with opened(path) as (_, file):
         if syntax in UNCOMPRESSED:
             return _uncompressed(file, place, layout, number, big_endian=syntax == _BIG_ENDIAN)
         if syntax == DEFLATED_FRAMES:
             return _deflated_frame(file, place, layout, header, number)
         return _compressed(file, place, layout, header, number)
-
-
-def _syntax(header: Dataset) -> str:
-    meta = getattr(header, "file_meta", None)
-    return "" if meta is None else str(meta.get("TransferSyntaxUID", ""))
 
 
 def _uncompressed(
@@ -266,7 +168,7 @@ def _encapsulated(file: BinaryIO, place: PixelDataPlace, header: Dataset, number
 def _compressed(
     file: BinaryIO, place: PixelDataPlace, layout: PixelFormat, header: Dataset, number: int
 ) -> Cells:
-    syntax = UID(_syntax(header))
+    syntax = UID(syntax_of(header))
     _require_decoder(syntax)
     file.seek(place.offset)
     if file.read(4) != _ITEM:
