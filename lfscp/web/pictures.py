@@ -20,7 +20,7 @@ from lfscp.web.imaging.functional_groups import holder, numbers
 from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
 from lfscp.web.imaging.overlays import overlays_of
 from lfscp.web.imaging.pixel_data import read_cells
-from lfscp.web.imaging.pixel_format import pixel_format
+from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
 from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_voi_lut, window_of
 
 __all__ = [
@@ -66,12 +66,8 @@ def describe(header: Dataset, number: int = 0) -> Description:
     Raises:
         NoPicture: there are none.
     """
-    layout = pixel_format(header)
-    place_of(header)
+    layout = _image_of(header)
     window = window_of(header, number)
-    if not layout.rows or not layout.columns or not layout.photometric:
-        raise NoPicture(NO_PIXEL_DATA)
-    require_shown(layout.photometric, layout.samples)
     return Description(
         frames=layout.frames,
         rows=layout.rows,
@@ -94,9 +90,9 @@ def decode(path: StoredFile, header: Dataset, number: int) -> Frame:
     Raises:
         NoPicture: there is no such frame, no decoder, or the pixel data is broken.
     """
-    described, layout = describe(header, number), pixel_format(header)
-    if not 0 <= number < described.frames:
-        raise NoPicture(f"there is no frame {number + 1}, the object has {described.frames}")
+    layout = _image_of(header)
+    if not 0 <= number < layout.frames:
+        raise NoPicture(f"there is no frame {number + 1}, the object has {layout.frames}")
     if layout.samples_in_frame * layout.allocated // 8 > MAX_FRAME_BYTES:
         raise NoPicture("this frame is too large to be shown")
     try:
@@ -108,6 +104,16 @@ def decode(path: StoredFile, header: Dataset, number: int) -> Frame:
         raise NoPicture(f"the pixel data cannot be decoded: {error}") from error
     except Exception as error:  # codecs and pydicom raise what they like on broken objects
         raise NoPicture("the pixel data cannot be decoded: it is broken") from error
+
+
+def _image_of(header: Dataset) -> PixelFormat:
+    """What the header says of the pixels; raises NoPicture when there are none to be shown."""
+    layout = pixel_format(header)
+    place_of(header)
+    if not layout.rows or not layout.columns or not layout.photometric:
+        raise NoPicture(NO_PIXEL_DATA)
+    require_shown(layout.photometric, layout.samples)
+    return layout
 
 
 def aspect_of(header: Dataset, number: int) -> float:

@@ -119,7 +119,14 @@ def _grey(
     if voi is None and layout.stored == 1 and stored.dtype.kind != "f":
         voi = _BINARY
     return Frame(
-        values, header, number, voi, padding, overlays, _is_inverse(header), tuple(omissions)
+        values,
+        header,
+        number,
+        voi,
+        padding,
+        overlays,
+        _is_inverse(header, layout),
+        tuple(omissions),
     )
 
 
@@ -188,7 +195,7 @@ def _voi(
     return None
 
 
-def _is_inverse(header: Dataset) -> bool:
+def _is_inverse(header: Dataset, layout: PixelFormat) -> bool:
     """Whether small values are white.
 
     MONOCHROME1 and INVERSE say the same thing, and stand together (PS3.3 section C.8.11.3.1.2).
@@ -197,7 +204,7 @@ def _is_inverse(header: Dataset) -> bool:
     shape = str(value(header, "PresentationLUTShape") or "").strip()
     if shape in ("IDENTITY", "INVERSE"):
         return shape == "INVERSE"
-    return pixel_format(header).photometric == "MONOCHROME1"
+    return layout.photometric == "MONOCHROME1"
 
 
 def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = True) -> Array:

@@ -7,7 +7,7 @@ old objects from unused bits of the pixels. An overlay that makes no sense is le
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from lfscp.web.imaging.errors import Omission
 from lfscp.web.imaging.pixel_format import pixel_format
 
 Array = NDArray[Any]
-_GROUPS: Final = range(0x6000, 0x6020, 2)
+_FIRST, _BEYOND = 0x60000000, 0x60200000  # tags of the groups 6000 to 601E
 _ROWS, _COLUMNS = 0x0010, 0x0011
 _FRAMES, _ORIGIN, _FRAME_ORIGIN = 0x0015, 0x0050, 0x0051
 _BITS_ALLOCATED, _BIT_POSITION, _DATA = 0x0100, 0x0102, 0x3000
@@ -47,7 +47,8 @@ class Overlay:
 
 def overlays_of(header: Dataset) -> list[Overlay]:
     """The overlays of an object that make sense."""
-    found = (_overlay(header, group) for group in _GROUPS)
+    groups = {tag >> 16 for tag in header.keys() if _FIRST <= tag < _BEYOND}  # noqa: SIM118 - tags
+    found = (_overlay(header, group) for group in sorted(groups) if group % 2 == 0)
     return [each for each in found if each is not None]
 
 
