@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 from web_objects import CT_CLASS, new
 
 from lfscp.archive.part10 import part10_header, read_part10
@@ -98,7 +98,10 @@ def save(dataset: FileDataset, path: Path) -> Path:
 
 def save_as(dataset: FileDataset, path: Path, syntax: str) -> Path:
     """Write its elements as they are, under a transfer syntax that pydicom does not ask about."""
-    save(dataset, path)
+    is_compressed = dataset.PixelData[:4] == b"\xfe\xff\x00\xe0"
+    dataset["PixelData"].is_undefined_length = is_compressed
+    dataset.file_meta.TransferSyntaxUID = RLELossless if is_compressed else ExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
     content = path.read_bytes()
     meta = read_part10(content)
     head = part10_header(meta.sop_class_uid, meta.sop_instance_uid, syntax)
