@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from lfscp.archive.object_store import StoredFile
 from lfscp.web.api.archive import file_of, instance_row
 from lfscp.web.context import Context, Web
+from lfscp.web.imaging.windows import Function
 from lfscp.web.pictures import NoPicture, Window, describe
 from lfscp.web.problems import Problem
 from lfscp.web.rendering import MEDIA_TYPES, Wanted
@@ -32,6 +33,7 @@ class PictureOut(BaseModel):
     voi_lut: bool = Field(description="Whether the frame is shown by a VOI LUT of its own.")
     fitting_center: float | None = Field(description="Of one around its values, without its own.")
     fitting_width: float | None
+    function: Function | None = Field(description="Of whichever of the two there is.")
     frame_time_ms: float = Field(description="On the average; 0 when the object names none.")
     frame_times_ms: list[float] | None = Field(description="Of each frame, when they differ.")
     overlays: int = Field(description="How many overlay planes there are.")
@@ -50,6 +52,7 @@ def picture(
     except NoPicture as error:
         raise Problem(415, str(error)) from None
     fitting = None if found.window else _fitting_window(web, path, instance_uid, frame)
+    shown = found.window or fitting
     return PictureOut(
         frames=found.frames,
         rows=found.rows,
@@ -60,6 +63,7 @@ def picture(
         voi_lut=found.has_voi_lut,
         fitting_center=fitting.center if fitting else None,
         fitting_width=fitting.width if fitting else None,
+        function=shown.function if shown else None,
         frame_time_ms=found.times.nominal_ms,
         frame_times_ms=list(found.times.each_ms) or None,
         overlays=found.overlays,
@@ -81,6 +85,7 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
     number: int,
     center: Annotated[float | None, Query(ge=-MOST, le=MOST)] = None,
     width: Annotated[float | None, Query(gt=0, le=MOST)] = None,
+    function: Annotated[Function, Query(description="Of the window that is given.")] = "LINEAR",
     edge: Annotated[int, Query(ge=0, le=4096, description="Longest edge; 0 is all.")] = 0,
     encoding: Literal["jpeg", "png"] = "jpeg",
     overlays: Annotated[bool, Query(description="Whether they are drawn.")] = True,  # noqa: FBT002, RUF100 - as HTTP has it
@@ -88,7 +93,7 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
     """One frame, counted from 1, with its own window or the one given."""
     window = None
     if center is not None and width is not None:
-        window = Window(center, width)
+        window = Window(center, width, function)
     wanted = Wanted(number - 1, window, edge, encoding, overlays)
     return _rendered(web, instance_uid, wanted)
 

@@ -6,7 +6,7 @@ Source: PS3.3 sections C.11.2.1.2, C.11.2.1.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from lfscp.web.imaging.functional_groups import first_number, holder, holders, i
 Array = NDArray[Any]
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
 _FLOAT32: Final = 1e30  # what a float32 is sure to hold
-_FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+_FUNCTIONS: Final[dict[str, Function]] = {each: each for each in get_args(Function)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Window:
 
     center: float
     width: float
-    function: str = "LINEAR"
+    function: Function = "LINEAR"
 
 
 def window_in(item: Dataset) -> Window | None:
@@ -35,7 +36,7 @@ def window_in(item: Dataset) -> Window | None:
     if center is None or width is None or width <= 0:
         return None
     function = str(value(item, "VOILUTFunction") or "").strip().upper()
-    return Window(center, width, function if function in _FUNCTIONS else "LINEAR")
+    return Window(center, width, _FUNCTIONS.get(function, "LINEAR"))
 
 
 def window_of(header: Dataset, number: int) -> Window | None:

@@ -25,6 +25,7 @@ function address(slice) {
   if (view.window) {
     query.set("center", Number(view.window.center.toPrecision(7)));
     query.set("width", Number(view.window.width.toPrecision(7)));
+    if (view.window.function !== "LINEAR") query.set("function", view.window.function);
   }
   if (!view.overlays) query.set("overlays", "false");
   return query.size ? `${base}?${query}` : base;
@@ -47,8 +48,8 @@ function aboutOf(slice) {
 function ownWindow(slice) {
   const about = slice.about;
   if (!about || about.is_colour) return null;
-  if (about.center !== null) return { center: about.center, width: about.width };
-  return about.fitting_center === null ? null : { center: about.fitting_center, width: about.fitting_width };
+  if (about.center !== null) return { center: about.center, width: about.width, function: about.function };
+  return about.fitting_center === null ? null : { center: about.fitting_center, width: about.fitting_width, function: about.function };
 }
 
 function fetchPicture(path) {
@@ -137,8 +138,8 @@ function go(at) {
   if (next !== view.at) { view.at = next; show(); }
 }
 
-function setWindow(center, width) {
-  view.window = { center, width };
+function setWindow(center, width, how = "LINEAR") {
+  view.window = { center, width, function: how };
   show();
 }
 
@@ -228,8 +229,8 @@ screen_.addEventListener("pointermove", (event) => {
   view.dragging = true;
   const { center, width } = drag.window;
   const speed = width > 10 ? Math.max(0.5, width / 400) : width / 400; // by half values, or by parts of a small range
-  drag.window = { center: center + dy * speed, width: Math.max(width > 10 ? 1 : width / 2, width + dx * speed) };
-  setWindow(drag.window.center, drag.window.width);
+  drag.window = { ...drag.window, center: center + dy * speed, width: Math.max(width > 10 ? 1 : width / 2, width + dx * speed) };
+  setWindow(drag.window.center, drag.window.width, drag.window.function);
   document.getElementById("preset").value = "";
 });
 for (const end of ["pointerup", "pointercancel"]) screen_.addEventListener(end, () => {
@@ -255,8 +256,8 @@ document.addEventListener("keydown", (event) => {
 
 function preset(value) {
   if (value === "own") { view.window = null; show(); return; }
-  const [center, width] = value.split(" ").map(Number);
-  if (width) setWindow(center, width);
+  const [center, width, how] = value.split(" ");
+  if (width) setWindow(Number(center), Number(width), how);
 }
 
 function showOverlays(on) {
@@ -270,9 +271,9 @@ function fillPresets(own) {
   box.add(new Option("Own window", "own"));
   for (const [label, center, width] of PRESETS[root.dataset.modality] || []) box.add(new Option(`${label} ${center}/${width}`, `${center} ${width}`));
   if (own) {
-    const { center, width } = own;
-    box.add(new Option("Wide", `${center} ${width * 2}`));
-    box.add(new Option("Narrow", `${center} ${width / 2}`));
+    const { center, width, function: how } = own;
+    box.add(new Option("Wide", `${center} ${width * 2} ${how}`));
+    box.add(new Option("Narrow", `${center} ${width / 2} ${how}`));
   }
   const hidden = new Option("By hand", "");
   hidden.hidden = true;

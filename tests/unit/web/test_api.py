@@ -169,8 +169,19 @@ def test_a_picture_is_described_frame_by_frame(client, tmp_path):
 
     assert (first["center"], first["width"], first["fitting_center"]) == (5, 3, None)
     assert (second["center"], second["width"], second["fitting_center"]) == (None, None, 50)
+    assert (first["function"], second["function"]) == ("LINEAR", "LINEAR_EXACT")
     assert (first["frame_time_ms"], first["frame_times_ms"]) == (100, [50, 150, 100])
     assert (first["voi_lut"], first["overlays"]) == (False, 0)
+
+
+def test_a_window_that_is_given_has_a_function(client, tmp_path):
+    path = stored(client, tmp_path, image(np.array([[0, 1, 2]], "u1")))
+    window = "encoding=png&center=1&width=2"
+
+    assert pixels(client.get(f"{path}/frames/1?{window}")) == [[0, 255, 255]]
+    exact = client.get(f"{path}/frames/1?{window}&function=LINEAR_EXACT")
+    assert pixels(exact) == [[0, 128, 255]] == pixels(client.get(f"{path}/frames/1?encoding=png"))
+    assert problem(client.get(f"{path}/frames/1?{window}&function=x"))["status"] == 422
 
 
 def test_no_class_of_an_exception_is_named(client, tmp_path):

@@ -153,6 +153,23 @@ def test_a_palette_is_read_from_either_byte_order(tmp_path, write, bits):
     ]
 
 
+def test_a_palette_for_signed_indices(tmp_path):
+    dataset = image(
+        np.array([[-2, -1], [0, 1]], "i1"),
+        PhotometricInterpretation="PALETTE COLOR",
+        **palettes([[0, 10, 20, 30]] * 3, bits=8),
+    )
+    for channel in ("Red", "Green", "Blue"):
+        name = f"{channel}PaletteColorLookupTableDescriptor"
+        del dataset[name]
+        dataset.add_new(name, "SS", [4, -2, 8])
+
+    grey = [[0, 10], [20, 30]]
+    assert shown(save(dataset, tmp_path / "palette.dcm")) == [
+        [[each] * 3 for each in row] for row in grey
+    ]
+
+
 @pytest.mark.parametrize("write", [save, save_big_endian])
 @pytest.mark.parametrize("entries", [np.array([9, 0, 64, 255], "u1"), np.array([9, 0, 64], "u1")])
 def test_a_voi_lut_of_bytes_is_read_from_either_byte_order(tmp_path, write, entries):
