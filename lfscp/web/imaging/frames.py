@@ -116,7 +116,7 @@ def _grey(
     if stored.dtype.kind == "f" and padding is not None:
         values[np.isnan(values)] = 0
     voi = _voi(header, number, omissions, signed=signed)
-    if voi is None and layout.stored == 1 and stored.dtype.kind != "f":
+    if voi is None and layout.stored == 1 and values.min() >= 0 and values.max() <= 1:
         voi = _BINARY
     return Frame(
         values,

@@ -197,6 +197,19 @@ def test_bits_that_make_no_sense_are_as_if_all_counted(shown):
     assert shown(grey(0, 255, kind="u1", BitsStored=12, HighBit=3, **BYTES)) == [[0, 255]]
 
 
+def test_one_bit_that_is_rescaled_is_black_and_white_as_well(shown):
+    dataset = image(
+        np.zeros((1, 8), "u1"),
+        BitsAllocated=1,
+        BitsStored=1,
+        RescaleSlope=100,
+        RescaleIntercept=-1000,
+    )
+    dataset.PixelData = b"\x0f\0"
+
+    assert shown(dataset) == [[255] * 4 + [0] * 4]
+
+
 # Functional groups
 
 
