@@ -42,8 +42,8 @@ def _walk(dataset: Dataset, depth: int) -> Iterator[Element]:
     for tag in sorted(dataset.keys()):
         try:
             element = dataset[tag]
-        except Exception as error:  # noqa: BLE001 - one broken value must not hide the others
-            yield Element(depth, _tag(tag), "", "", f"cannot be read: {type(error).__name__}")
+        except Exception:  # noqa: BLE001 - one broken value must not hide the others
+            yield Element(depth, _tag(tag), "", "", "cannot be read: its value does not fit its VR")
             continue
         yield Element(depth, _tag(tag), element.VR, element.name, _value(element))
         if element.VR == "SQ" and depth < MAX_DEPTH:

@@ -3,7 +3,8 @@
 Rules: decoded frames stay in memory up to a bound, so that changing the window costs milliseconds;
 finished pictures with the object's own window go to disk up to a bound, the longest unused first
 to leave. A name on disk holds the file's size and time of change, so a replaced object never shows
-the old picture. Deleting an object through the page deletes its pictures too.
+the old picture; and the version of the rendering, so a picture that was rendered wrong is not shown
+after an update. Deleting an object through the page deletes its pictures too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,20 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from lfscp.archive.object_store import StoredFile
-from lfscp.web.pictures import Frame, NoPicture, Window, decode, describe, read_header, to_display
+from lfscp.observe.logging import get_logger
+from lfscp.web.pictures import (
+    Frame,
+    NoPicture,
+    Window,
+    aspect_of,
+    decode,
+    fitting_window,
+    read_header,
+    to_display,
+)
+
+LOG: Final = get_logger("lfscp.web")
+RENDERING_VERSION: Final = 2  # add one when the same object is rendered in another way than before
 
 FRAMES_IN_MEMORY: Final = 256 << 20  # bytes
 HEADERS_IN_MEMORY: Final = 256
@@ -43,12 +57,14 @@ class Wanted:
         window: None is the object's own.
         edge: longest edge in pixels; 0 is the object's size.
         encoding: "jpeg" or "png".
+        overlays: whether they are drawn.
     """
 
     frame: int = 0
     window: Window | None = None
     edge: int = 0
     encoding: str = "jpeg"
+    overlays: bool = True
 
 
 class Renderer:
@@ -95,24 +111,36 @@ class Renderer:
         """
         name = ""
         if wanted.window is None:
-            state = hashlib.sha256(_state(path).encode()).hexdigest()[:16]
-            name = f"{state}-{wanted.frame}-{wanted.edge}.{wanted.encoding}"
+            state = f"{RENDERING_VERSION}|{_state(path)}"
+            digest = hashlib.sha256(state.encode()).hexdigest()[:16]
+            plain = "" if wanted.overlays else "-plain"
+            name = f"{digest}-{wanted.frame}-{wanted.edge}{plain}.{wanted.encoding}"
             kept = self._disk.read(sop_instance_uid, name)
             if kept is not None:
                 return kept
         with self._turn:
-            frame = self._frame(path, wanted.frame)
+            frame = self._frame(path, wanted.frame, sop_instance_uid)
             picture = _encode(frame, wanted)
         if name:
             self._disk.write(sop_instance_uid, name, picture)
         return picture
+
+    def fitting_window(self, path: StoredFile, sop_instance_uid: str, number: int) -> Window | None:
+        """A window around nearly all values of a frame; None when it is in colour.
+
+        Raises:
+            NoPicture: there is no such frame; the text says why.
+        """
+        with self._turn:
+            frame = self._frame(path, number, sop_instance_uid)
+            return None if frame.is_colour else fitting_window(frame.values, frame.padding)
 
     def forget(self, sop_instance_uids: Iterable[str]) -> None:
         """Remove the pictures of deleted objects."""
         for uid in sop_instance_uids:
             self._disk.forget(uid)
 
-    def _frame(self, path: StoredFile, number: int) -> Frame:
+    def _frame(self, path: StoredFile, number: int, sop_instance_uid: str) -> Frame:
         key = (_state(path), number)
         with self._lock:
             known = self._frames.get(key)
@@ -120,19 +148,26 @@ class Renderer:
                 self._frames.move_to_end(key)
                 return known
         frame = decode(path, self.header(path), number)
+        for what, reason in frame.omissions:
+            LOG.warning(
+                f"picture shown without {what}",
+                sop_instance_uid=sop_instance_uid,
+                frame=number + 1,
+                reason=reason,
+            )
         with self._lock:
             if key not in self._frames:
                 self._frames[key] = frame
-                self._bytes += frame.values.nbytes
+                self._bytes += frame.size
             while self._bytes > FRAMES_IN_MEMORY and len(self._frames) > 1:
                 _, old = self._frames.popitem(last=False)
-                self._bytes -= old.values.nbytes
+                self._bytes -= old.size
         return frame
 
 
 def _encode(frame: Frame, wanted: Wanted) -> bytes:
-    picture = Image.fromarray(to_display(frame, wanted.window))
-    size = _size(picture.size, describe(frame.header).aspect, wanted.edge)
+    picture = Image.fromarray(to_display(frame, wanted.window, overlays=wanted.overlays))
+    size = _size(picture.size, aspect_of(frame.header, frame.number), wanted.edge)
     if size != picture.size:
         method = Image.Resampling.LANCZOS if wanted.edge else Image.Resampling.BILINEAR
         picture = picture.resize(size, method)

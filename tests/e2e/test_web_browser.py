@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import in_ci
 from dcmtk import free_port
+from images import image, save
 from playwright.sync_api import Page, expect, sync_playwright
 from web_objects import CT_SERIES, CT_STUDY, LOOP_SERIES, LOOP_STUDY, write_all
 
@@ -120,6 +122,103 @@ def test_files_are_uploaded_and_what_is_no_dicom_is_refused_by_name(page, url, o
     shoot("upload")
     page.get_by_role("link", name=re.compile(CT_STUDY)).click()
     expect(page.get_by_role("heading", name="Müller, Johanna Dr.")).to_be_visible()
+
+
+PIXEL = """([x, y]) => {
+    const canvas = document.getElementById("canvas");
+    const side = Math.min(canvas.width, canvas.height);
+    const left = (canvas.width - side) / 2, top = (canvas.height - side) / 2;
+    const at = (part, start) => Math.round(start + part * side);
+    return canvas.getContext("2d").getImageData(at(x, left), at(y, top), 1, 1).data[0];
+}"""
+
+
+def overlaid(path: Path) -> Path:
+    """Dark frames of uneven times, with a cross as an overlay and no window of their own."""
+    dataset = image(
+        np.linspace(0, 1, 3 * 64 * 64).reshape(3, 64, 64).astype("<f4") / 10,
+        NumberOfFrames=3,
+        FrameTimeVector=["0", "100", "1500"],
+        FrameIncrementPointer=0x00181065,
+        Modality="OT",
+        PatientName="Overlay^Olga",
+    )
+    cross = np.zeros((64, 64), int)
+    cross[30:34], cross[:, 30:34] = 1, 1
+    for element, value in ((0x10, 64), (0x11, 64), (0x100, 1), (0x102, 0)):
+        dataset.add_new((0x6000, element), "US", value)
+    dataset.add_new((0x6000, 0x40), "CS", "G")
+    dataset.add_new((0x6000, 0x50), "SS", [1, 1])
+    content = np.packbits(cross.ravel(), bitorder="little").tobytes()
+    dataset.add_new((0x6000, 0x3000), "OW", content)
+    return save(dataset, path)
+
+
+def test_overlays_are_switched_on_and_off(page, url, objects, shoot):
+    upload(page, url, overlaid(objects / "overlay.dcm"))
+    page.goto(f"{url}/viewer/1.2.3")
+    button, message = page.locator("#overlays"), page.locator("#message")
+    expect(button).to_be_visible()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(message).to_be_hidden()
+    beside, cross = page.evaluate(PIXEL, [0.25, 0.25]), page.evaluate(PIXEL, [0.25, 0.5])
+    assert (cross, beside < 200) == (255, True)
+    shoot("overlays-on")
+
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    page.wait_for_function(f"() => ({PIXEL})([0.25, 0.5]) < 200")
+    shoot("overlays-off")
+    page.keyboard.press("Escape")
+    page.locator("#screen").focus()
+    page.keyboard.press("o")
+    page.wait_for_function(f"() => ({PIXEL})([0.25, 0.5]) === 255")
+
+
+def test_a_window_of_small_fractions_is_set_by_hand(page, url, objects):
+    upload(page, url, overlaid(objects / "overlay.dcm"))
+    page.goto(f"{url}/viewer/1.2.3")
+    how = page.locator("#how")
+    expect(how).to_have_text(re.compile(r"C 0\.0\d+ W 0\.0\d+ "))
+    box = page.locator("#screen").bounding_box()
+    before = page.evaluate(PIXEL, [0.75, 0.75])
+    page.mouse.move(box["x"] + 300, box["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 200, steps=5)
+    page.mouse.up()
+
+    page.wait_for_function(f"(before) => ({PIXEL})([0.75, 0.75]) > before + 20", arg=before)
+    expect(how).to_have_text(re.compile(r"C 0\.0\d+ W 0\.0\d+ "))
+
+
+def test_frames_are_played_for_as_long_as_their_object_says(page, url, objects):
+    upload(page, url, overlaid(objects / "overlay.dcm"))
+    page.goto(f"{url}/viewer/1.2.3")
+    expect(page.locator("#viewer")).to_have_attribute("data-ready", "true")
+    asked = """() => {
+        window.pauses = [];
+        const later = window.setTimeout.bind(window);
+        window.setTimeout = (what, pause) => {
+            window.pauses.push([view.at + 1, pause]);
+            return later(what, Math.min(pause, 20));
+        };
+        play(true);
+    }"""
+    page.evaluate(asked)
+    page.wait_for_function("() => window.pauses.length >= 4")
+    page.evaluate("() => play(false)")
+
+    for frame, pause in page.evaluate("() => window.pauses"):
+        longest = {1: 100, 2: 1500, 3: 800}[frame]
+        assert longest / 2 < pause <= longest  # less what it took to show the frame
+
+
+def test_what_holds_no_pixel_data_says_so(page, url, objects, shoot):
+    upload(page, url, objects / "report.dcm")
+    page.goto(f"{url}/viewer/{LOOP_STUDY}.2")
+
+    expect(page.locator("#message")).to_have_text("this object holds no pixel data")
+    shoot("no-pixel-data")
 
 
 def test_dropped_files_are_stored(page, url, objects):

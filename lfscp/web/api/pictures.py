@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from lfscp.archive.object_store import StoredFile
 from lfscp.web.api.archive import file_of, instance_row
 from lfscp.web.context import Context, Web
+from lfscp.web.imaging.windows import Function
 from lfscp.web.pictures import NoPicture, Window, describe
 from lfscp.web.problems import Problem
 from lfscp.web.rendering import MEDIA_TYPES, Wanted
@@ -27,19 +28,31 @@ class PictureOut(BaseModel):
     rows: int
     columns: int
     is_colour: bool
-    center: float | None = Field(description="Of the object's own window.")
+    center: float | None = Field(description="Of the frame's own window.")
     width: float | None
-    frame_time_ms: float = Field(description="0 when the object names none.")
+    voi_lut: bool = Field(description="Whether the frame is shown by a VOI LUT of its own.")
+    fitting_center: float | None = Field(description="Of one around its values, without its own.")
+    fitting_width: float | None
+    function: Function | None = Field(description="Of whichever of the two there is.")
+    frame_time_ms: float = Field(description="On the average; 0 when the object names none.")
+    frame_times_ms: list[float] | None = Field(description="Of each frame, when they differ.")
+    overlays: int = Field(description="How many overlay planes there are.")
 
 
 @router.get("/picture")
-def picture(web: Context, instance_uid: str) -> PictureOut:
-    """What there is to see: frames, size, window."""
+def picture(
+    web: Context,
+    instance_uid: str,
+    frame: Annotated[int, Query(ge=1, description="Whose window; counted from 1.")] = 1,
+) -> PictureOut:
+    """What there is to see: frames, size, window, overlays, how fast to play."""
+    path = path_of(web, instance_uid)
     try:
-        header = web.renderer.header(path_of(web, instance_uid))
-        found = describe(header)
+        found = describe(web.renderer.header(path), frame - 1)
     except NoPicture as error:
         raise Problem(415, str(error)) from None
+    fitting = None if found.window else _fitting_window(web, path, instance_uid, frame)
+    shown = found.window or fitting
     return PictureOut(
         frames=found.frames,
         rows=found.rows,
@@ -47,8 +60,22 @@ def picture(web: Context, instance_uid: str) -> PictureOut:
         is_colour=found.is_colour,
         center=found.window.center if found.window else None,
         width=found.window.width if found.window else None,
-        frame_time_ms=found.frame_time_ms,
+        voi_lut=found.has_voi_lut,
+        fitting_center=fitting.center if fitting else None,
+        fitting_width=fitting.width if fitting else None,
+        function=shown.function if shown else None,
+        frame_time_ms=found.times.nominal_ms,
+        frame_times_ms=list(found.times.each_ms) or None,
+        overlays=found.overlays,
     )
+
+
+def _fitting_window(web: Web, path: StoredFile, instance_uid: str, number: int) -> Window | None:
+    """To begin with by hand; a frame that cannot be decoded says so when it is asked for."""
+    try:
+        return web.renderer.fitting_window(path, instance_uid, number - 1)
+    except NoPicture:
+        return None
 
 
 @router.get("/frames/{number}", response_class=Response)
@@ -58,14 +85,16 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
     number: int,
     center: Annotated[float | None, Query(ge=-MOST, le=MOST)] = None,
     width: Annotated[float | None, Query(gt=0, le=MOST)] = None,
+    function: Annotated[Function, Query(description="Of the window that is given.")] = "LINEAR",
     edge: Annotated[int, Query(ge=0, le=4096, description="Longest edge; 0 is all.")] = 0,
     encoding: Literal["jpeg", "png"] = "jpeg",
+    overlays: Annotated[bool, Query(description="Whether they are drawn.")] = True,  # noqa: FBT002, RUF100 - as HTTP has it
 ) -> Response:
     """One frame, counted from 1, with its own window or the one given."""
     window = None
     if center is not None and width is not None:
-        window = Window(center, width)
-    wanted = Wanted(number - 1, window, edge, encoding)
+        window = Window(center, width, function)
+    wanted = Wanted(number - 1, window, edge, encoding, overlays)
     return _rendered(web, instance_uid, wanted)
 
 

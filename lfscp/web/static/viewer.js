@@ -11,8 +11,9 @@ const screen_ = document.getElementById("screen");
 const canvas = document.getElementById("canvas");
 const position = document.getElementById("position");
 const message = document.getElementById("message");
-const view = { at: 0, zoom: 1, x: 0, y: 0, invert: false, tool: "window", window: null, own: null, playing: false };
+const view = { at: 0, zoom: 1, x: 0, y: 0, invert: false, tool: "window", window: null, overlays: true, playing: false };
 const pictures = new Map(); // address to a promise of an image
+const facts = new Map(); // of an object and a frame, a promise of what the node says about it
 let slices = []; // { uid, frame, frames }
 let shown = null;
 let wanted = "";
@@ -20,8 +21,35 @@ let timer = 0;
 
 function address(slice) {
   const base = `/api/instances/${encodeURIComponent(slice.uid)}/frames/${slice.frame}`;
-  if (!view.window) return base;
-  return `${base}?center=${view.window.center.toFixed(1)}&width=${view.window.width.toFixed(1)}`;
+  const query = new URLSearchParams();
+  if (view.window) {
+    query.set("center", Number(view.window.center.toPrecision(7)));
+    query.set("width", Number(view.window.width.toPrecision(7)));
+    if (view.window.function !== "LINEAR") query.set("function", view.window.function);
+  }
+  if (!view.overlays) query.set("overlays", "false");
+  return query.size ? `${base}?${query}` : base;
+}
+
+// What the node says about an object, and about the window of one frame of it.
+function aboutOf(slice) {
+  const path = `/api/instances/${encodeURIComponent(slice.uid)}/picture?frame=${slice.frame}`;
+  let found = facts.get(path);
+  if (!found) {
+    found = ask(path).then((about) => { slice.about = about; return about; });
+    found.catch(() => facts.delete(path));
+    facts.set(path, found);
+    if (facts.size > KEPT) facts.delete(facts.keys().next().value);
+  }
+  return found;
+}
+
+// The window that a frame is shown with when nothing else is asked; null when none is known.
+function ownWindow(slice) {
+  const about = slice.about;
+  if (!about || about.is_colour) return null;
+  if (about.center !== null) return { center: about.center, width: about.width, function: about.function };
+  return about.fitting_center === null ? null : { center: about.fitting_center, width: about.fitting_width, function: about.function };
 }
 
 function fetchPicture(path) {
@@ -61,6 +89,8 @@ async function show() {
       paint();
     }
   } finally { busy = false; }
+  const here = slices[view.at];
+  if (!here.about && !view.playing) aboutOf(here).then(() => { if (slices[view.at] === here) describe(); }).catch(() => {});
   if (!view.dragging) for (let k = 1; k <= AHEAD; k += 1) for (const step of [k, -k]) {
     const next = slices[view.at + step];
     if (next) fetchPicture(address(next)).catch(() => {});
@@ -85,14 +115,21 @@ function paint() {
   describe();
 }
 
+// Whole numbers, unless the window is so narrow that they would say nothing.
+function rounded(number, width) {
+  return width >= 10 ? Math.round(number) : Number(number.toPrecision(3));
+}
+
 function describe() {
   const slice = slices[view.at];
+  if (slice.about?.overlays) document.getElementById("overlays").hidden = false;
   const lines = [`${view.at + 1} / ${slices.length}`];
   if (slice.frames > 1) lines.push(`object ${slice.number}, frame ${slice.frame} of ${slice.frames}`);
   document.getElementById("where").textContent = lines.join(" · ");
-  const used = view.window || view.own;
+  const table = !view.window && slice.about?.voi_lut;
+  const used = view.window || ownWindow(slice);
   const how = document.getElementById("how");
-  how.textContent = [used && `C ${Math.round(used.center)} W ${Math.round(used.width)}`, how.dataset.zoom].filter(Boolean).join(" · ");
+  how.textContent = [table ? "VOI LUT" : used && `C ${rounded(used.center, used.width)} W ${rounded(used.width, used.width)}`, how.dataset.zoom].filter(Boolean).join(" · ");
   document.getElementById("elements").href = `/instances/${encodeURIComponent(slice.uid)}`;
 }
 
@@ -101,8 +138,8 @@ function go(at) {
   if (next !== view.at) { view.at = next; show(); }
 }
 
-function setWindow(center, width) {
-  view.window = { center, width: Math.max(1, width) };
+function setWindow(center, width, how = "LINEAR") {
+  view.window = { center, width, function: how };
   show();
 }
 
@@ -136,6 +173,17 @@ function zoomBy(factor, x, y) {
   paint();
 }
 
+// How long a frame is shown, in milliseconds: as its object says, until somebody asks for a rate.
+async function pauseAfter(slice) {
+  const fps = document.getElementById("fps");
+  const asked = 1000 / Math.max(1, Math.min(60, Number(fps.value) || 15));
+  if (fps.dataset.asked || slice.frames === 1) return asked;
+  try {
+    const about = await aboutOf({ uid: slice.uid, frame: 1 });
+    return about.frame_times_ms?.[slice.frame - 1] ?? (about.frame_time_ms || asked);
+  } catch { return asked; }
+}
+
 function play(on) {
   view.playing = on;
   const button = document.getElementById("play");
@@ -147,8 +195,8 @@ function play(on) {
     view.at = (view.at + 1) % slices.length;
     const began = performance.now();
     await show();
-    const rate = Math.max(1, Math.min(60, Number(document.getElementById("fps").value) || 15));
-    timer = setTimeout(step, Math.max(0, 1000 / rate - (performance.now() - began)));
+    const pause = await pauseAfter(slices[view.at]);
+    timer = setTimeout(step, Math.max(0, pause - (performance.now() - began)));
   };
   if (on && slices.length > 1) step();
 }
@@ -167,7 +215,7 @@ screen_.addEventListener("pointerdown", (event) => {
   screen_.focus();
   screen_.setPointerCapture(event.pointerId);
   const tool = event.button === 1 || event.shiftKey ? "pan" : event.button === 2 ? "zoom" : event.pointerType === "touch" && view.tool === "window" && !event.isPrimary ? "pan" : view.tool;
-  drag = { tool, x: event.clientX, y: event.clientY, window: view.window || view.own };
+  drag = { tool, x: event.clientX, y: event.clientY, window: view.window || ownWindow(slices[view.at]) };
 });
 screen_.addEventListener("pointermove", (event) => {
   if (!drag) return;
@@ -179,9 +227,10 @@ screen_.addEventListener("pointermove", (event) => {
   if (drag.tool === "zoom") { zoomBy(1.01 ** -dy); return; }
   if (!drag.window) return;
   view.dragging = true;
-  const speed = Math.max(0.5, drag.window.width / 400);
-  drag.window = { center: drag.window.center + dy * speed, width: Math.max(1, drag.window.width + dx * speed) };
-  setWindow(drag.window.center, drag.window.width);
+  const { center, width } = drag.window;
+  const speed = width > 10 ? Math.max(0.5, width / 400) : width / 400; // by half values, or by parts of a small range
+  drag.window = { ...drag.window, center: center + dy * speed, width: Math.max(width > 10 ? 1 : width / 2, width + dx * speed) };
+  setWindow(drag.window.center, drag.window.width, drag.window.function);
   document.getElementById("preset").value = "";
 });
 for (const end of ["pointerup", "pointercancel"]) screen_.addEventListener(end, () => {
@@ -195,7 +244,7 @@ const KEYS = {
   ArrowDown: () => go(view.at + 1), ArrowRight: () => go(view.at + 1), ArrowUp: () => go(view.at - 1), ArrowLeft: () => go(view.at - 1),
   PageDown: () => go(view.at + 10), PageUp: () => go(view.at - 10), Home: () => go(0), End: () => go(slices.length - 1),
   " ": () => play(!view.playing), "+": () => zoomBy(1.2), "-": () => zoomBy(1 / 1.2),
-  r: reset, i: invert, w: () => setTool("window"), m: () => setTool("pan"), z: () => setTool("zoom"),
+  r: reset, i: invert, o: () => showOverlays(!view.overlays), w: () => setTool("window"), m: () => setTool("pan"), z: () => setTool("zoom"),
 };
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, button, a") || event.ctrlKey || event.altKey || event.metaKey) return;
@@ -207,18 +256,24 @@ document.addEventListener("keydown", (event) => {
 
 function preset(value) {
   if (value === "own") { view.window = null; show(); return; }
-  const [center, width] = value.split(" ").map(Number);
-  if (width) setWindow(center, width);
+  const [center, width, how] = value.split(" ");
+  if (width) setWindow(Number(center), Number(width), how);
 }
 
-function fillPresets() {
+function showOverlays(on) {
+  view.overlays = on;
+  document.getElementById("overlays").setAttribute("aria-pressed", String(on));
+  show();
+}
+
+function fillPresets(own) {
   const box = document.getElementById("preset");
   box.add(new Option("Own window", "own"));
   for (const [label, center, width] of PRESETS[root.dataset.modality] || []) box.add(new Option(`${label} ${center}/${width}`, `${center} ${width}`));
-  if (view.own) {
-    const { center, width } = view.own;
-    box.add(new Option("Wide", `${center} ${width * 2}`));
-    box.add(new Option("Narrow", `${center} ${width / 2}`));
+  if (own) {
+    const { center, width, function: how } = own;
+    box.add(new Option("Wide", `${center} ${width * 2} ${how}`));
+    box.add(new Option("Narrow", `${center} ${width / 2} ${how}`));
   }
   const hidden = new Option("By hand", "");
   hidden.hidden = true;
@@ -240,12 +295,11 @@ async function load() {
   const start = slices.findIndex((slice) => slice.uid === new URLSearchParams(location.search).get("instance"));
   view.at = Math.max(0, start);
   try {
-    const about = await ask(`/api/instances/${encodeURIComponent(slices[view.at].uid)}/picture`);
-    view.own = about.center === null ? (about.is_colour ? null : { center: 128, width: 256 }) : { center: about.center, width: about.width };
+    const about = await aboutOf(slices[view.at]);
     if (about.is_colour) setTool("pan");
     if (about.frame_time_ms) document.getElementById("fps").value = Math.max(1, Math.min(60, Math.round(1000 / about.frame_time_ms)));
   } catch (error) { message.textContent = error.message; }
-  fillPresets();
+  fillPresets(ownWindow(slices[view.at]));
   await show();
   root.dataset.ready = "true";
   screen_.focus();
@@ -253,6 +307,8 @@ async function load() {
 
 for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => setTool(button.dataset.tool));
 document.getElementById("invert").addEventListener("click", invert);
+document.getElementById("overlays").addEventListener("click", () => showOverlays(!view.overlays));
+document.getElementById("fps").addEventListener("input", (event) => { event.target.dataset.asked = "true"; });
 document.getElementById("reset").addEventListener("click", reset);
 document.getElementById("play").addEventListener("click", () => play(!view.playing));
 position.addEventListener("input", () => go(position.value - 1));

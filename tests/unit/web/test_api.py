@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from images import image, save
 from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import RLELossless
 from web_app import HOME, serving
 from web_objects import (
     CT_SERIES,
@@ -118,13 +124,87 @@ def test_each_frame_of_a_loop_is_its_own_picture_in_colour(filled):
     assert reds == [10 + 5 * frame for frame in range(8)]
 
 
+def stored(client, tmp_path, dataset):
+    answer = client.post(
+        "/api/instances", content=save(dataset, tmp_path / "object.dcm").read_bytes()
+    )
+    assert answer.status_code == 201, answer.text
+    return f"/api/instances/{dataset.SOPInstanceUID}"
+
+
+def pixels(answer):
+    assert answer.headers["content-type"] == "image/png"
+    return np.asarray(Image.open(io.BytesIO(answer.content))).tolist()
+
+
+def test_overlays_are_drawn_unless_asked_for_without(client, tmp_path):
+    dataset = image(np.full((1, 2), 9, "u1"), WindowCenter=128, WindowWidth=256)
+    for element, value in ((0x10, 1), (0x11, 2), (0x100, 1), (0x102, 0)):
+        dataset.add_new((0x6000, element), "US", value)
+    dataset.add_new((0x6000, 0x50), "SS", [1, 1])
+    dataset.add_new((0x6000, 0x3000), "OW", b"\x02\0")
+    path = stored(client, tmp_path, dataset)
+
+    assert client.get(f"{path}/picture").json()["overlays"] == 1
+    for query, expected in (("", 255), ("&overlays=true", 255), ("&overlays=false", 9)):
+        answer = client.get(f"{path}/frames/1?encoding=png{query}")
+        assert pixels(answer) == [[9, expected]]
+
+
+def test_a_picture_is_described_frame_by_frame(client, tmp_path):
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = 5, 3
+    own = Dataset()
+    own.FrameVOILUTSequence = [window]
+    dataset = image(
+        np.array([[[0, 100]]] * 3, "<u2"),
+        NumberOfFrames=3,
+        FrameTimeVector=["0", "50", "150"],
+        FrameIncrementPointer=0x00181065,
+        PerFrameFunctionalGroupsSequence=[own, Dataset(), Dataset()],
+    )
+    path = stored(client, tmp_path, dataset)
+    first = client.get(f"{path}/picture").json()
+    second = client.get(f"{path}/picture?frame=2").json()
+
+    assert (first["center"], first["width"], first["fitting_center"]) == (5, 3, None)
+    assert (second["center"], second["width"], second["fitting_center"]) == (None, None, 50)
+    assert (first["function"], second["function"]) == ("LINEAR", "LINEAR_EXACT")
+    assert (first["frame_time_ms"], first["frame_times_ms"]) == (100, [50, 150, 100])
+    assert (first["voi_lut"], first["overlays"]) == (False, 0)
+
+
+def test_a_window_that_is_given_has_a_function(client, tmp_path):
+    path = stored(client, tmp_path, image(np.array([[0, 1, 2]], "u1")))
+    window = "encoding=png&center=1&width=2"
+
+    assert pixels(client.get(f"{path}/frames/1?{window}")) == [[0, 255, 255]]
+    exact = client.get(f"{path}/frames/1?{window}&function=LINEAR_EXACT")
+    assert pixels(exact) == [[0, 128, 255]] == pixels(client.get(f"{path}/frames/1?encoding=png"))
+    assert problem(client.get(f"{path}/frames/1?{window}&function=x"))["status"] == 422
+
+
+def test_no_class_of_an_exception_is_named(client, tmp_path):
+    dataset = image(np.zeros((32, 32), "u1"))
+    dataset.compress(RLELossless)
+    dataset.PixelData = encapsulate([b"\0" * 70])
+    dataset.add_new("PatientWeight", "DS", "1")
+    path = stored(client, tmp_path, dataset)
+
+    for each in ("frames/1", "thumbnail"):
+        detail = problem(client.get(f"{path}/{each}"))["detail"]
+        assert detail.startswith("the pixel data cannot be decoded: ")
+        assert not re.search(r"Error\b|Exception\b|Warning\b", detail)
+
+
 def test_what_has_no_picture_says_so(filled):
     for path in (
         f"{REPORT_INSTANCE}/thumbnail",
         f"{REPORT_INSTANCE}/frames/1",
         f"{REPORT_INSTANCE}/picture",
     ):
-        assert problem(filled.get(f"/api/instances/{path}"))["status"] == 415
+        answer = problem(filled.get(f"/api/instances/{path}"))
+        assert (answer["status"], answer["detail"]) == (415, "this object holds no pixel data")
     answer = filled.get(f"/api/instances/{LOOP_INSTANCE}/frames/9")
     assert problem(answer)["detail"] == "there is no frame 9, the object has 8"
 

@@ -7,8 +7,11 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 from web_objects import CT_CLASS, new, set_pixels
 
+from lfscp.web import rendering
 from lfscp.web.pictures import (
     NoPicture,
     Window,
@@ -132,6 +135,80 @@ def test_a_replaced_object_never_shows_the_old_picture(tmp_path):
 
     flipped = RAMP[::-1, ::-1].copy()
     assert renderer.render(saved(tmp_path, flipped, StudyID="2"), "1", wanted) != before
+
+
+def test_a_picture_of_an_older_rendering_is_not_shown(tmp_path, monkeypatch):
+    cache, wanted = tmp_path / "cache", Wanted(encoding="png")
+    path = saved(tmp_path, RAMP)
+    right = Renderer(cache, 1 << 20).render(path, "1", wanted)
+    (kept,) = cache.rglob("*.png")
+    kept.write_bytes(b"wrong")
+    assert Renderer(cache, 1 << 20).render(path, "1", wanted) == b"wrong"  # it is kept on disk
+
+    monkeypatch.setattr(rendering, "RENDERING_VERSION", rendering.RENDERING_VERSION + 1)
+    assert Renderer(cache, 1 << 20).render(path, "1", wanted) == right
+
+
+def test_a_picture_with_overlays_is_another_than_without(tmp_path):
+    path = saved(tmp_path, np.full((16, 16), 9, "<u2"), WindowCenter=128, WindowWidth=256)
+    dataset = dcmread(path)
+    for element, value in ((0x10, 16), (0x11, 16), (0x100, 1), (0x102, 0)):
+        dataset.add_new((0x6000, element), "US", value)
+    dataset.add_new((0x6000, 0x50), "SS", [1, 1])
+    dataset.add_new((0x6000, 0x3000), "OW", b"\xff\xff" + bytes(30))
+    dataset.save_as(path)
+    renderer = Renderer(tmp_path / "cache", 1 << 20)
+
+    for _ in range(2):  # rendered, and from disk
+        drawn, plain = (
+            np.asarray(
+                Image.open(
+                    io.BytesIO(
+                        renderer.render(path, "1", Wanted(encoding="png", overlays=overlays))
+                    )
+                )
+            )
+            for overlays in (True, False)
+        )
+        assert (drawn[0].tolist(), drawn[1].tolist()) == ([255] * 16, [9] * 16)
+        assert (plain == 9).all()
+    assert len(list((tmp_path / "cache").rglob("*.png"))) == 2
+
+
+def test_what_is_left_out_of_a_picture_is_logged_once(tmp_path, capfd):
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4, 0, 16])
+    table.add_new("LUTData", "US", [1, 2])
+    path = saved(tmp_path, RAMP, VOILUTSequence=[table])
+    renderer = Renderer(tmp_path / "cache", 0)
+    renderer.render(path, "1.2", Wanted())
+    renderer.render(path, "1.2", Wanted(edge=8))
+
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "picture shown without its VOI LUT" in line
+    assert "sop_instance_uid=1.2 frame=1" in line
+    assert 'reason="it has 2 entries, its descriptor says 4"' in line
+
+
+def test_the_spacing_of_a_frame_gives_its_shape(tmp_path):
+    groups = []
+    for spacing in ([2, 1], [1, 2]):
+        item, measures = Dataset(), Dataset()
+        measures.PixelSpacing = spacing
+        item.PixelMeasuresSequence = [measures]
+        groups.append(item)
+    path = saved(
+        tmp_path,
+        np.stack([RAMP, RAMP]),
+        NumberOfFrames=2,
+        PerFrameFunctionalGroupsSequence=groups,
+    )
+    renderer = Renderer(tmp_path / "cache", 0)
+    sizes = [
+        Image.open(io.BytesIO(renderer.render(path, "1", Wanted(frame)))).size for frame in (0, 1)
+    ]
+
+    assert sizes == [(16, 32), (32, 16)]
 
 
 def test_the_cache_stays_below_its_bound_and_keeps_what_was_used_last(tmp_path):

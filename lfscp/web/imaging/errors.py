@@ -1,0 +1,40 @@
+"""Why there is no picture, or why one is shown without a part of what the object says."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+_MAX_WORDS: Final = 300  # characters of a codec's message
+_OBJECT: Final = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
+
+
+class NoPicture(Exception):  # noqa: N818 - the name says what happened
+    """There is no picture of this object; the text says why, fit for the caller."""
+
+
+class PixelDataError(Exception):
+    """The pixel data cannot be decoded; the text says why, fit for the caller."""
+
+
+class Omission(NamedTuple):
+    """What a picture is shown without, and why."""
+
+    what: str
+    reason: str
+
+
+class LookupTableError(Exception):
+    """A lookup table makes no sense; the text says why."""
+
+
+def words_of(error: Exception) -> str:
+    """A codec's own words, on one line; never the name of a class.
+
+    pydicom puts a heading before what its plugins say, and a line for each of them.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines = lines[1:]
+    text = _OBJECT.sub("the data", "; ".join(lines))
+    return text[:_MAX_WORDS] or "it is broken"

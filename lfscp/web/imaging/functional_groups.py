@@ -1,0 +1,113 @@
+"""An attribute's value for one frame: per frame, then shared, then for the whole object.
+
+Enhanced objects keep attributes of frames in functional groups (PS3.3 section C.7.6.16). Everybody
+who reads such an attribute asks here, so that a frame is never shown with another one's values.
+A value that cannot be read is as none: it costs the attribute, not the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+_VOI: Final = ("FrameVOILUTSequence",)
+_VALUES: Final = ("PixelValueTransformationSequence",)
+_MEASURES: Final = ("PixelMeasuresSequence",)
+_DETECTOR: Final = ("FramePixelDataPropertiesSequence", "PixelMeasuresSequence")
+# The macros that hold an attribute (PS3.3 section C.7.6.16.2, tables C.8 of enhanced objects).
+MACROS: Final[dict[str, tuple[str, ...]]] = {
+    "WindowCenter": _VOI,
+    "WindowWidth": _VOI,
+    "VOILUTFunction": _VOI,
+    "VOILUTSequence": _VOI,
+    "RescaleSlope": _VALUES,
+    "RescaleIntercept": _VALUES,
+    "ModalityLUTSequence": _VALUES,
+    "PixelSpacing": _MEASURES,
+    "ImagerPixelSpacing": _DETECTOR,
+    "NominalScannedPixelSpacing": _MEASURES,
+    "PixelAspectRatio": _MEASURES,
+    "PixelIntensityRelationship": ("FramePixelDataPropertiesSequence",),
+}
+
+
+def value(dataset: Dataset, keyword: str) -> Any:
+    """An attribute's value; None when it is absent, empty or cannot be read."""
+    try:
+        found = dataset.get(keyword)
+    except Exception:  # noqa: BLE001 - pydicom raises what it likes on broken values
+        return None
+    if found is None or (isinstance(found, str | bytes | MultiValue | list) and not len(found)):
+        return None
+    return found
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none when it is absent or no sequence."""
+    found = value(dataset, keyword)
+    return [each for each in found if isinstance(each, Dataset)] if _is_list(found) else []
+
+
+def _is_list(found: Any) -> bool:
+    return found is not None and hasattr(found, "__iter__") and not isinstance(found, str | bytes)
+
+
+def holders(header: Dataset, number: int, *keywords: str) -> Iterator[Dataset]:
+    """The datasets that hold any of some attributes for a frame, the nearest to it first.
+
+    Args:
+        number: of the frame, counted from 0.
+        keywords: of the same macros.
+    """
+    for each in _places(header, number, MACROS.get(keywords[0], ())):
+        if any(value(each, keyword) is not None for keyword in keywords):
+            yield each
+
+
+def holder(header: Dataset, number: int, *keywords: str) -> Dataset:
+    """The nearest of them; empty when there is none."""
+    return next(holders(header, number, *keywords), Dataset())
+
+
+def _places(header: Dataset, number: int, macros: tuple[str, ...]) -> Iterator[Dataset]:
+    for groups, index in (
+        ("PerFrameFunctionalGroupsSequence", number),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        group = items(header, groups)[index : index + 1] if macros else []
+        for macro in macros:
+            yield from (item for each in group for item in items(each, macro)[:1])
+    yield header
+
+
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """All values of a numeric attribute; none when one of them is no finite number."""
+    found = value(dataset, keyword)
+    values = list(found) if isinstance(found, MultiValue | list | tuple) else [found]
+    try:
+        result = [float(each) for each in values]
+    except (TypeError, ValueError):
+        return []
+    return result if all(map(math.isfinite, result)) else []
+
+
+def first_number(dataset: Dataset, keyword: str) -> float | None:
+    """The first value of a numeric attribute; None when there is none, or it is no number."""
+    found = value(dataset, keyword)
+    if isinstance(found, MultiValue | list | tuple):
+        found = found[0]
+    try:
+        result = None if found is None else float(found)
+    except (TypeError, ValueError):
+        return None
+    return result if result is not None and math.isfinite(result) else None
+
+
+def whole_number(dataset: Dataset, keyword: str, otherwise: int) -> int:
+    """The first value of a numeric attribute as an integer, or another when there is none."""
+    found = first_number(dataset, keyword)
+    return otherwise if found is None else int(found)

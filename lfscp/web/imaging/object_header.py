@@ -1,0 +1,156 @@
+"""The header of a stored object: its attributes up to the pixel data, and where that is.
+
+Rules: read by the transfer syntax of the file meta information, where that ends by its own length;
+nothing in the dataset changes either. A deflated dataset is inflated in memory, to a bounded size.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, cast
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from lfscp.archive.deflated import MAX_INFLATED_BYTES, require_bounded_file
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import DEFLATED
+from lfscp.archive.part10 import read_part10
+from lfscp.web.imaging.errors import NoPicture
+
+if TYPE_CHECKING:
+    from lfscp.archive.object_store import StoredFile
+
+NO_PIXEL_DATA: Final = "this object holds no pixel data"
+_HEAD: Final = 65_536  # bytes in which the file meta information ends
+_KEYWORDS: Final = {
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+    0x7FE00010: "PixelData",
+}
+_UNDEFINED: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class PixelDataPlace:
+    """Where an object's pixel data is.
+
+    Args:
+        offset: of the value, in the file, or in the inflated dataset.
+        length: of the value in bytes; -1 when it is undefined.
+    """
+
+    keyword: str
+    vr: str
+    offset: int
+    length: int
+
+
+def read_header(path: StoredFile) -> Dataset:
+    """Read an object's attributes up to the pixel data.
+
+    The result remembers where that is, for `place_of`: as pydicom's datasets do with facts of
+    their file, in a Python attribute.
+
+    Raises:
+        NoPicture: the file is gone or broken.
+    """
+    try:
+        require_bounded_file(path)
+        with opened(path) as (head, file):
+            return _read(head, file)
+    except FileNotFoundError:
+        raise NoPicture("the file of this object is missing; `lfscp check` tells more") from None
+    except CannotUnderstand as error:
+        raise NoPicture(f"this object cannot be read: {error.reason}") from None
+    except Exception as error:  # pydicom raises what it likes on broken objects
+        raise NoPicture("this object cannot be read: its dataset is broken") from error
+
+
+def place_of(header: Dataset) -> PixelDataPlace:
+    """Where the pixel data of a header's object is.
+
+    Raises:
+        NoPicture: there is none.
+    """
+    place = getattr(header, "pixel_data_place", None)
+    if not isinstance(place, PixelDataPlace):
+        raise NoPicture(NO_PIXEL_DATA)
+    return place
+
+
+def syntax_of(header: Dataset) -> str:
+    """The transfer syntax UID of a header's object; empty when it is not known."""
+    meta = getattr(header, "file_meta", None)
+    return "" if meta is None else str(meta.get("TransferSyntaxUID", ""))
+
+
+@contextmanager
+def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
+    """Open an object's file.
+
+    Yields:
+        Its first bytes up to the dataset, and the file at the dataset: from the bytes inflated in
+        memory, if it is deflated.
+    Raises:
+        CannotUnderstand: it is no DICOM file.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+        meta = read_part10(head)
+        file.seek(meta.dataset_offset)
+        if meta.transfer_syntax_uid in DEFLATED:
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            yield (
+                head[: meta.dataset_offset],
+                BytesIO(inflater.decompress(file.read(), MAX_INFLATED_BYTES)),
+            )
+        else:
+            yield head[: meta.dataset_offset], cast(BinaryIO, file)
+
+
+def _read(head: bytes, file: BinaryIO) -> FileDataset:
+    meta = dcmread(BytesIO(head)).file_meta
+    syntax = str(meta.TransferSyntaxUID)
+    dataset = read_dataset(
+        file,
+        is_implicit_VR=syntax == ImplicitVRLittleEndian,
+        is_little_endian=syntax != ExplicitVRBigEndian,
+        stop_when=_is_pixel_data,
+    )
+    implicit, little = (bool(each) for each in dataset.original_encoding)
+    header = FileDataset(
+        "", dataset, file_meta=meta, is_implicit_VR=implicit, is_little_endian=little
+    )
+    header.set_original_encoding(implicit, little, dataset._character_set)  # noqa: SLF001 - as dcmread does
+    header.pixel_data_place = _place(file, is_implicit=implicit, is_little=little)  # type: ignore[attr-defined, unused-ignore]
+    return header
+
+
+def _is_pixel_data(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag in _KEYWORDS
+
+
+def _place(file: BinaryIO, *, is_implicit: bool, is_little: bool) -> PixelDataPlace | None:
+    """The element that reading stopped at; None at the end of the file."""
+    order: Literal["little", "big"] = "little" if is_little else "big"
+    head = file.read(8)
+    group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))
+    keyword = _KEYWORDS.get(group << 16 | element)
+    if keyword is None:
+        return None
+    vr, length = "OW", head[4:8]
+    if not is_implicit:
+        vr, length = head[4:6].decode("latin-1"), file.read(4)
+    size = int.from_bytes(length, order)
+    if not size:
+        return None
+    return PixelDataPlace(keyword, vr, file.tell(), -1 if size == _UNDEFINED else size)

@@ -1,0 +1,168 @@
+"""Overlays: graphics and regions of one bit a pixel, drawn on a frame (PS3.3 section C.9).
+
+Both kinds are drawn: graphics (G) and regions of interest (R). Bits come from Overlay Data, or in
+old objects from unused bits of the pixels. An overlay that makes no sense is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from lfscp.web.imaging.byte_order import in_little_endian, is_big_endian
+from lfscp.web.imaging.errors import Omission
+from lfscp.web.imaging.pixel_format import pixel_format
+
+Array = NDArray[Any]
+_FIRST, _BEYOND = 0x60000000, 0x60200000  # tags of the groups 6000 to 601E
+_ROWS, _COLUMNS = 0x0010, 0x0011
+_FRAMES, _ORIGIN, _FRAME_ORIGIN = 0x0015, 0x0050, 0x0051
+_BITS_ALLOCATED, _BIT_POSITION, _DATA = 0x0100, 0x0102, 0x3000
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """One overlay plane.
+
+    Args:
+        top: row of the image, counted from 0, that its first row lies on; may be negative.
+        first_frame: of the image, counted from 0, that its first frame belongs to.
+        frames: 0 is one for all frames of the image.
+        bit: of the pixels that holds it; -1 when it has data of its own.
+    """
+
+    group: int
+    rows: int
+    columns: int
+    top: int
+    left: int
+    first_frame: int
+    frames: int
+    bit: int
+
+
+def overlays_of(header: Dataset) -> list[Overlay]:
+    """The overlays of an object that make sense."""
+    groups = {tag >> 16 for tag in header.keys() if _FIRST <= tag < _BEYOND}  # noqa: SIM118 - tags
+    found = (_overlay(header, group) for group in sorted(groups) if group % 2 == 0)
+    return [each for each in found if each is not None]
+
+
+def _overlay(header: Dataset, group: int) -> Overlay | None:
+    embedded = (group, _DATA) not in header
+    bit = _number(header, group, _BIT_POSITION)
+    if embedded and ((group, _BIT_POSITION) not in header or _is_stored(header, bit)):
+        return None
+    shape = [_number(header, group, element) for element in (_ROWS, _COLUMNS)]
+    if embedded:
+        image = (header.get("Rows"), header.get("Columns"))
+        shape = [own or whole for own, whole in zip(shape, image, strict=True)]
+    rows, columns = shape
+    if not rows or not columns:
+        return None
+    origin = _numbers(header, group, _ORIGIN) or [1, 1]
+    frames, first = (_number(header, group, each) for each in (_FRAMES, _FRAME_ORIGIN))
+    return Overlay(
+        group=group,
+        rows=rows,
+        columns=columns,
+        top=origin[0] - 1,
+        left=origin[-1] - 1,
+        first_frame=max(1, first or 1) - 1,
+        frames=max(1, frames or 1) if frames or first else 0,
+        bit=bit if embedded else -1,
+    )
+
+
+def _is_stored(header: Dataset, bit: int) -> bool:
+    """Whether a bit belongs to the pixel's own value."""
+    layout = pixel_format(header)
+    return layout.high_bit - layout.stored < bit <= layout.high_bit
+
+
+def has_embedded(header: Dataset) -> bool:
+    """Whether an overlay lies in unused bits of the pixels."""
+    return any(each.bit >= 0 for each in overlays_of(header))
+
+
+def overlays_on(
+    header: Dataset, number: int, shape: tuple[int, ...], cells: Array | None
+) -> tuple[Array | None, list[Omission]]:
+    """What all overlays cover of a frame.
+
+    Args:
+        number: of the frame, counted from 0.
+        shape: rows and columns of the frame.
+        cells: Shape: (rows, columns), unsigned; the pixels' cells with all their bits.
+    Returns:
+        Shape: (rows, columns), bool, None when there is no overlay; and which are left out, why.
+    """
+    covered: Array | None = None
+    omissions = []
+    for overlay in overlays_of(header):
+        if overlay.frames and not 0 <= number - overlay.first_frame < overlay.frames:
+            continue
+        if covered is None:
+            covered = np.zeros(shape[:2], bool)
+        if not _draw(header, overlay, number, covered, cells):
+            omissions.append(Omission(f"overlay {overlay.group:04X}", "it has too few bits"))
+    return covered, omissions
+
+
+def _draw(
+    header: Dataset, overlay: Overlay, number: int, covered: Array, cells: Array | None
+) -> bool:
+    rows, columns = covered.shape
+    top, left = max(0, overlay.top), max(0, overlay.left)
+    bottom = min(rows, overlay.top + overlay.rows)
+    right = min(columns, overlay.left + overlay.columns)
+    if top >= bottom or left >= right:
+        return True  # all of it lies beside the image
+    if overlay.bit >= 0:
+        return _draw_embedded(overlay, covered, cells)
+    frame = number - overlay.first_frame if overlay.frames else 0
+    first = (frame * overlay.rows + top - overlay.top) * overlay.columns
+    bits = _bits(header, overlay, first, (bottom - top) * overlay.columns)
+    if bits is None:
+        return False
+    lines = bits.reshape(bottom - top, overlay.columns)
+    covered[top:bottom, left:right] |= lines[:, left - overlay.left : right - overlay.left]
+    return True
+
+
+def _draw_embedded(overlay: Overlay, covered: Array, cells: Array | None) -> bool:
+    if cells is None or cells.shape != covered.shape or overlay.bit >= 8 * cells.dtype.itemsize:
+        return False
+    covered |= (cells >> cells.dtype.type(overlay.bit) & 1).astype(bool)
+    return True
+
+
+def _bits(header: Dataset, overlay: Overlay, first: int, count: int) -> Array | None:
+    """Some bits of Overlay Data; the lowest of a byte comes first (PS3.5 section 8.1.2)."""
+    element = header[overlay.group, _DATA]
+    content = element.value
+    if not isinstance(content, bytes | bytearray):
+        return None
+    start, stop = first // 16 * 2, (first + count + 15) // 16 * 2
+    piece = in_little_endian(
+        bytes(content[start:stop]), element.VR, big_endian=is_big_endian(header)
+    )
+    bits = np.unpackbits(np.frombuffer(piece, np.uint8), bitorder="little")
+    bits = bits[first - 8 * start :][:count]
+    return bits.astype(bool) if len(bits) == count else None
+
+
+def _numbers(header: Dataset, group: int, element: int) -> list[int]:
+    try:
+        found = header[group, element].value
+        return [int(each) for each in (found if hasattr(found, "__iter__") else [found])]
+    except Exception:  # noqa: BLE001 - absent, empty, or pydicom raises what it likes
+        return []
+
+
+def _number(header: Dataset, group: int, element: int) -> int:
+    return next(iter(_numbers(header, group, element)), 0)

@@ -1,0 +1,102 @@
+"""Windows: the object's own, one that fits its values, and how one is applied.
+
+Source: PS3.3 sections C.11.2.1.2, C.11.2.1.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
+
+Array = NDArray[Any]
+_PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
+_FLOAT32: Final = 1e30  # what a float32 is sure to hold
+Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+_FUNCTIONS: Final[dict[str, Function]] = {each: each for each in get_args(Function)}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window in output units of the modality transformation (PS3.3 section C.11.2.1.2)."""
+
+    center: float
+    width: float
+    function: Function = "LINEAR"
+
+
+def window_in(item: Dataset) -> Window | None:
+    """The first window that a dataset names; None when there is none that makes sense."""
+    center, width = first_number(item, "WindowCenter"), first_number(item, "WindowWidth")
+    if center is None or width is None or width <= 0:
+        return None
+    function = str(value(item, "VOILUTFunction") or "").strip().upper()
+    return Window(center, width, _FUNCTIONS.get(function, "LINEAR"))
+
+
+def window_of(header: Dataset, number: int) -> Window | None:
+    """The first window that the object names for a frame; None when it names none."""
+    for item in holders(header, number, "WindowCenter", "VOILUTSequence"):
+        return window_in(item)
+    return None
+
+
+def has_voi_lut(header: Dataset, number: int) -> bool:
+    """Whether the object names a VOI LUT for a frame, where a window would stand."""
+    item = holder(header, number, "WindowCenter", "VOILUTSequence")
+    return bool(items(item, "VOILUTSequence"))
+
+
+def apply_window(values: Array, window: Window) -> Array:
+    """Apply a window.
+
+    LINEAR needs a width of 1 or more. Objects whose values are small fractions have less; then
+    LINEAR_EXACT is what they mean.
+
+    Args:
+        values: no NaN.
+    Returns:
+        Same shape, uint8.
+    """
+    center, width = window.center, window.width
+    if not (abs(center) < _FLOAT32 and 1 / _FLOAT32 < width < _FLOAT32):
+        values = values.astype(np.float64)
+    with np.errstate(over="ignore"):  # infinity is white, or black
+        if window.function == "SIGMOID":
+            exponent = np.clip(-4 * (values - center) / width, -60, 60)
+            return (255 / (1 + np.exp(exponent))).astype(np.uint8)
+        if window.function == "LINEAR_EXACT" or width < 1:
+            scaled = (values - center) / width + 0.5
+        else:
+            scaled = (values - (center - 0.5)) / max(width - 1, 1e-6) + 0.5
+        return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def fitting_window(values: Array, padding: Array | None = None) -> Window:
+    """A window around nearly all values.
+
+    Args:
+        padding: Shape: as values, bool; true where a value does not count.
+    """
+    inside = values if padding is None else values[~padding]
+    window = _around(inside)
+    if window is None:  # infinities are shown as black and white, and count for nothing
+        window = _around(inside[np.isfinite(inside)])
+    return window or Window(128, 256)
+
+
+def _around(values: Array) -> Window | None:
+    if values.size == 0:
+        return None
+    with np.errstate(invalid="ignore"):  # between a number and infinity
+        low, high = (float(each) for each in np.percentile(values, _PERCENTILES))
+        if not high > low:
+            low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        return None
+    return Window(low / 2 + high / 2, high - low if high > low else 1.0, "LINEAR_EXACT")
