@@ -26,6 +26,7 @@ from pynetdicom.presentation import PresentationContext, PresentationContextTupl
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from lfscp.upperlayer import loggers
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
@@ -256,7 +257,7 @@ class InlineAssociation(Association):
     def _has_ended(self) -> bool:
         if self.is_established and not self._sent_release and self.acse.is_release_requested():
             self.acse.send_release(is_response=True)
-            LOGGER.debug("Association Released")
+            loggers.ASSOCIATION.info("Association Released")
             self.is_released = True
             self.is_established = False
             evt.trigger(self, evt.EVT_RELEASED, {})
@@ -273,7 +274,7 @@ class InlineAssociation(Association):
             return False
         by_provider = self.acse.is_aborted("a-p-abort")
         self.end_reason = self.end_reason or ("aborted by the peer" if not by_provider else None)
-        LOGGER.debug("Association Aborted%s", " (A-P-ABORT)" if by_provider else "")
+        loggers.ASSOCIATION.info("Association Aborted%s", " (A-P-ABORT)" if by_provider else "")
         self.dul.receive_pdu(wait=False)  # fires EVT_ACSE_RECV
         self.is_aborted = True
         self.is_established = False
@@ -281,7 +282,7 @@ class InlineAssociation(Association):
         return True
 
     def _idle_too_long(self) -> None:
-        LOGGER.debug("Network timeout reached")
+        loggers.ASSOCIATION.error("Network timeout reached")
         self.end_reason = "idle for longer than the network timeout"
         if self.network_timeout_response == "A-RELEASE":
             self.release()
@@ -313,7 +314,7 @@ class InlineAssociation(Association):
             return
         self._sent_abort = True
         self._reactor_checkpoint.set()
-        LOGGER.debug("Aborting Association")
+        loggers.ASSOCIATION.info("Aborting Association")
         with self.dul.sending(_ABORT_SEND_S) as may_send:
             if may_send:
                 self.acse.send_abort(0x00)
@@ -345,6 +346,13 @@ class InlineAssociation(Association):
             return self.over_limit
         is_over = self._count_acceptors() > self.ae.maximum_associations
         return LOCAL_LIMIT_EXCEEDED if is_over else None
+
+    def note_rejection(self, request: A_ASSOCIATE, rejection: Rejection) -> None:
+        """The state machine itself is about to reject it."""
+        self.requestor.primitive = request
+        self.requestor._ae_title = request.calling_ae_title
+        self.rejection, self.end_reason = rejection, rejection.reason
+        self.is_rejected = True
 
     def set_contexts(self, contexts: Sequence[PresentationContext]) -> None:
         """Take over the result of the negotiation."""

@@ -21,7 +21,7 @@ from pynetdicom.dimse_primitives import (
 from pynetdicom.dsutils import decode
 
 from lfscp.upperlayer import commands
-from lfscp.upperlayer.associate_pdus import intern_uid
+from lfscp.upperlayer.names import intern_uid
 from lfscp.upperlayer.provider import ProtocolError
 
 
