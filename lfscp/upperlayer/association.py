@@ -16,17 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydicom.uid import UID
-from pynetdicom import _config, evt
+from pynetdicom import evt
 from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE, DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, PresentationContextTuple
-from pynetdicom.service_class import ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
 
-from lfscp.upperlayer import loggers
+from lfscp.upperlayer import loggers, operations
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
@@ -86,6 +83,8 @@ class InlineAssociation(Association):
         over_limit: what an acceptor's server rejects it with, unless it is rejected anyway.
         rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
         was_established: whether it ever was; `is_established` says whether it is.
+        takes_unknown_storage: whether private and unknown SOP classes are taken for storage.
+        storage_classes: those that are storage though pynetdicom does not know them.
         trail: what its services keep of it; of no meaning here.
         started_at: monotonic time in seconds.
     """
@@ -124,8 +123,8 @@ class InlineAssociation(Association):
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
-        self._storage_classes: set[str] = set()
-        self._own_storage_classes = supported.storage_classes if supported is not None else ()
+        self.storage_classes = supported.storage_classes if supported is not None else frozenset()
+        self._services: dict[int, operations.ContextService] = {}
         self._context_tuples: dict[int, PresentationContextTuple] = {}
         self._after_answer: list[Callable[[], None]] = []
         self._handler_results: dict[evt.EventType, Any] = {}
@@ -378,22 +377,11 @@ class InlineAssociation(Association):
         """Let the next trigger of an intervention event return `result` without its handler."""
         self._handler_results[event] = result
 
-    def takes_for_storage(self, request: ReceivedStore) -> bool:
-        """Whether a C-STORE is the storage service's; else pynetdicom decides, and may abort."""
-        sop_class_uid = cast(UID, request.AffectedSOPClassUID)
-        if sop_class_uid in self._own_storage_classes:
-            return True
-        if sop_class_uid not in self._storage_classes:
-            common = self.acceptor.accepted_common_extended.get(sop_class_uid)
-            found = uid_to_service_class(common[0] if common else sop_class_uid)
-            # Unknown ones only got a presentation context where they are taken for storage.
-            takes_unknown = _config.UNRESTRICTED_STORAGE_SERVICE or self.takes_unknown_storage
-            if not issubclass(found, StorageServiceClass) and not (
-                takes_unknown and found is ServiceClass
-            ):
-                return False
-            self._storage_classes.add(sop_class_uid)
-        return True
+    def _serves(self, context_id: int, context: PresentationContext) -> operations.ContextService:
+        found = self._services.get(context_id)
+        if found is None:
+            found = self._services[context_id] = operations.service_of(self, context)
+        return found
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
@@ -408,12 +396,21 @@ class InlineAssociation(Association):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
 
     def _serve(self, msg: DimseServiceType, context_id: int) -> None:
-        service = None if self._sent_release else service_class(self, msg)
+        if self._sent_release:
+            super()._serve_request(msg, context_id)
+            return
+        context = self._accepted_cx[context_id]
+        serves = self._serves(context_id, context)
+        refusal = operations.refusal(self, msg, context, serves)
+        if refusal is not None:
+            operations.refuse(self, msg, context_id, refusal)
+            return
+        service = service_class(self, msg, serves.service)
         if service is None:
             super()._serve_request(msg, context_id)
             return
         try:
-            service.SCP(msg, self._accepted_cx[context_id])
+            service.SCP(msg, context)
         except Exception as problem:
             LOGGER.exception("Serving a %s failed", msg.msg_type)
             self.end_reason = f"serving a {msg.msg_type} failed: {problem!r}"
