@@ -1,10 +1,12 @@
 """Whether a request fits its presentation context: its SOP class, and its operation.
 
 A request names a SOP class of its own, besides the one its context was negotiated for. The rules:
-- they are the same, or the context's is the Meta SOP Class it belongs to, or a related general SOP
-  class that was agreed on; UPS requests always name UPS Push. Else: SOP class not supported.
-- the operation is one that the context's service class has. Else: unrecognised operation.
-What is refused reaches no handler. What pynetdicom does not know is left to pynetdicom.
+- they are the same; or the context's is a Meta SOP Class, whose requests name one of its classes,
+  or a related general SOP class that was agreed on; UPS requests always name UPS Push. Else: SOP
+  class not supported.
+- the operation is one that the context's service class has. Else: unrecognised operation, or an
+  abort where pynetdicom's service class aborts.
+What is refused reaches no handler.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pydicom.uid import UID
 from pynetdicom import _config
+from pynetdicom.association import Association
 from pynetdicom.dimse import _RSP_TO_MESSAGE
 from pynetdicom.dimse_primitives import (
     C_ECHO,
@@ -64,6 +67,13 @@ _EVERY_N: Final = (N_ACTION, N_CREATE, N_DELETE, N_EVENT_REPORT, N_GET, N_SET)
 
 Operations = tuple[type[Any], ...]
 
+# These answer what they do not have; the others are pynetdicom's and abort.
+_ANSWERING: Final = (
+    VerificationServiceClass,
+    StorageServiceClass,
+    QueryRetrieveServiceClass,
+    RelevantPatientInformationQueryServiceClass,
+)
 # PS3.4; of the query/retrieve classes, each SOP class has one operation: pynetdicom's own table.
 _OPERATIONS: Final[dict[type[ServiceClass], Operations]] = {
     VerificationServiceClass: (C_ECHO,),
@@ -85,16 +95,19 @@ _QUERIES: Final = {"C-FIND": C_FIND, "C-GET": C_GET, "C-MOVE": C_MOVE}
 
 
 class ContextService(NamedTuple):
-    """What a presentation context serves; `operations` is None where pynetdicom decides."""
+    """What a presentation context serves; `operations` is None when nobody knows them."""
 
     service: type[ServiceClass]
     operations: Operations | None
 
 
 class Refusal(NamedTuple):
-    """Why a request is not served: a status, and words for the peer and for the log."""
+    """Why a request is not served: words for the log, and a status with words for the peer.
 
-    status: int
+    No status: the association is aborted.
+    """
+
+    status: int | None
     comment: str
     reason: str
 
@@ -139,39 +152,48 @@ def refusal(
     if named is None:
         named = getattr(request, "RequestedSOPClassUID", None)
     negotiated = cast(UID, context.abstract_syntax)
-    if named != negotiated and not _is_related(association, named, negotiated, serves.service):
+    if named != negotiated and not _is_related(association, request, named, negotiated):
         return Refusal(
             _SOP_CLASS_NOT_SUPPORTED,
             "SOP class is not the one of its presentation context",
             f"SOP class {named!a} in presentation context {context.context_id} of {negotiated}",
         )
     if serves.operations is not None and not isinstance(request, serves.operations):
+        operation = _kind(request).__name__.replace("_", "-")
         return Refusal(
-            _UNRECOGNISED_OPERATION,
+            _UNRECOGNISED_OPERATION if issubclass(serves.service, _ANSWERING) else None,
             "the SOP class has no such operation",
-            f"SOP class {negotiated} has no such operation",
+            f"SOP class {negotiated} has no operation {operation}",
         )
+    if serves.service is ServiceClass:
+        return Refusal(None, "", f"no service class is known for SOP class {negotiated}")
     return None
 
 
 def _is_related(
-    association: InlineAssociation, named: UID, negotiated: UID, service: type[ServiceClass]
+    association: InlineAssociation, request: DimseServiceType, named: UID, negotiated: UID
 ) -> bool:
     # PS3.7 section D.3.3.6: related general SOP classes.
     common = association.acceptor.accepted_common_extended.get(named)
     if common is not None and negotiated in common[1]:
         return True
-    # PS3.4 section H.4 for print, CC.2 for UPS.
-    may_differ = negotiated.type == _META_SOP_CLASS or service is UnifiedProcedureStepServiceClass
-    return may_differ and uid_to_service_class(named) is service
+    if negotiated.type == _META_SOP_CLASS:  # PS3.4 annex H
+        return isinstance(request, _EVERY_N)
+    services = {uid_to_service_class(named), uid_to_service_class(negotiated)}
+    return services == {UnifiedProcedureStepServiceClass}  # PS3.4 section CC.2
 
 
 def refuse(
     association: InlineAssociation, request: DimseServiceType, context_id: int, why: Refusal
 ) -> None:
     """Answer a request that does not fit, with a line in the log."""
-    log_refusal(association, request, why.status, why.reason)
-    association.dimse.send_msg(_response(request, why), context_id)
+    if why.status is not None:
+        log_refusal(association, request, why.status, why.reason)
+        association.dimse.send_msg(_response(request, why), context_id)
+        return
+    association.end_reason = why.reason
+    # pynetdicom's own aborts, with the words that it logs.
+    Association._serve_request(association, request, context_id)
 
 
 def log_refusal(
