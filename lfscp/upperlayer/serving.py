@@ -48,6 +48,8 @@ _OUT_OF_RESOURCES: Final = 0xA700
 _PENDING: Final = "Pending"
 _PENDING_CODES: Final = (0xFF00, 0xFF01)
 _WARNING: Final = "Warning"
+_FAILURE: Final = "Failure"
+_CANCEL: Final = "Cancel"
 # pynetdicom's own codes for a handler that raises.
 _STORE_HANDLER_RAISED: Final = 0xC211
 _FIND_HANDLER_RAISED: Final = 0xC311
@@ -175,6 +177,8 @@ class InlineStorage(_Inline, StorageServiceClass):
 class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
     """C-FIND, C-MOVE and C-GET (PS3.4 annex C)."""
 
+    _find_responses = 0  # to this request, for the log
+
     # --- C-FIND ---
 
     def _c_find_scp(self, req: C_FIND, context: PresentationContext) -> None:
@@ -245,6 +249,8 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
             if not data_set:
                 loggers.SERVICE_CLASS.error("Failed encoding the response 'Identifier' dataset")
                 return self._send_find(req, context, _FIND_NOT_ENCODED)
+        if loggers.SERVICE_CLASS.isEnabledFor(logging.INFO):
+            self._log_find(code, category)
         if response is not None:
             response.Identifier = None if data_set is None else BytesIO(data_set)
             dimse.send_msg(response, context_id)
@@ -258,6 +264,18 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
             )
             dimse.send_encoded(context_id, command, data_set)
         return category in (_PENDING, _WARNING)
+
+    def _log_find(self, code: int, category: str) -> None:
+        """Write pynetdicom's lines about a response."""
+        self._find_responses += 1
+        if category == _CANCEL:
+            loggers.SERVICE_CLASS.info("Received C-CANCEL-FIND RQ from peer")
+        words = category
+        if category in (_WARNING, _FAILURE):
+            words = f"{category} - {self.statuses[code][1]}" if code in self.statuses else category
+        loggers.SERVICE_CLASS.info(
+            "Find SCP Response %d: 0x%04X (%s)", self._find_responses, code, words
+        )
 
     @staticmethod
     def _find_response(req: C_FIND) -> C_FIND:
