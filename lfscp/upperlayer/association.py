@@ -377,12 +377,6 @@ class InlineAssociation(Association):
         """Let the next trigger of an intervention event return `result` without its handler."""
         self._handler_results[event] = result
 
-    def _serves(self, context_id: int, context: PresentationContext) -> operations.ContextService:
-        found = self._services.get(context_id)
-        if found is None:
-            found = self._services[context_id] = operations.service_of(self, context)
-        return found
-
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
         try:
@@ -400,11 +394,14 @@ class InlineAssociation(Association):
             super()._serve_request(msg, context_id)
             return
         context = self._accepted_cx[context_id]
-        serves = self._serves(context_id, context)
-        refusal = operations.refusal(self, msg, context, serves)
-        if refusal is not None:
-            operations.refuse(self, msg, context_id, refusal)
-            return
+        serves = self._services.get(context_id)
+        if serves is None:
+            serves = self._services[context_id] = operations.service_of(self, context)
+        if not operations.fits(msg, serves):
+            refusal = operations.refusal(self, msg, context_id, serves)
+            if refusal is not None:
+                operations.refuse(self, msg, context_id, refusal)
+                return
         service = service_class(self, msg, serves.service)
         if service is None:
             super()._serve_request(msg, context_id)

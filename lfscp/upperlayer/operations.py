@@ -97,6 +97,7 @@ _QUERIES: Final = {"C-FIND": C_FIND, "C-GET": C_GET, "C-MOVE": C_MOVE}
 class ContextService(NamedTuple):
     """What a presentation context serves; `operations` is None when nobody knows them."""
 
+    sop_class_uid: UID
     service: type[ServiceClass]
     operations: Operations | None
 
@@ -124,8 +125,21 @@ def service_of(association: InlineAssociation, context: PresentationContext) -> 
             for name, operation in _QUERIES.items()
             if sop_class_uid in supported.get(name, ())
         )
-        return ContextService(found, operations or None)
-    return ContextService(found, _OPERATIONS.get(found))
+        return ContextService(sop_class_uid, found, operations or None)
+    return ContextService(sop_class_uid, found, _OPERATIONS.get(found))
+
+
+def fits(request: DimseServiceType, serves: ContextService) -> bool:
+    """Whether a request plainly fits; `refusal` looks closely at what does not.
+
+    Relied on: DIMSEPrimitive's `_affected_sop_class_uid`.
+    """
+    sop_class_uid, _, operations = serves
+    return (
+        request._affected_sop_class_uid == sop_class_uid
+        and operations is not None
+        and isinstance(request, operations)
+    )
 
 
 def _service_class(association: InlineAssociation, sop_class_uid: UID) -> type[ServiceClass]:
@@ -141,7 +155,7 @@ def _service_class(association: InlineAssociation, sop_class_uid: UID) -> type[S
 def refusal(
     association: InlineAssociation,
     request: DimseServiceType,
-    context: PresentationContext,
+    context_id: int,
     serves: ContextService,
 ) -> Refusal | None:
     """Why a request does not fit its presentation context; None when it does.
@@ -151,12 +165,12 @@ def refusal(
     named: Any = getattr(request, "AffectedSOPClassUID", None)
     if named is None:
         named = getattr(request, "RequestedSOPClassUID", None)
-    negotiated = cast(UID, context.abstract_syntax)
+    negotiated = serves.sop_class_uid
     if named != negotiated and not _is_related(association, request, named, negotiated):
         return Refusal(
             _SOP_CLASS_NOT_SUPPORTED,
             "SOP class is not the one of its presentation context",
-            f"SOP class {named!a} in presentation context {context.context_id} of {negotiated}",
+            f"SOP class {named!a} in presentation context {context_id} of {negotiated}",
         )
     if serves.operations is not None and not isinstance(request, serves.operations):
         operation = _kind(request).__name__.replace("_", "-")

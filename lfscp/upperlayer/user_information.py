@@ -125,7 +125,7 @@ def _sop_class_common_extended(value: bytes) -> SOPClassCommonExtendedNegotiatio
 
 def _user_identity(value: bytes) -> UserIdentityNegotiation:
     primary, end = _field(value, 2)
-    secondary, _ = _field(value, end)
+    secondary = _field(value, end)[0] if end < len(value) else b""
     item = UserIdentityNegotiation()
     item._user_identity_type = value[0]
     item._positive_response_requested = bool(value[1])
