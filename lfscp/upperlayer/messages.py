@@ -246,6 +246,7 @@ class InlineMessages(DIMSEServiceProvider):
         loggers.ASSOCIATION.info(
             "Received DIMSE message with invalid or rejected context ID: %d", context_id
         )
+        loggers.ASSOCIATION.info("Aborting Association")
         raise ProtocolError(f"presentation context {context_id} was not accepted")
 
     def _take_command(self, incoming: Incoming, source: Source, size: int, *, last: bool) -> None:

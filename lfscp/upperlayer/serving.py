@@ -137,7 +137,7 @@ class InlineStorage(_Inline, StorageServiceClass):
             try:
                 status = self.ask(evt.EVT_C_STORE, req, context)
             except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
-                _handler_raised("Exception in the handler bound to 'evt.EVT_C_STORE'", problem)
+                _handler_raised("Exception in handler bound to 'evt.EVT_C_STORE'", problem)
                 status = _STORE_HANDLER_RAISED
         if not self.assoc.is_established:
             return
