@@ -63,21 +63,6 @@ def _items(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         position += length
 
 
-class RequestedAssociation(A_ASSOCIATE):
-    """The A-ASSOCIATE indication, and what pynetdicom's leaves out of the request.
-
-    Attributes:
-        echoed: both AE titles and the reserved field behind them, which the A-ASSOCIATE-AC repeats.
-        user_identity_fault: why the user identity item cannot be read; empty when it can, or when
-            there is none.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.echoed = b""
-        self.user_identity_fault = ""
-
-
 class AssociateRequest:
     """A decoded A-ASSOCIATE-RQ, in the shape pynetdicom's state machine takes its PDUs.
 
@@ -87,6 +72,9 @@ class AssociateRequest:
         pdu: the whole PDU.
     Attributes:
         protocol_version: as received, but 1 whenever bit 0 says that version 1 will do.
+        echoed: both AE titles and the reserved field behind them, which the A-ASSOCIATE-AC repeats.
+        user_identity_fault: why the user identity item cannot be read; empty when it can, or when
+            there is none.
     Raises:
         AssociateError: it cannot be decoded.
     Source: PS3.8 section 9.3.2; table 9-11 for the version: "shall only test that bit 0 is set".
@@ -97,8 +85,9 @@ class AssociateRequest:
             raise AssociateError("shorter than its fixed fields")
         _, _, version, called, calling = _FIXED.unpack_from(pdu)
         self.protocol_version = _VERSION_1 if version & _VERSION_1 else version
-        primitive = RequestedAssociation()
-        primitive.echoed = bytes(pdu[_ECHOED])
+        self.echoed = bytes(pdu[_ECHOED])
+        self.user_identity_fault = ""
+        primitive = A_ASSOCIATE()
         # Relied on: A_ASSOCIATE's underscore attributes, which its setters fill after a check.
         primitive._called_ae_title = read_ae_title(called)
         primitive._calling_ae_title = read_ae_title(calling)
@@ -109,10 +98,21 @@ class AssociateRequest:
             elif kind == _APPLICATION_CONTEXT:
                 primitive._application_context_name = uid_of(bytes(value))
             elif kind == _USER_INFORMATION:
-                _read_user_information(value, primitive)
+                self._read_user_information(value, primitive._user_information)
         self._primitive = primitive
 
-    def to_primitive(self) -> RequestedAssociation:
+    def _read_user_information(self, value: memoryview, items: list[_UI]) -> None:
+        for kind, each in _items(value):
+            try:
+                item = read_user_item(kind, bytes(each))
+            except UnreadableItemError as problem:
+                if kind == user_information.USER_IDENTITY:
+                    self.user_identity_fault = str(problem)
+                continue
+            if item is not None:
+                items.append(item)
+
+    def to_primitive(self) -> A_ASSOCIATE:
         """The A-ASSOCIATE indication."""
         return self._primitive
 
@@ -132,18 +132,6 @@ def _read_context(value: memoryview) -> PresentationContext:
             if syntax:
                 context._transfer_syntax.append(syntax)
     return context
-
-
-def _read_user_information(value: memoryview, primitive: RequestedAssociation) -> None:
-    for kind, each in _items(value):
-        try:
-            item = read_user_item(kind, bytes(each))
-        except UnreadableItemError as problem:
-            if kind == user_information.USER_IDENTITY:
-                primitive.user_identity_fault = str(problem)
-            continue
-        if item is not None:
-            primitive._user_information.append(item)
 
 
 def _item(kind: int, value: bytes) -> bytes:

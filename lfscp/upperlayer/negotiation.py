@@ -31,7 +31,6 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from lfscp.upperlayer import loggers
-from lfscp.upperlayer.associate_pdus import RequestedAssociation
 from lfscp.upperlayer.names import fault_of_ae_title
 from lfscp.upperlayer.pdata import SMALLEST_MAXIMUM_LENGTH
 
@@ -160,8 +159,8 @@ class SupportedContexts:
 
 def _result(proposed: PresentationContext) -> PresentationContext:
     result = PresentationContext()
-    result.context_id = proposed.context_id
-    # Relied on: PresentationContext's underscore attributes; what came in was checked when decoded.
+    # Relied on: PresentationContext's underscore attributes; its setters would check the values.
+    result._context_id = proposed.context_id
     result._abstract_syntax = proposed.abstract_syntax
     result._transfer_syntax = list(proposed.transfer_syntax[:1]) or [_ANY_TRANSFER_SYNTAX]
     result._as_scu = False
@@ -267,8 +266,9 @@ class InlineACSE(ACSE):
         fault = self._fault(request)
         if fault:
             return Rejection(1, 1, 1, fault)
-        if isinstance(request, RequestedAssociation) and request.user_identity_fault:
-            return _rejected(USER_IDENTITY_UNREADABLE, request.user_identity_fault)
+        received = self._inline.dul.request
+        if received is not None and received.user_identity_fault:
+            return _rejected(USER_IDENTITY_UNREADABLE, received.user_identity_fault)
         return self._admit(self._inline) if self._admit is not None else None
 
     def _title_rejection(self, request: A_ASSOCIATE) -> Rejection | None:

@@ -125,6 +125,7 @@ class InlineProvider(DULServiceProvider):
 
     Attributes:
         is_watched: somebody is bound to an event that P-DATA must pass.
+        request: the A-ASSOCIATE-RQ that was received, if any.
     """
 
     socket: InlineSocket | None
@@ -135,6 +136,7 @@ class InlineProvider(DULServiceProvider):
         self._lock = threading.RLock()
         self._running_events = False
         self.is_watched = False
+        self.request: AssociateRequest | None = None
         self.state_machine = _InlineStateMachine(self)
 
     # --- what pynetdicom asks of the thread that is not there ---
@@ -215,8 +217,7 @@ class InlineProvider(DULServiceProvider):
             self.event_queue.put("Evt17")
 
     def _encoded_accept(self, primitive: A_ASSOCIATE) -> bytes:
-        # A handler of EVT_REQUESTED may have put a primitive of its own in the request's place.
-        return encode_accept(primitive, getattr(self.assoc.requestor.primitive, "echoed", None))
+        return encode_accept(primitive, None if self.request is None else self.request.echoed)
 
     def _send(self, pdu: Any) -> None:
         """Send a PDU of the state machine's: an acceptance with what it must echo."""
@@ -381,8 +382,10 @@ class InlineProvider(DULServiceProvider):
         except AssociateError as problem:
             loggers.DUL.error("Unable to decode the received PDU data")
             raise ProtocolError(f"A-ASSOCIATE-RQ cannot be decoded: {problem}") from problem
-        if self.state == AWAITING_ASSOCIATE_RQ and not request.protocol_version & 1:
-            self._inline.note_rejection(request.to_primitive(), PROTOCOL_VERSION_NOT_SUPPORTED)
+        if self.state == AWAITING_ASSOCIATE_RQ:
+            self.request = request
+            if not request.protocol_version & 1:
+                self._inline.note_rejection(request.to_primitive(), PROTOCOL_VERSION_NOT_SUPPORTED)
         return request
 
     def _decoded(self, pdu_bytes: bytearray) -> tuple[Any, str]:

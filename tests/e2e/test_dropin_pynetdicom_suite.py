@@ -27,7 +27,11 @@ CHOSEN = [
     "test_acse.py::TestSOPClassExtendedNegotiation",
     "test_acse.py::TestSOPClassCommonExtendedNegotiation",
     "test_acse.py::TestAsyncOpsNegotiation",
+    "test_assoc.py::TestAssociation",
     "test_assoc.py::TestEventHandlingAcceptor",
+    "test_assoc.py::TestAssociationSendCEcho::test_run_accept_scp_not_implemented",
+    "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_release",
+    "test_assoc_n.py",
     "test_transport.py::TestEventHandlingAcceptor",
 ]
 LEFT_OUT = [
