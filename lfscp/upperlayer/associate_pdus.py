@@ -9,6 +9,7 @@ out: whether they matter is for the negotiation to decide. Bytes only, no I/O.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
@@ -26,7 +27,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.upperlayer import user_information
-from lfscp.upperlayer.names import read_ae_title, uid_of
+from lfscp.upperlayer.names import readable, uid_of
 from lfscp.upperlayer.user_information import UnreadableItemError, read_user_item
 
 # PS3.8 table 9-11: type, reserved, length, protocol version, reserved, called, calling, reserved.
@@ -89,8 +90,8 @@ class AssociateRequest:
         self.user_identity_fault = ""
         primitive = A_ASSOCIATE()
         # Relied on: A_ASSOCIATE's underscore attributes, which its setters fill after a check.
-        primitive._called_ae_title = read_ae_title(called)
-        primitive._calling_ae_title = read_ae_title(calling)
+        primitive._called_ae_title = readable(called)
+        primitive._calling_ae_title = readable(calling)
         contexts = primitive._presentation_context_definition_list
         for kind, value in _items(memoryview(pdu)[_FIXED.size :]):
             if kind == _CONTEXT_RQ:
@@ -115,6 +116,47 @@ class AssociateRequest:
     def to_primitive(self) -> A_ASSOCIATE:
         """The A-ASSOCIATE indication."""
         return self._primitive
+
+
+def forgiven_accept(pdu: bytes | bytearray) -> bytes:
+    """An A-ASSOCIATE-AC without what pynetdicom's decoder refuses and nobody needs.
+
+    Items of a type nobody knows, and user items that cannot be read, are left out; a version name
+    is made one.
+
+    Raises:
+        AssociateError: its bytes fall into no items.
+    Source: PS3.8 sections 9.3.1 and 9.3.3.
+    """
+    if len(pdu) < _FIXED.size:
+        raise AssociateError("shorter than its fixed fields")
+    parts = [bytes(pdu[6 : _FIXED.size])]
+    for kind, value in _items(memoryview(pdu)[_FIXED.size :]):
+        if kind == _USER_INFORMATION:
+            parts.append(_item(kind, b"".join(_forgiven_user_items(value))))
+        elif kind == _APPLICATION_CONTEXT:
+            parts.append(_uid_item(kind, value))
+        elif kind == _CONTEXT_AC:
+            syntaxes = (_uid_item(each, uid) for each, uid in _items(value[4:]))
+            parts.append(_item(kind, bytes(value[:4]) + b"".join(syntaxes)))
+    body = b"".join(parts)
+    return struct.pack(">BxI", _A_ASSOCIATE_AC, len(body)) + body
+
+
+def _uid_item(kind: int, value: memoryview) -> bytes:
+    return _item(kind, uid_of(bytes(value)).encode("ascii"))
+
+
+def _forgiven_user_items(value: memoryview) -> Iterator[bytes]:
+    for kind, each in _items(value):
+        encoded = bytes(each)
+        with contextlib.suppress(UnreadableItemError):
+            item = read_user_item(kind, encoded)
+            if isinstance(item, ImplementationVersionNameNotification):
+                name = cast(str, item.implementation_version_name)
+                encoded = name.replace("\\", "?").encode()
+            if item is not None or kind == user_information.USER_IDENTITY_RESPONSE:
+                yield _item(kind, encoded)
 
 
 def _read_context(value: memoryview) -> PresentationContext:

@@ -132,10 +132,14 @@ def _text(elements: dict[int, bytes], element: int) -> str | None:
         return None
 
 
-def _title(elements: dict[int, bytes], element: int) -> str:
-    """An AE title without its padding; readable when it is none, empty when it is absent."""
-    value = elements.get(element, b"").partition(b"\0")[0].strip()
-    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in value)
+def printable_name(value: bytes) -> str:
+    """A name without its padding: no blanks around it, and nothing from a NUL on.
+
+    Returns:
+        Printable ASCII, whatever came: other bytes as `\\xNN`.
+    """
+    name = value.partition(b"\0")[0].strip()
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name)
 
 
 class EchoRequest(NamedTuple):
@@ -207,7 +211,8 @@ def read_query_request(elements: dict[int, bytes]) -> QueryRequest | None:
     priority = unsigned_short(elements, _PRIORITY)
     if message_id is None or sop_class_uid is None or priority not in (0, 1, 2):
         return None
-    return QueryRequest(message_id, sop_class_uid, priority, _title(elements, _MOVE_DESTINATION))
+    destination = printable_name(elements.get(_MOVE_DESTINATION, b""))
+    return QueryRequest(message_id, sop_class_uid, priority, destination)
 
 
 def read_store_request(elements: dict[int, bytes]) -> StoreRequest | None:

@@ -15,8 +15,11 @@ from pydicom.uid import UID
 from pynetdicom import _config
 from pynetdicom.utils import decode_bytes
 
-MAX_UID_LENGTH: Final = 64
+from lfscp.upperlayer.commands import MAX_UID_LENGTH, printable_name
+
 _IGNORE_VALIDITY: Final = 0
+# With its padding; what is longer is no name, and would only fill the caches below.
+_LONGEST_BYTES: Final = 2 * MAX_UID_LENGTH
 
 
 @lru_cache(maxsize=4096)
@@ -25,33 +28,41 @@ def intern_uid(text: str) -> UID:
     return UID(text, _IGNORE_VALIDITY)
 
 
-@lru_cache(maxsize=4096)
+_NO_UID: Final = intern_uid("")
+
+
 def uid_of(value: bytes) -> UID:
     """A UID without its padding; the empty one when it can be none.
 
     Source: PS3.5 section 9.1: at most 64 characters; its padding is one NUL.
     """
+    return _uid_of(value) if len(value) <= _LONGEST_BYTES else _NO_UID
+
+
+@lru_cache(maxsize=4096)
+def _uid_of(value: bytes) -> UID:
     text = value.decode("ascii", "replace").strip("\0 \t\r\n")
     is_one = len(text) <= MAX_UID_LENGTH and text.isascii() and text.isprintable()
     return intern_uid(text if is_one else "")
 
 
-def readable(value: bytes) -> str:
-    """A name without its padding, all of it printable ASCII: other bytes as `\\xNN`."""
-    name = value.partition(b"\0")[0].strip()
-    text = "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name)
-    if name.isascii() or len(_config.CODECS) == 1:
+@lru_cache(maxsize=1024)
+def _decoded(value: bytes, codecs: tuple[str, ...]) -> str:
+    text = printable_name(value)
+    if value.isascii() or len(codecs) == 1:
         return text
     try:
-        return decode_bytes(name).strip()  # the other codecs that pynetdicom is configured to try
+        return decode_bytes(value.partition(b"\0")[0]).strip()
     except ValueError:
         return text
 
 
-@lru_cache(maxsize=1024)
-def read_ae_title(value: bytes) -> str:
-    """An AE title as it was sent, readable; `fault_of_ae_title` tells whether it is one."""
-    return readable(value)
+def readable(value: bytes) -> str:
+    """A name without its padding, all of it printable ASCII: other bytes as `\\xNN`.
+
+    Where pynetdicom is configured to try other codecs, what it makes of the name with them.
+    """
+    return _decoded(value[:_LONGEST_BYTES], tuple(_config.CODECS))
 
 
 def fault_of_ae_title(title: str) -> str:

@@ -29,7 +29,12 @@ from pynetdicom.pdu_primitives import (
 )
 
 from lfscp.upperlayer import loggers
-from lfscp.upperlayer.associate_pdus import AssociateError, AssociateRequest, encode_accept
+from lfscp.upperlayer.associate_pdus import (
+    AssociateError,
+    AssociateRequest,
+    encode_accept,
+    forgiven_accept,
+)
 from lfscp.upperlayer.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
 from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER
 from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
@@ -41,6 +46,7 @@ LOGGER = logging.getLogger(__name__)
 
 _PDU_TYPES: Final = range(0x01, 0x08)
 _A_ASSOCIATE_RQ: Final = 0x01
+_A_ASSOCIATE_AC: Final = 0x02
 _A_ABORT: Final = 0x07
 _ABORT_BYTES: Final = 10
 _BY_USER: Final = 0
@@ -81,10 +87,13 @@ class ProtocolError(Exception):
 
 
 def _forgiven(pdu: bytearray) -> bytearray:
-    """An A-ABORT without a reserved source or reason: it ends the association in any case.
+    """A PDU without what means nothing, but would be refused.
 
-    Source: PS3.8 table 9-26.
+    An A-ABORT with a reserved source or reason ends the association in any case (PS3.8 table 9-26);
+    what an A-ASSOCIATE-AC says of its sender need not be understood.
     """
+    if pdu[0] == _A_ASSOCIATE_AC:
+        return bytearray(forgiven_accept(pdu))
     if pdu[0] == _A_ABORT and len(pdu) == _ABORT_BYTES:
         source, reason = pdu[8], pdu[9]
         if source not in (_BY_USER, _BY_PROVIDER):

@@ -26,8 +26,10 @@ from dicom_peer import (
     pdu,
     until,
 )
-from pynetdicom import evt
+from pynetdicom import _config, evt
 from serving import make_ae, serving
+
+from lfscp.upperlayer import names
 
 REJECTED = "rejected {} {} {}"
 NO_REASON_GIVEN = REJECTED.format(1, 1, 1)
@@ -325,12 +327,12 @@ def test_what_an_acceptance_echoes_is_what_was_received(called, calling, reserve
 
 
 def test_handlers_see_names_without_their_padding():
-    names = []
+    seen = []
 
     def accepted(event):
         requestor = event.assoc.requestor
-        names.append((requestor.ae_title, requestor.primitive.called_ae_title))
-        names.append(requestor.implementation_version_name)
+        seen.append((requestor.ae_title, requestor.primitive.called_ae_title))
+        seen.append(requestor.implementation_version_name)
 
     odd = request(
         called=b" ANY-SCP\0\xff",
@@ -338,7 +340,7 @@ def test_handlers_see_names_without_their_padding():
         user=MAXIMUM_LENGTH + IMPLEMENTATION + item(0x55, b"M\xfcnchen 1234567890"),
     )
     answer_to(odd, [(evt.EVT_ACCEPTED, accepted)])
-    assert names[:2] == [("PEER", "ANY-SCP"), "M\\xfcnchen 12345"]
+    assert seen[:2] == [("PEER", "ANY-SCP"), "M\\xfcnchen 12345"]
 
 
 def test_a_user_identity_that_is_not_looked_at_does_not_matter():
@@ -352,6 +354,29 @@ def test_a_user_identity_that_is_not_looked_at_does_not_matter():
     odd = request(user=MAXIMUM_LENGTH + IMPLEMENTATION + identity)
     assert told(answer_to(odd, [(evt.EVT_USER_ID, verify)])) == "1:0"
     assert asked == [(1, "Jürgen".encode("latin-1"))]
+
+
+def test_a_codec_that_pynetdicom_is_configured_to_try_is_tried(monkeypatch, seen):
+    encoded = request(calling="MÜNCHEN".encode("latin-1"))
+    assert told(answer_to(encoded, seen)) == CALLING_NOT_RECOGNISED
+    monkeypatch.setattr(_config, "CODECS", ("ascii", "latin-1"))
+    titles = []
+    accepted = (evt.EVT_ACCEPTED, lambda event: titles.append(event.assoc.requestor.ae_title))
+    assert told(answer_to(encoded, [*seen, accepted])) == "1:0"
+    assert titles[0] == "MNCHEN", "what pynetdicom makes of it"
+
+
+def test_names_of_64_kb_are_not_kept():
+    before = _kept_names()
+    for number in range(20):
+        long = b"%d." % number + b"1" * 60000
+        encoded = request(contexts=ECHO + context(3, long) + context(5, CT.encode(), long))
+        assert told(answer_to(encoded, [])) == "1:0 3:3 5:4"
+    assert _kept_names() <= before + 10
+
+
+def _kept_names():
+    return names._uid_of.cache_info().currsize
 
 
 def test_the_usual_request_is_the_one_of_the_other_tests():
