@@ -76,4 +76,6 @@ def fault_of_ae_title(title: str) -> str:
 @lru_cache(maxsize=1024)
 def _fault(title: str, validate: Callable[[str], tuple[bool, str]]) -> str:
     is_valid, reason = validate(title)
+    if not is_valid and "\\x" in title:  # what `readable` made of other bytes
+        return "must only contain printable ASCII characters"
     return "" if is_valid else reason
