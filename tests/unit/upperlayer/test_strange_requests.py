@@ -214,17 +214,17 @@ REJECTIONS = {
     "calling AE title that is not ASCII": (
         request(calling="MÜNCHEN".encode("latin-1")),
         CALLING_NOT_RECOGNISED,
-        "calling AE title not recognised: it must not",
+        "calling AE title not recognised: it must",
     ),
     "calling AE title with a control character": (
         request(calling=b"PE\x1b[2JER"),
         CALLING_NOT_RECOGNISED,
-        "calling AE title not recognised: it must not",
+        "calling AE title not recognised: it must",
     ),
     "calling AE title with a backslash": (
         request(calling=b"PE\\ER"),
         CALLING_NOT_RECOGNISED,
-        "calling AE title not recognised: it must not",
+        "calling AE title not recognised: it must",
     ),
     "no application context": (
         request(application=None),
@@ -291,8 +291,8 @@ def test_what_cannot_be_served_is_rejected_with_a_line_that_says_why(what, seen,
     [
         (b"OTHER", "called AE title not recognised"),
         (b"", "called AE title not recognised: it is blank"),
-        ("MÜNCHEN".encode("latin-1"), "called AE title not recognised: it must not"),
-        (b"ANY-SCP\x01", "called AE title not recognised: it must not"),
+        ("MÜNCHEN".encode("latin-1"), "called AE title not recognised: it must"),
+        (b"ANY-SCP\x01", "called AE title not recognised: it must"),
     ],
     ids=repr,
 )
