@@ -126,6 +126,7 @@ class InlineAssociation(Association):
         self.storage_classes = supported.storage_classes if supported is not None else frozenset()
         self._services: dict[int, operations.ContextService] = {}
         self._context_tuples: dict[int, PresentationContextTuple] = {}
+        self._idle_timer: threading.Timer | None = None
         self._after_answer: list[Callable[[], None]] = []
         self._handler_results: dict[evt.EventType, Any] = {}
         super().__init__(ae, mode)
@@ -188,6 +189,32 @@ class InlineAssociation(Association):
             return 0.0
         return time.monotonic() - self._idle_since
 
+    @property
+    def network_timeout(self) -> int | float | None:
+        """The network timeout, in seconds; None for none. It may be set from any thread."""
+        return self._network_timeout
+
+    @network_timeout.setter
+    def network_timeout(self, value: float | None) -> None:
+        self._network_timeout = value
+        if value is not None and self.is_established and not self.dul.reads_here():
+            self._end_wait_after(value)
+
+    def _end_wait_after(self, timeout_s: float) -> None:
+        """Let a shorter timeout hold for the wait that has begun with the one before."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        left_s = max(0.0, timeout_s - self.idle_s())
+        timer = threading.Timer(left_s, self._end_if_idle, (timeout_s, self._idle_since))
+        timer.daemon = True
+        self._idle_timer = timer
+        timer.start()
+
+    def _end_if_idle(self, timeout_s: float, since: float) -> None:
+        waits_still = self._idle_since == since and self.idle_s() > 0
+        if waits_still and self.is_established and self.network_timeout == timeout_s:
+            self._idle_too_long()
+
     # --- the acceptor's life ---
 
     def serve(self) -> None:
@@ -206,6 +233,8 @@ class InlineAssociation(Association):
             self.dimse.discard_incoming()
         finally:
             self._ended.set()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
             if self._sent_release and not self.is_released:
                 # Another thread waits for the answer to its A-RELEASE-RQ: none will come.
                 self.dul.to_user_queue.put(None)
