@@ -229,7 +229,7 @@ def encode_accept(primitive: A_ASSOCIATE, echoed: bytes | None = None) -> bytes:
     body = b"".join(parts)
     if echoed is None:
         titles = (primitive._called_ae_title, primitive._calling_ae_title)
-        echoed = b"".join(title.ljust(16).encode("ascii", "replace") for title in titles)
+        echoed = b"".join(title.ljust(16)[:16].encode("ascii", "replace") for title in titles)
         echoed = echoed.ljust(64, b"\0")
     head = _ACCEPT_HEAD.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), _VERSION_1)
     return head + echoed + body

@@ -74,7 +74,7 @@ def _implementation_class_uid(value: bytes) -> ImplementationClassUIDNotificatio
 
 
 def _implementation_version_name(value: bytes) -> ImplementationVersionNameNotification:
-    name = readable(value)[:_VERSION_NAME_LENGTH]
+    name = readable(value)[:_VERSION_NAME_LENGTH].strip()
     if not name:
         raise UnreadableItemError("empty")
     item = ImplementationVersionNameNotification()
