@@ -86,10 +86,15 @@ _STATUSES = (
     (
         "C-MOVE",
         status.MOVE_DESTINATION_UNKNOWN,
-        "the destination is not configured, or may not receive",
+        "the destination is not configured, may not receive, or is no AE title",
     ),
     ("all", status.NOT_AUTHORISED, "not authorised: the peer's `may` does not allow the service"),
-    ("all", status.SOP_CLASS_NOT_SUPPORTED, "SOP class not supported"),
+    (
+        "all",
+        status.SOP_CLASS_NOT_SUPPORTED,
+        "SOP class not supported, or not the one of the presentation context",
+    ),
+    ("all", status.UNRECOGNISED_OPERATION, "the SOP class has no such operation"),
 )
 
 

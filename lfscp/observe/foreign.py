@@ -96,10 +96,13 @@ def _understand(record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
 # The highest level of a logger, or of its library, that is debug here.
 _QUIET: Final = {
     "pynetdicom": logging.INFO,
-    # A peer's rejection, in three lines, its going away, or an AE title that is none: our own line
-    # about the association says it in one.
+    # A peer's rejection, in three lines, its going away, what it sent wrong, or an AE title that is
+    # none: our own line about the association says it in one.
     "pynetdicom.acse": logging.ERROR,
     "pynetdicom.association": logging.ERROR,
+    "pynetdicom.dimse": logging.ERROR,
+    "pynetdicom.dul": logging.ERROR,
+    "pynetdicom.fsm": logging.ERROR,
     "pynetdicom.utils": logging.ERROR,
     # What it warns of is a peer's dataset, and it says the same as a Python warning.
     "pydicom": logging.WARNING,

@@ -1,12 +1,15 @@
 """A-ASSOCIATE-RQ read and A-ASSOCIATE-AC written by hand: the PDUs that grow with the contexts.
 
 pynetdicom's decoder checks each of up to 5000 UIDs with regular expressions, twice; a request with
-128 contexts costs it tens of milliseconds. What is read here becomes the same primitive. The User
-Information item, small and full of variants, stays pynetdicom's. Bytes only, no I/O.
+128 contexts costs it tens of milliseconds. What is read here becomes the same primitive.
+
+Only bytes that fall into no items are an error. Names and values that are none are kept, or left
+out: whether they matter is for the negotiation to decide. Bytes only, no I/O.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
@@ -22,7 +25,10 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.utils import decode_bytes, set_ae
+
+from lfscp.upperlayer import user_information
+from lfscp.upperlayer.names import readable, uid_of
+from lfscp.upperlayer.user_information import UnreadableItemError, read_user_item
 
 # PS3.8 table 9-11: type, reserved, length, protocol version, reserved, called, calling, reserved.
 _FIXED: Final = struct.Struct(">BxIH2x16s16s32x")
@@ -33,44 +39,15 @@ _CONTEXT_AC: Final = 0x21
 _ABSTRACT_SYNTAX: Final = 0x30
 _TRANSFER_SYNTAX: Final = 0x40
 _USER_INFORMATION: Final = 0x50
-_MAXIMUM_LENGTH: Final = 0x51
-_IMPLEMENTATION_CLASS_UID: Final = 0x52
-_IMPLEMENTATION_VERSION_NAME: Final = 0x55
-_USER_ITEMS: Final = range(0x51, 0x5A)  # PS3.7 section D.3.3 and PS3.8 section D.1
 _A_ASSOCIATE_AC: Final = 0x02
-_IGNORE_VALIDITY: Final = 0
+_ACCEPT_HEAD: Final = struct.Struct(">BxIH2x")
+_VERSION_1: Final = 0x0001
+_NO_UID: Final = uid_of(b"")
+_ECHOED: Final = slice(10, 74)  # bytes 11 to 74 of the PDU, counted from 1
 
 
 class AssociateError(Exception):
     """The bytes are no A-ASSOCIATE-RQ; the message says where it breaks."""
-
-
-@lru_cache(maxsize=4096)
-def intern_uid(text: str) -> UID:
-    """The one UID object for a text that comes again and again: SOP classes, transfer syntaxes."""
-    return UID(text, _IGNORE_VALIDITY)
-
-
-@lru_cache(maxsize=4096)
-def _read_uid(value: bytes) -> UID:
-    try:
-        text = value.decode("ascii").strip("\0 ")
-    except UnicodeDecodeError:
-        raise AssociateError("a UID is not ASCII") from None
-    if len(text) > 64:
-        raise AssociateError("a UID of more than 64 characters")
-    return intern_uid(text)
-
-
-@lru_cache(maxsize=1024)
-def _read_ae_title(value: bytes, field: str) -> str:
-    try:
-        title = decode_bytes(value).strip()
-        if not title:
-            raise AssociateError(f"{field} AE title is empty")
-        return cast(str, set_ae(title, f"{field} AE title", False, False))
-    except ValueError as problem:
-        raise AssociateError(str(problem)) from problem
 
 
 def _items(data: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -94,63 +71,109 @@ class AssociateRequest:
 
     Args:
         pdu: the whole PDU.
+    Attributes:
+        protocol_version: as received, but 1 whenever bit 0 says that version 1 will do.
+        echoed: both AE titles and the reserved field behind them, which the A-ASSOCIATE-AC repeats.
+        user_identity_fault: why the user identity item cannot be read; empty when it can, or when
+            there is none.
     Raises:
         AssociateError: it cannot be decoded.
-    Source: PS3.8 section 9.3.2.
+    Source: PS3.8 section 9.3.2; table 9-11 for the version: "shall only test that bit 0 is set".
     """
 
     def __init__(self, pdu: bytes | bytearray) -> None:
         if len(pdu) < _FIXED.size:
             raise AssociateError("shorter than its fixed fields")
-        _, _, self.protocol_version, called, calling = _FIXED.unpack_from(pdu)
+        _, _, version, called, calling = _FIXED.unpack_from(pdu)
+        self.protocol_version = _VERSION_1 if version & _VERSION_1 else version
+        self.echoed = bytes(pdu[_ECHOED])
+        self.user_identity_fault = ""
         primitive = A_ASSOCIATE()
         # Relied on: A_ASSOCIATE's underscore attributes, which its setters fill after a check.
-        primitive._called_ae_title = _read_ae_title(called, "called")
-        primitive._calling_ae_title = _read_ae_title(calling, "calling")
+        primitive._called_ae_title = readable(called)
+        primitive._calling_ae_title = readable(calling)
         contexts = primitive._presentation_context_definition_list
         for kind, value in _items(memoryview(pdu)[_FIXED.size :]):
             if kind == _CONTEXT_RQ:
                 contexts.append(_read_context(value))
             elif kind == _APPLICATION_CONTEXT:
-                primitive._application_context_name = _read_uid(bytes(value))
+                primitive._application_context_name = uid_of(bytes(value))
             elif kind == _USER_INFORMATION:
-                primitive._user_information = _read_user_information(value)
+                self._read_user_information(value, primitive._user_information)
         self._primitive = primitive
+
+    def _read_user_information(self, value: memoryview, items: list[_UI]) -> None:
+        for kind, each in _items(value):
+            try:
+                item = read_user_item(kind, bytes(each))
+            except UnreadableItemError as problem:
+                if kind == user_information.USER_IDENTITY:
+                    self.user_identity_fault = str(problem)
+                continue
+            if item is not None:
+                items.append(item)
 
     def to_primitive(self) -> A_ASSOCIATE:
         """The A-ASSOCIATE indication."""
         return self._primitive
 
 
+def forgiven_accept(pdu: bytes | bytearray) -> bytes:
+    """An A-ASSOCIATE-AC without what pynetdicom's decoder refuses and nobody needs.
+
+    Items of a type nobody knows, and user items that cannot be read, are left out; a version name
+    is made one.
+
+    Raises:
+        AssociateError: its bytes fall into no items.
+    Source: PS3.8 sections 9.3.1 and 9.3.3.
+    """
+    if len(pdu) < _FIXED.size:
+        raise AssociateError("shorter than its fixed fields")
+    parts = [bytes(pdu[6 : _FIXED.size])]
+    for kind, value in _items(memoryview(pdu)[_FIXED.size :]):
+        if kind == _USER_INFORMATION:
+            parts.append(_item(kind, b"".join(_forgiven_user_items(value))))
+        elif kind == _APPLICATION_CONTEXT:
+            parts.append(_uid_item(kind, value))
+        elif kind == _CONTEXT_AC:
+            syntaxes = (_uid_item(each, uid) for each, uid in _items(value[4:]))
+            parts.append(_item(kind, bytes(value[:4]) + b"".join(syntaxes)))
+    body = b"".join(parts)
+    return struct.pack(">BxI", _A_ASSOCIATE_AC, len(body)) + body
+
+
+def _uid_item(kind: int, value: memoryview) -> bytes:
+    return _item(kind, uid_of(bytes(value)).encode("ascii"))
+
+
+def _forgiven_user_items(value: memoryview) -> Iterator[bytes]:
+    for kind, each in _items(value):
+        encoded = bytes(each)
+        with contextlib.suppress(UnreadableItemError):
+            item = read_user_item(kind, encoded)
+            if isinstance(item, ImplementationVersionNameNotification):
+                name = cast(str, item.implementation_version_name)
+                encoded = name.replace("\\", "?").encode()
+            if item is not None or kind == user_information.USER_IDENTITY_RESPONSE:
+                yield _item(kind, encoded)
+
+
 def _read_context(value: memoryview) -> PresentationContext:
-    """A presentation context item (PS3.8 table 9-13)."""
+    """A presentation context item (PS3.8 table 9-13); without the syntaxes that are no UIDs."""
     if len(value) < 4:
         raise AssociateError("a presentation context item is cut")
     context = PresentationContext()
     context._context_id = value[0]
-    if not value[0] % 2:
-        raise AssociateError(f"presentation context ID {value[0]} is even")
+    context._abstract_syntax = _NO_UID
     for kind, uid in _items(value[4:]):
         if kind == _ABSTRACT_SYNTAX:
-            context._abstract_syntax = _read_uid(bytes(uid))
-        elif kind == _TRANSFER_SYNTAX and uid:
-            context._transfer_syntax.append(_read_uid(bytes(uid)))
-    if not context._abstract_syntax or not context._transfer_syntax:
-        raise AssociateError(f"presentation context {value[0]} lacks its syntaxes")
+            context._abstract_syntax = uid_of(bytes(uid))
+        elif kind == _TRANSFER_SYNTAX:
+            syntax = uid_of(bytes(uid))
+            if syntax:
+                context._transfer_syntax.append(syntax)
     return context
-
-
-def _read_user_information(value: memoryview) -> list[_UI]:
-    # pynetdicom refuses items of a type it does not know; they are to be skipped (PS3.8 9.3.1).
-    known = b"".join(
-        _item(kind, bytes(each)) for kind, each in _items(value) if kind in _USER_ITEMS
-    )
-    item = UserInformationItem()
-    try:
-        item.decode(_item(_USER_INFORMATION, known))
-        return item.to_primitive()
-    except Exception as problem:  # pynetdicom raises what it likes on items it cannot read
-        raise AssociateError(f"user information: {problem}") from problem
 
 
 def _item(kind: int, value: bytes) -> bytes:
@@ -173,13 +196,17 @@ def _write_user_information(items: list[_UI]) -> bytes:
     body = []
     for item in items:
         if isinstance(item, MaximumLengthNotification):
-            body.append(_item(_MAXIMUM_LENGTH, struct.pack(">I", item.maximum_length_received)))
+            body.append(
+                _item(
+                    user_information.MAXIMUM_LENGTH, struct.pack(">I", item.maximum_length_received)
+                )
+            )
         elif isinstance(item, ImplementationClassUIDNotification):
             uid = cast(UID, item.implementation_class_uid)
-            body.append(_item(_IMPLEMENTATION_CLASS_UID, uid.encode("ascii")))
+            body.append(_item(user_information.IMPLEMENTATION_CLASS_UID, uid.encode("ascii")))
         elif isinstance(item, ImplementationVersionNameNotification):
             name = cast(str, item.implementation_version_name)
-            body.append(_item(_IMPLEMENTATION_VERSION_NAME, name.encode("ascii")))
+            body.append(_item(user_information.IMPLEMENTATION_VERSION_NAME, name.encode("ascii")))
         else:  # role selection, extended negotiation, user identity, ...
             whole = UserInformationItem()
             whole.from_primitive(items)
@@ -187,18 +214,22 @@ def _write_user_information(items: list[_UI]) -> bytes:
     return _item(_USER_INFORMATION, b"".join(body))
 
 
-def encode_accept(primitive: A_ASSOCIATE) -> bytes:
+def encode_accept(primitive: A_ASSOCIATE, echoed: bytes | None = None) -> bytes:
     """An A-ASSOCIATE-AC PDU.
 
     Args:
         primitive: the A-ASSOCIATE response, accepting.
-    Source: PS3.8 section 9.3.3.
+        echoed: bytes 11 to 74 of the A-ASSOCIATE-RQ; None makes them of the primitive's AE titles.
+    Source: PS3.8 section 9.3.3, table 9-17: what is echoed is "identical to the value received".
     """
     parts = [_item(_APPLICATION_CONTEXT, (primitive.application_context_name or "").encode())]
     contexts = primitive._presentation_context_definition_results_list
     parts += [_write_context(context) for context in contexts]
     parts.append(_write_user_information(primitive._user_information))
     body = b"".join(parts)
-    titles = (primitive._called_ae_title, primitive._calling_ae_title)
-    called, calling = (title.ljust(16).encode("ascii", "replace") for title in titles)
-    return _FIXED.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), 1, called, calling) + body
+    if echoed is None:
+        titles = (primitive._called_ae_title, primitive._calling_ae_title)
+        echoed = b"".join(title.ljust(16)[:16].encode("ascii", "replace") for title in titles)
+        echoed = echoed.ljust(64, b"\0")
+    head = _ACCEPT_HEAD.pack(_A_ASSOCIATE_AC, _FIXED.size - 6 + len(body), _VERSION_1)
+    return head + echoed + body

@@ -16,16 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydicom.uid import UID
-from pynetdicom import _config, evt
+from pynetdicom import evt
 from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE, DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, PresentationContextTuple
-from pynetdicom.service_class import ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
 
+from lfscp.upperlayer import loggers, operations
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
@@ -85,6 +83,8 @@ class InlineAssociation(Association):
         over_limit: what an acceptor's server rejects it with, unless it is rejected anyway.
         rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
         was_established: whether it ever was; `is_established` says whether it is.
+        takes_unknown_storage: whether private and unknown SOP classes are taken for storage.
+        storage_classes: those that are storage though pynetdicom does not know them.
         trail: what its services keep of it; of no meaning here.
         started_at: monotonic time in seconds.
     """
@@ -123,9 +123,10 @@ class InlineAssociation(Association):
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
-        self._storage_classes: set[str] = set()
-        self._own_storage_classes = supported.storage_classes if supported is not None else ()
+        self.storage_classes = supported.storage_classes if supported is not None else frozenset()
+        self._services: dict[int, operations.ContextService] = {}
         self._context_tuples: dict[int, PresentationContextTuple] = {}
+        self._idle_timer: threading.Timer | None = None
         self._after_answer: list[Callable[[], None]] = []
         self._handler_results: dict[evt.EventType, Any] = {}
         super().__init__(ae, mode)
@@ -188,6 +189,32 @@ class InlineAssociation(Association):
             return 0.0
         return time.monotonic() - self._idle_since
 
+    @property
+    def network_timeout(self) -> int | float | None:
+        """The network timeout, in seconds; None for none. It may be set from any thread."""
+        return self._network_timeout
+
+    @network_timeout.setter
+    def network_timeout(self, value: float | None) -> None:
+        self._network_timeout = value
+        if value is not None and self.is_established and not self.dul.reads_here():
+            self._end_wait_after(value)
+
+    def _end_wait_after(self, timeout_s: float) -> None:
+        """Let a shorter timeout hold for the wait that has begun with the one before."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        left_s = max(0.0, timeout_s - self.idle_s())
+        timer = threading.Timer(left_s, self._end_if_idle, (timeout_s, self._idle_since))
+        timer.daemon = True
+        self._idle_timer = timer
+        timer.start()
+
+    def _end_if_idle(self, timeout_s: float, since: float) -> None:
+        waits_still = self._idle_since == since and self.idle_s() > 0
+        if waits_still and self.is_established and self.network_timeout == timeout_s:
+            self._idle_too_long()
+
     # --- the acceptor's life ---
 
     def serve(self) -> None:
@@ -206,6 +233,8 @@ class InlineAssociation(Association):
             self.dimse.discard_incoming()
         finally:
             self._ended.set()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
             if self._sent_release and not self.is_released:
                 # Another thread waits for the answer to its A-RELEASE-RQ: none will come.
                 self.dul.to_user_queue.put(None)
@@ -256,7 +285,7 @@ class InlineAssociation(Association):
     def _has_ended(self) -> bool:
         if self.is_established and not self._sent_release and self.acse.is_release_requested():
             self.acse.send_release(is_response=True)
-            LOGGER.debug("Association Released")
+            loggers.ASSOCIATION.info("Association Released")
             self.is_released = True
             self.is_established = False
             evt.trigger(self, evt.EVT_RELEASED, {})
@@ -273,7 +302,7 @@ class InlineAssociation(Association):
             return False
         by_provider = self.acse.is_aborted("a-p-abort")
         self.end_reason = self.end_reason or ("aborted by the peer" if not by_provider else None)
-        LOGGER.debug("Association Aborted%s", " (A-P-ABORT)" if by_provider else "")
+        loggers.ASSOCIATION.info("Association Aborted%s", " (A-P-ABORT)" if by_provider else "")
         self.dul.receive_pdu(wait=False)  # fires EVT_ACSE_RECV
         self.is_aborted = True
         self.is_established = False
@@ -281,7 +310,7 @@ class InlineAssociation(Association):
         return True
 
     def _idle_too_long(self) -> None:
-        LOGGER.debug("Network timeout reached")
+        loggers.ASSOCIATION.error("Network timeout reached")
         self.end_reason = "idle for longer than the network timeout"
         if self.network_timeout_response == "A-RELEASE":
             self.release()
@@ -313,7 +342,7 @@ class InlineAssociation(Association):
             return
         self._sent_abort = True
         self._reactor_checkpoint.set()
-        LOGGER.debug("Aborting Association")
+        loggers.ASSOCIATION.info("Aborting Association")
         with self.dul.sending(_ABORT_SEND_S) as may_send:
             if may_send:
                 self.acse.send_abort(0x00)
@@ -346,6 +375,13 @@ class InlineAssociation(Association):
         is_over = self._count_acceptors() > self.ae.maximum_associations
         return LOCAL_LIMIT_EXCEEDED if is_over else None
 
+    def note_rejection(self, request: A_ASSOCIATE, rejection: Rejection) -> None:
+        """The state machine itself is about to reject it."""
+        self.requestor.primitive = request
+        self.requestor._ae_title = request.calling_ae_title
+        self.rejection, self.end_reason = rejection, rejection.reason
+        self.is_rejected = True
+
     def set_contexts(self, contexts: Sequence[PresentationContext]) -> None:
         """Take over the result of the negotiation."""
         self._accepted_cx = {cast(int, cx.context_id): cx for cx in contexts if cx.result == 0}
@@ -370,23 +406,6 @@ class InlineAssociation(Association):
         """Let the next trigger of an intervention event return `result` without its handler."""
         self._handler_results[event] = result
 
-    def takes_for_storage(self, request: ReceivedStore) -> bool:
-        """Whether a C-STORE is the storage service's; else pynetdicom decides, and may abort."""
-        sop_class_uid = cast(UID, request.AffectedSOPClassUID)
-        if sop_class_uid in self._own_storage_classes:
-            return True
-        if sop_class_uid not in self._storage_classes:
-            common = self.acceptor.accepted_common_extended.get(sop_class_uid)
-            found = uid_to_service_class(common[0] if common else sop_class_uid)
-            # Unknown ones only got a presentation context where they are taken for storage.
-            takes_unknown = _config.UNRESTRICTED_STORAGE_SERVICE or self.takes_unknown_storage
-            if not issubclass(found, StorageServiceClass) and not (
-                takes_unknown and found is ServiceClass
-            ):
-                return False
-            self._storage_classes.add(sop_class_uid)
-        return True
-
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
         try:
@@ -400,12 +419,24 @@ class InlineAssociation(Association):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
 
     def _serve(self, msg: DimseServiceType, context_id: int) -> None:
-        service = None if self._sent_release else service_class(self, msg)
+        if self._sent_release:
+            super()._serve_request(msg, context_id)
+            return
+        context = self._accepted_cx[context_id]
+        serves = self._services.get(context_id)
+        if serves is None:
+            serves = self._services[context_id] = operations.service_of(self, context)
+        if not operations.fits(msg, serves):
+            refusal = operations.refusal(self, msg, context_id, serves)
+            if refusal is not None:
+                operations.refuse(self, msg, context_id, refusal)
+                return
+        service = service_class(self, msg, serves.service)
         if service is None:
             super()._serve_request(msg, context_id)
             return
         try:
-            service.SCP(msg, self._accepted_cx[context_id])
+            service.SCP(msg, context)
         except Exception as problem:
             LOGGER.exception("Serving a %s failed", msg.msg_type)
             self.end_reason = f"serving a {msg.msg_type} failed: {problem!r}"

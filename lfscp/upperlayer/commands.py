@@ -132,6 +132,16 @@ def _text(elements: dict[int, bytes], element: int) -> str | None:
         return None
 
 
+def printable_name(value: bytes) -> str:
+    """A name without its padding: no blanks around it, and nothing from a NUL on.
+
+    Returns:
+        Printable ASCII, whatever came: other bytes as `\\xNN`.
+    """
+    name = value.partition(b"\0")[0].strip()
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name)
+
+
 class EchoRequest(NamedTuple):
     """A C-ECHO-RQ (PS3.7 table 9.3-12)."""
 
@@ -140,12 +150,16 @@ class EchoRequest(NamedTuple):
 
 
 class QueryRequest(NamedTuple):
-    """A C-FIND-RQ, C-GET-RQ or C-MOVE-RQ (PS3.7 tables 9.3-3 to 9.3-8)."""
+    """A C-FIND-RQ, C-GET-RQ or C-MOVE-RQ (PS3.7 tables 9.3-3 to 9.3-8).
+
+    A Move Destination that is missing, empty or no AE title is for the service to answer: there is
+    none of that name.
+    """
 
     message_id: int
     sop_class_uid: str
     priority: int
-    move_destination: str | None
+    move_destination: str
 
 
 class StoreRequest(NamedTuple):
@@ -197,7 +211,8 @@ def read_query_request(elements: dict[int, bytes]) -> QueryRequest | None:
     priority = unsigned_short(elements, _PRIORITY)
     if message_id is None or sop_class_uid is None or priority not in (0, 1, 2):
         return None
-    return QueryRequest(message_id, sop_class_uid, priority, _text(elements, _MOVE_DESTINATION))
+    destination = printable_name(elements.get(_MOVE_DESTINATION, b""))
+    return QueryRequest(message_id, sop_class_uid, priority, destination)
 
 
 def read_store_request(elements: dict[int, bytes]) -> StoreRequest | None:

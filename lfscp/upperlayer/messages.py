@@ -31,9 +31,10 @@ from pynetdicom.dimse_primitives import (
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 
-from lfscp.upperlayer import commands, pdata, primitives
+from lfscp.upperlayer import commands, loggers, pdata, primitives
 from lfscp.upperlayer.foretold import ForetoldReader, Outcome
 from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
+from lfscp.upperlayer.operations import log_refusal
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
 from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
@@ -47,6 +48,7 @@ MAX_OTHER_DATA_SET_BYTES: Final = 1 << 26
 _MAX_CANCELS: Final = 10
 _UNSTATED_PDU_BYTES: Final = 16384  # every implementation takes as much
 _INVALID_SOP_INSTANCE: Final = 0x0117
+_NO_UIDS: Final = "Affected SOP Class or Instance UID missing or invalid"
 
 # The look for a C-CANCEL costs a call to the kernel; a handler may ask at every match.
 _LOOK_AGAIN_S: Final = 0.002
@@ -241,6 +243,10 @@ class InlineMessages(DIMSEServiceProvider):
                 cancel.MessageIDBeingRespondedTo = message_id
                 self._take_cancel(cancel)
                 return
+        loggers.ASSOCIATION.info(
+            "Received DIMSE message with invalid or rejected context ID: %d", context_id
+        )
+        loggers.ASSOCIATION.info("Aborting Association")
         raise ProtocolError(f"presentation context {context_id} was not accepted")
 
     def _take_command(self, incoming: Incoming, source: Source, size: int, *, last: bool) -> None:
@@ -398,6 +404,7 @@ class InlineMessages(DIMSEServiceProvider):
         request.examined = incoming.examined
         if store.sop_class_uid is not None and store.sop_instance_uid is not None:
             return request
+        log_refusal(self._inline, request, _INVALID_SOP_INSTANCE, _NO_UIDS)
         request.finish(still_referenced=False)
         self.send_encoded(
             incoming.context_id,
@@ -405,7 +412,7 @@ class InlineMessages(DIMSEServiceProvider):
                 commands.C_STORE_RSP,
                 store.message_id,
                 _INVALID_SOP_INSTANCE,
-                error_comment="Affected SOP Class or Instance UID missing or invalid",
+                error_comment=_NO_UIDS,
             ),
         )
         return None

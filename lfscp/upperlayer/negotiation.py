@@ -2,15 +2,18 @@
 
 The supported contexts are prepared once for all associations: 180 SOP classes by 40 transfer
 syntaxes are neither copied nor searched again. Results are pynetdicom's, which a test holds it to;
-two things are the standard's where pynetdicom departs: an unknown application context is rejected,
-and a full server does not hide that an AE title is wrong.
+where pynetdicom departs, the standard's: an unknown application context is rejected, a full server
+does not hide that an AE title is wrong, and what cannot be served is refused with a reason where
+pynetdicom aborts. Of a request with strange names the rules are:
+- a UID that can be none costs its presentation context (results 3 and 4);
+- a calling AE title must be one (it is kept with each object, and sent on);
+- a called AE title counts where it is checked, and nowhere else.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_
 from typing import TYPE_CHECKING, Final, cast
 
@@ -27,15 +30,22 @@ from pynetdicom.presentation import (
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from lfscp.upperlayer import loggers
+from lfscp.upperlayer.names import fault_of_ae_title
+from lfscp.upperlayer.pdata import SMALLEST_MAXIMUM_LENGTH
+
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
-
-LOGGER = logging.getLogger(__name__)
 
 ACCEPTED: Final = 0x00
 USER_REJECTION: Final = 0x01
 ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 0x03
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 0x04
+# A refused context must name a transfer syntax; it means nothing (PS3.8 table 9-18).
+_ANY_TRANSFER_SYNTAX: Final = UID("1.2.840.10008.1.2")
+
+_APPLICATION_CONTEXT: Final = UID(APPLICATION_CONTEXT_NAME)
+_BY_SERVICE_USER: Final = 0x01  # the source of the result
 
 Roles = tuple[bool | None, bool | None]
 
@@ -53,8 +63,15 @@ class Rejection:
 APPLICATION_CONTEXT_NOT_SUPPORTED: Final = Rejection(1, 1, 2, "application context not supported")
 CALLING_AE_TITLE_NOT_RECOGNISED: Final = Rejection(1, 1, 3, "calling AE title not recognised")
 CALLED_AE_TITLE_NOT_RECOGNISED: Final = Rejection(1, 1, 7, "called AE title not recognised")
+PROTOCOL_VERSION_NOT_SUPPORTED: Final = Rejection(1, 2, 2, "protocol version not supported")
 USER_IDENTITY_FAILED: Final = Rejection(2, 2, 1, "user identity not verified")
+USER_IDENTITY_UNREADABLE: Final = Rejection(1, 2, 1, "user identity not verified")
 LOCAL_LIMIT_EXCEEDED: Final = Rejection(2, 3, 2, "local limit of associations exceeded")
+
+
+def _rejected(rejection: Rejection, why: str) -> Rejection:
+    """The same rejection with more to say."""
+    return replace(rejection, reason=f"{rejection.reason}: {why}") if why else rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +149,9 @@ class SupportedContexts:
 
     def _unknown(self, context: PresentationContext) -> _Supported | None:
         """A private or unknown SOP class, when those are taken for storage."""
-        if not self.takes_unknown_storage:
+        if not self.takes_unknown_storage or not context.abstract_syntax:
             return None
-        service = uid_to_service_class(cast(UID, context.abstract_syntax))
+        service = uid_to_service_class(context.abstract_syntax)
         if service is not ServiceClass and not issubclass(service, StorageServiceClass):
             return None
         return _Supported(tuple(context.transfer_syntax), True, True)
@@ -142,10 +159,10 @@ class SupportedContexts:
 
 def _result(proposed: PresentationContext) -> PresentationContext:
     result = PresentationContext()
-    result.context_id = proposed.context_id
-    # Relied on: PresentationContext's underscore attributes; what came in was checked when decoded.
+    # Relied on: PresentationContext's underscore attributes; its setters would check the values.
+    result._context_id = proposed.context_id
     result._abstract_syntax = proposed.abstract_syntax
-    result._transfer_syntax = list(proposed.transfer_syntax[:1])
+    result._transfer_syntax = list(proposed.transfer_syntax[:1]) or [_ANY_TRANSFER_SYNTAX]
     result._as_scu = False
     result._as_scp = False
     return result
@@ -183,11 +200,28 @@ def _decide(
     return answer
 
 
+def _negotiate_unrestricted(
+    proposed: Iterable[PresentationContext],
+    own: list[PresentationContext],
+    roles: dict[UID, Roles],
+) -> tuple[list[PresentationContext], list[SCP_SCU_RoleSelectionNegotiation]]:
+    """pynetdicom's own, which takes what it does not know for storage, a missing UID too."""
+    whole: list[PresentationContext] = []
+    lacking: list[PresentationContext] = []
+    for context in proposed:
+        has_both = context.abstract_syntax and context.transfer_syntax
+        (whole if has_both else lacking).append(context)
+    refused, _ = SupportedContexts(own).negotiate(lacking, {})
+    results, role_items = negotiate_unrestricted(whole, own, roles)
+    return results + refused, role_items
+
+
 class InlineACSE(ACSE):
     """pynetdicom's ACSE with the acceptor's negotiation above.
 
-    Relied on in ACSE: `_negotiate_as_acceptor` is the acceptor's whole negotiation, and the
-    `_check_*` methods ask the handlers of user identity and extended negotiation.
+    Relied on in ACSE: `_negotiate_as_acceptor` is the acceptor's whole negotiation, `send_accept`
+    its last step, and the `_check_*` methods ask the handlers of user identity and extended
+    negotiation.
 
     Args:
         assoc: the association it serves.
@@ -208,10 +242,12 @@ class InlineACSE(ACSE):
 
     def _negotiate_as_acceptor(self) -> None:
         request = cast(A_ASSOCIATE, self.requestor.primitive)
-        self.requestor.ae_title = request.calling_ae_title
+        # Relied on: `_ae_title`, which the setter would fill with an AE title only.
+        self.requestor._ae_title = request.calling_ae_title
         rejection = self._rejection(request)
         self._answer_extended()
         if rejection is None and not self._answer_user_identity():
+            loggers.ACSE.info("User identity failed verification")
             rejection = USER_IDENTITY_FAILED
         if rejection is None:
             rejection = self._inline.limit_rejection()
@@ -221,17 +257,45 @@ class InlineACSE(ACSE):
             self._reject(rejection)
 
     def _rejection(self, request: A_ASSOCIATE) -> Rejection | None:
-        """What the AE titles and the application context alone decide (PS3.8 section 9.3.4)."""
-        ae = self.assoc.ae
+        """What the request alone decides (PS3.8 section 9.3.4), and then the server's policy."""
         if request.application_context_name != APPLICATION_CONTEXT_NAME:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
-        called = (request.called_ae_title or "").strip()
-        if ae.require_called_aet and called != self.acceptor.ae_title.strip():
-            return CALLED_AE_TITLE_NOT_RECOGNISED
-        known = [title.strip() for title in ae.require_calling_aet]
-        if known and (request.calling_ae_title or "").strip() not in known:
-            return CALLING_AE_TITLE_NOT_RECOGNISED
+        rejection = self._title_rejection(request)
+        if rejection is not None:
+            return rejection
+        fault = self._fault(request)
+        if fault:
+            return Rejection(1, 1, 1, fault)
+        received = self._inline.dul.request
+        if received is not None and received.user_identity_fault:
+            return _rejected(USER_IDENTITY_UNREADABLE, received.user_identity_fault)
         return self._admit(self._inline) if self._admit is not None else None
+
+    def _title_rejection(self, request: A_ASSOCIATE) -> Rejection | None:
+        ae = self.assoc.ae
+        called = (request.called_ae_title or "").strip()
+        calling = (request.calling_ae_title or "").strip()
+        if ae.require_called_aet and called != self.acceptor.ae_title.strip():
+            fault = fault_of_ae_title(called)
+            return _rejected(CALLED_AE_TITLE_NOT_RECOGNISED, fault and f"it {fault}")
+        known = [title.strip() for title in ae.require_calling_aet]
+        fault = fault_of_ae_title(calling)
+        if fault or (known and calling not in known):
+            return _rejected(CALLING_AE_TITLE_NOT_RECOGNISED, fault and f"it {fault}")
+        return None
+
+    def _fault(self, request: A_ASSOCIATE) -> str:
+        """Why no association can be held with what was proposed; empty when one can."""
+        largest = self.requestor.maximum_length
+        if largest and largest < SMALLEST_MAXIMUM_LENGTH:
+            return f"a Maximum Length of {largest} bytes leaves no room for a fragment"
+        ids = [context.context_id for context in request.presentation_context_definition_list]
+        even = next((each for each in ids if each is None or not each % 2), None)
+        if even is not None:
+            return f"presentation context ID {even} is even"
+        if len(set(ids)) != len(ids):
+            return "a presentation context ID comes twice"
+        return ""
 
     def _answer_user_identity(self) -> bool:
         if not self.requestor.user_identity:
@@ -251,7 +315,7 @@ class InlineACSE(ACSE):
                 self.acceptor.add_negotiation_item(window)
 
     def _reject(self, rejection: Rejection) -> None:
-        LOGGER.debug("Rejecting Association: %s", rejection.reason)
+        loggers.ACSE.info("Rejecting Association")
         self._inline.end_reason = rejection.reason
         self._inline.rejection = rejection
         self.send_reject(rejection.result, rejection.source, rejection.diagnostic)
@@ -267,7 +331,7 @@ class InlineACSE(ACSE):
         # EVT_REQUESTED may have set others for this association.
         own = self.acceptor._contexts
         if _config.UNRESTRICTED_STORAGE_SERVICE:
-            return negotiate_unrestricted(proposed, own, roles)
+            return _negotiate_unrestricted(proposed, own, roles)
         if not supported.are(own):
             supported = SupportedContexts(own)
         return supported.negotiate(proposed, roles)
@@ -281,10 +345,26 @@ class InlineACSE(ACSE):
         self._inline.set_contexts(results)
         for item in role_items:
             self.acceptor.add_negotiation_item(item)
-        LOGGER.debug("Accepting Association")
+        loggers.ACSE.info("Accepting Association")
         # The peer may act, and another thread release, as soon as the acceptance is out.
         with self._inline.dul.sending():
             self.assoc.is_established = self._inline.was_established = True
             self.send_accept()
         evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
         evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})
+
+    def send_accept(self) -> None:
+        """Send the A-ASSOCIATE-AC; its AE titles are the request's, whatever they look like."""
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
+        primitive = A_ASSOCIATE()
+        # Relied on: A_ASSOCIATE's underscore attributes; their setters would refuse such titles.
+        primitive._application_context_name = _APPLICATION_CONTEXT
+        primitive._calling_ae_title = request.calling_ae_title
+        primitive._called_ae_title = request.called_ae_title
+        primitive.result, primitive.result_source = ACCEPTED, _BY_SERVICE_USER
+        primitive._presentation_context_definition_results_list = (
+            self.assoc.accepted_contexts + self.assoc.rejected_contexts
+        )
+        primitive.user_information = self.acceptor.user_information
+        self.acceptor.primitive = primitive
+        self.dul.send_pdu(primitive)

@@ -20,8 +20,8 @@ from pynetdicom.dimse_primitives import (
 )
 from pynetdicom.dsutils import decode
 
-from lfscp.upperlayer import commands
-from lfscp.upperlayer.associate_pdus import intern_uid
+from lfscp.upperlayer import commands, loggers
+from lfscp.upperlayer.names import intern_uid
 from lfscp.upperlayer.provider import ProtocolError
 
 
@@ -40,22 +40,15 @@ def query_request(
     context_id: int,
     identifier: bytes | bytearray,
 ) -> C_FIND | C_GET | C_MOVE:
-    """A C-FIND, C-GET or C-MOVE request.
-
-    Raises:
-        ProtocolError: its Move Destination is no AE title.
-    """
+    """A C-FIND, C-GET or C-MOVE request."""
     primitive = primitive_class()
     primitive._context_id = context_id
     primitive._message_id = query.message_id
     primitive._priority = query.priority
     primitive._affected_sop_class_uid = intern_uid(query.sop_class_uid)
     primitive._dataset = BytesIO(identifier)
-    if isinstance(primitive, C_MOVE) and query.move_destination is not None:
-        try:
-            primitive.MoveDestination = query.move_destination
-        except ValueError as problem:
-            raise ProtocolError(f"invalid Move Destination: {problem}") from problem
+    if isinstance(primitive, C_MOVE):
+        primitive._move_destination = query.move_destination
     return primitive
 
 
@@ -87,10 +80,15 @@ def generic_message(
     message.data_set = BytesIO(data_set)
     try:
         message.command_set = decode(message.encoded_command_set, True, True)
-        # Relied on: a DIMSEMessage becomes its subclass by the Command Field.
-        message.__class__ = _MESSAGE_TYPES[message.command_set.CommandField][1]
+        field = message.command_set.CommandField
     except Exception as problem:
-        raise ProtocolError(f"command set cannot be decoded: {problem!r}") from problem
+        loggers.DIMSE.error("Received an invalid DIMSE message")
+        raise ProtocolError(f"command set cannot be decoded: {problem}") from problem
+    if field not in _MESSAGE_TYPES:
+        loggers.DIMSE.error("Received an invalid DIMSE message")
+        raise ProtocolError(f"unknown Command Field 0x{field:04X}")
+    # Relied on: a DIMSEMessage becomes its subclass by the Command Field.
+    message.__class__ = _MESSAGE_TYPES[field][1]
     return message
 
 
@@ -103,4 +101,5 @@ def generic_primitive(message: DIMSEMessage) -> DimsePrimitiveType:
     try:
         return message.message_to_primitive()
     except Exception as problem:
+        loggers.DIMSE.error("Received an invalid DIMSE message")
         raise ProtocolError(f"invalid {type(message).__name__}: {problem}") from problem

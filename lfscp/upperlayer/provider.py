@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pynetdicom import evt
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import (
     A_ABORT,
     A_ASSOCIATE,
@@ -27,7 +28,14 @@ from pynetdicom.pdu_primitives import (
     P_DATA,
 )
 
-from lfscp.upperlayer.associate_pdus import AssociateRequest, encode_accept
+from lfscp.upperlayer import loggers
+from lfscp.upperlayer.associate_pdus import (
+    AssociateError,
+    AssociateRequest,
+    encode_accept,
+    forgiven_accept,
+)
+from lfscp.upperlayer.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
 from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER
 from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
 
@@ -38,6 +46,7 @@ LOGGER = logging.getLogger(__name__)
 
 _PDU_TYPES: Final = range(0x01, 0x08)
 _A_ASSOCIATE_RQ: Final = 0x01
+_A_ASSOCIATE_AC: Final = 0x02
 _A_ABORT: Final = 0x07
 _ABORT_BYTES: Final = 10
 _BY_USER: Final = 0
@@ -78,10 +87,13 @@ class ProtocolError(Exception):
 
 
 def _forgiven(pdu: bytearray) -> bytearray:
-    """An A-ABORT without a reserved source or reason: it ends the association in any case.
+    """A PDU without what means nothing, but would be refused.
 
-    Source: PS3.8 table 9-26.
+    An A-ABORT with a reserved source or reason ends the association in any case (PS3.8 table 9-26);
+    what an A-ASSOCIATE-AC says of its sender need not be understood.
     """
+    if pdu[0] == _A_ASSOCIATE_AC:
+        return bytearray(forgiven_accept(pdu))
     if pdu[0] == _A_ABORT and len(pdu) == _ABORT_BYTES:
         source, reason = pdu[8], pdu[9]
         if source not in (_BY_USER, _BY_PROVIDER):
@@ -122,6 +134,7 @@ class InlineProvider(DULServiceProvider):
 
     Attributes:
         is_watched: somebody is bound to an event that P-DATA must pass.
+        request: the A-ASSOCIATE-RQ that was received, if any.
     """
 
     socket: InlineSocket | None
@@ -132,6 +145,7 @@ class InlineProvider(DULServiceProvider):
         self._lock = threading.RLock()
         self._running_events = False
         self.is_watched = False
+        self.request: AssociateRequest | None = None
         self.state_machine = _InlineStateMachine(self)
 
     # --- what pynetdicom asks of the thread that is not there ---
@@ -207,9 +221,21 @@ class InlineProvider(DULServiceProvider):
         """Send the A-ASSOCIATE-AC that waits as a primitive."""
         primitive = cast(A_ASSOCIATE, self.to_provider_queue.get_nowait())
         try:
-            cast(InlineSocket, self.socket).send_all([encode_accept(primitive)])
+            cast(InlineSocket, self.socket).send_all([self._encoded_accept(primitive)])
         except ConnectionLost:
             self.event_queue.put("Evt17")
+
+    def _encoded_accept(self, primitive: A_ASSOCIATE) -> bytes:
+        return encode_accept(primitive, None if self.request is None else self.request.echoed)
+
+    def _send(self, pdu: Any) -> None:
+        """Send a PDU of the state machine's: an acceptance with what it must echo."""
+        primitive = self.assoc.acceptor.primitive
+        if not isinstance(pdu, A_ASSOCIATE_AC) or primitive is None or self.socket is None:
+            super()._send(pdu)
+            return
+        self.socket.send(self._encoded_accept(primitive))
+        evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
 
     # --- the state machine ---
 
@@ -332,6 +358,7 @@ class InlineProvider(DULServiceProvider):
 
     def _check_header(self, pdu_type: int, length: int) -> None:
         if pdu_type not in _PDU_TYPES:
+            loggers.DUL.error("Unknown PDU type received '0x%02X'", pdu_type)
             raise ProtocolError(f"unknown PDU type 0x{pdu_type:02X}")
         limit = MAX_ACSE_PDU_BYTES
         if pdu_type == P_DATA_TF and self.state != AWAITING_ASSOCIATE_RQ:
@@ -342,23 +369,46 @@ class InlineProvider(DULServiceProvider):
     def _read_whole_pdu(self, sock: InlineSocket, length: int, timeout_s: float | None) -> None:
         pdu_bytes = sock.read(6 + length, timeout_s)
         pdu: Any
-        try:
-            if pdu_bytes[0] == _A_ASSOCIATE_RQ and not self.is_watched:
-                pdu, event = AssociateRequest(pdu_bytes), "Evt6"
-            else:
-                pdu, event = self._decode_pdu(_forgiven(pdu_bytes))
-                # Here, where a value that has no meaning is the peer's fault, not in the action.
-                pdu.to_primitive = _giving(pdu.to_primitive())
-        except Exception as problem:
-            raise ProtocolError(
-                f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem!r}"
-            ) from problem
+        if pdu_bytes[0] == _A_ASSOCIATE_RQ:
+            pdu, event = self._read_request(pdu_bytes), "Evt6"
+        else:
+            pdu, event = self._decoded(pdu_bytes)
         with self._lock:
             if TRANSITION_TABLE.get((event, self.state)) in _OUT_OF_TURN:
                 reason = f"PDU type 0x{pdu_bytes[0]:02X} out of turn, in {self.state}"
                 self._inline.end_reason = self._inline.end_reason or reason
             self._recv_pdu.put(pdu)
             self.happened(event)
+
+    def _read_request(self, pdu_bytes: bytearray) -> AssociateRequest:
+        """An A-ASSOCIATE-RQ, by hand: pynetdicom's decoder refuses some that can be answered."""
+        if self.is_watched:
+            # Those who watch get what pynetdicom makes of it, if anything.
+            with contextlib.suppress(Exception):
+                self._decode_pdu(pdu_bytes)
+        try:
+            request = AssociateRequest(pdu_bytes)
+        except AssociateError as problem:
+            loggers.DUL.error("Unable to decode the received PDU data")
+            raise ProtocolError(f"A-ASSOCIATE-RQ cannot be decoded: {problem}") from problem
+        if self.state == AWAITING_ASSOCIATE_RQ:
+            self.request = request
+            if not request.protocol_version & 1:
+                self._inline.note_rejection(request.to_primitive(), PROTOCOL_VERSION_NOT_SUPPORTED)
+        return request
+
+    def _decoded(self, pdu_bytes: bytearray) -> tuple[Any, str]:
+        """Another PDU, and the event it is."""
+        pdu: Any
+        try:
+            pdu, event = self._decode_pdu(_forgiven(pdu_bytes))
+            # Here, where a value that has no meaning is the peer's fault, not in the action.
+            pdu.to_primitive = _giving(pdu.to_primitive())
+        except Exception as problem:
+            loggers.DUL.error("Unable to decode the received PDU data")
+            reason = f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem}"
+            raise ProtocolError(reason) from problem
+        return pdu, event
 
     def _stalled(self) -> None:
         """The peer stopped in mid-PDU."""

@@ -28,8 +28,8 @@ from pynetdicom import _config
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
-from lfscp.upperlayer.associate_pdus import intern_uid
 from lfscp.upperlayer.commands import StoreRequest
+from lfscp.upperlayer.names import intern_uid
 
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20

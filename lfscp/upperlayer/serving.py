@@ -31,11 +31,11 @@ from pynetdicom.service_class import (
     StorageServiceClass,
     VerificationServiceClass,
 )
-from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.status import code_to_category
 
-from lfscp.upperlayer import commands
+from lfscp.upperlayer import commands, loggers
 from lfscp.upperlayer.encoded import EncodedDataset
+from lfscp.upperlayer.operations import log_refusal
 from lfscp.upperlayer.pending import PendingResponses
 from lfscp.upperlayer.received import ReceivedStore
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
@@ -43,14 +43,13 @@ from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
 
-LOGGER = logging.getLogger(__name__)
-
-_VERIFICATION: Final = "1.2.840.10008.1.1"
 _SUCCESS: Final = 0x0000
 _OUT_OF_RESOURCES: Final = 0xA700
 _PENDING: Final = "Pending"
 _PENDING_CODES: Final = (0xFF00, 0xFF01)
 _WARNING: Final = "Warning"
+_FAILURE: Final = "Failure"
+_CANCEL: Final = "Cancel"
 # pynetdicom's own codes for a handler that raises.
 _STORE_HANDLER_RAISED: Final = 0xC211
 _FIND_HANDLER_RAISED: Final = 0xC311
@@ -109,8 +108,8 @@ class InlineVerification(_Inline, VerificationServiceClass):
             return
         try:
             status = self.ask(evt.EVT_C_ECHO, req, context)
-        except Exception:
-            LOGGER.exception("Exception in the handler bound to 'evt.EVT_C_ECHO'")
+        except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
+            _handler_raised("Exception in the handler bound to 'evt.EVT_C_ECHO'", problem)
             status = _SUCCESS
         if not self.assoc.is_established:
             return
@@ -137,8 +136,8 @@ class InlineStorage(_Inline, StorageServiceClass):
         else:
             try:
                 status = self.ask(evt.EVT_C_STORE, req, context)
-            except Exception:
-                LOGGER.exception("Exception in the handler bound to 'evt.EVT_C_STORE'")
+            except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
+                _handler_raised("Exception in handler bound to 'evt.EVT_C_STORE'", problem)
                 status = _STORE_HANDLER_RAISED
         if not self.assoc.is_established:
             return
@@ -159,17 +158,7 @@ class InlineStorage(_Inline, StorageServiceClass):
         """The status of an object that could not be written as it arrived; no handler sees it."""
         reason = problem.strerror or str(problem)
         level = logging.WARNING if problem.errno in _NO_SPACE else logging.ERROR
-        requestor = self.assoc.requestor
-        LOGGER.log(
-            level,
-            "C-STORE of %s, association %d of %s at %s, answered 0x%04X: %s",
-            req.AffectedSOPInstanceUID,
-            self.assoc.serial,
-            requestor.ae_title.strip(),
-            requestor.address,
-            _OUT_OF_RESOURCES,
-            reason,
-        )
+        log_refusal(self.assoc, req, _OUT_OF_RESOURCES, reason, level)
         status = Dataset()
         status.Status = _OUT_OF_RESOURCES
         status.ErrorComment = f"out of resources: {reason}"[:64]
@@ -188,13 +177,15 @@ class InlineStorage(_Inline, StorageServiceClass):
 class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
     """C-FIND, C-MOVE and C-GET (PS3.4 annex C)."""
 
+    _find_responses = 0  # to this request, for the log
+
     # --- C-FIND ---
 
     def _c_find_scp(self, req: C_FIND, context: PresentationContext) -> None:
         try:
             results = self.ask(evt.EVT_C_FIND, req, context)
-        except Exception:
-            LOGGER.exception("Exception in handler bound to 'evt.EVT_C_FIND'")
+        except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
+            _handler_raised("Exception in handler bound to 'evt.EVT_C_FIND'", problem)
             self._send_find(req, context, _FIND_HANDLER_RAISED)
             return
         if not self.assoc.is_established:
@@ -224,8 +215,8 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
                 if self._is_gone() or not self._send_find(req, context, status, identifier):
                     return
             pending.send()
-        except Exception:
-            LOGGER.exception("Exception in handler bound to 'evt.EVT_C_FIND'")
+        except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
+            _handler_raised("Exception in handler bound to 'evt.EVT_C_FIND'", problem)
             self._send_find(req, context, _FIND_HANDLER_RAISED)
             return
         if not self._is_gone():
@@ -256,8 +247,10 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
         if category == _PENDING:
             data_set = self.encoded(identifier, context)
             if not data_set:
-                LOGGER.error("Failed encoding the response 'Identifier' dataset")
+                loggers.SERVICE_CLASS.error("Failed encoding the response 'Identifier' dataset")
                 return self._send_find(req, context, _FIND_NOT_ENCODED)
+        if loggers.SERVICE_CLASS.isEnabledFor(logging.INFO):
+            self._log_find(code, category)
         if response is not None:
             response.Identifier = None if data_set is None else BytesIO(data_set)
             dimse.send_msg(response, context_id)
@@ -271,6 +264,18 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
             )
             dimse.send_encoded(context_id, command, data_set)
         return category in (_PENDING, _WARNING)
+
+    def _log_find(self, code: int, category: str) -> None:
+        """Write pynetdicom's lines about a response."""
+        self._find_responses += 1
+        if category == _CANCEL:
+            loggers.SERVICE_CLASS.info("Received C-CANCEL-FIND RQ from peer")
+        words = category
+        if category in (_WARNING, _FAILURE):
+            words = f"{category} - {self.statuses[code][1]}" if code in self.statuses else category
+        loggers.SERVICE_CLASS.info(
+            "Find SCP Response %d: 0x%04X (%s)", self._find_responses, code, words
+        )
 
     @staticmethod
     def _find_response(req: C_FIND) -> C_FIND:
@@ -296,8 +301,8 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
         """Ask the handler; True when it performs the sub-operations and all is answered."""
         try:
             result = self.ask(event, req, context)
-        except Exception:
-            LOGGER.exception("Exception in handler bound to 'evt.%s'", event.name)
+        except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
+            _handler_raised(f"Exception in handler bound to 'evt.{event.name}'", problem)
             failed = SubOperationResponse(_RETRIEVE_HANDLER_RAISED[event])
             self._send_response(event, req, context, failed)
             return True
@@ -321,8 +326,8 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
                 if not self.assoc.is_established or not self.assoc.dul.is_alive():
                     return
                 self._send_response(event, req, context, response)
-        except Exception:
-            LOGGER.exception("Exception in handler bound to 'evt.%s'", event.name)
+        except Exception as problem:  # noqa: BLE001 - a handler raises what it likes
+            _handler_raised(f"Exception in handler bound to 'evt.{event.name}'", problem)
             response = None
         finally:
             close = getattr(operations.responses, "close", None)
@@ -359,6 +364,12 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
         dimse.send_encoded(context_id, command, data_set)
 
 
+def _handler_raised(words: str, problem: Exception) -> None:
+    """Write what pynetdicom writes of a handler that raises."""
+    loggers.SERVICE_CLASS.error(words)
+    loggers.SERVICE_CLASS.exception(problem)
+
+
 def _retrieve_primitive(
     req: C_GET | C_MOVE, response: SubOperationResponse, data_set: bytes | None
 ) -> C_GET | C_MOVE:
@@ -383,14 +394,14 @@ def _retrieve_primitive(
     return primitive
 
 
-def service_class(assoc: InlineAssociation, msg: DimseServiceType) -> ServiceClass | None:
-    """The service class for a request; None leaves it to pynetdicom."""
+def service_class(
+    assoc: InlineAssociation, msg: DimseServiceType, service: type[ServiceClass]
+) -> ServiceClass | None:
+    """What serves a request of a presentation context's service; None leaves it to pynetdicom."""
     if isinstance(msg, ReceivedStore):
-        return InlineStorage(assoc) if assoc.takes_for_storage(msg) else None
+        return InlineStorage(assoc) if issubclass(service, StorageServiceClass) else None
     if isinstance(msg, C_ECHO):
-        return InlineVerification(assoc) if msg.AffectedSOPClassUID == _VERIFICATION else None
-    if isinstance(msg, C_FIND | C_GET | C_MOVE) and msg.is_valid_request:
-        found = uid_to_service_class(msg.AffectedSOPClassUID or "")
-        if found is QueryRetrieveServiceClass:
-            return InlineQueryRetrieve(assoc)
+        return InlineVerification(assoc) if service is VerificationServiceClass else None
+    if service is QueryRetrieveServiceClass and msg.is_valid_request:
+        return InlineQueryRetrieve(assoc)
     return None

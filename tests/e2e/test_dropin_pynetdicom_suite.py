@@ -27,7 +27,15 @@ CHOSEN = [
     "test_acse.py::TestSOPClassExtendedNegotiation",
     "test_acse.py::TestSOPClassCommonExtendedNegotiation",
     "test_acse.py::TestAsyncOpsNegotiation",
+    "test_assoc.py::TestAssociation::test_invalid_context",
     "test_assoc.py::TestEventHandlingAcceptor",
+    "test_assoc.py::TestAssociationSendCEcho::test_run_accept_scp_not_implemented",
+    "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_acceptor",
+    "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_release",
+    *(
+        f"test_assoc_n.py::TestAssociationSend{each}::test_meta_uid_good"
+        for each in ("NEventReport", "NGet", "NSet", "NAction", "NCreate", "NDelete")
+    ),
     "test_transport.py::TestEventHandlingAcceptor",
 ]
 LEFT_OUT = [

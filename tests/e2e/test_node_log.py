@@ -10,6 +10,21 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
+from dicom_peer import (
+    IMPLICIT,
+    NO_DATA_SET,
+    RELEASE,
+    VERIFICATION,
+    Peer,
+    associate_rq,
+    command,
+    echo_rq,
+    item,
+    message,
+    pdu,
+    store_rq,
+    us,
+)
 from node_process import NodeProcess
 from sample_objects import CT, made
 
@@ -119,3 +134,41 @@ def test_a_client_that_aborts_is_one_line(dcmtk: Any, node: NodeProcess) -> None
     line = node.wait_for("association ended")
     assert line["reason"] == "aborted by the peer"
     assert line.keys() >= ASSOCIATION
+
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+AN_UNKNOWN_OPERATION = command(us(0x0100, 0x7777), us(0x0110, 1), us(0x0800, NO_DATA_SET))
+# What is sent, with its answers; words of the one line about it.
+FAULTS = [
+    ([associate_rq(version=2)], "protocol version not supported"),
+    ([associate_rq(calling="")], "calling AE title not recognised: it is blank"),
+    ([associate_rq([(2, VERIFICATION, (IMPLICIT,))])], "presentation context ID 2 is even"),
+    ([associate_rq(max_length=7)], "a Maximum Length of 7 bytes leaves no room"),
+    ([associate_rq(user_items=item(0x58, b"\2"))], "user identity not verified: a field is longer"),
+    ([pdu(1, b"abcd")], "A-ASSOCIATE-RQ cannot be decoded: shorter than its fixed fields"),
+    ([associate_rq(), pdu(9, b"")], "unknown PDU type 0x09"),
+    ([associate_rq(), message(77, echo_rq())], "presentation context 77 was not accepted"),
+    ([associate_rq(), message(1, AN_UNKNOWN_OPERATION)], "unknown Command Field 0x7777"),
+    ([associate_rq(), message(3, store_rq(sop_class=MR), b""), RELEASE], f"SOP class '{MR}'"),
+    ([associate_rq(), message(3, echo_rq()), RELEASE], f"SOP class '{VERIFICATION}'"),
+    ([associate_rq(), message(3, store_rq(instance=""), b""), RELEASE], "UID missing or invalid"),
+]
+
+
+def test_each_fault_of_a_peer_is_one_line_with_its_reason(node: NodeProcess) -> None:
+    for said, _ in FAULTS:
+        with Peer(("127.0.0.1", node.port)) as peer:
+            for each in said:
+                peer.send(each)
+                peer.pdu()
+    assert node.stop() == 0
+    complaints = [
+        f"{line['event']} {line.get('reason', '')}"
+        for line in map(json.loads, node.lines)
+        if line["level"] in ("warning", "error")
+    ]
+    for _, words in FAULTS:
+        (line,) = [each for each in complaints if words in each]
+        complaints.remove(line)
+        assert not re.search(r"\w(Error|Exception)\b|Traceback", line), "no exception's class"
+    assert complaints == []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dicom_peer import DATA_SET, Peer, command, element, message, uid, us
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -87,6 +88,26 @@ def move(
     responses = list(association.send_c_move(asked, to, model, msg_id=7))
     association.release()
     return responses
+
+
+@contextmanager
+def asking(node: Node) -> Iterator[Peer]:
+    """A peer that may send what no toolkit would."""
+    with Peer(("127.0.0.1", node.port)) as asker:
+        asker.associate([(1, MOVE, (IMPLICIT,))], called="LFSCP")
+        yield asker
+        asker.release()
+
+
+def raw_move(asker: Peer, to: bytes | None) -> dict[int, bytes]:
+    """The answer to a C-MOVE of nothing with these bytes as destination, or without one."""
+    elements = [uid(0x0002, MOVE), us(0x0100, 0x0021), us(0x0110, 7), us(0x0700, 0)]
+    if to is not None:
+        elements.append(element(0x0600, to))
+    keys = b"\x08\0\x52\0\x06\0\0\0STUDY \x20\0\x0d\0\x06\0\0\x001.2.3\0"
+    asker.send(message(1, command(*elements, us(0x0800, DATA_SET)), keys))
+    _, answer, _ = asker.message()
+    return dict(answer)
 
 
 @contextmanager
@@ -198,6 +219,27 @@ class TestMove:
         assert final.Status == 0xA801
         assert final.ErrorComment == "DEST is no move destination here"
         assert there.associations == 0
+
+    def test_a_destination_that_is_no_ae_title_is_unknown(self, tmp_path: Path) -> None:
+        empty = "the empty AE title"
+        named: dict[bytes | None, str] = {
+            **dict.fromkeys((None, b"", b"    ", b"\0\0"), empty),
+            b"A" * 18: "A" * 18,
+            b"DE\x1bST ": "DE/x1bST",
+            "DÜST ".encode("latin-1"): "D/xdcST",
+            b"DE\\ST ": "DE/ST",
+        }
+        with served(tmp_path, peers={"DEST": peer(104)}) as node, asking(node) as asker:
+            for sent, name in named.items():
+                answer = raw_move(asker, sent)
+                assert answer[0x0900] == b"\x01\xa8"
+                comment = answer[0x0902].decode().strip()
+                assert comment == f"{name} is no move destination here"
+
+    @pytest.mark.parametrize("padded", [b"DEST\0\0", b"  DEST", b"DEST  "])
+    def test_padding_is_no_part_of_a_destination(self, tmp_path: Path, padded: bytes) -> None:
+        with served(tmp_path, peers={"DEST": peer(104)}) as node, asking(node) as asker:
+            assert raw_move(asker, padded)[0x0900] == b"\0\0", "there was nothing to move"
 
     def test_unreachable_destination_fails_all_of_them(self, tmp_path: Path) -> None:
         with socket.socket() as nobody:

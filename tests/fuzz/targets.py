@@ -44,7 +44,12 @@ from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.query import InvalidKey, Model, parse_query, unique_keys
 from lfscp.upperlayer import commands, pdata
 from lfscp.upperlayer.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
-from lfscp.upperlayer.associate_pdus import AssociateError, AssociateRequest, encode_accept
+from lfscp.upperlayer.associate_pdus import (
+    AssociateError,
+    AssociateRequest,
+    encode_accept,
+    forgiven_accept,
+)
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.negotiation import SupportedContexts
 
@@ -80,7 +85,10 @@ def _supported() -> SupportedContexts:
 
 
 def run_request(data: bytes) -> None:
-    """An A-ASSOCIATE-RQ from its bytes to the bytes of its answer."""
+    """An A-ASSOCIATE-RQ from its bytes to the bytes of its answer; then as if it were one."""
+    with contextlib.suppress(AssociateError):
+        forgiven = forgiven_accept(data)
+        assert forgiven_accept(forgiven) == forgiven
     try:
         request = AssociateRequest(data).to_primitive()
     except AssociateError:

@@ -127,7 +127,7 @@ def test_a_library_s_traceback_becomes_one_line_without_the_value(log):
     try:
         raise ValueError("cannot decode 'Doe^Jane'")
     except ValueError:
-        logging.getLogger("pynetdicom.dimse").exception("Failed to decode the dataset")
+        logging.getLogger("pynetdicom.dsutils").exception("Failed to decode the dataset")
 
     (line,) = map(json.loads, lines())
     assert line["reason"] == "ValueError: cannot decode '...'"

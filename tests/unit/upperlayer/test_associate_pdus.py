@@ -44,11 +44,22 @@ def told(primitive):
     }
 
 
-ROLE = item(0x54, struct.pack(">H", len(CT)) + CT.encode() + b"\1\1")
+CT_FIELD = struct.pack(">H", len(CT)) + CT.encode()
+USER_ITEMS = [
+    b"",
+    item(0x53, struct.pack(">HH", 3, 4)),
+    item(0x54, CT_FIELD + b"\1\0"),
+    item(0x54, CT_FIELD + b"\0\1"),
+    item(0x55, b"VERSION_1"),
+    item(0x56, CT_FIELD + b"\1\0\1"),
+    item(0x57, CT_FIELD + CT_FIELD + struct.pack(">H", len(CT_FIELD)) + CT_FIELD),
+    item(0x58, b"\1\0\0\4name\0\0"),
+    item(0x58, b"\2\1\0\4name\0\2pw"),
+]
 
 
-@settings(max_examples=30, deadline=None)
-@given(contexts, titles, titles, st.integers(0, 1 << 31), st.sampled_from((b"", ROLE)))
+@settings(max_examples=60, deadline=None)
+@given(contexts, titles, titles, st.integers(0, 1 << 31), st.sampled_from(USER_ITEMS))
 def test_a_request_is_read_as_pynetdicom_reads_it(contexts, called, calling, length, more):
     encoded = associate_rq(
         contexts, called=called, calling=calling, max_length=length, user_items=more

@@ -3,6 +3,7 @@
 import pytest
 from dicom_peer import (
     ABORT,
+    RELEASE_RQ,
     Peer,
     associate_rq,
     data_set,
@@ -80,3 +81,36 @@ def test_space_around_a_uid_is_no_part_of_it(behind):
         assert peer.status() == 0
         peer.release()
     assert named == [("CT Image Storage", "1.2.3.4")]
+
+
+@pytest.mark.parametrize("response", ["A-ABORT", "A-RELEASE"])
+def test_a_shorter_network_timeout_holds_for_those_who_are_idle_already(response):
+    ae = make_ae(network_timeout=600)
+    with serving(ae=ae) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        assert until(lambda: any(each.is_established for each in server.active_associations))
+        (association,) = server.active_associations
+        association.network_timeout_response = response
+        ae.network_timeout = 0.05
+        kind, _ = peer.pdu()
+        assert kind == (ABORT if response == "A-ABORT" else RELEASE_RQ)
+        peer.sock.close()
+        assert until(lambda: not server.active_associations)
+        assert association.end_reason == "idle for longer than the network timeout"
+
+
+def test_a_shorter_network_timeout_ends_nobody_who_has_asked_since():
+    ae = make_ae(network_timeout=600)
+    with serving(ae=ae) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        assert until(lambda: any(each.is_established for each in server.active_associations))
+        (association,) = server.active_associations
+        since = association._idle_since
+        assert peer.echo() == 0
+        assert until(lambda: association._idle_since != since)
+        association._end_if_idle(600, since)
+        assert peer.echo() == 0
+        ae.network_timeout = None
+        ae.network_timeout = 600
+        assert peer.echo() == 0
+        peer.release()

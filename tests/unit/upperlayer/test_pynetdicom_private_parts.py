@@ -3,6 +3,7 @@
 One test a part; when pynetdicom changes it, the failing test names what to look at.
 """
 
+import importlib
 import inspect
 
 import pytest
@@ -14,12 +15,21 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association, ServiceUser
 from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
 from pynetdicom.dimse_messages import _MESSAGE_TYPES, DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_MOVE, C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import ACTIONS, TRANSITION_TABLE
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    AsynchronousOperationsWindowNegotiation,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import SCP_SCU_ROLES, PresentationContext
 from pynetdicom.service_class import (
+    BasicWorklistManagementServiceClass,
     QueryRetrieveServiceClass,
     ServiceClass,
     StorageServiceClass,
@@ -137,6 +147,40 @@ def test_the_acceptors_negotiation_is_one_method():
         assert callable(getattr(ACSE, name)), name
 
 
+def test_an_acceptance_is_sent_by_one_method_and_encoded_in_one():
+    assert "self.send_accept()" in source(ACSE._negotiate_as_acceptor)
+    assert "self.acceptor.primitive = primitive" in source(ACSE.send_accept)
+    assert "dul._send(A_ASSOCIATE_AC(primitive))" in source(ACTIONS["AE-7"][1])
+    assert "EVT_PDU_SENT" in source(DULServiceProvider._send)
+
+
+def test_a_service_user_keeps_its_ae_title_in_an_underscore(association):
+    association.requestor._ae_title = "not an AE title: too long"
+    assert association.requestor.ae_title == "not an AE title: too long"
+
+
+def test_user_items_keep_their_values_in_underscores():
+    uid, version = ImplementationClassUIDNotification(), ImplementationVersionNameNotification()
+    uid._implementation_class_uid, version._implementation_version_name = UID("1.2"), "V"
+    assert (uid.implementation_class_uid, version.implementation_version_name) == ("1.2", "V")
+    window = AsynchronousOperationsWindowNegotiation()
+    window._maximum_number_operations_invoked = window._maximum_number_operations_performed = 0
+    assert window.maximum_number_operations_invoked == 0
+    assert window.maximum_number_operations_performed == 0
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role._sop_class_uid, role._scu_role, role._scp_role = UID("1.2"), True, False
+    assert (role.sop_class_uid, role.scu_role, role.scp_role) == ("1.2", True, False)
+    extended = SOPClassExtendedNegotiation()
+    extended._sop_class_uid = UID("1.2")
+    extended._service_class_application_information = b"1"
+    assert (extended.sop_class_uid, extended.service_class_application_information) == ("1.2", b"1")
+    identity = UserIdentityNegotiation()
+    identity._user_identity_type, identity._positive_response_requested = 9, True
+    identity._primary_field, identity._secondary_field = b"a", b"b"
+    assert (identity.user_identity_type, identity.positive_response_requested) == (9, True)
+    assert (identity.primary_field, identity.secondary_field) == (b"a", b"b")
+
+
 def test_the_application_context_and_the_modes():
     assert APPLICATION_CONTEXT_NAME == "1.2.840.10008.3.1.1.1"
     assert (MODE_ACCEPTOR, MODE_REQUESTOR) == ("acceptor", "requestor")
@@ -177,6 +221,9 @@ def test_dimse_primitives_keep_their_values_in_underscores():
     store._move_originator_application_entity_title = "AE"
     store._move_originator_message_id = 9
     assert (store.MessageIDBeingRespondedTo, store.Status, store.Priority) == (7, 0xA700, 1)
+    move = C_MOVE()
+    move._move_destination = ""
+    assert move.MoveDestination == ""
     assert store.AffectedSOPClassUID == store.AffectedSOPInstanceUID == "1.2.3"
     assert store.MoveOriginatorApplicationEntityTitle == "AE"
     assert store.MoveOriginatorMessageID == 9
@@ -210,6 +257,20 @@ def test_requests_are_served_by_the_class_of_their_uid():
     assert uid_to_service_class("1.2.3") is ServiceClass
     for name in ("_c_find_scp", "_get_scp", "_move_scp"):
         assert callable(getattr(QueryRetrieveServiceClass, name)), name
+
+
+def test_each_query_model_has_its_operation_in_a_table():
+    supported = QueryRetrieveServiceClass._SUPPORTED_UIDS
+    assert set(supported) == {"C-FIND", "C-GET", "C-MOVE"}
+    assert "1.2.840.10008.5.1.4.1.2.2.1" in supported["C-FIND"]
+    assert "1.2.840.10008.5.1.4.1.2.2.1" not in supported["C-MOVE"]
+    assert BasicWorklistManagementServiceClass._SUPPORTED_UIDS["C-FIND"]
+
+
+def test_loggers_are_named_by_module():
+    for name in ("acse", "association", "dimse", "dul", "service_class"):
+        module = importlib.import_module(f"pynetdicom.{name}")
+        assert module.LOGGER.name == f"pynetdicom.{name}"
 
 
 def test_handlers_are_kept_by_event():

@@ -1,18 +1,22 @@
 """Outbound associations, driven by the calling thread, to this server and to bare bytes."""
 
 import socket
+import struct
 import threading
 from contextlib import contextmanager
 
 import pytest
 from dicom_peer import (
     ABORT,
+    APPLICATION_CONTEXT,
+    ASSOCIATE_AC,
     ASSOCIATE_RJ,
     CT,
     IMPLICIT,
     VERIFICATION,
     Peer,
     data_set,
+    item,
     nothing_left_behind,
     pdu,
 )
@@ -160,6 +164,65 @@ def test_a_peer_that_answers_nonsense_is_given_up(answer):
         assoc = ask(address, acse_timeout_s=0.5)
         assert not assoc.is_established
         assert not assoc.is_rejected
+
+
+REFUSED = item(0x40, b"1.2.3")
+
+
+def acceptance(*user_items, more=b"", padding=b"", refused=REFUSED):
+    """An A-ASSOCIATE-AC for the first of CONTEXTS."""
+    body = struct.pack(">Hxx16s16s32x", 1, b"ANY-SCP".ljust(16), b"ASKS".ljust(16))
+    body += item(0x10, APPLICATION_CONTEXT.encode() + padding) + more
+    body += item(0x21, b"\1\0\0\0" + item(0x40, IMPLICIT.encode() + padding))
+    body += item(0x21, b"\3\0\3\0" + refused)
+    return pdu(ASSOCIATE_AC, body + item(0x50, b"".join(user_items)))
+
+
+LENGTH, CLASS_UID = item(0x51, struct.pack(">I", 16384)), item(0x52, b"1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("answer", "version_name"),
+    [
+        pytest.param(
+            acceptance(LENGTH, CLASS_UID, item(0x55, b"A" * 20)), "A" * 16, id="long version name"
+        ),
+        pytest.param(
+            acceptance(LENGTH, CLASS_UID, item(0x55, b"M\xfcnchen")), "M?xfcnchen", id="not ASCII"
+        ),
+        pytest.param(
+            acceptance(LENGTH, CLASS_UID, item(0x55, b"NAME\0\0\1")), "NAME", id="NUL behind it"
+        ),
+        pytest.param(acceptance(LENGTH, CLASS_UID, item(0x55, b"")), None, id="no version name"),
+        pytest.param(acceptance(LENGTH), None, id="no class UID"),
+        pytest.param(acceptance(item(0x51, b""), item(0x52, b"")), None, id="items of no length"),
+        pytest.param(
+            acceptance(LENGTH, CLASS_UID, item(0x7E, b"abc"), more=item(0x7F, b"abc")),
+            None,
+            id="items nobody knows",
+        ),
+        pytest.param(acceptance(LENGTH, CLASS_UID, padding=b"\0"), None, id="UIDs with NUL"),
+        pytest.param(acceptance(LENGTH, CLASS_UID, padding=b" "), None, id="UIDs with blanks"),
+        pytest.param(
+            acceptance(LENGTH, CLASS_UID, refused=item(0x40, b"")), None, id="refused, empty syntax"
+        ),
+        pytest.param(
+            acceptance(LENGTH, CLASS_UID, refused=item(0x40, b"\xff" * 70)),
+            None,
+            id="refused, a syntax that is none",
+        ),
+        pytest.param(acceptance(LENGTH, CLASS_UID, refused=b""), None, id="refused, no syntax"),
+    ],
+)
+def test_an_acceptance_of_strange_names_is_one(answer, version_name):
+    with nothing_left_behind(), answering(answer, pdu(6, b"\0\0\0\0")) as (address, _):
+        assoc = ask(address)
+        assert assoc.is_established, assoc.end_reason
+        assert [cx.context_id for cx in assoc.accepted_contexts] == [1]
+        assert assoc.accepted_contexts[0].transfer_syntax == [IMPLICIT]
+        assert assoc.acceptor.implementation_version_name == version_name
+        assoc.release()
+        assert assoc.is_released
 
 
 def test_a_peer_that_hangs_up_is_given_up():
