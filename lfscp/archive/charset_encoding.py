@@ -51,8 +51,8 @@ def _codec(term: str) -> str:
 
 def _encode_single(text: str, codec: str) -> bytes:
     encoded = text.encode(codec)
-    if codec == "shift_jis" and len(encoded) != len(text):
-        # ISO_IR 13 is the single-byte part of Shift JIS only.
+    if codec == "shift_jis" and (len(encoded) != len(text) or encoded.decode(codec) != text):
+        # ISO_IR 13 is the single-byte part of Shift JIS only; a yen sign would become a delimiter.
         raise UnicodeEncodeError(codec, text, 0, len(text), "not in ISO_IR 13")
     return encoded
 

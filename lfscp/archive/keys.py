@@ -93,7 +93,9 @@ class Texts:
 
     def accepts(self, stored: str) -> bool:
         """Whether one stored value equals a value or fits a pattern; absent never does."""
-        values = stored.split(VALUE_DELIMITER) if self.several else (stored,)
+        if not self.several:
+            return self._accepts_one(stored)
+        values = stored.split(VALUE_DELIMITER)
         return any(self._accepts_one(value.strip(" ")) for value in values)
 
     def _accepts_one(self, value: str) -> bool:
@@ -207,12 +209,16 @@ class Items:
 
     def accepts(self, stored: str) -> bool:
         """Whether one item of the stored JSON text fits."""
-        return any(self._accepts_item(item) for item in stored_items(stored))
+        return any(self.accepts_item(item) for item in stored_items(stored))
 
-    def _accepts_item(self, item: dict[str, str]) -> bool:
+    def accepts_item(self, item: dict[str, str]) -> bool:
+        """Whether all keys fit this item."""
         return all(match.accepts(item.get(keyword, "")) for keyword, match in self.keys)
 
 
 def stored_items(stored: str) -> list[dict[str, str]]:
-    """The items of a sequence kept as JSON text; none when absent."""
-    return json.loads(stored) if stored else []
+    """The items of a sequence kept as JSON text; none when absent, or cut by an older version."""
+    try:
+        return json.loads(stored) if stored else []
+    except ValueError:
+        return []

@@ -21,6 +21,7 @@ from lfscp.archive.attributes import (
     BY_TAG,
     COMPUTED,
     LEVELS,
+    SINGLE_VALUE_VRS,
     SPECIFIC_CHARACTER_SET,
     UNIQUE_KEY,
     Attribute,
@@ -240,7 +241,7 @@ def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Ke
 
 
 def _match(text: str, attribute: Attribute) -> Match:
-    if not text.strip("*\\"):
+    if not text.strip("*" if attribute.vr in SINGLE_VALUE_VRS else "*\\"):
         return UNIVERSAL
     return _READERS.get(attribute.vr, _exact_texts)(text, attribute)
 
@@ -254,9 +255,12 @@ def _exact_texts(text: str, attribute: Attribute) -> Match:
 
 
 def _wildcard_texts(text: str, attribute: Attribute) -> Match:
-    if any(not value.strip("*") for value in _values(text)):
+    values = (text,) if attribute.vr in SINGLE_VALUE_VRS else _values(text)
+    if any(not value.strip("*") for value in values):
         return UNIVERSAL
-    return Texts(_values(text), wildcards=has_wildcard(text), several=attribute.several)
+    if len(values) > 1 and not attribute.several:
+        values = (*values, text)  # what holds two values where one is allowed is kept as one text
+    return Texts(values, wildcards=has_wildcard(text), several=attribute.several)
 
 
 def _names(text: str, attribute: Attribute) -> Match:
@@ -311,6 +315,8 @@ def _item_keys(
     """The item's keys in the order of their tags; None for one that the index does not keep."""
     charset = identifiers.character_set(item) or charset
     for tag in identifiers.tags(item):
+        if tag == SPECIFIC_CHARACTER_SET:
+            continue
         keyword = _named(tag)
         if keyword not in attribute.items:
             yield keyword, None

@@ -19,7 +19,7 @@ from typing import Any, Final
 from lfscp.archive.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.archive.charset_encoding import UTF_8, Encoder, encoder
 from lfscp.archive.computed import GATHERED, GATHERED_DELIMITER
-from lfscp.archive.keys import stored_items
+from lfscp.archive.keys import Items, stored_items
 from lfscp.archive.query import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
@@ -33,7 +33,6 @@ EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
 
 _LONG_VRS: Final = frozenset({"SQ", "UC", "UN", "UR", "UT"})  # four bytes of length
-_TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by character set
 _LONGEST_SHORT: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
 _KEPT_LENGTH: Final = 130  # bytes; the headers of longer values are not kept
@@ -168,12 +167,8 @@ def _scalar_encoder(vr: str, syntax: Syntax, encode_text: Encoder) -> Callable[[
     if vr == "US":
         return lambda stored: _encode_unsigned_short(stored, syntax)
     if vr == "IS":
-        return lambda stored: str(stored).encode("ascii", "replace")
-    return encode_text if vr in _TEXT_VRS else _encode_ascii
-
-
-def _encode_ascii(stored: str) -> bytes:
-    return stored.encode("ascii", "replace")
+        return lambda stored: encode_text(str(stored))
+    return encode_text  # also what should be ASCII: a CS of other letters comes back as it is
 
 
 def _encode_gathered(stored: str) -> bytes:
@@ -200,6 +195,10 @@ def _sequence_encoder(key: Key, syntax: Syntax, encode_text: Encoder) -> Callabl
         )
         return syntax.header(_ITEM, "", len(elements)) + elements
 
+    match = key.match
+    if isinstance(match, Items):  # the matching items only (PS3.4 section C.2.2.2.6)
+        fits = match.accepts_item
+        return lambda stored: b"".join(encode_item(i) for i in stored_items(stored) if fits(i))
     return lambda stored: b"".join(encode_item(item) for item in stored_items(stored))
 
 
@@ -221,6 +220,9 @@ def response_encoder(
     Returns:
         A function from a row to the encoded identifier; any thread may call it.
     """
+    for key in query.keys:
+        if key.items and isinstance(key.match, Items):  # such an encoder knows what is asked for
+            return _prepare(query, transfer_syntax_uid, retrieve_ae_title)
     keys = tuple([(key.attribute.tag, key.items) for key in query.keys])
     asked = (query.level, query.wants_availability, query.character_set)
     shape = (keys, asked, transfer_syntax_uid, retrieve_ae_title)
