@@ -2,7 +2,8 @@
 
 Rules: rows are fetched a chunk at a time and never held all together, so a query over a
 million studies takes bounded memory and ends as soon as its reader stops. All rows come from
-one statement, hence from one state of the index.
+one statement, hence from one state of the index. An object is read only for a query that asks
+for what the index lacks, when its response is drawn.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from lfscp.archive.keys import Items, stored_items
 from lfscp.archive.matching import Matching, build
-from lfscp.archive.query import Query
+from lfscp.archive.object_attributes import Element, ObjectRow, empty, read_attributes
+from lfscp.archive.object_store import ObjectStore
+from lfscp.archive.query import Key, Query
 from lfscp.archive.responses import response_encoder
 
 CHUNK_ROWS: Final = 500
+
+_Encode = Callable[[Sequence[Any]], bytes]
+
+
+class Incomplete(bytes):
+    """A response that lacks a value of its object, which cannot be read (0xFF01)."""
 
 
 def find(
@@ -27,6 +37,7 @@ def find(
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
+    files: ObjectStore | None = None,
 ) -> Generator[bytes, None, None]:
     """Find what matches; runs in the calling thread, which owns the connection meanwhile.
 
@@ -37,15 +48,17 @@ def find(
         retrieve_ae_title: goes into every response.
         limit: the most responses to give, 0 for all. To know whether there are more, ask for
             one more than is to be sent.
+        files: where objects are read from when the query has object keys.
     Returns:
         Encoded identifiers, in no particular order; closing the generator ends the statement.
+        One that lacks a value of its object is Incomplete.
     Source: PS3.4 section C.4.1.
     """
     matching = build(query, connection.dialect.name)
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    return _responses(connection, matching, encode, limit or None)
+    return _responses(connection, matching, _with_objects(query, files, encode), limit or None)
 
 
 def find_prepared(
@@ -56,6 +69,7 @@ def find_prepared(
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
+    files: ObjectStore | None = None,
 ) -> Generator[bytes, None, None]:
     """As `find`, for a statement that is compiled already.
 
@@ -66,6 +80,7 @@ def find_prepared(
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
+    encode = _with_objects(query, files, encode)
     rows = cursor.execute(*statement)
     yield from map(encode, islice(rows, limit) if limit else rows)
 
@@ -73,7 +88,7 @@ def find_prepared(
 def _responses(
     connection: Connection,
     matching: Matching,
-    encode: Callable[[Sequence[Any]], bytes],
+    encode: _Encode,
     limit: int | None,
 ) -> Generator[bytes, None, None]:
     options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
@@ -86,3 +101,35 @@ def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Seq
     if not matching.residuals:
         return rows
     return (row for row in rows if all(accepts(row[at]) for at, accepts in matching.residuals))
+
+
+def _with_objects(query: Query, files: ObjectStore | None, encode: _Encode) -> _Encode:
+    """The encoding of rows, each with what its object has, if anything is asked of that."""
+    keys = query.object_keys
+    if not keys:
+        return encode
+    in_index = {key.attribute.tag: (at, key) for at, key in enumerate(query.keys)}
+
+    def encode_with_object(row: Sequence[Any]) -> bytes:
+        object_row = ObjectRow(*row[-len(ObjectRow._fields) :])
+        found = [None] * len(keys) if files is None else read_attributes(files, object_row, keys)
+        elements = list(found)
+        for number, key in enumerate(keys):
+            if elements[number] is None:
+                at, known = in_index.get(key.tag, (0, None))
+                elements[number] = _kept(known, row[at]) if known else empty(key)
+        response = encode((*row[: len(query.keys)], *elements))
+        return Incomplete(response) if None in found else response
+
+    return encode_with_object
+
+
+def _kept(key: Key, stored: str) -> Element:
+    """What the index keeps of a sequence whose object cannot be read."""
+    kept = [key.attribute.item_attribute(keyword) for keyword in key.items]
+    items = [
+        [Element(one.tag, one.vr, item.get(one.keyword, "")) for one in kept]
+        for item in stored_items(stored)
+        if not isinstance(key.match, Items) or key.match.accepts_item(item)
+    ]
+    return Element(key.attribute.tag, "SQ", items)

@@ -123,6 +123,14 @@ def text(identifier: Identifier, tag: int, vr: str, specific_character_set: str 
     return _text_of(identifier.get_item(tag), vr, specific_character_set)
 
 
+def is_empty(identifier: Identifier, tag: int) -> bool:
+    """Whether an element has zero length."""
+    if isinstance(identifier, Received):
+        return not identifier.values[tag]
+    value = getattr(identifier.get_item(tag), "value", None)
+    return value is None or (isinstance(value, bytes | str | list | MultiValue) and not value)
+
+
 def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
     """The items of a sequence element; none when it is empty.
 

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from lfscp.archive import computed, schema
 from lfscp.archive.attributes import LEVELS, Attribute, Level
 from lfscp.archive.keys import Items, Match, Name, Names, Numbers, Texts, Universal, alternatives
+from lfscp.archive.object_attributes import ObjectRow
 from lfscp.archive.query import Key, Query
 from lfscp.archive.temporal import FIRST, MomentSpan, Span
 
@@ -62,7 +63,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A query's statement: the columns of `returned` keys first, then those of residual tests."""
+    """A query's statement: the columns of `returned` keys first, then those of residual tests.
+
+    Last come those of object_attributes.ObjectRow, when the query has object keys.
+    """
 
     statement: Select[Any]
     returned: tuple[Key, ...]
@@ -96,6 +100,8 @@ def build(query: Query, dialect: str) -> Matching:
             columns.append(_matched_column(key.attribute))
     if not columns:
         columns = [schema.TABLES[query.level].c.id]
+    if query.object_keys:
+        columns += [schema.instance.c[name] for name in ObjectRow._fields]
     statement = select(*columns).select_from(_joined(query)).where(*conditions)
     return Matching(statement, query.keys, tuple(residuals))
 
