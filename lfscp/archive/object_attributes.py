@@ -223,6 +223,8 @@ class _Dataset:
             return Element(key.tag, "SQ", items)
         if vr in TEXT_VRS:
             return Element(key.tag, vr, _text(value, codecs, vr))
+        if len(value) % _NUMBER_BYTES.get(vr, 1):
+            raise CannotUnderstand(f"{len(value)} bytes are no {vr}", key.tag)
         return Element(key.tag, vr, value if encoding is not EXPLICIT_BIG else swapped(value, vr))
 
     def _items(
@@ -330,8 +332,6 @@ def swapped(value: bytes, vr: str) -> bytes:
     width = _NUMBER_BYTES.get(vr, 1)
     if width == 1:
         return value
-    if len(value) % width:
-        raise CannotUnderstand(f"{len(value)} bytes are no numbers of {width} bytes")
     other = bytearray(len(value))
     for at in range(width):
         other[at::width] = value[width - 1 - at :: width]

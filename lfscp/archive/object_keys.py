@@ -23,7 +23,9 @@ TEXT_VRS: Final = frozenset(
 )
 MAX_DEPTH: Final = 16  # of sequences in sequences, in keys and in objects
 _FIRST: Final = 0x00080000  # commands, file meta and directories are in no object's dataset
-_OF_QUERIES: Final = frozenset({0x00080053})  # Query/Retrieve View
+# Of the archive, not of objects: Query/Retrieve View, Retrieve URL, Available Transfer Syntax UID,
+# Storage Media File-set ID and UID.
+_OF_ARCHIVES: Final = frozenset({0x00080053, 0x00081190, 0x00083002, 0x00880130, 0x00880140})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class ObjectKey:
 def is_in_objects(tag: int) -> bool:
     """Whether an attribute may be read from an object."""
     is_private = bool(tag >> 16 & 1)
-    if is_private or not _FIRST <= tag < FIRST_BULK or tag in _OF_QUERIES:
+    if is_private or not _FIRST <= tag < FIRST_BULK or tag in _OF_ARCHIVES:
         return False
     return _is_known(tag)
 

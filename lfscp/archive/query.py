@@ -324,16 +324,16 @@ def _sequence_key(
     found = identifiers.items(identifier, attribute.tag)
     if len(found) > 1:
         raise ValueError("a sequence key holds one item")
-    if not found or not len(found[0]):
-        return Key(attribute, UNIVERSAL, attribute.items, is_whole=True), []
-    item = found[0]
     keys: list[tuple[str, Match]] = []
     unknown: list[_Unknown] = []
-    for tag, keyword, match in _item_keys(item, attribute, charset):
-        if match is None:
-            unknown.append(_Unknown(f"{attribute.keyword}.{keyword}", is_given(item, tag)))
-        else:
-            keys.append((keyword, match))
+    for item in found:
+        for tag, keyword, match in _item_keys(item, attribute, charset):
+            if match is None:
+                unknown.append(_Unknown(f"{attribute.keyword}.{keyword}", is_given(item, tag)))
+            else:
+                keys.append((keyword, match))
+    if not (keys or unknown):
+        return Key(attribute, UNIVERSAL, attribute.items, is_whole=True), []
     asked = tuple((keyword, match) for keyword, match in keys if match is not UNIVERSAL)
     returned = tuple(keyword for keyword, _ in keys)
     return Key(attribute, Items(asked) if asked else UNIVERSAL, returned), unknown

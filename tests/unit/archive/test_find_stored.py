@@ -329,6 +329,13 @@ def test_of_a_sequence_the_items_that_match_come_back(
     assert len(found) == bool(steps)
 
 
+def test_an_item_of_a_character_set_alone_asks_for_all(archive: Archive) -> None:
+    store(archive, 1, ProcedureCodeSequence=[code(CodeValue="1", CodeMeaning="Ohr")])
+    asked = identifier("STUDY", StudyInstanceUID="1.2.1")
+    asked.ProcedureCodeSequence = [code(SpecificCharacterSet="ISO_IR 192")]
+    assert meanings(archive, asked) == [["Ohr"]]
+
+
 def test_a_wildcard_in_a_uid_of_an_item_is_refused() -> None:
     item = elements({0x0020000D: b"1.9.*"})
     item = pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
