@@ -18,6 +18,7 @@ from lfscp.archive.person_names import (
     GROUP_DELIMITER,
     VALUE_DELIMITER,
     search_form,
+    written_form,
 )
 
 WILDCARD_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
@@ -154,18 +155,32 @@ class Names:
 
     names: tuple[Name, ...]
     several: bool = False  # the stored attribute may hold several names
+    written: tuple[Name, ...] = ()  # as `written_form` has them, when there is a question mark
 
     @classmethod
     def of(cls, text: str, *, several: bool = False) -> Names:
         """Read a PN key; several values are joined by backslashes."""
-        values = search_form(text).split(VALUE_DELIMITER)
-        names = tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value)
-        return cls(names, several)
+        written = _patterns(written_form(text)) if "?" in text else ()
+        return cls(_patterns(search_form(text)), several, written)
 
     def accepts(self, stored: str) -> bool:
         """Whether the stored search form fits one of the names."""
+        return self._accepts(self.names, stored)
+
+    def accepts_written(self, stored: str) -> bool:
+        """Whether a name as it was stored fits, its characters counted as they were written."""
+        return self.accepts(search_form(stored)) or (
+            self._accepts(self.written, written_form(stored))
+        )
+
+    def _accepts(self, names: tuple[Name, ...], stored: str) -> bool:
         values = stored.split(VALUE_DELIMITER) if self.several else (stored,)
-        return any(name.accepts(value) for name in self.names for value in values if value)
+        return any(name.accepts(value) for name in names for value in values if value)
+
+
+def _patterns(names: str) -> tuple[Name, ...]:
+    values = names.split(VALUE_DELIMITER)
+    return tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,9 @@ def build(query: Query, dialect: str) -> Matching:
         if condition.sql is not None:
             conditions.append(condition.sql)
         if not condition.exact:
-            residuals.append((len(columns), key.match.accepts))
-            columns.append(_matched_column(key.attribute))
+            column, accepts = _residual(key)
+            residuals.append((len(columns), accepts))
+            columns.append(column)
     if not columns:
         columns = [schema.TABLES[query.level].c.id]
     if query.object_keys:
@@ -132,6 +133,13 @@ def _returned_column(attribute: Attribute) -> ColumnElement[Any]:
 def _matched_column(attribute: Attribute) -> Column[str]:
     """The column that the key is compared with: a person name's search form."""
     return cast("Column[str]", _table(attribute).c[attribute.search_column or attribute.column])
+
+
+def _residual(key: Key) -> tuple[Column[str], Callable[[str], bool]]:
+    """What of a row is tested in Python, and how."""
+    if isinstance(key.match, Names) and key.match.written:
+        return _column(key.attribute), key.match.accepts_written
+    return _matched_column(key.attribute), key.match.accepts
 
 
 def _condition(key: Key, dialect: str) -> Condition:
@@ -242,8 +250,8 @@ def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -
 
 
 def _held(group: str) -> str:
-    """What every value holds that the group's pattern fits."""
-    return re.sub(r"\*+", "*", f"*{alternatives(group)[-1]}*")
+    """What every value holds that the group's pattern fits; one character may be folded to two."""
+    return re.sub(r"[*?]+", "*", f"*{alternatives(group)[-1]}*")
 
 
 def _begins_an_index(column: ColumnElement[str], table: Table) -> bool:

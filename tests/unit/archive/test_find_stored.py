@@ -220,6 +220,27 @@ def test_a_question_mark_is_one_character_of_any_length(
     assert studies(archive, **{keyword: "?" * (len(stored) + 1)}) == []
 
 
+@pytest.mark.parametrize(
+    ("stored", "key", "is_found"),
+    [
+        ("Weiß^Jörg", "WEI?^J?RG", True),
+        ("Weiß^Jörg", "Weiss^*", True),
+        ("Weiß^Jörg", "Weiß^J?rg", True),
+        ("Weiss^Jörg", "Wei?^*", False),
+        ("Groß^Straße", "Gro?^?traße", True),
+        ("İbrahim^Ali", "?brahim*", True),
+        ("Jo\u0308rg", "J?rg", True),  # o and a diaeresis of its own are one letter
+        ("Smith=李^?", "=李^?", True),
+    ],
+)
+@pytest.mark.parametrize("keyword", ["PatientName", "OtherPatientNames", "ReferringPhysicianName"])
+def test_a_question_mark_is_one_letter_of_a_name_as_it_was_written(
+    archive: Archive, keyword: str, stored: str, key: str, is_found: bool
+) -> None:
+    store(archive, 1, SpecificCharacterSet="ISO_IR 192", **{keyword: stored})
+    assert studies(archive, **{keyword: key}) == (["1.2.1"] if is_found else [])
+
+
 @pytest.mark.parametrize("key", ["A\0B", "A\0*"])
 def test_a_zero_byte_in_a_key_harms_no_index(archive: Archive, key: str) -> None:
     store_bytes(archive, 1, {0x00081030: b"A\0B"})
