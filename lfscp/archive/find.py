@@ -15,8 +15,9 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from lfscp.archive.keys import Items, stored_items
+from lfscp.archive.matched_objects import ObjectRow, read_attributes
 from lfscp.archive.matching import Matching, build
-from lfscp.archive.object_attributes import Element, ObjectRow, empty, read_attributes
+from lfscp.archive.object_attributes import Element, empty
 from lfscp.archive.object_store import ObjectStore
 from lfscp.archive.query import Key, Query
 from lfscp.archive.responses import response_encoder

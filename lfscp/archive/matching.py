@@ -30,7 +30,7 @@ from sqlalchemy import (
 from lfscp.archive import computed, schema
 from lfscp.archive.attributes import LEVELS, Attribute, Level
 from lfscp.archive.keys import Items, Match, Name, Names, Numbers, Texts, Universal, alternatives
-from lfscp.archive.object_attributes import ObjectRow
+from lfscp.archive.matched_objects import ObjectRow
 from lfscp.archive.query import Key, Query
 from lfscp.archive.temporal import FIRST, MomentSpan, Span
 
@@ -65,7 +65,7 @@ class Condition:
 class Matching:
     """A query's statement: the columns of `returned` keys first, then those of residual tests.
 
-    Last come those of object_attributes.ObjectRow, when the query has object keys.
+    Last come those of matched_objects.ObjectRow, when the query has object keys.
     """
 
     statement: Select[Any]

@@ -1,22 +1,18 @@
-"""Reads from an object's file the attributes that a query asks for and the index lacks.
+"""The attributes of a dataset that a query asks for and the index lacks, ready for a response.
 
-Rules: reading stops at Pixel Data. A value that is too long, a sequence nested too deep, a file
-that is gone or damaged gives no value, and the caller is told. Text is decoded by the character
-set of its dataset or item, so that a response may be written in one of its own; all other values
-stay bytes, in little endian. An attribute that is absent has zero length.
+Rules: reading stops at Pixel Data. A value that is too long, or a sequence nested too deep, is
+none, and the caller is told. Text is decoded by the character set of its dataset or item, so that
+a response may be written in one of its own; all other values stay bytes, in little endian. An
+attribute that is absent has zero length. No files.
 Source: PS3.5 sections 6.2, 7.1, 7.5.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pydicom.datadict import keyword_for_tag
 
@@ -24,8 +20,6 @@ from lfscp.archive.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.archive.charset import codecs_of, decode
 from lfscp.archive.elements import (
     EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
     UNDEFINED_LENGTH,
     Buffer,
     Encoding,
@@ -34,14 +28,10 @@ from lfscp.archive.elements import (
     skip_undefined,
 )
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.archive.keys import Items
 from lfscp.archive.object_keys import FIRST_BULK, MAX_DEPTH, TEXT_VRS, ObjectKey, dictionary_VR_of
-from lfscp.archive.object_store import ObjectStore
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included
-_MAX_FETCHED: Final = 8 << 20  # bytes of an object that is not on this machine yet
-_INFLATED: Final = (1 << 16, 1 << 20, 1 << 24)  # bytes of a deflated dataset to try, in turn
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _NUMBER_BYTES: Final = {
     **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
@@ -64,16 +54,6 @@ class Element:
     value: str | bytes | list[list[Element]]
 
 
-class ObjectRow(NamedTuple):
-    """Where an instance's dataset is: as its row in the index has it."""
-
-    path: str
-    transfer_syntax_uid: str
-    dataset_offset: int
-    size: int
-    digest: str
-
-
 class _Span(NamedTuple):
     """Where one element is: its begin, its value, and how its items are encoded."""
 
@@ -89,77 +69,7 @@ def empty(key: ObjectKey) -> Element:
     return Element(key.tag, _chosen(dictionary_VR_of(key.tag)), b"")
 
 
-def read_attributes(
-    files: ObjectStore, row: ObjectRow, keys: Sequence[ObjectKey]
-) -> list[Element | None]:
-    """Read the attributes of one object; runs in the calling thread.
-
-    Returns:
-        One element per key, of zero length where the object has none; None where it cannot be
-        read.
-    """
-    try:
-        with _dataset(files, row) as (buffer, end):
-            return _elements(buffer, row, end, keys)
-    except (OSError, CannotUnderstand, zlib.error):
-        return [None] * len(keys)
-
-
-@contextmanager
-def _dataset(files: ObjectStore, row: ObjectRow) -> Iterator[tuple[Buffer, int]]:
-    """The file in memory, and where what there is of its dataset ends."""
-    file: Any = files.file_of(row)
-    fetch = file.begin() if files.is_remote else None
-    if fetch is not None:  # as much as a header may be; the rest stays where it is
-        length = min(fetch.size, _MAX_FETCHED)
-        fetch.wait_for(length)
-        with _mapped(fetch.fileno(), length, row) as found:
-            yield found
-        return
-    with file.open("rb") as opened:
-        descriptor = opened.fileno()
-        with _mapped(descriptor, os.fstat(descriptor).st_size, row) as found:
-            yield found
-
-
-@contextmanager
-def _mapped(descriptor: int, length: int, row: ObjectRow) -> Iterator[tuple[Buffer, int]]:
-    if length <= row.dataset_offset:
-        raise CannotUnderstand("the dataset is empty")
-    with mmap.mmap(descriptor, length, access=mmap.ACCESS_READ) as mapped:
-        yield mapped, min(length, row.dataset_offset + row.size)
-
-
-def _elements(
-    buffer: Buffer, row: ObjectRow, end: int, keys: Sequence[ObjectKey]
-) -> list[Element | None]:
-    begin = row.dataset_offset
-    if row.transfer_syntax_uid not in DEFLATED:
-        encoding = _encoding_of(row.transfer_syntax_uid)
-        is_cut = end < begin + row.size
-        return _Dataset(buffer, begin, end, encoding, keys, is_cut=is_cut).elements(keys)
-    deflated = bytes(buffer[begin:end])
-    for length in _INFLATED:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        inflated = inflater.decompress(deflated, length)
-        try:
-            dataset = _Dataset(
-                inflated, 0, len(inflated), EXPLICIT_LITTLE, keys, is_cut=not inflater.eof
-            )
-            return dataset.elements(keys)
-        except CannotUnderstand:  # the header is longer
-            if len(inflated) < length:
-                raise
-    raise CannotUnderstand("the header of the deflated dataset is too long")
-
-
-def _encoding_of(transfer_syntax_uid: str) -> Encoding:
-    if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
-
-
-class _Dataset:
+class DatasetAttributes:
     """The wanted elements of one dataset.
 
     Args:

@@ -38,8 +38,9 @@ from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import _LAYOUTS, read_first, read_header
 from lfscp.archive.identifiers import read_identifier
 from lfscp.archive.keys import wildcard_expression
+from lfscp.archive.matched_objects import ObjectRow, _elements
 from lfscp.archive.matching import build
-from lfscp.archive.object_attributes import ObjectRow, _elements, empty
+from lfscp.archive.object_attributes import empty
 from lfscp.archive.person_names import search_form
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.query import InvalidKey, Model, Query, parse_query, unique_keys
