@@ -149,7 +149,9 @@ class DatasetAttributes:
         for begin, end in items_of(value, encoding):
             spans = _spans(value, begin, end, encoding, None)
             own = _codecs(value, spans, codecs)
-            keys = key.items or [ObjectKey(tag) for tag in spans if _is_value(tag)]
+            keys = key.items
+            if keys is None:
+                keys = tuple(ObjectKey(tag) for tag in spans if _is_value(tag))
             item = [
                 self._element(value, spans[each.tag], encoding, own, each, depth + 1)
                 if each.tag in spans

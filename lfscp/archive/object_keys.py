@@ -24,8 +24,10 @@ TEXT_VRS: Final = frozenset(
 MAX_DEPTH: Final = 16  # of sequences in sequences, in keys and in objects
 _FIRST: Final = 0x00080000  # commands, file meta and directories are in no object's dataset
 # Of the archive, not of objects: Query/Retrieve View, Retrieve URL, Available Transfer Syntax UID,
-# Storage Media File-set ID and UID.
-_OF_ARCHIVES: Final = frozenset({0x00080053, 0x00081190, 0x00083002, 0x00880130, 0x00880140})
+# Storage Media File-set ID and UID. Specific Character Set is the response's.
+_OF_NO_OBJECT: Final = frozenset(
+    {SPECIFIC_CHARACTER_SET, 0x00080053, 0x00081190, 0x00083002, 0x00880130, 0x00880140}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,19 @@ class ObjectKey:
     """One attribute that is read from the object of each match.
 
     Args:
-        items: of a sequence, the keys of its items; none for whole items.
+        items: of a sequence, the keys of its items; None for whole items.
         match: of a sequence that the index knows in part, which items are wanted.
     """
 
     tag: int
-    items: tuple[ObjectKey, ...] = ()
+    items: tuple[ObjectKey, ...] | None = None
     match: Match = UNIVERSAL
 
 
 def is_in_objects(tag: int) -> bool:
     """Whether an attribute may be read from an object."""
     is_private = bool(tag >> 16 & 1)
-    if is_private or not _FIRST <= tag < FIRST_BULK or tag in _OF_ARCHIVES:
+    if is_private or not _FIRST <= tag < FIRST_BULK or tag in _OF_NO_OBJECT:
         return False
     return _is_known(tag)
 
@@ -69,16 +71,25 @@ def _key(identifier: Identifier, tag: int, depth: int) -> ObjectKey:
     items = identifiers.items(identifier, tag)
     if len(items) != 1:
         return ObjectKey(tag)
-    wanted = [each for each in identifiers.tags(items[0]) if each != SPECIFIC_CHARACTER_SET]
+    asked = [each for each in identifiers.tags(items[0]) if each != SPECIFIC_CHARACTER_SET]
+    if not asked:
+        return ObjectKey(tag)
+    wanted = filter(is_in_objects, asked)
     return ObjectKey(tag, tuple(_key(items[0], each, depth + 1) for each in wanted))
 
 
-def is_given(identifier: Identifier, tag: int, depth: int = 1) -> bool:
-    """Whether a key asks for a value: anything but zero length, asterisks and empty items."""
+def is_unsupported(identifier: Identifier, tag: int, depth: int = 1) -> bool:
+    """Whether a key asks for more than the object's value: for one that it would have to match.
+
+    That is anything but zero length, asterisks and empty items. In items, it may also be an
+    attribute that is not read from objects.
+    """
+    if not is_in_objects(tag):
+        return True
     vr = dictionary_VR_of(tag)
     if vr == "SQ" and depth <= MAX_DEPTH:
         return any(
-            is_given(item, each, depth + 1)
+            is_unsupported(item, each, depth + 1)
             for item in identifiers.items(identifier, tag)
             for each in identifiers.tags(item)
             if each != SPECIFIC_CHARACTER_SET

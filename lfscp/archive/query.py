@@ -39,7 +39,7 @@ from lfscp.archive.keys import (
     Texts,
     has_wildcard,
 )
-from lfscp.archive.object_keys import ObjectKey, is_given, is_in_objects, object_key
+from lfscp.archive.object_keys import ObjectKey, is_in_objects, is_unsupported, object_key
 from lfscp.archive.temporal import date_span, date_time_span, time_span
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
@@ -98,7 +98,7 @@ class _Unknown(NamedTuple):
     """A key of an item that the index does not keep."""
 
     name: str
-    is_given: bool
+    is_unsupported: bool  # also where the object is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def parse_query(
         if attribute is None or LEVELS.index(attribute.level) > depth:
             if level is Level.IMAGE and is_in_objects(tag):
                 of_objects.append(object_key(identifier, tag))
-                if not is_given(identifier, tag):
+                if not is_unsupported(identifier, tag):
                     continue
             unsupported.append(_named(tag))
             continue
@@ -169,7 +169,7 @@ def parse_query(
         if inside or key.is_whole:
             if level is Level.IMAGE:
                 of_objects.append(replace(object_key(identifier, tag), match=key.match))
-                inside = [each for each in inside if each.is_given]
+                inside = [each for each in inside if each.is_unsupported]
             unsupported += [each.name for each in inside]
     return Query(
         level=level,
@@ -329,7 +329,9 @@ def _sequence_key(
     for item in found:
         for tag, keyword, match in _item_keys(item, attribute, charset):
             if match is None:
-                unknown.append(_Unknown(f"{attribute.keyword}.{keyword}", is_given(item, tag)))
+                unknown.append(
+                    _Unknown(f"{attribute.keyword}.{keyword}", is_unsupported(item, tag))
+                )
             else:
                 keys.append((keyword, match))
     if not (keys or unknown):

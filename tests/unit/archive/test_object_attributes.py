@@ -237,7 +237,7 @@ def test_of_items_the_keys_asked_for_come_back(archive: Archive) -> None:
     store(archive, made(SourceImageSequence=[code("1", PurposeOfReferenceCodeSequence=[inner])]))
     purpose = made(MappingResource="", CodeMeaning="")
     asked = made(
-        SpecificCharacterSet="ISO_IR 100",
+        SpecificCharacterSet="ISO_IR 100",  # says how the keys are read, asks for nothing
         CodeValue="",
         SpatialLocationsPreserved="",
         PurposeOfReferenceCodeSequence=[purpose],
@@ -279,6 +279,30 @@ def test_a_value_given_in_an_item_is_not_matched_and_said_so(archive: Archive) -
     found = as_dataset(data, EXPLICIT)
     assert [item.CodeValue for item in found.SourceImageSequence] == ["1"]
     assert found.ConceptNameCodeSequence[0].ContextIdentifier == ""
+
+
+def test_a_private_attribute_in_an_item_is_not_answered_and_said_so(archive: Archive) -> None:
+    """Its block may be another's in the object."""
+    item = code("1")
+    item.add_new(0x00090010, "LO", "ANOTHER")
+    item.add_new(0x00091001, "LO", "of another")
+    store(archive, made(SourceImageSequence=[item], ConceptNameCodeSequence=[item]))
+    for keyword, named in (
+        ("SourceImageSequence", "SourceImageSequence"),
+        ("ConceptNameCodeSequence", "ConceptNameCodeSequence.(0009,1001)"),
+    ):
+        wanted = made(CodeMeaning="")
+        wanted.add_new(0x00091001, "LO", "")
+        query = query_of(made(**{keyword: [wanted]}))
+        assert query.unsupported_keys == (named,)
+        (data,) = raw_answers(archive, query)
+        (found,) = as_dataset(data, EXPLICIT)[keyword].value
+        assert found.CodeMeaning == "Ä1"
+        assert 0x00091001 not in found
+        del wanted.CodeMeaning
+        (data,) = raw_answers(archive, query_of(made(**{keyword: [wanted]})))
+        (found,) = as_dataset(data, EXPLICIT)[keyword].value
+        assert len(found) == 0
 
 
 # ---- what cannot be read
