@@ -89,7 +89,7 @@ def _elements(
         encoding = _encoding_of(row.transfer_syntax_uid)
         is_cut = end < begin + row.size
         return DatasetAttributes(buffer, begin, end, encoding, keys, is_cut=is_cut).elements(keys)
-    deflated = bytes(buffer[begin:end])
+    deflated = bytes(buffer[begin : min(end, begin + _INFLATED[-1])])
     for length in _INFLATED:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = inflater.decompress(deflated, length)
