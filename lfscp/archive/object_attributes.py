@@ -29,7 +29,7 @@ from lfscp.archive.elements import (
 )
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.keys import Items
-from lfscp.archive.object_keys import FIRST_BULK, MAX_DEPTH, TEXT_VRS, ObjectKey, dictionary_VR_of
+from lfscp.archive.object_keys import FIRST_BULK, MAX_DEPTH, TEXT_VRS, ObjectKey, vr_by_dictionary
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included
 _PIXEL_REPRESENTATION: Final = 0x00280103
@@ -66,7 +66,7 @@ class _Span(NamedTuple):
 
 def empty(key: ObjectKey) -> Element:
     """The attribute with zero length."""
-    return Element(key.tag, _chosen(dictionary_VR_of(key.tag)), b"")
+    return Element(key.tag, _chosen(vr_by_dictionary(key.tag)), b"")
 
 
 class DatasetAttributes:
@@ -216,7 +216,7 @@ def _vr_of(buffer: Buffer, span: _Span, encoding: Encoding, tag: int) -> str:
         vr = bytes(buffer[span.begin + 4 : span.begin + 6]).decode("latin_1")
         if vr in _VRS:
             return vr
-    return dictionary_VR_of(tag)
+    return vr_by_dictionary(tag)
 
 
 @lru_cache(maxsize=64)

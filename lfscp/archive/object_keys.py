@@ -66,7 +66,7 @@ def object_key(identifier: Identifier, tag: int) -> ObjectKey:
 
 
 def _key(identifier: Identifier, tag: int, depth: int) -> ObjectKey:
-    if dictionary_VR_of(tag) != "SQ" or depth > MAX_DEPTH:
+    if vr_by_dictionary(tag) != "SQ" or depth > MAX_DEPTH:
         return ObjectKey(tag)
     items = identifiers.items(identifier, tag)
     if len(items) != 1:
@@ -86,7 +86,7 @@ def is_unsupported(identifier: Identifier, tag: int, depth: int = 1) -> bool:
     """
     if not is_in_objects(tag):
         return True
-    vr = dictionary_VR_of(tag)
+    vr = vr_by_dictionary(tag)
     if vr == "SQ" and depth <= MAX_DEPTH:
         return any(
             is_unsupported(item, each, depth + 1)
@@ -99,7 +99,7 @@ def is_unsupported(identifier: Identifier, tag: int, depth: int = 1) -> bool:
     return not identifiers.is_empty(identifier, tag)
 
 
-def dictionary_VR_of(tag: int) -> str:  # noqa: N802 - as pydicom's
+def vr_by_dictionary(tag: int) -> str:
     """The VR by the data dictionary, which may leave a choice ("US or SS"); UN when unknown."""
     if tag >> 16 & 1:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
