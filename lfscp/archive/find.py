@@ -9,8 +9,8 @@ for what the index lacks, when its response is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import chain, islice
-from typing import Any, Final
+from itertools import chain, islice, repeat
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection
 
@@ -23,6 +23,7 @@ from lfscp.archive.query import Key, Query
 from lfscp.archive.responses import response_encoder
 
 CHUNK_ROWS: Final = 500
+_CHUNK_OBJECTS: Final = 64  # of a bucket's, some of these are fetched ahead
 
 _Encode = Callable[[Sequence[Any]], bytes]
 
@@ -59,7 +60,9 @@ def find(
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    return _responses(connection, matching, _with_objects(query, files, encode), limit or None)
+    return _responses(
+        connection, matching, lambda rows: _encoded(rows, query, files, encode), limit or None
+    )
 
 
 def find_prepared(
@@ -81,21 +84,20 @@ def find_prepared(
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    encode = _with_objects(query, files, encode)
-    rows = cursor.execute(*statement)
-    yield from map(encode, islice(rows, limit) if limit else rows)
+    rows = iter(cursor.execute(*statement))
+    yield from _encoded(islice(rows, limit) if limit else rows, query, files, encode)
 
 
 def _responses(
     connection: Connection,
     matching: Matching,
-    encode: _Encode,
+    encoded: Callable[[Iterator[Sequence[Any]]], Iterator[bytes]],
     limit: int | None,
 ) -> Generator[bytes, None, None]:
     options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
     with connection.execute(matching.statement, execution_options=options) as result:
         rows = chain.from_iterable(result.partitions(CHUNK_ROWS))
-        yield from map(encode, islice(_accepted(rows, matching), limit))
+        yield from encoded(islice(_accepted(rows, matching), limit))
 
 
 def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
@@ -104,25 +106,42 @@ def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Seq
     return (row for row in rows if all(accepts(row[at]) for at, accepts in matching.residuals))
 
 
-def _with_objects(query: Query, files: ObjectStore | None, encode: _Encode) -> _Encode:
-    """The encoding of rows, each with what its object has, if anything is asked of that."""
-    keys = query.object_keys
-    if not keys:
-        return encode
-    in_index = {key.attribute.tag: (at, key) for at, key in enumerate(query.keys)}
+def _encoded(
+    rows: Iterator[Sequence[Any]], query: Query, files: ObjectStore | None, encode: _Encode
+) -> Iterator[bytes]:
+    """The responses of rows, each with what its object has, if anything is asked of that."""
+    if not query.object_keys:
+        return map(encode, rows)
+    return _with_objects(rows, query, files, encode)
 
-    def encode_with_object(row: Sequence[Any]) -> bytes:
-        object_row = ObjectRow(*row[-len(ObjectRow._fields) :])
-        found = [None] * len(keys) if files is None else read_attributes(files, object_row, keys)
-        elements = list(found)
-        for number, key in enumerate(keys):
-            if elements[number] is None:
-                at, known = in_index.get(key.tag, (0, None))
-                elements[number] = _kept(known, row[at]) if known else empty(key)
-        response = encode((*row[: len(query.keys)], *elements))
-        return Incomplete(response) if None in found else response
 
-    return encode_with_object
+def _with_objects(
+    rows: Iterator[Sequence[Any]], query: Query, files: ObjectStore | None, encode: _Encode
+) -> Iterator[bytes]:
+    keys, columns = query.object_keys, len(query.keys)
+    while chunk := list(islice(rows, _CHUNK_OBJECTS)):
+        read: Iterator[list[Element | None]]
+        if files is None:
+            read = repeat([None] * len(keys), len(chunk))
+        else:
+            objects = [ObjectRow(*row[-len(ObjectRow._fields) :]) for row in chunk]
+            read = read_attributes(files, objects, keys)
+        for row, found in zip(chunk, read, strict=True):
+            response = encode((*row[:columns], *_filled(found, row, query)))
+            yield Incomplete(response) if None in found else response
+
+
+def _filled(found: list[Element | None], row: Sequence[Any], query: Query) -> list[Element]:
+    """With what the index keeps, or zero length, where an object cannot be read."""
+    if None not in found:
+        return cast("list[Element]", found)
+    in_index = {key.attribute.tag: (key, row[at]) for at, key in enumerate(query.keys)}
+    filled: list[Element] = []
+    for key, element in zip(query.object_keys, found, strict=True):
+        if element is None:
+            element = _kept(*in_index[key.tag]) if key.tag in in_index else empty(key)
+        filled.append(element)
+    return filled
 
 
 def _kept(key: Key, stored: str) -> Element:

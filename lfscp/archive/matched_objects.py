@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -41,26 +41,30 @@ class ObjectRow(NamedTuple):
 
 
 def read_attributes(
-    files: ObjectStore, row: ObjectRow, keys: Sequence[ObjectKey]
-) -> list[Element | None]:
-    """Read the attributes of one object; runs in the calling thread.
+    files: ObjectStore, rows: Iterable[ObjectRow], keys: Sequence[ObjectKey]
+) -> Iterator[list[Element | None]]:
+    """Read the attributes of objects one after another, in the thread that draws them.
 
+    Args:
+        rows: not too many: of a bucket's objects the next ones are fetched ahead.
     Returns:
-        One element per key, of zero length where the object has none; None where it cannot be
-        read.
+        For each object one element per key, of zero length where it has none; None where it
+        cannot be read.
     """
-    try:
-        with _dataset(files, row) as (buffer, end):
-            return _elements(buffer, row, end, keys)
-    except (OSError, CannotUnderstand, zlib.error):
-        return [None] * len(keys)
+    rows = list(rows)
+    for row, file in zip(rows, files.located(rows), strict=True):
+        try:
+            with _dataset(file, row, is_remote=files.is_remote) as (buffer, end):
+                found = _elements(buffer, row, end, keys)
+        except (OSError, CannotUnderstand, zlib.error):
+            found = [None] * len(keys)
+        yield found
 
 
 @contextmanager
-def _dataset(files: ObjectStore, row: ObjectRow) -> Iterator[tuple[Buffer, int]]:
+def _dataset(file: Any, row: ObjectRow, *, is_remote: bool) -> Iterator[tuple[Buffer, int]]:
     """The file in memory, and where what there is of its dataset ends."""
-    file: Any = files.file_of(row)
-    fetch = file.begin() if files.is_remote else None
+    fetch = file.begin() if is_remote else None
     if fetch is not None:  # as much as a header may be; the rest stays where it is
         length = min(fetch.size, _MAX_FETCHED)
         fetch.wait_for(length)

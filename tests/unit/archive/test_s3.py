@@ -235,19 +235,23 @@ def test_a_large_object_is_fetched_in_parts_as_far_as_it_is_needed(archive, rela
     assert instance.path.begin() is None  # there is a copy now
 
 
-def found(archive: Archive) -> list[tuple[str, bool]]:
-    """Of each object an attribute that the index lacks, and whether it could be read."""
+def answers(archive: Archive) -> Iterator[bytes]:
+    """Of a C-FIND for an attribute that the index lacks."""
     asked = Dataset()
     asked.QueryRetrieveLevel, asked.ImageComments = "IMAGE", ""
     asked.StudyInstanceUID, asked.SeriesInstanceUID = "1.2.3", "1.2.3.1"
     query = parse_query(asked, Model.STUDY_ROOT)
-    answers = archive.find(query, transfer_syntax_uid=EXPLICIT, retrieve_ae_title="LFSCP")
+    return archive.find(query, transfer_syntax_uid=EXPLICIT, retrieve_ae_title="LFSCP")
+
+
+def found(archive: Archive) -> list[tuple[str, bool]]:
+    """Of each object that attribute, and whether it could be read."""
     return [
         (
             read_dataset(BytesIO(answer), False, True).ImageComments,
             not isinstance(answer, Incomplete),
         )
-        for answer in answers
+        for answer in answers(archive)
     ]
 
 
@@ -261,6 +265,15 @@ def test_of_a_large_object_that_is_asked_for_an_attribute_the_first_part_is_fetc
     assert len(gets(relay)) == 2
     assert found(archive)[1] == ("small", True)
     assert len(gets(relay)) == 3  # of the small one there is a copy
+
+
+def test_the_next_objects_that_are_asked_are_fetched_ahead(archive, relay):
+    for number in range(4):
+        archive.store(received(number, ImageComments="here"))
+    forget_copies(archive)
+    assert next(answers(archive))
+    archive.files._ahead.shutdown(wait=True)
+    assert len(gets(relay)) == 4
 
 
 def test_an_object_that_cannot_be_fetched_gives_no_attributes(archive, relay):
