@@ -264,9 +264,11 @@ def _query_keys() -> str:
         parts.append(_table(("attribute", "tag", "VR"), keys) + "\n")
     parts.append(
         "Matching: single value, list of UID, universal, wildcard, range of dates and times, "
-        "sequence. Person names match without regard to case. Keys that are not listed are not "
-        "matched and not returned, which the status FF01 tells; listed ones without a value come "
-        "back empty.\n"
+        "sequence. Person names match without regard to case. Of a sequence the items that match "
+        "are returned. Keys that are not listed are not matched. At IMAGE level they are returned "
+        "from the object, but for private attributes and Pixel Data; elsewhere they are not "
+        "returned. The status FF01 tells of a key that is not returned, or whose value was not "
+        "matched. Listed keys without a value come back empty.\n"
     )
     return "\n".join(parts)
 

@@ -95,6 +95,7 @@ class _FindOptions(TypedDict):
     transfer_syntax_uid: str
     retrieve_ae_title: str
     limit: int
+    files: ObjectStore
 
 
 class Archive:
@@ -393,7 +394,7 @@ class Archive:
             transfer_syntax_uid: the responses' encoding.
             limit: the most responses to give; None or 0 for all.
         Returns:
-            Encoded identifiers.
+            Encoded identifiers; one that lacks a value of its object is find.Incomplete.
         Raises:
             ArchiveError: the index cannot be read.
         """
@@ -401,6 +402,7 @@ class Archive:
             "transfer_syntax_uid": transfer_syntax_uid,
             "retrieve_ae_title": retrieve_ae_title,
             "limit": limit or 0,
+            "files": self.files,
         }
         prepared = self.index.prepared.statement(query)
         with self._using_index("read the index"):

@@ -25,6 +25,9 @@ class Level(StrEnum):
 
 
 LEVELS: Final = tuple(Level)
+# Never several values: a backslash is a character like others (PS3.5 table 6.2-1).
+SINGLE_VALUE_VRS: Final = frozenset({"LT", "ST", "UR", "UT"})
+LEADING_SPACE_VRS: Final = frozenset({"LT", "ST", "UT"})  # where a leading space counts
 
 
 @dataclass(frozen=True, slots=True)

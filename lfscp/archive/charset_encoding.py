@@ -23,6 +23,9 @@ _TO_FIRST_KATAKANA: Final = b"\x1b(J"
 _ESCAPES_WRITTEN_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _ESCAPE_SEQUENCES: Final = ENCODINGS_TO_CODES | {"shift_jis": b"\x1b)I"}
 
+# Python's codecs for these write a few characters as others: a yen sign as a backslash.
+_NOT_ONE_TO_ONE: Final = frozenset({"shift_jis", "euc_kr"})
+
 Encoder = Callable[[str], bytes]
 
 
@@ -54,6 +57,8 @@ def _encode_single(text: str, codec: str) -> bytes:
     if codec == "shift_jis" and len(encoded) != len(text):
         # ISO_IR 13 is the single-byte part of Shift JIS only.
         raise UnicodeEncodeError(codec, text, 0, len(text), "not in ISO_IR 13")
+    if codec in _NOT_ONE_TO_ONE and encoded.decode(codec, "replace") != text:
+        raise UnicodeEncodeError(codec, text, 0, len(text), "would be read as another")
     return encoded
 
 

@@ -2,24 +2,36 @@
 
 Rules: rows are fetched a chunk at a time and never held all together, so a query over a
 million studies takes bounded memory and ends as soon as its reader stops. All rows come from
-one statement, hence from one state of the index.
+one statement, hence from one state of the index. An object is read only for a query that asks
+for what the index lacks, when its response is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.keys import Items, stored_items
+from lfscp.archive.matched_objects import ObjectRow, read_attributes
 from lfscp.archive.matching import Matching, build
-from lfscp.archive.query import Query
+from lfscp.archive.object_attributes import Element, empty
+from lfscp.archive.object_store import ObjectStore
+from lfscp.archive.query import Key, Query
 from lfscp.archive.responses import response_encoder
 
 CHUNK_ROWS: Final = 500
+_CHUNK_OBJECTS: Final = 64  # of a bucket's, some of these are fetched ahead
+
+_Encode = Callable[[Sequence[Any]], bytes]
+
+
+class Incomplete(bytes):
+    """A response that lacks a value of its object, which cannot be read (0xFF01)."""
 
 
 def find(
@@ -29,6 +41,7 @@ def find(
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
+    files: ObjectStore | None = None,
 ) -> Generator[bytes, None, None]:
     """Find what matches; runs in the calling thread, which owns the connection meanwhile.
 
@@ -39,15 +52,19 @@ def find(
         retrieve_ae_title: goes into every response.
         limit: the most responses to give, 0 for all. To know whether there are more, ask for
             one more than is to be sent.
+        files: where objects are read from when the query has object keys.
     Returns:
         Encoded identifiers, in no particular order; closing the generator ends the statement.
+        One that lacks a value of its object is Incomplete.
     Source: PS3.4 section C.4.1.
     """
     matching = build(query, connection.dialect.name)
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    return _responses(connection, matching, encode, limit or None)
+    return _responses(
+        connection, matching, lambda rows: _encoded(rows, query, files, encode), limit or None
+    )
 
 
 def find_prepared(
@@ -58,6 +75,7 @@ def find_prepared(
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
+    files: ObjectStore | None = None,
 ) -> Generator[bytes, None, None]:
     """As `find`, for a statement that is compiled already.
 
@@ -68,16 +86,16 @@ def find_prepared(
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    rows = cursor.execute(*statement)
+    rows = iter(cursor.execute(*statement))
     if query.level is Level.PATIENT:
         rows = _one_each(rows, -1)
-    yield from map(encode, islice(rows, limit) if limit else rows)
+    yield from _encoded(islice(rows, limit) if limit else rows, query, files, encode)
 
 
 def _responses(
     connection: Connection,
     matching: Matching,
-    encode: Callable[[Sequence[Any]], bytes],
+    encoded: Callable[[Iterator[Sequence[Any]]], Iterator[bytes]],
     limit: int | None,
 ) -> Generator[bytes, None, None]:
     options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
@@ -86,7 +104,7 @@ def _responses(
         accepted = _accepted(rows, matching)
         if matching.entity is not None:
             accepted = _one_each(accepted, matching.entity)
-        yield from map(encode, islice(accepted, limit))
+        yield from encoded(islice(accepted, limit))
 
 
 def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
@@ -98,3 +116,52 @@ def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Seq
 def _one_each(rows: Iterator[Sequence[Any]], entity: int) -> Iterator[Sequence[Any]]:
     """The first row of each entity; its rows follow one another."""
     return (next(group) for _, group in groupby(rows, itemgetter(entity)))
+
+
+def _encoded(
+    rows: Iterator[Sequence[Any]], query: Query, files: ObjectStore | None, encode: _Encode
+) -> Iterator[bytes]:
+    """The responses of rows, each with what its object has, if anything is asked of that."""
+    if not query.object_keys:
+        return map(encode, rows)
+    return _with_objects(rows, query, files, encode)
+
+
+def _with_objects(
+    rows: Iterator[Sequence[Any]], query: Query, files: ObjectStore | None, encode: _Encode
+) -> Iterator[bytes]:
+    keys, columns = query.object_keys, len(query.keys)
+    while chunk := list(islice(rows, _CHUNK_OBJECTS)):
+        read: Iterator[list[Element | None]]
+        if files is None:
+            read = repeat([None] * len(keys), len(chunk))
+        else:
+            objects = [ObjectRow(*row[-len(ObjectRow._fields) :]) for row in chunk]
+            read = read_attributes(files, objects, keys)
+        for row, found in zip(chunk, read, strict=True):
+            response = encode((*row[:columns], *_filled(found, row, query)))
+            yield Incomplete(response) if None in found else response
+
+
+def _filled(found: list[Element | None], row: Sequence[Any], query: Query) -> list[Element]:
+    """With what the index keeps, or zero length, where an object cannot be read."""
+    if None not in found:
+        return cast("list[Element]", found)
+    in_index = {key.attribute.tag: (key, row[at]) for at, key in enumerate(query.keys)}
+    filled: list[Element] = []
+    for key, element in zip(query.object_keys, found, strict=True):
+        if element is None:
+            element = _kept(*in_index[key.tag]) if key.tag in in_index else empty(key)
+        filled.append(element)
+    return filled
+
+
+def _kept(key: Key, stored: str) -> Element:
+    """What the index keeps of a sequence whose object cannot be read."""
+    kept = [key.attribute.item_attribute(keyword) for keyword in key.items]
+    items = [
+        [Element(one.tag, one.vr, item.get(one.keyword, "")) for one in kept]
+        for item in stored_items(stored)
+        if not isinstance(key.match, Items) or key.match.accepts_item(item)
+    ]
+    return Element(key.attribute.tag, "SQ", items)

@@ -11,13 +11,19 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from lfscp.archive.attributes import ATTRIBUTES, BY_TAG, SPECIFIC_CHARACTER_SET, Attribute
+from lfscp.archive.attributes import (
+    ATTRIBUTES,
+    BY_TAG,
+    LEADING_SPACE_VRS,
+    SPECIFIC_CHARACTER_SET,
+    Attribute,
+)
 from lfscp.archive.charset import codecs_of, decode
 from lfscp.archive.elements import (
     EXPLICIT_BIG,
@@ -53,7 +59,6 @@ _MAX_VALUE: Final = 65_534  # bytes of one value that the index keeps
 _LAST_GROUP: Final = max(attribute.tag for attribute in ATTRIBUTES) >> 16
 _MAX_UID: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_LEADING_SPACE_COUNTS: Final = frozenset({"LT", "ST", "UT"})  # PS3.5 table 6.2-1
 _TEMPORAL: Final = frozenset({"DA", "TM"})
 _WANTED: Final = frozenset([*BY_TAG, SPECIFIC_CHARACTER_SET])
 _VR: Final = {tag: dictionary_VR(tag) for tag in _WANTED}
@@ -129,7 +134,7 @@ class Header:
         vr = _VR[tag]
         if vr == "SQ":
             return self._sequence(BY_TAG[tag], value, self._items.get(raw, self._encoding))
-        return self._decoded(value, vr, self._encoding)
+        return _decoded(value, vr, self._encoding, self._codecs)
 
     def raw(self, tags: Iterable[int]) -> tuple[bytes | None, ...]:
         """The values of some attributes as they stand in the dataset; None for an absent one."""
@@ -167,16 +172,6 @@ class Header:
             raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is no valid UID", tag)
         return uid
 
-    def _decoded(self, value: bytes, vr: str, encoding: Encoding) -> str:
-        if vr == "US":
-            shorts = range(0, len(value) - 1, 2)
-            return "\\".join(str(encoding.unpack_short(value, at)[0]) for at in shorts)
-        text = decode(value, self._codecs)
-        if vr in _LEADING_SPACE_COUNTS:
-            return text.rstrip(" \0")
-        text = text.strip(" \0")
-        return without_delimiters(text, vr) if vr in _TEMPORAL else text
-
     def _sequence(self, attribute: Attribute, value: bytes, encoding: Encoding) -> str:
         """A sequence's items as JSON; what of it cannot be read is left out."""
         keywords = _ITEM_KEYWORDS[attribute.tag]
@@ -185,13 +180,30 @@ class Header:
             for begin, end in items_of(value, encoding):
                 item: dict[str, str] = {}
                 items.append(item)
+                codecs = self._codecs
                 for tag, at, until, inner in elements(value, begin, end, encoding):
-                    keyword = keywords.get(tag)
-                    if keyword is not None and (inner is None or not encoding.explicit):
-                        item[keyword] = self._decoded(value[at:until], dictionary_VR(tag), encoding)
+                    if inner is not None and encoding.explicit:
+                        continue
+                    if tag == SPECIFIC_CHARACTER_SET:  # the item's own (PS3.5 section 7.5.3)
+                        own = value[at:until].decode("latin_1").strip(" \0")
+                        codecs = codecs_of(own) if own else codecs
+                    elif tag in keywords:
+                        vr = dictionary_VR(tag)
+                        item[keywords[tag]] = _decoded(value[at:until], vr, encoding, codecs)
         except CannotUnderstand:
             pass  # the outer length held, so the rest of the dataset is sound; keep what was read
         return json.dumps(items, ensure_ascii=False)
+
+
+def _decoded(value: bytes, vr: str, encoding: Encoding, codecs: Sequence[str]) -> str:
+    if vr == "US":
+        shorts = range(0, len(value) - 1, 2)
+        return "\\".join(str(encoding.unpack_short(value, at)[0]) for at in shorts)
+    text = decode(value, codecs, vr)
+    if vr in LEADING_SPACE_VRS:
+        return text.rstrip(" \0")
+    text = text.strip(" \0")
+    return without_delimiters(text, vr) if vr in _TEMPORAL else text
 
 
 @lru_cache(maxsize=256)  # of the four, only the instance's is new with each object

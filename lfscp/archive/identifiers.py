@@ -18,6 +18,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from lfscp.archive.attributes import LEADING_SPACE_VRS, SINGLE_VALUE_VRS
 from lfscp.archive.charset import codecs_of, decode
 from lfscp.archive.elements import (
     EXPLICIT_BIG,
@@ -36,7 +37,6 @@ _ENCODINGS: Final = {
     "1.2.840.10008.1.2.2": EXPLICIT_BIG,
 }
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
-_TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by character set
 _BINARY_LENGTH: Final = {"US": 2, "UL": 4}
 
 
@@ -117,10 +117,18 @@ def text(identifier: Identifier, tag: int, vr: str, specific_character_set: str 
         if not raw:
             return ""
         little_endian = identifier.byteorder == "little"
-        return _stripped(_decoded(raw, vr, specific_character_set, little_endian))
+        return _stripped(_decoded(raw, vr, specific_character_set, little_endian), vr)
     if tag not in identifier:
         return ""
     return _text_of(identifier.get_item(tag), vr, specific_character_set)
+
+
+def is_empty(identifier: Identifier, tag: int) -> bool:
+    """Whether an element has zero length."""
+    if isinstance(identifier, Received):
+        return not identifier.values[tag]
+    value = getattr(identifier.get_item(tag), "value", None)
+    return value is None or (isinstance(value, bytes | str | list | MultiValue) and not value)
 
 
 def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
@@ -147,13 +155,17 @@ def _text_of(element: DataElement | RawDataElement | None, vr: str, charset: str
         value = _decoded(value, vr, charset, getattr(element, "is_little_endian", True))
     elif isinstance(value, MultiValue | list | tuple):
         value = "\\".join(str(one) for one in value)
-    return _stripped(str(value))
+    return _stripped(str(value), vr)
 
 
-def _stripped(text: str) -> str:
-    if "\\" not in text:
-        return text.strip(" \0")
-    return "\\".join([one.strip(" \0") for one in text.split("\\")])
+def _stripped(text: str, vr: str) -> str:
+    if vr in LEADING_SPACE_VRS:
+        text = text.rstrip(" \0")
+    elif "\\" not in text or vr in SINGLE_VALUE_VRS:
+        text = text.strip(" \0")
+    else:
+        text = "\\".join([one.strip(" \0") for one in text.split("\\")])
+    return text.replace("\0", "\ufffd")  # as the index keeps it
 
 
 def _decoded(value: bytes, vr: str, charset: str, little_endian: bool) -> str:
@@ -162,4 +174,4 @@ def _decoded(value: bytes, vr: str, charset: str, little_endian: bool) -> str:
         order: Literal["little", "big"] = "little" if little_endian else "big"
         numbers = (value[at : at + size] for at in range(0, len(value), size))
         return "\\".join(str(int.from_bytes(number, order)) for number in numbers)
-    return decode(value, codecs_of(charset if vr in _TEXT_VRS else ""))
+    return decode(value, codecs_of(charset), vr)

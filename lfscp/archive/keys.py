@@ -18,6 +18,7 @@ from lfscp.archive.person_names import (
     GROUP_DELIMITER,
     VALUE_DELIMITER,
     search_form,
+    written_form,
 )
 
 WILDCARD_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
@@ -93,7 +94,9 @@ class Texts:
 
     def accepts(self, stored: str) -> bool:
         """Whether one stored value equals a value or fits a pattern; absent never does."""
-        values = stored.split(VALUE_DELIMITER) if self.several else (stored,)
+        if not self.several:
+            return self._accepts_one(stored)
+        values = stored.split(VALUE_DELIMITER)
         return any(self._accepts_one(value.strip(" ")) for value in values)
 
     def _accepts_one(self, value: str) -> bool:
@@ -152,18 +155,32 @@ class Names:
 
     names: tuple[Name, ...]
     several: bool = False  # the stored attribute may hold several names
+    written: tuple[Name, ...] = ()  # as `written_form` has them, when there is a question mark
 
     @classmethod
     def of(cls, text: str, *, several: bool = False) -> Names:
         """Read a PN key; several values are joined by backslashes."""
-        values = search_form(text).split(VALUE_DELIMITER)
-        names = tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value)
-        return cls(names, several)
+        written = _patterns(written_form(text)) if "?" in text else ()
+        return cls(_patterns(search_form(text)), several, written)
 
     def accepts(self, stored: str) -> bool:
         """Whether the stored search form fits one of the names."""
+        return self._accepts(self.names, stored)
+
+    def accepts_written(self, stored: str) -> bool:
+        """Whether a name as it was stored fits, its characters counted as they were written."""
+        return self.accepts(search_form(stored)) or (
+            self._accepts(self.written, written_form(stored))
+        )
+
+    def _accepts(self, names: tuple[Name, ...], stored: str) -> bool:
         values = stored.split(VALUE_DELIMITER) if self.several else (stored,)
-        return any(name.accepts(value) for name in self.names for value in values if value)
+        return any(name.accepts(value) for name in names for value in values if value)
+
+
+def _patterns(names: str) -> tuple[Name, ...]:
+    values = names.split(VALUE_DELIMITER)
+    return tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +224,16 @@ class Items:
 
     def accepts(self, stored: str) -> bool:
         """Whether one item of the stored JSON text fits."""
-        return any(self._accepts_item(item) for item in stored_items(stored))
+        return any(self.accepts_item(item) for item in stored_items(stored))
 
-    def _accepts_item(self, item: dict[str, str]) -> bool:
+    def accepts_item(self, item: dict[str, str]) -> bool:
+        """Whether all keys fit this item."""
         return all(match.accepts(item.get(keyword, "")) for keyword, match in self.keys)
 
 
 def stored_items(stored: str) -> list[dict[str, str]]:
-    """The items of a sequence kept as JSON text; none when absent."""
-    return json.loads(stored) if stored else []
+    """The items of a sequence kept as JSON text; none when absent, or cut by an older version."""
+    try:
+        return json.loads(stored) if stored else []
+    except ValueError:
+        return []

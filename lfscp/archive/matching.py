@@ -31,6 +31,7 @@ from sqlalchemy import (
 from lfscp.archive import computed, schema
 from lfscp.archive.attributes import LEVELS, Attribute, Level
 from lfscp.archive.keys import Items, Match, Name, Names, Numbers, Texts, Universal, alternatives
+from lfscp.archive.matched_objects import ObjectRow
 from lfscp.archive.query import Key, Query
 from lfscp.archive.temporal import FIRST, MomentSpan, Span
 
@@ -67,6 +68,8 @@ class Condition:
 class Matching:
     """A query's statement: the columns of `returned` keys first, then those of residual tests.
 
+    Last come those of matched_objects.ObjectRow, when the query has object keys.
+
     Args:
         entity: the column that tells apart what is asked for, when an entity may have several
             rows, which come one after another; else None.
@@ -102,10 +105,13 @@ def build(query: Query, dialect: str) -> Matching:
         if condition.sql is not None:
             conditions.append(condition.sql)
         if not condition.exact:
-            residuals.append((len(columns), key.match.accepts))
-            columns.append(_matched_column(key.attribute))
+            column, accepts = _residual(key)
+            residuals.append((len(columns), accepts))
+            columns.append(column)
     if not columns:
         columns = [_ORDER[max(LEVELS.index(query.level), _STUDIES)].c.id]
+    if query.object_keys:
+        columns += [schema.instance.c[name] for name in ObjectRow._fields]
     statement = select(*columns).select_from(_joined(query)).where(*conditions)
     if query.level is not Level.PATIENT:
         return Matching(statement, query.keys, tuple(residuals))
@@ -147,6 +153,13 @@ def _returned_column(attribute: Attribute) -> ColumnElement[Any]:
 def _matched_column(attribute: Attribute) -> Column[str]:
     """The column that the key is compared with: a person name's search form."""
     return cast("Column[str]", _table(attribute).c[attribute.search_column or attribute.column])
+
+
+def _residual(key: Key) -> tuple[Column[str], Callable[[str], bool]]:
+    """What of a row is tested in Python, and how."""
+    if isinstance(key.match, Names) and key.match.written:
+        return _column(key.attribute), key.match.accepts_written
+    return _matched_column(key.attribute), key.match.accepts
 
 
 def _condition(key: Key, dialect: str) -> Condition:
@@ -257,8 +270,8 @@ def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -
 
 
 def _held(group: str) -> str:
-    """What every value holds that the group's pattern fits."""
-    return re.sub(r"\*+", "*", f"*{alternatives(group)[-1]}*")
+    """What every value holds that the group's pattern fits; one character may be folded to two."""
+    return re.sub(r"[*?]+", "*", f"*{alternatives(group)[-1]}*")
 
 
 def _begins_an_index(column: ColumnElement[str], table: Table) -> bool:

@@ -37,8 +37,24 @@ def search_form(name: str) -> str:
         padding, without trailing empty components and groups. An empty name stays empty.
     Source: PS3.5 section 6.2.1; PS3.4 section C.2.2.2.1 (case is left to the SCP).
     """
-    folded = name.lower() if name.isascii() else _folded(name)
+    return _form(name.lower() if name.isascii() else _folded(name))
+
+
+def written_form(name: str) -> str:
+    """As `search_form`, with one character for each that was written: ß is not ss.
+
+    A question mark in a key stands for one character, which folding may have made two.
+    """
+    return _form("".join(map(_folded_to_one, unicodedata.normalize("NFC", name))))
+
+
+def _form(folded: str) -> str:
     return VALUE_DELIMITER.join(_value_form(value) for value in folded.split(VALUE_DELIMITER))
+
+
+def _folded_to_one(sign: str) -> str:
+    folded = _folded(sign)
+    return folded if len(folded) == 1 else sign.lower()[0]
 
 
 def _folded(name: str) -> str:

@@ -38,12 +38,12 @@ class PreparedQueries:
         self._kept: dict[tuple[Any, ...], _Compiled | None] = {}
 
     def statement(self, query: Query) -> tuple[str, list[Any]] | None:
-        """SQL with its parameters; the rows hold one column per key of the query.
+        """SQL with its parameters; the rows are those of matching.build.
 
         Returns:
             None when the query has no shape to prepare, or rows need tests in Python.
         """
-        kinds: list[Any] = [query.level, query.combined_date_time]
+        kinds: list[Any] = [query.level, query.combined_date_time, bool(query.object_keys)]
         values: list[str] = []
         for key in query.keys:
             of_key = _values(key.match)

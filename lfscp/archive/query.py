@@ -3,16 +3,17 @@
 Rules: hierarchical queries need the unique key of every level above (PS3.4 C.4.1.3.1.1);
 relational ones, when negotiated, do not. Keys of the query level and of all levels above are
 matched and returned, as administrators expect; keys of lower levels and unknown ones are
-named in `unsupported_keys` and otherwise left alone. No SQL, no network.
+named in `unsupported_keys` and otherwise left alone. At IMAGE level, keys that the index lacks
+are `object_keys` instead: returned from each match's object. No SQL, no network.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydicom.datadict import keyword_for_tag
 
@@ -21,6 +22,7 @@ from lfscp.archive.attributes import (
     BY_TAG,
     COMPUTED,
     LEVELS,
+    SINGLE_VALUE_VRS,
     SPECIFIC_CHARACTER_SET,
     UNIQUE_KEY,
     Attribute,
@@ -37,6 +39,7 @@ from lfscp.archive.keys import (
     Texts,
     has_wildcard,
 )
+from lfscp.archive.object_keys import ObjectKey, is_in_objects, is_unsupported, object_key
 from lfscp.archive.temporal import date_span, date_time_span, time_span
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
@@ -79,11 +82,23 @@ class InvalidKey(ValueError):  # noqa: N818 - says what it is about, as the arch
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One supported key: what to match, and for a sequence which keys of its items to return."""
+    """One supported key: what to match, and for a sequence which keys of its items to return.
+
+    Args:
+        is_whole: a sequence's items are asked for as they are, whatever they hold.
+    """
 
     attribute: Attribute
     match: Match
     items: tuple[str, ...] = ()
+    is_whole: bool = False
+
+
+class _Unknown(NamedTuple):
+    """A key of an item that the index does not keep."""
+
+    name: str
+    is_unsupported: bool  # also where the object is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +107,11 @@ class Query:
 
     Attributes:
         keys: the supported keys in the order of their tags, unique keys included.
-        unsupported_keys: keywords (or `(gggg,eeee)`) of keys neither matched nor returned; when
-            there are any, matches are answered with 0xFF01 instead of 0xFF00.
+        unsupported_keys: keywords (or `(gggg,eeee)`) of keys not matched, though a value was
+            given, or not returned; when there are any, matches are answered with 0xFF01 instead
+            of 0xFF00.
+        object_keys: what is returned from each match's object, at IMAGE level only; a sequence
+            that the index keeps in part may be in `keys` as well.
         character_set: the request's Specific Character Set, several values with backslash.
         combined_date_time: a date and its time together bound one span of time.
         wants_availability: Instance Availability was asked for.
@@ -102,6 +120,7 @@ class Query:
     level: Level
     keys: tuple[Key, ...]
     unsupported_keys: tuple[str, ...] = ()
+    object_keys: tuple[ObjectKey, ...] = ()
     character_set: str = ""
     combined_date_time: bool = False
     wants_availability: bool = False
@@ -132,20 +151,31 @@ def parse_query(
     charset = identifiers.character_set(identifier)
     keys: list[Key] = []
     unsupported: list[str] = []
+    of_objects: list[ObjectKey] = []
+    depth = LEVELS.index(level)
     for tag in identifiers.tags(identifier):
         if tag in _NO_KEYS:
             continue
         attribute = _KNOWN.get(tag)
-        if attribute is None or LEVELS.index(attribute.level) > LEVELS.index(level):
+        if attribute is None or LEVELS.index(attribute.level) > depth:
+            if level is Level.IMAGE and is_in_objects(tag):
+                of_objects.append(object_key(identifier, tag))
+                if not is_unsupported(identifier, tag):
+                    continue
             unsupported.append(_named(tag))
             continue
-        key, unknown = _key(identifier, attribute, charset)
+        key, inside = _key(identifier, attribute, charset)
         keys.append(key)
-        unsupported += unknown
+        if inside or key.is_whole:
+            if level is Level.IMAGE:
+                of_objects.append(replace(object_key(identifier, tag), match=key.match))
+                inside = [each for each in inside if each.is_unsupported]
+            unsupported += [each.name for each in inside]
     return Query(
         level=level,
         keys=tuple(keys),
         unsupported_keys=tuple(unsupported),
+        object_keys=tuple(of_objects),
         character_set=charset,
         combined_date_time=combined_date_time,
         wants_availability=INSTANCE_AVAILABILITY in identifier,
@@ -226,8 +256,8 @@ def _is_uid(text: str) -> bool:
     return len(text) <= _MAX_UID_LENGTH and re.fullmatch(r"[0-9.]+", text) is not None
 
 
-def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Key, list[str]]:
-    """One key, and the names of unsupported keys inside its item."""
+def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Key, list[_Unknown]]:
+    """One key, and the unknown ones inside its item."""
     try:
         if attribute.vr == "SQ":
             return _sequence_key(identifier, attribute, charset)
@@ -240,7 +270,7 @@ def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Ke
 
 
 def _match(text: str, attribute: Attribute) -> Match:
-    if not text.strip("*\\"):
+    if not text.strip("*" if attribute.vr in SINGLE_VALUE_VRS else "*\\"):
         return UNIVERSAL
     return _READERS.get(attribute.vr, _exact_texts)(text, attribute)
 
@@ -254,9 +284,12 @@ def _exact_texts(text: str, attribute: Attribute) -> Match:
 
 
 def _wildcard_texts(text: str, attribute: Attribute) -> Match:
-    if any(not value.strip("*") for value in _values(text)):
+    values = (text,) if attribute.vr in SINGLE_VALUE_VRS else _values(text)
+    if any(not value.strip("*") for value in values):
         return UNIVERSAL
-    return Texts(_values(text), wildcards=has_wildcard(text), several=attribute.several)
+    if len(values) > 1 and not attribute.several:
+        values = (*values, text)  # what holds two values where one is allowed is kept as one text
+    return Texts(values, wildcards=has_wildcard(text), several=attribute.several)
 
 
 def _names(text: str, attribute: Attribute) -> Match:
@@ -287,33 +320,38 @@ _READERS: Final[dict[str, Callable[[str, Attribute], Match]]] = {
 
 def _sequence_key(
     identifier: Identifier, attribute: Attribute, charset: str
-) -> tuple[Key, list[str]]:
+) -> tuple[Key, list[_Unknown]]:
     found = identifiers.items(identifier, attribute.tag)
     if len(found) > 1:
         raise ValueError("a sequence key holds one item")
-    if not found or not len(found[0]):
-        return Key(attribute, UNIVERSAL, attribute.items), []
     keys: list[tuple[str, Match]] = []
-    unsupported: list[str] = []
-    for keyword, match in _item_keys(found[0], attribute, charset):
-        if match is None:
-            unsupported.append(f"{attribute.keyword}.{keyword}")
-        else:
-            keys.append((keyword, match))
+    unknown: list[_Unknown] = []
+    for item in found:
+        for tag, keyword, match in _item_keys(item, attribute, charset):
+            if match is None:
+                unknown.append(
+                    _Unknown(f"{attribute.keyword}.{keyword}", is_unsupported(item, tag))
+                )
+            else:
+                keys.append((keyword, match))
+    if not (keys or unknown):
+        return Key(attribute, UNIVERSAL, attribute.items, is_whole=True), []
     asked = tuple((keyword, match) for keyword, match in keys if match is not UNIVERSAL)
     returned = tuple(keyword for keyword, _ in keys)
-    return Key(attribute, Items(asked) if asked else UNIVERSAL, returned), unsupported
+    return Key(attribute, Items(asked) if asked else UNIVERSAL, returned), unknown
 
 
 def _item_keys(
     item: Identifier, attribute: Attribute, charset: str
-) -> Iterator[tuple[str, Match | None]]:
+) -> Iterator[tuple[int, str, Match | None]]:
     """The item's keys in the order of their tags; None for one that the index does not keep."""
     charset = identifiers.character_set(item) or charset
     for tag in identifiers.tags(item):
+        if tag == SPECIFIC_CHARACTER_SET:
+            continue
         keyword = _named(tag)
         if keyword not in attribute.items:
-            yield keyword, None
+            yield tag, keyword, None
             continue
         kept = attribute.item_attribute(keyword)
-        yield keyword, _match(identifiers.text(item, tag, kept.vr, charset), kept)
+        yield tag, keyword, _match(identifiers.text(item, tag, kept.vr, charset), kept)

@@ -19,7 +19,8 @@ from typing import Any, Final
 from lfscp.archive.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.archive.charset_encoding import UTF_8, Encoder, encoder
 from lfscp.archive.computed import GATHERED, GATHERED_DELIMITER
-from lfscp.archive.keys import stored_items
+from lfscp.archive.keys import Items, stored_items
+from lfscp.archive.object_attributes import Element, swapped
 from lfscp.archive.query import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
@@ -32,8 +33,9 @@ IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
 
-_LONG_VRS: Final = frozenset({"SQ", "UC", "UN", "UR", "UT"})  # four bytes of length
-_TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # by character set
+_LONG_VRS: Final = frozenset(  # four bytes of length
+    {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
+)
 _LONGEST_SHORT: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
 _KEPT_LENGTH: Final = 130  # bytes; the headers of longer values are not kept
@@ -75,7 +77,7 @@ class Syntax:
 
 
 def _padding(vr: str) -> bytes:
-    return b"\0" if vr == "UI" else b" "
+    return b"\0" if vr in {"OB", "UI", "UN"} else b" "
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class _Field:
     before: bytes  # constant elements that stand between the field before and this one
     headers: dict[int, bytes]  # each begins with `before`
     tag: int
-    vr: str
+    vr: str  # empty when what is encoded is a whole element
 
 
 class _Layout:
@@ -101,14 +103,17 @@ class _Layout:
         name, encode_text = encoder(character_set)
         constants = dict(_constants(query, retrieve_ae_title, name, syntax))
         keys = {key.attribute.tag: (at, key) for at, key in enumerate(query.keys)}
+        of_objects = {key.tag: at for at, key in enumerate(query.object_keys, len(query.keys))}
         fields: list[_Field] = []
         pending = b""
-        for tag in sorted(constants.keys() | keys.keys()):
+        for tag in sorted(constants.keys() | keys.keys() | of_objects.keys()):
             if tag in constants:
                 pending += constants[tag]
                 continue
-            column, key = keys[tag]
-            fields.append(self._field(column, key, pending, encode_text))
+            if tag in of_objects:
+                fields.append(self._object_field(of_objects[tag], tag, pending, encode_text))
+            else:
+                fields.append(self._field(*keys[tag], pending, encode_text))
             pending = b""
         self._fields = tuple(fields)
         self._end = pending
@@ -117,6 +122,12 @@ class _Layout:
         tag, vr = key.attribute.tag, key.attribute.vr
         encode = _value_encoder(key, self._syntax, encode_text)
         return _Field(column, encode, _padding(vr), before, {}, tag, vr)
+
+    def _object_field(self, column: int, tag: int, before: bytes, encode_text: Encoder) -> _Field:
+        def encode(element: Element) -> bytes:
+            return _encode_element(element, self._syntax, encode_text)
+
+        return _Field(column, encode, b"", before, {}, tag, "")
 
     def encode(self, row: Sequence[Any]) -> bytes:
         """One row; UnicodeEncodeError when it does not go into the character set."""
@@ -135,7 +146,9 @@ class _Layout:
         return b"".join(parts)
 
     def _header(self, field: _Field, length: int) -> bytes:
-        header = field.before + self._syntax.header(field.tag, field.vr, length)
+        header = field.before
+        if field.vr:
+            header += self._syntax.header(field.tag, field.vr, length)
         if length < _KEPT_LENGTH:
             field.headers[length] = header
         return header
@@ -168,12 +181,8 @@ def _scalar_encoder(vr: str, syntax: Syntax, encode_text: Encoder) -> Callable[[
     if vr == "US":
         return lambda stored: _encode_unsigned_short(stored, syntax)
     if vr == "IS":
-        return lambda stored: str(stored).encode("ascii", "replace")
-    return encode_text if vr in _TEXT_VRS else _encode_ascii
-
-
-def _encode_ascii(stored: str) -> bytes:
-    return stored.encode("ascii", "replace")
+        return lambda stored: encode_text(str(stored))
+    return encode_text  # also what should be ASCII: a CS of other letters comes back as it is
 
 
 def _encode_gathered(stored: str) -> bytes:
@@ -200,7 +209,26 @@ def _sequence_encoder(key: Key, syntax: Syntax, encode_text: Encoder) -> Callabl
         )
         return syntax.header(_ITEM, "", len(elements)) + elements
 
+    match = key.match
+    if isinstance(match, Items):  # the matching items only (PS3.4 section C.2.2.2.6)
+        fits = match.accepts_item
+        return lambda stored: b"".join(encode_item(i) for i in stored_items(stored) if fits(i))
     return lambda stored: b"".join(encode_item(item) for item in stored_items(stored))
+
+
+def _encode_element(element: Element, syntax: Syntax, encode_text: Encoder) -> bytes:
+    """A whole element as it was read from an object."""
+    value = element.value
+    if isinstance(value, str):
+        return syntax.element(element.tag, element.vr, encode_text(value))
+    if isinstance(value, bytes):
+        raw = swapped(value, element.vr) if syntax.order == ">" else value
+        return syntax.element(element.tag, element.vr, raw)
+    items = [
+        b"".join([_encode_element(each, syntax, encode_text) for each in item]) for item in value
+    ]
+    raw = b"".join([syntax.header(_ITEM, "", len(item)) + item for item in items])
+    return syntax.element(element.tag, element.vr, raw)
 
 
 def _deflated(dataset: bytes) -> bytes:
@@ -215,15 +243,19 @@ def response_encoder(
     """Prepare the encoding of a query's responses.
 
     Args:
-        query: whose rows hold one column per key, in the order of its keys.
+        query: whose rows hold one column per key, in the order of its keys, then one Element
+            per object key.
         transfer_syntax_uid: of the presentation context the responses go out in.
         retrieve_ae_title: where the objects can be retrieved from.
     Returns:
         A function from a row to the encoded identifier; any thread may call it.
     """
+    for key in query.keys:
+        if key.items and isinstance(key.match, Items):  # such an encoder knows what is asked for
+            return _prepare(query, transfer_syntax_uid, retrieve_ae_title)
     keys = tuple([(key.attribute.tag, key.items) for key in query.keys])
     asked = (query.level, query.wants_availability, query.character_set)
-    shape = (keys, asked, transfer_syntax_uid, retrieve_ae_title)
+    shape = (keys, query.object_keys, asked, transfer_syntax_uid, retrieve_ae_title)
     encode = _kept.get(shape)
     if encode is None:
         encode = _prepare(query, transfer_syntax_uid, retrieve_ae_title)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.attributes import LEVELS, UNIQUE_KEY, Level, at_level
+from lfscp.archive.attributes import ATTRIBUTES, LEVELS, UNIQUE_KEY, Level, at_level
 from lfscp.archive.header import Header
 from lfscp.archive.person_names import search_form
 
 PATIENT_ID: Final = UNIQUE_KEY[Level.PATIENT].tag
 _LONGEST_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
+_IN_NO_INDEX: Final = frozenset(
+    attribute.tag for attribute in ATTRIBUTES if attribute.vr in {"LT", "SQ", "ST", "UT"}
+)
 
 
 def _tags(level: Level) -> tuple[list[int], list[int]]:
@@ -114,7 +117,8 @@ class KnownSeries:
 class Shortened:
     """A header whose values are cut for an index that takes no longer ones.
 
-    No VR that is indexed allows so many characters; the object itself keeps them all.
+    No VR that is indexed allows so many characters; the object itself keeps them all. Running
+    text and sequences are in no index and stay whole: half a sequence would be no JSON.
     """
 
     def __init__(self, header: Header) -> None:
@@ -125,11 +129,16 @@ class Shortened:
 
     def text(self, tag: int) -> str:
         """One value, cut."""
-        return self._header.text(tag)[:_LONGEST_TEXT]
+        return self._cut(tag, self._header.text(tag))
 
     def texts(self, tags: list[int]) -> list[str]:
         """Several values, cut."""
-        return [value[:_LONGEST_TEXT] for value in self._header.texts(tags)]
+        values = self._header.texts(tags)
+        return [self._cut(tag, value) for tag, value in zip(tags, values, strict=True)]
+
+    @staticmethod
+    def _cut(tag: int, value: str) -> str:
+        return value if tag in _IN_NO_INDEX else value[:_LONGEST_TEXT]
 
 
 def texts(header: Header, level: Level) -> list[str]:

@@ -55,9 +55,11 @@ def read(event: Event, parse: Callable[[Identifier], Parsed]) -> Parsed:
         return parse(_identifier(event))
     except InvalidKey as error:
         raise Refused.because_of(error) from error
-    except Exception as error:  # pydicom raises what it likes on bytes it cannot read
-        reason = f"the identifier cannot be decoded ({type(error).__name__})"
+    except CannotUnderstand as error:
+        reason = f"the identifier cannot be decoded: {error.reason}"
         raise Refused(status.UNABLE_TO_PROCESS, reason) from error
+    except Exception as error:  # pydicom raises what it likes on bytes it cannot read
+        raise Refused(status.UNABLE_TO_PROCESS, "the identifier cannot be decoded") from error
 
 
 def _identifier(event: Event) -> Identifier:

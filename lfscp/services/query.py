@@ -1,8 +1,10 @@
 """C-FIND: identifier to query, query to responses (PS3.4 section C.4.1).
 
 Responses are drawn from the archive one by one, so a query over everything needs little memory and
-can be cancelled between any two. A cut by `query.max_results` is answered as 0xA700 with the
-reason, after the matches: a final warning (0xB001) exists for the Repository Query class only.
+can be cancelled between any two. At IMAGE level, what the index lacks is read from the objects; a
+match whose object cannot be read has 0xFF01. A cut by `query.max_results` is answered as 0xA700
+with the reason, after the matches: a final warning (0xB001) exists for the Repository Query class
+only.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pynetdicom import evt
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.find import Incomplete
 from lfscp.archive.query import Query, parse_query
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
@@ -55,6 +58,7 @@ class _Find:
         self._sop_class_uid = str(request.AffectedSOPClassUID)
         self._started = time.monotonic()
         self._matches = 0
+        self._unread = 0
 
     def responses(self) -> Iterator[Response]:
         """Every match, then the final response unless it is success, which the caller adds."""
@@ -90,7 +94,11 @@ class _Find:
                     reason = f"only the first {limit} matches were sent, narrow the query"
                     raise Refused(status.OUT_OF_RESOURCES, reason)
                 self._matches += 1
-                yield matched, EncodedDataset(identifier)
+                if isinstance(identifier, Incomplete):
+                    self._unread += 1
+                    yield status.PENDING_WITHOUT_OPTIONAL_KEYS, EncodedDataset(identifier)
+                else:
+                    yield matched, EncodedDataset(identifier)
 
     def _find(self, query: Query, limit: int) -> Any:
         return self._archive.find(
@@ -125,6 +133,8 @@ class _Find:
     def _record(self, code: int, reason: str) -> None:
         metrics.MATCHES.add(self._matches)
         fields: dict[str, Any] = {"sop_class_uid": self._sop_class_uid, "matches": self._matches}
+        if self._unread:
+            fields["unread_objects"] = self._unread
         names_patients = self._settings.logging.patient_identifiers
         if audit.is_on() or names_patients:
             keys = self._record_query(reason)

@@ -15,6 +15,14 @@ ROOT = "1.2.826.0.1.3680043.8.498.7"
 JANE, JOHN, UMLAUT, YAMADA = (f"{ROOT}.{number}" for number in (1, 2, 3, 4))
 
 
+def referred_to(uid: str) -> Dataset:
+    """An item that refers to an image."""
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = uid
+    item.ReferencedFrameNumber = "1"
+    return item
+
+
 def objects(folder: Path) -> Iterator[Path]:
     """Four studies: two series of three and one CT, then one object each."""
     for series, modality, count in ((1, "CT", 3), (2, "MR", 1)):
@@ -33,6 +41,12 @@ def objects(folder: Path) -> Iterator[Path]:
                 Modality=modality,
                 SeriesNumber=series,
                 InstanceNumber=number,
+                SpecificCharacterSet="ISO_IR 100",
+                ImageComments="Größe\\Form",
+                SliceLocation=f"{number}.5",
+                ImageOrientationPatient=["1", "0", "0", "0", "1", "0"],
+                FrameOfReferenceUID=f"{JANE}.99",
+                SourceImageSequence=[referred_to(f"{JANE}.9.{n}") for n in (1, 2)],
             )
     others: list[dict[str, Any]] = [
         {
@@ -210,6 +224,38 @@ def test_attributes_the_node_does_not_have_come_back_empty(dcmtk: Any, node: Nod
     (found,) = dcmtk.find(node.port, "STUDY", keys)
     assert found.StudyDescription == ""
     assert str(found.ReferringPhysicianName) == ""
+
+
+@pytest.mark.parametrize("syntax", ["-xe", "-xb", "-xi", "-xd"])
+def test_what_the_index_lacks_comes_from_the_object_of_each_image(
+    dcmtk: Any, node: NodeProcess, syntax: str
+) -> None:
+    keys = {
+        "StudyInstanceUID": JANE,
+        "SeriesInstanceUID": f"{JANE}.1",
+        "InstanceNumber": "2",
+        "ImageComments": "",
+        "SliceLocation": "",
+        "ImageOrientationPatient": "",
+        "SamplesPerPixel": "",
+        "PhotometricInterpretation": "",
+        "FrameOfReferenceUID": "",
+        "SourceImageSequence[0].ReferencedSOPInstanceUID": "",
+        "WindowCenter": "",
+    }
+    (found,) = dcmtk.find(node.port, "IMAGE", keys, options=(syntax,))
+    found.decode()
+    assert found.ImageComments == "Größe\\Form"
+    assert found.SliceLocation == 2.5
+    assert found.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
+    assert found.SamplesPerPixel == 1
+    assert found.PhotometricInterpretation == "MONOCHROME2"
+    assert found.FrameOfReferenceUID == f"{JANE}.99"
+    items = found.SourceImageSequence
+    assert [item.ReferencedSOPInstanceUID for item in items] == [f"{JANE}.9.{n}" for n in (1, 2)]
+    assert not any("ReferencedFrameNumber" in item for item in items)
+    assert found["WindowCenter"].value is None  # it has none
+    assert "0xff01" not in dcmtk.find_raw(node.port, "IMAGE", keys).output
 
 
 def test_a_key_that_is_not_supported_is_left_out_of_matching_and_said_so(

@@ -156,6 +156,42 @@ def test_image_level(tmp_path: Path) -> None:
     assert match.InstanceNumber == 7
 
 
+def test_what_the_index_lacks_comes_from_the_object_of_each_image(
+    tmp_path: Path, index_url: str | None
+) -> None:
+    with served(tmp_path, index={"url": index_url or ""}) as node:
+        for number in (1, 2):
+            where = {"study": "1.2.3", "series": "1.2.3.1", "SliceLocation": f"{number}.5"}
+            node.store(image(**where, InstanceNumber=number, WindowCenter=["40", "400"]))
+        asked = identifier(
+            "IMAGE",
+            StudyInstanceUID="1.2.3",
+            SeriesInstanceUID="1.2.3.1",
+            InstanceNumber="",
+            SliceLocation="",
+            WindowCenter="",
+            ImageComments="",
+        )
+        *whole, _ = find(node, asked)
+        one, _ = sorted((node.archive.data_dir / "objects").rglob("*.dcm"))
+        one.unlink()
+        *partly, (final, _) = find(node, asked)
+        *indexed, _ = find(
+            node, identifier("IMAGE", StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.1")
+        )
+
+    found = {match.InstanceNumber: match for _, match in whole if match}
+    assert [status.Status for status, _ in whole] == [0xFF00, 0xFF00]
+    assert {number: match.SliceLocation for number, match in found.items()} == {1: 1.5, 2: 2.5}
+    assert all(match.WindowCenter == [40, 400] for match in found.values())
+    assert all(match["ImageComments"].value == "" for match in found.values())
+    came = {status.Status: match.SliceLocation for status, match in partly if match}
+    assert came[0xFF01] is None  # its object is gone, what is in the index is still there
+    assert came[0xFF00] in (1.5, 2.5)
+    assert final.Status == 0x0000
+    assert [status.Status for status, _ in indexed] == [0xFF00, 0xFF00]
+
+
 def test_nothing_matches(tmp_path: Path) -> None:
     with served(tmp_path) as node:
         fill(node)
@@ -312,4 +348,6 @@ def test_identifier_that_cannot_be_decoded(
 
     assert final.Status in (0xC001, 0xA900)
     assert final.ErrorComment
+    assert "Error" not in final.ErrorComment  # no class of an exception
+    assert "CannotUnderstand" not in final.ErrorComment
     assert len(afterwards) == 4

@@ -38,10 +38,13 @@ from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import _LAYOUTS, read_first, read_header
 from lfscp.archive.identifiers import read_identifier
 from lfscp.archive.keys import wildcard_expression
+from lfscp.archive.matched_objects import ObjectRow, _elements
 from lfscp.archive.matching import build
+from lfscp.archive.object_attributes import empty
 from lfscp.archive.person_names import search_form
 from lfscp.archive.prepared import PreparedQueries
-from lfscp.archive.query import InvalidKey, Model, parse_query, unique_keys
+from lfscp.archive.query import InvalidKey, Model, Query, parse_query, unique_keys
+from lfscp.archive.responses import response_encoder
 from lfscp.upperlayer import commands, pdata
 from lfscp.upperlayer.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
 from lfscp.upperlayer.associate_pdus import (
@@ -461,9 +464,79 @@ def query_seeds() -> Iterator[bytes]:
     image.QueryRetrieveLevel, image.StudyInstanceUID = "IMAGE", "1.2.3"
     image.SeriesInstanceUID, image.SOPInstanceUID = "1.2.3.1", "1.2.3.4\\1.2.3.5"
     image.InstanceNumber, image.AcquisitionDateTime = "7", "2024-2025"
-    for dataset in (series, image):
+    item_of_object = Dataset()
+    item_of_object.ReferencedSOPInstanceUID = ""
+    asking_objects = Dataset()
+    asking_objects.QueryRetrieveLevel, asking_objects.StudyInstanceUID = "IMAGE", "1.2.3"
+    asking_objects.SeriesInstanceUID, asking_objects.ImageComments = "1.2.3.1", ""
+    asking_objects.SourceImageSequence = [item_of_object]
+    asking_objects.ConceptNameCodeSequence = []
+    for dataset in (series, image, asking_objects):
         for number in range(3):
             yield bytes([number, 1, number]) + _written(dataset, SYNTAXES[number])
+
+
+# --- attributes that are read from objects ---
+
+_IN_OBJECTS = (
+    *("ImageComments", "SliceLocation", "PixelSpacing", "ContentCreatorName"),
+    *("SmallestImagePixelValue", "FrameOfReferenceUID", "DiffusionBValue", "ContentSequence"),
+    *("SourceImageSequence", "ConceptNameCodeSequence", "RedPaletteColorLookupTableData"),
+)
+
+
+@cache
+def _asking_objects() -> Query:
+    asked = Dataset()
+    asked.QueryRetrieveLevel, asked.StudyInstanceUID = "IMAGE", "1.2"
+    asked.SeriesInstanceUID, asked.SpecificCharacterSet = "1.2.3", "ISO_IR 100"
+    for keyword in _IN_OBJECTS:
+        setattr(asked, keyword, None)
+    item = Dataset()
+    item.ReferencedSOPInstanceUID, item.PurposeOfReferenceCodeSequence = "", [Dataset()]
+    asked.SourceImageSequence = [item]
+    return parse_query(asked, Model.STUDY_ROOT)
+
+
+def run_objects(data: bytes) -> None:
+    """A stored dataset (two bytes before it choose syntax and what is lost) that is asked."""
+    if len(data) < 2:
+        return
+    syntax, lost, dataset = SYNTAXES[data[0] % len(SYNTAXES)], data[1], data[2:]
+    query = _asking_objects()
+    row = ObjectRow("", syntax, 0, len(dataset) + lost, "")
+    try:
+        found = _elements(dataset, row, len(dataset), query.object_keys)
+    except (CannotUnderstand, zlib.error):
+        return
+    elements = [each or empty(key) for each, key in zip(found, query.object_keys, strict=True)]
+    for answered in SYNTAXES[:3]:
+        encode = response_encoder(query, transfer_syntax_uid=answered, retrieve_ae_title="LFSCP")
+        response = encode((*("" for _ in query.keys), *elements))
+        assert len(response) % 2 == 0
+        tags = read_identifier(response, answered).values.keys()
+        assert {key.tag for key in query.object_keys} <= tags
+
+
+def objects_seeds() -> Iterator[bytes]:
+    dataset = _rich_dataset()
+    dataset.ImageComments, dataset.SliceLocation = "a\\b", "-1.5"
+    dataset.SmallestImagePixelValue, dataset.PixelRepresentation = -7, 1
+    dataset.DiffusionBValue, dataset.ContentCreatorName = 2.5, "Yamada=山田"
+    purpose = Dataset()
+    purpose.CodeMeaning, purpose.SpecificCharacterSet = "Größe", "ISO_IR 192"
+    purpose.add_new(0x00091001, "UN", b"private!")
+    item = Dataset()
+    item.ReferencedSOPInstanceUID, item.PurposeOfReferenceCodeSequence = "1.2.3", [purpose]
+    dataset.SourceImageSequence = [item, Dataset()]
+    deeper = Dataset()
+    deeper.ContentSequence = [item]
+    dataset.ContentSequence = [deeper]
+    for undefined, number in itertools.product((False, True), range(4)):
+        item.is_undefined_length_sequence_item = undefined
+        dataset["SourceImageSequence"].is_undefined_length = undefined
+        for lost in (0, 9):
+            yield bytes([number, lost]) + _written(dataset, SYNTAXES[number])
 
 
 # --- wildcards ---
@@ -498,5 +571,6 @@ TARGETS = {
     "commands": Target(run_commands, commands_seeds, 10000),
     "header": Target(run_header, header_seeds, 2500),
     "query": Target(run_query, query_seeds, 1000),
+    "objects": Target(run_objects, objects_seeds, 2500),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
 }

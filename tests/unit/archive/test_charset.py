@@ -64,6 +64,20 @@ def test_what_is_encoded_for_a_response_reads_the_same(example: str) -> None:
     assert decode(encode(name), codecs_of(character_set)) == name
 
 
+@pytest.mark.parametrize(
+    ("character_set", "text"),
+    [
+        ("ISO_IR 13", "¥"),  # would be read as a backslash
+        ("ISO_IR 13", "ﾔ‾"),  # as a tilde
+        ("ISO 2022 IR 13\\ISO 2022 IR 87", "¥"),
+        ("\\ISO 2022 IR 149", "\u3164"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_not_encoded(character_set: str, text: str) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        encoder(character_set)[1](text)
+
+
 @pytest.mark.parametrize("example", ["H.3.1", "H.3.2", "I.2", "J.1", "J.3", "K.2"])
 def test_encoded_names_are_those_of_the_standard(example: str) -> None:
     character_set, raw, name = EXAMPLES[example]

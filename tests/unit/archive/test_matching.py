@@ -155,12 +155,29 @@ def test_items_come_back_with_the_keys_asked_for(one_study: Connection) -> None:
         one_study,
         "STUDY",
         StudyInstanceUID="1.2",
-        ProcedureCodeSequence=code(CodeMeaning="", CodeValue="B2"),
+        ProcedureCodeSequence=code(CodeMeaning="", CodeValue=""),
     )
     first, second = study.ProcedureCodeSequence
     assert (first.CodeValue, first.CodeMeaning) == ("A1", "")
     assert (second.CodeValue, second.CodeMeaning) == ("B2", "Thorax")
     assert "CodingSchemeDesignator" not in second
+
+
+@pytest.mark.parametrize(
+    ("item", "values"),
+    [
+        ({"CodeValue": "B2"}, ["B2"]),
+        ({"CodeValue": "?2", "CodeMeaning": ""}, ["B2"]),
+        ({"CodeValue": "*", "CodingSchemeDesignator": "99X"}, ["A1"]),
+        ({"CodeValue": "", "CodeMeaning": "*"}, ["A1", "B2"]),
+        ({"CodeValue": "*", "CodingSchemeDesignator": "99?"}, ["A1", "B2"]),
+    ],
+)
+def test_the_items_that_match_come_back_and_no_others(
+    one_study: Connection, item: dict[str, str], values: list[str]
+) -> None:
+    (study,) = found(one_study, "STUDY", StudyInstanceUID="1.2", ProcedureCodeSequence=code(**item))
+    assert [each.CodeValue for each in study.ProcedureCodeSequence] == values
 
 
 @pytest.mark.parametrize("asked", [[], [Dataset()]])
@@ -169,6 +186,15 @@ def test_an_empty_sequence_key_returns_whole_items(
 ) -> None:
     (study,) = found(one_study, "STUDY", StudyInstanceUID="1.2", ProcedureCodeSequence=asked)
     assert study.ProcedureCodeSequence[1].CodingSchemeDesignator == "99Y"
+
+
+def test_a_sequence_that_an_older_version_cut_is_none(one_study: Connection) -> None:
+    patient = add(one_study, Level.PATIENT, PatientID="P2")
+    cut = '[{"CodeValue": "B2"}, {"Co'
+    add(one_study, Level.STUDY, patient, StudyInstanceUID="1.4", ProcedureCodeSequence=cut)
+    assert study_uids(one_study, ProcedureCodeSequence=code(CodeValue="B2")) == ["1.2"]
+    (study,) = found(one_study, "STUDY", StudyInstanceUID="1.4", ProcedureCodeSequence=[])
+    assert len(study.ProcedureCodeSequence) == 0
 
 
 # ---- person names with several groups, date-times

@@ -43,13 +43,21 @@ def folded(group: str) -> str:
     return group.casefold().rstrip("^ ")
 
 
+def lowered(group: str) -> str:
+    return group.lower().rstrip("^ ")
+
+
 def name_answers(key: str, stored: str) -> bool:
-    """A group fits when it does with some number of empty components written out after it."""
+    """A group fits when it does with some number of empty components written out after it.
+
+    Of a letter that folding makes two, a question mark takes both: as it was written.
+    """
     return any(
-        fits(folded(key), folded(group) + "^" * more if more else folded(group))
+        fits(form(key), form(group) + "^" * more if more else form(group))
+        for form in (folded, lowered)
         for group in stored.split("=")
-        if folded(group)
-        for more in ((0, 1) if folded(key).endswith("^*") else (0,))
+        if form(group)
+        for more in ((0, 1) if form(key).endswith("^*") else (0,))
     )
 
 
@@ -278,6 +286,8 @@ def test_the_reference_itself_tells_apart() -> None:
     assert name_answers("A^*", "a")
     assert name_answers("b*", "a^x=B^y")
     assert not name_answers("a", "a^b")
+    assert name_answers("A?", "aß")
+    assert not name_answers("a?", "ass")
     assert not date_answers("-20200101", "")
     assert time_answers("1030", "103059.5")
     assert not time_answers("103001-", "1030")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from s3_service import Relay, S3Service
 
 from lfscp.archive.archive import Archive, Outcome, Received
 from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.find import Incomplete
 from lfscp.archive.maintenance_tables import removal
 from lfscp.archive.objects import StoredInstance
+from lfscp.archive.query import Model, parse_query
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.archive.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.s3_client import PART_BYTES, S3Options
@@ -228,6 +233,56 @@ def test_a_large_object_is_fetched_in_parts_as_far_as_it_is_needed(archive, rela
     whole = os.pread(fetch.fileno(), 1 << 30, instance.dataset_offset)
     assert whole == encoded(1, pixels=pixels)
     assert instance.path.begin() is None  # there is a copy now
+
+
+def answers(archive: Archive) -> Iterator[bytes]:
+    """Of a C-FIND for an attribute that the index lacks."""
+    asked = Dataset()
+    asked.QueryRetrieveLevel, asked.ImageComments = "IMAGE", ""
+    asked.StudyInstanceUID, asked.SeriesInstanceUID = "1.2.3", "1.2.3.1"
+    query = parse_query(asked, Model.STUDY_ROOT)
+    return archive.find(query, transfer_syntax_uid=EXPLICIT, retrieve_ae_title="LFSCP")
+
+
+def found(archive: Archive) -> list[tuple[str, bool]]:
+    """Of each object that attribute, and whether it could be read."""
+    return [
+        (
+            read_dataset(BytesIO(answer), False, True).ImageComments,
+            not isinstance(answer, Incomplete),
+        )
+        for answer in answers(archive)
+    ]
+
+
+def test_of_a_large_object_that_is_asked_for_an_attribute_the_first_part_is_fetched(archive, relay):
+    archive.store(received(1, pixels=bytes(3 * PART_BYTES), ImageComments="large"))
+    archive.store(received(2, ImageComments="small"))
+    assert found(archive) == [("large", True), ("small", True)]
+    assert gets(relay) == []  # both were just stored
+    forget_copies(archive)
+    assert found(archive) == [("large", True), ("small", True)]
+    assert len(gets(relay)) == 2
+    assert found(archive)[1] == ("small", True)
+    assert len(gets(relay)) == 3  # of the small one there is a copy
+
+
+def test_the_next_objects_that_are_asked_are_fetched_ahead(archive, relay):
+    for number in range(4):
+        archive.store(received(number, ImageComments="here"))
+    forget_copies(archive)
+    assert next(answers(archive))
+    archive.files._ahead.shutdown(wait=True)
+    assert len(gets(relay)) == 4
+
+
+def test_an_object_that_cannot_be_fetched_gives_no_attributes(archive, relay):
+    archive.store(received(1, ImageComments="here"))
+    forget_copies(archive)
+    relay.fail(503, "SlowDown")
+    assert found(archive) == [("", False)]
+    relay.heal()
+    assert found(archive) == [("here", True)]
 
 
 def test_the_next_objects_of_a_retrieve_are_fetched_ahead(archive, relay):
