@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Final
 
+from lfscp.archive.elements import Buffer
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
 from lfscp.archive.part10 import read_part10
@@ -37,6 +38,36 @@ def require_bounded_file(path: StoredFile, limit: int = MAX_INFLATED_BYTES) -> N
             require_bounded(_pieces(file), limit)
 
 
+def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> bytearray:
+    """Inflate a dataset of at most so many bytes.
+
+    Raises:
+        CannotUnderstand: it inflates to more, cannot be inflated, or ends too early.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    whole = bytearray()
+    try:
+        for start in range(0, len(dataset), _PIECE):
+            pending = bytes(dataset[start : start + _PIECE])
+            while pending and not inflater.eof:  # behind its end stands padding, which never goes
+                whole += inflater.decompress(pending, _PIECE)
+                _require(len(whole), limit)
+                pending = inflater.unconsumed_tail
+        while piece := inflater.decompress(b"", _PIECE):
+            whole += piece
+            _require(len(whole), limit)
+    except zlib.error:
+        raise CannotUnderstand("the deflated dataset cannot be inflated") from None
+    if not inflater.eof:
+        raise CannotUnderstand("the deflated dataset ends too early")
+    return whole
+
+
+def _require(count: int, limit: int) -> None:
+    if count > limit:
+        raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
+
+
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         yield piece
@@ -56,12 +87,10 @@ def require_bounded(pieces: Iterable[bytes], limit: int) -> None:
             pending = piece
             while pending and not inflater.eof:  # behind its end stands padding, which never goes
                 count += len(inflater.decompress(pending, _PIECE))
-                if count > limit:
-                    raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
+                _require(count, limit)
                 pending = inflater.unconsumed_tail
         while more := len(inflater.decompress(b"", _PIECE)):
             count += more
-            if count > limit:
-                raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
+            _require(count, limit)
     except zlib.error:
         raise CannotUnderstand("the deflated dataset cannot be inflated") from None

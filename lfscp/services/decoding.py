@@ -28,6 +28,9 @@ from lfscp.services.contexts import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.services.frames import DecodingError
+
+__all__ = ["TARGETS", "DecodingError", "decode", "needs_codec"]
 
 TARGETS: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -44,10 +47,6 @@ _WORD_BYTES: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _ICON_IMAGE_SEQUENCE: Final = 0x00880200
 _PIXEL_DATA: Final = 0x7FE00010
 _MAX_DECODED_BYTES: Final = 2 << 30
-
-
-class DecodingError(Exception):
-    """The object cannot be converted; the text says why, fit for one log line."""
 
 
 def needs_codec(transfer_syntax_uid: str) -> bool:

@@ -1,0 +1,128 @@
+"""Encapsulated pixel data: its fragments, and which of them make up a frame.
+
+Rules: one reading for all who want frames; nothing is copied. An offset table counts when it fits
+the fragments. Fragments of no bytes at the end belong to no frame. What leaves in doubt which
+fragments are a frame's is an error.
+Source: PS3.5 section A.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from lfscp.archive.elements import (
+    EXPLICIT_LITTLE,
+    ITEM,
+    SEQUENCE_DELIMITER,
+    UNDEFINED_LENGTH,
+    Buffer,
+)
+from lfscp.archive.errors import CannotUnderstand
+
+PIXEL_DATA: Final = 0x7FE00010
+_HEAD: Final = 8  # bytes of an item's tag and length
+# How a frame begins: JPEG and JPEG-LS, JPEG 2000, and JPEG 2000 in its file format.
+_BEGINNINGS: Final = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
+
+Span = tuple[int, int]
+
+
+class Fragments(NamedTuple):
+    """The items of encapsulated pixel data.
+
+    Args:
+        offsets: of the Basic Offset Table; empty when it is.
+        spans: begin and end of each fragment's bytes.
+        end: the position behind the sequence delimiter.
+    """
+
+    offsets: tuple[int, ...]
+    spans: tuple[Span, ...]
+    end: int
+
+
+def read_fragments(buffer: Buffer, at: int) -> Fragments:
+    """Read the items of encapsulated pixel data.
+
+    Args:
+        at: where the value begins, with the Basic Offset Table's item.
+    Raises:
+        CannotUnderstand: they are broken.
+    """
+    spans: list[Span] = []
+    end = len(buffer)
+    while at + _HEAD <= end:
+        raw, length = EXPLICIT_LITTLE.unpack_tag_length(buffer, at)
+        tag = EXPLICIT_LITTLE.raw_tag(raw)
+        at += _HEAD
+        if tag == SEQUENCE_DELIMITER:
+            if not spans:
+                raise CannotUnderstand("the pixel data has no offset table", PIXEL_DATA)
+            return Fragments(_offsets(buffer, spans[0]), tuple(spans[1:]), at)
+        if tag != ITEM or length == UNDEFINED_LENGTH:
+            raise CannotUnderstand(f"no fragment of pixel data at byte {at - _HEAD}", PIXEL_DATA)
+        if at + length > end:
+            raise CannotUnderstand(f"{length} bytes of fragment, {end - at} are there", PIXEL_DATA)
+        spans.append((at, at + length))
+        at += length
+    raise CannotUnderstand("the pixel data ends inside its fragments", PIXEL_DATA)
+
+
+def _offsets(buffer: Buffer, table: Span) -> tuple[int, ...]:
+    begin, end = table
+    return tuple(EXPLICIT_LITTLE.unpack_length(buffer, at)[0] for at in range(begin, end - 3, 4))
+
+
+def frames_of(
+    buffer: Buffer, fragments: Fragments, frames: int, extended: Sequence[int] = ()
+) -> list[tuple[Span, ...]]:
+    """Which fragments make up each frame.
+
+    Args:
+        frames: how many the dataset says there are.
+        extended: the Extended Offset Table, which counts when the basic one is empty.
+    Raises:
+        CannotUnderstand: there are more or fewer, or it cannot be told.
+    """
+    spans = list(fragments.spans)
+    while spans and spans[-1][0] == spans[-1][1]:
+        spans.pop()
+    starts = _starts_by_table(spans, fragments.offsets or tuple(extended), frames)
+    if starts is None:
+        starts = _starts_by_content(buffer, spans, frames)
+    if starts is None or len(starts) != frames:
+        found = f"{len(spans)} fragments" if starts is None else f"{len(starts)} frames"
+        raise CannotUnderstand(f"the pixel data has {found}, the header says {frames} frames")
+    bounds = [*starts, len(spans)]
+    return [tuple(spans[first:last]) for first, last in pairwise(bounds)]
+
+
+def _starts_by_table(
+    spans: Sequence[Span], offsets: Sequence[int], frames: int
+) -> list[int] | None:
+    """The number of each frame's first fragment; None when the table is empty or does not fit."""
+    if len(offsets) != frames or not spans:
+        return None
+    base = spans[0][0] - _HEAD
+    numbers = {begin - _HEAD - base: number for number, (begin, _) in enumerate(spans)}
+    starts = [numbers.get(offset, -1) for offset in offsets]
+    rises = all(first < second for first, second in pairwise(starts))
+    return starts if starts[0] == 0 and rises else None
+
+
+def _starts_by_content(buffer: Buffer, spans: Sequence[Span], frames: int) -> list[int] | None:
+    """The same without a table: one fragment a frame, all of one, or by how frames begin."""
+    if len(spans) == frames:
+        return list(range(frames))
+    if frames == 1 and spans:
+        return [0]
+    if len(spans) < frames:
+        return list(range(len(spans)))
+    starts = [
+        number
+        for number, (begin, _) in enumerate(spans)
+        if bytes(buffer[begin : begin + 8]).startswith(_BEGINNINGS)
+    ]
+    return starts if starts and starts[0] == 0 else None
