@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from lfscp.archive.errors import CannotUnderstand
 
-Buffer = bytes | bytearray | memoryview | mmap.mmap
+Buffer = bytes | memoryview | mmap.mmap
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 ITEM: Final = 0xFFFEE000

@@ -8,6 +8,7 @@ Source: PS3.5 section A.4.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -126,3 +127,31 @@ def _starts_by_content(buffer: Buffer, spans: Sequence[Span], frames: int) -> li
         if bytes(buffer[begin : begin + 8]).startswith(_BEGINNINGS)
     ]
     return starts if starts and starts[0] == 0 else None
+
+
+def padded_fragments(buffer: memoryview, at: int) -> tuple[list[bytes | memoryview], int]:
+    """The items of encapsulated pixel data, each fragment padded to an even length.
+
+    Args:
+        at: where the value begins.
+    Returns:
+        the pieces of the value with its delimiter, and where it ended.
+    Raises:
+        CannotUnderstand: the items are broken.
+    """
+    offsets, spans, end = read_fragments(buffer, at)
+    if all((until - begin) % 2 == 0 for begin, until in spans):
+        return [buffer[at:end]], end
+    first = spans[0][0] - _HEAD
+    odd = [begin - _HEAD - first for begin, until in spans if (until - begin) % 2]
+    moved = [offset + sum(before < offset for before in odd) for offset in offsets]
+    pieces: list[bytes | memoryview] = [_item_head(4 * len(moved))]
+    pieces.append(struct.pack(f"<{len(moved)}L", *moved))
+    for begin, until in spans:
+        padding = (until - begin) % 2
+        pieces += (_item_head(until - begin + padding), buffer[begin:until], b"\0" * padding)
+    return [*pieces, buffer[end - _HEAD : end]], end
+
+
+def _item_head(length: int) -> bytes:
+    return struct.pack("<HHL", ITEM >> 16, ITEM & 0xFFFF, length)

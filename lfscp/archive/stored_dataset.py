@@ -50,9 +50,11 @@ def encoding_of(transfer_syntax_uid: str) -> Encoding:
     return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
 
 
-def read_stored_dataset(path: StoredFile) -> StoredDataset:
+def read_stored_dataset(path: StoredFile, transfer_syntax_uid: str = "") -> StoredDataset:
     """Open the dataset of a DICOM file.
 
+    Args:
+        transfer_syntax_uid: of the dataset; the file meta information's when it is empty.
     Raises:
         CannotUnderstand: it is none, or it cannot be inflated.
         OSError: it cannot be read.
@@ -63,7 +65,7 @@ def read_stored_dataset(path: StoredFile) -> StoredDataset:
             raise CannotUnderstand("the dataset is empty")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     content = memoryview(mapped)[meta.dataset_offset :]  # the map ends with the last view of it
-    if meta.transfer_syntax_uid in DEFLATED:
+    syntax = transfer_syntax_uid or meta.transfer_syntax_uid
+    if syntax in DEFLATED:
         content = memoryview(inflated(content))
-    syntax = meta.transfer_syntax_uid
     return StoredDataset(syntax, encoding_of(syntax), content)

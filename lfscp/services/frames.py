@@ -20,7 +20,7 @@ from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID
 
-from lfscp.archive.elements import Buffer, Encoding
+from lfscp.archive.elements import Encoding
 from lfscp.archive.encapsulated import PIXEL_DATA, Span, frames_of
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.image_pixel import (
@@ -40,7 +40,7 @@ Array = NDArray[Any]
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 # JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
-_PIXELS_ELSEWHERE: Final = frozenset(
+PIXELS_ELSEWHERE: Final = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
 )
 _NATIVE: Final = frozenset(UNCOMPRESSED)
@@ -99,7 +99,7 @@ class Frames:
 
     def __init__(self, dataset: StoredDataset) -> None:
         syntax = dataset.transfer_syntax_uid
-        if syntax in _PIXELS_ELSEWHERE:
+        if syntax in PIXELS_ELSEWHERE:
             raise DecodingError(f"{UID(syntax).name} only refers to its pixel data")
         element, values = read_pixel_element(dataset.content, dataset.encoding)
         if element is None:
@@ -211,7 +211,7 @@ def _container_bits(precision: int) -> int:
 
 def _run(
     decoder: Decoder, frame: bytes, image: ImagePixel, container: int
-) -> tuple[Buffer, dict[str, Any]]:
+) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
     """Let the codec decode one frame: its bytes, and how it says they are laid out."""
     try:
         return decoder.as_buffer(
