@@ -259,7 +259,8 @@ class _Conversion:
 
     def _undefined(self, top: _Open, tag: int, value: int) -> None:
         vr, _ = self._vr(top, tag, 0)
-        if vr == SQ:
+        is_unknown = not self._source.explicit and tag != PIXEL_DATA
+        if vr == SQ or (self._pads and is_unknown):  # what is inside must be padded as well
             self._at = value
             self._out.head(tag, SQ, UNDEFINED_LENGTH)
             self._open(UNDEFINED_LENGTH, top.end, is_item=False)

@@ -28,6 +28,7 @@ from lfscp.archive.image_pixel import (
     read_pixel_element,
 )
 from lfscp.archive.object_store import StoredFile
+from lfscp.archive.part10 import read_part10
 from lfscp.archive.stored_dataset import StoredDataset, encoding_of, read_stored_dataset
 from lfscp.services.contexts import (
     DEFLATED,
@@ -47,6 +48,7 @@ TARGETS: Final = (
 )
 _ENCAPSULATED_TOTAL_LENGTH: Final = 0x7FE00003  # Encapsulated Pixel Data Value Total Length
 _MAX_DECODED_BYTES: Final = 2 << 30
+_HEAD: Final = 65_536  # bytes in which the file meta information ends
 
 
 def needs_codec(transfer_syntax_uid: str) -> bool:
@@ -84,7 +86,7 @@ def even(path: StoredFile, stored_syntax: str) -> bytes:
     """A stored dataset of odd length as it may be sent: its values of odd length are padded.
 
     The archive keeps what it was given; a message's fragments are of even length, and some
-    receivers abort at an odd one.
+    receivers abort at an odd one. A deflated one gets a zero behind its end.
 
     Returns:
         The dataset in the transfer syntax it is stored in, of even length.
@@ -94,10 +96,19 @@ def even(path: StoredFile, stored_syntax: str) -> bytes:
     Source: PS3.5 sections 6.2, 7.1.1 and A.5; PS3.8 annex E.
     """
     try:
+        if stored_syntax in DEFLATED_SYNTAXES:
+            return _encoded(path) + b"\0"
         dataset = read_stored_dataset(path, stored_syntax)
         return _converted(dataset, stored_syntax, None)
     except CannotUnderstand as error:
         raise DecodingError(f"its length is odd: {error.reason}") from None
+
+
+def _encoded(path: StoredFile) -> bytes:
+    with path.open("rb") as file:
+        meta = read_part10(file.read(_HEAD))
+        file.seek(meta.dataset_offset)
+        return file.read()
 
 
 def _converted(
@@ -107,7 +118,7 @@ def _converted(
     pieces = convert(content, source, target, edits)
     if sum(len(piece) for piece in pieces) % 2:
         pieces = convert(content, source, target, edits, pads=True)
-    if wanted_syntax in DEFLATED_SYNTAXES:
+    if wanted_syntax == DEFLATED:
         return _deflated(pieces)
     if sum(len(piece) for piece in pieces) % 2:
         raise CannotUnderstand("it cannot be brought to an even length")

@@ -181,7 +181,8 @@ class Sender:
                     instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid
                 )
         elif instance.size % 2:
-            body = even(instance.path, instance.transfer_syntax_uid)
+            with anywhere():
+                body = even(instance.path, instance.transfer_syntax_uid)
         else:
             file = instance.path
             begin = file.begin if isinstance(file, RemoteObject) else None
