@@ -11,6 +11,7 @@ import struct
 from typing import Final, NamedTuple
 
 _SOI: Final = b"\xff\xd8"
+_EOI: Final = b"\xff\xd9"  # never part of coded samples
 _SIZ: Final = b"\xff\x4f\xff\x51"  # start of codestream, and the size that follows at once
 _FILE_FORMAT_BYTES: Final = 4096  # of boxes before the codestream, where there are any
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
@@ -24,6 +25,7 @@ class Codestream(NamedTuple):
         rows: 0 when the codestream says it only at its end.
         precision: bits of each sample.
         is_signed: JPEG and JPEG-LS cannot say it: False.
+        is_whole: the end marker of JPEG or JPEG-LS is there. Some decoders make up what is missing.
     """
 
     rows: int
@@ -31,6 +33,7 @@ class Codestream(NamedTuple):
     samples_per_pixel: int
     precision: int
     is_signed: bool
+    is_whole: bool = True
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
@@ -56,7 +59,8 @@ def _read_jpeg(frame: bytes) -> Codestream | None:
             continue
         if marker in _START_OF_FRAME:
             _, precision, rows, columns, samples = struct.unpack_from(">HBHHB", frame, at)
-            return Codestream(rows, columns, samples, precision, is_signed=False)
+            is_whole = frame.find(_EOI, at) > 0
+            return Codestream(rows, columns, samples, precision, False, is_whole)
         at += struct.unpack_from(">H", frame, at)[0]
     return None
 

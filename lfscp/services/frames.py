@@ -45,6 +45,7 @@ PIXELS_ELSEWHERE: Final = frozenset(
 )
 _NATIVE: Final = frozenset(UNCOMPRESSED)
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
+_STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _FLOATS: Final = {FLOAT_PIXEL_DATA: "f4", DOUBLE_FLOAT_PIXEL_DATA: "f8"}
 _CELLS: Final = (8, 16, 32, 64)  # Bits Allocated that arrays have
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
@@ -167,6 +168,8 @@ def _decode(decoder: Decoder, frame: bytes, image: ImagePixel) -> DecodedFrame:
     stream = _run_length(image) if is_run_length else read_codestream(frame)
     if stream is None:
         raise DecodingError("it does not begin as a codestream does")
+    if not stream.is_whole:
+        raise DecodingError("the codestream is cut off")
     _require_same_size(stream, image)
     container = _container_bits(stream.precision)
     decoded, properties = _run(decoder, frame, image, container)
@@ -213,11 +216,13 @@ def _run(
     decoder: Decoder, frame: bytes, image: ImagePixel, container: int
 ) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
     """Let the codec decode one frame: its bytes, and how it says they are laid out."""
+    plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
             encapsulate([frame], has_bot=False),
             index=0,
             validate=False,
+            decoding_plugin=plugin,
             rows=image.rows,
             columns=image.columns,
             number_of_frames=1,
