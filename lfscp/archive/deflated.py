@@ -38,34 +38,19 @@ def require_bounded_file(path: StoredFile, limit: int = MAX_INFLATED_BYTES) -> N
             require_bounded(_pieces(file), limit)
 
 
-def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> bytearray:
-    """Inflate a dataset of at most so many bytes.
+def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> bytes:
+    """Inflate a dataset of at most so many bytes; what is more is not inflated at all.
 
     Raises:
         CannotUnderstand: it inflates to more, cannot be inflated, or ends too early.
     """
+    starts = range(0, len(dataset), _PIECE)
+    require_bounded((bytes(dataset[start : start + _PIECE]) for start in starts), limit)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    whole = bytearray()
-    try:
-        for start in range(0, len(dataset), _PIECE):
-            pending = bytes(dataset[start : start + _PIECE])
-            while pending and not inflater.eof:  # behind its end stands padding, which never goes
-                whole += inflater.decompress(pending, _PIECE)
-                _require(len(whole), limit)
-                pending = inflater.unconsumed_tail
-        while piece := inflater.decompress(b"", _PIECE):
-            whole += piece
-            _require(len(whole), limit)
-    except zlib.error:
-        raise CannotUnderstand("the deflated dataset cannot be inflated") from None
+    content = inflater.decompress(dataset)
     if not inflater.eof:
         raise CannotUnderstand("the deflated dataset ends too early")
-    return whole
-
-
-def _require(count: int, limit: int) -> None:
-    if count > limit:
-        raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
+    return content
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
@@ -87,10 +72,12 @@ def require_bounded(pieces: Iterable[bytes], limit: int) -> None:
             pending = piece
             while pending and not inflater.eof:  # behind its end stands padding, which never goes
                 count += len(inflater.decompress(pending, _PIECE))
-                _require(count, limit)
+                if count > limit:
+                    raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
                 pending = inflater.unconsumed_tail
         while more := len(inflater.decompress(b"", _PIECE)):
             count += more
-            _require(count, limit)
+            if count > limit:
+                raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
     except zlib.error:
         raise CannotUnderstand("the deflated dataset cannot be inflated") from None
