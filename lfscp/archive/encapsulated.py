@@ -90,43 +90,38 @@ def frames_of(
     spans = list(fragments.spans)
     while spans and spans[-1][0] == spans[-1][1]:
         spans.pop()
-    starts = _starts_by_table(spans, fragments.offsets or tuple(extended), frames)
-    if starts is None:
-        starts = _starts_by_content(buffer, spans, frames)
-    if starts is None or len(starts) != frames:
-        found = f"{len(spans)} fragments" if starts is None else f"{len(starts)} frames"
+    starts = _starts_by_table(spans, fragments.offsets or tuple(extended))
+    if len(starts) != frames:
+        starts = _starts_without_table(buffer, spans, frames) or starts
+    if spans and not starts and frames == 1:
+        starts = [0]
+    if len(starts) != frames:
+        found = f"{len(starts)} frames" if starts else f"{len(spans)} fragments"
         raise CannotUnderstand(f"the pixel data has {found}, the header says {frames} frames")
-    bounds = [*starts, len(spans)]
-    return [tuple(spans[first:last]) for first, last in pairwise(bounds)]
+    return [tuple(spans[first:last]) for first, last in pairwise([*starts, len(spans)])]
 
 
-def _starts_by_table(
-    spans: Sequence[Span], offsets: Sequence[int], frames: int
-) -> list[int] | None:
-    """The number of each frame's first fragment; None when the table is empty or does not fit."""
-    if len(offsets) != frames or not spans:
-        return None
-    base = spans[0][0] - _HEAD
-    numbers = {begin - _HEAD - base: number for number, (begin, _) in enumerate(spans)}
+def _starts_by_table(spans: Sequence[Span], offsets: Sequence[int]) -> list[int]:
+    """The number of each frame's first fragment; none when the table is empty or does not fit."""
+    if not offsets or not spans:
+        return []
+    base = spans[0][0]
+    numbers = {begin - base: number for number, (begin, _) in enumerate(spans)}
     starts = [numbers.get(offset, -1) for offset in offsets]
     rises = all(first < second for first, second in pairwise(starts))
-    return starts if starts[0] == 0 and rises else None
+    return starts if starts[0] == 0 and rises else []
 
 
-def _starts_by_content(buffer: Buffer, spans: Sequence[Span], frames: int) -> list[int] | None:
-    """The same without a table: one fragment a frame, all of one, or by how frames begin."""
+def _starts_without_table(buffer: Buffer, spans: Sequence[Span], frames: int) -> list[int]:
+    """The same by their count, or by how frames begin; none when it cannot be told."""
     if len(spans) == frames:
         return list(range(frames))
-    if frames == 1 and spans:
-        return [0]
-    if len(spans) < frames:
-        return list(range(len(spans)))
     starts = [
         number
         for number, (begin, _) in enumerate(spans)
         if bytes(buffer[begin : begin + 8]).startswith(_BEGINNINGS)
     ]
-    return starts if starts and starts[0] == 0 else None
+    return starts if starts and starts[0] == 0 else []
 
 
 def padded_fragments(buffer: memoryview, at: int) -> tuple[list[bytes | memoryview], int]:

@@ -168,8 +168,10 @@ def image_pixel(values: dict[int, bytes], encoding: Encoding) -> ImagePixel:
 
 def _frames(value: bytes) -> int:
     text = value.decode("latin_1").strip(" \0").partition("\\")[0]
-    if not text:
-        return 1
-    if not text.lstrip("+").isdecimal():
-        raise CannotUnderstand("Number of Frames is no number", NUMBER_OF_FRAMES)
-    return max(1, int(text))
+    try:
+        number = float(text or 1)
+    except ValueError:
+        number = 0.5
+    if not number.is_integer():
+        raise CannotUnderstand("Number of Frames is no whole number", NUMBER_OF_FRAMES)
+    return max(1, int(number))

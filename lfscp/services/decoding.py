@@ -143,7 +143,7 @@ def _decoded_pixels(dataset: StoredDataset) -> dict[int, Edit | None]:
     Source: PS3.5 sections 8.1 and 8.2, annex A.1 to A.3.
     """
     element, values = read_pixel_element(dataset.content, dataset.encoding)
-    if element is None or element.tag != PIXEL_DATA:
+    if element is None or element.tag != PIXEL_DATA or element.begin == element.end:
         return {}
     frames = Frames(dataset)
     image = frames.image

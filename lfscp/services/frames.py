@@ -10,7 +10,7 @@ Source: PS3.5 sections 8.1.1, 8.2 and annex A.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -44,6 +44,7 @@ PIXELS_ELSEWHERE: Final = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
 )
 _NATIVE: Final = frozenset(UNCOMPRESSED)
+_ENCAPSULATED_UNCOMPRESSED: Final = "1.2.840.10008.1.2.1.98"
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _FLOATS: Final = {FLOAT_PIXEL_DATA: "f4", DOUBLE_FLOAT_PIXEL_DATA: "f8"}
@@ -109,11 +110,12 @@ class Frames:
         self.image: ImagePixel = image_pixel(values, dataset.encoding)
         self._dataset = dataset
         self._decoder: Decoder | None = None
+        self._is_plain = syntax == _ENCAPSULATED_UNCOMPRESSED
         self._spans: list[tuple[Span, ...]] = []
         if element.fragments is None and element.tag == PIXEL_DATA and not is_native(syntax):
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
         if element.fragments is not None:
-            self._decoder = _decoder_of(syntax)
+            self._decoder = None if self._is_plain else _decoder_of(syntax)
             self._spans = frames_of(
                 dataset.content,
                 element.fragments,
@@ -130,11 +132,15 @@ class Frames:
         frames = self.image.number_of_frames
         if not 0 <= number < frames:
             raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
-        if self._decoder is None:
+        if not self._spans:
             return native_frame(self._dataset, self.element, self.image, number)
         spans = self._spans[number]
         content = self._dataset.content
         frame = b"".join(content[begin:end] for begin, end in spans)
+        if self._decoder is None:
+            element = PixelElement(PIXEL_DATA, b"OB", 0, len(frame))
+            one = self._dataset._replace(content=memoryview(frame))
+            return native_frame(one, element, replace(self.image, number_of_frames=1), 0)
         try:
             return _decode(self._decoder, frame, self.image)
         except DecodingError as error:

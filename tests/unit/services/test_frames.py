@@ -333,6 +333,38 @@ def test_more_or_fewer_frames_than_the_header_says_are_an_error(
         decoded_frame(path, 0)
 
 
+@pytest.mark.parametrize("has_table", [False, True])
+def test_several_codestreams_under_a_header_of_one_frame_are_an_error(
+    tmp_path: Path, has_table: bool
+) -> None:
+    codestream = jpeg_2000(ramp(65, 67, 8), 8)
+    dataset = described(65, 67, syntax=JPEG2000Lossless)
+    path = with_fragments(dataset, [codestream] * 3, tmp_path, has_table=has_table)
+
+    with pytest.raises(DecodingError, match="has 3 frames, the header says 1 frames"):
+        decoded_frame(path, 0)
+
+
+def test_table_of_one_offset_does_not_hide_the_frames(tmp_path: Path) -> None:
+    values, encoded = frames_of_bytes(2)
+    dataset = described(5, 7, syntax=RLELossless, frames=2)
+    path = with_fragments(dataset, encoded, tmp_path)
+    begin = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0"
+    content = path.read_bytes()
+    assert begin + b"\0\0\0\0" in content
+    path.write_bytes(content.replace(begin + b"\0\0\0\0", begin + b"\4\0\0\0\0\0\0\0"))
+
+    assert np.array_equal(decoded_frame(path, 1).values, values[1])
+
+
+def test_encapsulated_but_uncompressed(tmp_path: Path) -> None:
+    values = [ramp(3, 5, 12), ramp(3, 5, 12)[::-1]]
+    dataset = described(3, 5, syntax="1.2.840.10008.1.2.1.98", allocated=16, stored=12, frames=2)
+    path = with_fragments(dataset, [each.astype("<u2").tobytes() for each in values], tmp_path)
+
+    assert all(np.array_equal(decoded_frame(path, n).values, values[n]) for n in (0, 1))
+
+
 def test_there_is_no_frame_behind_the_last(tmp_path: Path) -> None:
     dataset = described(5, 7, syntax=RLELossless)
     path = with_fragments(dataset, frames_of_bytes(1)[1], tmp_path)
