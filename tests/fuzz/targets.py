@@ -500,9 +500,11 @@ def run_conversion(content: bytes) -> None:
     pads, ways = divmod(choice, 9)
     source, target = _ENCODINGS[ways % 3], _ENCODINGS[ways // 3]
     with contextlib.suppress(CannotUnderstand):
-        converted = memoryview(b"".join(convert(raw, source, target, pads=pads % 2 == 1)))
-        again = b"".join(convert(converted, target, target))
-        assert again == converted, "what was written is not read as it was meant"
+        converted = b"".join(convert(raw, source, target, pads=pads % 2 == 1))
+        again = b"".join(convert(memoryview(converted), target, target))
+        # An element of group 0000 may look like zeros behind the last one, which are left out.
+        is_same = again.rstrip(b"\0") == converted.rstrip(b"\0")
+        assert is_same, "what was written is not read as it was meant"
 
 
 def conversion_seeds() -> Iterator[bytes]:
