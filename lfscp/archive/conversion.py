@@ -140,7 +140,7 @@ class _Conversion:
         self._drops_icons = edits is not None
         self._edits = edits or {}
         self._edits_left = sorted(self._edits, reverse=True)
-        self._edited_groups = {tag >> 16 for tag in self._edits}
+        self._edited_groups = {tag >> 16 for tag in self._edits} | {_ICON_IMAGE_SEQUENCE >> 16}
         self._out = Encoder(target, source.byteorder)
         self._at = 0
         self._root = _Open(len(dataset), 0, None, is_item=True, is_delimited=False)
@@ -237,13 +237,22 @@ class _Conversion:
             self._at = self._end_of(top, value, length, inner or source)
         elif tag & 0xFFFF == 0 and length == 4 and self._computes(tag >> 16):
             self._begin_group(top, tag, value)
-        elif self._only_copies:
+        elif self._only_copies and not self._must_look_inside(value, length):
             self._at = self._end_of(top, value, length, inner or source)
             self._out.copy(buffer[at : self._at])
         elif length == UNDEFINED_LENGTH:
             self._undefined(top, tag, value)
         else:
             self._defined(top, tag, value, length)
+
+    def _must_look_inside(self, value: int, length: int) -> bool:
+        """Whether compressed pixels may be in an element of a dataset that is decoded."""
+        if not self._drops_icons:
+            return False
+        if length == UNDEFINED_LENGTH:
+            return True
+        is_sequence = bytes(self._buffer[self._at + 4 : self._at + 6]) == SQ
+        return is_sequence and self._has_items(self._buffer[value : value + length])
 
     def _end_of(self, top: _Open, value: int, length: int, inner: Encoding) -> int:
         if length == UNDEFINED_LENGTH:
@@ -265,7 +274,7 @@ class _Conversion:
             self._out.head(tag, SQ, UNDEFINED_LENGTH)
             self._open(UNDEFINED_LENGTH, top.end, is_item=False)
             return
-        if tag == PIXEL_DATA and self._pads and top is self._root:
+        if tag == PIXEL_DATA and self._source is self._target and not self._drops_icons:
             pieces, self._at = padded_fragments(self._buffer, value)
             self._out.head(tag, vr, UNDEFINED_LENGTH)
             for piece in pieces:

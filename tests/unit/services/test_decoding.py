@@ -381,7 +381,8 @@ def test_other_number_of_frames_fails(tmp_path: Path) -> None:
         decode(path, RLELossless, ExplicitVRLittleEndian)
 
 
-def test_compressed_icon_inside_a_sequence_is_left_out_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", decoding.TARGETS)
+def test_compressed_icon_inside_a_sequence_is_left_out_too(tmp_path: Path, wanted: str) -> None:
     path, pixels = compressed_frames(tmp_path)
     dataset = dcmread(path)
     icon = Dataset()
@@ -394,12 +395,45 @@ def test_compressed_icon_inside_a_sequence_is_left_out_too(tmp_path: Path) -> No
     dataset.ReferencedImageSequence = [item]
     path = stored(tmp_path, dataset)
 
-    result = read(decode(path, RLELossless, ImplicitVRLittleEndian), ImplicitVRLittleEndian)
+    result = read(decode(path, RLELossless, wanted), wanted)
 
     (item,) = result.ReferencedImageSequence
     assert "IconImageSequence" not in item
     assert item.ReferencedSOPInstanceUID == "1.2.3"
     assert result.PixelData == pixels
+
+
+@pytest.mark.parametrize("wanted", decoding.TARGETS)
+def test_other_compressed_pixels_inside_a_sequence_fail(tmp_path: Path, wanted: str) -> None:
+    path, _ = compressed_frames(tmp_path)
+    dataset = dcmread(path)
+    item = Dataset()
+    item.PixelData = dataset.PixelData
+    item["PixelData"].VR = "OB"
+    item["PixelData"].is_undefined_length = True
+    dataset.ReferencedImageSequence = [item]
+    path = stored(tmp_path, dataset)
+
+    with pytest.raises(DecodingError, match=r"\(7FE0,0010\) OB of undefined length cannot be conv"):
+        decode(path, RLELossless, wanted)
+
+
+def test_compressed_dataset_of_odd_length_keeps_its_icon(tmp_path: Path) -> None:
+    path, _ = compressed_frames(tmp_path)
+    dataset = dcmread(path)
+    icon = Dataset()
+    icon.PixelData = dataset.PixelData
+    icon["PixelData"].VR = "OB"
+    icon["PixelData"].is_undefined_length = True
+    dataset.IconImageSequence = [icon]
+    path = stored(tmp_path, dataset)
+    whole = dataset_of(path)
+    path = as_file(tmp_path, whole.replace(b"PN\x08\0Doe^Jane", b"PN\7\0Doe^Jan"), RLELossless)
+    assert len(dataset_of(path)) % 2 == 1
+
+    padded = even(path, RLELossless)
+
+    assert padded == whole.replace(b"Doe^Jane", b"Doe^Jan ")
 
 
 def test_uncompressed_icon_stays(tmp_path: Path) -> None:
