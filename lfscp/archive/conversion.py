@@ -28,8 +28,9 @@ from lfscp.archive.elements import (
     skip_undefined,
 )
 from lfscp.archive.encapsulated import PIXEL_DATA, padded_fragments
-from lfscp.archive.encoder import Encoder, Mark, Piece
+from lfscp.archive.encoder import Encoder, Piece
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.nesting import Level
 from lfscp.archive.value_representations import (
     KNOWN,
     MAX_SHORT_LENGTH,
@@ -37,7 +38,6 @@ from lfscp.archive.value_representations import (
     SQ,
     UN,
     WIDTH,
-    Deciding,
     padding_of,
 )
 
@@ -83,44 +83,6 @@ def convert(
         raise CannotUnderstand("a length does not fit its field any more") from None
 
 
-class _Open:
-    """A sequence or an item that is being converted; the dataset itself counts as an item.
-
-    Args:
-        is_item: it holds elements, else items.
-        end: of its bytes; when it is delimited, of what is around it.
-        length: where its length is written, when it is not delimited.
-        begin: size of the output before its content.
-    """
-
-    __slots__ = (
-        "begin",
-        "deciding",
-        "end",
-        "group",
-        "group_begin",
-        "group_length",
-        "is_delimited",
-        "is_item",
-        "length",
-        "undecided",
-    )
-
-    def __init__(
-        self, end: int, begin: int, length: Mark | None, *, is_item: bool, is_delimited: bool
-    ) -> None:
-        self.is_item = is_item
-        self.is_delimited = is_delimited
-        self.end = end
-        self.begin = begin
-        self.length = length
-        self.deciding = Deciding()
-        self.undecided: list[Mark] = []  # VRs that are US or SS
-        self.group = -1  # whose length is to be computed
-        self.group_begin = 0
-        self.group_length: Mark | None = None
-
-
 class _Conversion:
     def __init__(
         self,
@@ -143,7 +105,7 @@ class _Conversion:
         self._edited_groups = {tag >> 16 for tag in self._edits} | {_ICON_IMAGE_SEQUENCE >> 16}
         self._out = Encoder(target, source.byteorder)
         self._at = 0
-        self._root = _Open(len(dataset), 0, None, is_item=True, is_delimited=False)
+        self._root = Level(len(dataset), 0, None, is_item=True, is_delimited=False)
         self._stack = [self._root]
 
     def run(self) -> list[Piece]:
@@ -159,7 +121,7 @@ class _Conversion:
                 self._item(top)
         return self._out.pieces()
 
-    def _end_of_bytes(self, top: _Open) -> None:
+    def _end_of_bytes(self, top: Level) -> None:
         if top is self._root and not any(self._buffer[self._at :]):
             self._at = top.end
             return
@@ -167,7 +129,7 @@ class _Conversion:
 
     # Items and sequences
 
-    def _item(self, sequence: _Open) -> None:
+    def _item(self, sequence: Level) -> None:
         raw, length = self._source.unpack_tag_length(self._buffer, self._at)
         tag = self._source.raw_tag(raw)
         self._at += 8
@@ -189,7 +151,7 @@ class _Conversion:
             raise CannotUnderstand(f"{length} bytes of value, {limit - self._at} are there")
         mark = None if is_delimited else self._out.mark(4)
         self._stack.append(
-            _Open(end, self._out.size, mark, is_item=is_item, is_delimited=is_delimited)
+            Level(end, self._out.size, mark, is_item=is_item, is_delimited=is_delimited)
         )
 
     def _close(self) -> None:
@@ -197,24 +159,16 @@ class _Conversion:
         top = self._stack.pop()
         if top is self._root:
             self._write_edits(before=1 << 32)
-        self._end_group(top)
-        self._decide(top)
+        top.end_group(self._out)
+        top.decide(self._stack[-1] if self._stack else None)
         if top.is_delimited:
             self._out.item_head(ITEM_DELIMITER if top.is_item else SEQUENCE_DELIMITER, 0)
         elif top.length is not None:
             self._out.put_length(top.length, self._out.size - top.begin)
 
-    def _decide(self, top: _Open) -> None:
-        """Settle what is US or SS, or leave it to the dataset around (PS3.5 annex A.1)."""
-        if top.deciding.is_signed is None and self._stack:
-            self._stack[-1].undecided += top.undecided
-        elif top.deciding.is_signed:
-            for mark in top.undecided:
-                mark.put(b"SS")
-
     # Elements
 
-    def _element(self, top: _Open) -> None:
+    def _element(self, top: Level) -> None:
         buffer, source, at = self._buffer, self._source, self._at
         tag = source.raw_tag(source.unpack_length(buffer, at)[0])
         if tag >> 16 == 0xFFFE:
@@ -232,7 +186,7 @@ class _Conversion:
         if top is self._root:
             self._write_edits(before=tag)
         if tag >> 16 != top.group:
-            self._end_group(top)
+            top.end_group(self._out)
         if self._is_edited(top, tag, value, length, inner or source):
             self._at = self._end_of(top, value, length, inner or source)
         elif tag & 0xFFFF == 0 and length == 4 and self._computes(tag >> 16):
@@ -254,19 +208,19 @@ class _Conversion:
         is_sequence = bytes(self._buffer[self._at + 4 : self._at + 6]) == SQ
         return is_sequence and self._has_items(self._buffer[value : value + length])
 
-    def _end_of(self, top: _Open, value: int, length: int, inner: Encoding) -> int:
+    def _end_of(self, top: Level, value: int, length: int, inner: Encoding) -> int:
         if length == UNDEFINED_LENGTH:
             return skip_undefined(self._buffer, value, top.end, inner)
         return value + length
 
-    def _vr(self, top: _Open, tag: int, length: int) -> tuple[bytes, bool]:
+    def _vr(self, top: Level, tag: int, length: int) -> tuple[bytes, bool]:
         """The VR of the element at the present position, and whether it may be SS instead."""
         if not self._source.explicit:
             return top.deciding.vr_of(tag, length)
         vr = bytes(self._buffer[self._at + 4 : self._at + 6])
         return (vr if vr in KNOWN else UN), False
 
-    def _undefined(self, top: _Open, tag: int, value: int) -> None:
+    def _undefined(self, top: Level, tag: int, value: int) -> None:
         vr, _ = self._vr(top, tag, 0)
         is_unknown = not self._source.explicit and tag != PIXEL_DATA
         if vr == SQ or (self._pads and is_unknown):  # what is inside must be padded as well
@@ -287,7 +241,7 @@ class _Conversion:
         self._out.head(tag, UN, UNDEFINED_LENGTH)
         self._out.copy(self._buffer[value : self._at])
 
-    def _defined(self, top: _Open, tag: int, value: int, length: int) -> None:
+    def _defined(self, top: Level, tag: int, value: int, length: int) -> None:
         vr, may_be_signed = self._vr(top, tag, length)
         content = self._buffer[value : value + length]
         if vr == SQ and self._has_items(content):
@@ -328,27 +282,19 @@ class _Conversion:
 
     # Group lengths
 
-    def _begin_group(self, top: _Open, tag: int, value: int) -> None:
+    def _begin_group(self, top: Level, tag: int, value: int) -> None:
         self._out.head(tag, b"UL", 4)
         self._out.value(self._buffer[value : value + 4], b"UL")
         self._at = value + 4
-        top.group = tag >> 16
-        top.group_length = self._out.mark(4)
-        top.group_begin = self._out.size
+        top.begin_group(tag >> 16, self._out)
 
     def _computes(self, group: int) -> bool:
         """Whether the length of a group is another than it was."""
         return not self._only_copies or group in self._edited_groups
 
-    def _end_group(self, top: _Open) -> None:
-        if top.group_length is not None:
-            self._out.put_length(top.group_length, self._out.size - top.group_begin)
-            top.group_length = None
-            top.group = -1
-
     # Edits
 
-    def _is_edited(self, top: _Open, tag: int, value: int, length: int, inner: Encoding) -> bool:
+    def _is_edited(self, top: Level, tag: int, value: int, length: int, inner: Encoding) -> bool:
         """Whether an element is replaced, which is done, or left out."""
         if tag == _ICON_IMAGE_SEQUENCE and self._drops_icons and inner.explicit:
             end = self._end_of(top, value, length, inner)

@@ -35,6 +35,7 @@ EXTENDED_OFFSET_TABLE_LENGTHS: Final = 0x7FE00002
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
 
+CELL_BITS: Final = (8, 16, 32, 64)  # Bits Allocated that arrays have
 _NUMBERS: Final = {
     SAMPLES_PER_PIXEL: "Samples per Pixel",
     PLANAR_CONFIGURATION: "Planar Configuration",

@@ -7,7 +7,8 @@
 | identifier, status, record | reading a request, refusing it, logging it |
 | associations, trail | beginning and end of each; what the audit trail is told |
 | plan, transfer, destination | the sub-operations of a retrieve |
-| decoding, frames, codestream | an object in another transfer syntax; its frames, decoded |
+| decoding | an object in another transfer syntax |
+| frames, compressed_frames, native_frames, codestream, decoded | its frames, decoded |
 """
 
 from __future__ import annotations

@@ -432,6 +432,30 @@ def test_shared_chrominance_is_given_to_each_pixel(tmp_path: Path) -> None:
     assert frame.photometric_interpretation == "YBR_FULL"
 
 
+def test_whole_chrominance_under_the_name_of_shared_one(tmp_path: Path) -> None:
+    values = ramp(2, 4, 8, samples=3)
+    dataset = described(2, 4, photometric="YBR_FULL_422")
+    frame = decoded_frame(native(tmp_path, dataset, values.astype("u1"), "OB"), 0)
+
+    assert np.array_equal(frame.values, values)
+    assert frame.photometric_interpretation == "YBR_FULL"
+
+
+def test_shared_chrominance_of_an_odd_row_is_an_error(tmp_path: Path) -> None:
+    dataset = described(2, 3, photometric="YBR_FULL_422")
+    path = native(tmp_path, dataset, np.zeros(12, "u1"), "OB")
+
+    with pytest.raises(DecodingError, match="Columns is odd"):
+        decoded_frame(path, 0)
+
+
+def test_cells_of_12_bits_are_an_error(tmp_path: Path) -> None:
+    path = native(tmp_path, described(2, 2, allocated=12), np.zeros(6, "u1"), "OW")
+
+    with pytest.raises(DecodingError, match="pixel cells of 12 bits are not read"):
+        decoded_frame(path, 0)
+
+
 @pytest.mark.parametrize("syntax", NATIVE)
 @pytest.mark.parametrize(
     ("keyword", "vr", "kind"),
