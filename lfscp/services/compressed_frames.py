@@ -132,7 +132,7 @@ def _cells(values: Array, stream: Codestream, image: ImagePixel) -> Array:
         values = (values << unused) >> unused if unused else values
     values = _in_cells(values, precision, image)
     above = image.high_bit + 1 - image.bits_stored
-    return values << above if above and precision == image.bits_stored else values
+    return values << above if above and precision <= image.bits_stored else values
 
 
 def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:

@@ -7,6 +7,7 @@ Source: PS3.5 sections 8.1, 8.2 and annex A.4.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from typing import Final
 
@@ -35,7 +36,8 @@ PIXELS_ELSEWHERE: Final = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
 )
 _NATIVE: Final = frozenset(UNCOMPRESSED)
-_ENCAPSULATED_UNCOMPRESSED: Final = "1.2.840.10008.1.2.1.98"
+_UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
+_DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 
 
 def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
@@ -76,12 +78,12 @@ class Frames:
         self.image: ImagePixel = image_pixel(values, dataset.encoding)
         self._dataset = dataset
         self._decoder: Decoder | None = None
-        self._is_plain = syntax == _ENCAPSULATED_UNCOMPRESSED
         self._spans: list[tuple[Span, ...]] = []
         if element.fragments is None and element.tag == PIXEL_DATA and not is_native(syntax):
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
         if element.fragments is not None:
-            self._decoder = None if self._is_plain else _decoder_of(syntax)
+            has_codec = syntax not in (_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES)
+            self._decoder = _decoder_of(syntax) if has_codec else None
             self._spans = frames_of(
                 dataset.content,
                 element.fragments,
@@ -103,15 +105,29 @@ class Frames:
         spans = self._spans[number]
         content = self._dataset.content
         frame = b"".join(content[begin:end] for begin, end in spans)
-        if self._decoder is None:
-            element = PixelElement(PIXEL_DATA, b"OB", 0, len(frame))
-            one = self._dataset._replace(content=memoryview(frame))
-            return native_frame(one, element, replace(self.image, number_of_frames=1), 0)
         try:
+            if self._decoder is None:
+                return self._native(frame)
             return decode_compressed(self._decoder, frame, self.image)
         except DecodingError as error:
             name = UID(self._dataset.transfer_syntax_uid).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
+
+    def _native(self, frame: bytes) -> DecodedFrame:
+        """A frame of little endian cells in fragments of its own, perhaps deflated."""
+        if self._dataset.transfer_syntax_uid == _DEFLATED_FRAMES:
+            frame = _inflated(frame, -(-self.image.samples * self.image.bits_allocated // 8))
+        element = PixelElement(PIXEL_DATA, b"OB", 0, len(frame))
+        dataset = self._dataset._replace(content=memoryview(frame))
+        return native_frame(dataset, element, replace(self.image, number_of_frames=1), 0)
+
+
+def _inflated(frame: bytes, size: int) -> bytes:
+    """The first so many inflated bytes of a frame (PS3.5 section A.4.14)."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, size)
+    except zlib.error:
+        raise DecodingError("it cannot be inflated") from None
 
 
 def is_native(transfer_syntax_uid: str) -> bool:

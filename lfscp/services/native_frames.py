@@ -79,7 +79,9 @@ class _Native:
             )
         content = self._content(first_bit // 8, end)
         if self._bits > 1:
-            return np.frombuffer(content, self._dtype).astype(self._dtype.newbyteorder("<"), copy=False)
+            return np.frombuffer(content, self._dtype).astype(
+                self._dtype.newbyteorder("<"), copy=False
+            )
         bits = np.unpackbits(np.frombuffer(content, "u1"), bitorder="little")
         return bits[first_bit % 8 : first_bit % 8 + samples]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,15 @@ def test_samples_stand_at_high_bit(tmp_path: Path) -> None:
     dataset = described(65, 67, syntax=JPEG2000Lossless, allocated=16, stored=12, high_bit=15)
 
     frame = decoded_frame(with_fragments(dataset, [jpeg_2000(values, 12)], tmp_path), 0)
+
+    assert np.array_equal(frame.values, values << 4)
+
+
+def test_samples_of_fewer_bits_stand_below_high_bit(tmp_path: Path) -> None:
+    values = ramp(65, 67, 8)
+    dataset = described(65, 67, syntax=JPEG2000Lossless, allocated=16, stored=12, high_bit=15)
+
+    frame = decoded_frame(with_fragments(dataset, [jpeg_2000(values, 8)], tmp_path), 0)
 
     assert np.array_equal(frame.values, values << 4)
 
@@ -357,10 +367,30 @@ def test_table_of_one_offset_does_not_hide_the_frames(tmp_path: Path) -> None:
     assert np.array_equal(decoded_frame(path, 1).values, values[1])
 
 
-def test_encapsulated_but_uncompressed(tmp_path: Path) -> None:
+def deflated(content: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(content) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [("1.2.840.10008.1.2.1.98", bytes), ("1.2.840.10008.1.2.8.1", deflated)],
+    ids=["uncompressed", "deflated"],
+)
+def test_frames_of_plain_cells_in_fragments(tmp_path: Path, syntax: str, encode: Any) -> None:
     values = [ramp(3, 5, 12), ramp(3, 5, 12)[::-1]]
-    dataset = described(3, 5, syntax="1.2.840.10008.1.2.1.98", allocated=16, stored=12, frames=2)
-    path = with_fragments(dataset, [each.astype("<u2").tobytes() for each in values], tmp_path)
+    dataset = described(3, 5, syntax=syntax, allocated=16, stored=12, frames=2)
+    fragments = [encode(each.astype("<u2").tobytes()) for each in values]
+    path = with_fragments(dataset, fragments, tmp_path)
+
+    assert all(np.array_equal(decoded_frame(path, n).values, values[n]) for n in (0, 1))
+
+
+def test_deflated_frames_of_single_bits_begin_with_a_byte(tmp_path: Path) -> None:
+    values = [np.arange(15).reshape(3, 5) % 2, np.arange(15).reshape(3, 5) % 3 % 2]
+    dataset = described(3, 5, syntax="1.2.840.10008.1.2.8.1", allocated=1, frames=2)
+    packed = [np.packbits(each.reshape(-1), bitorder="little").tobytes() for each in values]
+    path = with_fragments(dataset, [deflated(each) for each in packed], tmp_path)
 
     assert all(np.array_equal(decoded_frame(path, n).values, values[n]) for n in (0, 1))
 
