@@ -22,6 +22,7 @@ from lfscp.services.decoded import Array, DecodedFrame, DecodingError, shaped
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
+_MOST_BY_RLE: Final = 64  # bytes of pixels for one: two bytes stand for 128 (PS3.5 section G.3)
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 
@@ -36,7 +37,7 @@ def decode_compressed(decoder: Decoder, frame: bytes, image: ImagePixel) -> Deco
         DecodingError: it is broken, or is not what the header describes.
     """
     is_run_length = decoder.UID == _RLE_LOSSLESS
-    stream = _run_length(image) if is_run_length else read_codestream(frame)
+    stream = _run_length(frame, image) if is_run_length else read_codestream(frame)
     if stream is None:
         raise DecodingError("it does not begin as a codestream does")
     if not stream.is_whole:
@@ -57,10 +58,12 @@ def decode_compressed(decoder: Decoder, frame: bytes, image: ImagePixel) -> Deco
     return _coloured(values, str(properties["photometric_interpretation"]), decoder.UID)
 
 
-def _run_length(image: ImagePixel) -> Codestream:
+def _run_length(frame: bytes, image: ImagePixel) -> Codestream:
     """RLE says nothing of itself but the count of its segments, which the decoder compares."""
     if image.bits_allocated not in CELL_BITS:
         raise DecodingError(f"Bits Allocated {image.bits_allocated}")
+    if image.samples * image.bits_allocated // 8 > _MOST_BY_RLE * len(frame):
+        raise DecodingError(f"{len(frame)} bytes cannot become as many pixels as the header says")
     samples = image.samples_per_pixel
     return Codestream(image.rows, image.columns, samples, image.bits_allocated, is_signed=False)
 

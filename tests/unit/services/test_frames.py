@@ -186,6 +186,18 @@ def test_precision_above_bits_allocated_is_an_error_where_it_does_not(tmp_path: 
         decoded_frame(path, 0)
 
 
+def test_jpeg_fills_the_cells_of_the_header(tmp_path: Path) -> None:
+    smooth = np.indices((64, 64)).sum(axis=0)
+    picture = BytesIO()
+    Image.fromarray(smooth.astype("u1")).save(picture, "JPEG", quality=100)
+    dataset = described(64, 64, syntax=JPEGBaseline8Bit, allocated=16, stored=8)
+
+    frame = decoded_frame(with_fragments(dataset, [picture.getvalue()], tmp_path), 0)
+
+    assert frame.values.dtype == np.uint16
+    assert np.abs(frame.values.astype(int) - smooth).max() <= 2  # lossy
+
+
 def test_one_bit_is_zero_or_one(tmp_path: Path) -> None:
     values = np.indices((65, 67)).sum(axis=0) // 3 % 2
     dataset = described(65, 67, syntax=JPEG2000Lossless, allocated=1)
@@ -261,6 +273,14 @@ def test_run_length_colour_is_by_pixel(tmp_path: Path, planar: int) -> None:
 
     assert np.array_equal(frame.values, values)
     assert frame.photometric_interpretation == "RGB"
+
+
+def test_run_length_that_is_far_too_short_allocates_nothing(tmp_path: Path) -> None:
+    dataset = described(60_000, 30_000, syntax=RLELossless)
+    path = with_fragments(dataset, [run_length(ramp(5, 7, 8), 8)], tmp_path)
+
+    with pytest.raises(DecodingError, match="bytes cannot become as many pixels"):
+        decoded_frame(path, 0)
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEGLSNearLossless])
