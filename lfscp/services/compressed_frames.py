@@ -160,8 +160,10 @@ def _coloured(values: Array, photometric: str, transfer_syntax_uid: str) -> Deco
 
     Other colour spaces are kept: turning lossless YBR into RGB would round.
     """
-    if values.ndim == 3 and photometric in _YBR_FULL:
-        if transfer_syntax_uid in _LOSSY_JPEG and values.dtype == np.uint8:
-            return DecodedFrame(convert_color_space(values, "YBR_FULL", "RGB"), "RGB")
-        photometric = "YBR_FULL"
-    return DecodedFrame(values, photometric)
+    if values.ndim == 2:
+        return DecodedFrame(values, photometric)
+    is_lossy = transfer_syntax_uid in _LOSSY_JPEG
+    if is_lossy and photometric in _YBR_FULL and values.dtype == np.uint8:
+        return DecodedFrame(convert_color_space(values, "YBR_FULL", "RGB"), "RGB")
+    # Codecs give each pixel its chrominance.
+    return DecodedFrame(values, photometric.removesuffix("_422"))

@@ -47,6 +47,7 @@ TARGETS: Final = (
     EXPLICIT_VR_BIG_ENDIAN,
 )
 _ENCAPSULATED_TOTAL_LENGTH: Final = 0x7FE00003  # Encapsulated Pixel Data Value Total Length
+_WITHOUT_A_NAME: Final = "YBR_PARTIAL"  # PS3.3 has it with shared chrominance only
 _MAX_DECODED_BYTES: Final = 2 << 30
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
 
@@ -156,6 +157,8 @@ def _decoded_pixels(dataset: StoredDataset) -> dict[int, Edit | None]:
         photometrics.add(frame.photometric_interpretation)
     if len(photometrics) > 1:
         raise DecodingError(f"its frames are in {' and '.join(sorted(photometrics))}")
+    if _WITHOUT_A_NAME in photometrics:
+        raise DecodingError("there is no name for decoded YBR_PARTIAL_422")
     edits: dict[int, Edit | None] = {
         EXTENDED_OFFSET_TABLE: None,
         EXTENDED_OFFSET_TABLE_LENGTHS: None,

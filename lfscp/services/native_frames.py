@@ -33,11 +33,11 @@ def native_frame(
     """
     native = _Native(dataset, element, image)
     photometric = image.photometric_interpretation
-    if photometric == "YBR_FULL_422" and image.samples_per_pixel == 3:
-        if native.is_shorter_than_said():
+    if photometric.endswith("_422") and image.samples_per_pixel == 3:
+        photometric = photometric.removesuffix("_422")
+        if native.is_shorter_than_said():  # else the header is wrong
             shared = native.cells(number, image.samples // 3 * 2)
-            return DecodedFrame(_spread(shared, image), "YBR_FULL")
-        photometric = "YBR_FULL"  # by its length; the header is wrong
+            return DecodedFrame(_spread(shared, image), photometric)
     cells = native.cells(number, image.samples)
     values = shaped(cells, image, is_planar=image.planar_configuration == 1)
     return DecodedFrame(values, photometric)

@@ -363,6 +363,31 @@ def test_missing_planar_configuration_is_added(tmp_path: Path) -> None:
     assert result.PixelData == image(ExplicitVRLittleEndian, samples=3).PixelData
 
 
+def test_colour_that_has_no_name_when_decoded_fails(tmp_path: Path) -> None:
+    dataset = image(ExplicitVRLittleEndian, samples=3, photometric="RGB")
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.PhotometricInterpretation = "YBR_PARTIAL_422"
+    path = stored(tmp_path, dataset)
+
+    with pytest.raises(DecodingError, match="no name for decoded YBR_PARTIAL_422"):
+        decode(path, RLELossless, ExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize(
+    "syntax", [RLELossless, pytest.param(JPEGLSLossless, marks=needs_openjpeg)]
+)
+def test_spread_chrominance_is_named(tmp_path: Path, syntax: str) -> None:
+    dataset = image(ExplicitVRLittleEndian, samples=3, photometric="RGB")
+    dataset.compress(syntax, generate_instance_uid=False)
+    dataset.PhotometricInterpretation = "YBR_FULL_422"
+    path = stored(tmp_path, dataset)
+
+    result = read(decode(path, syntax, ExplicitVRLittleEndian), ExplicitVRLittleEndian)
+
+    assert result.PhotometricInterpretation == "YBR_FULL"
+    assert result.PixelData == image(ExplicitVRLittleEndian, samples=3).PixelData
+
+
 def test_empty_fragment_at_the_end_changes_nothing(tmp_path: Path) -> None:
     path, pixels = compressed_frames(tmp_path)
     content = path.read_bytes()

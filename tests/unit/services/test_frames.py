@@ -472,14 +472,15 @@ def test_planes_become_pixels(tmp_path: Path) -> None:
     assert np.array_equal(decoded_frame(path, 0).values, values)
 
 
-def test_shared_chrominance_is_given_to_each_pixel(tmp_path: Path) -> None:
-    dataset = described(1, 4, photometric="YBR_FULL_422")
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_PARTIAL"])
+def test_shared_chrominance_is_given_to_each_pixel(tmp_path: Path, photometric: str) -> None:
+    dataset = described(1, 4, photometric=f"{photometric}_422")
     path = native(tmp_path, dataset, np.array([1, 2, 10, 20, 3, 4, 30, 40], "u1"), "OB")
 
     frame = decoded_frame(path, 0)
 
     assert frame.values.tolist() == [[[1, 10, 20], [2, 10, 20], [3, 30, 40], [4, 30, 40]]]
-    assert frame.photometric_interpretation == "YBR_FULL"
+    assert frame.photometric_interpretation == photometric
 
 
 def test_whole_chrominance_under_the_name_of_shared_one(tmp_path: Path) -> None:
