@@ -32,12 +32,8 @@ WIDTH: Final = {
 }
 _TEXT: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UR UT".split())
 
-_WAVEFORM_BITS_ALLOCATED: Final = 0x54001004
-_WAVEFORM_VALUES: Final = frozenset({0x5400100A, 0x54001010})  # Waveform Padding Value and Data
 _LUT_DESCRIPTOR: Final = 0x00283002
-_NUMBERS: Final = frozenset(
-    {BITS_ALLOCATED, PIXEL_REPRESENTATION, _WAVEFORM_BITS_ALLOCATED, _LUT_DESCRIPTOR}
-)
+_NUMBERS: Final = frozenset({BITS_ALLOCATED, PIXEL_REPRESENTATION, _LUT_DESCRIPTOR})
 
 
 def padding_of(vr: bytes) -> bytes:
@@ -52,12 +48,11 @@ class Deciding:
         is_signed: what its own Pixel Representation says; None as long as there is none.
     """
 
-    __slots__ = ("_bits_allocated", "_creators", "_table_entries", "_waveform_bits", "is_signed")
+    __slots__ = ("_bits_allocated", "_creators", "_table_entries", "is_signed")
 
     def __init__(self) -> None:
         self.is_signed: bool | None = None
         self._bits_allocated = 0
-        self._waveform_bits = 0
         self._table_entries = 0
         self._creators: dict[int, str] = {}
 
@@ -69,10 +64,8 @@ class Deciding:
                 self.is_signed = number == 1
             elif tag == BITS_ALLOCATED:
                 self._bits_allocated = number
-            elif tag == _LUT_DESCRIPTOR:
-                self._table_entries = number
             else:
-                self._waveform_bits = number
+                self._table_entries = number
         elif _is_creator(tag):
             block = (tag >> 16 << 8) | (tag & 0xFF)
             self._creators[block] = bytes(value).decode("latin_1").strip(" \0")
@@ -92,13 +85,9 @@ class Deciding:
     def _chosen(self, tag: int, vr: str, length: int) -> bytes:
         if vr == "US or OW":
             return b"US" if self._table_entries == 1 else b"OW"
-        bits = 0
-        if tag == PIXEL_DATA:
-            bits = self._bits_allocated
-        elif tag in _WAVEFORM_VALUES:
-            bits = self._waveform_bits
-        is_bytes = bits <= 8 if bits else length % 2 == 1
-        return b"OB" if is_bytes else b"OW"
+        # In implicit VR these are words (annex A.1), unless they cannot be.
+        is_bytes = tag != PIXEL_DATA or self._bits_allocated <= 8
+        return b"OB" if length % 2 and is_bytes else b"OW"
 
 
 def _is_creator(tag: int) -> bool:
