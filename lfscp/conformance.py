@@ -289,9 +289,11 @@ def _retrieve(settings: Settings) -> str:
 ## 6 Retrieve
 
 All levels of each model, with lists of UIDs at the level of the request. Objects are sent in the
-transfer syntax in which they are stored, byte for byte; compressed ones are {decoding}. Pending
-responses carry counters; a cancelled or partly failed retrieve ends with the list of failed
-instances.
+transfer syntax in which they are stored, byte for byte; compressed ones are {decoding}. Values
+of odd length are padded when the dataset's length is odd. In another transfer syntax the values
+stay as they are stored: one that does not fit its VR goes as UN, and what cannot be converted fails
+with its reason. Pending responses carry counters; a cancelled or partly failed retrieve ends with
+the list of failed instances.
 """
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Final
 
+from lfscp.archive.elements import Buffer
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
 from lfscp.archive.part10 import read_part10
@@ -35,6 +36,21 @@ def require_bounded_file(path: StoredFile, limit: int = MAX_INFLATED_BYTES) -> N
         if meta.transfer_syntax_uid in DEFLATED:
             file.seek(meta.dataset_offset)
             require_bounded(_pieces(file), limit)
+
+
+def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> bytes:
+    """Inflate a dataset of at most so many bytes; what is more is not inflated at all.
+
+    Raises:
+        CannotUnderstand: it inflates to more, cannot be inflated, or ends too early.
+    """
+    starts = range(0, len(dataset), _PIECE)
+    require_bounded((bytes(dataset[start : start + _PIECE]) for start in starts), limit)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(dataset)
+    if not inflater.eof:
+        raise CannotUnderstand("the deflated dataset ends too early")
+    return content
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

@@ -57,6 +57,7 @@ _WINDOW: Final = 32_768  # bytes; most headers without pixel data are shorter
 _MAX_INFLATED: Final = 64 << 20  # bytes of a deflated dataset that may come before its bulk data
 _MAX_VALUE: Final = 65_534  # bytes of one value that the index keeps
 _LAST_GROUP: Final = max(attribute.tag for attribute in ATTRIBUTES) >> 16
+_NOT_OF_DATASETS: Final = frozenset({0x0000, 0x0002})
 _MAX_UID: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _TEMPORAL: Final = frozenset({"DA", "TM"})
@@ -306,6 +307,7 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
     known = _LAYOUTS[encoding].read(buffer) if type(buffer) is bytes else None
     if known is not None and _is_whole(known.end, total):
         return Header(known.values, encoding, known.items, needed=max(0, -known.end))
+    _require_dataset(buffer, encoding)
     found: dict[int, bytes | memoryview] = {}
     items: dict[int, Encoding] = {}
     walk = _walk_explicit if encoding.explicit else _walk_implicit
@@ -326,6 +328,22 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
     if type(buffer) is bytes and len(buffer) <= _WINDOW:  # a deflated header may be of any size
         _LAYOUTS[encoding].learn(buffer, Found(values, items, end))
     return Header(values, encoding, items, needed=max(0, -end))
+
+
+def _require_dataset(buffer: Buffer, encoding: Encoding) -> None:
+    """Refuse what begins with a group that belongs to a command or to file meta information.
+
+    Stored behind file meta information, it would be taken for more of that by some readers. A
+    layout that was learned has passed here.
+
+    Source: PS3.5 section 7.1: no dataset has groups 0000, 0002, 0004 and 0006.
+    """
+    if len(buffer) < 4:
+        return
+    tag = encoding.raw_tag(encoding.unpack_length(buffer, 0)[0])
+    if tag >> 16 in _NOT_OF_DATASETS:
+        named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
 
 
 def _is_whole(end: int, total: int | None) -> bool:

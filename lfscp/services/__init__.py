@@ -6,7 +6,9 @@
 | models, contexts, permissions | SOP classes, what is negotiated, who may do what |
 | identifier, status, record | reading a request, refusing it, logging it |
 | associations, trail | beginning and end of each; what the audit trail is told |
-| plan, transfer, decoding, destination | the sub-operations of a retrieve |
+| plan, transfer, destination | the sub-operations of a retrieve |
+| decoding | an object in another transfer syntax |
+| frames, compressed_frames, native_frames, codestream, decoded | its frames, decoded |
 """
 
 from __future__ import annotations

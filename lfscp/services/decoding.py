@@ -1,33 +1,44 @@
 """Stored objects in another transfer syntax, for receivers that do not take the stored one.
 
 Rules: only towards uncompressed syntaxes; the SOP Instance UID stays, since the image stays what it
-is; what cannot be converted is said with its reason and never sent half right. The whole object is
-held in memory. Codecs are pydicom's plugins (the extra `codecs`; RLE needs numpy only).
+is; of a decoded object only the elements of its pixels change; what cannot be converted is said
+with its reason and never sent half right. Decoded pixels are held in memory, twice for a moment.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Final
 
-from pydicom import dcmread
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-from pydicom.pixels.decoders.base import get_decoder
+import numpy as np
 from pydicom.uid import UID
 
-from lfscp.archive.deflated import require_bounded_file
+from lfscp.archive.conversion import Edit, convert
+from lfscp.archive.encapsulated import PIXEL_DATA
+from lfscp.archive.encoder import Piece
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import DEFLATED as DEFLATED_SYNTAXES
+from lfscp.archive.image_pixel import (
+    EXTENDED_OFFSET_TABLE,
+    EXTENDED_OFFSET_TABLE_LENGTHS,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    ImagePixel,
+    read_pixel_element,
+)
 from lfscp.archive.object_store import StoredFile
+from lfscp.archive.part10 import read_part10
+from lfscp.archive.stored_dataset import StoredDataset, encoding_of, read_stored_dataset
 from lfscp.services.contexts import (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.services.frames import PIXELS_ELSEWHERE, Array, DecodingError, Frames
+
+__all__ = ["TARGETS", "DecodingError", "decode", "even", "needs_codec"]
 
 TARGETS: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -35,19 +46,10 @@ TARGETS: Final = (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
 )
-_LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
-# JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
-_PIXELS_ELSEWHERE: Final = frozenset(
-    f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
-)
-_WORD_BYTES: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
-_ICON_IMAGE_SEQUENCE: Final = 0x00880200
-_PIXEL_DATA: Final = 0x7FE00010
+_ENCAPSULATED_TOTAL_LENGTH: Final = 0x7FE00003  # Encapsulated Pixel Data Value Total Length
+_WITHOUT_A_NAME: Final = "YBR_PARTIAL"  # PS3.3 has it with shared chrominance only
 _MAX_DECODED_BYTES: Final = 2 << 30
-
-
-class DecodingError(Exception):
-    """The object cannot be converted; the text says why, fit for one log line."""
+_HEAD: Final = 65_536  # bytes in which the file meta information ends
 
 
 def needs_codec(transfer_syntax_uid: str) -> bool:
@@ -70,103 +72,131 @@ def decode(path: StoredFile, stored_syntax: str, wanted_syntax: str) -> bytes:
     """
     if wanted_syntax not in TARGETS:
         raise DecodingError(f"objects are not converted to {UID(wanted_syntax).name}")
-    if stored_syntax in _PIXELS_ELSEWHERE:
+    if stored_syntax in PIXELS_ELSEWHERE:
         raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
     try:
-        require_bounded_file(path)
-        dataset = dcmread(path)
-        if needs_codec(stored_syntax):
-            _decompress(dataset, stored_syntax)
-        return _encode(dataset, stored_syntax, wanted_syntax)
-    except (DecodingError, OSError):
-        raise
+        dataset = read_stored_dataset(path, stored_syntax)
+        edits = _decoded_pixels(dataset) if needs_codec(stored_syntax) else None
+        return _converted(dataset, wanted_syntax, edits)
     except CannotUnderstand as error:
-        raise DecodingError(error.reason) from None
-    except Exception as error:  # pydicom raises what it likes on broken objects
-        name = UID(stored_syntax).name
-        raise DecodingError(f"{name} cannot be decoded: {type(error).__name__}") from error
+        what = "decoded" if needs_codec(stored_syntax) else "converted"
+        raise DecodingError(f"{UID(stored_syntax).name} cannot be {what}: {error.reason}") from None
 
 
-def _decompress(dataset: FileDataset, stored_syntax: str) -> None:
-    _drop_compressed_icon(dataset)
-    if _PIXEL_DATA not in dataset:
-        return
-    _require_bounded_pixels(dataset)
-    _require_decoder(stored_syntax)
-    # Lossy JPEG in YBR becomes RGB, which every receiver displays. Other colour spaces are kept:
-    # turning lossless YBR into RGB would round. The same instance keeps its UID.
+def even(path: StoredFile, stored_syntax: str) -> bytes:
+    """A stored dataset of odd length as it may be sent: its values of odd length are padded.
+
+    The archive keeps what it was given; a message's fragments are of even length, and some
+    receivers abort at an odd one. A deflated one gets a zero behind its end.
+
+    Returns:
+        The dataset in the transfer syntax it is stored in, of even length.
+    Raises:
+        DecodingError: it cannot be brought to an even length.
+        OSError: the file cannot be read.
+    Source: PS3.5 sections 6.2, 7.1.1 and A.5; PS3.8 annex E.
+    """
     try:
-        dataset.decompress(as_rgb=stored_syntax in _LOSSY_JPEG, generate_instance_uid=False)
-    except RuntimeError as error:  # from the codec: about pixels, it quotes no other value
-        name = UID(stored_syntax).name
-        raise DecodingError(f"{name} cannot be decoded: {' '.join(str(error).split())}") from error
+        if stored_syntax in DEFLATED_SYNTAXES:
+            return _encoded(path) + b"\0"
+        dataset = read_stored_dataset(path, stored_syntax)
+        return _converted(dataset, stored_syntax, None)
+    except CannotUnderstand as error:
+        raise DecodingError(f"its length is odd: {error.reason}") from None
 
 
-def _require_bounded_pixels(dataset: Dataset) -> None:
-    """Refuse pixels that the decoder would need gigabytes for, whatever there is of them."""
-    size = dataset.get("BitsAllocated") or 8
-    for keyword in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"):
-        size *= int(dataset.get(keyword) or 1)
-    if size // 8 > _MAX_DECODED_BYTES:
-        raise DecodingError(f"{size >> 23} MB of pixels, at most {_MAX_DECODED_BYTES >> 20} MB")
+def _encoded(path: StoredFile) -> bytes:
+    with path.open("rb") as file:
+        meta = read_part10(file.read(_HEAD))
+        file.seek(meta.dataset_offset)
+        return file.read()
 
 
-def _require_decoder(transfer_syntax_uid: str) -> None:
-    name = UID(transfer_syntax_uid).name
-    try:
-        decoder = get_decoder(transfer_syntax_uid)
-    except NotImplementedError:
-        raise DecodingError(f"there is no decoder for {name}") from None
-    if not decoder.is_available:
-        raise DecodingError(f"no decoder for {name} is installed: pip install 'lfscp[codecs]'")
+def _converted(
+    dataset: StoredDataset, wanted_syntax: str, edits: Mapping[int, Edit | None] | None
+) -> bytes:
+    content, source, target = dataset.content, dataset.encoding, encoding_of(wanted_syntax)
+    pieces = convert(content, source, target, edits)
+    if sum(len(piece) for piece in pieces) % 2:
+        pieces = convert(content, source, target, edits, pads=True)
+    if wanted_syntax == DEFLATED:
+        return _deflated(pieces)
+    if sum(len(piece) for piece in pieces) % 2:
+        raise CannotUnderstand("it cannot be brought to an even length")
+    return b"".join(pieces)
 
 
-def _drop_compressed_icon(dataset: Dataset) -> None:
-    """Leave out an icon whose pixels are compressed too; it is optional and not decoded here."""
-    icons = dataset.get(_ICON_IMAGE_SEQUENCE)
-    if icons is None:
-        return
-    if any(item[_PIXEL_DATA].is_undefined_length for item in icons.value if _PIXEL_DATA in item):
-        del dataset[_ICON_IMAGE_SEQUENCE]
-
-
-def _encode(dataset: FileDataset, stored_syntax: str, wanted_syntax: str) -> bytes:
-    big_endian = EXPLICIT_VR_BIG_ENDIAN
-    if (stored_syntax == big_endian) != (wanted_syntax == big_endian):
-        _swap_words(dataset)
-    buffer = DicomBytesIO()
-    buffer.is_little_endian = wanted_syntax != big_endian
-    buffer.is_implicit_VR = wanted_syntax == IMPLICIT_VR_LITTLE_ENDIAN
-    dataset.is_undefined_length_sequence_item = False
-    write_dataset(buffer, dataset)
-    encoded = buffer.getvalue()
-    if wanted_syntax != DEFLATED:
-        return encoded
+def _deflated(pieces: list[Piece]) -> bytes:
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    deflated = deflater.compress(encoded) + deflater.flush()
-    return deflated if len(deflated) % 2 == 0 else deflated + b"\x00"
+    deflated = [deflater.compress(piece) for piece in pieces]
+    deflated.append(deflater.flush())
+    if sum(len(piece) for piece in deflated) % 2:
+        deflated.append(b"\x00")
+    return b"".join(deflated)
 
 
-def _swap_words(dataset: Dataset) -> None:
-    """Turn the words of binary values round; pydicom converts everything else, but not these."""
-    for element in _elements(dataset):
-        width = _WORD_BYTES.get(element.VR)
-        if width is not None and isinstance(element.value, bytes):
-            element.value = _swapped(element.value, width)
+# Pixels
 
 
-def _swapped(value: bytes, width: int) -> bytes:
-    swapped = bytearray(len(value))
-    for position in range(width):
-        swapped[position::width] = value[width - 1 - position :: width]
-    return bytes(swapped)
+def _decoded_pixels(dataset: StoredDataset) -> dict[int, Edit | None]:
+    """The elements that change when the pixels are decoded.
+
+    Source: PS3.5 sections 8.1 and 8.2, annex A.1 to A.3.
+    """
+    element, values = read_pixel_element(dataset.content, dataset.encoding)
+    if element is None or element.tag != PIXEL_DATA or element.begin == element.end:
+        return {}
+    frames = Frames(dataset)
+    image = frames.image
+    _require_bounded(image)
+    cells: list[Array] = []
+    photometrics: set[str] = set()
+    for number in range(image.number_of_frames):
+        frame = frames.decode(number)
+        cells.append(frame.values)
+        photometrics.add(frame.photometric_interpretation)
+    if len(photometrics) > 1:
+        raise DecodingError(f"its frames are in {' and '.join(sorted(photometrics))}")
+    if _WITHOUT_A_NAME in photometrics:
+        raise DecodingError("there is no name for decoded YBR_PARTIAL_422")
+    edits: dict[int, Edit | None] = {
+        EXTENDED_OFFSET_TABLE: None,
+        EXTENDED_OFFSET_TABLE_LENGTHS: None,
+        _ENCAPSULATED_TOTAL_LENGTH: None,
+        PIXEL_DATA: Edit(b"OW" if image.bits_allocated > 8 else b"OB", _value(cells, image)),
+    }
+    photometric = photometrics.pop()
+    if photometric != image.photometric_interpretation:
+        text = photometric.encode("latin_1")
+        edits[PHOTOMETRIC_INTERPRETATION] = Edit(b"CS", [text + b" " * (len(text) % 2)])
+    is_planar = image.planar_configuration != 0 or PLANAR_CONFIGURATION not in values
+    if image.samples_per_pixel > 1 and is_planar:
+        edits[PLANAR_CONFIGURATION] = Edit(b"US", [b"\0\0"])
+    return edits
 
 
-def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    pending = [dataset]
-    while pending:
-        for element in pending.pop():
-            if element.VR == "SQ":
-                pending.extend(element.value)
-            else:
-                yield element
+def _require_bounded(image: ImagePixel) -> None:
+    """Refuse pixels that the decoder would need gigabytes for, whatever there is of them."""
+    size = _bytes_of(image)
+    if size > _MAX_DECODED_BYTES:
+        raise DecodingError(f"{size >> 20} MB of pixels, at most {_MAX_DECODED_BYTES >> 20} MB")
+
+
+def _bytes_of(image: ImagePixel) -> int:
+    """Bytes of all frames, decoded: cells of one bit follow each other across frames."""
+    return -(-image.samples * image.bits_allocated * image.number_of_frames // 8)
+
+
+def _value(cells: list[Array], image: ImagePixel) -> list[Piece]:
+    """The value of Pixel Data, of even length.
+
+    Source: PS3.5 section 8.1.1, annex D for bits.
+    """
+    if image.bits_allocated == 1:
+        bits = np.concatenate([frame.reshape(-1) for frame in cells])
+        cells = [np.packbits(bits, bitorder="little")]
+    pieces: list[Piece] = [frame.reshape(-1).view(np.uint8).data for frame in cells]
+    length = sum(len(piece) for piece in pieces)
+    if length != _bytes_of(image):
+        raise DecodingError(f"{length} bytes of pixels, {_bytes_of(image)} are expected")
+    return [*pieces, b"\0"] if length % 2 else pieces

@@ -19,7 +19,7 @@ from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
 from lfscp.one_processor import anywhere
 from lfscp.services import status
-from lfscp.services.decoding import DecodingError, decode
+from lfscp.services.decoding import DecodingError, decode, even
 from lfscp.services.plan import Accepted, Choice
 from lfscp.services.record import LOG, describe
 from lfscp.upperlayer.sending import FileSlice, SendRequest
@@ -175,15 +175,18 @@ class Sender:
 
     def _request(self, instance: StoredInstance, choice: Choice) -> SendRequest:
         body: FileSlice | bytes
-        if choice.transfer_syntax_uid == instance.transfer_syntax_uid:
-            file = instance.path
-            begin = file.begin if isinstance(file, RemoteObject) else None
-            body = FileSlice(file, instance.dataset_offset, instance.size, begin)
-        else:
+        if choice.transfer_syntax_uid != instance.transfer_syntax_uid:
             with anywhere():
                 body = decode(
                     instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid
                 )
+        elif instance.size % 2:
+            with anywhere():
+                body = even(instance.path, instance.transfer_syntax_uid)
+        else:
+            file = instance.path
+            begin = file.begin if isinstance(file, RemoteObject) else None
+            body = FileSlice(file, instance.dataset_offset, instance.size, begin)
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,

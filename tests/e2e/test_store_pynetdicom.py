@@ -109,6 +109,24 @@ def test_dataset_without_its_uids_cannot_be_understood(
         assert stored(node) == []
 
 
+@pytest.mark.parametrize("group", [0x0000, 0x0002])
+def test_dataset_that_begins_with_a_command_or_file_meta(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int
+) -> None:
+    dataset = image(study=STUDY, series=SERIES)
+    stray = group.to_bytes(2, "little") + b"\x10\0UI\x12\x001.2.840.10008.1.2\0"
+    wire = stray + (encode(dataset, False, True) or b"")
+    monkeypatch.setattr("pynetdicom.association.encode", lambda *_: wire)
+    with served(tmp_path) as node:
+        status = store(node, dataset)
+
+        assert status is not None
+        assert status.Status == 0xC000
+        assert status.OffendingElement == group << 16 | 0x0010
+        assert status.ErrorComment.startswith(f"it begins with ({group:04X},0010), which no")
+        assert stored(node) == []
+
+
 def test_other_uid_in_the_dataset_than_in_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

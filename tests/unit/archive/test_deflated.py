@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from lfscp.archive.deflated import require_bounded, require_bounded_file
+from lfscp.archive.deflated import inflated, require_bounded, require_bounded_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.part10 import part10_header
 
@@ -53,3 +53,21 @@ def test_only_the_dataset_of_a_deflated_file_is_counted(tmp_path, syntax):
 @pytest.mark.parametrize("padding", [b"\0", bytes(100_000)])
 def test_padding_behind_the_end_is_not_waited_for(padding):
     require_bounded([deflated(3 * MB) + padding], 3 * MB)
+
+
+def test_a_dataset_is_inflated_up_to_the_bound_and_no_further():
+    content = deflated(3 * MB)
+    assert inflated(content + b"\0", 3 * MB) == bytes(3 * MB)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CannotUnderstand, match="2 MB"):
+            inflated(content, 2 * MB)
+        assert tracemalloc.get_traced_memory()[1] < MB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_a_cut_dataset_is_not_inflated(cut):
+    with pytest.raises(CannotUnderstand, match="ends too early"):
+        inflated(deflated(MB)[:-cut], 3 * MB)

@@ -17,7 +17,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import read_header
+from lfscp.archive.header import read_first, read_header
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -335,3 +335,24 @@ def test_whatever_is_changed_gives_a_header_or_a_refusal(
     except CannotUnderstand:
         return
     assert all(isinstance(value, str) for value in header.values.values())
+
+
+@pytest.mark.parametrize("tag", [0x00000000, 0x00000002, 0x00020000, 0x00020010])
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, JPEG_LS])
+def test_a_dataset_does_not_begin_with_a_command_or_file_meta(syntax: str, tag: int) -> None:
+    """Behind file meta information it would be read as more of that (PS3.5 section 7.1)."""
+    order = ">" if syntax == BIG_ENDIAN else "<"
+    stray = struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
+    stray += struct.pack("<L", 4) if syntax == IMPLICIT else b"UI" + struct.pack(order + "H", 4)
+    plain = EXPLICIT if syntax == DEFLATED else syntax
+    raw = stray + b"1.2\0" + encoded(a_dataset(), plain)
+    if syntax == DEFLATED:
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        raw = deflater.compress(raw) + deflater.flush()
+
+    for _ in range(3):  # the layout of what is refused is never learned
+        with pytest.raises(CannotUnderstand, match="it begins with") as raised:
+            read_header(raw, syntax)
+
+    assert raised.value.tag == tag
+    assert read_first(raw, syntax) is None

@@ -6,6 +6,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from lfscp.archive.part10 import read_part10
 from lfscp.assembly import open_archive
 from lfscp.cli.archive import check_archive, import_files
 from lfscp.cli.backups import back_up, rebuild_index
@@ -58,6 +59,19 @@ def test_objects_are_stored_other_files_passed_over_and_bad_ones_reported(settin
     assert output == "1 stored, 2 no DICOM object, 2 failed\n"
     assert "without-study.dcm: (0020,000D)" in errors
     assert "cut\\x1b[31m.dcm: " in errors
+
+
+def test_import_refuses_a_dataset_that_begins_with_file_meta(settings, folder, capsys):
+    write_object(folder / "object.dcm")
+    content = (folder / "object.dcm").read_bytes()
+    at = read_part10(content).dataset_offset
+    stray = b"\x02\0\x10\0UI\x12\x001.2.840.10008.1.2\0"
+    (folder / "object.dcm").write_bytes(content[:at] + stray + content[at:])
+
+    assert import_files(settings, folder) == 1
+
+    errors = capsys.readouterr().err
+    assert "object.dcm: it begins with (0002,0010), which no dataset may have" in errors
 
 
 def test_importing_again_changes_nothing(settings, folder, capsys):

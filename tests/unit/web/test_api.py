@@ -23,6 +23,7 @@ from web_objects import (
     REPORT_INSTANCE,
 )
 
+from lfscp.archive.part10 import read_part10
 from lfscp.web.api import cursors
 
 
@@ -252,6 +253,17 @@ def test_what_is_no_dicom_is_refused_and_leaves_nothing(client, tmp_path, conten
 
     assert problem(answer)["status"] == 422
     assert list((tmp_path / "data" / "objects").rglob("upload-*")) == []
+    assert client.get("/api/statistics").json()["instances"] == 0
+
+
+def test_a_dataset_that_begins_with_file_meta_is_refused_with_the_reason(client, files):
+    content = (files / "loop.dcm").read_bytes()
+    at = read_part10(content).dataset_offset
+    stray = b"\x02\0\x10\0UI\x12\x001.2.840.10008.1.2\0"
+    answer = client.post("/api/instances", content=content[:at] + stray + content[at:])
+
+    assert "it begins with (0002,0010), which no dataset may have" in problem(answer)["detail"]
+    assert problem(answer)["status"] == 422
     assert client.get("/api/statistics").json()["instances"] == 0
 
 

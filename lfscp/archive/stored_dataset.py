@@ -1,0 +1,71 @@
+"""The dataset of a DICOM file as bytes to be read where they are: mapped, or inflated.
+
+Rules: read by the transfer syntax of the file meta information, where the file meta information
+ends by its own length; nothing in the dataset changes either. A deflated one is inflated to a
+bounded size.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lfscp.archive.deflated import inflated
+from lfscp.archive.elements import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Encoding,
+)
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.archive.part10 import read_part10
+
+if TYPE_CHECKING:
+    from lfscp.archive.object_store import StoredFile
+
+_HEAD: Final = 65_536  # bytes in which the file meta information ends
+
+
+class StoredDataset(NamedTuple):
+    """An encoded dataset.
+
+    Args:
+        content: its bytes, without file meta information, inflated.
+    """
+
+    transfer_syntax_uid: str
+    encoding: Encoding
+    content: memoryview
+
+
+def encoding_of(transfer_syntax_uid: str) -> Encoding:
+    """How datasets of a transfer syntax are laid out once they are inflated.
+
+    Source: PS3.5 annex A: all but two are explicit VR little endian.
+    """
+    if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
+        return IMPLICIT_LITTLE
+    return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
+
+
+def read_stored_dataset(path: StoredFile, transfer_syntax_uid: str = "") -> StoredDataset:
+    """Open the dataset of a DICOM file.
+
+    Args:
+        transfer_syntax_uid: of the dataset; the file meta information's when it is empty.
+    Raises:
+        CannotUnderstand: it is none, or it cannot be inflated.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        meta = read_part10(file.read(_HEAD))
+        if os.fstat(file.fileno()).st_size <= meta.dataset_offset:
+            raise CannotUnderstand("the dataset is empty")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    content = memoryview(mapped)[meta.dataset_offset :]  # the map ends with the last view of it
+    syntax = transfer_syntax_uid or meta.transfer_syntax_uid
+    if syntax in DEFLATED:
+        content = memoryview(inflated(content))
+    return StoredDataset(syntax, encoding_of(syntax), content)

@@ -1,0 +1,169 @@
+"""Frames that codecs decode, brought into the pixel cells that the header describes.
+
+Rules: what a codec gives is compared with the codestream and the header: 8-bit samples under Bits
+Allocated 16 are widened, a sign that differs from Pixel Representation is set right, the samples
+stand at High Bit; what does not fit is an error. RLE gives whole cells, which stay as they are.
+Codecs are pydicom's plugins (the extra `codecs`; RLE needs numpy only).
+Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.pixels.processing import convert_color_space
+
+from lfscp.archive.image_pixel import CELL_BITS, ImagePixel
+from lfscp.services.codestream import Codestream, read_codestream
+from lfscp.services.decoded import Array, DecodedFrame, DecodingError, shaped
+
+_LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
+_RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
+_MOST_BY_RLE: Final = 64  # bytes of pixels for one: two bytes stand for 128 (PS3.5 section G.3)
+_STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
+_YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
+
+
+def decode_compressed(decoder: Decoder, frame: bytes, image: ImagePixel) -> DecodedFrame:
+    """Decode one frame.
+
+    Args:
+        frame: the bytes of its fragments.
+        image: how the header describes it.
+    Raises:
+        DecodingError: it is broken, or is not what the header describes.
+    """
+    is_run_length = decoder.UID == _RLE_LOSSLESS
+    stream = _run_length(frame, image) if is_run_length else read_codestream(frame)
+    if stream is None:
+        raise DecodingError("it does not begin as a codestream does")
+    if not stream.is_whole:
+        raise DecodingError("the codestream is cut off")
+    _require_same_size(stream, image)
+    container = _container_bits(stream.precision)
+    decoded, properties = _run(decoder, frame, image, container)
+    expected = image.samples * container // 8
+    if len(decoded) != expected:
+        raise DecodingError(f"{len(decoded)} bytes of pixels, {expected} are expected")
+    values = np.frombuffer(decoded, f"<{'i' if stream.is_signed else 'u'}{container // 8}")
+    if not is_run_length:
+        values = _cells(values, stream, image)
+    elif image.is_signed:
+        values = values.view(f"<i{container // 8}")
+    planar = properties.get("planar_configuration") == 1
+    values = shaped(values, image, is_planar=planar)
+    return _coloured(values, str(properties["photometric_interpretation"]), decoder.UID)
+
+
+def _run_length(frame: bytes, image: ImagePixel) -> Codestream:
+    """RLE says nothing of itself but the count of its segments, which the decoder compares."""
+    if image.bits_allocated not in CELL_BITS:
+        raise DecodingError(f"Bits Allocated {image.bits_allocated}")
+    if image.samples * image.bits_allocated // 8 > _MOST_BY_RLE * len(frame):
+        raise DecodingError(f"{len(frame)} bytes cannot become as many pixels as the header says")
+    samples = image.samples_per_pixel
+    return Codestream(image.rows, image.columns, samples, image.bits_allocated, is_signed=False)
+
+
+def _require_same_size(stream: Codestream, image: ImagePixel) -> None:
+    said = (image.rows, image.columns, image.samples_per_pixel)
+    found = (stream.rows or image.rows, stream.columns, stream.samples_per_pixel)
+    if found != said:
+        rows, columns, samples = found
+        raise DecodingError(
+            f"the codestream has {rows} rows, {columns} columns, {samples} samples,"
+            f" the header says {said[0]}, {said[1]}, {said[2]}"
+        )
+
+
+def _container_bits(precision: int) -> int:
+    for bits in CELL_BITS:
+        if precision <= bits:
+            return bits
+    raise DecodingError(f"samples of {precision} bits")
+
+
+def _run(
+    decoder: Decoder, frame: bytes, image: ImagePixel, container: int
+) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
+    """Let the codec decode one frame: its bytes, and how it says they are laid out."""
+    plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
+    try:
+        return decoder.as_buffer(
+            encapsulate([frame], has_bot=False),
+            index=0,
+            validate=False,
+            decoding_plugin=plugin,
+            rows=image.rows,
+            columns=image.columns,
+            number_of_frames=1,
+            samples_per_pixel=image.samples_per_pixel,
+            bits_allocated=container,
+            bits_stored=min(image.bits_stored, container),
+            pixel_representation=int(image.is_signed),
+            photometric_interpretation=image.photometric_interpretation,
+            planar_configuration=0,
+        )
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        # From the codec: about pixels, it quotes no other value.
+        raise DecodingError(_words_of(error)) from error
+    except Exception as error:  # codecs raise what they like on broken pixels
+        raise DecodingError("the codec failed") from error
+
+
+def _words_of(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return words.rpartition("available plugins: ")[2] or "the codec failed"
+
+
+def _cells(values: Array, stream: Codestream, image: ImagePixel) -> Array:
+    """Bring decoded samples into the pixel cells that the header describes.
+
+    Source: PS3.5 sections 8.1.1 and 8.2.1 to 8.2.4: JPEG and JPEG-LS carry signed samples as
+    unsigned ones.
+    """
+    container = values.dtype.itemsize
+    precision = stream.precision
+    if stream.is_signed and not image.is_signed:
+        values = values.view(f"<u{container}") & np.array((1 << precision) - 1, f"<u{container}")
+    elif image.is_signed and not stream.is_signed and precision >= image.bits_stored:
+        unused = 8 * container - precision
+        values = values.view(f"<i{container}")
+        values = (values << unused) >> unused if unused else values
+    values = _in_cells(values, precision, image)
+    above = image.high_bit + 1 - image.bits_stored
+    return values << above if above and precision <= image.bits_stored else values
+
+
+def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:
+    """The same values as numbers of Bits Allocated."""
+    allocated = image.bits_allocated
+    if allocated == 1:
+        lowest, highest, dtype = 0, 1, np.dtype("u1")
+    elif allocated in CELL_BITS:
+        dtype = np.dtype(f"<{'i' if image.is_signed else 'u'}{allocated // 8}")
+        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    else:
+        raise DecodingError(f"Bits Allocated {allocated}")
+    if values.dtype == dtype and allocated > 1:
+        return values
+    if int(values.min(initial=0)) < lowest or int(values.max(initial=0)) > highest:
+        raise DecodingError(f"samples of {precision} bits do not fit Bits Allocated {allocated}")
+    return values.astype(dtype)
+
+
+def _coloured(values: Array, photometric: str, transfer_syntax_uid: str) -> DecodedFrame:
+    """Turn lossy YBR into RGB, which every receiver displays.
+
+    Other colour spaces are kept: turning lossless YBR into RGB would round.
+    """
+    if values.ndim == 2:
+        return DecodedFrame(values, photometric)
+    is_lossy = transfer_syntax_uid in _LOSSY_JPEG
+    if is_lossy and photometric in _YBR_FULL and values.dtype == np.uint8:
+        return DecodedFrame(convert_color_space(values, "YBR_FULL", "RGB"), "RGB")
+    # Codecs give each pixel its chrominance.
+    return DecodedFrame(values, photometric.removesuffix("_422"))

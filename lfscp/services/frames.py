@@ -1,0 +1,148 @@
+"""The frames of a stored object, decoded: as many bytes as the header says, or an error.
+
+Rules: one reading for who is sent an object and for who looks at it. Bits of a cell outside the
+sample stay as they were.
+Source: PS3.5 sections 8.1, 8.2 and annex A.4.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Final
+
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.uid import UID
+
+from lfscp.archive.encapsulated import PIXEL_DATA, Span, frames_of
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.image_pixel import (
+    ImagePixel,
+    PixelElement,
+    image_pixel,
+    read_pixel_element,
+)
+from lfscp.archive.object_store import StoredFile
+from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.services.compressed_frames import decode_compressed
+from lfscp.services.contexts import UNCOMPRESSED
+from lfscp.services.decoded import Array, DecodedFrame, DecodingError
+from lfscp.services.native_frames import native_frame
+
+__all__ = ["Array", "DecodedFrame", "DecodingError", "Frames", "decoded_frame", "is_native"]
+
+# JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
+PIXELS_ELSEWHERE: Final = frozenset(
+    f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
+)
+_NATIVE: Final = frozenset(UNCOMPRESSED)
+_UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
+_DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+
+
+def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
+    """Decode one frame of a stored object, compressed or not.
+
+    Args:
+        path: a DICOM Part 10 file.
+        number: counted from 0.
+    Raises:
+        DecodingError: there is no such frame, no decoder, or it is broken.
+        OSError: the file cannot be read.
+    """
+    try:
+        return Frames(read_stored_dataset(path)).decode(number)
+    except CannotUnderstand as error:
+        raise DecodingError(error.reason) from None
+
+
+class Frames:
+    """The frames of one dataset.
+
+    Args:
+        dataset: as `read_stored_dataset` gives it.
+    Raises:
+        DecodingError: it has no pixels, there is no decoder for them, or what describes them is
+            missing.
+        CannotUnderstand: its bytes are broken.
+    """
+
+    def __init__(self, dataset: StoredDataset) -> None:
+        syntax = dataset.transfer_syntax_uid
+        if syntax in PIXELS_ELSEWHERE:
+            raise DecodingError(f"{UID(syntax).name} only refers to its pixel data")
+        element, values = read_pixel_element(dataset.content, dataset.encoding)
+        if element is None:
+            raise DecodingError("it holds no pixel data")
+        self.element: PixelElement = element
+        self.image: ImagePixel = image_pixel(values, dataset.encoding)
+        self._dataset = dataset
+        self._decoder: Decoder | None = None
+        self._spans: list[tuple[Span, ...]] = []
+        if element.fragments is None and element.tag == PIXEL_DATA and not is_native(syntax):
+            raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
+        if element.fragments is not None:
+            has_codec = syntax not in (_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES)
+            self._decoder = _decoder_of(syntax) if has_codec else None
+            self._spans = frames_of(
+                dataset.content,
+                element.fragments,
+                self.image.number_of_frames,
+                element.extended_offsets,
+            )
+
+    def decode(self, number: int) -> DecodedFrame:
+        """Decode one frame, counted from 0.
+
+        Raises:
+            DecodingError: there is none, or it is broken.
+        """
+        frames = self.image.number_of_frames
+        if not 0 <= number < frames:
+            raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
+        if not self._spans:
+            return native_frame(self._dataset, self.element, self.image, number)
+        spans = self._spans[number]
+        content = self._dataset.content
+        frame = b"".join(content[begin:end] for begin, end in spans)
+        try:
+            if self._decoder is None:
+                return self._native(frame)
+            return decode_compressed(self._decoder, frame, self.image)
+        except DecodingError as error:
+            name = UID(self._dataset.transfer_syntax_uid).name
+            raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
+
+    def _native(self, frame: bytes) -> DecodedFrame:
+        """A frame of little endian cells in fragments of its own, perhaps deflated."""
+        if self._dataset.transfer_syntax_uid == _DEFLATED_FRAMES:
+            frame = _inflated(frame, -(-self.image.samples * self.image.bits_allocated // 8))
+        element = PixelElement(PIXEL_DATA, b"OB", 0, len(frame))
+        dataset = self._dataset._replace(content=memoryview(frame))
+        return native_frame(dataset, element, replace(self.image, number_of_frames=1), 0)
+
+
+def _inflated(frame: bytes, size: int) -> bytes:
+    """The first so many inflated bytes of a frame (PS3.5 section A.4.14)."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, size)
+    except zlib.error:
+        raise DecodingError("it cannot be inflated") from None
+
+
+def is_native(transfer_syntax_uid: str) -> bool:
+    """Whether pixel data in this transfer syntax is not compressed frame by frame."""
+    return transfer_syntax_uid in _NATIVE
+
+
+def _decoder_of(transfer_syntax_uid: str) -> Decoder:
+    name = UID(transfer_syntax_uid).name
+    try:
+        decoder = get_decoder(transfer_syntax_uid)
+    except NotImplementedError:
+        raise DecodingError(f"there is no decoder for {name}") from None
+    if is_native(transfer_syntax_uid):
+        raise DecodingError(f"compressed pixel data in {name}, which has none")
+    if not decoder.is_available:
+        raise DecodingError(f"no decoder for {name} is installed: pip install 'lfscp[codecs]'")
+    return decoder
