@@ -16,6 +16,7 @@ from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.errors import (
     ArchiveError,
     CannotUnderstand,
+    ClassNotStored,
     DuplicateRejected,
     IdentityMismatch,
     OutOfResources,
@@ -98,6 +99,8 @@ def refusal(error: ArchiveError) -> Dataset:
         case IdentityMismatch(tag=tag):
             comment = "UID in the dataset differs from the command's"
             return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
+        case ClassNotStored():
+            return status.with_reason(status.SOP_CLASS_NOT_SUPPORTED, error.reason)
         case DuplicateRejected():
             comment = "instance is stored already with other content"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)

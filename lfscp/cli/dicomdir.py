@@ -1,0 +1,118 @@
+"""The files that an import tries: all below a folder, in a DICOMDIR's order where there is one.
+
+Rules: what a DICOMDIR lists comes first, and a file that it lists and that is not there is named.
+Files that it does not list are tried too, so that nothing is lost; such folders hold viewers as
+well, so what is no DICOM file there is not complained of. A listed name never leads out of the
+DICOMDIR's folder, and counts whatever its case: file systems of discs change it.
+Source: PS3.10 section 8, PS3.3 annex F.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from lfscp.archive.media import MEDIA_STORAGE_DIRECTORY
+
+_NAME: Final = "dicomdir"
+_MAX_BYTES: Final = 64 << 20  # of a DICOMDIR; some 100,000 objects
+_PREFIX: Final = slice(128, 132)
+_UNLISTED: Final = "the DICOMDIR does not list it"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to import.
+
+    Args:
+        remark: what is odd about where it was found.
+        problem: why it cannot be imported.
+        is_directory: it is a DICOMDIR, and `remark` says what it lists.
+    """
+
+    path: Path
+    remark: str = ""
+    problem: str = ""
+    is_directory: bool = False
+
+
+def find_files(path: Path) -> Iterator[FoundFile]:
+    """The file itself, or all below a folder; a DICOMDIR stands for the files that it lists."""
+    if path.is_file():
+        listed = _listed(path)
+        if listed is None:
+            yield FoundFile(path)
+        else:
+            yield from _by(path, listed, _below(path.parent), others=False)
+        return
+    files = list(_below(path))
+    done: set[Path] = set()
+    for directory in (file for file in files if file.name.lower() == _NAME):
+        listed = None if directory in done else _listed(directory)
+        if listed is None:
+            continue
+        folder = directory.parent
+        inside = [file for file in files if file not in done and folder in file.parents]
+        yield from _by(directory, listed, inside, others=True)
+        done.update(inside)
+    yield from (FoundFile(file) for file in files if file not in done)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(parent, name)
+
+
+def _by(
+    directory: Path, listed: list[tuple[str, ...]], files: Iterable[Path], *, others: bool
+) -> Iterator[FoundFile]:
+    """The files that a DICOMDIR lists, there or missing; and the others if they are wanted."""
+    there = {_key(file.relative_to(directory.parent).parts): file for file in files}
+    there.pop(_key((directory.name,)), None)
+    count = sum(_key(parts) in there for parts in listed)
+    remark = f"a DICOMDIR, which lists {len(listed)} files; {count} of them are here"
+    yield FoundFile(directory, remark, is_directory=True)
+    for parts in dict.fromkeys(map(_key, listed)):
+        file = there.pop(parts, None)
+        if file is None:
+            path = directory.parent.joinpath("/".join(parts).upper())
+            yield FoundFile(path, problem="the DICOMDIR lists it, and it is not there")
+        else:
+            yield FoundFile(file)
+    if others:
+        yield from (FoundFile(file, _UNLISTED) for file in there.values())
+
+
+def _key(parts: Iterable[str]) -> tuple[str, ...]:
+    """A name as it is compared: discs show `IM1` as `im1`, `IM1.` or `IM1;1`."""
+    return tuple(part.partition(";")[0].rstrip(". ").lower() for part in parts)
+
+
+def _listed(file: Path) -> list[tuple[str, ...]] | None:
+    """The names of the files that a DICOMDIR lists; None when it is none that can be read."""
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            return None
+        with file.open("rb") as stream:
+            if stream.read(132)[_PREFIX] != b"DICM":
+                return None
+        directory = dcmread(file)
+        if directory.file_meta.get("MediaStorageSOPClassUID") != MEDIA_STORAGE_DIRECTORY:
+            return None
+        records = directory.get("DirectoryRecordSequence") or []
+        return [parts for parts in map(_file_id, records) if parts]
+    except Exception:  # noqa: BLE001 - pydicom raises what it likes on broken files
+        return None
+
+
+def _file_id(record: Dataset) -> tuple[str, ...]:
+    value = record.get("ReferencedFileID") or ()
+    return (value,) if isinstance(value, str) else tuple(map(str, value))
