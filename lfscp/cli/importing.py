@@ -117,7 +117,7 @@ class Importer:
             return _refused(name, error)
         except OSError as error:
             return Outcome(FAILED, name, error.strerror or str(error))
-        except Exception as error:  # noqa: BLE001 - one odd file must not end the import
+        except Exception as error:
             LOG.error("import failed unexpectedly", file=name, exc_info=error)  # noqa: TRY400
             return Outcome(FAILED, name, "internal error, see the log")
         stored = found.stored
