@@ -22,7 +22,7 @@ ITEM_DELIMITER: Final = 0xFFFEE00D
 SEQUENCE_DELIMITER: Final = 0xFFFEE0DD
 _MAX_DEPTH: Final = 100_000
 
-_SHORT_VRS: Final = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+SHORT_VRS: Final = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 # What some writers put where the VR belongs when they know none. Other readers (DCMTK) take such an
 # element as one with a 16-bit length: all later VRs have 32 bits, and these are none.
 NO_VRS: Final = frozenset((b"  ", b"\0\0", b"??", b"--"))
@@ -56,7 +56,7 @@ class Encoding:
         self.unpack_tag_length = struct.Struct(order + "LL").unpack_from
         self.unpack_length = struct.Struct(order + "L").unpack_from
         self.unpack_short = struct.Struct(order + "H").unpack_from
-        self.short_vrs = frozenset(int.from_bytes(vr, byteorder) for vr in _SHORT_VRS)
+        self.short_vrs = frozenset(int.from_bytes(vr, byteorder) for vr in SHORT_VRS)
         self.vr_sq = int.from_bytes(b"SQ", byteorder)
         self.vr_un = int.from_bytes(b"UN", byteorder)
         self.group_shift = 0 if byteorder == "little" else 16
@@ -173,7 +173,7 @@ def skip_undefined(
     raise CannotUnderstand("the dataset ends inside a sequence of undefined length")
 
 
-def items_of(value: bytes, encoding: Encoding) -> list[tuple[int, int]]:
+def items_of(value: bytes | memoryview, encoding: Encoding) -> list[tuple[int, int]]:
     """Where the items of a sequence's value begin and end."""
     spans: list[tuple[int, int]] = []
     at = 0

@@ -125,9 +125,7 @@ class InlineAssociation(Association):
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
         self._storage_classes: set[str] = set()
         # Taken for storage whatever pynetdicom knows of them; of a requestor, see `associate`.
-        self.own_storage_classes = (
-            supported.storage_classes if supported is not None else frozenset()
-        )
+        self.storage_classes = supported.storage_classes if supported is not None else frozenset()
         self._context_tuples: dict[int, PresentationContextTuple] = {}
         self._after_answer: list[Callable[[], None]] = []
         self._handler_results: dict[evt.EventType, Any] = {}
@@ -376,7 +374,7 @@ class InlineAssociation(Association):
     def takes_for_storage(self, request: ReceivedStore) -> bool:
         """Whether a C-STORE is the storage service's; else pynetdicom decides, and may abort."""
         sop_class_uid = cast(UID, request.AffectedSOPClassUID)
-        if sop_class_uid in self.own_storage_classes:
+        if sop_class_uid in self.storage_classes:
             return True
         if sop_class_uid not in self._storage_classes:
             common = self.acceptor.accepted_common_extended.get(sop_class_uid)

@@ -77,7 +77,7 @@ def associate(
     for item in ext_neg:
         association.requestor.add_negotiation_item(item)
     # Whoever proposes to be the SCP of a SOP class, beside a C-GET, takes its objects for storage.
-    association.own_storage_classes = frozenset(
+    association.storage_classes = frozenset(
         str(item.sop_class_uid)
         for item in ext_neg
         if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.scp_role

@@ -21,6 +21,7 @@ from pydicom.uid import UID
 
 from lfscp.archive.deflated import require_bounded_file
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.object_store import StoredFile
 
 MAX_FRAME_BYTES: Final = 512 << 20  # of one decoded frame
@@ -84,7 +85,8 @@ def read_header(path: StoredFile) -> Dataset:
     """
     try:
         require_bounded_file(path)
-        return dcmread(path, stop_before_pixels=True)
+        with open_with_vrs(path) as file:
+            return dcmread(file, stop_before_pixels=True)
     except FileNotFoundError:
         raise NoPicture("the file of this object is missing; `lfscp check` tells more") from None
     except CannotUnderstand as error:
@@ -133,7 +135,8 @@ def decode(path: StoredFile, header: Dataset, number: int) -> Frame:
         raise NoPicture("this frame is too large to be shown")
     _require_decoder(header)
     try:
-        values = pixel_array(path, index=number)
+        with open_with_vrs(path) as file:
+            values = pixel_array(file, index=number)
         return Frame(_transformed(values, header, number), header, number)
     except Exception as error:  # codecs and pydicom raise what they like on broken objects
         raise NoPicture(f"the pixel data cannot be decoded: {type(error).__name__}") from error
