@@ -147,14 +147,24 @@ def _begin(content: memoryview) -> tuple[int, str]:
         return _PREAMBLE + 4, ""
     if bytes(content[:4]) == _PREFIX:
         return 4, "the preamble is missing"
-    groups = (_META, _DIRECTORY, _IDENTIFYING, _IDENTIFYING_BIG)
-    if bytes(content[:2]) in groups:
+    if _is_beginning(content[:4]):
         return 0, "preamble and prefix DICM are missing"
-    if not any(content[:_PREAMBLE]) and bytes(content[_PREAMBLE : _PREAMBLE + 2]) in groups:
+    if not any(content[:_PREAMBLE]) and _is_beginning(content[_PREAMBLE : _PREAMBLE + 4]):
         return _PREAMBLE, "the prefix DICM is missing"
     if bytes(content[:2]) == b"PK":
         raise NoDicom("no DICOM file but a ZIP")
     raise NoDicom("no DICOM file: the prefix DICM is missing")
+
+
+def _is_beginning(tag: memoryview) -> bool:
+    """Whether file meta information, a DICOMDIR or the dataset of an object can begin so."""
+    group, element = bytes(tag[:2]), bytes(tag[2:])
+    if group in (_META, _DIRECTORY):
+        return True
+    # An object has a SOP Class and a SOP Instance UID: it begins with these or before them.
+    if group == _IDENTIFYING:
+        return int.from_bytes(element, "little") <= SOP_CLASS_UID & 0xFFFF
+    return group == _IDENTIFYING_BIG and int.from_bytes(element, "big") <= SOP_CLASS_UID & 0xFFFF
 
 
 def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[int, str], int]:

@@ -15,14 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-
+from lfscp.archive.elements import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Encoding,
+    elements,
+    items_of,
+)
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.archive.media import MEDIA_STORAGE_DIRECTORY
+from lfscp.archive.part10 import read_part10
 
 _NAME: Final = "dicomdir"
 _MAX_BYTES: Final = 64 << 20  # of a DICOMDIR; some 100,000 objects
-_PREFIX: Final = slice(128, 132)
+_DIRECTORY_RECORD_SEQUENCE: Final = 0x00041220
+_REFERENCED_FILE_ID: Final = 0x00041500
 _UNLISTED: Final = "the DICOMDIR does not list it"
 
 
@@ -101,18 +109,28 @@ def _listed(file: Path) -> list[tuple[str, ...]] | None:
     try:
         if file.stat().st_size > _MAX_BYTES:
             return None
-        with file.open("rb") as stream:
-            if stream.read(132)[_PREFIX] != b"DICM":
-                return None
-        directory = dcmread(file)
-        if directory.file_meta.get("MediaStorageSOPClassUID") != MEDIA_STORAGE_DIRECTORY:
+        content = file.read_bytes()
+        meta = read_part10(content)
+        if meta.sop_class_uid != MEDIA_STORAGE_DIRECTORY:
             return None
-        records = directory.get("DirectoryRecordSequence") or []
-        return [parts for parts in map(_file_id, records) if parts]
-    except Exception:  # noqa: BLE001 - pydicom raises what it likes on broken files
+        is_implicit = meta.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+        encoding = IMPLICIT_LITTLE if is_implicit else EXPLICIT_LITTLE
+        found = elements(content, meta.dataset_offset, len(content), encoding)
+        return [
+            parts
+            for tag, begin, end, inner in found
+            if tag == _DIRECTORY_RECORD_SEQUENCE and inner is not None
+            for parts in _names(content[begin:end], inner)
+        ]
+    except (CannotUnderstand, OSError):
         return None
 
 
-def _file_id(record: Dataset) -> tuple[str, ...]:
-    value = record.get("ReferencedFileID") or ()
-    return (value,) if isinstance(value, str) else tuple(map(str, value))
+def _names(records: bytes, encoding: Encoding) -> Iterator[tuple[str, ...]]:
+    for first, last in items_of(records, encoding):
+        for tag, begin, end, _ in elements(records, first, last, encoding):
+            if tag == _REFERENCED_FILE_ID:
+                text = records[begin:end].decode("latin_1")
+                parts = tuple(part.strip(" \0") for part in text.split("\\"))
+                if any(parts):
+                    yield parts
