@@ -63,8 +63,12 @@ class Entry:
 
 
 def is_zip(beginning: bytes) -> bool:
-    """Whether a file that begins so is a ZIP."""
-    return beginning[:4] in _BEGINNINGS
+    """Whether a file that begins so is a ZIP, and no DICOM file with a ZIP's first bytes before it.
+
+    Args:
+        beginning: 132 bytes are enough.
+    """
+    return beginning[:4] in _BEGINNINGS and beginning[128:132] != b"DICM"
 
 
 def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[Entry]:

@@ -78,7 +78,7 @@ class Importer:
             return
         try:
             with found.path.open("rb") as stream:
-                beginning = stream.read(4)
+                beginning = stream.read(132)
         except OSError as error:
             yield Outcome(FAILED, name, error.strerror or str(error))
             return

@@ -25,6 +25,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from lfscp.archive.errors import ClassNotStored
 from lfscp.config import Settings
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
+from lfscp.upperlayer.negotiation import may_be_storage
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
@@ -103,7 +104,7 @@ def require_stored_class(settings: Settings, sop_class_uid: str) -> None:
     """
     if sop_class_uid in _standard() or sop_class_uid in settings.storage.private_sop_classes:
         return
-    if sop_class_uid in UID_dictionary:
+    if not may_be_storage(UID(sop_class_uid)):
         name = UID(sop_class_uid).name
         raise ClassNotStored(f"{name} ({sop_class_uid}) is no SOP class of objects in a study")
     if not settings.storage.accept_unknown_sop_classes:

@@ -152,7 +152,8 @@ def may_be_storage(sop_class_uid: UID) -> bool:
     """
     service = uid_to_service_class(sop_class_uid)
     if service is ServiceClass:
-        return sop_class_uid not in UID_dictionary
+        name, *_ = UID_dictionary.get(sop_class_uid, ("",))
+        return not name  # the standard has retired a few SOP classes with their names
     is_of_a_patient = not issubclass(service, NonPatientObjectStorageServiceClass)
     return is_of_a_patient and issubclass(service, StorageServiceClass)
 

@@ -16,14 +16,16 @@ from sample_objects import made
 from served_archive import CT, EXPLICIT, Node, image, served
 from test_jobs_retrieve import dataset_bytes, jobs_of, retrieve
 
+from lfscp.archive.errors import ClassNotStored
 from lfscp.archive.objects import Received
+from lfscp.config import Settings
 from lfscp.jobs.model import State
 from lfscp.scu.identifiers import FIND_MODELS, identifier
 from lfscp.scu.peer import Peer
 from lfscp.scu.retrieve import get
 from lfscp.scu.send import objects_in, send
 from lfscp.scu.sop_classes import sop_classes_of
-from lfscp.services.contexts import storage_sop_classes
+from lfscp.services.contexts import require_stored_class, storage_sop_classes
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 RETIRED = "1.2.840.10008.5.1.4.1.1.6"  # Ultrasound Image Storage
@@ -144,6 +146,28 @@ def test_what_the_standard_knows_as_something_else_is_no_storage(tmp_path: Path,
         association = ae.associate("127.0.0.1", node.port, ae_title="LFSCP")
         assert [str(cx.abstract_syntax) for cx in association.accepted_contexts] == [PRIVATE]
         association.release()
+
+
+NAMELESS = "1.2.840.10008.5.1.4.1.1.12.77"  # retired, with its name
+
+
+@pytest.mark.parametrize("uid", [RETIRED, PRIVATE, NAMELESS, "1.2.840.10008.5.1.4.1.1.999"])
+def test_files_and_contexts_go_by_the_same_rule(tmp_path: Path, uid: str) -> None:
+    require_stored_class(Settings(data_dir=tmp_path), uid)
+    ae = AE()
+    ae.add_requested_context(uid)
+    with served(tmp_path) as node:
+        association = ae.associate("127.0.0.1", node.port, ae_title="LFSCP")
+        assert association.is_established
+        association.release()
+
+
+@pytest.mark.parametrize(
+    "uid", ["1.2.840.10008.5.1.4.38.1", "1.2.840.10008.1.1", "1.2.840.10008.3.1.2.1.1"]
+)
+def test_files_of_other_classes_are_refused_as_their_contexts_are(uid: str) -> None:
+    with pytest.raises(ClassNotStored, match="is no SOP class of objects in a study"):
+        require_stored_class(Settings(), uid)
 
 
 def test_a_class_that_is_not_taken_is_said_as_such(tmp_path: Path) -> None:

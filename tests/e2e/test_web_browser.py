@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,20 @@ def test_files_are_uploaded_and_what_is_no_dicom_is_refused_by_name(page, url, o
     shoot("upload")
     page.get_by_role("link", name=re.compile(CT_STUDY)).click()
     expect(page.get_by_role("heading", name="Müller, Johanna Dr.")).to_be_visible()
+
+
+def test_a_zip_is_stored_file_by_file_and_what_is_no_dicom_is_named(page, url, objects, tmp_path):
+    file = tmp_path / "disc.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in sorted(objects.glob("ct*.dcm"))[:3]:
+            made.write(path, f"DICOM/{path.stem}")
+        made.writestr("READ.ME", "no DICOM at all")
+
+    upload(page, url, file)
+
+    expect(page.locator("#upload-text")).to_contain_text("3 stored · 1 refused")
+    expect(page.locator("#upload-list")).to_contain_text("disc.zip/READ.ME: cannot read")
+    expect(page.locator("#upload-list")).to_contain_text(f"study {CT_STUDY}: 3 objects")
 
 
 def test_dropped_files_are_stored(page, url, objects):

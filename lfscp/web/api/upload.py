@@ -175,7 +175,7 @@ def _write_all(descriptor: int, piece: bytes) -> None:
 
 def _store_spooled(web: Web, spooled: Path) -> StoredOut | list[_FromZip]:
     with spooled.open("rb") as file:
-        beginning = file.read(4)
+        beginning = file.read(132)
     return _store_zip(web, spooled) if is_zip(beginning) else _store(web, spooled)
 
 

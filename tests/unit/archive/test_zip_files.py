@@ -61,6 +61,10 @@ def test_the_files_come_one_by_one(archive: Archive, tmp_path: Path, method: int
     assert nothing_left(archive)
 
 
+def test_a_dicom_file_may_begin_as_a_zip_does() -> None:
+    assert not is_zip(b"PK\x03\x04" + OBJECT[4:])
+
+
 def test_names_are_words_and_lead_nowhere(archive: Archive, tmp_path: Path) -> None:
     file = zipped(tmp_path / "zip", {"../../etc/passwd": OBJECT, "/x\x1b[31m": OBJECT})
     assert found(file, archive) == {"../../etc/passwd": OBJECT, "/x\ufffd[31m": OBJECT}
