@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
-from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.archive.file_head import Expected, fault_of_head
 from lfscp.archive.objects import Received, digest_of_received, has_same_bytes, size_of
 from lfscp.archive.rows import Existing
 
@@ -59,5 +59,5 @@ def _require_head(received: Received, existing: Existing, file: StoredFile) -> N
         existing.dataset_offset,
     )
     with file.open("rb") as stream:
-        if fault_of_head(stream.read(HEAD_BYTES), expected):
+        if fault_of_head(stream.read(existing.dataset_offset), expected):
             raise DamagedError

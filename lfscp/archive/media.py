@@ -20,6 +20,7 @@ from lfscp.archive.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
+    NO_VRS,
     UNDEFINED_LENGTH,
     Encoding,
     element_head,
@@ -47,6 +48,7 @@ _MEDIA_SOP_CLASS: Final = 0x00020002
 _MEDIA_SOP_INSTANCE: Final = 0x00020003
 _TRANSFER_SYNTAX: Final = 0x00020010
 _SOURCE_AE_TITLE: Final = 0x00020016
+_MAX_AE_TITLE: Final = 16  # characters
 _PIXEL_DATA: Final = 0x7FE00010
 _VRS: Final = frozenset(str(vr).encode() for vr in VR if len(vr) == 2)
 _NO_META: Final = "the file meta information is missing"
@@ -88,10 +90,18 @@ class MediaFile:
             ("SOP Instance UID", self.sop_instance_uid, sop_instance_uid),
         ):
             if meta != dataset and meta:
-                found.append(f"the file meta information has {name} {meta}, the dataset {dataset}")
+                found.append(
+                    f"the file meta information has {name} {_shown(meta)}, "
+                    f"the dataset {_shown(dataset)}"
+                )
             elif meta != dataset and _NO_META not in self.notes:
                 found.append(f"the file meta information lacks the {name}")
         return tuple(found)
+
+
+def _shown(text: str) -> str:
+    """What a file says, as a terminal may see it."""
+    return text if text.isprintable() else ascii(text)
 
 
 def could_be_dicom(beginning: bytes) -> bool:
@@ -125,14 +135,22 @@ def read_media(content: memoryview) -> MediaFile:
     if not syntax:
         syntax = _guess(content, offset)
         notes.append(f"no transfer syntax is named, it is {UID(syntax).name}")
+    elif _is_plainly_other(content, offset, syntax):
+        named, syntax = syntax, _guess(content, offset)
+        notes.append(f"{UID(named).name} is named, the dataset is in {UID(syntax).name}")
     return MediaFile(
         meta.get(_MEDIA_SOP_CLASS, ""),
         meta.get(_MEDIA_SOP_INSTANCE, ""),
         syntax,
-        meta.get(_SOURCE_AE_TITLE, ""),
+        _ae_title(meta.get(_SOURCE_AE_TITLE, "")),
         offset,
         tuple(notes),
     )
+
+
+def _ae_title(text: str) -> str:
+    """An AE title, which goes to the index and into the stored file; empty when it is none."""
+    return text if len(text) <= _MAX_AE_TITLE and text.isascii() and text.isprintable() else ""
 
 
 def _starts(content: memoryview, at: int, group: bytes) -> bool:
@@ -210,6 +228,16 @@ def _meta_element(
         if length != UNDEFINED_LENGTH and value + length <= end:
             return encoding.raw_tag(raw), value, value + length
     raise CannotUnderstand("the file meta information is longer than the file", _GROUP_LENGTH)
+
+
+def _is_plainly_other(content: memoryview, offset: int, syntax: str) -> bool:
+    """Whether a dataset of a usual transfer syntax is written in the other one."""
+    if not _starts(content, offset, _IDENTIFYING):
+        return False
+    vr = bytes(content[offset + 4 : offset + 6])
+    if syntax == EXPLICIT_VR_LITTLE_ENDIAN:
+        return not vr.isalpha() and vr not in NO_VRS
+    return syntax == IMPLICIT_VR_LITTLE_ENDIAN and vr in _VRS
 
 
 def _guess(content: memoryview, offset: int) -> str:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.file_head import HEAD_BYTES
 from lfscp.archive.header import read_header
 from lfscp.archive.media import MediaFile, NoDicom, read_media
 from lfscp.archive.objects import Received, Stored, mapped
+from lfscp.archive.part10 import read_part10
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -60,12 +63,24 @@ def store_file(
             require_class(header.sop_class_uid)
             notes = media.notes_on(header.sop_class_uid, header.sop_instance_uid)
             received = _received(media, header)
-            if is_ours and not notes:
+            if is_ours and not notes and _is_right(content, media):
                 received = replace(received, spooled_path=path, dataset_offset=media.dataset_offset)
             else:
                 received = replace(received, dataset=dataset)
             stored = archive.store(received)
     return StoredObject(stored, header.sop_class_uid, header.sop_instance_uid, notes)
+
+
+def _is_right(content: memoryview, media: MediaFile) -> bool:
+    """Whether the file's head is one that we read again as it was read here."""
+    try:
+        meta = read_part10(content[:HEAD_BYTES])
+    except CannotUnderstand:
+        return False
+    return (meta.dataset_offset, meta.transfer_syntax_uid) == (
+        media.dataset_offset,
+        media.transfer_syntax_uid,
+    )
 
 
 def _received(media: MediaFile, header: Header) -> Received:

@@ -76,7 +76,10 @@ def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            yield Path(parent, name)
+            path = Path(parent, name)
+            # A link to nothing is named; a pipe would let us wait for ever.
+            if path.is_file() or not path.exists():
+                yield path
 
 
 def _by(

@@ -103,6 +103,14 @@ def test_a_dataset_shows_its_own_transfer_syntax(head: bytes, syntax: str) -> No
     assert any(note.startswith("no transfer syntax is named") for note in found.notes)
 
 
+@pytest.mark.parametrize(("named", "actual"), [(IMPLICIT, EXPLICIT), (EXPLICIT, IMPLICIT)])
+def test_a_transfer_syntax_that_is_plainly_another_is_corrected(named: str, actual: str) -> None:
+    found = read_media(memoryview(part10_header(CT_IMAGE, UID, named) + written(actual)))
+    assert found.transfer_syntax_uid == actual
+    (note,) = found.notes
+    assert "is named, the dataset is in" in note
+
+
 def test_which_codec_compressed_the_pixels_is_not_guessed() -> None:
     fragments = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0\x04\0\0\0\xff\xd8\xff\xd9"
     end = b"\xfe\xff\xdd\xe0\0\0\0\0"

@@ -20,6 +20,12 @@ from lfscp.archive.store_file import StoredObject, store_file
 
 UID = "1.2.3.1.1"
 HEAD = part10_header(CT_IMAGE, UID, EXPLICIT, "SENDER")
+UID_ELEMENT = b"\x02\x00\x10\x00\x14\0\0\0" + EXPLICIT.encode() + b"\0"
+IMPLICIT_META = HEAD[:132] + b"\x02\0\0\0\x04\0\0\0\x1c\0\0\0" + UID_ELEMENT
+PRIVATE_META = struct.pack("<HH2sHL", 2, 0x0102, b"OB", 0, 70_000) + bytes(70_000)
+LARGE_META = HEAD[:140] + struct.pack("<L", len(HEAD) - 144 + len(PRIVATE_META)) + HEAD[144:]
+LARGE_META += PRIVATE_META
+LONG_TITLE = part10_header(CT_IMAGE, UID, EXPLICIT, "\x1b[31m" * 5_000)
 OTHER_UIDS = part10_header("1.2.840.10008.5.1.4.1.1.7", "1.9.9", EXPLICIT)
 NO_UIDS = HEAD[:132] + HEAD[HEAD.index(b"\x02\x00\x10\x00UI") :]
 
@@ -39,8 +45,22 @@ def stored(archive: Archive, content: bytes, *, is_ours: bool = True) -> StoredO
 @pytest.mark.parametrize("is_ours", [True, False])
 @pytest.mark.parametrize(
     "head",
-    [HEAD, OTHER_UIDS, NO_UIDS, HEAD[132:], HEAD[:132], b"", HEAD[:140] + b"\7\0\0\0" + HEAD[144:]],
-    ids=["right", "other", "none", "no preamble", "no meta", "bare", "wrong length"],
+    [
+        HEAD,
+        OTHER_UIDS,
+        NO_UIDS,
+        HEAD[132:],
+        HEAD[:132],
+        b"",
+        HEAD[:140] + b"\7\0\0\0" + HEAD[144:],
+        IMPLICIT_META,
+        LARGE_META,
+        LONG_TITLE,
+    ],
+    ids=[
+        *("right", "other", "none", "no preamble", "no meta", "bare", "wrong length"),
+        *("implicit meta", "large meta", "long title"),
+    ],
 )
 def test_the_dataset_is_stored_as_a_right_file(
     archive: Archive, head: bytes, is_ours: bool
@@ -48,7 +68,7 @@ def test_the_dataset_is_stored_as_a_right_file(
     found = stored(archive, head + encoded(1), is_ours=is_ours)
     assert found.stored.outcome is Outcome.STORED
     assert (found.sop_class_uid, found.sop_instance_uid) == (CT_IMAGE, UID)
-    assert bool(found.notes) == (head != HEAD)
+    assert bool(found.notes) == (head not in (HEAD, LARGE_META, LONG_TITLE))
     (instance,) = archive.select(Level.IMAGE, {Level.IMAGE: [UID]})
     content = Path(instance.path).read_bytes()
     meta = read_part10(content)
