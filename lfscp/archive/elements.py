@@ -173,7 +173,7 @@ def skip_undefined(
     raise CannotUnderstand("the dataset ends inside a sequence of undefined length")
 
 
-def items_of(value: bytes | memoryview, encoding: Encoding) -> list[tuple[int, int]]:
+def items_of(value: bytes, encoding: Encoding) -> list[tuple[int, int]]:
     """Where the items of a sequence's value begin and end."""
     spans: list[tuple[int, int]] = []
     at = 0

@@ -18,9 +18,10 @@ from lfscp.archive.elements import (
     EXPLICIT_LITTLE,
     NO_VRS,
     SHORT_VRS,
+    UNDEFINED_LENGTH,
     Encoding,
-    elements,
-    items_of,
+    element_head,
+    skip_undefined,
 )
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
 
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
-_LAST: Final = 0x7FE00000  # pixel data is no sequence, though its fragments look like items
+_ITEMS: Final = 0xFFFE  # the group of items and delimiters
+_SHORT_HEAD: Final = 8  # bytes
 _ANY: Final = "LO"
 
 
@@ -64,26 +66,29 @@ def open_with_vrs(path: StoredFile) -> BinaryIO:
     return BytesIO(repaired)
 
 
-def _missing(content: memoryview, begin: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
-    """Where a VR is missing, and of which tag; as far as the dataset is sound."""
-    pending = [(begin, len(content))]
-    while pending:
-        at, end = pending.pop()
-        try:
-            for tag, value, until, inner in elements(content, at, end, encoding):
-                if inner is None and bytes(content[value - 4 : value - 2]) in NO_VRS:
-                    if _is_head(content, value, tag, encoding):
-                        yield value - 4, tag
-                elif inner is encoding and tag < _LAST:
-                    spans = items_of(content[value:until], encoding)
-                    pending += [(value + first, value + last) for first, last in spans]
-        except CannotUnderstand:
-            continue  # pydicom says what it makes of it
+def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
+    """Where a VR is missing, and of which tag; as far as the dataset is sound.
 
-
-def _is_head(content: memoryview, value: int, tag: int, encoding: Encoding) -> bool:
-    """Whether an element's head is the 8 bytes before its value, and no longer one."""
-    return value >= 8 and encoding.raw_tag(encoding.unpack_length(content, value - 8)[0]) == tag
+    Sequences are walked into where they begin, so that each byte is passed once, however deep.
+    """
+    end = len(content)
+    try:
+        while at + 8 <= end:
+            tag = encoding.raw_tag(encoding.unpack_length(content, at)[0])
+            if tag >> 16 == _ITEMS:
+                at += 8
+                continue
+            _, value, length, inner = element_head(content, at, end, encoding)
+            if inner is encoding:
+                at = value
+            elif length == UNDEFINED_LENGTH:  # fragments, or items in implicit VR
+                at = skip_undefined(content, value, end, inner or encoding)
+            else:
+                if value - at == _SHORT_HEAD and bytes(content[at + 4 : at + 6]) in NO_VRS:
+                    yield at + 4, tag
+                at = value + length
+    except CannotUnderstand:
+        return  # pydicom says what it makes of it
 
 
 def _vr_of(tag: int) -> bytes:

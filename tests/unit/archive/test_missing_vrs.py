@@ -101,3 +101,15 @@ def test_a_long_value_of_64_kb_is_not_taken_for_one(tmp_path: Path) -> None:
     value = struct.pack("<HH2sHL", 0x0029, 0x1020, b"OB", 0, 65_536) + bytes(65_536)
     with open_with_vrs(written(tmp_path, a_dataset(value))) as file:
         assert dcmread(file)[0x00291020].value == bytes(65_536)
+
+
+def test_sequences_are_walked_once_however_deep(tmp_path: Path) -> None:
+    depth = 20_000
+    begin = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF)
+    begin += struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    end = struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    bottom = short(0x00080100, b"  ", b"CODE")
+    content = a_dataset(begin * depth + bottom + end * depth)
+    with open_with_vrs(written(tmp_path, content)) as file:
+        repaired = file.read()
+    assert repaired == HEAD + content.replace(bottom, short(0x00080100, b"SH", b"CODE"))
