@@ -199,7 +199,8 @@ def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[
     while _starts(content, at, _META):
         tag, value, until = _meta_element(content, at, end, encoding)
         if stated is not None and at >= stated and _is_of_the_dataset(tag, last, found):
-            raise CannotUnderstand("the dataset begins with group 0002", tag)
+            named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+            raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
         if tag == _GROUP_LENGTH:
             stated = until + int.from_bytes(content[value:until], "little")
         found[tag] = bytes(content[value:until]).decode("latin_1").strip(" \0")
