@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import create_engine, true
 
@@ -33,6 +33,7 @@ from lfscp.archive.copying import PART, Brought, Copier, sync_file, sync_folder,
 from lfscp.archive.database import reason_of, sqlite_url
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
+from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.archive.files import ObjectFiles, instance_of
 from lfscp.archive.removal import prune
 
@@ -45,8 +46,23 @@ _TURNS: Final = 5  # with objects that were replaced while they were brought
 _FEW: Final = 10  # objects that may be dropped even if they are most of a backup
 _JUST_NOW_S: Final = 2.0  # before the index was copied: coarser than any file system's times
 
-Row = tuple[int, str, str, int, int, str]  # id, SOP Instance UID, path, offset, file size, digest
-_COLUMNS: Final = "id, sop_instance_uid, path, dataset_offset, file_size, digest"
+_COLUMNS: Final = (
+    "id, sop_instance_uid, path, dataset_offset, file_size, digest, sop_class_uid,"
+    " transfer_syntax_uid"
+)
+
+
+class Row(NamedTuple):
+    """An instance's row of an index: `_COLUMNS`."""
+
+    id: int
+    sop_instance_uid: str
+    path: str
+    dataset_offset: int
+    file_size: int
+    digest: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +213,8 @@ class _Backup:
                     continue
                 live = self._live(row)
                 if live is None:
-                    vanished.append(row[0])
-                elif live != (row[2], row[5]) and not is_last:
+                    vanished.append(row.id)
+                elif live != (row.path, row.digest) and not is_last:
                     replaced += 1
                 else:
                     self._complain(row, problem)
@@ -210,7 +226,7 @@ class _Backup:
 
     def _bring(self, row: Row, started: float) -> str:
         """Bring one object; what is wrong with it, or nothing."""
-        source, target = self._source / row[2], self._objects / row[2]
+        source, target = self._source / row.path, self._objects / row.path
         try:
             problem = _problem_of(source, row, started)
             if self._copier.is_there(source, target):
@@ -228,23 +244,22 @@ class _Backup:
         """Path and digest that the archive has of an object now; None when it was deleted."""
         with closing(connect(self._index)) as live:
             wanted = "SELECT path, digest FROM instance WHERE sop_instance_uid = ?"
-            found = live.execute(wanted, (row[1],)).fetchone()
+            found = live.execute(wanted, (row.sop_instance_uid,)).fetchone()
         return found and tuple(found)
 
     def _complain(self, row: Row, what: str) -> None:
-        if row[2] not in self._problems:
-            self._problems.add(row[2])
-            self._tell(f"{row[2]}: {what}")
+        if row.path not in self._problems:
+            self._problems.add(row.path)
+            self._tell(f"{row.path}: {what}")
 
     def _verify(self, copied: Path) -> None:
         with closing(sqlite3.connect(copied)) as rows:
             for row in rows_of(rows):
-                _, _, path, offset, _, digest = row
-                if not digest or path in self._problems:
+                if row.path in self._problems:
                     continue
-                actual = digest_of_file(self._objects / path, offset, algorithm_of(digest))
-                if actual != digest:
-                    self._complain(row, f"{actual}, the index says {digest}")
+                problem = _difference(self._objects / row.path, row)
+                if problem:
+                    self._complain(row, problem)
 
     # Ending
 
@@ -304,15 +319,25 @@ def _problem_of(source: Path, row: Row, started: float) -> str:
     Raises:
         FileNotFoundError: it is not there.
     """
-    _, _, _, offset, size, digest = row
     found = source.stat()
-    if found.st_size != size:
-        return f"{found.st_size} bytes, the index says {size}"
+    if found.st_size != row.file_size:
+        return f"{found.st_size} bytes, the index says {row.file_size}"
     # One that is as new as the copy of the index may be another one under the same name.
-    if digest and found.st_mtime > started - _JUST_NOW_S:
-        actual = digest_of_file(source, offset, algorithm_of(digest))
-        return "" if actual == digest else f"{actual}, the index says {digest}"
-    return ""
+    return _difference(source, row) if found.st_mtime > started - _JUST_NOW_S else ""
+
+
+def _difference(file: Path, row: Row) -> str:
+    """What an object's head or digest is otherwise than its row says.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        fault = fault_of_head(stream.read(HEAD_BYTES), Expected.of(row))
+    if fault or not row.digest:
+        return fault
+    actual = digest_of_file(file, row.dataset_offset, algorithm_of(row.digest))
+    return "" if actual == row.digest else f"{actual}, the index says {row.digest}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -346,7 +371,7 @@ def rows_of(connection: sqlite3.Connection) -> Iterator[Row]:
     last = 0
     wanted = f"SELECT {_COLUMNS} FROM instance WHERE id > ? ORDER BY id LIMIT {_ROWS}"  # noqa: S608 - our own text
     while rows := connection.execute(wanted, (last,)).fetchall():
-        yield from rows
+        yield from map(Row._make, rows)
         last = rows[-1][0]
 
 

@@ -20,6 +20,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.database import reason_of
 from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import ArchiveError, CannotUnderstand
+from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.archive.files import instance_of
 from lfscp.archive.header import Header
 from lfscp.archive.object_store import StoredFile
@@ -37,6 +38,7 @@ class Problem(Enum):
     MISSING = "missing"  # a row without its file
     LEFT_OVER = "left over"  # a file without a row
     WRONG_SIZE = "wrong size"
+    WRONG_META = "wrong file meta information"
     WRONG_DIGEST = "wrong digest"
     UNREADABLE = "unreadable"  # the file is there but reading it fails
 
@@ -71,7 +73,7 @@ def check(archive: Archive, *, repair: bool = False, digests: bool = True) -> It
         repair: remove rows whose file is missing; index left-over files again when they are
             readable and their instance is in no other file, otherwise move them to quarantine;
             move damaged files there and remove their rows, so that they can be sent again.
-        digests: read every file and compare its digest; False compares sizes only.
+        digests: read every file and compare its digest; False compares sizes and heads only.
     """
     yield from _check_rows(archive, repair=repair, digests=digests)
     yield from _check_files(archive, repair=repair)
@@ -123,6 +125,10 @@ def compare(
         size = path.stat().st_size
         if size != row.file_size or size - row.dataset_offset != row.size:
             return Problem.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
+        if digests or isinstance(path, Path):  # of a bucket's object the whole would be fetched
+            fault = _fault_of_head(path, Expected.of(row))
+            if fault:
+                return Problem.WRONG_META, fault
         if digests and row.digest:
             actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest), pause=pause)
             if actual != row.digest:
@@ -132,6 +138,11 @@ def compare(
     except (OSError, ValueError) as error:  # ValueError: a digest of an unknown algorithm
         return Problem.UNREADABLE, str(getattr(error, "strerror", None) or error)
     return None
+
+
+def _fault_of_head(path: StoredFile, expected: Expected) -> str:
+    with path.open("rb") as file:
+        return fault_of_head(file.read(HEAD_BYTES), expected)
 
 
 def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
@@ -158,9 +169,18 @@ def index_again(archive: Archive, path: str) -> str:
     try:
         header = read_file_header(file)
         placement = _placement(file, path)
+        expected = Expected(
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            placement.transfer_syntax_uid,
+            placement.dataset_offset,
+        )
+        fault = _fault_of_head(file, expected)
     except (CannotUnderstand, OSError) as error:
         reason = getattr(error, "reason", None) or str(error)
         return f"moved to {put_aside(archive, path)}, it cannot be read ({reason})"
+    if fault:
+        return f"moved to {put_aside(archive, path)}, its head is damaged ({fault})"
     if not _is_in_its_place(header, path):
         return f"moved to {put_aside(archive, path)}, it is not the object its name says"
     if isinstance(archive.index.add(header, placement), Existing):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
 from lfscp.archive.errors import InstanceElsewhere
+from lfscp.archive.file_head import Expected, fault_of_head
 from lfscp.archive.header import SOP_INSTANCE_UID, Header
 from lfscp.archive.objects import Received, digest_of_received, has_same_bytes, size_of
 from lfscp.archive.rows import PATIENT_ID, Existing
@@ -36,7 +37,7 @@ def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:
         existing: the stored one's row.
         file: where it is.
     Raises:
-        DamagedError: it has the digest of the row, and the stored file has not.
+        DamagedError: it has the digest of the row, and the stored file has not, or a broken head.
         OSError: there is no digest, and the stored file cannot be read.
     """
     if (received.transfer_syntax_uid, size_of(received)) != (
@@ -53,6 +54,7 @@ def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:
         return True
     try:
         if has_same_bytes(received, file, existing.dataset_offset):
+            _require_head(received, existing, file)
             return True
         found = digest_of_file(file, existing.dataset_offset, algorithm)
     except OSError:
@@ -60,3 +62,15 @@ def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:
     if found != existing.digest:
         raise DamagedError
     return False  # made on purpose: other bytes of the same digest
+
+
+def _require_head(received: Received, existing: Existing, file: StoredFile) -> None:
+    expected = Expected(
+        received.sop_class_uid,
+        received.sop_instance_uid,
+        existing.transfer_syntax_uid,
+        existing.dataset_offset,
+    )
+    with file.open("rb") as stream:
+        if fault_of_head(stream.read(existing.dataset_offset), expected):
+            raise DamagedError

@@ -22,7 +22,10 @@ ITEM_DELIMITER: Final = 0xFFFEE00D
 SEQUENCE_DELIMITER: Final = 0xFFFEE0DD
 _MAX_DEPTH: Final = 100_000
 
-_SHORT_VRS: Final = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+SHORT_VRS: Final = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+# What some writers put where the VR belongs when they know none. Other readers (DCMTK) take such an
+# element as one with a 16-bit length: all later VRs have 32 bits, and these are none.
+NO_VRS: Final = frozenset((b"  ", b"\0\0", b"??", b"--"))
 
 
 class Encoding:
@@ -53,7 +56,7 @@ class Encoding:
         self.unpack_tag_length = struct.Struct(order + "LL").unpack_from
         self.unpack_length = struct.Struct(order + "L").unpack_from
         self.unpack_short = struct.Struct(order + "H").unpack_from
-        self.short_vrs = frozenset(int.from_bytes(vr, byteorder) for vr in _SHORT_VRS)
+        self.short_vrs = frozenset(int.from_bytes(vr, byteorder) for vr in SHORT_VRS)
         self.vr_sq = int.from_bytes(b"SQ", byteorder)
         self.vr_un = int.from_bytes(b"UN", byteorder)
         self.group_shift = 0 if byteorder == "little" else 16
@@ -69,13 +72,15 @@ EXPLICIT_BIG: Final = Encoding(explicit=True, byteorder="big")
 
 
 def long_form(buffer: Buffer, at: int, vr: int, end: int, encoding: Encoding) -> tuple[int, int]:
-    """Read an explicit element with a 32-bit length.
+    """Read an explicit element whose VR is none of those with a 16-bit length.
 
     Returns:
         where its value begins, and its length.
     """
     letters = vr.to_bytes(2, encoding.byteorder)
     if not (letters.isalpha() and letters.isupper()):
+        if letters in NO_VRS:
+            return at + 8, encoding.unpack_short(buffer, at + 6)[0]
         raise CannotUnderstand(f"no value representation at byte {at}", _tag(buffer, at, encoding))
     if at + 12 > end:
         raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")

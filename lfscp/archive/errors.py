@@ -88,6 +88,13 @@ class InstanceElsewhere(ArchiveError):
         self.tag = tag
 
 
+class ClassNotStored(ArchiveError):
+    """Objects of this SOP class are not stored here (C-STORE 0x0122)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("store the instance", reason)
+
+
 class DuplicateRejected(ArchiveError):
     """The instance is there already with other content, and duplicates are rejected."""
 

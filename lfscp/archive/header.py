@@ -325,6 +325,7 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
         if end > len(buffer) or any(buffer[end:]):  # zeros behind the last element do no harm
             raise CannotUnderstand(f"the dataset ends inside an element, at byte {end}")
     values = {raw: bytes(value) for raw, value in found.items()}
+    found.clear()  # likewise, when a UID turns out to be missing
     if type(buffer) is bytes and len(buffer) <= _WINDOW:  # a deflated header may be of any size
         _LAYOUTS[encoding].learn(buffer, Found(values, items, end))
     return Header(values, encoding, items, needed=max(0, -end))

@@ -315,7 +315,7 @@ class Index:
 
     def placements(self, after: int = 0, limit: int = 1000) -> list[Any]:
         """The next rows by key: (id, sop_instance_uid, path, dataset_offset, size, file_size,
-        digest). For walking the whole index in pieces."""
+        digest, sop_class_uid, transfer_syntax_uid). For walking the whole index in pieces."""
         columns = (
             instance.c.id,
             instance.c.sop_instance_uid,
@@ -324,6 +324,8 @@ class Index:
             instance.c.size,
             instance.c.file_size,
             instance.c.digest,
+            instance.c.sop_class_uid,
+            instance.c.transfer_syntax_uid,
         )
         wanted = select(*columns).where(instance.c.id > after).order_by(instance.c.id).limit(limit)
         with self._database.engine.connect() as connection:

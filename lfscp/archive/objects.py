@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -148,14 +149,28 @@ def _read_mapped(descriptor: int, offset: int, transfer_syntax_uid: str) -> Head
     """Read a header through a memory map, so that only the header's pages are read."""
     if os.fstat(descriptor).st_size <= offset:
         raise CannotUnderstand("the dataset is empty")
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-        whole = memoryview(mapped)
-        dataset = whole[offset:]
-        try:
-            return read_header(dataset, transfer_syntax_uid)
-        finally:
-            dataset.release()
-            whole.release()
+    with mapped(descriptor, offset) as dataset:
+        return read_header(dataset, transfer_syntax_uid)
+
+
+@contextlib.contextmanager
+def mapped(descriptor: int, offset: int = 0) -> Iterator[memoryview]:
+    """The bytes of an open file from `offset` on, without reading them; it must not be empty.
+
+    An error that leaves the block passes as it is, though its traceback may hold parts of the
+    bytes: the file then stays mapped for as long as the traceback lives.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+    file = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    view = memoryview(file)[offset:]
+    try:
+        yield view
+    finally:
+        with contextlib.suppress(BufferError):
+            view.release()
+            file.close()
 
 
 def require_identity(header: Header, received: Received) -> None:

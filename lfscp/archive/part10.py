@@ -18,7 +18,8 @@ from lfscp.archive.errors import CannotUnderstand
 IMPLEMENTATION_CLASS_UID: Final = "2.25.213419246733265826325474842137426187373"
 IMPLEMENTATION_VERSION_NAME: Final = f"LFSCP_{__version__}"[:16]
 
-_PREAMBLE: Final = b"\0" * 128 + b"DICM"
+PREAMBLE_BYTES: Final = 128
+_PREAMBLE: Final = b"\0" * PREAMBLE_BYTES + b"DICM"
 _GROUP_LENGTH_END: Final = len(_PREAMBLE) + 12
 
 
@@ -35,6 +36,7 @@ class FileMeta:
     transfer_syntax_uid: str
     source_ae_title: str
     dataset_offset: int
+    implementation_class_uid: str = ""
 
 
 def part10_header(
@@ -108,4 +110,5 @@ def read_part10(buffer: Buffer) -> FileMeta:
         transfer_syntax_uid,
         texts.get(0x00020016, ""),
         end,
+        texts.get(0x00020012, ""),
     )

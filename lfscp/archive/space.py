@@ -60,7 +60,17 @@ class Space:
                 "store the instance", shortage, "free space, or lower storage.reserve_mb"
             )
 
-    def _shortage_in(self, folder: str) -> str:
+    def require_for(self, size: int) -> None:
+        """Let something of known size be written.
+
+        Raises:
+            OutOfResources: less than the reserve would be free.
+        """
+        shortage = next(filter(None, (self._shortage_in(each, size) for each in self._folders)), "")
+        if shortage:
+            raise OutOfResources("store the instance", shortage, "free space")
+
+    def _shortage_in(self, folder: str, wanted: int = 0) -> str:
         try:
             found = os.statvfs(folder)
         except OSError as error:
@@ -70,6 +80,8 @@ class Space:
         if self._reserve_mb == AUTOMATIC:
             size = found.f_blocks * found.f_frsize
             reserve = min(DEFAULT_BYTES, int(size * PART_OF_A_SMALL_DISK))
-        if free >= reserve:
+        if free - wanted >= reserve:
             return ""
+        if free >= reserve:
+            return f"{wanted // MEGABYTE} MB are not free beside the reserve"
         return f"{free // MEGABYTE} MB are free, below the reserve of {reserve / MEGABYTE:g} MB"

@@ -105,12 +105,12 @@ archive_commands.add_to(app, _quietly_resolved)
 @app.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder with all in it, or a file.")
+        Path, typer.Argument(metavar="DIR", help="A folder with all in it, a file, a ZIP.")
     ],
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Store the DICOM files of a folder in the archive; the node must not be running."""
+    """Store the DICOM files of a folder or ZIP in the archive; the node must not be running."""
     from lfscp.cli.archive import import_files
 
     raise typer.Exit(import_files(_quietly_resolved(config, data_dir), folder))

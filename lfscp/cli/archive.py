@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import mmap
-import os
-import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.data_folder import require_whole
 from lfscp.archive.database import sqlite_path, sqlite_url
-from lfscp.archive.errors import ArchiveError, ArchiveInUse, IdentityMismatch, OutOfResources
-from lfscp.assembly import begin_trail, open_archive, warn_of_lost_index
+from lfscp.archive.errors import ArchiveInUse
+from lfscp.assembly import open_archive, warn_of_lost_index
 from lfscp.cli.failures import CommandError
 from lfscp.config import ConfigError
-from lfscp.observe import audit
 
 if TYPE_CHECKING:
-    from lfscp.archive.archive import Archive, Stored
+    from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.services.trail import Received
-
-_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR: a list, no object
-_HEAD = 64 * 1024  # bytes in which the file meta information ends
-
-
-class _NoObjectError(Exception):
-    """A file that is no DICOM object, so that there is nothing to import or to complain about."""
 
 
 def _open(settings: Settings) -> Archive:
@@ -64,8 +51,10 @@ def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:
 def import_files(settings: Settings, folder: Path) -> int:
     """Store every DICOM file under `folder`; exit code 0 when all that are DICOM were stored.
 
-    A file that is no DICOM object is passed over; one that is but cannot be stored is reported.
+    Each file that is not stored is named with its reason, and so is what is odd about one that is.
 
+    Args:
+        folder: or a file, a ZIP among them; of a DICOMDIR, what it lists.
     Raises:
         ConfigError: there is no such folder.
         CommandError, ArchiveError: nothing can be imported at all, or the disk is full.
@@ -75,11 +64,14 @@ def import_files(settings: Settings, folder: Path) -> int:
 
     if not folder.exists():
         raise ConfigError(f"{folder}: there is no such file or folder")
-    files = list(_files(folder))
+    from lfscp.cli.dicomdir import find_files
+    from lfscp.cli.importing import FAILED, Importer
+
+    files = list(find_files(folder))
     archive = _open(settings)
     warn_of_lost_index(archive)
     counts: Counter[str] = Counter()
-    trail = _begin_trail(settings, archive)
+    importer = Importer(settings, archive)
     columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         console = Console(stderr=True)
@@ -87,26 +79,17 @@ def import_files(settings: Settings, folder: Path) -> int:
         with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
             task = progress.add_task("importing", total=len(files))
             for file in files:
-                outcome, problem = _import_file(archive, file, trail)
-                counts[outcome] += 1
-                if problem:
-                    line = f"{_shown(file)}: {problem}"
-                    progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                for outcome in importer.outcomes(file):
+                    counts[outcome.counted_as] += 1
+                    if outcome.remark:
+                        line = f"{_shown(outcome.name)}: {outcome.remark}"
+                        progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 progress.advance(task)
     finally:
-        trail.write()
-        audit.stop()
+        importer.end()
         archive.close()
     sys.stdout.write(_summary(counts))
-    return 1 if counts["failed"] else 0
-
-
-def _begin_trail(settings: Settings, archive: Archive) -> Received:
-    """Begin the audit trail in the name of whoever runs this; what is stored goes there."""
-    from lfscp.services.trail import Patients, Received
-
-    begin_trail(settings)
-    return Received(audit.Peer(f"uid {os.getuid()}", socket.gethostname()), Patients(archive))
+    return 1 if counts[FAILED] else 0
 
 
 def _summary(counts: Counter[str]) -> str:
@@ -115,75 +98,9 @@ def _summary(counts: Counter[str]) -> str:
     return ", ".join(parts) + "\n"
 
 
-def _shown(file: Path) -> str:
+def _shown(text: str) -> str:
     """A path as the terminal may see it: a name can hold escape sequences, or be no UTF-8."""
-    text = str(file)
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_file():
-        yield folder
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(parent, name)
-
-
-def _import_file(archive: Archive, file: Path, trail: Received) -> tuple[str, str]:
-    """Store one file: (outcome, problem); a problem is what the user should hear about."""
-    try:
-        stored, sop_class_uid = _store(archive, file)
-        trail.stored(stored.study_uid, sop_class_uid, stored.size)
-        return stored.outcome.name.lower(), ""
-    except _NoObjectError:
-        return "no DICOM object", ""
-    except OutOfResources:
-        raise  # the next file would fail as well
-    except IdentityMismatch as error:
-        where = f"({error.tag >> 16:04X},{error.tag & 0xFFFF:04X})"
-        return (
-            "failed",
-            f"{where} is {error.actual}, its file meta information says {error.expected}",
-        )
-    except ArchiveError as error:
-        return "failed", error.reason
-    except OSError as error:
-        return "failed", error.strerror or str(error)
-    except Exception as error:  # noqa: BLE001 - one odd file must not end the import of the others
-        return "failed", f"unexpected {type(error).__name__}"
-
-
-def _store(archive: Archive, file: Path) -> tuple[Stored, str]:
-    from lfscp.archive.archive import Received
-    from lfscp.archive.part10 import read_part10
-
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD)
-        if head[128:132] != b"DICM":
-            raise _NoObjectError
-        meta = read_part10(head)
-        if meta.sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
-            raise _NoObjectError
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            whole = memoryview(mapped)
-            dataset = whole[meta.dataset_offset :]
-            try:
-                stored = archive.store(
-                    Received(
-                        sop_class_uid=meta.sop_class_uid,
-                        sop_instance_uid=meta.sop_instance_uid,
-                        transfer_syntax_uid=meta.transfer_syntax_uid,
-                        calling_ae_title=meta.source_ae_title,
-                        dataset=dataset,
-                        spooled_path=None,
-                        dataset_offset=0,
-                    )
-                )
-            finally:
-                dataset.release()
-                whole.release()
-    return stored, meta.sop_class_uid
 
 
 def check_archive(settings: Settings, *, repair: bool) -> int:

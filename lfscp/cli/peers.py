@@ -191,7 +191,7 @@ def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
             wanted.identifier(),
             on_object=saved.save,
             model=wanted.model,
-            sop_classes=_sop_classes(asked, wanted),
+            sop_classes=_sop_classes(asked, wanted, cancel),
             progress=follow,
             cancel=cancel,
             spool_dir=folder,
@@ -199,25 +199,16 @@ def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
     return _retrieved(result, saved.facts(), as_json=as_json)
 
 
-def _sop_classes(asked: Peer, wanted: Query) -> list[str]:
-    """What is in the study, as far as the peer tells; with it, objects come as they are stored."""
-    from lfscp.scu.find import find as ask
+def _sop_classes(asked: Peer, wanted: Query, cancel: threading.Event) -> list[str]:
+    """What is to come, as far as the peer tells; with it, objects come as they are stored."""
+    from lfscp.scu.sop_classes import sop_classes_of
 
-    uid = wanted.keys.get("StudyInstanceUID")
-    if not uid:
-        return []
-    keys = {"StudyInstanceUID": uid, "SOPClassesInStudy": ""}
-    if wanted.model != "study":
-        keys["PatientID"] = wanted.keys.get("PatientID", "")
     try:
-        matches = list(ask(asked, identifier(keys, "STUDY"), wanted.model))
+        return sop_classes_of(asked, wanted.keys, wanted.model, cancel)
+    except GivenUp:
+        raise
     except PeerError:
         return []  # the C-GET itself will say what is wrong, if anything is
-    found: list[str] = []
-    for match in matches:
-        value = match.get("SOPClassesInStudy") or []
-        found += [str(value)] if isinstance(value, str) else map(str, value)
-    return found
 
 
 class _Saved:
@@ -318,7 +309,10 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
         others.append({"file": str(file), "reason": reason})
         sys.stderr.write(f"lfscp: {file}: not sent, {reason}\n")
 
-    instances = objects_in(paths, on_other=other)
+    def note_odd(file: Path, note: str) -> None:
+        sys.stderr.write(f"lfscp: {file}: {note}\n")
+
+    instances = objects_in(paths, on_other=other, on_note=note_odd)
     if not instances:
         raise CommandError("there is no DICOM file to send")
     with _failing(), _interruptible() as cancel, _bar("sending", len(instances)) as bar:

@@ -243,7 +243,9 @@ class Storage(Section):
     """C-STORE."""
 
     accept_unknown_sop_classes: Bool = setting(
-        False, "Also accept SOP classes that are neither standard nor in private_sop_classes."
+        True,
+        "Also store objects of SOP classes that are neither standard nor in private_sop_classes; "
+        "the same for C-STORE, upload, import and what is retrieved from peers.",
     )
     private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(as_tuple)] = setting(
         (), "UIDs of further SOP classes to accept for storage."

@@ -23,7 +23,9 @@ from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult, get, move
+from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services import trail
+from lfscp.services.contexts import require_stored_class
 from lfscp.services.storage import refusal
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class Fetching:
         own_title = settings.server.ae_title
         self._control = control
         self._archive = archive
+        self._settings = settings
         self._method: str = job.parameters.get("method", "auto")
         self._model: str = job.parameters.get("model", "study")
         self._destination: str = job.parameters.get("destination") or own_title
@@ -201,7 +204,7 @@ class Fetching:
                     asked,
                     on_object=self._store,
                     model=self._model,
-                    sop_classes=unit.sop_classes,
+                    sop_classes=unit.sop_classes or self._classes_of(unit),
                     progress=follow,
                     cancel=control.stop,
                     spool_dir=self._archive.incoming_dir,
@@ -222,9 +225,18 @@ class Fetching:
         follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
         return result
 
+    def _classes_of(self, unit: Unit) -> list[str]:
+        """What will come, as far as the peer tells."""
+        try:
+            return sop_classes_of(unit.peer, unit.keys, self._model, self._control.stop)
+        except PeerError:
+            self._control.check()
+            return []  # the C-GET itself will say what is wrong, if anything is
+
     def _store(self, received: Received) -> int | Dataset:
         """Store an object of a C-GET; the peer is told what could not be."""
         try:
+            require_stored_class(self._settings, received.sop_class_uid)
             stored = self._archive.store(received)
         except ArchiveError as error:
             self._control.problem(received.sop_instance_uid, error.reason)

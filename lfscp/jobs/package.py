@@ -21,6 +21,7 @@ from pydicom.fileset import FileSet
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.deflated import require_bounded_file
+from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.person_names import search_form
@@ -182,7 +183,8 @@ def _fill(file_set: _FileSet, instances: Iterable[StoredInstance], names: dict[s
 def _head(instance: StoredInstance) -> Dataset:
     """The object without its bulk, and with what its record needs."""
     require_bounded_file(instance.path)
-    head = dcmread(instance.path, stop_before_pixels=True)
+    with open_with_vrs(instance.path) as file:
+        head = dcmread(file, stop_before_pixels=True)
     for keyword in _PIXELS:
         if keyword in head:
             del head[keyword]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.objects import StoredInstance
@@ -11,6 +11,7 @@ from lfscp.jobs.model import Job, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
+from lfscp.observe.logging import get_logger
 from lfscp.scu.send import objects_in, send
 from lfscp.services.trail import Patients, Sent
 from lfscp.services.transfer import Outcome
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.jobs.control import Control
+
+LOG: Final = get_logger("lfscp.jobs")
 
 
 def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
@@ -82,8 +85,11 @@ def _objects(
         control.check()
         control.problem(str(file), f"not sent: {reason}")
 
+    def odd(file: Path, note: str) -> None:
+        LOG.info("sending an odd file", file=str(file), notes=note)
+
     paths = [allowed_path(path, settings.web.roots) for path in job.parameters.get("paths", [])]
-    instances = objects_in(paths, on_other=other)
+    instances = objects_in(paths, on_other=other, on_note=odd)
     for study in job.parameters.get("studies", []):
         found = archive.select(Level.STUDY, {Level.STUDY: [study]})
         if not found:

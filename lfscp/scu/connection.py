@@ -59,7 +59,7 @@ def association(
         if waiting.is_given_up:
             raise GivenUp(peer)
         if opened.rejected_contexts and not opened.accepted_contexts:
-            raise Unsupported(peer, service)
+            raise Unsupported(peer, service, opened.rejected_contexts)
         raise _failure(peer, opened, time.monotonic() - started)
     waiting.is_open = True
     try:

@@ -6,6 +6,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pynetdicom.presentation import PresentationContext
+
     from lfscp.scu.peer import Peer
 
 
@@ -61,7 +65,14 @@ class GivenUp(PeerError):  # noqa: N818 - says what happened
 
 
 class Unsupported(PeerError):  # noqa: N818 - says what happened, as the others do
-    """The peer does not support the service at all: no context of ours was accepted."""
+    """The peer does not support the service at all: no context of ours was accepted.
 
-    def __init__(self, peer: Peer, service: str) -> None:
+    Args:
+        rejected: those contexts, as far as they were answered.
+    """
+
+    def __init__(
+        self, peer: Peer, service: str, rejected: Sequence[PresentationContext] = ()
+    ) -> None:
         super().__init__(Kind.REFUSED, peer, f"does not support {service}")
+        self.rejected = rejected

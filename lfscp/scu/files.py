@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.objects import StoredInstance
-from lfscp.archive.part10 import read_part10
-
-_HEAD_BYTES: Final = 64 * 1024  # in which the file meta information ends
-_MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"  # a DICOMDIR: a list, no object
+from lfscp.archive.media import identity_of, read_media
+from lfscp.archive.objects import StoredInstance, mapped
 
 
 class NoObject(Exception):  # noqa: N818 - says what it is
@@ -35,33 +31,41 @@ def files_below(path: Path) -> Iterator[Path]:
                 yield file
 
 
-def read_instance(file: Path) -> StoredInstance:
-    """What a DICOM file holds, from its head only; study and series are left empty.
+def read_instance(file: Path, on_note: Callable[[str], None] | None = None) -> StoredInstance:
+    """What a DICOM file holds; study and series are left empty. The dataset's own UIDs count.
 
+    Args:
+        on_note: told what is odd about the file.
     Raises:
         NoObject: it is no DICOM file, or a DICOMDIR.
         OSError: it cannot be read.
     """
     with file.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
         size = os.fstat(stream.fileno()).st_size
-    try:
-        meta = read_part10(head)
-    except CannotUnderstand as error:
-        raise NoObject(error.reason) from None
-    if meta.sop_class_uid == _MEDIA_STORAGE_DIRECTORY:
-        raise NoObject("a DICOMDIR, a list of objects and none itself")
-    if not meta.sop_class_uid or not meta.sop_instance_uid:
-        raise NoObject("the file meta information lacks the SOP class or instance UID")
-    if size <= meta.dataset_offset:
-        raise NoObject("the dataset is empty")
+        if not size:
+            raise NoObject("no DICOM file: it is empty")
+        with mapped(stream.fileno()) as content:
+            try:
+                media = read_media(content)
+            except CannotUnderstand as error:
+                raise NoObject(error.reason) from None
+            dataset = content[media.dataset_offset :]
+            uids = identity_of(dataset, media.transfer_syntax_uid)
+    # Of a dataset that is broken from its first element the receiver says what it thinks.
+    sop_class_uid = uids[0] or media.sop_class_uid
+    sop_instance_uid = uids[1] or media.sop_instance_uid
+    if not sop_class_uid or not sop_instance_uid:
+        raise NoObject("it has no SOP Class UID or no SOP Instance UID")
+    notes = media.notes_on(sop_class_uid, sop_instance_uid)
+    if notes and on_note is not None:
+        on_note("; ".join(notes))
     return StoredInstance(
-        meta.sop_class_uid,
-        meta.sop_instance_uid,
-        meta.transfer_syntax_uid,
+        sop_class_uid,
+        sop_instance_uid,
+        media.transfer_syntax_uid,
         file,
-        meta.dataset_offset,
-        size - meta.dataset_offset,
+        media.dataset_offset,
+        size - media.dataset_offset,
         "",
         "",
     )

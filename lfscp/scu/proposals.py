@@ -1,8 +1,9 @@
 """The presentation contexts a C-GET proposes for the objects it expects; pure.
 
 An acceptor takes one transfer syntax per context. So when the SOP classes are known each gets a
-context for every single syntax, and objects come as they are stored. When they are not, the usual
-classes get one context with the uncompressed syntaxes and one with the compressed ones.
+context for every single syntax, and objects come as they are stored; many classes get fewer. When
+they are not, the usual classes get one context with the uncompressed syntaxes and one with the
+compressed ones.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def get_proposals(sop_classes: Sequence[str] = ()) -> tuple[Proposal, ...]:
         sop_classes: those of the objects, when known.
     """
     known = list(dict.fromkeys(uid for uid in sop_classes if uid))
-    if not known or len(known) * 2 > MOST_CONTEXTS:
+    if not known:
         return _of_usual_classes()
+    known = known[:MOST_CONTEXTS]
     each = MOST_CONTEXTS // len(known)
     return tuple(proposal for uid in known for proposal in _of_one_class(uid, each))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,18 +43,22 @@ class SendResult:
 
 
 def objects_in(
-    paths: Iterable[Path], *, on_other: Callable[[Path, str], None]
+    paths: Iterable[Path],
+    *,
+    on_other: Callable[[Path, str], None],
+    on_note: Callable[[Path, str], None] = lambda _file, _note: None,
 ) -> list[StoredInstance]:
     """The DICOM objects in files and folders.
 
     Args:
         on_other: told of each file that is none, and why; it ends nothing.
+        on_note: told of each file that is one, and odd: in what way.
     """
     found = []
     for path in paths:
         for file in files_below(path):
             try:
-                found.append(read_instance(file))
+                found.append(read_instance(file, partial(on_note, file)))
             except NoObject as error:
                 on_other(file, str(error))
             except OSError as error:
@@ -121,8 +126,8 @@ class _Sending:
         while todo and not self._stop():
             try:
                 transferred = self._over_one_association(batch, todo)
-            except Unsupported:
-                self._fail_all(todo)
+            except Unsupported as error:
+                self._fail_all(todo, Accepted((), error.rejected))
                 return
             fruitless = 0 if transferred else fruitless + 1
             if fruitless == _MOST_FRUITLESS and todo:
@@ -140,7 +145,7 @@ class _Sending:
             cancel=self._cancel,
             while_waiting=self._look,
         ) as assoc:
-            accepted = Accepted(assoc.accepted_contexts)
+            accepted = Accepted(assoc.accepted_contexts, assoc.rejected_contexts)
             while todo and assoc.is_established and not self._stop():
                 instance = todo[-1]
                 outcome, reason = self._sender.attempt(assoc, accepted, instance)
@@ -154,9 +159,10 @@ class _Sending:
                 self._count(instance, outcome, reason)
         return transferred
 
-    def _fail_all(self, todo: list[StoredInstance]) -> None:
+    def _fail_all(self, todo: list[StoredInstance], accepted: Accepted) -> None:
         while todo:
-            self._count(todo.pop(), Outcome.FAILED, "the receiver does not take its SOP class")
+            instance = todo.pop()
+            self._count(instance, Outcome.FAILED, accepted.why_not(instance))
 
     def _count(self, instance: StoredInstance, outcome: Outcome, reason: str) -> None:
         if outcome is Outcome.COMPLETED:

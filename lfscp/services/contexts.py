@@ -3,6 +3,9 @@
 Rules:
 - every standard composite storage SOP class, current and retired, that has a study and a series
   (objects without a patient, as hanging protocols, have no place in the index);
+- of other SOP classes those that the standard does not know, private ones and later ones, unless
+  the configuration says that only those it names are stored;
+- the same SOP classes on every way in: C-STORE, C-GET of our own, upload, import;
 - in every transfer syntax whose datasets can travel in a C-STORE, since bytes are kept as received;
 - uncompressed first: of several syntaxes in one proposed context the first of ours is accepted,
   and a receiver's context with an uncompressed syntax can carry every object (C-GET).
@@ -12,14 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
+from functools import cache
 from typing import Final
 
 from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not re-exported
 from pynetdicom import build_context
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
+from lfscp.archive.errors import ClassNotStored
 from lfscp.config import Settings
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
+from lfscp.upperlayer.negotiation import may_be_storage
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
@@ -88,6 +94,29 @@ def storage_sop_classes() -> tuple[str, ...]:
 def storage_classes(settings: Settings) -> tuple[str, ...]:
     """The storage SOP classes of a node as configured: standard and private ones."""
     return tuple(dict.fromkeys((*storage_sop_classes(), *settings.storage.private_sop_classes)))
+
+
+def require_stored_class(settings: Settings, sop_class_uid: str) -> None:
+    """Let objects of a SOP class be stored; the rule of every way in.
+
+    Raises:
+        ClassNotStored: they are not; the reason says what to do.
+    """
+    if sop_class_uid in _standard() or sop_class_uid in settings.storage.private_sop_classes:
+        return
+    if not may_be_storage(UID(sop_class_uid)):
+        name = UID(sop_class_uid).name
+        raise ClassNotStored(f"{name} ({sop_class_uid}) is no SOP class of objects in a study")
+    if not settings.storage.accept_unknown_sop_classes:
+        raise ClassNotStored(
+            f"SOP class {sop_class_uid} is not accepted; name it in storage.private_sop_classes, "
+            "or set storage.accept_unknown_sop_classes = true"
+        )
+
+
+@cache
+def _standard() -> frozenset[str]:
+    return frozenset(storage_sop_classes())
 
 
 def contexts(settings: Settings) -> list[PresentationContext]:

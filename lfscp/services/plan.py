@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
@@ -20,6 +21,7 @@ from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTL
 from lfscp.services.decoding import TARGETS, needs_codec
 
 MAX_CONTEXTS: Final = 128
+_TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4  # result of a context (PS3.8 table 9-18)
 _FALL_BACK: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 Syntaxes = tuple[str, ...]
@@ -84,14 +86,36 @@ def _proposals(stored: Iterable[str]) -> Iterator[Syntaxes]:
 
 
 class Accepted:
-    """The contexts of an established association through which we may send objects."""
+    """The contexts of an established association through which we may send objects.
 
-    def __init__(self, contexts: Iterable[PresentationContext]) -> None:
+    Args:
+        contexts: the accepted ones.
+        rejected: the others, which say why.
+    """
+
+    def __init__(
+        self,
+        contexts: Iterable[PresentationContext],
+        rejected: Iterable[PresentationContext] = (),
+    ) -> None:
         self._contexts: dict[tuple[str, str], int] = {}
+        self._rejected = rejected
         for context in contexts:
             if context.as_scu and context.context_id is not None:
                 pair = (str(context.abstract_syntax), str(context.transfer_syntax[0]))
                 self._contexts.setdefault(pair, context.context_id)
+
+    def why_not(self, instance: StoredInstance) -> str:
+        """Why there is no context for an object."""
+        uid = instance.sop_class_uid
+        is_taken = any(sop_class == uid for sop_class, _ in self._contexts) or any(
+            context.abstract_syntax == uid and context.result == _TRANSFER_SYNTAXES_NOT_SUPPORTED
+            for context in self._rejected
+        )
+        if not is_taken:
+            return "the receiver does not take its SOP class"
+        wanted = UID(instance.transfer_syntax_uid).name
+        return f"the receiver takes neither {wanted} nor uncompressed"
 
     def choose(self, instance: StoredInstance, *, may_decode: bool) -> Choice | None:
         """The context for one object: as stored if possible, else uncompressed; None if neither.

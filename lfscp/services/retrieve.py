@@ -240,7 +240,7 @@ class _Get(_Retrieve):
 
     def transfer(self, instances: list[StoredInstance]) -> Responses:
         association = self.event.assoc
-        accepted = Accepted(association.accepted_contexts)
+        accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
         sender = self.sender()
         for instance in instances:
             if self.stop():
@@ -303,7 +303,7 @@ class _Move(_Retrieve):
             before = self.counters.failed
             sent = len(todo)
             with self._destination.associate(contexts, self.keep_alive) as association:
-                accepted = Accepted(association.accepted_contexts)
+                accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
                 while todo and association.is_established and not self.stop():
                     instance = todo.pop()
                     outcome = sender.send(association, accepted, instance)

@@ -16,6 +16,7 @@ from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.errors import (
     ArchiveError,
     CannotUnderstand,
+    ClassNotStored,
     DuplicateRejected,
     IdentityMismatch,
     InstanceElsewhere,
@@ -102,6 +103,8 @@ def refusal(error: ArchiveError) -> Dataset:
         case InstanceElsewhere(tag=tag):
             comment = "instance is stored for another patient, study or series"
             return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
+        case ClassNotStored():
+            return status.with_reason(status.SOP_CLASS_NOT_SUPPORTED, error.reason)
         case DuplicateRejected():
             comment = "instance is stored already with other content"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)

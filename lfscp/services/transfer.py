@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
@@ -156,8 +155,7 @@ class Sender:
             instance = self.locate(instance) or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
-            wanted = UID(instance.transfer_syntax_uid).name
-            return Outcome.FAILED, f"the receiver takes neither {wanted} nor uncompressed", ""
+            return Outcome.FAILED, accepted.why_not(instance), ""
         try:
             answer = association.send_stored(self._request(instance, choice))
         except DecodingError as error:

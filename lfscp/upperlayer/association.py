@@ -123,6 +123,7 @@ class InlineAssociation(Association):
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
+        # Taken for storage whatever pynetdicom knows of them; of a requestor, see `associate`.
         self.storage_classes = supported.storage_classes if supported is not None else frozenset()
         self._services: dict[int, operations.ContextService] = {}
         self._context_tuples: dict[int, PresentationContextTuple] = {}

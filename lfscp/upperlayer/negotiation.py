@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import is_
 from typing import TYPE_CHECKING, Final, cast
 
-from pydicom.uid import UID
+from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not re-exported
 from pynetdicom import _config, evt
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.acse import ACSE
@@ -27,7 +28,11 @@ from pynetdicom.presentation import (
     PresentationContext,
     negotiate_unrestricted,
 )
-from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.service_class import (
+    NonPatientObjectStorageServiceClass,
+    ServiceClass,
+    StorageServiceClass,
+)
 from pynetdicom.sop_class import uid_to_service_class
 
 from lfscp.upperlayer import loggers
@@ -149,12 +154,25 @@ class SupportedContexts:
 
     def _unknown(self, context: PresentationContext) -> _Supported | None:
         """A private or unknown SOP class, when those are taken for storage."""
-        if not self.takes_unknown_storage or not context.abstract_syntax:
-            return None
-        service = uid_to_service_class(context.abstract_syntax)
-        if service is not ServiceClass and not issubclass(service, StorageServiceClass):
+        abstract_syntax = cast(UID, context.abstract_syntax)
+        if not (self.takes_unknown_storage and abstract_syntax and may_be_storage(abstract_syntax)):
             return None
         return _Supported(tuple(context.transfer_syntax), True, True)
+
+
+@lru_cache(maxsize=1024)
+def may_be_storage(sop_class_uid: UID) -> bool:
+    """Whether a SOP class is storage, or one that neither the standard nor pynetdicom knows.
+
+    What the standard knows and pynetdicom does not, such as the retired services, is something
+    else; objects without a patient belong to no study.
+    """
+    service = uid_to_service_class(sop_class_uid)
+    if service is ServiceClass:
+        name, *_ = UID_dictionary.get(sop_class_uid, ("",))
+        return not name  # the standard has retired a few SOP classes with their names
+    is_of_a_patient = not issubclass(service, NonPatientObjectStorageServiceClass)
+    return is_of_a_patient and issubclass(service, StorageServiceClass)
 
 
 def _result(proposed: PresentationContext) -> PresentationContext:

@@ -9,7 +9,7 @@ from copy import copy
 from pynetdicom import evt
 from pynetdicom._globals import MODE_REQUESTOR
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.pdu_primitives import _UI
+from pynetdicom.pdu_primitives import _UI, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
@@ -76,6 +76,12 @@ def associate(
     association.requestor.implementation_version_name = ae.implementation_version_name
     for item in ext_neg:
         association.requestor.add_negotiation_item(item)
+    # Whoever proposes to be the SCP of a SOP class, beside a C-GET, takes its objects for storage.
+    association.storage_classes = frozenset(
+        str(item.sop_class_uid)
+        for item in ext_neg
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.scp_role
+    )
     association.requestor.requested_contexts = _numbered(contexts)
     for handler in evt_handlers:
         association.bind(*handler)

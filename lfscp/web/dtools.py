@@ -2,7 +2,7 @@
 
 Rules: field names are those of dtools, also the misspelt ones; a port is a number or its text;
 unknown fields are ignored, as dtools ignores them. /c-echo and /c-find wait for their job, the
-others answer at once and their job is in the list of /jobs. Folders are those below web.roots.
+others answer its id at once, and it is in the list of /jobs. Folders are those below web.roots.
 """
 
 from __future__ import annotations
@@ -182,8 +182,11 @@ async def c_find(
 
 
 @router.post("/c-get", openapi_extra=_described(Get))
-def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> dict[str, Any]:
-    """Download what matches: into the archive, and as files into `Folder` when it is given."""
+def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> str:
+    """Download what matches: into the archive, and as files into `Folder` when it is given.
+
+    Answers the job's id, a JSON string.
+    """
     keys = {key: value for key, value in asked.FindReq.keys().items() if value}
     if not keys:
         raise Problem(422, "FindReq: at least one key is needed, or everything would come")
@@ -191,19 +194,17 @@ def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> dict[str,
     if asked.Folder:
         parameters["folder"] = str(_folder(web, asked.Folder))
     peer = asked.FindReq.ServerSet.peer(web)
-    job = submit(web, "retrieve", peer, parameters)
-    return asked.model_dump() | {"JobId": job.id}
+    return submit(web, "retrieve", peer, parameters).id
 
 
 @router.post("/c-ctore", openapi_extra=_described(Store))
-def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> dict[str, Any]:
-    """Upload a file or a folder to a server."""
+def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> str:
+    """Upload a file or a folder to a server; answers the job's id, a JSON string."""
     try:
         path = folders.resolve(web.settings.web.roots, asked.File)
     except folders.OutsideRoots as error:
         raise Problem(403, f"File: {error}") from None
-    job = submit(web, "send", asked.ServerSet.peer(web), {"paths": [str(path)]})
-    return asked.model_dump() | {"JobId": job.id}
+    return submit(web, "send", asked.ServerSet.peer(web), {"paths": [str(path)]}).id
 
 
 @router.post("/chd", openapi_extra=_described(ChangeFolder))

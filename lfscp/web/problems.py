@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lfscp.archive.errors import (
     ArchiveError,
     CannotUnderstand,
+    ClassNotStored,
     DuplicateRejected,
     IdentityMismatch,
     InstanceElsewhere,
@@ -214,6 +215,7 @@ def _field(error: dict[str, Any], body: Any) -> dict[str, str]:
 
 _ARCHIVE_STATUS: Final = (
     (CannotUnderstand, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (ClassNotStored, HTTPStatus.UNPROCESSABLE_ENTITY),
     (IdentityMismatch, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DuplicateRejected, HTTPStatus.CONFLICT),
     (InstanceElsewhere, HTTPStatus.CONFLICT),

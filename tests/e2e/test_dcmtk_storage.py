@@ -131,22 +131,23 @@ def send_unchecked(dcmtk: Any, node: NodeProcess, file: Path) -> Any:
     return dcmtk.run("dcmsend", "-v", "--no-uid-checks", "127.0.0.1", node.port, file)
 
 
-def test_a_private_sop_class_is_stored_only_where_configured(
+STRICT = "storage.accept_unknown_sop_classes = false"
+
+
+def test_a_strict_node_stores_a_private_sop_class_only_where_configured(
     dcmtk: Any, start_node: StartNode, tmp_path: Path
 ) -> None:
     file = made(tmp_path, SOPClassUID=PRIVATE)
-    usual = start_node("usual")
-    assert "No Acceptable Presentation Contexts" in send_unchecked(dcmtk, usual, file).output
-    assert list(usual.objects.rglob("*.dcm")) == []
-    named = start_node("named", configuration=f'storage.private_sop_classes = ["{PRIVATE}"]')
+    strict = start_node("strict", configuration=STRICT)
+    assert "No Acceptable Presentation Contexts" in send_unchecked(dcmtk, strict, file).output
+    assert list(strict.objects.rglob("*.dcm")) == []
+    private = f'storage.private_sop_classes = ["{PRIVATE}"]'
+    named = start_node("named", configuration=f"{STRICT}\n{private}")
     dcmtk.done(send_unchecked(dcmtk, named, file))
     assert stored_file(named, file).is_file()
 
 
-def test_unknown_sop_classes_are_stored_when_the_node_accepts_them(
-    dcmtk: Any, start_node: StartNode, tmp_path: Path
-) -> None:
-    node = start_node(configuration="storage.accept_unknown_sop_classes = true")
+def test_unknown_sop_classes_are_stored(dcmtk: Any, node: NodeProcess, tmp_path: Path) -> None:
     file = made(tmp_path, SOPClassUID="1.2.826.0.1.3680043.9.7433.99.1")
     dcmtk.done(send_unchecked(dcmtk, node, file))
     assert stored_file(node, file).is_file()

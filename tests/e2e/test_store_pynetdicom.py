@@ -62,8 +62,8 @@ def test_object_is_kept_in_the_syntax_it_came_in(tmp_path: Path, syntax: str) ->
     ("sop_class", "storage"),
     [
         ("1.2.840.10008.5.1.4.1.1.6", {}),  # retired
-        (PRIVATE, {"private_sop_classes": [PRIVATE]}),
-        (PRIVATE, {"accept_unknown_sop_classes": True}),
+        (PRIVATE, {"accept_unknown_sop_classes": False, "private_sop_classes": [PRIVATE]}),
+        (PRIVATE, {}),
     ],
     ids=["retired", "private-configured", "unknown-accepted"],
 )
@@ -76,8 +76,8 @@ def test_unusual_sop_classes(tmp_path: Path, sop_class: str, storage: dict[str, 
         assert stored(node) == [(sop_class, EXPLICIT)]
 
 
-def test_unknown_sop_class_is_refused_by_default(tmp_path: Path) -> None:
-    with served(tmp_path) as node:
+def test_a_strict_node_refuses_unknown_sop_classes(tmp_path: Path) -> None:
+    with served(tmp_path, storage={"accept_unknown_sop_classes": False}) as node:
         assert store(node, image(study=STUDY, series=SERIES, sop_class=PRIVATE)) is None
 
 

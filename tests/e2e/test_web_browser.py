@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,20 @@ def test_what_holds_no_pixel_data_says_so(page, url, objects, shoot):
 
     expect(page.locator("#message")).to_have_text("this object holds no pixel data")
     shoot("no-pixel-data")
+
+
+def test_a_zip_is_stored_file_by_file_and_what_is_no_dicom_is_named(page, url, objects, tmp_path):
+    file = tmp_path / "disc.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in sorted(objects.glob("ct*.dcm"))[:3]:
+            made.write(path, f"DICOM/{path.stem}")
+        made.writestr("READ.ME", "no DICOM at all")
+
+    upload(page, url, file)
+
+    expect(page.locator("#upload-text")).to_contain_text("3 stored · 1 refused")
+    expect(page.locator("#upload-list")).to_contain_text("disc.zip/READ.ME: cannot read")
+    expect(page.locator("#upload-list")).to_contain_text(f"study {CT_STUDY}: 3 objects")
 
 
 def test_dropped_files_are_stored(page, url, objects):

@@ -34,7 +34,7 @@ from sqlalchemy import StaticPool, create_engine, insert
 from lfscp.archive import schema
 from lfscp.archive.attributes import ATTRIBUTES, LEVELS, Level
 from lfscp.archive.conversion import convert
-from lfscp.archive.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from lfscp.archive.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import _LAYOUTS, read_first, read_header
@@ -42,7 +42,10 @@ from lfscp.archive.identifiers import read_identifier
 from lfscp.archive.keys import wildcard_expression
 from lfscp.archive.matched_objects import ObjectRow, _elements
 from lfscp.archive.matching import build
+from lfscp.archive.media import MediaFile, could_be_dicom, identity_of, read_media
+from lfscp.archive.missing_vrs import _missing
 from lfscp.archive.object_attributes import empty
+from lfscp.archive.part10 import part10_header
 from lfscp.archive.person_names import search_form
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.query import InvalidKey, Model, Query, parse_query, unique_keys
@@ -364,6 +367,50 @@ def header_seeds() -> Iterator[bytes]:
     yield b"\0" + peer.data_set(padding=8)
 
 
+# --- a file as others write them ---
+
+
+def _media(content: memoryview) -> tuple[MediaFile | None, str]:
+    """How a file is laid out, or why that cannot be said."""
+    try:
+        return read_media(content), ""
+    except CannotUnderstand as error:
+        return None, error.reason
+
+
+def run_media(data: bytes) -> None:
+    """A DICOM file in any form."""
+    content = memoryview(data)
+    media, reason = _media(content)
+    assert reason.isprintable()
+    if media is None:
+        return
+    assert could_be_dicom(data[:132])
+    assert 0 <= media.dataset_offset < len(data)
+    syntax, dataset = media.transfer_syntax_uid, content[media.dataset_offset :]
+    uids = identity_of(dataset, syntax)
+    assert "".join(media.notes_on(*uids)).isprintable()
+    encoding = EXPLICIT_BIG if syntax == BIG_ENDIAN else EXPLICIT_LITTLE
+    for place, _ in _missing(content, media.dataset_offset, encoding):
+        assert data[place : place + 2] in NO_VRS
+
+
+def media_seeds() -> Iterator[bytes]:
+    for syntax in SYNTAXES:
+        head = part10_header(peer.CT, "1.2.3.4", syntax, "SENDER")
+        dataset = _written(_rich_dataset(), syntax)
+        yield head + dataset
+        yield head[:132] + head[144:] + dataset
+        if syntax != DEFLATED:
+            yield dataset
+            yield head[:132] + dataset
+    yield part10_header("1.2.840.10008.1.3.10", "1.2", EXPLICIT) + b"\x04\x00\x30\x11CS\0\0"
+    blank = _written(_rich_dataset(), EXPLICIT).replace(
+        b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00  "
+    )
+    yield part10_header(peer.CT, "1.2.3.4", EXPLICIT) + blank
+
+
 # --- a query: read, made into SQL, answered ---
 
 
@@ -602,6 +649,7 @@ TARGETS = {
     "commands": Target(run_commands, commands_seeds, 10000),
     "conversion": Target(run_conversion, conversion_seeds, 3000),
     "header": Target(run_header, header_seeds, 2500),
+    "media": Target(run_media, media_seeds, 4000),
     "query": Target(run_query, query_seeds, 1000),
     "objects": Target(run_objects, objects_seeds, 2500),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),

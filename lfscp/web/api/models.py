@@ -222,13 +222,14 @@ class DeletedOut(BaseModel):
 
 
 class StoredOut(BaseModel):
-    """What became of an uploaded file."""
+    """What became of an uploaded file; `notes` say what was odd about it."""
 
     outcome: Literal["stored", "identical", "kept", "replaced"]
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
     size: int
+    notes: list[str] = []
 
 
 class ElementOut(BaseModel):

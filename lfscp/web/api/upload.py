@@ -1,7 +1,8 @@
-"""/api/instances: storing what is uploaded, one DICOM file per request or several in a form.
+"""/api/instances: storing what is uploaded, one DICOM file per request or several in a form or ZIP.
 
 Rules: a body goes to disk as it arrives, on the archive's volume, so memory stays bounded
-whatever its size; then the archive takes the file over, as it takes a spooled C-STORE.
+whatever its size; then the archive takes the file over, as it takes a spooled C-STORE. The files of
+a ZIP are unpacked one by one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
-from lfscp.archive.archive import Received, Stored
-from lfscp.archive.errors import ArchiveError, CannotUnderstand
-from lfscp.archive.part10 import read_part10
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.store_file import store_file
+from lfscp.archive.zip_files import entries, is_zip
 from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
+from lfscp.services.contexts import require_stored_class
 from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
 from lfscp.web.context import Context, Web
@@ -32,17 +34,45 @@ from lfscp.web.problems import Problem, document, of_archive
 
 router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")
-HEAD_BYTES: Final = 65_536
+MEGABYTE: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
 MAX_FILES: Final = 100  # in one form: each is in memory up to 1 MB, then an open file
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An uploaded object that was stored."""
+_FromZip = tuple[str, StoredOut | ArchiveError]  # an entry's name, and what became of it
 
-    stored: Stored
-    sop_instance_uid: str
+
+class _Outcome:
+    """What became of several files.
+
+    Args:
+        path: of the request.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stored: list[StoredOut] = []
+        self._refused: list[dict[str, Any]] = []
+
+    def add(self, found: StoredOut | list[_FromZip], name: str = "") -> None:
+        """Note what a file brought, or each of a ZIP."""
+        if isinstance(found, StoredOut):
+            self._stored.append(found)
+            return
+        for entry, result in found:
+            if isinstance(result, StoredOut):
+                self._stored.append(result)
+            else:
+                self.refuse(f"{name}/{entry}" if name else entry, result)
+
+    def refuse(self, name: str, error: ArchiveError) -> None:
+        """Note a file that was not stored."""
+        self._refused.append(document(of_archive(error), self._path) | {"file": name})
+
+    def body(self) -> dict[str, Any]:
+        """The answer."""
+        stored = [each.model_dump() for each in self._stored]
+        return {"stored": stored, "refused": self._refused}
 
 
 @router.post(
@@ -54,6 +84,7 @@ class _Kept:
             "required": True,
             "content": {
                 "application/dicom": {"schema": {"type": "string", "format": "binary"}},
+                "application/zip": {"schema": {"type": "string", "format": "binary"}},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
@@ -70,32 +101,37 @@ class _Kept:
     },
 )
 async def upload(web: Context, request: Request) -> Any:
-    """Store a DICOM file (the body), or several (a form); answers what became of each.
+    """Store a DICOM file (the body), or several (a form, a ZIP); answers what became of each.
 
-    With a body the answer is one outcome; with a form of up to 100 files, `stored` and `refused`.
+    With one file the answer is one outcome; with a form of up to 100 files, or with a ZIP, `stored`
+    and `refused`.
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
     try:
-        return await _store_stream(web, request.stream())
+        found = await _store_stream(web, request.stream())
     except ClientDisconnect:
         raise Problem(400, "the upload ended too early; nothing was stored") from None
+    if isinstance(found, StoredOut):
+        return found
+    outcome = _Outcome(request.url.path)
+    outcome.add(found)
+    return outcome.body()
 
 
 async def _store_form(web: Web, request: Request) -> dict[str, Any]:
-    stored: list[StoredOut] = []
-    refused: list[dict[str, Any]] = []
+    outcome = _Outcome(request.url.path)
     async with request.form(max_files=MAX_FILES) as form:
         files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
         if not files:
             raise Problem(422, "the form holds no file")
         for file in files:
+            name = file.filename or ""
             try:
-                stored.append(await _store_stream(web, _pieces(file)))
+                outcome.add(await _store_stream(web, _pieces(file)), name)
             except ArchiveError as error:
-                problem = document(of_archive(error), request.url.path)
-                refused.append(problem | {"file": file.filename or ""})
-    return {"stored": [each.model_dump() for each in stored], "refused": refused}
+                outcome.refuse(name, error)
+    return outcome.body()
 
 
 async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
@@ -103,8 +139,8 @@ async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _store_stream(web: Web, stream: AsyncIterator[bytes]) -> StoredOut:
-    """Write a body to disk, then store it.
+async def _store_stream(web: Web, stream: AsyncIterator[bytes]) -> StoredOut | list[_FromZip]:
+    """Write a body to disk, then store it, or what is in it.
 
     Raises:
         ArchiveError: it is no DICOM file, or the archive refuses it.
@@ -112,17 +148,10 @@ async def _store_stream(web: Web, stream: AsyncIterator[bytes]) -> StoredOut:
     spooled = web.archive.incoming_dir / f"upload-{uuid.uuid4().hex}"
     try:
         await _spool(stream, spooled)
-        kept = await run_in_threadpool(_store, web, spooled)
+        return await run_in_threadpool(_store_spooled, web, spooled)
     finally:
         with contextlib.suppress(FileNotFoundError):
             spooled.unlink()
-    return StoredOut(
-        outcome=kept.stored.outcome.value,
-        study_instance_uid=kept.stored.study_uid,
-        series_instance_uid=kept.stored.series_uid,
-        sop_instance_uid=kept.sop_instance_uid,
-        size=kept.stored.size,
-    )
 
 
 async def _spool(stream: AsyncIterator[bytes], path: Path) -> None:
@@ -144,33 +173,55 @@ def _write_all(descriptor: int, piece: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _store(web: Web, spooled: Path) -> _Kept:
+def _store_spooled(web: Web, spooled: Path) -> StoredOut | list[_FromZip]:
     with spooled.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if not head:
-        raise CannotUnderstand("the upload is empty")
-    meta = read_part10(head)
-    stored = web.archive.store(
-        Received(
-            meta.sop_class_uid,
-            meta.sop_instance_uid,
-            meta.transfer_syntax_uid,
-            calling_ae_title="",
-            spooled_path=spooled,
-            dataset_offset=meta.dataset_offset,
-        )
+        beginning = file.read(132)
+    return _store_zip(web, spooled) if is_zip(beginning) else _store(web, spooled)
+
+
+def _store_zip(web: Web, spooled: Path) -> list[_FromZip]:
+    """Store what is in a ZIP; a file that is refused does not keep the others back."""
+    found = []
+    max_bytes = web.settings.storage.max_object_mb * MEGABYTE
+    for entry in entries(spooled, web.archive, max_bytes):
+        result: StoredOut | ArchiveError | None = entry.problem
+        if entry.path is not None:
+            try:
+                result = _store(web, entry.path)
+            except ArchiveError as error:
+                result = error
+        if result is not None:
+            found.append((entry.name, result))
+    return found
+
+
+def _store(web: Web, spooled: Path) -> StoredOut:
+    found = store_file(
+        web.archive,
+        spooled,
+        is_ours=True,
+        require_class=partial(require_stored_class, web.settings),
     )
+    stored, notes = found.stored, [*found.notes, *found.stored.notes]
     if audit.is_on():
-        transfer = audit.Transfer({meta.sop_class_uid: 1}, stored.size)
+        transfer = audit.Transfer({found.sop_class_uid: 1}, stored.size)
         patient = patient_of(web.archive, stored.study_uid)
         audit.instances_received(audit.Peer("", ""), stored.study_uid, transfer, patient)
     metrics.RECEIVED_INSTANCES.of("upload").add()
     metrics.RECEIVED_BYTES.of("upload").add(stored.size)
     LOG.info(
         "uploaded",
-        sop_class_uid=meta.sop_class_uid,
-        sop_instance_uid=meta.sop_instance_uid,
+        sop_class_uid=found.sop_class_uid,
+        sop_instance_uid=found.sop_instance_uid,
         outcome=stored.outcome.value,
         bytes=stored.size,
+        **({"notes": "; ".join(notes)} if notes else {}),
     )
-    return _Kept(stored, meta.sop_instance_uid)
+    return StoredOut(
+        outcome=stored.outcome.value,
+        study_instance_uid=stored.study_uid,
+        series_instance_uid=stored.series_uid,
+        sop_instance_uid=found.sop_instance_uid,
+        size=stored.size,
+        notes=notes,
+    )

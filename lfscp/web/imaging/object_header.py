@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
@@ -26,7 +26,8 @@ from lfscp.archive.part10 import read_part10
 from lfscp.web.imaging.errors import NoPicture
 
 if TYPE_CHECKING:
-    from lfscp.archive.object_store import StoredFile
+    from lfscp.archive.missing_vrs import open_with_vrs
+from lfscp.archive.object_store import StoredFile
 
 NO_PIXEL_DATA: Final = "this object holds no pixel data"
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
@@ -103,7 +104,7 @@ def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
         CannotUnderstand: it is no DICOM file.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_with_vrs(path) as file:
         head = file.read(_HEAD)
         meta = read_part10(head)
         file.seek(meta.dataset_offset)
@@ -114,7 +115,7 @@ def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
                 BytesIO(inflater.decompress(file.read(), MAX_INFLATED_BYTES)),
             )
         else:
-            yield head[: meta.dataset_offset], cast(BinaryIO, file)
+            yield head[: meta.dataset_offset], file
 
 
 def _read(head: bytes, file: BinaryIO) -> FileDataset:

@@ -30,15 +30,23 @@ function line(text, failed, href) {
   return label;
 }
 
+function count(stored) {
+  if (stored.outcome === "stored" || stored.outcome === "replaced") tally.stored += 1; else tally.same += 1;
+  const uid = stored.study_instance_uid;
+  const known = studies.get(uid) || { count: 0, label: line("", false, `/studies/${encodeURIComponent(uid)}`) };
+  known.count += 1;
+  known.label.textContent = `study ${uid}: ${known.count} ${known.count === 1 ? "object" : "objects"}`;
+  studies.set(uid, known);
+}
+
 async function upload(file) {
   try {
-    const stored = await ask("/api/instances", { method: "POST", body: file, headers: { "Content-Type": "application/dicom" } });
-    if (stored.outcome === "stored" || stored.outcome === "replaced") tally.stored += 1; else tally.same += 1;
-    const uid = stored.study_instance_uid;
-    const known = studies.get(uid) || { count: 0, label: line("", false, `/studies/${encodeURIComponent(uid)}`) };
-    known.count += 1;
-    known.label.textContent = `study ${uid}: ${known.count} ${known.count === 1 ? "object" : "objects"}`;
-    studies.set(uid, known);
+    const answer = await ask("/api/instances", { method: "POST", body: file, headers: { "Content-Type": "application/dicom" } });
+    for (const stored of answer.stored || [answer]) count(stored); // several of a ZIP
+    for (const refused of answer.refused || []) {
+      tally.refused += 1;
+      line(`${file.name}/${refused.file}: ${refused.detail}`, true);
+    }
   } catch (error) {
     tally.refused += 1;
     line(`${file.name}: ${error.message}`, true);

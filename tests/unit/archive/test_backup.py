@@ -189,7 +189,7 @@ def test_a_backup_of_an_archive_that_changes_all_the_while_is_whole(
             thread.join()
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "changed"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed", "head"])
 def test_what_is_wrong_at_the_source_is_said_and_the_rest_is_saved(
     archive: Archive, tmp_path: Path, damage: str
 ) -> None:
@@ -197,6 +197,9 @@ def test_what_is_wrong_at_the_source_is_said_and_the_rest_is_saved(
     content = path.read_bytes()
     if damage == "missing":
         path.unlink()
+    elif damage == "head":
+        path.write_bytes(content[:128] + b"NONE" + content[132:])
+        os.utime(path, (1, 1))
     else:
         path.write_bytes(content[:-1] + (b"\xff" if damage == "changed" else b""))
         os.utime(path, (1, 1))  # long ago, so that only a verifying backup reads it

@@ -214,10 +214,14 @@ def test_dtools_searches(client, work):
 def test_dtools_downloads_uploads_and_lists_jobs(client, work, roots):
     work.go.clear()
     get = {"FindReq": {"ServerSet": SERVER, "StudyInstanceUID": "1.2.3"}, "Folder": str(roots)}
-    client.post("/c-get", json=get).raise_for_status()
+    got = client.post("/c-get", json=get).raise_for_status()
     store = {"ServerSet": SERVER, "File": str(roots / "a.dcm")}
-    client.post("/c-ctore", json=store).raise_for_status()
+    stored = client.post("/c-ctore", json=store).raise_for_status()
 
+    ids = {each["kind"]: each["id"] for each in client.get("/api/jobs").json()}
+    for answer, kind in ((got, "retrieve"), (stored, "send")):
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.text == f'"{ids[kind]}"'
     lines = sorted(client.post("/jobs").json())
     assert [line.split(" request: ")[0] for line in lines] == [
         "active job: C-Get",

@@ -1,0 +1,93 @@
+"""Stores a DICOM file that somebody gives us, whatever its form: for uploads and imports.
+
+Rules: the dataset's own UIDs count, not those of the file meta information. What is stored is a
+right Part 10 file: a file that is one is taken as it is, of another its dataset's bytes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.file_head import HEAD_BYTES
+from lfscp.archive.header import read_header
+from lfscp.archive.media import MediaFile, NoDicom, read_media
+from lfscp.archive.objects import Received, Stored, mapped
+from lfscp.archive.part10 import read_part10
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.archive.header import Header
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of a file, and what became of it.
+
+    Args:
+        notes: what was odd about the file, fit for the log.
+    """
+
+    stored: Stored
+    sop_class_uid: str
+    sop_instance_uid: str
+    notes: tuple[str, ...]
+
+
+def store_file(
+    archive: Archive,
+    path: Path,
+    *,
+    require_class: Callable[[str], None],
+    is_ours: bool = False,
+) -> StoredObject:
+    """Store the object in a file.
+
+    Args:
+        require_class: raises an ArchiveError when objects of a SOP class are not to be stored.
+        is_ours: the file is in `Archive.incoming_dir`, and may be taken over.
+    Raises:
+        ArchiveError: it is no object, or refused.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            raise NoDicom("no DICOM file: it is empty")
+        with mapped(file.fileno()) as content:
+            media = read_media(content)
+            dataset = content[media.dataset_offset :]
+            header = read_header(dataset, media.transfer_syntax_uid)
+            require_class(header.sop_class_uid)
+            notes = media.notes_on(header.sop_class_uid, header.sop_instance_uid)
+            received = _received(media, header)
+            if is_ours and not notes and _is_right(content, media):
+                received = replace(received, spooled_path=path, dataset_offset=media.dataset_offset)
+            else:
+                received = replace(received, dataset=dataset)
+            stored = archive.store(received)
+    return StoredObject(stored, header.sop_class_uid, header.sop_instance_uid, notes)
+
+
+def _is_right(content: memoryview, media: MediaFile) -> bool:
+    """Whether the file's head is one that we read again as it was read here."""
+    try:
+        meta = read_part10(content[:HEAD_BYTES])
+    except CannotUnderstand:
+        return False
+    return (meta.dataset_offset, meta.transfer_syntax_uid) == (
+        media.dataset_offset,
+        media.transfer_syntax_uid,
+    )
+
+
+def _received(media: MediaFile, header: Header) -> Received:
+    return Received(
+        header.sop_class_uid,
+        header.sop_instance_uid,
+        media.transfer_syntax_uid,
+        calling_ae_title=media.source_ae_title,
+        header=header,
+    )

@@ -1,0 +1,160 @@
+"""The files in a ZIP, one after another, each in a file of its own for as long as it is looked at.
+
+Rules: memory is bounded whatever the ZIP says of itself. An entry unpacks to no more than it
+states, which must fit on the disk, and no large one to more than 500 times its size; entries may
+not overlap. Names are words, never paths. What is no DICOM file is not unpacked further than its
+beginning. A ZIP in a ZIP is not opened.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lfscp.archive.errors import ArchiveError, CannotUnderstand, OutOfResources
+from lfscp.archive.media import NoDicom, could_be_dicom
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+
+_BEGINNINGS: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the first entry; an empty ZIP's end
+_MAX_DIRECTORY_BYTES: Final = 8 << 20  # of the list of entries: some 100,000
+_PIECE: Final = 1 << 20
+_MEGABYTE: Final = 1_000_000
+_SMALL_BYTES: Final = 256 * _MEGABYTE  # may unpack to any multiple of its size
+_MAX_RATIO: Final = 500
+_METHODS: Final = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+)  # of others none knows how far they grow
+_IS_ENCRYPTED: Final = 0x0001
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    NotImplementedError,  # of zipfile, for what it does not read
+    RuntimeError,  # of zipfile, for what is encrypted
+    EOFError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a ZIP.
+
+    Args:
+        name: as the ZIP has it, without what could steer a terminal.
+        path: of the unpacked file, until the next entry is asked for; None when it was refused.
+        problem: why it was refused.
+    """
+
+    name: str
+    path: Path | None = None
+    problem: ArchiveError | None = None
+
+
+def is_zip(beginning: bytes) -> bool:
+    """Whether a file that begins so is a ZIP, and no DICOM file with a ZIP's first bytes before it.
+
+    Args:
+        beginning: 132 bytes are enough.
+    """
+    return beginning[:4] in _BEGINNINGS and beginning[128:132] != b"DICM"
+
+
+def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[Entry]:
+    """The files in a ZIP.
+
+    Args:
+        archive: in whose incoming folder they are unpacked.
+        max_bytes: of one file; 0 for no limit but the disk's.
+    Raises:
+        CannotUnderstand: it is no sound ZIP, or an attack.
+        OSError: it cannot be read.
+    """
+    with _LimitedFile(file) as stream:
+        try:
+            opened = zipfile.ZipFile(stream)
+        except _BROKEN:
+            raise CannotUnderstand("the ZIP is damaged, incomplete or too large") from None
+        with opened:
+            infos = [info for info in opened.infolist() if not info.is_dir()]
+            if sum(info.compress_size for info in infos) > file.stat().st_size:
+                raise CannotUnderstand("the entries of the ZIP overlap")
+            if not infos:
+                raise CannotUnderstand("the ZIP holds no file")
+            for info in infos:
+                yield from _entry(opened, info, archive, max_bytes)
+
+
+class _LimitedFile(io.FileIO):
+    """Refuses the one read of a ZIP whose length the ZIP itself decides: the list of entries."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read at most so many bytes."""
+        if size is None or size < 0:  # the end, where a comment may stand
+            size = _MAX_DIRECTORY_BYTES
+        if size > _MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile
+        return super().read(size) or b""
+
+
+def _entry(
+    opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Archive, max_bytes: int
+) -> Iterator[Entry]:
+    name = "".join(each if each.isprintable() else "\ufffd" for each in info.filename)
+    path = archive.incoming_dir / f"zip-{uuid.uuid4().hex}"
+    try:
+        try:
+            _require_readable(info, max_bytes)
+            archive.space.require_for(info.file_size)
+            _unpack(opened, info, path)
+        except ArchiveError as error:
+            yield Entry(name, problem=error)
+        except _BROKEN:
+            yield Entry(name, problem=CannotUnderstand("it cannot be unpacked, the ZIP is damaged"))
+        except OSError as error:
+            reason = error.strerror or "it cannot be unpacked"
+            yield Entry(name, problem=OutOfResources("unpack the file", reason))
+        else:
+            yield Entry(name, path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _require_readable(info: zipfile.ZipInfo, max_bytes: int) -> None:
+    if info.flag_bits & _IS_ENCRYPTED:
+        raise CannotUnderstand("it is encrypted")
+    if info.compress_type not in _METHODS:
+        raise CannotUnderstand("it is compressed in another way than by deflate")
+    size = info.file_size
+    if size > _SMALL_BYTES and size > _MAX_RATIO * info.compress_size:
+        raise CannotUnderstand(f"it unpacks to more than {_MAX_RATIO} times its size")
+    if max_bytes and size > max_bytes:
+        limit = f"{max_bytes // _MEGABYTE} MB (storage.max_object_mb)"
+        raise CannotUnderstand(f"it is larger than {limit}")
+
+
+def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
+    with opened.open(info) as stream:
+        piece = stream.read(_PIECE)
+        if is_zip(piece):
+            raise NoDicom("a ZIP in a ZIP, which is not opened")
+        if not could_be_dicom(piece):
+            raise NoDicom("no DICOM file")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        with open(descriptor, "wb", buffering=0) as file:
+            while piece:
+                view = memoryview(piece)
+                while view:
+                    view = view[file.write(view) :]
+                piece = stream.read(_PIECE)

@@ -1,0 +1,139 @@
+"""The files that an import tries: all below a folder, in a DICOMDIR's order where there is one.
+
+Rules: what a DICOMDIR lists comes first, and a file that it lists and that is not there is named.
+Files that it does not list are tried too, so that nothing is lost; such folders hold viewers as
+well, so what is no DICOM file there is not complained of. A listed name never leads out of the
+DICOMDIR's folder, and counts whatever its case: file systems of discs change it.
+Source: PS3.10 section 8, PS3.3 annex F.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lfscp.archive.elements import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Encoding,
+    elements,
+    items_of,
+)
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.archive.media import MEDIA_STORAGE_DIRECTORY
+from lfscp.archive.part10 import read_part10
+
+_NAME: Final = "dicomdir"
+_MAX_BYTES: Final = 64 << 20  # of a DICOMDIR; some 100,000 objects
+_DIRECTORY_RECORD_SEQUENCE: Final = 0x00041220
+_REFERENCED_FILE_ID: Final = 0x00041500
+_UNLISTED: Final = "the DICOMDIR does not list it"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to import.
+
+    Args:
+        remark: what is odd about where it was found.
+        problem: why it cannot be imported.
+        is_directory: it is a DICOMDIR, and `remark` says what it lists.
+    """
+
+    path: Path
+    remark: str = ""
+    problem: str = ""
+    is_directory: bool = False
+
+
+def find_files(path: Path) -> Iterator[FoundFile]:
+    """The file itself, or all below a folder; a DICOMDIR stands for the files that it lists."""
+    if path.is_file():
+        listed = _listed(path)
+        if listed is None:
+            yield FoundFile(path)
+        else:
+            yield from _by(path, listed, _below(path.parent), others=False)
+        return
+    files = list(_below(path))
+    done: set[Path] = set()
+    for directory in (file for file in files if file.name.lower() == _NAME):
+        listed = None if directory in done else _listed(directory)
+        if listed is None:
+            continue
+        folder = directory.parent
+        inside = [file for file in files if file not in done and folder in file.parents]
+        yield from _by(directory, listed, inside, others=True)
+        done.update(inside)
+    yield from (FoundFile(file) for file in files if file not in done)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            # A link to nothing is named; a pipe would let us wait for ever.
+            if path.is_file() or not path.exists():
+                yield path
+
+
+def _by(
+    directory: Path, listed: list[tuple[str, ...]], files: Iterable[Path], *, others: bool
+) -> Iterator[FoundFile]:
+    """The files that a DICOMDIR lists, there or missing; and the others if they are wanted."""
+    there = {_key(file.relative_to(directory.parent).parts): file for file in files}
+    there.pop(_key((directory.name,)), None)
+    count = sum(_key(parts) in there for parts in listed)
+    remark = f"a DICOMDIR, which lists {len(listed)} files; {count} of them are here"
+    yield FoundFile(directory, remark, is_directory=True)
+    for parts in dict.fromkeys(map(_key, listed)):
+        file = there.pop(parts, None)
+        if file is None:
+            path = directory.parent.joinpath("/".join(parts).upper())
+            yield FoundFile(path, problem="the DICOMDIR lists it, and it is not there")
+        else:
+            yield FoundFile(file)
+    if others:
+        yield from (FoundFile(file, _UNLISTED) for file in there.values())
+
+
+def _key(parts: Iterable[str]) -> tuple[str, ...]:
+    """A name as it is compared: discs show `IM1` as `im1`, `IM1.` or `IM1;1`."""
+    return tuple(part.partition(";")[0].rstrip(". ").lower() for part in parts)
+
+
+def _listed(file: Path) -> list[tuple[str, ...]] | None:
+    """The names of the files that a DICOMDIR lists; None when it is none that can be read."""
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            return None
+        content = file.read_bytes()
+        meta = read_part10(content)
+        if meta.sop_class_uid != MEDIA_STORAGE_DIRECTORY:
+            return None
+        is_implicit = meta.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+        encoding = IMPLICIT_LITTLE if is_implicit else EXPLICIT_LITTLE
+        found = elements(content, meta.dataset_offset, len(content), encoding)
+        return [
+            parts
+            for tag, begin, end, inner in found
+            if tag == _DIRECTORY_RECORD_SEQUENCE and inner is not None
+            for parts in _names(content[begin:end], inner)
+        ]
+    except (CannotUnderstand, OSError):
+        return None
+
+
+def _names(records: bytes, encoding: Encoding) -> Iterator[tuple[str, ...]]:
+    for first, last in items_of(records, encoding):
+        for tag, begin, end, _ in elements(records, first, last, encoding):
+            if tag == _REFERENCED_FILE_ID:
+                text = records[begin:end].decode("latin_1")
+                parts = tuple(part.strip(" \0") for part in text.split("\\"))
+                if any(parts):
+                    yield parts

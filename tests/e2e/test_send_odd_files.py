@@ -1,0 +1,76 @@
+"""`lfscp send` takes DICOM files as others write them, and sends them under the dataset's UIDs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from node_process import NodeProcess, run_lfscp
+
+from lfscp.archive.part10 import part10_header
+from lfscp.scu.files import NoObject, read_instance
+
+UID = "1.2.3.1.1"
+HEAD = part10_header(CT_IMAGE, UID, EXPLICIT)
+FORMS: dict[str, tuple[bytes, str]] = {
+    "right": (HEAD, ""),
+    "other UIDs": (part10_header("1.2.840.10008.5.1.4.1.1.7", "1.9.9", EXPLICIT), "1.9.9"),
+    "no UIDs": (HEAD[:132] + HEAD[HEAD.index(b"\x02\x00\x10\x00UI") :], "lacks the SOP Class UID"),
+    "no preamble": (HEAD[132:], "preamble and prefix DICM are missing"),
+    "no group length": (HEAD[:132] + HEAD[144:], "group length is missing"),
+    "bare": (b"", "the file meta information is missing"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_is_read_as_its_dataset(tmp_path: Path, form: str) -> None:
+    head, note = FORMS[form]
+    file = tmp_path / "file"
+    file.write_bytes(head + encoded(1))
+    notes: list[str] = []
+    found = read_instance(file, notes.append)
+    assert (found.sop_class_uid, found.sop_instance_uid) == (CT_IMAGE, UID)
+    assert found.transfer_syntax_uid == EXPLICIT
+    assert file.read_bytes()[found.dataset_offset :] == encoded(1)
+    assert found.size == len(encoded(1))
+    assert len(notes) == bool(note)
+    assert note in "".join(notes)
+
+
+def test_a_dataset_that_says_nothing_is_sent_as_its_head_says(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(HEAD + b"\xff" * 40)
+    found = read_instance(file)
+    assert (found.sop_class_uid, found.sop_instance_uid) == (CT_IMAGE, UID)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda _: b"PK\x03\x04" + bytes(200), "a ZIP"),
+        (lambda _: b"\x04\x00\x30\x11CS\0\0", "a DICOMDIR"),
+        (lambda whole: FORMS["no UIDs"][0] + whole[whole.index(b"\x10\x00\x10\x00") :], "no SOP"),
+    ],
+)
+def test_what_is_no_object_is_said(
+    tmp_path: Path, change: Callable[[bytes], bytes], reason: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(change(encoded(1)))
+    with pytest.raises(NoObject, match=reason):
+        read_instance(file)
+
+
+def test_all_are_sent_and_stored_under_their_own_uids(node: NodeProcess, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, (head, _) in enumerate(FORMS.values(), 1):
+        own = head.replace(b"1.2.3.1.1\0", f"1.2.3.1.{number}\0".encode())
+        (folder / f"{number}").write_bytes(own + encoded(number))
+    result = run_lfscp("send", f"LFSCP@127.0.0.1:{node.port}", folder)
+    assert (result.returncode, result.stdout) == (0, f"{len(FORMS)} sent\n"), result.stderr
+    assert len(result.stderr.splitlines()) == len(FORMS) - 1  # a note on each but the first
+    stored = sorted(path.stem for path in node.objects.rglob("*.dcm"))
+    assert stored == [f"1.2.3.1.{number}" for number in range(1, len(FORMS) + 1)]
