@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,16 @@ HARMLESS = re.compile(r"status of 415|status of 422|Status Error Code 422")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         reason = "chromium is not installed (apt-get install chromium)"
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    # What Playwright runs is a program of its own, which may lack a library of the system.
+    driver = subprocess.run(
+        [sys.executable, "-m", "playwright", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if driver.returncode != 0:
+        reason = f"Playwright does not run (apt-get install libatomic1): {driver.stderr.strip()}"
         (pytest.fail if in_ci() else pytest.skip)(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
