@@ -274,7 +274,26 @@ def test_a_study_and_files_of_a_folder_are_sent_and_the_job_can_be_watched(
     expect(page.locator("#job-rows tr").first.locator(".state")).to_have_text("done")
     remote.wait_for("C-STORE", count=13)
 
+    # A list that comes late, with what has been forgotten meanwhile, does not stay.
+    late = []
+    page.route("**/jobs/rows", lambda route: late.append((route, route.fetch())), times=1)
+    page.evaluate(
+        """() => {
+            window.shown = 0;
+            document.addEventListener("htmx:afterSettle", (event) => {
+                if (event.target.id === "job-rows") window.shown += 1;
+            });
+            htmx.trigger("#job-rows", "refresh");
+        }"""
+    )
+    while not late:
+        page.wait_for_timeout(20)
     page.locator("#job-rows tr").first.locator("button").last.click()
+    expect(page.locator("#job-rows tr")).to_have_count(1)
+    ((route, response),) = late
+    route.fulfill(response=response)
+    while not page.evaluate("window.shown"):
+        page.wait_for_timeout(20)
     expect(page.locator("#job-rows tr")).to_have_count(1)
 
 
