@@ -290,7 +290,8 @@ class Node:
                 if processor is not None:
                     processor.look_again()
             elif message == signal.SIGHUP:
-                self.reload()
+                if self.reload() is not None:
+                    LOG.debug("settings taken over")  # by this worker; the parent says what changed
             else:
                 self._successor = begin_successor()
         if message == POOL_IS_EMPTY:

@@ -6,6 +6,17 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+# Who verifies by RFC 5280 to the letter, as Python from 3.13 on, refuses an authority without key
+# usage. Key identifiers are openssl's own doing.
+AUTHORITY = (
+    *("-addext", "basicConstraints=critical,CA:true"),
+    *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+)
+SUBJECT = (
+    *("-addext", "basicConstraints=critical,CA:false"),
+    *("-addext", "keyUsage=critical,digitalSignature"),
+    *("-addext", "extendedKeyUsage=serverAuth,clientAuth"),
+)
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
 
 
@@ -25,16 +36,24 @@ class Authority:
         self._folder = folder
         self.file = folder / f"{name}.pem"
         self._key = folder / f"{name}.key"
-        extension = ("-addext", "basicConstraints=critical,CA:true")
-        _openssl(*EC, *extension, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file)
+        _openssl(*EC, *AUTHORITY, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file)
 
     def issue(self, name: str, *alternatives: str) -> Certificate:
         """A certificate for `name`, valid for these names ("IP:127.0.0.1")."""
         made = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         signed = ("-CA", self.file, "-CAkey", self._key, "-subj", f"/CN={name}")
         names = ",".join(alternatives or ("IP:127.0.0.1", "DNS:localhost"))
-        extension = ("-addext", f"subjectAltName={names}", "-addext", "basicConstraints=CA:false")
-        _openssl(*EC, *signed, *extension, "-keyout", made.key, "-out", made.file)
+        _openssl(
+            *EC,
+            *signed,
+            *SUBJECT,
+            "-addext",
+            f"subjectAltName={names}",
+            "-keyout",
+            made.key,
+            "-out",
+            made.file,
+        )
         return made
 
 

@@ -33,8 +33,11 @@ def dcmtk() -> Any:
 
 
 @pytest.fixture
-def start_node(tmp_path: Path) -> Iterator[StartNode]:
+def start_node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartNode]:
     """Starts a node; `folder` keeps several apart. Each must come to a proper end."""
+    for name in ("index_url", "postgresql_url"):  # its database outlives it
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
     ends = []
 
     def start(folder: str = "node", *, errors_expected: bool = False, **options: Any) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 TOOLS = ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmsend", "dcmconv")
 LIMIT_S = 60
@@ -136,6 +137,14 @@ def get(
     folder.mkdir(exist_ok=True)
     arguments = (*options, *_keys(level, keys))
     return run(*("getscu", "-d", MODELS[model], "+B", "-od", folder, *arguments, "127.0.0.1", port))
+
+
+def offered(result: Result, sop_class: UID) -> list[str]:
+    """The transfer syntaxes that a tool has offered with a class, by DCMTK's names, in order."""
+    context = rf"Abstract Syntax: ={sop_class.keyword}\n(?:D: +Proposed .*\n)+((?:D: +=.*\n)+)"
+    found = re.search(context, result.output, re.IGNORECASE)
+    assert found, f"no {sop_class.keyword} in\n{result.output}"
+    return re.findall("=(.*)", found[1])
 
 
 def _keys(level: str, keys: Keys) -> list[str]:

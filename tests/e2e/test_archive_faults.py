@@ -70,7 +70,7 @@ def test_below_the_reserve_stores_are_refused_and_all_else_goes_on(
         # What was free a second ago may still be believed.
         until(lambda: pynetdicom_client.store(node.port, first) == [OUT_OF_RESOURCES])
         assert pynetdicom_client.store(node.port, second, third) == [OUT_OF_RESOURCES] * 2
-        (line, *_) = node.events("C-STORE", status="0xA700")
+        line = node.wait_for("C-STORE", status="0xA700")
         assert "below the reserve of 3 MB" in line["reason"]
         assert retrieved(node) == (SUCCESS, sent(first))
         (disk / "filler").unlink()
@@ -139,7 +139,7 @@ def test_an_index_that_another_program_has_locked(start_node: StartNode, tmp_pat
     with closing(sqlite3.connect(node.data_dir / "index.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert pynetdicom_client.store(node.port, file) == [OUT_OF_RESOURCES]
-        (line,) = node.events("C-STORE", status="0xA700")
+        line = node.wait_for("C-STORE", status="0xA700")
         assert "locked" in line["reason"]
         assert retrieved(node) == (SUCCESS, {})  # who only reads need not wait
         assert list((node.data_dir / "objects").rglob("*.dcm")) == []
@@ -198,7 +198,7 @@ def test_objects_on_a_disk_that_became_read_only(start_node: StartNode, tmp_path
         assert pynetdicom_client.store(node.port, first) == [SUCCESS]
         set_writable(disk, False)
         assert pynetdicom_client.store(node.port, second) == [OUT_OF_RESOURCES]
-        (line,) = node.events("C-STORE", status="0xA700")
+        line = node.wait_for("C-STORE", status="0xA700")
         assert "EROFS" in line["reason"]
         assert retrieved(node) == (SUCCESS, sent(first))
         set_writable(disk, True)
@@ -228,7 +228,7 @@ def test_an_object_that_is_gone_fails_alone(
     else:
         os.truncate(stored, stored.stat().st_size - 10)
     assert retrieved(node) == (SOME_FAILED, sent(files[0], files[2]))
-    (line,) = node.events("sub-operation failed")
+    line = node.wait_for("sub-operation failed")
     assert line["sop_instance_uid"] == files[1].stem
     assert line["level"] == "warning"
     (finding, _) = checked_stopped(node)

@@ -137,6 +137,7 @@ def test_nothing_acknowledged_is_lost_when_a_node_dies_and_the_database_restarts
         thread.start()
     for _ in range(FAIL_AFTER):
         assert enough.acquire(timeout=GIVE_UP_S)
+    cluster.nodes[1].wait_for("C-STORE", status="0x0000")  # and not the others alone
     cluster.nodes[1].signal(signal.SIGKILL)
     for _ in range(FAIL_AFTER):
         assert enough.acquire(timeout=GIVE_UP_S)
@@ -186,5 +187,5 @@ def test_a_connection_past_the_balancer_is_refused(cluster: Cluster, dcmtk: Any)
     node = cluster.nodes[0]
     assert dcmtk.echo(cluster.port).code == 0
     assert dcmtk.echo(node.port).code != 0
-    (line,) = [line for line in node.lines if "PROXY protocol" in line]
-    assert "no PROXY protocol header" in line
+    reason = "no PROXY protocol header, set send-proxy-v2 at the proxy"
+    node.wait_for(f"Closing a connection of 127.0.0.1: {reason}")

@@ -53,6 +53,7 @@ def test_each_service_is_one_line_of_json_with_its_fields(
     dcmtk: Any, node: NodeProcess, tmp_path: Path
 ) -> None:
     file = perform_everything(dcmtk, node, tmp_path)
+    assert node.stop() == 0
     for line in node.lines:
         parsed = json.loads(line)
         assert {"time", "level", "logger", "event"} <= parsed.keys()

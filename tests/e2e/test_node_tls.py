@@ -121,6 +121,7 @@ def test_clients_must_show_a_certificate_that_is_trusted(
     assert dcmtk.echo(node.tls_port, *trusting(authority, authority.issue("client"))).code == 0
     assert dcmtk.echo(node.tls_port, *trusting(authority)).code != 0
     assert dcmtk.echo(node.tls_port, *trusting(authority, stranger)).code != 0
+    assert node.stop() == 0
     reasons = [each["reason"] for each in node.events("association ended")]
     assert sum("TLS handshake failed" in reason for reason in reasons) == 2
 

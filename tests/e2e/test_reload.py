@@ -30,8 +30,9 @@ def answer(port: int, calling: str) -> tuple[int, ...]:
 def test_peers_and_what_they_may_do_change_without_a_restart(
     start_node: StartNode, workers: int
 ) -> None:
+    debug = '[logging]\nlevel = "debug"\n'
     node = start_node(
-        configuration=KNOWN + PEER.format("FIRST", '["echo"]'),
+        configuration=debug + KNOWN + PEER.format("FIRST", '["echo"]'),
         flags=["--workers", workers],
         errors_expected=True,
     )
@@ -39,13 +40,12 @@ def test_peers_and_what_they_may_do_change_without_a_restart(
     assert answer(node.port, "SECOND") == (1, 1, 3)
     with Peer(("127.0.0.1", node.port)) as running:
         running.associate(called="LFSCP", calling="FIRST")
-        said = node.reload(KNOWN + PEER.format("SECOND", '["query"]') + "[tls]\nport = 2763\n")
+        changed = debug + KNOWN + PEER.format("SECOND", '["query"]') + "[tls]\nport = 2763\n"
+        said = node.reload(changed)
         assert said["changed"] == "peers"
         assert said["after_a_restart"] == "tls.port"
         # Workers read it each for themselves, a moment later.
-        for _ in range(100):
-            if (answer(node.port, "FIRST"), answer(node.port, "SECOND")) == ((1, 1, 3), ()):
-                break
+        node.wait_for("settings taken over", count=workers)
         assert answer(node.port, "FIRST") == (1, 1, 3)
         with Peer(("127.0.0.1", node.port)) as second:
             second.associate(called="LFSCP", calling="SECOND")
@@ -73,7 +73,7 @@ def test_limits_and_the_log_s_level_change_without_a_restart(start_node: StartNo
         node.reload("[server]\nmax_associations = 1\n")
         assert answer(node.port, "X") == (2, 3, 2)
         running.release()
-    assert node.events(level="debug")
+    node.wait_for(level="debug")
 
 
 def identity(kind: int, name: str, passcode: str = "") -> bytes:
@@ -99,6 +99,7 @@ def test_users_are_verified_and_their_passcodes_never_logged(start_node: StartNo
     node.reload(users + "required = true\n")
     assert outcome(b"") == (1, 2, 1)
     assert outcome(identity(2, "anna", PASSCODE)) is True
+    assert node.stop() == 0
     reasons = [each["reason"] for each in node.events("association ended")]
     assert any("Kerberos" in reason for reason in reasons)
     assert PASSCODE not in node.log

@@ -30,3 +30,8 @@ document.addEventListener("lfscp:job", (event) => {
   const rate = job.rate_bytes_s && job.state === "active" ? ` · ${octets(job.rate_bytes_s)}/s` : "";
   field("bytes").textContent = job.bytes ? octets(job.bytes) + rate : "";
 });
+
+// A list that was asked for before a button was pressed may be shown after the button's own answer.
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.requestConfig.verb === "post") refresh();
+});

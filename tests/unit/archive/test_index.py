@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,8 @@ def test_a_new_index_and_a_migrated_one_are_the_same(tmp_path: Path, revision: s
             assert revisions.scalars().all() == [migrations.HEAD]
         index.close()
     assert schema_of(old) == schema_of(new)
-    assert Index(sqlite_url(old)).counts()[Level.PATIENT] == 1
+    with closing(Index(sqlite_url(old))) as index:
+        assert index.counts()[Level.PATIENT] == 1
 
 
 def test_a_new_index_is_made_without_loading_alembic(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def test_buckets_are_cumulative_and_end_with_all(client: TestClient) -> None:
 
 
 def test_metrics_go_on_without_an_index(client: TestClient, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "data" / "index.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "data" / "index.sqlite")) as connection:
         connection.execute("ALTER TABLE job RENAME TO gone")
     found = samples(client)
     assert found["lfscp_index_up", ()] == 0
