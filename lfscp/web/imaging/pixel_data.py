@@ -18,8 +18,8 @@ from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
 from lfscp.archive.header import DEFLATED
+from lfscp.services.frames import DecodingError, decoded_frame
 from lfscp.web.imaging.byte_order import WORD_BYTES, in_little_endian
-from lfscp.web.imaging.codestream import precision_of
 from lfscp.web.imaging.errors import NoPicture, PixelDataError, words_of
 from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
 from lfscp.web.imaging.pixel_format import PixelFormat, from_cells, pixel_format
@@ -38,7 +38,6 @@ UNCOMPRESSED: Final = DEFLATED | {
 }
 SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-_RLE: Final = "1.2.840.10008.1.2.5"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 
 
@@ -75,7 +74,7 @@ def read_cells(path: StoredFile, header: Dataset, number: int) -> Cells:
             return _uncompressed(file, place, layout, number, big_endian=syntax == _BIG_ENDIAN)
         if syntax == DEFLATED_FRAMES:
             return _deflated_frame(file, place, layout, header, number)
-        return _compressed(file, place, layout, header, number)
+        return _compressed(file, path, place, layout, header, number)
 
 
 def _uncompressed(
@@ -166,41 +165,24 @@ def _encapsulated(file: BinaryIO, place: PixelDataPlace, header: Dataset, number
 
 
 def _compressed(
-    file: BinaryIO, place: PixelDataPlace, layout: PixelFormat, header: Dataset, number: int
+    file: BinaryIO,
+    path: StoredFile,
+    place: PixelDataPlace,
+    layout: PixelFormat,
+    header: Dataset,
+    number: int,
 ) -> Cells:
     syntax = UID(syntax_of(header))
     _require_decoder(syntax)
     file.seek(place.offset)
     if file.read(4) != _ITEM:
         raise PixelDataError("it is not compressed, which its transfer syntax says")
-    options = _codec_options(header, place, layout)
-    file.seek(place.offset)
     try:
-        values, found = get_decoder(syntax).as_array(file, index=number, raw=True, **options)
-    except (RuntimeError, ValueError) as error:  # with a text that is meant to be read
+        frame = decoded_frame(path, number)
+    except DecodingError as error:
         raise PixelDataError(words_of(error)) from error
-    photometric = str(found["photometric_interpretation"])
-    high_bit = layout.high_bit
-    if high_bit != layout.stored - 1 and syntax != _RLE:
-        # Codecs know samples, not cells: these begin at bit 0, unless whole cells went in.
-        precision = precision_of(_encapsulated(file, place, header, number)) or 0
-        high_bit = high_bit if precision > layout.stored else layout.stored - 1
-    return Cells(values.view(f"u{values.dtype.itemsize}"), photometric, high_bit)
-
-
-def _codec_options(header: Dataset, place: PixelDataPlace, layout: PixelFormat) -> dict[str, Any]:
-    """What pydicom's codecs must know; of absent attributes, what follows from the others."""
-    return as_pixel_options(header) | {
-        "bits_allocated": layout.allocated,
-        "bits_stored": layout.stored,
-        "pixel_representation": int(layout.is_signed),
-        "photometric_interpretation": layout.photometric,
-        "planar_configuration": int(layout.is_planar),
-        "samples_per_pixel": layout.samples,
-        "number_of_frames": layout.frames,
-        "pixel_keyword": place.keyword,
-        "correct_unused_bits": False,
-    }
+    values = frame.values.view(f"u{frame.values.dtype.itemsize}")
+    return Cells(values, frame.photometric_interpretation, layout.high_bit)
 
 
 def _require_decoder(syntax: UID) -> None:
