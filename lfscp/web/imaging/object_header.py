@@ -22,12 +22,12 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from lfscp.archive.deflated import MAX_INFLATED_BYTES, require_bounded_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
+from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.part10 import read_part10
 from lfscp.web.imaging.errors import NoPicture
 
 if TYPE_CHECKING:
-    from lfscp.archive.missing_vrs import open_with_vrs
-from lfscp.archive.object_store import StoredFile
+    from lfscp.archive.object_store import StoredFile
 
 NO_PIXEL_DATA: Final = "this object holds no pixel data"
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
