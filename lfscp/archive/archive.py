@@ -60,8 +60,8 @@ from lfscp.archive.objects import (
     size_of,
 )
 from lfscp.archive.part10 import part10_header
-from lfscp.archive.patient_upgrade import read_patients
 from lfscp.archive.query import Query
+from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
@@ -197,7 +197,7 @@ class Archive:
             if not files.is_remote and not follows:
                 archive.finish_removals()
                 with archive._using_index("read whose the studies are"):
-                    read_patients(index, files)
+                    place_studies(index, files)
         except BaseException as error:
             if index is not None:
                 index.close()
@@ -351,10 +351,10 @@ class Archive:
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
-        if self._duplicates is not Duplicates.REPLACE:
-            require_same_place(header, existing)
         if not self.files.exists(existing.path):
             return self._heal(received, header, "missing")
+        if self._duplicates is not Duplicates.REPLACE:
+            require_same_place(header, existing)
         try:
             same = is_same(received, existing, self.files.file_of(existing))
         except DamagedError:

@@ -9,7 +9,8 @@ from lfscp.archive.errors import InstanceElsewhere
 from lfscp.archive.file_head import Expected, fault_of_head
 from lfscp.archive.header import SOP_INSTANCE_UID, Header
 from lfscp.archive.objects import Received, digest_of_received, has_same_bytes, size_of
-from lfscp.archive.rows import PATIENT_ID, Existing
+from lfscp.archive.patient_identity import PATIENT_ID
+from lfscp.archive.rows import Existing
 
 if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile

@@ -2,39 +2,25 @@
 
 Rules: an instance belongs to the patient, study and series that it names itself, also where their
 identifiers are shared against the standard: a Series Instance UID counts within its study, a Study
-Instance UID within its patient. A patient is a Patient ID and its issuer; without a Patient ID each
-study has a patient of its own. An object that leaves out what the study's others say belongs to
-their study. Rows that are there stay as they are; what contradicts them is marked, and noted once.
-Notes hold no patient data.
+Instance UID within its patient. Without a Patient ID each study has a patient of its own. What says
+less of the patient than the one study of its UID belongs to that; a study learns what it did not
+know, and then belongs to the patient of whom that is said. What is known stays as it is; what
+contradicts it is marked and noted. Notes hold no patient data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.header import Header
-from lfscp.archive.person_names import GROUP_DELIMITER, search_form
-from lfscp.archive.rows import PATIENT_ID, KnownSeries, texts
+from lfscp.archive.patient_identity import PatientIdentity, said_of_patient
+from lfscp.archive.rows import KnownSeries, texts
 from lfscp.archive.statements import Statements
 
-ISSUER_OF_PATIENT_ID: Final = 0x00100021
-PATIENT_NAME: Final = 0x00100010
-PATIENT_BIRTH_DATE: Final = 0x00100030
-PATIENT_SEX: Final = 0x00100040
-_SPECIFIC_CHARACTER_SET: Final = 0x00080005
-_SAID_OF_PATIENT: Final = (
-    PATIENT_ID,
-    ISSUER_OF_PATIENT_ID,
-    PATIENT_NAME,
-    PATIENT_BIRTH_DATE,
-    PATIENT_SEX,
-    _SPECIFIC_CHARACTER_SET,
-)
-_OBJECTS_DIFFER: Final = "its study has objects with another name, birth date or sex of the patient"
-_STUDIES_DIFFER: Final = "other studies of its Patient ID have another name, birth date or sex"
+OBJECTS_DIFFER: Final = "its study has objects with another name, birth date or sex of the patient"
+STUDIES_DIFFER: Final = "other studies of its Patient ID have another name, birth date or sex"
 _UID_OF_SEVERAL: Final = "another patient has a study with its Study Instance UID"
 _SERIES_UID_OF_SEVERAL: Final = "another study has a series with its Series Instance UID"
 
@@ -43,49 +29,12 @@ class RowVanishedError(Exception):
     """What had kept a row from being inserted was deleted before it could be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class PatientIdentity:
-    """Whom an object or a row is about; the name is in search form."""
+class StudyRow(NamedTuple):
+    """A study as it was found."""
 
-    patient_id: str
-    issuer: str
-    name: str
-    birth_date: str
-    sex: str
-
-    @classmethod
-    def of(cls, header: Header) -> PatientIdentity:
-        """Whom an object is about."""
-        said = [text.replace("\0", "\ufffd") for text in header.texts(_SAID_OF_PATIENT[:5])]
-        patient_id, issuer, name, birth_date, sex = said  # as rows.texts gives them
-        return cls(patient_id, issuer, search_form(name), birth_date, sex)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it says all that `contradicts` looks at."""
-        return bool(self.name and self.birth_date and self.sex)
-
-    def contradicts(self, other: PatientIdentity) -> bool:
-        """Whether both say something else of name, birth date or sex."""
-        names = (identity.name.split(GROUP_DELIMITER) for identity in (self, other))
-        pairs = [(self.birth_date, other.birth_date), (self.sex, other.sex)]
-        pairs += zip(*names, strict=False)  # of groups that one lacks nothing is said
-        return any(ours and theirs and ours != theirs for ours, theirs in pairs)
-
-    def has_same_key(self, other: PatientIdentity) -> bool:
-        """Whether Patient ID and issuer are the same, or both lack them."""
-        return (self.patient_id, self.issuer) == (other.patient_id, other.issuer)
-
-    def may_be(self, other: PatientIdentity) -> bool:
-        """Whether this one says less than another, and nothing else."""
-        if self.patient_id:
-            return self.patient_id == other.patient_id and not self.issuer
-        return not self.contradicts(other)
-
-
-def said_of_patient(header: Header) -> tuple[bytes | None, ...]:
-    """The bytes that decide whose an object is; cheap to compare with those of the last one."""
-    return header.raw(_SAID_OF_PATIENT)
+    key: int
+    patient_key: int
+    identity: PatientIdentity
 
 
 class Hierarchy:
@@ -116,66 +65,116 @@ class Hierarchy:
             raise RowVanishedError
         return KnownSeries(keys[study_key], study_key, said_of_patient(header)), notes
 
-    def _study(self, cursor: Any, header: Header, now: int, notes: list[str]) -> int:
-        uid = header.study_instance_uid
-        rows = self._statements.find_studies.run(cursor, (uid,)).fetchall()
-        found = [(int(key), PatientIdentity(*said)) for key, *said in rows]
-        identity = PatientIdentity.of(header)
-        own = _own(identity, found)
-        if own is None:
-            if found:
-                notes.append(_UID_OF_SEVERAL)
-            return self._new_study(cursor, header, now, notes)
-        key, of_study = own
-        if identity.contradicts(of_study) and self._mark_study(cursor, key):
-            notes.append(_OBJECTS_DIFFER)
-        return key
+    def studies_of(self, cursor: Any, study_uid: str) -> list[StudyRow]:
+        """The studies with a UID, which should be one, the oldest first."""
+        rows = self._statements.find_studies.run(cursor, (study_uid,)).fetchall()
+        return [StudyRow(key, fk, PatientIdentity(*said)) for key, fk, *said in rows]
 
-    def _new_study(self, cursor: Any, header: Header, now: int, notes: list[str]) -> int:
-        patient_key = self.patient_of(cursor, header, notes)
-        attributes = [*texts(header, Level.PATIENT), *texts(header, Level.STUDY)]
-        values = [patient_key, *attributes, 0, now, now]
-        self._statements.insert_study.run(cursor, values)
-        find = self._statements.find_study
-        row = find.run(cursor, (header.study_instance_uid, patient_key)).fetchone()
-        if row is None:
-            raise RowVanishedError
-        return int(row[0])
+    def patient_of(self, cursor: Any, header: Header, identity: PatientIdentity) -> int:
+        """The patient that an object's study has, made when it is new.
 
-    def patient_of(self, cursor: Any, header: Header, notes: list[str]) -> int:
-        """The patient of a study, made when it is new."""
-        identity = PatientIdentity.of(header)
+        Args:
+            identity: what is said of Patient ID and issuer, by the object or others of its study.
+        """
         only_study_uid = "" if identity.patient_id else header.study_instance_uid
         unique = (identity.patient_id, identity.issuer, only_study_uid)
         find = self._statements.find_patient
         row = find.run(cursor, unique).fetchone()
         if row is None:
-            values = [*texts(header, Level.PATIENT), only_study_uid, 0]
-            self._statements.insert_patient.run(cursor, values)
+            values = texts(header, Level.PATIENT)
+            self._statements.insert_patient.run(cursor, [*values, only_study_uid, 0])
             row = find.run(cursor, unique).fetchone()
         if row is None:
             raise RowVanishedError
-        key, *said = row
-        known = PatientIdentity(*said)
-        if identity.contradicts(known):
-            self._statements.mark_patient.run(cursor, (key,))
-            notes.append(_STUDIES_DIFFER)
-        elif not known.is_complete:
-            name = header.text(PATIENT_NAME).replace("\0", "\ufffd")
-            completing = (name, identity.name, identity.birth_date, identity.sex, key)
-            self._statements.complete_patient.run(cursor, completing)
-        return int(key)
+        return int(row[0])
 
-    def _mark_study(self, cursor: Any, key: int) -> bool:
-        """Mark a conflict; False when it was marked before."""
-        return bool(self._statements.mark_study.run(cursor, (key,)).rowcount)
+    def read_again(self, cursor: Any, study_key: int) -> None:
+        """Have all objects of a study read, since what it knows may have been said by others."""
+        self._statements.read_again.run(cursor, (study_key,))
+
+    def complete(self, cursor: Any, header: Header, study_key: int) -> None:
+        """Let a study know what an object of it says and the study does not know."""
+        for own in self.studies_of(cursor, header.study_instance_uid):
+            if own.key == study_key:
+                self._complete(cursor, header, own, [])
+
+    def _study(self, cursor: Any, header: Header, now: int, notes: list[str]) -> int:
+        identity = PatientIdentity.of(header)
+        found = self.studies_of(cursor, header.study_instance_uid)
+        own = own_study(identity, found)
+        if own is None:
+            if found:
+                notes.append(_UID_OF_SEVERAL)
+            self._add_study(cursor, header, identity, now, notes)
+            # Another node may have added it just before, with what its object said.
+            own = own_study(identity, self.studies_of(cursor, header.study_instance_uid))
+        if own is None:
+            raise RowVanishedError
+        if identity.contradicts(own.identity):
+            if self._statements.mark_study.run(cursor, (own.key,)).rowcount:
+                notes.append(OBJECTS_DIFFER)
+        elif identity.adds_to(own.identity):
+            self._complete(cursor, header, own, notes)
+        return own.key
+
+    def _add_study(
+        self, cursor: Any, header: Header, identity: PatientIdentity, now: int, notes: list[str]
+    ) -> None:
+        patient_key = self.patient_of(cursor, header, identity)
+        attributes = [*texts(header, Level.PATIENT), *texts(header, Level.STUDY)]
+        added = self._statements.insert_study.run(cursor, [patient_key, *attributes, 0, now, now])
+        if added.rowcount:
+            self._compare_with_others(cursor, header, identity, notes)
+
+    def _complete(self, cursor: Any, header: Header, own: StudyRow, notes: list[str]) -> None:
+        """Let a study know what its first objects left out, and belong to that patient."""
+        said = PatientIdentity.of(header)
+        known = own.identity
+        identity = PatientIdentity(
+            known.patient_id or said.patient_id,
+            known.issuer or said.issuer,
+            known.name or said.name,
+            known.birth_date or said.birth_date,
+            known.sex or said.sex,
+        )
+        patient_key = self.patient_of(cursor, header, identity)
+        values = [*texts(header, Level.PATIENT), patient_key, own.key]
+        self._statements.complete_study.run(cursor, values)
+        if patient_key != own.patient_key:
+            self._statements.delete_patient_without_study.run(cursor, (own.patient_key,))
+        self._compare_with_others(cursor, header, identity, notes)
+
+    def _compare_with_others(
+        self, cursor: Any, header: Header, identity: PatientIdentity, notes: list[str]
+    ) -> None:
+        """Mark a patient whose studies contradict each other, or complete what is known of it."""
+        find = self._statements.find_patient
+        only_study_uid = "" if identity.patient_id else header.study_instance_uid
+        unique = (identity.patient_id, identity.issuer, only_study_uid)
+        for attempt in range(2):  # another node may complete it as well
+            row = find.run(cursor, unique).fetchone()
+            if row is None:
+                raise RowVanishedError
+            key, *said = row
+            known = PatientIdentity(*said)
+            if identity.contradicts(known):
+                self._statements.mark_patient.run(cursor, (key,))
+                notes.append(STUDIES_DIFFER)
+                return
+            if attempt or not identity.adds_to(known):
+                return
+            values = [*texts(header, Level.PATIENT), *unique]
+            self._statements.complete_patient.run(cursor, values)
 
 
-def _own(
-    identity: PatientIdentity, studies: Sequence[tuple[int, PatientIdentity]]
-) -> tuple[int, PatientIdentity] | None:
-    """Of the studies with an object's UID the one that it belongs to."""
+def own_study(identity: PatientIdentity, studies: Sequence[StudyRow]) -> StudyRow | None:
+    """Of the studies with an object's UID the one that it belongs to; None when it is not sure."""
     for study in studies:
-        if identity.has_same_key(study[1]):
+        if identity.has_same_key(study.identity):
             return study
-    return next((study for study in studies if identity.may_be(study[1])), None)
+    possible = [
+        study
+        for study in studies
+        if identity.may_be(study.identity) or study.identity.may_be(identity)
+    ]
+    return possible[0] if len(possible) == 1 else None

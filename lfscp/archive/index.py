@@ -32,7 +32,8 @@ from lfscp.archive.errors import ArchiveError, FateUnknown, OutOfResources
 from lfscp.archive.files import Durability
 from lfscp.archive.group_commit import GroupCommit
 from lfscp.archive.header import Header
-from lfscp.archive.hierarchy import Hierarchy, RowVanishedError, said_of_patient
+from lfscp.archive.hierarchy import Hierarchy, RowVanishedError
+from lfscp.archive.patient_identity import PatientIdentity, said_of_patient
 from lfscp.archive.prepared import PreparedQueries
 from lfscp.archive.removal import delete_entity, pieces_of, prune
 from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
@@ -220,8 +221,8 @@ class Index:
         if len(seen) > 1 and seen[-1].path == placement.path:
             seen.pop()  # it is ours: the attempt before had come through
         old = seen[-1] if seen else None
-        if old is not None and old.is_elsewhere(header):
-            self._prune(series.c.series_instance_uid == old.series_uid)
+        if old is not None:
+            self._prune(series.c.id == old.series_key)
         replaced = old.path if old else None
         uids = (header.study_instance_uid, header.series_instance_uid)
         return Added(*uids, tuple(notes), replaced)
@@ -231,11 +232,14 @@ class Index:
         with self._database.transaction() as cursor:
             row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
             if row is not None:
-                seen.append(Existing(*row))
+                seen.append(Existing.of_row(row))
                 self._statements.delete_instance.run(cursor, (seen[-1].key,))
             found, notes = self._series(cursor, header, _now_ms())
             values = [found.key, *_values(header, placement)]
             self._statements.insert_instance.run(cursor, values)
+            # What the study knew of its patient may have been said by what is gone.
+            if row is not None and seen[-1].patient != PatientIdentity.of(header):
+                self.hierarchy.read_again(cursor, seen[-1].study_key)
         return notes
 
     def _others_were_faster(self, header: Header, attempt: int) -> None:
@@ -277,7 +281,7 @@ class Index:
             try:
                 with self._database.lookup() as cursor:
                     row = self._statements.find_instance.run(cursor, (sop_instance_uid,)).fetchone()
-                return Existing(*row) if row else None
+                return Existing.of_row(row) if row else None
             except (self._database.error, SQLAlchemyError) as error:
                 if not patience.allows(error):
                     raise self._out_of_resources(error, Patience()) from None

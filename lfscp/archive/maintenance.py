@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.database import reason_of
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.patient_upgrade import read_patients
+from lfscp.archive.reindexing import place_studies, read_every_object
 from lfscp.archive.retention import Candidate, Limits, Retention
 from lfscp.archive.scrub import Scrub
 from lfscp.archive.turns import Turn
@@ -70,7 +70,7 @@ class Maintenance:
         self._threads = []
         if limits.is_any:
             self._threads.append(self._thread("lfscp-retention", self._retain, 0.0))
-        self._threads.append(self._thread("lfscp-patients", self._read_patients, _FIRST_S))
+        self._threads.append(self._thread("lfscp-studies", self._read_studies, _FIRST_S))
         if archive.files.is_remote:  # which no parent of workers may do at start
             self._threads.append(self._thread("lfscp-removals", self._finish_removals, _FIRST_S))
         elif scrub_mb_s:
@@ -115,10 +115,11 @@ class Maintenance:
         self._archive.finish_removals()
         return _REMOVALS_S
 
-    def _read_patients(self) -> float:
-        """What could not be done when the archive was opened; nothing, nearly always."""
-        read_patients(self._archive.index, self._archive.files, self._stopping.is_set)
-        return _PASS_S
+    def _read_studies(self) -> float:
+        """Read objects of studies whose patient the index cannot tell; nearly always of none."""
+        for read in (place_studies, read_every_object):
+            read(self._archive.index, self._archive.files, self._stopping.is_set)
+        return _AGAIN_S
 
     def _retain(self) -> float:
         if self._turn.take() is None:

@@ -5,7 +5,7 @@ again is protected still, and so that adding a study costs what it did. `removal
 of rows that were deleted: written with the deletion and emptied when the files are gone, it tells
 after a crash which files are left. `maintenance` has a row per task (retention, scrub): where it
 goes on, and which node is at it, since nodes may share an index. `unread_study` has the studies
-that an older version indexed and whose patient has not been read from their objects yet.
+whose objects have to be read, since the index cannot tell whose they are; see reindexing.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ protection: Final = Table(
     Column("study_instance_uid", Text, primary_key=True),
     Column("protected_at", BigInteger, nullable=False),
 )
+
+# What is to be done with an unread study.
+FIRST_OBJECT, EACH_FOLDER, EVERY_OBJECT = range(3)
 
 removal: Final = Table(
     "removal",
@@ -43,5 +46,5 @@ unread_study: Final = Table(
     "unread_study",
     metadata,
     Column("study_fk", KEY, primary_key=True, autoincrement=False),
-    Column("is_placed", Integer, nullable=False, server_default="0"),  # has its own patient
+    Column("step", Integer, nullable=False, server_default="0"),  # the next one
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    RowMapping,
     Select,
     and_,
     bindparam,
@@ -20,20 +21,29 @@ from sqlalchemy import (
     exists,
     false,
     insert,
-    or_,
+    literal_column,
     select,
     update,
 )
 
 from lfscp.archive.attributes import UNIQUE_KEY, Level
-from lfscp.archive.maintenance_tables import removal
-from lfscp.archive.schema import TABLES, attribute_columns, instance, patient, series, study
+from lfscp.archive.maintenance_tables import EVERY_OBJECT, removal, unread_study
+from lfscp.archive.patient_identity import PatientIdentity, are_in_conflict
+from lfscp.archive.schema import (
+    TABLES,
+    attribute_columns,
+    identity_columns,
+    instance,
+    patient,
+    series,
+    study,
+)
 
 _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
 _ABOVE_INSTANCES: Final = series.join(study).join(patient)
 _Key = TypeVar("_Key", int, str)
 _OF_PATIENT: Final = [study.c[column.name] for column in attribute_columns(Level.PATIENT)]
-_COMPARED: Final = (study.c.patient_name_search, study.c.patient_birth_date, study.c.patient_sex)
+_MOST_SAID: Final = 1000  # different values of one patient's studies that are looked at
 
 
 def named(level: Level, uid: str, key: int | None = None) -> ColumnElement[bool]:
@@ -134,31 +144,56 @@ def _prune(connection: Connection, parents: list[set[int]]) -> None:
         empty = ~exists().where(foreign_key == parent.c.id)
         for piece in pieces_of(keys):
             connection.execute(delete(parent).where(parent.c.id.in_(piece), empty))
-    settle_conflicts(connection, parents[2])
+    _reconsider(connection, parents[1], parents[2])
 
 
-def settle_conflicts(connection: Connection, patients: Iterable[int]) -> None:
-    """Take the mark of a conflict from patients whose studies agree now.
+def _reconsider(connection: Connection, studies: set[int], patients: set[int]) -> None:
+    """Look again at conflicts, a side of which may have gone."""
+    for piece in pieces_of(studies):
+        in_conflict = select(study.c.id, literal_column(str(EVERY_OBJECT))).where(
+            study.c.id.in_(piece),
+            study.c.has_conflict == 1,
+            study.c.id.not_in(select(unread_study.c.study_fk)),
+        )
+        connection.execute(insert(unread_study).from_select(["study_fk", "step"], in_conflict))
+    for piece in pieces_of(patients):
+        marked = select(patient.c.id).where(patient.c.id.in_(piece), patient.c.has_conflict == 1)
+        settle_patients(connection, connection.execute(marked).scalars().all())
+
+
+def settle_patients(connection: Connection, patients: Iterable[int]) -> list[int]:
+    """Bring patients' rows to what their studies say now.
 
     Args:
-        patients: keys. The attributes of those with a conflict become those of a study they have.
+        patients: keys.
+    Returns:
+        The keys of those that are in conflict and were not before.
     """
-    for piece in pieces_of(patients):
-        in_conflict = patient.c.id.in_(piece), patient.c.has_conflict == 1
-        for key in connection.execute(select(patient.c.id).where(*in_conflict)).scalars().all():
-            _settle(connection, key)
+    return [key for key in patients if _settle(connection, key)]
 
 
-def _settle(connection: Connection, key: int) -> None:
+def _settle(connection: Connection, key: int) -> bool:
+    """The attributes are those of the patient's first study, completed by the others'."""
+    row = connection.execute(select(patient).where(patient.c.id == key)).mappings().first()
     own = select(*_OF_PATIENT).where(study.c.patient_id_fk == key)
-    first = connection.execute(own.order_by(study.c.id).limit(1)).mappings().one()
-    differs = (
-        and_(column != "", column != first[column.name], first[column.name] != "")
-        for column in _COMPARED
-    )
-    conflict = connection.execute(own.where(or_(*differs)).limit(1)).first()
-    values = {**first, "has_conflict": int(conflict is not None)}
-    connection.execute(update(patient).where(patient.c.id == key).values(values))
+    said = connection.execute(own.distinct().limit(_MOST_SAID)).mappings().all()
+    first = connection.execute(own.order_by(study.c.id).limit(1)).mappings().first()
+    if row is None or first is None:
+        return False
+    own_identity = _identity_of(first)
+    agreeing = [each for each in said if not _identity_of(each).contradicts(own_identity)]
+    values: dict[str, Any] = {
+        name: next((each[name] for each in (first, *agreeing) if each[name]), "") for name in first
+    }
+    identities = {_identity_of(each) for each in said}
+    values["has_conflict"] = int(are_in_conflict(list(identities)))
+    if any(row[name] != value for name, value in values.items()):
+        connection.execute(update(patient).where(patient.c.id == key).values(values))
+    return bool(values["has_conflict"] > row["has_conflict"])
+
+
+def _identity_of(said: RowMapping) -> PatientIdentity:
+    return PatientIdentity(*(said[column.name] for column in identity_columns(study)))
 
 
 def pieces_of(values: Iterable[_Key]) -> list[list[_Key]]:

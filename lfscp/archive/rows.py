@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.attributes import ATTRIBUTES, LEVELS, UNIQUE_KEY, Level, at_level
+from lfscp.archive.attributes import ATTRIBUTES, LEVELS, Level, at_level
 from lfscp.archive.header import Header
+from lfscp.archive.patient_identity import LONGEST_TEXT, PatientIdentity
 from lfscp.archive.person_names import search_form
 
-PATIENT_ID: Final = UNIQUE_KEY[Level.PATIENT].tag
-_LONGEST_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
+_SAID: Final = len(PatientIdentity.__slots__)
 _IN_NO_INDEX: Final = frozenset(
     attribute.tag for attribute in ATTRIBUTES if attribute.vr in {"LT", "SQ", "ST", "UT"}
 )
@@ -59,7 +60,15 @@ class Existing:
     digest: str
     series_uid: str
     study_uid: str
-    patient_id: str
+    series_key: int
+    study_key: int
+    patient: PatientIdentity
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Existing:
+        """From a row of `Statements.find_instance`."""
+        values: list[Any] = [*row[:-_SAID], PatientIdentity(*row[-_SAID:])]
+        return cls(*values)
 
     def is_of(self, placement: Placement) -> bool:
         """Whether the row says of its file all that a placement says."""
@@ -78,14 +87,14 @@ class Existing:
         )
 
     def is_elsewhere(self, header: Header) -> bool:
-        """Whether the row is in another series or study than an object names, or of a patient
-        with another Patient ID."""
+        """Whether the row is of another series, study or patient than an object names."""
         uids = (header.study_instance_uid, header.series_instance_uid)
         return uids != (self.study_uid, self.series_uid) or self.is_of_other_patient(header)
 
     def is_of_other_patient(self, header: Header) -> bool:
-        """Whether an object names a Patient ID, and not the row's."""
-        return header.texts((PATIENT_ID,))[0] not in ("", self.patient_id)
+        """Whether an object names another patient than the row's study has, or knows more."""
+        identity = PatientIdentity.of(header)
+        return not (identity.has_same_key(self.patient) or identity.may_be(self.patient))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ class KnownSeries:
 
     Args:
         patient: what the object said of its patient that was found to belong here; see
-            hierarchy.said_of_patient.
+            patient_identity.said_of_patient.
         touched_at: the study's time of update.
     """
 
@@ -138,7 +147,7 @@ class Shortened:
 
     @staticmethod
     def _cut(tag: int, value: str) -> str:
-        return value if tag in _IN_NO_INDEX else value[:_LONGEST_TEXT]
+        return value if tag in _IN_NO_INDEX else value[:LONGEST_TEXT]
 
 
 def texts(header: Header, level: Level) -> list[str]:

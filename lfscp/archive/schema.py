@@ -62,6 +62,12 @@ def attribute_columns(level: Level) -> list[Column[str]]:
     return columns
 
 
+def identity_columns(table: Table) -> list[Column[str]]:
+    """The columns of a patient_identity.PatientIdentity, in its order."""
+    names = "patient_id issuer_of_patient_id patient_name_search patient_birth_date patient_sex"
+    return [table.c[name] for name in names.split()]
+
+
 # AUTOINCREMENT: a deleted key is never given out again, so a key remembered by another process
 # fails its foreign key instead of naming a stranger's series.
 patient: Final = Table(
@@ -125,7 +131,7 @@ instance: Final = Table(
     Column("series_fk", KEY, ForeignKey("series.id"), nullable=False),
     *attribute_columns(Level.IMAGE),
     Column("transfer_syntax_uid", TEXT, nullable=False),
-    Column("specific_character_set", TEXT, nullable=False, server_default=""),
+    Column("dataset_character_set", TEXT, nullable=False, server_default=""),
     Column("path", TEXT, nullable=False),  # of the file, relative to the objects folder
     Column("dataset_offset", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the dataset

@@ -20,24 +20,29 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     literal_column,
     select,
     update,
 )
 
+from lfscp.archive.attributes import Level
 from lfscp.archive.dialects import insert_if_absent
-from lfscp.archive.schema import instance, patient, series, study
+from lfscp.archive.maintenance_tables import EVERY_OBJECT, unread_study
+from lfscp.archive.schema import (
+    attribute_columns,
+    identity_columns,
+    instance,
+    patient,
+    series,
+    study,
+)
 
 # Not parameters: a statement has those that it is given, and no others.
 _NO: Final[ColumnElement[int]] = literal_column("0")
 _YES: Final[ColumnElement[int]] = literal_column("1")
 _EMPTY: Final[ColumnElement[str]] = literal_column("''")
-_COMPLETED: Final = (
-    patient.c.patient_name,
-    patient.c.patient_name_search,
-    patient.c.patient_birth_date,
-    patient.c.patient_sex,
-)
+_OF_PATIENT: Final = [column.name for column in attribute_columns(Level.PATIENT)]
 
 
 class Statement:
@@ -94,11 +99,7 @@ class Statements:
         self.find_patient = statement(
             select(
                 patient.c.id,
-                patient.c.patient_id,
-                patient.c.issuer_of_patient_id,
-                patient.c.patient_name_search,
-                patient.c.patient_birth_date,
-                patient.c.patient_sex,
+                *identity_columns(patient),
             ).where(
                 patient.c.patient_id == bindparam("patient_id"),
                 patient.c.issuer_of_patient_id == bindparam("issuer"),
@@ -111,23 +112,12 @@ class Statements:
         self.find_studies = statement(
             select(
                 study.c.id,
-                study.c.patient_id,
-                study.c.issuer_of_patient_id,
-                study.c.patient_name_search,
-                study.c.patient_birth_date,
-                study.c.patient_sex,
+                study.c.patient_id_fk,
+                *identity_columns(study),
             )
             .where(study.c.study_instance_uid == bindparam("uid"))
             .order_by(study.c.id),
             "uid",
-        )
-        self.find_study = statement(
-            select(study.c.id).where(
-                study.c.study_instance_uid == bindparam("uid"),
-                study.c.patient_id_fk == bindparam("patient_key"),
-            ),
-            "uid",
-            "patient_key",
         )
         self.find_series = statement(
             select(series.c.id, series.c.study_fk)
@@ -149,9 +139,37 @@ class Statements:
         )
         self.complete_patient = statement(
             update(patient)
-            .where(patient.c.id == bindparam("key"))
-            .values({column: _if_empty(column) for column in _COMPLETED}),
-            *(column.name for column in _COMPLETED),
+            .where(
+                patient.c.patient_id == bindparam("of_patient_id"),
+                patient.c.issuer_of_patient_id == bindparam("of_issuer"),
+                patient.c.only_study_uid == bindparam("only_study_uid"),
+            )
+            .values({name: _if_empty(patient.c[name]) for name in _OF_PATIENT}),
+            *_OF_PATIENT,
+            "of_patient_id",
+            "of_issuer",
+            "only_study_uid",
+        )
+        self.complete_study = statement(
+            update(study)
+            .where(study.c.id == bindparam("key"))
+            .values({name: _if_empty(study.c[name]) for name in _OF_PATIENT})
+            .values(patient_id_fk=bindparam("patient_key")),
+            *_OF_PATIENT,
+            "patient_key",
+            "key",
+        )
+        self.delete_patient_without_study = statement(
+            delete(patient).where(
+                patient.c.id == bindparam("key"),
+                ~exists().where(study.c.patient_id_fk == patient.c.id),
+            ),
+            "key",
+        )
+        self.read_again = statement(
+            insert_if_absent(unread_study, on).values(
+                study_fk=bindparam("key"), step=literal_column(str(EVERY_OBJECT))
+            ),
             "key",
         )
         self.find_instance = statement(
@@ -165,7 +183,9 @@ class Statements:
                 instance.c.digest,
                 series.c.series_instance_uid,
                 study.c.study_instance_uid,
-                study.c.patient_id,
+                instance.c.series_fk,
+                series.c.study_fk,
+                *identity_columns(study),
             )
             .select_from(instance.join(series).join(study))
             .where(instance.c.sop_instance_uid == bindparam("uid")),

@@ -17,10 +17,12 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.job_tables import job
 from lfscp.archive.maintenance_tables import maintenance
 from lfscp.archive.schema import instance
+from lfscp.observe.systemd import notify
 
 HEAD: Final = "0006"
 _KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 _NOTHING: Final = ""  # the revision of a database without our tables
+_PATIENCE_US: Final = 1_800_000_000  # asked of systemd: a large index takes minutes
 _LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks
 _VERSION_TABLE: Final = (
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
@@ -105,6 +107,8 @@ def _create(connection: Connection) -> None:
 def _run_alembic(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
+
+    notify(f"EXTEND_TIMEOUT_USEC={_PATIENCE_US}", "STATUS=bringing the index to a new schema")
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))

@@ -15,7 +15,9 @@ from pydicom.filereader import read_dataset
 from lfscp.archive import browse
 from lfscp.archive.archive import Archive, Duplicates, Outcome
 from lfscp.archive.attributes import Level
+from lfscp.archive.errors import InstanceElsewhere
 from lfscp.archive.query import Model, parse_query
+from lfscp.archive.reindexing import read_every_object
 
 
 @pytest.fixture
@@ -240,3 +242,119 @@ def test_an_empty_key_deletes_nothing(archive: Archive) -> None:
     store(archive, 1, "1.1", PatientID="")
     assert archive.delete(Level.PATIENT, "") == 0
     assert archive.statistics().instances == 1
+
+
+def test_what_an_object_adds_its_study_knows_whatever_came_first(archive: Archive) -> None:
+    """An emergency: sent without a name, then without an ID, then with both."""
+    store(archive, 1, "1.1", PatientID="", PatientName="")
+    store(archive, 2, "1.1", PatientID="", PatientName="Doe^Jane")
+    store(archive, 3, "1.1", PatientID="P1", PatientName="Doe^Jane", PatientSex="F")
+    store(archive, 4, "1.1", PatientID="P1", IssuerOfPatientID="North")
+    keys = {"PatientID": "", "IssuerOfPatientID": "", "PatientName": "", "PatientSex": ""}
+    assert find(archive, "STUDY", **keys) == [("P1", "North", "Doe^Jane", "F")]
+    assert find(archive, "PATIENT", **keys) == [("P1", "North", "Doe^Jane", "F")]
+    assert archive.statistics().patients == 1
+    assert by_uids(archive, patient="P1", study="1.1") == 4
+
+
+def test_an_object_that_could_be_of_two_patients_is_of_neither(archive: Archive) -> None:
+    store(archive, 1, "1.1", PatientID="P1")
+    store(archive, 2, "1.1", PatientID="P2")
+    store(archive, 3, "1.1", PatientID="", PatientName="")
+    assert find(archive, "STUDY", PatientID="", PatientName="", StudyInstanceUID="1.1") == [
+        ("", "", "1.1"),
+        ("P1", "Doe^Jane", "1.1"),
+        ("P2", "Doe^Jane", "1.1"),
+    ]
+
+
+def test_a_mark_stays_while_any_two_studies_disagree(archive: Archive) -> None:
+    for number, name in enumerate(("", "Doe^Jane", "Roe^Richard", "Moe^Mary"), 1):
+        store(archive, number, f"1.{number}", PatientName=name)
+    archive.delete(Level.STUDY, "1.2")
+    with archive.index.engine.connect() as connection:
+        (patient,) = browse.patients(connection).rows
+    assert patient["has_conflict"] == 1
+    assert patient["patient_name"] in ("Roe^Richard", "Moe^Mary")
+
+
+@pytest.mark.parametrize(
+    ("stored", "again"),
+    [
+        ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
+        ({}, {"PatientID": "", "PatientName": "Anon"}),
+        ({"PatientID": ""}, {"PatientID": "P1"}),
+    ],
+)
+def test_an_instance_of_another_patient_is_not_taken_for_a_duplicate(
+    archive: Archive, stored: dict[str, str], again: dict[str, str]
+) -> None:
+    store(archive, 1, "1.1", **stored)
+    with pytest.raises(InstanceElsewhere) as caught:
+        store(archive, 1, "1.1", **again)
+    assert caught.value.tag == 0x00100020
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+@pytest.mark.parametrize("patient_id", ["A\0B", "A\\B", " X ", "*", "é", "x" * 400])
+def test_the_same_bytes_again_are_identical_whatever_the_patient_id(
+    archive: Archive, patient_id: str
+) -> None:
+    values = {"PatientID": patient_id, "SpecificCharacterSet": "ISO_IR 192"}
+    store(archive, 1, "1.1", **values)
+    uids = {"StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.1"}
+    assert archive.store(received(1, **uids, **values)).outcome is Outcome.IDENTICAL
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"IssuerOfPatientID": "North"}, {"IssuerOfPatientID": "South"}),
+        ({}, {"PatientID": "", "PatientName": "Anon"}),
+        ({"PatientID": ""}, {"PatientID": "P1"}),
+    ],
+)
+def test_a_replaced_instance_leaves_no_empty_study(
+    open_archive: Callable[..., Archive],
+    tmp_path: Path,
+    before: dict[str, str],
+    after: dict[str, str],
+) -> None:
+    with open_archive(tmp_path, durability="os", duplicates=Duplicates.REPLACE) as archive:
+        store(archive, 1, "1.1", **before)
+        store(archive, 1, "1.1", **after)
+        assert archive.statistics().studies == archive.statistics().patients == 1
+        wanted = {"PatientID": "P1", "PatientName": "Doe^Jane", "IssuerOfPatientID": ""} | after
+        assert find(archive, "STUDY", **dict.fromkeys(wanted, "")) == [tuple(wanted.values())]
+
+
+def test_a_study_says_what_its_objects_say_after_all_were_replaced(
+    open_archive: Callable[..., Archive], tmp_path: Path
+) -> None:
+    with open_archive(tmp_path, durability="os", duplicates=Duplicates.REPLACE) as archive:
+        for name in ("Wrong^Name", "Right^Name"):
+            for number in (1, 2):
+                store(archive, number, "1.1", PatientName=name)
+        read_every_object(archive.index, archive.files)
+        keys = {"StudyInstanceUID": "", "PatientName": "Right*"}
+        assert find(archive, "STUDY", **keys) == [("1.1", "Right^Name")]
+        assert marks(archive) == {"1.1": 0}
+
+
+def test_a_study_says_what_its_objects_say_after_the_wrong_one_was_deleted(
+    archive: Archive,
+) -> None:
+    store(archive, 1, "1.1", PatientName="Wrong^Name")
+    store(archive, 2, "1.1", PatientName="Right^Name")
+    store(archive, 3, "1.1", PatientName="Right^Name")
+    archive.delete(Level.IMAGE, "1.2.3.1.1")
+    read_every_object(archive.index, archive.files)
+    assert find(archive, "STUDY", PatientName="") == [("Right^Name",)]
+    assert marks(archive) == {"1.1": 0}
+
+
+def marks(archive: Archive) -> dict[str, int]:
+    """Whether the objects of each study are known to disagree."""
+    with archive.index.engine.connect() as connection:
+        rows = browse.studies(connection).rows
+    return {row["study_instance_uid"]: row["has_conflict"] for row in rows}

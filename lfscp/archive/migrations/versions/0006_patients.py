@@ -1,7 +1,7 @@
 """A study's own patient; UIDs that count within what they belong to; studies still to be read.
 
 What patients the studies had is copied here; whose they are by their objects is read afterwards,
-see archive/patient_upgrade.py.
+see archive/reindexing.py.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ def upgrade() -> None:
         series.drop_constraint("uq_series_series_instance_uid", type_="unique")
         _unique(series, "series", "series_instance_uid", "study_fk")
     _restore(last_keys)
+    # Renamed, so that a process of the older version, which may go on for a while, adds no rows
+    # that it would file wrongly: its stores fail, and are sent again.
+    op.execute("ALTER TABLE instance RENAME COLUMN specific_character_set TO dataset_character_set")
     _fill()
     for column in ("patient_id", "patient_name_search", "patient_birth_date"):
         op.create_index(f"ix_study_{column}", "study", [column])
@@ -114,13 +117,15 @@ def _fill() -> None:
     )
     op.execute(
         "UPDATE study SET patient_id_fk = (SELECT patient.id FROM patient"
-        " WHERE patient.only_study_uid = study.study_instance_uid) WHERE patient_id = ''"
+        " WHERE patient.patient_id = ''"  # the columns of the unique key, for its index
+        " AND patient.issuer_of_patient_id = study.issuer_of_patient_id"
+        " AND patient.only_study_uid = study.study_instance_uid) WHERE patient_id = ''"
     )
     op.execute("DELETE FROM patient WHERE patient_id = '' AND only_study_uid = ''")
     op.create_table(
         "unread_study",
         sa.Column("study_fk", KEY, nullable=False, autoincrement=False),
-        sa.Column("is_placed", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("step", sa.Integer, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("study_fk", name="pk_unread_study"),
     )
     op.execute("INSERT INTO unread_study (study_fk) SELECT id FROM study")

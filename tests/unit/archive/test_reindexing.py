@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from archive_datasets import CT_IMAGE, EXPLICIT, received
+from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
-from lfscp.archive import browse, migrations, patient_upgrade
+from lfscp.archive import browse, migrations, reindexing
 from lfscp.archive.archive import Archive
 from lfscp.archive.database import open_database, sqlite_url
-from lfscp.archive.files import Durability
+from lfscp.archive.files import Durability, ObjectFiles
+from lfscp.archive.header import read_header
+from lfscp.archive.index import Index
 from lfscp.archive.person_names import search_form
 
 # Objects as they came: study, series, Patient ID, name.
@@ -146,7 +149,7 @@ def test_every_study_has_its_own_patient_and_series(old_index: str, tmp_path: Pa
 
 def test_it_is_done_once(old_index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Archive.open(tmp_path, index_url=old_index).close()
-    monkeypatch.setattr(patient_upgrade, "read_file_header", None)  # which nothing may call
+    monkeypatch.setattr(reindexing, "read_file_header", None)  # which nothing may call
     with Archive.open(tmp_path, index_url=old_index) as archive:
         assert studies(archive) == RIGHT
 
@@ -155,17 +158,17 @@ def test_it_is_done_once(old_index: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_interrupted_it_goes_on_at_the_next_start(
     old_index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objects: int
 ) -> None:
-    read, left = patient_upgrade.read_file_header, iter(range(objects))
+    read, left = reindexing.read_file_header, iter(range(objects))
 
     def read_some(path: Any) -> Any:
         if next(left, None) is None:
             raise KeyboardInterrupt
         return read(path)
 
-    monkeypatch.setattr(patient_upgrade, "read_file_header", read_some)
+    monkeypatch.setattr(reindexing, "read_file_header", read_some)
     with pytest.raises(KeyboardInterrupt):
         Archive.open(tmp_path, index_url=old_index)
-    monkeypatch.setattr(patient_upgrade, "read_file_header", read)
+    monkeypatch.setattr(reindexing, "read_file_header", read)
     with Archive.open(tmp_path, index_url=old_index) as archive:
         assert studies(archive) == RIGHT
 
@@ -199,3 +202,76 @@ def test_keys_that_sqlite_gave_out_are_not_given_again(tmp_path: Path) -> None:
             assert connection.execute(text("SELECT id FROM patient")).scalar_one() == 42
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
             assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+def test_an_older_process_cannot_add_what_it_would_file_wrongly(
+    old_index: str, tmp_path: Path
+) -> None:
+    """After a take-over it may go on for a while: what it receives is refused, and sent again."""
+    row = {"sop_instance_uid": "1.7", "path": "1.7/1.7/1.7.dcm", "specific_character_set": ""}
+    rest = dict.fromkeys(("dataset_offset", "size", "file_size", "received_at"), 0)
+    row |= {"transfer_syntax_uid": EXPLICIT, "digest": "", "series_fk": 1} | rest
+    columns, marks = ", ".join(row), ", ".join(f":{column}" for column in row)
+    statement = text(f"INSERT INTO instance ({columns}) VALUES ({marks})")  # noqa: S608
+    with (
+        Archive.open(tmp_path, index_url=old_index) as archive,
+        archive.index.engine.connect() as connection,
+        pytest.raises(DBAPIError, match="specific_character_set"),
+    ):
+        connection.execute(statement, row)
+
+
+def test_objects_of_two_patients_in_one_folder_are_told_apart_while_the_node_serves(
+    old_index: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "objects/1.5/1.3.1"
+    other = tmp_path / "other"
+    with Archive.open(other, durability="os") as archive:
+        uids = {"StudyInstanceUID": "1.5", "SeriesInstanceUID": "1.3.1"}
+        archive.store(received(7, PatientID="P7", PatientName="Joe^Jim", **uids))
+        (row,) = archive.index.placements()
+        (other / "objects" / row.path).rename(folder / "1.2.3.1.7.dcm")
+    with Archive.open(tmp_path, index_url=old_index) as archive:
+        with archive.index.writing() as connection:  # as the older version filed it
+            of_series = text(
+                "INSERT INTO instance (series_fk, sop_instance_uid, transfer_syntax_uid, path,"
+                " dataset_offset, size, file_size, digest, received_at) SELECT series_fk,"
+                " '1.2.3.1.7', transfer_syntax_uid, '1.5/1.3.1/1.2.3.1.7.dcm', 0, 0, 0, '', 7"
+                " FROM instance WHERE sop_instance_uid = '1.2.3.1.5'"
+            )
+            connection.execute(of_series)
+        assert studies(archive) == RIGHT
+        reindexing.read_every_object(archive.index, archive.files)
+        assert studies(archive) == sorted([*RIGHT, ("P7", "Joe^Jim", "1.5")])
+        reindexing.read_every_object(archive.index, archive.files)  # there is nothing left
+        assert archive.index.find("1.2.3.1.7").patient.patient_id == "P7"
+
+
+def test_what_came_before_its_study_was_placed_does_not_stop_the_upgrade(
+    old_index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a bucket, and beside other nodes, studies are placed while objects come."""
+    index = Index(old_index, Durability.OS)
+    files = ObjectFiles(tmp_path / "objects", Durability.OS)
+    header = read_header(
+        encoded(9, PatientID="P2", StudyInstanceUID="1.5", SeriesInstanceUID="1.5.2"), EXPLICIT
+    )
+    with index.transaction() as cursor:
+        index.hierarchy.series_of(cursor, header, 1)
+    with index.writing() as connection:  # so that the old row's own patient is there already
+        connection.execute(text("UPDATE study SET received_at = received_at"))
+    reindexing.place_studies(index, files)
+    index.close()
+    with Archive.open(tmp_path, index_url=old_index) as archive:
+        found = {(patient_id, uid) for patient_id, _, uid in studies(archive)}
+        assert found >= {(patient_id, uid) for patient_id, _, uid in RIGHT}
+
+
+def test_what_moves_keeps_the_time_it_was_received(old_index: str, tmp_path: Path) -> None:
+    with (
+        Archive.open(tmp_path, index_url=old_index) as archive,
+        archive.index.engine.connect() as connection,
+    ):
+        row = browse.study_row(connection, "1.5")
+    assert row is not None
+    assert (row["received_at"], row["updated_at"]) == (5, 5)
