@@ -209,7 +209,7 @@ class Index:
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                notes = self._replace(header, placement, seen)
+                found, notes = self._replace(header, placement, seen)
                 break
             except (self._database.integrity_error, RowVanishedError):
                 self._others_were_faster(header, attempt)
@@ -221,13 +221,13 @@ class Index:
         if len(seen) > 1 and seen[-1].path == placement.path:
             seen.pop()  # it is ours: the attempt before had come through
         old = seen[-1] if seen else None
-        if old is not None:
+        if old is not None and old.series_key != found.key:
             self._prune(series.c.id == old.series_key)
         replaced = old.path if old else None
         uids = (header.study_instance_uid, header.series_instance_uid)
         return Added(*uids, tuple(notes), replaced)
 
-    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> list[str]:
+    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> _Inserted:
         """Replace in one transaction; the row that was there goes to `seen`."""
         with self._database.transaction() as cursor:
             row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
@@ -240,7 +240,7 @@ class Index:
             # What the study knew of its patient may have been said by what is gone.
             if row is not None and seen[-1].patient != PatientIdentity.of(header):
                 self.hierarchy.read_again(cursor, seen[-1].study_key)
-        return notes
+        return found, notes
 
     def _others_were_faster(self, header: Header, attempt: int) -> None:
         """Another node added the same study, or deleted our series, in the meantime."""
