@@ -11,7 +11,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -38,6 +38,8 @@ class SQLiteDatabase(Database):
         self.integrity_error = driver.IntegrityError
         file = make_url(url).database
         self._lock_path = f"{file}.lock" if file else None
+        self._closings = 0
+        self._close_what_comes_back_late()
         self._reset()
         self._follow_forks()
 
@@ -70,20 +72,38 @@ class SQLiteDatabase(Database):
         with self._lock:
             self._disconnect()
 
+    def _close_what_comes_back_late(self) -> None:
+        """Close a connection of SQLAlchemy's pool that was in use when all others were closed."""
+
+        @event.listens_for(self.engine, "connect")
+        def note(_connection: Any, record: Any) -> None:
+            record.info["closings"] = self._closings
+
+        @event.listens_for(self.engine, "checkin")
+        def close(_connection: Any, record: Any) -> None:
+            if record.info.get("closings", self._closings) != self._closings:
+                record.invalidate()
+
     def _disconnect(self) -> None:
+        self._closings += 1  # before all else: who is reading looks at it afterwards
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         if self._lock_file >= 0:
             os.close(self._lock_file)
             self._lock_file = -1
-        while self._readers:
-            self._readers.pop().close()
+        self._close_readers()
         self.engine.dispose()
+
+    def _close_readers(self) -> None:
+        with suppress(IndexError):  # others may close them, too
+            while True:
+                self._readers.pop().close()
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
         """The driver's cursor for one SELECT of SQLite, without SQLAlchemy's check-out."""
+        closings = self._closings
         try:
             connection = self._readers.pop()  # the one used last: its pages are in memory
         except IndexError:
@@ -100,7 +120,11 @@ class SQLiteDatabase(Database):
         except BaseException:
             self._readers.append(connection)
             raise
-        self._readers.append(connection)
+        else:
+            self._readers.append(connection)
+        finally:
+            if closings != self._closings:
+                self._close_readers()
 
     lookup = reading
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pynetdicom_client
 import pytest
 from dicom_peer import ABORT, pdu
 from pynetdicom import AE, evt
@@ -166,8 +167,11 @@ def test_a_request_whose_response_does_not_come_is_cancelled(tmp_path: Path) -> 
                 assert asked.acquire(timeout=DEADLINE_S)
             end_all(service, [first, second])
     finally:
+        held = server.active_associations
         go_on.set()
         server.shutdown()
+        for each in held:
+            pynetdicom_client.close(each)
 
 
 def test_who_gives_up_is_told_so() -> None:

@@ -227,3 +227,16 @@ def test_a_database_locked_for_a_while_is_waited_for(tmp_path: Path) -> None:
         assert archive.store(received(1)).outcome is Outcome.STORED
         unlock.join()
         other.close()
+
+
+def test_a_connection_in_use_while_the_index_closes_is_closed_afterwards(tmp_path: Path) -> None:
+    index = Index(sqlite_url(tmp_path / "index.sqlite"))
+    connection = index.engine.connect()
+    drivers: list[sqlite3.Connection] = [connection.connection.driver_connection]  # type: ignore[list-item]
+    with index._database.reading() as cursor:
+        drivers.append(cursor.connection)
+        index.close()
+    connection.close()
+    for driver in drivers:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            driver.execute("SELECT 1")
