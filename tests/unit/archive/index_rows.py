@@ -106,7 +106,8 @@ def answers(
         if statement is not None:
             driver: Any = connection.connection.driver_connection
             again = find_prepared(driver.cursor(), statement, query, limit=limit, **encoding)
-            assert list(again) == found
+            in_order = list if limit else sorted  # PostgreSQL may take another way the next time
+            assert in_order(again) == in_order(found)
     return found
 
 
