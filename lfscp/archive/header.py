@@ -32,6 +32,7 @@ from lfscp.archive.elements import (
     UNDEFINED_LENGTH,
     Buffer,
     Encoding,
+    element_head,
     elements,
     items_of,
     long_form,
@@ -214,6 +215,16 @@ def _uid_of(value: bytes) -> str:
     return uid if len(uid) <= _MAX_UID and _UID.fullmatch(uid) else ""
 
 
+def encoding_of(transfer_syntax_uid: str) -> Encoding:
+    """How datasets of a transfer syntax are laid out once they are inflated.
+
+    Source: PS3.5 annex A: all but two are explicit VR little endian.
+    """
+    if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
+        return IMPLICIT_LITTLE
+    return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
+
+
 def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
     """Read the indexed attributes of an encoded dataset.
 
@@ -228,11 +239,7 @@ def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
     """
     if transfer_syntax_uid in DEFLATED:
         return _read_deflated(dataset)
-    encoding = EXPLICIT_LITTLE
-    if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
-        encoding = IMPLICIT_LITTLE
-    elif transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
-        encoding = EXPLICIT_BIG
+    encoding = encoding_of(transfer_syntax_uid)
     total = len(dataset)
     header = _read(bytes(dataset[:_WINDOW]), encoding, total)
     return header or _complete(_read(dataset, encoding, total))
@@ -345,6 +352,23 @@ def _require_dataset(buffer: Buffer, encoding: Encoding) -> None:
     if tag >> 16 in _NOT_OF_DATASETS:
         named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
         raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
+
+
+def invalid_start(dataset: Buffer, transfer_syntax_uid: str) -> int:
+    """The bytes before a dataset's first element that a dataset may have; nearly always 0.
+
+    An older version stored objects that `read_header` refuses; they are read from here on.
+    """
+    if transfer_syntax_uid in DEFLATED:
+        return 0
+    encoding = encoding_of(transfer_syntax_uid)
+    at, end = 0, len(dataset)
+    while at + 8 <= end:
+        raw, value, length, _ = element_head(dataset, at, end, encoding)
+        if encoding.raw_tag(raw) >> 16 not in _NOT_OF_DATASETS or value + length > end:
+            break
+        at = value + length
+    return at
 
 
 def _is_whole(end: int, total: int | None) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 
 from lfscp.archive.digest import digest_of, digest_of_file
 from lfscp.archive.errors import CannotUnderstand, IdentityMismatch, OutOfResources
-from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, read_header
+from lfscp.archive.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, invalid_start, read_header
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.part10 import read_part10
 
@@ -122,7 +122,11 @@ def read_file_header(path: StoredFile) -> Header:
     """
     with path.open("rb") as file:
         meta = read_part10(file.read(65_536))
-        return _read_mapped(file.fileno(), meta.dataset_offset, meta.transfer_syntax_uid)
+        syntax, offset = meta.transfer_syntax_uid, meta.dataset_offset
+        if os.fstat(file.fileno()).st_size <= offset:
+            raise CannotUnderstand("the dataset is empty")
+        with mapped(file.fileno(), offset) as dataset:
+            return read_header(dataset[invalid_start(dataset, syntax) :], syntax)
 
 
 def read_received(received: Received) -> Header:

@@ -12,14 +12,9 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lfscp.archive.deflated import inflated
-from lfscp.archive.elements import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    Encoding,
-)
+from lfscp.archive.elements import Encoding
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.archive.header import DEFLATED, encoding_of
 from lfscp.archive.part10 import read_part10
 
 if TYPE_CHECKING:
@@ -38,16 +33,6 @@ class StoredDataset(NamedTuple):
     transfer_syntax_uid: str
     encoding: Encoding
     content: memoryview
-
-
-def encoding_of(transfer_syntax_uid: str) -> Encoding:
-    """How datasets of a transfer syntax are laid out once they are inflated.
-
-    Source: PS3.5 annex A: all but two are explicit VR little endian.
-    """
-    if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
 
 
 def read_stored_dataset(path: StoredFile, transfer_syntax_uid: str = "") -> StoredDataset:

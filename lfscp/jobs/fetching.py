@@ -60,7 +60,16 @@ class Unit:
     @property
     def name(self) -> str:
         """What it is called among the things that are done."""
-        return f"{self.peer}|{self.level}|{self.study_uid}"
+        of_patient = self.keys.get("PatientID") if self.level == "STUDY" else ""
+        return f"{self.peer}|{self.level}|{self.study_uid}" + (
+            f"|{of_patient}" if of_patient else ""
+        )
+
+    def joined(self, other: Unit) -> Unit:
+        """Both, of the same keys, as one."""
+        classes = dict.fromkeys((*self.sop_classes, *other.sop_classes))
+        size = self.size + other.size if self.size and other.size else 0
+        return replace(self, sop_classes=tuple(classes), size=size)
 
     def here(self, archive: Archive) -> list[StoredInstance]:
         """What the archive has of it.

@@ -100,12 +100,16 @@ class _Retrieving:
             name = "|".join(f"{key}={value}" for key, value in sorted(keys.items()))
             yield Unit(peer, level, keys, str(keys.get("StudyInstanceUID", name)))
             return
+        # A peer may have a study in several parts, of patients who share its UID: they come as one.
+        found: dict[tuple[str, ...], Unit] = {}
         for patient in self._patients(peer, keys):
             wanted = {**_RETURNED, **keys, **patient}
             for match in self._find(peer, wanted, "STUDY"):
                 unit = self._study(peer, match)
                 if unit is not None:
-                    yield unit
+                    named = tuple(unit.keys.values())
+                    found[named] = found[named].joined(unit) if named in found else unit
+        yield from found.values()
 
     def _patients(self, peer: Peer, keys: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         """The Patient ID that a query for studies has to name in the Patient Root models.

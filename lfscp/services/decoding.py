@@ -19,6 +19,7 @@ from lfscp.archive.encapsulated import PIXEL_DATA
 from lfscp.archive.encoder import Piece
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED as DEFLATED_SYNTAXES
+from lfscp.archive.header import encoding_of
 from lfscp.archive.image_pixel import (
     EXTENDED_OFFSET_TABLE,
     EXTENDED_OFFSET_TABLE_LENGTHS,
@@ -29,7 +30,7 @@ from lfscp.archive.image_pixel import (
 )
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.part10 import read_part10
-from lfscp.archive.stored_dataset import StoredDataset, encoding_of, read_stored_dataset
+from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.services.contexts import (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,

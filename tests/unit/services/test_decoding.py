@@ -33,8 +33,8 @@ from pydicom.uid import (
 )
 
 from lfscp.archive.elements import elements
+from lfscp.archive.header import encoding_of
 from lfscp.archive.part10 import part10_header, read_part10
-from lfscp.archive.stored_dataset import encoding_of
 from lfscp.services import decoding
 from lfscp.services.decoding import DecodingError, decode, even
 from lfscp.services.frames import decoded_frame
