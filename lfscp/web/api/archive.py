@@ -38,10 +38,11 @@ Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a pa
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
-Patient = Annotated[int | None, Query(le=cursors.MOST, description="`id` of a patient.")]
+Patient = Annotated[int | None, Query(ge=0, le=cursors.MOST, description="`id` of a patient.")]
 
 Key = Annotated[
-    int | None, Query(le=cursors.MOST, description="`key` of the one that is meant, of several.")
+    int | None,
+    Query(ge=0, le=cursors.MOST, description="`key` of the one that is meant, of several."),
 ]
 
 STUDY_CURSOR: Final = (str, str, int)
@@ -153,7 +154,7 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 
 @router.delete("/patients/{key}")
-def delete_patient(web: Context, key: Annotated[int, InPath(le=cursors.MOST)]) -> DeletedOut:
+def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOST)]) -> DeletedOut:
     """Delete a patient, named by `id`, with all studies."""
     deleted = 0
     while True:
@@ -242,6 +243,7 @@ def _row(
 
 
 def _protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> StudyOut:
+    study_row(web, study_uid, key)  # a wrong key changes nothing
     web.archive.set_protected(study_uid, on=on)
     return study(web, study_uid, key)
 
