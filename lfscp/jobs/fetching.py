@@ -242,7 +242,7 @@ class Fetching:
             self._control.problem(received.sop_instance_uid, error.reason)
             return refusal(error)
         self._control.progress.bytes += stored.size
-        self._trail.stored(stored.study_uid, received.sop_class_uid, stored.size)
+        self._trail.stored(stored, received.sop_class_uid)
         metrics.RECEIVED_INSTANCES.of("C-GET").add()
         metrics.RECEIVED_BYTES.of("C-GET").add(stored.size)
         self._control.report()

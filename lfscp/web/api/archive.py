@@ -134,7 +134,7 @@ def instance(web: Context, instance_uid: str) -> InstanceOut:
 def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
     """The elements of an instance without its pixel data, sequences item by item."""
     row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "elements")
+    web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     try:
         header = read_header(file_of(web, row))
     except NoPicture as error:
@@ -146,7 +146,7 @@ def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
 def instance_file(web: Context, instance_uid: str) -> FileResponse:
     """The DICOM file as it is stored."""
     row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "file")
+    web.views.note(row["study_instance_uid"], "file", row["study_key"])
     path = file_of(web, row)
     if not path.is_file():
         raise Problem(410, "the file of this object is missing; `lfscp check` tells more")

@@ -385,7 +385,7 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
             try:
                 make(path, *args)
             finally:
-                os.rmdir(path)
+                Path(path).rmdir()
 
     monkeypatch.setattr(os, "mkdir", make_between_a_store_and_a_deletion)
     assert archive.store(received(1)).outcome is Outcome.STORED
