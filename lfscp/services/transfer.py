@@ -186,11 +186,14 @@ class Sender:
         if choice.transfer_syntax_uid != instance.transfer_syntax_uid:
             with anywhere():
                 body = decode(
-                    instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid
+                    instance.path,
+                    instance.transfer_syntax_uid,
+                    choice.transfer_syntax_uid,
+                    instance.dataset_offset,
                 )
         elif instance.size % 2:
             with anywhere():
-                body = even(instance.path, instance.transfer_syntax_uid)
+                body = even(instance.path, instance.transfer_syntax_uid, instance.dataset_offset)
         else:
             file = instance.path
             begin = file.begin if isinstance(file, RemoteObject) else None
