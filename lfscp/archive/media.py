@@ -125,9 +125,8 @@ def read_media(content: memoryview) -> MediaFile:
     begin, is_odd = _begin(content)
     notes = [is_odd] if is_odd else []
     meta, offset = _read_meta(content, begin, notes)
-    sop_class_uid = meta.get(_MEDIA_SOP_CLASS, "")
-    if sop_class_uid == MEDIA_STORAGE_DIRECTORY or (
-        not sop_class_uid and _starts(content, offset, _DIRECTORY)
+    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _starts(
+        content, offset, _DIRECTORY
     ):
         raise MediaDirectory
     if offset >= len(content):
@@ -140,7 +139,7 @@ def read_media(content: memoryview) -> MediaFile:
         named, syntax = syntax, _guess(content, offset)
         notes.append(f"{UID(named).name} is named, the dataset is in {UID(syntax).name}")
     return MediaFile(
-        sop_class_uid,
+        meta.get(_MEDIA_SOP_CLASS, ""),
         meta.get(_MEDIA_SOP_INSTANCE, ""),
         syntax,
         _ae_title(meta.get(_SOURCE_AE_TITLE, "")),

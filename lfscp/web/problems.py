@@ -207,8 +207,6 @@ def _field(error: dict[str, Any], body: Any) -> dict[str, str]:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "unknown field"
-    if error["type"] in ("model_type", "model_attributes_type"):
-        message = "Input should be a JSON object"  # pydantic may name a class of ours
     if place == "body":
         pointer = pointer_to(_in_document(path, body, is_missing=error["type"] == "missing"))
         return {"detail": message} | ({"pointer": pointer} if pointer else {})

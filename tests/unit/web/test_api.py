@@ -540,10 +540,3 @@ def test_a_key_that_no_row_can_have_is_refused_or_finds_nothing(filled, key):
     found = filled.get(f"/api/studies?patient={key}")
     assert found.status_code == 422 or found.json()["rows"] == []
     assert filled.get(f"/api/studies/{CT_STUDY}").json()["number_of_instances"] == 4
-
-
-@pytest.mark.parametrize("body", [{"peer": 5}, [1], "text"])
-def test_what_should_be_an_object_of_json_is_said_in_plain_words(client, body):
-    answer = problem(client.post("/api/echo", json=body))
-    assert answer["status"] == 422
-    assert [each["detail"] for each in answer["errors"]] == ["Input should be a JSON object"]
