@@ -60,7 +60,8 @@ class Unit:
     @property
     def name(self) -> str:
         """What it is called among the things that are done."""
-        return f"{self.peer}|{self.level}|{self.study_uid}"
+        patient = f"|{self.keys['PatientID']}" if "PatientID" in self.keys else ""
+        return f"{self.peer}|{self.level}|{self.study_uid}{patient}"
 
     def here(self, archive: Archive) -> list[StoredInstance]:
         """What the archive has of it.
