@@ -314,7 +314,9 @@ class Archive:
                 self.files.discard(piece)
         if self._undecided:
             self._undecided.settle()
-        return Stored(outcome, result.study_uid, result.series_uid, placement.size, result.notes)
+        return Stored(
+            outcome, result.study_uid, result.series_uid, placement.size, result.notes, header
+        )
 
     def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
         """Commit the row; the placed file is gone again when that fails for sure."""
@@ -366,7 +368,9 @@ class Archive:
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
             outcome = Outcome.KEPT
-        stored = Stored(outcome, existing.study_uid, existing.series_uid, size_of(received))
+        stored = Stored(
+            outcome, existing.study_uid, existing.series_uid, size_of(received), header=header
+        )
         if received.is_handed_over:
             self.files.discard(Piece(str(received.spooled_path), 0))
         return stored

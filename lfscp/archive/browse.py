@@ -230,7 +230,10 @@ def instances_of(
 
 
 def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
-    """One instance with the UIDs above it and the path of its file; None when it is not there."""
+    """One instance with the UIDs above it, the key of its study and the path of its file.
+
+    None when it is not there.
+    """
     statement = (
         select(
             instance.c.id,
@@ -241,6 +244,7 @@ def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any
             instance.c.digest,
             instance.c.received_at,
             instance.c.calling_ae_title,
+            study.c.id.label("study_key"),
             study.c.study_instance_uid,
             series.c.series_instance_uid,
             series.c.modality,

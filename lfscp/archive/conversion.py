@@ -3,9 +3,10 @@
 Rules: structure is converted, values are not: headers are rewritten, numbers change their byte
 order, all other bytes are copied as they are, right or wrong. A value that does not fit the VR it
 would get goes as UN; UN is never turned round, and what stands in a UN of undefined length is
-implicit VR little endian in every encoding. Lengths stay defined or undefined as they were. Group
-lengths are computed anew, since the lengths of headers differ. Zeros behind the last element are no
-element and are left out. Nothing recurses. What cannot be converted is an error.
+implicit VR little endian in every encoding. What leaves out its VR gets that of the dictionary.
+Lengths stay defined or undefined as they were. Group lengths are computed anew, since the lengths
+of headers differ. Zeros behind the last element are no element and are left out. Nothing recurses.
+What cannot be converted is an error.
 Source: PS3.5 sections 6.2.2, 7.1 to 7.5, annex A.1 to A.3.
 """
 
@@ -19,6 +20,7 @@ from lfscp.archive.elements import (
     IMPLICIT_LITTLE,
     ITEM,
     ITEM_DELIMITER,
+    NO_VRS,
     SEQUENCE_DELIMITER,
     UNDEFINED_LENGTH,
     Encoding,
@@ -30,6 +32,7 @@ from lfscp.archive.elements import (
 from lfscp.archive.encapsulated import PIXEL_DATA, padded_fragments
 from lfscp.archive.encoder import Encoder, Piece
 from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.image_pixel import PIXEL_REPRESENTATION
 from lfscp.archive.nesting import Level
 from lfscp.archive.value_representations import (
     KNOWN,
@@ -38,6 +41,7 @@ from lfscp.archive.value_representations import (
     SQ,
     UN,
     WIDTH,
+    left_out,
     padding_of,
 )
 
@@ -218,7 +222,9 @@ class _Conversion:
         if not self._source.explicit:
             return top.deciding.vr_of(tag, length)
         vr = bytes(self._buffer[self._at + 4 : self._at + 6])
-        return (vr if vr in KNOWN else UN), False
+        if vr in KNOWN:
+            return vr, False
+        return left_out(tag, length) if vr in NO_VRS else (UN, False)
 
     def _undefined(self, top: Level, tag: int, value: int) -> None:
         vr, _ = self._vr(top, tag, 0)
@@ -251,10 +257,12 @@ class _Conversion:
             return
         if not self._source.explicit:
             top.deciding.learn(tag, content)
+        elif tag == PIXEL_REPRESENTATION and length >= 2:
+            top.deciding.learn_sign(content, self._source.byteorder)
         padding = padding_of(vr) if self._pads and length % 2 else b""
         fitting = self._fitting(tag, vr, length)
         self._out.head(tag, fitting, length + len(padding))
-        if may_be_signed and fitting == vr and self._names_vrs:
+        if may_be_signed and fitting == vr and self._target.explicit:
             top.undecided.append(self._out.mark(4))
         self._out.value(content, fitting)
         if padding:

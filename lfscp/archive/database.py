@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import Durability
@@ -208,5 +208,6 @@ def is_damaged(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """The driver's message without SQL and parameters, which would hold patient data."""
-    text = str(error.orig if isinstance(error, DBAPIError) else error)
-    return text.splitlines()[0] if text else type(error).__name__
+    cause = error.orig if isinstance(error, StatementError) and error.orig else error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else "the database gives no reason"

@@ -26,6 +26,7 @@ _WORD: Final = {Level.SERIES: "series", Level.IMAGE: "instance"}
 
 @dataclass(slots=True)
 class _Study:
+    uid: str
     patient: Patient
     instances: dict[str, int] = field(default_factory=dict)  # by SOP class
 
@@ -42,12 +43,13 @@ class Deletion:
 
     def __init__(self, index: Index, level: Level, uid: str, key: int | None = None) -> None:
         self._part = f"{_WORD[level]} {uid}" if level in _WORD else ""
-        self._studies: dict[str, _Study] = {}
+        self._studies: dict[int, _Study] = {}  # by key: patients may share a UID
         if audit.is_on():
             self._look_up(index, named(level, uid, key))
 
     def _look_up(self, index: Index, condition: ColumnElement[bool]) -> None:
         columns = (
+            study.c.id,
             study.c.study_instance_uid,
             study.c.patient_id,
             study.c.patient_name,
@@ -61,11 +63,11 @@ class Deletion:
                 rows = list(connection.execute(wanted))
         except SQLAlchemyError:  # then it cannot be deleted either
             return
-        for study_uid, patient_id, name, sop_class_uid, number in rows:
-            found = self._studies.setdefault(study_uid, _Study(Patient(patient_id, name)))
+        for key, study_uid, patient_id, name, sop_class_uid, number in rows:
+            found = self._studies.setdefault(key, _Study(study_uid, Patient(patient_id, name)))
             found.instances[sop_class_uid] = number
 
     def happened(self) -> None:
         """Record it, a message for each study."""
-        for study_uid, found in self._studies.items():
-            audit.deleted(study_uid, found.instances, found.patient, self._part)
+        for found in self._studies.values():
+            audit.deleted(found.uid, found.instances, found.patient, self._part)

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import itertools
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -157,10 +158,8 @@ class ObjectFiles:
         while True:
             try:
                 folder = self._open.get(path) or self._open_folder(study_uid, path)
-                os.link(piece.path, name, dst_dir_fd=folder.descriptor)
-            except FileExistsError:
-                if _is_same(piece.path, name, folder.descriptor):
-                    return folder, name  # NFS lost the answer and asked again
+                if _link_into(folder, name, piece.path):
+                    return folder, name
                 name = f"{instance_uid}~{next(attempts)}.dcm"
             except OSError as error:
                 # The folder was empty and has just been removed, by another node perhaps.
@@ -168,8 +167,6 @@ class ObjectFiles:
                     raise
                 self._open.pop(path, None)
                 self._synced.discard(path)
-            else:
-                return folder, name
 
     place_beside = place  # which finds a free name by itself
 
@@ -188,7 +185,7 @@ class ObjectFiles:
 
     def _make_folders(self, study_uid: str, folder: str) -> None:
         """Make study and series folder; their names are on disk even if another made them."""
-        os.makedirs(folder, mode=0o750, exist_ok=True)
+        _make_folder(folder)
         if self._sync:
             _sync_folder(f"{self._root}/{study_uid}")
             _sync_folder(self._root)
@@ -306,6 +303,30 @@ def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> N
         part = part[skip:]
         while part:
             part = part[os.write(descriptor, part) :]
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder with those above it, unless it is there.
+
+    Raises:
+        FileNotFoundError: it was there, and somebody has removed it since.
+    """
+    try:
+        os.makedirs(path, mode=0o750, exist_ok=True)
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+
+def _link_into(folder: _OpenFolder, name: str, piece: str) -> bool:
+    """Give a piece a name in a folder; False when the name is another's."""
+    try:
+        os.link(piece, name, dst_dir_fd=folder.descriptor)
+    except FileExistsError:
+        return _is_same(piece, name, folder.descriptor)  # NFS lost the answer and asked again
+    return True
 
 
 def _is_same(piece: str, name: str, folder: int) -> bool:

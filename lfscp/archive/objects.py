@@ -79,6 +79,7 @@ class Stored:
         study_uid: the study it belongs to in the index, where the first one wins.
         size: bytes of the dataset.
         notes: what was odd, fit for the log; no patient data.
+        header: what the object says of itself.
     """
 
     outcome: Outcome
@@ -86,6 +87,7 @@ class Stored:
     series_uid: str
     size: int
     notes: tuple[str, ...] = ()
+    header: Header | None = None
 
 
 @dataclass(frozen=True, slots=True)

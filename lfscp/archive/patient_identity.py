@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from lfscp.archive.header import Header
 
 PATIENT_ID: Final = 0x00100020
-_ISSUER_OF_PATIENT_ID: Final = 0x00100021
-_PATIENT_NAME: Final = 0x00100010
+ISSUER_OF_PATIENT_ID: Final = 0x00100021
+PATIENT_NAME: Final = 0x00100010
 _PATIENT_BIRTH_DATE: Final = 0x00100030
 _PATIENT_SEX: Final = 0x00100040
-_TAGS: Final = (PATIENT_ID, _ISSUER_OF_PATIENT_ID, _PATIENT_NAME, _PATIENT_BIRTH_DATE, _PATIENT_SEX)
+_TAGS: Final = (PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, _PATIENT_BIRTH_DATE, _PATIENT_SEX)
 _SAID: Final = (*_TAGS, SPECIFIC_CHARACTER_SET)
 LONGEST_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
 _MOST_COMPARED: Final = 100  # more identities of one patient are a conflict without a look

@@ -56,7 +56,7 @@ def _problem(question: Callable[[], object]) -> str:
     try:
         question()
     except OSError as error:
-        return error.strerror or type(error).__name__
+        return error.strerror or str(error) or "the system gives no reason"
     except SQLAlchemyError as error:
         return reason_of(error)
     return ""

@@ -155,7 +155,7 @@ def reason_of(error: Exception) -> str:
         return _NO_CREDENTIALS
     if "error sending request" in text or "error decoding response" in text or "HTTP error" in text:
         return "the object store cannot be reached"
-    return " ".join(text.partition("\n")[0].split())[:200] or type(error).__name__
+    return " ".join(text.partition("\n")[0].split())[:200] or "the object store gives no reason"
 
 
 def code_of(error: Exception) -> str:

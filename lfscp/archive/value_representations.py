@@ -9,7 +9,7 @@ Source: PS3.5 sections 6.2, 6.2.2, 7.1.2, 7.8.1 and annex A.1.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
@@ -56,6 +56,10 @@ class Deciding:
         self._table_entries = 0
         self._creators: dict[int, str] = {}
 
+    def learn_sign(self, value: bytes | memoryview, byteorder: Literal["little", "big"]) -> None:
+        """Take note of Pixel Representation in explicit VR."""
+        self.is_signed = int.from_bytes(value[:2], byteorder) == 1
+
     def learn(self, tag: int, value: bytes | memoryview) -> None:
         """Take note of a value in implicit VR that may decide something."""
         if tag in _NUMBERS and len(value) >= 2:
@@ -88,6 +92,20 @@ class Deciding:
         # In implicit VR these are words (annex A.1), unless they cannot be.
         is_bytes = tag != PIXEL_DATA or self._bits_allocated <= 8
         return b"OB" if length % 2 and is_bytes else b"OW"
+
+
+def left_out(tag: int, length: int) -> tuple[bytes, bool]:
+    """The VR of a value with a 16-bit length that comes without its VR in explicit VR.
+
+    Returns:
+        the dictionary's VR, when it has a 16-bit length and the value fits, else UN; and whether
+        it is SS instead when pixels are signed.
+    """
+    choices = (_of_dictionary(tag) or "UN").split(" or ")
+    vr = choices[0].encode()
+    if vr not in SHORT_FORM or length % WIDTH.get(vr, 1):
+        return UN, False
+    return vr, "SS" in choices
 
 
 def _is_creator(tag: int) -> bool:

@@ -262,7 +262,5 @@ def _describe(error: Exception) -> str:
 
         traceback.print_exception(error)
     text = " ".join(str(error).split())
-    return (
-        f"unexpected {type(error).__name__}: {text}; "
-        "LFSCP_LOGGING__LEVEL=debug shows where, please report it"
-    )
+    what = f"internal error: {text}" if text else "internal error"
+    return f"{what}; LFSCP_LOGGING__LEVEL=debug shows where, please report it"

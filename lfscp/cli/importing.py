@@ -121,7 +121,7 @@ class Importer:
             LOG.error("import failed unexpectedly", file=name, exc_info=error)  # noqa: TRY400
             return Outcome(FAILED, name, "internal error, see the log")
         stored = found.stored
-        self._trail.stored(stored.study_uid, found.sop_class_uid, stored.size)
+        self._trail.stored(stored, found.sop_class_uid)
         return Outcome(stored.outcome.value, name, "; ".join(found.notes))
 
 

@@ -60,16 +60,8 @@ class Unit:
     @property
     def name(self) -> str:
         """What it is called among the things that are done."""
-        of_patient = self.keys.get("PatientID") if self.level == "STUDY" else ""
-        return f"{self.peer}|{self.level}|{self.study_uid}" + (
-            f"|{of_patient}" if of_patient else ""
-        )
-
-    def joined(self, other: Unit) -> Unit:
-        """Both, of the same keys, as one."""
-        classes = dict.fromkeys((*self.sop_classes, *other.sop_classes))
-        size = self.size + other.size if self.size and other.size else 0
-        return replace(self, sop_classes=tuple(classes), size=size)
+        patient = f"|{self.keys['PatientID']}" if "PatientID" in self.keys else ""
+        return f"{self.peer}|{self.level}|{self.study_uid}{patient}"
 
     def here(self, archive: Archive) -> list[StoredInstance]:
         """What the archive has of it.
@@ -251,7 +243,7 @@ class Fetching:
             self._control.problem(received.sop_instance_uid, error.reason)
             return refusal(error)
         self._control.progress.bytes += stored.size
-        self._trail.stored(stored.study_uid, received.sop_class_uid, stored.size)
+        self._trail.stored(stored, received.sop_class_uid)
         metrics.RECEIVED_INSTANCES.of("C-GET").add()
         metrics.RECEIVED_BYTES.of("C-GET").add(stored.size)
         self._control.report()

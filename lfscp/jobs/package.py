@@ -2,14 +2,16 @@
 
 The DICOMDIR is made first, from the objects' headers only, in a temporary folder; then objects go
 from the archive into the ZIP piece by piece. Memory stays bounded, and no object is copied to disk.
+Its patients are those of the studies in the index, whatever single objects say or leave out.
 """
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from io import RawIOBase
 from pathlib import Path
@@ -18,13 +20,16 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
+from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.charset_encoding import UTF_8, encoder
 from lfscp.archive.deflated import require_bounded_file
 from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.person_names import search_form
+from lfscp.archive.study_patients import StudyPatient, patients_of_instances
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -86,7 +91,7 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
     ]
     pieces = _Pieces()
     with (
-        _directory(instances) as (dicomdir, names),
+        _directory(instances, _whose(archive, instances)) as (dicomdir, names),
         zipfile.ZipFile(pieces, "w", allowZip64=True) as target,
     ):
         if dicomdir is not None:
@@ -94,6 +99,19 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
         for instance in instances:
             yield from _add(target, pieces, names[instance.sop_instance_uid], instance.path)
     yield pieces.draw()
+
+
+def _whose(archive: Archive, instances: Iterable[StoredInstance]) -> dict[str, StudyPatient]:
+    """The patient of each instance's study, by SOP Instance UID.
+
+    Raises:
+        ArchiveError: the index cannot be read.
+    """
+    try:
+        with archive.index.engine.connect() as connection:
+            return patients_of_instances(connection, [each.sop_instance_uid for each in instances])
+    except SQLAlchemyError as error:
+        raise archive.index.cannot("read the index", error) from None
 
 
 def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) -> Iterator[bytes]:
@@ -108,36 +126,83 @@ def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) 
             yield pieces.draw()
 
 
-class _FileSet(FileSet):
-    """pydicom's, with a record for each patient, and with an end.
+class _Patients:
+    """The PATIENT records there shall be: one for each patient of the index and name.
 
-    It knows patients by their Patient ID alone, which several may share or lack: each is added
-    under an ID of its own, and gets back the one it has. Without an end its temporary folder
-    stays until the garbage is collected.
+    What a patient's studies leave out of the name is no other name. Who has no Patient ID gets one
+    that no other has.
+
+    Args:
+        whose: the patients of all studies of the directory.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._own: dict[str, str] = {}  # by the ID that a patient is added under
-        self._added: dict[tuple[str, str], str] = {}  # by Patient ID and name, or by study
+    def __init__(self, whose: Iterable[StudyPatient]) -> None:
+        self._records: dict[tuple[int, str], StudyPatient] = {}
+        for study in sorted(set(whose)):
+            self._records.setdefault(self._key(study), study)
+        real = {study.patient_id for study in self._records.values()}
+        invented = (f"{_UNKNOWN}{number}" for number in itertools.count(1))
+        self._invented = filter(lambda name: name not in real, invented)
+        self._numbers: dict[tuple[int, str], str] = {}
+        self._named: dict[str, StudyPatient] = {}
 
-    def add_head(self, head: Dataset, study_uid: str) -> None:
+    @staticmethod
+    def _key(study: StudyPatient) -> tuple[int, str]:
+        return study.patient_key, search_form(study.name)
+
+    def number(self, study: StudyPatient) -> str:
+        """What stands for the patient's record while the directory is made."""
+        key = self._key(study)
+        if not key[1]:
+            key = next((each for each in self._records if each[0] == key[0] and each[1]), key)
+        if key not in self._numbers:
+            number = self._numbers[key] = str(len(self._numbers) + 1)
+            found = self._records[key]
+            patient_id = found.patient_id or next(self._invented)
+            name = found.name or _UNKNOWN
+            self._named[number] = found._replace(patient_id=patient_id, name=name)
+        return self._numbers[key]
+
+    def complete(self, record: Dataset) -> None:
+        """Put the patient in the place of the number."""
+        patient = self._named[str(record.PatientID)]
+        text = "\\".join((patient.patient_id, patient.issuer, patient.name))
+        if not text.isascii():
+            record.SpecificCharacterSet = _character_set(record, text)
+        record.PatientID, record.PatientName = patient.patient_id, patient.name
+        if patient.issuer:
+            record.IssuerOfPatientID = patient.issuer
+
+
+def _character_set(record: Dataset, text: str) -> list[str]:
+    """The character set of a record if it has the text, else one that has."""
+    own = record.get("SpecificCharacterSet") or ""
+    charset, encode = encoder(own if isinstance(own, str) else "\\".join(own))
+    try:
+        encode(text)
+    except UnicodeEncodeError:
+        charset = UTF_8
+    return charset.split("\\")
+
+
+class _FileSet(FileSet):
+    """pydicom's, with the patients of the index, and with an end.
+
+    It knows patients by their Patient ID alone, which several may share or lack: each is added
+    under a number of its own, and gets its own values afterwards. Without an end its temporary
+    folder stays until the garbage is collected.
+    """
+
+    def add_head(self, head: Dataset, patient_number: str) -> None:
         """Make the records of an object."""
-        patient_id = str(head.get("PatientID") or "")
-        name = search_form(str(head.get("PatientName") or ""))
-        patient = (patient_id, name if patient_id else study_uid)
-        if patient not in self._added:
-            number = str(len(self._own) + 1)
-            self._own[number] = patient_id or f"{_UNKNOWN}{number}"
-            self._added[patient] = number
-        head.PatientID = self._added[patient]
-        head.PatientName = head.get("PatientName") or _UNKNOWN
+        head.PatientID = patient_number
         self.add(head)
 
-    def give_back_patient_ids(self) -> None:
-        """To be called when all is added. Relied on: the children of `_tree` are patients."""
+    def complete(self, patients: _Patients) -> None:
+        """To be called when all is added. Relied on: patients are children of `_tree`."""
         for node in self._tree.children:
-            node._record.PatientID = self._own[str(node._record.PatientID)]  # noqa: SLF001
+            if node.record_type == "PATIENT":
+                patients.complete(node._record)  # noqa: SLF001
 
     def close(self) -> None:
         """Remove the folder. Relied on: `_stage["t"]` is its TemporaryDirectory."""
@@ -146,7 +211,7 @@ class _FileSet(FileSet):
 
 @contextmanager
 def _directory(
-    instances: Iterable[StoredInstance],
+    instances: Iterable[StoredInstance], whose: Mapping[str, StudyPatient]
 ) -> Iterator[tuple[Path | None, dict[str, str]]]:
     """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID.
 
@@ -157,27 +222,34 @@ def _directory(
         tempfile.TemporaryDirectory(prefix="lfscp-") as folder,
         closing(_FileSet()) as file_set,
     ):
-        _fill(file_set, instances, names)
-        if not len(file_set):
-            yield None, names
-            return
-        file_set.give_back_patient_ids()
-        root = Path(folder, "set").resolve()
-        file_set.write(root)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that are not quite as they should be
+            _fill(file_set, instances, whose, names)
+            if not len(file_set):
+                yield None, names
+                return
+            root = Path(folder, "set").resolve()
+            file_set.write(root)
         for listed in file_set:
             names[str(listed.SOPInstanceUID)] = Path(listed.path).relative_to(root).as_posix()
         yield root / "DICOMDIR", names
 
 
-def _fill(file_set: _FileSet, instances: Iterable[StoredInstance], names: dict[str, str]) -> None:
+def _fill(
+    file_set: _FileSet,
+    instances: Iterable[StoredInstance],
+    whose: Mapping[str, StudyPatient],
+    names: dict[str, str],
+) -> None:
     """Make the records; what none can be made of gets its name in the ZIP at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values that are not quite as they should be
-        for number, instance in enumerate(instances, 1):
-            try:
-                file_set.add_head(_head(instance), instance.study_uid)
-            except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
-                names[instance.sop_instance_uid] = f"OTHER/{number:08d}"
+    patients = _Patients(whose.values())
+    for number, instance in enumerate(instances, 1):
+        try:
+            patient = patients.number(whose[instance.sop_instance_uid])
+            file_set.add_head(_head(instance), patient)
+        except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
+            names[instance.sop_instance_uid] = f"OTHER/{number:08d}"
+    file_set.complete(patients)
 
 
 def _head(instance: StoredInstance) -> Dataset:

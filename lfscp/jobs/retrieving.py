@@ -7,7 +7,8 @@ C-GET gets every object as it is stored there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
@@ -32,6 +33,19 @@ _RETURNED: Final = {
     "SOPClassesInStudy": "",
     "NumberOfStudyRelatedInstances": "",
 }
+
+
+def _merged(units: Iterable[Unit]) -> Iterable[Unit]:
+    """The units, each once: what patients share a Study Instance UID for comes all at once."""
+    merged: dict[str, Unit] = {}
+    for unit in units:
+        other = merged.setdefault(unit.name, unit)
+        if other is not unit:
+            both = other.sop_classes and unit.sop_classes  # else the peer is asked
+            classes = dict.fromkeys((*other.sop_classes, *unit.sop_classes)) if both else ()
+            size = other.size + unit.size
+            merged[unit.name] = replace(other, sop_classes=tuple(classes), size=size)
+    return merged.values()
 
 
 def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
@@ -100,16 +114,12 @@ class _Retrieving:
             name = "|".join(f"{key}={value}" for key, value in sorted(keys.items()))
             yield Unit(peer, level, keys, str(keys.get("StudyInstanceUID", name)))
             return
-        # A peer may have a study in several parts, of patients who share its UID: they come as one.
-        found: dict[tuple[str, ...], Unit] = {}
         for patient in self._patients(peer, keys):
             wanted = {**_RETURNED, **keys, **patient}
             for match in self._find(peer, wanted, "STUDY"):
                 unit = self._study(peer, match)
                 if unit is not None:
-                    named = tuple(unit.keys.values())
-                    found[named] = found[named].joined(unit) if named in found else unit
-        yield from found.values()
+                    yield unit
 
     def _patients(self, peer: Peer, keys: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         """The Patient ID that a query for studies has to name in the Patient Root models.
@@ -143,7 +153,7 @@ class _Retrieving:
     def prepare(self, units: Iterator[Unit]) -> None:
         """Put together what is to be done, and leave out what is behind us."""
         progress = self._control.progress
-        for unit in units:
+        for unit in _merged(units):
             self._note_study(unit)
             if self._control.is_behind(unit.name):
                 progress.done += unit.size

@@ -13,7 +13,7 @@ from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.scu.send import objects_in, send
-from lfscp.services.trail import Patients, Sent
+from lfscp.services.trail import Sent
 from lfscp.services.transfer import Outcome
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
         finally:
             here = audit.Peer(settings.server.ae_title, "")
             receiver = audit.Peer(job.peer.ae_title, job.peer.host)
-            sent.write(here, receiver, Patients(archive))
+            sent.write(here, receiver, archive)
     if progress.left:
         control.check()
     return _ended(control, bool(instances))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.alarm import Alarm
 from lfscp.jobs.balancer import Balancer, TerminatedError
@@ -49,6 +50,7 @@ LOG: Final = get_logger("lfscp.jobs")
 LONGEST_DELAY_S: Final = 3600.0
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
+_EXPECTED: Final = (ArchiveError, InvalidRequest, OSError, PeerError)  # whose texts are for users
 WISHED: Final = {
     Wish.CANCEL: (State.CANCELLED, "cancelled"),
     Wish.PAUSE: (State.PAUSED, ""),
@@ -401,8 +403,8 @@ class JobService:
         elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
             self._retry_later(job, str(error))
         else:
-            if not isinstance(error, PeerError | InvalidRequest | OSError):
-                LOG.error("job failed unexpectedly", job=job_id, reason=repr(error), exc_info=error)
+            if not isinstance(error, _EXPECTED):
+                LOG.error("job failed unexpectedly", job=job_id, exc_info=error)
             self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
 
     def _may_retry(self, job: Job) -> bool:
@@ -494,10 +496,14 @@ def _with(job: Job, progress: Progress) -> Job:
 
 
 def _kind(error: Exception) -> str:
-    return f"peer {error.kind}" if isinstance(error, PeerError) else type(error).__name__
+    """Why a run failed, for the log: nothing that a peer or a file says."""
+    if isinstance(error, PeerError):
+        return f"peer {error.kind}"
+    return "invalid request" if isinstance(error, InvalidRequest) else _text(error)
 
 
 def _text(error: Exception) -> str:
+    """Why a run failed, for whoever asks for the job."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error) or type(error).__name__
+        return error.strerror or str(error) or "the system gives no reason"
+    return str(error) if isinstance(error, _EXPECTED) else "internal error, see the log"

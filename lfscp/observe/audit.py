@@ -46,6 +46,18 @@ class Transfer:
     size: int = 0
     failed: int = 0
 
+    def count(self, sop_class_uid: str, size: int) -> None:
+        """Note one instance more."""
+        self.instances[sop_class_uid] = self.instances.get(sop_class_uid, 0) + 1
+        self.size += size
+
+    def add(self, other: Transfer) -> None:
+        """Note what another one has."""
+        for uid, number in other.instances.items():
+            self.instances[uid] = self.instances.get(uid, 0) + number
+        self.size += other.size
+        self.failed += other.failed
+
 
 @dataclass(frozen=True, slots=True)
 class _Trail:

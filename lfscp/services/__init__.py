@@ -34,6 +34,6 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         *verification.handlers(current),
         *storage.handlers(archive, current, patients),
         *query.handlers(archive, current),
-        *retrieve.handlers(archive, current, patients),
+        *retrieve.handlers(archive, current),
         *models.handlers(),
     ]

@@ -58,13 +58,16 @@ def needs_codec(transfer_syntax_uid: str) -> bool:
     return transfer_syntax_uid not in TARGETS
 
 
-def decode(path: StoredFile, stored_syntax: str, wanted_syntax: str) -> bytes:
+def decode(
+    path: StoredFile, stored_syntax: str, wanted_syntax: str, dataset_offset: int | None = None
+) -> bytes:
     """Read a stored object and encode its dataset in an uncompressed transfer syntax.
 
     Args:
-        path: a DICOM Part 10 file.
+        path: a DICOM file.
         stored_syntax: the transfer syntax UID it is stored in.
         wanted_syntax: one of TARGETS.
+        dataset_offset: where its dataset begins; by its head when None.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
@@ -76,7 +79,7 @@ def decode(path: StoredFile, stored_syntax: str, wanted_syntax: str) -> bytes:
     if stored_syntax in PIXELS_ELSEWHERE:
         raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
     try:
-        dataset = read_stored_dataset(path, stored_syntax)
+        dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
         edits = _decoded_pixels(dataset) if needs_codec(stored_syntax) else None
         return _converted(dataset, wanted_syntax, edits)
     except CannotUnderstand as error:
@@ -84,12 +87,14 @@ def decode(path: StoredFile, stored_syntax: str, wanted_syntax: str) -> bytes:
         raise DecodingError(f"{UID(stored_syntax).name} cannot be {what}: {error.reason}") from None
 
 
-def even(path: StoredFile, stored_syntax: str) -> bytes:
+def even(path: StoredFile, stored_syntax: str, dataset_offset: int | None = None) -> bytes:
     """A stored dataset of odd length as it may be sent: its values of odd length are padded.
 
     The archive keeps what it was given; a message's fragments are of even length, and some
     receivers abort at an odd one. A deflated one gets a zero behind its end.
 
+    Args:
+        path, stored_syntax, dataset_offset: as `decode` takes them.
     Returns:
         The dataset in the transfer syntax it is stored in, of even length.
     Raises:
@@ -99,17 +104,18 @@ def even(path: StoredFile, stored_syntax: str) -> bytes:
     """
     try:
         if stored_syntax in DEFLATED_SYNTAXES:
-            return _encoded(path) + b"\0"
-        dataset = read_stored_dataset(path, stored_syntax)
+            return _encoded(path, dataset_offset) + b"\0"
+        dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
         return _converted(dataset, stored_syntax, None)
     except CannotUnderstand as error:
         raise DecodingError(f"its length is odd: {error.reason}") from None
 
 
-def _encoded(path: StoredFile) -> bytes:
+def _encoded(path: StoredFile, dataset_offset: int | None) -> bytes:
     with path.open("rb") as file:
-        meta = read_part10(file.read(_HEAD))
-        file.seek(meta.dataset_offset)
+        if dataset_offset is None:
+            dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
+        file.seek(dataset_offset)
         return file.read()
 
 

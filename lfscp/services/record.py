@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.services")
 _NOT_AUTHORISED: Final = 0x0124
+_INTERNAL_ERROR: Final = "internal error, see the log"
 _RECEIVED_INSTANCES: Final = metrics.RECEIVED_INSTANCES.of("C-STORE")
 _RECEIVED_BYTES: Final = metrics.RECEIVED_BYTES.of("C-STORE")
 
@@ -110,15 +111,22 @@ def _note_failure(event: Event, service: str, status: int, reason: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """What went wrong in words that name no patient.
+    """What went wrong in words, for whoever asked; they name no patient.
 
     Messages of the system and of our own errors are safe; those of libraries may quote a value.
     """
     if isinstance(error, ArchiveError):
         return str(error)
     if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error}"
-    return type(error).__name__
+        reason = error.strerror or str(error) or "the system gives no reason"
+        return f"{reason}: {error.filename}" if error.filename else reason
+    return _INTERNAL_ERROR
+
+
+def _logged(error: Exception) -> str:
+    """The same for the log, which tells a defect of ours by its kind."""
+    words = describe(error)
+    return type(error).__name__ if words == _INTERNAL_ERROR else words
 
 
 def failed_unexpectedly(
@@ -137,6 +145,6 @@ def failed_unexpectedly(
         **association_fields(event.assoc),
         service=service,
         **fields,
-        reason=describe(error),
+        reason=_logged(error),
         exc_info=error,
     )

@@ -36,7 +36,7 @@ from lfscp.services.record import (
     failed_unexpectedly,
     performed,
 )
-from lfscp.services.trail import Patients, Sent, peer_of
+from lfscp.services.trail import Sent, peer_of
 from lfscp.services.transfer import Counters, Outcome, Sender
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
 
@@ -47,14 +47,14 @@ PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s
 _MEDIUM_PRIORITY: Final = 0
 
 
-def handlers(archive: Archive, current: CurrentSettings, patients: Patients) -> Handlers:
+def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
     """The handlers of C-MOVE and C-GET requests."""
 
     def handle_move(event: evt.Event) -> SubOperations:
-        return _Move(archive, current.settings, event, patients).operations
+        return _Move(archive, current.settings, event).operations
 
     def handle_get(event: evt.Event) -> SubOperations:
-        return _Get(archive, current.settings, event, patients).operations
+        return _Get(archive, current.settings, event).operations
 
     return [(evt.EVT_C_MOVE, handle_move), (evt.EVT_C_GET, handle_get)]
 
@@ -64,13 +64,10 @@ class _Retrieve:
 
     service = ""
 
-    def __init__(
-        self, archive: Archive, settings: Settings, event: evt.Event, patients: Patients
-    ) -> None:
+    def __init__(self, archive: Archive, settings: Settings, event: evt.Event) -> None:
         self.archive = archive
         self.settings = settings
         self.event = event
-        self._patients = patients
         self._sent = Sent() if audit.is_on() else None
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
@@ -218,7 +215,7 @@ class _Retrieve:
     def _record(self, code: int, reason: str) -> None:
         counters = self.counters
         if self._sent:
-            self._sent.write(peer_of(self.event.assoc), self.receiver(), self._patients)
+            self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
         performed(
             self.event,
             self.service,

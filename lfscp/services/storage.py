@@ -68,7 +68,7 @@ def handlers(
 
         def record() -> None:
             if names_patients is not None:
-                patient = names_patients.of(stored.study_uid)
+                patient = names_patients.of(stored)
                 named["patient_id"] = patient.patient_id if patient else ""
             performed(
                 event,
@@ -80,7 +80,7 @@ def handlers(
             )
             trail = getattr(event.assoc, "trail", None)
             if trail is not None:
-                trail.stored(stored.study_uid, named["sop_class_uid"], stored.size)
+                trail.stored(stored, named["sop_class_uid"])
 
         after_answer(event.assoc, record)
         return status.SUCCESS

@@ -1,30 +1,37 @@
 """What DICOM peers do, gathered for the audit trail: a record per association and study.
 
-Rules: nothing is written per instance. What an association stores is counted in memory, a fraction
-of a microsecond each, and written when it ends, or sooner when it has become much or old. A crash
-loses these counts, never an instance. Patients are looked up when a record is written.
+Rules: nothing is written per instance. What an association stores is counted in memory, about a
+microsecond each, and written when it ends, or sooner when it has become much or old. A crash loses
+these counts, never an instance. An object that was stored names its patient itself; the index is
+asked for the others when a record is written, and a record names one patient.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import identifiers
+from lfscp.archive.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.schema import study
+from lfscp.archive.patient_identity import ISSUER_OF_PATIENT_ID, PATIENT_ID, PATIENT_NAME
+from lfscp.archive.study_patients import (
+    StudyPatient,
+    patients_of_instances,
+    patients_of_study,
+)
 from lfscp.observe import audit
 from lfscp.observe.audit import Peer, Transfer
 from lfscp.observe.audit_message import Patient
 
 if TYPE_CHECKING:
-    from lfscp.archive.archive import Archive, StoredInstance
+    from lfscp.archive.archive import Archive, Stored, StoredInstance
     from lfscp.config import Settings
     from lfscp.config.audit import Audit
 
@@ -33,6 +40,13 @@ LONGEST_S: Final = 300.0
 _PATIENTS: Final = 1024  # remembered
 _REMEMBERED_S: Final = 60.0
 _MEGABYTE: Final = 1_000_000
+_SAID_OF_PATIENT: Final = (
+    PATIENT_ID,
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_NAME,
+    SPECIFIC_CHARACTER_SET,
+)
+_Said = tuple[str, tuple[bytes | None, ...]]  # a study's UID, and of whom an object says it is
 
 
 def start_trail(settings: Settings) -> None:
@@ -59,41 +73,82 @@ def _start(chosen: Audit, path: Path, ae_title: str) -> None:
 
 
 class Patients:
-    """Whose a study is; remembered for a minute, since modalities send a study piece by piece.
+    """Whose stored objects are.
+
+    What the index was asked is remembered for a minute, since modalities send a study piece by
+    piece.
 
     Args:
-        archive: its index is asked.
+        archive: its index is asked for what objects leave out.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._known: OrderedDict[str, tuple[float, Patient | None]] = OrderedDict()
+        self._known: OrderedDict[_Said, tuple[float, Patient | None]] = OrderedDict()
 
-    def of(self, study_uid: str) -> Patient | None:
-        """The patient of a study; None when there is no such study, or no index."""
-        now = time.monotonic()
-        at, found = self._known.get(study_uid, (-_REMEMBERED_S, None))
+    def of(self, stored: Stored) -> Patient | None:
+        """The same as `patient_of`."""
+        own = _named_by(stored)
+        if own.patient_id and own.name:
+            return own
+        said, now = _said_by(stored), time.monotonic()
+        at, found = self._known.get(said, (-_REMEMBERED_S, None))
         if now - at >= _REMEMBERED_S:
-            found = patient_of(self._archive, study_uid)
-            self._known[study_uid] = (now, found)
+            found = patient_of(self._archive, stored)
+            self._known[said] = (now, found)
             while len(self._known) > _PATIENTS:
                 self._known.popitem(last=False)
         return found
 
 
-def patient_of(archive: Archive, study_uid: str) -> Patient | None:
-    """The patient of a study as the index has it; None when there is none."""
-    wanted = (
-        select(study.c.patient_id, study.c.patient_name)
-        .where(study.c.study_instance_uid == study_uid)
-        .order_by(study.c.updated_at.desc())  # where patients share the UID: whose it was last
-    )
+def patient_of(archive: Archive, stored: Stored) -> Patient | None:
+    """Whom a stored object is about: as it says, and what it leaves out as its study has it.
+
+    None when it says nothing, and the index does not either.
+    """
+    own = _named_by(stored)
+    if own.patient_id and own.name:
+        return own
+    uid = stored.header.sop_instance_uid if stored.header else ""
+    study = _of_instances(archive, [uid]).get(uid)
+    if study is None:
+        return own if own.patient_id or own.name else None
+    return Patient(own.patient_id or study.patient_id, own.name or study.name)
+
+
+def patients_of(archive: Archive, study_uid: str, key: int | None = None) -> list[Patient]:
+    """The patients of the studies with a UID as the index has them; none when it does not answer.
+
+    Args:
+        key: of the row of the study that is meant.
+    """
     try:
         with archive.index.engine.connect() as connection:
-            row = connection.execute(wanted).first()
+            found = patients_of_study(connection, study_uid, key)
     except (SQLAlchemyError, ArchiveError):  # the record is written without the patient
-        return None
-    return None if row is None else Patient(row[0], row[1])
+        return []
+    return list(dict.fromkeys(Patient(each.patient_id, each.name) for each in found))
+
+
+def _of_instances(archive: Archive, uids: Iterable[str]) -> dict[str, StudyPatient]:
+    try:
+        with archive.index.engine.connect() as connection:
+            return patients_of_instances(connection, uids)
+    except (SQLAlchemyError, ArchiveError):  # as above
+        return {}
+
+
+def _named_by(stored: Stored) -> Patient:
+    """Whom an object names itself."""
+    return (
+        Patient(*stored.header.texts((PATIENT_ID, PATIENT_NAME))) if stored.header else Patient("")
+    )
+
+
+def _said_by(stored: Stored) -> _Said:
+    """What is the same for objects of one study and patient; cheap."""
+    header = stored.header
+    return stored.study_uid, () if header is None else header.raw(_SAID_OF_PATIENT)
 
 
 class Received:
@@ -104,24 +159,23 @@ class Received:
         patients: asked when a record is written.
     """
 
-    __slots__ = ("_count", "_patients", "_peer", "_refused", "_since", "_studies")
+    __slots__ = ("_count", "_patients", "_peer", "_refused", "_since", "_stored")
 
     def __init__(self, peer: Peer, patients: Patients) -> None:
         self._peer = peer
         self._patients = patients
-        self._studies: dict[str, Transfer] = {}
+        self._stored: dict[_Said, tuple[Stored, Transfer]] = {}  # one of the objects, and counts
         self._refused: Counter[str] = Counter()
         self._count = 0
         self._since = time.monotonic()
 
-    def stored(self, study_uid: str, sop_class_uid: str, size: int) -> None:
+    def stored(self, stored: Stored, sop_class_uid: str) -> None:
         """Note one object that was acknowledged."""
-        transfer = self._studies.get(study_uid)
-        if transfer is None:
-            transfer = self._studies[study_uid] = Transfer({})
-        instances = transfer.instances
-        instances[sop_class_uid] = instances.get(sop_class_uid, 0) + 1
-        transfer.size += size
+        said = _said_by(stored)
+        noted = self._stored.get(said)
+        if noted is None:
+            noted = self._stored[said] = (stored, Transfer({}))
+        noted[1].count(sop_class_uid, stored.size)
         self._count += 1
         if self._count >= MOST_INSTANCES or time.monotonic() - self._since > LONGEST_S:
             self.write()
@@ -132,11 +186,15 @@ class Received:
 
     def write(self) -> None:
         """Record what was noted, and begin anew."""
-        for study_uid, transfer in self._studies.items():
-            audit.instances_received(self._peer, study_uid, transfer, self._patients.of(study_uid))
+        records: dict[tuple[str, Patient | None], Transfer] = {}
+        for stored, transfer in self._stored.values():
+            whose = (stored.study_uid, self._patients.of(stored))
+            records.setdefault(whose, Transfer({})).add(transfer)
+        for (study_uid, patient), transfer in records.items():
+            audit.instances_received(self._peer, study_uid, transfer, patient)
         if self._refused:
             audit.instances_refused(self._peer, self._refused)
-        self._studies = {}
+        self._stored = {}
         self._refused.clear()
         self._count = 0
         self._since = time.monotonic()
@@ -146,29 +204,45 @@ class Sent:
     """What a retrieve has sent of each study."""
 
     def __init__(self) -> None:
-        self._studies: dict[str, Transfer] = {}
+        self._studies: dict[str, tuple[list[StoredInstance], list[StoredInstance]]] = {}
 
     def count(self, instance: StoredInstance, *, failed: bool) -> None:
         """Note one sub-operation that has ended."""
-        transfer = self._studies.get(instance.study_uid)
-        if transfer is None:
-            transfer = self._studies[instance.study_uid] = Transfer({})
-        if failed:
-            transfer.failed += 1
-            return
-        uid = instance.sop_class_uid
-        transfer.instances[uid] = transfer.instances.get(uid, 0) + 1
-        transfer.size += instance.size
+        sent, not_sent = self._studies.setdefault(instance.study_uid, ([], []))
+        (not_sent if failed else sent).append(instance)
 
     def __bool__(self) -> bool:
         return bool(self._studies)
 
-    def write(self, requestor: Peer, destination: Peer, patients: Patients) -> None:
-        """Record it."""
-        for study_uid, transfer in self._studies.items():
-            audit.instances_sent(
-                requestor, destination, study_uid, transfer, patients.of(study_uid)
-            )
+    def write(self, requestor: Peer, destination: Peer, archive: Archive) -> None:
+        """Record it, for each patient whose study it was."""
+        for study_uid, (sent, not_sent) in self._studies.items():
+            for patient, transfer in _by_patient(archive, study_uid, sent, not_sent).items():
+                audit.instances_sent(requestor, destination, study_uid, transfer, patient)
+
+
+def _by_patient(
+    archive: Archive,
+    study_uid: str,
+    sent: Sequence[StoredInstance],
+    not_sent: Sequence[StoredInstance],
+) -> dict[Patient | None, Transfer]:
+    """What was sent of each patient; what nobody can tell of any longer counts for all of them."""
+    known: Sequence[Patient | None] = patients_of(archive, study_uid) or (None,)
+    uids = [each.sop_instance_uid for each in (*sent, *not_sent)] if len(known) > 1 else []
+    whose = {
+        uid: (Patient(study.patient_id, study.name),)
+        for uid, study in _of_instances(archive, uids).items()
+    }
+    counts: dict[Patient | None, Transfer] = {}
+    for instance in sent:
+        for patient in whose.get(instance.sop_instance_uid, known):
+            transfer = counts.setdefault(patient, Transfer({}))
+            transfer.count(instance.sop_class_uid, instance.size)
+    for instance in not_sent:
+        for patient in whose.get(instance.sop_instance_uid, known):
+            counts.setdefault(patient, Transfer({})).failed += 1
+    return counts
 
 
 def peer_of(association: Any) -> Peer:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
@@ -161,6 +162,15 @@ class Sender:
         except DecodingError as error:
             return Outcome.FAILED, str(error), ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
+            if not isinstance(error, ArchiveError | OSError):
+                kind = type(error).__name__  # its text may quote a value
+                uid = instance.sop_instance_uid
+                LOG.error(
+                    "sending failed unexpectedly",
+                    sop_instance_uid=uid,
+                    reason=kind,
+                    exc_info=error,
+                )
             return _failed(association), describe(error), ""
         if answer is None:
             return _failed(association), "the association broke before the receiver answered", ""
@@ -176,11 +186,14 @@ class Sender:
         if choice.transfer_syntax_uid != instance.transfer_syntax_uid:
             with anywhere():
                 body = decode(
-                    instance.path, instance.transfer_syntax_uid, choice.transfer_syntax_uid
+                    instance.path,
+                    instance.transfer_syntax_uid,
+                    choice.transfer_syntax_uid,
+                    instance.dataset_offset,
                 )
         elif instance.size % 2:
             with anywhere():
-                body = even(instance.path, instance.transfer_syntax_uid)
+                body = even(instance.path, instance.transfer_syntax_uid, instance.dataset_offset)
         else:
             file = instance.path
             begin = file.begin if isinstance(file, RemoteObject) else None

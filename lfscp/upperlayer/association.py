@@ -438,9 +438,9 @@ class InlineAssociation(Association):
             return
         try:
             service.SCP(msg, context)
-        except Exception as problem:
+        except Exception:
             LOGGER.exception("Serving a %s failed", msg.msg_type)
-            self.end_reason = f"serving a {msg.msg_type} failed: {problem!r}"
+            self.end_reason = f"serving a {msg.msg_type} failed, see the log"
             self.abort()
 
     def _c_store_scp(self, req: C_STORE) -> None:

@@ -100,7 +100,7 @@ def study(request: Request, web: Context, study_uid: str, key: api.Key = None) -
     with web.index() as connection:
         series = browse.series_of(connection, row["id"])
         found = conflicts(connection, row)
-    web.views.note(study_uid, "page")
+    web.views.note(study_uid, "page", row["id"])
     return render(
         request,
         "study.html",
@@ -150,7 +150,7 @@ def instance(request: Request, web: Context, instance_uid: str) -> Response:
         found = elements(read_header(api.file_of(web, row)))
     except NoPicture as error:
         raise Problem(422, str(error)) from None
-    web.views.note(row["study_instance_uid"], "elements")
+    web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     return render(request, "instance.html", instance=row, elements=found)
 
 

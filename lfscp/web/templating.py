@@ -87,16 +87,24 @@ def _group(group: str) -> str:
 
 
 def values(value: object) -> list[str]:
-    """The values of an attribute in a job's result, whatever their number."""
-    if isinstance(value, Undefined):
-        return []
-    found = value if isinstance(value, list | tuple) else str(value or "").split("\\")
-    return [str(each) for each in found if str(each)]
+    """The values of an attribute in a job's result, but for empty ones.
+
+    Several values are a list there, as `scu.identifiers.plain` makes it; a text is one value, in
+    which a backslash may stand (VR LT, ST, UT).
+    """
+    return [each for each in _values(value) if each]
 
 
 def text(value: object) -> str:
-    """The same as one text; what is absent is empty."""
-    return "\\".join(values(value))
+    """The same as one text, as it was received; what is absent is empty."""
+    return "\\".join(_values(value))
+
+
+def _values(value: object) -> list[str]:
+    if value is None or isinstance(value, Undefined):
+        return []
+    found = value if isinstance(value, list | tuple) else [value]
+    return ["" if each is None else str(each) for each in found]
 
 
 def what(job: Job) -> str:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from lfscp.observe import audit
-from lfscp.services.trail import patient_of
+from lfscp.services.trail import patients_of
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -25,23 +25,24 @@ class Views:
     """What was looked at lately. Any thread may call it.
 
     Args:
-        archive: asked for the patient of a study.
+        archive: asked whose a study is.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str, int | None, str], float] = OrderedDict()
 
-    def note(self, study_uid: str, how: str) -> None:
+    def note(self, study_uid: str, how: str, study_key: int | None = None) -> None:
         """Whoever acts sees something of a study.
 
         Args:
+            study_key: of its row; without it, of each study that has the UID.
             how: in which way: "page", "picture", "elements", "file", "ZIP".
         """
         if not audit.is_on():
             return
-        key = (audit.actor(), study_uid, how)
+        key = (audit.actor(), study_uid, study_key, how)
         now = time.monotonic()
         with self._lock:
             seen_at = self._seen.get(key)
@@ -51,4 +52,5 @@ class Views:
             self._seen.move_to_end(key)
             while len(self._seen) > _MOST:
                 self._seen.popitem(last=False)
-        audit.accessed(study_uid, how, patient_of(self._archive, study_uid))
+        for patient in patients_of(self._archive, study_uid, study_key) or (None,):
+            audit.accessed(study_uid, how, patient)

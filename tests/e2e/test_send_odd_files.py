@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from node_process import NodeProcess, run_lfscp
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from serving import serving
 
 from lfscp.archive.part10 import part10_header
 from lfscp.scu.files import NoObject, read_instance
@@ -61,6 +65,44 @@ def test_what_is_no_object_is_said(
     file.write_bytes(change(encoded(1)))
     with pytest.raises(NoObject, match=reason):
         read_instance(file)
+
+
+BLANK_VR = struct.pack("<HH2sH", 0x0018, 0x0050, b"  ", 4) + b"2.50"  # Slice Thickness
+
+
+def in_place(content: bytes, element: bytes) -> bytes:
+    """A dataset with one element more, in front of group 0020."""
+    at = content.index(b"\x20\x00\x0d\x00UI")
+    return content[:at] + element + content[at:]
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["even", "odd"])
+def test_all_are_sent_to_a_receiver_that_takes_implicit_vr_only(tmp_path: Path, odd: bool) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    extra = struct.pack("<HH2sH", 0x0018, 0x1030, b"LO", 3) + b"odd" if odd else b""
+    forms = {form: head for form, (head, _) in FORMS.items()}
+    for number, head in enumerate(forms.values(), 1):
+        own = head.replace(b"1.2.3.1.1\0", f"1.2.3.1.{number}\0".encode())
+        (folder / f"{number}").write_bytes(own + in_place(encoded(number), BLANK_VR + extra))
+    received: dict[str, tuple[object, ...]] = {}
+
+    def keep(event: evt.Event) -> int:
+        got = event.dataset
+        values = (got.PatientName, got.SliceThickness, got.InstanceNumber, got.PixelData)
+        received[got.SOPInstanceUID] = (event.context.transfer_syntax, *values)
+        return 0x0000
+
+    ae = AE("IMPLICIT")
+    ae.add_supported_context(CT_IMAGE, ImplicitVRLittleEndian)
+    with serving((evt.EVT_C_STORE, keep), ae=ae) as receiver:
+        target = f"IMPLICIT@127.0.0.1:{receiver.server_address[1]}"
+        result = run_lfscp("send", target, folder)
+    assert (result.returncode, result.stdout) == (0, f"{len(FORMS)} sent\n"), result.stderr
+    assert received == {
+        f"1.2.3.1.{number}": (ImplicitVRLittleEndian, "Doe^Jane", 2.5, number, b"\0" * 64)
+        for number in range(1, len(FORMS) + 1)
+    }
 
 
 def test_all_are_sent_and_stored_under_their_own_uids(node: NodeProcess, tmp_path: Path) -> None:

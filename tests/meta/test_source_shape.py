@@ -1,6 +1,7 @@
 """The shape of the source: layers, a head on each module, a size that can be read."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,28 @@ def test_most_modules_are_short():
 
 def test_no_module_has_a_name_that_says_nothing():
     assert not {"utils", "helpers", "manager", "common", "misc"} & {each.stem for each in MODULES}
+
+
+NAMES_A_CLASS = re.compile(
+    r"type\((?:error|problem|exc|exception|failure)\)\.__(?:qual)?name__"
+    r"|repr\((?:error|problem|exc|exception|failure)\)"
+    r"|\{(?:error|problem|exc|exception|failure)!r\}"
+)
+# Lines of the log about a defect of ours, or of a library.
+MAY_NAME_A_CLASS = {
+    "lfscp/observe/foreign.py": 1,
+    "lfscp/observe/logging.py": 1,
+    "lfscp/services/record.py": 1,
+    "lfscp/services/transfer.py": 1,
+}
+
+
+def test_no_answer_names_the_class_of_an_exception():
+    found = {
+        str(module.relative_to(ROOT)): len(NAMES_A_CLASS.findall(module.read_text("utf-8")))
+        for module in MODULES
+    }
+    assert {name: number for name, number in found.items() if number} == MAY_NAME_A_CLASS
 
 
 def test_imports_run_one_way():

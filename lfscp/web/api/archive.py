@@ -38,10 +38,11 @@ Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a pa
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
-Patient = Annotated[int | None, Query(le=cursors.MOST, description="`id` of a patient.")]
+Patient = Annotated[int | None, Query(ge=0, le=cursors.MOST, description="`id` of a patient.")]
 
 Key = Annotated[
-    int | None, Query(le=cursors.MOST, description="`key` of the one that is meant, of several.")
+    int | None,
+    Query(ge=0, le=cursors.MOST, description="`key` of the one that is meant, of several."),
 ]
 
 STUDY_CURSOR: Final = (str, str, int)
@@ -133,7 +134,7 @@ def instance(web: Context, instance_uid: str) -> InstanceOut:
 def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
     """The elements of an instance without its pixel data, sequences item by item."""
     row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "elements")
+    web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     try:
         header = read_header(file_of(web, row))
     except NoPicture as error:
@@ -145,7 +146,7 @@ def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
 def instance_file(web: Context, instance_uid: str) -> FileResponse:
     """The DICOM file as it is stored."""
     row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "file")
+    web.views.note(row["study_instance_uid"], "file", row["study_key"])
     path = file_of(web, row)
     if not path.is_file():
         raise Problem(410, "the file of this object is missing; `lfscp check` tells more")
@@ -153,7 +154,7 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 
 @router.delete("/patients/{key}")
-def delete_patient(web: Context, key: Annotated[int, InPath(le=cursors.MOST)]) -> DeletedOut:
+def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOST)]) -> DeletedOut:
     """Delete a patient, named by `id`, with all studies."""
     deleted = 0
     while True:
@@ -242,6 +243,7 @@ def _row(
 
 
 def _protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> StudyOut:
+    study_row(web, study_uid, key)  # a wrong key changes nothing
     web.archive.set_protected(study_uid, on=on)
     return study(web, study_uid, key)
 

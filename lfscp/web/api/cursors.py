@@ -35,6 +35,6 @@ def from_text(text: str | None, kinds: tuple[type, ...]) -> Cursor | None:
         numbers = [value for value in values if isinstance(value, int)]
         if [type(value) for value in values] == list(kinds) and max(map(abs, numbers)) <= MOST:
             return tuple(values)
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError, binascii.Error):
         pass
     raise Problem(422, "after: take `next` of the page before, unchanged")

@@ -116,7 +116,7 @@ def path_of(web: Web, instance_uid: str) -> StoredFile:
         Problem: it is not there.
     """
     row = instance_row(web, instance_uid)
-    web.views.note(row["study_instance_uid"], "picture")
+    web.views.note(row["study_instance_uid"], "picture", row["study_key"])
     return file_of(web, row)
 
 

@@ -205,7 +205,7 @@ def _store(web: Web, spooled: Path) -> StoredOut:
     stored, notes = found.stored, [*found.notes, *found.stored.notes]
     if audit.is_on():
         transfer = audit.Transfer({found.sop_class_uid: 1}, stored.size)
-        patient = patient_of(web.archive, stored.study_uid)
+        patient = patient_of(web.archive, stored)
         audit.instances_received(audit.Peer("", ""), stored.study_uid, transfer, patient)
     metrics.RECEIVED_INSTANCES.of("upload").add()
     metrics.RECEIVED_BYTES.of("upload").add(stored.size)

@@ -370,6 +370,36 @@ def test_a_second_node_is_told_that_the_archive_is_in_use(
     open_archive(archive.data_dir).close()
 
 
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, hindered = os.mkdir, []
+
+    def make_between_a_store_and_a_deletion(path: str, *args: Any) -> None:
+        """The folder is another's when it is to be made, and gone when it is looked at."""
+        make(path, *args)
+        if path.endswith("/1.2.3.1") and len(hindered) < 3:
+            hindered.append(path)
+            try:
+                make(path, *args)
+            finally:
+                Path(path).rmdir()
+
+    monkeypatch.setattr(os, "mkdir", make_between_a_store_and_a_deletion)
+    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert len(hindered) == 3
+    (stored,) = instances(archive)
+    assert dataset_of(stored) == encoded(1)
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(archive: Archive) -> None:
+    (archive.data_dir / "objects/1.2.3").mkdir()
+    (archive.data_dir / "objects/1.2.3/1.2.3.1").write_text("")
+    with pytest.raises(OutOfResources, match="File exists"):
+        archive.store(received(1))
+    assert list(archive.files.pieces()) == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArchiveError, match="file/data"):

@@ -134,6 +134,56 @@ def test_numbers_of_another_width_go_as_un(target: str, tag: int, value: bytes) 
     assert converted(stored.encoded(IMPLICIT), IMPLICIT, target) == stored.encoded(target)
 
 
+def without_vr(value: Value, source: str, stands_there: bytes) -> bytes:
+    """An element as writers write it that know no VR: with a 16-bit length."""
+    short = Value(value.tag, "US" if value.vr in BYTES else value.vr, value.value)
+    encoded = short.encoded(source)
+    return encoded[:4] + stands_there + encoded[6:]
+
+
+@pytest.mark.parametrize("stands_there", [b"  ", b"\0\0", b"??", b"--"])
+@pytest.mark.parametrize(("source", "target"), [way for way in WAYS if way[0] != IMPLICIT])
+@pytest.mark.parametrize("sign", ["US", "SS"])
+def test_what_leaves_out_its_vr_gets_that_of_the_dictionary(
+    source: str, target: str, stands_there: bytes, sign: str
+) -> None:
+    smallest = Value(0x00280106, sign, [5])
+    elements = [
+        Value(0x00080060, "CS", b"CT"),
+        Value(0x00101020, "DS", b"1.80"),
+        Value(0x00186016, "UL", [70_000]),
+        Value(0x00280010, "US", [512]),
+        Value(0x00280103, "US", [int(sign == "SS")]),
+        smallest,
+        Sequence(0x00289145, [Item([smallest])]),
+    ]
+    content = b"".join(
+        without_vr(each, source, stands_there) if isinstance(each, Value) else each.encoded(source)
+        for each in elements
+    )
+    assert converted(content, source, target) == dataset(elements, target)
+
+
+@pytest.mark.parametrize(("source", "target"), [way for way in WAYS if way[0] != IMPLICIT])
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        (0x00280010, b"\1\2\3"),  # US, but no whole numbers
+        (0x00420011, b"abcd"),  # OB, which has no 16-bit length
+        (0x00281408, b"abcd"),  # OW, likewise
+        (0x00091001, b"abcd"),  # private
+        (0x7FE00010, b"abcd"),
+        (0x0008FFF1, b"abcd"),  # in no dictionary
+    ],
+)
+def test_what_leaves_out_its_vr_and_fits_none_goes_as_un(
+    source: str, target: str, tag: int, value: bytes
+) -> None:
+    unknown = Value(tag, "UN", value)
+    content = without_vr(unknown, source, b"  ")
+    assert converted(content, source, target) == unknown.encoded(target)
+
+
 @pytest.mark.parametrize("target", [IMPLICIT, BIG])
 def test_odd_count_of_words_in_a_tag_is_kept(target: str) -> None:
     tags = Value(0x00280009, "AT", [0x0028, 0x0010, 0x0028])

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one line per mistake, no traceback."""
 
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +61,24 @@ def test_config_says_where_each_value_came_from(tmp_path):
     assert re.search(r"^port = 104 +# environment LFSCP_SERVER__PORT$", output, re.MULTILINE)
     assert re.search(r"^max_running = 0 +# default$", output, re.MULTILINE)
     assert '[peers."DST"]' in output
+
+
+@pytest.mark.parametrize(("text", "said"), [("no such thing", ": no such thing"), ("", "")])
+def test_what_nobody_expected_is_said_in_words(monkeypatch, capsys, text, said):
+    from lfscp.cli import main, show
+
+    def fail():
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(show, "versions", fail)
+    monkeypatch.setattr(sys, "argv", ["lfscp", "version"])
+    monkeypatch.setattr(os, "umask", lambda mask: mask)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        f"lfscp: internal error{said}; LFSCP_LOGGING__LEVEL=debug shows where, please report it\n"
+    )
 
 
 def test_version_names_what_a_bug_report_needs():

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from lfscp.archive import job_tables
 from lfscp.archive.archive import Archive
+from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.control import Control
@@ -283,8 +284,27 @@ def test_an_unexpected_error_fails_the_job_and_frees_its_place(
 
     with serving(archive, explode, max_active=1) as service:
         first, second = service.submit(ECHO), service.submit(RETRIEVE)
-        assert wait_for(service, first.id, State.FAILED).reason == "no reason"
+        reason = wait_for(service, first.id, State.FAILED).reason
+        assert reason == "internal error, see the log"
         wait_for(service, second.id, State.DONE)
+    assert "no reason" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError(), "internal error, see the log"),
+        (OSError(), "the system gives no reason"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ArchiveError("read the index", "disk I/O error"), "cannot read the index: disk I/O error"),
+    ],
+)
+def test_why_a_job_failed_is_said_in_words(archive: Archive, error: Exception, reason: str) -> None:
+    def fail(_job: Job, _control: Control) -> Ended:
+        raise error
+
+    with serving(archive, fail) as service:
+        assert wait_for(service, service.submit(ECHO).id, State.FAILED).reason == reason
 
 
 def test_terminate_takes_no_more_and_says_what_is_left(archive: Archive) -> None:

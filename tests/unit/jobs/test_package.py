@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from archive_datasets import received
 from pydicom import dcmread
@@ -19,6 +20,103 @@ STUDIES = (
     ("1.4", "P1", "Roe^Richard"),
     ("1.5", "P1", "DOE^JANE"),
 )
+
+
+Patients = dict[tuple[str, str, str], list[str]]
+
+
+def packed(tmp_path: Path, *objects: dict[str, Any]) -> Patients:
+    """Patient ID, issuer and name of each PATIENT record, with the studies below it."""
+    with Archive.open(tmp_path / "archive", durability="os") as archive:
+        for number, values in enumerate(objects):
+            uids = {"StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.1"}
+            archive.store(received(number, **(uids | values)))
+        studies = [values.get("StudyInstanceUID", "1.1") for values in objects]
+        content = b"".join(package(archive, studies))
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        file.extractall(tmp_path / "disc")
+    assert not (tmp_path / "disc" / "OTHER").exists()
+    patients: Patients = {}
+    records = dcmread(tmp_path / "disc" / "DICOMDIR").DirectoryRecordSequence
+    for record in records:
+        if record.DirectoryRecordType == "PATIENT":
+            issuer = record.get("IssuerOfPatientID", "")
+            patient_id = (
+                record.PatientID
+                if isinstance(record.PatientID, str)
+                else "\\".join(record.PatientID)
+            )
+            studies = patients.setdefault((patient_id, issuer, str(record.PatientName)), [])
+        elif record.DirectoryRecordType == "STUDY":
+            studies.append(record.StudyInstanceUID)
+    assert sum(each.DirectoryRecordType == "PATIENT" for each in records) == len(patients)
+    return patients
+
+
+def test_objects_that_leave_out_the_patient_are_listed_under_their_study_s(tmp_path: Path) -> None:
+    assert packed(
+        tmp_path,
+        {"PatientID": "P3", "PatientName": "Doe^Jane"},
+        {"PatientID": "", "PatientName": "Doe^Jane"},
+        {"PatientID": "P3", "PatientName": ""},
+        {"PatientID": "", "PatientName": ""},
+        {"PatientID": "P3", "PatientName": "", "StudyInstanceUID": "1.2"},
+    ) == {("P3", "", "Doe^Jane"): ["1.1", "1.2"]}
+
+
+def test_patients_of_two_issuers_are_two(tmp_path: Path) -> None:
+    named = {"PatientID": "P1", "PatientName": "Doe^Jane"}
+    assert packed(
+        tmp_path,
+        {**named, "IssuerOfPatientID": "NORTH"},
+        {**named, "IssuerOfPatientID": "SOUTH", "StudyInstanceUID": "1.2"},
+    ) == {("P1", "NORTH", "Doe^Jane"): ["1.1"], ("P1", "SOUTH", "Doe^Jane"): ["1.2"]}
+
+
+def test_a_study_uid_of_two_patients_is_listed_under_each(tmp_path: Path) -> None:
+    assert packed(
+        tmp_path,
+        {"PatientID": "P1", "PatientName": "Doe^Jane"},
+        {"PatientID": "P2", "PatientName": "Roe^Richard"},
+    ) == {("P1", "", "Doe^Jane"): ["1.1"], ("P2", "", "Roe^Richard"): ["1.1"]}
+
+
+def test_an_invented_patient_id_is_no_real_one(tmp_path: Path) -> None:
+    assert packed(
+        tmp_path,
+        {"PatientID": "", "PatientName": ""},
+        {"PatientID": "UNKNOWN1", "PatientName": "Roe^Richard", "StudyInstanceUID": "1.2"},
+        {"PatientID": "", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.3"},
+    ) == {
+        ("UNKNOWN2", "", "UNKNOWN"): ["1.1"],
+        ("UNKNOWN1", "", "Roe^Richard"): ["1.2"],
+        ("UNKNOWN3", "", "Doe^Jane"): ["1.3"],
+    }
+
+
+def test_a_patient_id_with_a_backslash_stays_as_it_is(tmp_path: Path) -> None:
+    values = {"PatientID": ["A", "B"], "PatientName": "Doe^Jane"}
+    assert packed(tmp_path, values) == {("A\\B", "", "Doe^Jane"): ["1.1"]}
+
+
+def test_a_name_is_written_in_a_character_set_that_has_it(tmp_path: Path) -> None:
+    nameless = {"PatientID": "P1", "PatientName": "", "SpecificCharacterSet": "ISO_IR 144"}
+    assert packed(
+        tmp_path,
+        nameless,
+        {
+            "PatientID": "P1",
+            "StudyInstanceUID": "1.2",
+            "SpecificCharacterSet": "ISO_IR 100",
+            "PatientName": "Müller^Zoë",
+        },
+        {
+            "PatientID": "P2",
+            "StudyInstanceUID": "1.3",
+            "SpecificCharacterSet": "ISO_IR 144",
+            "PatientName": "Люксембург^Роза",
+        },
+    ) == {("P1", "", "Müller^Zoë"): ["1.1", "1.2"], ("P2", "", "Люксембург^Роза"): ["1.3"]}
 
 
 def test_each_study_is_listed_under_its_own_patient(tmp_path: Path) -> None:

@@ -89,8 +89,10 @@ def test_failures_are_warnings(lines: Lines, status: int, level: str) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (ValueError("invalid value 'Doe^Jane'"), "ValueError"),
-        (FileNotFoundError(2, "No such file"), "FileNotFoundError: [Errno 2] No such file"),
+        (ValueError("invalid value 'Doe^Jane'"), "internal error, see the log"),
+        (FileNotFoundError(2, "No such file"), "No such file"),
+        (FileNotFoundError(2, "No such file", "/data/1.dcm"), "No such file: /data/1.dcm"),
+        (ConnectionResetError(), "the system gives no reason"),
         (OutOfResources("store", "disk full"), "cannot store: disk full"),
     ],
 )
@@ -107,6 +109,7 @@ def test_unexpected_failure_names_place_but_no_value(lines: Lines) -> None:
     (line,) = lines()
     assert line["level"] == "error"
     assert line["where"].startswith("test_record.py:")
+    assert line["reason"] == "ValueError"
     assert "Doe" not in json.dumps(line)
 
 

@@ -132,6 +132,23 @@ def test_the_receiver_s_words_are_for_the_sender_not_for_the_log(capfd: Any) -> 
     assert "room" not in logged
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("of Doe^Jane"), "internal error, see the log"),
+        (FileNotFoundError(2, "No such file", "/objects/1.dcm"), "No such file: /objects/1.dcm"),
+    ],
+)
+def test_why_an_object_was_not_sent_is_said_in_words(
+    error: Exception, reason: str, capfd: Any
+) -> None:
+    attempt = SENDER.attempt(FakeAssociation(error), accepted(), INSTANCE)
+    assert attempt == (Outcome.FAILED, reason)
+    logged = capfd.readouterr().err
+    assert "Doe" not in logged
+    assert ("sending failed unexpectedly" in logged) is isinstance(error, RuntimeError)
+
+
 def test_stored_syntax_is_sent_from_the_file() -> None:
     association = FakeAssociation(0x0000)
     sender = replace(SENDER, originator_ae_title="ASKER", originator_message_id=7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 
@@ -491,3 +492,51 @@ def test_a_study_is_protected_and_protected_no_longer(filled):
     assert filled.post(f"/studies/{CT_STUDY}/unprotect").headers["HX-Refresh"] == "true"
     assert filled.get(path).json()["is_protected"] is False
     assert problem(filled.put("/api/studies/1.9/protection"))["status"] == 404
+
+
+def test_a_cursor_of_many_brackets_is_refused(filled):
+    deep = base64.urlsafe_b64encode(b"[" * 40_000).decode()
+    assert problem(filled.get(f"/api/studies?after={deep}"))["status"] == 422
+
+
+def test_a_wrong_key_protects_no_study_and_leaves_a_protection(filled):
+    path = f"/api/studies/{CT_STUDY}"
+    wrong = filled.get(path).json()["key"] + 1000
+    assert problem(filled.put(f"{path}/protection?key={wrong}"))["status"] == 404
+    assert filled.post(f"/studies/{CT_STUDY}/protect?key={wrong}").status_code == 404
+    assert filled.get(path).json()["is_protected"] is False
+    filled.put(f"{path}/protection")
+    assert problem(filled.delete(f"{path}/protection?key={wrong}"))["status"] == 404
+    assert filled.post(f"/studies/{CT_STUDY}/unprotect?key={wrong}").status_code == 404
+    assert filled.get(path).json()["is_protected"] is True
+
+
+@pytest.mark.parametrize("key", [-(2**63) - 1, -(2**63), -1, 0, 2**63 - 1, 2**63, 10**400])
+def test_a_key_that_no_row_can_have_is_refused_or_finds_nothing(filled, key):
+    answers = [
+        filled.get(f"/{path}?key={key}")
+        for path in (
+            f"api/studies/{CT_STUDY}",
+            f"api/studies/{CT_STUDY}/series",
+            f"api/series/{CT_SERIES}",
+            f"api/series/{CT_SERIES}/instances",
+            f"studies/{CT_STUDY}",
+            f"series/{CT_SERIES}/instances",
+            f"viewer/{CT_SERIES}",
+        )
+    ]
+    answers += [
+        filled.delete(f"/api/{path}")
+        for path in (
+            f"studies/{CT_STUDY}?key={key}",
+            f"studies/{CT_STUDY}/protection?key={key}",
+            f"series/{CT_SERIES}?key={key}",
+            f"patients/{key}",
+        )
+    ]
+    answers.append(filled.put(f"/api/studies/{CT_STUDY}/protection?key={key}"))
+    for answer in answers:
+        assert answer.status_code in (404, 422), answer.url
+    found = filled.get(f"/api/studies?patient={key}")
+    assert found.status_code == 422 or found.json()["rows"] == []
+    assert filled.get(f"/api/studies/{CT_STUDY}").json()["number_of_instances"] == 4

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from web_app import serving
-from web_objects import CT_STUDY
+from web_objects import CT_CLASS, CT_STUDY, new
 
 from lfscp.config.passwords import hash_password
 from lfscp.observe import audit
@@ -64,6 +65,40 @@ def test_each_way_of_looking_is_one_record_per_person(
         ("110105", "jane", ""),
         ("110114", "jane", ""),
     ]
+
+
+def patients_told(trail: Path, event: str) -> list[tuple[str, str]]:
+    """The Patient IDs and names in the records of an event, in their order."""
+    messages = map(json.loads, trail.read_text().splitlines())
+    return [
+        (part["ParticipantObjectID"], part["ParticipantObjectName"])
+        for message in messages
+        if message["EventIdentification"]["EventID"]["csd-code"] == event
+        for part in message["ParticipantObjectIdentification"]
+        if part["ParticipantObjectTypeCode"] == "1"
+    ]
+
+
+def test_each_record_names_the_patient_concerned_where_two_share_a_study_uid(
+    trail: Path, tmp_path: Path
+) -> None:
+    doe, roe = ("P1", "Doe^Jane"), ("P2", "Roe^Richard")
+    with serving(tmp_path / "data") as client:
+        for number, (patient_id, name) in enumerate((doe, roe, doe), 1):
+            named = {"PatientID": patient_id, "PatientName": name}
+            content = BytesIO()
+            dataset = new(CT_CLASS, f"1.1.1.{number}", "1.1", "1.1.1", **named)
+            dataset.save_as(content, enforce_file_format=True)
+            client.post("/api/instances", content=content.getvalue())
+        rows = client.get("/api/studies").json()["rows"]
+        keys = {row["patient_id"]: row["key"] for row in rows}
+        for patient_id in ("P2", "P1"):
+            assert client.get(f"/studies/1.1?key={keys[patient_id]}").status_code == 200
+        client.get("/instances/1.1.1.2")
+        client.get("/api/instances/1.1.1.1/file")
+        client.get("/api/instances/1.1.1.2/file")
+    assert patients_told(trail, "110104") == [doe, roe, doe]
+    assert patients_told(trail, "110103") == [roe, doe, roe, doe, roe]
 
 
 def test_logins_and_logouts_are_told(trail: Path, tmp_path: Path) -> None:
