@@ -125,13 +125,13 @@ def read_media(content: memoryview) -> MediaFile:
     begin, is_odd = _begin(content)
     notes = [is_odd] if is_odd else []
     meta, offset = _read_meta(content, begin, notes)
-    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _starts(
-        content, offset, _DIRECTORY
+    syntax = meta.get(_TRANSFER_SYNTAX, "")
+    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _is_directory(
+        content[offset:], syntax
     ):
         raise MediaDirectory
     if offset >= len(content):
         raise CannotUnderstand("the dataset is empty")
-    syntax = meta.get(_TRANSFER_SYNTAX, "")
     if not syntax:
         syntax = _guess(content, offset)
         notes.append(f"no transfer syntax is named, it is {UID(syntax).name}")
@@ -155,6 +155,13 @@ def _ae_title(text: str) -> str:
 
 def _starts(content: memoryview, at: int, group: bytes) -> bool:
     return bytes(content[at : at + 2]) == group
+
+
+def _is_directory(dataset: memoryview, transfer_syntax_uid: str) -> bool:
+    """Whether a dataset is a DICOMDIR's: an object may begin so too, and then says what it is."""
+    if not _starts(dataset, 0, _DIRECTORY):
+        return False
+    return not all(identity_of(dataset, transfer_syntax_uid))
 
 
 def _begin(content: memoryview) -> tuple[int, str]:

@@ -155,6 +155,13 @@ def test_a_dicomdir_is_named_as_one(content: bytes) -> None:
         read_media(memoryview(content))
 
 
+def test_an_object_that_begins_with_group_4_is_no_dicomdir() -> None:
+    stray = struct.pack("<HH2sH", 4, 0x1130, b"CS", 2) + b"X "
+    found = read_media(memoryview(HEAD + stray + encoded(1)))
+
+    assert (found.sop_class_uid, found.dataset_offset) == (CT_IMAGE, len(HEAD))
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"P", b"hello", b"\0" * 5000, b"PK\x03\x04rest", b"\x08\x00\xff\xff" * 40]
 )
