@@ -299,6 +299,13 @@ def test_a_width_below_one_is_exact(shown):
     assert shown(dataset) == [[0, 85, 170, 255]]
 
 
+@pytest.mark.parametrize("center", [0.5, 1])
+def test_a_width_of_one_is_black_and_white(shown, center):
+    dataset = grey(0, 1, 2, WindowCenter=center, WindowWidth=1)
+
+    assert shown(dataset) == [[0, 255, 255]]  # PS3.3 C.11.2.1.2.1: black up to center - 0.5
+
+
 @pytest.mark.parametrize("kind", ["<f4", "<f8"])
 def test_a_range_below_one_is_shown_in_full(shown, kind):
     assert shown(image(np.array([[0, 0.001], [0.002, 0.003]], kind))) == [[0, 85], [170, 255]]
@@ -394,6 +401,9 @@ def test_partial_range(shown):
     half.PixelData = bytes([235, 16, 128, 128])
 
     assert shown(half) == [[[255, 255, 255], [0, 0, 0]]]
+
+    in_full = image(pixels, PhotometricInterpretation="YBR_PARTIAL_422")
+    assert shown(in_full) == [[[255, 255, 255], [0, 0, 0]]]
 
 
 # Transfer syntaxes
