@@ -35,7 +35,15 @@ from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.decoded import Array, DecodedFrame, DecodingError
 from lfscp.services.native_frames import native_frame
 
-__all__ = ["Array", "DecodedFrame", "DecodingError", "Frames", "decoded_frame", "is_native"]
+__all__ = [
+    "CELLS_IN_FRAGMENTS",
+    "Array",
+    "DecodedFrame",
+    "DecodingError",
+    "Frames",
+    "decoded_frame",
+    "is_native",
+]
 
 # JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
 PIXELS_ELSEWHERE: Final = frozenset(
@@ -44,6 +52,7 @@ PIXELS_ELSEWHERE: Final = frozenset(
 _NATIVE: Final = frozenset(UNCOMPRESSED)
 _UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
 
 
 def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
@@ -88,7 +97,7 @@ class Frames:
         if not element.is_encapsulated and element.tag == PIXEL_DATA and not is_native(syntax):
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
         if element.is_encapsulated:
-            has_codec = syntax not in (_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES)
+            has_codec = syntax not in CELLS_IN_FRAGMENTS
             self._decoder = _decoder_of(syntax) if has_codec else None
 
     def decode(self, number: int, *, alone: bool = False) -> DecodedFrame:

@@ -423,9 +423,19 @@ def test_a_deflated_object(shown, tmp_path):
     ]
 
 
+def deflate(content):
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(content) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("syntax", "write"),
+    [("1.2.840.10008.1.2.1.98", bytes), ("1.2.840.10008.1.2.8.1", deflate)],
+    ids=["uncompressed", "deflated"],
+)
 @pytest.mark.parametrize("bits", [1, 16])
-def test_frames_that_are_deflated_each(tmp_path, bits):
-    """Deflated Image Frame Compression (PS3.5 section A.4.14)."""
+def test_frames_that_need_no_codec(tmp_path, bits, syntax, write):
+    """Encapsulated Uncompressed, Deflated Image Frame Compression (PS3.5 section A.4)."""
     frames = [np.array([[0, 1, 1]]), np.array([[1, 0, 1]])]
     raw = [
         np.packbits(each.ravel(), bitorder="little").tobytes()
@@ -440,13 +450,9 @@ def test_frames_that_are_deflated_each(tmp_path, bits):
         HighBit=0,
         NumberOfFrames=2,
     )
-    pieces = []
-    for each in raw:
-        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        pieces.append(deflater.compress(each) + deflater.flush())
-    dataset.PixelData = encapsulate(pieces)
+    dataset.PixelData = encapsulate([write(each) for each in raw])
     dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
-    path = save_as(dataset, tmp_path / "object.dcm", "1.2.840.10008.1.2.8.1")
+    path = save_as(dataset, tmp_path / "object.dcm", syntax)
 
     pictures = [to_display(decode(path, read_header(path), number)) for number in (0, 1)]
     assert [each.tolist() for each in pictures] == [[[0, 255, 255]], [[255, 0, 255]]]
