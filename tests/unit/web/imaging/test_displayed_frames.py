@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -304,6 +305,26 @@ def test_a_width_of_one_is_black_and_white(shown, center):
     dataset = grey(0, 1, 2, WindowCenter=center, WindowWidth=1)
 
     assert shown(dataset) == [[0, 255, 255]]  # PS3.3 C.11.2.1.2.1: black up to center - 0.5
+
+
+@pytest.mark.parametrize(
+    "voi",
+    [BYTES, {"VOILUTSequence": [table(np.arange(256, dtype="<u2"), bits=8)]}],
+    ids=["window", "table"],
+)
+def test_a_large_frame_needs_little_memory_besides(tmp_path, voi):
+    pixels = np.arange(2501 * 2000, dtype="u4").astype("u1").reshape(2501, 2000)
+    path = save(image(pixels, **voi), tmp_path / "object.dcm")
+    frame = decode(path, read_header(path), 0)
+    tracemalloc.start()
+    try:
+        picture = to_display(frame)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert np.array_equal(picture, pixels)
+    assert most < 1.5 * frame.values.nbytes
 
 
 @pytest.mark.parametrize("kind", ["<f4", "<f8"])
