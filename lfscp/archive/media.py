@@ -204,10 +204,11 @@ def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[
     stated: int | None = None
     at, end, last = begin, len(content), 0
     while _starts(content, at, _META):
-        tag, value, until = _meta_element(content, at, end, encoding)
+        tag = 2 << 16 | int.from_bytes(content[at + 2 : at + 4], "little")
         if stated is not None and at >= stated and _is_of_the_dataset(tag, last, found):
             named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
+        value, until = _meta_element(content, at, end, encoding)
         if tag == _GROUP_LENGTH:
             stated = until + int.from_bytes(content[value:until], "little")
         found[tag] = bytes(content[value:until]).decode("latin_1").strip(" \0")
@@ -227,14 +228,12 @@ def _is_of_the_dataset(tag: int, last: int, found: dict[int, str]) -> bool:
     return tag <= last or tag in found
 
 
-def _meta_element(
-    content: memoryview, at: int, end: int, encoding: Encoding
-) -> tuple[int, int, int]:
-    """Tag, begin and end of the value."""
+def _meta_element(content: memoryview, at: int, end: int, encoding: Encoding) -> tuple[int, int]:
+    """Begin and end of the value."""
     if at + 8 <= end:
-        raw, value, length, _ = element_head(content, at, end, encoding)
+        _, value, length, _ = element_head(content, at, end, encoding)
         if length != UNDEFINED_LENGTH and value + length <= end:
-            return encoding.raw_tag(raw), value, value + length
+            return value, value + length
     raise CannotUnderstand("the file meta information is longer than the file", _GROUP_LENGTH)
 
 

@@ -128,8 +128,15 @@ def test_a_bare_dataset_that_is_cut_off_is_refused() -> None:
         read_media(memoryview(encoded(1)[:-20]))
 
 
-def test_a_dataset_that_begins_with_group_2_is_no_longer_meta_information() -> None:
-    stray = meta_element(0x10, b"UI", IMPLICIT.encode() + b"\0")
+@pytest.mark.parametrize(
+    "stray",
+    [
+        meta_element(0x10, b"UI", IMPLICIT.encode() + b"\0"),
+        struct.pack("<HHL", 2, 0x10, 20) + EXPLICIT.encode() + b"\0",
+    ],
+    ids=["explicit", "implicit"],
+)
+def test_a_dataset_that_begins_with_group_2_is_no_longer_meta_information(stray: bytes) -> None:
     with pytest.raises(
         CannotUnderstand, match=r"it begins with \(0002,0010\), which no dataset may"
     ):
