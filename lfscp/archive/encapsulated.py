@@ -1,8 +1,9 @@
 """Encapsulated pixel data: its fragments, and which of them make up a frame.
 
 Rules: one reading for all who want frames; nothing is copied. An offset table counts when it fits
-the fragments. Fragments of no bytes at the end belong to no frame. What leaves in doubt which
-fragments are a frame's is an error.
+the fragments; for one frame alone, when it fits that frame's, so that others' are not looked at.
+Fragments of no bytes at the end belong to no frame. What leaves in doubt which fragments are a
+frame's is an error.
 Source: PS3.5 section A.4.
 """
 
@@ -73,7 +74,7 @@ def read_fragments(buffer: Buffer, at: int) -> Fragments:
 
 def _offsets(buffer: Buffer, table: Span) -> tuple[int, ...]:
     begin, end = table
-    return tuple(EXPLICIT_LITTLE.unpack_length(buffer, at)[0] for at in range(begin, end - 3, 4))
+    return struct.unpack_from(f"<{(end - begin) // 4}L", buffer, begin)
 
 
 def frames_of(
@@ -99,6 +100,48 @@ def frames_of(
         found = f"{len(starts)} frames" if starts else f"{len(spans)} fragments"
         raise CannotUnderstand(f"the pixel data has {found}, the header says {frames} frames")
     return [tuple(spans[first:last]) for first, last in pairwise([*starts, len(spans)])]
+
+
+def one_frame_of(
+    buffer: Buffer, at: int, number: int, frames: int, extended: Sequence[int] = ()
+) -> tuple[Span, ...]:
+    """The fragments of one frame by an offset table, read where the frame is.
+
+    Args:
+        at: where the value begins, with the Basic Offset Table's item.
+        number: of the frame, counted from 0.
+        frames: how many the dataset says there are.
+        extended: as for `frames_of`.
+    Returns:
+        none when there is no table of so many frames, or it does not fit this one.
+    """
+    raw, length = EXPLICIT_LITTLE.unpack_tag_length(buffer, at)
+    first = at + _HEAD + length
+    if EXPLICIT_LITTLE.raw_tag(raw) != ITEM or first > len(buffer):
+        return ()
+    offsets = _offsets(buffer, (at + _HEAD, first)) or tuple(extended)
+    rises = all(one < next_one for one, next_one in pairwise(offsets))
+    if len(offsets) != frames or offsets[0] != 0 or not rises:
+        return ()
+    stop = first + offsets[number + 1] if number + 1 < frames else None
+    return _fragments_between(buffer, first + offsets[number], stop)
+
+
+def _fragments_between(buffer: Buffer, at: int, stop: int | None) -> tuple[Span, ...]:
+    """The fragments from one position to another, or to the delimiter; none if it does not fit."""
+    spans: list[Span] = []
+    end = len(buffer) if stop is None else min(stop, len(buffer))
+    while at + _HEAD <= end:
+        raw, length = EXPLICIT_LITTLE.unpack_tag_length(buffer, at)
+        tag = EXPLICIT_LITTLE.raw_tag(raw)
+        at += _HEAD
+        if tag == SEQUENCE_DELIMITER and stop is None:
+            return tuple(spans)
+        if tag != ITEM or at + length > end:
+            return ()
+        spans.append((at, at + length))
+        at += length
+    return tuple(spans) if at == stop else ()
 
 
 def _starts_by_table(spans: Sequence[Span], offsets: Sequence[int]) -> list[int]:

@@ -17,7 +17,7 @@ from lfscp.archive.elements import (
     element_head,
     skip_undefined,
 )
-from lfscp.archive.encapsulated import PIXEL_DATA, Fragments, read_fragments
+from lfscp.archive.encapsulated import PIXEL_DATA
 from lfscp.archive.errors import CannotUnderstand
 
 SAMPLES_PER_PIXEL: Final = 0x00280002
@@ -80,8 +80,7 @@ class PixelElement:
         tag: of Pixel Data, Float Pixel Data or Double Float Pixel Data.
         vr: as it is written; empty in implicit VR.
         begin: of the value.
-        end: of the value; when it is encapsulated, behind its delimiter.
-        fragments: None unless it is encapsulated.
+        end: of the value; when it is encapsulated, of the dataset.
         extended_offsets: of the Extended Offset Table; empty without one.
     """
 
@@ -89,7 +88,7 @@ class PixelElement:
     vr: bytes
     begin: int
     end: int
-    fragments: Fragments | None = None
+    is_encapsulated: bool = False
     extended_offsets: tuple[int, ...] = ()
 
 
@@ -111,9 +110,8 @@ def read_pixel_element(
         vr = bytes(dataset[at + 4 : at + 6]) if encoding.explicit else b""
         if length == UNDEFINED_LENGTH:
             if tag == PIXEL_DATA:
-                fragments = read_fragments(dataset, value)
                 extended = tables.get(EXTENDED_OFFSET_TABLE, ())
-                found = PixelElement(tag, vr, value, fragments.end, fragments, extended)
+                found = PixelElement(tag, vr, value, end, True, extended)
             else:
                 at = skip_undefined(dataset, value, end, inner or encoding)
             continue

@@ -125,13 +125,13 @@ def read_media(content: memoryview) -> MediaFile:
     begin, is_odd = _begin(content)
     notes = [is_odd] if is_odd else []
     meta, offset = _read_meta(content, begin, notes)
-    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _starts(
-        content, offset, _DIRECTORY
+    syntax = meta.get(_TRANSFER_SYNTAX, "")
+    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _is_directory(
+        content[offset:], syntax
     ):
         raise MediaDirectory
     if offset >= len(content):
         raise CannotUnderstand("the dataset is empty")
-    syntax = meta.get(_TRANSFER_SYNTAX, "")
     if not syntax:
         syntax = _guess(content, offset)
         notes.append(f"no transfer syntax is named, it is {UID(syntax).name}")
@@ -155,6 +155,13 @@ def _ae_title(text: str) -> str:
 
 def _starts(content: memoryview, at: int, group: bytes) -> bool:
     return bytes(content[at : at + 2]) == group
+
+
+def _is_directory(dataset: memoryview, transfer_syntax_uid: str) -> bool:
+    """Whether a dataset is a DICOMDIR's: an object may begin so too, and then says what it is."""
+    if not _starts(dataset, 0, _DIRECTORY):
+        return False
+    return not all(identity_of(dataset, transfer_syntax_uid))
 
 
 def _begin(content: memoryview) -> tuple[int, str]:
@@ -197,10 +204,11 @@ def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[
     stated: int | None = None
     at, end, last = begin, len(content), 0
     while _starts(content, at, _META):
-        tag, value, until = _meta_element(content, at, end, encoding)
+        tag = 2 << 16 | int.from_bytes(content[at + 2 : at + 4], "little")
         if stated is not None and at >= stated and _is_of_the_dataset(tag, last, found):
             named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
+        value, until = _meta_element(content, at, end, encoding)
         if tag == _GROUP_LENGTH:
             stated = until + int.from_bytes(content[value:until], "little")
         found[tag] = bytes(content[value:until]).decode("latin_1").strip(" \0")
@@ -220,14 +228,12 @@ def _is_of_the_dataset(tag: int, last: int, found: dict[int, str]) -> bool:
     return tag <= last or tag in found
 
 
-def _meta_element(
-    content: memoryview, at: int, end: int, encoding: Encoding
-) -> tuple[int, int, int]:
-    """Tag, begin and end of the value."""
+def _meta_element(content: memoryview, at: int, end: int, encoding: Encoding) -> tuple[int, int]:
+    """Begin and end of the value."""
     if at + 8 <= end:
-        raw, value, length, _ = element_head(content, at, end, encoding)
+        _, value, length, _ = element_head(content, at, end, encoding)
         if length != UNDEFINED_LENGTH and value + length <= end:
-            return encoding.raw_tag(raw), value, value + length
+            return value, value + length
     raise CannotUnderstand("the file meta information is longer than the file", _GROUP_LENGTH)
 
 

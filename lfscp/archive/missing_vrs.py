@@ -1,4 +1,4 @@
-"""Files whose explicit dataset leaves out a VR, as pydicom can read them.
+"""Files whose explicit dataset leaves out a VR, as pydicom can read their headers.
 
 Where two blanks stand for the VR (`elements.NO_VRS`), pydicom takes them and the length for the
 32-bit length of an implicit element, and swallows what follows. In its place the attribute's own VR
@@ -17,12 +17,14 @@ from lfscp.archive.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     NO_VRS,
+    SEQUENCE_DELIMITER,
     SHORT_VRS,
     UNDEFINED_LENGTH,
     Encoding,
     element_head,
     skip_undefined,
 )
+from lfscp.archive.encapsulated import PIXEL_DATA
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.archive.objects import mapped
@@ -39,6 +41,8 @@ _ANY: Final = "LO"
 
 def open_with_vrs(path: StoredFile) -> BinaryIO:
     """Open a DICOM file for pydicom: the file, or a copy in memory where VRs were missing.
+
+    What stands behind compressed pixels stays as it is.
 
     Raises:
         CannotUnderstand: it is no DICOM file.
@@ -69,19 +73,29 @@ def open_with_vrs(path: StoredFile) -> BinaryIO:
 def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
     """Where a VR is missing, and of which tag; as far as the dataset is sound.
 
-    Sequences are walked into where they begin, so that each byte is passed once, however deep.
+    Sequences are walked into where they begin, so that each byte is passed once, however deep. The
+    object's own compressed pixels end the walk: who reads headers ends there too, and their
+    fragments lie all over a large file.
     """
     end = len(content)
+    sequence_end, delimited = at, 0  # of the sequences around: the furthest end, those without one
     try:
         while at + 8 <= end:
             tag = encoding.raw_tag(encoding.unpack_length(content, at)[0])
             if tag >> 16 == _ITEMS:
+                delimited -= tag == SEQUENCE_DELIMITER
                 at += 8
                 continue
             _, value, length, inner = element_head(content, at, end, encoding)
-            if inner is encoding:
+            if inner is encoding and length == UNDEFINED_LENGTH:
+                delimited += 1
+                at = value
+            elif inner is encoding:
+                sequence_end = max(sequence_end, value + length)
                 at = value
             elif length == UNDEFINED_LENGTH:  # fragments, or items in implicit VR
+                if tag == PIXEL_DATA and not delimited and at >= sequence_end:
+                    return
                 at = skip_undefined(content, value, end, inner or encoding)
             else:
                 if value - at == _SHORT_HEAD and bytes(content[at + 4 : at + 6]) in NO_VRS:

@@ -14,7 +14,13 @@ from typing import Final
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
-from lfscp.archive.encapsulated import PIXEL_DATA, Span, frames_of
+from lfscp.archive.encapsulated import (
+    PIXEL_DATA,
+    Span,
+    frames_of,
+    one_frame_of,
+    read_fragments,
+)
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.image_pixel import (
     ImagePixel,
@@ -29,7 +35,15 @@ from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.decoded import Array, DecodedFrame, DecodingError
 from lfscp.services.native_frames import native_frame
 
-__all__ = ["Array", "DecodedFrame", "DecodingError", "Frames", "decoded_frame", "is_native"]
+__all__ = [
+    "CELLS_IN_FRAGMENTS",
+    "Array",
+    "DecodedFrame",
+    "DecodingError",
+    "Frames",
+    "decoded_frame",
+    "is_native",
+]
 
 # JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
 PIXELS_ELSEWHERE: Final = frozenset(
@@ -38,6 +52,7 @@ PIXELS_ELSEWHERE: Final = frozenset(
 _NATIVE: Final = frozenset(UNCOMPRESSED)
 _UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
 
 
 def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
@@ -51,7 +66,7 @@ def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
         OSError: the file cannot be read.
     """
     try:
-        return Frames(read_stored_dataset(path)).decode(number)
+        return Frames(read_stored_dataset(path)).decode(number, alone=True)
     except CannotUnderstand as error:
         raise DecodingError(error.reason) from None
 
@@ -79,32 +94,29 @@ class Frames:
         self._dataset = dataset
         self._decoder: Decoder | None = None
         self._spans: list[tuple[Span, ...]] = []
-        if element.fragments is None and element.tag == PIXEL_DATA and not is_native(syntax):
+        if not element.is_encapsulated and element.tag == PIXEL_DATA and not is_native(syntax):
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
-        if element.fragments is not None:
-            has_codec = syntax not in (_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES)
+        if element.is_encapsulated:
+            has_codec = syntax not in CELLS_IN_FRAGMENTS
             self._decoder = _decoder_of(syntax) if has_codec else None
-            self._spans = frames_of(
-                dataset.content,
-                element.fragments,
-                self.image.number_of_frames,
-                element.extended_offsets,
-            )
 
-    def decode(self, number: int) -> DecodedFrame:
-        """Decode one frame, counted from 0.
+    def decode(self, number: int, *, alone: bool = False) -> DecodedFrame:
+        """Decode one frame.
 
+        Args:
+            number: counted from 0.
+            alone: no other frame is wanted, so a large object need not be read for one.
         Raises:
             DecodingError: there is none, or it is broken.
+            CannotUnderstand: the fragments are broken.
         """
         frames = self.image.number_of_frames
         if not 0 <= number < frames:
             raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
-        if not self._spans:
+        if not self.element.is_encapsulated:
             return native_frame(self._dataset, self.element, self.image, number)
-        spans = self._spans[number]
         content = self._dataset.content
-        frame = b"".join(content[begin:end] for begin, end in spans)
+        frame = b"".join(content[begin:end] for begin, end in self._spans_of(number, alone=alone))
         try:
             if self._decoder is None:
                 return self._native(frame)
@@ -112,6 +124,14 @@ class Frames:
         except DecodingError as error:
             name = UID(self._dataset.transfer_syntax_uid).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
+
+    def _spans_of(self, number: int, *, alone: bool) -> tuple[Span, ...]:
+        content, at = self._dataset.content, self.element.begin
+        frames, extended = self.image.number_of_frames, self.element.extended_offsets
+        found = one_frame_of(content, at, number, frames, extended) if alone else ()
+        if not found and not self._spans:
+            self._spans = frames_of(content, read_fragments(content, at), frames, extended)
+        return found or self._spans[number]
 
     def _native(self, frame: bytes) -> DecodedFrame:
         """A frame of little endian cells in fragments of its own, perhaps deflated."""

@@ -18,7 +18,8 @@ Array = NDArray[Any]
 PALETTE: Final = "PALETTE COLOR"
 _AS_RGB: Final = ("RGB", "YBR_RCT", "YBR_ICT")  # codecs turn the last two back
 _FULL: Final = ("YBR_FULL", "YBR_FULL_422")
-_PARTIAL: Final = ("YBR_PARTIAL_422", "YBR_PARTIAL_420")  # retired: luminance from 16 to 235
+# Retired: luminance from 16 to 235. Without its ending once each pixel has its chrominance.
+_PARTIAL: Final = ("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_PARTIAL")
 _OTHERS: Final = ("HSV", "ARGB", "CMYK")  # retired
 _CHANNELS: Final = ("Red", "Green", "Blue")
 _BYTE: Final = 8

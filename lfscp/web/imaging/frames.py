@@ -7,6 +7,7 @@ not the picture, and is told.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _FLOAT32_BITS: Final = 23  # that a float32 keeps of a whole number, without the
 # X-ray angiographic, radiofluoroscopic, biplane: from the modality transformation come values for
 # measuring; what is stored is for display (PS3.3 section C.8.7.1.1.2).
 _DISPLAYED_AS_STORED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{each}" for each in (1, 2, 3))
+_STRIP: Final = 1 << 20  # pixels
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
 
@@ -223,12 +225,21 @@ def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = T
     return np.ascontiguousarray(shown)
 
 
+def _by_voi(values: Array, voi: Window | LookupTable) -> Array:
+    return voi.to_bytes(values) if isinstance(voi, LookupTable) else apply_window(values, voi)
+
+
+def _strips(rows: int, columns: int) -> Iterator[slice]:
+    """Rows to take at a time, so that large frames need little memory for what is between."""
+    step = max(1, _STRIP // max(1, columns))
+    return (slice(first, first + step) for first in range(0, rows, step))
+
+
 def _shades(frame: Frame, window: Window | None) -> Array:
     voi = window or frame.voi or fitting_window(frame.values, frame.padding)
-    if isinstance(voi, LookupTable):
-        shown = voi.to_bytes(frame.values)
-    else:
-        shown = apply_window(frame.values, voi)
+    shown = np.empty(frame.values.shape, np.uint8)
+    for rows in _strips(*frame.values.shape):
+        shown[rows] = _by_voi(frame.values[rows], voi)
     if frame.is_inverse:
         shown = 255 - shown
     if frame.padding is not None:

@@ -6,19 +6,16 @@ codecs. Nothing is transformed: colours, bits and signs are for others.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
 from lfscp.archive.header import DEFLATED
-from lfscp.services.frames import DecodingError, decoded_frame
+from lfscp.services.frames import CELLS_IN_FRAGMENTS, DecodingError, decoded_frame
 from lfscp.web.imaging.byte_order import WORD_BYTES, in_little_endian
 from lfscp.web.imaging.errors import NoPicture, PixelDataError, words_of
 from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
 
 Array = NDArray[Any]
-# PS3.5 section A.4.14: each frame deflated by itself, as little endian cells
-DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 _FLOAT_BITS: Final = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 UNCOMPRESSED: Final = DEFLATED | {
     "1.2.840.10008.1.2",
@@ -72,8 +67,6 @@ def read_cells(path: StoredFile, header: Dataset, number: int) -> Cells:
     with opened(path) as (_, file):
         if syntax in UNCOMPRESSED:
             return _uncompressed(file, place, layout, number, big_endian=syntax == _BIG_ENDIAN)
-        if syntax == DEFLATED_FRAMES:
-            return _deflated_frame(file, place, layout, header, number)
         return _compressed(file, path, place, layout, header, number)
 
 
@@ -137,33 +130,6 @@ def _spread(values: Array) -> Array:
     return pairs[:, [0, 2, 3, 1, 2, 3]]
 
 
-def _deflated_frame(
-    file: BinaryIO, place: PixelDataPlace, layout: PixelFormat, header: Dataset, number: int
-) -> Cells:
-    frame = _encapsulated(file, place, header, number)
-    bits = _cell_bits(place, layout)
-    count = layout.samples_in_frame
-    try:
-        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, -(-count * bits // 8))
-    except zlib.error as error:
-        raise PixelDataError("it cannot be inflated") from error
-    values = from_cells(content, count, bits)
-    if len(values) < count:
-        raise PixelDataError(f"it ends before the end of frame {number + 1}")
-    return _shaped(values, place, layout, layout.photometric)
-
-
-def _encapsulated(file: BinaryIO, place: PixelDataPlace, header: Dataset, number: int) -> bytes:
-    options = as_pixel_options(header)
-    file.seek(place.offset)
-    return get_frame(
-        file,
-        number,
-        number_of_frames=options["number_of_frames"],
-        extended_offsets=options.get("extended_offsets"),
-    )
-
-
 def _compressed(
     file: BinaryIO,
     path: StoredFile,
@@ -186,6 +152,8 @@ def _compressed(
 
 
 def _require_decoder(syntax: UID) -> None:
+    if syntax in CELLS_IN_FRAGMENTS:
+        return
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:

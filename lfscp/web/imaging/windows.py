@@ -72,6 +72,8 @@ def apply_window(values: Array, window: Window) -> Array:
             return (255 / (1 + np.exp(exponent))).astype(np.uint8)
         if window.function == "LINEAR_EXACT" or width < 1:
             scaled = (values - center) / width + 0.5
+        elif width == 1:  # nothing but black and white
+            scaled = (values > center - 0.5).astype(np.float32)
         else:
             scaled = (values - (center - 0.5)) / max(width - 1, 1e-6) + 0.5
         return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)

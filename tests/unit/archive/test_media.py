@@ -128,8 +128,15 @@ def test_a_bare_dataset_that_is_cut_off_is_refused() -> None:
         read_media(memoryview(encoded(1)[:-20]))
 
 
-def test_a_dataset_that_begins_with_group_2_is_no_longer_meta_information() -> None:
-    stray = meta_element(0x10, b"UI", IMPLICIT.encode() + b"\0")
+@pytest.mark.parametrize(
+    "stray",
+    [
+        meta_element(0x10, b"UI", IMPLICIT.encode() + b"\0"),
+        struct.pack("<HHL", 2, 0x10, 20) + EXPLICIT.encode() + b"\0",
+    ],
+    ids=["explicit", "implicit"],
+)
+def test_a_dataset_that_begins_with_group_2_is_no_longer_meta_information(stray: bytes) -> None:
     with pytest.raises(
         CannotUnderstand, match=r"it begins with \(0002,0010\), which no dataset may"
     ):
@@ -153,6 +160,13 @@ def test_deflated_bytes_that_look_like_meta_information_are_none() -> None:
 def test_a_dicomdir_is_named_as_one(content: bytes) -> None:
     with pytest.raises(MediaDirectory, match="a DICOMDIR: it lists objects and is none itself"):
         read_media(memoryview(content))
+
+
+def test_an_object_that_begins_with_group_4_is_no_dicomdir() -> None:
+    stray = struct.pack("<HH2sH", 4, 0x1130, b"CS", 2) + b"X "
+    found = read_media(memoryview(HEAD + stray + encoded(1)))
+
+    assert (found.sop_class_uid, found.dataset_offset) == (CT_IMAGE, len(HEAD))
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,33 @@ def test_a_file_with_all_its_vrs_is_not_copied(tmp_path: Path) -> None:
         assert file.read() == path.read_bytes()
 
 
+FRAGMENTS = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + struct.pack(
+    "<HHLHHL2sHHL", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, 2, b"AB", 0xFFFE, 0xE0DD, 0
+)
+
+
+def test_nothing_is_read_behind_compressed_pixels(tmp_path: Path) -> None:
+    dataset = encoded(1)
+    dataset = dataset[: dataset.index(PIXELS)] + FRAGMENTS
+    path = written(tmp_path, dataset + short(0xFFFCFFFC, b"  ", b"padding "))
+    with open_with_vrs(path) as file:
+        assert file.read() == path.read_bytes()
+        assert Path(file.name) == path
+
+
+@pytest.mark.parametrize("is_delimited", [False, True])
+def test_compressed_pixels_of_an_icon_do_not_end_the_header(
+    tmp_path: Path, is_delimited: bool
+) -> None:
+    length = 0xFFFFFFFF if is_delimited else 8 + len(FRAGMENTS)
+    icon = struct.pack("<HH2sHL", 0x0088, 0x0200, b"SQ", 0, length)
+    icon += struct.pack("<HHL", 0xFFFE, 0xE000, len(FRAGMENTS)) + FRAGMENTS
+    icon += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0) if is_delimited else b""
+    content = a_dataset(icon, short(0x00880140, b"  ", b"1.2.3\0"))
+    with open_with_vrs(written(tmp_path, content)) as file:
+        assert dcmread(file).StorageMediaFileSetUID == "1.2.3"
+
+
 def test_a_long_value_of_64_kb_is_not_taken_for_one(tmp_path: Path) -> None:
     """The lower half of its length is two NULs."""
     value = struct.pack("<HH2sHL", 0x0029, 0x1020, b"OB", 0, 65_536) + bytes(65_536)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -350,6 +351,35 @@ def test_extended_offset_table_counts(tmp_path: Path) -> None:
     path = with_fragments(dataset, encoded, tmp_path)
 
     assert np.array_equal(decoded_frame(path, 1).values, values[1])
+
+
+@pytest.mark.parametrize("table", ["basic", "extended"])
+def test_frame_that_a_table_finds_is_read_without_the_others(tmp_path: Path, table: str) -> None:
+    values, encoded = frames_of_bytes(3)
+    dataset = described(5, 7, syntax=RLELossless, frames=3)
+    size = len(encoded[0]) + len(encoded[0]) % 2
+    if table == "extended":
+        offsets = (number * (size + 8) for number in range(3))
+        dataset.ExtendedOffsetTable = b"".join(each.to_bytes(8, "little") for each in offsets)
+        dataset.ExtendedOffsetTableLengths = size.to_bytes(8, "little") * 3
+    path = with_fragments(dataset, encoded, tmp_path, has_table=table == "basic")
+    path.write_bytes(path.read_bytes()[: -size // 2])  # the last one is cut off
+
+    assert all(np.array_equal(decoded_frame(path, n).values, values[n]) for n in (0, 1))
+    with pytest.raises(DecodingError, match="bytes of fragment"):
+        decoded_frame(path, 2)
+
+
+@pytest.mark.parametrize("offsets", [(0, 6), (0, 1 << 31), (8, 0)])
+def test_table_that_does_not_fit_does_not_count(tmp_path: Path, offsets: tuple[int, int]) -> None:
+    values, encoded = frames_of_bytes(2)
+    dataset = described(5, 7, syntax=RLELossless, frames=2)
+    path = with_fragments(dataset, encoded, tmp_path)
+    begin = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff\xfe\xff\0\xe0"
+    table = struct.pack("<LLL", 8, *offsets)
+    path.write_bytes(path.read_bytes().replace(begin + b"\0\0\0\0", begin + table))
+
+    assert all(np.array_equal(decoded_frame(path, n).values, values[n]) for n in (0, 1))
 
 
 @pytest.mark.parametrize(("said", "there"), [(3, 2), (2, 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -299,6 +300,33 @@ def test_a_width_below_one_is_exact(shown):
     assert shown(dataset) == [[0, 85, 170, 255]]
 
 
+@pytest.mark.parametrize("center", [0.5, 1])
+def test_a_width_of_one_is_black_and_white(shown, center):
+    dataset = grey(0, 1, 2, WindowCenter=center, WindowWidth=1)
+
+    assert shown(dataset) == [[0, 255, 255]]  # PS3.3 C.11.2.1.2.1: black up to center - 0.5
+
+
+@pytest.mark.parametrize(
+    "voi",
+    [BYTES, {"VOILUTSequence": [table(np.arange(256, dtype="<u2"), bits=8)]}],
+    ids=["window", "table"],
+)
+def test_a_large_frame_needs_little_memory_besides(tmp_path, voi):
+    pixels = np.arange(2501 * 2000, dtype="u4").astype("u1").reshape(2501, 2000)
+    path = save(image(pixels, **voi), tmp_path / "object.dcm")
+    frame = decode(path, read_header(path), 0)
+    tracemalloc.start()
+    try:
+        picture = to_display(frame)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert np.array_equal(picture, pixels)
+    assert most < 1.5 * frame.values.nbytes
+
+
 @pytest.mark.parametrize("kind", ["<f4", "<f8"])
 def test_a_range_below_one_is_shown_in_full(shown, kind):
     assert shown(image(np.array([[0, 0.001], [0.002, 0.003]], kind))) == [[0, 85], [170, 255]]
@@ -395,6 +423,9 @@ def test_partial_range(shown):
 
     assert shown(half) == [[[255, 255, 255], [0, 0, 0]]]
 
+    in_full = image(pixels, PhotometricInterpretation="YBR_PARTIAL_422")
+    assert shown(in_full) == [[[255, 255, 255], [0, 0, 0]]]
+
 
 # Transfer syntaxes
 
@@ -413,9 +444,19 @@ def test_a_deflated_object(shown, tmp_path):
     ]
 
 
+def deflate(content):
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(content) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("syntax", "write"),
+    [("1.2.840.10008.1.2.1.98", bytes), ("1.2.840.10008.1.2.8.1", deflate)],
+    ids=["uncompressed", "deflated"],
+)
 @pytest.mark.parametrize("bits", [1, 16])
-def test_frames_that_are_deflated_each(tmp_path, bits):
-    """Deflated Image Frame Compression (PS3.5 section A.4.14)."""
+def test_frames_that_need_no_codec(tmp_path, bits, syntax, write):
+    """Encapsulated Uncompressed, Deflated Image Frame Compression (PS3.5 section A.4)."""
     frames = [np.array([[0, 1, 1]]), np.array([[1, 0, 1]])]
     raw = [
         np.packbits(each.ravel(), bitorder="little").tobytes()
@@ -430,13 +471,9 @@ def test_frames_that_are_deflated_each(tmp_path, bits):
         HighBit=0,
         NumberOfFrames=2,
     )
-    pieces = []
-    for each in raw:
-        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        pieces.append(deflater.compress(each) + deflater.flush())
-    dataset.PixelData = encapsulate(pieces)
+    dataset.PixelData = encapsulate([write(each) for each in raw])
     dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
-    path = save_as(dataset, tmp_path / "object.dcm", "1.2.840.10008.1.2.8.1")
+    path = save_as(dataset, tmp_path / "object.dcm", syntax)
 
     pictures = [to_display(decode(path, read_header(path), number)) for number in (0, 1)]
     assert [each.tolist() for each in pictures] == [[[0, 255, 255]], [[255, 0, 255]]]
