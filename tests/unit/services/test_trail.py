@@ -87,7 +87,7 @@ def test_an_object_that_names_no_patient_is_told_of_its_study_s(
 ) -> None:
     nobody = {"PatientID": "", "PatientName": ""}
     nameless = {"PatientID": "P2", "PatientName": ""}
-    record(archive, store_all(archive, DOE, ROE, nobody, nameless))
+    record(archive, store_all(archive, DOE, nobody, ROE, nameless))
 
     assert told(trail) == [("P1", "Doe^Jane", 2, 0), ("P2", "Roe^Richard", 2, 0)]
 
@@ -106,10 +106,10 @@ def test_an_object_without_patient_is_recorded_though_it_is_gone(
 def test_what_is_sent_is_told_of_the_patient_whose_study_it_is(
     archive: Archive, trail: Path
 ) -> None:
-    store_all(archive, DOE, ROE, ROE, {"PatientID": "", "PatientName": ""})
+    store_all(archive, DOE, {"PatientID": "", "PatientName": ""}, ROE, ROE)
     sent = Sent()
     for number, instance in enumerate(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})):
-        sent.count(instance, failed=number == 2)
+        sent.count(instance, failed=number == 3)
     sent.write(HERE, SENDER, archive)
 
     assert told(trail) == [("P1", "Doe^Jane", 2, 0), ("P2", "Roe^Richard", 1, 1)]
