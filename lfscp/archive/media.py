@@ -33,6 +33,7 @@ from lfscp.archive.header import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
+    is_uid,
 )
 
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
@@ -52,6 +53,7 @@ _MAX_AE_TITLE: Final = 16  # characters
 _PIXEL_DATA: Final = 0x7FE00010
 _VRS: Final = frozenset(str(vr).encode() for vr in VR if len(vr) == 2)
 _NO_META: Final = "the file meta information is missing"
+_NO_SYNTAX: Final = "no transfer syntax is named"
 _FIRST: Final = 65_536  # bytes to inflate for the first elements of a deflated dataset
 
 
@@ -125,16 +127,15 @@ def read_media(content: memoryview) -> MediaFile:
     begin, is_odd = _begin(content)
     notes = [is_odd] if is_odd else []
     meta, offset = _read_meta(content, begin, notes)
-    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _starts(
-        content, offset, _DIRECTORY
-    ):
+    if _is_directory(content, offset, meta):
         raise MediaDirectory
     if offset >= len(content):
         raise CannotUnderstand("the dataset is empty")
     syntax = meta.get(_TRANSFER_SYNTAX, "")
-    if not syntax:
-        syntax = _guess(content, offset)
-        notes.append(f"no transfer syntax is named, it is {UID(syntax).name}")
+    if not is_uid(syntax):
+        named, syntax = syntax, _guess(content, offset)
+        what = f"the transfer syntax {_shown(named)} is no UID" if named else _NO_SYNTAX
+        notes.append(f"{what}, it is {UID(syntax).name}")
     elif _is_plainly_other(content, offset, syntax):
         named, syntax = syntax, _guess(content, offset)
         notes.append(f"{UID(named).name} is named, the dataset is in {UID(syntax).name}")
@@ -146,6 +147,16 @@ def read_media(content: memoryview) -> MediaFile:
         offset,
         tuple(notes),
     )
+
+
+def _is_directory(content: memoryview, offset: int, meta: dict[int, str]) -> bool:
+    """Whether it is a DICOMDIR; an object counts as one whatever the meta information says."""
+    if _starts(content, offset, _DIRECTORY):
+        return True
+    if meta.get(_MEDIA_SOP_CLASS) != MEDIA_STORAGE_DIRECTORY:
+        return False
+    sop_class, _ = identity_of(content[offset:], meta.get(_TRANSFER_SYNTAX, ""))
+    return sop_class in ("", MEDIA_STORAGE_DIRECTORY)
 
 
 def _ae_title(text: str) -> str:
