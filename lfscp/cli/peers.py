@@ -304,15 +304,20 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
         if not path.exists():
             raise ConfigError(f"{path}: there is no such file or folder")
     others: list[dict[str, str]] = []
+    lost: list[Path] = []
 
     def other(file: Path, reason: str) -> None:
         others.append({"file": str(file), "reason": reason})
         sys.stderr.write(f"lfscp: {file}: not sent, {reason}\n")
 
+    def broken(file: Path, reason: str) -> None:
+        other(file, reason)
+        lost.append(file)
+
     def note_odd(file: Path, note: str) -> None:
         sys.stderr.write(f"lfscp: {file}: {note}\n")
 
-    instances = objects_in(paths, on_other=other, on_note=note_odd)
+    instances = objects_in(paths, on_other=other, on_broken=broken, on_note=note_odd)
     if not instances:
         raise CommandError("there is no DICOM file to send")
     with _failing(), _interruptible() as cancel, _bar("sending", len(instances)) as bar:
@@ -333,7 +338,7 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
         sys.stdout.write(f"{result.completed + result.warning} sent{failed}{left}\n")
     if cancel.is_set():
         return _CANCELLED
-    return 1 if result.failed else 0
+    return 1 if result.failed or lost else 0
 
 
 # --- what they share ---
