@@ -171,6 +171,8 @@ def may_be_storage(sop_class_uid: UID) -> bool:
     name, kind, *_ = UID_dictionary.get(sop_class_uid, ("", _SOP_CLASS))
     if kind != _SOP_CLASS:  # such as the Storage Service Class, which pynetdicom takes for one
         return False
+    if not sop_class_uid.replace(".", "").isdecimal():  # no UID: such an object is never stored
+        return False
     service = uid_to_service_class(sop_class_uid)
     if service is ServiceClass:
         return not name  # the standard has retired a few SOP classes with their names
