@@ -257,12 +257,11 @@ def _describe(error: Exception) -> str:
 
     if isinstance(error, ArchiveError | CommandError | NodeError | SystemdError):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if os.environ.get("LFSCP_LOGGING__LEVEL", "").lower() == "debug":
         import traceback
 
         traceback.print_exception(error)
     text = " ".join(str(error).split())
-    return (
-        f"unexpected {type(error).__name__}: {text}; "
-        "LFSCP_LOGGING__LEVEL=debug shows where, please report it"
-    )
+    return f"unexpected: {text}; LFSCP_LOGGING__LEVEL=debug shows where, please report it"

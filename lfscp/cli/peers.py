@@ -105,7 +105,7 @@ def query(keys: list[str], level: str | None, *, patient: bool, study: bool, pso
     """The query that options name.
 
     Raises:
-        ConfigError: an unknown key or level, or several models.
+        ConfigError: an unknown key or level, a value that a key cannot have, or several models.
     """
     if patient + study + psonly > 1:
         raise ConfigError("flags --patient, --study, --psonly: expected one of them")
@@ -113,7 +113,13 @@ def query(keys: list[str], level: str | None, *, patient: bool, study: bool, pso
     chosen = (named.pop("QueryRetrieveLevel", "") or level or "STUDY").upper()
     if chosen not in LEVELS:
         raise ConfigError(f"flag --level {chosen}: expected one of {', '.join(LEVELS)}")
-    return Query(named, chosen, "patient" if patient else "patient-study" if psonly else "study")
+    model = "patient" if patient else "patient-study" if psonly else "study"
+    asked = Query(named, chosen, model)
+    try:
+        asked.identifier()
+    except ValueError as error:
+        raise ConfigError(f"flag --key {error}") from None
+    return asked
 
 
 def _key(text: str) -> tuple[str, str]:
