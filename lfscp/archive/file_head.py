@@ -9,9 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydicom.valuerep import VR
+
+from lfscp.archive.elements import EXPLICIT_LITTLE, elements
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.part10 import IMPLEMENTATION_CLASS_UID, PREAMBLE_BYTES, read_part10
 
+_GROUP_LENGTH: Final = PREAMBLE_BYTES + 4  # where the meta information begins
+_VRS: Final = frozenset(str(vr).encode() for vr in VR if len(vr) == 2)
 HEAD_BYTES: Final = 65_536  # bytes in which the file meta information ends
 
 
@@ -39,6 +44,7 @@ def fault_of_head(head: bytes, expected: Expected) -> str:
     """
     try:
         meta = read_part10(head)
+        _require_readable(head, meta.dataset_offset)
     except CannotUnderstand as error:
         return error.reason
     is_ours = meta.implementation_class_uid == IMPLEMENTATION_CLASS_UID
@@ -53,6 +59,24 @@ def fault_of_head(head: bytes, expected: Expected) -> str:
         if actual != wanted:
             return f"{what} {_shown(actual)}, the index says {wanted}"
     return ""
+
+
+def _require_readable(head: bytes, end: int) -> None:
+    """Refuse meta information that other readers cannot follow, though we can.
+
+    They look at each element's group and VR, and at that of the group length; nothing more, since
+    files are kept as they came.
+    """
+    if head[_GROUP_LENGTH + 4 : _GROUP_LENGTH + 8] != b"UL\x04\x00":
+        raise CannotUnderstand("the group length is no number of 4 bytes")
+    at = _GROUP_LENGTH
+    for tag, _, until, _ in elements(head, at, end, EXPLICIT_LITTLE):
+        named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        if tag >> 16 != 0x0002:
+            raise CannotUnderstand(f"{named} is among the meta information")
+        if head[at + 4 : at + 6] not in _VRS:
+            raise CannotUnderstand(f"{named} has no VR")
+        at = until
 
 
 def _shown(value: object) -> str:

@@ -212,7 +212,12 @@ def _decoded(value: bytes, vr: str, encoding: Encoding, codecs: Sequence[str]) -
 def _uid_of(value: bytes) -> str:
     """A UID without its padding; empty when it is none."""
     uid = value.decode("latin_1").strip(" \0")
-    return uid if len(uid) <= _MAX_UID and _UID.fullmatch(uid) else ""
+    return uid if is_uid(uid) else ""
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID; leading zeros in its components are let pass."""
+    return len(text) <= _MAX_UID and _UID.fullmatch(text) is not None
 
 
 def encoding_of(transfer_syntax_uid: str) -> Encoding:

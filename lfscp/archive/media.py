@@ -33,6 +33,7 @@ from lfscp.archive.header import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
+    is_uid,
 )
 
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
@@ -52,6 +53,7 @@ _MAX_AE_TITLE: Final = 16  # characters
 _PIXEL_DATA: Final = 0x7FE00010
 _VRS: Final = frozenset(str(vr).encode() for vr in VR if len(vr) == 2)
 _NO_META: Final = "the file meta information is missing"
+_NO_SYNTAX: Final = "no transfer syntax is named"
 _FIRST: Final = 65_536  # bytes to inflate for the first elements of a deflated dataset
 
 
@@ -125,16 +127,15 @@ def read_media(content: memoryview) -> MediaFile:
     begin, is_odd = _begin(content)
     notes = [is_odd] if is_odd else []
     meta, offset = _read_meta(content, begin, notes)
-    syntax = meta.get(_TRANSFER_SYNTAX, "")
-    if meta.get(_MEDIA_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or _is_directory(
-        content[offset:], syntax
-    ):
+    if _is_directory(content, offset, meta):
         raise MediaDirectory
     if offset >= len(content):
         raise CannotUnderstand("the dataset is empty")
-    if not syntax:
-        syntax = _guess(content, offset)
-        notes.append(f"no transfer syntax is named, it is {UID(syntax).name}")
+    syntax = meta.get(_TRANSFER_SYNTAX, "")
+    if not is_uid(syntax):
+        named, syntax = syntax, _guess(content, offset)
+        what = f"the transfer syntax {_shown(named)} is no UID" if named else _NO_SYNTAX
+        notes.append(f"{what}, it is {UID(syntax).name}")
     elif _is_plainly_other(content, offset, syntax):
         named, syntax = syntax, _guess(content, offset)
         notes.append(f"{UID(named).name} is named, the dataset is in {UID(syntax).name}")
@@ -148,6 +149,20 @@ def read_media(content: memoryview) -> MediaFile:
     )
 
 
+def _is_directory(content: memoryview, offset: int, meta: dict[int, str]) -> bool:
+    """Whether it is a DICOMDIR; an object counts as one whatever the meta information says.
+
+    An object may also begin as a DICOMDIR does, and then says what it is.
+    """
+    begins_so = _starts(content, offset, _DIRECTORY)
+    if not begins_so and meta.get(_MEDIA_SOP_CLASS) != MEDIA_STORAGE_DIRECTORY:
+        return False
+    sop_class, instance = identity_of(content[offset:], meta.get(_TRANSFER_SYNTAX, ""))
+    if sop_class in ("", MEDIA_STORAGE_DIRECTORY):
+        return True
+    return begins_so and not instance
+
+
 def _ae_title(text: str) -> str:
     """An AE title, which goes to the index and into the stored file; empty when it is none."""
     return text if len(text) <= _MAX_AE_TITLE and text.isascii() and text.isprintable() else ""
@@ -155,13 +170,6 @@ def _ae_title(text: str) -> str:
 
 def _starts(content: memoryview, at: int, group: bytes) -> bool:
     return bytes(content[at : at + 2]) == group
-
-
-def _is_directory(dataset: memoryview, transfer_syntax_uid: str) -> bool:
-    """Whether a dataset is a DICOMDIR's: an object may begin so too, and then says what it is."""
-    if not _starts(dataset, 0, _DIRECTORY):
-        return False
-    return not all(identity_of(dataset, transfer_syntax_uid))
 
 
 def _begin(content: memoryview) -> tuple[int, str]:

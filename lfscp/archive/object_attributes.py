@@ -131,6 +131,8 @@ class DatasetAttributes:
         if vr == "SQ" or (span.is_undefined and vr == "UN"):
             items = self._items(value, span.inner or encoding, codecs, key, depth)
             return Element(key.tag, "SQ", items)
+        if span.is_undefined:  # fragments, such as an icon's: they have no place in a response
+            raise CannotUnderstand("its value is compressed", key.tag)
         if vr in TEXT_VRS:
             return Element(key.tag, vr, _text(value, codecs, vr))
         if len(value) % _NUMBER_BYTES.get(vr, 1):

@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.file_head import HEAD_BYTES
+from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.archive.header import read_header
 from lfscp.archive.media import MediaFile, NoDicom, read_media
 from lfscp.archive.objects import Received, Stored, mapped
-from lfscp.archive.part10 import read_part10
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -72,15 +70,14 @@ def store_file(
 
 
 def _is_right(content: memoryview, media: MediaFile) -> bool:
-    """Whether the file's head is one that we read again as it was read here."""
-    try:
-        meta = read_part10(content[:HEAD_BYTES])
-    except CannotUnderstand:
-        return False
-    return (meta.dataset_offset, meta.transfer_syntax_uid) == (
-        media.dataset_offset,
+    """Whether the file's head is one that `lfscp check` finds nothing wrong with."""
+    expected = Expected(
+        media.sop_class_uid,
+        media.sop_instance_uid,
         media.transfer_syntax_uid,
+        media.dataset_offset,
     )
+    return not fault_of_head(bytes(content[:HEAD_BYTES]), expected)
 
 
 def _received(media: MediaFile, header: Header) -> Received:

@@ -96,8 +96,22 @@ def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[Entry]
                 yield from _entry(opened, info, archive, max_bytes)
 
 
+class _NoPlace(zipfile.BadZipFile, OSError):  # noqa: N818 - says what it is
+    """A ZIP names a place that no file has; zipfile itself asks for one before a small ZIP."""
+
+
 class _LimitedFile(io.FileIO):
-    """Refuses the one read of a ZIP whose length the ZIP itself decides: the list of entries."""
+    """Refuses the one read of a ZIP whose length the ZIP itself decides: the list of entries.
+
+    A place that it names and no file has is damage as well, no fault of the disk.
+    """
+
+    def seek(self, position: int, whence: int = 0, /) -> int:
+        """Go to a place."""
+        try:
+            return super().seek(position, whence)
+        except (OSError, OverflowError):
+            raise _NoPlace from None
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read at most so many bytes."""

@@ -257,6 +257,8 @@ def _describe(error: Exception) -> str:
 
     if isinstance(error, ArchiveError | CommandError | NodeError | SystemdError):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if os.environ.get("LFSCP_LOGGING__LEVEL", "").lower() == "debug":
         import traceback
 

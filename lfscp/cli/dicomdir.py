@@ -86,20 +86,21 @@ def _by(
     directory: Path, listed: list[tuple[str, ...]], files: Iterable[Path], *, others: bool
 ) -> Iterator[FoundFile]:
     """The files that a DICOMDIR lists, there or missing; and the others if they are wanted."""
-    there = {_key(file.relative_to(directory.parent).parts): file for file in files}
-    there.pop(_key((directory.name,)), None)
+    there: dict[tuple[str, ...], list[Path]] = {}  # a folder may hold `IM1` beside `im1`
+    for file in files:
+        if file != directory:
+            there.setdefault(_key(file.relative_to(directory.parent).parts), []).append(file)
     count = sum(_key(parts) in there for parts in listed)
     remark = f"a DICOMDIR, which lists {len(listed)} files; {count} of them are here"
     yield FoundFile(directory, remark, is_directory=True)
     for parts in dict.fromkeys(map(_key, listed)):
-        file = there.pop(parts, None)
-        if file is None:
+        found = there.pop(parts, [])
+        yield from map(FoundFile, found)
+        if not found:
             path = directory.parent.joinpath("/".join(parts).upper())
             yield FoundFile(path, problem="the DICOMDIR lists it, and it is not there")
-        else:
-            yield FoundFile(file)
     if others:
-        yield from (FoundFile(file, _UNLISTED) for file in there.values())
+        yield from (FoundFile(file, _UNLISTED) for found in there.values() for file in found)
 
 
 def _key(parts: Iterable[str]) -> tuple[str, ...]:
@@ -118,15 +119,14 @@ def _listed(file: Path) -> list[tuple[str, ...]] | None:
             return None
         is_implicit = meta.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         encoding = IMPLICIT_LITTLE if is_implicit else EXPLICIT_LITTLE
-        found = elements(content, meta.dataset_offset, len(content), encoding)
-        return [
-            parts
-            for tag, begin, end, inner in found
-            if tag == _DIRECTORY_RECORD_SEQUENCE and inner is not None
-            for parts in _names(content[begin:end], inner)
-        ]
+        for tag, begin, end, inner in elements(
+            content, meta.dataset_offset, len(content), encoding
+        ):
+            if tag == _DIRECTORY_RECORD_SEQUENCE and inner is not None:
+                return list(_names(content[begin:end], inner))
     except (CannotUnderstand, OSError):
-        return None
+        pass
+    return None
 
 
 def _names(records: bytes, encoding: Encoding) -> Iterator[tuple[str, ...]]:

@@ -105,7 +105,7 @@ def query(keys: list[str], level: str | None, *, patient: bool, study: bool, pso
     """The query that options name.
 
     Raises:
-        ConfigError: an unknown key or level, or several models.
+        ConfigError: an unknown key or level, a value that a key cannot have, or several models.
     """
     if patient + study + psonly > 1:
         raise ConfigError("flags --patient, --study, --psonly: expected one of them")
@@ -113,7 +113,13 @@ def query(keys: list[str], level: str | None, *, patient: bool, study: bool, pso
     chosen = (named.pop("QueryRetrieveLevel", "") or level or "STUDY").upper()
     if chosen not in LEVELS:
         raise ConfigError(f"flag --level {chosen}: expected one of {', '.join(LEVELS)}")
-    return Query(named, chosen, "patient" if patient else "patient-study" if psonly else "study")
+    model = "patient" if patient else "patient-study" if psonly else "study"
+    asked = Query(named, chosen, model)
+    try:
+        asked.identifier()
+    except ValueError as error:
+        raise ConfigError(f"flag --key {error}") from None
+    return asked
 
 
 def _key(text: str) -> tuple[str, str]:
@@ -304,15 +310,20 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
         if not path.exists():
             raise ConfigError(f"{path}: there is no such file or folder")
     others: list[dict[str, str]] = []
+    lost: list[Path] = []
 
     def other(file: Path, reason: str) -> None:
         others.append({"file": str(file), "reason": reason})
         sys.stderr.write(f"lfscp: {file}: not sent, {reason}\n")
 
+    def broken(file: Path, reason: str) -> None:
+        other(file, reason)
+        lost.append(file)
+
     def note_odd(file: Path, note: str) -> None:
         sys.stderr.write(f"lfscp: {file}: {note}\n")
 
-    instances = objects_in(paths, on_other=other, on_note=note_odd)
+    instances = objects_in(paths, on_other=other, on_broken=broken, on_note=note_odd)
     if not instances:
         raise CommandError("there is no DICOM file to send")
     with _failing(), _interruptible() as cancel, _bar("sending", len(instances)) as bar:
@@ -333,7 +344,7 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
         sys.stdout.write(f"{result.completed + result.warning} sent{failed}{left}\n")
     if cancel.is_set():
         return _CANCELLED
-    return 1 if result.failed else 0
+    return 1 if result.failed or lost else 0
 
 
 # --- what they share ---

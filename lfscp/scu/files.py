@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.media import identity_of, read_media
+from lfscp.archive.header import is_uid
+from lfscp.archive.media import NoDicom, identity_of, read_media
 from lfscp.archive.objects import StoredInstance, mapped
 
 
 class NoObject(Exception):  # noqa: N818 - says what it is
     """A file that is no DICOM object; the text says why."""
+
+
+class BrokenObject(NoObject):
+    """A file that is one, and cannot be sent."""
 
 
 def files_below(path: Path) -> Iterator[Path]:
@@ -38,6 +43,7 @@ def read_instance(file: Path, on_note: Callable[[str], None] | None = None) -> S
         on_note: told what is odd about the file.
     Raises:
         NoObject: it is no DICOM file, or a DICOMDIR.
+        BrokenObject: it is one, and damaged, or has no UIDs to send it under.
         OSError: it cannot be read.
     """
     with file.open("rb") as stream:
@@ -47,15 +53,20 @@ def read_instance(file: Path, on_note: Callable[[str], None] | None = None) -> S
         with mapped(stream.fileno()) as content:
             try:
                 media = read_media(content)
-            except CannotUnderstand as error:
+            except NoDicom as error:
                 raise NoObject(error.reason) from None
+            except CannotUnderstand as error:
+                raise BrokenObject(error.reason) from None
             dataset = content[media.dataset_offset :]
             uids = identity_of(dataset, media.transfer_syntax_uid)
     # Of a dataset that is broken from its first element the receiver says what it thinks.
     sop_class_uid = uids[0] or media.sop_class_uid
     sop_instance_uid = uids[1] or media.sop_instance_uid
     if not sop_class_uid or not sop_instance_uid:
-        raise NoObject("it has no SOP Class UID or no SOP Instance UID")
+        raise BrokenObject("it has no SOP Class UID or no SOP Instance UID")
+    for name, uid in (("Class", sop_class_uid), ("Instance", sop_instance_uid)):
+        if not is_uid(uid):  # none could be told of it, nor propose its class
+            raise BrokenObject(f"its SOP {name} UID is no valid UID")
     notes = media.notes_on(sop_class_uid, sop_instance_uid)
     if notes and on_note is not None:
         on_note("; ".join(notes))

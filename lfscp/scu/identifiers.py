@@ -89,16 +89,18 @@ def _number(value: Any, vr: str) -> int | float:
     Raises:
         ValueError: it is none.
     """
+    try:
+        number = float(value) if vr in _LARGEST else int(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no value of VR {vr}") from None
     if vr in _LARGEST:
-        number = float(value)
         if not abs(number) <= _LARGEST[vr]:  # NaN is none either
             raise ValueError(f"{value!r} is no value of VR {vr}")
         return number
-    whole = int(value)
     smallest, largest = _INTEGERS[vr]
-    if isinstance(value, float) or not smallest <= whole <= largest:
+    if isinstance(value, float) or not smallest <= number <= largest:
         raise ValueError(f"{value!r} is no value of VR {vr}")
-    return whole
+    return number
 
 
 def _texts(value: Any) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Final
 from lfscp.archive.objects import StoredInstance
 from lfscp.scu.connection import Flag, association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
-from lfscp.scu.files import NoObject, files_below, read_instance
+from lfscp.scu.files import BrokenObject, NoObject, files_below, read_instance
 from lfscp.scu.peer import Peer
 from lfscp.services.plan import Accepted, Batch, batches
 from lfscp.services.transfer import Outcome, Sender
@@ -46,23 +46,28 @@ def objects_in(
     paths: Iterable[Path],
     *,
     on_other: Callable[[Path, str], None],
+    on_broken: Callable[[Path, str], None] | None = None,
     on_note: Callable[[Path, str], None] = lambda _file, _note: None,
 ) -> list[StoredInstance]:
     """The DICOM objects in files and folders.
 
     Args:
         on_other: told of each file that is none, and why; it ends nothing.
+        on_broken: told of each that is one, or may be, and cannot be sent; else `on_other` is.
         on_note: told of each file that is one, and odd: in what way.
     """
     found = []
+    broken = on_broken or on_other
     for path in paths:
         for file in files_below(path):
             try:
                 found.append(read_instance(file, partial(on_note, file)))
+            except BrokenObject as error:
+                broken(file, str(error))
             except NoObject as error:
                 on_other(file, str(error))
             except OSError as error:
-                on_other(file, error.strerror or str(error))
+                broken(file, error.strerror or str(error))
     return found
 
 

@@ -35,6 +35,7 @@ _COMMAND_FIELD: Final = 0x0100
 _MESSAGE_ID: Final = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO: Final = 0x0120
 _MOVE_DESTINATION: Final = 0x0600
+_LOW: Final = 2
 _PRIORITY: Final = 0x0700
 _COMMAND_DATA_SET_TYPE: Final = 0x0800
 _STATUS: Final = 0x0900
@@ -188,6 +189,12 @@ def _uid(elements: dict[int, bytes], element: int) -> str | None:
     return None if value is None or len(value) > MAX_UID_LENGTH else value
 
 
+def _priority(elements: dict[int, bytes]) -> int:
+    """The priority; low where it is missing or none, since nothing here depends on it."""
+    priority = unsigned_short(elements, _PRIORITY)
+    return priority if priority in (0, 1, 2) else _LOW
+
+
 def read_echo_request(elements: dict[int, bytes]) -> EchoRequest | None:
     """A plain C-ECHO-RQ, or None when it is unusual."""
     message_id = unsigned_short(elements, _MESSAGE_ID)
@@ -208,11 +215,10 @@ def read_query_request(elements: dict[int, bytes]) -> QueryRequest | None:
     """A plain C-FIND-RQ, C-GET-RQ or C-MOVE-RQ, or None when it is unusual."""
     message_id = unsigned_short(elements, _MESSAGE_ID)
     sop_class_uid = _uid(elements, _AFFECTED_SOP_CLASS_UID)
-    priority = unsigned_short(elements, _PRIORITY)
-    if message_id is None or sop_class_uid is None or priority not in (0, 1, 2):
+    if message_id is None or sop_class_uid is None:
         return None
     destination = printable_name(elements.get(_MOVE_DESTINATION, b""))
-    return QueryRequest(message_id, sop_class_uid, priority, destination)
+    return QueryRequest(message_id, sop_class_uid, _priority(elements), destination)
 
 
 def read_store_request(elements: dict[int, bytes]) -> StoreRequest | None:
@@ -220,12 +226,11 @@ def read_store_request(elements: dict[int, bytes]) -> StoreRequest | None:
     message_id = unsigned_short(elements, _MESSAGE_ID)
     if message_id is None:
         return None
-    priority = unsigned_short(elements, _PRIORITY)
     return StoreRequest(
         message_id,
         _uid(elements, _AFFECTED_SOP_CLASS_UID),
         _uid(elements, _AFFECTED_SOP_INSTANCE_UID),
-        priority if priority in (0, 1, 2) else 2,
+        _priority(elements),
         _text(elements, _MOVE_ORIGINATOR_AE_TITLE),
         unsigned_short(elements, _MOVE_ORIGINATOR_MESSAGE_ID),
     )

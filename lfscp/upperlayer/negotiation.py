@@ -49,6 +49,7 @@ TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 0x04
 # A refused context must name a transfer syntax; it means nothing (PS3.8 table 9-18).
 _ANY_TRANSFER_SYNTAX: Final = UID("1.2.840.10008.1.2")
 
+_SOP_CLASS: Final = "SOP Class"  # the kind of a UID in the data dictionary
 _APPLICATION_CONTEXT: Final = UID(APPLICATION_CONTEXT_NAME)
 _BY_SERVICE_USER: Final = 0x01  # the source of the result
 
@@ -167,9 +168,13 @@ def may_be_storage(sop_class_uid: UID) -> bool:
     What the standard knows and pynetdicom does not, such as the retired services, is something
     else; objects without a patient belong to no study.
     """
+    name, kind, *_ = UID_dictionary.get(sop_class_uid, ("", _SOP_CLASS))
+    if kind != _SOP_CLASS:  # such as the Storage Service Class, which pynetdicom takes for one
+        return False
+    if not sop_class_uid.replace(".", "").isdecimal():  # no UID: such an object is never stored
+        return False
     service = uid_to_service_class(sop_class_uid)
     if service is ServiceClass:
-        name, *_ = UID_dictionary.get(sop_class_uid, ("",))
         return not name  # the standard has retired a few SOP classes with their names
     is_of_a_patient = not issubclass(service, NonPatientObjectStorageServiceClass)
     return is_of_a_patient and issubclass(service, StorageServiceClass)

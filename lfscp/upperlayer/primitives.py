@@ -80,10 +80,13 @@ def generic_message(
     message.data_set = BytesIO(data_set)
     try:
         message.command_set = decode(message.encoded_command_set, True, True)
-        field = message.command_set.CommandField
+        field = message.command_set.get("CommandField")
     except Exception as problem:
         loggers.DIMSE.error("Received an invalid DIMSE message")
         raise ProtocolError(f"command set cannot be decoded: {problem}") from problem
+    if not isinstance(field, int):
+        loggers.DIMSE.error("Received an invalid DIMSE message")
+        raise ProtocolError("command set without a Command Field (0000,0100)")
     if field not in _MESSAGE_TYPES:
         loggers.DIMSE.error("Received an invalid DIMSE message")
         raise ProtocolError(f"unknown Command Field 0x{field:04X}")
@@ -102,4 +105,5 @@ def generic_primitive(message: DIMSEMessage) -> DimsePrimitiveType:
         return message.message_to_primitive()
     except Exception as problem:
         loggers.DIMSE.error("Received an invalid DIMSE message")
-        raise ProtocolError(f"invalid {type(message).__name__}: {problem}") from problem
+        name = type(message).__name__.replace("_", "-")
+        raise ProtocolError(f"invalid {name}: {problem}") from problem

@@ -112,6 +112,8 @@ def test_what_failed_is_one_line_and_exit_code_1(node: NodeProcess, dcmtk: Any) 
     [
         (("find", "nowhere"), "expected AET@HOST:PORT"),
         (("find", "A@h:1", "-k", "PatientNam=X"), "expected a keyword or tag"),
+        (("find", "A@h:1", "-k", "Rows=a"), "flag --key Rows: 'a' is no value of VR US"),
+        (("get", "A@h:1", "-k", "RequestAttributesSequence=x"), "of VR SQ can only be asked for"),
         (("find", "A@h:1", "-l", "FRAME"), "expected one of PATIENT, STUDY, SERIES, IMAGE"),
         (("find", "A@h:1", "-P", "-S"), "expected one of them"),
         (("echo", "A@h:1", "--aet", "MUCH_TOO_LONG_A_TITLE"), "calling_ae_title"),
@@ -123,6 +125,13 @@ def test_what_is_asked_wrongly_is_exit_code_2(arguments: tuple[str, ...], expect
     result = run_lfscp(*arguments)
     assert result.returncode == 2
     assert expected in result.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run_lfscp("get", "A@127.0.0.1:1", "-k", "PatientID=P1", "-od", tmp_path / "file")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"lfscp: {tmp_path / 'file'}: File exists\n"
 
 
 def test_nothing_to_send_is_said(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lfscp.scu.files import NoObject, read_instance
 
 UID = "1.2.3.1.1"
 HEAD = part10_header(CT_IMAGE, UID, EXPLICIT)
+META_WITHOUT_UID = b"\x02\x00\x10\x00UI\x02\x00\x1bc"
 FORMS: dict[str, tuple[bytes, str]] = {
     "right": (HEAD, ""),
     "other UIDs": (part10_header("1.2.840.10008.5.1.4.1.1.7", "1.9.9", EXPLICIT), "1.9.9"),
@@ -103,6 +104,39 @@ def test_all_are_sent_to_a_receiver_that_takes_implicit_vr_only(tmp_path: Path, 
         f"1.2.3.1.{number}": (ImplicitVRLittleEndian, "Doe^Jane", 2.5, number, b"\0" * 64)
         for number in range(1, len(FORMS) + 1)
     }
+
+
+def test_a_file_with_uids_that_are_none_keeps_no_other_back(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    no_uid = "1.2.840.10008.5.1.4.1.1.\xff"
+    (folder / "1").write_bytes(encoded(1).replace(CT_IMAGE.encode(), no_uid.encode("latin_1")))
+    (folder / "2").write_bytes(encoded(2).replace(b"1.2.3.1.2", b"1.2.3.1.a"))
+    (folder / "3").write_bytes(HEAD[:132] + META_WITHOUT_UID + encoded(3))
+    result = run_lfscp("send", f"LFSCP@127.0.0.1:{node.port}", folder)
+    assert (result.returncode, result.stdout) == (1, "1 sent\n"), result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[0].endswith("1: not sent, its SOP Class UID is no valid UID")
+    assert lines[1].endswith("2: not sent, its SOP Instance UID is no valid UID")
+    assert "the transfer syntax '\\x1bc' is no UID" in lines[2]
+    assert len(lines) == 3
+    assert [path.stem for path in node.objects.rglob("*.dcm")] == ["1.2.3.1.3"]
+
+
+def test_a_dicom_file_that_is_not_sent_is_a_failure_and_another_file_is_none(
+    node: NodeProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "good").write_bytes(HEAD + encoded(1))
+    (tmp_path / "notes.txt").write_text("no object")
+    result = run_lfscp(
+        "send", f"LFSCP@127.0.0.1:{node.port}", tmp_path / "good", tmp_path / "notes.txt"
+    )
+    assert (result.returncode, result.stdout) == (0, "1 sent\n"), result.stderr
+    (tmp_path / "torn").write_bytes(HEAD[:150])
+    result = run_lfscp("send", f"LFSCP@127.0.0.1:{node.port}", tmp_path / "good", tmp_path / "torn")
+    assert (result.returncode, result.stdout) == (1, "1 sent\n"), result.stderr
 
 
 def test_all_are_sent_and_stored_under_their_own_uids(node: NodeProcess, tmp_path: Path) -> None:

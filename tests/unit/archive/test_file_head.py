@@ -55,6 +55,10 @@ DAMAGES = {
     ),
     "instance": (replaced(b"1.2.3.1.1\0", b"1.2.3.1.7\0"), "the SOP Instance UID is 1.2.3.1.7"),
     "VR": (at(160, b"\1\2"), ""),
+    "VR of the group length": (at(136, b"UM"), "the group length is no number of 4 bytes"),
+    "length of the group length": (at(138, b"\x84"), "the group length is no number of 4 bytes"),
+    "group of an element": (at(144, b"\3"), "(0003,0001) is among the meta information"),
+    "VR of the version": (at(148, b"NB"), "(0002,0001) has no VR"),
 }
 
 
@@ -119,4 +123,16 @@ def test_a_file_that_came_with_a_preamble_keeps_it(archive: Archive) -> None:
     path.write_bytes(head + encoded(3))
     store_file(archive, path, is_ours=True, require_class=lambda _uid: None)
     assert Path(archive.files.path("1.2.3/1.2.3.1/1.2.3.1.3.dcm")).read_bytes()[:4] == b"II*\0"
+    assert list(check(archive)) == []
+
+
+@pytest.mark.parametrize(
+    "change", [at(5, b"\1"), at(136, b"UM"), at(162, b"--")], ids=["preamble", "length", "VR"]
+)
+def test_a_file_whose_head_would_be_found_damaged_is_stored_with_a_right_one(
+    archive: Archive, change: Callable[[bytes], bytes]
+) -> None:
+    path = archive.incoming_dir / "upload"
+    path.write_bytes(change(part10_header(CT_IMAGE, "1.2.3.1.3", EXPLICIT)) + encoded(3))
+    store_file(archive, path, is_ours=True, require_class=lambda _uid: None)
     assert list(check(archive)) == []

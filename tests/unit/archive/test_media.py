@@ -50,6 +50,7 @@ HEAD = part10_header(CT_IMAGE, UID, EXPLICIT, "SENDER")
 META = HEAD[144:]  # behind the group length
 GROUP_LENGTH = HEAD[132:144]
 PREAMBLE = HEAD[:128]
+PREFIX = HEAD[:132]
 NO_TRANSFER_SYNTAX = META.replace(meta_element(0x10, b"UI", EXPLICIT.encode() + b"\0"), b"")
 
 
@@ -121,6 +122,18 @@ def test_which_codec_compressed_the_pixels_is_not_guessed() -> None:
         read_media(memoryview(dataset))
     head = part10_header(CT_IMAGE, UID, "1.2.840.10008.1.2.4.70")
     assert read_media(memoryview(head + dataset)).dataset_offset == len(head)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [b"xyz\x1b[0m\xff\xfe", b"1.2.840.10008.1.2\\1.2.840.10008.1.2.1", b"1..2", b"1" * 66],
+)
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+def test_a_transfer_syntax_that_is_no_uid_names_none(named: bytes, syntax: str) -> None:
+    named += b"\0" * (len(named) % 2)
+    found = read_media(memoryview(PREFIX + meta_element(0x10, b"UI", named) + written(syntax)))
+    assert found.transfer_syntax_uid == syntax
+    assert any("is no UID, it is " in note and note.isprintable() for note in found.notes)
 
 
 def test_a_bare_dataset_that_is_cut_off_is_refused() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from archive_datasets import CT_IMAGE
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
@@ -387,6 +388,18 @@ def test_what_is_too_much_is_left_out_alone(archive: Archive, data: bytes, keywo
     (answer,) = raw_answers(archive, query_of(made(**{keyword: None, "FrameOfReferenceUID": ""})))
     assert isinstance(answer, Incomplete)
     assert not as_dataset(answer, EXPLICIT)[keyword].value
+
+
+def test_a_compressed_icon_is_left_out_alone(archive: Archive) -> None:
+    """Its fragments would come as the bytes of pixels that are not compressed."""
+    icon = made(Rows=1, PixelData=encapsulate([b"\xff\xd8ab"]))
+    icon["PixelData"].is_undefined_length = True
+    icon["PixelData"].VR = "OB"
+    store(archive, made(IconImageSequence=[icon], ImageComments="seen"))
+    (answer,) = raw_answers(archive, query_of(made(IconImageSequence=[], ImageComments="")))
+    assert isinstance(answer, Incomplete)
+    found = as_dataset(answer, EXPLICIT)
+    assert (list(found.IconImageSequence), found.ImageComments) == ([], "seen")
 
 
 def test_a_sequence_as_deep_as_can_be_is_whole(archive: Archive) -> None:

@@ -161,6 +161,28 @@ def test_entries_that_overlap_are_refused(archive: Archive, tmp_path: Path) -> N
         found(file, archive)
 
 
+@pytest.mark.parametrize("place", [0x7FFFFFF0, 0xFFFFFFF0])
+def test_an_entry_that_is_nowhere_keeps_no_other_back(
+    archive: Archive, tmp_path: Path, place: int
+) -> None:
+    file = zipped(tmp_path / "zip", {"a": OBJECT, "b": OBJECT})
+    content = bytearray(file.read_bytes())
+    at = content.index(b"PK\x01\x02") + 42
+    content[at : at + 4] = struct.pack("<L", place)
+    file.write_bytes(content)
+    assert found(file, archive) == {"a": "it cannot be unpacked, the ZIP is damaged", "b": OBJECT}
+
+
+def test_a_list_of_entries_before_the_file_is_damage(archive: Archive, tmp_path: Path) -> None:
+    file = zipped(tmp_path / "zip", {"a": OBJECT, "b": OBJECT})
+    content = bytearray(file.read_bytes())
+    at = content.index(b"PK\x05\x06") + 16
+    content[at : at + 4] = struct.pack("<L", len(content))  # entries stand before the beginning
+    file.write_bytes(content)
+    damaged = "it cannot be unpacked, the ZIP is damaged"
+    assert found(file, archive) == {"a": damaged, "b": damaged}
+
+
 def test_a_list_of_entries_too_long_is_not_read(archive: Archive, tmp_path: Path) -> None:
     size = 20_000_000
     end = b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, 65_535, 65_535, size, 0, 0)

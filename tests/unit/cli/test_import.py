@@ -201,6 +201,32 @@ def test_names_on_a_disc_count_whatever_their_case(imported, tmp_path: Path) -> 
     assert (code, summary) == (0, "3 stored, 1 no DICOM object\n")
 
 
+def test_names_that_differ_in_case_alone_are_all_imported(
+    imported, settings: Settings, tmp_path: Path
+) -> None:
+    folder = disc(tmp_path / "disc")
+    for number, name in ((4, "im1"), (5, "IM1."), (6, "IM9"), (7, "im9")):
+        head = part10_header(CT_IMAGE, f"1.2.3.1.{number}", EXPLICIT)
+        (folder / "DICOM" / "P1" / name).write_bytes(head + encoded(number))
+    code, summary, _ = imported(folder)
+    assert (code, summary) == (0, "7 stored, 1 no DICOM object\n")
+    assert stored(settings) == [f"1.2.3.1.{number}" for number in range(1, 8)]
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "object"])
+def test_an_object_whose_meta_information_says_dicomdir_is_an_object(
+    imported, settings: Settings, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    head = part10_header(MediaStorageDirectoryStorage, "1.2.9", EXPLICIT)
+    (folder / name).write_bytes(head + encoded(1))
+    code, summary, said = imported(folder)
+    assert (code, summary) == (0, "1 stored\n")
+    assert f"{MediaStorageDirectoryStorage}, the dataset {CT_IMAGE}" in said[name]
+    assert stored(settings) == ["1.2.3.1.1"]
+
+
 def test_a_dicomdir_leads_to_nothing_outside_its_folder(
     imported, settings: Settings, tmp_path: Path
 ) -> None:

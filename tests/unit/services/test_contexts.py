@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from pydicom.uid import AllTransferSyntaxes
+from pydicom.uid import (
+    UID,
+    AllTransferSyntaxes,
+    UID_dictionary,  # type: ignore[attr-defined]  # not re-exported
+)
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
+from lfscp.archive.errors import ClassNotStored
 from lfscp.config import Settings
 from lfscp.services.contexts import (
     contexts,
+    require_stored_class,
     storage_sop_classes,
     transfer_syntaxes,
 )
+from lfscp.upperlayer.negotiation import may_be_storage
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 REAL_TIME_VIDEO = {f"1.2.840.10008.1.2.7.{number}" for number in (1, 2, 3)}
@@ -79,3 +86,25 @@ def test_private_classes_come_by_configuration(
     supported: dict[str, PresentationContext],
 ) -> None:
     assert len(supported["1.3.9999.1"].transfer_syntax) == len(transfer_syntaxes())
+
+
+def test_of_what_the_standard_knows_nothing_but_storage_is_stored() -> None:
+    stored = set()
+    for uid, (name, *_) in UID_dictionary.items():
+        try:
+            require_stored_class(Settings(), uid)
+        except ClassNotStored:
+            continue
+        if name:  # a few retired SOP classes have lost theirs
+            stored.add(uid)
+    assert stored == set(storage_sop_classes()) & UID_dictionary.keys()
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.4.5", "1.2.840.10008.5.1.4.1.1.9999"])
+def test_what_the_standard_does_not_know_is_stored(uid: str) -> None:
+    require_stored_class(Settings(), uid)
+
+
+@pytest.mark.parametrize("text", ["", "1.2.abc", "1.2.3 4", "1.2\\1.3"])
+def test_what_is_no_uid_is_no_sop_class(text: str) -> None:
+    assert not may_be_storage(UID(text, validation_mode=0))

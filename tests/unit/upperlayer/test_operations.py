@@ -304,3 +304,30 @@ def test_a_refusal_is_written_as_a_warning(caplog):
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("C-STORE of 1.2.3.4, association ")
     assert record.getMessage().endswith(f"SOP class {MR!r} in presentation context 3 of {CT}")
+
+
+@pytest.mark.parametrize("priority", [us(0x0700, 9), us(0x0700, 0xFFFF), element(0x0700, b"")])
+def test_a_priority_that_is_none_ends_nothing(priority):
+    called = Called()
+    with (
+        serving(*called.handlers, ae=ae_for(STUDY_ROOT_FIND)) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate([(3, STUDY_ROOT_FIND, (IMPLICIT,))])
+        asked = (uid(0x0002, STUDY_ROOT_FIND), us(0x0100, C_FIND), us(0x0110, 7))
+        peer.send(message(3, command(*asked, priority, us(0x0800, DATA_SET)), KEYS))
+        assert peer.status() == 0x0000
+        peer.release()
+    assert called.events == ["EVT_C_FIND"]
+
+
+def test_a_message_that_does_not_say_what_it_is_ends_the_association_in_plain_words(caplog):
+    with serving(ae=ae_for(VERIFICATION)) as server:
+        with Peer(server.server_address) as peer:
+            peer.associate([(1, VERIFICATION, (IMPLICIT,))])
+            asked = (uid(0x0002, VERIFICATION), us(0x0110, 7), us(0x0800, NO_DATA_SET))
+            peer.send(message(1, command(*asked)))
+            assert peer.pdu()[0] == ABORT
+        assert until(lambda: not server.active_associations)
+    (line,) = [each for each in caplog.messages if " ended: " in each]
+    assert line.endswith("command set without a Command Field (0000,0100)")
