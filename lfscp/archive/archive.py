@@ -196,7 +196,7 @@ class Archive:
             # A process that may be about to fork must not talk to a bucket: see s3_client.py.
             if not files.is_remote and not follows:
                 archive.finish_removals()
-                with archive._using_index("read whose the studies are"):
+                with archive._using_index("update patients from the objects"):
                     place_studies(index, files)
         except BaseException as error:
             if index is not None:

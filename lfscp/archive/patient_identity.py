@@ -84,5 +84,5 @@ def are_in_conflict(identities: Sequence[PatientIdentity]) -> bool:
 
 
 def said_of_patient(header: Header) -> tuple[bytes | None, ...]:
-    """The bytes that decide whose an object is; cheap to compare with those of the last one."""
+    """The bytes that say which patient an object is of; cheap to compare with the last one's."""
     return header.raw(_SAID)

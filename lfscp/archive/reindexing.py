@@ -1,4 +1,4 @@
-"""Reads from the objects whose the studies are, where the index cannot tell.
+"""Reads from the objects which patient a study belongs to, where the index cannot tell.
 
 An older version gave all studies of one Patient ID, and all without one, the attributes of the
 first of them, and filed a series under the first study that had its UID. And when an instance is
@@ -121,20 +121,20 @@ class _Progress:
     def __init__(self, studies: int) -> None:
         self._steps, self._done = 2 * studies, 0
         self._began = self._told = time.monotonic()
-        LOG.info("reading from the objects whose the studies are", studies=studies)
+        LOG.info("updating patients from the objects", studies=studies)
 
     def step(self, studies: int) -> None:
         self._done += studies
         if time.monotonic() - self._told > _TELL_S:
             self._told = time.monotonic()
             percent = 100 * self._done // self._steps
-            LOG.info("reading from the objects whose the studies are", percent=percent)
+            LOG.info("updating patients from the objects", percent=percent)
             status = f"STATUS=updating the index: {percent} %"
             notify(f"EXTEND_TIMEOUT_USEC={_PATIENCE_US}", status)
 
     def end(self) -> None:
         duration = round(time.monotonic() - self._began, 1)
-        LOG.info("read from the objects whose the studies are", duration_s=duration)
+        LOG.info("updated patients from the objects", duration_s=duration)
 
 
 def _count(connection: Connection) -> int:
@@ -161,7 +161,7 @@ def _in_transaction(index: Index, work: Callable[[Connection], dict[str, list[st
             text = "; ".join(dict.fromkeys(said))
             LOG.warning("studies are in conflict", study_instance_uid=uid, notes=text)
         return
-    raise ArchiveError("read whose the studies are", "other nodes keep changing them")
+    raise ArchiveError("update patients from the objects", "other nodes keep changing them")
 
 
 def _cursor(connection: Connection) -> closing[Any]:

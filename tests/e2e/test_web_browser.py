@@ -390,6 +390,7 @@ def test_a_study_and_files_of_a_folder_are_sent_and_the_job_can_be_watched(
 
     # A list that comes late, with what has been forgotten meanwhile, does not stay.
     late = []
+    page.wait_for_load_state("load")  # before it, nothing listens to "refresh"
     page.route("**/jobs/rows", lambda route: late.append((route, route.fetch())), times=1)
     page.evaluate(
         """() => {

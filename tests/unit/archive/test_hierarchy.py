@@ -1,4 +1,4 @@
-"""Whose a study is, and which study a series is of: what an object says itself, as it came."""
+"""The patient of a study, the study of a series: what an object says itself, as it came."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A study's own patient; UIDs that count within what they belong to; studies still to be read.
 
-What patients the studies had is copied here; whose they are by their objects is read afterwards,
+Here each study gets the patient that it was filed under. What its objects say is read afterwards,
 see archive/reindexing.py.
 """
 
