@@ -138,6 +138,6 @@ def _table(words: Array, count: int, first: int, bits: int) -> LookupTable:
     if len(entries) < count:
         raise LookupTableError(f"it has {len(entries)} entries, its descriptor says {count}")
     entries = entries[:count]
-    if bits == _BYTE and int(entries.max()) > 0xFF:
+    if bits == _BYTE and int(np.max(entries)) > 0xFF:
         bits = _MAX_BITS  # the descriptor of a palette of 16 bits, as some write it
     return LookupTable(first, np.minimum(entries, (1 << bits) - 1).astype(np.uint16), bits)
