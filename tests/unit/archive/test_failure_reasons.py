@@ -31,6 +31,7 @@ def test_a_value_that_a_database_does_not_take_is_said_by_the_driver(tmp_path: P
     engine = create_engine(f"sqlite:///{tmp_path}/index.sqlite")
     with engine.connect() as connection, pytest.raises(StatementError) as caught:
         connection.execute(text("SELECT :key"), {"key": object()})
+    engine.dispose()
     assert "ProgrammingError" in str(caught.value)
     assert reason_of(caught.value).startswith("Error binding parameter")
 
