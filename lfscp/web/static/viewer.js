@@ -11,7 +11,7 @@ const screen_ = document.getElementById("screen");
 const canvas = document.getElementById("canvas");
 const position = document.getElementById("position");
 const message = document.getElementById("message");
-const view = { at: 0, zoom: 1, x: 0, y: 0, invert: false, tool: "window", window: null, overlays: true, playing: false };
+const view = { at: 0, zoom: 1, x: 0, y: 0, invert: false, tool: "window", window: null, known: null, overlays: true, playing: false };
 const pictures = new Map(); // address to a promise of an image
 const facts = new Map(); // of an object and a frame, a promise of what the node says about it
 let slices = []; // { uid, frame, frames }
@@ -127,7 +127,9 @@ function describe() {
   if (slice.frames > 1) lines.push(`object ${slice.number}, frame ${slice.frame} of ${slice.frames}`);
   document.getElementById("where").textContent = lines.join(" · ");
   const table = !view.window && slice.about?.voi_lut;
-  const used = view.window || ownWindow(slice);
+  const own = ownWindow(slice);
+  if (own) view.known = own; // of a frame that was shown, for a drag that begins before the next one's is known
+  const used = view.window || own;
   const how = document.getElementById("how");
   how.textContent = [table ? "VOI LUT" : used && `C ${rounded(used.center, used.width)} W ${rounded(used.width, used.width)}`, how.dataset.zoom].filter(Boolean).join(" · ");
   document.getElementById("elements").href = `/instances/${encodeURIComponent(slice.uid)}`;
@@ -215,7 +217,7 @@ screen_.addEventListener("pointerdown", (event) => {
   screen_.focus();
   screen_.setPointerCapture(event.pointerId);
   const tool = event.button === 1 || event.shiftKey ? "pan" : event.button === 2 ? "zoom" : event.pointerType === "touch" && view.tool === "window" && !event.isPrimary ? "pan" : view.tool;
-  drag = { tool, x: event.clientX, y: event.clientY, window: view.window || ownWindow(slices[view.at]) };
+  drag = { tool, x: event.clientX, y: event.clientY, window: view.window || (slices[view.at].about ? ownWindow(slices[view.at]) : view.known) };
 });
 screen_.addEventListener("pointermove", (event) => {
   if (!drag) return;
