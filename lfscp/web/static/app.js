@@ -92,7 +92,10 @@ function showActive() {
 async function watch() {
   const live = document.getElementById("live");
   const source = new EventSource("/api/events");
-  source.addEventListener("open", () => live.classList.add("on"));
+  source.addEventListener("open", () => {
+    live.classList.add("on");
+    document.dispatchEvent(new CustomEvent("lfscp:open"));
+  });
   source.addEventListener("error", () => live.classList.remove("on"));
   source.addEventListener("job", (event) => {
     const job = JSON.parse(event.data);

@@ -31,6 +31,9 @@ document.addEventListener("lfscp:job", (event) => {
   field("bytes").textContent = job.bytes ? octets(job.bytes) + rate : "";
 });
 
+// What happened between the making of this page and the first event is in no event.
+document.addEventListener("lfscp:open", refresh);
+
 // A list that was asked for before a button was pressed may be shown after the button's own answer.
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.requestConfig.verb === "post") refresh();
