@@ -82,7 +82,6 @@ __all__ = [
     "StoredInstance",
 ]
 
-_DIGEST_HINT: Final = f"use {' or '.join(ALGORITHMS)}"
 INDEX_FILE: Final = "index.sqlite"
 OBJECTS: Final = "objects"
 CACHED_OBJECTS: Final = Path("cache/objects")

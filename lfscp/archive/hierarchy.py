@@ -76,13 +76,12 @@ class Hierarchy:
         Args:
             identity: what is said of Patient ID and issuer, by the object or others of its study.
         """
-        only_study_uid = "" if identity.patient_id else header.study_instance_uid
-        unique = (identity.patient_id, identity.issuer, only_study_uid)
+        unique = _unique_key(header, identity)
         find = self._statements.find_patient
         row = find.run(cursor, unique).fetchone()
         if row is None:
             values = texts(header, Level.PATIENT)
-            self._statements.insert_patient.run(cursor, [*values, only_study_uid, 0])
+            self._statements.insert_patient.run(cursor, [*values, unique[-1], 0])
             row = find.run(cursor, unique).fetchone()
         if row is None:
             raise RowVanishedError
@@ -128,15 +127,7 @@ class Hierarchy:
 
     def _complete(self, cursor: Any, header: Header, own: StudyRow, notes: list[str]) -> None:
         """Let a study know what its first objects left out, and belong to that patient."""
-        said = PatientIdentity.of(header)
-        known = own.identity
-        identity = PatientIdentity(
-            known.patient_id or said.patient_id,
-            known.issuer or said.issuer,
-            known.name or said.name,
-            known.birth_date or said.birth_date,
-            known.sex or said.sex,
-        )
+        identity = own.identity.completed_by(PatientIdentity.of(header))
         patient_key = self.patient_of(cursor, header, identity)
         values = [*texts(header, Level.PATIENT), patient_key, own.key]
         self._statements.complete_study.run(cursor, values)
@@ -148,9 +139,7 @@ class Hierarchy:
         self, cursor: Any, header: Header, identity: PatientIdentity, notes: list[str]
     ) -> None:
         """Mark a patient whose studies contradict each other, or complete what is known of it."""
-        find = self._statements.find_patient
-        only_study_uid = "" if identity.patient_id else header.study_instance_uid
-        unique = (identity.patient_id, identity.issuer, only_study_uid)
+        find, unique = self._statements.find_patient, _unique_key(header, identity)
         for attempt in range(2):  # another node may complete it as well
             row = find.run(cursor, unique).fetchone()
             if row is None:
@@ -165,6 +154,12 @@ class Hierarchy:
                 return
             values = [*texts(header, Level.PATIENT), *unique]
             self._statements.complete_patient.run(cursor, values)
+
+
+def _unique_key(header: Header, identity: PatientIdentity) -> tuple[str, str, str]:
+    """What names a patient's row: without a Patient ID it is the study's alone."""
+    only_study_uid = "" if identity.patient_id else header.study_instance_uid
+    return identity.patient_id, identity.issuer, only_study_uid
 
 
 def own_study(identity: PatientIdentity, studies: Sequence[StudyRow]) -> StudyRow | None:

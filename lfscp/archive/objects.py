@@ -76,7 +76,7 @@ class Stored:
     """A stored object.
 
     Args:
-        study_uid: the study it belongs to in the index, where the first one wins.
+        study_uid: the study that it names, as `series_uid` names the series.
         size: bytes of the dataset.
         notes: what was odd, fit for the log; no patient data.
         header: what the object says of itself.
@@ -124,11 +124,9 @@ def read_file_header(path: StoredFile) -> Header:
     """
     with path.open("rb") as file:
         meta = read_part10(file.read(65_536))
-        syntax, offset = meta.transfer_syntax_uid, meta.dataset_offset
-        if os.fstat(file.fileno()).st_size <= offset:
-            raise CannotUnderstand("the dataset is empty")
-        with mapped(file.fileno(), offset) as dataset:
-            return read_header(dataset[invalid_start(dataset, syntax) :], syntax)
+        return _read_mapped(
+            file.fileno(), meta.dataset_offset, meta.transfer_syntax_uid, is_stored=True
+        )
 
 
 def read_received(received: Received) -> Header:
@@ -151,12 +149,19 @@ def read_received(received: Received) -> Header:
         raise OutOfResources("read the spooled object", error.strerror or "") from None
 
 
-def _read_mapped(descriptor: int, offset: int, transfer_syntax_uid: str) -> Header:
-    """Read a header through a memory map, so that only the header's pages are read."""
+def _read_mapped(
+    descriptor: int, offset: int, transfer_syntax_uid: str, *, is_stored: bool = False
+) -> Header:
+    """Read a header through a memory map, so that only the header's pages are read.
+
+    Args:
+        is_stored: what the archive took once is read, also where it is refused today.
+    """
     if os.fstat(descriptor).st_size <= offset:
         raise CannotUnderstand("the dataset is empty")
     with mapped(descriptor, offset) as dataset:
-        return read_header(dataset, transfer_syntax_uid)
+        begin = invalid_start(dataset, transfer_syntax_uid) if is_stored else 0
+        return read_header(dataset[begin:], transfer_syntax_uid)
 
 
 @contextlib.contextmanager

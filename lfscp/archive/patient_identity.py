@@ -8,7 +8,7 @@ Source: PS3.3 section C.7.1.1; PS3.4 section C.6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
@@ -65,11 +65,14 @@ class PatientIdentity:
             return _is_same(self.patient_id, other.patient_id) and not self.issuer
         return not self.contradicts(other)
 
+    def completed_by(self, other: PatientIdentity) -> PatientIdentity:
+        """This one, with what the other says where this one says nothing."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return PatientIdentity(*(ours or theirs for ours, theirs in pairs))
+
     def adds_to(self, other: PatientIdentity) -> bool:
         """Whether this one says something of which the other says nothing."""
-        return any(
-            getattr(self, name) and not getattr(other, name) for name in PatientIdentity.__slots__
-        )
+        return other.completed_by(self) != other
 
 
 def _is_same(said: str, kept: str) -> bool:

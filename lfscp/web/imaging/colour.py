@@ -16,7 +16,6 @@ from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 
 Array = NDArray[Any]
 PALETTE: Final = "PALETTE COLOR"
-_AS_RGB: Final = ("RGB", "YBR_RCT", "YBR_ICT")  # codecs turn the last two back
 _FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 # Retired: luminance from 16 to 235. Without its ending once each pixel has its chrominance.
 _PARTIAL: Final = ("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_PARTIAL")
