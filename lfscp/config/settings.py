@@ -25,6 +25,7 @@ from pydantic import (
 
 from lfscp.config.access import TLS, Identity, Network, Peer
 from lfscp.config.audit import Audit
+from lfscp.config.budgets import Budgets
 from lfscp.config.checks import (
     AETitle,
     Amount,
@@ -418,6 +419,7 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()
+    budgets: Budgets = Budgets()
     peers: Annotated[dict[AETitle, Peer], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )

@@ -1,0 +1,40 @@
+"""The settings of what a node spends at most on what others send or ask: the one place of them."""
+
+from __future__ import annotations
+
+from lfscp.config.checks import Int
+from lfscp.config.declaration import Section, setting
+
+
+class Budgets(Section):
+    """Memory and work that clients, peers and files may take; what needs more is refused."""
+
+    request_mb: Int = setting(
+        1,
+        "Largest data set of a request other than C-STORE, in megabytes; for a larger one the "
+        "association is aborted.",
+        ge=1,
+        le=1024,
+    )
+    key_values: Int = setting(
+        10_000,
+        "Most values in all keys of a query or retrieve; one with more is answered with 0xA900.",
+        ge=1,
+    )
+    decoding_mb: Int = setting(
+        160,
+        "Memory for decoding objects for receivers, of all associations of a process together, in "
+        "megabytes; a frame that alone needs more is not decoded.",
+        ge=1,
+    )
+    rendering_mb: Int = setting(
+        160,
+        "Memory of the process that renders pictures for the page, in megabytes; a picture that "
+        "needs more is answered with HTTP 422.",
+        ge=64,
+    )
+    job_mb: Int = setting(
+        32,
+        "Most bytes of matches that one job keeps, in megabytes; with more, the job fails.",
+        ge=1,
+    )
