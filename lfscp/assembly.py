@@ -39,16 +39,18 @@ class NodeError(Exception):
 
 
 def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
-    """Open the archive that `settings` name.
+    """Open the archive that `settings` name; what is converted from it has its budgets then.
 
     Args:
         taken: of the node that this one follows on; the archive has its lock.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUse when another process has it open.
     """
+    from lfscp.archive import spool
     from lfscp.archive.archive import Archive
+    from lfscp.services.decoding_memory import MEMORY
 
-    return Archive.open(
+    archive = Archive.open(
         settings.data_dir,
         index_url=settings.index.url or None,
         index_connections=settings.index.connections,
@@ -62,6 +64,9 @@ def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
         bucket=_bucket(settings.objects),
         cache_mb=settings.objects.cache_mb,
     )
+    MEMORY.limit_bytes = settings.budgets.decoding_mb << 20
+    spool.use(archive.data_dir, settings.budgets.spool_mb << 20, settings.storage.reserve_mb)
+    return archive
 
 
 def warn_of_lost_index(archive: Archive) -> None:

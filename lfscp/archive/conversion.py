@@ -24,9 +24,9 @@ from lfscp.archive.elements import (
     SEQUENCE_DELIMITER,
     UNDEFINED_LENGTH,
     Encoding,
+    each_item,
     element_head,
     elements,
-    items_of,
     skip_undefined,
 )
 from lfscp.archive.encapsulated import PIXEL_DATA, padded_fragments
@@ -47,13 +47,15 @@ from lfscp.archive.value_representations import (
 
 _ICON_IMAGE_SEQUENCE: Final = 0x00880200
 _MAX_DEPTH: Final = 100_000
+_LEVEL_BYTES: Final = 512  # of memory
 
 
 class Edit(NamedTuple):
     """An element of the dataset itself as it shall be.
 
     Args:
-        pieces: of its value, in the byte order of the source, together of even length.
+        pieces: of its value, in the byte order of the source, together of even length; they may
+            be made when the result is read.
     """
 
     vr: bytes
@@ -67,6 +69,7 @@ def convert(
     edits: Mapping[int, Edit | None] | None = None,
     *,
     pads: bool = False,
+    most_bytes: float = float("inf"),
 ) -> list[Piece]:
     """Encode a dataset otherwise.
 
@@ -76,14 +79,17 @@ def convert(
         edits: elements to replace or to add, by tag; None leaves one out. Given at all, icons
             whose pixels are compressed are left out as well.
         pads: give each value of odd length its padding; without it lengths stay as they are.
+        most_bytes: of memory for small values and headers, which are gathered.
     Returns:
         the pieces of the result, in order.
     Raises:
-        CannotUnderstand: the dataset is broken, or a value cannot be turned round.
+        CannotUnderstand: the dataset is broken, a value cannot be turned round, or it needs more
+            memory.
     """
+    out = Encoder(target, source.byteorder, most_bytes)
     try:
-        return _Conversion(dataset, source, target, edits, pads=pads).run()
-    except struct.error:
+        return _Conversion(dataset, source, target, edits, out, pads=pads).run()
+    except (struct.error, OverflowError):
         raise CannotUnderstand("a length does not fit its field any more") from None
 
 
@@ -94,6 +100,7 @@ class _Conversion:
         source: Encoding,
         target: Encoding,
         edits: Mapping[int, Edit | None] | None,
+        out: Encoder,
         *,
         pads: bool,
     ) -> None:
@@ -107,10 +114,11 @@ class _Conversion:
         self._edits = edits or {}
         self._edits_left = sorted(self._edits, reverse=True)
         self._edited_groups = {tag >> 16 for tag in self._edits} | {_ICON_IMAGE_SEQUENCE >> 16}
-        self._out = Encoder(target, source.byteorder)
+        self._out = out
         self._at = 0
         self._root = Level(len(dataset), 0, None, is_item=True, is_delimited=False)
         self._stack = [self._root]
+        self._deepest = 1
 
     def run(self) -> list[Piece]:
         while self._stack:
@@ -154,6 +162,9 @@ class _Conversion:
         if end > limit:
             raise CannotUnderstand(f"{length} bytes of value, {limit - self._at} are there")
         mark = None if is_delimited else self._out.mark(4)
+        if len(self._stack) > self._deepest:
+            self._deepest = len(self._stack)
+            self._out.spend(_LEVEL_BYTES)
         self._stack.append(
             Level(end, self._out.size, mark, is_item=is_item, is_delimited=is_delimited)
         )
@@ -306,7 +317,7 @@ class _Conversion:
         """Whether an element is replaced, which is done, or left out."""
         if tag == _ICON_IMAGE_SEQUENCE and self._drops_icons and inner.explicit:
             end = self._end_of(top, value, length, inner)
-            return _is_compressed(bytes(self._buffer[value:end]), inner)
+            return _is_compressed(self._buffer[value:end], inner)
         if top is not self._root:
             return False
         self._write_edits(before=tag + 1)
@@ -327,10 +338,10 @@ def _name(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _is_compressed(icons: bytes, encoding: Encoding) -> bool:
+def _is_compressed(icons: memoryview, encoding: Encoding) -> bool:
     """Whether an Icon Image Sequence holds pixels in fragments."""
     return any(
         tag == PIXEL_DATA and inner is not None
-        for begin, end in items_of(icons, encoding)
+        for begin, end in each_item(icons, encoding)
         for tag, _, _, inner in elements(icons, begin, end, encoding)
     )

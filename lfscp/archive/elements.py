@@ -173,9 +173,13 @@ def skip_undefined(
     raise CannotUnderstand("the dataset ends inside a sequence of undefined length")
 
 
-def items_of(value: bytes, encoding: Encoding) -> list[tuple[int, int]]:
+def items_of(value: Buffer, encoding: Encoding) -> list[tuple[int, int]]:
     """Where the items of a sequence's value begin and end."""
-    spans: list[tuple[int, int]] = []
+    return list(each_item(value, encoding))
+
+
+def each_item(value: Buffer, encoding: Encoding) -> Iterator[tuple[int, int]]:
+    """The same, one at a time."""
     at = 0
     while at + 8 <= len(value):
         raw, length = encoding.unpack_tag_length(value, at)
@@ -184,9 +188,8 @@ def items_of(value: bytes, encoding: Encoding) -> list[tuple[int, int]]:
         at += 8
         if length == UNDEFINED_LENGTH:
             end = skip_undefined(value, at, len(value), encoding, in_item=True)
-            spans.append((at, end - 8))
+            yield at, end - 8
             at = end
         else:
-            spans.append((at, min(at + length, len(value))))
+            yield at, min(at + length, len(value))
             at += length
-    return spans

@@ -1,7 +1,8 @@
 """Writes data elements in one encoding, with places that are filled in when they are known.
 
-Rules: headers and small values are gathered, large values are kept as they were given and not
-copied; numbers are turned round by their VR and nothing else is.
+Rules: headers and small values are gathered, up to a bound; large values are kept as they were
+given and not copied, and those that are made or turned round only when they are read are so piece
+by piece; numbers are turned round by their VR and nothing else is.
 Source: PS3.5 sections 7.1 and 7.3.
 """
 
@@ -9,15 +10,61 @@ from __future__ import annotations
 
 import struct
 from array import array
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Protocol
 
 from lfscp.archive.elements import Encoding
+from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.value_representations import LONG_FORM, WIDTH
 
-Piece = bytes | bytearray | memoryview
-
-_LARGE: Final = 65_536  # bytes
+LARGE: Final = 65_536  # bytes of a value that is not gathered
+_STEP: Final = 1 << 20  # bytes turned round at a time
+_MARK_BYTES: Final = 128  # of memory
 _ARRAY_TYPES: Final = {2: "H", 4: "I", 8: "Q"}
+
+
+class Made(Protocol):
+    """Bytes that are made when they are read, which is done once; how many is known before."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """All of them in order, in pieces of whole numbers."""
+
+
+Piece = bytes | bytearray | memoryview | Made
+
+
+class TurnedRound:
+    """Numbers in the other byte order.
+
+    Args:
+        width: of each, in bytes.
+    """
+
+    def __init__(self, content: Piece, width: int) -> None:
+        self._content = content
+        self._type = _ARRAY_TYPES[width]
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for each in read_pieces([self._content]):
+            for start in range(0, len(each), _STEP):
+                numbers = array(self._type, bytes(each[start : start + _STEP]))
+                numbers.byteswap()
+                yield memoryview(numbers).cast("B")
+            del each  # before the next is made
+
+
+def read_pieces(pieces: Iterable[Piece]) -> Iterator[memoryview]:
+    """What pieces hold, in order."""
+    for piece in pieces:
+        if isinstance(piece, bytes | bytearray | memoryview):
+            yield memoryview(piece)
+        else:
+            yield from piece
 
 
 class Mark(NamedTuple):
@@ -37,10 +84,14 @@ class Encoder:
     Args:
         encoding: of what is written.
         byteorder: of the values that are given.
+        most_bytes: of memory for what is gathered.
     """
 
-    def __init__(self, encoding: Encoding, byteorder: str) -> None:
+    def __init__(
+        self, encoding: Encoding, byteorder: str, most_bytes: float = float("inf")
+    ) -> None:
         self.size = 0
+        self._left = most_bytes
         self.turns_round = encoding.byteorder != byteorder
         self._is_explicit = encoding.explicit
         self._order = "<" if encoding.byteorder == "little" else ">"
@@ -69,22 +120,38 @@ class Encoder:
         """Write a value in the right byte order; its length is a multiple of its VR's width."""
         width = WIDTH.get(vr, 1)
         if self.turns_round and width > 1:
-            numbers = array(_ARRAY_TYPES[width], bytes(content))
-            numbers.byteswap()
-            content = numbers.tobytes()
+            turned = TurnedRound(content, width)
+            content = turned if len(content) >= LARGE else b"".join(turned)
         self.copy(content)
 
     def copy(self, content: Piece) -> None:
-        """Write bytes as they are."""
-        self.size += len(content)
-        if len(content) < _LARGE:
+        """Write bytes as they are.
+
+        Raises:
+            CannotUnderstand: more is gathered than may be.
+        """
+        size = len(content)
+        self.size += size
+        if size < LARGE and isinstance(content, bytes | bytearray | memoryview):
             self._gathered += content
+            self.spend(size)
             return
         self._pieces += (self._gathered, content)
         self._gathered = bytearray()
 
+    def spend(self, size: int) -> None:
+        """Count memory that is not given back before the end.
+
+        Raises:
+            CannotUnderstand: it is more than may be.
+        """
+        self._left -= size
+        if self._left < 0:
+            raise CannotUnderstand("its elements beside pixels need too much memory")
+
     def mark(self, before: int) -> Mark:
         """The place so many bytes before the end of what was written last."""
+        self.spend(_MARK_BYTES)
         return Mark(self._gathered, len(self._gathered) - before)
 
     def put_length(self, mark: Mark, length: int) -> None:

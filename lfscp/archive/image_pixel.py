@@ -7,6 +7,8 @@ Source: PS3.3 section C.7.6.3; PS3.5 section 8.1.1.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +19,7 @@ from lfscp.archive.elements import (
     element_head,
     skip_undefined,
 )
-from lfscp.archive.encapsulated import PIXEL_DATA
+from lfscp.archive.encapsulated import MAX_FRAGMENTS, PIXEL_DATA
 from lfscp.archive.errors import CannotUnderstand
 
 SAMPLES_PER_PIXEL: Final = 0x00280002
@@ -35,6 +37,7 @@ EXTENDED_OFFSET_TABLE_LENGTHS: Final = 0x7FE00002
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
 
+_LONGEST_KEPT: Final = 256  # bytes, of values that have 16 at most
 CELL_BITS: Final = (8, 16, 32, 64)  # Bits Allocated that arrays have
 _NUMBERS: Final = {
     SAMPLES_PER_PIXEL: "Samples per Pixel",
@@ -89,7 +92,7 @@ class PixelElement:
     begin: int
     end: int
     is_encapsulated: bool = False
-    extended_offsets: tuple[int, ...] = ()
+    extended_offsets: Sequence[int] = ()
 
 
 def read_pixel_element(
@@ -101,7 +104,7 @@ def read_pixel_element(
         CannotUnderstand: the dataset is broken.
     """
     values: dict[int, bytes] = {}
-    tables: dict[int, tuple[int, ...]] = {}
+    tables: dict[int, Sequence[int]] = {}
     at, end = 0, len(dataset)
     found: PixelElement | None = None
     while at + 8 <= end and found is None:
@@ -119,11 +122,12 @@ def read_pixel_element(
         if at > end:
             raise CannotUnderstand(f"{length} bytes of value, {end - value} are there", tag)
         if tag in _KEPT:
-            values[tag] = bytes(dataset[value:at])
-        elif tag in _TABLES:
+            values[tag] = bytes(dataset[value : min(at, value + _LONGEST_KEPT)])
+        elif tag in _TABLES and length <= 8 * MAX_FRAGMENTS:
             offsets = range(value, at - 7, 8)
-            tables[tag] = tuple(
-                int.from_bytes(dataset[one : one + 8], encoding.byteorder) for one in offsets
+            tables[tag] = array(
+                "Q",
+                (int.from_bytes(dataset[one : one + 8], encoding.byteorder) for one in offsets),
             )
         elif tag in _PIXELS:
             found = PixelElement(tag, vr, value, at)

@@ -2,13 +2,15 @@
 
 Rules: read by the transfer syntax of the file meta information, where the file meta information
 ends by its own length, unless the caller knows both; nothing in the dataset changes either. A
-deflated one is inflated to a bounded size.
+deflated one is inflated to a bounded size, on disk unless it is small; the last one is kept, until
+another takes its place.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lfscp.archive.deflated import inflated
@@ -23,16 +25,43 @@ if TYPE_CHECKING:
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
 
 
+class _Last:
+    """The dataset that was inflated last: frames are asked for one after another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: tuple[int, ...] = ()
+        self._content = memoryview(b"")
+
+    def inflate(self, of: tuple[int, ...], deflated: memoryview) -> memoryview:
+        with self._lock:
+            if self._of == of:
+                return self._content
+        content = inflated(deflated)
+        with self._lock:
+            self._of, self._content = of, content
+        return content
+
+
+_LAST: Final = _Last()
+
+
 class StoredDataset(NamedTuple):
     """An encoded dataset.
 
     Args:
-        content: its bytes, without file meta information, inflated.
+        content: its bytes, without file meta information, inflated. What was read of a mapped file
+            counts as memory of the process until `forget`.
     """
 
     transfer_syntax_uid: str
     encoding: Encoding
     content: memoryview
+
+    def forget(self) -> None:
+        """Unmap what was read so far; what is read again comes from the page cache."""
+        if isinstance(self.content.obj, mmap.mmap):
+            self.content.obj.madvise(mmap.MADV_DONTNEED)
 
 
 def read_stored_dataset(
@@ -56,7 +85,8 @@ def read_stored_dataset(
         if os.fstat(file.fileno()).st_size <= offset:
             raise CannotUnderstand("the dataset is empty")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        state = os.fstat(file.fileno())
     content = memoryview(mapped)[offset:]  # the map ends with the last view of it
     if syntax in DEFLATED:
-        content = memoryview(inflated(content))
+        content = _LAST.inflate((state.st_dev, state.st_ino, state.st_mtime_ns, offset), content)
     return StoredDataset(syntax, encoding_of(syntax), content)

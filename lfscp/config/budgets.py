@@ -27,6 +27,12 @@ class Budgets(Section):
         "megabytes; a frame that alone needs more is not decoded.",
         ge=1,
     )
+    spool_mb: Int = setting(
+        8192,
+        "Disk in the data folder for converted objects until receivers have taken them, of all "
+        "associations of a process together, in megabytes.",
+        ge=1,
+    )
     rendering_mb: Int = setting(
         160,
         "Memory of the process that renders pictures for the page, in megabytes; a picture that "

@@ -100,6 +100,29 @@ SENT_BYTES: Final = Counter(
     "Bytes of stored datasets that retrieves have sent.",
     service=("C-MOVE", "C-GET", OTHER),
 )
+DECODING_MEMORY: Final = Gauge(
+    BOARD,
+    "lfscp_decoding_memory_bytes",
+    "Memory reserved for decoding objects for receivers; at most budgets.decoding_mb a process.",
+)
+SPOOLED: Final = Gauge(
+    BOARD,
+    "lfscp_spooled_bytes",
+    "Disk taken by converted objects until receivers have them; at most budgets.spool_mb a "
+    "process.",
+)
+DECODING_WAITS: Final = Counter(
+    BOARD,
+    "lfscp_decoding_waits_total",
+    "Objects that waited for memory to be decoded, or for disk to be kept on.",
+    budget=("memory", "disk"),
+)
+DECODING_REFUSALS: Final = Counter(
+    BOARD,
+    "lfscp_decoding_refusals_total",
+    "Objects not sent, since they need more than the budget, or none became free in time.",
+    budget=("memory", "disk"),
+)
 INDEX_COMMIT: Final = Histogram(
     BOARD,
     "lfscp_index_commit_seconds",

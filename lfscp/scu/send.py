@@ -92,7 +92,12 @@ def send(
         GivenUp: it was cancelled before there was an association.
         PeerError: no association, or several in a row broke without any object transferred.
     """
-    sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate)
+
+    def look() -> None:
+        if cancel is not None and cancel.is_set():
+            raise CalledOff("called off")
+
+    sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate, look=look)
     sending = _Sending(peer, sender, on_sent, cancel)
     for batch in batches(instances):
         sending.send(batch)
@@ -154,6 +159,8 @@ class _Sending:
             while todo and assoc.is_established and not self._stop():
                 instance = todo[-1]
                 outcome, reason = self._sender.attempt(assoc, accepted, instance)
+                if outcome is Outcome.CALLED_OFF:
+                    break
                 if outcome is Outcome.BROKEN:
                     self._why_broken = reason
                     if self._broke_at is not instance:

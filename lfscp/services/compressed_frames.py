@@ -18,23 +18,28 @@ from pydicom.pixels.processing import convert_color_space
 
 from lfscp.archive.image_pixel import CELL_BITS, ImagePixel
 from lfscp.services.codestream import Codestream, read_codestream
-from lfscp.services.decoded import Array, DecodedFrame, DecodingError, shaped
+from lfscp.services.decoded import Array, DecodedFrame, DecodingError, MoreMemoryNeededError, shaped
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
 _MOST_BY_RLE: Final = 64  # bytes of pixels for one: two bytes stand for 128 (PS3.5 section G.3)
+_ROWS_OF_SAMPLES: Final = 200_000
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 
 
-def decode_compressed(decoder: Decoder, frame: bytes, image: ImagePixel) -> DecodedFrame:
+def decode_compressed(
+    decoder: Decoder, frame: bytes, image: ImagePixel, room_bytes: float = float("inf")
+) -> DecodedFrame:
     """Decode one frame.
 
     Args:
         frame: the bytes of its fragments.
         image: how the header describes it.
+        room_bytes: memory for what a codestream needs beside what the header lets expect.
     Raises:
         DecodingError: it is broken, or is not what the header describes.
+        MoreMemoryNeededError: it needs more than the room; nothing was decoded.
     """
     is_run_length = decoder.UID == _RLE_LOSSLESS
     stream = _run_length(frame, image) if is_run_length else read_codestream(frame)
@@ -44,6 +49,9 @@ def decode_compressed(decoder: Decoder, frame: bytes, image: ImagePixel) -> Deco
         raise DecodingError("the codestream is cut off")
     _require_same_size(stream, image)
     container = _container_bits(stream.precision)
+    more = stream.overhead_bytes + image.samples * max(0, container - image.bits_allocated) // 8
+    if more > room_bytes:
+        raise MoreMemoryNeededError(more)
     decoded, properties = _run(decoder, frame, image, container)
     expected = image.samples * container // 8
     if len(decoded) != expected:
@@ -155,6 +163,16 @@ def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:
     return values.astype(dtype)
 
 
+def _rgb(values: Array) -> Array:
+    """YBR_FULL as RGB, some rows at a time: the conversion takes many times their bytes."""
+    converted = np.empty_like(values)
+    rows = max(1, _ROWS_OF_SAMPLES // max(1, values[0].size))
+    for first in range(0, len(values), rows):
+        some = slice(first, first + rows)
+        converted[some] = convert_color_space(values[some], "YBR_FULL", "RGB")
+    return converted
+
+
 def _coloured(values: Array, photometric: str, transfer_syntax_uid: str) -> DecodedFrame:
     """Turn lossy YBR into RGB, which every receiver displays.
 
@@ -164,6 +182,6 @@ def _coloured(values: Array, photometric: str, transfer_syntax_uid: str) -> Deco
         return DecodedFrame(values, photometric)
     is_lossy = transfer_syntax_uid in _LOSSY_JPEG
     if is_lossy and photometric in _YBR_FULL and values.dtype == np.uint8:
-        return DecodedFrame(convert_color_space(values, "YBR_FULL", "RGB"), "RGB")
+        return DecodedFrame(_rgb(values), "RGB")
     # Codecs give each pixel its chrominance.
     return DecodedFrame(values, photometric.removesuffix("_422"))

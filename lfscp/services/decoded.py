@@ -1,9 +1,9 @@
-"""What decoding a frame gives: its values, or the reason why there are none."""
+"""What is known of a frame before it is decoded, and what decoding gives: values, or a reason."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,38 @@ Array = NDArray[Any]
 
 class DecodingError(Exception):
     """The object cannot be decoded or converted; the text says why, fit for one log line."""
+
+
+class MoreMemoryNeededError(DecodingError):
+    """Decoding takes more memory than was allowed for; nothing was decoded.
+
+    Args:
+        more_bytes: beside what the header of the dataset lets expect.
+    """
+
+    def __init__(self, more_bytes: int) -> None:
+        super().__init__(f"it needs {more_bytes >> 20} MB more than its header says")
+        self.more_bytes = more_bytes
+
+
+class Codestream(NamedTuple):
+    """The size of a compressed frame.
+
+    Args:
+        rows: 0 when the codestream says it nowhere.
+        precision: bits of each sample.
+        is_signed: JPEG and JPEG-LS cannot say it: False.
+        is_whole: the end marker of JPEG or JPEG-LS is there. Some decoders make up what is missing.
+        overhead_bytes: of memory that a codec takes for the parts the codestream is cut into.
+    """
+
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    precision: int
+    is_signed: bool
+    is_whole: bool = True
+    overhead_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

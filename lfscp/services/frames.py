@@ -16,6 +16,7 @@ from pydicom.uid import UID
 
 from lfscp.archive.encapsulated import (
     PIXEL_DATA,
+    FrameSpans,
     Span,
     frames_of,
     one_frame_of,
@@ -32,8 +33,9 @@ from lfscp.archive.object_store import StoredFile
 from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.services.compressed_frames import decode_compressed
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.decoded import Array, DecodedFrame, DecodingError
+from lfscp.services.decoded import Array, DecodedFrame, DecodingError, MoreMemoryNeededError
 from lfscp.services.native_frames import native_frame
+from lfscp.services.working_set import working_set
 
 __all__ = [
     "CELLS_IN_FRAGMENTS",
@@ -52,6 +54,7 @@ PIXELS_ELSEWHERE: Final = frozenset(
 _NATIVE: Final = frozenset(UNCOMPRESSED)
 _UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+_SPAN_BYTES: Final = 64  # of memory for one fragment's place
 CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
 
 
@@ -91,22 +94,44 @@ class Frames:
             raise DecodingError("it holds no pixel data")
         self.element: PixelElement = element
         self.image: ImagePixel = image_pixel(values, dataset.encoding)
+        self._said = frozenset(values)
         self._dataset = dataset
         self._decoder: Decoder | None = None
-        self._spans: list[tuple[Span, ...]] = []
+        self._spans: FrameSpans | None = None
         if not element.is_encapsulated and element.tag == PIXEL_DATA and not is_native(syntax):
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
         if element.is_encapsulated:
             has_codec = syntax not in CELLS_IN_FRAGMENTS
             self._decoder = _decoder_of(syntax) if has_codec else None
 
-    def decode(self, number: int, *, alone: bool = False) -> DecodedFrame:
+    def says(self, tag: int) -> bool:
+        """Whether the dataset has this element of the Image Pixel module."""
+        return tag in self._said
+
+    def working_set(self) -> int:
+        """Bytes of memory that decoding one of the frames takes, whichever it is.
+
+        Raises:
+            CannotUnderstand: the fragments are broken.
+        """
+        if not self.element.is_encapsulated:
+            return working_set("", self.image, 0)
+        spans = self._all_spans()
+        longest = max(sum(end - begin for begin, end in each) for each in spans)
+        kept = _SPAN_BYTES * spans.fragments
+        return kept + working_set(self._dataset.transfer_syntax_uid, self.image, longest)
+
+    def decode(
+        self, number: int, *, alone: bool = False, room_bytes: float = float("inf")
+    ) -> DecodedFrame:
         """Decode one frame.
 
         Args:
             number: counted from 0.
             alone: no other frame is wanted, so a large object need not be read for one.
+            room_bytes: memory for what a codestream needs beside the working set.
         Raises:
+            MoreMemoryNeededError: it needs more than that.
             DecodingError: there is none, or it is broken.
             CannotUnderstand: the fragments are broken.
         """
@@ -120,18 +145,28 @@ class Frames:
         try:
             if self._decoder is None:
                 return self._native(frame)
-            return decode_compressed(self._decoder, frame, self.image)
+            return decode_compressed(self._decoder, frame, self.image, room_bytes)
+        except MoreMemoryNeededError:
+            raise
         except DecodingError as error:
             name = UID(self._dataset.transfer_syntax_uid).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
 
     def _spans_of(self, number: int, *, alone: bool) -> tuple[Span, ...]:
-        content, at = self._dataset.content, self.element.begin
-        frames, extended = self.image.number_of_frames, self.element.extended_offsets
-        found = one_frame_of(content, at, number, frames, extended) if alone else ()
-        if not found and not self._spans:
+        if alone:
+            frames, extended = self.image.number_of_frames, self.element.extended_offsets
+            content, at = self._dataset.content, self.element.begin
+            found = one_frame_of(content, at, number, frames, extended)
+            if found:
+                return found
+        return self._all_spans()[number]
+
+    def _all_spans(self) -> FrameSpans:
+        if self._spans is None:
+            content, at = self._dataset.content, self.element.begin
+            frames, extended = self.image.number_of_frames, self.element.extended_offsets
             self._spans = frames_of(content, read_fragments(content, at), frames, extended)
-        return found or self._spans[number]
+        return self._spans
 
     def _native(self, frame: bytes) -> DecodedFrame:
         """A frame of little endian cells in fragments of its own, perhaps deflated."""

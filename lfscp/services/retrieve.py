@@ -39,6 +39,7 @@ from lfscp.services.record import (
 from lfscp.services.trail import Sent, peer_of
 from lfscp.services.transfer import Counters, Outcome, Sender
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
+from lfscp.upperlayer.transport import CalledOff
 
 Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
@@ -110,8 +111,21 @@ class _Retrieve:
 
     def keep_alive(self) -> None:
         """Called about once a second while a sub-operation lasts."""
+        if not self.stop():
+            self._tell()
+
+    def look(self) -> None:
+        """Called several times a second before a sub-operation, while its object is made ready.
+
+        Raises:
+            CalledOff: it shall not begin.
+        """
         if self.stop():
-            return
+            raise CalledOff("called off")
+        self._tell()
+
+    def _tell(self) -> None:
+        """Send a pending response when the last one is old."""
         if time.monotonic() - self._last_response >= PENDING_INTERVAL_S:
             self.operations.send_now(self.pending())
 
@@ -146,6 +160,7 @@ class _Retrieve:
             priority=_MEDIUM_PRIORITY if priority is None else priority,
             may_decode=self.settings.retrieve.decode_when_needed,
             locate=self._locate,
+            look=self.look,
             **originator,
         )
 
@@ -243,6 +258,8 @@ class _Get(_Retrieve):
             if self.stop():
                 return
             outcome = sender.send(association, accepted, instance)
+            if outcome is Outcome.CALLED_OFF:
+                return
             self.count(outcome, instance)
             yield self.pending()
 
@@ -304,6 +321,8 @@ class _Move(_Retrieve):
                 while todo and association.is_established and not self.stop():
                     instance = todo.pop()
                     outcome = sender.send(association, accepted, instance)
+                    if outcome is Outcome.CALLED_OFF:
+                        return
                     self.count(outcome, instance)
                     yield self.pending()
             if sent - len(todo) > self.counters.failed - before:

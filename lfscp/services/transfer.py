@@ -6,6 +6,7 @@ for an instance it has already) is a warning, since it has the object.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -17,15 +18,15 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
-from lfscp.one_processor import anywhere
 from lfscp.services import status
-from lfscp.services.decoding import DecodingError, decode, even
+from lfscp.services.decoding import Converted, DecodingError, decoded, evened
 from lfscp.services.plan import Accepted, Choice
 from lfscp.services.record import LOG, describe
 from lfscp.upperlayer.sending import FileSlice, SendRequest
+from lfscp.upperlayer.transport import CalledOff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
@@ -38,9 +39,15 @@ class Outcome(Enum):
     WARNING = "warning"
     FAILED = "failed"
     BROKEN = "broken"  # failed, and the association with it
+    CALLED_OFF = "called off"  # before anything was sent: it is as if it had not begun
 
 
-_COUNTED_AS: Final = {outcome: outcome.value for outcome in Outcome} | {Outcome.BROKEN: "failed"}
+_COUNTED_AS: Final = {
+    Outcome.COMPLETED: "completed",
+    Outcome.WARNING: "warning",
+    Outcome.FAILED: "failed",
+    Outcome.BROKEN: "failed",
+}
 
 
 @dataclass(slots=True)
@@ -103,6 +110,8 @@ class Sender:
         priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
         may_decode: whether compressed objects may be decoded for the receiver.
         locate: where an instance is now, for one whose file has gone since it was selected.
+        look: called several times a second while an object is made ready for the receiver; raises
+            CalledOff to have done with it.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
         originator_message_id: of a C-MOVE, its Message ID.
     """
@@ -111,6 +120,7 @@ class Sender:
     priority: int
     may_decode: bool
     locate: Callable[[StoredInstance], StoredInstance | None]
+    look: Callable[[], None] = lambda: None
     originator_ae_title: str | None = None
     originator_message_id: int | None = None
 
@@ -131,6 +141,8 @@ class Sender:
                 sop_instance_uid=instance.sop_instance_uid,
                 reason=reason,
             )
+        if outcome is Outcome.CALLED_OFF:
+            return outcome
         service = self.log_fields.get("service", "")
         metrics.SUB_OPERATIONS.of(service, _COUNTED_AS[outcome]).add()
         if outcome in (Outcome.COMPLETED, Outcome.WARNING):
@@ -158,9 +170,12 @@ class Sender:
         if choice is None:
             return Outcome.FAILED, accepted.why_not(instance), ""
         try:
-            answer = association.send_stored(self._request(instance, choice))
+            with self._request(instance, choice) as request:
+                answer = association.send_stored(request)
         except DecodingError as error:
             return Outcome.FAILED, str(error), ""
+        except CalledOff:
+            return Outcome.CALLED_OFF, "", ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
             if not isinstance(error, ArchiveError | OSError):
                 kind = type(error).__name__  # its text may quote a value
@@ -181,23 +196,23 @@ class Sender:
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
         return Outcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
-    def _request(self, instance: StoredInstance, choice: Choice) -> SendRequest:
-        body: FileSlice | bytes
-        if choice.transfer_syntax_uid != instance.transfer_syntax_uid:
-            with anywhere():
-                body = decode(
-                    instance.path,
-                    instance.transfer_syntax_uid,
-                    choice.transfer_syntax_uid,
-                    instance.dataset_offset,
-                )
+    @contextmanager
+    def _request(self, instance: StoredInstance, choice: Choice) -> Iterator[SendRequest]:
+        """What to send; a converted data set is there as long as it is sent."""
+        wanted = choice.transfer_syntax_uid
+        file, stored = instance.path, instance.transfer_syntax_uid
+        if wanted != stored:
+            with decoded(file, stored, wanted, instance.dataset_offset, look=self.look) as made:
+                yield self._request_of(instance, choice, _slice_of(made, instance))
         elif instance.size % 2:
-            with anywhere():
-                body = even(instance.path, instance.transfer_syntax_uid, instance.dataset_offset)
+            with evened(file, stored, instance.dataset_offset, look=self.look) as made:
+                yield self._request_of(instance, choice, _slice_of(made, instance))
         else:
-            file = instance.path
             begin = file.begin if isinstance(file, RemoteObject) else None
             body = FileSlice(file, instance.dataset_offset, instance.size, begin)
+            yield self._request_of(instance, choice, body)
+
+    def _request_of(self, instance: StoredInstance, choice: Choice, body: FileSlice) -> SendRequest:
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,
@@ -207,6 +222,10 @@ class Sender:
             move_originator_ae_title=self.originator_ae_title,
             move_originator_message_id=self.originator_message_id,
         )
+
+
+def _slice_of(made: Converted, instance: StoredInstance) -> FileSlice:
+    return FileSlice(instance.path, 0, made.size, descriptor=made.file.fileno())
 
 
 def _failed(association: Any) -> Outcome:

@@ -40,12 +40,21 @@ class FileSlice:
         offset: where the data set begins, in bytes.
         size: its length in bytes.
         begin: begins to fetch it; gives None when it is at its path already. None: it always is.
+        descriptor: of the file, open as long as it is sent, when it has no name; the path is then
+            for messages alone.
     """
 
     path: os.PathLike[str]
     offset: int
     size: int
     begin: Callable[[], Fetching | None] | None = None
+    descriptor: int | None = None
+
+    def open(self) -> int:
+        """A descriptor of its own, for the caller to close."""
+        return (
+            os.open(self.path, os.O_RDONLY) if self.descriptor is None else os.dup(self.descriptor)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ def _send_file(
     fetching = body.begin() if body.begin is not None else None
     if fetching is not None:
         return _send_fetched(assoc, request, body, message_id, fetching)
-    fd = os.open(body.path, os.O_RDONLY)
+    fd = body.open()
     try:
         missing = body.offset + body.size - os.fstat(fd).st_size
         if missing > 0:
@@ -180,7 +189,7 @@ def _send_watched(assoc: InlineAssociation, request: SendRequest, message_id: in
     if isinstance(request.body, bytes):
         data = request.body
     else:
-        with open(request.body.path, "rb") as file:
+        with open(request.body.open(), "rb") as file:
             file.seek(request.body.offset)
             data = file.read(request.body.size)
     primitive.DataSet = BytesIO(data)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from converted import decode, even
 from pixel_objects import described, ramp, save, with_fragments
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -36,7 +37,7 @@ from lfscp.archive.elements import elements
 from lfscp.archive.header import encoding_of
 from lfscp.archive.part10 import part10_header, read_part10
 from lfscp.services import decoding
-from lfscp.services.decoding import DecodingError, decode, even
+from lfscp.services.decoding import DecodingError
 from lfscp.services.frames import decoded_frame
 
 JPIP_REFERENCED_DEFLATE = "1.2.840.10008.1.2.4.95"

@@ -1,0 +1,168 @@
+"""A budget of bytes that all threads of a process share: who wants more than is left waits.
+
+Rules: turns go in the order they were asked for, large or small, so that nobody is passed over,
+unless the budget is one whose bytes others may hold for long; then whoever fits goes. What alone is
+more than the budget is refused at once. Nobody asks while he holds some, so that nobody waits for
+himself. Whoever waits looks round several times a second, outside the lock, and may give up. It
+counts what it is told and knows nothing of what the bytes are for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lfscp.observe.counters import Count, Gauge
+
+LOOK_AGAIN_S = 0.25  # a C-CANCEL or the end of the node is noticed this soon
+
+
+class BudgetExceeded(Exception):  # noqa: N818 - what happened, not a fault
+    """More is needed than there is, or than there came to be in time; the text says both."""
+
+
+class Budget:
+    """Any thread may call any method.
+
+    Args:
+        limit_bytes: all that may be spent at once.
+        setting: which states it in megabytes, for the text of a refusal.
+        spent, waits, refusals: where it counts.
+        in_order: whether nobody overtakes.
+        before_return: called with the bytes before others may have them.
+    """
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        setting: str,
+        *,
+        spent: Gauge,
+        waits: Count,
+        refusals: Count,
+        in_order: bool = True,
+        before_return: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.limit_bytes = limit_bytes
+        self.in_use = 0
+        self._setting = setting
+        self._spent = spent
+        self._waits = waits
+        self._refusals = refusals
+        self._in_order = in_order
+        self._before_return = before_return
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+
+    @contextmanager
+    def reserve(
+        self, size: int, look: Callable[[], None], patience_s: float = float("inf")
+    ) -> Iterator[Reservation]:
+        """Spend so many bytes for a while.
+
+        Args:
+            look: called several times a second during a wait; what it raises ends the wait.
+            patience_s: the longest wait.
+        Raises:
+            BudgetExceeded: it is more than the budget, or the wait was too long.
+        """
+        reservation = Reservation(self, size, look, patience_s)
+        reservation.take()
+        try:
+            yield reservation
+        finally:
+            reservation.give_back()
+
+    def take(self, size: int, look: Callable[[], None], patience_s: float) -> None:
+        """Take the bytes, in turn; see `reserve`."""
+        if size > self.limit_bytes:
+            self._refuse(f"it needs {_megabytes(size)} MB")
+        me = object()
+        with self._changed:
+            self._waiting.append(me)
+            if self._take(me, size):
+                return
+        self._waits.add()
+        deadline = time.monotonic() + patience_s
+        try:
+            while True:
+                look()
+                with self._changed:
+                    if self._take(me, size):
+                        return
+                    self._changed.wait(LOOK_AGAIN_S)
+                if time.monotonic() > deadline:
+                    self._refuse(f"{_megabytes(size)} MB did not become free in {patience_s:g} s")
+        finally:
+            with self._changed:
+                if me in self._waiting:
+                    self._waiting.remove(me)
+                self._changed.notify_all()
+
+    def give_back(self, size: int) -> None:
+        """Give the bytes back."""
+        self._before_return(size)
+        with self._changed:
+            self.in_use -= size
+            self._count()
+            self._changed.notify_all()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._waiting)
+
+    def _take(self, me: object, size: int) -> bool:
+        """Take the bytes if it is this one's turn and they are there; lock held."""
+        is_next = not self._in_order or self._waiting[0] is me
+        if not is_next or self.in_use + size > self.limit_bytes:
+            return False
+        self._waiting.remove(me)
+        self.in_use += size
+        self._count()
+        return True
+
+    def _count(self) -> None:
+        self._spent.set(self.in_use)
+
+    def _refuse(self, why: str) -> None:
+        self._refusals.add()
+        limit = _megabytes(self.limit_bytes)
+        raise BudgetExceeded(f"{why}, {self._setting} is {limit}")
+
+
+class Reservation:
+    """Bytes that one thread spends."""
+
+    def __init__(
+        self, budget: Budget, size: int, look: Callable[[], None], patience_s: float
+    ) -> None:
+        self._budget = budget
+        self._size = size
+        self._look = look
+        self._patience_s = patience_s
+        self._is_on = False
+
+    def take(self) -> None:
+        """Wait for the bytes and take them."""
+        self._budget.take(self._size, self._look, self._patience_s)
+        self._is_on = True
+
+    def give_back(self) -> None:
+        """Give them back."""
+        if self._is_on:
+            self._is_on = False
+            self._budget.give_back(self._size)
+
+    def give_way(self) -> None:
+        """Let those who wait go first, between two steps that need the same bytes."""
+        if self._budget.is_wanted:
+            self.give_back()
+            self.take()
+
+
+def _megabytes(size: int) -> int:
+    return -(-size >> 20)

@@ -1,0 +1,52 @@
+"""The memory for decoding objects for receivers, of all associations of the process together.
+
+Rules: what is counted is the working set; it is given back to the system, not only to the
+allocator, which would keep it in an arena for each thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any, Final
+
+from lfscp.archive.budget import Budget
+from lfscp.observe import metrics
+
+_TRIM_BYTES: Final = 32 << 20  # given back since the last time
+_LAST_TRIM_BYTES: Final = 8 << 20  # the same when nobody else decodes
+
+
+def _trimmer() -> Any:
+    """glibc's malloc_trim; None elsewhere."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+class _Returns:
+    """Has the allocator return free memory now and then; any thread may call it."""
+
+    def __init__(self) -> None:
+        self._trim = _trimmer()
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def note(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
+            is_last = MEMORY.in_use <= size
+            if self._bytes < (_LAST_TRIM_BYTES if is_last else _TRIM_BYTES):
+                return
+            self._bytes = 0
+        if self._trim is not None:
+            self._trim(0)
+
+
+_returns: Final = _Returns()
+MEMORY: Final = Budget(
+    160 << 20,
+    "budgets.decoding_mb",
+    spent=metrics.DECODING_MEMORY,
+    waits=metrics.DECODING_WAITS.of("memory"),
+    refusals=metrics.DECODING_REFUSALS.of("memory"),
+    before_return=_returns.note,
+)
