@@ -4,7 +4,8 @@ Rules: only towards uncompressed syntaxes; the SOP Instance UID stays, since the
 is; of a decoded object only the elements of its pixels change; what cannot be converted is said
 with its reason and never sent half right: the result is on disk, whole, before any of it is sent.
 Memory is that of one frame, and all who convert share a budget; it is free again before the
-receiver takes the first byte, since that one may take its time.
+receiver takes the first byte, since that one may take its time. Codecs run in another process, see
+`codec_server`.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ from lfscp.archive.encoder import LARGE, Piece, read_pieces
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED as DEFLATED_SYNTAXES
 from lfscp.archive.header import encoding_of
-from lfscp.archive.image_pixel import PixelElement, read_pixel_element
+from lfscp.archive.image_pixel import ImagePixel, PixelElement, read_pixel_element
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.part10 import read_part10
 from lfscp.archive.spool import spooled, write_all
 from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.one_processor import anywhere
+from lfscp.services.codec_client import CodecProcess, codec_process
 from lfscp.services.contexts import (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from lfscp.services.decoded import MoreMemoryNeededError
+from lfscp.services.decoded import DecodedFrame, MoreMemoryNeededError
 from lfscp.services.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.decoding_memory import MEMORY
 from lfscp.services.frames import PIXELS_ELSEWHERE, DecodingError, Frames
@@ -55,11 +57,12 @@ _HEAD: Final = 65_536  # bytes in which the file meta information ends
 _STEP: Final = 1 << 20  # bytes written at a time
 _FORGET_BYTES: Final = 16 << 20  # read or written until what was mapped is let go
 _LITTLE: Final = 1 << 20  # bytes of memory that one may keep while others have their turn
+_ROUNDING: Final = 65_536  # bytes of new elements, and of padding
 _LOOK_AGAIN_S: Final = 0.25
 
 
 class Converted(NamedTuple):
-    """A dataset as it may be sent: a file without a name, from its first byte on."""
+    """A dataset as it may be sent: a file without a name, or in memory, from its first byte on."""
 
     file: IO[bytes]
     size: int
@@ -183,9 +186,13 @@ class _Conversion:
         self._decodes = needs_codec(dataset.transfer_syntax_uid) and wanted_syntax in TARGETS
         has_pixels = element is not None and element.tag == PIXEL_DATA
         is_there = element is not None and element.begin != element.end
-        self._frames = Frames(dataset) if self._decodes and has_pixels and is_there else None
+        self._frames = (
+            Frames(dataset, self._decode) if self._decodes and has_pixels and is_there else None
+        )
         self._small = _bytes_beside_pixels(dataset, element)
         self._reservation: Reservation | None = None
+        self._codec: CodecProcess | None = None
+        self._memory = 0
 
     @contextmanager
     def run(self) -> Iterator[Converted]:
@@ -197,20 +204,22 @@ class _Conversion:
     def _most_bytes(self) -> int:
         """What the result may need on disk; headers grow by half at most."""
         pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
-        return pixels + 2 * self._small + _LITTLE
+        return pixels + 2 * self._small + _ROUNDING
 
     def _write(self, file: IO[bytes]) -> int:
         """Write the result; its length."""
-        for_elements = min(2 * self._small, MEMORY.limit_bytes // 2) + _LITTLE
+        for_elements = min(2 * self._small, MEMORY.limit_bytes // 2) + _ROUNDING
         working_set = self._frames.working_set() if self._frames else 2 * _STEP
         room = 0
         refusal: Exception | None
         while True:
             with MEMORY.reserve(for_elements + working_set + room, self._look) as reservation:
                 self._reservation = reservation if for_elements <= 2 * _LITTLE else None
+                self._memory = working_set + room
                 # A new error each time: the old one's traceback holds on to the memory.
                 try:
-                    return self._write_pieces(file, self._pieces(for_elements, room))
+                    with self._with_codec():
+                        return self._write_pieces(file, self._pieces(for_elements, room))
                 except MoreMemoryNeededError as error:
                     refusal, room = None, error.more_bytes
                 except DecodingError as error:
@@ -223,6 +232,21 @@ class _Conversion:
                 raise refusal
             file.seek(0)
             file.truncate()
+
+    @contextmanager
+    def _with_codec(self) -> Iterator[None]:
+        """With a process that decodes, where there is something for it."""
+        if self._frames is None or not self._frames.has_codec:
+            yield
+            return
+        with codec_process(self._look) as self._codec:
+            yield
+
+    def _decode(
+        self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
+    ) -> DecodedFrame:
+        assert self._codec is not None  # noqa: S101 - frames are decoded while it is there
+        return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
 
     def _pieces(self, most_bytes: int, room: int) -> list[Piece]:
         dataset, target = self._dataset, encoding_of(self._wanted)

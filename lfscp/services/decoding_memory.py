@@ -6,39 +6,35 @@ allocator, which would keep it in an arena for each thread.
 
 from __future__ import annotations
 
-import ctypes
 import threading
-from typing import Any, Final
+from typing import Final
 
 from lfscp.archive.budget import Budget
 from lfscp.observe import metrics
+from lfscp.services.free_memory import give_back_memory
 
+_SMALL: Final = 4 << 20  # bytes, which are used again soon
 _TRIM_BYTES: Final = 32 << 20  # given back since the last time
 _LAST_TRIM_BYTES: Final = 8 << 20  # the same when nobody else decodes
-
-
-def _trimmer() -> Any:
-    """glibc's malloc_trim; None elsewhere."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class _Returns:
     """Has the allocator return free memory now and then; any thread may call it."""
 
     def __init__(self) -> None:
-        self._trim = _trimmer()
         self._lock = threading.Lock()
         self._bytes = 0
 
     def note(self, size: int) -> None:
+        if size < _SMALL:
+            return
         with self._lock:
             self._bytes += size
             is_last = MEMORY.in_use <= size
             if self._bytes < (_LAST_TRIM_BYTES if is_last else _TRIM_BYTES):
                 return
             self._bytes = 0
-        if self._trim is not None:
-            self._trim(0)
+        give_back_memory()
 
 
 _returns: Final = _Returns()

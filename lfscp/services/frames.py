@@ -8,6 +8,7 @@ Source: PS3.5 sections 8.1, 8.2 and annex A.4.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -74,18 +75,30 @@ def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
         raise DecodingError(error.reason) from None
 
 
+# Decodes what a codec has compressed: transfer syntax UID, fragments, header, room in bytes.
+Decode = Callable[[str, list[memoryview], ImagePixel, float], DecodedFrame]
+
+
+def _decode_here(
+    transfer_syntax_uid: str, fragments: list[memoryview], image: ImagePixel, room_bytes: float
+) -> DecodedFrame:
+    decoder = _decoder_of(transfer_syntax_uid)
+    return decode_compressed(decoder, b"".join(fragments), image, room_bytes)
+
+
 class Frames:
     """The frames of one dataset.
 
     Args:
         dataset: as `read_stored_dataset` gives it.
+        decode: lets a codec decode; in this process, unless it is given.
     Raises:
         DecodingError: it has no pixels, there is no decoder for them, or what describes them is
             missing.
         CannotUnderstand: its bytes are broken.
     """
 
-    def __init__(self, dataset: StoredDataset) -> None:
+    def __init__(self, dataset: StoredDataset, decode: Decode = _decode_here) -> None:
         syntax = dataset.transfer_syntax_uid
         if syntax in PIXELS_ELSEWHERE:
             raise DecodingError(f"{UID(syntax).name} only refers to its pixel data")
@@ -96,13 +109,13 @@ class Frames:
         self.image: ImagePixel = image_pixel(values, dataset.encoding)
         self._said = frozenset(values)
         self._dataset = dataset
-        self._decoder: Decoder | None = None
+        self._decode = decode
+        self.has_codec = element.is_encapsulated and syntax not in CELLS_IN_FRAGMENTS
         self._spans: FrameSpans | None = None
         if not element.is_encapsulated and element.tag == PIXEL_DATA and not is_native(syntax):
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
-        if element.is_encapsulated:
-            has_codec = syntax not in CELLS_IN_FRAGMENTS
-            self._decoder = _decoder_of(syntax) if has_codec else None
+        if self.has_codec:
+            _decoder_of(syntax)
 
     def says(self, tag: int) -> bool:
         """Whether the dataset has this element of the Image Pixel module."""
@@ -141,15 +154,16 @@ class Frames:
         if not self.element.is_encapsulated:
             return native_frame(self._dataset, self.element, self.image, number)
         content = self._dataset.content
-        frame = b"".join(content[begin:end] for begin, end in self._spans_of(number, alone=alone))
+        frame = [content[begin:end] for begin, end in self._spans_of(number, alone=alone)]
+        syntax = self._dataset.transfer_syntax_uid
         try:
-            if self._decoder is None:
-                return self._native(frame)
-            return decode_compressed(self._decoder, frame, self.image, room_bytes)
+            if not self.has_codec:
+                return self._native(b"".join(frame))
+            return self._decode(syntax, frame, self.image, room_bytes)
         except MoreMemoryNeededError:
             raise
         except DecodingError as error:
-            name = UID(self._dataset.transfer_syntax_uid).name
+            name = UID(syntax).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
 
     def _spans_of(self, number: int, *, alone: bool) -> tuple[Span, ...]:

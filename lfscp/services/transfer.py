@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataelem import DataElement
@@ -203,16 +204,18 @@ class Sender:
         file, stored = instance.path, instance.transfer_syntax_uid
         if wanted != stored:
             with decoded(file, stored, wanted, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, _slice_of(made, instance))
+                yield self._request_of(instance, choice, _body_of(made, instance))
         elif instance.size % 2:
             with evened(file, stored, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, _slice_of(made, instance))
+                yield self._request_of(instance, choice, _body_of(made, instance))
         else:
             begin = file.begin if isinstance(file, RemoteObject) else None
             body = FileSlice(file, instance.dataset_offset, instance.size, begin)
             yield self._request_of(instance, choice, body)
 
-    def _request_of(self, instance: StoredInstance, choice: Choice, body: FileSlice) -> SendRequest:
+    def _request_of(
+        self, instance: StoredInstance, choice: Choice, body: FileSlice | bytes
+    ) -> SendRequest:
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,
@@ -224,7 +227,9 @@ class Sender:
         )
 
 
-def _slice_of(made: Converted, instance: StoredInstance) -> FileSlice:
+def _body_of(made: Converted, instance: StoredInstance) -> FileSlice | bytes:
+    if isinstance(made.file, BytesIO):
+        return made.file.getvalue()
     return FileSlice(instance.path, 0, made.size, descriptor=made.file.fileno())
 
 
