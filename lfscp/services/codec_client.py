@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import select
 import signal
@@ -156,8 +157,11 @@ class CodecProcess:
         samples = (image.samples_per_pixel,) if image.samples_per_pixel > 1 else ()
         if shape != (image.rows, image.columns, *samples) or dtype.kind not in "iu":
             raise ValueError("another frame")
-        values = np.empty(shape, dtype)
-        self._read_into(memoryview(values.reshape(-1).view("u1").data))
+        # Mapped, so that it goes back to the system when it is gone: threads' arenas keep theirs.
+        size = dtype.itemsize * image.samples
+        content = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._read_into(memoryview(content))
+        values = np.frombuffer(content, dtype).reshape(shape)
         return DecodedFrame(values, str(answer["photometric"]))
 
     def _read_message(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def decoded_pixels(
 
     Args:
         room_bytes: as `Frames.decode` takes it.
-        between: called after each frame, when it is gone.
+        between: called between two frames, when one is gone.
     Raises:
         DecodingError: the first frame cannot be decoded, or all are too large for an object.
         MoreMemoryNeededError: as `Frames.decode`; reading the pixels may raise it too.
@@ -96,8 +96,7 @@ class _Pixels:
             if left < 0:
                 break
             yield content
-            del content
-            self._between()
+            del content  # before the next is made
         if left:
             raise DecodingError(f"{self._size - left} bytes of pixels, {self._size} are expected")
         if self._size % 2:
@@ -120,6 +119,8 @@ class _Pixels:
             del values
             yield content
             del content
+            if number < last:
+                self._between()
 
     def _values(self, number: int) -> Array:
         frame, self._first = self._first, None

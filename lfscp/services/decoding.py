@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import IO, Final, NamedTuple
 
@@ -59,6 +59,7 @@ _FORGET_BYTES: Final = 16 << 20  # read or written until what was mapped is let 
 _LITTLE: Final = 1 << 20  # bytes of memory that one may keep while others have their turn
 _ROUNDING: Final = 65_536  # bytes of new elements, and of padding
 _LOOK_AGAIN_S: Final = 0.25
+_TURN_S: Final = 1.0  # until others go first, between two frames
 
 
 class Converted(NamedTuple):
@@ -192,6 +193,8 @@ class _Conversion:
         self._small = _bytes_beside_pixels(dataset, element)
         self._reservation: Reservation | None = None
         self._codec: CodecProcess | None = None
+        self._for_turn = ExitStack()
+        self._turn_ends = 0.0
         self._memory = 0
 
     @contextmanager
@@ -218,7 +221,8 @@ class _Conversion:
                 self._memory = working_set + room
                 # A new error each time: the old one's traceback holds on to the memory.
                 try:
-                    with self._with_codec():
+                    with ExitStack() as self._for_turn:
+                        self._begin_turn()
                         return self._write_pieces(file, self._pieces(for_elements, room))
                 except MoreMemoryNeededError as error:
                     refusal, room = None, error.more_bytes
@@ -233,19 +237,11 @@ class _Conversion:
             file.seek(0)
             file.truncate()
 
-    @contextmanager
-    def _with_codec(self) -> Iterator[None]:
-        """With a process that decodes, where there is something for it."""
-        if self._frames is None or not self._frames.has_codec:
-            yield
-            return
-        with codec_process(self._look) as self._codec:
-            yield
-
     def _decode(
         self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
     ) -> DecodedFrame:
-        assert self._codec is not None  # noqa: S101 - frames are decoded while it is there
+        if self._codec is None:
+            self._codec = self._for_turn.enter_context(codec_process(self._look))
         return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
 
     def _pieces(self, most_bytes: int, room: int) -> list[Piece]:
@@ -289,10 +285,17 @@ class _Conversion:
             self._look_at = time.monotonic() + _LOOK_AGAIN_S
             self._look()
 
+    def _begin_turn(self) -> None:
+        self._codec = None
+        self._turn_ends = time.monotonic() + _TURN_S
+
     def _between(self) -> None:
-        """A frame is written, and nothing of it is in memory."""
-        if self._reservation is not None:
+        """A frame is written, and nothing of it is in memory: others may have their turn."""
+        is_long = time.monotonic() >= self._turn_ends
+        if self._reservation is not None and is_long and MEMORY.is_wanted:
+            self._for_turn.close()
             self._reservation.give_way()
+            self._begin_turn()
 
 
 def _size_of(pieces: list[Piece]) -> int:
