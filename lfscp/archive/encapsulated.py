@@ -27,7 +27,7 @@ from lfscp.archive.elements import (
 from lfscp.archive.errors import CannotUnderstand
 
 PIXEL_DATA: Final = 0x7FE00010
-MAX_FRAGMENTS: Final = 1_000_000
+MAX_FRAGMENTS: Final = 500_000
 _HEAD: Final = 8  # bytes of an item's tag and length
 # How a frame begins: JPEG and JPEG-LS, JPEG 2000, and JPEG 2000 in its file format.
 _BEGINNINGS: Final = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")

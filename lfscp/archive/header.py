@@ -55,7 +55,7 @@ DEFLATED: Final = frozenset(
 )
 
 _WINDOW: Final = 32_768  # bytes; most headers without pixel data are shorter
-_MAX_INFLATED: Final = 64 << 20  # bytes of a deflated dataset that may come before its bulk data
+_MAX_INFLATED: Final = 16 << 20  # bytes of a deflated dataset that may come before its bulk data
 _MAX_VALUE: Final = 65_534  # bytes of one value that the index keeps
 _LAST_GROUP: Final = max(attribute.tag for attribute in ATTRIBUTES) >> 16
 _NOT_OF_DATASETS: Final = frozenset({0x0000, 0x0002})
@@ -282,14 +282,22 @@ def _read_deflated(dataset: Buffer) -> Header:
     for piece in _inflate(dataset):
         inflated += piece
         if len(inflated) >= next_reading:
-            header = _read(bytes(inflated), EXPLICIT_LITTLE, None)
+            header = _read_inflated(inflated, None)
             if header is not None:
                 return header
             if len(inflated) > _MAX_INFLATED:
                 limit = _MAX_INFLATED >> 20
                 raise CannotUnderstand(f"no end of the header in {limit} MB of inflated bytes")
             next_reading = 2 * len(inflated)  # so that reading again stays linear
-    return _complete(_read(bytes(inflated), EXPLICIT_LITTLE, len(inflated)))
+    return _complete(_read_inflated(inflated, len(inflated)))
+
+
+def _read_inflated(inflated: bytearray, total: int | None) -> Header | None:
+    """Read it where it is: a copy would take as much again, for each association."""
+    if len(inflated) <= _WINDOW:
+        return _read(bytes(inflated), EXPLICIT_LITTLE, total)
+    with memoryview(inflated) as view:
+        return _read(view, EXPLICIT_LITTLE, total)
 
 
 def _inflate(dataset: Buffer) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ as its length: the process may have been taken over by what it decoded.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import mmap
@@ -64,11 +65,17 @@ class _Server:
             raise ConnectionError("no process")
         socket.send_fds(self._control, [b"\0"], [sock.fileno()], socket.MSG_NOSIGNAL)
 
-    def _start(self) -> None:
+    def stop(self) -> None:
+        """End it; those that decode end with their objects."""
+        if self._owner != os.getpid():
+            return
         if self._control is not None:
             self._control.close()
-        if self._process is not None and self._owner == os.getpid():
+        if self._process is not None:
             self._process.wait()
+
+    def _start(self) -> None:
+        self.stop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # One thread, which may fork.
@@ -84,6 +91,7 @@ class _Server:
 
 
 _SERVER: Final = _Server()
+atexit.register(_SERVER.stop)
 
 
 class CodecProcess:

@@ -10,68 +10,36 @@ receiver takes the first byte, since that one may take its time. Codecs run in a
 
 from __future__ import annotations
 
-import time
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import IO, Final, NamedTuple
+from contextlib import contextmanager
+from typing import IO, Final
 
 from pydicom.uid import UID
 
-from lfscp.archive.budget import BudgetExceeded, Reservation
-from lfscp.archive.conversion import Edit, convert
-from lfscp.archive.elements import UNDEFINED_LENGTH, element_head, skip_undefined
-from lfscp.archive.encapsulated import PIXEL_DATA
-from lfscp.archive.encoder import LARGE, Piece, read_pieces
+from lfscp.archive.budget import BudgetExceeded
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED as DEFLATED_SYNTAXES
-from lfscp.archive.header import encoding_of
-from lfscp.archive.image_pixel import ImagePixel, PixelElement, read_pixel_element
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.part10 import read_part10
 from lfscp.archive.spool import spooled, write_all
-from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.archive.stored_dataset import read_stored_dataset
 from lfscp.one_processor import anywhere
-from lfscp.services.codec_client import CodecProcess, codec_process
-from lfscp.services.contexts import (
-    DEFLATED,
-    EXPLICIT_VR_BIG_ENDIAN,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
+from lfscp.services.dataset_conversion import (
+    TARGETS,
+    Conversion,
+    Converted,
+    anew,
+    needs_codec,
 )
-from lfscp.services.decoded import DecodedFrame, MoreMemoryNeededError
-from lfscp.services.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.decoding_memory import MEMORY
-from lfscp.services.frames import PIXELS_ELSEWHERE, DecodingError, Frames
+from lfscp.services.frames import PIXELS_ELSEWHERE, DecodingError
 
 __all__ = ["TARGETS", "Converted", "DecodingError", "decoded", "evened", "needs_codec"]
 
-TARGETS: Final = (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    DEFLATED,
-    EXPLICIT_VR_BIG_ENDIAN,
-)
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
 _STEP: Final = 1 << 20  # bytes written at a time
-_FORGET_BYTES: Final = 16 << 20  # read or written until what was mapped is let go
-_LITTLE: Final = 1 << 20  # bytes of memory that one may keep while others have their turn
-_ROUNDING: Final = 65_536  # bytes of new elements, and of padding
-_LOOK_AGAIN_S: Final = 0.25
-_TURN_S: Final = 1.0  # until others go first, between two frames
-
-
-class Converted(NamedTuple):
-    """A dataset as it may be sent: a file without a name, or in memory, from its first byte on."""
-
-    file: IO[bytes]
-    size: int
-
-
-def needs_codec(transfer_syntax_uid: str) -> bool:
-    """Whether pixel data in this transfer syntax is compressed (encapsulated)."""
-    return transfer_syntax_uid not in TARGETS
+_MOST_AT_ONCE: Final = 2  # of those who look at large datasets
+_LEAST_SHARE: Final = 1 << 20  # bytes
 
 
 @contextmanager
@@ -102,13 +70,10 @@ def decoded(
     if stored_syntax in PIXELS_ELSEWHERE:
         raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
     what = "decoded" if needs_codec(stored_syntax) else "converted"
-    with (
-        _said_of(f"{UID(stored_syntax).name} cannot be {what}"),
-        _Conversion(
-            read_stored_dataset(path, stored_syntax, dataset_offset), wanted_syntax, look
-        ).run() as converted,
-    ):
-        yield converted
+    with _said_of(f"{UID(stored_syntax).name} cannot be {what}"):
+        conversion = _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look)
+        with conversion.run() as converted:
+            yield converted
 
 
 @contextmanager
@@ -138,9 +103,36 @@ def evened(
             with path.open("rb") as file, _with_a_zero(file, dataset_offset, look) as converted:
                 yield converted
             return
-        dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
-        with _Conversion(dataset, stored_syntax, look).run() as converted:
+        conversion = _conversion(path, stored_syntax, stored_syntax, dataset_offset, look)
+        with conversion.run() as converted:
             yield converted
+
+
+def _conversion(
+    path: StoredFile,
+    stored_syntax: str,
+    wanted_syntax: str,
+    dataset_offset: int | None,
+    look: Callable[[], None],
+) -> Conversion:
+    """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
+
+    Raises:
+        DecodingError, CannotUnderstand, BudgetExceeded, OSError: as `decoded`.
+    """
+    share = MEMORY.limit_bytes // _MOST_AT_ONCE
+    if stored_syntax not in DEFLATED_SYNTAXES:
+        share = min(share, max(path.stat().st_size, _LEAST_SHARE))
+    with MEMORY.reserve(share, look), anywhere():
+        try:
+            dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
+            conversion = Conversion(dataset, wanted_syntax, look)
+            dataset.forget()
+        except (DecodingError, CannotUnderstand, MemoryError) as error:
+            refusal = anew(error)
+        else:
+            return conversion
+    raise refusal
 
 
 @contextmanager
@@ -166,155 +158,3 @@ def _with_a_zero(
             write_all(result, piece)
         write_all(result, b"\0")
         yield Converted(result, result.tell())
-
-
-class _Conversion:
-    """One dataset on its way from one transfer syntax to another.
-
-    Args:
-        look: as `decoded` takes it.
-    """
-
-    def __init__(
-        self, dataset: StoredDataset, wanted_syntax: str, look: Callable[[], None]
-    ) -> None:
-        self._dataset = dataset
-        self._wanted = wanted_syntax
-        self._look = look
-        self._look_at = 0.0
-        self._moved = 0
-        element, _ = read_pixel_element(dataset.content, dataset.encoding)
-        self._decodes = needs_codec(dataset.transfer_syntax_uid) and wanted_syntax in TARGETS
-        has_pixels = element is not None and element.tag == PIXEL_DATA
-        is_there = element is not None and element.begin != element.end
-        self._frames = (
-            Frames(dataset, self._decode) if self._decodes and has_pixels and is_there else None
-        )
-        self._small = _bytes_beside_pixels(dataset, element)
-        self._reservation: Reservation | None = None
-        self._codec: CodecProcess | None = None
-        self._for_turn = ExitStack()
-        self._turn_ends = 0.0
-        self._memory = 0
-
-    @contextmanager
-    def run(self) -> Iterator[Converted]:
-        with spooled(self._most_bytes(), self._look) as file:
-            with anywhere():
-                size = self._write(file)
-            yield Converted(file, size)
-
-    def _most_bytes(self) -> int:
-        """What the result may need on disk; headers grow by half at most."""
-        pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
-        return pixels + 2 * self._small + _ROUNDING
-
-    def _write(self, file: IO[bytes]) -> int:
-        """Write the result; its length."""
-        for_elements = min(2 * self._small, MEMORY.limit_bytes // 2) + _ROUNDING
-        working_set = self._frames.working_set() if self._frames else 2 * _STEP
-        room = 0
-        refusal: Exception | None
-        while True:
-            with MEMORY.reserve(for_elements + working_set + room, self._look) as reservation:
-                self._reservation = reservation if for_elements <= 2 * _LITTLE else None
-                self._memory = working_set + room
-                # A new error each time: the old one's traceback holds on to the memory.
-                try:
-                    with ExitStack() as self._for_turn:
-                        self._begin_turn()
-                        return self._write_pieces(file, self._pieces(for_elements, room))
-                except MoreMemoryNeededError as error:
-                    refusal, room = None, error.more_bytes
-                except DecodingError as error:
-                    refusal = DecodingError(str(error))
-                except CannotUnderstand as error:
-                    refusal = CannotUnderstand(error.reason)
-                except MemoryError:
-                    refusal = DecodingError("the system has no memory left")
-            if refusal is not None:
-                raise refusal
-            file.seek(0)
-            file.truncate()
-
-    def _decode(
-        self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
-    ) -> DecodedFrame:
-        if self._codec is None:
-            self._codec = self._for_turn.enter_context(codec_process(self._look))
-        return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
-
-    def _pieces(self, most_bytes: int, room: int) -> list[Piece]:
-        dataset, target = self._dataset, encoding_of(self._wanted)
-        edits: dict[int, Edit | None] | None = {} if self._decodes else None
-        if self._frames is not None:
-            edits = decoded_pixels(self._frames, room_bytes=room, between=self._between)
-        encode = partial(
-            convert, dataset.content, dataset.encoding, target, edits, most_bytes=most_bytes
-        )
-        pieces = encode()
-        if _size_of(pieces) % 2:
-            del pieces
-            pieces = encode(pads=True)
-        if self._wanted != DEFLATED and _size_of(pieces) % 2:
-            raise CannotUnderstand("it cannot be brought to an even length")
-        return pieces
-
-    def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
-        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if self._wanted == DEFLATED else None
-        for piece in read_pieces(pieces):
-            for start in range(0, len(piece), _STEP):
-                step = piece[start : start + _STEP]
-                write_all(file, deflater.compress(step) if deflater else step)
-                self._note(len(step))
-                del step
-            del piece
-        if deflater is not None:
-            write_all(file, deflater.flush())
-            if file.tell() % 2:
-                write_all(file, b"\0")
-        return file.tell()
-
-    def _note(self, moved: int) -> None:
-        """So many bytes were read or written: let go of the mapped ones, and look round."""
-        self._moved += moved
-        if self._moved >= _FORGET_BYTES:
-            self._moved = 0
-            self._dataset.forget()
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_AGAIN_S
-            self._look()
-
-    def _begin_turn(self) -> None:
-        self._codec = None
-        self._turn_ends = time.monotonic() + _TURN_S
-
-    def _between(self) -> None:
-        """A frame is written, and nothing of it is in memory: others may have their turn."""
-        is_long = time.monotonic() >= self._turn_ends
-        if self._reservation is not None and is_long and MEMORY.is_wanted:
-            self._for_turn.close()
-            self._reservation.give_way()
-            self._begin_turn()
-
-
-def _size_of(pieces: list[Piece]) -> int:
-    return sum(len(piece) for piece in pieces)
-
-
-def _bytes_beside_pixels(dataset: StoredDataset, element: PixelElement | None) -> int:
-    """Bytes of what may be gathered: values that are large are not."""
-    content, encoding = dataset.content, dataset.encoding
-    stop = element.begin if element is not None else len(content)
-    total, at = stop, 0
-    while at + 8 <= stop:
-        _, value, length, items = element_head(content, at, len(content), encoding)
-        if value >= stop:
-            break
-        if length == UNDEFINED_LENGTH:
-            at = skip_undefined(content, value, stop, items or encoding)
-            continue
-        at = value + length
-        if items is None and length >= LARGE:
-            total -= length
-    return max(0, total)
