@@ -24,7 +24,7 @@ class Budgets(Section):
     decoding_mb: Int = setting(
         160,
         "Memory for decoding objects for receivers, of all associations of a process together, in "
-        "megabytes; a frame that alone needs more is not decoded.",
+        "megabytes, with what codecs work on; a frame that alone needs more is not decoded.",
         ge=1,
     )
     spool_mb: Int = setting(

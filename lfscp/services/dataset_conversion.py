@@ -1,4 +1,4 @@
-"""One dataset on its way from one transfer syntax to another, within the budgets of all who convert.
+"""One dataset on its way to another transfer syntax, within the budgets of all who convert.
 
 Rules: what it takes is known before it begins, and nothing is held while it waits; pixels are
 decoded, turned round, deflated and written piece by piece; between two frames others may have their
