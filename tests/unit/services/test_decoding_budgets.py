@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from lfscp.archive import deflated, spool
 from lfscp.archive.image_pixel import ImagePixel
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.stored_dataset import read_stored_dataset
+from lfscp.assembly import open_archive
+from lfscp.config import Settings
 from lfscp.services.codec_client import codec_process
 from lfscp.services.decoding import DecodingError, decoded
 from lfscp.services.decoding_memory import MEMORY
@@ -291,3 +294,26 @@ def test_elements_beside_pixels_are_bounded_too(
     monkeypatch.setattr(MEMORY, "limit_bytes", 8 * MB)
     with pytest.raises(DecodingError, match="need too much memory"):
         decode(path, EXPLICIT, IMPLICIT)
+
+
+def test_an_archive_that_is_opened_for_a_node_sets_the_budgets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for budget in (MEMORY, spool.SPACE):
+        monkeypatch.setattr(budget, "limit_bytes", budget.limit_bytes)
+    budgets = {"decoding_mb": 5, "spool_mb": 7}
+    settings = Settings.model_validate({"data_dir": tmp_path, "budgets": budgets})
+    try:
+        with open_archive(settings):
+            assert (MEMORY.limit_bytes, spool.SPACE.limit_bytes) == (5 * MB, 7 * MB)
+    finally:
+        spool._places.clear()
+
+
+def test_a_codec_that_dies_fails_one_frame_and_no_more(tmp_path: Path) -> None:
+    frame = memoryview(jpeg_ls_of(4096, 4096))
+    with codec_process(lambda: None) as codec:
+        signal.pidfd_send_signal(codec._pidfd, signal.SIGKILL)
+        with pytest.raises(DecodingError, match="the codec failed"):
+            codec.decode(str(JPEGLSLossless), [frame], image(4096, 4096), 160 * MB, 0)
+    assert decode(black(tmp_path, 1), str(RLELossless), EXPLICIT)
