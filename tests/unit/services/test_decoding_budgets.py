@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -65,11 +69,30 @@ def black(folder: Path, frames: int, rows: int = 1024, columns: int = 1024) -> P
     return with_fragments(dataset, [run_length(rows, columns)] * frames, folder)
 
 
-def test_an_object_of_many_frames_takes_the_memory_of_one(tmp_path: Path) -> None:
+def test_an_object_of_many_frames_takes_the_memory_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [0]
+
+    class Frame(mmap.mmap):
+        """A frame as it comes from the process that decodes."""
+
+        def __new__(cls, *arguments: int, **options: int) -> Self:
+            frame = super().__new__(cls, *arguments, **options)
+            if options:
+                return frame  # of a file
+            held.append(held[-1] + len(frame))
+            weakref.finalize(frame, lambda: held.append(held[-1] - MB))
+            return frame
+
     path = black(tmp_path, 24)
-    with traced() as peak, decoded(path, str(RLELossless), EXPLICIT) as converted:
-        assert converted.size > 24 * MB
-        assert peak() < 6 * MB
+    with traced() as peak, monkeypatch.context() as patched:
+        patched.setattr("lfscp.services.codec_client.mmap.mmap", Frame)
+        with decoded(path, str(RLELossless), EXPLICIT) as converted:
+            assert converted.size > 24 * MB
+            assert peak() < 6 * MB
+    assert sum(later > before for before, later in pairwise(held)) == 24
+    assert max(held) == MB
     assert MEMORY.in_use == 0
 
 
