@@ -39,6 +39,7 @@ from lfscp.archive.errors import (
     DuplicateRejected,
     FateUnknown,
     OutOfResources,
+    StudyProtected,
 )
 from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
@@ -63,7 +64,7 @@ from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
 from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
-from lfscp.archive.retention import protect, unprotect
+from lfscp.archive.retention import is_protected, protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
@@ -242,6 +243,7 @@ class Archive:
             IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
             InstanceElsewhere: the instance is there in another series, and is not replaced.
             DuplicateRejected: other content is there already and the policy is to reject.
+            StudyProtected: other content is there already, and may not be replaced.
             OutOfResources: it cannot be written; nothing is left of it.
         """
         self.space.require()
@@ -353,6 +355,8 @@ class Archive:
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
         if not self.files.exists(existing.path):
+            if existing.is_elsewhere(header):
+                self._require_replaceable(existing)
             return self._heal(received, header, "missing")
         if self._duplicates is not Duplicates.REPLACE:
             require_same_place(header, existing)
@@ -363,6 +367,7 @@ class Archive:
         outcome = Outcome.IDENTICAL
         if not same:
             if self._duplicates is Duplicates.REPLACE:
+                self._require_replaceable(existing)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
@@ -373,6 +378,12 @@ class Archive:
         if received.is_handed_over:
             self.files.discard(Piece(str(received.spooled_path), 0))
         return stored
+
+    def _require_replaceable(self, existing: Existing) -> None:
+        """Refuse to put another object in the place of one of a protected study."""
+        with self._using_index("read the index"), self.index.engine.connect() as connection:
+            if is_protected(connection, existing.study_uid):
+                raise StudyProtected(existing.study_uid, "replace an instance")
 
     def _heal(self, received: Received, header: Header, was: str) -> Stored:
         """Put the same object in the place of a file that cannot be used any more."""
@@ -460,6 +471,7 @@ class Archive:
         Returns:
             The number of instances deleted.
         Raises:
+            StudyProtected: something of it belongs to a protected study; nothing is deleted.
             ArchiveError: the index cannot be written to; nothing is deleted.
         """
         with self._using_index("delete from the index"):
@@ -479,7 +491,7 @@ class Archive:
             self._forget_removals(gone)
 
     def set_protected(self, study_uid: str, *, on: bool) -> bool:
-        """Keep a study from being recycled, or do so no longer; see `retention`.
+        """Keep a study from being deleted or changed, or do so no longer; see `retention`.
 
         Returns:
             Whether there is such a study, or was such a protection.

@@ -2,13 +2,14 @@
 
 Rules: a fixed share of the files that the process may open, and of that so many for one address.
 Who comes beyond it takes the place of the connection (of the same address, when that has too many)
-that has waited the longest without a request; when all are in the middle of one, he is refused.
+that has waited the longest without a request, if that was for a second; otherwise he is refused.
 Not thread-safe: for the thread of the server's event loop.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -20,6 +21,8 @@ from lfscp.web.refusals import note_refusal
 from lfscp.web.shares import Share
 
 PART_OF_OPEN_FILES: Final = 4  # the HTTP side has one of so many parts, DICOM the others
+GRACE_S: Final = 1.0  # what has come may not have been read yet
+MAX_PARTING: Final = 50  # refused ones in a second, beside those that have places
 _NO_LIMIT: Final = 1 << 30
 
 
@@ -27,6 +30,7 @@ class Connection(Protocol):
     """What holds a place."""
 
     address: str
+    waits_since: float  # monotonic
 
     def leave(self) -> None:
         """End it at once."""
@@ -58,12 +62,22 @@ class ConnectionLimits:
         self._proxies = [ipaddress.ip_network(each) for each in trusted_proxies]
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._waiting_by_address: dict[str, OrderedDict[Connection, None]] = {}
+        self._parting_since, self._parting = 0.0, 0
         self._places: dict[Connection, str] = {}  # whom each is counted for
 
     @property
     def taken(self) -> int:
         """How many places are taken."""
         return self._share.taken
+
+    @property
+    def is_time_to_part(self) -> bool:
+        """Whether who is refused may stay until the answer is read; not when many are."""
+        now = time.monotonic()
+        if now - self._parting_since >= 1.0:
+            self._parting_since, self._parting = now, 0
+        self._parting += 1
+        return self._parting <= MAX_PARTING
 
     def enter(self, connection: Connection) -> bool:
         """Take a place; False when there is none, and none can be made free."""
@@ -73,9 +87,9 @@ class ConnectionLimits:
             waiting = self._waiting_by_address.get(visitor) if shortage == "each" else self._waiting
             reason = "connections_of_address" if shortage == "each" else "connections"
             note_refusal(reason, connection.address)
-            if not waiting:
+            longest = next(iter(waiting), None) if waiting else None
+            if longest is None or time.monotonic() - longest.waits_since < GRACE_S:
                 return False
-            longest = next(iter(waiting))
             self.leave(longest)
             longest.leave()
             if self._share.take(visitor):  # of all there is room now, but not for this address

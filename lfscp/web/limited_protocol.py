@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES: Final = 16 << 10
 LINGER_S: Final = 2.0  # for what still comes of a request that is answered
+PARTING_S: Final = 0.5  # for a client that is refused to read the answer
 _SOON_S: Final = 0.01
 _IDLE: Final = "idle"  # a reason that nobody need hear of
 _RETRY_S: Final = 5
@@ -65,7 +66,7 @@ class LimitedProtocol(H11Protocol):
         self._limits = limits
         self._is_admitted = False
         self._unread = b""  # what came behind a request that is not answered yet
-        self._waits_since = 0.0
+        self.waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._seen = _Progress()
 
@@ -74,13 +75,12 @@ class LimitedProtocol(H11Protocol):
         self.transport = transport
         peer = get_remote_addr(transport)
         self.address = peer[0] if peer else ""
+        self.waits_since = self.loop.time()
         if not self._limits.enter(self):
-            transport.write(_FULL)
-            transport.close()
+            self._refuse()
             return
         self._is_admitted = True
         super().connection_made(transport)
-        self._waits_since = self.loop.time()
         self._timer = self.loop.call_later(self._limits.timeout_s, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -91,6 +91,18 @@ class LimitedProtocol(H11Protocol):
         if self._is_admitted:
             super().connection_lost(exc)
 
+    def _refuse(self) -> None:
+        """Say that there is no place; what the client has sent is not read, but thrown away.
+
+        To close at once while something is unread would take the answer back.
+        """
+        self.transport.write(_FULL)
+        if self._limits.is_time_to_part:
+            self.transport.write_eof()
+            self._timer = self.loop.call_later(PARTING_S, self.transport.abort)
+        else:
+            self.transport.close()
+
     def leave(self) -> None:
         """Make room for another one."""
         self.transport.abort()
@@ -99,8 +111,9 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, a piece at a time, so that no head is longer than is allowed."""
-        self._unread += data
-        self._read_on()
+        if self._is_admitted:
+            self._unread += data
+            self._read_on()
 
     def _read_on(self) -> None:
         while self._unread and not self.transport.is_closing():
@@ -125,7 +138,7 @@ class LimitedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of this one, not for long."""
-        self._waits_since = self.loop.time()
+        self.waits_since = self.loop.time()
         self._limits.wait(self)
         super().on_response_complete()
         self._read_on()
@@ -166,12 +179,12 @@ class LimitedProtocol(H11Protocol):
         reason = self._seen.too_slow_since(seen, self._limits.min_rate)
         delay_s = timeout_s
         if self._is_waiting and not self._seen.unsent:
-            delay_s = self._waits_since + timeout_s - now
+            delay_s = self.waits_since + timeout_s - now
             if delay_s <= 0:
                 has_begun = self._seen.wants_body or self.conn.trailing_data[0]
                 reason = "slow_request" if has_begun else _IDLE
         elif self._is_waiting:
-            self._waits_since = now  # the answer is still on its way
+            self.waits_since = now  # the answer is still on its way
         if reason:
             if reason != _IDLE:
                 note_refusal(reason, self.address)

@@ -25,6 +25,7 @@ from lfscp.archive.errors import (
     IdentityMismatch,
     InstanceElsewhere,
     OutOfResources,
+    StudyProtected,
 )
 from lfscp.observe.logging import get_logger
 
@@ -220,6 +221,7 @@ _ARCHIVE_STATUS: Final = (
     (IdentityMismatch, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DuplicateRejected, HTTPStatus.CONFLICT),
     (InstanceElsewhere, HTTPStatus.CONFLICT),
+    (StudyProtected, HTTPStatus.CONFLICT),
     (OutOfResources, HTTPStatus.INSUFFICIENT_STORAGE),
 )
 
