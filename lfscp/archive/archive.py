@@ -39,7 +39,6 @@ from lfscp.archive.errors import (
     DuplicateRejected,
     FateUnknown,
     OutOfResources,
-    StudyProtected,
 )
 from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
@@ -61,10 +60,11 @@ from lfscp.archive.objects import (
     size_of,
 )
 from lfscp.archive.part10 import part10_header
+from lfscp.archive.protection import require_replaceable
 from lfscp.archive.query import Query
 from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
-from lfscp.archive.retention import is_protected, protect, unprotect
+from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
@@ -242,8 +242,7 @@ class Archive:
             CannotUnderstand: the dataset is broken or lacks its UIDs.
             IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
             InstanceElsewhere: the instance is there in another series, and is not replaced.
-            DuplicateRejected: other content is there already and the policy is to reject.
-            StudyProtected: other content is there already, and may not be replaced.
+            DuplicateRejected, StudyProtected: other content is there already, and stays.
             OutOfResources: it cannot be written; nothing is left of it.
         """
         self.space.require()
@@ -356,7 +355,7 @@ class Archive:
         """Answer for an instance whose UID is in the index already."""
         if not self.files.exists(existing.path):
             if existing.is_elsewhere(header):
-                self._require_replaceable(existing)
+                require_replaceable(self.index, existing.study_uid)
             return self._heal(received, header, "missing")
         if self._duplicates is not Duplicates.REPLACE:
             require_same_place(header, existing)
@@ -367,7 +366,7 @@ class Archive:
         outcome = Outcome.IDENTICAL
         if not same:
             if self._duplicates is Duplicates.REPLACE:
-                self._require_replaceable(existing)
+                require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
@@ -378,12 +377,6 @@ class Archive:
         if received.is_handed_over:
             self.files.discard(Piece(str(received.spooled_path), 0))
         return stored
-
-    def _require_replaceable(self, existing: Existing) -> None:
-        """Refuse to put another object in the place of one of a protected study."""
-        with self._using_index("read the index"), self.index.engine.connect() as connection:
-            if is_protected(connection, existing.study_uid):
-                raise StudyProtected(existing.study_uid, "replace an instance")
 
     def _heal(self, received: Received, header: Header, was: str) -> Stored:
         """Put the same object in the place of a file that cannot be used any more."""
@@ -471,8 +464,7 @@ class Archive:
         Returns:
             The number of instances deleted.
         Raises:
-            StudyProtected: something of it belongs to a protected study; nothing is deleted.
-            ArchiveError: the index cannot be written to; nothing is deleted.
+            ArchiveError: a study is protected, or the index fails; nothing is deleted.
         """
         with self._using_index("delete from the index"):
             deletion = Deletion(self.index, level, uid, key)

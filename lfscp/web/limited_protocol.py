@@ -163,9 +163,6 @@ class LimitedProtocol(H11Protocol):
         except h11.LocalProtocolError:  # it cannot be answered any more
             self.transport.abort()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: who asks for a WebSocket gets the ordinary answer."""
-
     # What takes too long
 
     @property
