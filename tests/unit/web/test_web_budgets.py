@@ -16,6 +16,7 @@ from lfscp.observe import metrics
 from lfscp.web.api.upload import MAX_FIELDS, MAX_FILES, MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MAX_VALUES
 from lfscp.web.guard import MOST_HEADERS
+from lfscp.web.problems import MOST_ERRORS
 from lfscp.web.shares import Share
 
 FILE = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
@@ -65,12 +66,19 @@ def test_a_body_that_is_deep_is_no_error_of_ours(client, path):
     assert answer.status_code in (400, 422)
 
 
-def test_an_answer_names_some_of_many_faults(client):
+def test_of_a_long_list_of_faults_the_first_is_named(client):
     answer = client.post("/api/send", json={"peer": "A", "studies": [1] * 10_000})
 
     assert answer.status_code == 422
-    assert len(answer.json()["errors"]) == 100
-    assert "(and 9999 more)" in answer.json()["detail"]
+    assert [each["pointer"] for each in answer.json()["errors"]] == ["/studies/0"]
+
+
+def test_an_answer_names_a_hundred_of_many_faults(client):
+    answer = client.post("/api/send", json={"peer": "A", **{f"x{n}": 1 for n in range(500)}})
+
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == MOST_ERRORS
+    assert "(and 499 more)" in answer.json()["detail"]
 
 
 def test_bodies_that_wait_for_their_answer_are_counted_together(client, monkeypatch):
