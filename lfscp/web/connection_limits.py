@@ -22,7 +22,7 @@ from lfscp.web.shares import Share
 
 PART_OF_OPEN_FILES: Final = 4  # the HTTP side has one of so many parts, DICOM the others
 GRACE_S: Final = 1.0  # what has come may not have been read yet
-MAX_PARTING: Final = 50  # refused ones in a second, beside those that have places
+MAX_PARTING: Final = 200  # refused ones in a second, beside those that have places
 _NO_LIMIT: Final = 1 << 30
 
 
@@ -77,7 +77,7 @@ class ConnectionLimits:
         if now - self._parting_since >= 1.0:
             self._parting_since, self._parting = now, 0
         self._parting += 1
-        return self._parting <= MAX_PARTING
+        return self._parting <= min(MAX_PARTING, self.most // 2)
 
     def enter(self, connection: Connection) -> bool:
         """Take a place; False when there is none, and none can be made free."""
