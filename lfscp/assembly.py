@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import socket
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lfscp.observe import systemd
@@ -246,10 +248,28 @@ def secure_context(settings: Settings) -> SSLContext | None:
     from lfscp.config import ConfigError
     from lfscp.server.endpoints import tls_context
 
+    warn_of_readable_keys(settings)
     try:
         return tls_context(settings.tls)
     except OSError as error:
         raise ConfigError(f"tls: {error}") from error
+
+
+def warn_of_readable_keys(settings: Settings) -> None:
+    """Say which private keys anybody on this machine could read."""
+    from lfscp.observe.logging import get_logger
+
+    tls = settings.tls
+    keys = [tls.key_file or tls.certificate_file] if tls.enabled else []
+    keys += [peer.tls_key_file or peer.tls_certificate_file for peer in settings.peers.values()]
+    for key in dict.fromkeys(filter(None, keys)):
+        with suppress(OSError):  # that it is missing is said by whoever needs it
+            if os.stat(key).st_mode & stat.S_IROTH:  # noqa: PTH116 - as text, as configured
+                get_logger("lfscp.server").warning(
+                    "a private key can be read by everybody",
+                    file=key,
+                    hint=f"chmod o-r {key}",
+                )
 
 
 def tls_port(endpoints: Endpoints | None) -> dict[str, int]:

@@ -60,6 +60,7 @@ from lfscp.archive.objects import (
     size_of,
 )
 from lfscp.archive.part10 import part10_header
+from lfscp.archive.protection import require_replaceable
 from lfscp.archive.query import Query
 from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
@@ -241,7 +242,7 @@ class Archive:
             CannotUnderstand: the dataset is broken or lacks its UIDs.
             IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
             InstanceElsewhere: the instance is there in another series, and is not replaced.
-            DuplicateRejected: other content is there already and the policy is to reject.
+            DuplicateRejected, StudyProtected: other content is there already, and stays.
             OutOfResources: it cannot be written; nothing is left of it.
         """
         self.space.require()
@@ -353,6 +354,8 @@ class Archive:
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
         if not self.files.exists(existing.path):
+            if existing.is_elsewhere(header):
+                require_replaceable(self.index, existing.study_uid)
             return self._heal(received, header, "missing")
         if self._duplicates is not Duplicates.REPLACE:
             require_same_place(header, existing)
@@ -363,6 +366,7 @@ class Archive:
         outcome = Outcome.IDENTICAL
         if not same:
             if self._duplicates is Duplicates.REPLACE:
+                require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
@@ -460,7 +464,7 @@ class Archive:
         Returns:
             The number of instances deleted.
         Raises:
-            ArchiveError: the index cannot be written to; nothing is deleted.
+            ArchiveError: a study is protected, or the index fails; nothing is deleted.
         """
         with self._using_index("delete from the index"):
             deletion = Deletion(self.index, level, uid, key)
@@ -479,7 +483,7 @@ class Archive:
             self._forget_removals(gone)
 
     def set_protected(self, study_uid: str, *, on: bool) -> bool:
-        """Keep a study from being recycled, or do so no longer; see `retention`.
+        """Keep a study from being deleted or changed, or do so no longer; see `retention`.
 
         Returns:
             Whether there is such a study, or was such a protection.

@@ -357,9 +357,11 @@ class Index:
             key: of the row, where only one of several with this UID is to go.
         Returns:
             The paths of the files that no row refers to any longer.
+        Raises:
+            StudyProtected: something of it belongs to a protected study; nothing is removed.
         """
         removed = self._database.transact(
-            lambda connection: delete_entity(connection, level, uid, key)
+            lambda connection: delete_entity(connection, level, uid, key, spare_protected=True)
         )
         self._known.clear()
         return removed

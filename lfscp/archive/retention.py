@@ -209,9 +209,9 @@ def _locked(study_uid: str, key: int | None = None) -> Select[Any]:
 
 
 def protect(index: Index, study_uid: str) -> bool:
-    """Keep a study from going by itself; False when there is none with this UID.
+    """Keep a study from being deleted or replaced; False when there is none with this UID.
 
-    Deleting it by hand is not prevented. Raises what `Index.writing` raises.
+    Raises what `Index.writing` raises.
     """
     with suppress(IntegrityError), index.writing() as connection:
         if connection.execute(_locked(study_uid)).first() is None:
@@ -223,14 +223,14 @@ def protect(index: Index, study_uid: str) -> bool:
 
 
 def unprotect(index: Index, study_uid: str) -> bool:
-    """Let a study go again when its time has come; False when it was not protected."""
+    """Let a study be deleted again; False when it was not protected."""
     with index.writing() as connection:
         gone = delete(protection).where(protection.c.study_instance_uid == study_uid)
         return connection.execute(gone).rowcount > 0
 
 
 def is_protected(connection: Connection, study_uid: str) -> bool:
-    """Whether a study never goes by itself."""
+    """Whether a study is protected."""
     found = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
     return connection.execute(found).first() is not None
 

@@ -171,7 +171,7 @@ def hash_password(
         bool, typer.Option("--token", help="Make a bearer token for scripts instead.")
     ] = False,
 ) -> None:
-    """Hash a password for web.users, or make a token and its hash for web.token_hash."""
+    """Hash a password for web.users, or make a token and its hash for web.tokens."""
     from lfscp.cli.access import print_password_hash, print_token
 
     print_token() if token else print_password_hash()

@@ -84,14 +84,14 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
 
     @app.command()
     def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
-        """Never let a study go by itself; the node may be running."""
+        """Keep a study from being deleted or changed; the node may be running."""
         from lfscp.cli.retention import set_protection
 
         raise typer.Exit(set_protection(settings_of(config, data_dir), uid, on=True))
 
     @app.command()
     def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
-        """Let a protected study go again when its time has come."""
+        """Let a protected study be deleted again."""
         from lfscp.cli.retention import set_protection
 
         raise typer.Exit(set_protection(settings_of(config, data_dir), uid, on=False))

@@ -84,14 +84,6 @@ def check_sop_class_uid(uid: str) -> str:
     return uid
 
 
-def check_web_user(entry: str) -> str:
-    """A user of the page with the hash of the password."""
-    name, colon, hashed = entry.partition(":")
-    if not colon or not name.strip() or not hashed.startswith("scrypt$") or hashed.count("$") != 5:
-        raise ValueError("NAME:HASH, where `lfscp hash-password` makes the hash")
-    return entry
-
-
 def check_token_hash(text: str) -> str:
     """The hash of a token, or nothing."""
     digest = text.removeprefix("sha256$")
@@ -140,7 +132,6 @@ Count = Annotated[int, Strict(), Field(ge=0)]
 Amount = Annotated[float, Strict(), Field(ge=0, le=1e9, allow_inf_nan=False)]
 AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Folder = Annotated[Path, AfterValidator(check_folder)]
-WebUser = Annotated[str, AfterValidator(check_web_user)]
 SOPClassUID = Annotated[str, AfterValidator(check_sop_class_uid)]
 Permission = Literal["echo", "store", "query", "retrieve", "destination"]
 Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)]

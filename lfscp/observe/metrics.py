@@ -169,3 +169,16 @@ FAILED_UNEXPECTEDLY: Final = Counter(
     "Requests that failed as they should not have; the log says more.",
     service=SERVICES,
 )
+HTTP_REFUSALS: Final = (
+    *("connections", "connections_of_address", "requests", "slow_request", "slow_reader"),
+    *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", OTHER),
+)
+HTTP_REFUSED: Final = Counter(
+    BOARD,
+    "lfscp_http_refused_total",
+    "HTTP connections and requests that were refused or ended, by what there was too much of.",
+    reason=HTTP_REFUSALS,
+)
+HTTP_CONNECTIONS: Final = Gauge(
+    BOARD, "lfscp_http_connections", "Connections to the page and the API that are open now."
+)

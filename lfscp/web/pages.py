@@ -120,7 +120,7 @@ def delete_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
 
 @router.post("/studies/{study_uid}/protect")
 def protect_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
-    """Protect a study from being deleted by itself, and show it again."""
+    """Protect a study from being deleted, and show it again."""
     api.protect_study(web, study_uid, key)
     return Response(headers={"HX-Refresh": "true"})
 

@@ -16,6 +16,8 @@ from sqlalchemy import Connection
 from lfscp.archive import browse
 from lfscp.archive.attributes import Level
 from lfscp.archive.object_store import StoredFile
+from lfscp.archive.protection import require_unprotected
+from lfscp.archive.schema import patient
 from lfscp.web.api import cursors
 from lfscp.web.api.models import (
     DeletedOut,
@@ -155,7 +157,9 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 @router.delete("/patients/{key}")
 def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOST)]) -> DeletedOut:
-    """Delete a patient, named by `id`, with all studies."""
+    """Delete a patient, named by `id`, with all studies; none, when one of them is protected."""
+    with web.index() as connection:
+        require_unprotected(connection, patient.c.id == key)
     deleted = 0
     while True:
         with web.index() as connection:
@@ -177,13 +181,13 @@ def delete_study(web: Context, study_uid: str, key: Key = None) -> DeletedOut:
 
 @router.put("/studies/{study_uid}/protection")
 def protect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
-    """Keep a study from being deleted by itself when space is made; by hand it still can be."""
+    """Keep a study from being deleted, by itself or by hand, and its instances from replacement."""
     return _protected(web, study_uid, key, on=True)
 
 
 @router.delete("/studies/{study_uid}/protection")
 def unprotect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
-    """Let a study be deleted again when its time has come."""
+    """Let a study be deleted again."""
     return _protected(web, study_uid, key, on=False)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.model import InvalidRequest, Job, JobRequest, UnknownJob, WrongState
 from lfscp.scu.peer import Peer
 from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
-from lfscp.web.context import Context, Web
-from lfscp.web.problems import Problem, pointer_to
+from lfscp.web.context import Context, Web, visitor_of
+from lfscp.web.problems import Problem, pointer_to, respond
+from lfscp.web.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 
@@ -108,13 +110,37 @@ def forget(web: Context, job_id: str) -> None:
 
 
 @router.get("/events", tags=["node"], response_class=StreamingResponse)
-async def events(web: Context) -> StreamingResponse:
+async def events(web: Context, request: Request) -> StreamingResponse:
     """Server-sent events: `job` with each change of a job, `node` with the pool's state."""
-    return StreamingResponse(
-        web.events.stream(),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(web, request)
+
+
+class EventStream(StreamingResponse):
+    """The live view of one visitor, who has only so many."""
+
+    def __init__(self, web: Web, request: Request) -> None:
+        super().__init__(
+            web.events.stream(),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._share = web.event_streams
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or say that there are too many; its place is free again when it ends."""
+        visitor = visitor_of(self._request)
+        if shortage := self._share.take(visitor):
+            note_refusal("event_streams", visitor)
+            status = HTTPStatus.TOO_MANY_REQUESTS if shortage == "each" else 503
+            detail = "too many live views are open (web.max_event_streams)"
+            problem = Problem(status, detail, headers={"Retry-After": "10"})
+            await respond(self._request, problem)(scope, receive, send)
+            return
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._share.give(visitor)
 
 
 def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, Any]) -> Job:

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from lfscp.archive.archive import Archive
 from lfscp.archive.attributes import Level
 from lfscp.archive.check import check
+from lfscp.archive.errors import StudyProtected
 from lfscp.archive.retention import (
     DAY_MS,
     Candidate,
@@ -121,13 +122,16 @@ def test_a_protected_study_stays_and_the_next_one_goes(archive: Archive) -> None
     assert run(archive, max_age_ms=1) == ["1.2.3"]
 
 
-def test_a_protected_study_that_is_deleted_by_hand_and_sent_again_is_protected(
+def test_a_protected_study_is_not_deleted_by_hand_and_gone_for_good_once_it_may_be(
     archive: Archive,
 ) -> None:
     protect(archive.index, "1.2.3")
-    assert archive.delete(Level.STUDY, "1.2.3") == 3
-    store(archive, 3, 10)
+    with pytest.raises(StudyProtected):
+        archive.delete(Level.STUDY, "1.2.3")
     assert run(archive, max_studies=4) == ["1.2.1"]
+
+    unprotect(archive.index, "1.2.3")
+    assert archive.delete(Level.STUDY, "1.2.3") == 3
 
 
 def test_a_study_that_receives_is_not_taken(archive: Archive) -> None:

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from fastapi.testclient import TestClient
 from images import image, save
 from PIL import Image
@@ -24,7 +25,7 @@ from web_objects import (
     REPORT_INSTANCE,
 )
 
-from lfscp.archive.part10 import read_part10
+from lfscp.archive.part10 import part10_header, read_part10
 from lfscp.web.api import cursors
 
 
@@ -540,3 +541,50 @@ def test_a_key_that_no_row_can_have_is_refused_or_finds_nothing(filled, key):
     found = filled.get(f"/api/studies?patient={key}")
     assert found.status_code == 422 or found.json()["rows"] == []
     assert filled.get(f"/api/studies/{CT_STUDY}").json()["number_of_instances"] == 4
+
+
+def test_nothing_of_a_protected_study_is_deleted_before_it_is_unprotected(filled):
+    series = filled.get(f"/api/studies/{CT_STUDY}/series").json()[0]["series_instance_uid"]
+    rows = filled.get(f"/api/series/{series}/instances").json()["rows"]
+    (patient,) = [
+        each["id"]
+        for each in filled.get("/api/patients").json()["rows"]
+        if CT_STUDY
+        in [
+            row["study_instance_uid"]
+            for row in filled.get(f"/api/studies?patient={each['id']}").json()["rows"]
+        ]
+    ]
+    before = filled.get("/api/statistics").json()["instances"]
+    filled.put(f"/api/studies/{CT_STUDY}/protection")
+    answers = [
+        filled.delete(f"/api/studies/{CT_STUDY}"),
+        filled.delete(f"/api/series/{series}"),
+        filled.delete(f"/api/instances/{rows[0]['sop_instance_uid']}"),
+        filled.delete(f"/api/patients/{patient}"),
+        filled.post(f"/studies/{CT_STUDY}/delete"),
+    ]
+    for answer in answers:
+        assert problem(answer)["status"] == 409
+        assert f"study {CT_STUDY} is protected; unprotect it first" in answer.json()["detail"]
+    assert filled.get(f"/api/instances/{rows[0]['sop_instance_uid']}/file").status_code == 200
+    assert ">Delete</button>" not in filled.get(f"/studies/{CT_STUDY}").text
+    filled.app.state.web._counted = None
+    assert filled.get("/api/statistics").json()["instances"] == before
+
+    filled.delete(f"/api/studies/{CT_STUDY}/protection")
+    assert filled.delete(f"/api/patients/{patient}").status_code == 200
+
+
+def test_a_patient_one_of_whose_studies_is_protected_keeps_all(client):
+    for number, study in ((1, "1.2.3"), (2, "1.2.4")):
+        series = f"{study}.1"
+        content = encoded(number, StudyInstanceUID=study, SeriesInstanceUID=series)
+        head = part10_header(CT_IMAGE, f"1.2.3.1.{number}", EXPLICIT)
+        assert client.post("/api/instances", content=head + content).status_code == 201
+    (row,) = client.get("/api/patients").json()["rows"]
+    client.put("/api/studies/1.2.4/protection")
+
+    assert problem(client.delete(f"/api/patients/{row['id']}"))["status"] == 409
+    rows = client.get("/api/studies").json()["rows"]
+    assert {each["study_instance_uid"] for each in rows} == {"1.2.3", "1.2.4"}
