@@ -131,6 +131,10 @@ class WebSide:
             self.stop_jobs()
         if self._server is not None:
             self._server.stop()
+        if self._app is not None:
+            from lfscp.web.app import close_app
+
+            close_app(self._app)
         self._listener.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)

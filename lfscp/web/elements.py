@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Final
 
 from pydicom.dataelem import DataElement
@@ -26,22 +27,29 @@ class Element:
     value: str
 
 
-def elements(dataset: Dataset) -> list[Element]:
-    """All elements in order, the meta information first."""
-    found: list[Element] = []
-    for source in (getattr(dataset, "file_meta", Dataset()), dataset):
-        for element in _walk(source, 0):
-            if len(found) == MAX_ELEMENTS:
-                found.append(Element(0, "", "", "", f"only {MAX_ELEMENTS} elements are shown"))
-                return found
-            found.append(element)
-    return found
+def elements(
+    dataset: Dataset, first: int = 0, most: int = MAX_ELEMENTS
+) -> tuple[list[Element], int | None]:
+    """Some elements in order, the meta information first.
+
+    Args:
+        first: of them, counted from 0.
+        most: how many.
+    Returns:
+        The elements, and the number of the one that follows; None at the end.
+    """
+    sources = (getattr(dataset, "file_meta", Dataset()), dataset)
+    walked = chain.from_iterable(_walk(source, 0) for source in sources)
+    found = list(islice(walked, first, first + most + 1))
+    return found[:most], first + most if len(found) > most else None
 
 
 def _walk(dataset: Dataset, depth: int) -> Iterator[Element]:
     for tag in sorted(dataset.keys()):
         try:
             element = dataset[tag]
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - one broken value must not hide the others
             yield Element(depth, _tag(tag), "", "", "cannot be read: its value does not fit its VR")
             continue

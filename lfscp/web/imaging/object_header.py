@@ -24,7 +24,7 @@ from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
 from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.part10 import read_part10
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPicture, is_lack_of_memory
 
 if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
@@ -72,6 +72,8 @@ def read_header(path: StoredFile) -> Dataset:
     except CannotUnderstand as error:
         raise NoPicture(f"this object cannot be read: {error.reason}") from None
     except Exception as error:  # pydicom raises what it likes on broken objects
+        if is_lack_of_memory(error):
+            raise MemoryError from error
         raise NoPicture("this object cannot be read: its dataset is broken") from error
 
 
