@@ -5,7 +5,7 @@ The steps themselves are in `imaging`; this is the way through them from a file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from lfscp.archive.object_store import StoredFile
 from lfscp.web.imaging.cine import FrameTimes, frame_times
 from lfscp.web.imaging.colour import PALETTE, require_shown
-from lfscp.web.imaging.errors import NoPicture, PixelDataError, is_lack_of_memory
+from lfscp.web.imaging.errors import NoPicture, Omission, PixelDataError, is_lack_of_memory
 from lfscp.web.imaging.frames import Frame, frame_of, to_display, window_around
 from lfscp.web.imaging.functional_groups import holder, numbers
 from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
@@ -102,9 +102,10 @@ def decode(
         raise NoPicture(f"there is no frame {number + 1}, the object has {layout.frames}")
     try:
         cells = read_cells(path, header, number, edge, room)
-        return frame_of(
+        frame = frame_of(
             cells.values, cells.photometric, header, number, cells.high_bit, cells.reduction
         )
+        return _reduced(frame, layout, edge, cells.reduction) if cells.reduction > 1 else frame
     except NoPicture:
         raise
     except PixelDataError as error:
@@ -113,6 +114,16 @@ def decode(
         if is_lack_of_memory(error):
             raise
         raise NoPicture("the pixel data cannot be decoded: it is broken") from error
+
+
+def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Frame:
+    """A frame that was reduced to fit, which is told when it is smaller than it should be."""
+    longest, found = max(layout.rows, layout.columns), max(frame.cells.shape[:2])
+    frame = replace(frame, reduction=reduction)
+    if found >= min(edge or longest, longest):
+        return frame
+    reason = f"only {found} of {longest} pixels fit budgets.rendering_mb"
+    return replace(frame, omissions=(*frame.omissions, Omission("its full size", reason)))
 
 
 def _image_of(header: Dataset) -> PixelFormat:

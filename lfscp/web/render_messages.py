@@ -13,6 +13,7 @@ import struct
 from typing import Any, Final, NamedTuple
 
 _HEAD: Final = struct.Struct("<IQ")  # bytes of the fields, and of what follows them
+_AT_ONCE: Final = 1 << 18
 _MAX_FIELDS: Final = 4 << 20
 
 
@@ -46,9 +47,11 @@ def send(
     head = _HEAD.pack(len(text), len(body)) + text
     if descriptor >= 0:
         head = head[socket.send_fds(connection, [head], [descriptor]) :]
+    if len(body) <= _AT_ONCE:  # so that who waits for it wakes once
+        connection.sendall(head + body)
+        return
     connection.sendall(head)
-    if len(body):
-        connection.sendall(body)
+    connection.sendall(body)
 
 
 def receive(connection: socket.socket) -> Message:

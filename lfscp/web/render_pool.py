@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -35,7 +36,9 @@ _BEGIN_S: Final = 10.0
 _ANSWER_S: Final = 5.0  # after its time is up
 _OWN_BYTES: Final = 8 << 20  # of a process that renders, before it does
 _LEAST_SHARE: Final = 40 << 20
-_KEPT_SHARE: Final = 3  # one part of so many is for frames to be asked for again
+_NOT_KEPT: Final = 20 << 20  # of a share; the rest is for frames to be asked for again
+_LARGE: Final = 64
+_KNOWN: Final = 64
 _PIECE: Final = 1 << 18
 # glibc: large blocks go back to the system when they are freed. Threads would only cost memory.
 _ENVIRONMENT: Final = {
@@ -74,7 +77,7 @@ class Answer:
 @dataclass(slots=True)
 class _Process:
     connection: socket.socket
-    state: str = ""  # of the object that it has rendered last
+    states: deque[str] = field(default_factory=lambda: deque(maxlen=_KNOWN))  # it may have them
 
 
 @dataclass(slots=True)
@@ -104,6 +107,7 @@ class RenderPool:
         self._busy = 0
         self._is_alone = False  # the one that is busy has all memory
         self._idle: list[_Process] = []
+        self._large: deque[str] = deque(maxlen=_LARGE)  # objects that needed all memory lately
         self._starting = threading.Lock()
         self._first: list[_First] = []  # one, or none
         self._end = weakref.finalize(self, _end, self._idle, self._first)
@@ -125,8 +129,10 @@ class RenderPool:
         Raises:
             RenderingError: it is refused.
         """
-        answer = self._run(task, descriptor, state, spool, alone=False)
-        if "more" in answer.fields:
+        alone = state in self._large
+        answer = self._run(task, descriptor, state, spool, alone=alone)
+        if "more" in answer.fields and not alone:
+            self._large.append(state)
             answer = self._run(task, descriptor, state, spool, alone=True)
         if "more" in answer.fields:
             need = answer.fields["more"]
@@ -215,7 +221,10 @@ class RenderPool:
 
     def _take(self, state: str, *, alone: bool) -> _Process:
         with self._changed:
-            known = [each for each in self._idle if each.state == state]
+            for each in [each for each in self._idle if _has_ended(each.connection)]:
+                self._idle.remove(each)
+                each.connection.close()
+            known = [each for each in self._idle if state in each.states]
             found = (known or self._idle)[-1:]
             for each in found:
                 self._idle.remove(each)
@@ -227,6 +236,8 @@ class RenderPool:
     def _begin(self) -> _Process:
         """A new process; raises OSError, EOFError."""
         with self._starting:
+            if self._first and _has_ended(self._first[0].connection):
+                _end([], self._first)
             if not self._first:
                 self._first.append(_start())
             ours, theirs = socket.socketpair()
@@ -259,11 +270,11 @@ class RenderPool:
         limits = {
             "grant": self._grant(alone=alone),
             "most": most,
-            "keep": self._grant(alone=False) // _KEPT_SHARE,
+            "keep": self._grant(alone=False) - _NOT_KEPT,
             "seconds": self._seconds,
         }
         send(process.connection, {**task, **limits, "state": state}, descriptor=descriptor)
-        process.state = state
+        process.states.append(state)
         answer = receive(process.connection)
         return Answer(answer.fields, _body(process.connection, answer.length, spool))
 
@@ -318,6 +329,13 @@ def _pieces(connection: socket.socket, length: int) -> Any:
             raise EOFError
         length -= len(piece)
         yield piece
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether the process at the other end is gone: one that is idle says nothing."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _start() -> _First:

@@ -95,9 +95,13 @@ def _answer(message: Message, memory: Memory, before: int) -> tuple[dict[str, An
     try:
         try:
             return TASKS[asked["task"]](path, asked, memory, room)
-        except (MemoryError, NotEnoughMemory):
-            memory.clear()
-            _give_back()
+        except NotEnoughMemory as error:
+            if asked["grant"] < error.need <= asked["most"]:
+                return {"more": error.need}, b""  # what is remembered helps then
+        except MemoryError:
+            pass
+        memory.clear()
+        _give_back()
         return TASKS[asked["task"]](path, asked, memory, room)
     except NoPicture as error:
         return {"none": str(error)}, b""

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.web.elements import elements
 from lfscp.web.imaging.errors import NoPicture, Omission
-from lfscp.web.imaging.room import Room
+from lfscp.web.imaging.room import Room, shown_bytes
 from lfscp.web.imaging.windows import Window
 from lfscp.web.pictures import (
     Frame,
@@ -73,8 +73,7 @@ class Memory:
         if known is not None:
             return known, ()
         frame = decode(path, header, number, edge, room)
-        is_reduced = any(what == "its full size" for what, _ in frame.omissions)
-        self._remember(wanted if is_reduced else whole, frame)
+        self._remember(wanted if frame.reduction > 1 else whole, frame)
         return frame, frame.omissions
 
     def _remember(self, key: tuple[str, int, int], frame: Frame) -> None:
@@ -113,6 +112,7 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     if number is None:
         number = describe(memory.header(path, asked["state"])).frames // 2
     frame, omissions = memory.frame(path, asked["state"], number, edge or MAX_EDGE, room)
+    room.require(shown_bytes(frame.cells.shape[0] * frame.cells.shape[1], frame.is_colour))
     window = Window(**asked["window"]) if asked["window"] else None
     picture = _encoded(frame, window, edge, asked["encoding"], overlays=asked["overlays"])
     return {"omissions": omissions, "frame": number}, picture

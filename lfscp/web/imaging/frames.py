@@ -18,11 +18,12 @@ from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
 from lfscp.web.imaging.errors import LookupTableError, Omission
-from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
+from lfscp.web.imaging.functional_groups import holders, items, value
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
+from lfscp.web.imaging.modality import Modality, cell_values, modality_of
 from lfscp.web.imaging.overlays import has_embedded, overlays_on
 from lfscp.web.imaging.padding import padding_of
-from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format, stored_values
+from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
 from lfscp.web.imaging.windows import (
     Window,
     apply_window,
@@ -32,11 +33,7 @@ from lfscp.web.imaging.windows import (
 )
 
 Array = NDArray[Any]
-_FLOAT32_BITS: Final = 23  # that a float32 keeps of a whole number, without the first
-# X-ray angiographic, radiofluoroscopic, biplane: from the modality transformation come values for
-# measuring; what is stored is for display (PS3.3 section C.8.7.1.1.2).
-_DISPLAYED_AS_STORED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{each}" for each in (1, 2, 3))
-_STRIP: Final = 1 << 19  # pixels
+_STRIP: Final = 1 << 16  # pixels: what is made of them stays in the processor's cache
 _LOOKED_AT: Final = 1 << 21  # pixels, for a window around values that are not counted
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
@@ -58,6 +55,7 @@ class Frame:
         overlays: Shape: (rows, columns), bool; what overlays cover.
         is_inverse: whether small values are white.
         omissions: what it is shown without.
+        reduction: by which its rows and columns were divided, rounded up.
     """
 
     cells: Array
@@ -68,6 +66,7 @@ class Frame:
     overlays: Array | None = None
     is_inverse: bool = False
     omissions: tuple[Omission, ...] = ()
+    reduction: int = 1
 
     @property
     def is_colour(self) -> bool:
@@ -100,43 +99,6 @@ class Frame:
         return values, padding
 
 
-@dataclass(frozen=True, slots=True)
-class Modality:
-    """From a grey frame's cells to the units that windows are given in (PS3.3 section C.11.1).
-
-    Args:
-        layout: of the cells.
-        high_bit: of the stored bits.
-        table: a modality LUT; without one slope and intercept count.
-        dtype: of the values.
-        signed: whether values may be below 0, as a VOI LUT's first value then may.
-    """
-
-    layout: PixelFormat
-    high_bit: int
-    dtype: Any
-    signed: bool
-    slope: float = 1.0
-    intercept: float = 0.0
-    table: LookupTable | None = None
-
-    def stored(self, cells: Array) -> Array:
-        """The stored values in some cells."""
-        return _stored(cells, self.layout, self.high_bit, signed=self.layout.is_signed)
-
-    def apply(self, stored: Array) -> Array:
-        """The values for some stored ones."""
-        if self.table is not None:
-            return self.table.look_up(stored).astype(self.dtype)
-        values = stored.astype(self.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.slope != 1:
-                values *= self.dtype(self.slope)
-            if (self.slope, self.intercept) != (1.0, 0.0):
-                values += self.dtype(self.intercept)
-        return values
-
-
 def frame_of(
     cells: Array,
     photometric: str,
@@ -158,14 +120,11 @@ def frame_of(
     high_bit = layout.high_bit if high_bit is None else high_bit
     embedded = cells if cells.dtype.kind == "u" and has_embedded(header) else None
     overlays, omissions = overlays_on(header, number, cells.shape, embedded, reduction)
-    if reduction > 1:
-        reason = f"1 of {reduction} rows and columns fits budgets.rendering_mb"
-        omissions.append(Omission("its full size", reason))
     if cells.ndim == 3:
         colours = _in_colour(
             cells,
             lambda rows: to_rgb(
-                _stored(cells[rows], layout, high_bit, signed=False), photometric, layout.stored
+                cell_values(cells[rows], layout, high_bit, signed=False), photometric, layout.stored
             ),
         )
         return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
@@ -178,7 +137,7 @@ def frame_of(
             colours = _in_colour(
                 cells,
                 lambda rows: by_palettes(
-                    _stored(cells[rows], layout, high_bit, signed=layout.is_signed), palettes
+                    cell_values(cells[rows], layout, high_bit, signed=layout.is_signed), palettes
                 ),
             )
             return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
@@ -195,12 +154,6 @@ def _in_colour(cells: Array, convert: Callable[[slice], Array]) -> Array:
     return out
 
 
-def _stored(cells: Array, layout: PixelFormat, high_bit: int, *, signed: bool) -> Array:
-    if cells.dtype.kind == "f" or layout.allocated == 1:
-        return cells
-    return stored_values(cells, layout.stored, high_bit, signed=signed)
-
-
 def _grey(
     cells: Array,
     layout: PixelFormat,
@@ -210,7 +163,7 @@ def _grey(
     overlays: Array | None,
     omissions: list[Omission],
 ) -> Frame:
-    modality = _modality(cells, layout, high_bit, header, number, omissions)
+    modality = modality_of(cells, layout, high_bit, header, number, omissions)
     voi = _voi(header, number, omissions, signed=modality.signed)
     inverse = _is_inverse(header, layout)
     frame = Frame(cells, header, number, modality, voi, overlays, inverse, tuple(omissions))
@@ -222,56 +175,6 @@ def _grey(
 def _is_binary(frame: Frame) -> bool:
     strips = (frame.strip(rows)[0] for rows in _strips(*frame.cells.shape[:2]))
     return all(each.min() >= 0 and each.max() <= 1 for each in strips)
-
-
-def _modality(
-    cells: Array,
-    layout: PixelFormat,
-    high_bit: int,
-    header: Dataset,
-    number: int,
-    omissions: list[Omission],
-) -> Modality:
-    is_float = cells.dtype.kind == "f"
-
-    def kind(slope: float, intercept: float) -> Any:
-        return _float_for(cells.dtype, layout, slope, intercept, is_float=is_float)
-
-    if str(value(header, "SOPClassUID")) in _DISPLAYED_AS_STORED:
-        return Modality(layout, high_bit, kind(1.0, 0.0), layout.is_signed)
-    for item in holders(header, number, "ModalityLUTSequence"):
-        try:
-            tables = items(item, "ModalityLUTSequence")[:1]
-            if tables:
-                table = read_table(tables[0], header, signed=layout.is_signed)
-                return Modality(layout, high_bit, np.float32, signed=False, table=table)
-        except LookupTableError as error:
-            omissions.append(Omission("its modality LUT", str(error)))
-        break
-    slope, intercept = rescale_of(header, number)
-    signed = layout.is_signed
-    if (slope, intercept) != (1.0, 0.0):
-        signed = min(slope * each + intercept for each in layout.stored_range) < 0
-    return Modality(layout, high_bit, kind(slope, intercept), signed, slope, intercept)
-
-
-def _float_for(
-    dtype: np.dtype[Any], layout: PixelFormat, slope: float, intercept: float, *, is_float: bool
-) -> Any:
-    """The smaller floating point type that tells all values apart."""
-    if is_float:
-        exact = dtype.itemsize <= 4 and (slope, intercept) == (1.0, 0.0)
-    else:
-        steps = abs(intercept / slope) + (1 << layout.stored)
-        exact = steps <= 1 << _FLOAT32_BITS and 1e-20 < abs(slope) < 1e20
-    return np.float32 if exact else np.float64
-
-
-def rescale_of(header: Dataset, number: int) -> tuple[float, float]:
-    """Slope and intercept for a frame; a slope of 0 is none, since it leaves no picture."""
-    source = holder(header, number, "RescaleSlope", "RescaleIntercept")
-    slope = first_number(source, "RescaleSlope")
-    return slope or 1.0, first_number(source, "RescaleIntercept") or 0.0
 
 
 def _voi(

@@ -27,7 +27,7 @@ from lfscp.web.imaging.errors import NoPicture, PixelDataError, is_lack_of_memor
 from lfscp.web.imaging.native_cells import SUBSAMPLED, NativeCells
 from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
 from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
-from lfscp.web.imaging.room import STRIP_BYTES, UNLIMITED, Room
+from lfscp.web.imaging.room import UNLIMITED, Room, shown_bytes
 from lfscp.web.imaging.scaled_frames import bytes_needed, scaled_frame, scales_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ UNCOMPRESSED: Final = DEFLATED | {
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _MOST_REDUCED: Final = 65_536
-_SHOWN_GREY, _SHOWN_COLOUR = 4, 11  # bytes a pixel
 _COPIES: Final = 4  # of a codestream, on its way to a codec
 # What codecs take, as measured: bytes for each sample of up to 8 bits, and of more; the result is
 # among them.
@@ -108,10 +107,8 @@ def read_cells(
         raise PixelDataError(error.reason) from error
 
 
-def shown_bytes(pixels: int, layout: PixelFormat) -> int:
-    """What comes after decoding: the picture, its overlays, its encoding."""
-    is_colour = layout.samples == 3 or layout.photometric == PALETTE
-    return pixels * (_SHOWN_COLOUR if is_colour else _SHOWN_GREY) + STRIP_BYTES
+def _is_colour(layout: PixelFormat) -> bool:
+    return layout.samples == 3 or layout.photometric == PALETTE
 
 
 def _uncompressed(
@@ -129,7 +126,7 @@ def _uncompressed(
 
     def need(reduction: int) -> int:
         pixels = -(-layout.rows // reduction) * -(-layout.columns // reduction)
-        return pixels * cells.bytes_per_pixel + shown_bytes(pixels, layout)
+        return pixels * cells.bytes_per_pixel + shown_bytes(pixels, _is_colour(layout))
 
     reduction = room.first_that_fits(_reductions(layout, edge), need)
     room.require(need(reduction))
@@ -152,13 +149,13 @@ def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) 
     spans = frames.spans_of(number, alone=True)
     size = sum(end - begin for begin, end in spans)
     image, syntax = frames.image, dataset.transfer_syntax_uid
-    whole = _bytes_to_decode(syntax, image, size) + shown_bytes(0, layout)
+    whole = _bytes_to_decode(syntax, image, size) + shown_bytes(0, _is_colour(layout))
     if whole <= room.most:
         room.require(whole)
         frame = frames.decode(number, alone=True)
         values = frame.values.view(f"u{frame.values.dtype.itemsize}")
         return Cells(values, frame.photometric_interpretation, layout.high_bit)
-    room.require(_COPIES * size)
+    room.require(2 * size)
     codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
     found = read_codestream(codestream)
     if found is None or (found.rows, found.columns) != (image.rows, image.columns):
@@ -183,8 +180,9 @@ def _scaled(
 
     def need(scale: int) -> int:
         pixels = -(-image.rows // scale) * -(-image.columns // scale)
-        decoding = bytes_needed(syntax, found, image, scale) + _COPIES * len(codestream)
-        return max(decoding, pixels * image.bits_allocated // 8) + shown_bytes(pixels, layout)
+        decoding = bytes_needed(syntax, found, image, scale) + 2 * len(codestream)
+        kept = pixels * image.bits_allocated // 8
+        return max(decoding, kept) + shown_bytes(pixels, _is_colour(layout))
 
     scale = room.first_that_fits(scales, need)
     room.require(need(scale) if scales else whole)

@@ -14,11 +14,17 @@ from typing import Final
 from lfscp.web.imaging.errors import NotEnoughMemory
 
 STRIP_BYTES: Final = 12 << 20  # that a strip of pixels takes on its way, at most
+_SHOWN_GREY, _SHOWN_COLOUR = 4, 11  # bytes a pixel
 _UNLIMITED: Final = 1 << 62
 
 
 def _unlimited() -> int:
     return _UNLIMITED
+
+
+def shown_bytes(pixels: int, is_colour: bool) -> int:  # noqa: FBT001, RUF100 - one fact
+    """What comes after decoding: the picture, its overlays, its encoding."""
+    return pixels * (_SHOWN_COLOUR if is_colour else _SHOWN_GREY) + STRIP_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,9 @@ def bytes_needed(syntax: str, stream: Codestream, image: ImagePixel, scale: int)
     """The working set of decoding a frame scaled, without its codestream."""
     pixels = -(-image.rows // scale) * -(-image.columns // scale)
     samples = pixels * stream.samples_per_pixel
-    if syntax in _JPEG:
-        return 8 * pixels + 16 * image.columns * stream.samples_per_pixel * _BYTE
+    if syntax in _JPEG:  # Pillow has four bytes for three samples, and they are copied once
+        lines = 64 * image.columns * stream.samples_per_pixel
+        return (7 if stream.samples_per_pixel > 1 else 2) * pixels + lines
     return 16 * samples + image.samples // 8
 
 
