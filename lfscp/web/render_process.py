@@ -30,6 +30,8 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _DATA: Final = 5  # place in /proc/self/statm
 _SLACK: Final = 6 << 20  # for all that nobody counts: Python's objects, buffers of libraries
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_NICE: Final = 5
+_DIES_FIRST: Final = "500"
 _C: Final = ctypes.CDLL(None)
 
 
@@ -39,6 +41,7 @@ def main(descriptor: int) -> None:
         signal.signal(each, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no one waits for those that end
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _step_back()
     with socket.socket(fileno=descriptor) as node:
         gc.collect()
         gc.freeze()
@@ -48,6 +51,14 @@ def main(descriptor: int) -> None:
             if not asked:
                 return
             _begin(node, descriptors[0])
+
+
+def _step_back() -> None:
+    """Let the node go first: for a processor, and when memory runs out."""
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_DIES_FIRST, encoding="ascii")
 
 
 def _begin(node: socket.socket, descriptor: int) -> None:

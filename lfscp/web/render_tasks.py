@@ -146,9 +146,7 @@ def _size(size: tuple[int, int], aspect: float, edge: int) -> tuple[int, int]:
 
 def _elements(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:  # noqa: ARG001 - a task
     """Some elements as JSON; `next` is where the following ones begin."""
-    found, following = elements(
-        memory.header(path, asked["state"]), asked["first"], asked["most_elements"]
-    )
+    found, following = elements(path, asked["first"], asked["most_elements"])
     return {"next": following}, json.dumps([asdict(each) for each in found]).encode()
 
 
