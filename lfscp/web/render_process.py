@@ -17,6 +17,7 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ _DATA: Final = 5  # place in /proc/self/statm
 _SLACK: Final = 6 << 20  # for all that nobody counts: Python's objects, buffers of libraries
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _NICE: Final = 5
+_TOLD: Final = 4000  # characters of a failure that nobody expected
 _DIES_FIRST: Final = "500"
 _C: Final = ctypes.CDLL(None)
 
@@ -119,7 +121,7 @@ def _answer(message: Message, memory: Memory, before: int) -> tuple[dict[str, An
     except Exception as error:  # noqa: BLE001 - the node is told
         memory.clear()
         if not is_lack_of_memory(error):
-            return {"failed": f"{type(error).__name__}: {error}"[:1000]}, b""
+            return {"failed": "".join(traceback.format_exception(error))[-_TOLD:]}, b""
         need = error.need if isinstance(error, NotEnoughMemory) else 0
         return {"more": need}, b""
     finally:

@@ -6,6 +6,7 @@ const PRESETS = {
 };
 const AHEAD = 6; // pictures fetched beyond the one shown
 const KEPT = 120; // pictures kept
+const MOST_FRAMES = 100_000; // of an object
 const root = document.getElementById("viewer");
 const screen_ = document.getElementById("screen");
 const canvas = document.getElementById("canvas");
