@@ -131,10 +131,6 @@ class WebSide:
             self.stop_jobs()
         if self._server is not None:
             self._server.stop()
-        if self._app is not None:
-            from lfscp.web.app import close_app
-
-            close_app(self._app)
         self._listener.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
@@ -202,9 +198,10 @@ class WebSide:
 
 
 def _end_streams(app: Any) -> None:
-    from lfscp.web.app import events_of
+    from lfscp.web.app import events_of, renderer_of
 
     events_of(app).close()
+    renderer_of(app).close()
 
 
 def node_state(

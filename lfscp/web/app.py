@@ -103,7 +103,7 @@ def events_of(app: Any) -> EventHub:
     return web.events
 
 
-def close_app(app: Any) -> None:
-    """End what an application has begun, after its server has stopped."""
+def renderer_of(app: Any) -> Renderer:
+    """What renders pictures, which must be closed too: a picture may take long."""
     web: Web = app.state.web
-    web.renderer.close()
+    return web.renderer

@@ -7,47 +7,38 @@ a process dies of is that picture's fault, and the next one gets a new process.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
-import lfscp
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.web.render_messages import receive, send
+from lfscp.web.render_subprocess import (
+    First,
+    NoSpaceError,
+    Process,
+    body_of,
+    end,
+    has_ended,
+    start_first,
+)
 
 LOG: Final = get_logger("lfscp.web")
 PICTURE_S: Final = 30.0  # that one picture may take
 MAX_WAITING: Final = 24  # fewer than threads that serve the page
-SMALL: Final = 256 << 10  # bytes of a picture that the node holds in memory
-_START_S: Final = 60.0
 _BEGIN_S: Final = 10.0
 _ANSWER_S: Final = 5.0  # after its time is up
 _OWN_BYTES: Final = 8 << 20  # of a process that renders, before it does
 _LEAST_SHARE: Final = 40 << 20
 _NOT_KEPT: Final = 20 << 20  # of a share; the rest is for frames to be asked for again
 _LARGE: Final = 64
-_KNOWN: Final = 64
-_PIECE: Final = 1 << 18
-# glibc: large blocks go back to the system when they are freed. Threads would only cost memory.
-_ENVIRONMENT: Final = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
-    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-}
-_NOT_INHERITED: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS")
 
 
 class RenderingError(Exception):
@@ -74,21 +65,6 @@ class Answer:
     content: bytes | BinaryIO
 
 
-@dataclass(slots=True)
-class _Process:
-    connection: socket.socket
-    states: deque[str] = field(default_factory=lambda: deque(maxlen=_KNOWN))  # it may have them
-
-
-@dataclass(slots=True)
-class _First:
-    """The process that forks the others."""
-
-    process: subprocess.Popen[bytes]
-    connection: socket.socket
-    resident: int
-
-
 class RenderPool:
     """The processes that render for one node. Any thread may ask.
 
@@ -105,17 +81,20 @@ class RenderPool:
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
         self._busy = 0
+        self._is_closed = False
         self._is_alone = False  # the one that is busy has all memory
-        self._idle: list[_Process] = []
+        self._idle: list[Process] = []
         self._large: deque[str] = deque(maxlen=_LARGE)  # objects that needed all memory lately
         self._starting = threading.Lock()
-        self._first: list[_First] = []  # one, or none
-        self._end = weakref.finalize(self, _end, self._idle, self._first)
+        self._first: list[First] = []  # one, or none
+        self._end = weakref.finalize(self, end, self._idle, self._first)
 
     def close(self) -> None:
-        """End all processes; what is being rendered fails."""
-        with self._changed, self._starting:
-            _end(self._idle, self._first)
+        """End all processes; what is being rendered fails, and so does what waits."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+            end(self._idle, self._first)
 
     def run(
         self, task: dict[str, Any], descriptor: int, state: str, spool: Callable[[], BinaryIO]
@@ -136,9 +115,9 @@ class RenderPool:
             answer = self._run(task, descriptor, state, spool, alone=True)
         if "more" in answer.fields:
             need = answer.fields["more"]
-            what = f"about {-(-need >> 20)} MB" if need else "more"
-            text = f"it needs {what} of memory, and budgets.rendering_mb is"
-            raise RenderingError("memory", f"{text} {self._most_bytes >> 20}")
+            what = f"about {-(-need >> 20)} MB" if need else "too much"
+            left = f"{self._grant(alone=True) >> 20} MB of budgets.rendering_mb are left"
+            raise RenderingError("memory", f"it needs {what} of memory, and {left}")
         if "failed" in answer.fields:
             LOG.error("rendering failed unexpectedly", reason=answer.fields["failed"])
             raise RenderingError("process", "rendering failed; the log of the node says more")
@@ -154,7 +133,7 @@ class RenderPool:
         alone: bool,
     ) -> Answer:
         self._wait_for_turn(alone=alone)
-        process: _Process | None = None
+        process: Process | None = None
         is_sound = False
         started = time.monotonic()
         try:
@@ -176,6 +155,7 @@ class RenderPool:
     def _wait_for_turn(self, *, alone: bool) -> None:
         turn = object()
         with self._changed:
+            self._require_open()
             if len(self._queue) >= MAX_WAITING:
                 raise RenderingError("busy", "too many pictures are asked for; ask again")
             self._queue.append(turn)
@@ -183,6 +163,7 @@ class RenderPool:
             try:
                 while self._queue[0] is not turn or not self._is_free(alone=alone):
                     self._changed.wait()
+                    self._require_open()
                 self._busy += 1
                 self._is_alone = alone
             finally:
@@ -190,12 +171,16 @@ class RenderPool:
                 metrics.WAITING_PICTURES.set(len(self._queue))
                 self._changed.notify_all()
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise RenderingError("busy", "the node is stopping")
+
     def _is_free(self, *, alone: bool) -> bool:
         if alone:
             return not self._busy
         return not self._is_alone and self._busy < self._count()
 
-    def _give_back(self, process: _Process | None) -> None:
+    def _give_back(self, process: Process | None) -> None:
         with self._changed:
             self._busy -= 1
             self._is_alone = False
@@ -219,9 +204,9 @@ class RenderPool:
 
     # --- processes ---
 
-    def _take(self, state: str, *, alone: bool) -> _Process:
+    def _take(self, state: str, *, alone: bool) -> Process:
         with self._changed:
-            for each in [each for each in self._idle if _has_ended(each.connection)]:
+            for each in [each for each in self._idle if has_ended(each.connection)]:
                 self._idle.remove(each)
                 each.connection.close()
             known = [each for each in self._idle if state in each.states]
@@ -233,31 +218,34 @@ class RenderPool:
                     self._idle.pop().connection.close()
         return found[0] if found else self._begin()
 
-    def _begin(self) -> _Process:
+    def _begin(self) -> Process:
         """A new process; raises OSError, EOFError."""
         with self._starting:
-            if self._first and _has_ended(self._first[0].connection):
-                _end([], self._first)
+            if self._first and has_ended(self._first[0].connection):
+                end([], self._first)
             if not self._first:
-                self._first.append(_start())
+                start_first(self._first)
+            first = self._first[:1]
+            if not first or self._is_closed:
+                raise EOFError
             ours, theirs = socket.socketpair()
             try:
                 with theirs:
-                    socket.send_fds(self._first[0].connection, [b"."], [theirs.fileno()])
+                    socket.send_fds(first[0].connection, [b"."], [theirs.fileno()])
                 ours.settimeout(_BEGIN_S)
                 hello = receive(ours).fields
             except BaseException:
                 ours.close()
-                _end([], self._first)  # it does not answer: the next one begins anew
+                end([], self._first)  # it does not answer: the next one begins anew
                 raise
         metrics.RENDERING_PROCESS_STARTS.add()
         if hello["unlimited"]:
             LOG.warning("rendering has no memory limit", reason=hello["unlimited"])
-        return _Process(ours)
+        return Process(ours)
 
     def _ask(
         self,
-        process: _Process,
+        process: Process,
         task: dict[str, Any],
         descriptor: int,
         state: str,
@@ -276,11 +264,11 @@ class RenderPool:
         send(process.connection, {**task, **limits, "state": state}, descriptor=descriptor)
         process.states.append(state)
         answer = receive(process.connection)
-        return Answer(answer.fields, _body(process.connection, answer.length, spool))
+        return Answer(answer.fields, body_of(process.connection, answer.length, spool))
 
-    def _failure(self, error: Exception, took_s: float, process: _Process | None) -> RenderingError:
+    def _failure(self, error: Exception, took_s: float, process: Process | None) -> RenderingError:
         """What to say of a process that ended, or did not answer."""
-        if isinstance(error, _NoSpaceError):
+        if isinstance(error, NoSpaceError):
             return RenderingError("disk", f"there is no room for it on the disk: {error}")
         metrics.RENDERING_PROCESS_FAILURES.add()
         if process is None:
@@ -288,92 +276,7 @@ class RenderPool:
             return RenderingError("process", "the process that renders cannot be started")
         if isinstance(error, TimeoutError):  # its own clock should have ended it
             with self._starting:
-                _end([], self._first)
+                end([], self._first)
         if took_s >= self._seconds:
             return RenderingError("time", f"it takes longer than {self._seconds:g} s")
         return RenderingError("process", "the process that rendered it ended; it may be broken")
-
-
-class _NoSpaceError(OSError):
-    """The disk takes no more of a picture."""
-
-
-def _body(
-    connection: socket.socket, length: int, spool: Callable[[], BinaryIO]
-) -> bytes | BinaryIO:
-    """The body of an answer; raises _NoSpaceError, EOFError, OSError."""
-    if length <= SMALL:
-        return b"".join(_pieces(connection, length))
-    try:
-        file = spool()
-    except OSError as error:
-        raise _NoSpaceError(error.strerror) from None
-    try:
-        for piece in _pieces(connection, length):
-            try:
-                file.write(piece)
-            except OSError as error:
-                raise _NoSpaceError(error.strerror) from None
-        file.seek(0)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            file.close()
-        raise
-    return file
-
-
-def _pieces(connection: socket.socket, length: int) -> Any:
-    while length:
-        piece = connection.recv(min(length, _PIECE))
-        if not piece:
-            raise EOFError
-        length -= len(piece)
-        yield piece
-
-
-def _has_ended(connection: socket.socket) -> bool:
-    """Whether the process at the other end is gone: one that is idle says nothing."""
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _start() -> _First:
-    """Start the process that forks the others; raises OSError, EOFError."""
-    ours, theirs = socket.socketpair()
-    environment = {key: text for key, text in os.environ.items() if key not in _NOT_INHERITED}
-    paths = [str(Path(lfscp.__file__).parents[1]), environment.get("PYTHONPATH", "")]
-    environment |= {**_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-P", "-m", "lfscp.web.render_process", str(theirs.fileno())]
-    try:
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 - our own
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                env=environment,
-            )
-    except BaseException:
-        ours.close()
-        raise
-    first = _First(process, ours, 0)
-    try:
-        ours.settimeout(_START_S)
-        first.resident = receive(ours).fields["resident"]
-    except BaseException:
-        _end([], [first])
-        raise
-    return first
-
-
-def _end(idle: list[_Process], first: list[_First]) -> None:
-    while idle:
-        idle.pop().connection.close()
-    while first:
-        ended = first.pop()
-        ended.connection.close()
-        ended.process.kill()  # the kernel ends those that it has forked
-        ended.process.wait()

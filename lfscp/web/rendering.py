@@ -24,7 +24,8 @@ from lfscp.web.imaging.errors import NoPicture
 from lfscp.web.imaging.windows import Window
 from lfscp.web.picture_cache import PictureCache
 from lfscp.web.pictures import Description
-from lfscp.web.render_pool import SMALL, Answer, RenderingError, RenderPool
+from lfscp.web.render_pool import Answer, RenderingError, RenderPool
+from lfscp.web.render_subprocess import SMALL
 
 LOG: Final = get_logger("lfscp.web")
 RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before

@@ -42,15 +42,15 @@ UNCOMPRESSED: Final = DEFLATED | {
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _MOST_REDUCED: Final = 65_536
-_COPIES: Final = 4  # of a codestream, on its way to a codec
+_COPIES: Final = 3  # of a codestream, on its way to a codec
 # What codecs take, as measured: bytes for each sample of up to 8 bits, and of more; the result is
 # among them.
 _BY_SYNTAX: Final = {
-    "1.2.840.10008.1.2.5": (5, 10),  # RLE
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (50, 51, 57, 70)), (6, 9)),  # JPEG
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (80, 81)), (5, 8)),  # JPEG-LS
+    "1.2.840.10008.1.2.5": (3, 5),  # RLE
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (50, 51, 57, 70)), (6, 6)),  # JPEG
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (80, 81)), (3, 4)),  # JPEG-LS
 }
-_JPEG_2000: Final = (10, 12)  # and whatever else there is
+_JPEG_2000: Final = (6, 8)  # and whatever else there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) 
     spans = frames.spans_of(number, alone=True)
     size = sum(end - begin for begin, end in spans)
     image, syntax = frames.image, dataset.transfer_syntax_uid
-    whole = _bytes_to_decode(syntax, image, size) + shown_bytes(0, _is_colour(layout))
+    whole = _bytes_to_decode(syntax, image, size)
     if whole <= room.most:
         room.require(whole)
         frame = frames.decode(number, alone=True)

@@ -41,7 +41,7 @@ def scales_of(syntax: str, stream: Codestream, image: ImagePixel, frame: bytes) 
         image: what the header says.
         frame: the codestream.
     """
-    same = stream.precision == image.bits_stored == image.high_bit + 1
+    same = stream.precision <= image.bits_stored == image.high_bit + 1
     if not same or stream.is_signed != image.is_signed or stream.samples_per_pixel not in (1, 3):
         return ()
     if image.bits_allocated not in (_BYTE, _WORD):
@@ -92,7 +92,8 @@ def scaled_frame(
         raise PixelDataError(words_of(error)) from error
     if found.shape[:2] != shape:
         raise PixelDataError("the codestream has another size than the header says")
-    return found.astype(f"<u{image.bits_allocated // 8}", copy=False)
+    size = image.bits_allocated // 8  # of a cell, in bytes
+    return found.astype(f"<{found.dtype.kind}{size}", copy=False).view(f"<u{size}")
 
 
 def _jpeg(picture: Image.Image, stream: Codestream, scale: int) -> Array:
@@ -118,7 +119,7 @@ def _jpeg_2000(picture: Image.Image, stream: Codestream, scale: int) -> Array:
         return values
     # Pillow adds half the range to signed samples.
     half = values.dtype.type(1 << stream.precision - 1)
-    centred: Array = (values - half) & values.dtype.type((1 << stream.precision) - 1)
+    centred: Array = (values - half).view(f"i{values.dtype.itemsize}")
     return centred
 
 

@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 from web_objects import CT_CLASS, new, set_pixels
 
+from lfscp.archive.image_pixel import ImagePixel
 from lfscp.observe import metrics
+from lfscp.services.codestream import read_codestream
 from lfscp.web import render_pool
+from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
 from lfscp.web.rendering import PictureRefused, Renderer, Wanted
 
 MB = 1 << 20
@@ -129,7 +132,10 @@ def test_what_cannot_be_decoded_small_is_refused_before_it_is_decoded(renderer, 
     path = encapsulated(tmp_path / "object.dcm", dataset, bytes(4096), RLELossless)
     refused = count(metrics.REFUSED_PICTURES, "memory")
 
-    with pytest.raises(PictureRefused, match=r"needs about \d+ MB .* budgets.rendering_mb is 64"):
+    with pytest.raises(
+        PictureRefused,
+        match=r"needs about \d+ MB of memory, and \d+ MB of budgets.rendering_mb are",
+    ):
         renderer.render(path, "1.2.3.4", Wanted())
     assert count(metrics.REFUSED_PICTURES, "memory") == refused + 1
     (line,) = capfd.readouterr().err.splitlines()
@@ -142,7 +148,7 @@ def test_memory_that_nobody_foresaw_is_refused_too(renderer, tmp_path):
     """Values of the header are in memory before anything can be counted."""
     path = saved(tmp_path / "object.dcm", ICCProfile=bytes(80 * MB))
 
-    with pytest.raises(PictureRefused, match="it needs more of memory"):
+    with pytest.raises(PictureRefused, match="it needs too much of memory"):
         renderer.render(path, "1.2.3.4", Wanted())
     assert opened(renderer, saved(tmp_path / "other.dcm")).size == (16, 16)
 
@@ -198,6 +204,7 @@ def test_the_first_process_is_replaced_when_it_was_killed(renderer, tmp_path):
 _PARENT = """
 import sys, time
 from pathlib import Path
+from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
 from lfscp.web.rendering import Renderer, Wanted
 renderer = Renderer(Path(sys.argv[1]) / "cache", 0)
 renderer.render(Path(sys.argv[1]) / "object.dcm", "1.2.3.4", Wanted())
@@ -276,3 +283,26 @@ def test_large_pictures_come_from_a_file_and_are_whole(tmp_path):
             content = rendered.read()
             assert len(content) == rendered.size
             assert (np.asarray(Image.open(io.BytesIO(content))) == noise).all()
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, True)])
+def test_a_jpeg_2000_decoded_small_has_the_values_that_are_stored(bits, signed):
+    """Smooth pixels, so that those of a lower resolution are near those of the whole."""
+    encoders = pytest.importorskip("openjpeg.utils")
+    y, x = np.mgrid[0:301, 0:211]
+    values = (np.sin(x / 40) + np.cos(y / 50) + 2) / 4 * ((1 << bits) - 1)
+    lowest = -(1 << bits - 1) if signed else 0
+    pixels = np.clip(values + lowest, lowest, lowest + (1 << bits) - 1).astype(
+        f"{'i' if signed else 'u'}{1 if bits == 8 else 2}"
+    )
+    frame = encoders.encode_array(pixels, bits_stored=bits, photometric_interpretation=2)
+    size = pixels.dtype.itemsize
+    described = ImagePixel(301, 211, 1, 8 * size, bits, bits - 1, signed, "MONOCHROME2", 0, 1)
+    stream = read_codestream(frame)
+    assert scales_of(JPEG2000Lossless, stream, described, frame)[:2] == (2, 4)
+
+    for scale in (2, 4):
+        cells = scaled_frame(frame, JPEG2000Lossless, stream, described, scale)
+        found = cells.view(f"{'i' if signed else 'u'}{size}").astype(int)
+        differences = abs(found - pixels[::scale, ::scale])
+        assert differences.max() <= max(4, (1 << bits) // 500)
