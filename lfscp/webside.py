@@ -215,9 +215,10 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 
 
 def _end_streams(app: Any) -> None:
-    from lfscp.web.app import events_of
+    from lfscp.web.app import events_of, renderer_of
 
     events_of(app).close()
+    renderer_of(app).close()
 
 
 def node_state(

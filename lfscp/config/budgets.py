@@ -29,8 +29,8 @@ class Budgets(Section):
     )
     rendering_mb: Int = setting(
         160,
-        "Memory of the process that renders pictures for the page, in megabytes; a picture that "
-        "needs more is answered with HTTP 422.",
+        "Memory of the processes that render pictures for the page, all together, in megabytes; a "
+        "picture that needs more is made smaller, or answered with HTTP 422.",
         ge=64,
     )
     job_mb: Int = setting(

@@ -182,3 +182,20 @@ HTTP_REFUSED: Final = Counter(
 HTTP_CONNECTIONS: Final = Gauge(
     BOARD, "lfscp_http_connections", "Connections to the page and the API that are open now."
 )
+REFUSED_PICTURES: Final = Counter(
+    BOARD,
+    "lfscp_refused_pictures_total",
+    "Pictures, and lists of elements, that were refused, by what they would have cost too much of.",
+    reason=("memory", "time", "process", "busy", "disk"),
+)
+WAITING_PICTURES: Final = Gauge(
+    BOARD, "lfscp_waiting_pictures", "Pictures that wait for a process that renders."
+)
+RENDERING_PROCESS_STARTS: Final = Counter(
+    BOARD, "lfscp_rendering_process_starts_total", "Processes that render that have started."
+)
+RENDERING_PROCESS_FAILURES: Final = Counter(
+    BOARD,
+    "lfscp_rendering_process_failures_total",
+    "Processes that render that ended in the middle of a picture, or did not start.",
+)

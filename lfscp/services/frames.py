@@ -31,7 +31,6 @@ from lfscp.archive.image_pixel import (
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.services.compressed_frames import decode_compressed
-from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.decoded import Array, DecodedFrame, DecodingError
 from lfscp.services.native_frames import native_frame
 
@@ -49,7 +48,7 @@ __all__ = [
 PIXELS_ELSEWHERE: Final = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
 )
-_NATIVE: Final = frozenset(UNCOMPRESSED)
+_NATIVE: Final = frozenset(f"1.2.840.10008.1.2{tail}" for tail in ("", ".1", ".2", ".1.99"))
 _UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
@@ -110,13 +109,11 @@ class Frames:
             DecodingError: there is none, or it is broken.
             CannotUnderstand: the fragments are broken.
         """
-        frames = self.image.number_of_frames
-        if not 0 <= number < frames:
-            raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
+        self._require_frame(number)
         if not self.element.is_encapsulated:
             return native_frame(self._dataset, self.element, self.image, number)
         content = self._dataset.content
-        frame = b"".join(content[begin:end] for begin, end in self._spans_of(number, alone=alone))
+        frame = b"".join(content[begin:end] for begin, end in self.spans_of(number, alone=alone))
         try:
             if self._decoder is None:
                 return self._native(frame)
@@ -125,13 +122,23 @@ class Frames:
             name = UID(self._dataset.transfer_syntax_uid).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
 
-    def _spans_of(self, number: int, *, alone: bool) -> tuple[Span, ...]:
+    def spans_of(self, number: int, *, alone: bool = False) -> tuple[Span, ...]:
+        """Where the fragments of one compressed frame are in the dataset's bytes.
+
+        Args, Raises: as `decode`.
+        """
+        self._require_frame(number)
         content, at = self._dataset.content, self.element.begin
         frames, extended = self.image.number_of_frames, self.element.extended_offsets
         found = one_frame_of(content, at, number, frames, extended) if alone else ()
         if not found and not self._spans:
             self._spans = frames_of(content, read_fragments(content, at), frames, extended)
         return found or self._spans[number]
+
+    def _require_frame(self, number: int) -> None:
+        frames = self.image.number_of_frames
+        if not 0 <= number < frames:
+            raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
 
     def _native(self, frame: bytes) -> DecodedFrame:
         """A frame of little endian cells in fragments of its own, perhaps deflated."""

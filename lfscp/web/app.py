@@ -73,7 +73,11 @@ def create_app(
         node_state=node_state,
         access=Access(settings.web),
         peers=PeerBook(settings.peers, AddedPeers(archive.data_dir)),
-        renderer=Renderer(archive.data_dir / CACHE_FOLDER, settings.web.cache_mb << 20),
+        renderer=Renderer(
+            archive.data_dir / CACHE_FOLDER,
+            settings.web.cache_mb << 20,
+            settings.budgets.rendering_mb << 20,
+        ),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
         exposition=Exposition(archive, job_service, node_state),
@@ -109,3 +113,9 @@ def events_of(app: Any) -> EventHub:
     """The event hub, which must be closed before the server stops."""
     web: Web = app.state.web
     return web.events
+
+
+def renderer_of(app: Any) -> Renderer:
+    """What renders pictures, which must be closed too: a picture may take long."""
+    web: Web = app.state.web
+    return web.renderer

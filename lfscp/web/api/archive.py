@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 from sqlalchemy import Connection
@@ -30,8 +31,9 @@ from lfscp.web.api.models import (
     StudyOut,
 )
 from lfscp.web.context import Context, Web
-from lfscp.web.elements import elements
-from lfscp.web.pictures import NoPicture, read_header
+from lfscp.web.elements import MAX_ELEMENTS
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.picture_answers import no_picture, response_of
 from lfscp.web.problems import Problem, not_found
 
 router = APIRouter(prefix="/api", tags=["archive"])
@@ -132,16 +134,29 @@ def instance(web: Context, instance_uid: str) -> InstanceOut:
     return InstanceOut.model_validate(instance_row(web, instance_uid))
 
 
-@router.get("/instances/{instance_uid}/elements")
-def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
-    """The elements of an instance without its pixel data, sequences item by item."""
+@router.get("/instances/{instance_uid}/elements", response_model=list[ElementOut])
+def instance_elements(
+    request: Request,
+    web: Context,
+    instance_uid: str,
+    first: Annotated[int, Query(ge=0, description="Of them; counted from 0.")] = 0,
+) -> Response:
+    """The elements of an instance without its pixel data, sequences item by item.
+
+    If there are more of them, the header `Link` names the next page.
+    """
     row = instance_row(web, instance_uid)
     web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     try:
-        header = read_header(file_of(web, row))
+        found, following = web.renderer.elements(
+            file_of(web, row), instance_uid, first, MAX_ELEMENTS
+        )
     except NoPicture as error:
-        raise Problem(422, str(error)) from None
-    return [ElementOut(**asdict(each)) for each in elements(header)]
+        raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
+    headers = {}
+    if following is not None:
+        headers["Link"] = f'<{request.url.path}?first={following}>; rel="next"'
+    return response_of(found, "application/json", headers)
 
 
 @router.get("/instances/{instance_uid}/file", response_class=FileResponse)

@@ -588,3 +588,44 @@ def test_a_patient_one_of_whose_studies_is_protected_keeps_all(client):
     assert problem(client.delete(f"/api/patients/{row['id']}"))["status"] == 409
     rows = client.get("/api/studies").json()["rows"]
     assert {each["study_instance_uid"] for each in rows} == {"1.2.3", "1.2.4"}
+
+
+def test_elements_are_shown_a_page_at_a_time(filled, monkeypatch):
+    monkeypatch.setattr("lfscp.web.api.archive.MAX_ELEMENTS", 10)
+    monkeypatch.setattr("lfscp.web.pages.PAGE_ELEMENTS", 10)
+    path = f"/api/instances/{LOOP_INSTANCE}/elements"
+    answer = filled.get(path)
+    assert len(answer.json()) == 10
+    assert answer.headers["link"] == f'<{path}?first=10>; rel="next"'
+    found = answer.json()
+    while following := answer.links.get("next"):
+        answer = filled.get(following["url"])
+        found += answer.json()
+    assert len(found) == len({(each["tag"], each["depth"], each["name"]) for each in found}) > 20
+
+    page = filled.get(f"/instances/{LOOP_INSTANCE}").text
+    assert "Elements 1 to 10." in page
+    assert '<a href="?first=10">' in page
+    assert "Elements 11 to 20." in filled.get(f"/instances/{LOOP_INSTANCE}?first=10").text
+
+
+def test_a_picture_that_does_not_fit_is_refused_with_the_reason(tmp_path, capfd):
+    dataset = image(np.zeros((1, 1), "<u2"))
+    dataset.Rows = dataset.Columns = 20_000
+    dataset.PixelData = encapsulate([bytes(4096)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    path = tmp_path / "object.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    with serving(tmp_path / "data", budgets={"rendering_mb": 64}) as client:
+        client.post("/api/instances", content=path.read_bytes())
+        for part in ("thumbnail", "frames/1"):
+            answer = problem(client.get(f"/api/instances/{dataset.SOPInstanceUID}/{part}"))
+            assert answer["status"] == 422
+            assert re.search(r"needs about \d+ MB of memory", answer["detail"])
+        assert client.get(f"/api/instances/{dataset.SOPInstanceUID}/picture").status_code == 422
+        metrics = client.get("/metrics").text
+        lines = capfd.readouterr().err.splitlines()
+
+    assert re.search(r'lfscp_refused_pictures_total\{reason="memory"\} [1-9]', metrics)
+    assert sum("picture refused" in line for line in lines) == 3
