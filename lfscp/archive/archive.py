@@ -44,6 +44,7 @@ from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
 from lfscp.archive.objects import (
@@ -95,6 +96,7 @@ class _FindOptions(TypedDict):
     retrieve_ae_title: str
     limit: int
     files: ObjectStore
+    interruption: Interruption | None
 
 
 class Archive:
@@ -389,6 +391,7 @@ class Archive:
         transfer_syntax_uid: str,
         retrieve_ae_title: str,
         limit: int | None = None,
+        interruption: Interruption | None = None,
     ) -> Iterator[bytes]:
         """Find what matches a query, drawn one by one in the calling thread.
 
@@ -396,36 +399,45 @@ class Archive:
             query: see query.parse_query.
             transfer_syntax_uid: the responses' encoding.
             limit: the most responses to give; None or 0 for all.
+            interruption: asked while it lasts.
         Returns:
             Encoded identifiers; one that lacks a value of its object is find.Incomplete.
         Raises:
             ArchiveError: the index cannot be read.
+            Interrupted: nobody waits for the answer any longer.
         """
         options: _FindOptions = {
             "transfer_syntax_uid": transfer_syntax_uid,
             "retrieve_ae_title": retrieve_ae_title,
             "limit": limit or 0,
             "files": self.files,
+            "interruption": interruption,
         }
         prepared = self.index.prepared.statement(query)
-        with self._using_index("read the index"):
+        with (
+            self._using_index("read the index"),
+            self.index.reading(interruption) as cursor,
+        ):
             if prepared is not None:
-                with self.index.reading() as cursor:
-                    yield from find_prepared(cursor, prepared, query, **options)
-                return
-            with self.index.engine.connect() as connection:
-                yield from find(connection, query, **options)
+                yield from find_prepared(cursor, prepared, query, **options)
+            else:
+                yield from find(cursor, self.index.dialect, query, **options)
 
     def select(
-        self, level: Level, unique_keys: Mapping[Level, Sequence[str]]
+        self,
+        level: Level,
+        unique_keys: Mapping[Level, Sequence[str]],
+        interruption: Interruption | None = None,
     ) -> list[StoredInstance]:
         """The instances that a retrieve at `level` names, in the order of their arrival.
 
         Args:
             level: the retrieve's level; keys of a level below it are not looked at.
             unique_keys: lists of Patient IDs or UIDs, of any length. No key at all is nothing.
+            interruption: asked while it lasts.
         Raises:
             ArchiveError: the index cannot be read.
+            Interrupted: nobody waits for the answer any longer.
         """
         wanted = {
             key: list(unique_keys[key])
@@ -435,9 +447,9 @@ class Archive:
         if not wanted:
             return []
         with self._using_index("read the index"):
-            rows = self.index.select(wanted)
+            rows = self.index.select(wanted, interruption)
             if self.files.is_remote:
-                return self._located(list(rows))
+                return self._located(rows)
             return [
                 StoredInstance(
                     row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from lfscp.archive.errors import CannotUnderstand
@@ -131,7 +131,13 @@ def element_head(
 
 
 def skip_undefined(
-    buffer: Buffer, at: int, end: int, encoding: Encoding, *, in_item: bool = False
+    buffer: Buffer,
+    at: int,
+    end: int,
+    encoding: Encoding,
+    *,
+    in_item: bool = False,
+    look: Callable[[], None] | None = None,
 ) -> int:
     """The position behind the delimiter of a sequence or fragments of undefined length.
 
@@ -139,9 +145,12 @@ def skip_undefined(
         buffer: the bytes; `at` is where the value begins, `end` where the bytes end.
         encoding: of the elements inside.
         in_item: `at` is the content of an item of undefined length instead.
+        look: called at each element; what it raises ends the walk.
     """
     stack = [(in_item, encoding)]  # (is an item, its encoding) of all that is open
     while at + 8 <= end:
+        if look is not None:
+            look()
         is_item, encoding = stack[-1]
         raw, length = encoding.unpack_tag_length(buffer, at)
         tag = encoding.raw_tag(raw)

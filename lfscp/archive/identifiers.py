@@ -131,6 +131,30 @@ def is_empty(identifier: Identifier, tag: int) -> bool:
     return value is None or (isinstance(value, bytes | str | list | MultiValue) and not value)
 
 
+def content(identifier: Identifier, tag: int) -> bytes:
+    """One element's value before it is decoded; of a built one, as UTF-8."""
+    if isinstance(identifier, Received):
+        return identifier.values[tag]
+    value = getattr(identifier.get_item(tag), "value", None)
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, MultiValue | list | tuple):
+        value = "\\".join(str(one) for one in value)
+    return str("" if value is None else value).encode("utf-8", "replace")
+
+
+def count_items(identifier: Identifier, tag: int) -> int:
+    """How many items a sequence element has.
+
+    Raises:
+        CannotUnderstand: a received sequence is broken.
+    """
+    if isinstance(identifier, Received):
+        encoding = identifier.items.get(tag)
+        return 0 if encoding is None else len(items_of(identifier.values[tag], encoding))
+    return len(items(identifier, tag))
+
+
 def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
     """The items of a sequence element; none when it is empty.
 

@@ -13,7 +13,9 @@ from lfscp.archive.deflated import MAX_INFLATED_IDENTIFIER_BYTES, require_bounde
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
 from lfscp.archive.identifiers import Identifier, read_identifier
+from lfscp.archive.key_limits import ExcessiveKey, require_within_limits
 from lfscp.archive.query import InvalidKey
+from lfscp.observe import metrics
 from lfscp.services import status
 
 Parsed = TypeVar("Parsed")
@@ -42,18 +44,23 @@ class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
         return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
 
 
-def read(event: Event, parse: Callable[[Identifier], Parsed]) -> Parsed:
+def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -> Parsed:
     """Decode the identifier of a request and make something of it.
 
     Args:
         event: of a C-FIND, C-MOVE or C-GET request.
         parse: gets the identifier; raises InvalidKey when it does not match its SOP class.
+        max_values: see key_limits.require_within_limits.
     Raises:
-        Refused: no identifier, a broken encoding, or not valid.
+        Refused: no identifier, a broken encoding, one that asks for too much, or not valid.
     """
     try:
-        return parse(_identifier(event))
+        identifier = _identifier(event)
+        require_within_limits(identifier, max_values)
+        return parse(identifier)
     except InvalidKey as error:
+        if isinstance(error, ExcessiveKey):
+            metrics.EXCESSIVE_IDENTIFIERS.add()
         raise Refused.because_of(error) from error
     except CannotUnderstand as error:
         reason = f"the identifier cannot be decoded: {error.reason}"

@@ -18,12 +18,14 @@ from pynetdicom import evt
 from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.interruption import Interrupted, Interruption
 from lfscp.archive.query import unique_keys
 from lfscp.config import Peer, Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.added_peers import AddedPeers
+from lfscp.services.cancellation import Cancellation
 from lfscp.services.destination import Destination, DestinationError, NothingAcceptedError
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
@@ -71,7 +73,7 @@ class _Retrieve:
         self._sent = Sent() if audit.is_on() else None
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
-        self.cancelled = False
+        self._cancellation = Cancellation(event)
         self.reason = ""
         self.operations = SubOperations(self.responses())
         self._started = self._last_response = time.monotonic()
@@ -102,11 +104,7 @@ class _Retrieve:
 
     def stop(self) -> bool:
         """Whether no further sub-operation may begin."""
-        # The engine forgets a C-CANCEL once it has told of it, so we remember it.
-        if not self.cancelled and self.event.is_cancelled:
-            self.cancelled = True
-        association = self.event.assoc
-        return self.cancelled or not association.is_established or association.acse.is_aborted()
+        return self._cancellation()
 
     def keep_alive(self) -> None:
         """Called about once a second while a sub-operation lasts."""
@@ -166,9 +164,12 @@ class _Retrieve:
         level, keys = read(
             self.event,
             lambda identifier: unique_keys(identifier, model, relational=relational),
+            self.settings.budgets.key_values,
         )
         try:
-            return list(self.archive.select(level, keys))
+            return self.archive.select(level, keys, Interruption(self._cancellation))
+        except Interrupted:
+            raise Refused(status.CANCELLED, self._cancellation.reason) from None
         except Exception as error:
             failed_unexpectedly(self.event, self.service, error)
             reason = "the index cannot be read, see the log"
@@ -184,7 +185,7 @@ class _Retrieve:
     def _final(self) -> SubOperationResponse:
         counters = self.counters
         # Cancelled after the last object: everything was done, so the usual end.
-        cancelled = self.cancelled and counters.remaining > 0
+        cancelled = self._cancellation.is_cancelled and counters.remaining > 0
         code = status.CANCELLED if cancelled else counters.final_status()
         if cancelled:
             self.reason = "cancelled by the peer"
