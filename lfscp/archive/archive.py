@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,6 +66,7 @@ from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
+from lfscp.archive.selection import PACKED, Selection
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
 
@@ -428,7 +429,7 @@ class Archive:
         level: Level,
         unique_keys: Mapping[Level, Sequence[str]],
         interruption: Interruption | None = None,
-    ) -> list[StoredInstance]:
+    ) -> Sequence[StoredInstance]:
         """The instances that a retrieve at `level` names, in the order of their arrival.
 
         Args:
@@ -447,22 +448,10 @@ class Archive:
         if not wanted:
             return []
         with self._using_index("read the index"):
-            rows = self.index.select(wanted, interruption)
-            if self.files.is_remote:
-                return self._located(rows)
-            return [
-                StoredInstance(
-                    row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]
-                )
-                for row in rows
-            ]
-
-    def _located(self, rows: list[Any]) -> list[StoredInstance]:
-        """The same for objects that are fetched; the store may fetch them ahead."""
-        return [
-            StoredInstance(row[0], row[1], row[2], file, row[4], row[5], row[6], row[7])
-            for row, file in zip(rows, self.files.located(rows), strict=True)
-        ]
+            found = Selection(self.files.located)
+            for row in self.index.select(wanted, interruption or Interruption()):
+                found.append(row)
+        return list(found) if len(found) <= PACKED else found
 
     def delete(self, level: Level, uid: str, *, key: int | None = None) -> int:
         """Delete a patient (by Patient ID), study, series or instance: rows first, then files.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from operator import itemgetter
 from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
@@ -51,19 +50,21 @@ _Row = tuple[Header, list[Any]]  # an instance to insert: its header and its val
 _Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
 
 
-_SELECTED: Final = select(
-    instance.c.sop_class_uid,
-    instance.c.sop_instance_uid,
-    instance.c.transfer_syntax_uid,
-    instance.c.path,
-    instance.c.dataset_offset,
-    instance.c.size,
-    study.c.study_instance_uid,
-    series.c.series_instance_uid,
-    instance.c.digest,
-    instance.c.id,
-).select_from(instance.join(series).join(study).join(patient))
-_REPEATED: Final = (0, 2, 6, 7)  # of these columns, what many rows have alike
+_SELECTED: Final = (
+    select(
+        instance.c.sop_class_uid,
+        instance.c.sop_instance_uid,
+        instance.c.transfer_syntax_uid,
+        instance.c.path,
+        instance.c.dataset_offset,
+        instance.c.size,
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
+        instance.c.digest,
+    )
+    .select_from(instance.join(series).join(study).join(patient))
+    .order_by(instance.c.id)
+)
 
 
 class Index:
@@ -309,30 +310,25 @@ class Index:
                     raise self._out_of_resources(error, Patience()) from None
 
     def select(
-        self, unique_keys: Mapping[Level, Sequence[str]], interruption: Interruption | None = None
-    ) -> list[Any]:
+        self, unique_keys: Mapping[Level, Sequence[str]], interruption: Interruption
+    ) -> Iterator[Sequence[Any]]:
         """Rows of all instances that match lists of unique keys, in the order of arrival.
 
-        Lists of any length are cut into pieces that every database takes. What many rows say alike
-        is kept once.
+        Lists of any length are cut into pieces that every database takes. The columns are those of
+        selection.SelectedRow.
         """
         lists = [
             (TABLES[level].c[UNIQUE_KEY[level].column], pieces_of(values))
             for level, values in unique_keys.items()
         ]
-        rows: list[Any] = []
-        known: dict[str, str] = {}
-        asked = interruption or Interruption()
         for pieces in itertools.product(*(pieces for _, pieces in lists)):
             wanted = _SELECTED
             for (column, _), values in zip(lists, pieces, strict=True):
                 wanted = wanted.where(column.in_(values))
             with self.reading(interruption) as cursor:
                 for row in cursor.execute(*compiled(wanted, self.dialect)):
-                    asked.look()
-                    rows.append(_sharing(row, known))
-        rows.sort(key=itemgetter(-1))
-        return rows
+                    interruption.look()
+                    yield row
 
     def placements(self, after: int = 0, limit: int = 1000) -> list[Any]:
         """The next rows by key: (id, sop_instance_uid, path, dataset_offset, size, file_size,
@@ -412,14 +408,6 @@ def _values(header: Header, placement: Placement) -> list[Any]:
         _now_ms(),
         placement.calling_ae_title,
     ]
-
-
-def _sharing(row: Sequence[Any], known: dict[str, str]) -> tuple[Any, ...]:
-    """A row of _SELECTED, whose classes, syntaxes, studies and series are those of rows before."""
-    values = list(row)
-    for at in _REPEATED:
-        values[at] = known.setdefault(values[at], values[at])
-    return tuple(values)
 
 
 def _uids(header: Header) -> tuple[str, str]:

@@ -40,6 +40,8 @@ class SQLiteDatabase(Database):
         self.integrity_error = driver.IntegrityError
         file = make_url(url).database
         self._lock_path = f"{file}.lock" if file else None
+        if file:  # where room is kept, and other data of patients are
+            os.environ.setdefault("SQLITE_TMPDIR", os.path.dirname(os.path.abspath(file)))  # noqa: PTH100, PTH120
         self._closings = 0
         self._close_what_comes_back_late()
         self._reset()
@@ -110,6 +112,7 @@ class SQLiteDatabase(Database):
             connection = self._readers.pop()  # the one used last: its pages are in memory
         except IndexError:
             connection = self._connect_alone()
+            connection.execute("PRAGMA temp_store = FILE")  # large sorts go to the disk
         try:
             cursor = connection.cursor()
             if interruption is not None:
