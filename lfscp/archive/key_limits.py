@@ -25,7 +25,7 @@ MAX_VALUE_BYTES: Final = {
     **dict.fromkeys(("LT", "ST", "UC", "UR", "UT"), 32_768),
     "PN": 2_048,
 }
-MAX_SHORT_VALUE_BYTES: Final = 1_024  # of all other text
+MAX_SHORT_VALUE_BYTES: Final = 1_024  # of all other text, and of every value with a wildcard
 _PATTERNS: Final = TEXT_VRS - {"DA", "DS", "DT", "IS", "TM", "UI"}
 _WILDCARDS: Final = re.compile(rb"[*?]")
 
@@ -79,25 +79,24 @@ class _Count:
 
     def _text(self, tag: int, vr: str, content: bytes) -> None:
         """Count the values of a text; a byte of another character may look like a sign of ours."""
-        largest = MAX_VALUE_BYTES.get(vr, MAX_SHORT_VALUE_BYTES)
-        if vr in SINGLE_VALUE_VRS:
-            count, longest = 1, len(content)
-        else:
-            count = content.count(b"\\") + 1
-            longest = len(content)
-        if tag == SPECIFIC_CHARACTER_SET and count > MAX_CHARACTER_SETS:
+        values = [content]
+        if vr not in SINGLE_VALUE_VRS and b"\\" in content:
+            self._add(tag, content.count(b"\\"))
+            values = content.split(b"\\")
+        self._add(tag, 1)
+        if tag == SPECIFIC_CHARACTER_SET and len(values) > MAX_CHARACTER_SETS:
             raise ExcessiveKey(tag, f"more than {MAX_CHARACTER_SETS} character sets")
-        self._add(tag, count)
-        if longest > largest and count > 1:
-            longest = max(map(len, content.split(b"\\")))
-        if longest > largest:
-            raise ExcessiveKey(tag, f"a value of {longest} bytes; in {vr} it may have {largest}")
+        largest = MAX_VALUE_BYTES.get(vr, MAX_SHORT_VALUE_BYTES)
+        for value in values:
+            if len(value) > largest:
+                raise ExcessiveKey(tag, f"a value of {len(value)} bytes, in {vr} at most {largest}")
         if vr == "PN":
-            self._add(tag, count * PATTERN_VALUES - count)
+            self._add(tag, len(values) * (PATTERN_VALUES - 1))
         elif vr in _PATTERNS and _WILDCARDS.search(content):
-            values = content.split(b"\\") if count > 1 else [content]
-            patterns = sum(_WILDCARDS.search(value) is not None for value in values)
-            self._add(tag, patterns * PATTERN_VALUES - patterns)
+            patterns = [value for value in values if _WILDCARDS.search(value)]
+            self._add(tag, len(patterns) * (PATTERN_VALUES - 1))
+            if max(map(len, patterns)) > MAX_SHORT_VALUE_BYTES:
+                raise ExcessiveKey(tag, f"a pattern of more than {MAX_SHORT_VALUE_BYTES} bytes")
 
     def _add(self, tag: int, values: int) -> None:
         self._values += values

@@ -22,6 +22,7 @@ from typing import Any
 
 import archive_datasets
 import dicom_peer as peer
+from identifiers import identifier_seeds, run_identifier
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -651,6 +652,7 @@ TARGETS = {
     "conversion": Target(run_conversion, conversion_seeds, 3000),
     "header": Target(run_header, header_seeds, 2500),
     "media": Target(run_media, media_seeds, 4000),
+    "identifier": Target(run_identifier, identifier_seeds, 400),
     "query": Target(run_query, query_seeds, 1000),
     "objects": Target(run_objects, objects_seeds, 2500),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
