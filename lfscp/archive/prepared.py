@@ -83,7 +83,8 @@ class PreparedQueries:
 def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:
     """SQL for the driver's own cursor, and its parameters by position."""
     made = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    return str(made), [made.params[name] for name in getattr(made, "positiontup", None) or ()]
+    values = made.params  # made anew whenever it is asked for
+    return str(made), [values[name] for name in getattr(made, "positiontup", None) or ()]
 
 
 def _values(match: Match) -> tuple[str, ...] | None:

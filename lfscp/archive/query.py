@@ -51,6 +51,7 @@ _NO_KEYS: Final = frozenset(
 _KNOWN: Final = BY_TAG | {attribute.tag: attribute for attribute in COMPUTED}
 _MAX_UID_LENGTH: Final = 64
 _MAX_ASTERISKS: Final = 32  # of one value; those next to each other are one
+_MAX_JOINED: Final = 1_024  # characters of several values that may be one text of an object
 _MAX_GROUPS: Final = 3  # PS3.5 section 6.2.1
 _ASTERISKS: Final = re.compile(r"\*+")
 _MAX_COMPONENTS: Final = 16  # the standard has 5; names made of HL7's have more
@@ -292,7 +293,7 @@ def _wildcard_texts(text: str, attribute: Attribute) -> Match:
     _require_few_asterisks(values)
     if any(not value.strip("*") for value in values):
         return UNIVERSAL
-    if len(values) > 1 and not attribute.several:
+    if len(values) > 1 and not attribute.several and len(text) <= _MAX_JOINED:
         values = (*values, text)  # what holds two values where one is allowed is kept as one text
     return Texts(values, wildcards=has_wildcard(text), several=attribute.several)
 

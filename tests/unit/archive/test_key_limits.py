@@ -18,6 +18,7 @@ from lfscp.archive.key_limits import (
     ExcessiveKey,
     require_within_limits,
 )
+from lfscp.archive.keys import Texts
 from lfscp.archive.object_keys import MAX_DEPTH
 from lfscp.archive.query import InvalidKey, Model, parse_query, unique_keys
 
@@ -168,6 +169,15 @@ def test_a_text_of_too_many_asterisks_is_refused() -> None:
     identifier = asked({LEVEL: b"STUDY ", DESCRIPTION: b"*a" * 33})
     with pytest.raises(InvalidKey, match="asterisks"):
         parse_query(identifier, Model.STUDY_ROOT)
+
+
+def test_many_values_with_a_pattern_among_them_are_no_pattern_of_that_length() -> None:
+    """SQLite takes none of more than 50,000 bytes."""
+    values = joined(b"A" * 20, 5_000) + b"\\B*"
+    query = parse_query(asked({LEVEL: b"STUDY ", DESCRIPTION: values}), Model.STUDY_ROOT)
+    (match,) = [key.match for key in query.keys]
+    assert isinstance(match, Texts)
+    assert match.values == ("A" * 20, "B*")
 
 
 def test_a_retrieve_may_name_thousands_of_instances() -> None:
