@@ -34,6 +34,7 @@ from lfscp.archive.schema import instance, patient, series, study
 MAX_PAGE: Final = 500
 MOST_NAMES: Final = 10  # of one patient that are shown
 MOST_WORDS: Final = 20  # of a search; further ones narrow it no more
+MAX_TEXT: Final = 500  # characters of a search, or of one thing that is sought
 _ESCAPE: Final = "\\"
 
 Cursor = tuple[Any, ...]

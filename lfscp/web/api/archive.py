@@ -35,6 +35,14 @@ from lfscp.web.problems import Problem, not_found
 router = APIRouter(prefix="/api", tags=["archive"])
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
+Text = Annotated[str, Query(max_length=browse.MAX_TEXT)]
+Words = Annotated[
+    str,
+    Query(
+        max_length=browse.MAX_TEXT,
+        description="Words: name, ID, accession number, description.",
+    ),
+]
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
@@ -52,7 +60,7 @@ INSTANCE_CURSOR: Final = (int, int)
 
 @router.get("/patients")
 def patients(
-    web: Context, q: str = "", after: After = None, limit: Limit = 50
+    web: Context, q: Text = "", after: After = None, limit: Limit = 50
 ) -> PageOut[PatientOut]:
     """Patients by name; `q` is part of the name or the beginning of the Patient ID."""
     with web.index() as connection:
@@ -66,8 +74,8 @@ def patients(
 @router.get("/studies")
 def studies(  # noqa: PLR0913, RUF100 - a parameter each
     web: Context,
-    q: Annotated[str, Query(description="Words: name, ID, accession number, description.")] = "",
-    modality: str = "",
+    q: Words = "",
+    modality: Text = "",
     date_from: Date = "",
     date_to: Date = "",
     patient: Patient = None,

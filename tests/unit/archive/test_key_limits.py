@@ -7,7 +7,12 @@ from struct import pack
 import pytest
 from pydicom.dataset import Dataset
 
-from lfscp.archive.identifiers import Received, read_identifier
+from lfscp.archive.identifiers import (
+    MAX_ELEMENTS,
+    ExcessiveIdentifier,
+    Received,
+    read_identifier,
+)
 from lfscp.archive.key_limits import (
     DEFAULT_MAX_VALUES,
     MAX_CHARACTER_SETS,
@@ -119,6 +124,30 @@ WELL_ASKED = {
 @pytest.mark.parametrize("keys", WELL_ASKED.values(), ids=WELL_ASKED)
 def test_what_clients_ask_for_is_taken(keys: dict[int, bytes]) -> None:
     require_within_limits(asked({LEVEL: b"IMAGE "} | keys))
+
+
+UNDEFINED_ITEM = pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+UNDEFINED_SEQUENCE = pack("<HHL", 0x0040, 0x0275, 0xFFFFFFFF)
+ITEM_END, SEQUENCE_END = element(0xFFFEE00D, b""), element(0xFFFEE0DD, b"")
+TOO_MANY_ELEMENTS = {
+    "keys": b"".join(element(0x00110010 + number, b"") for number in range(MAX_ELEMENTS + 1)),
+    "nested": (UNDEFINED_SEQUENCE + UNDEFINED_ITEM) * MAX_ELEMENTS,
+    "items": UNDEFINED_SEQUENCE + (UNDEFINED_ITEM + ITEM_END) * MAX_ELEMENTS + SEQUENCE_END,
+}
+
+
+@pytest.mark.parametrize("data", TOO_MANY_ELEMENTS.values(), ids=TOO_MANY_ELEMENTS)
+def test_an_identifier_of_too_many_elements_is_not_read(data: bytes) -> None:
+    with pytest.raises(ExcessiveIdentifier, match="elements and items"):
+        read_identifier(data, IMPLICIT)
+
+
+def test_a_sequence_of_too_many_elements_is_not_read() -> None:
+    inside = (UNDEFINED_ITEM + ITEM_END) * MAX_ELEMENTS
+    identifier = asked({LEVEL: b"IMAGE ", REQUESTS: inside})
+    with pytest.raises(ExcessiveIdentifier) as refused:
+        require_within_limits(identifier)
+    assert refused.value.tag == REQUESTS
 
 
 def test_the_limit_is_over_all_keys_and_is_a_setting() -> None:

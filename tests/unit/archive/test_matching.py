@@ -283,6 +283,15 @@ def test_a_number_far_beyond_an_is_matches_nothing(one_study: Connection) -> Non
     assert answers(one_study, asked, relational=True) == []
 
 
+def test_more_numbers_than_a_statement_takes_spellings(one_study: Connection) -> None:
+    few, many = ["1", "2"], [str(number) for number in range(3_000)]
+    expected = answers(one_study, identifier("SERIES", SeriesNumber=few), relational=True)
+    assert expected
+    assert answers(one_study, identifier("SERIES", SeriesNumber=many), relational=True) == expected
+    none = [str(number) for number in range(10_000, 13_000)]
+    assert answers(one_study, identifier("SERIES", SeriesNumber=none), relational=True) == []
+
+
 def test_more_uids_than_a_statement_takes_parameters(one_study: Connection) -> None:
     uids = [f"1.{number}" for number in range(MAX_BOUND_VALUES * 4)]
     assert study_uids(one_study, StudyInstanceUID=uids) == ["1.2", "1.3"]
