@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from pydantic import AfterValidator
 from sqlalchemy import Connection
 
 from lfscp.archive import browse
@@ -35,14 +36,8 @@ from lfscp.web.problems import Problem, not_found
 router = APIRouter(prefix="/api", tags=["archive"])
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
-Text = Annotated[str, Query(max_length=browse.MAX_TEXT)]
-Words = Annotated[
-    str,
-    Query(
-        max_length=browse.MAX_TEXT,
-        description="Words: name, ID, accession number, description.",
-    ),
-]
+Text = Annotated[str, AfterValidator(browse.require_short_words)]
+Words = Annotated[Text, Query(description="Words: name, ID, accession number, description.")]
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
