@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -44,6 +44,7 @@ from lfscp.archive.files import Durability, ObjectFiles, instance_of
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
 from lfscp.archive.objects import (
@@ -66,6 +67,7 @@ from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
+from lfscp.archive.selection import PACKED, Selection
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
 
@@ -96,6 +98,7 @@ class _FindOptions(TypedDict):
     retrieve_ae_title: str
     limit: int
     files: ObjectStore
+    interruption: Interruption | None
 
 
 class Archive:
@@ -393,6 +396,7 @@ class Archive:
         transfer_syntax_uid: str,
         retrieve_ae_title: str,
         limit: int | None = None,
+        interruption: Interruption | None = None,
     ) -> Iterator[bytes]:
         """Find what matches a query, drawn one by one in the calling thread.
 
@@ -400,36 +404,45 @@ class Archive:
             query: see query.parse_query.
             transfer_syntax_uid: the responses' encoding.
             limit: the most responses to give; None or 0 for all.
+            interruption: asked while it lasts.
         Returns:
             Encoded identifiers; one that lacks a value of its object is find.Incomplete.
         Raises:
             ArchiveError: the index cannot be read.
+            Interrupted: nobody waits for the answer any longer.
         """
         options: _FindOptions = {
             "transfer_syntax_uid": transfer_syntax_uid,
             "retrieve_ae_title": retrieve_ae_title,
             "limit": limit or 0,
             "files": self.files,
+            "interruption": interruption,
         }
         prepared = self.index.prepared.statement(query)
-        with self._using_index("read the index"):
+        with (
+            self._using_index("read the index"),
+            self.index.reading(interruption) as cursor,
+        ):
             if prepared is not None:
-                with self.index.reading() as cursor:
-                    yield from find_prepared(cursor, prepared, query, **options)
-                return
-            with self.index.engine.connect() as connection:
-                yield from find(connection, query, **options)
+                yield from find_prepared(cursor, prepared, query, **options)
+            else:
+                yield from find(cursor, self.index.dialect, query, **options)
 
     def select(
-        self, level: Level, unique_keys: Mapping[Level, Sequence[str]]
-    ) -> list[StoredInstance]:
+        self,
+        level: Level,
+        unique_keys: Mapping[Level, Sequence[str]],
+        interruption: Interruption | None = None,
+    ) -> Sequence[StoredInstance]:
         """The instances that a retrieve at `level` names, in the order of their arrival.
 
         Args:
             level: the retrieve's level; keys of a level below it are not looked at.
             unique_keys: lists of Patient IDs or UIDs, of any length. No key at all is nothing.
+            interruption: asked while it lasts.
         Raises:
             ArchiveError: the index cannot be read.
+            Interrupted: nobody waits for the answer any longer.
         """
         wanted = {
             key: list(unique_keys[key])
@@ -439,22 +452,10 @@ class Archive:
         if not wanted:
             return []
         with self._using_index("read the index"):
-            rows = self.index.select(wanted)
-            if self.files.is_remote:
-                return self._located(list(rows))
-            return [
-                StoredInstance(
-                    row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]
-                )
-                for row in rows
-            ]
-
-    def _located(self, rows: list[Any]) -> list[StoredInstance]:
-        """The same for objects that are fetched; the store may fetch them ahead."""
-        return [
-            StoredInstance(row[0], row[1], row[2], file, row[4], row[5], row[6], row[7])
-            for row, file in zip(rows, self.files.located(rows), strict=True)
-        ]
+            found = Selection(self.files.located)
+            for row in self.index.select(wanted, interruption or Interruption()):
+                found.append(row)
+        return list(found) if len(found) <= PACKED else found
 
     def delete(self, level: Level, uid: str, *, key: int | None = None) -> int:
         """Delete a patient (by Patient ID), study, series or instance: rows first, then files.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, select, true
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import migrations
@@ -33,8 +33,9 @@ from lfscp.archive.files import Durability
 from lfscp.archive.group_commit import GroupCommit
 from lfscp.archive.header import Header
 from lfscp.archive.hierarchy import Hierarchy, RowVanishedError
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.patient_identity import PatientIdentity, said_of_patient
-from lfscp.archive.prepared import PreparedQueries
+from lfscp.archive.prepared import PreparedQueries, compiled
 from lfscp.archive.removal import delete_entity, pieces_of, prune
 from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
 from lfscp.archive.schema import TABLES, instance, patient, series, study
@@ -47,6 +48,23 @@ _ATTEMPTS: Final = 20
 _STEP_S: Final = 0.005  # by which the pauses between them grow
 _Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
 _Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
+
+
+_SELECTED: Final = (
+    select(
+        instance.c.sop_class_uid,
+        instance.c.sop_instance_uid,
+        instance.c.transfer_syntax_uid,
+        instance.c.path,
+        instance.c.dataset_offset,
+        instance.c.size,
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
+        instance.c.digest,
+    )
+    .select_from(instance.join(series).join(study).join(patient))
+    .order_by(instance.c.id)
+)
 
 
 class Index:
@@ -100,9 +118,14 @@ class Index:
         """What the driver's own cursors raise."""
         return self._database.error
 
-    def reading(self) -> AbstractContextManager[Any]:
-        """The driver's cursor, for a statement of `prepared`."""
-        return self._database.reading()
+    def reading(self, interruption: Interruption | None = None) -> AbstractContextManager[Any]:
+        """The driver's cursor, for a statement of `dialect`; see Database.reading."""
+        return self._database.reading(interruption)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What statements for the driver's cursor are compiled for."""
+        return self._database.dialect
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A writing transaction, for the tables that others keep in the same database."""
@@ -286,36 +309,26 @@ class Index:
                 if not patience.allows(error):
                     raise self._out_of_resources(error, Patience()) from None
 
-    def select(self, unique_keys: Mapping[Level, Sequence[str]]) -> Iterator[Any]:
+    def select(
+        self, unique_keys: Mapping[Level, Sequence[str]], interruption: Interruption
+    ) -> Iterator[Sequence[Any]]:
         """Rows of all instances that match lists of unique keys, in the order of arrival.
 
-        Lists of any length are cut into pieces that every database takes.
+        Lists of any length are cut into pieces that every database takes. The columns are those of
+        selection.SelectedRow.
         """
         lists = [
             (TABLES[level].c[UNIQUE_KEY[level].column], pieces_of(values))
             for level, values in unique_keys.items()
         ]
-        rows = (
-            select(
-                instance.c.sop_class_uid,
-                instance.c.sop_instance_uid,
-                instance.c.transfer_syntax_uid,
-                instance.c.path,
-                instance.c.dataset_offset,
-                instance.c.size,
-                study.c.study_instance_uid,
-                series.c.series_instance_uid,
-                instance.c.digest,
-            )
-            .select_from(instance.join(series).join(study).join(patient))
-            .order_by(instance.c.id)
-        )
-        with self._database.engine.connect() as connection:
-            for pieces in itertools.product(*(pieces for _, pieces in lists)):
-                wanted = rows
-                for (column, _), values in zip(lists, pieces, strict=True):
-                    wanted = wanted.where(column.in_(values))
-                yield from connection.execute(wanted)
+        for pieces in itertools.product(*(pieces for _, pieces in lists)):
+            wanted = _SELECTED
+            for (column, _), values in zip(lists, pieces, strict=True):
+                wanted = wanted.where(column.in_(values))
+            with self.reading(interruption) as cursor:
+                for row in cursor.execute(*compiled(wanted, self.dialect)):
+                    interruption.look()
+                    yield row
 
     def placements(self, after: int = 0, limit: int = 1000) -> list[Any]:
         """The next rows by key: (id, sop_instance_uid, path, dataset_offset, size, file_size,

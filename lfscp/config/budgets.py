@@ -18,8 +18,10 @@ class Budgets(Section):
     )
     key_values: Int = setting(
         10_000,
-        "Most values in all keys of a query or retrieve; one with more is answered with 0xA900.",
-        ge=1,
+        "Most values in all keys of a query or retrieve; one with more is answered with 0xA900. "
+        "A name and a value with a wildcard count as 100.",
+        ge=100,
+        le=20_000,
     )
     decoding_mb: Int = setting(
         160,

@@ -63,7 +63,7 @@ class Unit:
         patient = f"|{self.keys['PatientID']}" if "PatientID" in self.keys else ""
         return f"{self.peer}|{self.level}|{self.study_uid}{patient}"
 
-    def here(self, archive: Archive) -> list[StoredInstance]:
+    def here(self, archive: Archive) -> Sequence[StoredInstance]:
         """What the archive has of it.
 
         Raises:

@@ -87,6 +87,11 @@ RECEIVED_BYTES: Final = Counter(
     service=("C-STORE", "C-GET", "upload"),
 )
 MATCHES: Final = Counter(BOARD, "lfscp_query_matches_total", "Matches that C-FIND answered.")
+EXCESSIVE_IDENTIFIERS: Final = Counter(
+    BOARD,
+    "lfscp_excessive_identifiers_total",
+    "Queries and retrieves refused since their keys ask for too much.",
+)
 SUB_OPERATIONS: Final = Counter(
     BOARD,
     "lfscp_sub_operations_total",

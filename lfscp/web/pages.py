@@ -74,6 +74,10 @@ def archive_rows(request: Request, web: Context) -> Response:
 def _rows(request: Request, web: Web) -> dict[str, Any]:
     given = request.query_params
     asked = {name: given.get(name, "").strip() for name in ("q", "modality", "from", "to")}
+    try:
+        browse.require_short_words(" ".join(asked.values()))
+    except ValueError as error:
+        raise Problem(422, str(error)) from None
     wanted = browse.StudyFilter(
         asked["q"],
         asked["modality"],

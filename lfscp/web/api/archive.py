@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from pydantic import AfterValidator
 from sqlalchemy import Connection
 
 from lfscp.archive import browse
@@ -39,6 +40,8 @@ from lfscp.web.problems import Problem, not_found
 router = APIRouter(prefix="/api", tags=["archive"])
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
+Text = Annotated[str, AfterValidator(browse.require_short_words)]
+Words = Annotated[Text, Query(description="Words: name, ID, accession number, description.")]
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
@@ -56,7 +59,7 @@ INSTANCE_CURSOR: Final = (int, int)
 
 @router.get("/patients")
 def patients(
-    web: Context, q: str = "", after: After = None, limit: Limit = 50
+    web: Context, q: Text = "", after: After = None, limit: Limit = 50
 ) -> PageOut[PatientOut]:
     """Patients by name; `q` is part of the name or the beginning of the Patient ID."""
     with web.index() as connection:
@@ -70,8 +73,8 @@ def patients(
 @router.get("/studies")
 def studies(  # noqa: PLR0913, RUF100 - a parameter each
     web: Context,
-    q: Annotated[str, Query(description="Words: name, ID, accession number, description.")] = "",
-    modality: str = "",
+    q: Words = "",
+    modality: Text = "",
     date_from: Date = "",
     date_to: Date = "",
     patient: Patient = None,

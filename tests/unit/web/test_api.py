@@ -500,6 +500,12 @@ def test_a_cursor_of_many_brackets_is_refused(filled):
     assert problem(filled.get(f"/api/studies?after={deep}"))["status"] == 422
 
 
+def test_a_search_for_a_word_without_end_is_refused(filled):
+    for search in ("api/studies?q", "api/studies?modality", "api/patients?q", "?q", "?from"):
+        assert problem(filled.get(f"/{search}={'x' * 251}"))["status"] == 422, search
+        assert filled.get(f"/{search}={'2' * 8}").status_code == 200, search
+
+
 def test_a_wrong_key_protects_no_study_and_leaves_a_protection(filled):
     path = f"/api/studies/{CT_STUDY}"
     wrong = filled.get(path).json()["key"] + 1000
