@@ -116,19 +116,23 @@ class InlineSocket(AssociationSocket):
             return  # gone: the next read or send says so
 
     def wrap_tls(self, context: ssl.SSLContext, timeout_s: float | None) -> None:
-        """Do the server's side of a TLS handshake, within a deadline.
+        """Do the server's side of a TLS handshake, all of it within a deadline.
 
         Raises:
             OSError: the handshake failed or took too long (ssl.SSLError, TimeoutError).
         """
         if self.socket is None:
             raise ConnectionResetError("closed before the TLS handshake")
-        self.socket.settimeout(timeout_s)
-        self.socket = context.wrap_socket(
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        self.socket.setblocking(False)
+        sock = self.socket = context.wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
-        self.socket.do_handshake()
-        self._configure(self.socket)
+        try:
+            self._shake_hands(sock, deadline)
+        except TimeoutError:
+            raise TimeoutError(f"not done within {timeout_s:.0f} s") from None
+        self._configure(sock)
 
     def connect(self, primitive: T_CONNECT) -> None:
         """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
@@ -185,7 +189,7 @@ class InlineSocket(AssociationSocket):
         self._configure(sock)
 
     def _shake_hands(self, sock: ssl.SSLSocket, deadline: float) -> None:
-        """Do the requestor's side of a TLS handshake on a socket that does not block."""
+        """Do a TLS handshake on a socket that does not block."""
         while True:
             try:
                 sock.do_handshake()
@@ -197,7 +201,7 @@ class InlineSocket(AssociationSocket):
                 return
 
     def _await(self, sock: socket.socket, events: int, deadline: float) -> None:
-        """Wait until the socket that connects is ready for something.
+        """Wait until a socket that connects, or shakes hands, is ready for something.
 
         Raises:
             OSError: it is not in time (TimeoutError), or the wait was called off.
@@ -385,8 +389,12 @@ class InlineSocket(AssociationSocket):
             return self.read_some(view)
         return self._receive(view, 0 if self._is_tls else socket.MSG_WAITALL)
 
-    def read(self, size: int, timeout_s: float | None) -> bytearray:
-        """Exactly `size` bytes. While they arrive steadily the deadline moves on."""
+    def read(self, size: int, timeout_s: float | None = 0.0) -> bytearray:
+        """Exactly `size` bytes.
+
+        Args:
+            timeout_s: while they arrive steadily the deadline moves on by so much; 0 leaves it.
+        """
         body = bytearray(min(size, _STEP_BYTES))
         position = progress = 0
         while position < size:
@@ -394,7 +402,7 @@ class InlineSocket(AssociationSocket):
                 body.extend(bytes(min(size - position, _STEP_BYTES)))
             with memoryview(body) as view:
                 position += self.read_some(view[position:])
-            if position - progress >= _PROGRESS_BYTES:
+            if timeout_s != 0.0 and position - progress >= _PROGRESS_BYTES:
                 progress = position
                 self.begin_wait(timeout_s)
             self._check_deadline()
