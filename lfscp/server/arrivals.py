@@ -8,12 +8,11 @@ Rules kept here:
 - Bytes are looked at, never taken (MSG_PEEK): the thread that serves finds all of them.
 - The numbers are bounded, for each address and for all. Who comes is always let in; the one that
   has waited the longest gives its place, and is closed unread.
+- Those that ask are served in turn by address: who sends thousands holds up himself.
 - Whoever says too little for `timeout_s` is closed unread.
 - Only the leader works in here. The kernel tells it of new bytes, once for each time they come.
 
 What it does not do: it decodes no PDU and knows no limits of associations.
-Source: PS3.8 section 9.3.1 (the head of a PDU); RFC 8446 section 5.1 (that of a TLS record); "The
-PROXY protocol", HAProxy, section 2.2.
 """
 
 from __future__ import annotations
@@ -22,31 +21,28 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import Final
 
 from lfscp.observe.metrics import UNASSOCIATED
+from lfscp.server.fair_queue import FairQueue
+from lfscp.server.first_bytes import LOOKED_AT, bytes_wanted
 from lfscp.server.listener import Address, Listener, NothingAccepted
-from lfscp.server.proxy_protocol import header_bytes, named_source
+from lfscp.server.proxy_protocol import named_source
 
 MOST: Final = 1000
 MOST_OF_ADDRESS: Final = 200
-# Who asks for more than this is served as it comes; a request of 128 contexts with the usual
-# transfer syntaxes is about half as long.
-_LOOKED_AT: Final = 32768
-_A_ASSOCIATE_RQ: Final = 0x01
-_PDU_HEAD: Final = 6
-_TLS_HANDSHAKE: Final = 0x16
-_TLS_HEAD: Final = 5
 _NEWS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 # At the end, how long whoever has just come may take to ask.
 _LAST_S: Final = 1.0
+# So many that have connected are let in before one of those that ask gets its turn.
+_AT_ONCE: Final = 8
 
 
 class Verdict(Enum):
@@ -79,33 +75,6 @@ class Arrival:
 Refuse = Callable[[str, str], object]
 
 
-def bytes_wanted(seen: bytes, *, is_tls: bool, has_proxy_header: bool) -> int:
-    """How many bytes a connection has to have sent before it is worth a thread.
-
-    Args:
-        seen: its first bytes, as many as there are.
-        is_tls: whether a TLS handshake is due.
-        has_proxy_header: whether a header of the PROXY protocol is due first.
-    Returns:
-        At most `len(seen)` when it is worth one now.
-    """
-    start = header_bytes(seen) if has_proxy_header else 0
-    if start is None:
-        return 0  # no such header
-    head = _TLS_HEAD if is_tls else _PDU_HEAD
-    if len(seen) < start + head:
-        first = seen[start : start + 1]
-        is_other = bool(first) and first[0] != (_TLS_HANDSHAKE if is_tls else _A_ASSOCIATE_RQ)
-        return 0 if is_other else start + head
-    if is_tls:
-        kind, length = seen[start], int.from_bytes(seen[start + 3 : start + 5])
-    else:
-        kind, length = seen[start], int.from_bytes(seen[start + 2 : start + 6])
-    if kind != (_TLS_HANDSHAKE if is_tls else _A_ASSOCIATE_RQ):
-        return 0
-    return min(start + head + length, _LOOKED_AT)
-
-
 class Arrivals:
     """Where connections wait until they ask.
 
@@ -117,8 +86,8 @@ class Arrivals:
         has_proxy_header: whether each connection begins with a header of the PROXY protocol.
         hands_over_ends: gives whether a connection that was closed before it said anything is to be
             served as well, for those who watch connections.
-        most: most connections that wait.
-        most_of_address: most of them from one address.
+        most: most connections that wait, and most that have asked and wait for their turns.
+        most_of_address: gives the most of either from one address.
     """
 
     def __init__(
@@ -130,7 +99,7 @@ class Arrivals:
         has_proxy_header: bool = False,
         hands_over_ends: Callable[[], bool] = lambda: False,
         most: int = MOST,
-        most_of_address: int = MOST_OF_ADDRESS,
+        most_of_address: Callable[[], int] = lambda: MOST_OF_ADDRESS,
     ) -> None:
         self._timeout_s = timeout_s
         self._refuse = refuse
@@ -143,8 +112,8 @@ class Arrivals:
         # By descriptor, the oldest first: all, and those of each source.
         self._waiting: dict[int, Arrival] = {}
         self._of_source: dict[str, dict[int, Arrival]] = {}
-        self._ready: deque[Arrival] = deque()
-        self._seen = bytearray(_LOOKED_AT)
+        self._ready: FairQueue[Arrival] = FairQueue()
+        self._seen = bytearray(LOOKED_AT)
         self._lock = threading.RLock()  # held by the leader while it is in here
 
     def __len__(self) -> int:
@@ -167,19 +136,27 @@ class Arrivals:
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
-            while not self._ready:
-                try:
-                    accepted = listener.accept(self._time_left(until))
-                except NothingAccepted:
-                    accepted = None
-                if accepted is not None:
-                    self.enter(*accepted, is_tls=self._speaks_tls())
-                if self._waiting:
-                    self._look(0)
-                    self._expire()
-                if until is not None and time.monotonic() >= until:
-                    break
-            return self._ready.popleft() if self._ready else None
+            let_in = 0
+            while True:
+                is_new = self._let_in(listener, 0 if self._ready else self._time_left(until))
+                let_in += is_new
+                # So many may take their turn before who came first from an address with many.
+                if self._ready and (not is_new or let_in >= _AT_ONCE):
+                    return self._ready.take()
+                if until is not None and time.monotonic() >= until and not self._ready:
+                    return None
+
+    def _let_in(self, listener: Listener, timeout_s: float | None) -> bool:
+        """Wait for a connection, or for news; whether there was a connection."""
+        try:
+            self.enter(*listener.accept(timeout_s), is_tls=self._speaks_tls())
+            is_new = True
+        except NothingAccepted:
+            is_new = False
+        if self._waiting:
+            self._look(0)
+            self._expire()
+        return is_new
 
     def enter(self, connection: socket.socket, address: Address, *, is_tls: bool) -> None:
         """Let a connection in; nothing is waited for."""
@@ -218,7 +195,7 @@ class Arrivals:
                         arrival.connection.close()
                 newest = max((each.since for each in self._waiting.values()), default=0.0)
                 self._look(max(0.0, newest + _LAST_S - now))
-            return self._ready.popleft() if self._ready else None
+            return self._ready.take() if self._ready else None
 
     def close(self) -> None:
         """Close all that are still here."""
@@ -275,12 +252,22 @@ class Arrivals:
     def _settle(self, arrival: Arrival, verdict: Verdict) -> bool:
         """Do what the verdict says of a connection that does not wait, or no more; else False."""
         if verdict is Verdict.ASKS:
-            self._ready.append(arrival)
+            self._ready.put(arrival.source, arrival)
+            self._bound_ready(arrival.source)
         elif verdict is Verdict.LEFT:
             arrival.connection.close()
             if not self._has_proxy_header:  # else a balancer that looks whether somebody listens
                 self._refuse("left", arrival.source)
         return verdict is not Verdict.WAITS
+
+    def _bound_ready(self, source: str) -> None:
+        """Keep the number of those that wait for their turns."""
+        if self._ready.count_of(source) <= self._most_of_address():
+            if len(self._ready) <= self._most:
+                return
+            source = self._ready.largest()
+        self._close(self._ready.take_of(source))
+        self._refuse("displaced", source)
 
     def _expire(self) -> None:
         timeout_s = self._timeout_s()
@@ -295,8 +282,14 @@ class Arrivals:
 
     def _turn_away(self, arrival: Arrival, reason: str) -> None:
         self._forget(arrival)
-        arrival.connection.close()
+        self._close(arrival)
         self._refuse(reason, arrival.source)
+
+    def _close(self, arrival: Arrival) -> None:
+        """Close a connection; what has come is dropped first, else the peer would be reset."""
+        with suppress(OSError):  # nothing has
+            arrival.connection.recv_into(self._seen, 0, socket.MSG_DONTWAIT)
+        arrival.connection.close()
 
     def _forget(self, arrival: Arrival, source: str | None = None) -> None:
         """Take out one that waits, counted for `source` until now."""
@@ -311,7 +304,7 @@ class Arrivals:
         """Count one more that waits; when there are too many, the oldest gives its place."""
         own = self._of_source.setdefault(arrival.source, {})
         own[arrival.connection.fileno()] = arrival
-        if len(own) > self._most_of_address:
+        if len(own) > self._most_of_address():
             self._turn_away(next(iter(own.values())), "displaced")
         elif len(self._waiting) > self._most:
             self._turn_away(next(iter(self._waiting.values())), "displaced")

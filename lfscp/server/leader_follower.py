@@ -68,13 +68,13 @@ NO_THREAD: Final = Rejection(2, 3, 1, "temporary congestion: no thread can be st
 FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
 # Shares of the files that a process may have open: an association has a socket, and often a file.
 SHARE_OF_ASSOCIATIONS: Final = 4
-SHARE_OF_ARRIVALS: Final = 8
+SHARE_OF_ARRIVALS: Final = 16  # those that say nothing, and as many that wait for their turns
 MOST_ASSOCIATIONS: Final = 4000  # so many can be counted by address
 _FOR_KNOWN: Final = 10  # of so many associations one is kept for peers that are known
 _SAY_AGAIN_S: Final = 60.0
 _REFUSALS: Final = {
     "silent": "no A-ASSOCIATE-RQ within the ACSE timeout",
-    "displaced": "it asked for nothing, and gave its place to a newer one",
+    "displaced": "it had waited the longest, and gave its place to a newer one",
     "left": "the peer closed it before it asked for an association",
 }
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
@@ -234,6 +234,7 @@ class LeaderFollowerServer:
         files = most_open_files()
         self._most_associations = min(files // SHARE_OF_ASSOCIATIONS, MOST_ASSOCIATIONS)
         most = min(files // SHARE_OF_ARRIVALS, arrivals.MOST)
+        few = min(most // 2, arrivals.MOST_OF_ADDRESS)
         self._arrivals = Arrivals(
             timeout_s=lambda: self.ae.acse_timeout,
             refuse=self._note_refusal,
@@ -241,7 +242,8 @@ class LeaderFollowerServer:
             has_proxy_header=self._proxies is not None,
             hands_over_ends=self._watches_connections,
             most=most,
-            most_of_address=min(most // 2, arrivals.MOST_OF_ADDRESS),
+            # No fewer than may have associations then.
+            most_of_address=lambda: max(few, min(most, 2 * self._limits.max_associations or most)),
         )
         self._listener = Listener(
             sock,
