@@ -188,13 +188,12 @@ class Arrivals:
         """
         with self._lock:
             while not self._ready and self._waiting:
-                now = time.monotonic()
-                for arrival in list(self._waiting.values()):
-                    if now - arrival.since >= _LAST_S:
-                        self._forget(arrival)
-                        arrival.connection.close()
-                newest = max((each.since for each in self._waiting.values()), default=0.0)
-                self._look(max(0.0, newest + _LAST_S - now))
+                newest = max(each.since for each in self._waiting.values())
+                self._look(max(0.0, newest + _LAST_S - time.monotonic()))
+                before = time.monotonic() - _LAST_S
+                for arrival in [each for each in self._waiting.values() if each.since <= before]:
+                    self._forget(arrival)
+                    self._close(arrival)
             return self._ready.take() if self._ready else None
 
     def close(self) -> None:

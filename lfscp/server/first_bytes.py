@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from lfscp.server.proxy_protocol import header_bytes
+from lfscp.upperlayer.provider import MAX_ACSE_PDU_BYTES
 
 # Who asks for more than this is served as it comes; a request of 128 contexts with the usual
 # transfer syntaxes is about half as long.
@@ -41,6 +42,6 @@ def bytes_wanted(seen: bytes, *, is_tls: bool, has_proxy_header: bool) -> int:
         kind, length = seen[start], int.from_bytes(seen[start + 3 : start + 5])
     else:
         kind, length = seen[start], int.from_bytes(seen[start + 2 : start + 6])
-    if kind != (_TLS_HANDSHAKE if is_tls else _A_ASSOCIATE_RQ):
+    if kind != (_TLS_HANDSHAKE if is_tls else _A_ASSOCIATE_RQ) or length > MAX_ACSE_PDU_BYTES:
         return 0
     return min(start + head + length, LOOKED_AT)

@@ -28,16 +28,16 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from lfscp.observe.log_budget import LogBudget
 from lfscp.observe.metrics import PROMOTION, REFUSED
 from lfscp.observe.open_files import most_open_files
 from lfscp.one_processor import OneProcessor
 from lfscp.pool import LeaderFollowerPool
-from lfscp.server import arrivals
 from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimits, NotListenedTo, Place
 from lfscp.server.arrivals import Arrival, Arrivals
+from lfscp.server.capacity import NO_THREAD, Capacity
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
 from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
+from lfscp.server.refusals import Refusals
 from lfscp.server.unestablished import Unestablished
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
@@ -50,7 +50,7 @@ from lfscp.upperlayer.acceptor import (
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
-from lfscp.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection, SupportedContexts
+from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
 from lfscp.upperlayer.received import Examine, FileHeader
 
 if TYPE_CHECKING:
@@ -60,23 +60,7 @@ LOGGER = logging.getLogger(__name__)
 
 # While draining, an association that has asked nothing for so long is aborted: nobody waits for it.
 IDLE_BEFORE_ABORT_S: Final = 1.0
-# How long whoever is over a limit may take to ask for what is rejected.
-TIME_TO_REJECT_S: Final = 5.0
-# The same when the leader itself has to do it, since there is no thread for it.
-TIME_WITHOUT_THREAD_S: Final = 0.05
-NO_THREAD: Final = Rejection(2, 3, 1, "temporary congestion: no thread can be started")
 FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
-# Shares of the files that a process may have open: an association has a socket, and often a file.
-SHARE_OF_ASSOCIATIONS: Final = 4
-SHARE_OF_ARRIVALS: Final = 16  # those that say nothing, and as many that wait for their turns
-MOST_ASSOCIATIONS: Final = 4000  # so many can be counted by address
-_FOR_KNOWN: Final = 10  # of so many associations one is kept for peers that are known
-_SAY_AGAIN_S: Final = 60.0
-_REFUSALS: Final = {
-    "silent": "no A-ASSOCIATE-RQ within the ACSE timeout",
-    "displaced": "it had waited the longest, and gave its place to a newer one",
-    "left": "the peer closed it before it asked for an association",
-}
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
 
 
@@ -193,9 +177,8 @@ class LeaderFollowerServer:
         self._listener: Listener | None = None
         self._arrivals: Arrivals | None = None
         self._unestablished = Unestablished()
-        self._most_associations = MOST_ASSOCIATIONS
-        self._log_budget = LogBudget()
-        self._said_full_at = -_SAY_AGAIN_S
+        self._capacity: Capacity | None = None
+        self._refusals = Refusals()
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
         self._settings: AcceptorSettings | None = None
         # In the order of their beginning, as pynetdicom's server lists them.
@@ -231,19 +214,17 @@ class LeaderFollowerServer:
         self.pool.start(self._threads)
 
     def _listen(self, sock: socket.socket) -> None:
-        files = most_open_files()
-        self._most_associations = min(files // SHARE_OF_ASSOCIATIONS, MOST_ASSOCIATIONS)
-        most = min(files // SHARE_OF_ARRIVALS, arrivals.MOST)
-        few = min(most // 2, arrivals.MOST_OF_ADDRESS)
+        self._capacity = capacity = Capacity(most_open_files())
         self._arrivals = Arrivals(
             timeout_s=lambda: self.ae.acse_timeout,
-            refuse=self._note_refusal,
+            refuse=self._refusals.note,
             speaks_tls=self._speaks_tls,
             has_proxy_header=self._proxies is not None,
             hands_over_ends=self._watches_connections,
-            most=most,
-            # No fewer than may have associations then.
-            most_of_address=lambda: max(few, min(most, 2 * self._limits.max_associations or most)),
+            most=capacity.most_arrivals,
+            most_of_address=lambda: capacity.most_arrivals_of_address(
+                self._limits.max_associations
+            ),
         )
         self._listener = Listener(
             sock,
@@ -311,7 +292,7 @@ class LeaderFollowerServer:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             step = IDLE_BEFORE_ABORT_S if left is None else min(left, IDLE_BEFORE_ABORT_S)
             if self.pool.drain(step):
-                self._say_left_out(now=True)
+                self._refusals.say_left_out(now=True)
                 forget_server(self.ae, self)
                 return True
             if left is not None and left <= step:
@@ -333,10 +314,10 @@ class LeaderFollowerServer:
         if self._taken_at:
             PROMOTION.observe(time.monotonic() - self._taken_at)
             self._taken_at = 0.0
-        self._say_left_out()
+        self._refusals.say_left_out()
         try:
             arrival = self._arrivals.next(
-                self._listener, timeout_s=1.0 if self._log_budget.is_over else None
+                self._listener, timeout_s=1.0 if self._refusals.budget.is_over else None
             )
         except ListenerClosed:
             self._serve_the_last()
@@ -385,7 +366,7 @@ class LeaderFollowerServer:
             try:
                 address = self._proxies.peer_of(arrival.connection, address)
             except NotBelieved as problem:
-                if self._log_budget.allows(address[0]):
+                if self._refusals.budget.allows(address[0]):
                     LOGGER.warning("Closing a connection of %s: %s", address[0], problem)
                 return
             except NothingAsked:
@@ -409,7 +390,8 @@ class LeaderFollowerServer:
         ssl_context = self.ssl_context if arrival.is_tls else None
         with self._lock:
             self._associations[association] = None
-        self._hold_to_limits(association, place, refusal)
+        assert self._capacity is not None  # noqa: S101 - as above
+        self._capacity.hold(association, lambda: len(self._associations), place, refusal)
         # Encryption needs no interpreter: it may well take place on several processors.
         gathering = self.one_processor if ssl_context is None else None
         try:
@@ -423,68 +405,10 @@ class LeaderFollowerServer:
                 self._associations.pop(association, None)
             self._report(association)
 
-    def _hold_to_limits(
-        self, association: InlineAssociation, place: Place | None, refusal: Rejection | None
-    ) -> None:
-        """Say what to reject it with, if anything; and how long that may take."""
-        most = self._most_associations
-        rejection = refusal or (place.rejection if place is not None else None)
-        if rejection is None and len(self._associations) > most - most // _FOR_KNOWN:
-            rejection = LOCAL_LIMIT_EXCEEDED
-            self._say_full()
-        if rejection is None:
-            return
-        if refusal is not None:
-            REFUSED.of("no_thread").add()
-        association.over_limit = rejection
-        if refusal is None:
-            association.over_limit_as_known = lambda name: self._rejection_of_known(
-                association, place, name
-            )
-        patience_s = TIME_TO_REJECT_S if refusal is None else TIME_WITHOUT_THREAD_S
-        association.acse_timeout = min(association.acse_timeout or patience_s, patience_s)
-
-    def _rejection_of_known(
-        self, association: InlineAssociation, place: Place | None, name: str
-    ) -> Rejection | None:
-        """The same for a peer that is known: it has a count of its own, and some room is kept."""
-        if len(self._associations) > self._most_associations:
-            return LOCAL_LIMIT_EXCEEDED
-        rejection = None
-        if place is not None and place.rejection is not None:
-            rejection = place.move_to(f"{name}@{association.requestor.address}")
-        if rejection is None:
-            association.acse_timeout = self.ae.acse_timeout
-        return rejection
-
-    def _say_full(self) -> None:
-        REFUSED.of("too_many_associations").add()
-        now = time.monotonic()
-        if now - self._said_full_at >= _SAY_AGAIN_S:
-            self._said_full_at = now
-            LOGGER.error(
-                "Rejecting associations: %d are served, as many as the files that this process may "
-                "have open allow (%d); raise LimitNOFILE of the unit, or ulimit -n",
-                len(self._associations),
-                most_open_files(),
-            )
-
-    def _note_refusal(self, reason: str, address: str) -> None:
-        """Count a connection that was closed without an association, and say it."""
-        REFUSED.of(reason).add()
-        if self._log_budget.allows(address):
-            LOGGER.warning("Closed a connection of %s: %s", address, _REFUSALS[reason])
-
-    def _say_left_out(self, *, now: bool = False) -> None:
-        """Say what was not logged one by one, when it is time for that."""
-        left_out = self._log_budget.left_out(now=now) if self._log_budget.is_over else None
-        if left_out is not None:
-            LOGGER.warning("Further connections ended, not logged one by one: %s", left_out)
-
     def _report(self, association: InlineAssociation) -> None:
         if association.end_reason is not None:
             address = association.requestor.address or ""
-            association.is_worth_a_line = self._log_budget.allows(address)
+            association.is_worth_a_line = self._refusals.budget.allows(address)
         if self._on_end is not None:
             self._on_end(association)
         elif association.end_reason is not None and association.is_worth_a_line:

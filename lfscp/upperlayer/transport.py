@@ -116,23 +116,19 @@ class InlineSocket(AssociationSocket):
             return  # gone: the next read or send says so
 
     def wrap_tls(self, context: ssl.SSLContext, timeout_s: float | None) -> None:
-        """Do the server's side of a TLS handshake, all of it within a deadline.
+        """Do the server's side of a TLS handshake, within a deadline.
 
         Raises:
             OSError: the handshake failed or took too long (ssl.SSLError, TimeoutError).
         """
         if self.socket is None:
             raise ConnectionResetError("closed before the TLS handshake")
-        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        self.socket.setblocking(False)
-        sock = self.socket = context.wrap_socket(
+        self.socket.settimeout(timeout_s)
+        self.socket = context.wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
-        try:
-            self._shake_hands(sock, deadline)
-        except TimeoutError:
-            raise TimeoutError(f"not done within {timeout_s:.0f} s") from None
-        self._configure(sock)
+        self.socket.do_handshake()
+        self._configure(self.socket)
 
     def connect(self, primitive: T_CONNECT) -> None:
         """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
@@ -189,7 +185,7 @@ class InlineSocket(AssociationSocket):
         self._configure(sock)
 
     def _shake_hands(self, sock: ssl.SSLSocket, deadline: float) -> None:
-        """Do a TLS handshake on a socket that does not block."""
+        """Do the requestor's side of a TLS handshake on a socket that does not block."""
         while True:
             try:
                 sock.do_handshake()
@@ -201,7 +197,7 @@ class InlineSocket(AssociationSocket):
                 return
 
     def _await(self, sock: socket.socket, events: int, deadline: float) -> None:
-        """Wait until a socket that connects, or shakes hands, is ready for something.
+        """Wait until the socket that connects is ready for something.
 
         Raises:
             OSError: it is not in time (TimeoutError), or the wait was called off.
