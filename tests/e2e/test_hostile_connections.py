@@ -170,11 +170,10 @@ def test_without_threads_peers_are_told_to_come_again(no_more_threads, caplog):
 
 
 def test_the_only_thread_serves_when_there_can_be_no_other(no_more_threads):
-    with serving() as server:
-        with no_more_threads():
-            for _ in range(3):
-                assert decision(server) is True
-                assert until(lambda: not server.active_associations)
+    with serving() as server, no_more_threads():
+        for _ in range(3):
+            assert decision(server) is True
+            assert until(lambda: not server.active_associations)
 
 
 def test_threads_that_nobody_needs_leave():
