@@ -320,6 +320,7 @@ class LeaderFollowerServer:
                 self._listener, timeout_s=1.0 if self._refusals.budget.is_over else None
             )
         except ListenerClosed:
+            pool.shutdown()  # also after `server_close` alone: there is nothing left to lead for
             self._serve_the_last()
             return
         if arrival is None:
