@@ -8,7 +8,8 @@ Rules kept here:
 - Bytes are looked at, never taken (MSG_PEEK): the thread that serves finds all of them.
 - The numbers are bounded, for each address and for all. Who comes is always let in; the one that
   has waited the longest gives its place, and is closed unread.
-- Those that ask are served in turn by address: who sends thousands holds up himself.
+- Those that ask are served in turn by address, and of one address only so many begin at the same
+  time: who sends thousands holds up himself.
 - Whoever says too little for `timeout_s` is closed unread.
 - Only the leader works in here. The kernel tells it of new bytes, once for each time they come.
 
@@ -43,6 +44,13 @@ _ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _LAST_S: Final = 1.0
 # So many that have connected are let in before one of those that ask gets its turn.
 _AT_ONCE: Final = 8
+_FLOOD: Final = 32  # when so many wait for their turns, what has connected is let in faster
+_AT_ONCE_IN_FLOOD: Final = 128
+# So many of one address may begin at the same time: more would only take turns with the interpreter
+# that they hold up for others. Who takes longer than this waits for the peer.
+_BEGIN: Final = 16
+_BEGIN_S: Final = 0.25
+_LOOK_AGAIN_S: Final = 0.002
 
 
 class Verdict(Enum):
@@ -63,6 +71,8 @@ class Arrival:
         is_tls: whether TLS is spoken on it.
         since: monotonic time in seconds.
         source: the address that it is counted for: of two, the one that a proxy names.
+        begun_at: monotonic time at which its thread took it over.
+        is_under_way: gives whether that is at work still to begin or reject an association.
     """
 
     connection: socket.socket
@@ -70,6 +80,8 @@ class Arrival:
     is_tls: bool
     since: float
     source: str
+    begun_at: float = 0.0
+    is_under_way: Callable[[], bool] = lambda: True
 
 
 Refuse = Callable[[str, str], object]
@@ -113,6 +125,7 @@ class Arrivals:
         self._waiting: dict[int, Arrival] = {}
         self._of_source: dict[str, dict[int, Arrival]] = {}
         self._ready: FairQueue[Arrival] = FairQueue()
+        self._beginning: dict[str, list[Arrival]] = {}  # handed over a moment ago, by source
         self._seen = bytearray(LOOKED_AT)
         self._lock = threading.RLock()  # held by the leader while it is in here
 
@@ -137,14 +150,48 @@ class Arrivals:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             let_in = 0
+            timeout = 0.0 if self._ready else self._time_left(until)
             while True:
-                is_new = self._let_in(listener, 0 if self._ready else self._time_left(until))
+                is_new = self._let_in(listener, timeout)
                 let_in += is_new
-                # So many may take their turn before who came first from an address with many.
-                if self._ready and (not is_new or let_in >= _AT_ONCE):
-                    return self._ready.take()
-                if until is not None and time.monotonic() >= until and not self._ready:
+                at_once = _AT_ONCE if len(self._ready) < _FLOOD else _AT_ONCE_IN_FLOOD
+                if self._ready and is_new and let_in < at_once:
+                    timeout = 0.0
+                    continue
+                if self._ready and (arrival := self._hand_over()) is not None:
+                    return arrival
+                if until is not None and time.monotonic() >= until:
                     return None
+                timeout, let_in = self._time_left(until), 0
+                if self._ready:  # of addresses that have begun too many at the same time
+                    timeout = _LOOK_AGAIN_S if timeout is None else min(timeout, _LOOK_AGAIN_S)
+
+    def _hand_over(self) -> Arrival | None:
+        """Take the next whose turn it is; None when its address has begun enough just now."""
+        try:
+            arrival = self._ready.take(self._may_begin)
+        except LookupError:
+            return None
+        arrival.begun_at = time.monotonic()
+        self._beginning.setdefault(arrival.source, []).append(arrival)
+        if len(self._beginning) > self._most:
+            self._beginning = {
+                source: own for source in self._beginning if (own := self._busy(source))
+            }
+        return arrival
+
+    def _may_begin(self, source: str) -> bool:
+        own = self._beginning.get(source)
+        if own is None or len(own) < _BEGIN:
+            return True
+        own = self._beginning[source] = self._busy(source)
+        return len(own) < _BEGIN
+
+    def _busy(self, source: str) -> list[Arrival]:
+        """Those of an address that are at work still."""
+        since = time.monotonic() - _BEGIN_S
+        own = self._beginning[source]
+        return [each for each in own if each.begun_at > since and each.is_under_way()]
 
     def _let_in(self, listener: Listener, timeout_s: float | None) -> bool:
         """Wait for a connection, or for news; whether there was a connection."""

@@ -6,7 +6,7 @@ Not for several threads at once; the caller sees to that.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -34,15 +34,17 @@ class FairQueue(Generic[T]):
         self._of_source.setdefault(source, deque()).append(item)
         self._count += 1
 
-    def take(self) -> T:
+    def take(self, may: Callable[[str], bool] = lambda _: True) -> T:
         """Take the oldest item of the source whose turn it is.
 
+        Args:
+            may: tells of a source whether it may have its turn now.
         Raises:
             LookupError: there is none.
         """
-        if not self._count:
+        source = next(filter(may, self._of_source), None)
+        if source is None:
             raise LookupError("nothing waits")
-        source = next(iter(self._of_source))
         items = self._of_source.pop(source)
         if len(items) > 1:
             self._of_source[source] = items  # behind the others

@@ -64,6 +64,10 @@ FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
 
 
+def _is_over() -> bool:
+    return False
+
+
 class LeaderFollowerServer:
     """A drop-in for what `AE.start_server(block=False)` returns, served by a pool.
 
@@ -359,6 +363,7 @@ class LeaderFollowerServer:
         except Exception:
             LOGGER.exception("An association failed")
         finally:
+            arrival.is_under_way = _is_over
             arrival.connection.close()
 
     def _serve(self, arrival: Arrival, refusal: Rejection | None) -> None:
@@ -389,6 +394,7 @@ class LeaderFollowerServer:
             self._settings = settings = replace(settings, limits=self.receive_limits)
         association = open_acceptor(settings, arrival.connection, address, arrival.since)
         ssl_context = self.ssl_context if arrival.is_tls else None
+        arrival.is_under_way = association.is_beginning
         with self._lock:
             self._associations[association] = None
         assert self._capacity is not None  # noqa: S101 - as above

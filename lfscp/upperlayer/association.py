@@ -196,6 +196,10 @@ class InlineAssociation(Association):
         """Whether it waits for its peer and is no association: not yet, or no more."""
         return self.dul.state in (IDLE, AWAITING_ASSOCIATE_RQ, AWAITING_CLOSE)
 
+    def is_beginning(self) -> bool:
+        """Whether it is neither established nor rejected nor aborted yet."""
+        return not self.was_established and self.dul.state != AWAITING_CLOSE
+
     def time_to_ask_s(self) -> float | None:
         """What is left of the ACSE timeout since the peer has connected; None for no limit."""
         timeout_s = self.acse_timeout

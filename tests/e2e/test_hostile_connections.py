@@ -24,6 +24,7 @@ from serving import make_ae, serving
 
 from lfscp.observe import metrics
 from lfscp.observe.log_budget import LogBudget
+from lfscp.server import arrivals
 from lfscp.server.address_limits import AddressLimits
 from lfscp.server.unestablished import Unestablished
 
@@ -108,6 +109,14 @@ def test_those_that_are_established_give_no_place():
         assert [each.echo() for each in peers] == [0] * 4
         for each in peers:
             each.release()
+
+
+def test_those_that_are_established_or_rejected_hold_up_nobody_of_their_address(monkeypatch):
+    monkeypatch.setattr(arrivals, "_BEGIN_S", 60.0)
+    limits = AddressLimits(max_associations=20)
+    with serving(limits=limits) as server, peers_that(associate_rq(), server, 40) as peers:
+        kinds = [each.pdu()[0] for each in peers]
+        assert (kinds.count(ASSOCIATE_AC), kinds.count(ASSOCIATE_RJ)) == (20, 20)
 
 
 def test_a_large_request_has_the_acse_timeout_for_all_of_it():

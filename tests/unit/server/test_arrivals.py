@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 from dicom_peer import associate_rq, nothing_left_behind, until
 
+from lfscp.server import arrivals
 from lfscp.server.arrivals import Arrivals
 from lfscp.server.listener import Listener, ListenerClosed, bind
 
@@ -136,6 +137,28 @@ def test_those_that_ask_are_served_in_turn_by_address(waiting):
         here.client(associate_rq())
     here.client(associate_rq(), source="127.0.0.2")
     assert [here.next().source for _ in range(3)] == ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
+
+
+def test_of_one_address_only_so_many_begin_at_the_same_time(waiting, monkeypatch):
+    monkeypatch.setattr(arrivals, "_BEGIN_S", 60.0)
+    here = waiting()
+    for _ in range(20):
+        here.client(associate_rq())
+    begun = [here.next() for _ in range(16)]
+    assert here.next(timeout_s=0.05) is None
+    here.client(associate_rq(), source="127.0.0.2")
+    assert here.next().source == "127.0.0.2"
+    begun[3].is_under_way = lambda: False  # established, or at its end
+    assert here.next().source == "127.0.0.1"
+    assert here.next(timeout_s=0.05) is None
+
+
+def test_who_takes_long_to_begin_holds_up_nobody_of_its_address(waiting, monkeypatch):
+    monkeypatch.setattr(arrivals, "_BEGIN_S", 0.01)
+    here = waiting()
+    for _ in range(20):
+        here.client(associate_rq())
+    assert all(here.next() for _ in range(20))
 
 
 def test_those_that_ask_and_wait_are_bounded(waiting):

@@ -27,6 +27,16 @@ def test_an_item_can_be_taken_out_of_turn():
     assert [queue.take() for _ in range(len(queue))] == [1]
 
 
+def test_a_source_that_may_not_have_its_turn_keeps_it():
+    queue = FairQueue()
+    queue.put("a", 1)
+    queue.put("b", 2)
+    assert queue.take(lambda source: source != "a") == 2
+    with pytest.raises(LookupError):
+        queue.take(lambda source: source != "a")
+    assert queue.take() == 1
+
+
 def test_an_empty_queue_gives_nothing():
     queue = FairQueue()
     for ask in (queue.take, queue.largest, lambda: queue.take_of("a")):
