@@ -2,7 +2,8 @@
 
 Such a thread shakes hands for TLS, reads a request that comes slowly, or waits for the peer to
 close after a rejection or an abort. An honest peer is through in a moment. When there are too many,
-the one that has waited the longest for its peer is cut off: of the address that has most of them.
+of one address or of all, one of them is cut off: of the address that has most, the one that has
+waited the longest for its peer, and first those that have had their answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lfscp.observe.metrics import REFUSED
 from lfscp.upperlayer.association import InlineAssociation
 
 MOST: Final = 64
+MOST_OF_ADDRESS: Final = 32  # more than may begin at the same time
 
 
 class Unestablished:
@@ -24,10 +26,12 @@ class Unestablished:
 
     Args:
         most: how many wait for their peers at once.
+        most_of_address: how many of them of one address.
     """
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, most_of_address: int = MOST_OF_ADDRESS) -> None:
         self._most = most
+        self._most_of_address = most_of_address
         self._lock = threading.Lock()
         self._members: dict[InlineAssociation, None] = {}  # the oldest first
 
@@ -36,7 +40,8 @@ class Unestablished:
         """Count an association while it is served; another may have to go for it."""
         with self._lock:
             self._members[association] = None
-            victim = self._victim() if len(self._members) > self._most else None
+            is_many = len(self._members) > min(self._most, self._most_of_address)
+            victim = self._victim(association.requestor.address) if is_many else None
         if victim is not None:
             REFUSED.of("displaced").add()
             victim.cut_off("gave its place to a newer connection")
@@ -46,17 +51,29 @@ class Unestablished:
             with self._lock:
                 self._members.pop(association, None)
 
-    def _victim(self) -> InlineAssociation | None:
-        """The one to cut off, which is then no member any more; lock held."""
+    def _victim(self, newest: str | None) -> InlineAssociation | None:
+        """The one to cut off, which is then no member any more; lock held.
+
+        Args:
+            newest: the address that the last one comes from.
+        """
         for each in [each for each in self._members if each.was_established]:
             del self._members[each]
-        if len(self._members) <= self._most:
+        addresses: Counter[str | None] = Counter(each.requestor.address for each in self._members)
+        chosen: list[str | None]
+        if len(self._members) > self._most:
+            most = max(addresses.values())
+            chosen = [address for address, count in addresses.items() if count == most]
+        elif addresses[newest] > self._most_of_address:
+            chosen = [newest]
+        else:
             return None
-        waiting = [each for each in self._members if each.waits_to_begin_or_end]
-        addresses = Counter(each.requestor.address for each in waiting)
-        most = max(addresses.values(), default=0)
-        for each in waiting:
-            if addresses[each.requestor.address] == most:
-                del self._members[each]
-                return each
-        return None
+        waiting = [
+            each
+            for each in self._members
+            if each.requestor.address in chosen and each.waits_to_begin_or_end
+        ]
+        victim = min(waiting, key=InlineAssociation.is_beginning, default=None)
+        if victim is not None:
+            del self._members[victim]
+        return victim

@@ -100,6 +100,19 @@ def test_of_too_many_the_one_that_stalls_longest_gives_its_place():
             echo(server.server_address)
 
 
+def test_of_one_address_fewer_stall_than_of_all():
+    with nothing_left_behind(), serving() as server:
+        server._unestablished = Unestablished(most=9, most_of_address=2)
+        with ExitStack() as stack:
+            peers = []
+            for source in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.2"):
+                peers.append(stack.enter_context(Peer(server.server_address, source=source)))
+                peers[-1].send(HTTP)
+                assert peers[-1].pdu()[0] == ABORT
+            assert peers[0].pdu() is None
+            assert until(lambda: len(server.active_associations) == 3)
+
+
 def test_those_that_are_established_give_no_place():
     with serving() as server, ExitStack() as stack:
         server._unestablished = Unestablished(most=1)
