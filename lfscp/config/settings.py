@@ -116,7 +116,10 @@ class Server(Section):
         0, "Most associations at once, further ones are rejected; 0 is no limit.", live=True
     )
     max_associations_per_address: Count = setting(
-        0, "Most of them from one address, further ones are rejected; 0 is no limit.", live=True
+        100,
+        "Most of them from one address, further ones are rejected; each of [peers] that comes from "
+        "its own address has as many for itself. 0 is no limit.",
+        live=True,
     )
     max_connections_per_minute: Count = setting(
         0,
@@ -141,6 +144,9 @@ class Pool(Section):
         flag="--max-waiting",
         live=True,
         ge=-1,
+    )
+    max_idle_s: Amount = setting(
+        30.0, "How long a follower is kept that nobody needs, in seconds; 0 is for ever.", live=True
     )
     threads: Int = setting(
         1, "Threads at start; the pool grows by itself.", flag="--threads", ge=1, le=4096

@@ -54,6 +54,32 @@ ENDED: Final = Counter(
     "Connections that ended otherwise than by a rejection, by how.",
     outcome=ENDS,
 )
+REFUSALS: Final = (
+    "silent",
+    "displaced",
+    "left",
+    "far_over_limit",
+    "no_thread",
+    "too_many_associations",
+)
+REFUSED: Final = Counter(
+    BOARD,
+    "lfscp_connections_refused_total",
+    "Connections that came to no association, by why: silent for the ACSE timeout, displaced by "
+    "newer ones, left by the peer, closed unread since their address is far over a limit, or "
+    "rejected since no thread could be started or too many associations are served.",
+    reason=REFUSALS,
+)
+UNASSOCIATED: Final = Gauge(
+    BOARD,
+    "lfscp_connections_unassociated",
+    "Connections that have not asked for an association yet; they take no thread.",
+)
+SHORTAGES: Final = Counter(
+    BOARD,
+    "lfscp_accept_failures_total",
+    "Attempts to accept a connection that failed for want of a file descriptor or memory.",
+)
 ASSOCIATION_SECONDS: Final = Histogram(
     BOARD,
     "lfscp_association_duration_seconds",

@@ -93,6 +93,7 @@ def apply(
     server.receive_limits = receive_limits(settings)
     server.pool.max_running = settings.pool.max_running
     server.pool.max_waiting = settings.pool.max_waiting
+    server.pool.max_idle_s = settings.pool.max_idle_s or None
     limits.max_associations = settings.server.max_associations_per_address
     # One process counts its own without help.
     limits.max_total = settings.server.max_associations if limits.board.workers > 1 else 0

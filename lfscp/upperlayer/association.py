@@ -54,6 +54,8 @@ LOGGER = logging.getLogger(__name__)
 _serials = itertools.count(1)
 # How long another thread's abort waits for a send of the serving thread to end.
 _ABORT_SEND_S: Final = 0.2
+# What a connection that had to wait for a thread has left of its time at least.
+_LEAST_TIME_TO_ASK_S: Final = 1.0
 _served: set[InlineAssociation] = set()  # in this process, now
 # References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
 _OWN_REFERENCES: Final = 4
@@ -81,12 +83,15 @@ class InlineAssociation(Association):
         serial: its number in this process, for the log.
         end_reason: why it ended, when that was not an orderly release.
         over_limit: what an acceptor's server rejects it with, unless it is rejected anyway.
+        over_limit_as_known: gives the same for a peer that is known by this name, which may be
+            None; the association is counted under that name then.
+        is_worth_a_line: whether its end is to be logged; not when there are too many such ends.
         rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
         was_established: whether it ever was; `is_established` says whether it is.
         takes_unknown_storage: whether private and unknown SOP classes are taken for storage.
         storage_classes: those that are storage though pynetdicom does not know them.
         trail: what its services keep of it; of no meaning here.
-        started_at: monotonic time in seconds.
+        started_at: monotonic time in seconds, of the connection.
     """
 
     dul: InlineProvider
@@ -120,6 +125,8 @@ class InlineAssociation(Association):
         self._idle_since = self.started_at
         self.limits = limits
         self.over_limit: Rejection | None = None
+        self.over_limit_as_known: Callable[[str], Rejection | None] | None = None
+        self.is_worth_a_line = True
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
@@ -184,6 +191,23 @@ class InlineAssociation(Association):
         if self.reader is not None:
             self._ended.wait(timeout)
 
+    @property
+    def waits_to_begin_or_end(self) -> bool:
+        """Whether it waits for its peer and is no association: not yet, or no more."""
+        return self.dul.state in (IDLE, AWAITING_ASSOCIATE_RQ, AWAITING_CLOSE)
+
+    def is_beginning(self) -> bool:
+        """Whether it is neither established nor rejected nor aborted yet."""
+        return not self.was_established and self.dul.state != AWAITING_CLOSE
+
+    def time_to_ask_s(self) -> float | None:
+        """What is left of the ACSE timeout since the peer has connected; None for no limit."""
+        timeout_s = self.acse_timeout
+        if timeout_s is None:
+            return None
+        left_s = self.started_at + timeout_s - time.monotonic()
+        return max(left_s, min(timeout_s, _LEAST_TIME_TO_ASK_S))
+
     def idle_s(self) -> float:
         """Seconds since the last request ended; 0 while one is served or on its way."""
         if self.is_serving or self.dimse.is_receiving:
@@ -244,7 +268,7 @@ class InlineAssociation(Association):
         """Negotiate, serve, and see the connection closed."""
         self._started_dul = True
         self.dul.start()
-        primitive = self.dul.receive_pdu(wait=True, timeout=self.acse_timeout)
+        primitive = self.dul.receive_pdu(wait=True, timeout=self.time_to_ask_s())
         if not isinstance(primitive, A_ASSOCIATE):
             self._no_request()
             return
@@ -332,6 +356,13 @@ class InlineAssociation(Association):
         else:
             self._wake_reader()
 
+    def cut_off(self, reason: str) -> None:
+        """End it without a word to the peer; the thread that serves it goes on to its end."""
+        self.end_reason = self.end_reason or reason
+        sock = self.dul.socket
+        if sock is not None:
+            sock.cut_off()
+
     def _wake_reader(self) -> None:
         sock = self.dul.socket
         if sock is not None:
@@ -369,8 +400,14 @@ class InlineAssociation(Association):
 
     # --- serving messages ---
 
-    def limit_rejection(self) -> Rejection | None:
-        """What to reject it with when its server has more associations than it may."""
+    def limit_rejection(self, known_as: str = "") -> Rejection | None:
+        """What to reject it with when its server has more associations than it may.
+
+        Args:
+            known_as: the name of a peer that the administrator has listed, and who this is.
+        """
+        if self.over_limit is not None and known_as and self.over_limit_as_known is not None:
+            self.over_limit = self.over_limit_as_known(known_as)
         if self.over_limit is not None or self._count_acceptors is None:
             return self.over_limit
         is_over = self._count_acceptors() > self.ae.maximum_associations

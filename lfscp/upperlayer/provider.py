@@ -337,7 +337,7 @@ class InlineProvider(DULServiceProvider):
     def _read_begun_pdu(self, sock: InlineSocket) -> None:
         timeout_s = self.assoc.network_timeout
         if self.state == AWAITING_ASSOCIATE_RQ:
-            timeout_s = self.assoc.acse_timeout  # all of it: half a request holds nobody up
+            timeout_s = self._inline.time_to_ask_s()  # for all of it: half of one holds nobody up
         sock.begin_wait(timeout_s)
         try:
             pdu_type, length = PDU_HEADER.unpack(sock.peek(6))
@@ -367,7 +367,10 @@ class InlineProvider(DULServiceProvider):
             raise ProtocolError(f"PDU type 0x{pdu_type:02X} of {length} bytes, at most {limit}")
 
     def _read_whole_pdu(self, sock: InlineSocket, length: int, timeout_s: float | None) -> None:
-        pdu_bytes = sock.read(6 + length, timeout_s)
+        if self.state == AWAITING_ASSOCIATE_RQ:
+            pdu_bytes = sock.read(6 + length)
+        else:
+            pdu_bytes = sock.read(6 + length, timeout_s)
         pdu: Any
         if pdu_bytes[0] == _A_ASSOCIATE_RQ:
             pdu, event = self._read_request(pdu_bytes), "Evt6"

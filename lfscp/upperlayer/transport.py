@@ -385,8 +385,12 @@ class InlineSocket(AssociationSocket):
             return self.read_some(view)
         return self._receive(view, 0 if self._is_tls else socket.MSG_WAITALL)
 
-    def read(self, size: int, timeout_s: float | None) -> bytearray:
-        """Exactly `size` bytes. While they arrive steadily the deadline moves on."""
+    def read(self, size: int, timeout_s: float | None = 0.0) -> bytearray:
+        """Exactly `size` bytes.
+
+        Args:
+            timeout_s: while they arrive steadily the deadline moves on by so much; 0 leaves it.
+        """
         body = bytearray(min(size, _STEP_BYTES))
         position = progress = 0
         while position < size:
@@ -394,7 +398,7 @@ class InlineSocket(AssociationSocket):
                 body.extend(bytes(min(size - position, _STEP_BYTES)))
             with memoryview(body) as view:
                 position += self.read_some(view[position:])
-            if position - progress >= _PROGRESS_BYTES:
+            if timeout_s != 0.0 and position - progress >= _PROGRESS_BYTES:
                 progress = position
                 self.begin_wait(timeout_s)
             self._check_deadline()

@@ -111,6 +111,16 @@ def test_shutdown_wakes_the_leader_and_nobody_is_accepted_any_more():
         server.shutdown()  # again: harmless
 
 
+def test_closing_its_sockets_ends_it_too():
+    with nothing_left_behind():
+        server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
+        server.start()
+        echo(server.server_address)
+        server.server_close()
+        assert server.drain(5)
+        server.shutdown()
+
+
 def test_a_server_that_never_started_can_be_shut_down():
     server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
     server.shutdown()
