@@ -71,7 +71,9 @@ def tune(ae: AE, server: Server) -> None:
 def receive_limits(settings: Settings) -> ReceiveLimits:
     """The limits of what is received, as configured."""
     return ReceiveLimits(
-        settings.storage.max_object_mb * MEGABYTE, settings.server.min_receive_rate
+        settings.storage.max_object_mb * MEGABYTE,
+        settings.server.min_receive_rate,
+        settings.budgets.request_mb * MEGABYTE,
     )
 
 

@@ -179,6 +179,13 @@ class InlineAssociation(Association):
         """Whether the association still lasts."""
         return self.reader is not None and not self._ended.is_set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is left to answer: aborted, released or closed, as far as is known."""
+        if not self.is_established or self._sent_abort or not self.dul.is_alive():
+            return True
+        return bool(self.dul.to_user_queue.queue)
+
     def join(self, timeout: float | None = None) -> None:
         """Wait until the association has ended."""
         if self.reader is not None:
@@ -409,13 +416,14 @@ class InlineAssociation(Association):
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
+        self.dimse.outstanding.served_id = msg._message_id
         try:
             self._serve(msg, context_id)
         finally:
             self._is_paused = True
             while self._after_answer:
                 self._after_answer.pop(0)()
-            self.dimse.forget_cancels()
+            self.dimse.outstanding.served()
             if isinstance(msg, ReceivedStore):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
 
