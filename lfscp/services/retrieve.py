@@ -39,11 +39,13 @@ from lfscp.services.record import (
 from lfscp.services.trail import Sent, peer_of
 from lfscp.services.transfer import Counters, Outcome, Sender
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
+from lfscp.upperlayer.transport import CalledOff
 
 Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
 
 PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
+CANCEL_PATIENCE_S: Final = 5.0  # for the sub-operation at hand, once a C-CANCEL has come
 _MEDIUM_PRIORITY: Final = 0
 
 
@@ -72,7 +74,9 @@ class _Retrieve:
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
         self.cancelled = False
+        self._patience_ends = float("inf")
         self.reason = ""
+        self._is_recorded = False
         self.operations = SubOperations(self.responses())
         self._started = self._last_response = time.monotonic()
 
@@ -103,14 +107,27 @@ class _Retrieve:
     def stop(self) -> bool:
         """Whether no further sub-operation may begin."""
         # The engine forgets a C-CANCEL once it has told of it, so we remember it.
-        if not self.cancelled and self.event.is_cancelled:
+        stops = self.cancelled or self.event.is_cancelled
+        is_over = self.is_over()
+        if stops and not self.cancelled and not is_over:
             self.cancelled = True
-        association = self.event.assoc
-        return self.cancelled or not association.is_established or association.acse.is_aborted()
+            self._patience_ends = time.monotonic() + CANCEL_PATIENCE_S
+        return stops or is_over
+
+    def is_over(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        association: Any = self.event.assoc
+        return not association.is_established or association.acse.is_aborted()
 
     def keep_alive(self) -> None:
-        """Called about once a second while a sub-operation lasts."""
+        """Called about once a second while a sub-operation lasts.
+
+        Raises:
+            CalledOff: it lasts too long for a request that nobody waits for, or that is cancelled.
+        """
         if self.stop():
+            if self.is_over() or time.monotonic() > self._patience_ends:
+                raise CalledOff("called off, as its C-MOVE was")
             return
         if time.monotonic() - self._last_response >= PENDING_INTERVAL_S:
             self.operations.send_now(self.pending())
@@ -213,6 +230,9 @@ class _Retrieve:
         )
 
     def _record(self, code: int, reason: str) -> None:
+        if self._is_recorded:  # and its last response reached nobody
+            return
+        self._is_recorded = True
         counters = self.counters
         if self._sent:
             self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)

@@ -22,6 +22,7 @@ from pynetdicom.dsutils import encode
 from lfscp.upperlayer.transport import ReadTimeout
 
 if TYPE_CHECKING:
+    from pynetdicom.dimse_primitives import DimseServiceType
     from pynetdicom.presentation import PresentationContext
 
     from lfscp.upperlayer.association import InlineAssociation
@@ -121,7 +122,13 @@ class Operation:
         """
         self._assoc.dimse.send_msg(self._request, self._context_id)
         while True:
-            answer = _answer(self._next_response())
+            context_id, message = self._next_message()
+            if not isinstance(message, self._kind):
+                self._assoc._serve_request(message, context_id)  # an object of a C-GET
+                continue
+            if message.MessageIDBeingRespondedTo != self._message_id:
+                self._give_up(f"a response to Message ID {message.MessageIDBeingRespondedTo}")
+            answer = _answer(message)
             yield answer
             if not answer.is_pending:
                 return
@@ -141,13 +148,8 @@ class Operation:
             self._assoc.end_reason = f"it went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
             self._assoc.abort()
 
-    def _next_response(self) -> Query:
-        """The next response; serves the peer's requests (objects of a C-GET) and looks for the
-        cancel meanwhile.
-
-        Relied on: a response is read only when a request of ours awaits it (`outstanding`), and
-        there is no other.
-        """
+    def _next_message(self) -> tuple[int, DimseServiceType]:
+        """The next response, or request of the peer's; looks for the cancel meanwhile."""
         dimse, dul = self._assoc.dimse, self._assoc.dul
         timeout_s = dimse.dimse_timeout
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -156,17 +158,14 @@ class Operation:
             if not self._assoc.is_established:
                 self._note_end()
             if dimse._requests:
-                context_id, request = dimse._requests.popleft()
-                self._assoc._serve_request(request, context_id)
-                deadline = None if timeout_s is None else time.monotonic() + timeout_s
-                continue
+                return dimse._requests.popleft()
             try:
-                _, response = dimse.msg_queue.get_nowait()
+                context_id, message = dimse.msg_queue.get_nowait()
             except queue.Empty:
                 pass
             else:
-                if response is not None:
-                    return cast(Query, response)
+                if context_id is not None and message is not None:
+                    return context_id, message
             if not dul.is_alive() or not dul.to_user_queue.empty():
                 self._note_end()
             left = None if deadline is None else deadline - time.monotonic()
@@ -181,6 +180,10 @@ class Operation:
         self._assoc._handle_no_response()
         reason = self._assoc.end_reason
         raise Unanswered(f"ended the association{f' ({reason})' if reason else ''}")
+
+    def _give_up(self, reason: str) -> None:
+        self._assoc.abort()
+        raise Unanswered(f"sent what nobody asked for: {reason}")
 
 
 def _answer(message: Query) -> Answer:

@@ -14,11 +14,8 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.transport import InlineSocket
 
-# Of a response's data set: the Failed SOP Instance UID List of 200,000 objects has 13 MB.
-MAX_RESPONSE_BYTES = 1 << 24
 MAX_CONTEXTS = 128  # context IDs are odd and at most 255 (PS3.8 section 9.3.2.2)
 
 
@@ -64,8 +61,7 @@ def associate(
     remote = AddressInformation.from_addr_port(*address)
     local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::0", 0))
 
-    limits = ReceiveLimits(max_message_bytes=MAX_RESPONSE_BYTES)
-    association = InlineAssociation(ae, MODE_REQUESTOR, limits=limits)
+    association = InlineAssociation(ae, MODE_REQUESTOR)
     connection = InlineSocket(association, address=local)
     connection.while_waiting = while_waiting
     if ssl_context is not None:
