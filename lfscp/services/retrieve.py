@@ -200,11 +200,11 @@ class _Retrieve:
 
     def _final(self) -> SubOperationResponse:
         counters = self.counters
-        # Cancelled after the last object: everything was done, so the usual end.
-        cancelled = self.cancelled and counters.remaining > 0
+        # Stopped after the last object: everything was done, so the usual end.
+        cancelled = counters.remaining > 0 and self.stop()
         code = status.CANCELLED if cancelled else counters.final_status()
         if cancelled:
-            self.reason = "cancelled by the peer"
+            self.reason = "the association ended" if self.is_over() else "cancelled by the peer"
         self._record(code, self.reason)
         return SubOperationResponse(
             code,
