@@ -29,8 +29,9 @@ from lfscp.upperlayer.tls import TLSSocket, adopt
 LOGGER = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 16384
-# A single read is split so that a slow but steady sender of a huge fragment is not cut off.
-_STEP_BYTES: Final = 1 << 20
+# A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
+# that a length that is only claimed takes no memory.
+_STEP_BYTES: Final = 1 << 16
 _PROGRESS_BYTES: Final = 1 << 16
 _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
