@@ -245,6 +245,7 @@ class Node:
         from lfscp.services.admission import Admission
         from lfscp.services.associations import record_end
         from lfscp.services.contexts import contexts, storage_classes
+        from lfscp.upperlayer.limits import ReceiveLimits
 
         settings, archive, endpoints = self._settings, self._archive, self._endpoints
         assert archive is not None  # noqa: S101 - step 1 comes before step 3
@@ -266,6 +267,7 @@ class Node:
             storage_classes=storage_classes(settings),
             admit=Admission(self._current),
             limits=self._limits,
+            receive_limits=ReceiveLimits(shortage=lambda: archive.space.shortage),
             proxies=trusted_proxies(settings),
             on_end=record_end,
             # A bucket is spoken to in threads of the client's own, which would inherit the binding.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,11 +20,14 @@ class ReceiveLimits:
             slower peers are aborted. 0 is no limit.
         max_message_bytes: largest data set of any other message; the association is aborted as soon
             as one is larger.
+        shortage: why a large object may not grow on the disk now, empty while it may: then nothing
+            of it is kept, and it is answered with 0xA700.
     """
 
     max_object_bytes: int = 0
     min_bytes_per_s: int = 0
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    shortage: Callable[[], str] | None = None
 
 
 NO_LIMITS = ReceiveLimits()

@@ -290,7 +290,12 @@ class InlineMessages(DIMSEServiceProvider):
                 return part10_header(*uids, syntax)
             return file_header(*uids, syntax, self._inline.requestor.ae_title.strip())
 
-        return DatasetSink(self._inline.spool_dir, header, write_behind=file_header is not None)
+        return DatasetSink(
+            self._inline.spool_dir,
+            header,
+            write_behind=file_header is not None,
+            shortage=self._inline.limits.shortage,
+        )
 
     def _take_data(self, incoming: Incoming, source: Source, size: int, *, last: bool) -> None:
         if incoming.elements is None:

@@ -11,6 +11,7 @@ says afterwards what went wrong, for the association must still be able to answe
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import tempfile
@@ -127,6 +128,7 @@ class DatasetSink:
         spool_dir: where files go; None keeps everything in memory.
         part10_header: gives preamble to File Meta Information, should a file be needed.
         write_behind: write a file of what is kept in memory, too, when it comes in fragments.
+        shortage: see ReceiveLimits; asked for every few megabytes.
     """
 
     def __init__(
@@ -135,9 +137,11 @@ class DatasetSink:
         part10_header: Callable[[], bytes],
         *,
         write_behind: bool = False,
+        shortage: Callable[[], str] | None = None,
     ) -> None:
         self._spool_dir = spool_dir
         self._part10_header = part10_header
+        self._shortage = shortage
         self._header_size = 0
         self._used = 0
         self._grown = 0  # taken from MAX_GROWN_BYTES
@@ -235,6 +239,8 @@ class DatasetSink:
 
     def _write_out(self) -> None:
         """Move the buffer's bytes to the file; after an error they are dropped."""
+        if self._shortage is not None and self.error is None and (why := self._shortage()):
+            self.give_up(OSError(errno.ENOSPC, why))
         self._write()
         self._spooled += self._used
         self._used = self._written = 0

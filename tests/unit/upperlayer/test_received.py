@@ -3,8 +3,12 @@
 import random
 
 import pytest
+from dicom_peer import LAST, Peer, data_set, message, p_data, pdv, store_rq
+from pynetdicom import evt
+from serving import serving
 
 from lfscp.upperlayer import received
+from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.received import BUFFER_BYTES, DatasetSink
 
 HEAD = b"head"
@@ -65,3 +69,44 @@ def test_without_a_folder_for_files_they_grow_all_the_same(few):
     assert [content(sink) for sink in sinks] == BODIES
     for sink in sinks:
         sink.give_back()
+
+
+def test_an_object_that_would_fill_the_disk_is_given_up(tmp_path):
+    said = iter(["", "1 MB is free"])
+    sink = DatasetSink(tmp_path, lambda: HEAD, shortage=lambda: next(said))
+    kept = []
+    for _ in range(20 * BUFFER_BYTES // FRAGMENT):
+        view = sink.reserve(FRAGMENT)
+        sink.commit(len(view))
+        kept.append(len(list(tmp_path.iterdir())))
+    assert sink.finish() is None
+    assert max(kept) == 1
+    assert kept[-1] == 0
+    assert sink.error.strerror == "1 MB is free"
+    sink.give_back()
+
+
+def test_a_peer_is_told_that_there_is_no_room_for_its_object(tmp_path, caplog):
+    limits = ReceiveLimits(shortage=lambda: "1 MB is free")
+    stored = []
+
+    def store(event):
+        stored.append(event.request.size)
+        return 0x0000
+
+    handler = (evt.EVT_C_STORE, store)
+    with (
+        serving(handler, spool_dir=tmp_path, receive_limits=limits) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate()
+        peer.send(message(3, store_rq()))
+        peer.send(*[p_data(pdv(3, 0, bytes(FRAGMENT)))] * 100, p_data(pdv(3, LAST, bytes(2))))
+        assert peer.status() == 0xA700
+        peer.send(message(3, store_rq(), data_set()))  # one that needs no file
+        assert peer.status() == 0x0000
+        peer.release()
+    assert len(stored) == 1
+    assert list(tmp_path.iterdir()) == []
+    (line,) = [each for each in caplog.messages if "0xA700" in each]
+    assert line.endswith("1 MB is free")
