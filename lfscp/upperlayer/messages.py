@@ -205,6 +205,7 @@ class InlineMessages(DIMSEServiceProvider):
                 self._take_fragment(FragmentBytes(data[1:]), len(data) - 1, context_id, data[0])
         except ProtocolError as problem:
             self._inline.end_reason = self._inline.end_reason or str(problem)
+            self.discard_requests()
             self.dul.event_queue.put("Evt19")
 
     def _take_fragment(self, source: Source, size: int, context_id: int, control: int) -> None:
@@ -365,6 +366,10 @@ class InlineMessages(DIMSEServiceProvider):
         if incoming is not None and incoming.sink is not None:
             incoming.sink.discard_file()
             incoming.sink.give_back()
+        self.discard_requests()
+
+    def discard_requests(self) -> None:
+        """Nobody is left to answer what waits to be served."""
         while self._requests:
             _, request = self._requests.popleft()
             if isinstance(request, ReceivedStore):

@@ -302,6 +302,7 @@ class InlineProvider(DULServiceProvider):
         """The peer sent what it must not (Evt19): A-ABORT, and the reason in the log."""
         self._inline.end_reason = self._inline.end_reason or reason
         LOGGER.debug("Protocol error: %s", reason)
+        self._inline.dimse.discard_requests()
         self.happened("Evt19")
 
     # --- receiving ---
