@@ -14,6 +14,7 @@ import pynetdicom_client
 import pytest
 from conftest import StartNode
 from dcmtk import contents
+from dicom_peer import until
 from halting_proxy import HaltingProxy, halting_proxy
 from node_process import NodeProcess
 from sample_objects import KINDS, made, sample
@@ -113,7 +114,7 @@ def test_a_client_that_is_silent_in_mid_object_does_not_hold_up_the_stop(
 ) -> None:
     node = start_node(configuration="server.drain_timeout_s = 600")
     with store_in_progress(dcmtk, node, tmp_path):
-        assert list(node.data_dir.rglob("*.part")), "its beginning is on the disk"
+        assert until(lambda: list(node.data_dir.rglob("*.part"))), "its beginning is on the disk"
         assert node.stop() == 0
     reason = "silent in mid-message while the server was stopping"
     assert node.events("association ended", reason=reason)
