@@ -32,7 +32,7 @@ from lfscp.assembly import (
     tls_port,
     warn_of_lost_index,
 )
-from lfscp.node import ABORT_TIME_S, POOL_IS_EMPTY, REPORT_INTERVAL_S, Node
+from lfscp.node import POOL_IS_EMPTY, REPORT_INTERVAL_S, Node
 from lfscp.observe import audit, metrics, systemd
 from lfscp.observe.logging import get_logger, mark_lines
 from lfscp.observe.open_files import allow_most_open_files
@@ -312,7 +312,7 @@ class PreforkedNode:
         return 0
 
     def _drain_s(self) -> float:
-        return self._settings.server.drain_timeout_s + ABORT_TIME_S
+        return self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S
 
     # --- in a worker ---
 

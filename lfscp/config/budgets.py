@@ -15,6 +15,7 @@ class Budgets(Section):
         "association is aborted.",
         ge=1,
         le=1024,
+        live=True,
     )
     key_values: Int = setting(
         10_000,

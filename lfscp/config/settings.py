@@ -109,7 +109,8 @@ class Server(Section):
     drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (
         setting(
             30.0,
-            "At SIGTERM, how long running associations may go on before they are aborted, in s.",
+            "At SIGTERM, how long the node may take to end, in seconds. Shortly before, the "
+            "associations that still run are aborted.",
         )
     )
     max_associations: Count = setting(

@@ -100,6 +100,17 @@ SERVED: Final = Histogram(
     service=SERVICES,
     status=STATUSES,
 )
+OUT_OF_TURN: Final = Counter(
+    BOARD,
+    "lfscp_messages_out_of_turn_total",
+    "Second requests while one is served, and responses nobody awaits: each ends its association.",
+    kind=("request", "response"),
+)
+OVERSIZE_MESSAGES: Final = Counter(
+    BOARD,
+    "lfscp_oversize_messages_total",
+    "Messages other than C-STORE over budgets.request_mb: each ends its association.",
+)
 RECEIVED_INSTANCES: Final = Counter(
     BOARD,
     "lfscp_received_instances_total",

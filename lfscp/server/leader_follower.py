@@ -35,6 +35,7 @@ from lfscp.pool import LeaderFollowerPool
 from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimits, NotListenedTo, Place
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
+from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
 from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
 from lfscp.server.refusals import Refusals
@@ -58,8 +59,6 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-# While draining, an association that has asked nothing for so long is aborted: nobody waits for it.
-IDLE_BEFORE_ABORT_S: Final = 1.0
 FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
 
@@ -282,16 +281,17 @@ class LeaderFollowerServer:
     def drain(self, timeout_s: float | None = None, *, abort_idle: bool = True) -> bool:
         """Wait until the last association has ended, after `shutdown`.
 
-        An association that has asked nothing for a second is aborted at once: it would only hold
-        up the end.
+        An association that has asked nothing for a second, or whose peer is silent in mid-message,
+        is aborted: it would only hold up the end.
 
         Args:
             timeout_s: longest wait in seconds; None waits for ever.
-            abort_idle: False lets idle associations be, when nobody waits for the end.
+            abort_idle: False lets those be, when nobody waits for the end.
         Returns:
             True when nobody is left.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        silence = Silence()
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             step = IDLE_BEFORE_ABORT_S if left is None else min(left, IDLE_BEFORE_ABORT_S)
@@ -301,9 +301,26 @@ class LeaderFollowerServer:
                 return True
             if left is not None and left <= step:
                 return False
-            for association in self.idle_associations(IDLE_BEFORE_ABORT_S) if abort_idle else ():
-                association.end_reason = "idle while the server was stopping"
-                association.abort(block=False)
+            if abort_idle:
+                self._abort_silent(silence)
+
+    def _abort_silent(self, silence: Silence) -> None:
+        with self._lock:
+            associations = list(self._associations)
+        hopeless = []
+        for association in associations:
+            reason = silence.reason_to_abort(association)
+            if reason is not None:
+                association.end_reason = association.end_reason or reason
+                hopeless.append(association)
+        abort_all(hopeless)
+
+    def abort_all(self) -> int:
+        """Abort every association, without waiting for its end; how many."""
+        with self._lock:
+            associations = list(self._associations)
+        abort_all(associations)
+        return len(associations)
 
     # --- what the pool's threads run ---
 
@@ -442,11 +459,6 @@ class LeaderFollowerServer:
     def queued(self) -> int:
         """How many connections wait in the kernel for a leader."""
         return sum(queued(sock) for sock in (self.socket, self.tls_socket) if sock is not None)
-
-    def idle_associations(self, seconds: float) -> list[InlineAssociation]:
-        """The associations whose peer has asked nothing for so long."""
-        with self._lock:
-            return [each for each in self._associations if each.idle_s() >= seconds]
 
     def bind(
         self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None

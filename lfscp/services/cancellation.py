@@ -18,12 +18,12 @@ class Cancellation:
 
     def __call__(self) -> bool:
         """Whether to end: the peer has cancelled, or the association has ended."""
-        return self.has_come() or self._has_ended()
+        return self.has_ended() or self.has_come()
 
     def has_come(self) -> bool:
         """Whether the peer has cancelled, as far as it has arrived."""
         # The engine forgets a C-CANCEL once it has told of it, so we remember it.
-        if not self.is_cancelled and self._event.is_cancelled:
+        if not self.is_cancelled and self._event.is_cancelled and not self.has_ended():
             self.is_cancelled = True
         return self.is_cancelled
 
@@ -32,6 +32,7 @@ class Cancellation:
         """Why the request ends, for the log and the peer."""
         return "cancelled by the peer" if self.is_cancelled else "the association ended"
 
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
+        """Whether the association has ended, as far as is known."""
         association = self._event.assoc
         return not association.is_established or association.acse.is_aborted()

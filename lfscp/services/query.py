@@ -95,7 +95,7 @@ class _Find:
         limit = self._settings.query.max_results
         with closing(self._find(query, limit)) as found:
             for identifier in found:
-                if self._cancellation.has_come():
+                if self._cancellation():
                     raise Interrupted
                 if limit and self._matches == limit:
                     reason = f"only the first {limit} matches were sent, narrow the query"

@@ -41,11 +41,13 @@ from lfscp.services.record import (
 from lfscp.services.trail import Sent, peer_of
 from lfscp.services.transfer import Counters, Outcome, Sender
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
+from lfscp.upperlayer.transport import CalledOff
 
 Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
 
 PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
+CANCEL_PATIENCE_S: Final = 5.0  # for the sub-operation at hand, once a C-CANCEL has come
 _MEDIUM_PRIORITY: Final = 0
 
 
@@ -74,7 +76,9 @@ class _Retrieve:
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
         self._cancellation = Cancellation(event)
+        self._patience_ends = float("inf")
         self.reason = ""
+        self._is_recorded = False
         self.operations = SubOperations(self.responses())
         self._started = self._last_response = time.monotonic()
 
@@ -104,11 +108,20 @@ class _Retrieve:
 
     def stop(self) -> bool:
         """Whether no further sub-operation may begin."""
-        return self._cancellation()
+        stops = self._cancellation()
+        if self._cancellation.is_cancelled and self._patience_ends == float("inf"):
+            self._patience_ends = time.monotonic() + CANCEL_PATIENCE_S
+        return stops
 
     def keep_alive(self) -> None:
-        """Called about once a second while a sub-operation lasts."""
+        """Called about once a second while a sub-operation lasts.
+
+        Raises:
+            CalledOff: it lasts too long for a request that nobody waits for, or that is cancelled.
+        """
         if self.stop():
+            if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
+                raise CalledOff("called off, as its C-MOVE was")
             return
         if time.monotonic() - self._last_response >= PENDING_INTERVAL_S:
             self.operations.send_now(self.pending())
@@ -184,11 +197,11 @@ class _Retrieve:
 
     def _final(self) -> SubOperationResponse:
         counters = self.counters
-        # Cancelled after the last object: everything was done, so the usual end.
-        cancelled = self._cancellation.is_cancelled and counters.remaining > 0
+        # Stopped after the last object: everything was done, so the usual end.
+        cancelled = counters.remaining > 0 and self.stop()
         code = status.CANCELLED if cancelled else counters.final_status()
         if cancelled:
-            self.reason = "cancelled by the peer"
+            self.reason = self._cancellation.reason
         self._record(code, self.reason)
         return SubOperationResponse(
             code,
@@ -214,6 +227,9 @@ class _Retrieve:
         )
 
     def _record(self, code: int, reason: str) -> None:
+        if self._is_recorded:  # and its last response reached nobody
+            return
+        self._is_recorded = True
         counters = self.counters
         if self._sent:
             self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)

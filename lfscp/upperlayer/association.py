@@ -186,6 +186,13 @@ class InlineAssociation(Association):
         """Whether the association still lasts."""
         return self.reader is not None and not self._ended.is_set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is left to answer: aborted, released or closed, as far as is known."""
+        if not self.is_established or self._sent_abort or not self.dul.is_alive():
+            return True
+        return bool(self.dul.to_user_queue.queue)
+
     def join(self, timeout: float | None = None) -> None:
         """Wait until the association has ended."""
         if self.reader is not None:
@@ -213,6 +220,16 @@ class InlineAssociation(Association):
         if self.is_serving or self.dimse.is_receiving:
             return 0.0
         return time.monotonic() - self._idle_since
+
+    @property
+    def reads(self) -> int:
+        """How often something has come from the peer."""
+        return 0 if self.dul.socket is None else self.dul.socket.reads
+
+    @property
+    def is_in_mid_message(self) -> bool:
+        """Whether a message has begun to come, and nothing is served."""
+        return self.dimse.is_receiving and not self.is_serving
 
     @property
     def network_timeout(self) -> int | float | None:
@@ -370,16 +387,24 @@ class InlineAssociation(Association):
 
     def _abort_blocking(self, block: bool = True) -> None:
         # Association.abort() and, in handlers, its replacement both come here.
+        self._abort(_ABORT_SEND_S, block=block)
+
+    def abort_within(self, seconds: float) -> None:
+        """Abort it without waiting for its end; cut it off when it cannot be told in time."""
+        self._abort(seconds, block=False)
+
+    def _abort(self, send_s: float, *, block: bool) -> None:
         if self._sent_abort or self.is_released or self._ended.is_set():
             return
         self._sent_abort = True
         self._reactor_checkpoint.set()
         loggers.ASSOCIATION.info("Aborting Association")
-        with self.dul.sending(_ABORT_SEND_S) as may_send:
-            if may_send:
+        sock = self.dul.socket
+        with self.dul.sending(send_s) as may_send:
+            if may_send and (sock is None or self.dul.reads_here() or sock.takes_more()):
                 self.acse.send_abort(0x00)
-            elif self.dul.socket is not None:  # the peer takes nothing, in mid-PDU: no words left
-                self.dul.socket.cut_off()
+            elif sock is not None:  # the peer takes nothing, perhaps in mid-PDU: no words left
+                sock.cut_off()
         evt.trigger(self, evt.EVT_ABORTED, {})
         if not self.dul.reads_here():
             self._wake_reader()
@@ -446,13 +471,14 @@ class InlineAssociation(Association):
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
+        self.dimse.outstanding.served_id = msg._message_id
         try:
             self._serve(msg, context_id)
         finally:
             self._is_paused = True
             while self._after_answer:
                 self._after_answer.pop(0)()
-            self.dimse.forget_cancels()
+            self.dimse.outstanding.served()
             if isinstance(msg, ReceivedStore):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
 

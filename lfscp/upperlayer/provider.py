@@ -56,6 +56,8 @@ _PROVIDER_REASONS: Final = (0, 1, 2, 4, 5, 6)
 MAX_ACSE_PDU_BYTES: Final = 1 << 20
 # Some peers count the PDU's or the PDV's header into the limit they were told.
 _TOLERATED_EXCESS_BYTES: Final = 64
+# So that whoever sends C-CANCELs without end does not keep the operation at hand from going on.
+_PDUS_IN_A_LOOK: Final = 16
 _SLOW_PATH_PDU_BYTES: Final = 1 << 28
 _ABORTED_BY_USER: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # A-ABORT (PS3.8 table 9-26)
 # How long a peer may take to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT: the ARTIM timer
@@ -300,6 +302,7 @@ class InlineProvider(DULServiceProvider):
         """The peer sent what it must not (Evt19): A-ABORT, and the reason in the log."""
         self._inline.end_reason = self._inline.end_reason or reason
         LOGGER.debug("Protocol error: %s", reason)
+        self._inline.dimse.discard_requests()
         self.happened("Evt19")
 
     # --- receiving ---
@@ -458,7 +461,9 @@ class InlineProvider(DULServiceProvider):
         """Read the PDUs that are there now, without waiting for more."""
         if not self.reads_here():
             return
-        while self.to_user_queue.empty() and not self._kill_thread and self.state == ESTABLISHED:
+        for _ in range(_PDUS_IN_A_LOOK):
+            if self.to_user_queue.queue or self._kill_thread or self.state != ESTABLISHED:
+                return
             if self.socket is None or not self.socket.has_data():
                 return
             try:

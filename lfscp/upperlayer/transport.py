@@ -29,8 +29,9 @@ from lfscp.upperlayer.tls import TLSSocket, adopt
 LOGGER = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 16384
-# A single read is split so that a slow but steady sender of a huge fragment is not cut off.
-_STEP_BYTES: Final = 1 << 20
+# A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
+# that a length that is only claimed takes no memory.
+_STEP_BYTES: Final = 1 << 16
 _PROGRESS_BYTES: Final = 1 << 16
 _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
@@ -88,6 +89,7 @@ class InlineSocket(AssociationSocket):
         self._is_prompt = False  # the last one awaited awake came within _PROMPT_S
         self._poller: select.poll | None = None
         self.is_woken = False
+        self.reads = 0  # how often something came
         self._quick_ack = True
         self.connect_error: OSError | None = None
         # Called about once a second while waiting, for a C-MOVE's pending responses. May raise
@@ -309,6 +311,7 @@ class InlineSocket(AssociationSocket):
                 raise ConnectionLost(str(problem)) from problem
             if count == 0:
                 raise ConnectionLost("closed by the peer")
+            self.reads += 1
             if self._quick_ack:
                 self._set_quick_ack(sock)
             return count
@@ -470,6 +473,18 @@ class InlineSocket(AssociationSocket):
                 socket.socket.shutdown(sock, socket.SHUT_RD)
             except OSError:
                 return  # not connected any more: nobody is blocked in it
+
+    def takes_more(self) -> bool:
+        """Whether a few bytes can be sent without waiting for the peer."""
+        sock = self.socket
+        if sock is None:
+            return False
+        poller = select.poll()
+        try:
+            poller.register(sock, select.POLLOUT)
+        except (OSError, ValueError):
+            return False
+        return bool(poller.poll(0))
 
     def cut_off(self) -> None:
         """End reads and sends that other threads are blocked in, without a word to the peer."""
