@@ -3,7 +3,8 @@
 The order that keeps the durability contract: read the header; write the file as a piece and
 sync it; link it under its final name and sync the folder; commit the index row; answer. What
 has no row is not visible, so a crash leaves a file without a row at most, which the next start
-removes. A replaced object's old file goes only after the new one's row is committed.
+removes. A replaced object's old file goes only after the new one's row is committed; until it is
+gone the index names it, so that after a crash the next start removes it.
 
 Any thread may call any method of an open archive; workers forked from its process may as well.
 """
@@ -301,7 +302,7 @@ class Archive:
             if result.replaced_path is not None:
                 outcome = Outcome.REPLACED
                 if result.replaced_path != placement.path:  # the same when the file was missing
-                    self.files.remove(result.replaced_path)
+                    self.remove_files([result.replaced_path])
             if received.is_handed_over:
                 self.files.discard(piece)
         except FateUnknown:
@@ -470,7 +471,7 @@ class Archive:
         return len(paths)
 
     def remove_files(self, paths: Sequence[str]) -> None:
-        """Remove the files of rows that `removal.delete_entity` has deleted.
+        """Remove the files of rows that were deleted or replaced, as the table `removal` has them.
 
         One that cannot be removed is invisible; the next start tries again.
         """

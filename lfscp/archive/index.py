@@ -203,7 +203,8 @@ class Index:
         """Put an instance in the place of the one with its SOP Instance UID, if there is one.
 
         Returns:
-            Added, with the path of the file that no row refers to any longer.
+            Added, with the path of the file that no row refers to any longer. Until it is gone it
+            stands in the table `removal`, as a deleted object's does.
         """
         seen: list[Existing] = []  # by each attempt
         patience = self._database.patience()
@@ -234,6 +235,8 @@ class Index:
             if row is not None:
                 seen.append(Existing.of_row(row))
                 self._statements.delete_instance.run(cursor, (seen[-1].key,))
+                if seen[-1].path != placement.path:
+                    self._statements.note_removal.run(cursor, (seen[-1].path, _now_ms()))
             found, notes = self._series(cursor, header, _now_ms())
             values = [found.key, *_values(header, placement)]
             self._statements.insert_instance.run(cursor, values)

@@ -71,9 +71,11 @@ class Maintenance:
         if limits.is_any:
             self._threads.append(self._thread("lfscp-retention", self._retain, 0.0))
         self._threads.append(self._thread("lfscp-studies", self._read_studies, _FIRST_S))
-        if archive.files.is_remote:  # which no parent of workers may do at start
+        # In a bucket no parent of workers may do it at start; and what a node that died has left
+        # of a shared index, another one removes.
+        if archive.files.is_remote or archive.index.is_shared:
             self._threads.append(self._thread("lfscp-removals", self._finish_removals, _FIRST_S))
-        elif scrub_mb_s:
+        if scrub_mb_s and not archive.files.is_remote:
             self._threads.append(self._thread("lfscp-scrub", self._scrub_once, _FIRST_S))
 
     def start(self) -> None:
