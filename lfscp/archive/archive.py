@@ -46,6 +46,7 @@ from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
 from lfscp.archive.node_id import node_id
+from lfscp.archive.object_probe import recognise_bucket
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
 from lfscp.archive.objects import (
     Duplicates,
@@ -60,6 +61,7 @@ from lfscp.archive.objects import (
     require_identity,
     size_of,
 )
+from lfscp.archive.objects_id import FolderPlace, Presence, bind, known, recognise
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
 from lfscp.archive.reindexing import place_studies
@@ -111,6 +113,7 @@ class Archive:
         digest: str | None,
         space: Space,
         lock: int,
+        presence: Presence,
     ) -> None:
         self.data_dir = data_dir
         self.files = files
@@ -119,6 +122,7 @@ class Archive:
         self._duplicates = duplicates
         self._digest = digest
         self._lock = lock
+        self._presence = presence
         self._undecided = Undecided(index.find, files.remove)
 
     @classmethod
@@ -137,6 +141,7 @@ class Archive:
         bucket: S3Options | None = None,
         cache_mb: int = DEFAULT_CACHE_MB,
         lock: int | None = None,
+        objects_id: str = "",
     ) -> Archive:
         """Open the archive in a folder, making or migrating it, and clear what a crash left.
 
@@ -151,9 +156,12 @@ class Archive:
             cache_mb: megabytes of copies of a bucket's objects, kept in the data folder.
             lock: the `lock_descriptor` of the node that this one follows on, which still stores
                 what it has begun to receive; closed with this archive.
+            objects_id: the identity of its objects' place, for an index that knows none yet; see
+                `objects_id`.
         Raises:
             ArchiveInUse: another node has it open.
-            ArchiveError: it cannot be written to, or the index is of a newer version.
+            ArchiveError: it cannot be written to, the index is of a newer version, or the objects'
+                place is not the one that the index knows.
         """
         if digest is not None and digest not in ALGORITHMS:
             raise ArchiveError(
@@ -163,31 +171,42 @@ class Archive:
             )
         follows = lock is not None
         lock = lock_folder(data_dir) if lock is None else lock
-        index = None
+        index = presence = None
         try:
             require_whole(data_dir)
             url = index_url or sqlite_url(data_dir / INDEX_FILE)
             was_there = is_sqlite_file(url)
-            files = (
-                _folder(data_dir, objects_root, Durability(durability))
-                if bucket is None
-                else _bucket(data_dir, bucket, cache_mb, follows=follows)
-            )
             index = Index(
                 url,
                 Durability(durability),
                 connections=index_connections,
                 timeout_s=index_timeout_s,
             )
+            # Before anything is written there: it may be the folder below a missing volume.
+            index_knows = known(index)
+            if objects_id and not index_knows.identity:
+                index_knows = replace(index_knows, identity=objects_id)
+            if bucket is None:
+                root = objects_root or data_dir / OBJECTS
+                identity = recognise(FolderPlace(root), index_knows)
+                node = node_id(data_dir) if objects_root else ""
+                files: ObjectStore = ObjectFiles(root, Durability(durability), node=node)
+            else:
+                identity = recognise_bucket(bucket, index_knows)
+                files = _bucket(data_dir, bucket, cache_mb, follows=follows)
+            presence = Presence(None if files.is_remote else files.root, data_dir, identity)
             archive = cls(
                 data_dir,
                 files,
                 index,
                 duplicates=Duplicates(duplicates),
                 digest=digest,
-                space=Space((files.root, data_dir), reserve_mb),
+                space=Space((files.root, data_dir), reserve_mb, lambda: presence.problem),
                 lock=lock,
+                presence=presence,
             )
+            with archive._using_index("write to the index"):
+                bind(index, identity)
             if not (follows or index.is_shared):
                 with archive._using_index("open the index"):
                     name_archive(index)
@@ -199,6 +218,8 @@ class Archive:
                 with archive._using_index("update patients from the objects"):
                     place_studies(index, files)
         except BaseException as error:
+            if presence is not None:
+                presence.close()
             if index is not None:
                 index.close()
             os.close(lock)
@@ -213,6 +234,7 @@ class Archive:
         """Close this process's connections and give the data folder free."""
         self.files.close()
         self.index.close()
+        self._presence.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -232,6 +254,21 @@ class Archive:
     def incoming_dir(self) -> Path:
         """Where large objects may be spooled: on the objects' volume, cleared at start."""
         return self.files.incoming
+
+    @property
+    def absence(self) -> str:
+        """Why what is in its folders now is not the archive's, in words; empty when it is."""
+        return self._presence.problem
+
+    def require_present(self, operation: str) -> None:
+        """Let something go on that believes what is missing to be gone.
+
+        Raises:
+            ArchiveError: the volume of the objects, or of the data folder, is not there.
+        """
+        absence = self.absence
+        if absence:
+            raise ArchiveError(operation, absence, "mount it, then start the node anew")
 
     # Storing
 
@@ -377,6 +414,8 @@ class Archive:
 
     def _heal(self, received: Received, header: Header, was: str) -> Stored:
         """Put the same object in the place of a file that cannot be used any more."""
+        if self.absence:
+            raise OutOfResources("store the instance", self.absence)
         healed = self._store_new(received, header, replace=True)
         notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
         return replace(healed, outcome=Outcome.REPLACED, notes=notes)
@@ -461,8 +500,10 @@ class Archive:
         Returns:
             The number of instances deleted.
         Raises:
-            ArchiveError: the index cannot be written to; nothing is deleted.
+            ArchiveError: the index cannot be written to, or the objects' volume is not there;
+                nothing is deleted.
         """
+        self.require_present("delete the objects")
         with self._using_index("delete from the index"):
             deletion = Deletion(self.index, level, uid, key)
             paths = self.index.delete(level, uid, key)
@@ -475,6 +516,8 @@ class Archive:
 
         One that cannot be removed is invisible; the next start tries again.
         """
+        if self.absence:
+            return  # what is not there is not gone
         gone = self.files.remove_all(paths)
         with suppress(ArchiveError), self._using_index("write to the index"):
             self._forget_removals(gone)
@@ -543,8 +586,9 @@ class Archive:
         """Remove the files of rows that were deleted just before a crash.
 
         Raises:
-            ArchiveError: the index cannot be read or written to.
+            ArchiveError: the index cannot be read or written to, or the objects' volume is away.
         """
+        self.require_present("remove objects")
         before = time.time_ns() // 1_000_000 - _REMOVED_BY_OTHERS_MS
         is_alone = self.index.engine.dialect.name == "sqlite" and not self.files.is_remote
         if is_alone:  # nobody else is at work
@@ -581,12 +625,6 @@ class Archive:
     def _forget_removals(self, paths: Sequence[str]) -> None:
         with self.index.writing() as connection:
             forget_removals(connection, paths)
-
-
-def _folder(data_dir: Path, root: Path | None, durability: Durability) -> ObjectStore:
-    if root is None:
-        return ObjectFiles(data_dir / OBJECTS, durability)
-    return ObjectFiles(root, durability, node=node_id(data_dir))
 
 
 def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int, *, follows: bool) -> ObjectStore:

@@ -148,6 +148,7 @@ def _fault_of_head(path: StoredFile, expected: Expected) -> str:
 def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
     if problem is Problem.UNREADABLE:
         return "left as it is, look at the disk"
+    archive.require_present("repair the archive")
     archive.index.forget(row.sop_instance_uid, row.path)
     if problem is Problem.MISSING:
         return "row removed"

@@ -119,6 +119,7 @@ class Maintenance:
 
     def _read_studies(self) -> float:
         """Read objects of studies whose patient the index cannot tell; nearly always of none."""
+        self._archive.require_present("read objects of studies")
         for read in (place_studies, read_every_object):
             read(self._archive.index, self._archive.files, self._stopping.is_set)
         return _AGAIN_S

@@ -184,6 +184,7 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     Returns:
         The number of instances deleted.
     """
+    archive.require_present("delete a study")
     which = (Level.STUDY, candidate.study_uid, candidate.key)
     deletion = Deletion(archive.index, *which)
     with archive.index.writing() as connection:
@@ -305,6 +306,7 @@ class Retention:
 
         Raises:
             SQLAlchemyError, OSError: the index cannot be read or written to.
+            ArchiveError: the objects' volume is not there.
         """
         limits = self._limits
         if self._clock.has_jumped():
