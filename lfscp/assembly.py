@@ -124,7 +124,8 @@ def join_nodes(settings: Settings, archive: Archive) -> Membership:
 
 def retention_limits(settings: Settings) -> Limits:
     """What the archive may hold."""
-    from lfscp.archive.retention import DAY_MS, GIGABYTE, Limits
+    from lfscp.archive.clock import DAY_MS
+    from lfscp.archive.retention import GIGABYTE, Limits
 
     retention = settings.retention
     return Limits(

@@ -12,7 +12,6 @@ Any thread may call any method of an open archive; workers forked from its proce
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive_id import name_archive
 from lfscp.archive.attributes import LEVELS, Level
+from lfscp.archive.clock import Clock, Stamps, doubt_of, read_kept, task_of
 from lfscp.archive.data_folder import lock_folder, require_whole
 from lfscp.archive.database import (
     DEFAULT_CONNECTIONS,
@@ -207,6 +207,8 @@ class Archive:
             )
             with archive._using_index("write to the index"):
                 bind(index, identity)
+                with index.engine.connect() as connection:
+                    index.stamps = Stamps(read_kept(connection, task_of(archive._clock_of)))
             if not (follows or index.is_shared):
                 with archive._using_index("open the index"):
                     name_archive(index)
@@ -269,6 +271,33 @@ class Archive:
         absence = self.absence
         if absence:
             raise ArchiveError(operation, absence, "mount it, then start the node anew")
+
+    def clock(self) -> Clock:
+        """What tells the time by which something is old; for one thread."""
+        return Clock(index=self.index, node=self._clock_of)
+
+    def trusted_ms(self) -> int:
+        """The time by which something is old, in ms since 1970; never later than it is.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        with self._using_index("read the index"):
+            return self.clock().peek()
+
+    def clock_doubt(self) -> str:
+        """Why the clock is not trusted, in words; empty when it is.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        with self._using_index("read the index"), self.index.engine.connect() as connection:
+            return doubt_of(read_kept(connection, task_of(self._clock_of)))
+
+    @property
+    def _clock_of(self) -> str:
+        """Names the clock's row: each node of a shared index has a clock of its own."""
+        return node_id(self.data_dir) if self.index.is_shared else ""
 
     # Storing
 
@@ -589,7 +618,7 @@ class Archive:
             ArchiveError: the index cannot be read or written to, or the objects' volume is away.
         """
         self.require_present("remove objects")
-        before = time.time_ns() // 1_000_000 - _REMOVED_BY_OTHERS_MS
+        before = self.trusted_ms() - _REMOVED_BY_OTHERS_MS
         is_alone = self.index.engine.dialect.name == "sqlite" and not self.files.is_remote
         if is_alone:  # nobody else is at work
             before = _EVER_MS

@@ -145,6 +145,9 @@ AUDIT_LOST: Final = Counter(
 AUDIT_FAILING: Final = Gauge(
     BOARD, "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
 )
+CLOCK_DOUBTED: Final = Gauge(
+    BOARD, "lfscp_clock_doubted", "Whether the clock is not trusted, so that nothing becomes old."
+)
 SCRUBBED_INSTANCES: Final = Counter(
     BOARD,
     "lfscp_scrubbed_instances_total",
