@@ -136,6 +136,11 @@ OBJECT_STORE_FAILURES: Final = Counter(
 AUDIT_RECORDS: Final = Counter(
     BOARD, "lfscp_audit_records_total", "Records written to the audit trail."
 )
+AUDIT_COUNTED: Final = Counter(
+    BOARD,
+    "lfscp_audit_counted_records_total",
+    "Records that were counted only, since too many alike came within a minute.",
+)
 AUDIT_FAILURES: Final = Counter(
     BOARD, "lfscp_audit_failures_total", "Attempts to write a record that failed."
 )

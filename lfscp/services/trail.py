@@ -40,6 +40,7 @@ LONGEST_S: Final = 300.0
 _PATIENTS: Final = 1024  # remembered
 _REMEMBERED_S: Final = 60.0
 _MEGABYTE: Final = 1_000_000
+_DAY_S: Final = 86_400.0
 _SAID_OF_PATIENT: Final = (
     PATIENT_ID,
     ISSUER_OF_PATIENT_ID,
@@ -68,6 +69,8 @@ def _start(chosen: Audit, path: Path, ae_title: str) -> None:
         sync=chosen.durability == "full",
         max_bytes=chosen.max_mb * _MEGABYTE,
         keep=chosen.keep,
+        keep_s=chosen.keep_days * _DAY_S,
+        same_per_minute=chosen.same_per_minute,
         stops=chosen.when_failing == "stop",
     )
 
