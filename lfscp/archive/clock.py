@@ -47,6 +47,7 @@ STEADY_MS: Final = 7 * DAY_MS
 STEADY_SYNCHRONISED_MS: Final = HOUR_MS
 TASK: Final = "clock"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_TIMESYNCD: Final = Path("/run/systemd/timesync/synchronized")
 _UNSYNCHRONISED: Final = 5  # TIME_ERROR, what adjtimex(2) returns then
 _TIMEX_BYTES: Final = 512  # more than any struct timex
 
@@ -109,7 +110,12 @@ def _compare(before: Reading, now: Reading, most_off_ms: int) -> tuple[int, int]
 
 
 def is_synchronised() -> bool:
-    """Whether the kernel says that the clock follows a time server; False when it may not tell."""
+    """Whether the clock follows a time server, as systemd-timesyncd or the kernel says.
+
+    False when neither may tell.
+    """
+    if _TIMESYNCD.exists():
+        return True
     with suppress(OSError, AttributeError):
         found = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
         return found not in (-1, _UNSYNCHRONISED)
