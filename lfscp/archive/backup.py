@@ -35,7 +35,7 @@ from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
 from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.archive.files import ObjectFiles, instance_of
-from lfscp.archive.objects_id import IDENTITY_FILE, FolderPlace, known_by_file
+from lfscp.archive.objects_id import IDENTITY_FOLDER, FolderPlace, known_by_file
 from lfscp.archive.removal import prune
 
 MANIFEST: Final = "backup.json"
@@ -184,7 +184,7 @@ class _Backup:
             copied.unlink()
             raise ArchiveError(
                 "back up",
-                f"{self._source} is not the folder of the index's objects: {IDENTITY_FILE} is "
+                f"{self._source} is not the folder of the index's objects: {IDENTITY_FOLDER} is "
                 "missing or another's",
                 "see that its volume is mounted, or start the node, which says more",
             )

@@ -123,6 +123,10 @@ class _Bucket:
         """How many of some objects are there."""
         return sum(map(self._has, paths))
 
+    def how_to_accept(self, identity: str) -> str:
+        """What to put."""
+        return f"put {identity} as the object {BUCKET_IDENTITY}"
+
     def _has(self, path: str) -> bool:
         try:
             self._client.head(path)

@@ -12,6 +12,7 @@ is made again when most of a sample of the index's objects are there.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from lfscp.archive.copying import sync_folder, write_whole
+from lfscp.archive.copying import sync_folder
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.maintenance_tables import maintenance
 from lfscp.archive.schema import instance
@@ -31,10 +32,11 @@ from lfscp.archive.schema import instance
 if TYPE_CHECKING:
     from lfscp.archive.index import Index
 
-IDENTITY_FILE: Final = ".lfscp-objects"  # in the folder of the objects
+# In the folder of the objects: a folder with one of the identity's name. A file would be no DICOM
+# file among those.
+IDENTITY_FOLDER: Final = ".lfscp-objects"
 _TASK: Final = "objects"  # its row in the table, whose holder is the identity
 _SAMPLED: Final = 10  # of the first objects of the index, and as many of the last
-_LONGEST: Final = 64
 
 
 class Place(Protocol):
@@ -47,10 +49,13 @@ class Place(Protocol):
         """The identity; empty when there is none."""
 
     def make(self, identity: str) -> str:
-        """Write an identity, unless one is there; the one that is there then."""
+        """Make an identity, unless one is there; the one that is there then."""
 
     def count(self, paths: Sequence[str]) -> int:
         """How many of some objects are there."""
+
+    def how_to_accept(self, identity: str) -> str:
+        """What an administrator does to have a place believed, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def recognise(place: Place, index_knows: Known) -> str:
         raise _is_another(
             place,
             f"{place.identity_name} is missing in it",
-            f"; if the objects are to be there, write {wanted} into it",
+            f"; if the objects are to be there, {place.how_to_accept(wanted)}",
         )
     if sample and not there:
         raise _is_another(place, "none of the index's objects is in it")
@@ -161,7 +166,7 @@ def bind_again(index: Index, identity: str) -> None:
 class FolderPlace:
     """A folder of objects; see Place."""
 
-    identity_name = IDENTITY_FILE
+    identity_name = IDENTITY_FOLDER
 
     def __init__(self, root: Path) -> None:
         self.name = f"the folder {root}"
@@ -170,32 +175,37 @@ class FolderPlace:
     def read(self) -> str:
         """The identity; empty when there is no folder either."""
         try:
-            with (self._root / IDENTITY_FILE).open("rb") as file:
-                return file.read(_LONGEST).decode("ascii", "replace").strip()
+            names = os.listdir(self._root / IDENTITY_FOLDER)  # noqa: PTH208 - a name is wanted
         except (FileNotFoundError, NotADirectoryError):
             return ""
+        return names[0] if len(names) == 1 else ""
 
     def make(self, identity: str) -> str:
-        """Write the file; of several nodes that do so at once one succeeds."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        new = self._root / f"{IDENTITY_FILE}-{uuid.uuid4().hex}"
-        write_whole(new, f"{identity}\n")
+        """Make the folder; of several nodes that do so at once one succeeds."""
+        new = self._root / f"{IDENTITY_FOLDER}-{uuid.uuid4().hex}"
+        (new / identity).mkdir(mode=0o750, parents=True)
+        sync_folder(new)
         try:
-            with suppress(FileExistsError):
-                os.link(new, self._root / IDENTITY_FILE)
-            sync_folder(self._root)
-        finally:
-            new.unlink()
+            new.rename(self._root / IDENTITY_FOLDER)  # over an empty folder at most
+        except OSError:
+            shutil.rmtree(new, ignore_errors=True)
+            if not self.read():
+                raise
+        sync_folder(self._root)
         return self.read()
 
     def replace(self, identity: str) -> None:
-        """Write the file over one that is there."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        write_whole(self._root / IDENTITY_FILE, f"{identity}\n")
+        """Make the folder in the place of one that is there."""
+        shutil.rmtree(self._root / IDENTITY_FOLDER, ignore_errors=True)
+        self.make(identity)
 
     def count(self, paths: Sequence[str]) -> int:
         """How many of some objects are there."""
         return sum((self._root / path).is_file() for path in paths)
+
+    def how_to_accept(self, identity: str) -> str:
+        """A command."""
+        return f"mkdir -p {self._root / IDENTITY_FOLDER / identity}"
 
 
 class Presence:
@@ -214,10 +224,10 @@ class Presence:
         self._identity = identity
         self._data_dir = str(data_dir)
         self._data_is = _which(self._data_dir)
-        self._file = "" if objects is None else str(objects / IDENTITY_FILE)
-        self._file_is = _which(self._file) if self._file else None
+        self._folder = "" if objects is None else str(objects / IDENTITY_FOLDER)
+        self._folder_is = _which(self._folder) if self._folder else None
         # Open, it keeps the volume from being unmounted by mistake.
-        self._held = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC) if self._file else -1
+        self._held = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC) if self._folder else -1
 
     @property
     def problem(self) -> str:
@@ -225,7 +235,7 @@ class Presence:
         if self._objects is not None and not self._is_same():
             return (
                 f"{self._objects} is not the archive's folder of objects any more: "
-                f"{IDENTITY_FILE} is missing or another's; is its volume mounted?"
+                f"{IDENTITY_FOLDER} is missing or another's; is its volume mounted?"
             )
         with suppress(OSError):
             if _which(self._data_dir) == self._data_is:
@@ -234,12 +244,12 @@ class Presence:
 
     def _is_same(self) -> bool:
         try:
-            now = _which(self._file)
-            if now != self._file_is:
+            now = _which(self._folder)
+            if now != self._folder_is:
                 assert self._objects is not None  # noqa: S101 - the caller looked
                 if FolderPlace(self._objects).read() != self._identity:
                     return False
-                self._file_is = now  # it was written again, or the volume mounted again
+                self._folder_is = now  # it was written again, or the volume mounted again
         except OSError:
             return False
         return True

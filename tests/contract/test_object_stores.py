@@ -19,7 +19,6 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.check import Problem, check
 from lfscp.archive.errors import DuplicateRejected
 from lfscp.archive.objects import StoredInstance
-from lfscp.archive.objects_id import IDENTITY_FILE
 from lfscp.archive.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.s3_client import S3Options
 
@@ -54,7 +53,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
     def names() -> list[str]:
         found = (Path(at, name) for at, _, names in os.walk(root) for name in names)
-        return sorted(str(path.relative_to(root)) for path in found if path.name != IDENTITY_FILE)
+        return sorted(str(path.relative_to(root)) for path in found)
 
     def put(key: str, content: bytes) -> None:
         (root / key).parent.mkdir(parents=True, exist_ok=True)

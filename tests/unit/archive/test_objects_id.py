@@ -6,6 +6,7 @@ A volume that is not mounted is an empty folder in the place of the one with the
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from lfscp.archive.backup import backup
 from lfscp.archive.check import check
 from lfscp.archive.errors import ArchiveError, OutOfResources
 from lfscp.archive.maintenance_tables import maintenance
-from lfscp.archive.objects_id import IDENTITY_FILE, FolderPlace, known, known_by_file
+from lfscp.archive.objects_id import IDENTITY_FOLDER, FolderPlace, known, known_by_file
 from lfscp.archive.readiness import readiness
 from lfscp.archive.restore import restore
 from lfscp.archive.retention import Limits, Retention
@@ -73,7 +74,7 @@ def forget(data: Path) -> None:
     """Make it an archive of a version that knew no identity."""
     with open_on(data) as archive, archive.index.writing() as connection:
         connection.execute(delete(maintenance).where(maintenance.c.task == "objects"))
-    (data.parent / "volume" / IDENTITY_FILE).unlink()
+    shutil.rmtree(data.parent / "volume" / IDENTITY_FOLDER)
 
 
 def test_without_the_volume_an_archive_does_not_open_and_writes_nothing(data: Path) -> None:
@@ -90,7 +91,7 @@ def test_an_archive_that_holds_nothing_yet_is_no_exception(tmp_path: Path) -> No
     data = tmp_path / "data"
     Archive.open(data, objects_root=tmp_path / "volume").close()
     unmount(data)
-    with pytest.raises(ArchiveError, match=IDENTITY_FILE):
+    with pytest.raises(ArchiveError, match=IDENTITY_FOLDER):
         open_on(data)
 
 
@@ -116,12 +117,12 @@ def test_an_older_archive_gets_its_identity_when_its_objects_are_there(data: Pat
 
 
 def test_an_identity_that_was_lost_is_made_again_beside_its_objects(data: Path) -> None:
-    """Restored by a tool that leaves out files whose names begin with a dot."""
-    file = data.parent / "volume" / IDENTITY_FILE
-    before = file.read_text()
-    file.unlink()
+    """Restored by a tool that leaves out what begins with a dot, or empty folders."""
+    place = FolderPlace(data.parent / "volume")
+    before = place.read()
+    shutil.rmtree(data.parent / "volume" / IDENTITY_FOLDER)
     open_on(data).close()
-    assert file.read_text() == before
+    assert place.read() == before
 
 
 def test_a_new_index_takes_the_identity_that_is_there(data: Path) -> None:
@@ -137,7 +138,7 @@ def test_a_new_index_in_the_place_of_a_damaged_one_is_not_made_without_the_volum
 ) -> None:
     identity = known_by_file(data / "index.sqlite")
     volume = unmount(data)
-    with pytest.raises(ArchiveError, match=IDENTITY_FILE):
+    with pytest.raises(ArchiveError, match=IDENTITY_FOLDER):
         open_on(data, index_url=f"sqlite:///{data}/index.rebuilt", objects_id=identity)
     assert list(volume.iterdir()) == []
 
@@ -153,7 +154,7 @@ def test_nodes_of_one_index_have_one_place(
     ):
         one.store(received(1))
         assert list(check(two)) == []
-        with pytest.raises(ArchiveError, match=IDENTITY_FILE):
+        with pytest.raises(ArchiveError, match=IDENTITY_FOLDER):
             Archive.open(tmp_path / "c", index_url=url, objects_root=tmp_path / "elsewhere")
 
 
