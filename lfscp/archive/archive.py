@@ -41,12 +41,12 @@ from lfscp.archive.errors import (
     FateUnknown,
     OutOfResources,
 )
-from lfscp.archive.files import Durability, ObjectFiles, instance_of
+from lfscp.archive.files import Durability
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
+from lfscp.archive.left_overs import clear_incoming, remove_unused
 from lfscp.archive.node_id import node_id
-from lfscp.archive.object_probe import recognise_bucket
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
 from lfscp.archive.objects import (
     Duplicates,
@@ -56,12 +56,12 @@ from lfscp.archive.objects import (
     Stored,
     StoredInstance,
     digest_of_received,
-    read_file_header,
     read_received,
     require_identity,
     size_of,
 )
-from lfscp.archive.objects_id import FolderPlace, Presence, bind, known, recognise
+from lfscp.archive.objects_id import Presence, bind
+from lfscp.archive.open_objects import OBJECTS, Bucket, open_objects
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Query
 from lfscp.archive.reindexing import place_studies
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from lfscp.archive.s3_client import S3Options
 
 __all__ = [
+    "OBJECTS",
     "Archive",
     "Duplicates",
     "Durability",
@@ -86,8 +87,6 @@ __all__ = [
 ]
 
 INDEX_FILE: Final = "index.sqlite"
-OBJECTS: Final = "objects"
-CACHED_OBJECTS: Final = Path("cache/objects")
 DEFAULT_CACHE_MB: Final = 10_000
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
@@ -182,18 +181,10 @@ class Archive:
                 connections=index_connections,
                 timeout_s=index_timeout_s,
             )
-            # Before anything is written there: it may be the folder below a missing volume.
-            index_knows = known(index)
-            if objects_id and not index_knows.identity:
-                index_knows = replace(index_knows, identity=objects_id)
-            if bucket is None:
-                root = objects_root or data_dir / OBJECTS
-                identity = recognise(FolderPlace(root), index_knows)
-                node = node_id(data_dir) if objects_root else ""
-                files: ObjectStore = ObjectFiles(root, Durability(durability), node=node)
-            else:
-                identity = recognise_bucket(bucket, index_knows)
-                files = _bucket(data_dir, bucket, cache_mb, follows=follows)
+            in_bucket = None if bucket is None else Bucket(bucket, cache_mb, follows)
+            files, identity = open_objects(
+                index, data_dir, objects_root, Durability(durability), in_bucket, objects_id
+            )
             presence = Presence(None if files.is_remote else files.root, data_dir, identity)
             archive = cls(
                 data_dir,
@@ -213,7 +204,8 @@ class Archive:
                 with archive._using_index("open the index"):
                     name_archive(index)
             if not follows:
-                archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
+                may_judge = was_there or bool(index.placements(limit=1))
+                clear_incoming(files, index, may_judge=may_judge)
             # A process that may be about to fork must not talk to a bucket: see s3_client.py.
             if not files.is_remote and not follows:
                 archive.finish_removals()
@@ -585,32 +577,6 @@ class Archive:
 
     # Starting
 
-    def _clear_incoming(self, *, may_judge: bool) -> None:
-        """Remove what a crash left: pieces, files placed but never committed, replaced ones.
-
-        Args:
-            may_judge: the index was there before. A new one knows none of the files that stay.
-        """
-        for piece in self.files.pieces():
-            try:
-                if may_judge and piece.stat().st_nlink > 1:  # placed under its final name
-                    self._clear_placed(piece)
-            except (CannotUnderstand, OSError):
-                pass  # nothing that was placed by us; `lfscp check` tells what it is
-            self.files.discard(Piece(str(piece), 0))
-
-    def _clear_placed(self, piece: Path) -> None:
-        header = read_file_header(piece)
-        row = self.index.find(header.sop_instance_uid)
-        names = self.files.names_of(
-            header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        )
-        same = {name for name in names if os.path.samefile(self.files.path(name), piece)}  # noqa: PTH121
-        for name in names:
-            is_replaced = row is not None and row.path in same
-            if (row is None or name != row.path) and (name in same or is_replaced):
-                self.files.remove(name)
-
     def finish_removals(self) -> None:
         """Remove the files of rows that were deleted just before a crash.
 
@@ -618,47 +584,15 @@ class Archive:
             ArchiveError: the index cannot be read or written to, or the objects' volume is away.
         """
         self.require_present("remove objects")
-        before = self.trusted_ms() - _REMOVED_BY_OTHERS_MS
         is_alone = self.index.engine.dialect.name == "sqlite" and not self.files.is_remote
-        if is_alone:  # nobody else is at work
-            before = _EVER_MS
+        before = None if is_alone else self.trusted_ms() - _REMOVED_BY_OTHERS_MS
         with self._using_index("read the index"), self.index.engine.connect() as connection:
-            paths = pending_removals(connection, before)
-        rows = {path: self.index.find(instance_of(path)) for path in paths}
-        again = {path for path, row in rows.items() if row is not None and row.path == path}
-        unused = [path for path in paths if path not in again]
-        gone: list[str] = []
-        if not is_alone:
-            unused, gone = self._older(unused, before)
-        gone += self.files.remove_all(unused)
+            paths = pending_removals(connection, _EVER_MS if before is None else before)
+        done = remove_unused(self.files, self.index, paths, before)
         if paths:
             with self._using_index("write to the index"):
-                self._forget_removals([*gone, *again])
-
-    def _older(self, paths: Sequence[str], than_ms: int) -> tuple[list[str], list[str]]:
-        """Of these objects those of before a time, and those that are gone.
-
-        A newer one has taken the name of one that was removed, and its row may be on its way.
-        """
-        older, gone = [], []
-        for path in paths:
-            try:
-                if self.files.path(path).stat().st_mtime * 1000 < than_ms:
-                    older.append(path)
-            except FileNotFoundError:
-                gone.append(path)
-            except OSError:
-                continue  # the next time
-        return older, gone
+                self._forget_removals(done)
 
     def _forget_removals(self, paths: Sequence[str]) -> None:
         with self.index.writing() as connection:
             forget_removals(connection, paths)
-
-
-def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int, *, follows: bool) -> ObjectStore:
-    from lfscp.archive.object_cache import ObjectCache
-    from lfscp.archive.s3 import S3Objects
-
-    folder, max_bytes = data_dir / CACHED_OBJECTS, cache_mb * 1_000_000
-    return S3Objects(bucket, ObjectCache(folder, max_bytes, is_ours=not follows))

@@ -95,6 +95,16 @@ def test_an_archive_that_holds_nothing_yet_is_no_exception(tmp_path: Path) -> No
         open_on(data)
 
 
+def test_an_administrator_may_have_the_objects_begin_anew_there(data: Path) -> None:
+    unmount(data)
+    with pytest.raises(ArchiveError) as refused:
+        open_on(data)
+    folder = refused.value.hint.rpartition("mkdir -p ")[2]
+    Path(folder).mkdir(parents=True)
+    with open_on(data) as archive:
+        assert len(list(check(archive))) == 3
+
+
 def test_another_archive_s_volume_is_none_of_ours(data: Path, tmp_path: Path) -> None:
     Archive.open(tmp_path / "other", objects_root=tmp_path / "others").close()
     unmount(data).rmdir()
