@@ -40,11 +40,14 @@ class NodeError(Exception):
     """The node cannot start; its text is one line for the administrator."""
 
 
-def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
+def open_archive(
+    settings: Settings, taken: Taken | None = None, *, objects_id: str = ""
+) -> Archive:
     """Open the archive that `settings` name.
 
     Args:
         taken: of the node that this one follows on; the archive has its lock.
+        objects_id: as `Archive.open` takes it.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUse when another process has it open.
     """
@@ -63,6 +66,7 @@ def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
         lock=taken.lock if taken is not None else None,
         bucket=_bucket(settings.objects),
         cache_mb=settings.objects.cache_mb,
+        objects_id=objects_id,
     )
 
 
@@ -122,7 +126,8 @@ def join_nodes(settings: Settings, archive: Archive) -> Membership:
 
 def retention_limits(settings: Settings) -> Limits:
     """What the archive may hold."""
-    from lfscp.archive.retention import DAY_MS, GIGABYTE, Limits
+    from lfscp.archive.clock import DAY_MS
+    from lfscp.archive.retention import GIGABYTE, Limits
 
     retention = settings.retention
     return Limits(

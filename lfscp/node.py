@@ -389,6 +389,7 @@ class Node:
         if self._tell is None:
             audit.application_stopped("" if drained else "associations were aborted")
             audit.stop()
+        audit.tell_repeats()
         self._close_archive()  # 5. when nobody stores any more
         self._log("stopped", drained=drained)
 

@@ -304,11 +304,13 @@ class PreforkedNode:
             maintenance.stop()
             if message == HANDED_OVER:  # the successor has a page of its own
                 side.stop()
+                audit.tell_repeats()
                 return 0
             side.stop_jobs()
             # Until the last worker has ended the page says that the node is stopping.
             wait_for_end([state.pid for state in states.read()], self._drain_s(), mailbox)
             side.stop()
+            audit.tell_repeats()
         return 0
 
     def _drain_s(self) -> float:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import migrations
 from lfscp.archive.attributes import UNIQUE_KEY, Level
+from lfscp.archive.clock import Stamps
 from lfscp.archive.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
@@ -95,6 +96,7 @@ class Index:
         self.hierarchy = Hierarchy(self._statements)
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[tuple[str, str], KnownSeries] = {}
+        self.stamps = Stamps()
         self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
 
     @property
@@ -158,7 +160,7 @@ class Index:
         Raises:
             OutOfResources: the database cannot take it (disk full, connection lost).
         """
-        row = (header, _values(header, placement))
+        row = (header, _values(header, placement, self.stamps.now_ms()))
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
@@ -175,7 +177,7 @@ class Index:
             except self._database.error as error:
                 if self._database.is_too_long(error) and not isinstance(header, Shortened):
                     header = cast("Header", Shortened(header))
-                    row = (header, _values(header, placement))
+                    row = (header, _values(header, placement, self.stamps.now_ms()))
                 elif not patience.allows(error):
                     raise self._out_of_resources(error, patience) from None
         raise AssertionError  # the loop ends by return or raise
@@ -189,7 +191,7 @@ class Index:
             return self._insert_all(rows)
         header, values = rows[0]
         known = self._recall(header)
-        if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
+        if known is None or abs(self.stamps.now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all(rows)
         started = time.monotonic()
         self._database.write(self._statements.insert_instance, [known.key, *values])
@@ -199,7 +201,7 @@ class Index:
 
     def _insert_all(self, rows: list[_Row]) -> list[_Inserted]:
         """Insert instances in one transaction; the series of each."""
-        now = _now_ms()
+        now = self.stamps.now_ms()
         inserted: list[_Inserted] = []
         touched: dict[int, KnownSeries] = {}
         started = time.monotonic()
@@ -226,7 +228,8 @@ class Index:
         """Put an instance in the place of the one with its SOP Instance UID, if there is one.
 
         Returns:
-            Added, with the path of the file that no row refers to any longer.
+            Added, with the path of the file that no row refers to any longer. Until it is gone it
+            stands in the table `removal`, as a deleted object's does.
         """
         seen: list[Existing] = []  # by each attempt
         patience = self._database.patience()
@@ -252,13 +255,16 @@ class Index:
 
     def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> _Inserted:
         """Replace in one transaction; the row that was there goes to `seen`."""
+        now = self.stamps.now_ms()
         with self._database.transaction() as cursor:
             row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
             if row is not None:
                 seen.append(Existing.of_row(row))
                 self._statements.delete_instance.run(cursor, (seen[-1].key,))
-            found, notes = self._series(cursor, header, _now_ms())
-            values = [found.key, *_values(header, placement)]
+                if seen[-1].path != placement.path:
+                    self._statements.note_removal.run(cursor, (seen[-1].path, now))
+            found, notes = self._series(cursor, header, now)
+            values = [found.key, *_values(header, placement, now)]
             self._statements.insert_instance.run(cursor, values)
             # What the study knew of its patient may have been said by what is gone.
             if row is not None and seen[-1].patient != PatientIdentity.of(header):
@@ -396,7 +402,7 @@ class Index:
         self._known.clear()
 
 
-def _values(header: Header, placement: Placement) -> list[Any]:
+def _values(header: Header, placement: Placement, now_ms: int) -> list[Any]:
     """What an instance's row holds behind its series' key, in the order of the schema."""
     return [
         *texts(header, Level.IMAGE),
@@ -407,14 +413,10 @@ def _values(header: Header, placement: Placement) -> list[Any]:
         placement.size,
         placement.file_size,
         placement.digest,
-        _now_ms(),
+        now_ms,
         placement.calling_ae_title,
     ]
 
 
 def _uids(header: Header) -> tuple[str, str]:
     return header.study_instance_uid, header.series_instance_uid
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

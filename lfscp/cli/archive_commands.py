@@ -75,11 +75,20 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Only print what would go; beside a node as well.")
         ] = False,
+        clock_is_right: Annotated[
+            bool,
+            typer.Option(
+                "--clock-is-right",
+                help="Only say that the clock may be trusted again; beside a node as well.",
+            ),
+        ] = False,
     ) -> None:
         """Delete the studies that are too many or too old; a running node does it by itself."""
-        from lfscp.cli.retention import recycle_now, show_candidates
+        from lfscp.cli.retention import recycle_now, show_candidates, trust_clock
 
         settings = settings_of(config, data_dir)
+        if clock_is_right:
+            raise typer.Exit(trust_clock(settings))
         raise typer.Exit(show_candidates(settings) if dry_run else recycle_now(settings))
 
     @app.command()

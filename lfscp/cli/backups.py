@@ -11,6 +11,7 @@ from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.check import Finding
 from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
+from lfscp.archive.objects_id import known_by_file
 from lfscp.assembly import open_archive
 from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
@@ -108,14 +109,16 @@ def rebuild_index(settings: Settings) -> int:
         )
     require_index(settings, to_rebuild=True)
     index = sqlite_path(settings.index.url) if settings.index.url else None
+    index = index or settings.data_dir / INDEX_FILE
     instances = 0
 
     def open_with(file: Path) -> Archive:
         section = settings.index.model_copy(update={"url": sqlite_url(file)})
-        return open_archive(settings.model_copy(update={"index": section}))
+        lost = settings.model_copy(update={"index": section})
+        return open_archive(lost, objects_id=known_by_file(index))
 
     try:
-        for found in rebuild(index or settings.data_dir / INDEX_FILE, open_with):
+        for found in rebuild(index, open_with):
             if isinstance(found, Finding):
                 _tell(str(found))
             else:

@@ -480,7 +480,8 @@ class JobService:
 
     def _forget_old(self) -> None:
         self._forgot_at = time.monotonic()
-        oldest = datetime.now(UTC) - timedelta(days=self._settings.jobs.keep_days)
+        now = datetime.fromtimestamp(self._archive.trusted_ms() / 1000, UTC)
+        oldest = now - timedelta(days=self._settings.jobs.keep_days)
         self._record.forget_ended_before(timestamp(oldest))
 
 

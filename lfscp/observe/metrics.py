@@ -178,6 +178,11 @@ OBJECT_STORE_FAILURES: Final = Counter(
 AUDIT_RECORDS: Final = Counter(
     BOARD, "lfscp_audit_records_total", "Records written to the audit trail."
 )
+AUDIT_COUNTED: Final = Counter(
+    BOARD,
+    "lfscp_audit_counted_records_total",
+    "Records that were counted only, since too many alike came within a minute.",
+)
 AUDIT_FAILURES: Final = Counter(
     BOARD, "lfscp_audit_failures_total", "Attempts to write a record that failed."
 )
@@ -186,6 +191,9 @@ AUDIT_LOST: Final = Counter(
 )
 AUDIT_FAILING: Final = Gauge(
     BOARD, "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
+)
+CLOCK_DOUBTED: Final = Gauge(
+    BOARD, "lfscp_clock_doubted", "Whether the clock is not trusted, so that nothing becomes old."
 )
 SCRUBBED_INSTANCES: Final = Counter(
     BOARD,

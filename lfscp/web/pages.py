@@ -219,6 +219,7 @@ def node(request: Request, web: Context) -> Response:
         uptime_s=time.time() - state.started_at,
         statistics=web.statistics(),
         data_dir=web.settings.data_dir,
+        clock_doubt=web.archive.clock_doubt(),
     )
 
 
