@@ -14,10 +14,13 @@ class ReceiveLimits:
             answered with 0xA700. 0 is no limit.
         min_bytes_per_s: slowest pace of a message, once it has lasted for the network timeout:
             slower peers are aborted. 0 is no limit.
+        max_response_bytes: largest data set of a response, of a requestor's association; 0 is the
+            limit of all messages other than C-STORE.
     """
 
     max_object_bytes: int = 0
     min_bytes_per_s: int = 0
+    max_response_bytes: int = 0
 
 
 NO_LIMITS = ReceiveLimits()

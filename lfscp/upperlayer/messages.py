@@ -292,8 +292,9 @@ class InlineMessages(DIMSEServiceProvider):
             raise ProtocolError("data set fragment before its command set")
         sink = incoming.sink
         if sink is None:
-            if len(incoming.data) + size > MAX_OTHER_DATA_SET_BYTES:
-                raise ProtocolError(f"data set larger than {MAX_OTHER_DATA_SET_BYTES} bytes")
+            limit = self._inline.limits.max_response_bytes or MAX_OTHER_DATA_SET_BYTES
+            if len(incoming.data) + size > limit:
+                raise ProtocolError(f"data set larger than {limit} bytes")
             incoming.data += source.read_exactly(size)
         else:
             self._fill(incoming, sink, source, size)

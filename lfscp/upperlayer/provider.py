@@ -61,6 +61,8 @@ _ABORTED_BY_USER: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # A-ABORT (PS3.
 # How long a peer may take to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT: the ARTIM timer
 # (PS3.8 section 9.1.5), but no thread of the pool is lent for longer than this.
 CLOSE_WAIT_S: Final = 5.0
+# Of a requestor, who has ended it and wants to go on.
+_REQUESTOR_CLOSE_WAIT_S: Final = 1.0
 
 # Relied on: the names of pynetdicom's states, which are the standard's (PS3.8 table 9-10).
 IDLE: Final = "Sta1"
@@ -291,7 +293,7 @@ class InlineProvider(DULServiceProvider):
 
     def called_off(self, reason: str) -> None:
         """Whoever waits for the peer does no longer: A-ABORT, and the connection is closed."""
-        if self.socket is not None:
+        if self.socket is not None and not self.socket.is_sending:  # not into half a PDU
             with contextlib.suppress(ConnectionLost):
                 self.socket.send_all([_ABORTED_BY_USER])
         self.connection_lost(reason)
@@ -471,6 +473,7 @@ class InlineProvider(DULServiceProvider):
         if sock is not None and sock.socket is not None:
             if self.state == AWAITING_CLOSE:
                 artim_s = self.assoc.acse_timeout
-                sock.drain(CLOSE_WAIT_S if artim_s is None else min(artim_s, CLOSE_WAIT_S))
+                most_s = _REQUESTOR_CLOSE_WAIT_S if self._inline.is_requestor else CLOSE_WAIT_S
+                sock.drain(most_s if artim_s is None else min(artim_s, most_s))
             self.connection_lost("ended here")
         self._kill_thread = True
