@@ -79,6 +79,8 @@ def association(
         if opened.is_established:
             opened.abort()
         raise
+    finally:
+        opened.dimse.discard_incoming()  # half an object leaves no file
     waiting.is_open = False
     if opened.is_established:
         opened.release()

@@ -29,6 +29,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from lfscp.upperlayer import loggers
+from lfscp.upperlayer.acceptance import fault_of_acceptance
 from lfscp.upperlayer.associate_pdus import (
     AssociateError,
     AssociateRequest,
@@ -36,7 +37,7 @@ from lfscp.upperlayer.associate_pdus import (
     forgiven_accept,
 )
 from lfscp.upperlayer.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
-from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER
+from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER, SMALLEST_MAXIMUM_LENGTH
 from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
 
 if TYPE_CHECKING:
@@ -405,12 +406,23 @@ class InlineProvider(DULServiceProvider):
         try:
             pdu, event = self._decode_pdu(_forgiven(pdu_bytes))
             # Here, where a value that has no meaning is the peer's fault, not in the action.
-            pdu.to_primitive = _giving(pdu.to_primitive())
+            primitive = pdu.to_primitive()
+            pdu.to_primitive = _giving(primitive)
         except Exception as problem:
             loggers.DUL.error("Unable to decode the received PDU data")
             reason = f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem}"
             raise ProtocolError(reason) from problem
+        if pdu_bytes[0] == _A_ASSOCIATE_AC and self._inline.is_requestor:
+            self._check_acceptance(primitive)
         return pdu, event
+
+    def _check_acceptance(self, answer: A_ASSOCIATE) -> None:
+        largest = answer.maximum_length_received
+        fault = fault_of_acceptance(self._inline.requestor.requested_contexts, answer)
+        if largest and largest < SMALLEST_MAXIMUM_LENGTH:
+            fault = f"a Maximum Length of {largest} bytes leaves no room for a fragment"
+        if fault:
+            raise ProtocolError(f"A-ASSOCIATE-AC: {fault}")
 
     def _stalled(self) -> None:
         """The peer stopped in mid-PDU."""
