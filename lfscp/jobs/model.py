@@ -28,6 +28,9 @@ JSON = Any  # None, bool, int, float, str, and lists and dicts of them
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
+SHORT_RESULT: Final = (
+    1 << 16
+)  # characters of JSON; a longer one of a query does not go with its job
 
 
 class Kind(StrEnum):
@@ -284,6 +287,11 @@ class Job:
             "peers": peers,
             "description": self.description,
         }
+
+
+def is_result_apart(job: Job) -> bool:
+    """Whether a job may have a result that is too large to be carried with it."""
+    return job.kind is Kind.FIND and job.state.is_end and job.result is None
 
 
 def now() -> str:

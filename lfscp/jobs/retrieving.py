@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import Fetching, Unit
+from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
 from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import Kind, PeerError, Unsupported
@@ -95,6 +96,7 @@ class _Retrieving:
         self._control = control
         self._archive = archive
         self._roots = settings.web.roots
+        self._max_bytes = settings.budgets.job_mb * MEGABYTE
         self._folder: str = job.parameters.get("folder") or ""
         self._model: str = job.parameters.get("model", "study")
         self._fetching = Fetching(job, control, archive, settings)
@@ -137,7 +139,13 @@ class _Retrieving:
             yield {"PatientID": str(match.get("PatientID") or "")}
 
     def _find(self, peer: Peer, keys: Mapping[str, Any], level: str) -> Iterator[Dataset]:
-        yield from find(peer, identifier(keys, level), self._model, cancel=self._control.stop)
+        yield from find(
+            peer,
+            identifier(keys, level),
+            self._model,
+            cancel=self._control.stop,
+            max_bytes=self._max_bytes,
+        )
         self._control.check()
 
     def _study(self, peer: Peer, match: Dataset) -> Unit | None:

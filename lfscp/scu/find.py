@@ -10,7 +10,7 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Kind, PeerError
+from lfscp.scu.errors import Kind, PeerError, TooManyMatches
 from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
@@ -62,8 +62,7 @@ def find(
                     if answer.identifier is not None:
                         size += len(answer.identifier) + _KEPT_OF_A_MATCH_BYTES
                         if max_bytes is not None and size > max_bytes:
-                            reason = f"sent more than {max_bytes / 1e6:g} MB of matches"
-                            raise PeerError(Kind.REFUSED, peer, reason)
+                            raise TooManyMatches(peer, max_bytes)
                         syntax = context.transfer_syntax[0]
                         require_few_elements(answer.identifier, syntax)
                         yield decoded(answer.identifier, syntax)
