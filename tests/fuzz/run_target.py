@@ -21,7 +21,7 @@ LONGEST_INPUT = 8192
 SLOW_S = 20  # an input that takes so long is a finding
 LARGEST_MB = 2048
 
-with atheris.instrument_imports(include=["lfscp.archive", "lfscp.upperlayer"]):
+with atheris.instrument_imports(include=["lfscp.archive", "lfscp.upperlayer", "lfscp.scu"]):
     from targets import TARGETS
 
 
