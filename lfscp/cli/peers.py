@@ -32,7 +32,7 @@ from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
     from lfscp.archive.objects import Received, StoredInstance
-    from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult
+    from lfscp.scu.parts import RetrieveProgress, RetrieveResult
     from lfscp.services.transfer import Outcome
 
 DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients

@@ -22,8 +22,9 @@ from lfscp.observe import audit, metrics
 from lfscp.scu.errors import PeerError, Unsupported
 from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier
+from lfscp.scu.parts import RetrieveProgress, RetrieveResult
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult, get, move
+from lfscp.scu.retrieve import get, move
 from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services import trail
 from lfscp.services.contexts import require_stored_class
@@ -231,7 +232,8 @@ class Fetching:
             if self.is_ours and result.completed:  # it has come to our own SCP meanwhile
                 here = unit.here(self._archive)
                 progress.bytes += sum(each.size for each in here)
-                result = _of_what_came(result, len(here), unit)
+                if unit.level == "STUDY":
+                    result = _of_what_came(result, len(here), unit)
         follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
         return result
 

@@ -21,8 +21,8 @@ from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
+from lfscp.scu.parts import RetrieveResult
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveResult
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.find import is_failure, require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
+from lfscp.scu.parts import OnProgress, RetrieveProgress, RetrieveResult, get_in_parts
 from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
 from lfscp.scu.taking import OnObject, OnRefused, Taking
@@ -29,45 +29,8 @@ from lfscp.services.status import error_comment
 from lfscp.services.storage import refusal
 from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
-_CANCELLED: Final = 0xFE00
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MOST_FAILED_UIDS: Final = 100_000  # of one list
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieveProgress:
-    """The counters of a pending response; None where the peer does not say."""
-
-    remaining: int | None
-    completed: int
-    failed: int
-    warning: int
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieveResult:
-    """How a retrieve ended: success, in part (`failed`), or cancelled.
-
-    Args:
-        completed: of a C-GET, what was stored; of a C-MOVE, what the peer says.
-        failed_uids: SOP Instance UIDs that the peer could not send, as far as it says.
-        comment: the peer's own words, if any.
-    """
-
-    status: int
-    completed: int = 0
-    failed: int = 0
-    warning: int = 0
-    failed_uids: tuple[str, ...] = ()
-    comment: str = ""
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether it stopped at a C-CANCEL."""
-        return self.status == _CANCELLED
-
-
-OnProgress = Callable[[RetrieveProgress], None]
 
 
 def get(
@@ -83,7 +46,7 @@ def get(
     on_refused: OnRefused = lambda _uid, _reason: None,
     max_object_bytes: int = 0,
 ) -> RetrieveResult:
-    """Have a peer send objects over this association.
+    """Have a peer send objects over associations of ours, mostly one.
 
     Args:
         identifier: unique keys and Query/Retrieve Level.
@@ -101,34 +64,39 @@ def get(
         PeerError: it cannot be reached, or refuses.
     """
 
-    def store(event: evt.Event) -> int | Dataset:
-        try:
-            return taking.take(received_object(event, peer.ae_title))
-        except ArchiveError as error:
-            return refusal(error)
+    def get_once(classes: Sequence[str], follow: OnProgress | None) -> RetrieveResult:
+        taking = Taking(identifier, on_object, on_refused)
 
-    taking = Taking(identifier, on_object, on_refused)
-    proposals = get_proposals(sop_classes)
-    contexts = [build_context(GET_MODELS[model], list(UNCOMPRESSED[:2]))]
-    contexts += [build_context(uid, list(syntaxes)) for uid, syntaxes in proposals]
-    asked = _Asked(peer, progress, cancel, taking)
-    service = f"C-GET ({model} root)"
-    with association(
-        peer,
-        contexts,
-        service=service,
-        ext_neg=_roles(uid for uid, _ in proposals),
-        evt_handlers=[(evt.EVT_C_STORE, store)],
-        cancel=cancel,
-        while_waiting=asked.look,
-        max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
-        max_object_bytes=max_object_bytes,
-    ) as assoc:
-        assoc.spool_dir = spool_dir
-        context = _accepted(assoc, GET_MODELS[model])
-        if context is None:
-            raise Unsupported(peer, service)
-        return asked.perform(Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop))
+        def store(event: evt.Event) -> int | Dataset:
+            try:
+                return taking.take(received_object(event, peer.ae_title))
+            except ArchiveError as error:
+                return refusal(error)
+
+        proposals = get_proposals(classes)
+        contexts = [build_context(GET_MODELS[model], list(UNCOMPRESSED[:2]))]
+        contexts += [build_context(uid, list(syntaxes)) for uid, syntaxes in proposals]
+        asked = _Asked(peer, follow, cancel, taking)
+        service = f"C-GET ({model} root)"
+        with association(
+            peer,
+            contexts,
+            service=service,
+            ext_neg=_roles(uid for uid, _ in proposals),
+            evt_handlers=[(evt.EVT_C_STORE, store)],
+            cancel=cancel,
+            while_waiting=asked.look,
+            max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
+            max_object_bytes=max_object_bytes,
+        ) as assoc:
+            assoc.spool_dir = spool_dir
+            context = _accepted(assoc, GET_MODELS[model])
+            if context is None:
+                raise Unsupported(peer, service)
+            operation = Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop)
+            return asked.perform(operation)
+
+    return get_in_parts(sop_classes, get_once, progress)
 
 
 def move(

@@ -44,8 +44,9 @@ from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier, plain
+from lfscp.scu.parts import RetrieveResult
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveResult, get, move
+from lfscp.scu.retrieve import get, move
 from lfscp.scu.send import send
 
 KEYS = {"StudyInstanceUID": STUDY}

@@ -41,8 +41,9 @@ from lfscp.scu.echo import echo
 from lfscp.scu.errors import Kind, PeerError, TooManyMatches
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import MAX_ELEMENTS, identifier
+from lfscp.scu.parts import RetrieveResult
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveResult, get, move
+from lfscp.scu.retrieve import get, move
 from lfscp.scu.send import send
 
 QUERY = peer.STUDY_ROOT_FIND
