@@ -81,6 +81,13 @@ class UnknownJob(LookupError):  # noqa: N818 - as above
         self.job_id = job_id
 
 
+class TooManyJobs(RuntimeError):  # noqa: N818 - as above
+    """So many jobs have not ended that no further one is taken."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} jobs have not ended yet; wait, or cancel some")
+
+
 class WrongState(ValueError):  # noqa: N818 - as above
     """A job in this state cannot do that."""
 

@@ -30,6 +30,7 @@ from lfscp.jobs.model import (
     JobRequest,
     Kind,
     State,
+    TooManyJobs,
     UnknownJob,
     WrongState,
     is_result_apart,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.jobs")
 LONGEST_DELAY_S: Final = 3600.0
+MOST_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
 _EXPECTED: Final = (ArchiveError, InvalidRequest, OSError, PeerError)  # whose texts are for users
@@ -207,12 +209,15 @@ class JobService:
         Raises:
             InvalidRequest: it cannot be a job; names the field.
             TerminatedError: the node stops.
+            TooManyJobs: too many have not ended.
         """
         request.check()
         parameters = dict(request.parameters)
         self._make_real(parameters)
         if self._balancer.is_terminated:
             raise TerminatedError("no more jobs are taken, the node stops")
+        if self._unfinished() >= MOST_UNFINISHED:
+            raise TooManyJobs(MOST_UNFINISHED)
         job = Job(
             id=uuid.uuid4().hex,
             kind=Kind(request.kind),
@@ -224,6 +229,10 @@ class JobService:
         self._feed.publish(job)
         self._begin(job)
         return job
+
+    def _unfinished(self) -> int:
+        with self._lock:
+            return len(self._jobs)
 
     def _begin(self, job: Job) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from lfscp.jobs.model import (
     InvalidRequest,
     Job,
     JobRequest,
+    TooManyJobs,
     UnknownJob,
     WrongState,
     is_result_apart,
@@ -145,7 +146,7 @@ def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, A
     """Hand a job to the balancer.
 
     Raises:
-        Problem: it cannot be one, or the node stops.
+        Problem: it cannot be one, the node stops, or too many have not ended.
     """
     try:
         return web.jobs.submit(JobRequest(kind, peer, parameters))
@@ -155,7 +156,7 @@ def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, A
         errors = [{"pointer": pointer, "detail": error.reason}]
         detail = f"{pointer}: {error.reason}" if pointer else error.reason
         raise Problem(422, detail, errors=errors) from None
-    except TerminatedError as error:
+    except (TerminatedError, TooManyJobs) as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 
 

@@ -139,3 +139,15 @@ def test_a_peer_has_its_say_in_a_problem_but_not_without_end() -> None:
     (problem,) = control.progress.problems
     assert all(text.isprintable() for text in problem.values())
     assert len(problem["reason"]) == MAX_WORDS
+
+
+def test_a_retrieve_of_studies_without_end_fails(service: JobService) -> None:
+    studies = b"".join(
+        found(element(0x20, 0xD, f"1.2.{number}".encode())) for number in range(1000, 5000)
+    )
+    with scripted(ACCEPTED + studies + LAST) as asked, service.subscribe() as news:
+        job = service.submit(JobRequest("retrieve", asked, {"keys": {"PatientName": "*"}}))
+        while not (job := service.job(job.id)).state.is_end:
+            news.next(1)
+    assert (job.state, job.done) == (State.FAILED, 0)
+    assert job.reason.endswith("sent more than 1 MB of matches, ask for less")

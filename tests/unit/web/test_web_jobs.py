@@ -321,6 +321,14 @@ def test_what_was_searched_for_is_shown_as_text(client, work):
     assert refused.headers["x-content-type-options"] == "nosniff"
 
 
+def test_no_more_jobs_are_taken_than_can_be_held(client, work, monkeypatch):
+    monkeypatch.setattr("lfscp.jobs.service.MOST_UNFINISHED", 2)
+    work.go.clear()
+    answers = [client.post("/api/echo", json={"peer": "PACS"}) for _ in range(3)]
+    assert [each.status_code for each in answers] == [202, 202, 503]
+    assert answers[2].json()["detail"] == "2 jobs have not ended yet; wait, or cancel some"
+
+
 @pytest.fixture
 def many(client, work, monkeypatch):
     """A search whose matches are too many to be carried with its job."""
