@@ -158,15 +158,19 @@ def find(asked: Peer, wanted: Query, *, limit: int | None, as_json: bool) -> int
 
     count = 0
     with _failing(), _interruptible() as cancel:
-        for match in ask(asked, wanted.identifier(), wanted.model, cancel=cancel):
-            values = plain(match)
-            if as_json:
-                tell_json(values)
-            else:
-                _print_match(count, values)
-            count += 1
-            if count == limit:
-                cancel.set()
+        try:
+            for match in ask(asked, wanted.identifier(), wanted.model, cancel=cancel):
+                values = plain(match)
+                if as_json:
+                    tell_json(values)
+                else:
+                    _print_match(count, values)
+                count += 1
+                if count == limit:
+                    cancel.set()
+        except PeerError:
+            if count != limit:  # else it only went on in spite of the C-CANCEL
+                raise
     if not as_json:
         tell(counted(count, "match", "matches"))
     return cancel.exit_code if cancel.is_set() and count != limit else 0

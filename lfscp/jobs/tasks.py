@@ -12,6 +12,7 @@ from lfscp.jobs.model import Job, Kind
 from lfscp.jobs.outcome import Ended
 from lfscp.observe import metrics
 from lfscp.scu.echo import echo
+from lfscp.scu.errors import PeerError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 
@@ -58,12 +59,16 @@ def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> E
     cancel = _Either(control)
     matches = Matches(archive.incoming_dir, settings.budgets.job_mb * MEGABYTE)
     control.result = matches
-    for match in find(job.peer, wanted, job.parameters.get("model", "study"), cancel=cancel):
-        if matches.count < most and matches.add(match):
-            control.progress.done = matches.count
-            control.report()
-        else:
-            cancel.enough = True
+    try:
+        for match in find(job.peer, wanted, job.parameters.get("model", "study"), cancel=cancel):
+            if matches.count < most and matches.add(match):
+                control.progress.done = matches.count
+                control.report()
+            else:
+                cancel.enough = True
+    except PeerError:
+        if not cancel.enough:  # else it only went on in spite of the C-CANCEL
+            raise
     control.check()
     return Ended(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
 

@@ -37,7 +37,7 @@ def find(
         identifier: the keys, Query/Retrieve Level among them.
         model: "study" or "patient".
         cancel: once set a C-CANCEL goes out; what still comes is not given any more, and a peer
-            that goes on is not waited for. Closing the iterator aborts the association.
+            that goes on is left. Closing the iterator aborts the association.
         max_bytes: most of all matches together, for who keeps something of each of them.
     Raises:
         GivenUp: it was cancelled before there was an association.
@@ -69,8 +69,7 @@ def find(
                 elif not answer.is_pending:
                     require_success(peer, "the query", answer)
         except Unanswered as error:
-            if not operation.is_cancelled:  # else nobody wants the rest
-                raise unanswered(peer, error) from None
+            raise unanswered(peer, error) from None
         except ValueError as error:
             raise PeerError(Kind.REFUSED, peer, f"sent {error}") from None
 

@@ -13,7 +13,7 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.archive.errors import ArchiveError
+from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import is_uid
 from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
@@ -25,8 +25,7 @@ from lfscp.scu.proposals import get_proposals
 from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.received import received_object
-from lfscp.services.status import error_comment
-from lfscp.services.storage import refusal
+from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
 from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
@@ -69,9 +68,10 @@ def get(
 
         def store(event: evt.Event) -> int | Dataset:
             try:
-                return taking.take(received_object(event, peer.ae_title))
-            except ArchiveError as error:
-                return refusal(error)
+                received = received_object(event, peer.ae_title)
+            except CannotUnderstand as error:
+                return with_reason(CANNOT_UNDERSTAND, error.reason)
+            return taking.take(received)
 
         proposals = get_proposals(classes)
         contexts = [build_context(GET_MODELS[model], list(UNCOMPRESSED[:2]))]

@@ -103,6 +103,7 @@ class InlineSocket(AssociationSocket):
             self._configure(client_socket)
 
     def _configure(self, sock: socket.socket) -> None:
+        self._look_at = time.monotonic() + self.look_every_s
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         if isinstance(sock, ssl.SSLSocket):
             self.socket = adopt(sock, self.assoc.network_timeout)
