@@ -1,7 +1,7 @@
-"""Whether an A-ASSOCIATE-AC answers what was proposed; pure.
+"""Whether an A-ASSOCIATE-AC answers what was proposed; nothing is sent.
 
-A context that was not proposed is passed over, as is a role. What is accepted otherwise than it was
-proposed cannot be used: neither side would know what the other means.
+A context that was not proposed is passed over, as is a role. One that is accepted otherwise than it
+was proposed cannot be used: it counts as rejected, and when none is left there is no association.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pynetdicom.presentation import PresentationContext
 
 _ACCEPTED: Final = 0
+_TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
 
 def fault_of_acceptance(proposed: Sequence[PresentationContext], answer: A_ASSOCIATE) -> str:
@@ -26,6 +27,7 @@ def fault_of_acceptance(proposed: Sequence[PresentationContext], answer: A_ASSOC
     """
     syntaxes = {context.context_id: context.transfer_syntax for context in proposed}
     seen: set[int | None] = set()
+    usable, fault = 0, ""
     for context in answer.presentation_context_definition_results_list:
         context_id = context.context_id
         if context_id not in syntaxes:
@@ -36,10 +38,13 @@ def fault_of_acceptance(proposed: Sequence[PresentationContext], answer: A_ASSOC
         if context.result != _ACCEPTED:
             continue
         found = context.transfer_syntax
-        if len(found) != 1 or found[0] not in syntaxes[context_id]:
-            named = ", ".join(found) or "none"
-            return (
-                f"presentation context {context_id} is accepted with the transfer syntax {named}, "
-                "which was not proposed"
-            )
-    return ""
+        if len(found) == 1 and found[0] in syntaxes[context_id]:
+            usable += 1
+            continue
+        context.result = _TRANSFER_SYNTAXES_NOT_SUPPORTED
+        named = ", ".join(found) or "none"
+        fault = (
+            f"presentation context {context_id} is accepted with the transfer syntax {named}, "
+            "which was not proposed"
+        )
+    return "" if usable else fault
