@@ -325,9 +325,11 @@ def test_an_answer_without_a_status_is_none() -> None:
     assert refusal(ACCEPTED + peer.message(1, without))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, of the escape sequences
 def test_what_a_peer_says_of_its_refusal_steers_no_terminal() -> None:
     comment = peer.element(0x0902, b"\x1b]0;owned\x07\x1b[2J\r\nok: 3 ")
     reason = refusal(ACCEPTED + peer.message(1, response(C_FIND_RSP, QUERY, REFUSED, comment)))
+    assert "owned" in reason
     assert reason.isprintable()
     assert len(reason) < 150
 
