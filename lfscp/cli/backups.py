@@ -15,6 +15,7 @@ from lfscp.archive.objects_id import known_by_file
 from lfscp.assembly import open_archive
 from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
+from lfscp.cli.terminal import tell
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -37,17 +38,13 @@ def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool, repla
         raise CommandError(
             f"{target} is inside the data folder, with which it would be lost; choose another"
         )
-    report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=_tell)
+    report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=tell)
     manifest = report.manifest
     size = f"{manifest.objects} objects, {manifest.bytes / 1e6:.1f} MB"
     sys.stdout.write(f"{size} in {target}: {_counted(report.counts)}\n")
     if manifest.problems:
         sys.stdout.write(f"{manifest.problems} of them missing or damaged, see `lfscp check`\n")
     return 1 if manifest.problems else 0
-
-
-def _tell(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -81,7 +78,7 @@ def restore_backup(settings: Settings, source: Path, *, link: bool) -> int:
     index, objects = _places(settings)
     try:
         manifest = restore(
-            source, settings.data_dir, index=index, objects=objects, link=link, tell=_tell
+            source, settings.data_dir, index=index, objects=objects, link=link, tell=tell
         )
     except ArchiveInUse as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
@@ -89,9 +86,9 @@ def restore_backup(settings: Settings, source: Path, *, link: bool) -> int:
     with open_archive(settings) as archive:
         for finding in check(archive):
             found += 1
-            _tell(str(finding))
-    _tell(f"{manifest.objects} objects as of {manifest.made_at} are in {settings.data_dir}")
-    _tell(f"{found} of them missing or damaged" if found else "index and objects agree")
+            tell(str(finding))
+    tell(f"{manifest.objects} objects as of {manifest.made_at} are in {settings.data_dir}")
+    tell(f"{found} of them missing or damaged" if found else "index and objects agree")
     return 1 if found else 0
 
 
@@ -120,12 +117,12 @@ def rebuild_index(settings: Settings) -> int:
     try:
         for found in rebuild(index, open_with):
             if isinstance(found, Finding):
-                _tell(str(found))
+                tell(str(found))
             else:
-                _tell(f"the old index is kept as {found}")
+                tell(f"the old index is kept as {found}")
     except ArchiveInUse as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
     with open_archive(settings) as archive:
         instances = archive.statistics().instances
-    _tell(f"{instances} instances indexed")
+    tell(f"{instances} instances indexed")
     return 0

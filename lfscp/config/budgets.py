@@ -37,7 +37,8 @@ class Budgets(Section):
         ge=64,
     )
     job_mb: Int = setting(
-        32,
-        "Most bytes of matches that one job keeps, in megabytes; with more, the job fails.",
+        8,
+        "Most bytes of a peer's matches that one job keeps, in megabytes; a query is cut there, a "
+        "retrieve fails.",
         ge=1,
     )

@@ -123,6 +123,11 @@ RECEIVED_BYTES: Final = Counter(
     "Bytes of their datasets.",
     service=("C-STORE", "C-GET", "upload"),
 )
+JOBS_OVER_BUDGET: Final = Counter(
+    BOARD,
+    "lfscp_jobs_over_budget_total",
+    "Jobs that were cut, or failed, since a peer sent more matches than budgets.job_mb.",
+)
 MATCHES: Final = Counter(BOARD, "lfscp_query_matches_total", "Matches that C-FIND answered.")
 EXCESSIVE_IDENTIFIERS: Final = Counter(
     BOARD,

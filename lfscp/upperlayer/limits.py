@@ -22,12 +22,15 @@ class ReceiveLimits:
             as one is larger.
         shortage: why a large object may not grow on the disk now, empty while it may: then nothing
             of it is kept, and it is answered with 0xA700.
+        max_response_bytes: largest data set of a response, of a requestor's association; 0 is the
+            limit of all messages other than C-STORE.
     """
 
     max_object_bytes: int = 0
     min_bytes_per_s: int = 0
     max_message_bytes: int = MAX_MESSAGE_BYTES
     shortage: Callable[[], str] | None = None
+    max_response_bytes: int = 0
 
 
 NO_LIMITS = ReceiveLimits()

@@ -338,7 +338,8 @@ class InlineMessages(DIMSEServiceProvider):
             )
 
     def _check_message_size(self, size: int) -> None:
-        limit = self._inline.limits.max_message_bytes
+        limits = self._inline.limits
+        limit = limits.max_response_bytes or limits.max_message_bytes
         if size > limit:
             metrics.OVERSIZE_MESSAGES.add()
             raise ProtocolError(f"data set of a message larger than {limit} bytes")

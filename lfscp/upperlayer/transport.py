@@ -18,6 +18,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, cast
 
 from pynetdicom import evt
@@ -38,6 +39,7 @@ _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the pee
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
 # A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
 # as much again. Pointless where the peer might need the very processor that waits.
 _PROMPT_S: Final = 0.000_3
@@ -92,13 +94,18 @@ class InlineSocket(AssociationSocket):
         self.reads = 0  # how often something came
         self._quick_ack = True
         self.connect_error: OSError | None = None
-        # Called about once a second while waiting, for a C-MOVE's pending responses. May raise
-        # CalledOff, which ends the association at once.
+        # Called about every `look_every_s` while waiting, for a C-MOVE's pending responses; also
+        # while the peer sends or takes without end. May raise CalledOff, which ends the
+        # association at once.
         self.while_waiting: Callable[[], None] | None = None
+        self.look_every_s = 1.0
+        self._look_at = 0.0
+        self.is_sending = False  # a part of a PDU is out, perhaps; only with `while_waiting`
         if client_socket is not None:
             self._configure(client_socket)
 
     def _configure(self, sock: socket.socket) -> None:
+        self._look_at = time.monotonic() + self.look_every_s
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         if isinstance(sock, ssl.SSLSocket):
             self.socket = adopt(sock, self.assoc.network_timeout)
@@ -111,9 +118,13 @@ class InlineSocket(AssociationSocket):
         self._set_send_limit(sock)
 
     def _set_send_limit(self, sock: socket.socket) -> None:
-        limit = timeval(self.assoc.network_timeout)
+        limit_s = self.assoc.network_timeout
+        if self.while_waiting is not None:
+            limit_s = self.look_every_s if limit_s is None else min(self.look_every_s, limit_s)
+            if isinstance(sock, TLSSocket):
+                sock.send_limit_s = limit_s
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limit_s))
         except OSError:
             return  # gone: the next read or send says so
 
@@ -207,7 +218,7 @@ class InlineSocket(AssociationSocket):
         poller = select.poll()
         poller.register(sock, events)
         while (left := deadline - time.monotonic()) > 0:
-            if poller.poll(1000 * min(1.0, left)):
+            if poller.poll(1000 * min(self.look_every_s, left)):
                 return
             if self.while_waiting is not None:
                 try:
@@ -239,7 +250,7 @@ class InlineSocket(AssociationSocket):
         self._deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         limit = timeout_s
         if self.while_waiting is not None:
-            limit = 1.0 if timeout_s is None else min(1.0, timeout_s)
+            limit = self.look_every_s if timeout_s is None else min(self.look_every_s, timeout_s)
         if limit != self._limit_s and self.socket is not None:
             self._limit_s = limit
             if isinstance(self.socket, TLSSocket):
@@ -304,17 +315,24 @@ class InlineSocket(AssociationSocket):
             except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
                 if time.monotonic() >= self._deadline - 0.01:
                     raise ReadTimeout from None
-                if self.while_waiting is not None:
-                    self.while_waiting()
+                self._look()
                 continue
             except (OSError, ValueError) as problem:
                 raise ConnectionLost(str(problem)) from problem
             if count == 0:
                 raise ConnectionLost("closed by the peer")
             self.reads += 1
+            if self.while_waiting is not None:
+                self._look()  # whoever sends without end is waited for, too
             if self._quick_ack:
                 self._set_quick_ack(sock)
             return count
+
+    def _look(self) -> None:
+        """Call `while_waiting`, when it is time."""
+        if self.while_waiting is not None and (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + 0.9 * self.look_every_s  # a wait may end a little early
+            self.while_waiting()
 
     def _set_quick_ack(self, sock: socket.socket) -> None:
         try:
@@ -505,6 +523,10 @@ class InlineSocket(AssociationSocket):
         sock = self.socket
         if sock is None:
             raise ConnectionLost("closed")
+        if self.while_waiting is not None:
+            for buffer in buffers if len(buffers) < _GATHER else [b"".join(buffers)]:
+                self._send_looking(sock, memoryview(buffer).cast("B"))
+            return
         try:
             if self._is_tls or len(buffers) == 1:
                 for buffer in buffers:
@@ -530,6 +552,12 @@ class InlineSocket(AssociationSocket):
                 raise OSError(f"file is {size - len(piece)} bytes shorter than expected")
             self.send_all([before, piece])
             return
+        if self.while_waiting is not None:
+            self._send_looking(sock, memoryview(before), socket.MSG_MORE)
+            size = self._send_file_looking(sock, fd, offset, size)
+            if size > 0:
+                raise OSError(f"file is {size} bytes shorter than expected")
+            return
         try:
             sock.sendall(before, socket.MSG_MORE)
             while size > 0 and (sent := os.sendfile(sock.fileno(), fd, offset, size)) > 0:
@@ -539,6 +567,43 @@ class InlineSocket(AssociationSocket):
             raise ConnectionLost(str(problem) or "send timed out") from problem
         if size > 0:
             raise OSError(f"file is {size} bytes shorter than expected")
+
+    def _send_looking(self, sock: socket.socket, rest: memoryview, flags: int = 0) -> None:
+        """Send, and call `while_waiting` while the peer takes nothing, or takes it slowly."""
+        while rest:
+            rest = rest[self._sent(partial(sock.send, rest, flags)) :]
+
+    def _send_file_looking(self, sock: socket.socket, fd: int, offset: int, size: int) -> int:
+        """The same from a file; how many bytes it is short of."""
+        while size > 0:
+            sent = self._sent(partial(os.sendfile, sock.fileno(), fd, offset, size))
+            if not sent:
+                break
+            offset += sent
+            size -= sent
+        return size
+
+    def _sent(self, send: Callable[[], int]) -> int:
+        """How much one send took, when it took something; see `send_all`."""
+        timeout_s = self.assoc.network_timeout
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            try:
+                count = send()
+            except _NOT_YET:
+                if time.monotonic() >= deadline:
+                    raise ConnectionLost("send timed out") from None
+                self._look_while_sending()
+            except (OSError, ValueError) as problem:
+                raise ConnectionLost(str(problem)) from problem
+            else:
+                self._look_while_sending()
+                return count
+
+    def _look_while_sending(self) -> None:
+        self.is_sending = True
+        self._look()
+        self.is_sending = False  # not when it was called off: half a PDU is out
 
 
 def _drop_received(sock: socket.socket, view: memoryview) -> None:

@@ -21,7 +21,9 @@ LONGEST_INPUT = 8192
 SLOW_S = 20  # an input that takes so long is a finding
 LARGEST_MB = 2048
 
-with atheris.instrument_imports(include=["lfscp.archive", "lfscp.services", "lfscp.upperlayer"]):
+with atheris.instrument_imports(
+    include=["lfscp.archive", "lfscp.services", "lfscp.upperlayer", "lfscp.scu"]
+):
     from targets import TARGETS
 
     from lfscp.observe.logging import set_level

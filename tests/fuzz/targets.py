@@ -23,6 +23,7 @@ from typing import Any
 import archive_datasets
 import dicom_peer as peer
 from identifiers import identifier_seeds, run_identifier
+from peer_answers import Tracebacks, answers_seeds, run_answers
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -149,18 +150,6 @@ class _NoServer:
     def shutdown(self) -> None: ...
 
 
-class _Tracebacks(logging.Handler):
-    """Keeps what was logged with a traceback: an exception that nobody expected."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self.seen.append(logging.Formatter().format(record))
-
-
 def _found(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
     if event.is_cancelled:
         yield 0xFE00, None
@@ -171,8 +160,8 @@ def _found(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
 
 
 @cache
-def _acceptor() -> tuple[AcceptorSettings, _Tracebacks]:
-    tracebacks = _Tracebacks()
+def _acceptor() -> tuple[AcceptorSettings, Tracebacks]:
+    tracebacks = Tracebacks()
     logger = logging.getLogger("lfscp")
     logger.addHandler(tracebacks)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -646,6 +635,7 @@ def conversion_seeds() -> Iterator[bytes]:
 
 
 TARGETS = {
+    "answers": Target(run_answers, answers_seeds, 150),
     "request": Target(run_request, request_seeds, 4000),
     "association": Target(run_association, association_seeds, 800),
     "commands": Target(run_commands, commands_seeds, 10000),
