@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import socket
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from lfscp.observe import systemd
@@ -38,11 +40,14 @@ class NodeError(Exception):
     """The node cannot start; its text is one line for the administrator."""
 
 
-def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
+def open_archive(
+    settings: Settings, taken: Taken | None = None, *, objects_id: str = ""
+) -> Archive:
     """Open the archive that `settings` name; what is converted from it has its budgets then.
 
     Args:
         taken: of the node that this one follows on; the archive has its lock.
+        objects_id: as `Archive.open` takes it.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUse when another process has it open.
     """
@@ -63,6 +68,7 @@ def open_archive(settings: Settings, taken: Taken | None = None) -> Archive:
         lock=taken.lock if taken is not None else None,
         bucket=_bucket(settings.objects),
         cache_mb=settings.objects.cache_mb,
+        objects_id=objects_id,
     )
     MEMORY.limit_bytes = settings.budgets.decoding_mb << 20
     spool.use(archive.data_dir, settings.budgets.spool_mb << 20, settings.storage.reserve_mb)
@@ -125,7 +131,8 @@ def join_nodes(settings: Settings, archive: Archive) -> Membership:
 
 def retention_limits(settings: Settings) -> Limits:
     """What the archive may hold."""
-    from lfscp.archive.retention import DAY_MS, GIGABYTE, Limits
+    from lfscp.archive.clock import DAY_MS
+    from lfscp.archive.retention import GIGABYTE, Limits
 
     retention = settings.retention
     return Limits(
@@ -251,10 +258,28 @@ def secure_context(settings: Settings) -> SSLContext | None:
     from lfscp.config import ConfigError
     from lfscp.server.endpoints import tls_context
 
+    warn_of_readable_keys(settings)
     try:
         return tls_context(settings.tls)
     except OSError as error:
         raise ConfigError(f"tls: {error}") from error
+
+
+def warn_of_readable_keys(settings: Settings) -> None:
+    """Say which private keys anybody on this machine could read."""
+    from lfscp.observe.logging import get_logger
+
+    tls = settings.tls
+    keys = [tls.key_file or tls.certificate_file] if tls.enabled else []
+    keys += [peer.tls_key_file or peer.tls_certificate_file for peer in settings.peers.values()]
+    for key in dict.fromkeys(filter(None, keys)):
+        with suppress(OSError):  # that it is missing is said by whoever needs it
+            if os.stat(key).st_mode & stat.S_IROTH:  # noqa: PTH116 - as text, as configured
+                get_logger("lfscp.server").warning(
+                    "a private key can be read by everybody",
+                    file=key,
+                    hint=f"chmod o-r {key}",
+                )
 
 
 def tls_port(endpoints: Endpoints | None) -> dict[str, int]:

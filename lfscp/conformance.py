@@ -151,7 +151,11 @@ def _associations(settings: Settings) -> str:
         ("AE title", server.ae_title),
         ("associations at once", str(limit)),
         ("served at once", str(settings.pool.max_running or "no limit")),
-        ("asynchronous operations", "one operation at a time"),
+        ("asynchronous operations", "one operation at a time; a second one: A-ABORT"),
+        (
+            "data set of a request other than C-STORE",
+            f"at most {settings.budgets.request_mb} MB; a larger one: A-ABORT",
+        ),
         (
             "maximum PDU received",
             f"{server.max_pdu_bytes} bytes" if server.max_pdu_bytes else "any",

@@ -60,7 +60,6 @@ LOG: Final = get_logger("lfscp.node")
 # Python's 5 ms let one association's work hold up the others': four senders at once got a fifth
 # more through with this, and a single one no less.
 SWITCH_INTERVAL_S: Final = 0.0005
-ABORT_TIME_S: Final = 5.0  # for aborted associations to end, after the drain's deadline
 WORKER_REPORT_S: Final = 1.0  # of a worker process to its parent
 REPORT_INTERVAL_S: Final = 10.0  # of the status line, when systemd asks for no watchdog
 LOOK_INTERVAL_S: Final = 3.0  # after which it is seen anew whose threads are busy
@@ -246,6 +245,7 @@ class Node:
         from lfscp.services.admission import Admission
         from lfscp.services.associations import record_end
         from lfscp.services.contexts import contexts, storage_classes
+        from lfscp.upperlayer.limits import ReceiveLimits
 
         settings, archive, endpoints = self._settings, self._archive, self._endpoints
         assert archive is not None  # noqa: S101 - step 1 comes before step 3
@@ -267,6 +267,7 @@ class Node:
             storage_classes=storage_classes(settings),
             admit=Admission(self._current),
             limits=self._limits,
+            receive_limits=ReceiveLimits(shortage=lambda: archive.space.shortage),
             proxies=trusted_proxies(settings),
             on_end=record_end,
             # A bucket is spoken to in threads of the client's own, which would inherit the binding.
@@ -355,7 +356,10 @@ class Node:
         Args:
             mailbox: when given, a further signal in it ends the wait at once.
         """
+        from lfscp.server.draining import time_to_go_on_s
+
         server, timeout_s = self._running_server, self._settings.server.drain_timeout_s
+        go_on_s = time_to_go_on_s(timeout_s)
         self._stopping.set()
         if not self._is_handed_over:
             systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
@@ -371,13 +375,13 @@ class Node:
         if self._maintenance is not None:
             self._maintenance.stop()
         if mailbox is None:
-            drained = server.drain(timeout_s)  # 2. running ones finish, idle ones are aborted
+            drained = server.drain(go_on_s)  # 2. running ones finish, silent ones are aborted
         else:
             patient = self._is_handed_over
-            _in_background("lfscp-drain", lambda: server.drain(timeout_s, abort_idle=not patient))
-            drained = self._wait_until_drained(mailbox, timeout_s)
+            _in_background("lfscp-drain", lambda: server.drain(go_on_s, abort_idle=not patient))
+            drained = self._wait_until_drained(mailbox, go_on_s)
         if not drained:
-            self._abort_associations()  # 3. or are aborted
+            self._abort_associations(timeout_s - go_on_s)  # 3. or are aborted
         if self._web is not None and jobs_end is not None:
             jobs_end.join()
             if not self._is_handed_over:
@@ -385,6 +389,7 @@ class Node:
         if self._tell is None:
             audit.application_stopped("" if drained else "associations were aborted")
             audit.stop()
+        audit.tell_repeats()
         self._close_archive()  # 5. when nobody stores any more
         self._log("stopped", drained=drained)
 
@@ -396,12 +401,13 @@ class Node:
             message = mailbox.wait(max(0.0, deadline - time.monotonic()))
         return message == POOL_IS_EMPTY
 
-    def _abort_associations(self) -> None:
-        associations = self._running_server.active_associations
-        LOG.warning("aborting associations", count=len(associations))
-        for association in associations:
-            association.abort(block=False)
-        if not self._running_server.drain(ABORT_TIME_S):
+    def _abort_associations(self, left_s: float) -> None:
+        from lfscp.server.draining import time_to_end_s
+
+        server = self._running_server
+        LOG.warning("aborting associations", count=len(server.active_associations))
+        server.abort_all()
+        if not server.drain(time_to_end_s(left_s)):
             LOG.error(
                 "associations did not end, leaving them behind", pool=self._running_server.pool
             )

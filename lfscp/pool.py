@@ -9,7 +9,8 @@ Rules kept here:
 - After a promotion that answers True there is a leader, or an heir on its way whose place is
   reserved. While there is an heir nobody else takes the lead.
 - Nobody polls. Each follower sleeps on a lock of its own, and exactly one is woken: the one that
-  came last, whose stack and caches are the warmest.
+  came last, whose stack and caches are the warmest. So those that are not needed sleep on, and with
+  `max_idle_s` each of them leaves when it has slept for so long.
 - State is one tuple, replaced as a whole: anybody reads it at any time, without the lock.
 
 What it does not do: it knows nothing of sockets; the handler accepts, and `wake_leader` wakes it.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -28,6 +30,7 @@ _log = logging.getLogger("lfscp.pool")
 
 NO_LIMIT_RUNNING: Final = 0
 NO_LIMIT_WAITING: Final = -1
+_SAY_AGAIN_S: Final = 60.0
 
 _pool_numbers = itertools.count(1)
 _names_in_use: set[str] = set()
@@ -90,6 +93,7 @@ class LeaderFollowerPool:
         wake_leader: called once by shutdown(), by its thread and without the lock, to end a wait
             for requests. It must also end a wait that begins just afterwards.
         daemon: whether the process may end while threads made by the pool are at work.
+        max_idle_s: how long a follower waits before it leaves; None is for ever, as the original.
     Raises:
         TypeError: the handler cannot be called.
         ValueError: a cap is out of range.
@@ -104,6 +108,7 @@ class LeaderFollowerPool:
         *,
         wake_leader: Callable[[], object] | None = None,
         daemon: bool = True,
+        max_idle_s: float | None = None,
     ) -> None:
         if not callable(handler):
             raise TypeError(f"handler: {handler!r} cannot be called; give a function of the pool")
@@ -127,6 +132,8 @@ class LeaderFollowerPool:
         self._thread_numbers = itertools.count(1)
         self._max_running = _checked("max_running", max_running, NO_LIMIT_RUNNING)
         self._max_waiting = _checked("max_waiting", max_waiting, NO_LIMIT_WAITING)
+        self.max_idle_s = max_idle_s
+        self._said_no_thread_at = -_SAY_AGAIN_S
 
     # State: read by any thread, without the lock
 
@@ -175,6 +182,17 @@ class LeaderFollowerPool:
     def max_waiting(self, value: int) -> None:
         with self._lock:
             self._max_waiting = _checked("max_waiting", value, NO_LIMIT_WAITING)
+
+    @property
+    def max_idle_s(self) -> float | None:
+        """How long followers wait; None is for ever. Holds for the waits to come."""
+        return self._max_idle_s
+
+    @max_idle_s.setter
+    def max_idle_s(self, value: float | None) -> None:
+        if value is not None and not 0 < value <= threading.TIMEOUT_MAX:
+            raise ValueError(f"max_idle_s: {value}; must be above 0, or None for no limit")
+        self._max_idle_s = value
 
     def state(self) -> PoolState:
         """Return what the pool looks like now, all of one instant."""
@@ -357,11 +375,27 @@ class LeaderFollowerPool:
                     self._lead(me)
                     return True
                 self._follow(me, follower)
-            follower.gate.acquire()
+            if not self._sleep(follower):
+                return False
         except BaseException:  # KeyboardInterrupt in the main thread
             self._withdraw(follower)
             raise
         return self._inherit(me, follower)
+
+    def _sleep(self, follower: _Heir) -> bool:
+        """Wait for the lead; False when it did not come in time, and the follower is out."""
+        max_idle_s = self._max_idle_s
+        if max_idle_s is None:
+            return follower.gate.acquire()
+        if follower.gate.acquire(timeout=max_idle_s):
+            return True
+        with self._lock:
+            if follower not in self._followers:
+                return True  # woken at this very moment
+            self._followers.remove(follower)
+            self._end_wait(follower)
+            self._debug("waited for long enough")
+        return False
 
     def _inherit(self, me: threading.Thread, heir: _Heir) -> bool:
         """Take the lead that was promised; False after shutdown."""
@@ -459,7 +493,7 @@ class LeaderFollowerPool:
             if self._start_thread(heir):
                 return True
         except Exception as error:  # noqa: BLE001 - RuntimeError, MemoryError, what the system says
-            _log.warning("%s - cannot start a new thread: %s", self, error)
+            self._say_no_thread(error)
         self._give_up_expected()
         with self._lock:
             _, waiting, running, is_shutdown = self._now
@@ -472,6 +506,12 @@ class LeaderFollowerPool:
             self._change(me, waiting, running)
             self._lead_is_offered = True
             return False
+
+    def _say_no_thread(self, problem: Exception) -> None:
+        now = time.monotonic()
+        if now - self._said_no_thread_at >= _SAY_AGAIN_S:
+            self._said_no_thread_at = now
+            _log.warning("%s - cannot start a new thread: %s", self, problem)
 
     def _start_thread(self, heir: _Heir | None) -> bool:
         """Start a member thread; False after shutdown."""

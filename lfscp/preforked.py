@@ -32,9 +32,10 @@ from lfscp.assembly import (
     tls_port,
     warn_of_lost_index,
 )
-from lfscp.node import ABORT_TIME_S, POOL_IS_EMPTY, REPORT_INTERVAL_S, Node
+from lfscp.node import POOL_IS_EMPTY, REPORT_INTERVAL_S, Node
 from lfscp.observe import audit, metrics, systemd
 from lfscp.observe.logging import get_logger, mark_lines
+from lfscp.observe.open_files import allow_most_open_files
 
 if TYPE_CHECKING:
     import socket
@@ -68,6 +69,7 @@ def run_node(
     Raises:
         ConfigError, NodeError, ArchiveError, SystemdError: the node cannot start.
     """
+    allow_most_open_files()
     taken = _take_over(settings) if follow_on else None
     workers = settings.pool.workers or max(1, len(os.sched_getaffinity(0)) // 2)
     if workers == 1:
@@ -302,15 +304,17 @@ class PreforkedNode:
             maintenance.stop()
             if message == HANDED_OVER:  # the successor has a page of its own
                 side.stop()
+                audit.tell_repeats()
                 return 0
             side.stop_jobs()
             # Until the last worker has ended the page says that the node is stopping.
             wait_for_end([state.pid for state in states.read()], self._drain_s(), mailbox)
             side.stop()
+            audit.tell_repeats()
         return 0
 
     def _drain_s(self) -> float:
-        return self._settings.server.drain_timeout_s + ABORT_TIME_S
+        return self._settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S
 
     # --- in a worker ---
 
@@ -350,7 +354,9 @@ def wait_for_end(pids: list[int], timeout_s: float, mailbox: Mailbox) -> None:
             except OSError:  # it has ended, and its parent knows
                 continue
             try:
-                select.select([process], [], [])
+                poll = select.poll()
+                poll.register(process, select.POLLIN)
+                poll.poll()
             finally:
                 os.close(process)
         mailbox.put(POOL_IS_EMPTY)

@@ -18,12 +18,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.observe.logging import get_logger
+from lfscp.observe.open_files import allow_most_open_files
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.jobs.service import JobService
     from lfscp.server import LeaderFollowerServer
+    from lfscp.web.connection_limits import ConnectionLimits
     from lfscp.web.server import HttpServer
     from lfscp.web.state import AssociationState, NodeState, ProcessState
 
@@ -32,7 +34,7 @@ JOBS_STOP_S: Final = 5.0  # how long active jobs may go on when the node stops
 IDLE_S: Final = 10  # without any association, before the page is built unasked
 JOBS_LOCK: Final = "jobs.lock"
 _LOOK_AGAIN_S: Final = 0.2
-_BACKLOG: Final = 256
+_BACKLOG: Final = 128
 _SERVICES: Final = (  # by the beginning of an abstract syntax (PS3.4 annexes A, B, C)
     ("1.2.840.10008.5.1.4.1.1.", "storage"),
     ("1.2.840.10008.5.1.4.1.2.1.1", "query"),
@@ -58,6 +60,7 @@ def bind_page(settings: Settings, handed_over: socket.socket | None = None) -> s
     web = settings.web
     if not web.enabled:
         return None
+    allow_most_open_files()  # of which the page has a share
     if handed_over is not None:
         return handed_over
     host = web.host.strip("[]")
@@ -149,7 +152,8 @@ class WebSide:
 
             self._jobs = job_service(self._archive, self._settings)
             self._jobs.start()
-            self._server = HttpServer(self._build, self._listener, _end_streams)
+            limits = _connection_limits(self._settings)
+            self._server = HttpServer(self._build, self._listener, limits, _end_streams)
             self._server.start()
         except Exception as error:  # the node goes on without its page
             LOG.error("the page cannot be served", exc_info=error)  # noqa: TRY400 - our own logger
@@ -197,10 +201,24 @@ class WebSide:
             return connection.execute(unfinished).first() is not None
 
 
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    from lfscp.web.connection_limits import ConnectionLimits
+
+    web = settings.web
+    return ConnectionLimits(
+        web.max_connections,
+        web.max_connections_per_address,
+        web.timeout_s,
+        web.min_rate,
+        web.trusted_proxies,
+    )
+
+
 def _end_streams(app: Any) -> None:
-    from lfscp.web.app import events_of
+    from lfscp.web.app import events_of, renderer_of
 
     events_of(app).close()
+    renderer_of(app).close()
 
 
 def node_state(

@@ -149,8 +149,10 @@ def read_command(encoded):
 class Peer:
     """A connection that reads PDUs and messages."""
 
-    def __init__(self, address, timeout=10.0, *, nagle=True, receive_buffer=None):
+    def __init__(self, address, timeout=10.0, *, nagle=True, receive_buffer=None, source=None):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if source:
+            self.sock.bind((source, 0))
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)

@@ -73,11 +73,12 @@ class S3Service:
         return name
 
     def keys(self, bucket: str) -> list[str]:
-        """All keys of a bucket, also beside any prefix."""
+        """All keys of a bucket, also beside any prefix, but the archive's own, `.lfscp/`."""
         document = ElementTree.fromstring(  # noqa: S314 - our own service
             self._ask("GET", f"/{bucket}?list-type=2")
         )
-        return sorted(each.text or "" for each in document.iter() if each.tag.endswith("}Key"))
+        keys = [each.text or "" for each in document.iter() if each.tag.endswith("}Key")]
+        return sorted(key for key in keys if ".lfscp/" not in f"/{key}")
 
     def get(self, bucket: str, key: str) -> bytes:
         """An object's bytes."""

@@ -3,7 +3,8 @@
 The order that keeps the durability contract: read the header; write the file as a piece and
 sync it; link it under its final name and sync the folder; commit the index row; answer. What
 has no row is not visible, so a crash leaves a file without a row at most, which the next start
-removes. A replaced object's old file goes only after the new one's row is committed.
+removes. A replaced object's old file goes only after the new one's row is committed; until it is
+gone the index names it, so that after a crash the next start removes it.
 
 Any thread may call any method of an open archive; workers forked from its process may as well.
 """
@@ -11,17 +12,17 @@ Any thread may call any method of an open archive; workers forked from its proce
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive_id import name_archive
 from lfscp.archive.attributes import LEVELS, Level
+from lfscp.archive.clock import Clock, Stamps, doubt_of, read_kept, task_of
 from lfscp.archive.data_folder import lock_folder, require_whole
 from lfscp.archive.database import (
     DEFAULT_CONNECTIONS,
@@ -40,10 +41,12 @@ from lfscp.archive.errors import (
     FateUnknown,
     OutOfResources,
 )
-from lfscp.archive.files import Durability, ObjectFiles, instance_of
+from lfscp.archive.files import Durability
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import Header
 from lfscp.archive.index import Index
+from lfscp.archive.interruption import Interruption
+from lfscp.archive.left_overs import clear_incoming, remove_unused
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
 from lfscp.archive.objects import (
@@ -54,17 +57,20 @@ from lfscp.archive.objects import (
     Stored,
     StoredInstance,
     digest_of_received,
-    read_file_header,
     read_received,
     require_identity,
     size_of,
 )
+from lfscp.archive.objects_id import Presence, bind
+from lfscp.archive.open_objects import OBJECTS, Bucket, open_objects
 from lfscp.archive.part10 import part10_header
+from lfscp.archive.protection import require_replaceable
 from lfscp.archive.query import Query
 from lfscp.archive.reindexing import place_studies
 from lfscp.archive.removal import forget_removals, pending_removals
 from lfscp.archive.retention import protect, unprotect
 from lfscp.archive.rows import Added, Existing, Placement
+from lfscp.archive.selection import PACKED, Selection
 from lfscp.archive.space import AUTOMATIC, Space
 from lfscp.archive.undecided import Undecided
 
@@ -72,6 +78,7 @@ if TYPE_CHECKING:
     from lfscp.archive.s3_client import S3Options
 
 __all__ = [
+    "OBJECTS",
     "Archive",
     "Duplicates",
     "Durability",
@@ -83,8 +90,6 @@ __all__ = [
 ]
 
 INDEX_FILE: Final = "index.sqlite"
-OBJECTS: Final = "objects"
-CACHED_OBJECTS: Final = Path("cache/objects")
 DEFAULT_CACHE_MB: Final = 10_000
 _REMOVED_BY_OTHERS_MS: Final = 600_000  # another node's deletion has ended, or died, by then
 _EVER_MS: Final = 2**63 - 1
@@ -95,6 +100,7 @@ class _FindOptions(TypedDict):
     retrieve_ae_title: str
     limit: int
     files: ObjectStore
+    interruption: Interruption | None
 
 
 class Archive:
@@ -110,6 +116,7 @@ class Archive:
         digest: str | None,
         space: Space,
         lock: int,
+        presence: Presence,
     ) -> None:
         self.data_dir = data_dir
         self.files = files
@@ -118,6 +125,7 @@ class Archive:
         self._duplicates = duplicates
         self._digest = digest
         self._lock = lock
+        self._presence = presence
         self._undecided = Undecided(index.find, files.remove)
 
     @classmethod
@@ -136,6 +144,7 @@ class Archive:
         bucket: S3Options | None = None,
         cache_mb: int = DEFAULT_CACHE_MB,
         lock: int | None = None,
+        objects_id: str = "",
     ) -> Archive:
         """Open the archive in a folder, making or migrating it, and clear what a crash left.
 
@@ -150,9 +159,12 @@ class Archive:
             cache_mb: megabytes of copies of a bucket's objects, kept in the data folder.
             lock: the `lock_descriptor` of the node that this one follows on, which still stores
                 what it has begun to receive; closed with this archive.
+            objects_id: the identity of its objects' place, for an index that knows none yet; see
+                `objects_id`.
         Raises:
             ArchiveInUse: another node has it open.
-            ArchiveError: it cannot be written to, or the index is of a newer version.
+            ArchiveError: it cannot be written to, the index is of a newer version, or the objects'
+                place is not the one that the index knows.
         """
         if digest is not None and digest not in ALGORITHMS:
             raise ArchiveError(
@@ -162,42 +174,50 @@ class Archive:
             )
         follows = lock is not None
         lock = lock_folder(data_dir) if lock is None else lock
-        index = None
+        index = presence = None
         try:
             require_whole(data_dir)
             url = index_url or sqlite_url(data_dir / INDEX_FILE)
             was_there = is_sqlite_file(url)
-            files = (
-                _folder(data_dir, objects_root, Durability(durability))
-                if bucket is None
-                else _bucket(data_dir, bucket, cache_mb, follows=follows)
-            )
             index = Index(
                 url,
                 Durability(durability),
                 connections=index_connections,
                 timeout_s=index_timeout_s,
             )
+            in_bucket = None if bucket is None else Bucket(bucket, cache_mb, follows)
+            files, identity = open_objects(
+                index, data_dir, objects_root, Durability(durability), in_bucket, objects_id
+            )
+            presence = Presence(None if files.is_remote else files.root, data_dir, identity)
             archive = cls(
                 data_dir,
                 files,
                 index,
                 duplicates=Duplicates(duplicates),
                 digest=digest,
-                space=Space((files.root, data_dir), reserve_mb),
+                space=Space((files.root, data_dir), reserve_mb, lambda: presence.problem),
                 lock=lock,
+                presence=presence,
             )
+            with archive._using_index("write to the index"):
+                bind(index, identity)
+                with index.engine.connect() as connection:
+                    index.stamps = Stamps(read_kept(connection, task_of(archive._clock_of)))
             if not (follows or index.is_shared):
                 with archive._using_index("open the index"):
                     name_archive(index)
             if not follows:
-                archive._clear_incoming(may_judge=was_there or bool(index.placements(limit=1)))
+                may_judge = was_there or bool(index.placements(limit=1))
+                clear_incoming(files, index, may_judge=may_judge)
             # A process that may be about to fork must not talk to a bucket: see s3_client.py.
             if not files.is_remote and not follows:
                 archive.finish_removals()
                 with archive._using_index("update patients from the objects"):
                     place_studies(index, files)
         except BaseException as error:
+            if presence is not None:
+                presence.close()
             if index is not None:
                 index.close()
             os.close(lock)
@@ -212,6 +232,7 @@ class Archive:
         """Close this process's connections and give the data folder free."""
         self.files.close()
         self.index.close()
+        self._presence.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -232,6 +253,48 @@ class Archive:
         """Where large objects may be spooled: on the objects' volume, cleared at start."""
         return self.files.incoming
 
+    @property
+    def absence(self) -> str:
+        """Why what is in its folders now is not the archive's, in words; empty when it is."""
+        return self._presence.problem
+
+    def require_present(self, operation: str) -> None:
+        """Let something go on that believes what is missing to be gone.
+
+        Raises:
+            ArchiveError: the volume of the objects, or of the data folder, is not there.
+        """
+        absence = self.absence
+        if absence:
+            raise ArchiveError(operation, absence, "mount it, then start the node anew")
+
+    def clock(self) -> Clock:
+        """What tells the time by which something is old; for one thread."""
+        return Clock(index=self.index, node=self._clock_of)
+
+    def trusted_ms(self) -> int:
+        """The time by which something is old, in ms since 1970; never later than it is.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        with self._using_index("read the index"):
+            return self.clock().peek()
+
+    def clock_doubt(self) -> str:
+        """Why the clock is not trusted, in words; empty when it is.
+
+        Raises:
+            ArchiveError: the index cannot be read.
+        """
+        with self._using_index("read the index"), self.index.engine.connect() as connection:
+            return doubt_of(read_kept(connection, task_of(self._clock_of)))
+
+    @property
+    def _clock_of(self) -> str:
+        """Names the clock's row: each node of a shared index has a clock of its own."""
+        return node_id(self.data_dir) if self.index.is_shared else ""
+
     # Storing
 
     def store(self, received: Received) -> Stored:
@@ -241,7 +304,7 @@ class Archive:
             CannotUnderstand: the dataset is broken or lacks its UIDs.
             IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
             InstanceElsewhere: the instance is there in another series, and is not replaced.
-            DuplicateRejected: other content is there already and the policy is to reject.
+            DuplicateRejected, StudyProtected: other content is there already, and stays.
             OutOfResources: it cannot be written; nothing is left of it.
         """
         self.space.require()
@@ -301,7 +364,7 @@ class Archive:
             if result.replaced_path is not None:
                 outcome = Outcome.REPLACED
                 if result.replaced_path != placement.path:  # the same when the file was missing
-                    self.files.remove(result.replaced_path)
+                    self.remove_files([result.replaced_path])
             if received.is_handed_over:
                 self.files.discard(piece)
         except FateUnknown:
@@ -353,6 +416,8 @@ class Archive:
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Answer for an instance whose UID is in the index already."""
         if not self.files.exists(existing.path):
+            if existing.is_elsewhere(header):
+                require_replaceable(self.index, existing.study_uid)
             return self._heal(received, header, "missing")
         if self._duplicates is not Duplicates.REPLACE:
             require_same_place(header, existing)
@@ -363,6 +428,7 @@ class Archive:
         outcome = Outcome.IDENTICAL
         if not same:
             if self._duplicates is Duplicates.REPLACE:
+                require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejected(header.sop_instance_uid)
@@ -376,6 +442,8 @@ class Archive:
 
     def _heal(self, received: Received, header: Header, was: str) -> Stored:
         """Put the same object in the place of a file that cannot be used any more."""
+        if self.absence:
+            raise OutOfResources("store the instance", self.absence)
         healed = self._store_new(received, header, replace=True)
         notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
         return replace(healed, outcome=Outcome.REPLACED, notes=notes)
@@ -389,6 +457,7 @@ class Archive:
         transfer_syntax_uid: str,
         retrieve_ae_title: str,
         limit: int | None = None,
+        interruption: Interruption | None = None,
     ) -> Iterator[bytes]:
         """Find what matches a query, drawn one by one in the calling thread.
 
@@ -396,36 +465,45 @@ class Archive:
             query: see query.parse_query.
             transfer_syntax_uid: the responses' encoding.
             limit: the most responses to give; None or 0 for all.
+            interruption: asked while it lasts.
         Returns:
             Encoded identifiers; one that lacks a value of its object is find.Incomplete.
         Raises:
             ArchiveError: the index cannot be read.
+            Interrupted: nobody waits for the answer any longer.
         """
         options: _FindOptions = {
             "transfer_syntax_uid": transfer_syntax_uid,
             "retrieve_ae_title": retrieve_ae_title,
             "limit": limit or 0,
             "files": self.files,
+            "interruption": interruption,
         }
         prepared = self.index.prepared.statement(query)
-        with self._using_index("read the index"):
+        with (
+            self._using_index("read the index"),
+            self.index.reading(interruption) as cursor,
+        ):
             if prepared is not None:
-                with self.index.reading() as cursor:
-                    yield from find_prepared(cursor, prepared, query, **options)
-                return
-            with self.index.engine.connect() as connection:
-                yield from find(connection, query, **options)
+                yield from find_prepared(cursor, prepared, query, **options)
+            else:
+                yield from find(cursor, self.index.dialect, query, **options)
 
     def select(
-        self, level: Level, unique_keys: Mapping[Level, Sequence[str]]
-    ) -> list[StoredInstance]:
+        self,
+        level: Level,
+        unique_keys: Mapping[Level, Sequence[str]],
+        interruption: Interruption | None = None,
+    ) -> Sequence[StoredInstance]:
         """The instances that a retrieve at `level` names, in the order of their arrival.
 
         Args:
             level: the retrieve's level; keys of a level below it are not looked at.
             unique_keys: lists of Patient IDs or UIDs, of any length. No key at all is nothing.
+            interruption: asked while it lasts.
         Raises:
             ArchiveError: the index cannot be read.
+            Interrupted: nobody waits for the answer any longer.
         """
         wanted = {
             key: list(unique_keys[key])
@@ -435,22 +513,10 @@ class Archive:
         if not wanted:
             return []
         with self._using_index("read the index"):
-            rows = self.index.select(wanted)
-            if self.files.is_remote:
-                return self._located(list(rows))
-            return [
-                StoredInstance(
-                    row[0], row[1], row[2], self.files.path(row[3]), row[4], row[5], row[6], row[7]
-                )
-                for row in rows
-            ]
-
-    def _located(self, rows: list[Any]) -> list[StoredInstance]:
-        """The same for objects that are fetched; the store may fetch them ahead."""
-        return [
-            StoredInstance(row[0], row[1], row[2], file, row[4], row[5], row[6], row[7])
-            for row, file in zip(rows, self.files.located(rows), strict=True)
-        ]
+            found = Selection(self.files.located)
+            for row in self.index.select(wanted, interruption or Interruption()):
+                found.append(row)
+        return list(found) if len(found) <= PACKED else found
 
     def delete(self, level: Level, uid: str, *, key: int | None = None) -> int:
         """Delete a patient (by Patient ID), study, series or instance: rows first, then files.
@@ -460,8 +526,10 @@ class Archive:
         Returns:
             The number of instances deleted.
         Raises:
-            ArchiveError: the index cannot be written to; nothing is deleted.
+            ArchiveError: a study is protected, the index cannot be written to, or the objects'
+                volume is not there; nothing is deleted.
         """
+        self.require_present("delete the objects")
         with self._using_index("delete from the index"):
             deletion = Deletion(self.index, level, uid, key)
             paths = self.index.delete(level, uid, key)
@@ -470,16 +538,18 @@ class Archive:
         return len(paths)
 
     def remove_files(self, paths: Sequence[str]) -> None:
-        """Remove the files of rows that `removal.delete_entity` has deleted.
+        """Remove the files of rows that were deleted or replaced, as the table `removal` has them.
 
         One that cannot be removed is invisible; the next start tries again.
         """
+        if self.absence:
+            return  # what is not there is not gone
         gone = self.files.remove_all(paths)
         with suppress(ArchiveError), self._using_index("write to the index"):
             self._forget_removals(gone)
 
     def set_protected(self, study_uid: str, *, on: bool) -> bool:
-        """Keep a study from being recycled, or do so no longer; see `retention`.
+        """Keep a study from being deleted or changed, or do so no longer; see `retention`.
 
         Returns:
             Whether there is such a study, or was such a protection.
@@ -512,85 +582,22 @@ class Archive:
 
     # Starting
 
-    def _clear_incoming(self, *, may_judge: bool) -> None:
-        """Remove what a crash left: pieces, files placed but never committed, replaced ones.
-
-        Args:
-            may_judge: the index was there before. A new one knows none of the files that stay.
-        """
-        for piece in self.files.pieces():
-            try:
-                if may_judge and piece.stat().st_nlink > 1:  # placed under its final name
-                    self._clear_placed(piece)
-            except (CannotUnderstand, OSError):
-                pass  # nothing that was placed by us; `lfscp check` tells what it is
-            self.files.discard(Piece(str(piece), 0))
-
-    def _clear_placed(self, piece: Path) -> None:
-        header = read_file_header(piece)
-        row = self.index.find(header.sop_instance_uid)
-        names = self.files.names_of(
-            header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        )
-        same = {name for name in names if os.path.samefile(self.files.path(name), piece)}  # noqa: PTH121
-        for name in names:
-            is_replaced = row is not None and row.path in same
-            if (row is None or name != row.path) and (name in same or is_replaced):
-                self.files.remove(name)
-
     def finish_removals(self) -> None:
         """Remove the files of rows that were deleted just before a crash.
 
         Raises:
-            ArchiveError: the index cannot be read or written to.
+            ArchiveError: the index cannot be read or written to, or the objects' volume is away.
         """
-        before = time.time_ns() // 1_000_000 - _REMOVED_BY_OTHERS_MS
+        self.require_present("remove objects")
         is_alone = self.index.engine.dialect.name == "sqlite" and not self.files.is_remote
-        if is_alone:  # nobody else is at work
-            before = _EVER_MS
+        before = None if is_alone else self.trusted_ms() - _REMOVED_BY_OTHERS_MS
         with self._using_index("read the index"), self.index.engine.connect() as connection:
-            paths = pending_removals(connection, before)
-        rows = {path: self.index.find(instance_of(path)) for path in paths}
-        again = {path for path, row in rows.items() if row is not None and row.path == path}
-        unused = [path for path in paths if path not in again]
-        gone: list[str] = []
-        if not is_alone:
-            unused, gone = self._older(unused, before)
-        gone += self.files.remove_all(unused)
+            paths = pending_removals(connection, _EVER_MS if before is None else before)
+        done = remove_unused(self.files, self.index, paths, before)
         if paths:
             with self._using_index("write to the index"):
-                self._forget_removals([*gone, *again])
-
-    def _older(self, paths: Sequence[str], than_ms: int) -> tuple[list[str], list[str]]:
-        """Of these objects those of before a time, and those that are gone.
-
-        A newer one has taken the name of one that was removed, and its row may be on its way.
-        """
-        older, gone = [], []
-        for path in paths:
-            try:
-                if self.files.path(path).stat().st_mtime * 1000 < than_ms:
-                    older.append(path)
-            except FileNotFoundError:
-                gone.append(path)
-            except OSError:
-                continue  # the next time
-        return older, gone
+                self._forget_removals(done)
 
     def _forget_removals(self, paths: Sequence[str]) -> None:
         with self.index.writing() as connection:
             forget_removals(connection, paths)
-
-
-def _folder(data_dir: Path, root: Path | None, durability: Durability) -> ObjectStore:
-    if root is None:
-        return ObjectFiles(data_dir / OBJECTS, durability)
-    return ObjectFiles(root, durability, node=node_id(data_dir))
-
-
-def _bucket(data_dir: Path, bucket: S3Options, cache_mb: int, *, follows: bool) -> ObjectStore:
-    from lfscp.archive.object_cache import ObjectCache
-    from lfscp.archive.s3 import S3Objects
-
-    folder, max_bytes = data_dir / CACHED_OBJECTS, cache_mb * 1_000_000
-    return S3Objects(bucket, ObjectCache(folder, max_bytes, is_ours=not follows))

@@ -35,6 +35,7 @@ from lfscp.archive.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
 from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.archive.files import ObjectFiles, instance_of
+from lfscp.archive.objects_id import IDENTITY_FOLDER, FolderPlace, known_by_file
 from lfscp.archive.removal import prune
 
 MANIFEST: Final = "backup.json"
@@ -160,6 +161,8 @@ class _Backup:
         for turn in range(1, _TURNS + 1):
             started = time.time()
             copy_index(self._index, part)
+            if turn == 1:
+                self._require_objects(part)
             if turn == 1 and not replace:
                 self._require_kept(part)
             if not self._bring_all(part, started, is_last=turn == _TURNS):
@@ -169,6 +172,22 @@ class _Backup:
         manifest = self._commit(part, self._target / name, started)
         self._drop(self._target / name)
         return Report(manifest, self._counts)
+
+    def _require_objects(self, copied: Path) -> None:
+        """Refuse another folder than that of the index's objects.
+
+        Raises:
+            ArchiveError: it is another, or the one below a volume that is not mounted.
+        """
+        identity = known_by_file(copied)
+        if identity and FolderPlace(self._source).read() != identity:
+            copied.unlink()
+            raise ArchiveError(
+                "back up",
+                f"{self._source} is not the folder of the index's objects: {IDENTITY_FOLDER} is "
+                "missing or another's",
+                "see that its volume is mounted, or start the node, which says more",
+            )
 
     def _require_kept(self, copied: Path) -> None:
         """Refuse to drop what is another archive's, or most of what the backup has.

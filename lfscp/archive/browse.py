@@ -34,6 +34,7 @@ from lfscp.archive.schema import instance, patient, series, study
 MAX_PAGE: Final = 500
 MOST_NAMES: Final = 10  # of one patient that are shown
 MOST_WORDS: Final = 20  # of a search; further ones narrow it no more
+MAX_WORD: Final = 250  # characters of one of them
 _ESCAPE: Final = "\\"
 
 Cursor = tuple[Any, ...]
@@ -91,6 +92,17 @@ def _number(column: ColumnElement[str]) -> ColumnElement[int]:
 _OF_PATIENT: Final = study.c.patient_id_fk
 _SERIES_NUMBER: Final = _number(series.c.series_number)
 _INSTANCE_NUMBER: Final = _number(instance.c.instance_number)
+
+
+def require_short_words(text: str) -> str:
+    """The text of a search, whose words are compared with every row.
+
+    Raises:
+        ValueError: a word has more characters than MAX_WORD.
+    """
+    if len(text) > MAX_WORD and any(len(word) > MAX_WORD for word in text.split()):
+        raise ValueError(f"a word of a search has at most {MAX_WORD} characters")
+    return text
 
 
 def studies(

@@ -148,6 +148,7 @@ def _fault_of_head(path: StoredFile, expected: Expected) -> str:
 def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
     if problem is Problem.UNREADABLE:
         return "left as it is, look at the disk"
+    archive.require_present("repair the archive")
     archive.index.forget(row.sop_instance_uid, row.path)
     if problem is Problem.MISSING:
         return "row removed"
@@ -165,6 +166,22 @@ def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
 
 def index_again(archive: Archive, path: str) -> str:
     """Give a file without a row its row again, or put it aside."""
+    found = _read_again(archive, path)
+    if isinstance(found, str):
+        return f"moved to {put_aside(archive, path)}, {found}"
+    if isinstance(archive.index.add(*found), Existing):
+        return f"moved to {put_aside(archive, path)}, the instance is stored in another file"
+    return "indexed again"
+
+
+def fault_of_file(archive: Archive, path: str) -> str:
+    """Why a file cannot have a row; empty when it can."""
+    found = _read_again(archive, path)
+    return found if isinstance(found, str) else ""
+
+
+def _read_again(archive: Archive, path: str) -> tuple[Header, Placement] | str:
+    """What a file's row says; or why it can have none."""
     file = archive.files.path(path)
     try:
         header = read_file_header(file)
@@ -177,15 +194,12 @@ def index_again(archive: Archive, path: str) -> str:
         )
         fault = _fault_of_head(file, expected)
     except (CannotUnderstand, OSError) as error:
-        reason = getattr(error, "reason", None) or str(error)
-        return f"moved to {put_aside(archive, path)}, it cannot be read ({reason})"
+        return f"it cannot be read ({getattr(error, 'reason', None) or str(error)})"
     if fault:
-        return f"moved to {put_aside(archive, path)}, its head is damaged ({fault})"
+        return f"its head is damaged ({fault})"
     if not _is_in_its_place(header, path):
-        return f"moved to {put_aside(archive, path)}, it is not the object its name says"
-    if isinstance(archive.index.add(header, placement), Existing):
-        return f"moved to {put_aside(archive, path)}, the instance is stored in another file"
-    return "indexed again"
+        return "it is not the object its name says"
+    return header, placement
 
 
 def _placement(file: StoredFile, path: str) -> Placement:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import Durability
+from lfscp.archive.interruption import Interruption
 
 if TYPE_CHECKING:
     from lfscp.archive.statements import Statement
@@ -94,8 +95,12 @@ class Database(ABC):
         """Close this process's connections; the next use opens new ones."""
 
     @abstractmethod
-    def reading(self) -> AbstractContextManager[Any]:
-        """A cursor for one SELECT, without SQLAlchemy's check-out; `execute` gives the rows."""
+    def reading(self, interruption: Interruption | None = None) -> AbstractContextManager[Any]:
+        """A cursor for one SELECT, without SQLAlchemy's check-out; `execute` gives the rows.
+
+        Args:
+            interruption: asked while the statement runs; Interrupted comes out of it.
+        """
 
     @abstractmethod
     def lookup(self) -> AbstractContextManager[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from lfscp.archive.errors import CannotUnderstand
@@ -92,19 +92,28 @@ def _tag(buffer: Buffer, at: int, encoding: Encoding) -> int:
 
 
 def elements(
-    buffer: Buffer, at: int, end: int, encoding: Encoding
+    buffer: Buffer,
+    at: int,
+    end: int,
+    encoding: Encoding,
+    look: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, int, int, Encoding | None]]:
     """The elements between two positions: (tag, begin of value, end of value, items' encoding).
 
     The items' encoding is None unless the value is a sequence or of undefined length; the
     delimiter of an undefined length is not part of the value.
+
+    Args:
+        look: see `skip_undefined`; called for these elements as well.
     """
     while at < end:
+        if look is not None:
+            look()
         if at + 8 > end:
             raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")
         raw, value, length, inner = element_head(buffer, at, end, encoding)
         if length == UNDEFINED_LENGTH:
-            at = skip_undefined(buffer, value, end, inner or encoding)
+            at = skip_undefined(buffer, value, end, inner or encoding, look=look)
             yield encoding.raw_tag(raw), value, at - 8, inner or encoding
             continue
         at = value + length
@@ -131,7 +140,13 @@ def element_head(
 
 
 def skip_undefined(
-    buffer: Buffer, at: int, end: int, encoding: Encoding, *, in_item: bool = False
+    buffer: Buffer,
+    at: int,
+    end: int,
+    encoding: Encoding,
+    *,
+    in_item: bool = False,
+    look: Callable[[], None] | None = None,
 ) -> int:
     """The position behind the delimiter of a sequence or fragments of undefined length.
 
@@ -139,9 +154,12 @@ def skip_undefined(
         buffer: the bytes; `at` is where the value begins, `end` where the bytes end.
         encoding: of the elements inside.
         in_item: `at` is the content of an item of undefined length instead.
+        look: called at each element; what it raises ends the walk.
     """
     stack = [(in_item, encoding)]  # (is an item, its encoding) of all that is open
     while at + 8 <= end:
+        if look is not None:
+            look()
         is_item, encoding = stack[-1]
         raw, length = encoding.unpack_tag_length(buffer, at)
         tag = encoding.raw_tag(raw)
@@ -173,21 +191,31 @@ def skip_undefined(
     raise CannotUnderstand("the dataset ends inside a sequence of undefined length")
 
 
-def items_of(value: Buffer, encoding: Encoding) -> list[tuple[int, int]]:
-    """Where the items of a sequence's value begin and end."""
-    return list(each_item(value, encoding))
+def items_of(
+    value: Buffer, encoding: Encoding, look: Callable[[], None] | None = None
+) -> list[tuple[int, int]]:
+    """Where the items of a sequence's value begin and end.
+
+    Args:
+        look: see `skip_undefined`; called for these items as well.
+    """
+    return list(each_item(value, encoding, look))
 
 
-def each_item(value: Buffer, encoding: Encoding) -> Iterator[tuple[int, int]]:
+def each_item(
+    value: Buffer, encoding: Encoding, look: Callable[[], None] | None = None
+) -> Iterator[tuple[int, int]]:
     """The same, one at a time."""
     at = 0
     while at + 8 <= len(value):
         raw, length = encoding.unpack_tag_length(value, at)
         if encoding.raw_tag(raw) != ITEM:
             break
+        if look is not None:
+            look()
         at += 8
         if length == UNDEFINED_LENGTH:
-            end = skip_undefined(value, at, len(value), encoding, in_item=True)
+            end = skip_undefined(value, at, len(value), encoding, in_item=True, look=look)
             yield at, end - 8
             at = end
         else:

@@ -105,3 +105,11 @@ class DuplicateRejected(ArchiveError):
             'set duplicates = "replace" to accept it',
         )
         self.sop_instance_uid = sop_instance_uid
+
+
+class StudyProtected(ArchiveError):
+    """The study is protected: nothing of it is deleted or replaced (C-STORE 0xA700)."""
+
+    def __init__(self, study_uid: str, operation: str = "delete from the archive") -> None:
+        super().__init__(operation, f"study {study_uid} is protected", "unprotect it first")
+        self.study_uid = study_uid

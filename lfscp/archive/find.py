@@ -1,30 +1,31 @@
 """Run a query on the index and give its matches as encoded response identifiers.
 
-Rules: rows are fetched a chunk at a time and never held all together, so a query over a
-million studies takes bounded memory and ends as soon as its reader stops. All rows come from
-one statement, hence from one state of the index. An object is read only for a query that asks
-for what the index lacks, when its response is drawn.
+Rules: rows are drawn one by one and never held all together, so a query over a million studies
+takes bounded memory and ends as soon as its reader stops, or nobody waits any longer. All rows
+come from one statement, hence from one state of the index. An object is read only for a query
+that asks for what the index lacks, when its response is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import chain, groupby, islice, repeat
+from itertools import groupby, islice, repeat
 from operator import itemgetter
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Dialect
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.keys import Items, stored_items
 from lfscp.archive.matched_objects import ObjectRow, read_attributes
-from lfscp.archive.matching import Matching, build
+from lfscp.archive.matching import Matching, Residuals, build
 from lfscp.archive.object_attributes import Element, empty
 from lfscp.archive.object_store import ObjectStore
+from lfscp.archive.prepared import compiled
 from lfscp.archive.query import Key, Query
 from lfscp.archive.responses import response_encoder
 
-CHUNK_ROWS: Final = 500
 _CHUNK_OBJECTS: Final = 64  # of a bucket's, some of these are fetched ahead
 
 _Encode = Callable[[Sequence[Any]], bytes]
@@ -35,36 +36,44 @@ class Incomplete(bytes):
 
 
 def find(
-    connection: Connection,
+    cursor: Any,
+    dialect: Dialect,
     query: Query,
     *,
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
     files: ObjectStore | None = None,
+    interruption: Interruption | None = None,
 ) -> Generator[bytes, None, None]:
-    """Find what matches; runs in the calling thread, which owns the connection meanwhile.
+    """Find what matches; runs in the calling thread, which owns the cursor meanwhile.
 
     Args:
-        connection: to the index; the statement's cursor is closed when the iterator is.
+        cursor: the driver's own.
+        dialect: of the database; takes parameters by position.
         query: see query.parse_query.
         transfer_syntax_uid: of the presentation context the responses go out in.
         retrieve_ae_title: goes into every response.
         limit: the most responses to give, 0 for all. To know whether there are more, ask for
             one more than is to be sent.
         files: where objects are read from when the query has object keys.
+        interruption: asked for every row and object.
     Returns:
-        Encoded identifiers, in no particular order; closing the generator ends the statement.
-        One that lacks a value of its object is Incomplete.
+        Encoded identifiers, in no particular order. One that lacks a value of its object is
+        Incomplete.
+    Raises:
+        Interrupted: nobody waits for them any longer.
     Source: PS3.4 section C.4.1.
     """
-    matching = build(query, connection.dialect.name)
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    return _responses(
-        connection, matching, lambda rows: _encoded(rows, query, files, encode), limit or None
-    )
+    matching = build(query, dialect.name)
+    asked = interruption or Interruption()
+    rows = _accepted(iter(cursor.execute(*compiled(matching.statement, dialect))), matching, asked)
+    if matching.entity is not None:
+        rows = _one_each(rows, matching.entity)
+    yield from _encoded(islice(rows, limit or None), query, files, encode, asked)
 
 
 def find_prepared(
@@ -76,6 +85,7 @@ def find_prepared(
     retrieve_ae_title: str,
     limit: int = 0,
     files: ObjectStore | None = None,
+    interruption: Interruption | None = None,
 ) -> Generator[bytes, None, None]:
     """As `find`, for a statement that is compiled already.
 
@@ -89,28 +99,23 @@ def find_prepared(
     rows = iter(cursor.execute(*statement))
     if query.level is Level.PATIENT:
         rows = _one_each(rows, -1)
-    yield from _encoded(islice(rows, limit) if limit else rows, query, files, encode)
+    asked = interruption or Interruption()
+    yield from _encoded(islice(rows, limit) if limit else rows, query, files, encode, asked)
 
 
-def _responses(
-    connection: Connection,
-    matching: Matching,
-    encoded: Callable[[Iterator[Sequence[Any]]], Iterator[bytes]],
-    limit: int | None,
-) -> Generator[bytes, None, None]:
-    options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
-    with connection.execute(matching.statement, execution_options=options) as result:
-        rows = chain.from_iterable(result.partitions(CHUNK_ROWS))
-        accepted = _accepted(rows, matching)
-        if matching.entity is not None:
-            accepted = _one_each(accepted, matching.entity)
-        yield from encoded(islice(accepted, limit))
+def _accepted(
+    rows: Iterator[Sequence[Any]], matching: Matching, interruption: Interruption
+) -> Iterator[Sequence[Any]]:
+    return _tested(rows, matching.residuals, interruption) if matching.residuals else rows
 
 
-def _accepted(rows: Iterator[Sequence[Any]], matching: Matching) -> Iterator[Sequence[Any]]:
-    if not matching.residuals:
-        return rows
-    return (row for row in rows if all(accepts(row[at]) for at, accepts in matching.residuals))
+def _tested(
+    rows: Iterator[Sequence[Any]], residuals: Residuals, interruption: Interruption
+) -> Iterator[Sequence[Any]]:
+    for row in rows:
+        interruption.look()
+        if all(accepts(row[at]) for at, accepts in residuals):
+            yield row
 
 
 def _one_each(rows: Iterator[Sequence[Any]], entity: int) -> Iterator[Sequence[Any]]:
@@ -119,16 +124,24 @@ def _one_each(rows: Iterator[Sequence[Any]], entity: int) -> Iterator[Sequence[A
 
 
 def _encoded(
-    rows: Iterator[Sequence[Any]], query: Query, files: ObjectStore | None, encode: _Encode
+    rows: Iterator[Sequence[Any]],
+    query: Query,
+    files: ObjectStore | None,
+    encode: _Encode,
+    interruption: Interruption,
 ) -> Iterator[bytes]:
     """The responses of rows, each with what its object has, if anything is asked of that."""
     if not query.object_keys:
         return map(encode, rows)
-    return _with_objects(rows, query, files, encode)
+    return _with_objects(rows, query, files, encode, interruption)
 
 
 def _with_objects(
-    rows: Iterator[Sequence[Any]], query: Query, files: ObjectStore | None, encode: _Encode
+    rows: Iterator[Sequence[Any]],
+    query: Query,
+    files: ObjectStore | None,
+    encode: _Encode,
+    interruption: Interruption,
 ) -> Iterator[bytes]:
     keys, columns = query.object_keys, len(query.keys)
     while chunk := list(islice(rows, _CHUNK_OBJECTS)):
@@ -137,7 +150,7 @@ def _with_objects(
             read = repeat([None] * len(keys), len(chunk))
         else:
             objects = [ObjectRow(*row[-len(ObjectRow._fields) :]) for row in chunk]
-            read = read_attributes(files, objects, keys)
+            read = read_attributes(files, objects, keys, interruption)
         for row, found in zip(chunk, read, strict=True):
             response = encode((*row[:columns], *_filled(found, row, query)))
             yield Incomplete(response) if None in found else response

@@ -37,7 +37,25 @@ _ENCODINGS: Final = {
     "1.2.840.10008.1.2.2": EXPLICIT_BIG,
 }
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
+MAX_ELEMENTS: Final = 30_000  # with items and delimiters
 _BINARY_LENGTH: Final = {"US": 2, "UL": 4}
+
+
+class ExcessiveIdentifier(CannotUnderstand):
+    """The identifier has more elements than any query or retrieve needs."""
+
+
+class _Steps:
+    """Counts the elements, items and delimiters that are met in one walk."""
+
+    def __init__(self, tag: int | None = None) -> None:
+        self._tag = tag
+        self._left = MAX_ELEMENTS
+
+    def look(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise ExcessiveIdentifier(f"more than {MAX_ELEMENTS} elements and items", self._tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,7 @@ def read_identifier(data: bytes, transfer_syntax_uid: str) -> Received:
     """Read an identifier's elements; nothing is decoded yet.
 
     Raises:
+        ExcessiveIdentifier: it has too many elements.
         CannotUnderstand: it does not follow its transfer syntax, or that one is another than
             implicit, explicit and big endian. pydicom may still make something of it.
     """
@@ -79,7 +98,7 @@ def _received(data: bytes, at: int, end: int, encoding: Encoding) -> Received:
     values: dict[int, bytes] = {}
     items: dict[int, Encoding] = {}
     last = -1
-    for tag, begin, until, inner in elements(data, at, end, encoding):
+    for tag, begin, until, inner in elements(data, at, end, encoding, _Steps().look):
         if tag <= last or tag >= ITEM & 0xFFFF0000:
             raise CannotUnderstand("elements out of order", tag)
         last = tag
@@ -131,6 +150,30 @@ def is_empty(identifier: Identifier, tag: int) -> bool:
     return value is None or (isinstance(value, bytes | str | list | MultiValue) and not value)
 
 
+def content(identifier: Identifier, tag: int) -> bytes:
+    """One element's value before it is decoded; of a built one, as UTF-8."""
+    if isinstance(identifier, Received):
+        return identifier.values[tag]
+    value = getattr(identifier.get_item(tag), "value", None)
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, MultiValue | list | tuple):
+        value = "\\".join(str(one) for one in value)
+    return str("" if value is None else value).encode("utf-8", "replace")
+
+
+def count_items(identifier: Identifier, tag: int) -> int:
+    """How many items a sequence element has.
+
+    Raises:
+        CannotUnderstand: a received sequence is broken.
+    """
+    if isinstance(identifier, Received):
+        encoding = identifier.items.get(tag)
+        return 0 if encoding is None else len(_spans(identifier.values[tag], tag, encoding))
+    return len(items(identifier, tag))
+
+
 def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
     """The items of a sequence element; none when it is empty.
 
@@ -141,10 +184,14 @@ def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
         value, encoding = identifier.values[tag], identifier.items.get(tag)
         if encoding is None:
             return []
-        spans = items_of(value, encoding)
+        spans = _spans(value, tag, encoding)
         return [_received(value, begin, end, encoding) for begin, end in spans]
     value = identifier[tag].value
     return list(value) if value else []
+
+
+def _spans(value: bytes, tag: int, encoding: Encoding) -> list[tuple[int, int]]:
+    return items_of(value, encoding, _Steps(tag).look)
 
 
 def _text_of(element: DataElement | RawDataElement | None, vr: str, charset: str) -> str:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, select, true
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive import migrations
 from lfscp.archive.attributes import UNIQUE_KEY, Level
+from lfscp.archive.clock import Stamps
 from lfscp.archive.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
@@ -33,8 +34,9 @@ from lfscp.archive.files import Durability
 from lfscp.archive.group_commit import GroupCommit
 from lfscp.archive.header import Header
 from lfscp.archive.hierarchy import Hierarchy, RowVanishedError
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.patient_identity import PatientIdentity, said_of_patient
-from lfscp.archive.prepared import PreparedQueries
+from lfscp.archive.prepared import PreparedQueries, compiled
 from lfscp.archive.removal import delete_entity, pieces_of, prune
 from lfscp.archive.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
 from lfscp.archive.schema import TABLES, instance, patient, series, study
@@ -47,6 +49,23 @@ _ATTEMPTS: Final = 20
 _STEP_S: Final = 0.005  # by which the pauses between them grow
 _Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
 _Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
+
+
+_SELECTED: Final = (
+    select(
+        instance.c.sop_class_uid,
+        instance.c.sop_instance_uid,
+        instance.c.transfer_syntax_uid,
+        instance.c.path,
+        instance.c.dataset_offset,
+        instance.c.size,
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
+        instance.c.digest,
+    )
+    .select_from(instance.join(series).join(study).join(patient))
+    .order_by(instance.c.id)
+)
 
 
 class Index:
@@ -77,6 +96,7 @@ class Index:
         self.hierarchy = Hierarchy(self._statements)
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[tuple[str, str], KnownSeries] = {}
+        self.stamps = Stamps()
         self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
 
     @property
@@ -100,9 +120,14 @@ class Index:
         """What the driver's own cursors raise."""
         return self._database.error
 
-    def reading(self) -> AbstractContextManager[Any]:
-        """The driver's cursor, for a statement of `prepared`."""
-        return self._database.reading()
+    def reading(self, interruption: Interruption | None = None) -> AbstractContextManager[Any]:
+        """The driver's cursor, for a statement of `dialect`; see Database.reading."""
+        return self._database.reading(interruption)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What statements for the driver's cursor are compiled for."""
+        return self._database.dialect
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A writing transaction, for the tables that others keep in the same database."""
@@ -135,7 +160,7 @@ class Index:
         Raises:
             OutOfResources: the database cannot take it (disk full, connection lost).
         """
-        row = (header, _values(header, placement))
+        row = (header, _values(header, placement, self.stamps.now_ms()))
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
@@ -152,7 +177,7 @@ class Index:
             except self._database.error as error:
                 if self._database.is_too_long(error) and not isinstance(header, Shortened):
                     header = cast("Header", Shortened(header))
-                    row = (header, _values(header, placement))
+                    row = (header, _values(header, placement, self.stamps.now_ms()))
                 elif not patience.allows(error):
                     raise self._out_of_resources(error, patience) from None
         raise AssertionError  # the loop ends by return or raise
@@ -166,7 +191,7 @@ class Index:
             return self._insert_all(rows)
         header, values = rows[0]
         known = self._recall(header)
-        if known is None or abs(_now_ms() - known.touched_at) > _TOUCH_MS:
+        if known is None or abs(self.stamps.now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all(rows)
         started = time.monotonic()
         self._database.write(self._statements.insert_instance, [known.key, *values])
@@ -176,7 +201,7 @@ class Index:
 
     def _insert_all(self, rows: list[_Row]) -> list[_Inserted]:
         """Insert instances in one transaction; the series of each."""
-        now = _now_ms()
+        now = self.stamps.now_ms()
         inserted: list[_Inserted] = []
         touched: dict[int, KnownSeries] = {}
         started = time.monotonic()
@@ -203,7 +228,8 @@ class Index:
         """Put an instance in the place of the one with its SOP Instance UID, if there is one.
 
         Returns:
-            Added, with the path of the file that no row refers to any longer.
+            Added, with the path of the file that no row refers to any longer. Until it is gone it
+            stands in the table `removal`, as a deleted object's does.
         """
         seen: list[Existing] = []  # by each attempt
         patience = self._database.patience()
@@ -229,13 +255,16 @@ class Index:
 
     def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> _Inserted:
         """Replace in one transaction; the row that was there goes to `seen`."""
+        now = self.stamps.now_ms()
         with self._database.transaction() as cursor:
             row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
             if row is not None:
                 seen.append(Existing.of_row(row))
                 self._statements.delete_instance.run(cursor, (seen[-1].key,))
-            found, notes = self._series(cursor, header, _now_ms())
-            values = [found.key, *_values(header, placement)]
+                if seen[-1].path != placement.path:
+                    self._statements.note_removal.run(cursor, (seen[-1].path, now))
+            found, notes = self._series(cursor, header, now)
+            values = [found.key, *_values(header, placement, now)]
             self._statements.insert_instance.run(cursor, values)
             # What the study knew of its patient may have been said by what is gone.
             if row is not None and seen[-1].patient != PatientIdentity.of(header):
@@ -286,36 +315,26 @@ class Index:
                 if not patience.allows(error):
                     raise self._out_of_resources(error, Patience()) from None
 
-    def select(self, unique_keys: Mapping[Level, Sequence[str]]) -> Iterator[Any]:
+    def select(
+        self, unique_keys: Mapping[Level, Sequence[str]], interruption: Interruption
+    ) -> Iterator[Sequence[Any]]:
         """Rows of all instances that match lists of unique keys, in the order of arrival.
 
-        Lists of any length are cut into pieces that every database takes.
+        Lists of any length are cut into pieces that every database takes. The columns are those of
+        selection.SelectedRow.
         """
         lists = [
             (TABLES[level].c[UNIQUE_KEY[level].column], pieces_of(values))
             for level, values in unique_keys.items()
         ]
-        rows = (
-            select(
-                instance.c.sop_class_uid,
-                instance.c.sop_instance_uid,
-                instance.c.transfer_syntax_uid,
-                instance.c.path,
-                instance.c.dataset_offset,
-                instance.c.size,
-                study.c.study_instance_uid,
-                series.c.series_instance_uid,
-                instance.c.digest,
-            )
-            .select_from(instance.join(series).join(study).join(patient))
-            .order_by(instance.c.id)
-        )
-        with self._database.engine.connect() as connection:
-            for pieces in itertools.product(*(pieces for _, pieces in lists)):
-                wanted = rows
-                for (column, _), values in zip(lists, pieces, strict=True):
-                    wanted = wanted.where(column.in_(values))
-                yield from connection.execute(wanted)
+        for pieces in itertools.product(*(pieces for _, pieces in lists)):
+            wanted = _SELECTED
+            for (column, _), values in zip(lists, pieces, strict=True):
+                wanted = wanted.where(column.in_(values))
+            with self.reading(interruption) as cursor:
+                for row in cursor.execute(*compiled(wanted, self.dialect)):
+                    interruption.look()
+                    yield row
 
     def placements(self, after: int = 0, limit: int = 1000) -> list[Any]:
         """The next rows by key: (id, sop_instance_uid, path, dataset_offset, size, file_size,
@@ -357,9 +376,11 @@ class Index:
             key: of the row, where only one of several with this UID is to go.
         Returns:
             The paths of the files that no row refers to any longer.
+        Raises:
+            StudyProtected: something of it belongs to a protected study; nothing is removed.
         """
         removed = self._database.transact(
-            lambda connection: delete_entity(connection, level, uid, key)
+            lambda connection: delete_entity(connection, level, uid, key, spare_protected=True)
         )
         self._known.clear()
         return removed
@@ -381,7 +402,7 @@ class Index:
         self._known.clear()
 
 
-def _values(header: Header, placement: Placement) -> list[Any]:
+def _values(header: Header, placement: Placement, now_ms: int) -> list[Any]:
     """What an instance's row holds behind its series' key, in the order of the schema."""
     return [
         *texts(header, Level.IMAGE),
@@ -392,14 +413,10 @@ def _values(header: Header, placement: Placement) -> list[Any]:
         placement.size,
         placement.file_size,
         placement.digest,
-        _now_ms(),
+        now_ms,
         placement.calling_ae_title,
     ]
 
 
 def _uids(header: Header) -> tuple[str, str]:
     return header.study_instance_uid, header.series_instance_uid
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -23,6 +23,7 @@ from lfscp.archive.person_names import (
 
 WILDCARD_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _WILDCARDS: Final = re.compile(r"[*?]")
+_AT_ONCE: Final = 500_000  # characters of a value times those of a pattern: a millisecond
 
 
 class Match(Protocol):
@@ -50,20 +51,66 @@ def has_wildcard(text: str) -> bool:
     return _WILDCARDS.search(text) is not None
 
 
+def _expression(piece: str) -> str:
+    return "".join("." if sign == "?" else re.escape(sign) for sign in piece)
+
+
 def wildcard_expression(pattern: str) -> re.Pattern[str]:
     """A regular expression for a wildcard pattern, in time linear in the value's length.
 
     Atomic groups let each piece between asterisks stay where it was first found, so that
     a hostile pattern of many asterisks cannot make matching explode.
     """
-    first, *rest = (
-        "".join("." if sign == "?" else re.escape(sign) for sign in piece)
-        for piece in re.split(r"\*+", pattern)
-    )
+    first, *rest = map(_expression, re.split(r"\*+", pattern))
     if not rest:
         return re.compile(first, re.DOTALL)
     middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
     return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
+
+
+class WildcardPattern:
+    """A pattern of asterisks and question marks, compared in time linear in the value's length.
+
+    No comparison of long texts is one call of the expression engine, which would keep all other
+    threads waiting.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._whole = wildcard_expression(pattern)
+
+    @cached_property
+    def _split(self) -> list[tuple[int, re.Pattern[str]]]:
+        """The pieces between asterisks: how many characters each fits, and its expression."""
+        pieces = re.split(r"\*+", self._pattern)
+        return [(len(piece), re.compile(_expression(piece), re.DOTALL)) for piece in pieces]
+
+    def fits(self, value: str) -> bool:
+        """Whether all of the value fits the pattern."""
+        if len(value) * len(self._pattern) <= _AT_ONCE:
+            return self._whole.fullmatch(value) is not None
+        (at, first), *middle = self._split
+        if not middle:
+            return first.fullmatch(value) is not None
+        length, last = middle.pop()
+        end = len(value) - length
+        if end < at or not (first.match(value) and last.fullmatch(value, end)):
+            return False
+        for length, expression in middle:
+            at = _search(value, at, end, length, expression)
+            if at < 0:
+                return False
+        return True
+
+
+def _search(value: str, at: int, end: int, length: int, expression: re.Pattern[str]) -> int:
+    """Where the first place that fits ends; -1 when there is none."""
+    step = max(1, _AT_ONCE // max(1, length))
+    for begin in range(at, end - length + 1, step):
+        found = expression.search(value, begin, min(end, begin + step + length - 1))
+        if found is not None:
+            return found.end()
+    return -1
 
 
 @dataclass(frozen=True)
@@ -89,8 +136,8 @@ class Texts:
         return tuple(v for v in self.values if self.wildcards and has_wildcard(v))
 
     @cached_property
-    def _expressions(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(wildcard_expression(pattern) for pattern in self.patterns)
+    def _expressions(self) -> tuple[WildcardPattern, ...]:
+        return tuple(WildcardPattern(pattern) for pattern in self.patterns)
 
     def accepts(self, stored: str) -> bool:
         """Whether one stored value equals a value or fits a pattern; absent never does."""
@@ -102,7 +149,7 @@ class Texts:
     def _accepts_one(self, value: str) -> bool:
         if not value:
             return False
-        return value in self._exact or any(e.fullmatch(value) for e in self._expressions)
+        return value in self._exact or any(e.fits(value) for e in self._expressions)
 
 
 @dataclass(frozen=True)
@@ -117,10 +164,9 @@ class Name:
         return tuple(self.pattern.split(GROUP_DELIMITER))
 
     @cached_property
-    def _expressions(self) -> tuple[tuple[re.Pattern[str], ...], ...]:
+    def _expressions(self) -> tuple[tuple[WildcardPattern, ...], ...]:
         return tuple(
-            tuple(wildcard_expression(text) for text in alternatives(group))
-            for group in self.groups
+            tuple(WildcardPattern(text) for text in alternatives(group)) for group in self.groups
         )
 
     def accepts(self, stored: str) -> bool:
@@ -138,7 +184,7 @@ class Name:
         )
 
     def _fits(self, place: int, group: str) -> bool:
-        return any(expression.fullmatch(group) for expression in self._expressions[place])
+        return any(expression.fits(group) for expression in self._expressions[place])
 
 
 def alternatives(group: str) -> tuple[str, ...]:
@@ -183,7 +229,7 @@ def _patterns(names: str) -> tuple[Name, ...]:
     return tuple(Name(re.sub(r"\*+", "*", value)) for value in values if value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Numbers:
     """Any of the numbers, compared by value: 7 is 007 and, unless `whole`, 7.0."""
 
@@ -205,14 +251,18 @@ class Numbers:
             raise ValueError("expected a number")
         return cls(values, whole)
 
+    @cached_property
+    def _wanted(self) -> frozenset[Decimal]:
+        return frozenset(self.values)
+
     def accepts(self, stored: str) -> bool:
         """Whether one stored number equals one of the values; what is no number does not."""
         return any(self._accepts_one(text) for text in stored.split(VALUE_DELIMITER))
 
     def _accepts_one(self, text: str) -> bool:
         try:
-            return Decimal(text.strip()) in self.values
-        except InvalidOperation:
+            return Decimal(text.strip()) in self._wanted
+        except (InvalidOperation, TypeError):  # a signalling NaN has no hash
             return False
 
 

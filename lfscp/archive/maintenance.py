@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lfscp.archive.database import reason_of
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.reindexing import place_studies, read_every_object
-from lfscp.archive.retention import Candidate, Limits, Retention
+from lfscp.archive.retention import Candidate, Limits, Retention, most_off_ms
 from lfscp.archive.scrub import Scrub
 from lfscp.archive.turns import Turn
 from lfscp.observe import metrics
@@ -36,6 +36,7 @@ TASK: Final = "retention"
 _FIRST_S: Final = 2.0  # a node that starts has other things to do
 _AGAIN_S: Final = 60.0  # after a failure, or while another node is at it
 _REMOVALS_S: Final = 3600.0  # between two looks for objects of deleted rows in a bucket
+_CLOCK_S: Final = 600.0
 _PASS_S: Final = 86_400.0  # a pass over a small archive begins once a day
 _NICE: Final = 10
 _STOP_S: Final = 10.0
@@ -70,10 +71,15 @@ class Maintenance:
         self._threads = []
         if limits.is_any:
             self._threads.append(self._thread("lfscp-retention", self._retain, 0.0))
+        self._clock = archive.clock()
+        self._most_off_ms = most_off_ms(limits)
+        self._threads.append(self._thread("lfscp-clock", self._look_at_clock, 0.0))
         self._threads.append(self._thread("lfscp-studies", self._read_studies, _FIRST_S))
-        if archive.files.is_remote:  # which no parent of workers may do at start
+        # In a bucket no parent of workers may do it at start; and what a node that died has left
+        # of a shared index, another one removes.
+        if archive.files.is_remote or archive.index.is_shared:
             self._threads.append(self._thread("lfscp-removals", self._finish_removals, _FIRST_S))
-        elif scrub_mb_s:
+        if scrub_mb_s and not archive.files.is_remote:
             self._threads.append(self._thread("lfscp-scrub", self._scrub_once, _FIRST_S))
 
     def start(self) -> None:
@@ -111,12 +117,17 @@ class Maintenance:
                 wait_s = _AGAIN_S
                 LOG.error("the archive's upkeep failed", task=name, exc_info=error)  # noqa: TRY400 - our own logger
 
+    def _look_at_clock(self) -> float:
+        self._clock.look(self._most_off_ms)
+        return _CLOCK_S
+
     def _finish_removals(self) -> float:
         self._archive.finish_removals()
         return _REMOVALS_S
 
     def _read_studies(self) -> float:
         """Read objects of studies whose patient the index cannot tell; nearly always of none."""
+        self._archive.require_present("read objects of studies")
         for read in (place_studies, read_every_object):
             read(self._archive.index, self._archive.files, self._stopping.is_set)
         return _AGAIN_S

@@ -1,11 +1,11 @@
 """The tables of what the archive does unasked: which studies stay, what is still to be removed.
 
-`protection` names studies by UID and not by row, so that a study that is deleted by hand and sent
-again is protected still, and so that adding a study costs what it did. `removal` names the files
-of rows that were deleted: written with the deletion and emptied when the files are gone, it tells
-after a crash which files are left. `maintenance` has a row per task (retention, scrub): where it
-goes on, and which node is at it, since nodes may share an index. `unread_study` has the studies
-whose objects have to be read, since the index cannot tell their patient; see reindexing.py.
+`protection` names studies by UID and not by row, so that adding a study costs what it did.
+`removal` names the files of rows that were deleted or replaced: written with that and emptied when
+the files are gone, it tells after a crash which files are left. `maintenance` has a row per task
+(retention, scrub): where it goes on, and which node is at it, since nodes may share an index; and
+the names of the archive and of its objects' place. `unread_study` has the studies whose objects
+have to be read, since the index cannot tell their patient; see reindexing.py.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from lfscp.archive.elements import (
 )
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.object_attributes import DatasetAttributes, Element
 from lfscp.archive.object_keys import ObjectKey
 from lfscp.archive.object_store import ObjectStore
@@ -41,21 +42,28 @@ class ObjectRow(NamedTuple):
 
 
 def read_attributes(
-    files: ObjectStore, rows: Iterable[ObjectRow], keys: Sequence[ObjectKey]
+    files: ObjectStore,
+    rows: Iterable[ObjectRow],
+    keys: Sequence[ObjectKey],
+    interruption: Interruption,
 ) -> Iterator[list[Element | None]]:
     """Read the attributes of objects one after another, in the thread that draws them.
 
     Args:
         rows: not too many: of a bucket's objects the next ones are fetched ahead.
+        interruption: asked for every object, and while one is read.
     Returns:
         For each object one element per key, of zero length where it has none; None where it
         cannot be read.
+    Raises:
+        Interrupted: nobody waits for them any longer.
     """
     rows = list(rows)
     for row, file in zip(rows, files.located(rows), strict=True):
+        interruption.look()
         try:
             with _dataset(file, row, is_remote=files.is_remote) as (buffer, end):
-                found = _elements(buffer, row, end, keys)
+                found = _elements(buffer, row, end, keys, interruption)
         except (OSError, CannotUnderstand, zlib.error):
             found = [None] * len(keys)
         yield found
@@ -86,20 +94,27 @@ def _mapped(descriptor: int, length: int, row: ObjectRow) -> Iterator[tuple[Buff
 
 
 def _elements(
-    buffer: Buffer, row: ObjectRow, end: int, keys: Sequence[ObjectKey]
+    buffer: Buffer,
+    row: ObjectRow,
+    end: int,
+    keys: Sequence[ObjectKey],
+    interruption: Interruption,
 ) -> list[Element | None]:
     begin = row.dataset_offset
+    look = interruption.look
     if row.transfer_syntax_uid not in DEFLATED:
         encoding = _encoding_of(row.transfer_syntax_uid)
         is_cut = end < begin + row.size
-        return DatasetAttributes(buffer, begin, end, encoding, keys, is_cut=is_cut).elements(keys)
+        dataset = DatasetAttributes(buffer, begin, end, encoding, keys, is_cut=is_cut, look=look)
+        return dataset.elements(keys)
     deflated = bytes(buffer[begin : min(end, begin + _INFLATED[-1])])
     for length in _INFLATED:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = inflater.decompress(deflated, length)
         try:
+            is_cut = not inflater.eof
             dataset = DatasetAttributes(
-                inflated, 0, len(inflated), EXPLICIT_LITTLE, keys, is_cut=not inflater.eof
+                inflated, 0, len(inflated), EXPLICIT_LITTLE, keys, is_cut=is_cut, look=look
             )
             return dataset.elements(keys)
         except CannotUnderstand:  # the header is longer

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final, cast
 
 from sqlalchemy import (
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     and_,
     false,
+    func,
     literal_column,
     or_,
     select,
@@ -35,7 +37,10 @@ from lfscp.archive.matched_objects import ObjectRow
 from lfscp.archive.query import Key, Query
 from lfscp.archive.temporal import FIRST, MomentSpan, Span
 
-MAX_BOUND_VALUES: Final = 10_000  # SQLite takes 32,766 parameters, PostgreSQL 65,535
+# SQLite takes 32,766 parameters, PostgreSQL 65,535.
+MAX_BOUND_VALUES: Final = 10_000
+MAX_BOUND_SPELLINGS: Final = 500  # of the numbers of one key, of which there may be a dozen
+_LONG_TEXT: Final = 1_024  # characters; SQLite compares them with a pattern in one step
 # A literal, not a parameter: a partial index with this condition serves it.
 SEVERAL_GROUPS: Final[ColumnElement[str]] = literal_column("'%=%'")
 _LONGEST_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
@@ -54,6 +59,9 @@ _TIME_OF_DATE: Final = {
     "PatientBirthDate": "PatientBirthTime",
     "PerformedProcedureStepStartDate": "PerformedProcedureStepStartTime",
 }
+
+
+Residuals = tuple[tuple[int, Callable[[str], bool]], ...]  # columns, and what tests each
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class Matching:
 
     statement: Select[Any]
     returned: tuple[Key, ...]
-    residuals: tuple[tuple[int, Callable[[str], bool]], ...]
+    residuals: Residuals
     entity: int | None = None
 
 
@@ -168,13 +176,19 @@ def _condition(key: Key, dialect: str) -> Condition:
         texts = Texts(match.values, match.wildcards)
         return Condition(
             computed.gathered_condition(
-                attribute.keyword, lambda column: _require(_texts(column, texts, dialect).sql)
+                attribute.keyword, lambda column: _gathered(column, texts, dialect)
             )
         )
     if attribute.keyword in computed.EXPRESSION:
         return _counted(attribute, match)
     column = _matched_column(attribute)
     return _BY_KIND[type(match)](column, match, dialect)
+
+
+def _gathered(column: ColumnElement[str], texts: Texts, dialect: str) -> ColumnElement[bool]:
+    """A test of another level's values, which no residual sees."""
+    of_any_length = func.substr(column, 1, _LONG_TEXT) if texts.wildcards else column
+    return _require(_texts(of_any_length, texts, dialect).sql)
 
 
 def _require(sql: ColumnElement[bool] | None) -> ColumnElement[bool]:
@@ -184,12 +198,26 @@ def _require(sql: ColumnElement[bool] | None) -> ColumnElement[bool]:
 def _counted(attribute: Attribute, match: Match) -> Condition:
     if not isinstance(match, Numbers):
         return Condition(None)
-    wanted = {int(spelling) for value in match.values for spelling in _spellings(value)}
+    wanted = {int(value) for value in match.values if _is_integer(value)}
     return Condition(computed.EXPRESSION[attribute.keyword].in_(sorted(wanted)))
 
 
-def _wildcard(column: ColumnElement[str], pattern: str, dialect: str) -> ColumnElement[bool]:
-    """A comparison with a pattern of * and ?; every other character stands for itself."""
+def _wildcard(column: ColumnElement[str], pattern: str, dialect: str) -> Condition:
+    """A comparison with a pattern of * and ?; every other character stands for itself.
+
+    SQLite cannot be interrupted inside a comparison: long texts with a pattern that may begin
+    anywhere are left to the residual.
+    """
+    like = _like(column, pattern, dialect)
+    begin, _, rest = pattern.partition("*")
+    if dialect != "sqlite" or not rest.strip("*"):
+        return Condition(like)
+    fits = or_(func.length(column) > _LONG_TEXT, like)
+    begins = [_like(column, f"{begin}*", dialect)] if begin else []  # which an index serves
+    return Condition(and_(*begins, fits), exact=False)
+
+
+def _like(column: ColumnElement[str], pattern: str, dialect: str) -> ColumnElement[bool]:
     if dialect == "sqlite":
         return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
     escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
@@ -199,15 +227,16 @@ def _wildcard(column: ColumnElement[str], pattern: str, dialect: str) -> ColumnE
 def _texts(column: ColumnElement[str], match: Texts, dialect: str) -> Condition:
     if len(match.values) > MAX_BOUND_VALUES:
         return Condition(column.between(min(match.values), max(match.values)), exact=False)
-    exact, patterns = match.exact_values, match.patterns
+    exact, patterns = match.exact_values, list(match.patterns)
     tests: list[ColumnElement[bool]] = []
     if exact:
         tests.append(column == exact[0] if len(exact) == 1 else column.in_(exact))
-    tests += [_wildcard(column, pattern, dialect) for pattern in patterns]
     if match.several:
         literal = [_literal_text(value) for value in exact]
-        tests += [_wildcard(column, f"*{value}*", dialect) for value in (*literal, *patterns)]
-    return Condition(or_(*tests), exact=not match.several)
+        patterns += [f"*{value}*" for value in (*literal, *patterns)]
+    compared = [_wildcard(column, pattern, dialect) for pattern in patterns]
+    tests += [_require(each.sql) for each in compared]
+    return Condition(or_(*tests), all(each.exact for each in compared) and not match.several)
 
 
 def _literal_text(value: str) -> str:
@@ -225,16 +254,26 @@ def _moments(column: ColumnElement[str], match: MomentSpan, _: str) -> Condition
 
 
 def _numbers(column: ColumnElement[str], match: Numbers, _: str) -> Condition:
-    """Whole numbers by every spelling an IS allows, so that an index serves; else by residual."""
-    if not match.whole:
-        return Condition(column != "", exact=False)
-    spellings = [spelling for value in match.values for spelling in _spellings(value)]
-    return Condition(column.in_(spellings))
+    """Whole numbers by every spelling an IS allows, so that an index serves; else by residual.
+
+    Many numbers are left to the residual as well.
+    """
+    if match.whole:
+        each = (spelling for value in match.values for spelling in _spellings(value))
+        spellings = list(islice(each, MAX_BOUND_SPELLINGS + 1))
+        if len(spellings) <= MAX_BOUND_SPELLINGS:
+            return Condition(column.in_(spellings))
+    return Condition(column != "", exact=False)
+
+
+def _is_integer(value: Decimal) -> bool:
+    """Whether an IS can hold it."""
+    return value.adjusted() < _LONGEST_INTEGER and value == value.to_integral_value()
 
 
 def _spellings(value: Decimal) -> Iterator[str]:
-    if value.adjusted() >= _LONGEST_INTEGER or value != value.to_integral_value():
-        return  # no IS can hold it
+    if not _is_integer(value):
+        return
     digits = str(abs(int(value)))
     signs = ("", "+", "-") if value == 0 else ("-",) if value < 0 else ("", "+")
     for sign in signs:
@@ -259,10 +298,9 @@ def _name(column: ColumnElement[str], name: Name, several: bool, dialect: str) -
     start = _literal_start(name.pattern)
     table = cast("Column[str]", column).table
     if len(name.groups) > 1 or not start or several or not _begins_an_index(column, table):
-        held = (_wildcard(column, _held(group), dialect) for group in name.groups if group)
-        return Condition(and_(column != "", *held), exact=False)
-    first = _wildcard(column, f"{start}*", dialect)
-    later = _wildcard(column, f"*={start}*", dialect)
+        held = [_wildcard(column, _held(group), dialect).sql for group in name.groups if group]
+        return Condition(and_(column != "", *map(_require, held)), exact=False)
+    first, later = (_like(column, each, dialect) for each in (f"{start}*", f"*={start}*"))
     found = select(table.c.id).where(first)
     found_later = select(table.c.id).where(column.like(SEVERAL_GROUPS), later)
     in_either = table.c.id.in_(found.union(found_later))

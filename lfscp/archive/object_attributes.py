@@ -9,7 +9,7 @@ Source: PS3.5 sections 6.2, 7.1, 7.5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -32,6 +32,9 @@ from lfscp.archive.keys import Items
 from lfscp.archive.object_keys import FIRST_BULK, MAX_DEPTH, TEXT_VRS, ObjectKey, vr_by_dictionary
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included
+_MAX_VALUES: Final = 2 << 20  # bytes of all attributes of one object
+_MAX_ELEMENTS: Final = 100_000  # that are answered of one object, those in items included
+_MAX_CHARACTER_SET: Final = 1024  # bytes of its names
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _NUMBER_BYTES: Final = {
     **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
@@ -74,6 +77,7 @@ class DatasetAttributes:
 
     Args:
         is_cut: there is more of it than ends at `end`.
+        look: called at each element; what it raises passes.
     Raises:
         CannotUnderstand: it is broken, or cut, before Pixel Data.
     """
@@ -87,11 +91,15 @@ class DatasetAttributes:
         keys: Sequence[ObjectKey],
         *,
         is_cut: bool,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._buffer = buffer
         self._encoding = encoding
+        self._look = look
+        self._bytes_left = _MAX_VALUES
+        self._elements_left = _MAX_ELEMENTS
         wanted = {key.tag for key in keys} | {SPECIFIC_CHARACTER_SET, _PIXEL_REPRESENTATION}
-        self._spans = _spans(buffer, at, end, encoding, wanted, is_cut=is_cut)
+        self._spans = _spans(buffer, at, end, encoding, wanted, is_cut=is_cut, look=look)
         self._codecs = _codecs(buffer, self._spans, codecs_of(""))
         self._is_signed = bool(self._number(_PIXEL_REPRESENTATION))
 
@@ -113,6 +121,10 @@ class DatasetAttributes:
         return found
 
     def _top(self, key: ObjectKey, span: _Span) -> Element:
+        length = span.until - span.value
+        if length > min(_MAX_VALUE, self._bytes_left):
+            raise CannotUnderstand("too long", key.tag)
+        self._bytes_left -= length
         return self._element(self._buffer, span, self._encoding, self._codecs, key, 1)
 
     def _element(
@@ -124,8 +136,8 @@ class DatasetAttributes:
         key: ObjectKey,
         depth: int,
     ) -> Element:
-        if span.until - span.value > _MAX_VALUE or depth > MAX_DEPTH:
-            raise CannotUnderstand("too long or too deep", key.tag)
+        if depth > MAX_DEPTH:
+            raise CannotUnderstand("too deep", key.tag)
         vr = _chosen(_vr_of(buffer, span, encoding, key.tag), is_signed=self._is_signed)
         value = bytes(buffer[span.value : span.until])
         if vr == "SQ" or (span.is_undefined and vr == "UN"):
@@ -149,11 +161,15 @@ class DatasetAttributes:
     ) -> list[list[Element]]:
         items: list[list[Element]] = []
         for begin, end in items_of(value, encoding):
+            self._look()
             spans = _spans(value, begin, end, encoding, None)
             own = _codecs(value, spans, codecs)
             keys = key.items
             if keys is None:
                 keys = tuple(ObjectKey(tag) for tag in spans if _is_value(tag))
+            self._elements_left -= len(keys) + 1
+            if self._elements_left < 0:
+                raise CannotUnderstand("too many elements", key.tag)
             item = [
                 self._element(value, spans[each.tag], encoding, own, each, depth + 1)
                 if each.tag in spans
@@ -173,10 +189,13 @@ def _spans(
     wanted: set[int] | None,
     *,
     is_cut: bool = False,
+    look: Callable[[], None] | None = None,
 ) -> dict[int, _Span]:
     """Where the wanted elements before Pixel Data are; in an item (None) where all are."""
     spans: dict[int, _Span] = {}
     while at < end:
+        if look is not None:
+            look()
         if at + 8 > end:
             raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")
         raw, value, length, inner = element_head(buffer, at, end, encoding)
@@ -185,7 +204,7 @@ def _spans(
             break
         is_undefined = length == UNDEFINED_LENGTH
         if is_undefined:
-            following = skip_undefined(buffer, value, end, inner or encoding)
+            following = skip_undefined(buffer, value, end, inner or encoding, look=look)
             until = following - 8
         else:
             following = until = value + length
@@ -203,7 +222,9 @@ def _spans(
 def _codecs(buffer: Buffer, spans: dict[int, _Span], outer: Sequence[str]) -> Sequence[str]:
     """The codecs of a dataset or item: by its own character set, else those around it."""
     span = spans.get(SPECIFIC_CHARACTER_SET)
-    own = b"" if span is None else bytes(buffer[span.value : span.until]).strip(b" \0")
+    if span is None or span.until - span.value > _MAX_CHARACTER_SET:
+        return outer
+    own = bytes(buffer[span.value : span.until]).strip(b" \0")
     return codecs_of(own.decode("latin_1")) if own else outer
 
 

@@ -8,6 +8,7 @@ matched: a value in it is one that the query names as unsupported (PS3.4 section
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, repeater_has_tag
@@ -99,6 +100,7 @@ def is_unsupported(identifier: Identifier, tag: int, depth: int = 1) -> bool:
     return not identifiers.is_empty(identifier, tag)
 
 
+@lru_cache(maxsize=8192)
 def vr_by_dictionary(tag: int) -> str:
     """The VR by the data dictionary, which may leave a choice ("US or SS"); UN when unknown."""
     if tag >> 16 & 1:

@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -26,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lfscp.archive.database import Database, Patience, Result
 from lfscp.archive.files import Durability
+from lfscp.archive.interruption import Interrupted, Interruption
 from lfscp.archive.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
@@ -77,11 +79,11 @@ class PostgreSQLDatabase(Database):
         self._durability = durability
         self._follow_forks()
 
-    def _connect(self, prepare_after: int | None) -> psycopg.Connection[Any]:
+    def _connect(self, prepare_after: int | None) -> _Connection:
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
         options.update(_connect_options(self.engine.url, self._timeout_s))
         try:
-            connection = psycopg.connect(*arguments, **options, autocommit=True)
+            connection = _Connection.connect(*arguments, **options, autocommit=True)
             _prepare(connection, self._durability)
         except psycopg.Error as error:
             raise CannotConnect(str(error)) from None
@@ -110,10 +112,10 @@ class PostgreSQLDatabase(Database):
         self.engine.dispose()
 
     @contextmanager
-    def reading(self) -> Iterator[Any]:
+    def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
         """A reader whose `execute` gives the rows as they come from the server."""
         with self._readers.one() as connection:
-            reader = _Reader(connection, lambda: self._connect(None))
+            reader = _Reader(connection, lambda: self._connect(None), interruption)
             try:
                 yield reader
             finally:
@@ -177,6 +179,35 @@ class PostgreSQLDatabase(Database):
                     raise
 
 
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose statement may be interrupted; the server is then told to end it.
+
+    Relied on: all that waits for the server goes through `wait`, which gives the generator a turn
+    when `interval` is over.
+    """
+
+    interruption: Interruption | None = None
+
+    def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
+        """Wait for the server; looks at the interruption meanwhile."""
+        if self.interruption is not None:
+            gen = self._interruptible(gen, self.interruption)
+        return super().wait(gen, *args, **options)
+
+    def _interruptible(self, gen: PQGen[RV], interruption: Interruption) -> PQGen[RV]:
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                interruption.look()
+                state = gen.send(ready)
+        except StopIteration as end:
+            return cast("RV", end.value)
+        except Interrupted:
+            self.interruption = None  # what waits for the end of the statement is not interrupted
+            raise
+
+
 class _Waiting(Patience):
     """Until a time is over, for what passes by itself; the pauses become longer."""
 
@@ -210,9 +241,7 @@ def _is_lost(error: object) -> bool:
 class _Connections:
     """Connections that are used by one thread at a time, and no more of them than a limit."""
 
-    def __init__(
-        self, connect: Callable[[], psycopg.Connection[Any]], limit: int, timeout_s: float
-    ) -> None:
+    def __init__(self, connect: Callable[[], _Connection], limit: int, timeout_s: float) -> None:
         self._connect = connect
         self._limit = limit
         self._timeout_s = timeout_s
@@ -221,7 +250,7 @@ class _Connections:
     def reset(self) -> None:
         """Forget all of them: they are the parent's."""
         self._free = threading.Semaphore(self._limit)
-        self._idle: list[psycopg.Connection[Any]] = []
+        self._idle: list[_Connection] = []
 
     def close_idle(self) -> None:
         """Close those that nobody uses."""
@@ -230,7 +259,7 @@ class _Connections:
                 self._idle.pop().close()
 
     @contextmanager
-    def one(self) -> Iterator[psycopg.Connection[Any]]:
+    def one(self) -> Iterator[_Connection]:
         """A connection for this thread, the one used last; a lost one does not come back."""
         if not self._free.acquire(timeout=self._timeout_s):
             raise CannotConnect(f"all {self._limit} connections to the index are busy")
@@ -262,11 +291,13 @@ class _Reader:
 
     def __init__(
         self,
-        connection: psycopg.Connection[Any],
-        connect: Callable[[], psycopg.Connection[Any]],
+        connection: _Connection,
+        connect: Callable[[], _Connection],
+        interruption: Interruption | None,
     ) -> None:
         self._connection = connection
         self._connect = connect
+        self._interruption = interruption
         self._rows: Generator[Any, None, None] | None = None
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
@@ -282,7 +313,7 @@ class _Reader:
     def _read(self, sql: str, parameters: Sequence[Any]) -> Generator[Any, None, None]:
         is_first = True
         try:
-            for row in _stream(self._connection, sql, parameters):
+            for row in self._stream(self._connection, sql, parameters):
                 is_first = False
                 yield row
         except psycopg.OperationalError as error:
@@ -291,14 +322,17 @@ class _Reader:
         else:
             return
         with self._connect() as connection:
-            yield from _stream(connection, sql, parameters)
+            yield from self._stream(connection, sql, parameters)
 
-
-def _stream(
-    connection: psycopg.Connection[Any], sql: str, parameters: Sequence[Any]
-) -> Generator[Any, None, None]:
-    with connection.cursor() as cursor:
-        yield from cursor.stream(sql, parameters, size=_ROWS_AT_A_TIME)
+    def _stream(
+        self, connection: _Connection, sql: str, parameters: Sequence[Any]
+    ) -> Generator[Any, None, None]:
+        connection.interruption = self._interruption
+        try:
+            with connection.cursor() as cursor:
+                yield from cursor.stream(sql, parameters, size=_ROWS_AT_A_TIME)
+        finally:
+            connection.interruption = None
 
 
 _ROWS_AT_A_TIME: Final = _CHUNK_ROWS if psycopg.pq.version() >= _LIBPQ_WITH_CHUNKS else 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Select
 
 from lfscp.archive.keys import UNIVERSAL, Match, Texts
 from lfscp.archive.matching import build
@@ -56,11 +56,11 @@ class PreparedQueries:
             if len(self._kept) >= _KEPT_STATEMENTS:
                 self._kept.clear()
             self._kept[shape] = self._compile(query)
-        compiled = self._kept.get(shape)
-        if compiled is None:
+        kept = self._kept.get(shape)
+        if kept is None:
             return None
-        found = [values[at] if at >= 0 else constant for at, constant in compiled.parameters]
-        return compiled.sql, found
+        found = [values[at] if at >= 0 else constant for at, constant in kept.parameters]
+        return kept.sql, found
 
     def _compile(self, query: Query) -> _Compiled | None:
         """Compile it with marks instead of values, to see where each value goes."""
@@ -73,14 +73,18 @@ class PreparedQueries:
         matching = build(replace(query, keys=tuple(keys)), self._dialect.name)
         if matching.residuals:
             return None
-        compiled = matching.statement.compile(
-            dialect=self._dialect, compile_kwargs={"render_postcompile": True}
-        )
-        found = [compiled.params[name] for name in getattr(compiled, "positiontup", None) or ()]
+        sql, found = compiled(matching.statement, self._dialect)
         parameters = [
             (places.index(value), None) if value in places else (-1, value) for value in found
         ]
-        return _Compiled(str(compiled), tuple(parameters))
+        return _Compiled(sql, tuple(parameters))
+
+
+def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:
+    """SQL for the driver's own cursor, and its parameters by position."""
+    made = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    values = made.params  # made anew whenever it is asked for
+    return str(made), [values[name] for name in getattr(made, "positiontup", None) or ()]
 
 
 def _values(match: Match) -> tuple[str, ...] | None:

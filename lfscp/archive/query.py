@@ -10,7 +10,7 @@ are `object_keys` instead: returned from each match's object. No SQL, no network
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, NamedTuple
@@ -50,6 +50,11 @@ _NO_KEYS: Final = frozenset(
 )
 _KNOWN: Final = BY_TAG | {attribute.tag: attribute for attribute in COMPUTED}
 _MAX_UID_LENGTH: Final = 64
+_MAX_ASTERISKS: Final = 32  # of one value; those next to each other are one
+_MAX_JOINED: Final = 1_024  # characters of several values that may be one text of an object
+_MAX_GROUPS: Final = 3  # PS3.5 section 6.2.1
+_ASTERISKS: Final = re.compile(r"\*+")
+_MAX_COMPONENTS: Final = 16  # the standard has 5; names made of HL7's have more
 
 
 class Model(Enum):
@@ -285,19 +290,32 @@ def _exact_texts(text: str, attribute: Attribute) -> Match:
 
 def _wildcard_texts(text: str, attribute: Attribute) -> Match:
     values = (text,) if attribute.vr in SINGLE_VALUE_VRS else _values(text)
+    _require_few_asterisks(values)
     if any(not value.strip("*") for value in values):
         return UNIVERSAL
-    if len(values) > 1 and not attribute.several:
+    if len(values) > 1 and not attribute.several and len(text) <= _MAX_JOINED:
         values = (*values, text)  # what holds two values where one is allowed is kept as one text
     return Texts(values, wildcards=has_wildcard(text), several=attribute.several)
 
 
 def _names(text: str, attribute: Attribute) -> Match:
     """A name of empty components ("^^^^", "*^*") asks for nothing, as clients mean it."""
+    _require_few_asterisks(text.split("\\"))
     names = Names.of(text, several=attribute.several)
+    for name in names.names:
+        if len(name.groups) > _MAX_GROUPS:
+            raise ValueError(f"{len(name.groups)} component groups, not {_MAX_GROUPS} at most")
+        if max(group.count("^") for group in name.groups) >= _MAX_COMPONENTS:
+            raise ValueError(f"more than {_MAX_COMPONENTS} components")
     if all(name.pattern.strip("*^=") for name in names.names) and names.names:
         return names
     return UNIVERSAL
+
+
+def _require_few_asterisks(values: Sequence[str]) -> None:
+    for value in values:
+        if value.count("*") > _MAX_ASTERISKS and len(_ASTERISKS.findall(value)) > _MAX_ASTERISKS:
+            raise ValueError(f"more than {_MAX_ASTERISKS} asterisks in a value")
 
 
 def _uids(text: str, attribute: Attribute) -> Match:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, false, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.database import reason_of
-from lfscp.archive.object_probe import PROBES
+from lfscp.archive.object_probe import BUCKET_IDENTITY
 from lfscp.archive.schema import TABLES, study
 
 if TYPE_CHECKING:
@@ -41,15 +41,21 @@ class Check:
 
 def readiness(archive: Archive) -> list[Check]:
     """Ask everything that a store needs; takes milliseconds when all is well, seconds at most."""
+    absence = archive.absence
     checks = [
-        Check("disk", archive.space.shortage),
-        Check("objects", _problem(lambda: _write_in(archive.incoming_dir))),
+        Check("disk", "" if absence else archive.space.shortage),
+        Check("objects", absence or _problem(lambda: _write_in(archive.incoming_dir))),
         Check("data folder", _problem(lambda: _write_in(archive.data_dir))),
         Check("index", _problem(lambda: _ask_index(archive))),
     ]
-    if archive.files.is_remote:  # whether the bucket answers; there is no object of that name
-        checks.append(Check("bucket", _problem(lambda: archive.files.exists(f"{PROBES}/ready"))))
+    if archive.files.is_remote:
+        checks.append(Check("bucket", _problem(lambda: _ask_bucket(archive))))
     return checks
+
+
+def _ask_bucket(archive: Archive) -> None:
+    if not archive.files.exists(BUCKET_IDENTITY):
+        raise OSError(f"the object {BUCKET_IDENTITY} is missing: it is not the archive's bucket")
 
 
 def _problem(question: Callable[[], object]) -> str:

@@ -2,9 +2,9 @@
 
 Rules: the new index is made beside the old one and takes its place when it is complete; the old
 one is kept under another name. An object counts as received when its file was written. What the old
-index can still tell of the archive's name, of protected studies and of deletions that were not
-finished is used; jobs are lost. Of several files of one instance the newest is taken, the others go
-to the quarantine.
+index can still tell of the archive's name, of protected studies and of removals that were not
+finished is used; jobs are lost. Of several files of one instance, in whatever studies, the newest
+is taken, the others go to the quarantine.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from sqlalchemy import bindparam, func, insert, select, update
 from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.backup import connect
-from lfscp.archive.check import Finding, Problem, index_again
+from lfscp.archive.check import Finding, Problem, fault_of_file, index_again
 from lfscp.archive.copying import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import instance_of
 from lfscp.archive.maintenance_tables import protection
+from lfscp.archive.quarantine import put_aside
 from lfscp.archive.schema import instance, series, study
 
 _SUFFIXES: Final = ("-wal", "-shm", "-journal")
@@ -50,6 +51,7 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
     old = _Old(index)
     with open_with(new) as archive:
         yield from _index_all(archive, old)
+        archive.index.prune()  # what an older file of an instance belonged to
         _set_times(archive)
         with archive.index.writing() as connection:
             keep_name(connection, old.archive_id)
@@ -74,7 +76,9 @@ class _Old:
             with suppress(sqlite3.Error):
                 self.protected = old.execute("SELECT * FROM protection").fetchall()
             with suppress(sqlite3.Error):
-                self.removed = {path for (path,) in old.execute("SELECT path FROM removal")}
+                # A name that was given free may be another object's by now.
+                wanted = "SELECT path FROM removal WHERE path NOT IN (SELECT path FROM instance)"
+                self.removed = {path for (path,) in old.execute(wanted)}
 
 
 def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
@@ -85,6 +89,7 @@ def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
             if path in old.removed:
                 archive.files.remove(path)
                 continue
+            yield from _set_older_aside(archive, path, written[path])
             action = index_again(archive, path)
             if action != "indexed again":
                 yield Finding(Problem.LEFT_OVER, path, "", action, repaired=True)
@@ -95,6 +100,16 @@ def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
             statement = statement.where(instance.c.sop_instance_uid == bindparam("uid"))
             with archive.index.writing() as connection:
                 connection.execute(statement, done)
+
+
+def _set_older_aside(archive: Archive, path: str, written_ms: int) -> Iterator[Finding]:
+    """Make room for a file when an older one of its instance was indexed, from another folder."""
+    row = archive.index.find(instance_of(path))
+    if row is None or _written_ms(archive, row.path) >= written_ms or fault_of_file(archive, path):
+        return
+    archive.index.forget(instance_of(path), row.path)
+    action = f"moved to {put_aside(archive, row.path)}, the instance is in a newer file"
+    yield Finding(Problem.LEFT_OVER, row.path, "", action, repaired=True)
 
 
 def _written_ms(archive: Archive, path: str) -> int:

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from lfscp.archive.attributes import UNIQUE_KEY, Level
 from lfscp.archive.maintenance_tables import EVERY_OBJECT, removal, unread_study
 from lfscp.archive.patient_identity import PatientIdentity, are_in_conflict
+from lfscp.archive.protection import require_unprotected
 from lfscp.archive.schema import (
     TABLES,
     attribute_columns,
@@ -60,18 +61,28 @@ def named(level: Level, uid: str, key: int | None = None) -> ColumnElement[bool]
 
 
 def delete_entity(
-    connection: Connection, level: Level, uid: str, key: int | None = None
+    connection: Connection,
+    level: Level,
+    uid: str,
+    key: int | None = None,
+    *,
+    spare_protected: bool = False,
 ) -> list[str]:
     """Remove a patient, study, series or instance with all that belongs to it.
 
     Args:
         key: of the row, where only one of several with this UID is to go.
+        spare_protected: whether to refuse when something of it belongs to a protected study.
     Returns:
         The paths of the files that no row refers to any longer; they are in `removal` now.
+    Raises:
+        StudyProtected: see `spare_protected`; nothing is removed.
     """
     condition = named(level, uid, key)
     if connection.dialect.name != "sqlite":  # which has one writer
         _hold_above(connection, level, condition)
+    if spare_protected:
+        require_unprotected(connection, condition)
     rows = select(instance.c.id, instance.c.path).select_from(_ABOVE_INSTANCES.join(instance))
     parents = _parents(connection, series.c.id.in_(_series_of(level, condition)))
     # By key from here on: another node may add or replace an instance between two statements.

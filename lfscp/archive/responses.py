@@ -39,7 +39,8 @@ _LONG_VRS: Final = frozenset(  # four bytes of length
 _LONGEST_SHORT: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
 _KEPT_LENGTH: Final = 130  # bytes; the headers of longer values are not kept
-_KEPT_ENCODERS: Final = 256
+_KEPT_ENCODERS: Final = 64
+_KEPT_FIELDS: Final = 100  # the encoders of more are made anew: each field keeps headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,8 @@ def response_encoder(
     Returns:
         A function from a row to the encoded identifier; any thread may call it.
     """
+    if len(query.keys) + len(query.object_keys) > _KEPT_FIELDS:
+        return _prepare(query, transfer_syntax_uid, retrieve_ae_title)
     for key in query.keys:
         if key.items and isinstance(key.match, Items):  # such an encoder knows what is asked for
             return _prepare(query, transfer_syntax_uid, retrieve_ae_title)

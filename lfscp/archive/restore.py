@@ -18,6 +18,7 @@ from lfscp.archive.copying import PART, Copier, sync_file, sync_folder, write_wh
 from lfscp.archive.data_folder import RESTORING, lock_folder
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import ObjectFiles
+from lfscp.archive.objects_id import FolderPlace, known_by_file
 
 
 def restore(
@@ -52,6 +53,9 @@ def restore(
             _require_empty(index, objects)
             write_whole(mark, f"from {backup}\n")
         _bring_objects(backup, manifest, objects, link=link, tell=tell)
+        identity = known_by_file(backup / manifest.index)
+        if identity:
+            FolderPlace(objects).replace(identity)
         _bring_index(backup / manifest.index, index)
         mark.unlink()
         sync_folder(data_dir)

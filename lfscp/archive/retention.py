@@ -3,7 +3,8 @@
 Rules: the oldest study is the one that received its last instance the longest ago. A protected
 study never goes, nor one that has received something just now. Each study goes in a transaction of
 its own, in which it is looked at once more, so that stores go on in between and a study that was
-protected or added to meanwhile stays. After somebody has set the clock no study is old for an hour.
+protected or added to meanwhile stays. By a clock that is not trusted no study becomes old; see
+clock.py.
 
 What the objects take up is summed from the whole index only when it may be too much: in between,
 what came is added to what is known. To do so rarely, a little more goes than must.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -31,23 +32,19 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.attributes import Level
+from lfscp.archive.clock import MOST_OFF_MS, Clock
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.maintenance_tables import protection
 from lfscp.archive.removal import delete_entity, named
 from lfscp.archive.schema import instance, series, study
-from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.archive.index import Index
 
-LOG: Final = get_logger("lfscp.archive")
 GIGABYTE: Final = 1_000_000_000
-DAY_MS: Final = 86_400_000
 _BELOW: Final = 0.99  # of a limit in bytes is where recycling stops
 _STUDIES: Final = 50  # looked for at a time
-_JUMP_S: Final = 600.0  # more than clocks are slewed by in the time between two looks
-_DISTRUST_S: Final = 3600  # time for somebody to set it right
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,11 @@ class Limits:
     def is_any(self) -> bool:
         """Whether anything is limited."""
         return bool(self.max_bytes or self.max_age_ms or self.max_studies)
+
+
+def most_off_ms(limits: Limits) -> int:
+    """How long the machine may be off until its clock is doubted; see clock.look_at."""
+    return min(MOST_OFF_MS, limits.max_age_ms // 2) if limits.max_age_ms else MOST_OFF_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +122,23 @@ def count_studies(connection: Connection) -> int:
 
 
 def candidates(
-    connection: Connection, limits: Limits, used: Usage, now_ms: int
+    connection: Connection, limits: Limits, used: Usage, now_ms: int, old_ms: int | None = None
 ) -> Iterator[Candidate]:
     """The studies that have to go now, the oldest first; nothing is changed.
 
     Args:
         used: what there is; each candidate is taken to be gone when the next one is drawn.
         now_ms: ms since 1970.
+        old_ms: the time by which a study is old, when the clock is not trusted; see clock.py.
     """
+    old_ms = now_ms if old_ms is None else min(old_ms, now_ms)
     remaining_bytes, remaining_studies = used.bytes, used.studies
     target = limits.max_bytes
     if target and remaining_bytes > target:
         target = int(target * _BELOW)
     for key, uid, updated_at in _oldest(connection, now_ms - limits.quiet_ms):
         reason = ""
-        if limits.max_age_ms and updated_at < now_ms - limits.max_age_ms:
+        if limits.max_age_ms and updated_at < old_ms - limits.max_age_ms:
             reason = "age"
         elif limits.max_studies and remaining_studies > limits.max_studies:
             reason = "studies"
@@ -184,6 +188,7 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     Returns:
         The number of instances deleted.
     """
+    archive.require_present("delete a study")
     which = (Level.STUDY, candidate.study_uid, candidate.key)
     deletion = Deletion(archive.index, *which)
     with archive.index.writing() as connection:
@@ -209,9 +214,9 @@ def _locked(study_uid: str, key: int | None = None) -> Select[Any]:
 
 
 def protect(index: Index, study_uid: str) -> bool:
-    """Keep a study from going by itself; False when there is none with this UID.
+    """Keep a study from being deleted or replaced; False when there is none with this UID.
 
-    Deleting it by hand is not prevented. Raises what `Index.writing` raises.
+    Raises what `Index.writing` raises.
     """
     with suppress(IntegrityError), index.writing() as connection:
         if connection.execute(_locked(study_uid)).first() is None:
@@ -223,14 +228,14 @@ def protect(index: Index, study_uid: str) -> bool:
 
 
 def unprotect(index: Index, study_uid: str) -> bool:
-    """Let a study go again when its time has come; False when it was not protected."""
+    """Let a study be deleted again; False when it was not protected."""
     with index.writing() as connection:
         gone = delete(protection).where(protection.c.study_instance_uid == study_uid)
         return connection.execute(gone).rowcount > 0
 
 
 def is_protected(connection: Connection, study_uid: str) -> bool:
-    """Whether a study never goes by itself."""
+    """Whether a study is protected."""
     found = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
     return connection.execute(found).first() is not None
 
@@ -244,40 +249,6 @@ def protected_among(connection: Connection, study_uids: list[str]) -> set[str]:
 def now_ms() -> int:
     """The time, in ms since 1970."""
     return time.time_ns() // 1_000_000
-
-
-class Clock:
-    """Notices that the time of day was set: a wrong year must not make every study old.
-
-    Args:
-        time_of_day: seconds since 1970; `elapsed`: seconds of a clock that nobody sets.
-    """
-
-    def __init__(
-        self,
-        time_of_day: Callable[[], float] = time.time,
-        elapsed: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
-    ) -> None:
-        self._time_of_day = time_of_day
-        self._elapsed = elapsed
-        self._difference = time_of_day() - elapsed()
-        self._trusted_at = elapsed()
-
-    def has_jumped(self) -> bool:
-        """Whether it was set since this was asked last; nobody trusts it for a while then."""
-        now = self._elapsed()
-        difference = self._time_of_day() - now
-        jump, self._difference = difference - self._difference, difference
-        if abs(jump) < _JUMP_S:
-            return False
-        self._trusted_at = now + _DISTRUST_S
-        LOG.warning("the clock was set", by_s=round(jump), no_study_is_old_for_s=_DISTRUST_S)
-        return True
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether a study's age can be told by it."""
-        return self._elapsed() >= self._trusted_at
 
 
 class Retention:
@@ -297,7 +268,7 @@ class Retention:
         self._archive = archive
         self._limits = limits
         self._tell = tell
-        self._clock = clock or Clock()
+        self._clock = clock or archive.clock()
         self._known: Usage | None = None
 
     def run(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
@@ -305,16 +276,15 @@ class Retention:
 
         Raises:
             SQLAlchemyError, OSError: the index cannot be read or written to.
+            ArchiveError: the objects' volume is not there.
         """
         limits = self._limits
-        if self._clock.has_jumped():
-            return 0
-        if not self._clock.is_trusted:
-            limits = replace(limits, max_age_ms=0)
+        self._archive.require_present("delete studies")
+        old_ms = self._clock.look(most_off_ms(limits))
         now = now_ms()
         gone = 0
         with self._archive.index.engine.connect() as connection:
-            found = list(candidates(connection, limits, self._used(connection), now))
+            found = list(candidates(connection, limits, self._used(connection), now, old_ms))
         for candidate in found:
             if is_stopping():
                 break

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lfscp.archive.errors import OutOfResources
 from lfscp.archive.files import instance_of, write_file
 from lfscp.archive.object_cache import ObjectCache
-from lfscp.archive.object_probe import PROBES, check_rights
+from lfscp.archive.object_probe import PROBES
 from lfscp.archive.object_store import NameTaken, Piece
 from lfscp.archive.remote_object import ReadAhead, Remote, RemoteObject
 from lfscp.archive.s3_client import (
@@ -52,10 +52,8 @@ class S3Objects:
     """The objects of one bucket; see `object_store.ObjectStore`.
 
     Args:
-        options: where it is.
+        options: where it is; its rights and identity were looked at.
         cache: of this node; received objects are written on its file system first.
-    Raises:
-        ArchiveError: the bucket cannot be used as an archive needs it.
     """
 
     is_remote = True
@@ -69,7 +67,6 @@ class S3Objects:
         self._ahead: ThreadPoolExecutor | None = None
         self._made_by = 0
         self._remote = Remote(self._connected, cache, self._executor, options.url.rstrip("/"))
-        check_rights(options)
 
     def _connected(self) -> S3Store:
         """This process's client: one made before a fork would hang."""

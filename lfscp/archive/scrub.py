@@ -54,6 +54,7 @@ class Scrub:
 
         Raises:
             SQLAlchemyError, OSError: the index cannot be read or written to.
+            ArchiveError: the objects' volume is not there.
         """
         position = self._turn.take()
         if position is None:
@@ -79,6 +80,7 @@ class Scrub:
         if found is None:
             self._sound.add()
         elif self._is_current(row):
+            self._archive.require_present("read the objects again")
             self._confirm(path, row)
 
     def _compare(self, path: StoredFile, row: Any) -> tuple[Problem, str] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +28,20 @@ class Space:
     Args:
         folders: of the objects and of the index; each must exist.
         reserve_mb: megabytes to leave free on each; 0 for none, AUTOMATIC for a sane number.
+        absence: says why the folders are not the archive's at all now; empty when they are.
     """
 
-    def __init__(self, folders: Iterable[Path], reserve_mb: int = AUTOMATIC) -> None:
+    def __init__(
+        self,
+        folders: Iterable[Path],
+        reserve_mb: int = AUTOMATIC,
+        absence: Callable[[], str] = str,
+    ) -> None:
         # One folder per file system.
         by_device = {os.stat(folder).st_dev: str(folder) for folder in folders}  # noqa: PTH116
         self._folders = list(by_device.values()) if reserve_mb else []
         self._reserve_mb = reserve_mb
+        self._absence = absence
         self._ask_at = 0.0
         self._shortage = ""
 
@@ -43,7 +50,8 @@ class Space:
         """Why nothing is stored now, in words; empty while there is room."""
         now = time.monotonic()
         if now >= self._ask_at:
-            self._shortage = next(filter(None, map(self._shortage_in, self._folders)), "")
+            shortages = map(self._shortage_in, self._folders)
+            self._shortage = self._absence() or next(filter(None, shortages), "")
             # Who is refused has time to ask again at once.
             self._ask_at = now if self._shortage else now + _ASK_AGAIN_S
         return self._shortage
@@ -57,7 +65,7 @@ class Space:
         shortage = self.shortage
         if shortage:
             raise OutOfResources(
-                "store the instance", shortage, "free space, or lower storage.reserve_mb"
+                "store the instance", shortage, "see to the disk, or lower storage.reserve_mb"
             )
 
     def require_for(self, size: int) -> None:

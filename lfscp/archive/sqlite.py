@@ -19,9 +19,11 @@ from sqlalchemy.engine import make_url
 
 from lfscp.archive.database import Database, Patience, Result
 from lfscp.archive.files import Durability
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.statements import Statement
 
 _NO_PATIENCE: Final = Patience()
+_STEPS: Final = 20_000  # of SQLite's machine between two looks at an interruption: milliseconds
 
 
 class SQLiteDatabase(Database):
@@ -38,6 +40,8 @@ class SQLiteDatabase(Database):
         self.integrity_error = driver.IntegrityError
         file = make_url(url).database
         self._lock_path = f"{file}.lock" if file else None
+        if file:  # where room is kept, and other data of patients are
+            os.environ.setdefault("SQLITE_TMPDIR", os.path.dirname(os.path.abspath(file)))  # noqa: PTH100, PTH120
         self._closings = 0
         self._close_what_comes_back_late()
         self._reset()
@@ -101,21 +105,28 @@ class SQLiteDatabase(Database):
                 self._readers.pop().close()
 
     @contextmanager
-    def reading(self) -> Iterator[Any]:
+    def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
         """The driver's cursor for one SELECT of SQLite, without SQLAlchemy's check-out."""
         closings = self._closings
         try:
             connection = self._readers.pop()  # the one used last: its pages are in memory
         except IndexError:
             connection = self._connect_alone()
+            connection.execute("PRAGMA temp_store = FILE")  # large sorts go to the disk
         try:
             cursor = connection.cursor()
+            if interruption is not None:
+                connection.set_progress_handler(interruption.ends_statement, _STEPS)
             try:
                 yield cursor
             finally:
                 cursor.close()  # ends the statement, and with it the read transaction
+                if interruption is not None:
+                    connection.set_progress_handler(None, 0)
         except self.error:
             connection.close()
+            if interruption is not None:
+                interruption.require_none()
             raise
         except BaseException:
             self._readers.append(connection)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.dialects import insert_if_absent
-from lfscp.archive.maintenance_tables import EVERY_OBJECT, unread_study
+from lfscp.archive.maintenance_tables import EVERY_OBJECT, removal, unread_study
 from lfscp.archive.schema import (
     attribute_columns,
     identity_columns,
@@ -194,6 +194,14 @@ class Statements:
         self.touch_study = statement(
             update(study).where(study.c.id == bindparam("key")).values(updated_at=bindparam("now")),
             "key",
+            "now",
+        )
+        # The replaced file's removal, noted with the replacement; see removal.py.
+        self.note_removal = statement(
+            insert_if_absent(removal, on).values(
+                path=bindparam("path"), removed_at=bindparam("now")
+            ),
+            "path",
             "now",
         )
         self.delete_instance = statement(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
 _BEGINNINGS: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the first entry; an empty ZIP's end
-_MAX_DIRECTORY_BYTES: Final = 8 << 20  # of the list of entries: some 100,000
+_MAX_DIRECTORY_BYTES: Final = 4 << 20  # of the list of entries: some 50,000
 _PIECE: Final = 1 << 20
 _MEGABYTE: Final = 1_000_000
 _SMALL_BYTES: Final = 256 * _MEGABYTE  # may unpack to any multiple of its size

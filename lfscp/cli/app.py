@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import typer
 
 from lfscp.cli import archive_commands, peer_commands
 from lfscp.cli.options import ConfigFile, DataDir, setting_option
+from lfscp.cli.terminal import keep_writable, warn
 from lfscp.config import ConfigError, Resolved, Settings, resolve_settings
 
 _OTHERS: Final = 0o027  # what nobody outside the group may do, nor the group change
@@ -171,7 +173,7 @@ def hash_password(
         bool, typer.Option("--token", help="Make a bearer token for scripts instead.")
     ] = False,
 ) -> None:
-    """Hash a password for web.users, or make a token and its hash for web.token_hash."""
+    """Hash a password for web.users, or make a token and its hash for web.tokens."""
     from lfscp.cli.access import print_password_hash, print_token
 
     print_token() if token else print_password_hash()
@@ -188,6 +190,9 @@ def version() -> None:
 def main() -> None:
     """Run the command line; the entry point of the package."""
     _fill_standard_streams()
+    keep_writable()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # pydicom's, which quote what peers say; the log shows them
     # What is written is about patients: files 0640 and folders 0750 at most, SQLite's too.
     os.umask(os.umask(_OTHERS) | _OTHERS)
     try:
@@ -245,7 +250,7 @@ def _without_rich() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"lfscp: {message}\n")
+    warn(f"lfscp: {message}")
     sys.exit(code)
 
 

@@ -13,6 +13,7 @@ from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
 from lfscp.assembly import open_archive, warn_of_lost_index
 from lfscp.cli.failures import CommandError
+from lfscp.cli.terminal import printable, tell
 from lfscp.config import ConfigError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def import_files(settings: Settings, folder: Path) -> int:
                 for outcome in importer.outcomes(file):
                     counts[outcome.counted_as] += 1
                     if outcome.remark:
-                        line = f"{_shown(outcome.name)}: {outcome.remark}"
+                        line = printable(f"{outcome.name}: {outcome.remark}")
                         progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 progress.advance(task)
     finally:
@@ -96,11 +97,6 @@ def _summary(counts: Counter[str]) -> str:
     named = ("stored", "replaced", "identical", "kept", "no DICOM object", "failed")
     parts = [f"{counts[name]} {name}" for name in named if counts[name] or name == "stored"]
     return ", ".join(parts) + "\n"
-
-
-def _shown(text: str) -> str:
-    """A path as the terminal may see it: a name can hold escape sequences, or be no UTF-8."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def check_archive(settings: Settings, *, repair: bool) -> int:
@@ -119,7 +115,7 @@ def check_archive(settings: Settings, *, repair: bool) -> int:
         for finding in check(archive, repair=repair):
             found += 1
             repaired += finding.repaired
-            sys.stdout.write(f"{finding}\n")
+            tell(str(finding))
     finally:
         archive.close()
     sys.stdout.write(_verdict(found, repaired, remedy if not repair else ""))

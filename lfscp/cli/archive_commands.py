@@ -75,23 +75,32 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Only print what would go; beside a node as well.")
         ] = False,
+        clock_is_right: Annotated[
+            bool,
+            typer.Option(
+                "--clock-is-right",
+                help="Only say that the clock may be trusted again; beside a node as well.",
+            ),
+        ] = False,
     ) -> None:
         """Delete the studies that are too many or too old; a running node does it by itself."""
-        from lfscp.cli.retention import recycle_now, show_candidates
+        from lfscp.cli.retention import recycle_now, show_candidates, trust_clock
 
         settings = settings_of(config, data_dir)
+        if clock_is_right:
+            raise typer.Exit(trust_clock(settings))
         raise typer.Exit(show_candidates(settings) if dry_run else recycle_now(settings))
 
     @app.command()
     def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
-        """Never let a study go by itself; the node may be running."""
+        """Keep a study from being deleted or changed; the node may be running."""
         from lfscp.cli.retention import set_protection
 
         raise typer.Exit(set_protection(settings_of(config, data_dir), uid, on=True))
 
     @app.command()
     def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
-        """Let a protected study go again when its time has come."""
+        """Let a protected study be deleted again."""
         from lfscp.cli.retention import set_protection
 
         raise typer.Exit(set_protection(settings_of(config, data_dir), uid, on=False))

@@ -11,9 +11,11 @@ from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.check import Finding
 from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
+from lfscp.archive.objects_id import known_by_file
 from lfscp.assembly import open_archive
 from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
+from lfscp.cli.terminal import tell
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -36,17 +38,13 @@ def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool, repla
         raise CommandError(
             f"{target} is inside the data folder, with which it would be lost; choose another"
         )
-    report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=_tell)
+    report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=tell)
     manifest = report.manifest
     size = f"{manifest.objects} objects, {manifest.bytes / 1e6:.1f} MB"
     sys.stdout.write(f"{size} in {target}: {_counted(report.counts)}\n")
     if manifest.problems:
         sys.stdout.write(f"{manifest.problems} of them missing or damaged, see `lfscp check`\n")
     return 1 if manifest.problems else 0
-
-
-def _tell(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -80,7 +78,7 @@ def restore_backup(settings: Settings, source: Path, *, link: bool) -> int:
     index, objects = _places(settings)
     try:
         manifest = restore(
-            source, settings.data_dir, index=index, objects=objects, link=link, tell=_tell
+            source, settings.data_dir, index=index, objects=objects, link=link, tell=tell
         )
     except ArchiveInUse as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
@@ -88,9 +86,9 @@ def restore_backup(settings: Settings, source: Path, *, link: bool) -> int:
     with open_archive(settings) as archive:
         for finding in check(archive):
             found += 1
-            _tell(str(finding))
-    _tell(f"{manifest.objects} objects as of {manifest.made_at} are in {settings.data_dir}")
-    _tell(f"{found} of them missing or damaged" if found else "index and objects agree")
+            tell(str(finding))
+    tell(f"{manifest.objects} objects as of {manifest.made_at} are in {settings.data_dir}")
+    tell(f"{found} of them missing or damaged" if found else "index and objects agree")
     return 1 if found else 0
 
 
@@ -108,21 +106,23 @@ def rebuild_index(settings: Settings) -> int:
         )
     require_index(settings, to_rebuild=True)
     index = sqlite_path(settings.index.url) if settings.index.url else None
+    index = index or settings.data_dir / INDEX_FILE
     instances = 0
 
     def open_with(file: Path) -> Archive:
         section = settings.index.model_copy(update={"url": sqlite_url(file)})
-        return open_archive(settings.model_copy(update={"index": section}))
+        lost = settings.model_copy(update={"index": section})
+        return open_archive(lost, objects_id=known_by_file(index))
 
     try:
-        for found in rebuild(index or settings.data_dir / INDEX_FILE, open_with):
+        for found in rebuild(index, open_with):
             if isinstance(found, Finding):
-                _tell(str(found))
+                tell(str(found))
             else:
-                _tell(f"the old index is kept as {found}")
+                tell(f"the old index is kept as {found}")
     except ArchiveInUse as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
     with open_archive(settings) as archive:
         instances = archive.statistics().instances
-    _tell(f"{instances} instances indexed")
+    tell(f"{instances} instances indexed")
     return 0

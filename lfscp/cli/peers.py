@@ -1,7 +1,8 @@
 """What echo, find, get, move and send do for a person or a script at a terminal.
 
 Results go to standard output, progress and problems to standard error; exit code 0 when all was
-done, 1 when something failed, 130 when Ctrl-C cancelled it (the peer gets a C-CANCEL).
+done, 1 when something failed, 130 when Ctrl-C cancelled it and 143 when SIGTERM did (the peer gets
+a C-CANCEL).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 
 from lfscp.cli.failures import CommandError
+from lfscp.cli.terminal import printable, tell, tell_json, warn
 from lfscp.config import ConfigError
 from lfscp.config.checks import validate_ae_title
 from lfscp.scu.errors import GivenUp, PeerError
@@ -30,14 +32,15 @@ from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
     from lfscp.archive.objects import Received, StoredInstance
-    from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult
+    from lfscp.scu.parts import RetrieveProgress, RetrieveResult
     from lfscp.services.transfer import Outcome
 
 DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
-_CANCELLED: Final = 130  # 128 + SIGINT, as shells say it
+_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LAST_WARNING: Final = 2  # of these signals one cancels, the second cleans up, the third does not
+_MOST_REMARKS: Final = 20  # on objects that are not taken
 _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
-_CONTROLS: Final = re.compile(r"[\x7f-\x9f]")
 _UID: Final = re.compile(r"[0-9][0-9.]{0,63}")
 
 
@@ -143,9 +146,9 @@ def echo(asked: Peer, *, as_json: bool) -> int:
     with _failing(), _interruptible() as cancel:
         answer = ask(asked, cancel=cancel)
     if as_json:
-        _print_json(asdict(answer))
+        tell_json(asdict(answer))
     else:
-        sys.stdout.write(f"{asked} answers, {answer.duration_ms:.0f} ms\n")
+        tell(f"{asked} answers, {answer.duration_ms:.0f} ms")
     return 0
 
 
@@ -155,18 +158,22 @@ def find(asked: Peer, wanted: Query, *, limit: int | None, as_json: bool) -> int
 
     count = 0
     with _failing(), _interruptible() as cancel:
-        for match in ask(asked, wanted.identifier(), wanted.model, cancel=cancel):
-            values = plain(match)
-            if as_json:
-                _print_json(values)
-            else:
-                _print_match(count, values)
-            count += 1
-            if count == limit:
-                cancel.set()
+        try:
+            for match in ask(asked, wanted.identifier(), wanted.model, cancel=cancel):
+                values = plain(match)
+                if as_json:
+                    tell_json(values)
+                else:
+                    _print_match(count, values)
+                count += 1
+                if count == limit:
+                    cancel.set()
+        except PeerError:
+            if count != limit:  # else it only went on in spite of the C-CANCEL
+                raise
     if not as_json:
-        sys.stdout.write(f"{counted(count, 'match', 'matches')}\n")
-    return _CANCELLED if cancel.is_set() and count != limit else 0
+        tell(counted(count, "match", "matches"))
+    return cancel.exit_code if cancel.is_set() and count != limit else 0
 
 
 def counted(number: int, one: str, several: str) -> str:
@@ -176,13 +183,11 @@ def counted(number: int, one: str, several: str) -> str:
 
 def _print_match(number: int, values: dict[str, Any]) -> None:
     if number:
-        sys.stdout.write("\n")
+        tell("")
     width = max(map(len, values), default=0)
     for keyword, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        # What came over the network must not steer the terminal.
-        shown = "".join(each if each.isprintable() else "\ufffd" for each in text)
-        sys.stdout.write(f"{keyword:<{width}}  {shown}\n")
+        tell(f"{keyword:<{width}}  {text}")
 
 
 def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
@@ -201,8 +206,24 @@ def get(asked: Peer, wanted: Query, folder: Path, *, as_json: bool) -> int:
             progress=follow,
             cancel=cancel,
             spool_dir=folder,
+            on_refused=_Remarks().refused,
         )
-    return _retrieved(result, saved.facts(), as_json=as_json)
+        return _retrieved(result, saved.facts(), cancel, as_json=as_json)
+
+
+class _Remarks:
+    """What is said of objects that were not taken: of the first of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def refused(self, sop_instance_uid: str, reason: str) -> None:
+        """Say why one was not taken."""
+        self._count += 1
+        if self._count <= _MOST_REMARKS:
+            warn(f"lfscp: {sop_instance_uid}: not taken, {reason}")
+        if self._count == _MOST_REMARKS:
+            warn("lfscp: of further ones nothing is said")
 
 
 def _sop_classes(asked: Peer, wanted: Query, cancel: threading.Event) -> list[str]:
@@ -258,7 +279,7 @@ class _Saved:
         except OSError as error:
             piece.unlink(missing_ok=True)
             reason = error.strerror or str(error)
-            sys.stderr.write(f"lfscp: {target}: {reason}\n")
+            warn(f"lfscp: {target}: {reason}")
             return status.with_reason(status.OUT_OF_RESOURCES, reason)
         self.count += 1
         return status.SUCCESS
@@ -281,13 +302,15 @@ def move(asked: Peer, wanted: Query, destination: str, *, as_json: bool) -> int:
             progress=follow,
             cancel=cancel,
         )
-    return _retrieved(result, {"destination": destination}, as_json=as_json)
+        return _retrieved(result, {"destination": destination}, cancel, as_json=as_json)
 
 
-def _retrieved(result: RetrieveResult, facts: dict[str, Any], *, as_json: bool) -> int:
+def _retrieved(
+    result: RetrieveResult, facts: dict[str, Any], cancel: _Interrupt, *, as_json: bool
+) -> int:
     done = result.completed + result.warning
     if as_json:
-        _print_json({**asdict(result), **facts})
+        tell_json({**asdict(result), **facts})
     else:
         where = facts.get("folder") or facts.get("destination")
         failed = f", {result.failed} failed" if result.failed else ""
@@ -295,9 +318,9 @@ def _retrieved(result: RetrieveResult, facts: dict[str, Any], *, as_json: bool) 
         is_nothing = not (done or result.failed or result.is_cancelled)
         matched = "nothing matches: " if is_nothing else ""
         objects = counted(done, "object", "objects")
-        sys.stdout.write(f"{matched}{objects} to {where}{failed}{comment}\n")
+        tell(f"{matched}{objects} to {where}{failed}{comment}")
     if result.is_cancelled:
-        return _CANCELLED
+        return cancel.exit_code
     return 1 if result.failed else 0
 
 
@@ -314,14 +337,14 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
 
     def other(file: Path, reason: str) -> None:
         others.append({"file": str(file), "reason": reason})
-        sys.stderr.write(f"lfscp: {file}: not sent, {reason}\n")
+        warn(f"lfscp: {file}: not sent, {reason}")
 
     def broken(file: Path, reason: str) -> None:
         other(file, reason)
         lost.append(file)
 
     def note_odd(file: Path, note: str) -> None:
-        sys.stderr.write(f"lfscp: {file}: {note}\n")
+        warn(f"lfscp: {file}: {note}")
 
     instances = objects_in(paths, on_other=other, on_broken=broken, on_note=note_odd)
     if not instances:
@@ -337,13 +360,13 @@ def send(asked: Peer, paths: list[Path], *, as_json: bool) -> int:
 
         result = ask(asked, instances, on_sent=note, cancel=cancel)
     if as_json:
-        _print_json({**asdict(result), "not_sent": others})
+        tell_json({**asdict(result), "not_sent": others})
     else:
         failed = f", {len(result.failed)} failed" if result.failed else ""
         left = f", {result.left} left" if result.left else ""
-        sys.stdout.write(f"{result.completed + result.warning} sent{failed}{left}\n")
+        tell(f"{result.completed + result.warning} sent{failed}{left}")
     if cancel.is_set():
-        return _CANCELLED
+        return cancel.exit_code
     return 1 if result.failed or lost else 0
 
 
@@ -355,29 +378,43 @@ def _failing() -> Iterator[None]:
     """The peer's failures as one line for the user."""
     try:
         yield
-    except GivenUp as error:
-        sys.stderr.write(f"lfscp: {error}\n")
-        sys.exit(_CANCELLED)
     except PeerError as error:
         raise CommandError(str(error)) from error
 
 
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so that a C-CANCEL goes out; a second one ends at once."""
-    cancel = threading.Event()
+class _Interrupt(threading.Event):
+    """Set by a signal; `exit_code` says by which, as shells do."""
 
-    def handle(_number: int, _frame: object) -> None:
-        if cancel.is_set():
-            sys.stderr.write("lfscp: interrupted\n")
-            os._exit(_CANCELLED)
+    exit_code = 128 + signal.SIGINT
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interrupt]:
+    """Ctrl-C and SIGTERM set the event, so that a C-CANCEL goes out; a second one ends at once."""
+    cancel = _Interrupt()
+    signals: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        signals.append(number)
+        if len(signals) > _LAST_WARNING:
+            os._exit(cancel.exit_code)
+        if len(signals) == _LAST_WARNING:
+            warn("lfscp: interrupted")
+            sys.exit(cancel.exit_code)
+        cancel.exit_code = 128 + number
         cancel.set()
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in _ENDING_SIGNALS}
     try:
         yield cancel
+    except PeerError as error:
+        if not signals:
+            raise
+        warn(f"lfscp: {error}")
+        sys.exit(cancel.exit_code)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Bar:
@@ -387,7 +424,7 @@ class _Bar:
         """Show how far it is, and something that shall stay to be read."""
         del done, total
         if remark:
-            sys.stderr.write(f"{remark}\n")
+            warn(remark)
 
 
 @contextmanager
@@ -407,7 +444,7 @@ def _bar(what: str, total: int | None) -> Iterator[_Bar]:
         class Drawn(_Bar):
             def show(self, done: int, total: int | None, remark: str = "") -> None:
                 if remark:
-                    console.print(remark, markup=False, highlight=False)
+                    console.print(printable(remark), markup=False, highlight=False)
                 progress.update(task, completed=done, total=total)
 
         yield Drawn()
@@ -423,9 +460,3 @@ def _following(what: str) -> Iterator[Callable[[RetrieveProgress], None]]:
             bar.show(done, None if counters.remaining is None else done + counters.remaining)
 
         yield follow
-
-
-def _print_json(values: Any) -> None:
-    text = json.dumps(values, ensure_ascii=False)
-    # JSON lets DEL and the controls above ASCII stand, which steer a terminal as ESC does.
-    sys.stdout.write(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import INDEX_FILE
+from lfscp.archive.clock import JUMP_MS, Clock
 from lfscp.archive.database import reason_of, sqlite_url
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
 from lfscp.archive.index import Index
+from lfscp.archive.node_id import node_id
 from lfscp.archive.retention import Candidate, Retention, candidates, now_ms, usage
 from lfscp.assembly import begin_trail, open_archive, retention_limits
 from lfscp.cli.archive import require_index
@@ -34,8 +36,10 @@ def show_candidates(settings: Settings) -> int:
     studies = instances = size = 0
     index = _index(settings)
     try:
+        clock = _clock(settings, index)
+        old_ms = clock.peek()
         with index.engine.connect() as connection:
-            for each in candidates(connection, limits, usage(connection), now_ms()):
+            for each in candidates(connection, limits, usage(connection), now_ms(), old_ms):
                 studies, instances, size = (
                     studies + 1,
                     instances + each.instances,
@@ -46,6 +50,7 @@ def show_candidates(settings: Settings) -> int:
         raise ArchiveError("read the index", reason_of(error)) from None
     finally:
         index.close()
+    _say_when_not_trusted(old_ms)
     sys.stdout.write(
         f"{studies} studies with {instances} instances, {size / 1e6:.1f} MB, would go\n"
     )
@@ -82,8 +87,42 @@ def recycle_now(settings: Settings) -> int:
             raise ArchiveError("write to the index", reason_of(error)) from None
         finally:
             audit.stop()
+        _say_when_not_trusted(archive.trusted_ms())
     sys.stdout.write(f"{gone} studies deleted\n")
     return 0
+
+
+def trust_clock(settings: Settings) -> int:
+    """Trust the clock as it is now; also while the node runs.
+
+    Raises:
+        CommandError, ArchiveError: there is no index, or it cannot be written to.
+    """
+    index = _index(settings)
+    try:
+        _clock(settings, index).confirm()
+    except (SQLAlchemyError, OSError) as error:
+        raise ArchiveError("write to the index", reason_of(error)) from None
+    finally:
+        index.close()
+    sys.stdout.write(f"the clock is trusted: it is {_shown(now_ms())} UTC\n")
+    return 0
+
+
+def _clock(settings: Settings, index: Index) -> Clock:
+    return Clock(index=index, node=node_id(settings.data_dir) if index.is_shared else "")
+
+
+def _say_when_not_trusted(old_ms: int) -> None:
+    if now_ms() - old_ms > JUMP_MS:
+        sys.stdout.write(
+            f"the clock is not trusted: nothing is older than by {_shown(old_ms)} UTC; when it is "
+            "right, run `lfscp retention --clock-is-right`\n"
+        )
+
+
+def _shown(ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(ms / 1000))
 
 
 def _tell_gone(study: Candidate) -> None:

@@ -8,12 +8,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from lfscp.config.checks import AETitle, Bool, ListenPort, Permission, Port, as_tuple
+from lfscp.config.checks import AETitle, Bool, ListenPort, Permission, Port, as_tuple, check_host
 from lfscp.config.declaration import Section, setting
 
 
 def check_file(text: str) -> str:
     """A file as an absolute path, or nothing."""
+    if "\0" in text:
+        raise ValueError("the path of a file")
     return str(Path(text).expanduser().absolute()) if text else ""
 
 
@@ -101,7 +103,7 @@ class Identity(Section):
 class Peer(Section):
     """Another application entity, by its AE title: `[peers.TITLE]`."""
 
-    host: str = setting(..., "Its name or address.", min_length=1)
+    host: Annotated[str, AfterValidator(check_host)] = setting(..., "Its name or address.")
     port: Port = setting(..., "Its DICOM port.")
     may: Annotated[tuple[Permission, ...], BeforeValidator(as_tuple)] = setting(
         ("echo", "store", "query", "retrieve", "destination"),

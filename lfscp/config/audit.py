@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from lfscp.config.checks import Bool, Count, Int
+from lfscp.config.checks import Amount, Bool, Count, Int
 from lfscp.config.declaration import Section, setting
 
 
@@ -38,7 +38,18 @@ class Audit(Section):
     max_mb: Count = setting(
         100, "A file of this size is renamed to audit.log.1 and so on, in megabytes; 0 is never."
     )
-    keep: Int = setting(20, "How many renamed files are kept.", ge=1, le=10000)
+    keep: Int = setting(20, "How many renamed files are kept at least.", ge=1, le=10000)
+    keep_days: Amount = setting(
+        30.0,
+        "Renamed files with records that are younger than so many days are kept as well, however "
+        "many there are.",
+    )
+    same_per_minute: Count = setting(
+        60,
+        "How many records that say the same, or of one kind of refusal from one address, are "
+        "written within a minute; further ones are counted, and one record says how many. 0 "
+        "writes them all.",
+    )
 
     def path(self, data_dir: Path) -> Path:
         """The file, of a node with this data folder."""

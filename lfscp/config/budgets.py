@@ -15,11 +15,14 @@ class Budgets(Section):
         "association is aborted.",
         ge=1,
         le=1024,
+        live=True,
     )
     key_values: Int = setting(
         10_000,
-        "Most values in all keys of a query or retrieve; one with more is answered with 0xA900.",
-        ge=1,
+        "Most values in all keys of a query or retrieve; one with more is answered with 0xA900. "
+        "A name and a value with a wildcard count as 100.",
+        ge=100,
+        le=20_000,
     )
     decoding_mb: Int = setting(
         160,
@@ -35,12 +38,13 @@ class Budgets(Section):
     )
     rendering_mb: Int = setting(
         160,
-        "Memory of the process that renders pictures for the page, in megabytes; a picture that "
-        "needs more is answered with HTTP 422.",
+        "Memory of the processes that render pictures for the page, all together, in megabytes; a "
+        "picture that needs more is made smaller, or answered with HTTP 422.",
         ge=64,
     )
     job_mb: Int = setting(
-        32,
-        "Most bytes of matches that one job keeps, in megabytes; with more, the job fails.",
+        8,
+        "Most bytes of a peer's matches that one job keeps, in megabytes; a query is cut there, a "
+        "retrieve fails.",
         ge=1,
     )

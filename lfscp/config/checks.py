@@ -10,7 +10,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
@@ -39,41 +39,96 @@ def validate_ae_title(title: object) -> str:
 
 def check_folder(path: Path) -> Path:
     """A folder as an absolute path."""
-    if str(path) in ("", "."):
+    if str(path) in ("", ".") or "\0" in str(path):
         raise ValueError("the path of a folder")
     return path.expanduser().absolute()
 
 
 def check_objects_url(url: str) -> str:
     """Where objects may be stored."""
-    parts = urlsplit(url)
+    expected = 'empty, "file:///absolute/path", or "s3://bucket/prefix"'
+    parts = _parts(url, expected)
+    if "\0" in unquote(url):
+        raise ValueError(expected)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return url
     is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or ":" in parts.netloc)
     if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc) and is_plain:
         return url
     if url:
-        raise ValueError('empty, "file:///absolute/path", or "s3://bucket/prefix"')
+        raise ValueError(expected)
     return url
+
+
+def _parts(url: str, expected: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # brackets without an address in them, a port that is no number
+        raise ValueError(expected) from None
+    if port == 0:
+        raise ValueError(expected)
+    return parts
+
+
+def check_host(host: str) -> str:
+    """A name or an address, as it can be looked up."""
+    bare = host.strip().removeprefix("[").removesuffix("]")
+    try:
+        bare.encode("idna")
+        is_name = bool(bare) and bare.isprintable() and not set(" /@[]") & set(bare)
+    except UnicodeError:  # an empty label, or one that is too long
+        is_name = False
+    if not is_name:
+        raise ValueError("the name or address of a host, for example pacs.example.org or 10.0.0.5")
+    return host
 
 
 def check_endpoint(url: str) -> str:
     """Where an object store answers."""
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
-        raise ValueError('empty, or "https://host:port" without a name and password')
+    expected = 'empty, or "https://host:port" without a name and password'
+    parts = _parts(url, expected)
+    is_http = parts.scheme in ("http", "https") and " " not in url
+    if url and (not is_http or not parts.hostname or parts.username):
+        raise ValueError(expected)
+    if parts.hostname:
+        try:
+            check_host(parts.hostname)
+        except ValueError:
+            raise ValueError(expected) from None
     return url
 
 
 def check_index_url(url: str) -> str:
     """What database the index may be in."""
     beginnings = ("sqlite:///", "sqlite+pysqlite:///", "postgresql://", "postgresql+psycopg://")
-    if url and not url.startswith(beginnings):
+    if url and not (url.startswith(beginnings) and _is_sqlalchemy_url(url)):
         raise ValueError(
             'empty, or an SQLAlchemy URL: "sqlite:////absolute/path" or '
-            '"postgresql+psycopg://user@host/database"'
+            '"postgresql+psycopg://user@host:port/database"'
         )
     return url
+
+
+def _is_sqlalchemy_url(url: str) -> bool:
+    from sqlalchemy.engine import make_url  # takes its time, and few name a database
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+        asked = parsed.normalized_query.get("port", ())  # of several servers
+        ports = [int(port) for each in asked for port in each.split(",") if port]
+    except (ArgumentError, ValueError):
+        return False
+    if parsed.port is not None:
+        ports.append(parsed.port)
+    if not all(1 <= port <= 65535 for port in ports) or "\0" in unquote(url):
+        return False
+    # In memory it would be another one for each connection.
+    return parsed.drivername.startswith("postgresql") or parsed.database not in (
+        *(None, ""),
+        ":memory:",
+    )
 
 
 def check_sop_class_uid(uid: str) -> str:
@@ -82,14 +137,6 @@ def check_sop_class_uid(uid: str) -> str:
     if not 1 <= len(uid) <= 64 or not all(part.isascii() and part.isdigit() for part in components):
         raise ValueError("a UID: digits and dots, at most 64 characters")
     return uid
-
-
-def check_web_user(entry: str) -> str:
-    """A user of the page with the hash of the password."""
-    name, colon, hashed = entry.partition(":")
-    if not colon or not name.strip() or not hashed.startswith("scrypt$") or hashed.count("$") != 5:
-        raise ValueError("NAME:HASH, where `lfscp hash-password` makes the hash")
-    return entry
 
 
 def check_token_hash(text: str) -> str:
@@ -140,7 +187,6 @@ Count = Annotated[int, Strict(), Field(ge=0)]
 Amount = Annotated[float, Strict(), Field(ge=0, le=1e9, allow_inf_nan=False)]
 AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Folder = Annotated[Path, AfterValidator(check_folder)]
-WebUser = Annotated[str, AfterValidator(check_web_user)]
 SOPClassUID = Annotated[str, AfterValidator(check_sop_class_uid)]
 Permission = Literal["echo", "store", "query", "retrieve", "destination"]
 Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)]

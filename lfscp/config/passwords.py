@@ -1,7 +1,9 @@
 """Passwords and tokens, as the configuration keeps them: only their hashes.
 
 A password is short, so its hash is slow on purpose (scrypt, 16 MB); a token is 256 random bits,
-so that one SHA-256 is enough and every request can afford it. Comparisons take constant time.
+so that one SHA-256 is enough and every request can afford it. Comparisons take constant time. All
+passwords of a process are hashed by one thread, one after another: in many threads at once each
+would take its 16 MB, and the C library would keep them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 _COST: Final = (1 << 14, 8, 1)  # n, r, p: 16 MB and some 50 ms
@@ -55,8 +59,28 @@ def is_token(token: str, hashed: str) -> bool:
     return bool(hashed) and hmac.compare_digest(hash_token(token), hashed)
 
 
+_thread: ThreadPoolExecutor | None = None
+
+
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    """Hash in the one thread; the caller waits for its turn."""
+    global _thread
+    if _thread is None:
+        _thread = ThreadPoolExecutor(1, "lfscp-passwords")
+    return _thread.submit(_scrypt_now, password, salt, n, r, p).result()
+
+
+def _scrypt_now(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+
+
+def _forget_thread() -> None:
+    """A forked process has none of its parent's threads."""
+    global _thread
+    _thread = None
+
+
+os.register_at_fork(after_in_child=_forget_thread)
 
 
 def _text(octets: bytes) -> str:

@@ -37,16 +37,14 @@ from lfscp.config.checks import (
     ListenPort,
     Seconds,
     SOPClassUID,
-    WebUser,
     as_tuple,
     check_endpoint,
     check_index_url,
     check_objects_url,
-    check_token_hash,
-    is_loopback,
     no_title_twice,
 )
 from lfscp.config.declaration import Section, setting
+from lfscp.config.web import Web
 
 
 class Server(Section):
@@ -111,14 +109,18 @@ class Server(Section):
     drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (
         setting(
             30.0,
-            "At SIGTERM, how long running associations may go on before they are aborted, in s.",
+            "At SIGTERM, how long the node may take to end, in seconds. Shortly before, the "
+            "associations that still run are aborted.",
         )
     )
     max_associations: Count = setting(
         0, "Most associations at once, further ones are rejected; 0 is no limit.", live=True
     )
     max_associations_per_address: Count = setting(
-        0, "Most of them from one address, further ones are rejected; 0 is no limit.", live=True
+        100,
+        "Most of them from one address, further ones are rejected; each of [peers] that comes from "
+        "its own address has as many for itself. 0 is no limit.",
+        live=True,
     )
     max_connections_per_minute: Count = setting(
         0,
@@ -143,6 +145,9 @@ class Pool(Section):
         flag="--max-waiting",
         live=True,
         ge=-1,
+    )
+    max_idle_s: Amount = setting(
+        30.0, "How long a follower is kept that nobody needs, in seconds; 0 is for ever.", live=True
     )
     threads: Int = setting(
         1, "Threads at start; the pool grows by itself.", flag="--threads", ge=1, le=4096
@@ -302,47 +307,6 @@ class Retrieve(Section):
     decode_when_needed: Bool = setting(
         True, "Decode compressed objects for receivers that take only uncompressed ones."
     )
-
-
-class Web(Section):
-    """The web page and the API. They are on, for this machine only, unless you say otherwise."""
-
-    enabled: Bool = setting(True, "Serve the page and the API; --no-http turns them off.")
-    host: str = setting(
-        "127.0.0.1",
-        "Address of the page; one that other machines reach needs users or token_hash.",
-        min_length=1,
-    )
-    port: ListenPort = setting(
-        8080,
-        "TCP port of the page. When the default is taken the node goes on without the page; "
-        "a port that was asked for must be free. 0 takes any free port and the log says which.",
-        flag="--http-port",
-    )
-    users: Annotated[tuple[WebUser, ...], BeforeValidator(as_tuple)] = setting(
-        (), "Who may log in, each as NAME:HASH; `lfscp hash-password` makes the hash."
-    )
-    token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
-        "", "Hash of the bearer token for scripts; `lfscp hash-password --token` makes both."
-    )
-    metrics_token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
-        "", "Hash of a bearer token that opens /metrics and nothing else, made the same way."
-    )
-    roots: Annotated[tuple[Folder, ...], BeforeValidator(as_tuple)] = setting(
-        (), "Folders that jobs and the web page may read and write."
-    )
-    cache_mb: Count = setting(
-        256, "Most disk space for rendered pictures, in data_dir/cache, in megabytes."
-    )
-
-    @model_validator(mode="after")
-    def _only_loopback_is_open(self) -> Self:
-        if self.enabled and not is_loopback(self.host) and not self.users and not self.token_hash:
-            raise ValueError(
-                f"users or token_hash, since {self.host} can be reached from other machines; "
-                "`lfscp hash-password` makes a hash"
-            )
-        return self
 
 
 class Jobs(Section):

@@ -11,6 +11,19 @@ from typing import Any, Final
 
 PUBLISH_INTERVAL_S: Final = 0.2
 SAVE_INTERVAL_S: Final = 2.0
+MAX_WORDS: Final = 1000  # characters of one reason, in which a peer may have its say
+
+
+def shown(text: str, most: int) -> str:
+    """A text that others had a part in, on one line, and not without end."""
+    cut = text if len(text) <= most else f"{text[: most - 1]}…"
+    return cut if cut.isprintable() else "".join(_shown(each) for each in cut)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else "\ufffd"
 
 
 class Wish(StrEnum):
@@ -94,7 +107,8 @@ class Control:
     def problem(self, what: str, reason: str) -> None:
         """Something could not be done; `what` names it without patient data."""
         if len(self.progress.problems) < self.MOST_PROBLEMS:
-            self.progress.problems.append({"what": what, "reason": reason})
+            named = {"what": shown(what, MAX_WORDS), "reason": shown(reason, MAX_WORDS)}
+            self.progress.problems.append(named)
 
     def report(self) -> None:
         """The progress has changed: tell, but not more often than somebody can look."""

@@ -16,13 +16,15 @@ from pydicom.dataset import Dataset
 from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.objects import Received, StoredInstance
+from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import InvalidRequest, Job
 from lfscp.observe import audit, metrics
 from lfscp.scu.errors import PeerError, Unsupported
-from lfscp.scu.find import find
+from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier
+from lfscp.scu.parts import RetrieveProgress, RetrieveResult
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveProgress, RetrieveResult, get, move
+from lfscp.scu.retrieve import get, move
 from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services import trail
 from lfscp.services.contexts import require_stored_class
@@ -63,7 +65,7 @@ class Unit:
         patient = f"|{self.keys['PatientID']}" if "PatientID" in self.keys else ""
         return f"{self.peer}|{self.level}|{self.study_uid}{patient}"
 
-    def here(self, archive: Archive) -> list[StoredInstance]:
+    def here(self, archive: Archive) -> Sequence[StoredInstance]:
         """What the archive has of it.
 
         Raises:
@@ -166,21 +168,25 @@ class Fetching:
         }
         if not wanted or "StudyInstanceUID" not in above:
             return
-        for match in self._find({**above, "SeriesInstanceUID": ""}, "SERIES", unit.peer):
-            series = {**above, "SeriesInstanceUID": str(match.get("SeriesInstanceUID") or "")}
+        are_wanted = frozenset(wanted)
+        for uid in self._find({**above, "SeriesInstanceUID": ""}, "SERIES", unit.peer):
+            series = {**above, "SeriesInstanceUID": uid}
             keys = {**series, "SOPInstanceUID": wanted}
-            there = [
-                str(each.get("SOPInstanceUID"))
-                for each in self._find(keys, "IMAGE", unit.peer)
-                if str(each.get("SOPInstanceUID")) in wanted
-            ]
+            there = [each for each in self._find(keys, "IMAGE", unit.peer) if each in are_wanted]
             if there:
                 keys = {**series, "SOPInstanceUID": there}
                 yield Unit(unit.peer, "IMAGE", keys, unit.study_uid, size=len(there))
 
-    def _find(self, keys: Mapping[str, Any], level: str, peer: Peer) -> list[Dataset]:
-        asked = identifier(keys, level)
-        found = list(find(peer, asked, self._model, cancel=self._control.stop))
+    def _find(self, keys: Mapping[str, Any], level: str, peer: Peer) -> list[str]:
+        """The unique keys of that level that the peer has."""
+        matches = find(
+            peer,
+            identifier(keys, level),
+            self._model,
+            cancel=self._control.stop,
+            max_bytes=MAX_UNTOLD_BYTES,
+        )
+        found = [str(match.get(_UNIQUE_KEYS[Level(level)]) or "") for match in matches]
         self._control.check()
         return found
 
@@ -209,6 +215,8 @@ class Fetching:
                     progress=follow,
                     cancel=control.stop,
                     spool_dir=self._archive.incoming_dir,
+                    on_refused=control.problem,
+                    max_object_bytes=self._settings.storage.max_object_mb * MEGABYTE,
                 )
             finally:
                 self._trail.write()
@@ -222,7 +230,10 @@ class Fetching:
                 cancel=control.stop,
             )
             if self.is_ours and result.completed:  # it has come to our own SCP meanwhile
-                progress.bytes += sum(each.size for each in unit.here(self._archive))
+                here = unit.here(self._archive)
+                progress.bytes += sum(each.size for each in here)
+                if unit.level == "STUDY":
+                    result = _of_what_came(result, len(here), unit)
         follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
         return result
 
@@ -248,6 +259,16 @@ class Fetching:
         metrics.RECEIVED_BYTES.of("C-GET").add(stored.size)
         self._control.report()
         return _SUCCESS
+
+
+def _of_what_came(result: RetrieveResult, came: int, unit: Unit) -> RetrieveResult:
+    """The peer's word on what it has sent to our own SCP, as far as it is here."""
+    said = result.completed + result.warning
+    if came >= said or "PatientID" in unit.keys:  # which objects may write otherwise
+        return result
+    comment = f"the peer counts {said} objects sent, {came} came"
+    failed = result.failed + said - came
+    return replace(result, completed=came, warning=0, failed=failed, comment=comment)
 
 
 def _sum(first: RetrieveResult, second: RetrieveResult) -> RetrieveResult:

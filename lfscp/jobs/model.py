@@ -28,6 +28,9 @@ JSON = Any  # None, bool, int, float, str, and lists and dicts of them
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
+SHORT_RESULT: Final = (
+    1 << 16
+)  # characters of JSON; a longer one of a query does not go with its job
 
 
 class Kind(StrEnum):
@@ -76,6 +79,13 @@ class UnknownJob(LookupError):  # noqa: N818 - as above
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {job_id}; ended jobs are forgotten after jobs.keep_days")
         self.job_id = job_id
+
+
+class TooManyJobs(RuntimeError):  # noqa: N818 - as above
+    """So many jobs have not ended that no further one is taken."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} jobs have not ended yet; wait, or cancel some")
 
 
 class WrongState(ValueError):  # noqa: N818 - as above
@@ -284,6 +294,11 @@ class Job:
             "peers": peers,
             "description": self.description,
         }
+
+
+def is_result_apart(job: Job) -> bool:
+    """Whether a job may have a result that is too large to be carried with it."""
+    return job.kind is Kind.FIND and job.state.is_end and job.result is None
 
 
 def now() -> str:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from lfscp.archive.dialects import insert_if_absent
 from lfscp.archive.job_tables import job, job_item
-from lfscp.jobs.model import Job, Kind, State
+from lfscp.jobs.matches import EncodedJSON
+from lfscp.jobs.model import SHORT_RESULT, Job, Kind, State
 from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
     from lfscp.archive.index import Index
 
+_LONGEST_LISTED: Final = 1 << 18  # characters of a result that comes with a list of jobs
+_PIECE: Final = 1 << 20  # characters of a result that are read at once
 _ITEMS_PER_STATEMENT: Final = 400  # SQLite's oldest limit is 999 parameters
 
 
@@ -53,7 +67,7 @@ class Record:
     def get(self, job_id: str) -> Job | None:
         """One job; None when there is none."""
         with self._index.engine.connect() as connection:
-            wanted = select(job).where(self._of_this_node, job.c.id == job_id)
+            wanted = select(*_with_short_result()).where(self._of_this_node, job.c.id == job_id)
             row = connection.execute(wanted).mappings().first()
         return None if row is None else job_of(row)
 
@@ -66,13 +80,26 @@ class Record:
         newest_first: bool = True,
     ) -> list[Job]:
         """Jobs in the order of their arrival, or the newest first."""
-        wanted = select(job).where(self._of_this_node)
+        wanted = select(*_with_short_result(_LONGEST_LISTED)).where(self._of_this_node)
         if states is not None:
             wanted = wanted.where(job.c.state.in_([str(state) for state in states]))
         order = job.c.arrival.desc() if newest_first else job.c.arrival
         wanted = wanted.order_by(order).limit(limit).offset(offset)
         with self._index.engine.connect() as connection:
             return [job_of(row) for row in connection.execute(wanted).mappings()]
+
+    def result(self, job_id: str) -> Iterator[str]:
+        """A job's result as JSON, in pieces."""
+        at = 1
+        while True:
+            piece = func.substr(job.c.result, at, _PIECE)
+            with self._index.engine.connect() as connection:
+                wanted = select(piece).where(self._of_this_node, job.c.id == job_id)
+                found = connection.execute(wanted).scalar()
+            if not found:
+                return
+            yield found
+            at += _PIECE
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many jobs there are, by kind and state."""
@@ -120,6 +147,16 @@ class Record:
         self._index.transact(work)
 
 
+def _with_short_result(most: int | None = None) -> list[ColumnElement[Any]]:
+    """The columns of a job, a long result left out: a query's, and any longer than `most`."""
+    size = func.length(job.c.result)
+    fits = or_(size <= SHORT_RESULT, job.c.kind != str(Kind.FIND))
+    if most is not None:
+        fits = and_(fits, size <= most)
+    short = case((fits, job.c.result), else_="null").label("result")
+    return [*(column for column in job.c if column.name != "result"), short]
+
+
 def put_items(connection: Connection, of: Job, items: Collection[str]) -> None:
     """Keep what a job has newly behind it; one that is done needs nothing of that any more."""
     if of.state is State.DONE:
@@ -147,7 +184,7 @@ def row_of(kept: Job) -> dict[str, Any]:
         "bytes": kept.bytes,
         "rate_bytes_s": kept.rate_bytes_s,
         "reason": kept.reason.replace("\0", "\ufffd"),  # PostgreSQL's text takes no NUL
-        "result": json.dumps(kept.result),
+        "result": kept.result if isinstance(kept.result, EncodedJSON) else json.dumps(kept.result),
         "failures": kept.failures,
         "next_attempt_at": kept.next_attempt_at,
     }

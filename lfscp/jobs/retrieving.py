@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
+from lfscp.archive.header import is_uid
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import Fetching, Unit
+from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
 from lfscp.jobs.outcome import Ended
-from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.errors import Kind, PeerError, TooManyMatches, Unsupported
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
+from lfscp.scu.parts import RetrieveResult
 from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import RetrieveResult
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -33,6 +35,12 @@ _RETURNED: Final = {
     "SOPClassesInStudy": "",
     "NumberOfStudyRelatedInstances": "",
 }
+
+
+_MOST_CLASSES: Final = 200  # of one study; of others the peer is asked once more
+_UNIT_BYTES: Final = 700  # what a study takes in memory, about
+_CLASS_BYTES: Final = 120
+_MEMORY_OF_A_BYTE: Final = 4  # what the budget's bytes may take once they are decoded
 
 
 def _merged(units: Iterable[Unit]) -> Iterable[Unit]:
@@ -95,10 +103,12 @@ class _Retrieving:
         self._control = control
         self._archive = archive
         self._roots = settings.web.roots
+        self._max_bytes = settings.budgets.job_mb * MEGABYTE
         self._folder: str = job.parameters.get("folder") or ""
         self._model: str = job.parameters.get("model", "study")
         self._fetching = Fetching(job, control, archive, settings)
         self._todo: list[Unit] = []
+        self._weight = 0
         self._studies: dict[str, None] = {}
         control.result = {"studies": [], "methods": {}, "problems": control.progress.problems}
         if self._folder:
@@ -137,7 +147,13 @@ class _Retrieving:
             yield {"PatientID": str(match.get("PatientID") or "")}
 
     def _find(self, peer: Peer, keys: Mapping[str, Any], level: str) -> Iterator[Dataset]:
-        yield from find(peer, identifier(keys, level), self._model, cancel=self._control.stop)
+        yield from find(
+            peer,
+            identifier(keys, level),
+            self._model,
+            cancel=self._control.stop,
+            max_bytes=self._max_bytes,
+        )
         self._control.check()
 
     def _study(self, peer: Peer, match: Dataset) -> Unit | None:
@@ -153,7 +169,7 @@ class _Retrieving:
     def prepare(self, units: Iterator[Unit]) -> None:
         """Put together what is to be done, and leave out what is behind us."""
         progress = self._control.progress
-        for unit in _merged(units):
+        for unit in _merged(self._weighed(units)):
             self._note_study(unit)
             if self._control.is_behind(unit.name):
                 progress.done += unit.size
@@ -163,6 +179,14 @@ class _Retrieving:
                 self._todo.append(unit)
                 progress.left += unit.size
         self._control.report()
+
+    def _weighed(self, units: Iterator[Unit]) -> Iterator[Unit]:
+        """The units, as long as they do not take too much memory."""
+        for unit in units:
+            self._weight += _UNIT_BYTES + _CLASS_BYTES * len(unit.sop_classes)
+            if self._weight > _MEMORY_OF_A_BYTE * self._max_bytes:
+                raise TooManyMatches(unit.peer, self._max_bytes)
+            yield unit
 
     def _note_study(self, unit: Unit) -> None:
         if unit.level == "STUDY":
@@ -264,7 +288,9 @@ def _classes(match: Dataset) -> tuple[str, ...]:
     value = match.get("SOPClassesInStudy")
     if not value:
         return ()
-    return (str(value),) if isinstance(value, str) else tuple(map(str, value))
+    values = [value] if isinstance(value, str) else list(value)
+    found = dict.fromkeys(str(each) for each in values[: _MOST_CLASSES + 1] if is_uid(str(each)))
+    return tuple(found) if len(values) <= _MOST_CLASSES else ()
 
 
 def _count(match: Dataset) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -21,16 +21,19 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.alarm import Alarm
 from lfscp.jobs.balancer import Balancer, TerminatedError
-from lfscp.jobs.control import Control, Progress, Stopped, Wish
+from lfscp.jobs.control import MAX_WORDS, Control, Progress, Stopped, Wish, shown
 from lfscp.jobs.feed import Feed, Subscription
+from lfscp.jobs.matches import EncodedJSON, Matches, each_match
 from lfscp.jobs.model import (
     InvalidRequest,
     Job,
     JobRequest,
     Kind,
     State,
+    TooManyJobs,
     UnknownJob,
     WrongState,
+    is_result_apart,
     now,
     timestamp,
 )
@@ -39,8 +42,9 @@ from lfscp.jobs.package import package
 from lfscp.jobs.record import Record
 from lfscp.jobs.roots import allowed_folder, allowed_path
 from lfscp.jobs.tasks import perform
+from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
-from lfscp.scu.errors import PeerError
+from lfscp.scu.errors import PeerError, TooManyMatches
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.jobs")
 LONGEST_DELAY_S: Final = 3600.0
+MOST_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
 _EXPECTED: Final = (ArchiveError, InvalidRequest, OSError, PeerError)  # whose texts are for users
@@ -162,6 +167,20 @@ class JobService:
         with self._lock:  # whose progress is newer than the record
             return [self._jobs.get(job.id, job) for job in found]
 
+    def matches(self, job: Job) -> Iterator[Mapping[str, Any]]:
+        """What a query found, match by match; nothing while it runs.
+
+        Args:
+            job: as it is now.
+        """
+        if isinstance(job.result, list):
+            return iter(job.result)
+        return each_match(self.result(job)) if is_result_apart(job) else iter(())
+
+    def result(self, job: Job) -> Iterator[str]:
+        """The result of a job as JSON, in pieces; see `is_result_apart`."""
+        return self._record.result(job.id)
+
     def subscribe(self) -> Subscription:
         """News of all jobs from now on."""
         return self._feed.subscribe()
@@ -190,12 +209,15 @@ class JobService:
         Raises:
             InvalidRequest: it cannot be a job; names the field.
             TerminatedError: the node stops.
+            TooManyJobs: too many have not ended.
         """
         request.check()
         parameters = dict(request.parameters)
         self._make_real(parameters)
         if self._balancer.is_terminated:
             raise TerminatedError("no more jobs are taken, the node stops")
+        if self._unfinished() >= MOST_UNFINISHED:
+            raise TooManyJobs(MOST_UNFINISHED)
         job = Job(
             id=uuid.uuid4().hex,
             kind=Kind(request.kind),
@@ -207,6 +229,10 @@ class JobService:
         self._feed.publish(job)
         self._begin(job)
         return job
+
+    def _unfinished(self) -> int:
+        with self._lock:
+            return len(self._jobs)
 
     def _begin(self, job: Job) -> None:
         with self._lock:
@@ -403,6 +429,8 @@ class JobService:
         elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
             self._retry_later(job, str(error))
         else:
+            if isinstance(error, TooManyMatches):
+                metrics.JOBS_OVER_BUDGET.add()
             if not isinstance(error, _EXPECTED):
                 LOG.error("job failed unexpectedly", job=job_id, exc_info=error)
             self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
@@ -438,9 +466,14 @@ class JobService:
                 control.finish()
                 if changes.get("result") is None:
                     problems = control.progress.problems
-                    shown = {"problems": problems} if problems else None
-                    changes["result"] = control.result or shown
+                    found = {"problems": problems} if problems else None
+                    changes["result"] = control.result or found
                 self._jobs[job_id] = _with(self._jobs[job_id], control.progress)
+            matches = changes["result"]
+            if isinstance(matches, Matches):
+                changes["result"] = matches.result() if state.is_end else None
+                matches.close()
+            changes["reason"] = shown(changes.get("reason", ""), MAX_WORDS)
             job = self._change(job_id, control.take_items(), state=state, **changes)
             if state is State.SLEEPING and control.wish in (Wish.CANCEL, Wish.PAUSE):
                 # It came when the run had failed already: there is no next attempt.
@@ -470,6 +503,8 @@ class JobService:
                 if job.state.is_end:
                     job = replace(job, ended_at=now())
             self._record.save(job, items)
+            if isinstance(job.result, EncodedJSON):
+                job = replace(job, result=None)  # the record has it, and nobody has it twice
             with self._lock:
                 if job.state.is_end:
                     del self._jobs[job_id]
@@ -480,7 +515,8 @@ class JobService:
 
     def _forget_old(self) -> None:
         self._forgot_at = time.monotonic()
-        oldest = datetime.now(UTC) - timedelta(days=self._settings.jobs.keep_days)
+        now = datetime.fromtimestamp(self._archive.trusted_ms() / 1000, UTC)
+        oldest = now - timedelta(days=self._settings.jobs.keep_days)
         self._record.forget_ended_before(timestamp(oldest))
 
 

@@ -7,11 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from lfscp.jobs import retrieving, sending
+from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, Kind
 from lfscp.jobs.outcome import Ended
+from lfscp.observe import metrics
 from lfscp.scu.echo import echo
+from lfscp.scu.errors import PeerError
 from lfscp.scu.find import find
-from lfscp.scu.identifiers import identifier, plain
+from lfscp.scu.identifiers import identifier
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -50,23 +53,32 @@ class _Either:
         return self.enough or self._stop.is_set()
 
 
-def _find(job: Job, control: Control, _archive: Archive, settings: Settings) -> Ended:
+def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
     most = min(job.parameters.get("limit", settings.jobs.max_matches), settings.jobs.max_matches)
     wanted = identifier(job.parameters["keys"], job.parameters.get("level", "STUDY"))
     cancel = _Either(control)
-    matches: list[dict[str, object]] = []
+    matches = Matches(archive.incoming_dir, settings.budgets.job_mb * MEGABYTE)
     control.result = matches
-    more = False
-    for match in find(job.peer, wanted, job.parameters.get("model", "study"), cancel=cancel):
-        if len(matches) < most:
-            matches.append(plain(match))
-            control.progress.done = len(matches)
-            control.report()
-        else:
-            more = cancel.enough = True
+    try:
+        for match in find(job.peer, wanted, job.parameters.get("model", "study"), cancel=cancel):
+            if matches.count < most and matches.add(match):
+                control.progress.done = matches.count
+                control.report()
+            else:
+                cancel.enough = True
+    except PeerError:
+        if not cancel.enough:  # else it only went on in spite of the C-CANCEL
+            raise
     control.check()
-    reason = f"only the first {most} matches, there are more" if more else ""
-    return Ended(reason=reason, result=matches)
+    return Ended(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
+
+
+def _cut(matches: Matches, settings: Settings) -> str:
+    if not matches.is_full:
+        return f"only the first {matches.count} matches, there are more"
+    metrics.JOBS_OVER_BUDGET.add()
+    size = f"{settings.budgets.job_mb} MB (budgets.job_mb)"
+    return f"cut: only the first {matches.count} matches, more would take over {size}"
 
 
 TASKS: Final[Mapping[Kind, Task]] = {

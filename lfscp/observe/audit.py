@@ -1,7 +1,8 @@
 """The audit trail: who did what with whose data, one message per event, in a log of its own.
 
 Patients are named here and nowhere else. Nothing is done until `start` was called, and nothing here
-raises: what becomes of a record that cannot be written is `audit_log`'s matter.
+raises: what becomes of a record that cannot be written is `audit_log`'s matter, and of one that
+repeats without end `audit_repeats`'.
 
 Source: PS3.15 section A.5.3, one function for each event.
 """
@@ -10,16 +11,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
 
 from lfscp.observe import audit_message as m
+from lfscp.observe import metrics
 from lfscp.observe.audit_log import AuditFile
+from lfscp.observe.audit_repeats import Repeats, source_of
 
 Format = Literal["json", "xml"]
 
@@ -66,9 +70,50 @@ class _Trail:
     ae_title: str
     host: str
     as_xml: bool
+    repeats: Repeats
+    comings: Repeats  # of one address, whatever titles it gives
 
     def write(self, message: m.Message) -> None:
-        self.file.write(message.to_xml() if self.as_xml else message.to_json())
+        """Write a message, or count it when many that are alike have come."""
+        if self.as_xml:
+            text = message.to_xml()
+            alike = text.partition(' EventDateTime="')[0] + text.partition('+00:00"')[2]
+            if self.may_write(_source_or(message, alike), lambda: message):
+                self.file.write(text)
+            return
+        before, after = message.json_around_time()
+        if self.may_write(_source_or(message, before + after), lambda: message):
+            self.file.write(f"{before}{m.now()}{after}")
+
+    def may_write(
+        self, key: Hashable, message: Callable[[], m.Message], source: Hashable = None
+    ) -> bool:
+        """Whether a message is written now.
+
+        Args:
+            key: the same for messages that are alike.
+            message: gives it, if one is to tell of others.
+            source: the same for those from one address, where these are limited as well.
+        """
+
+        def tell(number: int, within_s: float) -> None:
+            said = message()
+            more = f"{number} more of these within {within_s:.0f} s"
+            reason = f"{m.cut(said.reason)}; {more}" if said.reason else more
+            told = replace(said, reason=reason)
+            self.file.write(told.to_xml() if self.as_xml else told.to_json())
+
+        if self.repeats.may_write(key, tell) and (
+            source is None or self.comings.may_write(source, tell)
+        ):
+            return True
+        metrics.AUDIT_COUNTED.add()
+        return False
+
+    def tell_repeats(self) -> None:
+        """Write how many more there were of what was counted."""
+        self.repeats.tell()
+        self.comings.tell()
 
     def here(self, role: m.Code | None = None, *, is_requestor: bool = False) -> m.Participant:
         """This node as a participant."""
@@ -78,6 +123,22 @@ class _Trail:
         )
 
 
+def _source_or(message: m.Message, text: str) -> Hashable:
+    """What is the same for messages that are alike.
+
+    Args:
+        text: the message without its time.
+    """
+    refused = message.outcome is not m.Outcome.SUCCESS and message.event in _OF_STRANGERS
+    if refused and message.participants:
+        kind = message.type.value if message.type else ""
+        return message.event.value, kind, source_of(message.participants[0].address)
+    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+
+# Anybody can have these written, under any name.
+_OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
+_TITLES: Final = 10  # times same_per_minute: comings and goings of one address in a minute
 _trail: _Trail | None = None
 # Who asked for what the current thread or task does; None is the node itself.
 _actor: Final[ContextVar[m.Participant | None]] = ContextVar("lfscp_actor", default=None)
@@ -91,28 +152,40 @@ def start(
     sync: bool = False,
     max_bytes: int = 0,
     keep: int = 1,
+    keep_s: float = 0.0,
     stops: bool = False,
+    same_per_minute: int = 0,
 ) -> None:
     """Write the trail of this process, and of those that it forks, to a file.
 
     Args:
         ae_title: of this node.
         format: "json" or "xml", a message a line.
-        sync, max_bytes, keep, stops: see `AuditFile`.
+        sync, max_bytes, keep, keep_s, stops: see `AuditFile`.
+        same_per_minute: see `Repeats`; 0 writes all in full.
     """
     global _trail
     host = socket.gethostname()
-    file = AuditFile(path, sync=sync, max_bytes=max_bytes, keep=keep, stops=stops)
+    file = AuditFile(path, sync=sync, max_bytes=max_bytes, keep=keep, keep_s=keep_s, stops=stops)
     _network_json.cache_clear()
-    _trail = _Trail(file, f"{ae_title}@{host}", ae_title, host, format == "xml")
+    repeats, comings = Repeats(same_per_minute), Repeats(same_per_minute * _TITLES)
+    is_xml = format == "xml"
+    _trail = _Trail(file, f"{ae_title}@{host}", ae_title, host, is_xml, repeats, comings)
 
 
 def stop() -> None:
     """Write nothing any more."""
     global _trail
     if _trail is not None:
+        _trail.tell_repeats()
         _trail.file.close()
     _trail = None
+
+
+def tell_repeats() -> None:
+    """Write how many more there were of what repeats; before a process ends that writes no more."""
+    if _trail is not None:
+        _trail.tell_repeats()
 
 
 def is_on() -> bool:
@@ -139,7 +212,7 @@ def must_stop() -> bool:
 @contextmanager
 def acting(user: str, address: str = "") -> Iterator[None]:
     """Name the person or program that asks for what happens within."""
-    token = _actor.set(m.Participant(user, address, is_requestor=True))
+    token = _actor.set(m.Participant(m.cut(user), address, is_requestor=True))
     try:
         yield
     finally:
@@ -148,7 +221,7 @@ def acting(user: str, address: str = "") -> Iterator[None]:
 
 def act_as(user: str, address: str = "") -> None:
     """The same for the rest of the calling task."""
-    _actor.set(m.Participant(user, address, is_requestor=True))
+    _actor.set(m.Participant(m.cut(user), address, is_requestor=True))
 
 
 def actor() -> str:
@@ -199,8 +272,15 @@ def _network(kind: m.Code, peer: Peer, called_ae_title: str, reason: str = "") -
         _write(_network_message(_trail, kind, peer, called_ae_title, reason))
         return
     # Two of them for each association: all but the time is kept.
-    before, after = _network_json(os.getpid(), kind.value, peer, called_ae_title, reason)
-    _trail.file.write(f"{before}{m.now()}{after}")
+    trail, said = _trail, (os.getpid(), kind.value, peer, called_ae_title, reason)
+    # Who gets no association may try it under any name.
+    source = (kind.value, source_of(peer.address))
+    key: Hashable = source if reason and kind is m.ATTACH else said
+    if trail.may_write(
+        key, lambda: _network_message(trail, kind, peer, called_ae_title, reason), source
+    ):
+        before, after = _network_json(*said)
+        trail.file.write(f"{before}{m.now()}{after}")
 
 
 @lru_cache(512)
@@ -397,7 +477,7 @@ def user_left(user: str, address: str) -> None:
 def _authentication(kind: m.Code, user: str, address: str, reason: str = "") -> None:
     if _trail is None:
         return
-    who = (m.Participant(user, address, is_requestor=True), _trail.here())
+    who = (m.Participant(m.cut(user), address, is_requestor=True), _trail.here())
     outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
     event = m.USER_AUTHENTICATION
     _write(m.Message(_trail.source, event, m.EXECUTE, who, (), kind, outcome, reason))

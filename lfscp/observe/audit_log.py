@@ -4,7 +4,9 @@ Rules: a record is one write to a file opened for appending, so that those of se
 processes never mix. A file that was renamed meanwhile (logrotate) is left for a new one of the old
 name. What cannot be written waits, is counted and complained about, and is written as soon as
 that is possible, in its order; nothing here raises. What the node does meanwhile is its setting:
-go on, or take no associations (`must_stop`).
+go on, or take no associations (`must_stop`). A renamed file is removed when there are enough newer
+ones and it is old as well: who fills the file makes no record go. A jump of the clock counts for a
+part of that age only.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +31,7 @@ _TRY_AGAIN_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 1.0  # at the name and the size of the file
 _SAY_AGAIN_S: Final = 60.0
 _MODE: Final = 0o640
+_OF_A_STEP: Final = 0.25  # of the age: what lies between two files counts for no more
 
 
 class AuditFile:
@@ -36,17 +41,26 @@ class AuditFile:
         path: of the file; its folder must exist.
         sync: whether each record is on the disk before `write` returns.
         max_bytes: a file that has grown so large is renamed `<path>.1`, and so on; 0 is never.
-        keep: so many renamed files are kept.
+        keep: so many renamed files are kept at least.
+        keep_s: what is younger is kept as well, in seconds.
         stops: whether the node takes no associations while records cannot be written.
     """
 
     def __init__(
-        self, path: Path, *, sync: bool, max_bytes: int = 0, keep: int = 1, stops: bool = False
+        self,
+        path: Path,
+        *,
+        sync: bool,
+        max_bytes: int = 0,
+        keep: int = 1,
+        keep_s: float = 0.0,
+        stops: bool = False,
     ) -> None:
         self._path = str(path)
         self._sync = sync
         self._max_bytes = max_bytes
         self._keep = keep
+        self._keep_s = keep_s
         self._stops = stops
         self._lock = threading.Lock()
         self._descriptor = -1
@@ -144,14 +158,39 @@ class AuditFile:
     def _rotate_when_large(self) -> None:
         if not self._max_bytes or os.fstat(self._descriptor).st_size < self._max_bytes:
             return
+        kept = 0
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # given free when it is closed
         named = os.stat(self._path)  # noqa: PTH116
         if named.st_ino == os.fstat(self._descriptor).st_ino:  # else another process was faster
-            for number in range(self._keep - 1, 0, -1):
+            numbers = self._renamed()
+            gone = old_files([named.st_mtime, *numbers.values()], self._keep, self._keep_s)
+            for number in list(numbers)[::-1]:
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")  # noqa: PTH105
+                    if gone:
+                        os.unlink(f"{self._path}.{number}")  # noqa: PTH108
+                        gone -= 1
+                    else:
+                        os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")  # noqa: PTH105
+                        kept = max(kept, number + 1)
             os.replace(self._path, f"{self._path}.1")  # noqa: PTH105
         self._close()
+        if kept > self._keep:
+            LOG.warning(
+                "the audit trail has more files than audit.keep",
+                files=kept,
+                reason="the oldest is younger than audit.keep_days",
+            )
+
+    def _renamed(self) -> dict[int, float]:
+        """The renamed files by number, the newest first: when each was written last."""
+        folder, _, name = self._path.rpartition("/")
+        found = {}
+        with os.scandir(folder or "/") as entries:
+            for entry in entries:
+                number = entry.name.removeprefix(f"{name}.")
+                if entry.name.startswith(f"{name}.") and number.isdecimal() and number[0] != "0":
+                    found[int(number)] = entry.stat().st_mtime
+        return dict(sorted(found.items()))
 
     def _complain(self, error: OSError) -> None:
         metrics.AUDIT_FAILURES.add()
@@ -168,3 +207,21 @@ class AuditFile:
                 waiting=len(self._waiting),
                 effect="new associations are rejected" if self._stops else "the node goes on",
             )
+
+
+def old_files(written: Sequence[float], keep: int, keep_s: float) -> int:
+    """How many files are to go, the oldest first, when one more is about to be renamed.
+
+    Args:
+        written: when each was written last, in seconds: the current file, then the renamed ones,
+            the newest first.
+        keep: so many renamed files stay, the one that is about to be renamed among them.
+        keep_s: what is younger stays.
+    """
+    age, old = 0.0, 0
+    for number, (newer, older) in enumerate(pairwise(written), start=2):
+        # A clock that was set makes nothing old by itself.
+        age += min(max(0.0, newer - older), keep_s * _OF_A_STEP)
+        if number > keep and age >= keep_s:
+            old += 1
+    return old

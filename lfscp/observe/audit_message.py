@@ -1,7 +1,8 @@
 """One audit message: its parts after the schema, its codes, its text as JSON or as XML.
 
 Names are those of the schema, in JSON as in XML, so that either can be made of the other. Texts
-come from peers: in JSON they are escaped, in XML what XML cannot hold is replaced.
+come from peers: in JSON they are escaped, in XML what XML cannot hold is replaced. One that is long
+is cut, and says how long it was and its digest: no message takes more than MAX_MESSAGE_BYTES.
 
 Source: PS3.15 section A.5.1 (schema) and A.5.3 (events); PS3.16 CIDs 400 to 405 (codes).
 """
@@ -9,6 +10,7 @@ Source: PS3.15 section A.5.1 (schema) and A.5.3 (events); PS3.16 CIDs 400 to 405
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +21,11 @@ from functools import lru_cache
 from typing import Any, Final
 from xml.etree import ElementTree
 
+MAX_MESSAGE_BYTES: Final = 32 * 1024
+MAX_VALUE_BYTES: Final = 1000  # of a text as it is written
+MAX_KEYS_BYTES: Final = 6000  # of a detail: the keys of a query
+MAX_QUERY_BYTES: Final = 4096  # of an identifier, before it is encoded
+MAX_SOP_CLASSES: Final = 64  # of a study; further ones are counted together
 _NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -99,7 +106,7 @@ class Participant:
 
     def parts(self) -> dict[str, Any]:
         """Its element."""
-        parts: dict[str, Any] = {"UserID": self.user_id}
+        parts: dict[str, Any] = {"UserID": cut(self.user_id)}
         if self.alternative:
             parts["AlternativeUserID"] = self.alternative
         if self.name:
@@ -109,7 +116,7 @@ class Participant:
             parts["RoleIDCode"] = [self.role.parts()]
         if self.address:
             is_number = ":" in self.address or self.address.replace(".", "").isdigit()
-            parts["NetworkAccessPointID"] = self.address
+            parts["NetworkAccessPointID"] = cut(self.address)
             parts["NetworkAccessPointTypeCode"] = "2" if is_number else "1"
         return parts
 
@@ -124,7 +131,7 @@ class Patient:
     def parts(self) -> dict[str, Any]:
         """Its element."""
         parts = _object(self.patient_id, "1", "1", PATIENT_NUMBER)
-        parts["ParticipantObjectName"] = self.name
+        parts["ParticipantObjectName"] = cut(self.name)
         return parts
 
 
@@ -146,13 +153,19 @@ class Study:
         """Its element."""
         parts = _object(self.study_uid, "2", "3", STUDY_INSTANCE_UID)
         parts["ParticipantObjectName"] = ""  # the schema wants a name or a query
-        if self.details:
-            parts["ParticipantObjectDetail"] = _details(self.details)
-        if self.instances:
+        named = list(self.instances.items())[:MAX_SOP_CLASSES]
+        details = dict(self.details)
+        if len(named) < len(self.instances):
+            details["further SOP classes"] = len(self.instances) - len(named)
+            shown = sum(number for _, number in named)
+            details["instances of these"] = sum(self.instances.values()) - shown
+        if details:
+            parts["ParticipantObjectDetail"] = _details(details)
+        if named:
             parts["ParticipantObjectDescription"] = {
                 "SOPClass": [
-                    {"UID": uid, "NumberOfInstances": number}
-                    for uid, number in self.instances.items()
+                    {"UID": cut(uid, _UID_BYTES), "NumberOfInstances": number}
+                    for uid, number in named
                 ]
             }
         return parts
@@ -164,7 +177,8 @@ class QueryObject:
 
     Args:
         sop_class_uid: of the query model.
-        identifier: the encoded dataset of keys; ParticipantObjectQuery holds it in base 64.
+        identifier: the encoded dataset of keys; ParticipantObjectQuery holds it in base 64, of a
+            long one the beginning.
         details: transfer syntax, the keys as text, the number of matches.
     """
 
@@ -175,8 +189,12 @@ class QueryObject:
     def parts(self) -> dict[str, Any]:
         """Its element."""
         parts = _object(self.sop_class_uid, "2", "3", SOP_CLASS_UID)
-        parts["ParticipantObjectQuery"] = base64.b64encode(self.identifier).decode("ascii")
-        parts["ParticipantObjectDetail"] = _details(self.details)
+        kept, details = self.identifier[:MAX_QUERY_BYTES], dict(self.details)
+        if len(kept) < len(self.identifier):
+            details["query bytes"] = len(self.identifier)
+            details["query sha256"] = hashlib.sha256(self.identifier).hexdigest()
+        parts["ParticipantObjectQuery"] = base64.b64encode(kept).decode("ascii")
+        parts["ParticipantObjectDetail"] = _details(details)
         return parts
 
 
@@ -190,7 +208,7 @@ class Subject:
     def parts(self) -> dict[str, Any]:
         """Its element."""
         parts = _object(self.name, "2", "13", NODE_ID)
-        parts["ParticipantObjectName"] = self.name
+        parts["ParticipantObjectName"] = cut(self.name)
         parts["ParticipantObjectDetail"] = _details({"Alert Description": self.description})
         return parts
 
@@ -219,7 +237,7 @@ class Message:
 
     def parts(self) -> dict[str, Any]:
         """The whole message, its time being now."""
-        event = _event(self.event, self.type, self.action, self.outcome, self.reason)
+        event = _event(self.event, self.type, self.action, self.outcome, cut(self.reason))
         event["EventDateTime"] = now()
         return {
             "EventIdentification": event,
@@ -238,7 +256,8 @@ class Message:
 
         What is the same in many messages is encoded once.
         """
-        before, after = _event_json(self.event, self.type, self.action, self.outcome, self.reason)
+        reason = cut(self.reason)
+        before, after = _event_json(self.event, self.type, self.action, self.outcome, reason)
         participants = ",".join(map(_participant_json, self.participants))
         objects = ",".join([_encode(each.parts()) for each in self.objects])
         return before, (
@@ -264,6 +283,30 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).e
 _TEXT_ELEMENTS: Final = frozenset(
     {"EventOutcomeDescription", "ParticipantObjectName", "ParticipantObjectQuery"}
 )
+
+
+def cut(text: str, most: int = MAX_VALUE_BYTES) -> str:
+    """A text, of a long one the beginning with its length and digest.
+
+    Args:
+        most: bytes that the beginning may take up when it is written, in JSON or XML.
+    """
+    if len(text) * _WIDEST <= most or _width(text) <= most:
+        return text
+    length = min(len(text), most)
+    while _width(text[:length]) > most:
+        length = length * 3 // 4
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{text[:length]}... ({len(text)} characters, sha256 {digest})"
+
+
+_WIDEST: Final = 12  # bytes of a character: two escapes of JSON
+_UID_BYTES: Final = 64
+
+
+def _width(text: str) -> int:
+    """Bytes that a text takes up in JSON or in XML, whichever is more."""
+    return len(_encode(text)) + 5 * sum(map(text.count, '&<>"'))
 
 
 def now() -> str:
@@ -313,7 +356,7 @@ def _source_json(source: str) -> str:
 
 def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[str, Any]:
     return {
-        "ParticipantObjectID": identifier,
+        "ParticipantObjectID": cut(identifier),
         "ParticipantObjectTypeCode": kind,
         "ParticipantObjectTypeCodeRole": role,
         "ParticipantObjectIDTypeCode": identified_by.parts(),
@@ -321,7 +364,9 @@ def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[
 
 
 def _details(values: Mapping[str, object]) -> list[dict[str, str]]:
-    return [{"type": name, "value": str(value)} for name, value in values.items()]
+    return [
+        {"type": name, "value": cut(str(value), MAX_KEYS_BYTES)} for name, value in values.items()
+    ]
 
 
 def _add(parent: ElementTree.Element, name: str, value: Any) -> None:

@@ -174,6 +174,8 @@ def _renderer(render: Render) -> Callable[[object, str, Fields], str]:
             latest = (second, text)
         stamp = f"{text}.{int((now - second) * 1000):03d}Z"
         event = fields.pop("event", "")
+        if len(event) > MAX_VALUE_LENGTH:  # a library's
+            event = _clip(event)
         name = fields.pop("part", "")
         if _marks:
             fields.update(_marks)

@@ -54,6 +54,32 @@ ENDED: Final = Counter(
     "Connections that ended otherwise than by a rejection, by how.",
     outcome=ENDS,
 )
+REFUSALS: Final = (
+    "silent",
+    "displaced",
+    "left",
+    "far_over_limit",
+    "no_thread",
+    "too_many_associations",
+)
+REFUSED: Final = Counter(
+    BOARD,
+    "lfscp_connections_refused_total",
+    "Connections that came to no association, by why: silent for the ACSE timeout, displaced by "
+    "newer ones, left by the peer, closed unread since their address is far over a limit, or "
+    "rejected since no thread could be started or too many associations are served.",
+    reason=REFUSALS,
+)
+UNASSOCIATED: Final = Gauge(
+    BOARD,
+    "lfscp_connections_unassociated",
+    "Connections that have not asked for an association yet; they take no thread.",
+)
+SHORTAGES: Final = Counter(
+    BOARD,
+    "lfscp_accept_failures_total",
+    "Attempts to accept a connection that failed for want of a file descriptor or memory.",
+)
 ASSOCIATION_SECONDS: Final = Histogram(
     BOARD,
     "lfscp_association_duration_seconds",
@@ -74,6 +100,17 @@ SERVED: Final = Histogram(
     service=SERVICES,
     status=STATUSES,
 )
+OUT_OF_TURN: Final = Counter(
+    BOARD,
+    "lfscp_messages_out_of_turn_total",
+    "Second requests while one is served, and responses nobody awaits: each ends its association.",
+    kind=("request", "response"),
+)
+OVERSIZE_MESSAGES: Final = Counter(
+    BOARD,
+    "lfscp_oversize_messages_total",
+    "Messages other than C-STORE over budgets.request_mb: each ends its association.",
+)
 RECEIVED_INSTANCES: Final = Counter(
     BOARD,
     "lfscp_received_instances_total",
@@ -86,7 +123,17 @@ RECEIVED_BYTES: Final = Counter(
     "Bytes of their datasets.",
     service=("C-STORE", "C-GET", "upload"),
 )
+JOBS_OVER_BUDGET: Final = Counter(
+    BOARD,
+    "lfscp_jobs_over_budget_total",
+    "Jobs that were cut, or failed, since a peer sent more matches than budgets.job_mb.",
+)
 MATCHES: Final = Counter(BOARD, "lfscp_query_matches_total", "Matches that C-FIND answered.")
+EXCESSIVE_IDENTIFIERS: Final = Counter(
+    BOARD,
+    "lfscp_excessive_identifiers_total",
+    "Queries and retrieves refused since their keys ask for too much.",
+)
 SUB_OPERATIONS: Final = Counter(
     BOARD,
     "lfscp_sub_operations_total",
@@ -159,6 +206,11 @@ OBJECT_STORE_FAILURES: Final = Counter(
 AUDIT_RECORDS: Final = Counter(
     BOARD, "lfscp_audit_records_total", "Records written to the audit trail."
 )
+AUDIT_COUNTED: Final = Counter(
+    BOARD,
+    "lfscp_audit_counted_records_total",
+    "Records that were counted only, since too many alike came within a minute.",
+)
 AUDIT_FAILURES: Final = Counter(
     BOARD, "lfscp_audit_failures_total", "Attempts to write a record that failed."
 )
@@ -167,6 +219,9 @@ AUDIT_LOST: Final = Counter(
 )
 AUDIT_FAILING: Final = Gauge(
     BOARD, "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
+)
+CLOCK_DOUBTED: Final = Gauge(
+    BOARD, "lfscp_clock_doubted", "Whether the clock is not trusted, so that nothing becomes old."
 )
 SCRUBBED_INSTANCES: Final = Counter(
     BOARD,
@@ -191,4 +246,34 @@ FAILED_UNEXPECTEDLY: Final = Counter(
     "lfscp_unexpected_failures_total",
     "Requests that failed as they should not have; the log says more.",
     service=SERVICES,
+)
+HTTP_REFUSALS: Final = (
+    *("connections", "connections_of_address", "requests", "slow_request", "slow_reader"),
+    *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", OTHER),
+)
+HTTP_REFUSED: Final = Counter(
+    BOARD,
+    "lfscp_http_refused_total",
+    "HTTP connections and requests that were refused or ended, by what there was too much of.",
+    reason=HTTP_REFUSALS,
+)
+HTTP_CONNECTIONS: Final = Gauge(
+    BOARD, "lfscp_http_connections", "Connections to the page and the API that are open now."
+)
+REFUSED_PICTURES: Final = Counter(
+    BOARD,
+    "lfscp_refused_pictures_total",
+    "Pictures, and lists of elements, that were refused, by what they would have cost too much of.",
+    reason=("memory", "time", "process", "busy", "disk"),
+)
+WAITING_PICTURES: Final = Gauge(
+    BOARD, "lfscp_waiting_pictures", "Pictures that wait for a process that renders."
+)
+RENDERING_PROCESS_STARTS: Final = Counter(
+    BOARD, "lfscp_rendering_process_starts_total", "Processes that render that have started."
+)
+RENDERING_PROCESS_FAILURES: Final = Counter(
+    BOARD,
+    "lfscp_rendering_process_failures_total",
+    "Processes that render that ended in the middle of a picture, or did not start.",
 )

@@ -12,10 +12,16 @@ from pynetdicom.presentation import PresentationContext
 from lfscp.scu.errors import GivenUp, Kind, PeerError, Unsupported
 from lfscp.scu.peer import Peer
 from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.requestor import associate
 from lfscp.upperlayer.transport import CalledOff
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
+_LOOK_EVERY_S: Final = 0.25  # whether somebody wants to stop
+_MIN_BYTES_PER_S: Final = 100  # of a message that lasts longer than the DIMSE timeout
+# A match has a few kilobytes. The list of what a retrieve could not send has up to 65 bytes each.
+MAX_MATCH_BYTES: Final = 1 << 20
+MAX_RETRIEVE_RESPONSE_BYTES: Final = 4 << 20
 
 
 class Flag(Protocol):
@@ -36,6 +42,8 @@ def association(
     evt_handlers: Sequence[Any] = (),
     cancel: Flag | None = None,
     while_waiting: Callable[[], None] | None = None,
+    max_response_bytes: int = MAX_MATCH_BYTES,
+    max_object_bytes: int = 0,
 ) -> Iterator[InlineAssociation]:
     """An established association; released at the end, aborted after an error.
 
@@ -45,16 +53,19 @@ def association(
         ext_neg: further negotiation items (roles, for a C-GET).
         cancel: once set, the peer is not waited for any longer: neither for its connection, nor for
             its answer to the request, nor for that to the release.
-        while_waiting: called about once a second while the peer is waited for in between; what
+        while_waiting: called several times a second while the peer is waited for in between; what
             lets it end the association is raising `CalledOff`. By default it does so when `cancel`
             is set.
+        max_response_bytes: largest data set of a response; the association ends at a larger one.
+        max_object_bytes: largest object that is taken; 0 is no limit.
     Raises:
         GivenUp: `cancel` was set before the association was established.
         PeerError: there is none; the reason says why.
     """
     started = time.monotonic()
     waiting = _Waiting(cancel, while_waiting)
-    opened = _open(peer, contexts, ext_neg, evt_handlers, waiting.look)
+    limits = ReceiveLimits(max_object_bytes, _MIN_BYTES_PER_S, max_response_bytes)
+    opened = _open(peer, contexts, ext_neg, evt_handlers, waiting.look, limits)
     if not opened.is_established:
         if waiting.is_given_up:
             raise GivenUp(peer)
@@ -68,6 +79,8 @@ def association(
         if opened.is_established:
             opened.abort()
         raise
+    finally:
+        opened.dimse.discard_incoming()  # half an object leaves no file
     waiting.is_open = False
     if opened.is_established:
         opened.release()
@@ -88,7 +101,7 @@ class _Waiting:
         self.is_given_up = False
 
     def look(self) -> None:
-        """Called about once a second.
+        """Called several times a second.
 
         Raises:
             CalledOff: nobody wants to wait any longer.
@@ -106,6 +119,7 @@ def _open(
     ext_neg: Sequence[Any],
     evt_handlers: Sequence[Any],
     while_waiting: Callable[[], None],
+    limits: ReceiveLimits,
 ) -> InlineAssociation:
     try:
         return associate(
@@ -121,6 +135,8 @@ def _open(
             ext_neg=ext_neg,
             evt_handlers=evt_handlers,
             while_waiting=while_waiting,
+            look_every_s=_LOOK_EVERY_S,
+            limits=limits,
         )
     except UnicodeError:  # a name that no server can have, such as one with an empty label
         reason = "cannot be reached: its name is no host name"

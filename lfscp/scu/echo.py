@@ -52,6 +52,9 @@ def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
         if status is None:
             if cancel is not None and cancel.is_set():
                 raise GivenUp(peer)
+            if assoc.end_reason or assoc.is_aborted:
+                why = f" ({assoc.end_reason})" if assoc.end_reason else ""
+                raise PeerError(Kind.ABORTED, peer, f"ended the association{why}")
             reason = f"did not answer the C-ECHO within {peer.dimse_timeout_s:g} s"
             raise PeerError(Kind.TIMED_OUT, peer, reason)
         if status != _SUCCESS:

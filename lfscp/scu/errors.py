@@ -64,6 +64,14 @@ class GivenUp(PeerError):  # noqa: N818 - says what happened
         super().__init__(Kind.ABORTED, peer, "was not waited for any longer")
 
 
+class TooManyMatches(PeerError):  # noqa: N818 - as above
+    """The peer sends more than is kept of its answer."""
+
+    def __init__(self, peer: Peer, max_bytes: int) -> None:
+        reason = f"sent more than {max_bytes / 1e6:g} MB of matches, ask for less"
+        super().__init__(Kind.REFUSED, peer, reason)
+
+
 class Unsupported(PeerError):  # noqa: N818 - says what happened, as the others do
     """The peer does not support the service at all: no context of ours was accepted.
 

@@ -10,14 +10,17 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Kind, PeerError
-from lfscp.scu.identifiers import FIND_MODELS, decoded
+from lfscp.scu.errors import Kind, PeerError, TooManyMatches
+from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
+from lfscp.services.status import error_comment
 from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
 _SUCCESS: Final = 0x0000
 _CANCELLED: Final = 0xFE00
+_KEPT_OF_A_MATCH_BYTES: Final = 300  # about what is kept of one beside its values
+MAX_UNTOLD_BYTES: Final = 8_000_000  # of matches that only serve to find out what to ask for
 
 
 def find(
@@ -26,19 +29,22 @@ def find(
     model: str = "study",
     *,
     cancel: Flag | None = None,
+    max_bytes: int | None = None,
 ) -> Iterator[Dataset]:
     """Ask a peer, and give its matches as they come.
 
     Args:
         identifier: the keys, Query/Retrieve Level among them.
         model: "study" or "patient".
-        cancel: once set a C-CANCEL goes out; what still comes is not given any more. Closing the
-            iterator aborts the association.
+        cancel: once set a C-CANCEL goes out; what still comes is not given any more, and a peer
+            that goes on is left. Closing the iterator aborts the association.
+        max_bytes: most of all matches together, for who keeps something of each of them.
     Raises:
         GivenUp: it was cancelled before there was an association.
-        PeerError: the peer cannot be reached, or refuses.
+        PeerError: the peer cannot be reached, refuses, or sends more than `max_bytes`.
     """
     operation: Operation | None = None
+    size = 0
 
     def look() -> None:
         if operation is not None:
@@ -54,7 +60,12 @@ def find(
             for answer in operation.answers():
                 if answer.is_pending and not operation.is_cancelled:
                     if answer.identifier is not None:
-                        yield decoded(answer.identifier, context.transfer_syntax[0])
+                        size += len(answer.identifier) + _KEPT_OF_A_MATCH_BYTES
+                        if max_bytes is not None and size > max_bytes:
+                            raise TooManyMatches(peer, max_bytes)
+                        syntax = context.transfer_syntax[0]
+                        require_few_elements(answer.identifier, syntax)
+                        yield decoded(answer.identifier, syntax)
                 elif not answer.is_pending:
                     require_success(peer, "the query", answer)
         except Unanswered as error:
@@ -63,15 +74,21 @@ def find(
             raise PeerError(Kind.REFUSED, peer, f"sent {error}") from None
 
 
+def is_failure(status: int) -> bool:
+    """Whether a final status is neither success, nor a warning, nor that it was cancelled."""
+    return status not in (_SUCCESS, _CANCELLED) and status & 0xF000 != 0xB000
+
+
 def require_success(peer: Peer, what: str, answer: Answer) -> None:
     """See whether a final response is no failure.
 
     Raises:
         PeerError: it is; with the peer's own words if it gave any.
     """
-    if answer.status in (_SUCCESS, _CANCELLED) or answer.status & 0xF000 == 0xB000:
+    if not is_failure(answer.status):
         return
-    comment = f": {answer.error_comment}" if answer.error_comment else ""
+    words = error_comment(answer.error_comment)  # which may not steer a terminal
+    comment = f": {words}" if words else ""
     reason = f"refused {what} with status 0x{answer.status:04X}{comment}"
     passing = answer.status & 0xFF00 == 0xA700  # out of resources
     raise PeerError(Kind.REFUSED, peer, reason, status=answer.status, passing=passing)

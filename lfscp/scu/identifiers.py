@@ -12,6 +12,15 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 
+from lfscp.archive.elements import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    ITEM,
+    UNDEFINED_LENGTH,
+    element_head,
+)
+from lfscp.archive.errors import CannotUnderstand
+
 _ROOT: Final = "1.2.840.10008.5.1.4.1.2"
 FIND_MODELS: Final[Mapping[str, str]] = {
     "patient": f"{_ROOT}.1.1",
@@ -29,6 +38,7 @@ GET_MODELS: Final[Mapping[str, str]] = {
     "patient-study": f"{_ROOT}.3.3",
 }
 _UTF_8: Final = "ISO_IR 192"
+MAX_ELEMENTS: Final = 10_000  # of a response; each takes a hundred times its bytes in memory
 # Smallest and largest value by VR (PS3.5 table 6.2-1).
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "US": (0, 2**16 - 1),
@@ -120,6 +130,45 @@ def decoded(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
         )
     except Exception as error:  # pydicom raises what it likes on bytes it cannot read
         raise ValueError(f"an identifier that cannot be decoded: {error}") from error
+
+
+def require_few_elements(encoded: bytes, transfer_syntax_uid: str) -> None:
+    """See whether a match may be decoded: elements and values take much memory then.
+
+    Raises:
+        ValueError: it has more than `MAX_ELEMENTS`.
+    """
+    explicit = not UID(transfer_syntax_uid).is_implicit_VR
+    if _has_too_many_elements(memoryview(encoded), explicit=explicit):
+        raise ValueError(f"an identifier of more than {MAX_ELEMENTS} elements")
+    if encoded.count(b"\\") > MAX_ELEMENTS:
+        raise ValueError(f"an identifier of more than {MAX_ELEMENTS} values")
+
+
+def _has_too_many_elements(encoded: memoryview, *, explicit: bool) -> bool:
+    """Count what is inside sequences as well, in one pass; what cannot be read ends the count."""
+    if len(encoded) < 8 * MAX_ELEMENTS:
+        return False
+    encoding = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
+    at, end, count = 0, len(encoded), 0
+    try:
+        while at + 8 <= end and count <= MAX_ELEMENTS:
+            count += 1
+            if encoding.raw_tag(encoding.unpack_length(encoded, at)[0]) >> 16 == ITEM >> 16:
+                at += 8  # an item or a delimiter
+                continue
+            _, value, length, inner = element_head(encoded, at, end, encoding)
+            if length == UNDEFINED_LENGTH or (inner is encoding and _has_items(encoded, value)):
+                at = value
+            else:
+                at = value + length
+    except CannotUnderstand:
+        return False  # whoever decodes it says what is wrong
+    return count > MAX_ELEMENTS
+
+
+def _has_items(encoded: memoryview, at: int) -> bool:
+    return bytes(encoded[at : at + 4]) == b"\xfe\xff\x00\xe0"
 
 
 def plain(dataset: Dataset) -> dict[str, Any]:

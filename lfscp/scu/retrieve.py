@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,54 +13,23 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.archive.objects import Received
-from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Unsupported
-from lfscp.scu.find import require_success, unanswered
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.header import is_uid
+from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
+from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.find import is_failure, require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
+from lfscp.scu.parts import OnProgress, RetrieveProgress, RetrieveResult, get_in_parts
 from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
+from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.received import received_object
+from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
 from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
-_CANCELLED: Final = 0xFE00
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieveProgress:
-    """The counters of a pending response; None where the peer does not say."""
-
-    remaining: int | None
-    completed: int
-    failed: int
-    warning: int
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieveResult:
-    """How a retrieve ended: success, in part (`failed`), or cancelled.
-
-    Args:
-        failed_uids: SOP Instance UIDs that the peer could not send, as far as it says.
-        comment: the peer's own words, if any.
-    """
-
-    status: int
-    completed: int = 0
-    failed: int = 0
-    warning: int = 0
-    failed_uids: tuple[str, ...] = ()
-    comment: str = ""
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether it stopped at a C-CANCEL."""
-        return self.status == _CANCELLED
-
-
-OnObject = Callable[[Received], int | Dataset]
-OnProgress = Callable[[RetrieveProgress], None]
+_FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
+_MOST_FAILED_UIDS: Final = 100_000  # of one list
 
 
 def get(
@@ -73,8 +42,10 @@ def get(
     progress: OnProgress | None = None,
     cancel: Flag | None = None,
     spool_dir: Path | None = None,
+    on_refused: OnRefused = lambda _uid, _reason: None,
+    max_object_bytes: int = 0,
 ) -> RetrieveResult:
-    """Have a peer send objects over this association.
+    """Have a peer send objects over associations of ours, mostly one.
 
     Args:
         identifier: unique keys and Query/Retrieve Level.
@@ -84,34 +55,48 @@ def get(
         progress: called with each pending response's counters.
         cancel: once set a C-CANCEL goes out.
         spool_dir: where large objects go as they arrive; None keeps them in memory.
+        on_refused: told of each object that was not asked for or cannot be read, and why.
+        max_object_bytes: largest object that is taken; 0 is no limit.
     Raises:
         GivenUp: it was cancelled before there was an association.
         Unsupported: the peer has no C-GET.
         PeerError: it cannot be reached, or refuses.
     """
 
-    def store(event: evt.Event) -> int | Dataset:
-        return on_object(received_object(event, peer.ae_title))
+    def get_once(classes: Sequence[str], follow: OnProgress | None) -> RetrieveResult:
+        taking = Taking(identifier, on_object, on_refused)
 
-    proposals = get_proposals(sop_classes)
-    contexts = [build_context(GET_MODELS[model], list(UNCOMPRESSED[:2]))]
-    contexts += [build_context(uid, list(syntaxes)) for uid, syntaxes in proposals]
-    asked = _Asked(peer, progress, cancel)
-    service = f"C-GET ({model} root)"
-    with association(
-        peer,
-        contexts,
-        service=service,
-        ext_neg=_roles(uid for uid, _ in proposals),
-        evt_handlers=[(evt.EVT_C_STORE, store)],
-        cancel=cancel,
-        while_waiting=asked.look,
-    ) as assoc:
-        assoc.spool_dir = spool_dir
-        context = _accepted(assoc, GET_MODELS[model])
-        if context is None:
-            raise Unsupported(peer, service)
-        return asked.perform(Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop))
+        def store(event: evt.Event) -> int | Dataset:
+            try:
+                received = received_object(event, peer.ae_title)
+            except CannotUnderstand as error:
+                return with_reason(CANNOT_UNDERSTAND, error.reason)
+            return taking.take(received)
+
+        proposals = get_proposals(classes)
+        contexts = [build_context(GET_MODELS[model], list(UNCOMPRESSED[:2]))]
+        contexts += [build_context(uid, list(syntaxes)) for uid, syntaxes in proposals]
+        asked = _Asked(peer, follow, cancel, taking)
+        service = f"C-GET ({model} root)"
+        with association(
+            peer,
+            contexts,
+            service=service,
+            ext_neg=_roles(uid for uid, _ in proposals),
+            evt_handlers=[(evt.EVT_C_STORE, store)],
+            cancel=cancel,
+            while_waiting=asked.look,
+            max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
+            max_object_bytes=max_object_bytes,
+        ) as assoc:
+            assoc.spool_dir = spool_dir
+            context = _accepted(assoc, GET_MODELS[model])
+            if context is None:
+                raise Unsupported(peer, service)
+            operation = Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop)
+            return asked.perform(operation)
+
+    return get_in_parts(sop_classes, get_once, progress)
 
 
 def move(
@@ -137,7 +122,12 @@ def move(
     contexts = [build_context(MOVE_MODELS[model], list(UNCOMPRESSED[:2]))]
     service = f"C-MOVE ({model} root)"
     with association(
-        peer, contexts, service=service, cancel=cancel, while_waiting=asked.look
+        peer,
+        contexts,
+        service=service,
+        cancel=cancel,
+        while_waiting=asked.look,
+        max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
     ) as assoc:
         context = assoc.accepted_contexts[0]
         operation = Operation(
@@ -154,18 +144,29 @@ def move(
 class _Asked:
     """A retrieve that goes on: its progress, its end."""
 
-    def __init__(self, peer: Peer, progress: OnProgress | None, cancel: Flag | None) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        progress: OnProgress | None,
+        cancel: Flag | None,
+        taking: Taking | None = None,
+    ) -> None:
         self._peer = peer
+        self._taking = taking
         self._progress = progress
         self._cancel = cancel
         self._operation: Operation | None = None
 
     def stop(self) -> bool:
         """Whether it shall be cancelled."""
-        return self._cancel is not None and self._cancel.is_set()
+        return self._is_flooded or (self._cancel is not None and self._cancel.is_set())
+
+    @property
+    def _is_flooded(self) -> bool:
+        return self._taking is not None and self._taking.is_flooded
 
     def look(self) -> None:
-        """Called about once a second while the peer is waited for."""
+        """Called several times a second while the peer is waited for."""
         if self._operation is not None:
             self._operation.look_for_cancel()
 
@@ -181,19 +182,50 @@ class _Asked:
             for answer in operation.answers():
                 last = _counters(answer, last)
                 if not answer.is_pending:
+                    self._require_no_flood()
                     return self._result(answer, last, operation.transfer_syntax_uid)
                 if self._progress is not None:
-                    self._progress(last)
+                    self._progress(self._stored(last)[0])
         except Unanswered as error:
-            raise unanswered(self._peer, error) from None
+            self._require_no_flood()
+            broken = unanswered(self._peer, error)
+            if self._taking is not None and self._taking.came:
+                broken.reason += f", after {self._taking.came} objects"
+            raise broken from None
         raise AssertionError  # the responses end with a final one, or raise
 
-    def _result(self, answer: Answer, last: RetrieveProgress, syntax: str) -> RetrieveResult:
-        uids = _failed_uids(answer, syntax)
-        if not (last.completed or last.failed or last.warning):
+    def _require_no_flood(self) -> None:
+        if self._is_flooded:
+            reason = "keeps sending objects that were not asked for, or cannot be read"
+            raise PeerError(Kind.REFUSED, self._peer, reason)
+
+    def _stored(self, said: RetrieveProgress) -> tuple[RetrieveProgress, int]:
+        """What was stored, of what the peer says; and how many objects never came."""
+        if self._taking is None:
+            return said, 0
+        taken = self._taking.came + self._taking.refused
+        missing = max(0, said.completed + said.warning - taken)
+        failed = max(said.failed, self._taking.refused)
+        counters = RetrieveProgress(
+            said.remaining, self._taking.completed, failed, self._taking.warning
+        )
+        return counters, missing
+
+    def _result(self, answer: Answer, said: RetrieveProgress, syntax: str) -> RetrieveResult:
+        stored, missing = self._stored(said)
+        failed = stored.failed + missing
+        comment = error_comment(answer.error_comment)
+        if missing:
+            came = stored.completed + stored.warning
+            comment = f"the peer counts {said.completed + said.warning} objects sent, {came} came"
+        if not (stored.completed or failed or stored.warning):
             require_success(self._peer, "the retrieve", answer)
+        elif not failed and is_failure(answer.status):
+            failed = 1  # at least: it gave up
+            comment = comment or f"it ended with status 0x{answer.status:04X}"
+        uids = _failed_uids(answer, syntax)
         return RetrieveResult(
-            answer.status, last.completed, last.failed, last.warning, uids, answer.error_comment
+            answer.status, stored.completed, failed, stored.warning, uids, comment
         )
 
 
@@ -210,15 +242,16 @@ def _counters(answer: Answer, before: RetrieveProgress) -> RetrieveProgress:
 def _failed_uids(answer: Answer, transfer_syntax_uid: str) -> tuple[str, ...]:
     if answer.identifier is None:
         return ()
-    try:
-        value = decoded(answer.identifier, transfer_syntax_uid).get("FailedSOPInstanceUIDList")
-    except ValueError:
-        return ()  # the counters say how many
-    if value is None:
+    value: Any = None
+    with suppress(ValueError):  # the counters say how many
+        dataset = decoded(answer.identifier, transfer_syntax_uid)
+        if _FAILED_SOP_INSTANCE_UID_LIST in dataset:
+            # As it came, not as a UID each: they may be many.
+            value = dataset.get_item(_FAILED_SOP_INSTANCE_UID_LIST).value
+    if not isinstance(value, bytes):
         return ()
-    if isinstance(value, bytes):  # a list too long for VR UI comes as UN
-        value = value.decode("ascii", "replace").rstrip("\0").split("\\")
-    return (value,) if isinstance(value, str) else tuple(map(str, value))
+    uids = value.decode("ascii", "replace").rstrip("\0 ").split("\\", _MOST_FAILED_UIDS)
+    return tuple(uid for uid in uids[:_MOST_FAILED_UIDS] if is_uid(uid))
 
 
 def _roles(sop_classes: Iterator[str]) -> list[Any]:

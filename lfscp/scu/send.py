@@ -19,7 +19,7 @@ from lfscp.services.transfer import Outcome, Sender
 from lfscp.upperlayer.transport import CalledOff
 
 _MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing
-CANCEL_PATIENCE_S: Final = 2.0  # for the object on its way when a send is cancelled
+CANCEL_PATIENCE_S: Final = 1.0  # for the object on its way when a send is cancelled
 
 # Called after each object: what came of it, and why when it failed.
 OnSent = Callable[[StoredInstance, Outcome, str], None]
@@ -85,7 +85,7 @@ def send(
     Args:
         instances: from an archive or from `objects_in`.
         on_sent: called after each; what it raises ends the send.
-        cancel: once set no further object is sent, and one that is on its way has two seconds.
+        cancel: once set no further object is sent, and one that is on its way has a second.
         may_decode: decode compressed objects when the peer takes only uncompressed ones.
         locate: where an instance is now, for one whose file has gone since.
     Raises:
@@ -121,7 +121,7 @@ class _Sending:
         return self._cancel is not None and self._cancel.is_set()
 
     def _look(self) -> None:
-        """Called about once a second while the peer takes an object, or answers."""
+        """Called several times a second while the peer takes an object, or answers."""
         if not self._stop():
             return
         now = time.monotonic()

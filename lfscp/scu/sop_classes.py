@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pydicom.dataset import Dataset
-
+from lfscp.archive.header import is_uid
 from lfscp.scu.connection import Flag
-from lfscp.scu.find import find
+from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 
 _MOST_SERIES: Final = 500  # that are asked one by one
+_MOST_CLASSES: Final = 1000  # the standard has fewer than 200
 
 
 def sop_classes_of(
@@ -35,7 +35,13 @@ def sop_classes_of(
     if not (keys.get("StudyInstanceUID") or keys.get("PatientID")):
         return []
     asking = _Asking(peer, keys, model, cancel)
-    return list(dict.fromkeys(asking.classes()))
+    found: dict[str, None] = {}
+    for uid in asking.classes():
+        if is_uid(uid):
+            found[uid] = None
+        if len(found) == _MOST_CLASSES:
+            break
+    return list(found)
 
 
 class _Asking:
@@ -53,31 +59,38 @@ class _Asking:
         named = {"StudyInstanceUID": self._keys.get("StudyInstanceUID") or ""}
         if self._keys.get("PatientID") or self._model != "study":
             named["PatientID"] = self._keys.get("PatientID") or ""
-        for study in self._find({**named, "SOPClassesInStudy": ""}, "STUDY"):
-            told = _values(study.get("SOPClassesInStudy"))
-            uid = str(study.get("StudyInstanceUID") or named["StudyInstanceUID"])
+        asked = {**named, "SOPClassesInStudy": ""}
+        for uids, told in self._find(asked, "STUDY", "StudyInstanceUID", "SOPClassesInStudy"):
+            uid = uids[0] if uids else named["StudyInstanceUID"]
             yield from told or self._of_objects({**named, "StudyInstanceUID": uid})
 
     def _of_objects(self, study: Mapping[str, Any]) -> Iterator[str]:
         if self._model == "patient-study":
             return  # it has no levels below
         wanted = {**study, "SeriesInstanceUID": self._keys.get("SeriesInstanceUID") or ""}
-        for series in self._find(wanted, "SERIES"):
+        for (uids,) in self._find(wanted, "SERIES", "SeriesInstanceUID"):
             self._series += 1
-            uid = str(series.get("SeriesInstanceUID") or "")
-            if not uid or self._series > _MOST_SERIES:
+            if not uids or self._series > _MOST_SERIES:
                 continue
             instance = self._keys.get("SOPInstanceUID") or ""
-            of_one = {"SeriesInstanceUID": uid, "SOPInstanceUID": instance, "SOPClassUID": ""}
-            for match in self._find({**study, **of_one}, "IMAGE"):
-                yield from _values(match.get("SOPClassUID"))
+            of_one = {"SeriesInstanceUID": uids[0], "SOPInstanceUID": instance, "SOPClassUID": ""}
+            for (classes,) in self._find({**study, **of_one}, "IMAGE", "SOPClassUID"):
+                yield from classes
 
-    def _find(self, keys: Mapping[str, Any], level: str) -> list[Dataset]:
-        asked = identifier(keys, level)
-        return list(find(self._peer, asked, self._model, cancel=self._cancel))
+    def _find(self, keys: Mapping[str, Any], level: str, *wanted: str) -> list[list[list[str]]]:
+        """The values of the wanted keys in each match."""
+        matches = find(
+            self._peer,
+            identifier(keys, level),
+            self._model,
+            cancel=self._cancel,
+            max_bytes=MAX_UNTOLD_BYTES,
+        )
+        return [[_values(match.get(each)) for each in wanted] for match in matches]
 
 
 def _values(value: Any) -> list[str]:
     if not value:
         return []
-    return [str(value)] if isinstance(value, str) else [str(each) for each in value]
+    values = [value] if isinstance(value, str) else list(value)[:_MOST_CLASSES]
+    return [str(each) for each in values if isinstance(each, str)]

@@ -3,7 +3,9 @@
 Associations are counted over all worker processes, the connections of a minute by each.
 
 Asked by the thread that serves, after it has promoted another: no limit ever holds up the leader.
-Who is over a limit is told so, with an A-ASSOCIATE-RJ; who is far over it is not listened to.
+Who is over a limit is told so, with an A-ASSOCIATE-RJ; who is far over it is not listened to. A
+peer that the administrator has listed has associations of its own, so that strangers behind the
+same address, such as that of a gateway, take nothing from it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from lfscp.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 
+MOST_OF_ADDRESS: Final = 100  # associations, unless somebody says otherwise
 TOO_MANY_FROM_ADDRESS: Final = Rejection(
     2, 3, 2, "local limit of associations from one address exceeded"
 )
+TOO_MANY_OF_PEER: Final = Rejection(2, 3, 2, "local limit of associations of one peer exceeded")
 TOO_MANY_PER_MINUTE: Final = Rejection(
     2, 3, 1, "temporary congestion: too many connections from one address in a minute"
 )
@@ -31,11 +35,37 @@ _FAR_OVER: Final = 2
 _ANSWERED: Final = 8  # at once, however low the limit of associations is
 _MINUTE_S: Final = 60.0
 _FORGET_ABOVE: Final = 4096  # addresses whose connections are counted
-_SAY_AGAIN_S: Final = 10.0
+_SAY_AGAIN_S: Final = 60.0
 
 
 class NotListenedTo(Exception):  # noqa: N818 - what is decided, not a fault
     """The connection is to be closed without a word."""
+
+
+class Place:
+    """An association as it is counted, by the thread that serves it.
+
+    Attributes:
+        rejection: what to reject it with, or None.
+    """
+
+    def __init__(self, limits: AddressLimits, address: str) -> None:
+        self._limits = limits
+        self._number = limits.enter(address)
+        self.rejection: Rejection | None = None
+
+    def move_to(self, name: str) -> Rejection | None:
+        """Count it under a name instead of its address; what to reject it with then."""
+        if self.rejection is TOO_MANY_FROM_ADDRESS:
+            self.leave()
+            self._number = self._limits.enter(name)
+            is_over = self._limits.of(name) > self._limits.max_associations
+            self.rejection = TOO_MANY_OF_PEER if is_over else self._limits.excess_of_all()
+        return self.rejection
+
+    def leave(self) -> None:
+        """Count it no more."""
+        self._limits.leave(self._number)
 
 
 class AddressLimits:
@@ -75,20 +105,18 @@ class AddressLimits:
         return bool(self.max_associations or self.max_per_minute or self.max_total)
 
     @contextmanager
-    def counting(self, address: str) -> Iterator[Rejection | None]:
-        """Count a connection while it lasts; gives what to reject it with, or None.
+    def counting(self, address: str) -> Iterator[Place]:
+        """Count a connection while it lasts; its place says what to reject it with.
 
         Raises:
             NotListenedTo: it is far over a limit.
         """
-        with self._lock:
-            place = self.board.enter(address)
+        place = Place(self, address)
         try:
-            rejection = self._excess(address)
-            yield rejection
+            place.rejection = self._excess(address)
+            yield place
         finally:
-            with self._lock:
-                self.board.leave(place)
+            place.leave()
 
     def of(self, address: str) -> int:
         """The connections of an address now."""
@@ -100,14 +128,29 @@ class AddressLimits:
         left = self._left_of_the_minute(address)
         far = max(_FAR_OVER * most, most + _ANSWERED)
         if (most and count > far) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
-            self._say(address)
+            self._say(address, "closed unread")
             raise NotListenedTo
         if left < 0:
             return TOO_MANY_PER_MINUTE
         if most and count > most:
+            self._say(address, "rejected")
             return TOO_MANY_FROM_ADDRESS
+        return self.excess_of_all()
+
+    def excess_of_all(self) -> Rejection | None:
+        """What to reject one with when all addresses together have too many."""
         is_full = self.max_total and self.board.total() > self.max_total
         return LOCAL_LIMIT_EXCEEDED if is_full else None
+
+    def enter(self, name: str) -> int:
+        """Count one more under a name; its number, for `leave`."""
+        with self._lock:
+            return self.board.enter(name)
+
+    def leave(self, place: int) -> None:
+        """Count it no more."""
+        with self._lock:
+            self.board.leave(place)
 
     def _left_of_the_minute(self, address: str) -> float:
         """Take one connection off what the address has left; it gets them back evenly."""
@@ -125,8 +168,18 @@ class AddressLimits:
                 self._left = {each: kept for each, kept in self._left.items() if kept[1] > since}
         return left
 
-    def _say(self, address: str) -> None:
+    def _say(self, address: str, what: str) -> None:
         now = self._clock()
         if now - self._said_at >= _SAY_AGAIN_S:
             self._said_at = now
-            LOGGER.warning("Closing connections of %s unread: far over its limits", address)
+            LOGGER.warning(
+                "Connections of %s are %s: it has %d, and server.max_associations_per_address is "
+                "%d, server.max_connections_per_minute %d (0 is no limit). When many modalities "
+                "share this address raise them, list the modalities in [peers], or have the load "
+                "balancer say whom it speaks for (server.proxy_protocol)",
+                address,
+                what,
+                self.of(address),
+                self.max_associations,
+                self.max_per_minute,
+            )

@@ -1,7 +1,8 @@
 """Which addresses have associations now, in memory that the worker processes of a node share.
 
-Each worker writes its own part: a place per association that holds the peer's address. Anybody
-counts in all parts. A worker that takes the part of one that died empties it first.
+Each worker writes its own part: a place per association that holds the peer's address. It knows its
+own, and counts in the others' parts, as far as those have ever been used. A worker that takes the
+part of one that died empties it first.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import hashlib
 import mmap
 import socket
 import struct
+from collections import Counter
 from typing import Final
 
 _PLACES: Final = 4096  # associations of one worker that are counted
 _SIZE: Final = 16  # bytes of an address, IPv6 or IPv4 mapped into it
 _FREE: Final = bytes(_SIZE)
-_HEAD: Final = struct.Struct("<Q8x")  # how many places are taken
+_HEAD: Final = struct.Struct("<QQ")  # how many places are taken, and how many ever were
 _PART: Final = _HEAD.size + _PLACES * _SIZE
 
 
@@ -33,7 +35,11 @@ class AssociationBoard:
 
     def use(self, number: int) -> None:
         """Be the worker of this number, from 0, from now on."""
+        self._number = number
         self._start = number * _PART
+        self._own: Counter[bytes] = Counter()
+        self._keys: dict[int, bytes] = {}  # of the places that are taken
+        self._used = 0
         self._memory[self._start : self._start + _PART] = bytes(_PART)
         self._taken = 0
         self._free = list(range(_PLACES - 1, -1, -1))
@@ -43,7 +49,10 @@ class AssociationBoard:
         if not self._free:
             return -1
         place = self._free.pop()
-        self._write(place, _key(address))
+        key = self._keys[place] = _key(address)
+        self._own[key] += 1
+        self._used = max(self._used, place + 1)
+        self._write(place, key)
         self._count(1)
         return place
 
@@ -51,16 +60,26 @@ class AssociationBoard:
         """Give back what `enter` gave."""
         if place >= 0:
             self._write(place, _FREE)
+            key = self._keys.pop(place)
+            self._own[key] -= 1
+            if not self._own[key]:
+                del self._own[key]
             self._free.append(place)
             self._count(-1)
 
     def of(self, address: str) -> int:
         """The associations of an address, in all workers."""
-        key, found = _key(address), 0
-        position = self._memory.find(key)
+        key = _key(address)
+        others = (number for number in range(self.workers) if number != self._number)
+        return self._own[key] + sum(self._of_part(number * _PART, key) for number in others)
+
+    def _of_part(self, start: int, key: bytes) -> int:
+        found, begin = 0, start + _HEAD.size
+        end = begin + _HEAD.unpack_from(self._memory, start)[1] * _SIZE
+        position = self._memory.find(key, begin, end)
         while position >= 0:
-            found += position % _SIZE == 0  # heads and parts are whole places long
-            position = self._memory.find(key, position + 1)
+            found += (position - begin) % _SIZE == 0
+            position = self._memory.find(key, position + 1, end)
         return found
 
     def total(self) -> int:
@@ -74,7 +93,7 @@ class AssociationBoard:
 
     def _count(self, change: int) -> None:
         self._taken += change
-        _HEAD.pack_into(self._memory, self._start, self._taken)
+        _HEAD.pack_into(self._memory, self._start, self._taken, self._used)
 
 
 def _key(address: str) -> bytes:

@@ -1,8 +1,13 @@
 """Serves a pynetdicom AE with a leader/follower pool: the server's life, and each association's.
 
-The leader waits in the listener. It promotes a new leader as soon as it has a connection, and
-serves that association itself, from the TLS handshake to the close. Nothing else: what is asked of
-an association is the upper layer's, how threads take turns the pool's.
+The leader waits among the arrivals. It promotes a new leader as soon as one of them asks for an
+association, and serves that itself, from the TLS handshake to the close. Nothing else: what is
+asked of an association is the upper layer's, how threads take turns the pool's.
+
+One hostile peer takes nothing from the others: who says nothing takes no thread (`arrivals`), who
+stalls before there is an association gives its place to others (`unestablished`), and the
+associations of one address are counted (`address_limits`). All together take no more than their
+share of the process's open files.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,12 +28,18 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from lfscp.observe.metrics import PROMOTION
+from lfscp.observe.metrics import PROMOTION, REFUSED
+from lfscp.observe.open_files import most_open_files
 from lfscp.one_processor import OneProcessor
 from lfscp.pool import LeaderFollowerPool
-from lfscp.server.address_limits import AddressLimits, NotListenedTo
+from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimits, NotListenedTo, Place
+from lfscp.server.arrivals import Arrival, Arrivals
+from lfscp.server.capacity import NO_THREAD, Capacity
+from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
 from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
+from lfscp.server.refusals import Refusals
+from lfscp.server.unestablished import Unestablished
 from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
     forget_server,
@@ -48,10 +59,12 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-# While draining, an association that has asked nothing for so long is aborted: nobody waits for it.
-IDLE_BEFORE_ABORT_S: Final = 1.0
-# How long whoever is over a limit may take to ask for what is rejected.
-TIME_TO_REJECT_S: Final = 5.0
+FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
+_WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
+
+
+def _is_over() -> bool:
+    return False
 
 
 class LeaderFollowerServer:
@@ -80,13 +93,15 @@ class LeaderFollowerServer:
         storage_classes: SOP classes of `contexts` to serve as storage though pynetdicom does not
             know them: retired and private ones.
         admit: called with each association before negotiation: a Rejection, or None to admit it.
-        limits: what one address may do.
+        limits: what one address may do; None is 100 associations at once (`AddressLimits()` is no
+            limit).
         proxies: load balancers that say whom they speak for; given, only they may connect.
         receive_limits: of what is received on an association.
         on_end: called with each association when it has ended, in the thread that served it.
         one_processor: bind the threads that serve at the same time to one processor, where they
             take turns at less cost; not for handlers that compute, or that start threads, which
             would stay bound (`lfscp.one_processor`). Associations with TLS are left out.
+        max_idle_s: how long a thread that waits to lead is kept; None is for ever.
     Raises:
         ValueError: there are no presentation contexts, a cap is out of range, or there is an
             address for TLS and no context.
@@ -124,6 +139,7 @@ class LeaderFollowerServer:
         receive_limits: ReceiveLimits = NO_LIMITS,
         on_end: Callable[[InlineAssociation], object] | None = None,
         one_processor: bool = False,
+        max_idle_s: float | None = FOLLOWER_IDLE_S,
     ) -> None:
         self.ae = ae
         self.ae_title = ae_title or ae.ae_title
@@ -140,6 +156,7 @@ class LeaderFollowerServer:
             max_running=max_running,
             max_waiting=max_waiting,
             wake_leader=self._wake_leader,
+            max_idle_s=max_idle_s,
         )
         self._threads = threads
         self._backlog = backlog
@@ -157,10 +174,14 @@ class LeaderFollowerServer:
         self._admit = admit
         self._on_end = on_end
         self.one_processor = OneProcessor() if one_processor else None
-        self._limits = limits
+        self._limits = AddressLimits(MOST_OF_ADDRESS) if limits is None else limits
         self._proxies = proxies
         self.receive_limits = receive_limits
         self._listener: Listener | None = None
+        self._arrivals: Arrivals | None = None
+        self._unestablished = Unestablished()
+        self._capacity: Capacity | None = None
+        self._refusals = Refusals()
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
         self._settings: AcceptorSettings | None = None
         # In the order of their beginning, as pynetdicom's server lists them.
@@ -178,7 +199,7 @@ class LeaderFollowerServer:
         """
         if self._listener is not None:
             raise RuntimeError("the server was started before; make a new one")
-        self._listener = Listener(self._bind(), self.tls_socket)
+        self._listen(self._bind())
         self._settings = AcceptorSettings(
             ae=self.ae,
             ae_title=self.ae_title,
@@ -194,6 +215,36 @@ class LeaderFollowerServer:
         )
         register_server(self.ae, self)
         self.pool.start(self._threads)
+
+    def _listen(self, sock: socket.socket) -> None:
+        self._capacity = capacity = Capacity(most_open_files())
+        self._arrivals = Arrivals(
+            timeout_s=lambda: self.ae.acse_timeout,
+            refuse=self._refusals.note,
+            speaks_tls=self._speaks_tls,
+            has_proxy_header=self._proxies is not None,
+            hands_over_ends=self._watches_connections,
+            most=capacity.most_arrivals,
+            most_of_address=lambda: capacity.most_arrivals_of_address(
+                self._limits.max_associations
+            ),
+        )
+        self._listener = Listener(
+            sock,
+            self.tls_socket,
+            beside=self._arrivals.fileno(),
+            on_shortage=self._arrivals.make_room,
+        )
+
+    def _speaks_tls(self) -> bool:
+        """Whether the connection that was accepted last came to where TLS is spoken."""
+        assert self._listener is not None  # noqa: S101 - it has accepted one
+        if self.ssl_context is None:
+            return False
+        return self.tls_socket is None or self._listener.accepted_by is self.tls_socket
+
+    def _watches_connections(self) -> bool:
+        return any(self._bindings.handlers(event) for event in _WATCHING_CONNECTIONS)
 
     def _bind(self) -> socket.socket:
         """Listen where nobody does yet; what listens at the first address."""
@@ -214,6 +265,8 @@ class LeaderFollowerServer:
         """Accept no more connections. Associations that run go on; see `drain`."""
         self.pool.shutdown()
         self.server_close()
+        if self._arrivals is not None and self.pool.running == 0:
+            self._arrivals.close()
         unregister_server(self.ae, self)
 
     def server_close(self) -> None:
@@ -228,27 +281,46 @@ class LeaderFollowerServer:
     def drain(self, timeout_s: float | None = None, *, abort_idle: bool = True) -> bool:
         """Wait until the last association has ended, after `shutdown`.
 
-        An association that has asked nothing for a second is aborted at once: it would only hold
-        up the end.
+        An association that has asked nothing for a second, or whose peer is silent in mid-message,
+        is aborted: it would only hold up the end.
 
         Args:
             timeout_s: longest wait in seconds; None waits for ever.
-            abort_idle: False lets idle associations be, when nobody waits for the end.
+            abort_idle: False lets those be, when nobody waits for the end.
         Returns:
             True when nobody is left.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        silence = Silence()
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             step = IDLE_BEFORE_ABORT_S if left is None else min(left, IDLE_BEFORE_ABORT_S)
             if self.pool.drain(step):
+                self._refusals.say_left_out(now=True)
                 forget_server(self.ae, self)
                 return True
             if left is not None and left <= step:
                 return False
-            for association in self.idle_associations(IDLE_BEFORE_ABORT_S) if abort_idle else ():
-                association.end_reason = "idle while the server was stopping"
-                association.abort(block=False)
+            if abort_idle:
+                self._abort_silent(silence)
+
+    def _abort_silent(self, silence: Silence) -> None:
+        with self._lock:
+            associations = list(self._associations)
+        hopeless = []
+        for association in associations:
+            reason = silence.reason_to_abort(association)
+            if reason is not None:
+                association.end_reason = association.end_reason or reason
+                hopeless.append(association)
+        abort_all(hopeless)
+
+    def abort_all(self) -> int:
+        """Abort every association, without waiting for its end; how many."""
+        with self._lock:
+            associations = list(self._associations)
+        abort_all(associations)
+        return len(associations)
 
     # --- what the pool's threads run ---
 
@@ -257,68 +329,100 @@ class LeaderFollowerServer:
             self._listener.wake()
 
     def _handle(self, pool: LeaderFollowerPool) -> None:
-        """Lead: take one connection, let another thread lead, serve. The pool's handler."""
-        assert self._listener is not None  # noqa: S101 - start() made it before any thread
+        """Lead: wait until somebody asks, let another thread lead, serve. The pool's handler."""
+        assert self._listener is not None  # noqa: S101 - start() made both before any thread
+        assert self._arrivals is not None  # noqa: S101
         if self._taken_at:
             PROMOTION.observe(time.monotonic() - self._taken_at)
             self._taken_at = 0.0
+        self._refusals.say_left_out()
         try:
-            connection, address = self._listener.accept()
+            arrival = self._arrivals.next(
+                self._listener, timeout_s=1.0 if self._refusals.budget.is_over else None
+            )
         except ListenerClosed:
+            pool.shutdown()  # also after `server_close` alone: there is nothing left to lead for
+            self._serve_the_last()
+            return
+        if arrival is None:
             return
         self._taken_at = time.monotonic()
-        # Looked at before another thread leads.
-        is_tls = self.tls_socket is None or self._listener.accepted_by is self.tls_socket
-        pool.promote_new_leader()
+        is_alone = not pool.promote_new_leader() and self._leads_still(pool)
+        self._serve_arrival(arrival, NO_THREAD if is_alone else None)
+        if pool.is_shutdown:
+            self._serve_the_last()
+
+    @staticmethod
+    def _leads_still(pool: LeaderFollowerPool) -> bool:
+        """Whether nobody else can lead, for want of a thread, while others serve."""
+        state = pool.state()
+        return state.leader == threading.current_thread().name and state.running > 1
+
+    def _serve_the_last(self) -> None:
+        """Serve those who had just connected when the server was told to stop."""
+        assert self._arrivals is not None  # noqa: S101 - as above
+        threads: list[threading.Thread] = []
+        while (arrival := self._arrivals.last()) is not None:
+            thread = threading.Thread(target=self._serve_arrival, args=(arrival,), daemon=True)
+            try:
+                thread.start()
+                threads.append(thread)
+            except RuntimeError:  # no thread can be started
+                self._serve_arrival(arrival)
+        self._arrivals.close()
+        for thread in threads:
+            thread.join()
+
+    def _serve_arrival(self, arrival: Arrival, refusal: Rejection | None = None) -> None:
+        """Serve a connection to its end, whatever becomes of it."""
         try:
-            self._serve(connection, address, self.ssl_context if is_tls else None)
+            self._serve(arrival, refusal)
         except Exception:
             LOGGER.exception("An association failed")
         finally:
-            connection.close()
+            arrival.is_under_way = _is_over
+            arrival.connection.close()
 
-    def _serve(
-        self, connection: socket.socket, address: Address, ssl_context: ssl.SSLContext | None
-    ) -> None:
+    def _serve(self, arrival: Arrival, refusal: Rejection | None) -> None:
+        address = arrival.address
         if self._proxies is not None:
             try:
-                address = self._proxies.peer_of(connection, address)
+                address = self._proxies.peer_of(arrival.connection, address)
             except NotBelieved as problem:
-                LOGGER.warning("Closing a connection of %s: %s", address[0], problem)
+                if self._refusals.budget.allows(address[0]):
+                    LOGGER.warning("Closing a connection of %s: %s", address[0], problem)
                 return
             except NothingAsked:
                 return
-        if self._limits is None or not self._limits.is_on:
-            self._serve_association(connection, address, ssl_context, None)
+        if not self._limits.is_on:
+            self._serve_association(arrival, address, None, refusal)
             return
-        try:
-            with self._limits.counting(address[0]) as rejection:
-                self._serve_association(connection, address, ssl_context, rejection)
-        except NotListenedTo:
-            connection.close()
+        with suppress(NotListenedTo), self._limits.counting(address[0]) as place:
+            self._serve_association(arrival, address, place, refusal)
+            return
+        REFUSED.of("far_over_limit").add()
 
     def _serve_association(
-        self,
-        connection: socket.socket,
-        address: Address,
-        ssl_context: ssl.SSLContext | None,
-        rejection: Rejection | None,
+        self, arrival: Arrival, address: Address, place: Place | None, refusal: Rejection | None
     ) -> None:
         settings = self._settings
         assert settings is not None  # noqa: S101 - as above
         if settings.limits is not self.receive_limits:
             self._settings = settings = replace(settings, limits=self.receive_limits)
-        association = open_acceptor(settings, connection, address)
-        if rejection is not None:
-            association.over_limit = rejection
-            patience_s = association.acse_timeout or TIME_TO_REJECT_S
-            association.acse_timeout = min(patience_s, TIME_TO_REJECT_S)
+        association = open_acceptor(settings, arrival.connection, address, arrival.since)
+        ssl_context = self.ssl_context if arrival.is_tls else None
+        arrival.is_under_way = association.is_beginning
         with self._lock:
             self._associations[association] = None
+        assert self._capacity is not None  # noqa: S101 - as above
+        self._capacity.hold(association, lambda: len(self._associations), place, refusal)
         # Encryption needs no interpreter: it may well take place on several processors.
         gathering = self.one_processor if ssl_context is None else None
         try:
-            with nullcontext() if gathering is None else gathering.member(association.idle_s):
+            with (
+                self._unestablished.member(association),
+                nullcontext() if gathering is None else gathering.member(association.idle_s),
+            ):
                 serve_acceptor(association, address, ssl_context)
         finally:
             with self._lock:
@@ -326,9 +430,12 @@ class LeaderFollowerServer:
             self._report(association)
 
     def _report(self, association: InlineAssociation) -> None:
+        if association.end_reason is not None:
+            address = association.requestor.address or ""
+            association.is_worth_a_line = self._refusals.budget.allows(address)
         if self._on_end is not None:
             self._on_end(association)
-        elif association.end_reason is not None:
+        elif association.end_reason is not None and association.is_worth_a_line:
             LOGGER.warning(
                 "Association %d of %s ended: %s",
                 association.serial,
@@ -352,11 +459,6 @@ class LeaderFollowerServer:
     def queued(self) -> int:
         """How many connections wait in the kernel for a leader."""
         return sum(queued(sock) for sock in (self.socket, self.tls_socket) if sock is not None)
-
-    def idle_associations(self, seconds: float) -> list[InlineAssociation]:
-        """The associations whose peer has asked nothing for so long."""
-        with self._lock:
-            return [each for each in self._associations if each.idle_s() >= seconds]
 
     def bind(
         self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None

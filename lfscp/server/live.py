@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lfscp.config import ConfigError, Settings
@@ -71,7 +72,9 @@ def tune(ae: AE, server: Server) -> None:
 def receive_limits(settings: Settings) -> ReceiveLimits:
     """The limits of what is received, as configured."""
     return ReceiveLimits(
-        settings.storage.max_object_mb * MEGABYTE, settings.server.min_receive_rate
+        settings.storage.max_object_mb * MEGABYTE,
+        settings.server.min_receive_rate,
+        settings.budgets.request_mb * MEGABYTE,
     )
 
 
@@ -90,9 +93,11 @@ def apply(
     """
     server.ssl_context = ssl_context or tls_context(settings.tls)
     tune(server.ae, settings.server)
-    server.receive_limits = receive_limits(settings)
+    shortage = server.receive_limits.shortage  # of the disk: no setting
+    server.receive_limits = replace(receive_limits(settings), shortage=shortage)
     server.pool.max_running = settings.pool.max_running
     server.pool.max_waiting = settings.pool.max_waiting
+    server.pool.max_idle_s = settings.pool.max_idle_s or None
     limits.max_associations = settings.server.max_associations_per_address
     # One process counts its own without help.
     limits.max_total = settings.server.max_associations if limits.board.workers > 1 else 0

@@ -1,7 +1,8 @@
 """PROXY protocol version 2: who the peer is when a load balancer stands between it and this node.
 
 The header comes first on a connection, before TLS and before DICOM. It is read by the thread that
-serves, after it has promoted another, within a deadline. Only proxies that the administrator has
+serves, after it has promoted another, within a deadline; until it is there the connection waits
+among the `arrivals`, which only look at it. Only proxies that the administrator has
 named are believed; with any named, nobody else may connect, and nobody without the header: whether
 there is one is never guessed (section 2 of the protocol's text, "The PROXY protocol", HAProxy).
 Additional fields behind the addresses (TLVs) are passed over.
@@ -87,6 +88,33 @@ class TrustedProxies:
         address = ipaddress.ip_address(text.partition("%")[0])
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return any((mapped or address) in network for network in self._networks)
+
+
+def header_bytes(seen: bytes) -> int | None:
+    """How long the header is that a connection begins with; None when there is none.
+
+    Args:
+        seen: the first bytes; of fewer than the header's head it is said how long that is.
+    """
+    if not _SIGNATURE.startswith(seen[: len(_SIGNATURE)]):
+        return None
+    if len(seen) < _HEAD.size:
+        return _HEAD.size
+    size: int = _HEAD.unpack_from(seen)[3]
+    return _HEAD.size + size if size <= _MOST_BYTES else None
+
+
+def named_source(seen: bytes) -> str | None:
+    """The peer's address that a whole header names, whoever has sent it; None when it does not."""
+    size = header_bytes(seen)
+    if size is None or not _HEAD.size <= size <= len(seen):
+        return None
+    try:
+        family, _, is_local = _decode_head(seen[: _HEAD.size])
+        found = None if is_local else _decode_addresses(family, seen[_HEAD.size : size])
+    except NotBelieved:
+        return None
+    return None if found is None else found[0]
 
 
 def _left(deadline: float | None) -> float | None:

@@ -69,7 +69,10 @@ class Admission:
         if peer is not None and is_bound and not self._comes_from(peer, association):
             reason = "calling AE title not recognised: not at the address where it comes from"
             return Rejection(1, 1, 3, reason)
-        return association.limit_rejection() or _identify(settings.identity, association)
+        rejection = association.limit_rejection()
+        if rejection is not None and peer is not None and self._comes_from(peer, association):
+            rejection = association.limit_rejection(known_as=title)
+        return rejection or _identify(settings.identity, association)
 
     def _comes_from(self, peer: Peer, association: InlineAssociation) -> bool:
         address = plain_address(association.requestor.address or "")

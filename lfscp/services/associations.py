@@ -59,7 +59,7 @@ def record_end(association: InlineAssociation) -> None:
     duration_ms = round(duration_s * 1000)
     if association.end_reason is None:
         LOG.debug("association released", **fields, duration_ms=duration_ms)
-    else:
+    elif association.is_worth_a_line:
         reason = redact(association.end_reason)
         LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
 

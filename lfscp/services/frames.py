@@ -33,7 +33,6 @@ from lfscp.archive.image_pixel import (
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.services.compressed_frames import decode_compressed
-from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.decoded import Array, DecodedFrame, DecodingError, MoreMemoryNeededError
 from lfscp.services.native_frames import native_frame
 from lfscp.services.working_set import working_set
@@ -52,7 +51,7 @@ __all__ = [
 PIXELS_ELSEWHERE: Final = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
 )
-_NATIVE: Final = frozenset(UNCOMPRESSED)
+_NATIVE: Final = frozenset(f"1.2.840.10008.1.2{tail}" for tail in ("", ".1", ".2", ".1.99"))
 _UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 _SPAN_BYTES: Final = 64  # of memory for one fragment's place
@@ -148,13 +147,11 @@ class Frames:
             DecodingError: there is none, or it is broken.
             CannotUnderstand: the fragments are broken.
         """
-        frames = self.image.number_of_frames
-        if not 0 <= number < frames:
-            raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
+        self._require_frame(number)
         if not self.element.is_encapsulated:
             return native_frame(self._dataset, self.element, self.image, number)
         content = self._dataset.content
-        frame = [content[begin:end] for begin, end in self._spans_of(number, alone=alone)]
+        frame = [content[begin:end] for begin, end in self.spans_of(number, alone=alone)]
         syntax = self._dataset.transfer_syntax_uid
         try:
             if not self.has_codec:
@@ -166,7 +163,12 @@ class Frames:
             name = UID(syntax).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
 
-    def _spans_of(self, number: int, *, alone: bool) -> tuple[Span, ...]:
+    def spans_of(self, number: int, *, alone: bool = False) -> tuple[Span, ...]:
+        """Where the fragments of one compressed frame are in the dataset's bytes.
+
+        Args, Raises: as `decode`.
+        """
+        self._require_frame(number)
         if alone:
             frames, extended = self.image.number_of_frames, self.element.extended_offsets
             content, at = self._dataset.content, self.element.begin
@@ -181,6 +183,11 @@ class Frames:
             frames, extended = self.image.number_of_frames, self.element.extended_offsets
             self._spans = frames_of(content, read_fragments(content, at), frames, extended)
         return self._spans
+
+    def _require_frame(self, number: int) -> None:
+        frames = self.image.number_of_frames
+        if not 0 <= number < frames:
+            raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
 
     def _native(self, frame: bytes) -> DecodedFrame:
         """A frame of little endian cells in fragments of its own, perhaps deflated."""

@@ -9,15 +9,19 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom.events import Event
 
-from lfscp.archive.deflated import MAX_INFLATED_IDENTIFIER_BYTES, require_bounded
+from lfscp.archive.deflated import MAX_INFLATED_IDENTIFIER_BYTES, inflated
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
-from lfscp.archive.identifiers import Identifier, read_identifier
+from lfscp.archive.identifiers import ExcessiveIdentifier, Identifier, read_identifier
+from lfscp.archive.key_limits import ExcessiveKey, require_within_limits
 from lfscp.archive.query import InvalidKey
+from lfscp.observe import metrics
 from lfscp.services import status
+from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN
 
 Parsed = TypeVar("Parsed")
 
+_MAX_FORGIVEN_BYTES: Final = 1 << 16
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 
 
@@ -42,19 +46,28 @@ class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
         return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
 
 
-def read(event: Event, parse: Callable[[Identifier], Parsed]) -> Parsed:
+def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -> Parsed:
     """Decode the identifier of a request and make something of it.
 
     Args:
         event: of a C-FIND, C-MOVE or C-GET request.
         parse: gets the identifier; raises InvalidKey when it does not match its SOP class.
+        max_values: see key_limits.require_within_limits.
     Raises:
-        Refused: no identifier, a broken encoding, or not valid.
+        Refused: no identifier, a broken encoding, one that asks for too much, or not valid.
     """
     try:
-        return parse(_identifier(event))
+        identifier = _identifier(event)
+        require_within_limits(identifier, max_values)
+        return parse(identifier)
     except InvalidKey as error:
+        if isinstance(error, ExcessiveKey):
+            metrics.EXCESSIVE_IDENTIFIERS.add()
         raise Refused.because_of(error) from error
+    except ExcessiveIdentifier as error:
+        metrics.EXCESSIVE_IDENTIFIERS.add()
+        tags = () if error.tag is None else (error.tag,)
+        raise Refused(status.IDENTIFIER_DOES_NOT_MATCH, error.reason, tags) from error
     except CannotUnderstand as error:
         reason = f"the identifier cannot be decoded: {error.reason}"
         raise Refused(status.UNABLE_TO_PROCESS, reason) from error
@@ -67,12 +80,17 @@ def _identifier(event: Event) -> Identifier:
     request: Any = event.request
     if request.Identifier is not None:
         syntax = str(event.context.transfer_syntax)
+        data = request.Identifier.getvalue()
+        if syntax in DEFLATED:
+            data = inflated(data, MAX_INFLATED_IDENTIFIER_BYTES)
+            syntax = EXPLICIT_VR_LITTLE_ENDIAN
         try:
-            return read_identifier(request.Identifier.getvalue(), syntax)
-        except CannotUnderstand:
-            pass  # deflated, or not laid out as it should be: pydicom forgives much
-        if syntax in DEFLATED:  # which pydicom inflates whole
-            require_bounded([request.Identifier.getvalue()], MAX_INFLATED_IDENTIFIER_BYTES)
+            return read_identifier(data, syntax)
+        except ExcessiveIdentifier:
+            raise
+        except CannotUnderstand:  # not laid out as it should be: pydicom forgives much
+            if len(data) > _MAX_FORGIVEN_BYTES:  # and makes a hundred bytes of one
+                raise
     identifier = event.identifier
     _require_whole(identifier)
     return identifier

@@ -17,6 +17,7 @@ from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.archive.objects import StoredInstance
+from lfscp.archive.selection import Selection
 from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.services.decoding import TARGETS, needs_codec
 
@@ -32,7 +33,7 @@ class Batch:
     """What goes over one association: proposals as (SOP class, transfer syntaxes), and objects."""
 
     proposals: list[tuple[str, Syntaxes]] = field(default_factory=list)
-    instances: list[StoredInstance] = field(default_factory=list)
+    instances: Sequence[StoredInstance] = ()
 
     def contexts(self) -> list[PresentationContext]:
         """The proposals as presentation contexts with their odd IDs."""
@@ -60,19 +61,33 @@ def batches(instances: Sequence[StoredInstance], limit: int = MAX_CONTEXTS) -> l
         limit: most presentation contexts per association.
     """
     stored: dict[str, dict[str, None]] = {}
-    for instance in instances:
-        stored.setdefault(instance.sop_class_uid, {})[instance.transfer_syntax_uid] = None
+    for sop_class, syntax in _kinds(instances):
+        stored.setdefault(sop_class, {})[syntax] = None
     divided: list[Batch] = []
-    home: dict[str, Batch] = {}
+    classes: list[set[str]] = []
     for sop_class, syntaxes in stored.items():
         proposals = [(sop_class, proposal) for proposal in _proposals(syntaxes)]
         if not divided or len(divided[-1].proposals) + len(proposals) > limit:
             divided.append(Batch())
-        home[sop_class] = divided[-1]
+            classes.append(set())
+        classes[-1].add(sop_class)
         divided[-1].proposals += proposals
-    for instance in instances:
-        home[instance.sop_class_uid].instances.append(instance)
+    for batch, own in zip(divided, classes, strict=True):
+        batch.instances = instances if len(divided) == 1 else _of_classes(instances, own)
     return divided
+
+
+def _of_classes(instances: Sequence[StoredInstance], classes: set[str]) -> Sequence[StoredInstance]:
+    if isinstance(instances, Selection):
+        return instances.of_classes(classes)
+    return [each for each in instances if each.sop_class_uid in classes]
+
+
+def _kinds(instances: Sequence[StoredInstance]) -> Iterable[tuple[str, str]]:
+    """The SOP classes with their transfer syntaxes, in the order of their first instance."""
+    if isinstance(instances, Selection):
+        return instances.kinds
+    return dict.fromkeys((each.sop_class_uid, each.transfer_syntax_uid) for each in instances)
 
 
 def _proposals(stored: Iterable[str]) -> Iterator[Syntaxes]:

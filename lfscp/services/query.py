@@ -20,11 +20,13 @@ from pynetdicom import evt
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.find import Incomplete
+from lfscp.archive.interruption import Interrupted, Interruption
 from lfscp.archive.query import Query, parse_query
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit, metrics
 from lfscp.services import status
+from lfscp.services.cancellation import Cancellation
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import QUERY_MODELS, negotiated
 from lfscp.services.permissions import may
@@ -59,6 +61,7 @@ class _Find:
         self._started = time.monotonic()
         self._matches = 0
         self._unread = 0
+        self._cancellation = Cancellation(event)
 
     def responses(self) -> Iterator[Response]:
         """Every match, then the final response unless it is success, which the caller adds."""
@@ -68,6 +71,10 @@ class _Find:
             answer = status.with_reason(refused.code, refused.reason, refused.offending_tags)
             self._record(refused.code, refused.reason)
             yield answer, None
+        except Interrupted:
+            reason = self._cancellation.reason
+            self._record(status.CANCELLED, reason)
+            yield status.with_reason(status.CANCELLED, reason), None
         except ArchiveError as error:
             self._record(status.OUT_OF_RESOURCES, str(error))
             yield status.with_reason(status.OUT_OF_RESOURCES, "index error, see the log"), None
@@ -88,8 +95,8 @@ class _Find:
         limit = self._settings.query.max_results
         with closing(self._find(query, limit)) as found:
             for identifier in found:
-                if self._event.is_cancelled:
-                    raise Refused(status.CANCELLED, "cancelled by the peer")
+                if self._cancellation():
+                    raise Interrupted
                 if limit and self._matches == limit:
                     reason = f"only the first {limit} matches were sent, narrow the query"
                     raise Refused(status.OUT_OF_RESOURCES, reason)
@@ -106,6 +113,7 @@ class _Find:
             transfer_syntax_uid=str(self._event.context.transfer_syntax),
             retrieve_ae_title=self._settings.server.ae_title,
             limit=limit + 1 if limit else 0,  # one more shows that there is more
+            interruption=Interruption(self._cancellation),
         )
 
     def _read_request(self) -> Query:
@@ -128,6 +136,7 @@ class _Find:
                 relational=options.relational,
                 combined_date_time=options.combined_date_time,
             ),
+            self._settings.budgets.key_values,
         )
 
     def _record(self, code: int, reason: str) -> None:

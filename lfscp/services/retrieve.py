@@ -10,7 +10,7 @@ association is released then too.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pynetdicom import evt
@@ -18,12 +18,14 @@ from pynetdicom import evt
 from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.interruption import Interrupted, Interruption
 from lfscp.archive.query import unique_keys
 from lfscp.config import Peer, Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.added_peers import AddedPeers
+from lfscp.services.cancellation import Cancellation
 from lfscp.services.destination import Destination, DestinationError, NothingAcceptedError
 from lfscp.services.identifier import Refused, read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
@@ -45,6 +47,7 @@ Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
 
 PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
+CANCEL_PATIENCE_S: Final = 5.0  # for the sub-operation at hand, once a C-CANCEL has come
 _MEDIUM_PRIORITY: Final = 0
 
 
@@ -72,15 +75,17 @@ class _Retrieve:
         self._sent = Sent() if audit.is_on() else None
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
-        self.cancelled = False
+        self._cancellation = Cancellation(event)
+        self._patience_ends = float("inf")
         self.reason = ""
+        self._is_recorded = False
         self.operations = SubOperations(self.responses())
         self._started = self._last_response = time.monotonic()
 
     def prepare(self) -> None:
         """Look at whatever may refuse the request before its objects are counted."""
 
-    def transfer(self, instances: list[StoredInstance]) -> Responses:
+    def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
         """Send the objects; a pending response after each."""
         raise NotImplementedError
 
@@ -103,16 +108,22 @@ class _Retrieve:
 
     def stop(self) -> bool:
         """Whether no further sub-operation may begin."""
-        # The engine forgets a C-CANCEL once it has told of it, so we remember it.
-        if not self.cancelled and self.event.is_cancelled:
-            self.cancelled = True
-        association = self.event.assoc
-        return self.cancelled or not association.is_established or association.acse.is_aborted()
+        stops = self._cancellation()
+        if self._cancellation.is_cancelled and self._patience_ends == float("inf"):
+            self._patience_ends = time.monotonic() + CANCEL_PATIENCE_S
+        return stops
 
     def keep_alive(self) -> None:
-        """Called about once a second while a sub-operation lasts."""
-        if not self.stop():
-            self._tell()
+        """Called about once a second while a sub-operation lasts.
+
+        Raises:
+            CalledOff: it lasts too long for a request that nobody waits for, or that is cancelled.
+        """
+        if self.stop():
+            if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
+                raise CalledOff("called off, as its C-MOVE was")
+            return
+        self._tell()
 
     def look(self) -> None:
         """Called several times a second before a sub-operation, while its object is made ready.
@@ -164,7 +175,7 @@ class _Retrieve:
             **originator,
         )
 
-    def _instances(self) -> list[StoredInstance]:
+    def _instances(self) -> Sequence[StoredInstance]:
         """The objects asked for.
 
         Raises:
@@ -181,9 +192,12 @@ class _Retrieve:
         level, keys = read(
             self.event,
             lambda identifier: unique_keys(identifier, model, relational=relational),
+            self.settings.budgets.key_values,
         )
         try:
-            return list(self.archive.select(level, keys))
+            return self.archive.select(level, keys, Interruption(self._cancellation))
+        except Interrupted:
+            raise Refused(status.CANCELLED, self._cancellation.reason) from None
         except Exception as error:
             failed_unexpectedly(self.event, self.service, error)
             reason = "the index cannot be read, see the log"
@@ -198,11 +212,11 @@ class _Retrieve:
 
     def _final(self) -> SubOperationResponse:
         counters = self.counters
-        # Cancelled after the last object: everything was done, so the usual end.
-        cancelled = self.cancelled and counters.remaining > 0
+        # Stopped after the last object: everything was done, so the usual end.
+        cancelled = counters.remaining > 0 and self.stop()
         code = status.CANCELLED if cancelled else counters.final_status()
         if cancelled:
-            self.reason = "cancelled by the peer"
+            self.reason = self._cancellation.reason
         self._record(code, self.reason)
         return SubOperationResponse(
             code,
@@ -228,6 +242,9 @@ class _Retrieve:
         )
 
     def _record(self, code: int, reason: str) -> None:
+        if self._is_recorded:  # and its last response reached nobody
+            return
+        self._is_recorded = True
         counters = self.counters
         if self._sent:
             self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
@@ -250,7 +267,7 @@ class _Get(_Retrieve):
 
     service = "C-GET"
 
-    def transfer(self, instances: list[StoredInstance]) -> Responses:
+    def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
         association = self.event.assoc
         accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
         sender = self.sender()
@@ -288,26 +305,23 @@ class _Move(_Retrieve):
         added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
         return peers if added is None else {**peers, title: added}
 
-    def transfer(self, instances: list[StoredInstance]) -> Responses:
+    def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
         sender = self.sender(
             originator_ae_title=calling_ae_title(self.event),
             originator_message_id=self.request.MessageID,
         )
-        waiting = [(batch, list(reversed(batch.instances))) for batch in batches(instances)]
+        waiting = [(batch, _Rest(batch.instances)) for batch in batches(instances)]
         try:
             for batch, todo in waiting:
                 try:
                     yield from self._send_all(batch.contexts(), todo, sender)
                 except NothingAcceptedError as error:
-                    self._fail(list(reversed(todo)), str(error))
-                    todo.clear()
+                    self._fail([todo], str(error))
         except DestinationError as error:
-            self._fail([instance for _, todo in waiting for instance in reversed(todo)], str(error))
+            self._fail([todo for _, todo in waiting], str(error))
 
-    def _send_all(
-        self, contexts: list[Any], todo: list[StoredInstance], sender: Sender
-    ) -> Responses:
-        """Send one batch, over a new association when one breaks; the next object is todo's last.
+    def _send_all(self, contexts: list[Any], todo: _Rest, sender: Sender) -> Responses:
+        """Send one batch, over a new association when one breaks.
 
         Raises:
             DestinationError: no association, or two in a row broke without any object transferred.
@@ -319,7 +333,7 @@ class _Move(_Retrieve):
             with self._destination.associate(contexts, self.keep_alive) as association:
                 accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
                 while todo and association.is_established and not self.stop():
-                    instance = todo.pop()
+                    instance = todo.following()
                     outcome = sender.send(association, accepted, instance)
                     if outcome is Outcome.CALLED_OFF:
                         return
@@ -332,11 +346,29 @@ class _Move(_Retrieve):
             if fruitless == 2 and todo:
                 raise DestinationError(f"associations with {self._destination} keep breaking")
 
-    def _fail(self, instances: list[StoredInstance], reason: str) -> None:
+    def _fail(self, rests: list[_Rest], reason: str) -> None:
         """Count all that cannot be sent any more, with one line for all of them."""
         self.reason = reason
-        for instance in instances:
-            self.count(Outcome.FAILED, instance)
-        metrics.SUB_OPERATIONS.of(self.service, "failed").add(len(instances))
+        failed = sum(map(len, rests))
+        for todo in rests:
+            while todo:
+                self.count(Outcome.FAILED, todo.following())
+        metrics.SUB_OPERATIONS.of(self.service, "failed").add(failed)
         fields = association_fields(self.event.assoc)
-        LOG.warning("destination failed", **fields, failed=len(instances), reason=reason)
+        LOG.warning("destination failed", **fields, failed=failed, reason=reason)
+
+
+class _Rest:
+    """What is still to be sent of some instances."""
+
+    def __init__(self, instances: Sequence[StoredInstance]) -> None:
+        self._instances = iter(instances)
+        self._left = len(instances)
+
+    def __len__(self) -> int:
+        return self._left
+
+    def following(self) -> StoredInstance:
+        """The next one, which does not count any longer."""
+        self._left -= 1
+        return next(self._instances)

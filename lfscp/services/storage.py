@@ -21,6 +21,7 @@ from lfscp.archive.errors import (
     IdentityMismatch,
     InstanceElsewhere,
     OutOfResources,
+    StudyProtected,
 )
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
@@ -107,6 +108,9 @@ def refusal(error: ArchiveError) -> Dataset:
             return status.with_reason(status.SOP_CLASS_NOT_SUPPORTED, error.reason)
         case DuplicateRejected():
             comment = "instance is stored already with other content"
+            return status.with_reason(status.OUT_OF_RESOURCES, comment)
+        case StudyProtected():
+            comment = "instance of a protected study, which is not replaced"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)
         case OutOfResources():
             return status.with_reason(status.OUT_OF_RESOURCES, error.reason)

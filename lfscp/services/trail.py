@@ -28,7 +28,7 @@ from lfscp.archive.study_patients import (
 )
 from lfscp.observe import audit
 from lfscp.observe.audit import Peer, Transfer
-from lfscp.observe.audit_message import Patient
+from lfscp.observe.audit_message import Patient, cut
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive, Stored, StoredInstance
@@ -40,6 +40,12 @@ LONGEST_S: Final = 300.0
 _PATIENTS: Final = 1024  # remembered
 _REMEMBERED_S: Final = 60.0
 _MEGABYTE: Final = 1_000_000
+_KEY_BYTES: Final = 500  # of a value in the text of a query's keys
+_SAYS_WHOSE: Final = (
+    *("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID"),
+    *("SeriesInstanceUID", "SOPInstanceUID", "QueryRetrieveLevel"),
+)
+_DAY_S: Final = 86_400.0
 _SAID_OF_PATIENT: Final = (
     PATIENT_ID,
     ISSUER_OF_PATIENT_ID,
@@ -68,6 +74,8 @@ def _start(chosen: Audit, path: Path, ae_title: str) -> None:
         sync=chosen.durability == "full",
         max_bytes=chosen.max_mb * _MEGABYTE,
         keep=chosen.keep,
+        keep_s=chosen.keep_days * _DAY_S,
+        same_per_minute=chosen.same_per_minute,
         stops=chosen.when_failing == "stop",
     )
 
@@ -252,7 +260,10 @@ def peer_of(association: Any) -> Peer:
 
 
 def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:
-    """The keys of a query that have a value, as text: "PatientID=47 StudyDate=2026-"."""
+    """The keys of a query that have a value, as text: "PatientID=47 StudyDate=2026-".
+
+    Each long value is cut, and whose data is asked for comes first: no other key pushes it out.
+    """
     try:
         received = identifiers.read_identifier(identifier, transfer_syntax_uid)
         charset = identifiers.character_set(received)
@@ -262,7 +273,8 @@ def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:
             vr = dictionary_VR(tag) if keyword else "UN"
             value = "" if vr == "SQ" else identifiers.text(received, tag, vr, charset)
             if value:
-                pairs.append(f"{keyword or f'({tag >> 16:04X},{tag & 0xFFFF:04X})'}={value}")
+                name = keyword or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+                pairs.append((name not in _SAYS_WHOSE, f"{name}={cut(value, _KEY_BYTES)}"))
     except Exception:  # noqa: BLE001 - odd bytes; the record holds them as they came
         return ""
-    return " ".join(pairs)
+    return " ".join(text for _, text in sorted(pairs, key=lambda pair: pair[0]))

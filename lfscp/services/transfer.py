@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
+_MAX_FAILED_UIDS: Final = 100_000  # that a response lists; more are counted only
 _SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
 
 
@@ -53,7 +54,7 @@ _COUNTED_AS: Final = {
 
 @dataclass(slots=True)
 class Counters:
-    """The counters of one retrieve, and the instances that failed."""
+    """The counters of one retrieve, and the instances that failed, some at most."""
 
     remaining: int
     completed: int = 0
@@ -70,7 +71,8 @@ class Counters:
             self.warning += 1
         else:
             self.failed += 1
-            self.failed_uids.append(sop_instance_uid)
+            if len(self.failed_uids) < _MAX_FAILED_UIDS:
+                self.failed_uids.append(sop_instance_uid)
 
     def final_status(self) -> int:
         """The status of a retrieve that went to its end.

@@ -73,13 +73,17 @@ class AcceptorSettings:
 
 
 def open_acceptor(
-    settings: AcceptorSettings, connection: socket.socket, address: Address
+    settings: AcceptorSettings,
+    connection: socket.socket,
+    address: Address,
+    since: float | None = None,
 ) -> InlineAssociation:
     """An association for an accepted connection, ready to be served.
 
     Args:
         connection: in blocking mode, before any TLS handshake.
         address: the peer's.
+        since: when it has connected, in monotonic seconds; None is now.
     """
     ae = settings.ae
     association = InlineAssociation(
@@ -93,6 +97,8 @@ def open_acceptor(
         limits=settings.limits,
         count_acceptors=lambda: len(settings.server.active_associations),
     )
+    if since is not None:
+        association.started_at = since
     association.name = f"Acceptor-{association.serial}"
     # Relied on: `_server` is where pynetdicom's handlers find the server.
     association._server = cast(Any, settings.server)
@@ -118,7 +124,7 @@ def serve_acceptor(
     if ssl_context is not None:
         connection = cast(InlineSocket, association.dul.socket)
         try:
-            connection.wrap_tls(ssl_context, association.acse_timeout)
+            connection.wrap_tls(ssl_context, association.time_to_ask_s())
         except (OSError, ValueError) as problem:
             association.end_reason = f"TLS handshake failed: {problem}"
             association.kill()

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
+from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import encode
 
-from lfscp.upperlayer.transport import ReadTimeout
+from lfscp.upperlayer.transport import CalledOff, ReadTimeout
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import DimseServiceType
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Query = C_FIND | C_GET | C_MOVE
 _PENDING: Final = (0xFF00, 0xFF01)
 _LOW_PRIORITY: Final = 2
-CANCEL_PATIENCE_S: Final = 10.0  # for the final response after a C-CANCEL, which peers may ignore
+CANCEL_PATIENCE_S: Final = 1.0  # for the final response after a C-CANCEL, which peers may ignore
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened
@@ -118,16 +118,24 @@ class Operation:
         """Ask, and give the responses up to the final one.
 
         Raises:
-            Unanswered: the association broke, or the peer was silent for the DIMSE timeout.
+            Unanswered: the association broke, the peer was silent for the DIMSE timeout, or what
+                it sent answers nothing.
         """
         self._assoc.dimse.send_msg(self._request, self._context_id)
         while True:
             context_id, message = self._next_message()
-            if not isinstance(message, self._kind):
-                self._assoc._serve_request(message, context_id)  # an object of a C-GET
+            if self._kind is C_GET and isinstance(message, C_STORE) and _is_request(message):
+                self._assoc._serve_request(message, context_id)
                 continue
+            if not isinstance(message, self._kind) or _is_request(message):
+                what = "request" if _is_request(message) else "response"
+                self._give_up(f"a {message.msg_type} {what}")
             if message.MessageIDBeingRespondedTo != self._message_id:
                 self._give_up(f"a response to Message ID {message.MessageIDBeingRespondedTo}")
+            if context_id != self._context_id:
+                self._give_up(f"a response in presentation context {context_id}")
+            if message.Status is None:
+                self._give_up("a response without a status")
             answer = _answer(message)
             yield answer
             if not answer.is_pending:
@@ -136,6 +144,8 @@ class Operation:
     def look_for_cancel(self) -> None:
         """Send the C-CANCEL when it is wanted, once; called while the peer is waited for, too.
 
+        Raises:
+            CalledOff: the peer goes on, or is silent, in spite of it.
         Source: PS3.7 section 9.3.2.3.
         """
         if not self._assoc.is_established:
@@ -143,10 +153,13 @@ class Operation:
         if not self.is_cancelled and self._wants_cancel():
             self.is_cancelled = True
             self._patience_ends = time.monotonic() + CANCEL_PATIENCE_S
-            self._assoc.send_c_cancel(self._message_id, self._context_id)
+            socket = self._assoc.dul.socket
+            if socket is not None and not socket.is_sending:  # not into half a message
+                self._assoc.send_c_cancel(self._message_id, self._context_id)
         elif self.is_cancelled and time.monotonic() > self._patience_ends:
-            self._assoc.end_reason = f"it went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
-            self._assoc.abort()
+            reason = f"it went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
+            self._assoc.end_reason = self._assoc.end_reason or reason
+            raise CalledOff(reason)
 
     def _next_message(self) -> tuple[int, DimseServiceType]:
         """The next response, or request of the peer's; looks for the cancel meanwhile."""
@@ -154,7 +167,10 @@ class Operation:
         timeout_s = dimse.dimse_timeout
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self.look_for_cancel()
+            try:
+                self.look_for_cancel()
+            except CalledOff as problem:
+                dul.called_off(str(problem))
             if not self._assoc.is_established:
                 self._note_end()
             if dimse._requests:
@@ -181,9 +197,14 @@ class Operation:
         reason = self._assoc.end_reason
         raise Unanswered(f"ended the association{f' ({reason})' if reason else ''}")
 
-    def _give_up(self, reason: str) -> None:
-        self._assoc.abort()
+    def _give_up(self, reason: str) -> NoReturn:
+        self._assoc.dul.called_off(reason)  # without waiting for the peer to close
+        self._assoc._handle_no_response()
         raise Unanswered(f"sent what nobody asked for: {reason}")
+
+
+def _is_request(message: DimseServiceType) -> bool:
+    return getattr(message, "MessageIDBeingRespondedTo", None) is None
 
 
 def _answer(message: Query) -> Answer:

@@ -54,6 +54,8 @@ LOGGER = logging.getLogger(__name__)
 _serials = itertools.count(1)
 # How long another thread's abort waits for a send of the serving thread to end.
 _ABORT_SEND_S: Final = 0.2
+# What a connection that had to wait for a thread has left of its time at least.
+_LEAST_TIME_TO_ASK_S: Final = 1.0
 _served: set[InlineAssociation] = set()  # in this process, now
 # References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
 _OWN_REFERENCES: Final = 4
@@ -81,12 +83,15 @@ class InlineAssociation(Association):
         serial: its number in this process, for the log.
         end_reason: why it ended, when that was not an orderly release.
         over_limit: what an acceptor's server rejects it with, unless it is rejected anyway.
+        over_limit_as_known: gives the same for a peer that is known by this name, which may be
+            None; the association is counted under that name then.
+        is_worth_a_line: whether its end is to be logged; not when there are too many such ends.
         rejection: what its A-ASSOCIATE-RJ said, when it was rejected.
         was_established: whether it ever was; `is_established` says whether it is.
         takes_unknown_storage: whether private and unknown SOP classes are taken for storage.
         storage_classes: those that are storage though pynetdicom does not know them.
         trail: what its services keep of it; of no meaning here.
-        started_at: monotonic time in seconds.
+        started_at: monotonic time in seconds, of the connection.
     """
 
     dul: InlineProvider
@@ -120,6 +125,8 @@ class InlineAssociation(Association):
         self._idle_since = self.started_at
         self.limits = limits
         self.over_limit: Rejection | None = None
+        self.over_limit_as_known: Callable[[str], Rejection | None] | None = None
+        self.is_worth_a_line = True
         self._count_acceptors = count_acceptors
         self._ended = threading.Event()
         self.takes_unknown_storage = supported is not None and supported.takes_unknown_storage
@@ -179,16 +186,50 @@ class InlineAssociation(Association):
         """Whether the association still lasts."""
         return self.reader is not None and not self._ended.is_set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is left to answer: aborted, released or closed, as far as is known."""
+        if not self.is_established or self._sent_abort or not self.dul.is_alive():
+            return True
+        return bool(self.dul.to_user_queue.queue)
+
     def join(self, timeout: float | None = None) -> None:
         """Wait until the association has ended."""
         if self.reader is not None:
             self._ended.wait(timeout)
+
+    @property
+    def waits_to_begin_or_end(self) -> bool:
+        """Whether it waits for its peer and is no association: not yet, or no more."""
+        return self.dul.state in (IDLE, AWAITING_ASSOCIATE_RQ, AWAITING_CLOSE)
+
+    def is_beginning(self) -> bool:
+        """Whether it is neither established nor rejected nor aborted yet."""
+        return not self.was_established and self.dul.state != AWAITING_CLOSE
+
+    def time_to_ask_s(self) -> float | None:
+        """What is left of the ACSE timeout since the peer has connected; None for no limit."""
+        timeout_s = self.acse_timeout
+        if timeout_s is None:
+            return None
+        left_s = self.started_at + timeout_s - time.monotonic()
+        return max(left_s, min(timeout_s, _LEAST_TIME_TO_ASK_S))
 
     def idle_s(self) -> float:
         """Seconds since the last request ended; 0 while one is served or on its way."""
         if self.is_serving or self.dimse.is_receiving:
             return 0.0
         return time.monotonic() - self._idle_since
+
+    @property
+    def reads(self) -> int:
+        """How often something has come from the peer."""
+        return 0 if self.dul.socket is None else self.dul.socket.reads
+
+    @property
+    def is_in_mid_message(self) -> bool:
+        """Whether a message has begun to come, and nothing is served."""
+        return self.dimse.is_receiving and not self.is_serving
 
     @property
     def network_timeout(self) -> int | float | None:
@@ -244,7 +285,7 @@ class InlineAssociation(Association):
         """Negotiate, serve, and see the connection closed."""
         self._started_dul = True
         self.dul.start()
-        primitive = self.dul.receive_pdu(wait=True, timeout=self.acse_timeout)
+        primitive = self.dul.receive_pdu(wait=True, timeout=self.time_to_ask_s())
         if not isinstance(primitive, A_ASSOCIATE):
             self._no_request()
             return
@@ -332,6 +373,13 @@ class InlineAssociation(Association):
         else:
             self._wake_reader()
 
+    def cut_off(self, reason: str) -> None:
+        """End it without a word to the peer; the thread that serves it goes on to its end."""
+        self.end_reason = self.end_reason or reason
+        sock = self.dul.socket
+        if sock is not None:
+            sock.cut_off()
+
     def _wake_reader(self) -> None:
         sock = self.dul.socket
         if sock is not None:
@@ -339,16 +387,24 @@ class InlineAssociation(Association):
 
     def _abort_blocking(self, block: bool = True) -> None:
         # Association.abort() and, in handlers, its replacement both come here.
+        self._abort(_ABORT_SEND_S, block=block)
+
+    def abort_within(self, seconds: float) -> None:
+        """Abort it without waiting for its end; cut it off when it cannot be told in time."""
+        self._abort(seconds, block=False)
+
+    def _abort(self, send_s: float, *, block: bool) -> None:
         if self._sent_abort or self.is_released or self._ended.is_set():
             return
         self._sent_abort = True
         self._reactor_checkpoint.set()
         loggers.ASSOCIATION.info("Aborting Association")
-        with self.dul.sending(_ABORT_SEND_S) as may_send:
-            if may_send:
+        sock = self.dul.socket
+        with self.dul.sending(send_s) as may_send:
+            if may_send and (sock is None or self.dul.reads_here() or sock.takes_more()):
                 self.acse.send_abort(0x00)
-            elif self.dul.socket is not None:  # the peer takes nothing, in mid-PDU: no words left
-                self.dul.socket.cut_off()
+            elif sock is not None:  # the peer takes nothing, perhaps in mid-PDU: no words left
+                sock.cut_off()
         evt.trigger(self, evt.EVT_ABORTED, {})
         if not self.dul.reads_here():
             self._wake_reader()
@@ -369,8 +425,14 @@ class InlineAssociation(Association):
 
     # --- serving messages ---
 
-    def limit_rejection(self) -> Rejection | None:
-        """What to reject it with when its server has more associations than it may."""
+    def limit_rejection(self, known_as: str = "") -> Rejection | None:
+        """What to reject it with when its server has more associations than it may.
+
+        Args:
+            known_as: the name of a peer that the administrator has listed, and who this is.
+        """
+        if self.over_limit is not None and known_as and self.over_limit_as_known is not None:
+            self.over_limit = self.over_limit_as_known(known_as)
         if self.over_limit is not None or self._count_acceptors is None:
             return self.over_limit
         is_over = self._count_acceptors() > self.ae.maximum_associations
@@ -409,13 +471,14 @@ class InlineAssociation(Association):
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
+        self.dimse.outstanding.served_id = msg._message_id
         try:
             self._serve(msg, context_id)
         finally:
             self._is_paused = True
             while self._after_answer:
                 self._after_answer.pop(0)()
-            self.dimse.forget_cancels()
+            self.dimse.outstanding.served()
             if isinstance(msg, ReceivedStore):
                 msg.finish(still_referenced=sys.getrefcount(msg) > _OWN_REFERENCES)
 

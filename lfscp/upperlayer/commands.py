@@ -110,6 +110,16 @@ def command_field(elements: dict[int, bytes]) -> int | None:
     return unsigned_short(elements, _COMMAND_FIELD)
 
 
+def responded_message_id(elements: dict[int, bytes]) -> int | None:
+    """The Message ID Being Responded To, None when there is none."""
+    return unsigned_short(elements, _MESSAGE_ID_BEING_RESPONDED_TO)
+
+
+def status(elements: dict[int, bytes]) -> int | None:
+    """The Status of a response, None when there is none."""
+    return unsigned_short(elements, _STATUS)
+
+
 def has_data_set(elements: dict[int, bytes]) -> bool:
     """Whether a data set follows: any value but 0x0101 says so (PS3.7 section E.1).
 

@@ -55,6 +55,7 @@ class Incoming:
         began: monotonic time of its first fragment, in seconds.
         look_at: when its pace is looked at next.
         fragment_bytes: of the last fragment of its data set that was not the last one.
+        empty_fragments: how many came that had no byte and were not the last.
         is_foretold: its PDUs have been cut alike so far.
     """
 
@@ -65,6 +66,7 @@ class Incoming:
         "context_id",
         "data",
         "elements",
+        "empty_fragments",
         "examined",
         "field",
         "fragment_bytes",
@@ -88,6 +90,7 @@ class Incoming:
         self.store: commands.StoreRequest | None = None
         self.sink: DatasetSink | None = None
         self.fragment_bytes = 0
+        self.empty_fragments = 0
         self.is_foretold = True
         self.is_examined = False
         self.examined: object = None

@@ -2,8 +2,8 @@
 
 A C-STORE's data set goes from the socket into its sink without a PDU object in between. The command
 sets of C-STORE and C-ECHO have their own codec; everything else becomes pynetdicom's message.
-Requests wait here for the association to serve them, responses in pynetdicom's `msg_queue` for the
-`send_*()` that asked, C-CANCELs in `cancel_req`.
+A request waits here for the association to serve it, responses in pynetdicom's `msg_queue` for the
+`send_*()` that asked, a C-CANCEL in `cancel_req`; what comes out of turn ends the association.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from pynetdicom.dimse_primitives import (
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 
+from lfscp.observe import metrics
 from lfscp.upperlayer import commands, loggers, pdata, primitives
 from lfscp.upperlayer.foretold import ForetoldReader, Outcome
 from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
 from lfscp.upperlayer.operations import log_refusal
+from lfscp.upperlayer.outstanding import Outstanding
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
 from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
@@ -43,9 +45,8 @@ if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
 
 MAX_COMMAND_SET_BYTES: Final = 1 << 16
-# Of messages other than C-STORE: identifiers, event reports, action information.
-MAX_OTHER_DATA_SET_BYTES: Final = 1 << 26
-_MAX_CANCELS: Final = 10
+# Fragments without a byte that one message may have: each costs work and brings nothing.
+_MAX_EMPTY_FRAGMENTS: Final = 100
 _UNSTATED_PDU_BYTES: Final = 16384  # every implementation takes as much
 _INVALID_SOP_INSTANCE: Final = 0x0117
 _NO_UIDS: Final = "Affected SOP Class or Instance UID missing or invalid"
@@ -92,7 +93,7 @@ class InlineMessages(DIMSEServiceProvider):
     """
 
     def __init__(self, assoc: InlineAssociation) -> None:
-        self._cancels: dict[int, C_CANCEL] = {}
+        self.outstanding = Outstanding()
         self._looked_at = 0.0
         super().__init__(assoc)
         self._inline = assoc
@@ -107,28 +108,23 @@ class InlineMessages(DIMSEServiceProvider):
 
     @property
     def cancel_req(self) -> dict[int, C_CANCEL]:
-        """The C-CANCEL requests so far; looks at the socket, since no other thread reads it."""
+        """The C-CANCEL of the request that is served; looks at the socket for one.
+
+        No other thread reads it.
+        """
         now = time.monotonic()
-        if not self._cancels and now - self._looked_at >= _LOOK_AGAIN_S:
+        if not self.outstanding.cancels and now - self._looked_at >= _LOOK_AGAIN_S:
             self._inline.dul.look()
             self._looked_at = now
-        return self._cancels
+        return self.outstanding.cancels
 
     @cancel_req.setter
     def cancel_req(self, value: dict[int, C_CANCEL]) -> None:
-        self._cancels = value
+        self.outstanding.cancels = value
 
     def _take_cancel(self, cancel: C_CANCEL) -> None:
-        """Keep a C-CANCEL of an operation that lasts; one that comes too late means nothing."""
-        message_id = cast(int, cancel.MessageIDBeingRespondedTo)
-        waits = any(request.MessageID == message_id for _, request in self._requests)
-        if (waits or self._inline.is_serving) and len(self._cancels) < _MAX_CANCELS:
-            self._cancels[message_id] = cancel
-
-    def forget_cancels(self) -> None:
-        """An operation has ended: what would have cancelled it must not cancel the next."""
-        if self._cancels and not self._requests:
-            self._cancels = {}
+        waiting = self._requests[0][1].MessageID if self._requests else None
+        self.outstanding.take_cancel(cancel, waiting)
 
     # --- receiving fragments ---
 
@@ -209,6 +205,7 @@ class InlineMessages(DIMSEServiceProvider):
                 self._take_fragment(FragmentBytes(data[1:]), len(data) - 1, context_id, data[0])
         except ProtocolError as problem:
             self._inline.end_reason = self._inline.end_reason or str(problem)
+            self.discard_requests()
             self.dul.event_queue.put("Evt19")
 
     def _take_fragment(self, source: Source, size: int, context_id: int, control: int) -> None:
@@ -224,10 +221,18 @@ class InlineMessages(DIMSEServiceProvider):
             raise ProtocolError(
                 f"fragment in context {context_id} inside a message in {incoming.context_id}"
             )
+        if size == 0 and not control & pdata.LAST:
+            self._check_empty(incoming)
         if control & pdata.COMMAND:
             self._take_command(incoming, source, size, last=bool(control & pdata.LAST))
         else:
             self._take_data(incoming, source, size, last=bool(control & pdata.LAST))
+
+    @staticmethod
+    def _check_empty(incoming: Incoming) -> None:
+        incoming.empty_fragments += 1
+        if incoming.empty_fragments > _MAX_EMPTY_FRAGMENTS:
+            raise ProtocolError(f"more than {_MAX_EMPTY_FRAGMENTS} empty fragments in a message")
 
     def _take_stray(self, source: Source, size: int, context_id: int, control: int) -> None:
         """Take a fragment in a context that was not accepted: a C-CANCEL, or the end.
@@ -262,6 +267,7 @@ class InlineMessages(DIMSEServiceProvider):
         if not last:
             return
         elements = incoming.elements = _split_command(incoming.command)
+        self.outstanding.admit(elements, waits=bool(self._requests))
         incoming.field = commands.command_field(elements)
         try:
             has_data_set = commands.has_data_set(elements)
@@ -285,15 +291,19 @@ class InlineMessages(DIMSEServiceProvider):
                 return part10_header(*uids, syntax)
             return file_header(*uids, syntax, self._inline.requestor.ae_title.strip())
 
-        return DatasetSink(self._inline.spool_dir, header, write_behind=file_header is not None)
+        return DatasetSink(
+            self._inline.spool_dir,
+            header,
+            write_behind=file_header is not None,
+            shortage=self._inline.limits.shortage,
+        )
 
     def _take_data(self, incoming: Incoming, source: Source, size: int, *, last: bool) -> None:
         if incoming.elements is None:
             raise ProtocolError("data set fragment before its command set")
         sink = incoming.sink
         if sink is None:
-            if len(incoming.data) + size > MAX_OTHER_DATA_SET_BYTES:
-                raise ProtocolError(f"data set larger than {MAX_OTHER_DATA_SET_BYTES} bytes")
+            self._check_message_size(len(incoming.data) + size)
             incoming.data += source.read_exactly(size)
         else:
             self._fill(incoming, sink, source, size)
@@ -327,6 +337,13 @@ class InlineMessages(DIMSEServiceProvider):
                 f"expected {rate} a second"
             )
 
+    def _check_message_size(self, size: int) -> None:
+        limits = self._inline.limits
+        limit = limits.max_response_bytes or limits.max_message_bytes
+        if size > limit:
+            metrics.OVERSIZE_MESSAGES.add()
+            raise ProtocolError(f"data set of a message larger than {limit} bytes")
+
     def _check_size(self, sink: DatasetSink, size: int) -> None:
         """Keep nothing of an object that is larger than allowed; it is answered at its end."""
         limit = self._inline.limits.max_object_bytes
@@ -350,6 +367,10 @@ class InlineMessages(DIMSEServiceProvider):
         if incoming is not None and incoming.sink is not None:
             incoming.sink.discard_file()
             incoming.sink.give_back()
+        self.discard_requests()
+
+    def discard_requests(self) -> None:
+        """Nobody is left to answer what waits to be served."""
         while self._requests:
             _, request = self._requests.popleft()
             if isinstance(request, ReceivedStore):
@@ -499,6 +520,7 @@ class InlineMessages(DIMSEServiceProvider):
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Encode and send a message, in one call to the kernel where it can be."""
+        self.outstanding.note_sent(primitive)
         if self.is_watched or getattr(primitive, "_dataset_path", None) is not None:
             super().send_msg(primitive, context_id)
             return

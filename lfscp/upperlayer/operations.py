@@ -4,8 +4,9 @@ A request names a SOP class of its own, besides the one its context was negotiat
 - they are the same; or the context's is a Meta SOP Class, whose requests name one of its classes,
   or a related general SOP class that was agreed on; UPS requests always name UPS Push. Else: SOP
   class not supported.
-- the operation is one that the context's service class has. Else: unrecognised operation, or an
-  abort where pynetdicom's service class aborts.
+- the operation is one that the context's service class has, and that we are to perform: without the
+  SCP role only events are reported to us. Else: unrecognised operation, or an abort where
+  pynetdicom's service class aborts.
 What is refused reaches no handler.
 """
 
@@ -66,6 +67,8 @@ _META_SOP_CLASS: Final = "Meta SOP Class"  # as pydicom's dictionary calls the t
 _EVERY_N: Final = (N_ACTION, N_CREATE, N_DELETE, N_EVENT_REPORT, N_GET, N_SET)
 
 Operations = tuple[type[Any], ...]
+_NOTHING: Final[Operations] = ()
+_AS_SCU: Final = (_NOTHING, (N_EVENT_REPORT,))  # no service class has so few
 
 # These answer what they do not have; the others are pynetdicom's and abort.
 _ANSWERING: Final = (
@@ -120,13 +123,28 @@ def service_of(association: InlineAssociation, context: PresentationContext) -> 
     # Relied on: `_SUPPORTED_UIDS`, from operation to the SOP classes that have it.
     supported = getattr(found, "_SUPPORTED_UIDS", None)
     if issubclass(found, QueryRetrieveServiceClass) and supported is not None:
-        operations = tuple(
+        operations: Operations = tuple(
             operation
             for name, operation in _QUERIES.items()
             if sop_class_uid in supported.get(name, ())
         )
-        return ContextService(sop_class_uid, found, operations or None)
-    return ContextService(sop_class_uid, found, _OPERATIONS.get(found))
+        return ContextService(sop_class_uid, found, _performed(association, context, operations))
+    operations = _OPERATIONS.get(found, ())
+    return ContextService(sop_class_uid, found, _performed(association, context, operations))
+
+
+def _performed(
+    association: InlineAssociation, context: PresentationContext, operations: Operations
+) -> Operations | None:
+    """Those of a service's operations that the peer may ask of us; None when nobody knows them.
+
+    Source: PS3.7 section D.3.3.4. Of a peer that leaves our proposal to be the SCP unanswered, and
+    sends objects nevertheless, the objects are taken.
+    """
+    takes = context.abstract_syntax in association.storage_classes
+    if not operations or context.as_scp or (association.is_requestor and takes):
+        return operations or None
+    return (N_EVENT_REPORT,) if N_EVENT_REPORT in operations else _NOTHING
 
 
 def fits(request: DimseServiceType, serves: ContextService) -> bool:
@@ -174,14 +192,20 @@ def refusal(
         )
     if serves.operations is not None and not isinstance(request, serves.operations):
         operation = _kind(request).__name__.replace("_", "-")
+        answers = issubclass(serves.service, _ANSWERING) or serves.operations in _AS_SCU
         return Refusal(
-            _UNRECOGNISED_OPERATION if issubclass(serves.service, _ANSWERING) else None,
+            _UNRECOGNISED_OPERATION if answers else None,
             "the SOP class has no such operation",
-            f"SOP class {negotiated} has no operation {operation}",
+            f"SOP class {negotiated} has no operation {operation}{_of_our_role(serves)}",
         )
     if serves.service is ServiceClass:
         return Refusal(None, "", f"no service class is known for SOP class {negotiated}")
     return None
+
+
+def _of_our_role(serves: ContextService) -> str:
+    """Words about our role, when it is that of the SCU alone."""
+    return "" if serves.operations not in _AS_SCU else " for the SCU that we are in its context"
 
 
 def _is_related(

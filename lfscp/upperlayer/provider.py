@@ -29,6 +29,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from lfscp.upperlayer import loggers
+from lfscp.upperlayer.acceptance import fault_of_acceptance
 from lfscp.upperlayer.associate_pdus import (
     AssociateError,
     AssociateRequest,
@@ -36,7 +37,7 @@ from lfscp.upperlayer.associate_pdus import (
     forgiven_accept,
 )
 from lfscp.upperlayer.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
-from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER
+from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER, SMALLEST_MAXIMUM_LENGTH
 from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
 
 if TYPE_CHECKING:
@@ -56,11 +57,15 @@ _PROVIDER_REASONS: Final = (0, 1, 2, 4, 5, 6)
 MAX_ACSE_PDU_BYTES: Final = 1 << 20
 # Some peers count the PDU's or the PDV's header into the limit they were told.
 _TOLERATED_EXCESS_BYTES: Final = 64
+# So that whoever sends C-CANCELs without end does not keep the operation at hand from going on.
+_PDUS_IN_A_LOOK: Final = 16
 _SLOW_PATH_PDU_BYTES: Final = 1 << 28
 _ABORTED_BY_USER: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # A-ABORT (PS3.8 table 9-26)
 # How long a peer may take to close after A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT: the ARTIM timer
 # (PS3.8 section 9.1.5), but no thread of the pool is lent for longer than this.
 CLOSE_WAIT_S: Final = 5.0
+# Of a requestor, who has ended it and wants to go on.
+_REQUESTOR_CLOSE_WAIT_S: Final = 1.0
 
 # Relied on: the names of pynetdicom's states, which are the standard's (PS3.8 table 9-10).
 IDLE: Final = "Sta1"
@@ -291,7 +296,7 @@ class InlineProvider(DULServiceProvider):
 
     def called_off(self, reason: str) -> None:
         """Whoever waits for the peer does no longer: A-ABORT, and the connection is closed."""
-        if self.socket is not None:
+        if self.socket is not None and not self.socket.is_sending:  # not into half a PDU
             with contextlib.suppress(ConnectionLost):
                 self.socket.send_all([_ABORTED_BY_USER])
         self.connection_lost(reason)
@@ -300,6 +305,7 @@ class InlineProvider(DULServiceProvider):
         """The peer sent what it must not (Evt19): A-ABORT, and the reason in the log."""
         self._inline.end_reason = self._inline.end_reason or reason
         LOGGER.debug("Protocol error: %s", reason)
+        self._inline.dimse.discard_requests()
         self.happened("Evt19")
 
     # --- receiving ---
@@ -337,7 +343,7 @@ class InlineProvider(DULServiceProvider):
     def _read_begun_pdu(self, sock: InlineSocket) -> None:
         timeout_s = self.assoc.network_timeout
         if self.state == AWAITING_ASSOCIATE_RQ:
-            timeout_s = self.assoc.acse_timeout  # all of it: half a request holds nobody up
+            timeout_s = self._inline.time_to_ask_s()  # for all of it: half of one holds nobody up
         sock.begin_wait(timeout_s)
         try:
             pdu_type, length = PDU_HEADER.unpack(sock.peek(6))
@@ -367,7 +373,10 @@ class InlineProvider(DULServiceProvider):
             raise ProtocolError(f"PDU type 0x{pdu_type:02X} of {length} bytes, at most {limit}")
 
     def _read_whole_pdu(self, sock: InlineSocket, length: int, timeout_s: float | None) -> None:
-        pdu_bytes = sock.read(6 + length, timeout_s)
+        if self.state == AWAITING_ASSOCIATE_RQ:
+            pdu_bytes = sock.read(6 + length)
+        else:
+            pdu_bytes = sock.read(6 + length, timeout_s)
         pdu: Any
         if pdu_bytes[0] == _A_ASSOCIATE_RQ:
             pdu, event = self._read_request(pdu_bytes), "Evt6"
@@ -403,12 +412,23 @@ class InlineProvider(DULServiceProvider):
         try:
             pdu, event = self._decode_pdu(_forgiven(pdu_bytes))
             # Here, where a value that has no meaning is the peer's fault, not in the action.
-            pdu.to_primitive = _giving(pdu.to_primitive())
+            primitive = pdu.to_primitive()
+            pdu.to_primitive = _giving(primitive)
         except Exception as problem:
             loggers.DUL.error("Unable to decode the received PDU data")
             reason = f"PDU type 0x{pdu_bytes[0]:02X} cannot be decoded: {problem}"
             raise ProtocolError(reason) from problem
+        if pdu_bytes[0] == _A_ASSOCIATE_AC and self._inline.is_requestor:
+            self._check_acceptance(primitive)
         return pdu, event
+
+    def _check_acceptance(self, answer: A_ASSOCIATE) -> None:
+        largest = answer.maximum_length_received
+        fault = fault_of_acceptance(self._inline.requestor.requested_contexts, answer)
+        if largest and largest < SMALLEST_MAXIMUM_LENGTH:
+            fault = f"a Maximum Length of {largest} bytes leaves no room for a fragment"
+        if fault:
+            raise ProtocolError(f"A-ASSOCIATE-AC: {fault}")
 
     def _stalled(self) -> None:
         """The peer stopped in mid-PDU."""
@@ -455,7 +475,9 @@ class InlineProvider(DULServiceProvider):
         """Read the PDUs that are there now, without waiting for more."""
         if not self.reads_here():
             return
-        while self.to_user_queue.empty() and not self._kill_thread and self.state == ESTABLISHED:
+        for _ in range(_PDUS_IN_A_LOOK):
+            if self.to_user_queue.queue or self._kill_thread or self.state != ESTABLISHED:
+                return
             if self.socket is None or not self.socket.has_data():
                 return
             try:
@@ -471,6 +493,7 @@ class InlineProvider(DULServiceProvider):
         if sock is not None and sock.socket is not None:
             if self.state == AWAITING_CLOSE:
                 artim_s = self.assoc.acse_timeout
-                sock.drain(CLOSE_WAIT_S if artim_s is None else min(artim_s, CLOSE_WAIT_S))
+                most_s = _REQUESTOR_CLOSE_WAIT_S if self._inline.is_requestor else CLOSE_WAIT_S
+                sock.drain(most_s if artim_s is None else min(artim_s, most_s))
             self.connection_lost("ended here")
         self._kill_thread = True

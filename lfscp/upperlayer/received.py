@@ -11,9 +11,11 @@ says afterwards what went wrong, for the association must still be able to answe
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import tempfile
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +36,8 @@ from lfscp.upperlayer.names import intern_uid
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
 _WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
+# What all buffers together may have beyond BUFFER_BYTES each; then larger ones go to a file sooner.
+MAX_GROWN_BYTES: Final = 48 << 20
 _KEPT_BUFFERS: Final = 32
 _KEPT_GROWN_BUFFERS: Final = 4  # with fewer than so many kept, one that has grown is, too
 
@@ -58,6 +62,26 @@ os.register_at_fork(after_in_child=_change_prefix)
 # As many buffers as messages were ever received at once, at most _KEPT_BUFFERS: idle associations
 # own none. deque's append and pop are atomic.
 _buffers: deque[mmap] = deque(maxlen=_KEPT_BUFFERS)
+
+
+_grown_bytes = 0  # by what buffers in use have grown
+_grown_lock = threading.Lock()
+
+
+def _may_grow(by: int) -> bool:
+    """Take from what buffers may grow by; False when too little is left."""
+    global _grown_bytes
+    with _grown_lock:
+        if _grown_bytes + by > MAX_GROWN_BYTES:
+            return False
+        _grown_bytes += by
+        return True
+
+
+def _shrunk(by: int) -> None:
+    global _grown_bytes
+    with _grown_lock:
+        _grown_bytes -= by
 
 
 def _borrow_buffer() -> mmap:
@@ -104,6 +128,7 @@ class DatasetSink:
         spool_dir: where files go; None keeps everything in memory.
         part10_header: gives preamble to File Meta Information, should a file be needed.
         write_behind: write a file of what is kept in memory, too, when it comes in fragments.
+        shortage: see ReceiveLimits; asked for every few megabytes.
     """
 
     def __init__(
@@ -112,11 +137,14 @@ class DatasetSink:
         part10_header: Callable[[], bytes],
         *,
         write_behind: bool = False,
+        shortage: Callable[[], str] | None = None,
     ) -> None:
         self._spool_dir = spool_dir
         self._part10_header = part10_header
+        self._shortage = shortage
         self._header_size = 0
         self._used = 0
+        self._grown = 0  # taken from MAX_GROWN_BYTES
         self._written = 0  # of the used, what is in the file already
         self._spooled = 0  # what is in the file and no more in the buffer
         self._write_behind = write_behind and spool_dir is not None
@@ -171,8 +199,13 @@ class DatasetSink:
 
     def _grow(self, size: int) -> bool:
         """Have a larger buffer; without memory for one what has come goes to a file, if it may."""
+        wanted = max(2 * len(self._buffer), self._used + size)
+        if self._spool_dir is not None:
+            if not _may_grow(wanted - len(self._buffer)):
+                return False
+            self._grown += wanted - len(self._buffer)
         try:
-            grown = _new_buffer(max(2 * len(self._buffer), self._used + size))
+            grown = _new_buffer(wanted)
         except OSError as problem:
             if self._spool_dir is None:
                 self.give_up(problem)
@@ -206,6 +239,8 @@ class DatasetSink:
 
     def _write_out(self) -> None:
         """Move the buffer's bytes to the file; after an error they are dropped."""
+        if self._shortage is not None and self.error is None and (why := self._shortage()):
+            self.give_up(OSError(errno.ENOSPC, why))
         self._write()
         self._spooled += self._used
         self._used = self._written = 0
@@ -267,6 +302,9 @@ class DatasetSink:
         """Return the buffer for the next message, unless somebody holds a view of it."""
         buffer = self._buffer
         del self._buffer
+        if self._grown:
+            _shrunk(self._grown)
+            self._grown = 0
         if buffer is _DROPPED or len(buffer) > SPOOL_ABOVE_BYTES:
             return
         if len(buffer) > BUFFER_BYTES and len(_buffers) >= _KEPT_GROWN_BUFFERS:

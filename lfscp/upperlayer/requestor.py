@@ -14,6 +14,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.transport import InlineSocket
 
 MAX_CONTEXTS = 128  # context IDs are odd and at most 255 (PS3.8 section 9.3.2.2)
@@ -34,6 +35,8 @@ def associate(
     ext_neg: Sequence[_UI] = (),
     evt_handlers: Sequence[evt.EventHandlerType] = (),
     while_waiting: Callable[[], None] | None = None,
+    look_every_s: float = 1.0,
+    limits: ReceiveLimits = NO_LIMITS,
 ) -> InlineAssociation:
     """Request an association; whether it came about is its `is_established`.
 
@@ -41,8 +44,9 @@ def associate(
         address: host and port of the peer.
         contexts: 1 to 128 proposed contexts; their IDs are given here.
         ssl_context: for TLS, verified against the host.
-        while_waiting: called about once a second while the peer is waited for, and between the
-            pieces of a long object; when it raises `CalledOff` the association is aborted.
+        while_waiting: called about every `look_every_s` while the peer is waited for, and while it
+            sends or takes what is long; when it raises `CalledOff` the association is aborted.
+        limits: of what the peer sends.
     Returns:
         A pynetdicom association; `is_rejected` or `is_aborted` when it is not established, with
         `end_reason` where one is known.
@@ -61,9 +65,10 @@ def associate(
     remote = AddressInformation.from_addr_port(*address)
     local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::0", 0))
 
-    association = InlineAssociation(ae, MODE_REQUESTOR)
+    association = InlineAssociation(ae, MODE_REQUESTOR, limits=limits)
     connection = InlineSocket(association, address=local)
     connection.while_waiting = while_waiting
+    connection.look_every_s = look_every_s
     if ssl_context is not None:
         connection.tls_args = (ssl_context, address[0])
     association.set_socket(connection)

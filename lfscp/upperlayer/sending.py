@@ -88,6 +88,7 @@ class StoreAnswer(NamedTuple):
 def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer | None:
     """Send one object and wait for the answer; see `InlineAssociation.send_stored`."""
     message_id = assoc.next_message_id()
+    assoc.dimse.outstanding.await_response(message_id, commands.C_STORE_RSP)
     if assoc.dimse.is_watched:
         _send_watched(assoc, request, message_id)
     elif isinstance(request.body, bytes):

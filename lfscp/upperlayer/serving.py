@@ -82,6 +82,13 @@ class _Inline(ServiceClass):
         finally:
             setattr(assoc, "abort", assoc._abort_blocking)  # noqa: B010 - and put back
 
+    def is_cancelled(self, msg_id: int) -> bool:
+        """Whether to stop: the peer has cancelled the request, or nobody is left to answer.
+
+        Once it says so, it does until the request has ended.
+        """
+        return msg_id in self.assoc.dimse.cancel_req or self.assoc.is_over
+
     def encoded(
         self, identifier: EncodedDataset | Dataset | None, context: PresentationContext
     ) -> bytes | None:
@@ -206,7 +213,7 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
         try:
             for status, identifier in results:
                 if type(identifier) is EncodedDataset and status in _PENDING_CODES:
-                    if self._has_ended():
+                    if self.assoc.is_over:
                         return
                     if not dimse.is_watched:
                         pending.add(status, identifier.data)
@@ -225,12 +232,7 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
     def _is_gone(self) -> bool:
         """Look at the socket: whether an abort or release leaves nobody to answer."""
         self.assoc.dul.look()
-        return self._has_ended()
-
-    def _has_ended(self) -> bool:
-        """Whether an abort or release, as far as is known, leaves nobody to answer."""
-        dul = self.assoc.dul
-        return not (self.assoc.is_established and dul.is_alive()) or bool(dul.to_user_queue.queue)
+        return self.assoc.is_over
 
     def _send_find(
         self, req: C_FIND, context: PresentationContext, status: Any, identifier: Any = None
@@ -251,6 +253,8 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
                 return self._send_find(req, context, _FIND_NOT_ENCODED)
         if loggers.SERVICE_CLASS.isEnabledFor(logging.INFO):
             self._log_find(code, category)
+        if category not in (_PENDING, _WARNING):
+            dimse.outstanding.served_id = None
         if response is not None:
             response.Identifier = None if data_set is None else BytesIO(data_set)
             dimse.send_msg(response, context_id)
@@ -346,6 +350,8 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
     ) -> None:
         dimse, context_id = self.assoc.dimse, cast(int, context.context_id)
         data_set = self.encoded(response.identifier, context)
+        if response.status not in _PENDING_CODES:
+            dimse.outstanding.served_id = None
         if dimse.is_watched:
             dimse.send_msg(_retrieve_primitive(req, response, data_set), context_id)
             return

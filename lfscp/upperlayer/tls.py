@@ -209,6 +209,21 @@ class TLSSocket(ssl.SSLSocket):
             except ssl.SSLWantWriteError:
                 self._await_room()
 
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        """Some of it; how many bytes.
+
+        Raises:
+            TimeoutError: the peer took nothing for `send_limit_s`.
+        """
+        while True:
+            try:
+                with self._using:
+                    return super().send(data, flags)
+            except ssl.SSLWantWriteError:
+                self._await_room()
+            except ssl.SSLWantReadError:  # a key update of TLS 1.3; the reader takes it
+                _await(_poll(self, select.POLLIN), self.send_limit_s)
+
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
         """All of it.
 
@@ -217,15 +232,7 @@ class TLSSocket(ssl.SSLSocket):
         """
         rest = memoryview(data).cast("B")
         while rest:
-            try:
-                with self._using:
-                    sent = super().send(rest, flags)
-            except ssl.SSLWantWriteError:
-                self._await_room()
-            except ssl.SSLWantReadError:  # a key update of TLS 1.3; the reader takes it
-                _await(_poll(self, select.POLLIN), self.send_limit_s)
-            else:
-                rest = rest[sent:]
+            rest = rest[self.send(rest, flags) :]
 
     def _await_room(self) -> None:
         _await(_poll(self, select.POLLOUT), self.send_limit_s)

@@ -18,6 +18,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, cast
 
 from pynetdicom import evt
@@ -29,14 +30,16 @@ from lfscp.upperlayer.tls import TLSSocket, adopt
 LOGGER = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 16384
-# A single read is split so that a slow but steady sender of a huge fragment is not cut off.
-_STEP_BYTES: Final = 1 << 20
+# A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
+# that a length that is only claimed takes no memory.
+_STEP_BYTES: Final = 1 << 16
 _PROGRESS_BYTES: Final = 1 << 16
 _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
 # A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
 # as much again. Pointless where the peer might need the very processor that waits.
 _PROMPT_S: Final = 0.000_3
@@ -88,15 +91,21 @@ class InlineSocket(AssociationSocket):
         self._is_prompt = False  # the last one awaited awake came within _PROMPT_S
         self._poller: select.poll | None = None
         self.is_woken = False
+        self.reads = 0  # how often something came
         self._quick_ack = True
         self.connect_error: OSError | None = None
-        # Called about once a second while waiting, for a C-MOVE's pending responses. May raise
-        # CalledOff, which ends the association at once.
+        # Called about every `look_every_s` while waiting, for a C-MOVE's pending responses; also
+        # while the peer sends or takes without end. May raise CalledOff, which ends the
+        # association at once.
         self.while_waiting: Callable[[], None] | None = None
+        self.look_every_s = 1.0
+        self._look_at = 0.0
+        self.is_sending = False  # a part of a PDU is out, perhaps; only with `while_waiting`
         if client_socket is not None:
             self._configure(client_socket)
 
     def _configure(self, sock: socket.socket) -> None:
+        self._look_at = time.monotonic() + self.look_every_s
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         if isinstance(sock, ssl.SSLSocket):
             self.socket = adopt(sock, self.assoc.network_timeout)
@@ -109,9 +118,13 @@ class InlineSocket(AssociationSocket):
         self._set_send_limit(sock)
 
     def _set_send_limit(self, sock: socket.socket) -> None:
-        limit = timeval(self.assoc.network_timeout)
+        limit_s = self.assoc.network_timeout
+        if self.while_waiting is not None:
+            limit_s = self.look_every_s if limit_s is None else min(self.look_every_s, limit_s)
+            if isinstance(sock, TLSSocket):
+                sock.send_limit_s = limit_s
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limit_s))
         except OSError:
             return  # gone: the next read or send says so
 
@@ -205,7 +218,7 @@ class InlineSocket(AssociationSocket):
         poller = select.poll()
         poller.register(sock, events)
         while (left := deadline - time.monotonic()) > 0:
-            if poller.poll(1000 * min(1.0, left)):
+            if poller.poll(1000 * min(self.look_every_s, left)):
                 return
             if self.while_waiting is not None:
                 try:
@@ -237,7 +250,7 @@ class InlineSocket(AssociationSocket):
         self._deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         limit = timeout_s
         if self.while_waiting is not None:
-            limit = 1.0 if timeout_s is None else min(1.0, timeout_s)
+            limit = self.look_every_s if timeout_s is None else min(self.look_every_s, timeout_s)
         if limit != self._limit_s and self.socket is not None:
             self._limit_s = limit
             if isinstance(self.socket, TLSSocket):
@@ -302,16 +315,24 @@ class InlineSocket(AssociationSocket):
             except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
                 if time.monotonic() >= self._deadline - 0.01:
                     raise ReadTimeout from None
-                if self.while_waiting is not None:
-                    self.while_waiting()
+                self._look()
                 continue
             except (OSError, ValueError) as problem:
                 raise ConnectionLost(str(problem)) from problem
             if count == 0:
                 raise ConnectionLost("closed by the peer")
+            self.reads += 1
+            if self.while_waiting is not None:
+                self._look()  # whoever sends without end is waited for, too
             if self._quick_ack:
                 self._set_quick_ack(sock)
             return count
+
+    def _look(self) -> None:
+        """Call `while_waiting`, when it is time."""
+        if self.while_waiting is not None and (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + 0.9 * self.look_every_s  # a wait may end a little early
+            self.while_waiting()
 
     def _set_quick_ack(self, sock: socket.socket) -> None:
         try:
@@ -385,8 +406,12 @@ class InlineSocket(AssociationSocket):
             return self.read_some(view)
         return self._receive(view, 0 if self._is_tls else socket.MSG_WAITALL)
 
-    def read(self, size: int, timeout_s: float | None) -> bytearray:
-        """Exactly `size` bytes. While they arrive steadily the deadline moves on."""
+    def read(self, size: int, timeout_s: float | None = 0.0) -> bytearray:
+        """Exactly `size` bytes.
+
+        Args:
+            timeout_s: while they arrive steadily the deadline moves on by so much; 0 leaves it.
+        """
         body = bytearray(min(size, _STEP_BYTES))
         position = progress = 0
         while position < size:
@@ -394,7 +419,7 @@ class InlineSocket(AssociationSocket):
                 body.extend(bytes(min(size - position, _STEP_BYTES)))
             with memoryview(body) as view:
                 position += self.read_some(view[position:])
-            if position - progress >= _PROGRESS_BYTES:
+            if timeout_s != 0.0 and position - progress >= _PROGRESS_BYTES:
                 progress = position
                 self.begin_wait(timeout_s)
             self._check_deadline()
@@ -467,6 +492,18 @@ class InlineSocket(AssociationSocket):
             except OSError:
                 return  # not connected any more: nobody is blocked in it
 
+    def takes_more(self) -> bool:
+        """Whether a few bytes can be sent without waiting for the peer."""
+        sock = self.socket
+        if sock is None:
+            return False
+        poller = select.poll()
+        try:
+            poller.register(sock, select.POLLOUT)
+        except (OSError, ValueError):
+            return False
+        return bool(poller.poll(0))
+
     def cut_off(self) -> None:
         """End reads and sends that other threads are blocked in, without a word to the peer."""
         sock = self.socket
@@ -486,6 +523,10 @@ class InlineSocket(AssociationSocket):
         sock = self.socket
         if sock is None:
             raise ConnectionLost("closed")
+        if self.while_waiting is not None:
+            for buffer in buffers if len(buffers) < _GATHER else [b"".join(buffers)]:
+                self._send_looking(sock, memoryview(buffer).cast("B"))
+            return
         try:
             if self._is_tls or len(buffers) == 1:
                 for buffer in buffers:
@@ -511,6 +552,12 @@ class InlineSocket(AssociationSocket):
                 raise OSError(f"file is {size - len(piece)} bytes shorter than expected")
             self.send_all([before, piece])
             return
+        if self.while_waiting is not None:
+            self._send_looking(sock, memoryview(before), socket.MSG_MORE)
+            size = self._send_file_looking(sock, fd, offset, size)
+            if size > 0:
+                raise OSError(f"file is {size} bytes shorter than expected")
+            return
         try:
             sock.sendall(before, socket.MSG_MORE)
             while size > 0 and (sent := os.sendfile(sock.fileno(), fd, offset, size)) > 0:
@@ -520,6 +567,43 @@ class InlineSocket(AssociationSocket):
             raise ConnectionLost(str(problem) or "send timed out") from problem
         if size > 0:
             raise OSError(f"file is {size} bytes shorter than expected")
+
+    def _send_looking(self, sock: socket.socket, rest: memoryview, flags: int = 0) -> None:
+        """Send, and call `while_waiting` while the peer takes nothing, or takes it slowly."""
+        while rest:
+            rest = rest[self._sent(partial(sock.send, rest, flags)) :]
+
+    def _send_file_looking(self, sock: socket.socket, fd: int, offset: int, size: int) -> int:
+        """The same from a file; how many bytes it is short of."""
+        while size > 0:
+            sent = self._sent(partial(os.sendfile, sock.fileno(), fd, offset, size))
+            if not sent:
+                break
+            offset += sent
+            size -= sent
+        return size
+
+    def _sent(self, send: Callable[[], int]) -> int:
+        """How much one send took, when it took something; see `send_all`."""
+        timeout_s = self.assoc.network_timeout
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            try:
+                count = send()
+            except _NOT_YET:
+                if time.monotonic() >= deadline:
+                    raise ConnectionLost("send timed out") from None
+                self._look_while_sending()
+            except (OSError, ValueError) as problem:
+                raise ConnectionLost(str(problem)) from problem
+            else:
+                self._look_while_sending()
+                return count
+
+    def _look_while_sending(self) -> None:
+        self.is_sending = True
+        self._look()
+        self.is_sending = False  # not when it was called off: half a PDU is out
 
 
 def _drop_received(sock: socket.socket, view: memoryview) -> None:

@@ -4,38 +4,39 @@ Rules: on a loopback address without users the page is open, but only under a lo
 that a foreign page cannot reach it by DNS rebinding. As soon as users or a token are configured,
 everything but the login, the style sheets and the health checks needs them. A request that
 changes something must come from our own pages (or from no browser at all), and with a session it
-must carry that session's token. Every answer carries a strict Content-Security-Policy.
+must carry that session's token. What a login may do, `roles` says. Every answer carries a strict
+Content-Security-Policy.
 """
 
 from __future__ import annotations
 
-import base64
 import hmac
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
-from lfscp.config.passwords import hash_password, is_password, is_token
-from lfscp.config.settings import Web
+from lfscp.config.passwords import is_token
+from lfscp.config.web import Role, Web
 from lfscp.observe import audit
+from lfscp.web.logins import Logins
 from lfscp.web.problems import Problem
+from lfscp.web.roles import require_role
 
 SESSION_COOKIE: Final = "lfscp_session"
 SESSION_S: Final = 12 * 3600
 MAX_SESSIONS: Final = 1000
-MAX_FAILURES: Final = 10  # per address, before it has to wait
-FAILURE_WAIT_S: Final = 60.0
+MAX_SESSIONS_OF_USER: Final = 50  # the oldest ends, so that nobody's logins end others' sessions
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 METRICS_PATH: Final = "/metrics"  # has a token of its own beside the others
-BEARER: Final = "bearer"  # names in the audit trail of those who need none
-NOBODY: Final = "page"
+NOBODY: Final = "page"  # in the audit trail, where nobody need log in
+METRICS: Final = "metrics"  # likewise, whoever has the token of that path
 OPEN_PATHS: Final = ("/static/", "/login", "/healthz", "/readyz")
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -65,6 +66,7 @@ class Session:
     """One login: who, the token that changes must carry, and until when (monotonic seconds)."""
 
     user: str
+    role: Role
     csrf_token: str
     until: float
 
@@ -81,10 +83,18 @@ class Asked:
     csrf_token: str = ""
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int = 0
-    since: float = field(default_factory=time.monotonic)
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request it is.
+
+    Args:
+        name: for the audit trail.
+        session: that it belongs to, if any.
+    """
+
+    name: str
+    role: Role
+    session: Session | None = None
 
 
 class Access:
@@ -96,29 +106,25 @@ class Access:
     """
 
     def __init__(self, web: Web) -> None:
-        self._users = dict(entry.split(":", 1) for entry in web.users)
-        self._token_hash = web.token_hash
+        self._logins = Logins(web)
         self._metrics_token_hash = web.metrics_token_hash
         # With a login a foreign name gains nothing, and a proxy may have any name.
         is_open = is_loopback(web.host) and not self.needs_login
         self._names = {"localhost", "127.0.0.1", "::1", web.host} if is_open else None
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._failures: dict[str, _Failures] = {}
         self._open_token = secrets.token_urlsafe(24)  # of pages when nobody need log in
-        self._known_basic: set[str] = set()
-        self._nobody = hash_password(secrets.token_urlsafe(16)) if self._users else ""
 
     @property
     def needs_login(self) -> bool:
         """Whether users or a token are configured."""
-        return bool(self._users or self._token_hash)
+        return self._logins.are_any
 
-    def decide(self, asked: Asked) -> Session | None:
+    def decide(self, asked: Asked) -> Caller:
         """Let a request through, or say why not.
 
         Returns:
-            The session that it belongs to, if any.
+            Whose it is.
         Raises:
             Problem: it is refused.
         """
@@ -127,15 +133,22 @@ class Access:
         if changes:
             _require_own_origin(asked.headers)
         if asked.path.startswith(OPEN_PATHS):
-            return self.session(asked.session_id)
+            session = self.session(asked.session_id)
+            return _caller_of(session) if session else Caller(NOBODY, Role.READ)
         if not self.needs_login:
-            return None
+            return Caller(NOBODY, Role.ADMIN)
+        caller = self._caller(asked, changes=changes)
+        self._require_role(asked, caller)
+        return caller
+
+    def _caller(self, asked: Asked, *, changes: bool) -> Caller:
+        """Who asks, by header or session."""
         scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
         if scheme:
             if asked.path == METRICS_PATH and self._is_metrics_token(scheme, credential):
-                return None
-            self._require_credential(scheme.lower(), credential.strip(), asked.address)
-            return None
+                return Caller(METRICS, Role.READ)
+            login = self._logins.of_header(scheme.lower(), credential.strip(), asked.address)
+            return Caller(login.name, login.role)
         session = self.session(asked.session_id)
         if session is None:
             raise Problem(
@@ -146,7 +159,16 @@ class Access:
         given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
         if changes and not hmac.compare_digest(given, session.csrf_token.encode()):
             raise Problem(HTTPStatus.FORBIDDEN, "the form is too old; load the page again")
-        return session
+        return _caller_of(session)
+
+    def _require_role(self, asked: Asked, caller: Caller) -> None:
+        """Refuse what the caller's role may not do; the audit trail hears of it."""
+        try:
+            require_role(asked.method, asked.path, caller.role)
+        except Problem as problem:
+            what = f"{asked.method} {asked.path}"
+            audit.not_authorised(audit.Peer(caller.name, asked.address), what, problem.detail)
+            raise
 
     # Logging in
 
@@ -158,20 +180,15 @@ class Access:
         Raises:
             Problem: it is wrong, or too many were.
         """
-        self._require_patience(address)
-        hashed = self._users.get(user)
-        # An unknown name takes as long as a wrong password, so that nobody learns the names.
-        right = is_password(password, hashed or self._nobody) and hashed is not None
-        if not right:
-            self._count_failure(address)
-            audit.user_authenticated(user, address, reason="the name or the password is wrong")
-            raise Problem(HTTPStatus.UNAUTHORIZED, "the name or the password is wrong")
-        audit.user_authenticated(user, address)
+        login = self._logins.user(user, password, address)
         with self._lock:
-            self._failures.pop(address, None)
             session_id = secrets.token_urlsafe(32)
             until = time.monotonic() + SESSION_S
-            self._sessions[session_id] = Session(user, secrets.token_urlsafe(24), until)
+            session = Session(login.name, login.role, secrets.token_urlsafe(24), until)
+            self._sessions[session_id] = session
+            own = [each for each, other in self._sessions.items() if other.user == login.name]
+            for each in own[:-MAX_SESSIONS_OF_USER]:
+                del self._sessions[each]
             while len(self._sessions) > MAX_SESSIONS:
                 self._sessions.popitem(last=False)
         return session_id
@@ -215,76 +232,9 @@ class Access:
         token_hash = self._metrics_token_hash
         return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
 
-    def _require_credential(self, scheme: str, credential: str, address: str) -> None:
-        if scheme == "bearer" and is_token(credential, self._token_hash):
-            return
-        if scheme == "basic" and self._is_basic(credential, address):
-            return
-        reason = "the token or password in the header Authorization is wrong"
-        user = basic_user(credential) if scheme == "basic" else BEARER
-        audit.user_authenticated(user, address, reason=reason)
-        raise Problem(
-            HTTPStatus.UNAUTHORIZED,
-            reason,
-            headers={"WWW-Authenticate": "Bearer"},
-        )
 
-    def _is_basic(self, credential: str, address: str) -> bool:
-        """Check name and password of a script; once right, they are remembered by their digest."""
-        digest = hmac.digest(self._open_token.encode(), credential.encode(), "sha256").hex()
-        if digest in self._known_basic:
-            return True
-        self._require_patience(address)
-        try:
-            user, _, password = base64.b64decode(credential, validate=True).decode().partition(":")
-        except ValueError:  # no base64, or no UTF-8
-            return False
-        hashed = self._users.get(user)
-        if hashed is None or not is_password(password, hashed):
-            self._count_failure(address)
-            return False
-        if len(self._known_basic) < MAX_SESSIONS:
-            self._known_basic.add(digest)
-        return True
-
-    def _require_patience(self, address: str) -> None:
-        with self._lock:
-            failures = self._failures.get(address)
-            if failures is None:
-                return
-            wait_s = failures.since + FAILURE_WAIT_S - time.monotonic()
-            if wait_s <= 0:
-                del self._failures[address]
-            elif failures.count >= MAX_FAILURES:
-                raise Problem(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    "too many wrong passwords; wait a minute",
-                    headers={"Retry-After": str(int(wait_s) + 1)},
-                )
-
-    def _count_failure(self, address: str) -> None:
-        with self._lock:
-            if len(self._failures) >= MAX_SESSIONS:
-                self._failures.clear()
-            self._failures.setdefault(address, _Failures()).count += 1
-
-
-def basic_user(credential: str) -> str:
-    """The name in the credential of Basic authentication; "" when there is none."""
-    try:
-        return base64.b64decode(credential, validate=True).decode().partition(":")[0]
-    except ValueError:
-        return ""
-
-
-def user_of(asked: Asked, session: Session | None) -> str:
-    """By what name a request that was let through goes into the audit trail."""
-    if session is not None:
-        return session.user
-    scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        return basic_user(credential.strip())
-    return BEARER if scheme else NOBODY
+def _caller_of(session: Session) -> Caller:
+    return Caller(session.user, session.role, session)
 
 
 def _require_own_origin(headers: Mapping[str, str]) -> None:

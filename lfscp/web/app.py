@@ -13,12 +13,15 @@ from fastapi.staticfiles import StaticFiles
 from lfscp import __version__
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
+from lfscp.observe.open_files import most_open_files
 from lfscp.services.added_peers import AddedPeers
 from lfscp.web import dtools, pages, problems, remote_pages
 from lfscp.web.access import Access
 from lfscp.web.api import archive as archive_api
 from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, upload
+from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.bodies import BodyLimit
+from lfscp.web.connection_limits import PART_OF_OPEN_FILES
 from lfscp.web.context import Web
 from lfscp.web.events import EventHub
 from lfscp.web.exposition import Exposition
@@ -26,6 +29,7 @@ from lfscp.web.guard import Guard
 from lfscp.web.peer_book import PeerBook
 from lfscp.web.readiness import Readiness
 from lfscp.web.rendering import Renderer
+from lfscp.web.shares import Share
 from lfscp.web.state import NodeState
 from lfscp.web.templating import templates
 from lfscp.web.views import Views
@@ -52,6 +56,7 @@ def create_app(
     Args:
         node_state: gives the node's state now; called from any thread.
     """
+    connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
     app = FastAPI(
         title="lfscp",
         version=__version__,
@@ -68,12 +73,18 @@ def create_app(
         node_state=node_state,
         access=Access(settings.web),
         peers=PeerBook(settings.peers, AddedPeers(archive.data_dir)),
-        renderer=Renderer(archive.data_dir / CACHE_FOLDER, settings.web.cache_mb << 20),
+        renderer=Renderer(
+            archive.data_dir / CACHE_FOLDER,
+            settings.web.cache_mb << 20,
+            settings.budgets.rendering_mb << 20,
+        ),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
         exposition=Exposition(archive, job_service, node_state),
         readiness=Readiness(archive, node_state),
         views=Views(archive),
+        event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
+        forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
     )
     problems.install(app)
     routers = (archive_api, pictures, upload, jobs, peers, node, monitoring, documents, dtools)
@@ -84,7 +95,12 @@ def create_app(
         app.mount(documents.ASSETS, swagger)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"))
     app.add_middleware(BodyLimit)
-    app.add_middleware(Guard, access=app.state.web.access)
+    app.add_middleware(
+        Guard,
+        access=app.state.web.access,
+        proxies=settings.web.trusted_proxies,
+        requests=Share(connections, settings.web.max_connections_per_address or connections),
+    )
     return app
 
 
@@ -97,3 +113,9 @@ def events_of(app: Any) -> EventHub:
     """The event hub, which must be closed before the server stops."""
     web: Web = app.state.web
     return web.events
+
+
+def renderer_of(app: Any) -> Renderer:
+    """What renders pictures, which must be closed too: a picture may take long."""
+    web: Web = app.state.web
+    return web.renderer

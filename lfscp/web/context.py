@@ -17,12 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from lfscp.archive.archive import Archive, Statistics
 from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
-from lfscp.web.access import Access, Session
+from lfscp.config.web import Role
+from lfscp.web.access import NOBODY, Access, Caller
 from lfscp.web.events import EventHub
 from lfscp.web.exposition import Exposition
 from lfscp.web.peer_book import PeerBook
 from lfscp.web.readiness import Readiness
 from lfscp.web.rendering import Renderer
+from lfscp.web.shares import Share
 from lfscp.web.state import NodeState
 from lfscp.web.views import Views
 
@@ -49,6 +51,8 @@ class Web:
     exposition: Exposition
     readiness: Readiness
     views: Views
+    event_streams: Share
+    forms: Share
     _counting: threading.Lock = field(default_factory=threading.Lock)
     _counted: tuple[float, Statistics] | None = None
 
@@ -84,9 +88,17 @@ def web_of(request: Request) -> Web:
     return cast(Web, request.app.state.web)
 
 
-def session_of(request: Request) -> Session | None:
-    """The session of this request; the guard has looked it up."""
-    return cast("Session | None", request.scope.get("state", {}).get("session"))
+def caller_of(request: Request) -> Caller:
+    """Whose this request is; the guard has decided it."""
+    found = request.scope.get("state", {}).get("caller")
+    return cast(Caller, found) if found else Caller(NOBODY, Role.READ)
+
+
+def visitor_of(request: Request) -> str:
+    """Whom something that this request takes is counted for: the login, or else the address."""
+    caller = caller_of(request)
+    address = request.client.host if request.client else ""
+    return address if caller.name == NOBODY else f"login {caller.name}"
 
 
 Context = Annotated[Web, Depends(web_of)]

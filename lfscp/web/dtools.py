@@ -177,7 +177,7 @@ async def c_find(
         raise Problem(502, f"error: {job.reason}")
     return [
         {name: str(match.get(key) or "") for name, key in _KEYS.items()}
-        for match in job.result or []
+        for match in web.jobs.matches(job)
     ]
 
 

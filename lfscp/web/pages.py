@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from lfscp.archive import browse
@@ -19,13 +19,14 @@ from lfscp.web.api import cursors
 from lfscp.web.api.models import PeerIn
 from lfscp.web.conflicts import conflicts
 from lfscp.web.context import Context, Web, web_of
-from lfscp.web.elements import elements
 from lfscp.web.guard import session_id
-from lfscp.web.pictures import NoPicture, read_header
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.picture_answers import no_picture
 from lfscp.web.problems import Problem, wants_page
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 PAGE_ROWS: Final = 60
+PAGE_ELEMENTS: Final = 1000
 
 Text = Annotated[str, Form()]
 
@@ -73,6 +74,10 @@ def archive_rows(request: Request, web: Context) -> Response:
 def _rows(request: Request, web: Web) -> dict[str, Any]:
     given = request.query_params
     asked = {name: given.get(name, "").strip() for name in ("q", "modality", "from", "to")}
+    try:
+        browse.require_short_words(" ".join(asked.values()))
+    except ValueError as error:
+        raise Problem(422, str(error)) from None
     wanted = browse.StudyFilter(
         asked["q"],
         asked["modality"],
@@ -120,7 +125,7 @@ def delete_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
 
 @router.post("/studies/{study_uid}/protect")
 def protect_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
-    """Protect a study from being deleted by itself, and show it again."""
+    """Protect a study from being deleted, and show it again."""
     api.protect_study(web, study_uid, key)
     return Response(headers={"HX-Refresh": "true"})
 
@@ -143,15 +148,29 @@ def viewer(request: Request, web: Context, series_uid: str, key: api.Key = None)
 
 
 @router.get("/instances/{instance_uid}")
-def instance(request: Request, web: Context, instance_uid: str) -> Response:
-    """All elements of one instance."""
+def instance(
+    request: Request,
+    web: Context,
+    instance_uid: str,
+    first: Annotated[int, Query(ge=0)] = 0,
+) -> Response:
+    """The elements of one instance, some at a time."""
     row = api.instance_row(web, instance_uid)
     try:
-        found = elements(read_header(api.file_of(web, row)))
+        found, following = web.renderer.elements(
+            api.file_of(web, row), instance_uid, first, PAGE_ELEMENTS
+        )
     except NoPicture as error:
-        raise Problem(422, str(error)) from None
+        raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
     web.views.note(row["study_instance_uid"], "elements", row["study_key"])
-    return render(request, "instance.html", instance=row, elements=found)
+    return render(
+        request,
+        "instance.html",
+        instance=row,
+        elements=json.loads(found.read()),
+        first=first,
+        next=following,
+    )
 
 
 @router.get("/series/{series_uid}/instances")
@@ -200,6 +219,7 @@ def node(request: Request, web: Context) -> Response:
         uptime_s=time.time() - state.started_at,
         statistics=web.statistics(),
         data_dir=web.settings.data_dir,
+        clock_doubt=web.archive.clock_doubt(),
     )
 
 

@@ -5,7 +5,7 @@ The steps themselves are in `imaging`; this is the way through them from a file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,13 +14,14 @@ from pydicom.dataset import Dataset
 from lfscp.archive.object_store import StoredFile
 from lfscp.web.imaging.cine import FrameTimes, frame_times
 from lfscp.web.imaging.colour import PALETTE, require_shown
-from lfscp.web.imaging.errors import NoPicture, PixelDataError
-from lfscp.web.imaging.frames import Frame, frame_of, to_display
+from lfscp.web.imaging.errors import NoPicture, Omission, PixelDataError, is_lack_of_memory
+from lfscp.web.imaging.frames import Frame, frame_of, to_display, window_around
 from lfscp.web.imaging.functional_groups import holder, numbers
 from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
 from lfscp.web.imaging.overlays import overlays_of
 from lfscp.web.imaging.pixel_data import read_cells
 from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.room import UNLIMITED, Room
 from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_voi_lut, window_of
 
 __all__ = [
@@ -35,10 +36,10 @@ __all__ = [
     "fitting_window",
     "read_header",
     "to_display",
+    "window_around",
     "window_of",
 ]
 
-MAX_FRAME_BYTES: Final = 512 << 20  # of one decoded frame
 _SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
@@ -81,29 +82,48 @@ def describe(header: Dataset, number: int = 0) -> Description:
     )
 
 
-def decode(path: StoredFile, header: Dataset, number: int) -> Frame:
+def decode(
+    path: StoredFile, header: Dataset, number: int, edge: int = 0, room: Room = UNLIMITED
+) -> Frame:
     """Decode one frame.
 
     Args:
         header: from `read_header`.
         number: counted from 0.
+        edge: longest edge that is of use, in pixels; 0 is any. A frame that does not fit is
+            reduced to it, or further.
+        room: what it must fit in.
     Raises:
         NoPicture: there is no such frame, no decoder, or the pixel data is broken.
+        NotEnoughMemory, MemoryError: it does not fit.
     """
     layout = _image_of(header)
     if not 0 <= number < layout.frames:
         raise NoPicture(f"there is no frame {number + 1}, the object has {layout.frames}")
-    if layout.samples_in_frame * layout.allocated // 8 > MAX_FRAME_BYTES:
-        raise NoPicture("this frame is too large to be shown")
     try:
-        cells = read_cells(path, header, number)
-        return frame_of(cells.values, cells.photometric, header, number, cells.high_bit)
+        cells = read_cells(path, header, number, edge, room)
+        frame = frame_of(
+            cells.values, cells.photometric, header, number, cells.high_bit, cells.reduction
+        )
+        return _reduced(frame, layout, edge, cells.reduction) if cells.reduction > 1 else frame
     except NoPicture:
         raise
     except PixelDataError as error:
         raise NoPicture(f"the pixel data cannot be decoded: {error}") from error
     except Exception as error:  # codecs and pydicom raise what they like on broken objects
+        if is_lack_of_memory(error):
+            raise
         raise NoPicture("the pixel data cannot be decoded: it is broken") from error
+
+
+def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Frame:
+    """A frame that was reduced to fit, which is told when it is smaller than it should be."""
+    longest, found = max(layout.rows, layout.columns), max(frame.cells.shape[:2])
+    frame = replace(frame, reduction=reduction)
+    if found >= min(edge or longest, longest):
+        return frame
+    reason = f"only {found} of {longest} pixels fit budgets.rendering_mb"
+    return replace(frame, omissions=(*frame.omissions, Omission("its full size", reason)))
 
 
 def _image_of(header: Dataset) -> PixelFormat:

@@ -25,11 +25,13 @@ from lfscp.archive.errors import (
     IdentityMismatch,
     InstanceElsewhere,
     OutOfResources,
+    StudyProtected,
 )
 from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.web")
 MEDIA_TYPE: Final = "application/problem+json"
+MOST_ERRORS: Final = 100  # that one answer names
 
 
 class Problem(Exception):  # noqa: N818 - the name of RFC 9457
@@ -172,10 +174,10 @@ def of_validation(error: RequestValidationError) -> Problem:
         if each["type"] == "model_attributes_type" and isinstance(each["input"], bytes):
             detail = "send the body as JSON, with the header Content-Type: application/json"
             return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    errors = [_field(each, error.body) for each in found]
+    errors = [_field(each, error.body) for each in found[:MOST_ERRORS]]
     first = errors[0]
     where = first.get("pointer") or first.get("parameter", "")
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     detail = f"{where}: {first['detail']}{more}" if where else first["detail"]
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
@@ -219,6 +221,7 @@ _ARCHIVE_STATUS: Final = (
     (IdentityMismatch, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DuplicateRejected, HTTPStatus.CONFLICT),
     (InstanceElsewhere, HTTPStatus.CONFLICT),
+    (StudyProtected, HTTPStatus.CONFLICT),
     (OutOfResources, HTTPStatus.INSUFFICIENT_STORAGE),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -19,6 +20,8 @@ from lfscp.web.problems import Problem
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 MAX_MATCHES: Final = 1000  # of one search, so that a page stays a page
 JOBS_SHOWN: Final = 200
+_LONGEST_CELL: Final = 200  # characters of one value
+_MOST_VALUES: Final = 20
 OTHER: Final = "(other)"
 _RETURNED: Final = (
     "PatientID",
@@ -96,13 +99,31 @@ def find(
     keys["ModalitiesInStudy"] = _one(form, "ModalitiesInStudy")
     parameters = {"keys": keys, "limit": MAX_MATCHES, "retries": 0}
     jobs = [submit(web, "find", peer, parameters) for peer in chosen]
-    return render(request, "find_results.html", jobs=jobs)
+    return render(request, "find_results.html", searches=_searches(web, jobs))
 
 
 @router.get("/remote/find/{job_id}")
 def find_news(request: Request, web: Context, job_id: str) -> Response:
     """How a search goes; its matches when it has ended."""
-    return render(request, "find_results.html", jobs=[job_of(web, job_id)])
+    return render(request, "find_results.html", searches=_searches(web, [job_of(web, job_id)]))
+
+
+def _searches(web: Web, jobs: list[Job]) -> list[dict[str, Any]]:
+    """Each search with what a page shows of its matches."""
+    return [{"job": job, "matches": _shown(web, job) if job.state.is_end else []} for job in jobs]
+
+
+def _shown(web: Web, job: Job) -> list[dict[str, Any]]:
+    matches = itertools.islice(web.jobs.matches(job), MAX_MATCHES)
+    return [{name: _cell(match.get(name)) for name in _RETURNED} for match in matches]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_cell(each) for each in value[:_MOST_VALUES]]
+    if isinstance(value, str) and len(value) > _LONGEST_CELL:
+        return f"{value[:_LONGEST_CELL]}…"
+    return value
 
 
 @router.post("/remote/retrieve")

@@ -7,6 +7,8 @@ kernel.
 
 from __future__ import annotations
 
+import functools
+import math
 import socket
 import threading
 from collections.abc import Callable
@@ -17,8 +19,10 @@ from lfscp.observe.logging import get_logger
 if TYPE_CHECKING:
     from uvicorn import Server
 
+    from lfscp.web.connection_limits import ConnectionLimits
+
 LOG: Final = get_logger("lfscp.web")
-BACKLOG: Final = 256
+BACKLOG: Final = 128  # so many more than allowed may be open for a moment
 STOP_S: Final = 10
 
 
@@ -39,6 +43,7 @@ class HttpServer:
     Args:
         build: makes the application; called in the server's thread.
         listener: a socket that listens; the server closes it.
+        limits: of its connections.
         before_stop: called with the application when the server stops, to end what never ends.
     """
 
@@ -46,10 +51,12 @@ class HttpServer:
         self,
         build: Callable[[], Any],
         listener: socket.socket,
+        limits: ConnectionLimits,
         before_stop: Callable[[Any], None] | None = None,
     ) -> None:
         self._build = build
         self._listener = listener
+        self._limits = limits
         self._before_stop = before_stop
         self._app: Any = None
         self._server: Server | None = None
@@ -89,20 +96,24 @@ class HttpServer:
         try:
             import uvicorn
 
+            from lfscp.web.limited_protocol import LimitedProtocol
+
             app = self._build()
+            protocol: Any = functools.partial(LimitedProtocol, self._limits)
             config = uvicorn.Config(
                 app,
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # what it warns of is counted and said by `refusals`
                 access_log=False,
                 server_header=False,
                 lifespan="off",
                 proxy_headers=False,
                 loop="asyncio",
-                http="h11",
+                http=protocol,
                 ws="none",
                 timeout_graceful_shutdown=STOP_S,
-                timeout_keep_alive=30,
+                timeout_keep_alive=math.ceil(self._limits.timeout_s),
+                backlog=BACKLOG,
             )
             server = uvicorn.Server(config)
         except Exception as error:  # the node goes on without its page

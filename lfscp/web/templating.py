@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined, se
 from starlette.requests import Request
 
 from lfscp import __version__
-from lfscp.web.context import session_of, web_of
+from lfscp.config.web import Role
+from lfscp.web.context import caller_of, web_of
 
 if TYPE_CHECKING:
     from lfscp.jobs.model import Job
@@ -46,10 +47,12 @@ def templates(folder: Path) -> Jinja2Templates:
 
 
 def _every_page(request: Request) -> dict[str, Any]:
-    web, session = web_of(request), session_of(request)
+    web, caller = web_of(request), caller_of(request)
     return {
-        "csrf_token": web.access.csrf_token(session),
-        "user": session.user if session else "",
+        "csrf_token": web.access.csrf_token(caller.session),
+        "user": caller.session.user if caller.session else "",
+        "may_work": caller.role.may(Role.WORK),
+        "may_administer": caller.role.may(Role.ADMIN),
         "ae_title": web.settings.server.ae_title,
     }
 

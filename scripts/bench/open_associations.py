@@ -52,7 +52,8 @@ def hold(counts: list[int], folder: Path, workers: int) -> list[Held]:
     """
     _allow_descriptors(max(counts) + 100)
     folder.mkdir(parents=True)
-    node = command_target("lfscp", f"{DEFAULT_LFSCP} --workers {workers}")
+    no_limit = "env LFSCP_SERVER__MAX_ASSOCIATIONS_PER_ADDRESS=0"  # all come from this machine
+    node = command_target("lfscp", f"{no_limit} {DEFAULT_LFSCP} --workers {workers}")
     log = folder / "log"
     with (
         running(node, folder / "data", free_port(), ClientMode.NODELAY, log) as server,

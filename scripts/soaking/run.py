@@ -1,9 +1,11 @@
-"""A soak: modalities store, others ask, others break off, and the server is killed every minute.
+"""A soak: modalities store, others ask, break off or attack; the server is killed every minute.
 
-    scripts/soak [--minutes 20] [--modalities 16] [--kill-every 60] [--server lfscp]
+    scripts/soak [--minutes 20] [--modalities 16] [--kill-every 60] [--attackers 4] [--server lfscp]
 
 At the end every acknowledged object must come back as it was sent, index and objects must agree,
-and threads, descriptors and memory of the idle server must be as they were. Everything listens on
+and threads, descriptors and memory of the idle server must be as they were. While attackers are at
+it an honest C-ECHO is timed, and memory may not grow by more than each of them may take. Everything
+listens on
 127.0.0.1, everything is kept in a temporary folder. Exits 1 on any failure, 0 otherwise.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -28,7 +31,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "bench")]
 
-import clients  # noqa: E402 - after its folder is known
+import attackers  # noqa: E402 - after its folder is known
+import clients  # noqa: E402
 from clients import Soak  # noqa: E402
 from peers.targets import AET, DESTINATION_AET, PEERS, Launch, lfscp_program  # noqa: E402
 
@@ -37,6 +41,7 @@ IDLE_S = 75.0  # for what the last clients left to end: longer than the network 
 MEMORY_MB = 150.0  # caches fill; a leak of each object, of a megabyte each, would be far beyond
 KEPT_OPEN = 48.0  # folders of current series (32), and the index in several threads
 LEFT_S = 90.0  # for the modalities to store what they still have
+ATTACKER_MB = 200.0  # what one of them may take of the server's memory
 
 
 @dataclass
@@ -56,10 +61,13 @@ class Server:
         name: lfscp, or one of the benchmarks' other servers.
         folder: for its data and its log.
         destination_port: of the one peer that it may send to.
+        evil_port: of the one peer that answers without end; 0 without attackers.
     """
 
-    def __init__(self, name: str, folder: Path, destination_port: int) -> None:
+    def __init__(self, name: str, folder: Path, destination_port: int, evil_port: int) -> None:
         self.port = _free_port()
+        self.http_port = _free_port()
+        self.token = ""
         self._data = folder / "data"
         self._data.mkdir()
         self._log = folder / "server.log"
@@ -67,10 +75,13 @@ class Server:
         if name == "lfscp":
             self._command = [
                 *(lfscp_program(), "serve", "--host", "127.0.0.1", "--port", str(self.port)),
-                *("--data-dir", str(self._data), "--http-port", str(_free_port())),
+                *("--data-dir", str(self._data), "--http-port", str(self.http_port)),
                 *("--peer", f"{DESTINATION_AET}=127.0.0.1:{destination_port}"),
                 *("--log-format", "json"),
             ]
+            if evil_port:
+                self._command += ["--peer", f"{attackers.EVIL}=127.0.0.1:{evil_port}"]
+                self._command += ["--config", str(self._access(folder))]
         else:
             target = next(each for each in PEERS if each.name == name)
             if target.absence:
@@ -78,6 +89,19 @@ class Server:
             launch = Launch(self.port, self._data, destination_port)
             self._command = target.command(launch)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _access(self, folder: Path) -> Path:
+        """A configuration with a user, whose password is guessed, and a token."""
+        program = [lfscp_program(), "hash-password"]
+        password = secrets.token_hex(8)
+        user = subprocess.check_output(program, input=f"{password}\n{password}\n", text=True)
+        made = subprocess.check_output([*program, "--token"], text=True).split()
+        self.token = made[1]
+        configuration = folder / "lfscp.toml"
+        configuration.write_text(
+            f'[web]\nusers = ["doctor:{user.split()[-1]}"]\ntoken_hash = "{made[-1]}"\n'
+        )
+        return configuration
 
     def start(self) -> float:
         """Start it: how long until it answers, in seconds."""
@@ -126,6 +150,10 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             return None
+
+    def memory_mb(self) -> float:
+        """What all its processes have that they share with nothing."""
+        return attackers.memory_of(_group(self._process.pid)) if self._process else 0.0
 
     def usage(self) -> Usage:
         """Threads, descriptors and memory of all its processes."""
@@ -178,8 +206,13 @@ class Run:
             large_share=options.large_share,
         )
         self._destination = clients.Destination(self.soak)
-        self._server = Server(options.server, folder, self._destination.port)
+        self._evil = attackers.EvilPeer() if options.attackers else None
+        evil_port = self._evil.port if self._evil else 0
+        self._server = Server(options.server, folder, self._destination.port, evil_port)
         self.soak.port = self._server.port
+        self._attack = attackers.Attack(self.soak, self._server.http_port, self._server.token)
+        self._watch = attackers.Watch(self.soak, self._server.memory_mb)
+        self._memory_at_start = 0.0
         self._rows: list[tuple[str, str]] = []
         self._threads: list[threading.Thread] = []
         self._starts: list[float] = []
@@ -190,6 +223,7 @@ class Run:
         began = time.monotonic()
         try:
             self._starts.append(self._server.start())
+            self._memory_at_start = self._server.memory_mb()
             self._begin_clients()
             before = self._kill_and_restart(began + 60 * self._options.minutes)
             self._end_clients()
@@ -198,12 +232,15 @@ class Run:
             self._describe(lasted)
             self._verify()
             self._compare_usage(before, after)
+            self._judge_attacks()
             self._stop_and_check()
         finally:
             self.soak.stop.set()
             self.soak.go.set()
             self._server.kill()
             self._destination.close()
+            if self._evil:
+                self._evil.close()
         self._print()
         return self.soak.failures
 
@@ -221,6 +258,11 @@ class Run:
         break_off = partial(clients.repeatedly, soak, clients.break_off, 0.1)
         work += [break_off] * options.breakers
         self._clients = len(work)
+        if options.attackers:
+            work += [self._watch.watch_memory, self._watch.echo]
+        for number in range(options.attackers):
+            first = number * len(attackers.ATTACKS) // options.attackers
+            work.append(partial(attackers.attacker, self._attack, first))
         self._threads = [threading.Thread(target=each, daemon=True) for each in work]
         for thread in self._threads:
             thread.start()
@@ -324,6 +366,22 @@ class Run:
             if self._is_lfscp and end > begin + more:
                 self.soak.fail(f"{name} grew from {begin:.0f} to {end:.0f}")
 
+    def _judge_attacks(self) -> None:
+        """What the attackers took, and what an honest client felt of it."""
+        number, watch, counts = self._options.attackers, self._watch, self.soak.counts
+        if not number:
+            return
+        echoes = f"{len(watch.echoes):,}, {watch.slowest(0.5):.3f} s, {watch.slowest(1):.2f} s"
+        begin, most = self._memory_at_start, watch.most_memory_mb
+        self._rows += [
+            ("attackers, attacks", f"{number}, {counts['attacks']:,}"),
+            ("honest C-ECHOs: number, median, slowest", echoes),
+            ("honest C-ECHOs cut off", str(counts["echoes cut off"])),
+            ("private memory, MB: first start, most", f"{begin:.0f}, {most:.0f}"),
+        ]
+        if self._is_lfscp and most > begin + MEMORY_MB + ATTACKER_MB * number:
+            self.soak.fail(f"{number} attackers took {most - begin:.0f} MB")
+
     def _stop_and_check(self) -> None:
         code = self._server.stop()
         self._rows.append(("exit code at SIGTERM", str(code)))
@@ -385,11 +443,14 @@ def main() -> int:
     parser.add_argument("--kill-every", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--askers", type=int, default=2, help="of C-FIND and of C-GET")
     parser.add_argument("--breakers", type=int, default=4)
+    parser.add_argument("--attackers", type=int, default=4, help="at once; 0 for none")
     parser.add_argument("--pause", type=float, default=0.15, help="of a modality, s in the mean")
     parser.add_argument("--large-share", type=float, default=0.02, help="of 0.5 to 6 MB")
     parser.add_argument("--server", default="lfscp", choices=["lfscp", "orthanc", "dcmqrscp"])
     parser.add_argument("--folder", type=Path, help="where to put everything; it is kept")
     options = parser.parse_args()
+    if options.server != "lfscp":
+        options.attackers = 0  # they know this server's page
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended as well
     folder = options.folder or Path(tempfile.mkdtemp(prefix="lfscp-soak-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -230,6 +230,11 @@ class Client(peer.Peer):
         self.sock.sendall(b"".join(parts))
         return number_in(self.next_message()[1], 0x0900)
 
+    def ask_for_echo(self) -> None:
+        """Send a C-ECHO and wait for its answer."""
+        self.send(peer.message(ECHO_ID, peer.echo_rq()))
+        self.next_message()
+
     def find(self, level: str, **keys: str) -> list[bytes]:
         """The identifiers of all matches."""
         keys_of = identifier(level, **keys)

@@ -183,3 +183,24 @@ def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"lfscp: audit.file: cannot open {tmp_path}")
+
+
+def test_whoever_floods_the_trail_is_counted_and_a_long_key_is_cut(
+    dcmtk: Any, start_node: StartNode
+) -> None:
+    node = start_node(
+        configuration="[server]\nrequire_known_peers = true\n[audit]\nsame_per_minute = 3\n" + PEERS
+    )
+    for number in range(8):
+        assert dcmtk.echo(node.port, "-aet", f"STRANGER{number}").code != 0
+    keys = {"PatientName": NAME, "StudyDescription": "A" * 100_000}
+    dcmtk.find_raw(node.port, "STUDY", keys, options=("-aet", "DOWN"))
+    assert node.stop() == 0
+    *alerts, more = records(node, "110113")
+    assert len(alerts) == 3
+    assert "5 more of these within" in more["EventIdentification"]["EventOutcomeDescription"]
+    (asked,) = records(node, "110112")
+    assert len(json.dumps(asked)) < 32 * 1024
+    (query,) = objects_of(asked).values()
+    assert "100" in detail_of(query, "query bytes")
+    assert NAME in detail_of(query, "keys")

@@ -277,19 +277,24 @@ def test_a_store_with_a_uid_that_is_none_is_answered_and_the_association_goes_on
         peer.release()
 
 
-def test_a_response_nobody_waits_for_does_no_harm():
-    with serving() as server, Peer(server.server_address) as peer:
-        peer.associate()
-        response = command(
-            uid(0x0002, VERIFICATION),
-            us(0x0100, 0x8030),
-            us(0x0120, 1),
-            us(0x0800, NO_DATA_SET),
-            us(0x0900, 0),
-        )
-        peer.send(message(1, response))
-        assert peer.echo() == 0
-        peer.release()
+def test_a_response_nobody_waits_for_ends_its_own_association_alone(caplog):
+    with serving() as server, Peer(server.server_address) as other:
+        other.associate()
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            response = command(
+                uid(0x0002, VERIFICATION),
+                us(0x0100, 0x8030),
+                us(0x0120, 1),
+                us(0x0800, NO_DATA_SET),
+                us(0x0900, 0),
+            )
+            peer.send(message(1, response))
+            assert refused(peer) == BY_PROVIDER
+        assert other.echo() == 0
+        other.release()
+    (line,) = endings(caplog)
+    assert line.endswith("a response (0x8030 to Message ID 1) nobody awaits")
 
 
 # --- messages cut in every way give one result ---
@@ -339,21 +344,24 @@ def test_a_message_in_tiny_fragments_is_the_same_message(size, together, watched
 
 
 @pytest.mark.parametrize("watched", [False, True], ids=["straight", "watched"])
-def test_several_messages_in_one_pdu_are_each_answered(watched):
+def test_several_requests_in_one_pdu_are_out_of_turn(watched, caplog):
+    """The second one comes before the answer to the first, whatever the timing."""
     store = Store()
     seen = [(evt.EVT_PDU_RECV, lambda event: None)] if watched else []
-    with serving(store.handler, *seen) as server, Peer(server.server_address) as peer:
-        peer.associate()
-        pdvs = []
-        for number in (1, 2, 3):
-            body = data_set(f"1.2.{number}")
-            pdvs += [pdv(3, COMMAND | LAST, store_rq(number, f"1.2.{number}")), pdv(3, LAST, body)]
-        peer.send(p_data(ECHO_FRAGMENT, *pdvs, ECHO_FRAGMENT))
-        answers = [peer.message() for _ in range(5)]
-        assert [int.from_bytes(each[1][0x0120], "little") for each in answers] == [1, 1, 2, 3, 1]
-        peer.release()
-    assert [name for name, _ in store.received] == ["1.2.1", "1.2.2", "1.2.3"]
-    assert [body for _, body in store.received] == [data_set(f"1.2.{n}") for n in (1, 2, 3)]
+    with nothing_left_behind(), serving(store.handler, *seen) as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            pdvs = []
+            for number in (1, 2, 3):
+                instance = f"1.2.{number}"
+                pdvs.append(pdv(3, COMMAND | LAST, store_rq(number, instance)))
+                pdvs.append(pdv(3, LAST, data_set(instance)))
+            peer.send(p_data(*pdvs))
+            assert refused(peer) == BY_PROVIDER
+        assert until(lambda: not server.active_associations)
+    assert store.received == []
+    (line,) = endings(caplog)
+    assert "a second request (0x0001) while one is served" in line
 
 
 def test_the_stream_may_come_byte_by_byte():

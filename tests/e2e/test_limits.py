@@ -1,9 +1,8 @@
 """Limits of a server, met by peers made of bytes: rejected with the right reason, or cut off."""
 
-import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from dicom_peer import (
@@ -69,15 +68,13 @@ def test_a_wrong_title_is_said_before_the_limit():
 
 def test_who_is_far_over_the_limit_is_not_listened_to():
     limits = AddressLimits(max_associations=1)
-    with nothing_left_behind(), serving(limits=limits) as server:
-        silent = [socket.create_connection(server.server_address) for _ in range(9)]
-        try:
-            assert until(lambda: limits.of("127.0.0.1") == 9)
-            with Peer(server.server_address) as another:
-                assert another.pdu() is None
-        finally:
-            for each in silent:
-                each.close()
+    with nothing_left_behind(), serving(limits=limits) as server, ExitStack() as held:
+        for _ in range(9):  # one is accepted; the others are rejected, and do not close
+            held.enter_context(Peer(server.server_address)).send(associate_rq())
+        assert until(lambda: limits.of("127.0.0.1") == 9)
+        with Peer(server.server_address) as another:
+            another.send(associate_rq())
+            assert another.pdu() is None
 
 
 def test_connections_of_a_minute_beyond_the_limit_meet_temporary_congestion():

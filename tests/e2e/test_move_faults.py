@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 import threading
@@ -21,7 +22,7 @@ from dicom_peer import (
     IMPLICIT,
     LAST,
     Peer,
-    associate_rq,
+    cancel_rq,
     command,
     data_set,
     element,
@@ -200,8 +201,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProce
         destination.close()
 
 
-def move(port: int) -> dict[int, int]:
-    """Have the study moved: the numbers of the last response."""
+def move_request() -> bytes:
     keys = struct.pack("<HHI", 8, 0x52, 6) + b"STUDY "
     keys += struct.pack("<HHI", 0x20, 0x0D, 6) + STUDY.encode() + b"\0"
     request = command(
@@ -212,10 +212,14 @@ def move(port: int) -> dict[int, int]:
         us(0x0700, 0),
         us(0x0800, DATA_SET),
     )
+    return message(1, request, keys)
+
+
+def move(port: int) -> dict[int, int]:
+    """Have the study moved: the numbers of the last response."""
     with Peer(("127.0.0.1", port), timeout=30) as peer:
-        peer.send(associate_rq([(1, STUDY_ROOT_MOVE, (IMPLICIT,))]))
-        assert peer.pdu()[0] == 2
-        peer.send(message(1, request, keys))
+        peer.associate([(1, STUDY_ROOT_MOVE, (IMPLICIT,))])
+        peer.send(move_request())
         while True:
             _, elements, _ = peer.message()
             numbers = {n: int.from_bytes(v, "little") for n, v in elements.items() if len(v) == 2}
@@ -250,6 +254,73 @@ def test_a_destination_that_fails_is_counted_and_leaves_nothing(
     assert told.get(0x1022, 0) == OBJECTS - arrived
     assert until(lambda: sockets(node.pid) <= sockets_before)
     assert threads(node.pid) <= threads_before + 1  # a follower more, which is kept
+
+
+PATIENT = """
+[server]
+drain_timeout_s = 600
+
+[peers.DST]
+host = "127.0.0.1"
+port = {port}
+"""
+
+
+@pytest.mark.parametrize("how", ["aborts", "closes", "cancels", "node stops"])
+@pytest.mark.parametrize("step", ["stalls when connected", "stalls in the first"])
+def test_a_destination_that_stalls_is_left_when_nobody_waits_for_the_move(
+    start_node: StartNode, step: str, how: str
+) -> None:
+    """With half a minute of patience for the destination, and ten minutes for the drain."""
+    left = threading.Event()
+    stalls = threading.Event()
+
+    class Stalling(Connection):
+        def stall(self) -> None:
+            stalls.set()
+            super().stall()
+            left.set()
+
+    destination = Destination()
+    destination.behave = lambda accepted: stall_as(step, Stalling(accepted.sock))
+    try:
+        drain_s = 2 if how == "node stops" else 600
+        configuration = PATIENT.format(port=destination.port).replace("600", str(drain_s))
+        node = start_node(configuration=configuration)
+        with Peer(("127.0.0.1", node.port), timeout=30) as peer:
+            contexts = [(1, STUDY_ROOT_MOVE, (IMPLICIT,)), (3, CT, (IMPLICIT,))]
+            peer.associate(contexts)
+            peer.send(message(3, store_rq(1, "1.2.3.1.1"), data_set("1.2.3.1.1")))
+            assert peer.status() == 0x0000
+            peer.send(move_request())
+            assert stalls.wait(10)
+            if how == "aborts":
+                abort(peer)
+            elif how == "closes":
+                peer.sock.close()
+            elif how == "cancels":
+                peer.send(message(1, cancel_rq(1)))
+            else:
+                node.signal(signal.SIGTERM)
+            assert left.wait(20)
+            if how == "cancels":
+                while (status := peer.status()) == 0xFF00:
+                    pass
+                assert status == 0xA702, "the only object has failed, as all there is"
+        if how == "node stops":
+            assert node.wait() == 0
+        else:
+            assert until(lambda: node.events("C-MOVE"))
+        assert len(node.events("C-MOVE")) == 1
+    finally:
+        destination.close()
+
+
+def stall_as(step: str, connection: Connection) -> None:
+    if step == "stalls in the first":
+        connection.accept()
+        connection.pdu()
+    connection.stall()
 
 
 def test_a_destination_that_is_not_there(start_node: StartNode) -> None:

@@ -14,6 +14,7 @@ import pynetdicom_client
 import pytest
 from conftest import StartNode
 from dcmtk import contents
+from dicom_peer import until
 from halting_proxy import HaltingProxy, halting_proxy
 from node_process import NodeProcess
 from sample_objects import KINDS, made, sample
@@ -106,6 +107,20 @@ def test_a_client_that_stands_still_is_cut_off_at_the_deadline(
         assert node.stop() == 0
     assert node.events("aborting associations", count=1)
     assert_nothing_stored(node)
+
+
+def test_a_client_that_is_silent_in_mid_object_does_not_hold_up_the_stop(
+    dcmtk: Any, start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(configuration="server.drain_timeout_s = 600")
+    with store_in_progress(dcmtk, node, tmp_path):
+        assert until(lambda: list(node.data_dir.rglob("*.part"))), "its beginning is on the disk"
+        assert node.stop() == 0
+    reason = "silent in mid-message while the server was stopping"
+    assert node.events("association ended", reason=reason)
+    assert not node.events("aborting associations")
+    assert_nothing_stored(node)
+    assert not list(node.data_dir.rglob("*.part"))
 
 
 def test_a_client_that_takes_no_more_answers_is_cut_off_at_the_deadline(

@@ -250,3 +250,16 @@ def test_wrong_settings_stop_the_start(tmp_path: Path, wrong: str, expected: str
     assert ended.returncode == 2
     assert expected in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
+def test_a_key_that_everybody_can_read_is_warned_of(
+    start_node: StartNode, authority: Authority, mode: int, warned: bool
+) -> None:
+    own = authority.issue(f"mode-{mode:o}")
+    own.key.chmod(mode)
+    node = start_node(configuration=tls(own))
+    node.wait_for("listening")
+
+    found = node.events("a private key can be read by everybody")
+    assert [each["file"] for each in found] == [str(own.key)] * warned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
 )
 from served_archive import Node, image, served
+
+from lfscp.archive.query import Query
 
 PATIENT_ROOT = PatientRootQueryRetrieveInformationModelFind
 STUDY_ROOT = StudyRootQueryRetrieveInformationModelFind
@@ -271,6 +274,67 @@ def test_cancel_ends_without_identifier(tmp_path: Path) -> None:
     assert final.Status == 0xFE00
     assert nothing is None
     assert len(responses) <= 400
+
+
+# A minute and more without a row; what is not interrupted ends nevertheless.
+LONG = (
+    "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 500000000) "
+    "SELECT n FROM number WHERE n < 0"
+)
+
+
+def test_a_query_that_finds_nothing_for_long_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = identifier("STUDY", StudyInstanceUID="")
+    with served(tmp_path) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(node.archive.index.prepared, "statement", lambda _: (LONG, []))
+            with asking(node) as association:
+                responses = association.send_c_find(asked, STUDY_ROOT, msg_id=3)
+                association.send_c_cancel(3, query_model=STUDY_ROOT)
+                ((final, nothing),) = responses
+        ((following, _),) = find(node, asked)
+
+    assert final.Status == 0xFE00
+    assert nothing is None
+    assert following.Status == 0x0000
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_a_query_that_finds_nothing_for_long_ends_with_its_association(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    asked = identifier("STUDY", StudyInstanceUID="")
+    with served(tmp_path) as node:  # which drains at its end
+        begun = threading.Event()
+
+        def statement(_: Query) -> tuple[str, list[str]]:
+            begun.set()
+            return LONG, []
+
+        monkeypatch.setattr(node.archive.index.prepared, "statement", statement)
+        with asking(node) as association:
+            association.send_c_find(asked, STUDY_ROOT)
+            assert begun.wait(10)
+            if how == "abort":
+                association.abort()
+            else:
+                association.dul.socket.close()
+
+
+def test_a_query_for_too_much_names_the_element(tmp_path: Path) -> None:
+    asked = identifier("SERIES", StudyInstanceUID="1.2", SeriesNumber=["7"] * 101)
+    with served(tmp_path, budgets={"key_values": 100}) as node:
+        fill(node)
+        ((final, nothing),) = find(node, asked)
+        ((few, _),) = find(node, identifier("SERIES", StudyInstanceUID="1.2", SeriesNumber=["7"]))
+
+    assert final.Status == 0xA900
+    assert final.OffendingElement == 0x00200011
+    assert final.ErrorComment == "more than 100 values in all keys, patterns count as 100"
+    assert nothing is None
+    assert few.Status == 0x0000
 
 
 def test_relational_query_needs_negotiation_and_gets_it(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def test_peers_and_what_they_may_do_change_without_a_restart(
 
 
 def test_limits_and_the_log_s_level_change_without_a_restart(start_node: StartNode) -> None:
-    node = start_node(flags=["--workers", 1])
+    no_limit = "[server]\nmax_associations_per_address = 0\n"
+    node = start_node(configuration=no_limit, flags=["--workers", 1])
     with Peer(("127.0.0.1", node.port)) as running:
         running.associate(called="LFSCP")
         node.reload('[server]\nmax_associations_per_address = 1\n[logging]\nlevel = "debug"\n')

@@ -339,7 +339,7 @@ class TestMove:
             stored = fill(node, 2)
             select = node.archive.select
 
-            def select_outdated(level: Level, keys: Any) -> list[StoredInstance]:
+            def select_outdated(level: Level, keys: Any, *_: Any) -> list[StoredInstance]:
                 found = select(level, keys)
                 if level is Level.IMAGE:
                     return found

@@ -21,7 +21,9 @@ from lfscp.archive.objects import Received
 from lfscp.config import Settings
 from lfscp.jobs.model import State
 from lfscp.scu.identifiers import FIND_MODELS, identifier
+from lfscp.scu.parts import RetrieveProgress
 from lfscp.scu.peer import Peer
+from lfscp.scu.proposals import MOST_CONTEXTS
 from lfscp.scu.retrieve import get
 from lfscp.scu.send import objects_in, send
 from lfscp.scu.sop_classes import sop_classes_of
@@ -253,3 +255,27 @@ def test_a_study_that_tells_is_asked_once() -> None:
 def test_without_a_study_or_patient_nothing_is_asked() -> None:
     nobody = Peer("NOBODY", "127.0.0.1", 9)
     assert sop_classes_of(nobody, {"AccessionNumber": "1"}, "study") == []
+
+
+def test_a_study_of_more_classes_than_an_association_proposes_comes_whole(tmp_path: Path) -> None:
+    classes = storage_sop_classes()
+    assert len(classes) > MOST_CONTEXTS
+    told: list[RetrieveProgress] = []
+    with served(tmp_path) as node:
+        stored = {}
+        for sop_class in classes:
+            dataset = image(study=STUDY, series=f"{STUDY}.1", sop_class=sop_class)
+            stored[str(dataset.SOPInstanceUID)] = node.store(dataset)
+        kept: dict[str, bytes] = {}
+
+        def keep(received: Received) -> int:
+            assert received.dataset is not None
+            kept[received.sop_instance_uid] = bytes(received.dataset)
+            return 0x0000
+
+        asked = identifier({"StudyInstanceUID": STUDY}, "STUDY")
+        found = sop_classes_of(peer_of(node), {"StudyInstanceUID": STUDY}, "study")
+        result = get(peer_of(node), asked, on_object=keep, sop_classes=found, progress=told.append)
+    assert kept == stored
+    assert (result.status, result.completed, result.failed) == (0x0000, len(classes), 0)
+    assert [each.completed for each in told] == sorted(each.completed for each in told)

@@ -427,6 +427,25 @@ def test_a_job_that_cannot_be_done_says_why_and_is_tried_again(page, url, object
     expect(page.locator("#job-rows tr").first).to_contain_text("next attempt in")
 
 
+def test_a_job_that_ended_while_the_page_was_loading_is_shown_as_it_is(page, url, objects):
+    upload(page, url, objects / "loop.dcm")
+    page.goto(f"{url}/studies/{LOOP_STUDY}")
+    page.select_option("[name=peer]", "DOWN")
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator(".toast")).to_contain_text("being sent to DOWN")
+    held = []
+    page.route("**/jobs.js*", lambda route: held.append(route), times=1)
+    page.goto(f"{url}/jobs", wait_until="commit")
+    while not held:
+        page.wait_for_timeout(20)
+    (job,) = page.request.get(f"{url}/api/jobs").json()
+    page.request.post(f"{url}/api/jobs/{job['id']}/cancel", data={})
+    page.wait_for_timeout(500)  # for the news to come, should the page listen too early
+    held[0].continue_()
+
+    expect(page.locator("#job-rows tr").first.locator(".state")).to_have_text("cancelled")
+
+
 def test_the_pool_is_drawn_with_who_is_connected(page, url, local, shoot):
     from pynetdicom import AE
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import archive_datasets
 import dicom_peer as peer
+from identifiers import identifier_seeds, run_identifier
+from peer_answers import Tracebacks, answers_seeds, run_answers
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -39,6 +41,7 @@ from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.find import find, find_prepared
 from lfscp.archive.header import _LAYOUTS, read_first, read_header
 from lfscp.archive.identifiers import read_identifier
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.keys import wildcard_expression
 from lfscp.archive.matched_objects import ObjectRow, _elements
 from lfscp.archive.matching import build
@@ -147,18 +150,6 @@ class _NoServer:
     def shutdown(self) -> None: ...
 
 
-class _Tracebacks(logging.Handler):
-    """Keeps what was logged with a traceback: an exception that nobody expected."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self.seen.append(logging.Formatter().format(record))
-
-
 def _found(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
     if event.is_cancelled:
         yield 0xFE00, None
@@ -169,8 +160,8 @@ def _found(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
 
 
 @cache
-def _acceptor() -> tuple[AcceptorSettings, _Tracebacks]:
-    tracebacks = _Tracebacks()
+def _acceptor() -> tuple[AcceptorSettings, Tracebacks]:
+    tracebacks = Tracebacks()
     logger = logging.getLogger("lfscp")
     logger.addHandler(tracebacks)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -480,11 +471,11 @@ def run_query(data: bytes) -> None:
     for dialect in ("sqlite", "postgresql"):
         str(build(query, dialect).statement)
     encoding = {"transfer_syntax_uid": syntax, "retrieve_ae_title": "LFSCP"}
-    found = list(find(connection, query, **encoding))
+    driver = connection.connection.driver_connection
+    found = list(find(driver.cursor(), connection.dialect, query, **encoding))
     assert len(found) <= 2
     statement = prepared.statement(query)
     if statement is not None:
-        driver = connection.connection.driver_connection
         again = list(find_prepared(driver.cursor(), statement, query, **encoding))
         assert again == found, "prepared and composed statements disagree"
 
@@ -555,7 +546,7 @@ def run_objects(data: bytes) -> None:
     query = _asking_objects()
     row = ObjectRow("", syntax, 0, len(dataset) + lost, "")
     try:
-        found = _elements(dataset, row, len(dataset), query.object_keys)
+        found = _elements(dataset, row, len(dataset), query.object_keys, Interruption())
     except (CannotUnderstand, zlib.error):
         return
     elements = [each or empty(key) for each, key in zip(found, query.object_keys, strict=True)]
@@ -644,12 +635,14 @@ def conversion_seeds() -> Iterator[bytes]:
 
 
 TARGETS = {
+    "answers": Target(run_answers, answers_seeds, 150),
     "request": Target(run_request, request_seeds, 4000),
     "association": Target(run_association, association_seeds, 800),
     "commands": Target(run_commands, commands_seeds, 10000),
     "conversion": Target(run_conversion, conversion_seeds, 3000),
     "header": Target(run_header, header_seeds, 2500),
     "media": Target(run_media, media_seeds, 4000),
+    "identifier": Target(run_identifier, identifier_seeds, 400),
     "query": Target(run_query, query_seeds, 1000),
     "objects": Target(run_objects, objects_seeds, 2500),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),

@@ -92,6 +92,30 @@ def test_the_file_is_found_by_variable(tmp_path):
     ("toml", "expected"),
     [
         ("[server]\nprot = 1", ["server.prot: unknown key; did you mean port?"]),
+        *(
+            (f"[index]\nurl = '{url}'", [f'index.url = "{url}"', "expected empty, or an SQLA"])
+            for url in (
+                *("postgresql://u@h:abc/x", "postgresql://u@h:99999/x", "postgresql://u@h:0/x"),
+                *("postgresql://u@[::1/x", "postgresql://u@h/x?port=abc", "sqlite:///"),
+                *("sqlite:///:memory:", "sqlite:////a%00b", "mysql://h/x"),
+            )
+        ),
+        *(
+            (f"[objects]\nurl = '{url}'", [f'objects.url = "{url}"', "s3://bucket/prefix"])
+            for url in ("file://[/x", "file:///%00x", "s3://b:99/x", "s3://[::1/x", "file://h/x")
+        ),
+        *(
+            (f"[objects]\nendpoint = '{url}'", [f'objects.endpoint = "{url}"', "https://host:"])
+            for url in (
+                *("https://h:abc", "https://h:99999", "https://h:0", "https://[::1", "h:9000"),
+                *("https://a..b", "https://h /x", "https://"),
+            )
+        ),
+        *(
+            (f"[peers.A]\nport = 104\nhost = '{host}'", [f'peers.A.host = "{host}"', "a host"])
+            for host in ("", " ", "a..b", "a b", "u@h", "h/x", "x" * 70)
+        ),
+        ('data_dir = "a\\u0000b"', ["data_dir", "the path of a folder"]),
         ("[sever]\nport = 1", ["sever: unknown key; did you mean server?"]),
         ("[server]\nport = 70000", ["server.port = 70000: expected", "65535"]),
         ("[server]\nport = '104'", ['server.port = "104": expected a valid integer']),

@@ -622,6 +622,38 @@ def test_a_follower_that_is_interrupted_when_woken_passes_the_lead_on(door):
     client.may_end.set()
 
 
+# Followers that nobody needs
+
+
+def test_followers_that_wait_for_too_long_leave_and_the_leader_stays(door):
+    d = door(max_idle_s=0.05)
+    leader = d.join()
+    others = [d.join() for _ in range(5)]
+    for each in others:
+        each.join(DEADLINE_S)
+    assert d.pool.state() == PoolState(leader.name, 0, 1, 0, -1, False)
+    client = Client().send(d)
+    d.pool.until(lambda s: s.leader is not None and s.running == 2)
+    client.may_end.set()
+
+
+def test_a_follower_that_is_woken_while_it_is_about_to_leave_leads(door):
+    """Many waits that end at the moment of a promotion: the lead is never lost."""
+    d = door(max_idle_s=0.001)
+    d.join()
+    for _ in range(300):
+        client = Client().send(d)
+        d.pool.until(lambda s: s.leader is not None)
+        client.may_end.set()
+    assert all(d.promotions)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("inf"), float("nan")])
+def test_a_time_to_wait_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"max_idle_s: .*; must be"):
+        LeaderFollowerPool(lambda _: None, max_idle_s=wrong)
+
+
 # Shutdown and drain
 
 

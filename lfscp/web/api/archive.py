@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from pydantic import AfterValidator
 from sqlalchemy import Connection
 
 from lfscp.archive import browse
 from lfscp.archive.attributes import Level
 from lfscp.archive.object_store import StoredFile
+from lfscp.archive.protection import require_unprotected
+from lfscp.archive.schema import patient
 from lfscp.web.api import cursors
 from lfscp.web.api.models import (
     DeletedOut,
@@ -28,13 +32,16 @@ from lfscp.web.api.models import (
     StudyOut,
 )
 from lfscp.web.context import Context, Web
-from lfscp.web.elements import elements
-from lfscp.web.pictures import NoPicture, read_header
+from lfscp.web.elements import MAX_ELEMENTS
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.picture_answers import no_picture, response_of
 from lfscp.web.problems import Problem, not_found
 
 router = APIRouter(prefix="/api", tags=["archive"])
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
+Text = Annotated[str, AfterValidator(browse.require_short_words)]
+Words = Annotated[Text, Query(description="Words: name, ID, accession number, description.")]
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
@@ -52,7 +59,7 @@ INSTANCE_CURSOR: Final = (int, int)
 
 @router.get("/patients")
 def patients(
-    web: Context, q: str = "", after: After = None, limit: Limit = 50
+    web: Context, q: Text = "", after: After = None, limit: Limit = 50
 ) -> PageOut[PatientOut]:
     """Patients by name; `q` is part of the name or the beginning of the Patient ID."""
     with web.index() as connection:
@@ -66,8 +73,8 @@ def patients(
 @router.get("/studies")
 def studies(  # noqa: PLR0913, RUF100 - a parameter each
     web: Context,
-    q: Annotated[str, Query(description="Words: name, ID, accession number, description.")] = "",
-    modality: str = "",
+    q: Words = "",
+    modality: Text = "",
     date_from: Date = "",
     date_to: Date = "",
     patient: Patient = None,
@@ -130,16 +137,29 @@ def instance(web: Context, instance_uid: str) -> InstanceOut:
     return InstanceOut.model_validate(instance_row(web, instance_uid))
 
 
-@router.get("/instances/{instance_uid}/elements")
-def instance_elements(web: Context, instance_uid: str) -> list[ElementOut]:
-    """The elements of an instance without its pixel data, sequences item by item."""
+@router.get("/instances/{instance_uid}/elements", response_model=list[ElementOut])
+def instance_elements(
+    request: Request,
+    web: Context,
+    instance_uid: str,
+    first: Annotated[int, Query(ge=0, description="Of them; counted from 0.")] = 0,
+) -> Response:
+    """The elements of an instance without its pixel data, sequences item by item.
+
+    If there are more of them, the header `Link` names the next page.
+    """
     row = instance_row(web, instance_uid)
     web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     try:
-        header = read_header(file_of(web, row))
+        found, following = web.renderer.elements(
+            file_of(web, row), instance_uid, first, MAX_ELEMENTS
+        )
     except NoPicture as error:
-        raise Problem(422, str(error)) from None
-    return [ElementOut(**asdict(each)) for each in elements(header)]
+        raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
+    headers = {}
+    if following is not None:
+        headers["Link"] = f'<{request.url.path}?first={following}>; rel="next"'
+    return response_of(found, "application/json", headers)
 
 
 @router.get("/instances/{instance_uid}/file", response_class=FileResponse)
@@ -155,7 +175,9 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 @router.delete("/patients/{key}")
 def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOST)]) -> DeletedOut:
-    """Delete a patient, named by `id`, with all studies."""
+    """Delete a patient, named by `id`, with all studies; none, when one of them is protected."""
+    with web.index() as connection:
+        require_unprotected(connection, patient.c.id == key)
     deleted = 0
     while True:
         with web.index() as connection:
@@ -177,13 +199,13 @@ def delete_study(web: Context, study_uid: str, key: Key = None) -> DeletedOut:
 
 @router.put("/studies/{study_uid}/protection")
 def protect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
-    """Keep a study from being deleted by itself when space is made; by hand it still can be."""
+    """Keep a study from being deleted, by itself or by hand, and its instances from replacement."""
     return _protected(web, study_uid, key, on=True)
 
 
 @router.delete("/studies/{study_uid}/protection")
 def unprotect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
-    """Let a study be deleted again when its time has come."""
+    """Let a study be deleted again."""
     return _protected(web, study_uid, key, on=False)
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from lfscp.jobs.balancer import TerminatedError
-from lfscp.jobs.model import InvalidRequest, Job, JobRequest, UnknownJob, WrongState
+from lfscp.jobs.model import (
+    InvalidRequest,
+    Job,
+    JobRequest,
+    TooManyJobs,
+    UnknownJob,
+    WrongState,
+    is_result_apart,
+)
 from lfscp.scu.peer import Peer
 from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
-from lfscp.web.context import Context, Web
-from lfscp.web.problems import Problem, pointer_to
+from lfscp.web.context import Context, Web, visitor_of
+from lfscp.web.problems import Problem, pointer_to, respond
+from lfscp.web.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 
@@ -64,14 +76,29 @@ def jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=cursors.MOST)] = 0,
 ) -> list[dict[str, Any]]:
-    """Jobs, the newest first."""
+    """Jobs, the newest first; a long `result` is null here, and comes with the job alone."""
     return [job.to_json() for job in web.jobs.jobs(state, limit, offset)]
 
 
-@router.get("/jobs/{job_id}")
-def job(web: Context, job_id: str) -> dict[str, Any]:
+@router.get("/jobs/{job_id}", response_model=dict[str, Any])
+def job(web: Context, job_id: str) -> dict[str, Any] | StreamingResponse:
     """One job as it is now."""
-    return job_of(web, job_id).to_json()
+    found = job_of(web, job_id)
+    if is_result_apart(found):
+        return StreamingResponse(_with_result(web, found), media_type="application/json")
+    return found.to_json()
+
+
+def _with_result(web: Web, found: Job) -> Iterator[str]:
+    """A job as JSON in pieces, with a result that is too large to be held."""
+    facts = found.to_json()
+    del facts["result"]
+    yield json.dumps(facts)[:-1] + ', "result": '
+    empty = True
+    for piece in web.jobs.result(found):
+        empty = False
+        yield piece
+    yield "null}" if empty else "}"
 
 
 @router.get("/jobs/{job_id}/zip", response_class=StreamingResponse)
@@ -108,20 +135,44 @@ def forget(web: Context, job_id: str) -> None:
 
 
 @router.get("/events", tags=["node"], response_class=StreamingResponse)
-async def events(web: Context) -> StreamingResponse:
+async def events(web: Context, request: Request) -> StreamingResponse:
     """Server-sent events: `job` with each change of a job, `node` with the pool's state."""
-    return StreamingResponse(
-        web.events.stream(),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStream(web, request)
+
+
+class EventStream(StreamingResponse):
+    """The live view of one visitor, who has only so many."""
+
+    def __init__(self, web: Web, request: Request) -> None:
+        super().__init__(
+            web.events.stream(),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._share = web.event_streams
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or say that there are too many; its place is free again when it ends."""
+        visitor = visitor_of(self._request)
+        if shortage := self._share.take(visitor):
+            note_refusal("event_streams", visitor)
+            status = HTTPStatus.TOO_MANY_REQUESTS if shortage == "each" else 503
+            detail = "too many live views are open (web.max_event_streams)"
+            problem = Problem(status, detail, headers={"Retry-After": "10"})
+            await respond(self._request, problem)(scope, receive, send)
+            return
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._share.give(visitor)
 
 
 def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, Any]) -> Job:
     """Hand a job to the balancer.
 
     Raises:
-        Problem: it cannot be one, or the node stops.
+        Problem: it cannot be one, the node stops, or too many have not ended.
     """
     try:
         return web.jobs.submit(JobRequest(kind, peer, parameters))
@@ -131,7 +182,7 @@ def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, A
         errors = [{"pointer": pointer, "detail": error.reason}]
         detail = f"{pointer}: {error.reason}" if pointer else error.reason
         raise Problem(422, detail, errors=errors) from None
-    except TerminatedError as error:
+    except (TerminatedError, TooManyJobs) as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 
 

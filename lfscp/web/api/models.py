@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Discriminator,
+    FailFast,
     Field,
     StringConstraints,
     Tag,
@@ -21,6 +22,7 @@ from lfscp.web.problems import Problem
 T = TypeVar("T")
 AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Host = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
+Texts = Annotated[list[str], FailFast()]  # of many faults the first is enough
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
 Model = Annotated[
     Literal["study", "patient", "patient-study"], Field(description="Information model.")
@@ -94,8 +96,8 @@ class SendIn(Asked):
     """Send studies of the archive, or files below web.roots, to a peer."""
 
     peer: PeerRef
-    studies: list[str] = Field(default_factory=list, description="Study Instance UIDs.")
-    paths: list[str] = Field(default_factory=list, description="Files and folders on the node.")
+    studies: Texts = Field(default_factory=list, description="Study Instance UIDs.")
+    paths: Texts = Field(default_factory=list, description="Files and folders on the node.")
     retries: int | None = Field(None, ge=0, le=100)
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 from lfscp.archive.object_store import StoredFile
 from lfscp.web.api.archive import file_of, instance_row
 from lfscp.web.context import Context, Web
-from lfscp.web.imaging.windows import Function
-from lfscp.web.pictures import NoPicture, Window, describe
-from lfscp.web.problems import Problem
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.windows import Function, Window
+from lfscp.web.picture_answers import no_picture, response_of
 from lfscp.web.rendering import MEDIA_TYPES, Wanted
 
 router = APIRouter(prefix="/api/instances/{instance_uid}", tags=["pictures"])
@@ -48,10 +48,9 @@ def picture(
     """What there is to see: frames, size, window, overlays, how fast to play."""
     path = path_of(web, instance_uid)
     try:
-        found = describe(web.renderer.header(path), frame - 1)
+        found, fitting = web.renderer.describe(path, instance_uid, frame - 1)
     except NoPicture as error:
-        raise Problem(415, str(error)) from None
-    fitting = None if found.window else _fitting_window(web, path, instance_uid, frame)
+        raise no_picture(error) from None
     shown = found.window or fitting
     return PictureOut(
         frames=found.frames,
@@ -68,14 +67,6 @@ def picture(
         frame_times_ms=list(found.times.each_ms) or None,
         overlays=found.overlays,
     )
-
-
-def _fitting_window(web: Web, path: StoredFile, instance_uid: str, number: int) -> Window | None:
-    """To begin with by hand; a frame that cannot be decoded says so when it is asked for."""
-    try:
-        return web.renderer.fitting_window(path, instance_uid, number - 1)
-    except NoPicture:
-        return None
 
 
 @router.get("/frames/{number}", response_class=Response)
@@ -101,12 +92,7 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
 @router.get("/thumbnail", response_class=Response)
 def thumbnail(web: Context, instance_uid: str) -> Response:
     """A small picture of the middle frame."""
-    path = path_of(web, instance_uid)
-    try:
-        frames = describe(web.renderer.header(path)).frames
-    except NoPicture as error:
-        raise Problem(415, str(error)) from None
-    return _rendered(web, instance_uid, Wanted(frames // 2, edge=THUMBNAIL_EDGE))
+    return _rendered(web, instance_uid, Wanted(None, edge=THUMBNAIL_EDGE))
 
 
 def path_of(web: Web, instance_uid: str) -> StoredFile:
@@ -122,9 +108,7 @@ def path_of(web: Web, instance_uid: str) -> StoredFile:
 
 def _rendered(web: Web, instance_uid: str, wanted: Wanted) -> Response:
     try:
-        content = web.renderer.render(path_of(web, instance_uid), instance_uid, wanted)
+        found = web.renderer.render(path_of(web, instance_uid), instance_uid, wanted)
     except NoPicture as error:
-        raise Problem(415, str(error)) from None
-    return Response(
-        content, media_type=MEDIA_TYPES[wanted.encoding], headers={"Cache-Control": _CACHED}
-    )
+        raise no_picture(error) from None
+    return response_of(found, MEDIA_TYPES[wanted.encoding], {"Cache-Control": _CACHED})

@@ -2,7 +2,7 @@
 
 Rules: a body goes to disk as it arrives, on the archive's volume, so memory stays bounded
 whatever its size; then the archive takes the file over, as it takes a spooled C-STORE. The files of
-a ZIP are unpacked one by one.
+a ZIP are unpacked one by one. A body that fills the disk ends when the reserve is reached.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from lfscp.archive.errors import ArchiveError
@@ -29,17 +31,33 @@ from lfscp.observe.logging import get_logger
 from lfscp.services.contexts import require_stored_class
 from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
-from lfscp.web.context import Context, Web
+from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.problems import Problem, document, of_archive
+from lfscp.web.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")
 MEGABYTE: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
-MAX_FILES: Final = 100  # in one form: each is in memory up to 1 MB, then an open file
+MAX_FILES: Final = 100  # in one form: each is in memory up to 64 kB, then an open file
+MAX_FIELDS: Final = 100  # beside them
+MAX_FIELD_BYTES: Final = 16 << 10
+MAX_FORMS: Final = 16  # forms and ZIPs at once, of all, where so many files may be open
+MAX_FORMS_OF_VISITOR: Final = 2
+OPEN_FILES_OF_FORM: Final = MAX_FILES
+_LOOK_AT_SPACE_BYTES: Final = 16 << 20
 
 
 _FromZip = tuple[str, StoredOut | ArchiveError]  # an entry's name, and what became of it
+
+
+def most_forms(connections: int) -> int:
+    """How many forms and ZIPs may be worked on at once.
+
+    Args:
+        connections: how many there may be; as many files of forms may be open.
+    """
+    return max(1, min(MAX_FORMS, connections // OPEN_FILES_OF_FORM))
 
 
 class _Outcome:
@@ -109,7 +127,7 @@ async def upload(web: Context, request: Request) -> Any:
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
     try:
-        found = await _store_stream(web, request.stream())
+        found = await _store_stream(web, request.stream(), visitor_of(request))
     except ClientDisconnect:
         raise Problem(400, "the upload ended too early; nothing was stored") from None
     if isinstance(found, StoredOut):
@@ -119,19 +137,69 @@ async def upload(web: Context, request: Request) -> Any:
     return outcome.body()
 
 
+class _FormParser(MultiPartParser):
+    """Reads a form; its files are on the disk sooner than Starlette's."""
+
+    spool_max_size = 64 << 10
+    max_part_size = MAX_FIELD_BYTES
+
+
 async def _store_form(web: Web, request: Request) -> dict[str, Any]:
     outcome = _Outcome(request.url.path)
-    async with request.form(max_files=MAX_FILES) as form:
-        files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
-        if not files:
-            raise Problem(422, "the form holds no file")
-        for file in files:
-            name = file.filename or ""
-            try:
-                outcome.add(await _store_stream(web, _pieces(file)), name)
-            except ArchiveError as error:
-                outcome.refuse(name, error)
+    with _place(web, visitor_of(request)):
+        form = await _form(request)
+        try:
+            files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
+            if not files:
+                raise Problem(422, "the form holds no file")
+            for file in files:
+                name = file.filename or ""
+                try:
+                    outcome.add(await _store_stream(web, _pieces(file)), name)
+                except ArchiveError as error:
+                    outcome.refuse(name, error)
+        finally:
+            await form.close()
     return outcome.body()
+
+
+async def _form(request: Request) -> FormData:
+    """Read a form.
+
+    Raises:
+        Problem: it is none, or has too much.
+    """
+    async with aclosing(request.stream()) as stream:
+        parser = _FormParser(
+            request.headers,
+            stream,
+            max_files=MAX_FILES,
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_FIELD_BYTES,
+        )
+        try:
+            return await parser.parse()
+        except MultiPartException as error:
+            raise Problem(400, f"the form cannot be read: {error.message}") from None
+        except ClientDisconnect:
+            raise Problem(400, "the upload ended too early; nothing was stored") from None
+
+
+@contextmanager
+def _place(web: Web, visitor: str) -> Iterator[None]:
+    """A place among the forms and ZIPs that are worked on at once.
+
+    Raises:
+        Problem: there is none.
+    """
+    if web.forms.take(visitor):
+        note_refusal("forms", visitor)
+        detail = "too many forms and ZIPs at once; try again, or upload file by file"
+        raise Problem(503, detail, headers={"Retry-After": "5"})
+    try:
+        yield
+    finally:
+        web.forms.give(visitor)
 
 
 async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
@@ -139,27 +207,36 @@ async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _store_stream(web: Web, stream: AsyncIterator[bytes]) -> StoredOut | list[_FromZip]:
+async def _store_stream(
+    web: Web, stream: AsyncIterator[bytes], visitor: str = ""
+) -> StoredOut | list[_FromZip]:
     """Write a body to disk, then store it, or what is in it.
 
+    Args:
+        visitor: who needs a place for a ZIP; "" has one already.
     Raises:
         ArchiveError: it is no DICOM file, or the archive refuses it.
     """
     spooled = web.archive.incoming_dir / f"upload-{uuid.uuid4().hex}"
     try:
-        await _spool(stream, spooled)
-        return await run_in_threadpool(_store_spooled, web, spooled)
+        await _spool(web, stream, spooled)
+        return await run_in_threadpool(_store_spooled, web, spooled, visitor)
     finally:
         with contextlib.suppress(FileNotFoundError):
             spooled.unlink()
 
 
-async def _spool(stream: AsyncIterator[bytes], path: Path) -> None:
+async def _spool(web: Web, stream: AsyncIterator[bytes], path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    unchecked = 0
     try:
         async for piece in stream:
             if piece:
                 await asyncio.to_thread(_write_all, descriptor, piece)
+                unchecked += len(piece)
+            if unchecked >= _LOOK_AT_SPACE_BYTES:
+                web.archive.space.require_for(0)
+                unchecked = 0
     except OSError as error:
         reason = f"the upload cannot be written: {error.strerror}"
         raise Problem(507, reason) from None
@@ -173,10 +250,15 @@ def _write_all(descriptor: int, piece: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _store_spooled(web: Web, spooled: Path) -> StoredOut | list[_FromZip]:
+def _store_spooled(web: Web, spooled: Path, visitor: str) -> StoredOut | list[_FromZip]:
     with spooled.open("rb") as file:
         beginning = file.read(132)
-    return _store_zip(web, spooled) if is_zip(beginning) else _store(web, spooled)
+    if not is_zip(beginning):
+        return _store(web, spooled)
+    if not visitor:
+        return _store_zip(web, spooled)
+    with _place(web, visitor):
+        return _store_zip(web, spooled)
 
 
 def _store_zip(web: Web, spooled: Path) -> list[_FromZip]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ def frame_times(header: Dataset, frames: int) -> FrameTimes:
         return vector
     for keyword in _RATES:
         rate = first_number(header, keyword) or 0.0
-        if rate > 0:
+        if rate > 0 and math.isfinite(1000 / rate):
             return FrameTimes(1000 / rate)
     return FrameTimes()
 
@@ -52,7 +53,7 @@ def frame_times(header: Dataset, frames: int) -> FrameTimes:
 def _pointers(found: Any) -> set[int]:
     try:
         return {int(each) for each in (found if hasattr(found, "__iter__") else [found])}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return set()
 
 
@@ -62,9 +63,11 @@ def _by_vector(header: Dataset, frames: int) -> FrameTimes | None:
     The vector's own first value is 0: there is no frame before the first.
     """
     increments = numbers(header, "FrameTimeVector")[1:frames]
-    if frames < 2 or len(increments) < frames - 1 or min(increments) < 0 or not sum(increments):
+    if frames < 2 or len(increments) < frames - 1 or min(increments) < 0:
         return None
     average = sum(increments) / len(increments)
+    if not 0 < average < math.inf:
+        return None
     if len(set(increments)) == 1:
         return FrameTimes(average)
     return FrameTimes(average, (*increments, average))

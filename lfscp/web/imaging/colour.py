@@ -58,7 +58,7 @@ def to_bytes(values: Array, bits: int) -> Array:
         Same shape, uint8.
     """
     if bits == _BYTE:
-        return values.astype(np.uint8)
+        return values.astype(np.uint8, copy=False)
     if bits == 2 * _BYTE:
         return (values // np.uint16(257)).astype(np.uint8)  # (2^16 - 1) / 255
     if bits > _WORD:

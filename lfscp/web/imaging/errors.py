@@ -38,3 +38,24 @@ def words_of(error: Exception) -> str:
         lines = lines[1:]
     text = _OBJECT.sub("the data", "; ".join(lines))
     return text[:_MAX_WORDS] or "it is broken"
+
+
+class NotEnoughMemory(Exception):  # noqa: N818 - the name says what happened
+    """A picture needs more memory than there is.
+
+    Args:
+        need: bytes; 0 when nobody knows.
+    """
+
+    def __init__(self, need: int = 0) -> None:
+        super().__init__(f"about {-(-need >> 20)} MB" if need else "more memory than there is")
+        self.need = need
+
+
+def is_lack_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception was raised since memory ran out, perhaps under another name."""
+    while error is not None:
+        if isinstance(error, MemoryError | NotEnoughMemory):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -7,8 +7,9 @@ not the picture, and is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,19 +18,23 @@ from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
 from lfscp.web.imaging.errors import LookupTableError, Omission
-from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
+from lfscp.web.imaging.functional_groups import holders, items, value
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
+from lfscp.web.imaging.modality import Modality, cell_values, modality_of
 from lfscp.web.imaging.overlays import has_embedded, overlays_on
 from lfscp.web.imaging.padding import padding_of
-from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format, stored_values
-from lfscp.web.imaging.windows import Window, apply_window, fitting_window, window_in
+from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.windows import (
+    Window,
+    apply_window,
+    fitting_window,
+    fitting_window_of,
+    window_in,
+)
 
 Array = NDArray[Any]
-_FLOAT32_BITS: Final = 23  # that a float32 keeps of a whole number, without the first
-# X-ray angiographic, radiofluoroscopic, biplane: from the modality transformation come values for
-# measuring; what is stored is for display (PS3.3 section C.8.7.1.1.2).
-_DISPLAYED_AS_STORED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{each}" for each in (1, 2, 3))
-_STRIP: Final = 1 << 20  # pixels
+_STRIP: Final = 1 << 16  # pixels: what is made of them stays in the processor's cache
+_LOOKED_AT: Final = 1 << 21  # pixels, for a window around values that are not counted
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
 
@@ -37,41 +42,70 @@ _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 class Frame:
     """One decoded frame.
 
+    It keeps what is stored, and comes to what is shown strip by strip: large frames need little
+    memory for what is between.
+
     Args:
-        values: after the modality transformation. Shape: (rows, columns) float32 or float64 when
-            grey, (rows, columns, 3) uint8 when in colour.
+        cells: Shape: (rows, columns), as stored, when grey; (rows, columns, 3) uint8, as shown,
+            when in colour.
         header: the object's attributes without the pixel data.
         number: counted from 0.
+        modality: brings stored values into the units that windows are given in; None for colours.
         voi: the object's own window or table; None when it names none.
-        padding: Shape: (rows, columns), bool; what is shown as black.
         overlays: Shape: (rows, columns), bool; what overlays cover.
         is_inverse: whether small values are white.
         omissions: what it is shown without.
+        reduction: by which its rows and columns were divided, rounded up.
     """
 
-    values: Array
+    cells: Array
     header: Dataset
     number: int
+    modality: Modality | None = None
     voi: Window | LookupTable | None = None
-    padding: Array | None = None
     overlays: Array | None = None
     is_inverse: bool = False
     omissions: tuple[Omission, ...] = ()
+    reduction: int = 1
 
     @property
     def is_colour(self) -> bool:
         """Whether it has three samples; then no window applies."""
-        return self.values.ndim == 3
+        return self.cells.ndim == 3
 
     @property
     def size(self) -> int:
         """Bytes in memory."""
-        masks = (self.padding, self.overlays)
-        return self.values.nbytes + sum(each.nbytes for each in masks if each is not None)
+        return self.cells.nbytes + (0 if self.overlays is None else self.overlays.nbytes)
+
+    @property
+    def values(self) -> Array:
+        """All values after the modality transformation.
+
+        Shape: (rows, columns) float32 or float64 when grey, (rows, columns, 3) uint8 when in
+        colour.
+        """
+        return self.strip(slice(None))[0]
+
+    def strip(self, rows: slice) -> tuple[Array, Array | None]:
+        """The values of some rows, and which of them are padding, that is shown as black."""
+        if self.modality is None:
+            return self.cells[rows], None
+        stored = self.modality.stored(self.cells[rows])
+        padding = padding_of(stored, self.header)
+        values = self.modality.apply(stored)
+        if stored.dtype.kind == "f" and padding is not None:
+            values[np.isnan(values)] = 0
+        return values, padding
 
 
 def frame_of(
-    cells: Array, photometric: str, header: Dataset, number: int, high_bit: int | None = None
+    cells: Array,
+    photometric: str,
+    header: Dataset,
+    number: int,
+    high_bit: int | None = None,
+    reduction: int = 1,
 ) -> Frame:
     """Bring one frame's cells into colour, or into the units that windows are given in.
 
@@ -80,104 +114,67 @@ def frame_of(
             point.
         photometric: how to understand them.
         high_bit: of the stored bits, when it is not the header's.
+        reduction: by which rows and columns were divided, rounded up.
     """
     layout = pixel_format(header)
+    high_bit = layout.high_bit if high_bit is None else high_bit
     embedded = cells if cells.dtype.kind == "u" and has_embedded(header) else None
-    overlays, omissions = overlays_on(header, number, cells.shape, embedded)
+    overlays, omissions = overlays_on(header, number, cells.shape, embedded, reduction)
     if cells.ndim == 3:
-        samples = _stored(cells, layout, high_bit, signed=False)
-        colours = to_rgb(samples, photometric, layout.stored)
+        colours = _in_colour(
+            cells,
+            lambda rows: to_rgb(
+                cell_values(cells[rows], layout, high_bit, signed=False), photometric, layout.stored
+            ),
+        )
         return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
-    stored = _stored(cells, layout, high_bit, signed=layout.is_signed)
     if photometric == PALETTE:
         try:
-            colours = by_palettes(stored, palettes_of(header, signed=layout.is_signed))
-            return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
+            palettes = palettes_of(header, signed=layout.is_signed)
         except LookupTableError as error:
             omissions.append(Omission("its palette", str(error)))
-    return _grey(stored, layout, header, number, overlays, omissions)
+        else:
+            colours = _in_colour(
+                cells,
+                lambda rows: by_palettes(
+                    cell_values(cells[rows], layout, high_bit, signed=layout.is_signed), palettes
+                ),
+            )
+            return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
+    return _grey(cells, layout, high_bit, header, number, overlays, omissions)
 
 
-def _stored(cells: Array, layout: PixelFormat, high_bit: int | None, *, signed: bool) -> Array:
-    if cells.dtype.kind == "f" or layout.allocated == 1:
-        return cells
-    high_bit = layout.high_bit if high_bit is None else high_bit
-    return stored_values(cells, layout.stored, high_bit, signed=signed)
+def _in_colour(cells: Array, convert: Callable[[slice], Array]) -> Array:
+    """Shape: (rows, columns, 3), uint8; in place of the cells where these are bytes."""
+    rows, columns = cells.shape[:2]
+    is_place = cells.dtype == np.uint8 and cells.ndim == 3 and cells.flags.writeable
+    out = cells if is_place else np.empty((rows, columns, 3), np.uint8)
+    for each in _strips(rows, columns):
+        out[each] = convert(each)
+    return out
 
 
 def _grey(
-    stored: Array,
+    cells: Array,
     layout: PixelFormat,
+    high_bit: int,
     header: Dataset,
     number: int,
     overlays: Array | None,
     omissions: list[Omission],
 ) -> Frame:
-    padding = padding_of(stored, header)
-    values, signed = _by_modality(stored, layout, header, number, omissions)
-    if stored.dtype.kind == "f" and padding is not None:
-        values[np.isnan(values)] = 0
-    voi = _voi(header, number, omissions, signed=signed)
-    if voi is None and layout.stored == 1 and values.min() >= 0 and values.max() <= 1:
-        voi = _BINARY
-    return Frame(
-        values,
-        header,
-        number,
-        voi,
-        padding,
-        overlays,
-        _is_inverse(header, layout),
-        tuple(omissions),
-    )
+    modality = modality_of(cells, layout, high_bit, header, number, omissions)
+    voi = _voi(header, number, omissions, signed=modality.signed)
+    inverse = _is_inverse(header, layout)
+    frame = Frame(cells, header, number, modality, voi, overlays, inverse, tuple(omissions))
+    if voi is None and layout.stored == 1 and _is_binary(frame):
+        return replace(frame, voi=_BINARY)
+    return frame
 
 
-def _by_modality(
-    stored: Array, layout: PixelFormat, header: Dataset, number: int, omissions: list[Omission]
-) -> tuple[Array, bool]:
-    """Apply the modality transformation (PS3.3 section C.11.1).
-
-    Returns:
-        The values, and whether they may be below 0, as a VOI LUT's first value then may.
-    """
-    if str(value(header, "SOPClassUID")) in _DISPLAYED_AS_STORED:
-        return stored.astype(_float_for(stored, layout, 1.0, 0.0)), layout.is_signed
-    for item in holders(header, number, "ModalityLUTSequence"):
-        try:
-            table = items(item, "ModalityLUTSequence")[:1]
-            if table:
-                found = read_table(table[0], header, signed=layout.is_signed)
-                return found.look_up(stored).astype(np.float32), False
-        except LookupTableError as error:
-            omissions.append(Omission("its modality LUT", str(error)))
-        break
-    slope, intercept = rescale_of(header, number)
-    kind = _float_for(stored, layout, slope, intercept)
-    values = stored.astype(kind)
-    if (slope, intercept) == (1.0, 0.0):
-        return values, layout.is_signed
-    with np.errstate(over="ignore", invalid="ignore"):
-        if slope != 1:
-            values *= kind(slope)
-        values += kind(intercept)
-    return values, min(slope * each + intercept for each in layout.stored_range) < 0
-
-
-def _float_for(stored: Array, layout: PixelFormat, slope: float, intercept: float) -> Any:
-    """The smaller floating point type that tells all values apart."""
-    if stored.dtype.kind == "f":
-        exact = stored.dtype.itemsize <= 4 and (slope, intercept) == (1.0, 0.0)
-    else:
-        steps = abs(intercept / slope) + (1 << layout.stored)
-        exact = steps <= 1 << _FLOAT32_BITS and 1e-20 < abs(slope) < 1e20
-    return np.float32 if exact else np.float64
-
-
-def rescale_of(header: Dataset, number: int) -> tuple[float, float]:
-    """Slope and intercept for a frame; a slope of 0 is none, since it leaves no picture."""
-    source = holder(header, number, "RescaleSlope", "RescaleIntercept")
-    slope = first_number(source, "RescaleSlope")
-    return slope or 1.0, first_number(source, "RescaleIntercept") or 0.0
+def _is_binary(frame: Frame) -> bool:
+    strips = (frame.strip(rows)[0] for rows in _strips(*frame.cells.shape[:2]))
+    return all(each.min() >= 0 and each.max() <= 1 for each in strips)
 
 
 def _voi(
@@ -218,11 +215,41 @@ def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = T
     Returns:
         Shape: (rows, columns) or (rows, columns, 3), uint8, C order.
     """
-    shown = frame.values if frame.is_colour else _shades(frame, window)
+    shown = frame.cells if frame.is_colour else _shades(frame, window)
     if overlays and frame.overlays is not None:
-        shown = np.array(shown, order="C")
+        if frame.is_colour:
+            shown = np.array(shown, order="C")
         shown[frame.overlays] = 255
     return np.ascontiguousarray(shown)
+
+
+def window_around(frame: Frame) -> Window:
+    """A window around nearly all values of a grey frame.
+
+    Few different values are counted; of a large frame of many, some rows and columns are looked at.
+    """
+    assert frame.modality is not None  # noqa: S101 - colours have no window
+    cells = frame.cells
+    if cells.dtype.kind == "u" and cells.dtype.itemsize <= 2:
+        return fitting_window_of(*_counted(frame, frame.modality))
+    step = max(1, math.ceil(math.sqrt(cells.size / _LOOKED_AT)))
+    sample = replace(frame, cells=np.ascontiguousarray(cells[::step, ::step]))
+    return fitting_window(*sample.strip(slice(None)))
+
+
+def _counted(frame: Frame, modality: Modality) -> tuple[Array, Array]:
+    """The values of a frame without padding, ascending, and how often each is there."""
+    counts = np.zeros(1 << 8 * frame.cells.dtype.itemsize, np.int64)
+    for rows in _strips(*frame.cells.shape[:2]):
+        counts += np.bincount(frame.cells[rows].reshape(-1), minlength=len(counts))
+    present = np.flatnonzero(counts)
+    stored = modality.stored(present.astype(frame.cells.dtype))
+    padding = padding_of(stored, frame.header)
+    values, counts = modality.apply(stored), counts[present]
+    if padding is not None:
+        values, counts = values[~padding], counts[~padding]
+    order = np.argsort(values, kind="stable")
+    return values[order], counts[order]
 
 
 def _by_voi(values: Array, voi: Window | LookupTable) -> Array:
@@ -236,12 +263,14 @@ def _strips(rows: int, columns: int) -> Iterator[slice]:
 
 
 def _shades(frame: Frame, window: Window | None) -> Array:
-    voi = window or frame.voi or fitting_window(frame.values, frame.padding)
-    shown = np.empty(frame.values.shape, np.uint8)
-    for rows in _strips(*frame.values.shape):
-        shown[rows] = _by_voi(frame.values[rows], voi)
-    if frame.is_inverse:
-        shown = 255 - shown
-    if frame.padding is not None:
-        shown[frame.padding] = 0
+    voi = window or frame.voi or window_around(frame)
+    shown = np.empty(frame.cells.shape, np.uint8)
+    for rows in _strips(*frame.cells.shape[:2]):
+        values, padding = frame.strip(rows)
+        shades = _by_voi(values, voi)
+        if frame.is_inverse:
+            shades = 255 - shades
+        if padding is not None:
+            shades[padding] = 0
+        shown[rows] = shades
     return shown

@@ -39,6 +39,8 @@ def value(dataset: Dataset, keyword: str) -> Any:
     """An attribute's value; None when it is absent, empty or cannot be read."""
     try:
         found = dataset.get(keyword)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - pydicom raises what it likes on broken values
         return None
     if found is None or (isinstance(found, str | bytes | MultiValue | list) and not len(found)):
@@ -90,7 +92,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
     values = list(found) if isinstance(found, MultiValue | list | tuple) else [found]
     try:
         result = [float(each) for each in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return []
     return result if all(map(math.isfinite, result)) else []
 
@@ -102,12 +104,15 @@ def first_number(dataset: Dataset, keyword: str) -> float | None:
         found = found[0]
     try:
         result = None if found is None else float(found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return result if result is not None and math.isfinite(result) else None
 
 
-def whole_number(dataset: Dataset, keyword: str, otherwise: int) -> int:
-    """The first value of a numeric attribute as an integer, or another when there is none."""
+def whole_number(dataset: Dataset, keyword: str, otherwise: int, most: int) -> int:
+    """The first value of a numeric attribute as an integer, or another when there is none.
+
+    One below 0 or above the most that the attribute can have is none.
+    """
     found = first_number(dataset, keyword)
-    return otherwise if found is None else int(found)
+    return otherwise if found is None or not 0 <= found <= most else int(found)

@@ -107,7 +107,7 @@ def _descriptor(found: Any, *, signed: bool) -> tuple[int, int, int]:
         found = np.frombuffer(found[:6], "<u2").tolist() if len(found) >= 6 else []
     try:
         count, first, bits = (int(each) & 0xFFFF for each in found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise LookupTableError("its descriptor does not have three values") from None
     if not 1 <= bits <= _MAX_BITS:
         raise LookupTableError(f"its descriptor says {bits} bits for an entry")
@@ -126,7 +126,7 @@ def _words(item: Dataset, keyword: str, *, big_endian: bool) -> Array:
     try:
         several = list(found) if hasattr(found, "__iter__") else [found]
         return np.array([int(each) & 0xFFFF for each in several], np.uint16)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise LookupTableError("it has no entries") from None
 
 

@@ -1,12 +1,12 @@
 """The header of a stored object: its attributes up to the pixel data, and where that is.
 
 Rules: read by the transfer syntax of the file meta information, where that ends by its own length;
-nothing in the dataset changes either. A deflated dataset is inflated in memory, to a bounded size.
+nothing in the dataset changes either. A deflated dataset is inflated as far as it is read, to a
+bounded size.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from lfscp.archive.deflated import MAX_INFLATED_BYTES, require_bounded_file
+from lfscp.archive.deflated import require_bounded_file
 from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
 from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.part10 import read_part10
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPicture, is_lack_of_memory
+from lfscp.web.imaging.inflated_file import open_inflated
 
 if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
@@ -72,6 +73,8 @@ def read_header(path: StoredFile) -> Dataset:
     except CannotUnderstand as error:
         raise NoPicture(f"this object cannot be read: {error.reason}") from None
     except Exception as error:  # pydicom raises what it likes on broken objects
+        if is_lack_of_memory(error):
+            raise MemoryError from error
         raise NoPicture("this object cannot be read: its dataset is broken") from error
 
 
@@ -98,8 +101,8 @@ def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
     """Open an object's file.
 
     Yields:
-        Its first bytes up to the dataset, and the file at the dataset: from the bytes inflated in
-        memory, if it is deflated.
+        Its first bytes up to the dataset, and the file at the dataset: inflated as it is read, if
+        it is deflated.
     Raises:
         CannotUnderstand: it is no DICOM file.
         OSError: it cannot be read.
@@ -109,11 +112,7 @@ def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
         meta = read_part10(head)
         file.seek(meta.dataset_offset)
         if meta.transfer_syntax_uid in DEFLATED:
-            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            yield (
-                head[: meta.dataset_offset],
-                BytesIO(inflater.decompress(file.read(), MAX_INFLATED_BYTES)),
-            )
+            yield head[: meta.dataset_offset], open_inflated(file, meta.dataset_offset)
         else:
             yield head[: meta.dataset_offset], file
 

@@ -6,8 +6,9 @@ old objects from unused bits of the pixels. An overlay that makes no sense is le
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from lfscp.web.imaging.errors import Omission
 from lfscp.web.imaging.pixel_format import pixel_format
 
 Array = NDArray[Any]
+_STRIP: Final = 1 << 20  # bits
 _FIRST, _BEYOND = 0x60000000, 0x60200000  # tags of the groups 6000 to 601E
 _ROWS, _COLUMNS = 0x0010, 0x0011
 _FRAMES, _ORIGIN, _FRAME_ORIGIN = 0x0015, 0x0050, 0x0051
@@ -59,7 +61,8 @@ def _overlay(header: Dataset, group: int) -> Overlay | None:
         return None
     shape = [_number(header, group, element) for element in (_ROWS, _COLUMNS)]
     if embedded:
-        image = (header.get("Rows"), header.get("Columns"))
+        layout = pixel_format(header)
+        image = (layout.rows, layout.columns)
         shape = [own or whole for own, whole in zip(shape, image, strict=True)]
     rows, columns = shape
     if not rows or not columns:
@@ -90,7 +93,11 @@ def has_embedded(header: Dataset) -> bool:
 
 
 def overlays_on(
-    header: Dataset, number: int, shape: tuple[int, ...], cells: Array | None
+    header: Dataset,
+    number: int,
+    shape: tuple[int, ...],
+    cells: Array | None,
+    reduction: int = 1,
 ) -> tuple[Array | None, list[Omission]]:
     """What all overlays cover of a frame.
 
@@ -98,68 +105,110 @@ def overlays_on(
         number: of the frame, counted from 0.
         shape: rows and columns of the frame.
         cells: Shape: (rows, columns), unsigned; the pixels' cells with all their bits.
+        reduction: by which the frame was reduced; a pixel is covered if any of those is that it
+            stands for.
     Returns:
         Shape: (rows, columns), bool, None when there is no overlay; and which are left out, why.
     """
-    covered: Array | None = None
+    canvas: _Canvas | None = None
     omissions = []
     for overlay in overlays_of(header):
         if overlay.frames and not 0 <= number - overlay.first_frame < overlay.frames:
             continue
-        if covered is None:
-            covered = np.zeros(shape[:2], bool)
-        if not _draw(header, overlay, number, covered, cells):
+        if canvas is None:
+            canvas = _Canvas(header, shape, reduction)
+        if not _draw(header, overlay, number, canvas, cells):
             omissions.append(Omission(f"overlay {overlay.group:04X}", "it has too few bits"))
-    return covered, omissions
+    return None if canvas is None else canvas.covered, omissions
+
+
+class _Canvas:
+    """What is covered of a frame, perhaps reduced."""
+
+    def __init__(self, header: Dataset, shape: tuple[int, ...], reduction: int) -> None:
+        self.covered = np.zeros(shape[:2], bool)
+        self._reduction = reduction
+        layout = pixel_format(header)
+        self.rows, self.columns = shape[:2]
+        if reduction > 1:
+            self.rows, self.columns = layout.rows, layout.columns
+
+    def strips(self, top: int, bottom: int, width: int) -> Iterator[tuple[int, int]]:
+        """Rows to draw at a time, none of them reduced into those of another strip."""
+        step = max(1, _STRIP // max(width, self.columns) // self._reduction) * self._reduction
+        first = top
+        while first < bottom:
+            last = min(bottom, (first // step + 1) * step)
+            yield first, last
+            first = last
+
+    def draw(self, top: int, left: int, lines: Array) -> None:
+        """Cover what some lines do, from a row and a column on."""
+        reduction = self._reduction
+        bottom, right = top + lines.shape[0], left + lines.shape[1]
+        if reduction == 1:
+            self.covered[top:bottom, left:right] |= lines
+            return
+        first, last = top // reduction, -(-bottom // reduction)
+        whole = np.zeros(((last - first) * reduction, self.covered.shape[1] * reduction), bool)
+        above = top - first * reduction
+        whole[above : above + len(lines), left:right] = lines
+        blocks = whole.reshape(last - first, reduction, -1, reduction)
+        self.covered[first:last] |= blocks.any(axis=(1, 3))
 
 
 def _draw(
-    header: Dataset, overlay: Overlay, number: int, covered: Array, cells: Array | None
+    header: Dataset, overlay: Overlay, number: int, canvas: _Canvas, cells: Array | None
 ) -> bool:
-    rows, columns = covered.shape
     top, left = max(0, overlay.top), max(0, overlay.left)
-    bottom = min(rows, overlay.top + overlay.rows)
-    right = min(columns, overlay.left + overlay.columns)
+    bottom = min(canvas.rows, overlay.top + overlay.rows)
+    right = min(canvas.columns, overlay.left + overlay.columns)
     if top >= bottom or left >= right:
         return True  # all of it lies beside the image
     if overlay.bit >= 0:
-        return _draw_embedded(overlay, covered, cells)
+        return _draw_embedded(overlay, canvas.covered, cells)
     frame = number - overlay.first_frame if overlay.frames else 0
-    first = (frame * overlay.rows + top - overlay.top) * overlay.columns
-    bits = _bits(header, overlay, first, (bottom - top) * overlay.columns)
-    if bits is None:
+    begin = (frame * overlay.rows - overlay.top) * overlay.columns  # of the image's first row
+    content = header[overlay.group, _DATA].value
+    if not isinstance(content, bytes | bytearray):
         return False
-    lines = bits.reshape(bottom - top, overlay.columns)
-    covered[top:bottom, left:right] |= lines[:, left - overlay.left : right - overlay.left]
+    if begin + bottom * overlay.columns > 8 * len(content):
+        return False
+    for first, last in canvas.strips(top, bottom, overlay.columns):
+        at, count = begin + first * overlay.columns, (last - first) * overlay.columns
+        lines = _bits(header, overlay, at, count).reshape(last - first, overlay.columns)
+        canvas.draw(first, left, lines[:, left - overlay.left : right - overlay.left])
     return True
 
 
 def _draw_embedded(overlay: Overlay, covered: Array, cells: Array | None) -> bool:
     if cells is None or cells.shape != covered.shape or overlay.bit >= 8 * cells.dtype.itemsize:
         return False
-    covered |= (cells >> cells.dtype.type(overlay.bit) & 1).astype(bool)
+    step = max(1, _STRIP // covered.shape[1])
+    bit = cells.dtype.type(1 << overlay.bit)
+    for first in range(0, len(covered), step):
+        rows = slice(first, first + step)
+        covered[rows] |= cells[rows] & bit != 0
     return True
 
 
-def _bits(header: Dataset, overlay: Overlay, first: int, count: int) -> Array | None:
+def _bits(header: Dataset, overlay: Overlay, first: int, count: int) -> Array:
     """Some bits of Overlay Data; the lowest of a byte comes first (PS3.5 section 8.1.2)."""
     element = header[overlay.group, _DATA]
-    content = element.value
-    if not isinstance(content, bytes | bytearray):
-        return None
     start, stop = first // 16 * 2, (first + count + 15) // 16 * 2
     piece = in_little_endian(
-        bytes(content[start:stop]), element.VR, big_endian=is_big_endian(header)
+        bytes(element.value[start:stop]), element.VR, big_endian=is_big_endian(header)
     )
     bits = np.unpackbits(np.frombuffer(piece, np.uint8), bitorder="little")
-    bits = bits[first - 8 * start :][:count]
-    return bits.astype(bool) if len(bits) == count else None
+    return bits[first - 8 * start :][:count].astype(bool)
 
 
 def _numbers(header: Dataset, group: int, element: int) -> list[int]:
     try:
         found = header[group, element].value
         return [int(each) for each in (found if hasattr(found, "__iter__") else [found])]
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - absent, empty, or pydicom raises what it likes
         return []
 

@@ -76,5 +76,5 @@ def _number(header: Dataset, keyword: str) -> float | None:
         found = int.from_bytes(found[:2], "little")
     try:
         return None if found is None else float(found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -1,11 +1,13 @@
 """One frame's pixels, as they are stored.
 
-Uncompressed frames are read here, by their place in the file; compressed ones go to pydicom's
-codecs. Nothing is transformed: colours, bits and signs are for others.
+Uncompressed frames are read by their place in the file; compressed ones go to pydicom's codecs, or
+to Pillow when they must become smaller to fit. Nothing is transformed: colours, bits and signs are
+for others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -14,26 +16,41 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED
-from lfscp.services.frames import CELLS_IN_FRAGMENTS, DecodingError, decoded_frame
-from lfscp.web.imaging.byte_order import WORD_BYTES, in_little_endian
-from lfscp.web.imaging.errors import NoPicture, PixelDataError, words_of
+from lfscp.archive.image_pixel import ImagePixel
+from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.services.codestream import Codestream, read_codestream
+from lfscp.services.frames import CELLS_IN_FRAGMENTS, DecodingError, Frames
+from lfscp.web.imaging.colour import PALETTE
+from lfscp.web.imaging.errors import NoPicture, PixelDataError, is_lack_of_memory, words_of
+from lfscp.web.imaging.native_cells import SUBSAMPLED, NativeCells
 from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
-from lfscp.web.imaging.pixel_format import PixelFormat, from_cells, pixel_format
+from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.room import UNLIMITED, Room, shown_bytes
+from lfscp.web.imaging.scaled_frames import bytes_needed, scaled_frame, scales_of
 
 if TYPE_CHECKING:
     from lfscp.archive.object_store import StoredFile
 
 Array = NDArray[Any]
-_FLOAT_BITS: Final = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 UNCOMPRESSED: Final = DEFLATED | {
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.2",
 }
-SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
+_MOST_REDUCED: Final = 65_536
+_COPIES: Final = 3  # of a codestream, on its way to a codec
+# What codecs take, as measured: bytes for each sample of up to 8 bits, and of more; the result is
+# among them.
+_BY_SYNTAX: Final = {
+    "1.2.840.10008.1.2.5": (3, 5),  # RLE
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (50, 51, 57, 70)), (6, 6)),  # JPEG
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (80, 81)), (3, 4)),  # JPEG-LS
+}
+_JPEG_2000: Final = (6, 8)  # and whatever else there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,110 +62,144 @@ class Cells:
             bits, or floating point.
         photometric: how to understand them, which a codec may have changed.
         high_bit: of the stored bits.
+        reduction: by which number rows and columns were divided, rounded up.
     """
 
     values: Array
     photometric: str
     high_bit: int
+    reduction: int = 1
 
 
-def read_cells(path: StoredFile, header: Dataset, number: int) -> Cells:
+def read_cells(
+    path: StoredFile, header: Dataset, number: int, edge: int = 0, room: Room = UNLIMITED
+) -> Cells:
     """Read one frame; the one place where pixel data is decoded for pictures.
 
     Args:
         header: from `read_header`.
         number: of the frame, counted from 0.
+        edge: longest edge that is of use, in pixels; 0 is any. A frame that does not fit is
+            reduced to it, or further.
+        room: what it must fit in.
     Raises:
         NoPicture: there is no pixel data, or no decoder.
+        NotEnoughMemory: it does not fit, and cannot be reduced.
         PixelDataError: the pixel data is broken.
         OSError: the file cannot be read.
     """
     place, layout, syntax = place_of(header), pixel_format(header), syntax_of(header)
+    if syntax in UNCOMPRESSED:
+        with opened(path) as (_, file):
+            return _uncompressed(file, place, layout, number, syntax == _BIG_ENDIAN, edge, room)
+    _require_decoder(UID(syntax))
     with opened(path) as (_, file):
-        if syntax in UNCOMPRESSED:
-            return _uncompressed(file, place, layout, number, big_endian=syntax == _BIG_ENDIAN)
-        return _compressed(file, path, place, layout, header, number)
+        file.seek(place.offset)
+        if file.read(4) != _ITEM:
+            raise PixelDataError("it is not compressed, which its transfer syntax says")
+    try:
+        return _compressed(path, layout, number, room)
+    except DecodingError as error:
+        if is_lack_of_memory(error):
+            raise MemoryError from error
+        raise PixelDataError(words_of(error)) from error
+    except CannotUnderstand as error:
+        raise PixelDataError(error.reason) from error
+
+
+def _is_colour(layout: PixelFormat) -> bool:
+    return layout.samples == 3 or layout.photometric == PALETTE
 
 
 def _uncompressed(
-    file: BinaryIO, place: PixelDataPlace, layout: PixelFormat, number: int, *, big_endian: bool
+    file: BinaryIO,
+    place: PixelDataPlace,
+    layout: PixelFormat,
+    number: int,
+    big_endian: bool,
+    edge: int,
+    room: Room,
 ) -> Cells:
     if place.length < 0:
         raise PixelDataError("it is compressed, which its transfer syntax does not say")
-    bits = _cell_bits(place, layout)
-    count, photometric = _stored_count(place, layout, bits)
-    first = number * count * bits
-    unit = 8 * (WORD_BYTES.get(place.vr, 1) if big_endian else 1)
-    start, stop = first // unit * (unit // 8), -(-(first + count * bits) // unit) * (unit // 8)
-    file.seek(place.offset + start)
-    content = file.read(max(0, min(stop, place.length) - start))
-    content = in_little_endian(content, place.vr, big_endian=big_endian)
-    skipped = first - 8 * start
-    values = from_cells(content[skipped // 8 :], count, bits, skipped % 8)
-    if len(values) < count:
-        raise PixelDataError(f"it ends before the end of frame {number + 1}")
-    return _shaped(values, place, layout, photometric)
+    cells = NativeCells(file, place, layout, big_endian)
+
+    def need(reduction: int) -> int:
+        pixels = -(-layout.rows // reduction) * -(-layout.columns // reduction)
+        return pixels * cells.bytes_per_pixel + shown_bytes(pixels, _is_colour(layout))
+
+    reduction = room.first_that_fits(_reductions(layout, edge), need)
+    room.require(need(reduction))
+    values = cells.frame(number, reduction)
+    return Cells(values, cells.photometric, layout.high_bit, reduction)
 
 
-def _cell_bits(place: PixelDataPlace, layout: PixelFormat) -> int:
-    bits = _FLOAT_BITS.get(place.keyword, layout.allocated)
-    if bits != 1 and (bits % 8 or not 8 <= bits <= 64):
-        raise PixelDataError(f"{bits} bits allocated are not supported")
-    return bits
+def _reductions(layout: PixelFormat, edge: int) -> Iterator[int]:
+    """None at first; else to what is wanted, and then further."""
+    yield 1
+    reduction = max(2, max(layout.rows, layout.columns) // edge if edge else 2)
+    while reduction <= _MOST_REDUCED:
+        yield reduction
+        reduction += max(1, reduction // 8)
 
 
-def _stored_count(place: PixelDataPlace, layout: PixelFormat, bits: int) -> tuple[int, str]:
-    """How many cells a frame has, and how to understand them.
-
-    Two pixels of YBR_FULL_422 share their chrominance, unless the length says that they do not.
-    """
-    count = layout.samples_in_frame
-    if layout.photometric not in SUBSAMPLED or layout.samples != 3:
-        return count, layout.photometric
-    if place.length * 8 >= count * bits * layout.frames:
-        return count, layout.photometric.removesuffix("_422")
-    return layout.rows * layout.columns * 2, layout.photometric
-
-
-def _shaped(values: Array, place: PixelDataPlace, layout: PixelFormat, photometric: str) -> Cells:
-    if place.keyword in _FLOAT_BITS:
-        values = values.view(f"<f{values.dtype.itemsize}")
-    if photometric in SUBSAMPLED and layout.samples == 3:
-        shaped: Array = _spread(values).reshape(layout.rows, layout.columns, 3)
-    elif layout.samples == 1:
-        shaped = values.reshape(layout.rows, layout.columns)
-    elif layout.is_planar:
-        shaped = values.reshape(-1, layout.rows, layout.columns).transpose(1, 2, 0)
-    else:
-        shaped = values.reshape(layout.rows, layout.columns, -1)
-    return Cells(shaped, photometric, layout.high_bit)
+def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) -> Cells:
+    dataset = read_stored_dataset(path)
+    frames = Frames(dataset)
+    spans = frames.spans_of(number, alone=True)
+    size = sum(end - begin for begin, end in spans)
+    image, syntax = frames.image, dataset.transfer_syntax_uid
+    whole = _bytes_to_decode(syntax, image, size)
+    if whole <= room.most:
+        room.require(whole)
+        frame = frames.decode(number, alone=True)
+        values = frame.values.view(f"u{frame.values.dtype.itemsize}")
+        return Cells(values, frame.photometric_interpretation, layout.high_bit)
+    room.require(2 * size)
+    codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
+    found = read_codestream(codestream)
+    if found is None or (found.rows, found.columns) != (image.rows, image.columns):
+        room.require(whole)
+        raise PixelDataError("the codestream has another size than the header says")
+    return _scaled(codestream, found, dataset, image, layout, room, whole)
 
 
-def _spread(values: Array) -> Array:
-    """Give each of two pixels the chrominance they share (PS3.3 section C.7.6.3.1.2)."""
-    pairs = values.reshape(-1, 4)  # luminance of both, blue, red
-    return pairs[:, [0, 2, 3, 1, 2, 3]]
-
-
-def _compressed(
-    file: BinaryIO,
-    path: StoredFile,
-    place: PixelDataPlace,
+def _scaled(
+    codestream: bytes,
+    found: Codestream,
+    dataset: StoredDataset,
+    image: ImagePixel,
     layout: PixelFormat,
-    header: Dataset,
-    number: int,
+    room: Room,
+    whole: int,
 ) -> Cells:
-    syntax = UID(syntax_of(header))
-    _require_decoder(syntax)
-    file.seek(place.offset)
-    if file.read(4) != _ITEM:
-        raise PixelDataError("it is not compressed, which its transfer syntax says")
-    try:
-        frame = decoded_frame(path, number)
-    except DecodingError as error:
-        raise PixelDataError(words_of(error)) from error
-    values = frame.values.view(f"u{frame.values.dtype.itemsize}")
-    return Cells(values, frame.photometric_interpretation, layout.high_bit)
+    if not found.is_whole:
+        raise PixelDataError("the codestream is cut off")
+    syntax = dataset.transfer_syntax_uid
+    scales = scales_of(syntax, found, image, codestream)
+
+    def need(scale: int) -> int:
+        pixels = -(-image.rows // scale) * -(-image.columns // scale)
+        decoding = bytes_needed(syntax, found, image, scale) + 2 * len(codestream)
+        kept = pixels * image.bits_allocated // 8
+        return max(decoding, kept) + shown_bytes(pixels, _is_colour(layout))
+
+    scale = room.first_that_fits(scales, need)
+    room.require(need(scale) if scales else whole)
+    values = scaled_frame(codestream, syntax, found, image, scale)
+    photometric = image.photometric_interpretation
+    if photometric in SUBSAMPLED:
+        photometric = photometric.removesuffix("_422")
+    elif photometric in ("YBR_ICT", "YBR_RCT"):
+        photometric = "RGB"
+    return Cells(values, photometric, layout.high_bit, scale)
+
+
+def _bytes_to_decode(syntax: str, image: ImagePixel, size: int) -> int:
+    """The working set of decoding a whole frame."""
+    narrow, wide = _BY_SYNTAX.get(syntax, _JPEG_2000)
+    per_sample = narrow if image.bits_allocated <= 8 else wide * max(1, image.bits_allocated // 16)
+    return _COPIES * size + image.samples * per_sample
 
 
 def _require_decoder(syntax: UID) -> None:

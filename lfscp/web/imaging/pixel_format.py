@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from pydicom.dataset import Dataset
 from lfscp.web.imaging.functional_groups import first_number, value, whole_number
 
 Array = NDArray[Any]
+_MAX_US: Final = (1 << 16) - 1  # what the VRs of these attributes hold
+_MAX_IS: Final = (1 << 31) - 1
+_TOO_MANY_BITS: Final = 65  # of a cell; nobody reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,19 @@ class PixelFormat:
 
 def pixel_format(header: Dataset) -> PixelFormat:
     """Read it from a header; rows and columns are 0 when there is no image."""
-    allocated = whole_number(header, "BitsAllocated", 8)
-    stored = whole_number(header, "BitsStored", allocated)
+    allocated = whole_number(header, "BitsAllocated", 8, _MAX_US)
+    allocated = min(allocated, _TOO_MANY_BITS)
+    stored = whole_number(header, "BitsStored", allocated, _MAX_US)
     if not 1 <= stored <= allocated:
         stored = allocated
-    high_bit = whole_number(header, "HighBit", stored - 1)
+    high_bit = whole_number(header, "HighBit", stored - 1, _MAX_US)
     if not stored - 1 <= high_bit < allocated:
         high_bit = stored - 1
     return PixelFormat(
-        rows=whole_number(header, "Rows", 0),
-        columns=whole_number(header, "Columns", 0),
-        samples=whole_number(header, "SamplesPerPixel", 1),
-        frames=max(1, whole_number(header, "NumberOfFrames", 1)),
+        rows=whole_number(header, "Rows", 0, _MAX_US),
+        columns=whole_number(header, "Columns", 0, _MAX_US),
+        samples=whole_number(header, "SamplesPerPixel", 1, _MAX_US),
+        frames=max(1, whole_number(header, "NumberOfFrames", 1, _MAX_IS)),
         photometric=str(value(header, "PhotometricInterpretation") or "").strip(),
         allocated=allocated,
         stored=stored,

@@ -5,6 +5,8 @@ Source: PS3.3 sections C.11.2.1.2, C.11.2.1.3.
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -16,6 +18,7 @@ from lfscp.web.imaging.functional_groups import first_number, holder, holders, i
 
 Array = NDArray[Any]
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
+_WIDEST: Final = sys.float_info.max
 _FLOAT32: Final = 1e30  # what a float32 is sure to hold
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 _FUNCTIONS: Final[dict[str, Function]] = {each: each for each in get_args(Function)}
@@ -92,13 +95,42 @@ def fitting_window(values: Array, padding: Array | None = None) -> Window:
     return window or Window(128, 256)
 
 
-def _around(values: Array) -> Window | None:
+def fitting_window_of(values: Array, counts: Array) -> Window:
+    """The same, from the values that there are, ascending, and how often each is there."""
+    finite = np.isfinite(values)
+    if not finite.all():  # they come last, or first
+        window = _around(values, counts)
+        return window or _around(values[finite], counts[finite]) or Window(128, 256)
+    return _around(values, counts) or Window(128, 256)
+
+
+def _around(values: Array, counts: Array | None = None) -> Window | None:
     if values.size == 0:
         return None
-    with np.errstate(invalid="ignore"):  # between a number and infinity
-        low, high = (float(each) for each in np.percentile(values, _PERCENTILES))
+    with np.errstate(invalid="ignore", over="ignore"):  # between a number and infinity
+        low, high = _percentiles(values, counts)
         if not high > low:
             low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         return None
-    return Window(low / 2 + high / 2, high - low if high > low else 1.0, "LINEAR_EXACT")
+    width = min(high - low, _WIDEST)
+    return Window(low / 2 + high / 2, width if high > low else 1.0, "LINEAR_EXACT")
+
+
+def _percentiles(values: Array, counts: Array | None) -> tuple[float, float]:
+    if counts is None:
+        low, high = (float(each) for each in np.percentile(values, _PERCENTILES))
+        return low, high
+    ends = np.cumsum(counts)
+    places = [each / 100 * (int(ends[-1]) - 1) for each in _PERCENTILES]
+    low, high = (_between(values, ends, place) for place in places)
+    return low, high
+
+
+def _between(values: Array, ends: Array, place: float) -> float:
+    """The value at a place between two neighbours, all in a row."""
+    before = math.floor(place)
+    last = int(ends[-1]) - 1
+    at = np.searchsorted(ends, [before, min(before + 1, last)], side="right")
+    one, other = (float(values[each]) for each in at)
+    return one + (other - one) * (place - before) if other != one else one

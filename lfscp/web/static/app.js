@@ -82,6 +82,7 @@ document.getElementById("theme").addEventListener("click", () => {
 
 // Live news: one stream per page; other scripts listen to "lfscp:job" and "lfscp:node".
 const active = new Set();
+const told = new Set(); // jobs of which an event came: it is newer than any list
 
 function showActive() {
   const badge = document.getElementById("active-jobs");
@@ -99,6 +100,7 @@ async function watch() {
   source.addEventListener("error", () => live.classList.remove("on"));
   source.addEventListener("job", (event) => {
     const job = JSON.parse(event.data);
+    told.add(job.id);
     if (job.state === "active" || job.state === "sleeping") active.add(job.id); else active.delete(job.id);
     showActive();
     document.dispatchEvent(new CustomEvent("lfscp:job", { detail: job }));
@@ -107,8 +109,13 @@ async function watch() {
     document.dispatchEvent(new CustomEvent("lfscp:node", { detail: JSON.parse(event.data) }));
   });
   addEventListener("pagehide", () => source.close());
-  for (const job of await ask("/api/jobs?state=active&state=sleeping&limit=1000")) active.add(job.id);
+  for (const job of await ask("/api/jobs?state=active&state=sleeping&limit=1000")) {
+    if (!told.has(job.id)) active.add(job.id);
+  }
   showActive();
 }
 
-if (!document.body.classList.contains("login")) watch().catch(() => {});
+// Not before: until then other scripts do not listen, and what has ended meanwhile stayed on the page.
+document.addEventListener("DOMContentLoaded", () => {
+  if (!document.body.classList.contains("login")) watch().catch(() => {});
+});

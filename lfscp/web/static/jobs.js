@@ -11,8 +11,8 @@ function octets(count) {
 }
 
 function refresh() {
-  clearTimeout(refreshing);
-  refreshing = setTimeout(() => htmx.trigger("#job-rows", "refresh"), 250);
+  // The first of several sets the time: one that always began anew would never come.
+  refreshing ||= setTimeout(() => { refreshing = 0; htmx.trigger("#job-rows", "refresh"); }, 250);
 }
 
 document.addEventListener("lfscp:job", (event) => {

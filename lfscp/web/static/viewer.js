@@ -6,6 +6,7 @@ const PRESETS = {
 };
 const AHEAD = 6; // pictures fetched beyond the one shown
 const KEPT = 120; // pictures kept
+const MOST_FRAMES = 100_000; // of an object
 const root = document.getElementById("viewer");
 const screen_ = document.getElementById("screen");
 const canvas = document.getElementById("canvas");
@@ -288,7 +289,7 @@ async function load() {
   do {
     const page = await ask(`/api/series/${encodeURIComponent(root.dataset.series)}/instances${root.dataset.key || "?"}&limit=500${after}`);
     for (const row of page.rows) {
-      const frames = Math.max(1, parseInt(row.number_of_frames, 10) || 1);
+      const frames = Math.min(MOST_FRAMES, Math.max(1, parseInt(row.number_of_frames, 10) || 1));
       for (let frame = 1; frame <= frames; frame += 1) slices.push({ uid: row.sop_instance_uid, number: row.instance_number, frame, frames });
     }
     after = page.next ? `&after=${page.next}` : "";

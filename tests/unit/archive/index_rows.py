@@ -99,12 +99,13 @@ def answers(
     """The responses; asserted to be the same where the query has a prepared statement."""
     query = parse_query(asked, model, **options)
     encoding = {"transfer_syntax_uid": transfer_syntax_uid, "retrieve_ae_title": "LFSCP"}
-    found = list(find(connection, query, limit=limit, **encoding))
-    prepared = PreparedQueries(by_position(connection.dialect))
+    dialect = by_position(connection.dialect)
+    driver: Any = connection.connection.driver_connection
+    found = list(find(driver.cursor(), dialect, query, limit=limit, **encoding))
+    prepared = PreparedQueries(dialect)
     for _ in range(2):  # compiled, then taken from what is kept
         statement = prepared.statement(query)
         if statement is not None:
-            driver: Any = connection.connection.driver_connection
             again = find_prepared(driver.cursor(), statement, query, limit=limit, **encoding)
             in_order = list if limit else sorted  # PostgreSQL may take another way the next time
             assert in_order(again) == in_order(found)

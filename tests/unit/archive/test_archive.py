@@ -28,6 +28,7 @@ from lfscp.archive.errors import (
     IdentityMismatch,
     InstanceElsewhere,
     OutOfResources,
+    StudyProtected,
 )
 from lfscp.archive.part10 import part10_header
 from lfscp.archive.query import Model, parse_query
@@ -152,6 +153,42 @@ def test_replace_into_another_study_leaves_no_empty_one(
         assert objects_on_disk(archive) == ["1.2.4/1.2.4.1/1.2.3.1.1.dcm"]
         assert archive.statistics().studies == 1
         assert archive.store(received(2)).outcome is Outcome.STORED
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"pixels": b"\1" * 64}, {"StudyInstanceUID": "1.2.4", "SeriesInstanceUID": "1.2.4.1"}],
+    ids=["in place", "elsewhere"],
+)
+def test_an_instance_of_a_protected_study_is_not_replaced(
+    tmp_path: Path, values: dict[str, Any], open_archive: OpenArchive
+) -> None:
+    with open_archive(tmp_path, duplicates="replace") as archive:
+        archive.store(received(1))
+        archive.set_protected("1.2.3", on=True)
+        with pytest.raises(StudyProtected, match=r"study 1\.2\.3 is protected; unprotect it first"):
+            archive.store(received(1, **values))
+        assert archive.store(received(1)).outcome is Outcome.IDENTICAL
+        assert dataset_of(*instances(archive)) == encoded(1)
+        assert archive.store(received(2)).outcome is Outcome.STORED, "it may grow"
+
+        archive.set_protected("1.2.3", on=False)
+        assert archive.store(received(1, **values)).outcome is Outcome.REPLACED
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_lost_file_of_a_protected_study_is_healed_by_the_same_object_alone(
+    tmp_path: Path, elsewhere: bool, open_archive: OpenArchive
+) -> None:
+    with open_archive(tmp_path, duplicates="replace") as archive:
+        archive.store(received(1))
+        archive.set_protected("1.2.3", on=True)
+        instances(archive)[0].path.unlink()
+        if elsewhere:
+            with pytest.raises(StudyProtected):
+                archive.store(received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
+        else:
+            assert archive.store(received(1)).outcome is Outcome.REPLACED
 
 
 def test_reject_rejects_other_content(tmp_path: Path, open_archive: OpenArchive) -> None:

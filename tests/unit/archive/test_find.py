@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from index_rows import IMPLICIT, add, answers, identifier
+from index_rows import IMPLICIT, add, answers, by_position, identifier
 from sqlalchemy import Connection, Engine, text
 
 from lfscp.archive.attributes import Level
-from lfscp.archive.find import CHUNK_ROWS, find
+from lfscp.archive.find import find
 from lfscp.archive.query import Model, parse_query
 
-STUDIES = CHUNK_ROWS * 2 + 3
+STUDIES = 1003  # PostgreSQL gives 500 at a time
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,12 @@ def test_a_reader_who_stops_ends_the_statement(connection: Connection) -> None:
     """An open SELECT would keep the table from being dropped."""
     connection.execute(text("CREATE TEMP TABLE other AS SELECT * FROM study"))
     query = parse_query(identifier("STUDY", StudyInstanceUID=""), Model.STUDY_ROOT)
-    found = find(connection, query, transfer_syntax_uid=IMPLICIT, retrieve_ae_title="A")
+    cursor = connection.connection.driver_connection.cursor()
+    dialect = by_position(connection.dialect)
+    found = find(cursor, dialect, query, transfer_syntax_uid=IMPLICIT, retrieve_ae_title="A")
     next(found)
     found.close()
+    cursor.close()
     connection.execute(text("DROP TABLE other"))
     connection.rollback()
     assert list(found) == []

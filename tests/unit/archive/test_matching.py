@@ -283,6 +283,21 @@ def test_a_number_far_beyond_an_is_matches_nothing(one_study: Connection) -> Non
     assert answers(one_study, asked, relational=True) == []
 
 
+def test_more_numbers_than_a_statement_takes_spellings(connection: Connection) -> None:
+    patient = add(connection, Level.PATIENT, PatientID="P1")
+    study = add(connection, Level.STUDY, patient, StudyInstanceUID="1.2")
+    for uid, number in (("1.2.1", "7"), ("1.2.2", "007"), ("1.2.3", "x"), ("1.2.4", "")):
+        add(connection, Level.SERIES, study, SeriesInstanceUID=uid, SeriesNumber=number)
+    for numbers, uids in (
+        (range(8), ["1.2.1", "1.2.2"]),
+        (range(3_000), ["1.2.1", "1.2.2"]),
+        (range(10_000, 13_000), []),
+    ):
+        keys = {"SeriesNumber": [str(number) for number in numbers], "SeriesInstanceUID": ""}
+        series = found(connection, "SERIES", **keys)
+        assert sorted(str(each.SeriesInstanceUID) for each in series) == uids
+
+
 def test_more_uids_than_a_statement_takes_parameters(one_study: Connection) -> None:
     uids = [f"1.{number}" for number in range(MAX_BOUND_VALUES * 4)]
     assert study_uids(one_study, StudyInstanceUID=uids) == ["1.2", "1.3"]

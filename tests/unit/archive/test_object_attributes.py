@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from archive_datasets import CT_IMAGE
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
@@ -20,6 +23,7 @@ from pydicom.filewriter import write_dataset
 from lfscp.archive.archive import Archive, Received
 from lfscp.archive.find import Incomplete
 from lfscp.archive.identifiers import read_identifier
+from lfscp.archive.object_keys import is_in_objects
 from lfscp.archive.query import Model, Query, parse_query
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -380,14 +384,52 @@ def nested(depth: int) -> bytes:
         (bare(nested(5_000)), "ContentSequence"),
         (bare(implicit(0x00420011, b"x" * (2 << 20))), "EncapsulatedDocument"),
         (bare(implicit(0x0040A730, implicit(0xFFFEE000, b"broken item!"))), "ContentSequence"),
+        (bare(implicit(0x0040A730, implicit(0xFFFEE000, b"") * 120_000)), "ContentSequence"),
     ],
-    ids=["deep", "very deep", "long", "broken"],
+    ids=["deep", "very deep", "long", "broken", "many items"],
 )
 def test_what_is_too_much_is_left_out_alone(archive: Archive, data: bytes, keyword: str) -> None:
     store_bytes(archive, data, IMPLICIT)
     (answer,) = raw_answers(archive, query_of(made(**{keyword: None, "FrameOfReferenceUID": ""})))
     assert isinstance(answer, Incomplete)
     assert not as_dataset(answer, EXPLICIT)[keyword].value
+
+
+def test_items_asked_for_by_many_keys_take_little_memory(archive: Archive) -> None:
+    """Each empty item would be answered with each key: a hundred million elements."""
+    store_bytes(archive, bare(implicit(0x0040A730, implicit(0xFFFEE000, b"") * 120_000)), IMPLICIT)
+    item = made()
+    for tag in itertools.islice(filter(is_in_objects, sorted(DicomDictionary)), 900):
+        item.add_new(tag, "LO", None)
+    query = query_of(made(ContentSequence=[item], FrameOfReferenceUID=""))
+    tracemalloc.start()
+    try:
+        (answer,) = raw_answers(archive, query)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(answer, Incomplete)
+    assert peak < 60_000_000
+
+
+def test_all_that_is_read_of_one_object_has_a_limit(archive: Archive) -> None:
+    """Each is shorter than what a single attribute may be."""
+    tags = (0x00204000, 0x00400280, 0x00401400)
+    store_bytes(archive, bare(*(implicit(tag, b"x" * 1_000_000) for tag in tags)), IMPLICIT)
+    asked = made()
+    for tag in tags:
+        asked.add_new(tag, "LT", "")
+    (answer,) = raw_answers(archive, query_of(asked))
+    found = as_dataset(answer, EXPLICIT)
+    assert isinstance(answer, Incomplete)
+    assert [len(found[tag].value or "") for tag in tags] == [1_000_000, 1_000_000, 0]
+
+
+def test_a_character_set_without_end_is_none(archive: Archive) -> None:
+    character_sets = implicit(0x00080005, b"ISO_IR 192\\" * 1_000)
+    uids = written(made(**UIDS), IMPLICIT)
+    store_bytes(archive, character_sets + uids + implicit(0x00204000, b"seen"), IMPLICIT)
+    assert ask(archive, ImageComments="").ImageComments == "seen"
 
 
 def test_a_compressed_icon_is_left_out_alone(archive: Archive) -> None:

@@ -112,3 +112,40 @@ def test_what_an_older_version_took_is_found_again(tmp_path: Path) -> None:
     assert rebuilt(tmp_path)[0] == []
     with Archive.open(tmp_path) as archive:
         assert len(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})) == 1
+
+
+@pytest.mark.parametrize("newer", ["1.2.3", "1.2.9"])
+def test_of_files_of_an_instance_in_two_studies_the_newest_is_taken(
+    tmp_path: Path, newer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that died while it replaced, and never started again before its index was lost."""
+    studies = {"1.2.3", "1.2.9"}
+    (older,) = studies - {newer}
+    with Archive.open(tmp_path, duplicates="replace") as archive, monkeypatch.context() as patched:
+        patched.setattr(archive, "remove_files", lambda _: None)
+        archive.store(received(1, StudyInstanceUID=older, SeriesInstanceUID=f"{older}.1"))
+        archive.store(received(1, StudyInstanceUID=newer, SeriesInstanceUID=f"{newer}.1"))
+    os.utime(tmp_path / f"objects/{older}/{older}.1/1.2.3.1.1.dcm", (1, LONG_AGO))
+    for path in tmp_path.glob("index.sqlite*"):
+        path.unlink()
+    (finding,), _ = rebuilt(tmp_path)
+    assert finding.path.startswith(f"{older}/")
+    assert "quarantine" in finding.action
+    with Archive.open(tmp_path) as archive:
+        assert list(check(archive)) == []
+        assert len(archive.select(Level.STUDY, {Level.STUDY: [newer]})) == 1
+        assert archive.statistics().studies == 1
+
+
+def test_a_name_that_another_object_has_taken_again_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index could not be told that the removed file is gone, and its name was used again."""
+    with Archive.open(tmp_path) as archive, monkeypatch.context() as patched:
+        patched.setattr(archive, "_forget_removals", lambda *_: None)
+        archive.store(received(1))
+        archive.delete(Level.STUDY, "1.2.3")
+        archive.store(received(1))
+    assert rebuilt(tmp_path)[0] == []
+    with Archive.open(tmp_path) as archive:
+        assert len(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})) == 1

@@ -14,10 +14,10 @@ from sqlalchemy import update
 from lfscp.archive.archive import Archive
 from lfscp.archive.attributes import Level
 from lfscp.archive.check import check
+from lfscp.archive.clock import DAY_MS, Clock
+from lfscp.archive.errors import StudyProtected
 from lfscp.archive.retention import (
-    DAY_MS,
     Candidate,
-    Clock,
     Limits,
     Retention,
     candidates,
@@ -121,13 +121,16 @@ def test_a_protected_study_stays_and_the_next_one_goes(archive: Archive) -> None
     assert run(archive, max_age_ms=1) == ["1.2.3"]
 
 
-def test_a_protected_study_that_is_deleted_by_hand_and_sent_again_is_protected(
+def test_a_protected_study_is_not_deleted_by_hand_and_gone_for_good_once_it_may_be(
     archive: Archive,
 ) -> None:
     protect(archive.index, "1.2.3")
-    assert archive.delete(Level.STUDY, "1.2.3") == 3
-    store(archive, 3, 10)
+    with pytest.raises(StudyProtected):
+        archive.delete(Level.STUDY, "1.2.3")
     assert run(archive, max_studies=4) == ["1.2.1"]
+
+    unprotect(archive.index, "1.2.3")
+    assert archive.delete(Level.STUDY, "1.2.3") == 3
 
 
 def test_a_study_that_receives_is_not_taken(archive: Archive) -> None:
@@ -191,19 +194,18 @@ def test_a_large_number_of_studies_is_looked_through(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_makes_no_study_old(archive: Archive) -> None:
-    times = {"of day": 1e9, "elapsed": 0.0}
+    times = {"of day": NOW / 1000, "elapsed": 0.0}
     gone: list[Candidate] = []
-    clock = Clock(lambda: times["of day"], lambda: times["elapsed"])
-    limits = Limits(max_age_ms=7 * DAY_MS)
+    clock = Clock(lambda: times["of day"], lambda: times["elapsed"], lambda: True)
+    limits = Limits(max_age_ms=11 * DAY_MS)
     retention = Retention(archive, limits, lambda study, _: gone.append(study), clock)
     times["of day"] += 1e8  # three years in no time
     assert retention.run() == 0
     times["elapsed"] += 60
     times["of day"] += 60
     assert retention.run() == 0
-    times["elapsed"] += 3600
-    times["of day"] += 3600
-    assert retention.run() == 3
+    retention = Retention(archive, Limits(max_age_ms=7 * DAY_MS), lambda *_: None, clock)
+    assert retention.run() == 3  # those that were old before
 
 
 def test_a_study_that_receives_is_known_to_after_the_clock_was_put_back(

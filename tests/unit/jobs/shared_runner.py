@@ -37,7 +37,8 @@ def main() -> None:
         say("ended", job)
         return Ended(result=folder.name)
 
-    with Archive.open(folder, index_url=url, durability="os") as archive:
+    place = folder.parent / "objects"
+    with Archive.open(folder, index_url=url, objects_root=place, durability="os") as archive:
         SharedJobService(archive, settings, perform=perform).start()
         threading.Event().wait()
 

@@ -85,7 +85,9 @@ def start_runner(postgresql_url: str, tmp_path: Path) -> Iterator[StartRunner]:
 @pytest.fixture
 def desk(postgresql_url: str, tmp_path: Path) -> Iterator[SharedJobService]:
     """A node that takes jobs and runs none: it has no room."""
-    with Archive.open(tmp_path / "desk", index_url=postgresql_url, durability="os") as archive:
+    place = tmp_path / "objects"
+    folder = tmp_path / "desk"
+    with Archive.open(folder, index_url=postgresql_url, objects_root=place) as archive:
         service = SharedJobService(archive, Settings.model_validate({"data_dir": tmp_path}))
         yield service  # it is not started, so it claims nothing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import threading
@@ -13,11 +14,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lfscp.observe import audit, audit_log, metrics
+from lfscp.observe import audit, audit_log, audit_repeats, metrics
 from lfscp.observe import audit_message as m
 from lfscp.observe.audit import Peer, Transfer
-from lfscp.observe.audit_log import AuditFile
+from lfscp.observe.audit_log import AuditFile, old_files
 from lfscp.observe.audit_message import Patient
+from lfscp.observe.audit_repeats import Repeats
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY = "1.2.3.4"
@@ -166,6 +168,156 @@ def test_json_is_the_same_as_the_parts() -> None:
         assert written == expected
 
 
+# What is long, and what repeats
+
+
+WIDE = "\U0001f600" * 100_000  # no character takes more room in JSON
+MARKS = '&"' * 100_000  # nor in XML
+
+
+@pytest.mark.parametrize("value", [WIDE, MARKS, "a" * 1_000_000, "\x00" * 100_000])
+@pytest.mark.parametrize("format", ["json", "xml"])
+def test_no_message_takes_more_than_a_small_part_of_a_file(
+    tmp_path: Path,
+    value: str,
+    format: Any,  # noqa: A002 - the setting's name
+) -> None:
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP", format=format)
+    peer, patient = Peer(value, value), Patient(value, value)
+    many = Transfer({f"{value[:100]}{number}": 1 for number in range(2000)}, 9, failed=1)
+    try:
+        audit.application_stopped(value)
+        audit.association_began(peer, value, value)
+        audit.association_ended(peer, value, value)
+        audit.association_rejected(peer, value, value)
+        audit.not_authorised(peer, value, value)
+        audit.instances_received(peer, value, many, patient)
+        audit.instances_refused(peer, {value: 3})
+        audit.instances_sent(peer, Peer("X", value), value, many, patient)
+        audit.queried(peer, value, value.encode(), {"keys": value, "matches": 1}, value)
+        with audit.acting(value, value):
+            audit.deleted(value, many.instances, patient, value)
+            audit.accessed(value, value, patient)
+        audit.user_authenticated(value, value, reason=value)
+        audit.user_left(value, value)
+    finally:
+        audit.stop()
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 13
+    assert max(map(len, lines)) <= m.MAX_MESSAGE_BYTES
+
+
+def test_what_is_cut_says_how_long_it_was_and_its_digest(trail: Path) -> None:
+    identifier = b"\x08\x00" * 500_000
+    keys = "PatientID=" + "4" * 1_000_000
+    audit.queried(MODALITY, CT, identifier, {"keys": keys})
+    audit.instances_received(MODALITY, STUDY, Transfer(dict.fromkeys(map(str, range(70)), 2)), JANE)
+    asked, received = messages(trail)
+    query = asked["ParticipantObjectIdentification"][0]
+    details = {each["type"]: each["value"] for each in query["ParticipantObjectDetail"]}
+    assert identifier.startswith(base64.b64decode(query["ParticipantObjectQuery"]))
+    assert details["query bytes"] == "1000000"
+    assert details["query sha256"] == hashlib.sha256(identifier).hexdigest()
+    assert details["keys"].startswith("PatientID=444")
+    digest = hashlib.sha256(keys.encode()).hexdigest()
+    assert details["keys"].endswith(f"... (1000010 characters, sha256 {digest})")
+    study = received["ParticipantObjectIdentification"][0]
+    assert len(study["ParticipantObjectDescription"]["SOPClass"]) == 64
+    counted = {each["type"]: each["value"] for each in study["ParticipantObjectDetail"]}
+    assert (counted["further SOP classes"], counted["instances of these"]) == ("6", "12")
+
+
+def test_what_is_not_long_is_whole() -> None:
+    for text in ("", "Doe^Jane", "山田^太郎=やまだ^たろう=ヤマダ^タロウ", '<&"\n>'):
+        assert m.cut(text) == text
+
+
+@pytest.fixture
+def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[float]]]:
+    """A trail that writes three alike within a minute, and its clock."""
+    now = [1000.0]
+    monkeypatch.setattr("lfscp.observe.audit.Repeats", lambda most: Repeats(most, lambda: now[0]))
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP", same_per_minute=3)
+    yield path, now
+    audit.stop()
+
+
+def reasons(path: Path) -> list[str]:
+    return [
+        each["EventIdentification"].get("EventOutcomeDescription", "") for each in messages(path)
+    ]
+
+
+def test_refusals_of_one_address_are_counted_whatever_names_they_give(
+    limited: tuple[Path, list[float]],
+) -> None:
+    path, now = limited
+    for number in range(1000):
+        audit.association_rejected(Peer(f"TITLE{number}", "192.0.2.7"), "LFSCP", "not known")
+        audit.user_authenticated(f"user{number}", f"2001:db8::{number:x}", reason="wrong")
+    audit.association_rejected(Peer("OTHER", "192.0.2.8"), "LFSCP", "not known")
+    assert len(messages(path)) == 7
+    now[0] += 61
+    audit.application_started()  # whoever writes next says it
+    told = reasons(path)[7:]
+    assert "not known; 997 more of these within 61 s" in told
+    assert "wrong; 997 more of these within 61 s" in told
+    audit.association_rejected(MODALITY, "LFSCP", "not known")
+    assert reasons(path)[-1] == "not known"
+
+
+def test_what_says_the_same_is_counted_and_what_differs_is_not(
+    limited: tuple[Path, list[float]],
+) -> None:
+    path, _ = limited
+    for number in range(20):
+        audit.association_began(MODALITY, "LFSCP")
+        audit.queried(MODALITY, CT, b"same", {"matches": 1})
+        audit.queried(MODALITY, CT, b"%d" % number, {"matches": 1})
+    assert len(messages(path)) == 3 + 3 + 20
+    audit.tell_repeats()
+    assert reasons(path)[26:] == ["17 more of these within 0 s"] * 2
+
+
+def test_an_address_that_comes_under_ever_other_titles_is_counted(
+    limited: tuple[Path, list[float]],
+) -> None:
+    path, _ = limited
+    for number in range(100):
+        audit.association_began(Peer(f"TITLE{number}", "192.0.2.7"), "LFSCP")
+    assert len(messages(path)) == 30
+
+
+def test_the_count_is_told_though_nobody_writes_any_more() -> None:
+    told: list[int] = []
+    is_told = threading.Event()
+
+    def tell(number: int, _: float) -> None:
+        told.append(number)
+        is_told.set()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(audit_repeats, "WINDOW_S", 0.05)
+        repeats = Repeats(1)
+        for _ in range(5):
+            repeats.may_write("key", tell)
+        assert is_told.wait(30)
+    assert told == [4]
+
+
+def test_what_is_remembered_of_repeats_has_an_end() -> None:
+    repeats = Repeats(1)
+    told: list[int] = []
+    for _ in range(2):
+        repeats.may_write("first", lambda number, _: told.append(number))
+    for number in range(2 * audit_repeats.MAX_KINDS):
+        assert repeats.may_write(number, lambda number, _: told.append(number))
+    assert told == [1]
+    assert len(repeats._kinds) <= audit_repeats.MAX_KINDS
+
+
 # The file
 
 
@@ -213,6 +365,38 @@ def test_large_files_are_renamed_and_some_are_kept(tmp_path: Path) -> None:
     lines = "".join(each.read_text() for each in kept) + (path.read_text() if path.exists() else "")
     assert lines.splitlines() == [f"line{number}" for number in range(6, 10)]
     assert not path.with_name("log.3").exists()
+
+
+def test_however_fast_the_files_fill_what_is_young_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    file = AuditFile(path, sync=False, max_bytes=10, keep=2, keep_s=3600)
+    for number in range(50):
+        file.write(f"line{number:02}, long enough")
+    assert len(list(tmp_path.iterdir())) == 50
+    for number in range(1, 51):
+        at = path.with_name(f"log.{number}").stat().st_mtime - 10 * number
+        os.utime(path.with_name(f"log.{number}"), (at, at))
+    file.write("one more, and the others are some seconds apart")
+    assert path.with_name("log.1").read_text().startswith("one more")
+    kept = [each for each in range(1, 60) if path.with_name(f"log.{each}").exists()]
+    assert kept == list(range(1, 52))
+    os.utime(path.with_name("log.51"), (1, 1))
+    os.utime(path.with_name("log.50"), (1, 1))
+    file.write("a jump of the clock makes nothing old")
+    assert path.with_name("log.52").exists()
+
+
+DAY = 86_400.0
+
+
+def test_files_go_when_there_are_enough_and_they_are_old() -> None:
+    daily = [100 * DAY - number * DAY for number in range(60)]
+    assert old_files(daily, keep=20, keep_s=30 * DAY) == 30  # of 59
+    assert old_files(daily, keep=40, keep_s=30 * DAY) == 20
+    assert old_files(daily, keep=20, keep_s=0) == 40
+    assert old_files(daily[:20], keep=20, keep_s=30 * DAY) == 0
+    assert old_files([1000 * DAY, *daily], keep=1, keep_s=30 * DAY) == 60 - 23  # 7.5 days of it
+    assert old_files([0.0, *daily], keep=1, keep_s=30 * DAY) == 30
 
 
 def test_what_cannot_be_written_waits_and_is_written_in_order(

@@ -83,6 +83,17 @@ def test_a_very_long_value_is_cut(log):
     assert len(lines()[0]) < 2 * log_module.MAX_VALUE_LENGTH
 
 
+def test_a_library_s_very_long_message_is_cut(log):
+    start, lines = log
+    start()
+
+    logging.getLogger("uvicorn.error").error("GET /%s", "x\x1b" * 100_000)
+
+    (line,) = lines()
+    assert len(line) < 7 * log_module.MAX_VALUE_LENGTH
+    assert "\x1b" not in line
+
+
 def test_an_early_logger_follows_configuration_and_level(log):
     start, lines = log
     early = get_logger("early")

@@ -7,6 +7,7 @@ import pytest
 
 from lfscp.server.address_limits import (
     TOO_MANY_FROM_ADDRESS,
+    TOO_MANY_OF_PEER,
     TOO_MANY_PER_MINUTE,
     AddressLimits,
     NotListenedTo,
@@ -30,15 +31,15 @@ def clock():
 
 def opened(limits, address):
     """What becomes of a connection that is over at once."""
-    with limits.counting(address) as rejection:
-        return rejection
+    with limits.counting(address) as place:
+        return place.rejection
 
 
 def test_associations_beyond_the_limit_are_rejected_and_far_beyond_not_heard():
     limits = AddressLimits(max_associations=2)
     with ExitStack() as running:
-        results = [running.enter_context(limits.counting("10.0.0.1")) for _ in range(10)]
-        assert results == [None] * 2 + [TOO_MANY_FROM_ADDRESS] * 8
+        places = [running.enter_context(limits.counting("10.0.0.1")) for _ in range(10)]
+        assert [place.rejection for place in places] == [None] * 2 + [TOO_MANY_FROM_ADDRESS] * 8
         with pytest.raises(NotListenedTo):
             running.enter_context(limits.counting("10.0.0.1"))
         assert opened(limits, "10.0.0.2") is None, "another address has its own"
@@ -77,6 +78,29 @@ def test_addresses_of_long_ago_are_forgotten(clock):
     assert len(limits._left) == 1
 
 
+def test_a_peer_that_is_known_has_associations_of_its_own():
+    limits = AddressLimits(max_associations=2)
+    with ExitStack() as running:
+        strangers = [running.enter_context(limits.counting("10.0.0.1")) for _ in range(2)]
+        known = [running.enter_context(limits.counting("10.0.0.1")) for _ in range(3)]
+        assert [place.move_to("CT1@10.0.0.1") for place in known] == [None, None, TOO_MANY_OF_PEER]
+        assert [place.rejection for place in strangers] == [None, None]
+        assert (limits.of("10.0.0.1"), limits.of("CT1@10.0.0.1")) == (2, 3)
+        another = running.enter_context(limits.counting("10.0.0.1"))
+        assert another.move_to("MR1@10.0.0.1") is None
+    assert limits.board.total() == 0
+
+
+def test_the_log_says_once_which_setting_to_raise(caplog):
+    limits = AddressLimits(max_associations=1)
+    with ExitStack() as running:
+        for _ in range(5):
+            running.enter_context(limits.counting("10.0.0.1"))
+    assert len(caplog.messages) == 1
+    assert "10.0.0.1" in caplog.text
+    assert "server.max_associations_per_address is 1" in caplog.text
+
+
 def test_without_a_limit_it_is_off():
     assert not AddressLimits().is_on
     assert AddressLimits(max_associations=1).is_on
@@ -102,7 +126,7 @@ def test_processes_count_together():
         os.read(told, 1)
         assert limits.of("::ffff:10.0.0.1") == 1, "the same address, seen by a socket for both"
         with limits.counting("10.0.0.1") as first, limits.counting("10.0.0.1") as second:
-            assert (first, second) == (None, TOO_MANY_FROM_ADDRESS)
+            assert (first.rejection, second.rejection) == (None, TOO_MANY_FROM_ADDRESS)
             assert opened(limits, "10.0.0.3") == LOCAL_LIMIT_EXCEEDED
     finally:
         os.write(let_go, b".")

@@ -11,20 +11,27 @@ from pathlib import Path
 import pytest
 from dicom_peer import (
     ABORT,
+    COMMAND,
+    DATA,
     Peer,
     data_set,
     descriptors,
     echo,
     echo_rq,
+    find_rq,
     message,
     nothing_left_behind,
+    p_data,
+    pdv,
     store_rq,
     until,
 )
+from pydicom import Dataset
 from pynetdicom import AE, evt
 from serving import make_ae, serving
 
 from lfscp import LeaderFollowerServer
+from lfscp.server import draining
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,6 +118,16 @@ def test_shutdown_wakes_the_leader_and_nobody_is_accepted_any_more():
         server.shutdown()  # again: harmless
 
 
+def test_closing_its_sockets_ends_it_too():
+    with nothing_left_behind():
+        server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
+        server.start()
+        echo(server.server_address)
+        server.server_close()
+        assert server.drain(5)
+        server.shutdown()
+
+
 def test_a_server_that_never_started_can_be_shut_down():
     server = LeaderFollowerServer(make_ae(), ("127.0.0.1", 0))
     server.shutdown()
@@ -151,6 +168,90 @@ def test_an_idle_association_is_aborted_while_draining():
             assert peer.pdu()[0] == ABORT
         draining.join(5)
         assert not server.active_associations
+
+
+HALF = {
+    "object": message(3, store_rq()) + p_data(pdv(3, DATA, b"\x10\0\x10\0")),
+    "data set of a query": message(5, find_rq()) + p_data(pdv(5, DATA, b"\x08\0\x52\0")),
+    "command set": p_data(pdv(1, COMMAND, b"\0\0")),
+    "fragment": message(3, store_rq()) + p_data(pdv(3, DATA, bytes(1000)))[:500],
+}
+
+
+@pytest.mark.parametrize("half", HALF)
+@pytest.mark.parametrize("watched", [False, True], ids=["straight", "watched"])
+def test_whoever_is_silent_in_mid_message_is_aborted_while_draining(
+    half, watched, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 0.1)
+    handlers = [(evt.EVT_PDU_RECV, lambda event: None)] if watched else []
+    with serving(*handlers, spool_dir=tmp_path, file_header=lambda *_: b"head") as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            (association,) = server.active_associations
+            before = association.reads
+            peer.send(HALF[half])
+            assert until(lambda: association.reads > before)
+            server.shutdown()
+            drained = threading.Thread(target=server.drain, args=(60,))
+            drained.start()
+            assert peer.pdu()[0] == ABORT
+        drained.join(10)
+        assert not drained.is_alive()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_goes_on_sending_is_served_while_draining(monkeypatch):
+    """Slower than a fragment in the time that a silent one gets."""
+    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 2.5)
+    body = data_set(padding=1000)
+    with serving((evt.EVT_C_STORE, lambda event: 0x0000)) as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            object_ = message(3, store_rq(), body)
+            peer.send(object_[:-8])
+            server.shutdown()
+            drained = threading.Thread(target=server.drain, args=(60,))
+            drained.start()
+            for at in range(8):
+                drained.join(0.5)
+                peer.send(object_[at - 8 : at - 7 or None])
+            assert peer.status() == 0x0000
+            peer.release()
+        drained.join(10)
+        assert not drained.is_alive()
+
+
+@pytest.mark.parametrize(("timeout_s", "go_on_s"), [(30, 28), (10, 8), (5, 4), (1, 0.8), (0, 0)])
+def test_a_part_of_the_drain_is_for_those_that_must_be_aborted(timeout_s, go_on_s):
+    assert draining.time_to_go_on_s(timeout_s) == go_on_s
+
+
+def test_peers_that_take_no_answer_are_cut_off_together():
+    """Each is blocked in a send; none of them is waited for."""
+    large = Dataset.from_json({"00204000": {"vr": "LT", "Value": ["x" * 9000]}})
+
+    def find(_event):
+        while True:
+            yield 0xFF00, large
+
+    with serving((evt.EVT_C_FIND, find)) as server:
+        peers = [Peer(server.server_address, receive_buffer=4096) for _ in range(5)]
+        for peer in peers:
+            peer.associate()
+            peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
+        assert until(lambda: all(map(is_blocked, server.active_associations)))
+        server.shutdown()
+        assert server.abort_all() == 5
+        assert server.drain(10)
+        for peer in peers:
+            peer.sock.close()
+
+
+def is_blocked(association):
+    """Whether another thread holds the right to send, for a while."""
+    with association.dul.sending(0.2) as may_send:
+        return not may_send
 
 
 def test_a_handler_that_never_returns_holds_up_the_drain_no_longer_than_its_deadline():

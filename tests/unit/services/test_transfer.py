@@ -68,6 +68,14 @@ def test_no_failures_no_identifier() -> None:
     assert Counters(remaining=0, completed=3).failed_list() is None
 
 
+def test_failures_without_end_are_counted_and_some_of_them_listed() -> None:
+    counters = Counters(remaining=100_010)
+    for number in range(100_010):
+        counters.count(Outcome.FAILED, f"1.{number}")
+    assert (counters.failed, counters.remaining) == (100_010, 0)
+    assert len(counters.failed_uids) == 100_000
+
+
 @pytest.mark.parametrize("implicit", [False, True])
 def test_failed_list_of_thousands_can_be_encoded(implicit: bool) -> None:
     uids = [f"1.2.826.0.1.3680043.8.498.{number:030d}" for number in range(1, 3000)]

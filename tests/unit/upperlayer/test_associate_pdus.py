@@ -7,6 +7,7 @@ from dicom_peer import CONTEXTS, CT, IMPLICIT, VERIFICATION, associate_rq, item,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_items import SOPClassCommonExtendedNegotiationSubItem
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     ImplementationClassUIDNotification,
@@ -53,6 +54,8 @@ USER_ITEMS = [
     item(0x55, b"VERSION_1"),
     item(0x56, CT_FIELD + b"\1\0\1"),
     item(0x57, CT_FIELD + CT_FIELD + struct.pack(">H", len(CT_FIELD)) + CT_FIELD),
+    item(0x57, CT_FIELD + CT_FIELD + struct.pack(">H", 2 * len(CT_FIELD)) + 2 * CT_FIELD),
+    item(0x57, CT_FIELD + CT_FIELD + b"\0\0"),
     item(0x58, b"\1\0\0\4name\0\0"),
     item(0x58, b"\2\1\0\4name\0\2pw"),
 ]
@@ -110,6 +113,32 @@ def test_an_acceptance_is_read_by_pynetdicom_as_its_own(role):
 def test_a_request_shorter_than_its_fixed_fields_is_refused(cut):
     with pytest.raises(AssociateError):
         AssociateRequest(pdu(1, associate_rq()[6 : 6 + cut]))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        CT_FIELD,
+        CT_FIELD + CT_FIELD,
+        CT_FIELD + CT_FIELD + b"\0\3\0\5A",
+        b"\0\0" + CT_FIELD * 2,
+    ],
+)
+def test_a_common_extended_item_that_is_cut_counts_as_not_sent(value):
+    request = AssociateRequest(associate_rq(user_items=item(0x57, value))).to_primitive()
+    assert len(request.user_information) == 2
+
+
+def test_related_classes_without_number_cost_no_checks_of_pynetdicom(monkeypatch):
+    """Of 64 KB, each byte of which may be a UID, it makes half a second."""
+    monkeypatch.setattr(SOPClassCommonExtendedNegotiationSubItem, "decode", None)
+    related = (struct.pack(">H", 1) + b"1") * 20_000
+    value = CT_FIELD + CT_FIELD + struct.pack(">H", len(related)) + related
+    (*_, read) = (
+        AssociateRequest(associate_rq(user_items=item(0x57, value))).to_primitive().user_information
+    )
+    assert read.related_general_sop_class_identification == ["1"] * 20_000
 
 
 @settings(max_examples=200, deadline=None)

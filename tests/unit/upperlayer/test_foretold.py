@@ -6,7 +6,6 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 import pytest
 from dicom_peer import (
@@ -320,30 +319,30 @@ def test_a_peer_that_leaves_behind_a_command_set_leaves_no_file(tmp_path, how):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_request_that_comes_too_early_holds_nobody_up(tmp_path):
-    """Without negotiation only one may be under way; the one that is goes on all the same."""
-    answered = Event()
+def test_a_request_that_comes_too_early_ends_the_association(tmp_path):
+    """Without negotiation only one may be under way; nothing of a second one is kept."""
 
     def find(_event):
-        for number in range(5):
-            yield 0xFF00, Dataset.from_json({"0020000D": {"vr": "UI", "Value": [f"1.{number}"]}})
-            time.sleep(0.05)
-        answered.set()
+        while True:
+            yield 0xFF00, Dataset.from_json({"0020000D": {"vr": "UI", "Value": ["1.2.3"]}})
+            time.sleep(0.01)
 
     store = Store()
     handlers = [store.handler, (evt.EVT_C_FIND, find)]
     kept = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"}
-    with serving(*handlers, **kept) as server, Peer(server.server_address) as peer:
-        peer.associate()
-        command, *data = store_of(BODY, cut(SIZE, 64 * KB))
-        peer.send(command, *data)
-        assert peer.status() == 0
-        peer.send(message(5, find_rq(), data_set()), command)
-        assert answered.wait(5)
-        peer.send(*data)
-        assert [peer.status() for _ in range(7)] == [0xFF00] * 5 + [0, 0]
-        peer.release()
-    assert store.received == [BODY, BODY]
+    with serving(*handlers, **kept) as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            command, *data = store_of(BODY, cut(SIZE, 64 * KB))
+            peer.send(command, *data)
+            assert peer.status() == 0
+            peer.send(message(5, find_rq(), data_set()), command)
+            while (answer := peer.pdu())[0] == P_DATA:
+                pass
+            assert answer[0] == ABORT
+        assert until(lambda: not server.active_associations)
+    assert store.received == [BODY]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_peer_that_sends_nothing_behind_a_command_set_is_aborted(tmp_path):

@@ -16,6 +16,7 @@ from dicom_peer import (
     command,
     data_set,
     element,
+    item,
     message,
     store_rq,
     uid,
@@ -215,6 +216,53 @@ def test_a_store_without_its_uids_has_a_line(which, caplog):
         peer.release()
     (line,) = refusals(caplog)
     assert "answered 0x0117: Affected SOP Class or Instance UID missing or invalid" in line
+
+
+def roles(sop_class, scu, scp):
+    """A role selection item (PS3.7 table D.3-9)."""
+    value = struct.pack(">H", len(sop_class)) + sop_class.encode() + bytes((scu, scp))
+    return item(0x54, value)
+
+
+@pytest.mark.parametrize(
+    ("scu", "scp", "status"),
+    [(0, 1, UNRECOGNISED_OPERATION), (1, 0, 0x0000), (1, 1, 0x0000)],
+    ids=["SCP alone", "SCU alone", "both"],
+)
+def test_a_request_for_the_scp_that_we_are_not_is_refused(scu, scp, status, seen, caplog):
+    """Who proposed to be the SCP alone gets objects sent, and may send none."""
+    called = Called()
+    with (
+        serving(*called.handlers, *seen, ae=make_ae()) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate(user_items=roles(CT, scu, scp))
+        peer.send(message(3, *any_request(C_STORE, CT)))
+        assert peer.status() == status
+        assert peer.echo(2) == 0x0000
+        peer.release()
+    assert called.events == ["EVT_C_STORE"] * (status == 0) + ["EVT_C_ECHO"]
+    if status:
+        (line,) = refusals(caplog)
+        assert line.endswith(
+            f"SOP class {CT} has no operation C-STORE for the SCU that we are in its context"
+        )
+
+
+def test_the_scp_of_a_class_reports_its_events_to_the_scu_that_we_are():
+    called = Called()
+    ae = AE(ae_title="ANY-SCP")
+    ae.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+    with (
+        serving(*called.handlers, ae=ae) as server,
+        Peer(server.server_address) as peer,
+    ):
+        peer.associate([(3, COMMITMENT, (IMPLICIT,))], user_items=roles(COMMITMENT, 0, 1))
+        peer.send(message(3, *any_request(N_EVENT_REPORT, COMMITMENT)))
+        assert peer.status() == 0x0000
+        peer.send(message(3, *any_request(N_ACTION, COMMITMENT)))
+        assert peer.status() == UNRECOGNISED_OPERATION
+    assert called.events == ["EVT_N_EVENT_REPORT"]
 
 
 # --- what may differ ---

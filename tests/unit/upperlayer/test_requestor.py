@@ -12,18 +12,33 @@ from dicom_peer import (
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
     CT,
+    DATA_SET,
     IMPLICIT,
+    NO_DATA_SET,
+    P_DATA,
+    STUDY_ROOT_FIND,
     VERIFICATION,
     Peer,
+    command,
     data_set,
+    find_rq,
     item,
+    message,
     nothing_left_behind,
+    p_data,
     pdu,
+    pdv,
+    read_command,
+    uid,
+    us,
 )
 from pydicom import Dataset
 from pynetdicom import build_context, evt
+from pynetdicom.dimse_primitives import C_FIND
 from serving import make_ae, serving
 
+from lfscp.upperlayer.asking import Operation, Unanswered
+from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.requestor import associate
 from lfscp.upperlayer.sending import FileSlice, SendRequest
 
@@ -58,6 +73,8 @@ def answering(*answers, keep_open=True):
                     connection.sendall(answer)
                 while keep_open and (got := peer.pdu()) is not None:
                     heard.append(got)
+                    if got[0] == ABORT:
+                        break
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -257,6 +274,98 @@ def test_a_server_that_releases_is_answered():
         released.start()
         assert assoc.send_c_echo() is not None
         released.join(10)
+
+
+# --- answers nobody asked for ---
+
+ACCEPTED = item(0x40, IMPLICIT.encode())
+
+
+def accepting(context_id, *answers):
+    """A peer that accepts the one context, reads a request, and answers it so."""
+    body = struct.pack(">Hxx16s16s32x", 1, b"ANY-SCP".ljust(16), b"ASKS".ljust(16))
+    body += item(0x10, APPLICATION_CONTEXT.encode())
+    body += item(0x21, bytes((context_id, 0, 0, 0)) + ACCEPTED) + item(0x50, LENGTH + CLASS_UID)
+    return answering(pdu(ASSOCIATE_AC, body), b"".join(answers))
+
+
+def answer(field, message_id, status=0x0000, data=NO_DATA_SET):
+    return command(
+        uid(0x0002, VERIFICATION),
+        us(0x0100, field),
+        us(0x0120, message_id),
+        us(0x0800, data),
+        us(0x0900, status),
+    )
+
+
+FINDS = [build_context(STUDY_ROOT_FIND, IMPLICIT)]
+MATCH = b"\x08\0\x52\0\x06\0\0\0STUDY "
+
+
+def find(assoc):
+    return Operation(assoc, C_FIND, assoc.accepted_contexts[0], Dataset()).answers()
+
+
+@pytest.mark.parametrize(
+    ("field", "message_id"), [(0x8030, 7), (0x8020, 1), (0x8001, 1)], ids=["ID", "find", "store"]
+)
+def test_a_response_to_something_else_is_none(field, message_id):
+    wrong = message(1, answer(field, message_id)) * 3
+    with nothing_left_behind(), accepting(1, wrong) as (address, heard):
+        assoc = ask(address, CONTEXTS[:1])
+        assert "Status" not in assoc.send_c_echo()
+        assert not assoc.is_established
+    what = f"a response (0x{field:04X} to Message ID {message_id})"
+    assert assoc.end_reason == f"{what} nobody awaits"
+    assert heard[-1][0] == ABORT
+
+
+def test_a_response_that_comes_twice_ends_the_association_at_the_next_request():
+    with nothing_left_behind(), accepting(1, message(1, answer(0x8030, 1)) * 2) as (address, _):
+        assoc = ask(address, CONTEXTS[:1])
+        assert assoc.send_c_echo().Status == 0x0000
+        assert "Status" not in assoc.send_c_echo(2)
+        assert not assoc.is_established
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [message(1, answer(0x8020, 9, 0xFF00, DATA_SET), MATCH), message(1, answer(0x8030, 1))],
+    ids=["another Message ID", "another kind"],
+)
+def test_a_query_takes_no_response_but_its_own(sent):
+    good = message(1, answer(0x8020, 1, 0xFF00, DATA_SET), MATCH)
+    with nothing_left_behind(), accepting(1, good, sent) as (address, heard):
+        answers = find(ask(address, FINDS))
+        assert next(answers).identifier == MATCH
+        with pytest.raises(Unanswered, match="nobody awaits"):
+            next(answers)
+    assert heard[-1][0] == ABORT
+
+
+def test_a_response_without_end_ends_the_association():
+    fragments = p_data(pdv(1, 0, bytes(1000))) * 21
+    sent = message(1, answer(0x8020, 1, 0xFF00, DATA_SET)) + fragments
+    with nothing_left_behind(), accepting(1, sent) as (address, _):
+        assoc = ask(address, FINDS)
+        assoc.limits = ReceiveLimits(max_message_bytes=20_000)
+        with pytest.raises(Unanswered, match="larger than 20000 bytes"):
+            next(find(assoc))
+
+
+def test_a_request_of_the_peer_in_a_context_where_it_is_the_scp_is_refused():
+    """It may ask us nothing: we have the SCU role alone."""
+    sent = message(1, find_rq(5), MATCH) + message(1, answer(0x8020, 1))
+    with nothing_left_behind(), accepting(1, sent) as (address, heard):
+        assoc = ask(address, FINDS)
+        (final,) = find(assoc)
+        assert final.status == 0x0000
+        assoc.abort()
+    commands = [read_command(body[6:]) for kind, body in heard if kind == P_DATA]
+    (response,) = [each for each in commands if each[0x0100] != b"\x20\0"]
+    assert response[0x0100] == b"\x20\x80"
+    assert response[0x0900] == b"\x11\x02"
 
 
 @pytest.mark.parametrize("count", [0, 129])

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from fastapi.testclient import TestClient
 from images import image, save
 from PIL import Image
@@ -24,7 +25,7 @@ from web_objects import (
     REPORT_INSTANCE,
 )
 
-from lfscp.archive.part10 import read_part10
+from lfscp.archive.part10 import part10_header, read_part10
 from lfscp.web.api import cursors
 
 
@@ -499,6 +500,12 @@ def test_a_cursor_of_many_brackets_is_refused(filled):
     assert problem(filled.get(f"/api/studies?after={deep}"))["status"] == 422
 
 
+def test_a_search_for_a_word_without_end_is_refused(filled):
+    for search in ("api/studies?q", "api/studies?modality", "api/patients?q", "?q", "?from"):
+        assert problem(filled.get(f"/{search}={'x' * 251}"))["status"] == 422, search
+        assert filled.get(f"/{search}={'2' * 8}").status_code == 200, search
+
+
 def test_a_wrong_key_protects_no_study_and_leaves_a_protection(filled):
     path = f"/api/studies/{CT_STUDY}"
     wrong = filled.get(path).json()["key"] + 1000
@@ -540,3 +547,91 @@ def test_a_key_that_no_row_can_have_is_refused_or_finds_nothing(filled, key):
     found = filled.get(f"/api/studies?patient={key}")
     assert found.status_code == 422 or found.json()["rows"] == []
     assert filled.get(f"/api/studies/{CT_STUDY}").json()["number_of_instances"] == 4
+
+
+def test_nothing_of_a_protected_study_is_deleted_before_it_is_unprotected(filled):
+    series = filled.get(f"/api/studies/{CT_STUDY}/series").json()[0]["series_instance_uid"]
+    rows = filled.get(f"/api/series/{series}/instances").json()["rows"]
+    (patient,) = [
+        each["id"]
+        for each in filled.get("/api/patients").json()["rows"]
+        if CT_STUDY
+        in [
+            row["study_instance_uid"]
+            for row in filled.get(f"/api/studies?patient={each['id']}").json()["rows"]
+        ]
+    ]
+    before = filled.get("/api/statistics").json()["instances"]
+    filled.put(f"/api/studies/{CT_STUDY}/protection")
+    answers = [
+        filled.delete(f"/api/studies/{CT_STUDY}"),
+        filled.delete(f"/api/series/{series}"),
+        filled.delete(f"/api/instances/{rows[0]['sop_instance_uid']}"),
+        filled.delete(f"/api/patients/{patient}"),
+        filled.post(f"/studies/{CT_STUDY}/delete"),
+    ]
+    for answer in answers:
+        assert problem(answer)["status"] == 409
+        assert f"study {CT_STUDY} is protected; unprotect it first" in answer.json()["detail"]
+    assert filled.get(f"/api/instances/{rows[0]['sop_instance_uid']}/file").status_code == 200
+    assert ">Delete</button>" not in filled.get(f"/studies/{CT_STUDY}").text
+    filled.app.state.web._counted = None
+    assert filled.get("/api/statistics").json()["instances"] == before
+
+    filled.delete(f"/api/studies/{CT_STUDY}/protection")
+    assert filled.delete(f"/api/patients/{patient}").status_code == 200
+
+
+def test_a_patient_one_of_whose_studies_is_protected_keeps_all(client):
+    for number, study in ((1, "1.2.3"), (2, "1.2.4")):
+        series = f"{study}.1"
+        content = encoded(number, StudyInstanceUID=study, SeriesInstanceUID=series)
+        head = part10_header(CT_IMAGE, f"1.2.3.1.{number}", EXPLICIT)
+        assert client.post("/api/instances", content=head + content).status_code == 201
+    (row,) = client.get("/api/patients").json()["rows"]
+    client.put("/api/studies/1.2.4/protection")
+
+    assert problem(client.delete(f"/api/patients/{row['id']}"))["status"] == 409
+    rows = client.get("/api/studies").json()["rows"]
+    assert {each["study_instance_uid"] for each in rows} == {"1.2.3", "1.2.4"}
+
+
+def test_elements_are_shown_a_page_at_a_time(filled, monkeypatch):
+    monkeypatch.setattr("lfscp.web.api.archive.MAX_ELEMENTS", 10)
+    monkeypatch.setattr("lfscp.web.pages.PAGE_ELEMENTS", 10)
+    path = f"/api/instances/{LOOP_INSTANCE}/elements"
+    answer = filled.get(path)
+    assert len(answer.json()) == 10
+    assert answer.headers["link"] == f'<{path}?first=10>; rel="next"'
+    found = answer.json()
+    while following := answer.links.get("next"):
+        answer = filled.get(following["url"])
+        found += answer.json()
+    assert len(found) == len({(each["tag"], each["depth"], each["name"]) for each in found}) > 20
+
+    page = filled.get(f"/instances/{LOOP_INSTANCE}").text
+    assert "Elements 1 to 10." in page
+    assert '<a href="?first=10">' in page
+    assert "Elements 11 to 20." in filled.get(f"/instances/{LOOP_INSTANCE}?first=10").text
+
+
+def test_a_picture_that_does_not_fit_is_refused_with_the_reason(tmp_path, capfd):
+    dataset = image(np.zeros((1, 1), "<u2"))
+    dataset.Rows = dataset.Columns = 20_000
+    dataset.PixelData = encapsulate([bytes(4096)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    path = tmp_path / "object.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    with serving(tmp_path / "data", budgets={"rendering_mb": 64}) as client:
+        client.post("/api/instances", content=path.read_bytes())
+        for part in ("thumbnail", "frames/1"):
+            answer = problem(client.get(f"/api/instances/{dataset.SOPInstanceUID}/{part}"))
+            assert answer["status"] == 422
+            assert re.search(r"needs about \d+ MB of memory", answer["detail"])
+        assert client.get(f"/api/instances/{dataset.SOPInstanceUID}/picture").status_code == 422
+        metrics = client.get("/metrics").text
+        lines = capfd.readouterr().err.splitlines()
+
+    assert re.search(r'lfscp_refused_pictures_total\{reason="memory"\} [1-9]', metrics)
+    assert sum("picture refused" in line for line in lines) == 3

@@ -122,7 +122,7 @@ def test_pixels_that_are_cut_short_say_so(tmp_path):
 
 def test_pixels_that_are_not_square_are_shown_in_shape(tmp_path):
     path = saved(tmp_path, RAMP, PixelSpacing=[2, 1])
-    picture = Renderer(tmp_path / "cache", 1 << 20).render(path, "1", Wanted())
+    picture = Renderer(tmp_path / "cache", 1 << 20).render(path, "1", Wanted()).read()
 
     assert Image.open(io.BytesIO(picture)).size == (16, 32)
 
@@ -130,23 +130,25 @@ def test_pixels_that_are_not_square_are_shown_in_shape(tmp_path):
 def test_a_replaced_object_never_shows_the_old_picture(tmp_path):
     renderer = Renderer(tmp_path / "cache", 1 << 20)
     wanted = Wanted(encoding="png")
-    before = renderer.render(saved(tmp_path, RAMP), "1", wanted)
-    assert renderer.render(tmp_path / "object.dcm", "1", wanted) == before
+    before = renderer.render(saved(tmp_path, RAMP), "1", wanted).read()
+    assert renderer.render(tmp_path / "object.dcm", "1", wanted).read() == before
 
     flipped = RAMP[::-1, ::-1].copy()
-    assert renderer.render(saved(tmp_path, flipped, StudyID="2"), "1", wanted) != before
+    assert renderer.render(saved(tmp_path, flipped, StudyID="2"), "1", wanted).read() != before
 
 
 def test_a_picture_of_an_older_rendering_is_not_shown(tmp_path, monkeypatch):
     cache, wanted = tmp_path / "cache", Wanted(encoding="png")
     path = saved(tmp_path, RAMP)
-    right = Renderer(cache, 1 << 20).render(path, "1", wanted)
+    right = Renderer(cache, 1 << 20).render(path, "1", wanted).read()
     (kept,) = cache.rglob("*.png")
     kept.write_bytes(b"wrong")
-    assert Renderer(cache, 1 << 20).render(path, "1", wanted) == b"wrong"  # it is kept on disk
+    assert (
+        Renderer(cache, 1 << 20).render(path, "1", wanted).read() == b"wrong"
+    )  # it is kept on disk
 
     monkeypatch.setattr(rendering, "RENDERING_VERSION", rendering.RENDERING_VERSION + 1)
-    assert Renderer(cache, 1 << 20).render(path, "1", wanted) == right
+    assert Renderer(cache, 1 << 20).render(path, "1", wanted).read() == right
 
 
 def test_a_picture_with_overlays_is_another_than_without(tmp_path):
@@ -164,7 +166,7 @@ def test_a_picture_with_overlays_is_another_than_without(tmp_path):
             np.asarray(
                 Image.open(
                     io.BytesIO(
-                        renderer.render(path, "1", Wanted(encoding="png", overlays=overlays))
+                        renderer.render(path, "1", Wanted(encoding="png", overlays=overlays)).read()
                     )
                 )
             )
@@ -205,7 +207,8 @@ def test_the_spacing_of_a_frame_gives_its_shape(tmp_path):
     )
     renderer = Renderer(tmp_path / "cache", 0)
     sizes = [
-        Image.open(io.BytesIO(renderer.render(path, "1", Wanted(frame)))).size for frame in (0, 1)
+        Image.open(io.BytesIO(renderer.render(path, "1", Wanted(frame)).read())).size
+        for frame in (0, 1)
     ]
 
     assert sizes == [(16, 32), (32, 16)]
@@ -214,7 +217,7 @@ def test_the_spacing_of_a_frame_gives_its_shape(tmp_path):
 def test_the_cache_stays_below_its_bound_and_keeps_what_was_used_last(tmp_path):
     cache = tmp_path / "cache"
     path = saved(tmp_path, RAMP)
-    size = len(Renderer(cache, 0).render(path, "0", Wanted()))
+    size = len(Renderer(cache, 0).render(path, "0", Wanted()).read())
     assert not cache.exists()  # no bound, nothing kept
 
     renderer = Renderer(cache, 10 * size)

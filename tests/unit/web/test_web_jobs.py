@@ -8,6 +8,7 @@ import threading
 import pytest
 from web_app import serving
 
+from lfscp.jobs.matches import EncodedJSON
 from lfscp.jobs.model import Kind
 from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import Kind as Failure
@@ -32,6 +33,8 @@ SERVER = {
 class Work:
     """Pretends to do jobs: remembers them, and answers what a peer would."""
 
+    found = (MATCH,)
+
     def __init__(self):
         self.jobs = []
         self.go = threading.Event()
@@ -42,7 +45,10 @@ class Work:
         self.go.wait(30)
         if job.peer.host == "down":
             raise PeerError(Failure.UNREACHABLE, job.peer, "cannot be reached: refused")
-        return Ended(result=[MATCH] if job.kind is Kind.FIND else {"studies": ["1.2.3"]})
+        return Ended(result=self._matches() if job.kind is Kind.FIND else {"studies": ["1.2.3"]})
+
+    def _matches(self):
+        return list(self.found) if isinstance(self.found, tuple) else self.found
 
 
 @pytest.fixture
@@ -313,3 +319,46 @@ def test_what_was_searched_for_is_shown_as_text(client, work):
     refused = client.post("/api/echo", json={"peer": evil})
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+def test_no_more_jobs_are_taken_than_can_be_held(client, work, monkeypatch):
+    monkeypatch.setattr("lfscp.jobs.service.MOST_UNFINISHED", 2)
+    work.go.clear()
+    answers = [client.post("/api/echo", json={"peer": "PACS"}) for _ in range(3)]
+    assert [each.status_code for each in answers] == [202, 202, 503]
+    assert answers[2].json()["detail"] == "2 jobs have not ended yet; wait, or cancel some"
+
+
+@pytest.fixture
+def many(client, work, monkeypatch):
+    """A search whose matches are too many to be carried with its job."""
+    matches = [
+        {**MATCH, "StudyInstanceUID": f"1.2.{number}", "OtherPatientIDs": "x" * 500}
+        for number in range(1200)
+    ]
+    encoded = EncodedJSON("[" + ",\n".join(map(json.dumps, matches)) + "]")
+    monkeypatch.setattr(Work, "found", encoded)
+    job = client.post("/api/find", json={"peer": "PACS", "keys": {"PatientID": "1"}}).json()
+    assert ended(client, job["id"])["state"] == "done"
+    return job["id"], matches
+
+
+def test_a_long_result_comes_with_its_job_alone(client, many):
+    job_id, matches = many
+    assert client.get(f"/api/jobs/{job_id}").json()["result"] == matches
+    assert [each["result"] for each in client.get("/api/jobs").json()] == [None]
+
+
+def test_a_page_shows_the_first_of_many_matches_and_only_what_it_needs(client, many):
+    job_id, _ = many
+    rows = client.get(f"/remote/find/{job_id}").text
+    assert rows.count("<tr>") - 1 == 1000
+    assert "x" * 100 not in rows
+
+
+def test_dtools_gets_all_of_many_matches(client, many):
+    _, matches = many
+    rows = client.post("/c-find", json={"ServerSet": SERVER, "PatientID": "1"}).json()
+    assert [each["StudyInstanceUID"] for each in rows] == [
+        each["StudyInstanceUID"] for each in matches
+    ]

@@ -1,0 +1,57 @@
+"""Ends what runs for long when nobody waits for it any longer.
+
+Rules: the thread that works asks itself, now and then; the one who waits is asked no more often
+than every fifth of a second. Inside a statement the database's driver asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+_LOOK_AGAIN_S: Final = 0.2
+
+
+class Interrupted(Exception):  # noqa: N818 - says what happened; it is no error
+    """Nobody waits for the answer any longer."""
+
+
+class Interruption:
+    """For one piece of work in one thread: whether somebody still waits for it.
+
+    Args:
+        is_unwanted: asked in the thread that works; True ends the work.
+    """
+
+    def __init__(self, is_unwanted: Callable[[], bool] = lambda: False) -> None:
+        self._is_unwanted = is_unwanted
+        self._next_look = time.monotonic() + _LOOK_AGAIN_S
+        self._reason: BaseException | None = None
+
+    def look(self) -> None:
+        """Look whether to go on; cheap, to be called in every turn of a loop.
+
+        Raises:
+            Interrupted: nobody waits any longer.
+        """
+        if time.monotonic() >= self._next_look:
+            self._look()
+
+    def _look(self) -> None:
+        if self._is_unwanted():
+            raise Interrupted
+        self._next_look = time.monotonic() + _LOOK_AGAIN_S
+
+    def ends_statement(self) -> bool:
+        """Look from within a database's driver; True has it end the statement with an error."""
+        try:
+            self.look()
+        except BaseException as reason:  # noqa: BLE001 - `require_none` raises it
+            self._reason = reason
+        return self._reason is not None
+
+    def require_none(self) -> None:
+        """Raise why a statement was ended, if it was."""
+        if self._reason is not None:
+            raise self._reason

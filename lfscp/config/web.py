@@ -1,0 +1,193 @@
+"""The settings of the web page and the API: where, for whom, and how much of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BeforeValidator, model_validator
+
+from lfscp.config.access import Network
+from lfscp.config.checks import (
+    Bool,
+    Count,
+    Folder,
+    Int,
+    ListenPort,
+    Seconds,
+    as_tuple,
+    check_token_hash,
+    is_loopback,
+)
+from lfscp.config.declaration import Section, setting
+
+_LOGIN: Final = (
+    "NAME:ROLE:HASH, where ROLE is read, work or admin (admin when it is left out) and "
+    "`lfscp hash-password` makes the hash"
+)
+_OF_SCRIPT: Final = (
+    "NAME:ROLE:HASH, where ROLE is read, work or admin and `lfscp hash-password --token` prints "
+    "the hash"
+)
+
+
+class Role(StrEnum):
+    """What a login may do; each role may all that the one before it may."""
+
+    READ = "read"  # look, search, download
+    WORK = "work"  # upload, send, retrieve, jobs
+    ADMIN = "admin"  # delete, protect, peers
+
+    @property
+    def rank(self) -> int:
+        """Its place among the roles."""
+        return list(Role).index(self)
+
+    def may(self, needed: Role) -> bool:
+        """Whether it is the needed role or one above."""
+        return self.rank >= needed.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An entry of `web.users` or `web.tokens`."""
+
+    name: str
+    role: Role
+    hashed: str
+
+
+def read_login(entry: str) -> Login:
+    """Read NAME:ROLE:HASH or NAME:HASH, which is an administrator's.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    name, colon, rest = entry.partition(":")
+    role, named, hashed = rest.partition(":")
+    if not named:
+        role, hashed = Role.ADMIN, rest
+    if not colon or not name.strip() or role not in list(Role):
+        raise ValueError(_LOGIN)
+    return Login(name, Role(role), hashed)
+
+
+def check_web_user(entry: str) -> str:
+    """A user of the page with the hash of the password."""
+    hashed = read_login(entry).hashed
+    if not hashed.startswith("scrypt$") or hashed.count("$") != 5:
+        raise ValueError(_LOGIN)
+    return entry
+
+
+def check_web_token(entry: str) -> str:
+    """A script's token with its name and role."""
+    try:
+        login = read_login(entry)
+        is_whole = bool(check_token_hash(login.hashed)) and entry.count(":") == 2
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError(_OF_SCRIPT)
+    return entry
+
+
+def _each_name_once(what: str) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    def check(entries: tuple[str, ...]) -> tuple[str, ...]:
+        names = [read_login(each).name for each in entries]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"each {what} once; {name} is there twice")
+        return entries
+
+    return check
+
+
+WebUser = Annotated[str, AfterValidator(check_web_user)]
+WebToken = Annotated[str, AfterValidator(check_web_token)]
+
+
+class Web(Section):
+    """The web page and the API. They are on, for this machine only, unless you say otherwise."""
+
+    enabled: Bool = setting(True, "Serve the page and the API; --no-http turns them off.")
+    host: str = setting(
+        "127.0.0.1",
+        "Address of the page; one that other machines reach needs users, tokens or token_hash.",
+        min_length=1,
+    )
+    port: ListenPort = setting(
+        8080,
+        "TCP port of the page. When the default is taken the node goes on without the page; "
+        "a port that was asked for must be free. 0 takes any free port and the log says which.",
+        flag="--http-port",
+    )
+    users: Annotated[
+        tuple[WebUser, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
+    ] = setting(
+        (),
+        "Who may log in, each as NAME:ROLE:HASH; `lfscp hash-password` makes the hash. Roles: read "
+        "(look, search, download), work (also upload, send, retrieve, jobs), admin (also delete, "
+        "protect, peers). NAME:HASH is an admin.",
+    )
+    tokens: Annotated[
+        tuple[WebToken, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
+    ] = setting(
+        (),
+        "Bearer tokens for scripts, each as NAME:ROLE:HASH with the roles of users; "
+        "`lfscp hash-password --token` makes token and hash.",
+    )
+    token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
+        "", "Hash of one more bearer token, with role admin."
+    )
+    metrics_token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
+        "", "Hash of a bearer token that opens /metrics and nothing else, made the same way."
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
+        (),
+        "Addresses and networks of reverse proxies whose header Forwarded or X-Forwarded-For says "
+        "who the visitor is; anybody else's is ignored.",
+    )
+    timeout_s: Seconds = setting(
+        20.0, "Longest wait for a request or for the next one on a connection, in seconds."
+    )
+    min_rate: Count = setting(
+        1000,
+        "Slowest pace of a request's body and of an answer, in bytes a second over timeout_s; "
+        "slower connections are ended. 0 is no limit.",
+    )
+    max_connections: Count = setting(
+        0, "Most connections at once; 0 is a quarter of the files that the process may open."
+    )
+    max_connections_per_address: Count = setting(
+        100,
+        "Most of them from one address, trusted_proxies apart; further ones take the place of idle "
+        "ones, or are refused. 0 is no limit.",
+    )
+    max_event_streams: Int = setting(
+        20,
+        "Most live views (/api/events) of one login or, without logins, of one address.",
+        ge=1,
+    )
+    roots: Annotated[tuple[Folder, ...], BeforeValidator(as_tuple)] = setting(
+        (), "Folders that jobs and the web page may read and write."
+    )
+    cache_mb: Count = setting(
+        256, "Most disk space for rendered pictures, in data_dir/cache, in megabytes."
+    )
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether there are users or tokens."""
+        return bool(self.users or self.tokens or self.token_hash)
+
+    @model_validator(mode="after")
+    def _only_loopback_is_open(self) -> Self:
+        if self.enabled and not is_loopback(self.host) and not self.needs_login:
+            raise ValueError(
+                f"users or token_hash, since {self.host} can be reached from other machines; "
+                "`lfscp hash-password` makes a hash"
+            )
+        return self

@@ -1,0 +1,111 @@
+"""How many lines the log gets about one address, and about all: a flood makes no flood of lines.
+
+Whoever is about to write a line asks first. What was left out is counted, and said in one line per
+span of time. Any thread may call any method.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+LINES_OF_EACH: Final = 50
+LINES_OF_ALL: Final = 200
+SPAN_S: Final = 10.0
+_NAMED: Final = 3  # addresses that one line names
+_COUNTED: Final = 1000  # addresses that are told apart
+_OTHERS: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Lines that were not written.
+
+    Args:
+        count: how many.
+        seconds: in how long.
+        most: addresses that they were about, those first of which there were most, with counts.
+    """
+
+    count: int
+    seconds: float
+    most: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{count} of {address}" for address, count in self.most)
+        others = self.count - sum(count for _, count in self.most)
+        return f"{self.count} in {self.seconds:.0f} s: {named}" + (
+            f", {others} of others" if others else ""
+        )
+
+
+class LogBudget:
+    """Lines that may be written in a span of time.
+
+    Args:
+        of_each: most lines about one address.
+        of_all: most lines in all.
+        span_s: the span, in seconds.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        of_each: int = LINES_OF_EACH,
+        of_all: int = LINES_OF_ALL,
+        span_s: float = SPAN_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._of_each = of_each
+        self._of_all = of_all
+        self._span_s = span_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._began_at = clock()
+        self._written: Counter[str] = Counter()
+        self._lines = 0
+        self._left_out: Counter[str] = Counter()
+
+    def allows(self, address: str) -> bool:
+        """Whether a line about an address may be written; when not, it is counted."""
+        with self._lock:
+            if not self._left_out and self._clock() - self._began_at >= self._span_s:
+                self._begin_anew()
+            if self._lines < self._of_all and self._written[address] < self._of_each:
+                self._lines += 1
+                self._written[address] += 1
+                return True
+            known = address in self._left_out or len(self._left_out) < _COUNTED
+            self._left_out[address if known else _OTHERS] += 1
+            return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether lines are left out now."""
+        return bool(self._left_out)
+
+    def left_out(self, *, now: bool = False) -> LeftOut | None:
+        """What was left out, when the span is over; None when it is not, or nothing was.
+
+        Args:
+            now: say it before the span is over.
+        """
+        with self._lock:
+            seconds = self._clock() - self._began_at
+            if not self._left_out or (seconds < self._span_s and not now):
+                return None
+            count = self._left_out.total()
+            del self._left_out[_OTHERS]
+            found = LeftOut(count, seconds, tuple(self._left_out.most_common(_NAMED)))
+            self._begin_anew()
+            return found
+
+    def _begin_anew(self) -> None:
+        self._began_at = self._clock()
+        self._written.clear()
+        self._left_out.clear()
+        self._lines = 0

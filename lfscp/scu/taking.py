@@ -1,0 +1,121 @@
+"""The objects that a C-GET brings: taken when they were asked for, and counted as they are stored.
+
+What a peer says of itself is not believed: neither that an object is what it was asked for, nor how
+many it has sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pydicom.dataset import Dataset
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.objects import Received, read_received, require_identity
+from lfscp.services import status
+
+if TYPE_CHECKING:
+    from lfscp.archive.header import Header
+
+OnObject = Callable[[Received], int | Dataset]
+OnRefused = Callable[[str, str], None]
+
+_MOST_REFUSED: Final = 1000  # then the retrieve ends
+_UNIQUE_KEYS: Final = {
+    "StudyInstanceUID": "study_instance_uid",
+    "SeriesInstanceUID": "series_instance_uid",
+    "SOPInstanceUID": "sop_instance_uid",
+}
+_NAMES: Final = {
+    "StudyInstanceUID": "study",
+    "SeriesInstanceUID": "series",
+    "SOPInstanceUID": "instance",
+}
+
+
+class Taking:
+    """Takes the objects of one C-GET.
+
+    Args:
+        identifier: what is asked for.
+        on_object: stores an object that was; gives the C-STORE's status.
+        on_refused: told of each that is not taken: its SOP Instance UID, and why.
+
+    Attributes:
+        came: how often something was stored.
+        completed: objects that were stored; `warning` those with something to remark.
+        refused: those that were not.
+    """
+
+    def __init__(self, identifier: Dataset, on_object: OnObject, on_refused: OnRefused) -> None:
+        self._asked = {
+            attribute: (name, values)
+            for name, attribute in _UNIQUE_KEYS.items()
+            if (values := _values(identifier, name))
+        }
+        self._on_object = on_object
+        self._on_refused = on_refused
+        self._stored: set[str] = set()
+        self.came = 0
+        self.completed = 0
+        self.warning = 0
+        self.refused = 0
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether the peer keeps sending what was not asked for."""
+        return self.refused >= _MOST_REFUSED
+
+    def take(self, received: Received) -> int | Dataset:
+        """Store an object, or refuse it; gives the C-STORE's status."""
+        try:
+            header = read_received(received)
+            require_identity(header, received)
+        except ArchiveError as error:
+            from lfscp.services.storage import refusal  # which takes its time
+
+            return self._refuse(received.sop_instance_uid, error.reason, refusal(error))
+        other = self._other(header)
+        if other:
+            reason = f"is of {other}, which was not asked for"
+            answer = status.with_reason(status.DATASET_DOES_NOT_MATCH, "it was not asked for")
+            return self._refuse(header.sop_instance_uid, reason, answer)
+        answered = self._on_object(replace(received, header=header))
+        self._count(header.sop_instance_uid, answered)
+        return answered
+
+    def _other(self, header: Header) -> str:
+        """What an object is of, when it was not asked for."""
+        for attribute, (name, values) in self._asked.items():
+            found = getattr(header, attribute)
+            if found not in values:
+                return f"{_NAMES[name]} {found}"
+        return ""
+
+    def _refuse(self, sop_instance_uid: str, reason: str, answer: Dataset) -> Dataset:
+        self.refused += 1
+        self._on_refused(sop_instance_uid, reason)
+        return answer
+
+    def _count(self, sop_instance_uid: str, answered: int | Dataset) -> None:
+        code = answered if isinstance(answered, int) else int(answered.Status)
+        if code != status.SUCCESS and not status.is_store_warning(code):
+            self.refused += 1
+            return
+        self.came += 1
+        if sop_instance_uid not in self._stored:  # one that comes twice is one
+            self._stored.add(sop_instance_uid)
+            self.completed += code == status.SUCCESS
+            self.warning += code != status.SUCCESS
+
+
+def _values(identifier: Dataset, name: str) -> frozenset[str]:
+    """The values of a unique key; none when it is not a list of single values."""
+    value = identifier.get(name)
+    if not value:
+        return frozenset()
+    values = [value] if isinstance(value, str) else list(value)
+    texts = {part.strip(" \0") for each in values for part in str(each).split("\\")}
+    return frozenset() if any(set("*?") & set(each) for each in texts) else frozenset(texts - {""})

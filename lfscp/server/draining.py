@@ -1,0 +1,57 @@
+"""Who need not be waited for while a server drains, and how long the others may go on.
+
+A peer that has asked nothing for a second only holds up the end. So does one that stopped in
+mid-message and has sent no byte for some seconds. What runs goes on until shortly before the end of
+the drain: the rest of it is for those that must be aborted, so that all end within it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from lfscp.upperlayer.association import InlineAssociation
+
+IDLE_BEFORE_ABORT_S: Final = 1.0
+SILENT_BEFORE_ABORT_S: Final = 3.0
+_TIME_TO_ABORT_S: Final = 2.0  # of which the peers get one second to close the connection
+_SHARE_TO_GO_ON: Final = 0.8
+_SEND_S: Final = 0.2
+
+
+def time_to_go_on_s(drain_timeout_s: float) -> float:
+    """How much of a drain is for associations to go on; then they are aborted."""
+    return max(drain_timeout_s - _TIME_TO_ABORT_S, _SHARE_TO_GO_ON * drain_timeout_s)
+
+
+def time_to_end_s(left_s: float) -> float:
+    """How long to wait for those that were aborted, when so much of the drain is left."""
+    return max(left_s, _TIME_TO_ABORT_S)
+
+
+def abort_all(associations: Iterable[InlineAssociation]) -> None:
+    """Abort associations without waiting for any peer: who takes no answer is cut off."""
+    deadline = time.monotonic() + _SEND_S
+    for association in associations:
+        association.abort_within(max(0.0, deadline - time.monotonic()))
+
+
+class Silence:
+    """Tells who may be aborted; asked about once a second."""
+
+    def __init__(self) -> None:
+        self._heard: dict[InlineAssociation, tuple[int, float]] = {}  # reads, and since when
+
+    def reason_to_abort(self, association: InlineAssociation) -> str | None:
+        """Why not to wait for an association; None while it is worth waiting for."""
+        if association.idle_s() >= IDLE_BEFORE_ABORT_S:
+            return "idle while the server was stopping"
+        now = time.monotonic()
+        reads, since = self._heard.get(association, (-1, now))
+        if reads != association.reads or not association.is_in_mid_message:
+            reads, since = association.reads, now
+        self._heard[association] = reads, since
+        if now - since >= SILENT_BEFORE_ABORT_S:
+            return "silent in mid-message while the server was stopping"
+        return None

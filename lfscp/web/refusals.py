@@ -1,0 +1,40 @@
+"""What the HTTP side refuses since somebody asks for too much: counted, and said now and then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from lfscp.observe import metrics
+from lfscp.observe.logging import get_logger
+
+LOG: Final = get_logger("lfscp.web")
+_SAY_AGAIN_S: Final = 60.0
+
+_lock = threading.Lock()
+_said: dict[str, tuple[float, int]] = {}  # by reason: when, and how many since
+
+
+def note_refusal(reason: str, address: str, **fields: object) -> None:
+    """Count one refusal; a line in the log tells of the first, then of all in a minute.
+
+    Args:
+        reason: one of `metrics.HTTP_REFUSALS`.
+        address: whose.
+    """
+    metrics.HTTP_REFUSED.of(reason).add()
+    now = time.monotonic()
+    with _lock:
+        last, number = _said.get(reason, (-_SAY_AGAIN_S, 0))
+        number += 1
+        is_due = now - last >= _SAY_AGAIN_S
+        _said[reason] = (now, 0) if is_due else (last, number)
+    if is_due:
+        LOG.warning(
+            "HTTP refused",
+            reason=reason.replace("_", " "),
+            peer=address,
+            refused=number,
+            **fields,
+        )

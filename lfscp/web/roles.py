@@ -1,0 +1,145 @@
+"""Which role each request needs: the one table of it, for pages, API and dtools messages.
+
+Rules: what is not in the table needs `admin`, so that a route that was forgotten is closed and not
+open; a test walks all routes. Where several entries fit a path, the highest role is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from http import HTTPStatus
+from typing import Final
+
+from starlette.routing import compile_path
+
+from lfscp.config.web import Role
+from lfscp.web.problems import Problem
+
+# Of nobody's role: they are answered before anybody has logged in.
+OPEN: Final = (
+    "GET /healthz",
+    "GET /readyz",
+    "GET /login",
+    "POST /login",
+    "GET /static/{path:path}",
+)
+READ: Final = (
+    "POST /logout",
+    "GET /metrics",
+    # pages
+    "GET /",
+    "GET /archive/rows",
+    "GET /studies/{study_uid}",
+    "GET /viewer/{series_uid}",
+    "GET /instances/{instance_uid}",
+    "GET /series/{series_uid}/instances",
+    "GET /jobs",
+    "GET /jobs/rows",
+    "GET /node",
+    # API
+    "GET /api/docs",
+    "GET /api/openapi.json",
+    "GET /api/patients",
+    "GET /api/studies",
+    "GET /api/studies/{study_uid}",
+    "GET /api/studies/{study_uid}/series",
+    "GET /api/series/{series_uid}",
+    "GET /api/series/{series_uid}/instances",
+    "GET /api/instances/{instance_uid}",
+    "GET /api/instances/{instance_uid}/elements",
+    "GET /api/instances/{instance_uid}/file",
+    "GET /api/instances/{instance_uid}/picture",
+    "GET /api/instances/{instance_uid}/frames/{number}",
+    "GET /api/instances/{instance_uid}/thumbnail",
+    "GET /api/statistics",
+    "GET /api/jobs",
+    "GET /api/jobs/{job_id}",
+    "GET /api/jobs/{job_id}/zip",
+    "GET /api/events",
+    "GET /api/peers",
+    "GET /api/peers/{ae_title}",
+    "GET /api/node",
+)
+WORK: Final = (
+    # pages
+    "GET /upload",
+    "GET /folders",
+    "POST /folders/send",
+    "GET /remote",
+    "POST /remote/find",
+    "GET /remote/find/{job_id}",
+    "GET /remote/ping/{job_id}",
+    "POST /remote/peers/{ae_title}/ping",
+    "POST /remote/retrieve",
+    "POST /remote/collect",
+    "POST /studies/{study_uid}/send",
+    "POST /jobs/{job_id}/{wish}",
+    # API
+    "POST /api/instances",
+    "POST /api/echo",
+    "POST /api/find",
+    "POST /api/retrieve",
+    "POST /api/send",
+    "POST /api/collect",
+    "POST /api/jobs/{job_id}/{wish}",
+    "DELETE /api/jobs/{job_id}",
+    "GET /api/folders",
+    # dtools
+    "POST /c-echo",
+    "POST /c-find",
+    "POST /c-get",
+    "POST /c-ctore",
+    "POST /chd",
+    "POST /jobs",
+)
+ADMIN: Final = (
+    # pages
+    "POST /studies/{study_uid}/delete",
+    "POST /studies/{study_uid}/protect",
+    "POST /studies/{study_uid}/unprotect",
+    "POST /remote/peers",
+    "POST /remote/peers/{ae_title}/remove",
+    # API
+    "DELETE /api/patients/{key}",
+    "DELETE /api/studies/{study_uid}",
+    "DELETE /api/series/{series_uid}",
+    "DELETE /api/instances/{instance_uid}",
+    "PUT /api/studies/{study_uid}/protection",
+    "DELETE /api/studies/{study_uid}/protection",
+    "POST /api/peers",
+    "DELETE /api/peers/{ae_title}",
+)
+TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
+_AS_GET: Final = ("HEAD", "OPTIONS")
+
+
+def needed_role(method: str, path: str) -> Role:
+    """The role that a request needs."""
+    asked = "GET" if method in _AS_GET else method
+    fitting = [
+        role for known, regex, role in _entries() if known == asked and regex.fullmatch(path)
+    ]
+    return max(fitting, key=lambda role: role.rank, default=Role.ADMIN)
+
+
+def require_role(method: str, path: str, role: Role) -> None:
+    """Refuse a request that needs another role.
+
+    Raises:
+        Problem: it does.
+    """
+    needed = needed_role(method, path)
+    if not role.may(needed):
+        detail = f"your login has the role {role}; this needs the role {needed}"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
+
+
+@functools.cache
+def _entries() -> tuple[tuple[str, re.Pattern[str], Role], ...]:
+    found = []
+    for role, entries in TABLE.items():
+        for entry in entries:
+            method, _, path = entry.partition(" ")
+            found.append((method, compile_path(path)[0], role))
+    return tuple(found)

@@ -1,0 +1,44 @@
+"""A flood makes no flood of lines: counted with a clock of the test's own."""
+
+from lfscp.observe.log_budget import LogBudget
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_is_beyond_the_budget_is_counted_and_said_once():
+    clock = Clock()
+    budget = LogBudget(of_each=2, of_all=5, span_s=10, clock=clock)
+    assert [budget.allows("10.0.0.1") for _ in range(6)] == [True] * 2 + [False] * 4
+    assert budget.allows("10.0.0.2"), "another address has its own"
+    assert budget.left_out() is None, "the span is not over"
+    clock.now += 10
+    assert str(budget.left_out()) == "4 in 10 s: 4 of 10.0.0.1"
+    assert budget.left_out() is None
+    assert budget.allows("10.0.0.1")
+
+
+def test_many_addresses_are_bounded_together_and_the_loudest_are_named():
+    clock = Clock()
+    budget = LogBudget(of_each=2, of_all=3, span_s=10, clock=clock)
+    assert sum(budget.allows(f"10.0.{n // 200}.{n % 200}") for n in range(3000)) == 3
+    for _ in range(50):
+        budget.allows("10.9.9.9")
+    found = budget.left_out(now=True)
+    assert found.count == 3047
+    assert len(found.most) == 3
+    assert str(found).endswith("of others")
+
+
+def test_a_quiet_span_begins_anew():
+    clock = Clock()
+    budget = LogBudget(of_each=1, span_s=10, clock=clock)
+    assert budget.allows("a")
+    clock.now += 11
+    assert budget.allows("a")
+    assert not budget.is_over
