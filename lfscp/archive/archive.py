@@ -264,9 +264,8 @@ class Archive:
         Raises:
             ArchiveError: the volume of the objects, or of the data folder, is not there.
         """
-        absence = self.absence
-        if absence:
-            raise ArchiveError(operation, absence, "mount it, then start the node anew")
+        if self.absence:
+            raise ArchiveError(operation, self.absence, "mount it, then start the node anew")
 
     def clock(self) -> Clock:
         """What tells the time by which something is old; for one thread."""
@@ -282,11 +281,7 @@ class Archive:
             return self.clock().peek()
 
     def clock_doubt(self) -> str:
-        """Why the clock is not trusted, in words; empty when it is.
-
-        Raises:
-            ArchiveError: the index cannot be read.
-        """
+        """Why the clock is not trusted, in words; empty when it is. Raises: as `trusted_ms`."""
         with self._using_index("read the index"), self.index.engine.connect() as connection:
             return doubt_of(read_kept(connection, task_of(self._clock_of)))
 

@@ -12,9 +12,9 @@ from pynetdicom.presentation import PresentationContext
 from lfscp.scu.errors import GivenUp, Kind, PeerError, Unsupported
 from lfscp.scu.peer import Peer
 from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.errors import CalledOff
 from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.requestor import associate
-from lfscp.upperlayer.transport import CalledOff
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
 _LOOK_EVERY_S: Final = 0.25  # whether somebody wants to stop

@@ -16,7 +16,7 @@ from lfscp.scu.files import BrokenObject, NoObject, files_below, read_instance
 from lfscp.scu.peer import Peer
 from lfscp.services.plan import Accepted, Batch, batches
 from lfscp.services.transfer import Outcome, Sender
-from lfscp.upperlayer.transport import CalledOff
+from lfscp.upperlayer.errors import CalledOff
 
 _MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing
 CANCEL_PATIENCE_S: Final = 1.0  # for the object on its way when a send is cancelled

@@ -40,8 +40,8 @@ from lfscp.services.record import (
 )
 from lfscp.services.trail import Sent, peer_of
 from lfscp.services.transfer import Counters, Outcome, Sender
+from lfscp.upperlayer.errors import CalledOff
 from lfscp.upperlayer.retrieve import SubOperationResponse, SubOperations
-from lfscp.upperlayer.transport import CalledOff
 
 Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]

@@ -23,8 +23,8 @@ from lfscp.services import status
 from lfscp.services.decoding import Converted, DecodingError, decoded, evened
 from lfscp.services.plan import Accepted, Choice
 from lfscp.services.record import LOG, describe
+from lfscp.upperlayer.errors import CalledOff
 from lfscp.upperlayer.sending import FileSlice, SendRequest
-from lfscp.upperlayer.transport import CalledOff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import encode
 
-from lfscp.upperlayer.transport import CalledOff, ReadTimeout
+from lfscp.upperlayer.errors import CalledOff, ReadTimeout
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import DimseServiceType
@@ -195,6 +195,8 @@ class Operation:
     def _note_end(self) -> None:
         self._assoc._handle_no_response()
         reason = self._assoc.end_reason
+        if reason and self._assoc._sent_abort:
+            raise Unanswered(f"was cut off: {reason}")
         raise Unanswered(f"ended the association{f' ({reason})' if reason else ''}")
 
     def _give_up(self, reason: str) -> NoReturn:

@@ -25,6 +25,7 @@ from pynetdicom.presentation import PresentationContext, PresentationContextTupl
 
 from lfscp.upperlayer import loggers, operations
 from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.errors import ReadTimeout
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
 from lfscp.upperlayer.negotiation import (
@@ -44,7 +45,6 @@ from lfscp.upperlayer.provider import (
 from lfscp.upperlayer.received import Examine, FileHeader, ReceivedStore
 from lfscp.upperlayer.sending import SendRequest, StoreAnswer, send_stored
 from lfscp.upperlayer.serving import service_class
-from lfscp.upperlayer.transport import ReadTimeout
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity

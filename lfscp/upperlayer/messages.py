@@ -33,13 +33,14 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from lfscp.observe import metrics
 from lfscp.upperlayer import commands, loggers, pdata, primitives
+from lfscp.upperlayer.errors import ReadTimeout
 from lfscp.upperlayer.foretold import ForetoldReader, Outcome
 from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
 from lfscp.upperlayer.operations import log_refusal
 from lfscp.upperlayer.outstanding import Outstanding
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
-from lfscp.upperlayer.transport import InlineSocket, ReadTimeout
+from lfscp.upperlayer.transport import InlineSocket
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation

@@ -36,9 +36,10 @@ from lfscp.upperlayer.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
 from lfscp.upperlayer.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
 from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER, SMALLEST_MAXIMUM_LENGTH
-from lfscp.upperlayer.transport import CalledOff, ConnectionLost, InlineSocket, ReadTimeout
+from lfscp.upperlayer.transport import InlineSocket
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation

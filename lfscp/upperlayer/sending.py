@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
 from lfscp.upperlayer import commands, pdata
-from lfscp.upperlayer.transport import CalledOff
+from lfscp.upperlayer.errors import CalledOff
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation

@@ -25,6 +25,8 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
+from lfscp.upperlayer.socket_calls import GATHER, drop_received, send_gathered, timeval
 from lfscp.upperlayer.tls import TLSSocket, adopt
 
 LOGGER = logging.getLogger(__name__)
@@ -34,36 +36,14 @@ BUFFER_BYTES: Final = 16384
 # that a length that is only claimed takes no memory.
 _STEP_BYTES: Final = 1 << 16
 _PROGRESS_BYTES: Final = 1 << 16
-_NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
-_GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
 # A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
 # as much again. Pointless where the peer might need the very processor that waits.
 _PROMPT_S: Final = 0.000_3
 _MAY_WAIT_AWAKE: Final = len(os.sched_getaffinity(0)) > 1
-
-
-class ConnectionLost(Exception):  # noqa: N818 - what happened, not a fault
-    """The peer closed, or the connection broke."""
-
-
-class CalledOff(ConnectionLost):
-    """Whoever waits wants to wait no longer; raised by an `InlineSocket.while_waiting`."""
-
-
-class ReadTimeout(Exception):  # noqa: N818 - what happened, not a fault
-    """Nothing, or not enough, arrived in time."""
-
-
-def timeval(seconds: float | None) -> bytes:
-    """A struct timeval for SO_RCVTIMEO and SO_SNDTIMEO; None is no limit."""
-    if seconds is None:
-        return _NO_LIMIT
-    micros = max(1, int(seconds * 1_000_000))
-    return struct.pack("@ll", *divmod(micros, 1_000_000))
 
 
 class InlineSocket(AssociationSocket):
@@ -474,7 +454,7 @@ class InlineSocket(AssociationSocket):
             while sock is not None and time.monotonic() < deadline:
                 # What came is dropped undecrypted: a close with it unread would be a reset, which
                 # might overtake the A-ABORT.
-                _drop_received(sock, self._view)
+                drop_received(sock, self._view)
                 if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
                     return
                 time.sleep(_LOOK_AGAIN_S)
@@ -524,7 +504,7 @@ class InlineSocket(AssociationSocket):
         if sock is None:
             raise ConnectionLost("closed")
         if self.while_waiting is not None:
-            for buffer in buffers if len(buffers) < _GATHER else [b"".join(buffers)]:
+            for buffer in buffers if len(buffers) < GATHER else [b"".join(buffers)]:
                 self._send_looking(sock, memoryview(buffer).cast("B"))
             return
         try:
@@ -532,7 +512,7 @@ class InlineSocket(AssociationSocket):
                 for buffer in buffers:
                     sock.sendall(buffer)
             else:
-                _send_gathered(sock, buffers)
+                send_gathered(sock, buffers)
         except (OSError, ValueError) as problem:
             raise ConnectionLost(str(problem) or "send timed out") from problem
 
@@ -604,23 +584,3 @@ class InlineSocket(AssociationSocket):
         self.is_sending = True
         self._look()
         self.is_sending = False  # not when it was called off: half a PDU is out
-
-
-def _drop_received(sock: socket.socket, view: memoryview) -> None:
-    try:
-        while socket.socket.recv_into(sock, view, 0, socket.MSG_DONTWAIT):
-            pass
-    except BlockingIOError:
-        return
-
-
-def _send_gathered(sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
-    for first in range(0, len(buffers), _GATHER):
-        batch = buffers[first : first + _GATHER]
-        sent = sock.sendmsg(batch)
-        for buffer in batch:
-            if sent >= len(buffer):
-                sent -= len(buffer)
-                continue
-            sock.sendall(memoryview(buffer)[sent:])
-            sent = 0

@@ -223,6 +223,7 @@ class Run:
         began = time.monotonic()
         try:
             self._starts.append(self._server.start())
+            began = time.monotonic()
             self._memory_at_start = self._server.memory_mb()
             self._begin_clients()
             before = self._kill_and_restart(began + 60 * self._options.minutes)

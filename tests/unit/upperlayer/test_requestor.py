@@ -15,7 +15,6 @@ from dicom_peer import (
     DATA_SET,
     IMPLICIT,
     NO_DATA_SET,
-    P_DATA,
     STUDY_ROOT_FIND,
     VERIFICATION,
     Peer,
@@ -28,7 +27,6 @@ from dicom_peer import (
     p_data,
     pdu,
     pdv,
-    read_command,
     uid,
     us,
 )
@@ -354,18 +352,16 @@ def test_a_response_without_end_ends_the_association():
             next(find(assoc))
 
 
-def test_a_request_of_the_peer_in_a_context_where_it_is_the_scp_is_refused():
+def test_a_request_of_the_peer_instead_of_a_response_ends_the_association():
     """It may ask us nothing: we have the SCU role alone."""
     sent = message(1, find_rq(5), MATCH) + message(1, answer(0x8020, 1))
-    with nothing_left_behind(), accepting(1, sent) as (address, heard):
-        assoc = ask(address, FINDS)
-        (final,) = find(assoc)
-        assert final.status == 0x0000
-        assoc.abort()
-    commands = [read_command(body[6:]) for kind, body in heard if kind == P_DATA]
-    (response,) = [each for each in commands if each[0x0100] != b"\x20\0"]
-    assert response[0x0100] == b"\x20\x80"
-    assert response[0x0900] == b"\x11\x02"
+    with (
+        nothing_left_behind(),
+        accepting(1, sent) as (address, heard),
+        pytest.raises(Unanswered, match="sent what nobody asked for: a C-FIND request"),
+    ):
+        next(find(ask(address, FINDS)))
+    assert heard[-1][0] == ABORT
 
 
 @pytest.mark.parametrize("count", [0, 129])

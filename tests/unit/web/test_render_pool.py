@@ -85,6 +85,11 @@ def drawing(renderer):
     return list(descendants(renderer.pool._first[0].process.pid))
 
 
+def all_of(renderer):
+    """The process IDs of the first one and of those that render."""
+    return [renderer.pool._first[0].process.pid, *drawing(renderer)]
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 30
     while not condition():
@@ -103,7 +108,7 @@ def test_a_small_picture_of_a_huge_jpeg_is_decoded_small(renderer, tmp_path):
 
     assert thumbnail.size == (192, 192)
     assert abs(thumbnail.getpixel((96, 96)) - 128) <= 1  # all alike: the middle of its own window
-    assert max(descendants(os.getpid()).values()) < 120 * MB
+    assert max(descendants(renderer.pool._first[0].process.pid).values()) < 120 * MB
 
 
 def test_colours_of_a_frame_decoded_small_are_those_of_the_whole(renderer, tmp_path):
@@ -231,7 +236,7 @@ def test_processes_that_render_hold_no_file_of_the_node(renderer, tmp_path):
         opened(renderer, saved(tmp_path / "object.dcm"))
         held = {
             str(each.readlink())
-            for pid in descendants(os.getpid())
+            for pid in all_of(renderer)
             for each in Path(f"/proc/{pid}/fd").iterdir()
         }
     assert {each for each in held if not each.startswith("socket:")} == {"/dev/null"}
@@ -240,7 +245,7 @@ def test_processes_that_render_hold_no_file_of_the_node(renderer, tmp_path):
 def test_signals_for_the_node_s_group_leave_its_pictures_alone(renderer, tmp_path):
     path = saved(tmp_path / "object.dcm")
     opened(renderer, path)
-    for pid in descendants(os.getpid()):
+    for pid in all_of(renderer):
         assert os.getsid(pid) != os.getsid(0)
         for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             os.kill(pid, each)
