@@ -12,7 +12,7 @@ RUN = Path(__file__).parents[2] / "scripts" / "soaking" / "run.py"
 @pytest.mark.timeout(200)
 def test_what_was_acknowledged_survives_a_short_soak(tmp_path: Path) -> None:
     options = ["--minutes", "0.15", "--kill-every", "5", "--modalities", "6", "--askers", "1"]
-    options += ["--breakers", "2", "--attackers", "0"]
+    options += ["--breakers", "2", "--attackers", "2"]
     soak = subprocess.Popen(
         [sys.executable, RUN, *options, "--folder", tmp_path / "soak"],
         stdout=subprocess.PIPE,
