@@ -18,6 +18,7 @@ from typing import Annotated, Final
 
 import typer
 
+from lfscp import __version__
 from lfscp.cli import archive_commands, peer_commands
 from lfscp.cli.options import ConfigFile, DataDir, setting_option
 from lfscp.cli.terminal import keep_writable, warn
@@ -33,6 +34,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A DICOM archive (PACS) whose associations are served by a leader/follower thread pool.",
 )
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001, RUF100 - Typer calls it so
+    if wanted:
+        sys.stdout.write(f"lfscp {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command()
@@ -65,7 +84,10 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
         ),
     ] = False,
 ) -> None:
-    """Serve DICOM (C-ECHO, C-STORE, C-FIND, C-MOVE, C-GET) and a page, until SIGTERM or SIGINT."""
+    """Run the node: DICOM, the page and the API.
+
+    It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
+    """
     gc.disable()  # imports make much and drop little; Node.run() turns it on again
     if http_port is not None and no_http:
         raise ConfigError(f"flag --http-port {http_port}: contradicts --no-http; leave one out")
@@ -112,7 +134,10 @@ def import_(
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Store the DICOM files of a folder or ZIP in the archive; the node must not be running."""
+    """Store the DICOM files of a folder or a ZIP.
+
+    The node must not be running.
+    """
     from lfscp.cli.archive import import_files
 
     raise typer.Exit(import_files(_quietly_resolved(config, data_dir), folder))
@@ -129,7 +154,10 @@ def check(
         bool, typer.Option("--rebuild", help="Make a lost or damaged index anew from the objects.")
     ] = False,
 ) -> None:
-    """Compare index and objects: missing, left over, damaged; the node must not be running."""
+    """Compare index and objects, and repair them.
+
+    Says what is missing, left over or damaged. The node must not be running.
+    """
     from lfscp.cli.archive import check_archive
 
     settings = _quietly_resolved(config, data_dir)
@@ -150,7 +178,7 @@ def show_config(
         bool, typer.Option("--markdown", help="Print the table of all settings in Markdown.")
     ] = False,
 ) -> None:
-    """Print the configuration in effect, and where each value came from."""
+    """Print each setting and where its value came from."""
     from lfscp.cli import show
 
     if template or markdown:
@@ -161,7 +189,10 @@ def show_config(
 
 @app.command()
 def conformance(config: ConfigFile = None) -> None:
-    """Print the DICOM conformance statement (PS3.2) of the node as configured, in Markdown."""
+    """Print the DICOM conformance statement (PS3.2).
+
+    It is that of the node as configured, in Markdown.
+    """
     from lfscp.cli import show
 
     show.conformance(_resolve(config).settings)
@@ -173,7 +204,10 @@ def hash_password(
         bool, typer.Option("--token", help="Make a bearer token for scripts instead.")
     ] = False,
 ) -> None:
-    """Hash a password for web.users, or make a token and its hash for web.tokens."""
+    """Hash a password, or make a token, for the page.
+
+    The hash goes to web.users; with --token, token and hash are made, for web.tokens.
+    """
     from lfscp.cli.access import print_password_hash, print_token
 
     print_token() if token else print_password_hash()
@@ -181,7 +215,7 @@ def hash_password(
 
 @app.command()
 def version() -> None:
-    """Print the versions of lfscp and of what it stands on."""
+    """Print the versions of lfscp and of its libraries."""
     from lfscp.cli import show
 
     show.versions()

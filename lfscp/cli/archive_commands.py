@@ -48,7 +48,10 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
             ),
         ] = False,
     ) -> None:
-        """Back up index and objects into a folder; the node may be running."""
+        """Back up index and objects into a folder.
+
+        The node may be running.
+        """
         from lfscp.cli.backups import back_up
 
         settings = settings_of(config, data_dir)
@@ -83,7 +86,10 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
             ),
         ] = False,
     ) -> None:
-        """Delete the studies that are too many or too old; a running node does it by itself."""
+        """Delete the studies that are too many or too old.
+
+        A running node does it by itself; stop it first, or use --dry-run.
+        """
         from lfscp.cli.retention import recycle_now, show_candidates, trust_clock
 
         settings = settings_of(config, data_dir)
@@ -93,7 +99,10 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
 
     @app.command()
     def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
-        """Keep a study from being deleted or changed; the node may be running."""
+        """Keep a study from being deleted or changed.
+
+        The node may be running.
+        """
         from lfscp.cli.retention import set_protection
 
         raise typer.Exit(set_protection(settings_of(config, data_dir), uid, on=True))

@@ -136,7 +136,7 @@ def _asking(
 
 @_asking(timeout_s=10.0)
 def echo(peers: ModuleType, asked: Peer, *, as_json: bool) -> int:
-    """Verify that another DICOM node answers a C-ECHO."""
+    """Ask another node for a C-ECHO."""
     return int(peers.echo(asked, as_json=as_json))
 
 
@@ -156,7 +156,10 @@ def find(
     *,
     as_json: bool,
 ) -> int:
-    """Query another node (C-FIND); with --json one object per match and line."""
+    """Query another node (C-FIND).
+
+    With --json, one object per match and line.
+    """
     query = peers.query(key or [], level, patient=patient, study=study, psonly=psonly)
     return int(peers.find(asked, query, limit=limit, as_json=as_json))
 
@@ -176,7 +179,10 @@ def get(
     *,
     as_json: bool,
 ) -> int:
-    """Retrieve objects into a folder (C-GET), as they are stored at the peer."""
+    """Retrieve objects into a folder (C-GET).
+
+    They come as the peer has stored them.
+    """
     query = peers.query(key or [], level, patient=patient, study=study, psonly=psonly)
     return int(peers.get(asked, query, output, as_json=as_json))
 
@@ -217,7 +223,10 @@ def send(
     *,
     as_json: bool,
 ) -> int:
-    """Send DICOM files to another node (C-STORE); what is no DICOM file is said and passed over."""
+    """Send DICOM files to another node (C-STORE).
+
+    A file that is not DICOM is named and left out.
+    """
     return int(peers.send(asked, paths, as_json=as_json))
 
 

@@ -110,3 +110,14 @@ def test_passwords_are_masked():
     assert mask_password("a://u:a/b@c@h/d") == "a://u:***@h/d"
     assert mask_password("a://h/d?password=x&service=y") == "a://h/d?password=***&service=y"
     assert mask_password("sqlite:////var/x.db") == "sqlite:////var/x.db"
+
+
+def test_no_summary_of_a_command_is_cut_off():
+    _, output, _ = lfscp("--help", COLUMNS="80")
+    commands = output[output.index("Commands:") :]
+    assert len(commands.splitlines()) > 15
+    assert "..." not in commands
+
+
+def test_the_version_is_an_option_too():
+    assert lfscp("--version") == (0, f"lfscp {__version__}\n", "")
