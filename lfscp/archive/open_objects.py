@@ -13,7 +13,7 @@ from lfscp.archive.files import Durability, ObjectFiles
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_probe import recognise_bucket
 from lfscp.archive.object_store import ObjectStore
-from lfscp.archive.objects_id import FolderPlace, known, recognise
+from lfscp.archive.objects_id import IDENTITY_FOLDER, FolderPlace, known, recognise
 
 if TYPE_CHECKING:
     from lfscp.archive.index import Index
@@ -60,10 +60,11 @@ def open_objects(
         index_knows = replace(index_knows, identity=objects_id)
     if bucket is not None:
         return _open_bucket(data_dir, bucket, recognise_bucket(bucket.options, index_knows))
-    identity = recognise(FolderPlace(root or data_dir / OBJECTS), index_knows)
-    if root is None:
-        return ObjectFiles(data_dir / OBJECTS, durability), identity
-    return ObjectFiles(root, durability, node=node_id(data_dir)), identity
+    folder = root or data_dir / OBJECTS
+    identity = recognise(FolderPlace(folder), index_knows)
+    node = "" if root is None else node_id(data_dir)
+    at = folder / IDENTITY_FOLDER / identity
+    return ObjectFiles(folder, durability, node=node, identity=at), identity
 
 
 def _open_bucket(data_dir: Path, bucket: Bucket, identity: str) -> tuple[ObjectStore, str]:

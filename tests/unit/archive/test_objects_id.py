@@ -205,6 +205,48 @@ def test_nothing_is_stored_while_the_volume_is_away(data: Path) -> None:
         assert list(check(archive)) == []
 
 
+def test_an_object_that_reached_the_folder_below_the_volume_is_not_stored(data: Path) -> None:
+    """The node has looked a moment ago, and the folder below is ready to be written into."""
+    with open_on(data) as archive:
+        archive.space = Space(())
+        volume = unmount(data)
+        (volume / ".incoming" / (data / "node-id").read_text()).mkdir(parents=True)
+        for number in (4, 1001):  # a series that is open, and one that is not
+            with pytest.raises(OutOfResources, match="is its volume mounted"):
+                archive.store(received(number))
+        assert [path for path in volume.rglob("*") if path.is_file()] == []
+        mount(data)
+        archive.store(received(4))
+        assert list(check(archive)) == []
+
+
+def test_an_object_is_on_the_volume_that_is_mounted_when_it_is_acknowledged(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the volume takes its place while the node runs."""
+    with open_on(data) as archive:
+        shutil.copytree(data.parent / "volume", data.parent / "copy")
+
+        def mount_the_copy() -> None:
+            (data.parent / "volume").rename(data.parent / "old")
+            (data.parent / "copy").rename(data.parent / "volume")
+
+        link = os.link
+
+        def link_in_time(*args: Any, **options: Any) -> None:
+            link(*args, **options)
+            mount_the_copy()
+
+        monkeypatch.setattr(os, "link", link_in_time)
+        with pytest.raises(OutOfResources, match="is its volume mounted"):
+            archive.store(received(4))
+        monkeypatch.setattr(os, "link", link)
+        for number in (4, 5):
+            archive.store(received(number))
+        assert archive.statistics().instances == 5
+        assert list(check(archive)) == []
+
+
 def test_an_object_that_is_not_there_with_its_volume_is_not_stored_anew(data: Path) -> None:
     """It would be healed into the folder below the volume."""
     with open_on(data) as archive:
