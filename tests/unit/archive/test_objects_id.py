@@ -166,6 +166,8 @@ def test_nodes_of_one_index_have_one_place(
         assert list(check(two)) == []
         with pytest.raises(ArchiveError, match=IDENTITY_FOLDER):
             Archive.open(tmp_path / "c", index_url=url, objects_root=tmp_path / "elsewhere")
+        with pytest.raises(ArchiveError, match=r"give all of them the same objects\.url"):
+            Archive.open(tmp_path / "d", index_url=url)
 
 
 @pytest.mark.usefixtures("s3_credentials")
