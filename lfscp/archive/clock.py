@@ -251,6 +251,8 @@ class Clock:
             LOG.warning(
                 "the clock is not trusted, it has jumped",
                 by_s=round(by_ms / 1000),
+                # An index of before, or a new clock's row: nobody knows how long it was idle.
+                since="the last look" if before.seen.up_ms else "the newest object came",
                 effect="what goes by its age goes later",
                 hint="set the clock, or when it is right: lfscp retention --clock-is-right",
             )

@@ -7,6 +7,10 @@ is the object's. The piece's own name is removed only after the row is committed
 start, linked but without a row, tells which file a crash left over. Nodes that share the folder
 (NFS) write their pieces in folders of their own below `.incoming`.
 
+A volume may go away, or another be mounted, while a file is written. So the folder is looked at
+again once a file has its name: unless it is still the archive's, and the file is on its volume,
+nothing counts as stored.
+
 UIDs are checked where they are read (archive/header.py) before they reach a path here.
 """
 
@@ -66,23 +70,31 @@ class ObjectFiles:
     Args:
         root: made when missing.
         node: names this node, when others may share the folder.
+        identity: a folder that is there as long as the root is the archive's; see `objects_id`.
     """
 
     is_remote = False
 
     def __init__(
-        self, root: Path, durability: Durability = Durability.FULL, *, node: str = ""
+        self,
+        root: Path,
+        durability: Durability = Durability.FULL,
+        *,
+        node: str = "",
+        identity: Path | None = None,
     ) -> None:
         self.root = root
         self.incoming = root / INCOMING / node
         self._root = str(root)
         self._incoming = str(self.incoming)
         self._sync = durability is Durability.FULL
+        self._identity = None if identity is None else str(identity)
         self._numbers = itertools.count()
         self._synced: set[str] = set()  # folders whose own name is known to be on disk
         self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
+            self._root_is = _which(self._root)
         except OSError as error:
             raise ArchiveError(
                 "open the objects folder",
@@ -136,7 +148,7 @@ class ObjectFiles:
         Returns:
             The file's path relative to the root.
         Raises:
-            OutOfResources: no final name could be made.
+            OutOfResources: no final name could be made, or the volume has gone away meanwhile.
         """
         path = f"{self._root}/{study_uid}/{series_uid}"
         try:
@@ -145,9 +157,27 @@ class ObjectFiles:
                 started = time.monotonic()
                 os.fsync(folder.descriptor)
                 _FOLDER_SYNC.observe(time.monotonic() - started)
+            self._require_volume(folder, path, name)
         except OSError as error:
             raise _out_of_resources(error) from None
         return f"{study_uid}/{series_uid}/{name}"
+
+    def _require_volume(self, folder: _OpenFolder, path: str, name: str) -> None:
+        """Take a file back that is not on the volume which readers will find it on."""
+        with contextlib.suppress(OSError):
+            device, _ = root_is = _which(self._root)
+            if root_is == self._root_is and os.fstat(folder.descriptor).st_dev == device:
+                return
+            self._open.clear()
+            self._synced.clear()
+            if self._identity is None or os.path.isdir(self._identity):  # noqa: PTH112
+                self._root_is = root_is  # mounted again
+                if _is_same(f"{path}/{name}", name, folder.descriptor):
+                    return
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder.descriptor)
+        reason = f"{self._root} is not the folder any more that it was; is its volume mounted?"
+        raise OutOfResources("store the instance", reason, "mount it, and send the object again")
 
     def _link(
         self, piece: Piece, study_uid: str, path: str, instance_uid: str
@@ -156,14 +186,17 @@ class ObjectFiles:
         name = f"{instance_uid}.dcm"
         attempts = itertools.count(1)
         while True:
+            open_folder = self._open.get(path)
             try:
-                folder = self._open.get(path) or self._open_folder(study_uid, path)
+                folder = open_folder or self._open_folder(study_uid, path)
                 if _link_into(folder, name, piece.path):
                     return folder, name
                 name = f"{instance_uid}~{next(attempts)}.dcm"
             except OSError as error:
-                # The folder was empty and has just been removed, by another node perhaps.
-                if error.errno not in _FOLDER_GONE or not os.path.exists(piece.path):
+                # The folder was empty and has just been removed, by another node perhaps; or it is
+                # open since before its volume was mounted again.
+                is_old = error.errno == errno.EXDEV and open_folder is not None
+                if not (is_old or error.errno in _FOLDER_GONE) or not os.path.exists(piece.path):
                     raise
                 self._open.pop(path, None)
                 self._synced.discard(path)
@@ -334,6 +367,11 @@ def _is_same(piece: str, name: str, folder: int) -> bool:
     with contextlib.suppress(OSError):
         return os.path.samestat(os.stat(piece), os.stat(name, dir_fd=folder))  # noqa: PTH116
     return False
+
+
+def _which(path: str) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116
+    return found.st_dev, found.st_ino
 
 
 def _sync_folder(path: str) -> None:

@@ -9,17 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.files import Durability, ObjectFiles
 from lfscp.archive.node_id import node_id
 from lfscp.archive.object_probe import recognise_bucket
 from lfscp.archive.object_store import ObjectStore
-from lfscp.archive.objects_id import FolderPlace, known, recognise
+from lfscp.archive.objects_id import IDENTITY_FOLDER, FolderPlace, known, recognise
 
 if TYPE_CHECKING:
     from lfscp.archive.index import Index
     from lfscp.archive.s3_client import S3Options
 
 OBJECTS: Final = "objects"
+_SHARED: Final = (
+    "each node has such a folder of its own, and those of one index need one place of objects: "
+    "give all of them the same objects.url, of a bucket or a folder that all mount; if this is the "
+    "only node, see that its volume is mounted"
+)
 CACHED_OBJECTS: Final = Path("cache/objects")
 
 
@@ -60,10 +66,16 @@ def open_objects(
         index_knows = replace(index_knows, identity=objects_id)
     if bucket is not None:
         return _open_bucket(data_dir, bucket, recognise_bucket(bucket.options, index_knows))
-    identity = recognise(FolderPlace(root or data_dir / OBJECTS), index_knows)
-    if root is None:
-        return ObjectFiles(data_dir / OBJECTS, durability), identity
-    return ObjectFiles(root, durability, node=node_id(data_dir)), identity
+    folder = root or data_dir / OBJECTS
+    try:
+        identity = recognise(FolderPlace(folder), index_knows)
+    except ArchiveError as error:
+        if root is not None or not index.is_shared:
+            raise
+        raise ArchiveError(error.operation, error.reason, _SHARED) from None
+    node = "" if root is None else node_id(data_dir)
+    at = folder / IDENTITY_FOLDER / identity
+    return ObjectFiles(folder, durability, node=node, identity=at), identity
 
 
 def _open_bucket(data_dir: Path, bucket: Bucket, identity: str) -> tuple[ObjectStore, str]:

@@ -51,6 +51,13 @@ class Audit(Section):
         "writes them all.",
     )
 
+    queries_per_minute: Count = setting(
+        300,
+        "How many queries from one address are recorded in full within a minute; ten times as many "
+        "further ones in short, with the length and digest of the query; the rest is counted. 0 "
+        "records them all in full.",
+    )
+
     def path(self, data_dir: Path) -> Path:
         """The file, of a node with this data folder."""
         return Path(self.file) if self.file else data_dir / "audit.log"

@@ -19,7 +19,7 @@ from sqlalchemy import update as update_of
 from lfscp.archive.dialects import insert_if_absent, now_ms
 from lfscp.archive.job_tables import job
 from lfscp.jobs.control import Wish
-from lfscp.jobs.model import Job, State, UnknownJob, now
+from lfscp.jobs.model import Job, State, UnknownJob, longest_wait, now
 from lfscp.jobs.record import Record, job_of, put_items, row_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,11 @@ class Claims(Record):
     def _claimable(self) -> Any:
         sleeps = and_(
             job.c.state == str(State.SLEEPING),
-            or_(job.c.next_attempt_at.is_(None), job.c.next_attempt_at <= now()),
+            or_(
+                job.c.next_attempt_at.is_(None),
+                job.c.next_attempt_at <= now(),
+                job.c.next_attempt_at > longest_wait(),  # by a clock that was wrong
+            ),
         )
         return (
             select(job)

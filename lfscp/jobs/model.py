@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ PATIENT_KEYS: Final = frozenset(
 
 JSON = Any  # None, bool, int, float, str, and lists and dicts of them
 
+LONGEST_DELAY_S: Final = 3600.0  # before a job is tried again
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
@@ -304,6 +305,11 @@ def is_result_apart(job: Job) -> bool:
 def now() -> str:
     """The time as jobs keep it."""
     return timestamp(datetime.now(UTC))
+
+
+def longest_wait() -> str:
+    """The latest that a job which fails now is tried again."""
+    return timestamp(datetime.now(UTC) + timedelta(seconds=LONGEST_DELAY_S))
 
 
 def timestamp(moment: datetime) -> str:

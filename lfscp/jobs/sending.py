@@ -38,11 +38,15 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     control.report()
 
     sent = Sent()
+    here = audit.Peer(settings.server.ae_title, "")
+    receiver = audit.Peer(job.peer.ae_title, job.peer.host)
 
     def note(instance: StoredInstance, outcome: Outcome, reason: str) -> None:
         progress.left -= 1
         if instance.study_uid:  # none is known of a file
             sent.count(instance, failed=outcome not in (Outcome.COMPLETED, Outcome.WARNING))
+            if sent.is_due:
+                sent.write(here, receiver, archive)
         if outcome in (Outcome.COMPLETED, Outcome.WARNING):
             progress.done += 1
             progress.bytes += instance.size
@@ -70,8 +74,6 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
                 locate=locate,
             )
         finally:
-            here = audit.Peer(settings.server.ae_title, "")
-            receiver = audit.Peer(job.peer.ae_title, job.peer.host)
             sent.write(here, receiver, archive)
     if progress.left:
         control.check()

@@ -25,6 +25,7 @@ from lfscp.jobs.control import MAX_WORDS, Control, Progress, Stopped, Wish, show
 from lfscp.jobs.feed import Feed, Subscription
 from lfscp.jobs.matches import EncodedJSON, Matches, each_match
 from lfscp.jobs.model import (
+    LONGEST_DELAY_S,
     InvalidRequest,
     Job,
     JobRequest,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 LOG: Final = get_logger("lfscp.jobs")
-LONGEST_DELAY_S: Final = 3600.0
 MOST_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
@@ -368,7 +368,9 @@ class JobService:
             self._submit(job.id)
             return
         due = datetime.fromisoformat(job.next_attempt_at)
-        self._alarm.set(job.id, max(0.0, (due - datetime.now(UTC)).total_seconds()))
+        # A clock that was set meanwhile makes no job wait for longer than any does.
+        left_s = (due - datetime.now(UTC)).total_seconds()
+        self._alarm.set(job.id, min(max(0.0, left_s), LONGEST_DELAY_S))
 
     def _wake(self, job_id: str) -> None:
         with self._lock:

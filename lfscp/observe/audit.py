@@ -72,21 +72,33 @@ class _Trail:
     as_xml: bool
     repeats: Repeats
     comings: Repeats  # of one address, whatever titles it gives
+    queries: Repeats  # of one address that are recorded in full
+    short_queries: Repeats  # and that are recorded at all
 
-    def write(self, message: m.Message) -> None:
-        """Write a message, or count it when many that are alike have come."""
+    def write(
+        self, message: m.Message, source: Hashable = None, limit: Repeats | None = None
+    ) -> None:
+        """Write a message, or count it when many that are alike have come.
+
+        Args:
+            source, limit: as `may_write` takes them.
+        """
         if self.as_xml:
             text = message.to_xml()
             alike = text.partition(' EventDateTime="')[0] + text.partition('+00:00"')[2]
-            if self.may_write(_source_or(message, alike), lambda: message):
+            if self.may_write(_source_or(message, alike), lambda: message, source, limit):
                 self.file.write(text)
             return
         before, after = message.json_around_time()
-        if self.may_write(_source_or(message, before + after), lambda: message):
+        if self.may_write(_source_or(message, before + after), lambda: message, source, limit):
             self.file.write(f"{before}{m.now()}{after}")
 
     def may_write(
-        self, key: Hashable, message: Callable[[], m.Message], source: Hashable = None
+        self,
+        key: Hashable,
+        message: Callable[[], m.Message],
+        source: Hashable = None,
+        limit: Repeats | None = None,
     ) -> bool:
         """Whether a message is written now.
 
@@ -94,6 +106,7 @@ class _Trail:
             key: the same for messages that are alike.
             message: gives it, if one is to tell of others.
             source: the same for those from one address, where these are limited as well.
+            limit: of these; that of comings and goings when None.
         """
 
         def tell(number: int, within_s: float) -> None:
@@ -104,7 +117,7 @@ class _Trail:
             self.file.write(told.to_xml() if self.as_xml else told.to_json())
 
         if self.repeats.may_write(key, tell) and (
-            source is None or self.comings.may_write(source, tell)
+            source is None or (limit or self.comings).may_write(source, tell)
         ):
             return True
         metrics.AUDIT_COUNTED.add()
@@ -112,8 +125,8 @@ class _Trail:
 
     def tell_repeats(self) -> None:
         """Write how many more there were of what was counted."""
-        self.repeats.tell()
-        self.comings.tell()
+        for each in (self.repeats, self.comings, self.short_queries):
+            each.tell()
 
     def here(self, role: m.Code | None = None, *, is_requestor: bool = False) -> m.Participant:
         """This node as a participant."""
@@ -139,6 +152,7 @@ def _source_or(message: m.Message, text: str) -> Hashable:
 # Anybody can have these written, under any name.
 _OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
 _TITLES: Final = 10  # times same_per_minute: comings and goings of one address in a minute
+_SHORT: Final = 10  # times queries_per_minute: those that are recorded in short
 _trail: _Trail | None = None
 # Who asked for what the current thread or task does; None is the node itself.
 _actor: Final[ContextVar[m.Participant | None]] = ContextVar("lfscp_actor", default=None)
@@ -155,6 +169,7 @@ def start(
     keep_s: float = 0.0,
     stops: bool = False,
     same_per_minute: int = 0,
+    queries_per_minute: int = 0,
 ) -> None:
     """Write the trail of this process, and of those that it forks, to a file.
 
@@ -163,6 +178,8 @@ def start(
         format: "json" or "xml", a message a line.
         sync, max_bytes, keep, keep_s, stops: see `AuditFile`.
         same_per_minute: see `Repeats`; 0 writes all in full.
+        queries_per_minute: so many queries of one address are written in full, ten times as many
+            in short, and the rest is counted; 0 writes all in full.
     """
     global _trail
     host = socket.gethostname()
@@ -170,7 +187,9 @@ def start(
     _network_json.cache_clear()
     repeats, comings = Repeats(same_per_minute), Repeats(same_per_minute * _TITLES)
     is_xml = format == "xml"
-    _trail = _Trail(file, f"{ae_title}@{host}", ae_title, host, is_xml, repeats, comings)
+    queries, short = Repeats(queries_per_minute), Repeats(queries_per_minute * _SHORT)
+    source = f"{ae_title}@{host}"
+    _trail = _Trail(file, source, ae_title, host, is_xml, repeats, comings, queries, short)
 
 
 def stop() -> None:
@@ -347,16 +366,12 @@ def instances_refused(peer: Peer, failures: Mapping[str, int]) -> None:
         _trail.here(m.DESTINATION),
     )
     reason = ", ".join(f"{number} answered {status}" for status, number in failures.items())
-    _write(
-        m.Message(
-            _trail.source,
-            m.INSTANCES_TRANSFERRED,
-            m.CREATE,
-            participants,
-            outcome=m.Outcome.MINOR_FAILURE,
-            reason=reason,
-        )
+    event, outcome = m.INSTANCES_TRANSFERRED, m.Outcome.MINOR_FAILURE
+    message = m.Message(
+        _trail.source, event, m.CREATE, participants, outcome=outcome, reason=m.cut(reason)
     )
+    # Ever other counts make none of them alike.
+    _trail.write(message, ("refused", source_of(peer.address)))
 
 
 def instances_sent(
@@ -410,20 +425,25 @@ def queried(
     details: Mapping[str, object],
     reason: str = "",
 ) -> None:
-    """A peer asked with C-FIND; `reason` when it got no full answer."""
+    """A peer asked with C-FIND; `reason` when it got no full answer.
+
+    Of an address that asks very often it is recorded in short, and then counted.
+    """
     if _trail is None:
         return
-    _write(
-        m.Message(
-            _trail.source,
-            m.QUERY,
-            m.EXECUTE,
-            (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION)),
-            (m.QueryObject(sop_class_uid, identifier, details),),
-            outcome=m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS,
-            reason=reason,
-        )
+    source = source_of(peer.address)
+    is_short = not _trail.queries.may_write(source, lambda *_: None)
+    query = m.QueryObject.of(sop_class_uid, identifier, details, is_short=is_short)
+    message = m.Message(
+        _trail.source,
+        m.QUERY,
+        m.EXECUTE,
+        (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION)),
+        (query,),
+        outcome=m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS,
+        reason=m.cut(reason),
     )
+    _trail.write(message, source if is_short else None, _trail.short_queries)
 
 
 def deleted(

@@ -27,6 +27,7 @@ from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.audit")
 MAX_WAITING: Final = 10_000  # records kept in memory while the file takes none
+MAX_WAITING_BYTES: Final = 64 << 20  # of them
 _TRY_AGAIN_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 1.0  # at the name and the size of the file
 _SAY_AGAIN_S: Final = 60.0
@@ -66,16 +67,22 @@ class AuditFile:
         self._descriptor = -1
         self._torn = b""  # begins the next line, when a crash or a full disk cut off the last
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = self._lost = 0
         self._try_at = self._say_at = self._look_at = 0.0
         self._looked = False
 
     def write(self, record: str) -> None:
         """Append one record; when that fails it waits. Never raises."""
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
-                self._waiting.popleft()
+            line = record.encode("utf-8", "backslashreplace") + b"\n"
+            while len(self._waiting) >= MAX_WAITING or (
+                self._waiting and self._waiting_bytes + len(line) > MAX_WAITING_BYTES
+            ):
+                self._take_first()
+                self._lost += 1
                 metrics.AUDIT_LOST.add()
-            self._waiting.append(record.encode("utf-8", "backslashreplace") + b"\n")
+            self._waiting.append(line)
+            self._waiting_bytes += len(line)
             self._write_waiting()
 
     def reopen(self) -> None:
@@ -110,7 +117,7 @@ class AuditFile:
             self._open()
             while self._waiting:
                 self._append(self._waiting[0])
-                self._waiting.popleft()
+                self._take_first()
                 metrics.AUDIT_RECORDS.add()
             if self._looked:
                 self._rotate_when_large()
@@ -120,7 +127,12 @@ class AuditFile:
         if had_failed:
             self._say_at = 0.0
             metrics.AUDIT_FAILING.set(0)
-            LOG.info("the audit trail is written again", file=self._path)
+            lost, self._lost = self._lost, 0
+            said = {"lost_records": lost} if lost else {}
+            LOG.info("the audit trail is written again", file=self._path, **said)
+
+    def _take_first(self) -> None:
+        self._waiting_bytes -= len(self._waiting.popleft())
 
     def _append(self, line: bytes) -> None:
         rest = memoryview(self._torn + line)

@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 MAX_MESSAGE_BYTES: Final = 32 * 1024
 MAX_VALUE_BYTES: Final = 1000  # of a text as it is written
 MAX_KEYS_BYTES: Final = 6000  # of a detail: the keys of a query
+MAX_SHORT_KEYS_BYTES: Final = 256  # the same of a query that is recorded in short
 MAX_QUERY_BYTES: Final = 4096  # of an identifier, before it is encoded
 MAX_SOP_CLASSES: Final = 64  # of a study; further ones are counted together
 _NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -173,29 +174,45 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class QueryObject:
-    """What was asked (ParticipantObjectIdentification).
+    """What was asked (ParticipantObjectIdentification); made by `QueryObject.of`.
 
-    Args:
-        sop_class_uid: of the query model.
-        identifier: the encoded dataset of keys; ParticipantObjectQuery holds it in base 64, of a
-            long one the beginning.
-        details: transfer syntax, the keys as text, the number of matches.
+    It is cut when it is made, since a message may be kept until it is told how many were alike.
     """
 
-    sop_class_uid: str
-    identifier: bytes
-    details: Mapping[str, object]
+    said: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        sop_class_uid: str,
+        identifier: bytes,
+        details: Mapping[str, object],
+        *,
+        is_short: bool = False,
+    ) -> QueryObject:
+        """Make one.
+
+        Args:
+            sop_class_uid: of the query model.
+            identifier: the encoded dataset of keys; ParticipantObjectQuery holds it in base 64, of
+                a long one the beginning.
+            details: transfer syntax, the keys as text, the number of matches.
+            is_short: whether to leave out the identifier but for its length and digest, and most
+                of long keys.
+        """
+        said = _object(sop_class_uid, "2", "3", SOP_CLASS_UID)
+        kept, details = identifier[: 0 if is_short else MAX_QUERY_BYTES], dict(details)
+        if len(kept) < len(identifier):
+            details["query bytes"] = len(identifier)
+            details["query sha256"] = hashlib.sha256(identifier).hexdigest()
+        said["ParticipantObjectQuery"] = base64.b64encode(kept).decode("ascii")
+        most = MAX_SHORT_KEYS_BYTES if is_short else MAX_KEYS_BYTES
+        said["ParticipantObjectDetail"] = _details(details, most)
+        return cls(said)
 
     def parts(self) -> dict[str, Any]:
         """Its element."""
-        parts = _object(self.sop_class_uid, "2", "3", SOP_CLASS_UID)
-        kept, details = self.identifier[:MAX_QUERY_BYTES], dict(self.details)
-        if len(kept) < len(self.identifier):
-            details["query bytes"] = len(self.identifier)
-            details["query sha256"] = hashlib.sha256(self.identifier).hexdigest()
-        parts["ParticipantObjectQuery"] = base64.b64encode(kept).decode("ascii")
-        parts["ParticipantObjectDetail"] = _details(details)
-        return parts
+        return dict(self.said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +380,8 @@ def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[
     }
 
 
-def _details(values: Mapping[str, object]) -> list[dict[str, str]]:
-    return [
-        {"type": name, "value": cut(str(value), MAX_KEYS_BYTES)} for name, value in values.items()
-    ]
+def _details(values: Mapping[str, object], most: int = MAX_KEYS_BYTES) -> list[dict[str, str]]:
+    return [{"type": name, "value": cut(str(value), most)} for name, value in values.items()]
 
 
 def _add(parent: ElementTree.Element, name: str, value: Any) -> None:

@@ -158,6 +158,12 @@ class _Retrieve:
         if self._sent is not None:
             failed = outcome not in (Outcome.COMPLETED, Outcome.WARNING)
             self._sent.count(instance, failed=failed)
+            if self._sent.is_due:
+                self._write_sent()
+
+    def _write_sent(self) -> None:
+        if self._sent:
+            self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
 
     def receiver(self) -> audit.Peer:
         """Who gets the objects."""
@@ -246,8 +252,7 @@ class _Retrieve:
             return
         self._is_recorded = True
         counters = self.counters
-        if self._sent:
-            self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
+        self._write_sent()
         performed(
             self.event,
             self.service,

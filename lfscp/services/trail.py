@@ -76,6 +76,7 @@ def _start(chosen: Audit, path: Path, ae_title: str) -> None:
         keep=chosen.keep,
         keep_s=chosen.keep_days * _DAY_S,
         same_per_minute=chosen.same_per_minute,
+        queries_per_minute=chosen.queries_per_minute,
         stops=chosen.when_failing == "stop",
     )
 
@@ -209,22 +210,35 @@ class Received:
 
 
 class Sent:
-    """What a retrieve has sent of each study."""
+    """What a retrieve has sent of each study and not been recorded yet."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._studies: dict[str, tuple[list[StoredInstance], list[StoredInstance]]] = {}
+        self._count = 0
+        self._since = time.monotonic()
 
     def count(self, instance: StoredInstance, *, failed: bool) -> None:
         """Note one sub-operation that has ended."""
         sent, not_sent = self._studies.setdefault(instance.study_uid, ([], []))
         (not_sent if failed else sent).append(instance)
+        self._count += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has become so much, or old, that it is to be written."""
+        return self._count >= MOST_INSTANCES or time.monotonic() - self._since > LONGEST_S
 
     def __bool__(self) -> bool:
         return bool(self._studies)
 
     def write(self, requestor: Peer, destination: Peer, archive: Archive) -> None:
-        """Record it, for each patient whose study it was."""
-        for study_uid, (sent, not_sent) in self._studies.items():
+        """Record it, for each patient whose study it was, and begin anew."""
+        studies = self._studies
+        self._begin()
+        for study_uid, (sent, not_sent) in studies.items():
             for patient, transfer in _by_patient(archive, study_uid, sent, not_sent).items():
                 audit.instances_sent(requestor, destination, study_uid, transfer, patient)
 

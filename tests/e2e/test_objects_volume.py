@@ -112,3 +112,29 @@ def test_a_node_whose_volume_goes_away_stores_nothing_until_it_is_back(
     assert node.stop() == 0
     done = run_lfscp("check", "--data-dir", node.data_dir, env=volume.settings)
     assert (done.returncode, done.stdout) == (0, "index and objects agree\n")
+
+
+def test_a_volume_that_is_mounted_again_takes_the_series_that_was_coming(
+    dcmtk: Any, start_node: StartNode, volume: Volume, tmp_path: Path
+) -> None:
+    node = start_node(env=volume.settings, errors_expected=True)
+    series = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.1"}
+    dcmtk.done(dcmtk.store(node.port, made(tmp_path / "sent", **series)))
+    volume.unmount()
+    volume.mount()  # at once, so that nobody has looked
+    dcmtk.done(dcmtk.store(node.port, made(tmp_path / "sent", **series)))
+
+    volume.unmount()
+    with small_disk(tmp_path / "other", "10m") as other:  # empty, and in the volume's place
+        node_id = (node.data_dir / "node-id").read_text()
+        (other / ".incoming" / node_id).mkdir(parents=True)
+        subprocess.run(["mount", "--bind", other, volume.on], check=True)
+        try:
+            assert dcmtk.store(node.port, made(tmp_path / "lost", **series)).code != 0
+            assert [path for path in other.rglob("*") if path.is_file()] == []
+        finally:
+            volume.unmount()
+    volume.mount()
+    assert node.stop() == 0
+    done = run_lfscp("check", "--data-dir", node.data_dir, env=volume.settings)
+    assert (done.returncode, done.stdout) == (0, "index and objects agree\n")

@@ -225,6 +225,21 @@ def test_a_start_with_the_clock_ahead_deletes_nothing(tmp_path: Path) -> None:
         assert retain(archive, ahead) == 1
 
 
+def test_the_log_says_what_a_clock_was_held_against(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    times = Times()
+    times.day = time.time() + 90 * 86_400
+    with Archive.open(tmp_path) as archive:
+        archive.store(received(1))
+        times.clock(archive).look()  # idle since it was made by a version that never looked
+        times.day += 90 * 86_400
+        times.clock(archive).look()
+    first, second = [line for line in capfd.readouterr().err.splitlines() if "jumped" in line]
+    assert 'since="the newest object came"' in first
+    assert 'since="the last look"' in second
+
+
 def test_what_comes_while_the_clock_is_behind_is_not_old_when_it_is_set_right(
     tmp_path: Path, open_archive: Callable[..., Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,8 @@ def test_nodes_of_one_index_have_one_place(
         assert list(check(two)) == []
         with pytest.raises(ArchiveError, match=IDENTITY_FOLDER):
             Archive.open(tmp_path / "c", index_url=url, objects_root=tmp_path / "elsewhere")
+        with pytest.raises(ArchiveError, match=r"give all of them the same objects\.url"):
+            Archive.open(tmp_path / "d", index_url=url)
 
 
 @pytest.mark.usefixtures("s3_credentials")
@@ -202,6 +204,48 @@ def test_nothing_is_stored_while_the_volume_is_away(data: Path) -> None:
         mount(data)
         archive.store(received(4))
         assert all(not each.problem for each in readiness(archive))
+        assert list(check(archive)) == []
+
+
+def test_an_object_that_reached_the_folder_below_the_volume_is_not_stored(data: Path) -> None:
+    """The node has looked a moment ago, and the folder below is ready to be written into."""
+    with open_on(data) as archive:
+        archive.space = Space(())
+        volume = unmount(data)
+        (volume / ".incoming" / (data / "node-id").read_text()).mkdir(parents=True)
+        for number in (4, 1001):  # a series that is open, and one that is not
+            with pytest.raises(OutOfResources, match="is its volume mounted"):
+                archive.store(received(number))
+        assert [path for path in volume.rglob("*") if path.is_file()] == []
+        mount(data)
+        archive.store(received(4))
+        assert list(check(archive)) == []
+
+
+def test_an_object_is_on_the_volume_that_is_mounted_when_it_is_acknowledged(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the volume takes its place while the node runs."""
+    with open_on(data) as archive:
+        shutil.copytree(data.parent / "volume", data.parent / "copy")
+
+        def mount_the_copy() -> None:
+            (data.parent / "volume").rename(data.parent / "old")
+            (data.parent / "copy").rename(data.parent / "volume")
+
+        link = os.link
+
+        def link_in_time(*args: Any, **options: Any) -> None:
+            link(*args, **options)
+            mount_the_copy()
+
+        monkeypatch.setattr(os, "link", link_in_time)
+        with pytest.raises(OutOfResources, match="is its volume mounted"):
+            archive.store(received(4))
+        monkeypatch.setattr(os, "link", link)
+        for number in (4, 5):
+            archive.store(received(number))
+        assert archive.statistics().instances == 5
         assert list(check(archive)) == []
 
 

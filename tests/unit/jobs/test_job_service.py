@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,28 @@ def test_the_wait_for_the_next_attempt_outlasts_a_restart(archive: Archive) -> N
         again = service.job(job.id)
         assert (again.state, again.next_attempt_at) == (State.SLEEPING, due)
         service.retry(job.id)
+        wait_for(service, job.id, State.DONE)
+
+
+def test_a_clock_that_was_wrong_puts_off_no_attempt(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_job: Job, _control: Control) -> Ended:
+        raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=30)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lfscp.jobs.service.datetime", Ahead)
+        with serving(archive, fail, retry_delay_s=1.0) as service, service.subscribe() as news:
+            job = service.submit(RETRIEVE)
+            while service.job(job.id).next_attempt_at is None:
+                assert news.next(DEADLINE_S)
+    monkeypatch.setattr("lfscp.jobs.service.LONGEST_DELAY_S", 0.01)
+    with serving(archive, done) as service:  # its clock is right again
         wait_for(service, job.id, State.DONE)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,61 @@ def test_an_address_that_comes_under_ever_other_titles_is_counted(
     assert len(messages(path)) == 30
 
 
+def details_of(message: dict[str, Any]) -> dict[str, str]:
+    """What a message says of its first object."""
+    found = message["ParticipantObjectIdentification"][0]["ParticipantObjectDetail"]
+    return {each["type"]: each["value"] for each in found}
+
+
+@pytest.mark.parametrize("format", ["json", "xml"])
+def test_ever_other_queries_of_one_address_are_recorded_in_short_and_then_counted(
+    tmp_path: Path,
+    format: Any,  # noqa: A002 - the setting's name
+) -> None:
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP", format=format, same_per_minute=60, queries_per_minute=2)
+    for number in range(30):
+        title = Peer(f"TITLE{number}", "192.0.2.7")
+        audit.queried(title, CT, b"%04d" % number * 5000, {"keys": f"PatientID={number}" * 99})
+    audit.queried(Peer("OTHER", "192.0.2.8"), CT, b"another's", {"keys": "PatientID=1"})
+    audit.stop()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 2 + 20 + 1 + 1
+    assert all(len(line) > 5000 for line in lines[:2])
+    assert all(len(line) < 2000 for line in lines[2:])
+    assert "8 more of these within" in lines[-1]
+    assert "192.0.2.7" in lines[-1]
+    if format == "json":
+        *asked, others, _ = messages(path)
+        short = details_of(asked[2])
+        assert short["keys"].startswith("PatientID=2")
+        assert short["query bytes"] == "20000"
+        assert short["query sha256"] == hashlib.sha256(b"0002" * 5000).hexdigest()
+        query = others["ParticipantObjectIdentification"][0]["ParticipantObjectQuery"]
+        assert base64.b64decode(query) == b"another's"
+
+
+def test_what_is_kept_of_a_long_query_until_its_likes_are_told_is_short(tmp_path: Path) -> None:
+    audit.start(tmp_path / "audit.log", "LFSCP", same_per_minute=60)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            audit.queried(MODALITY, CT, b"%04d" % number * 100_000, {"keys": "A" * 100_000})
+        assert tracemalloc.get_traced_memory()[0] < 4_000_000
+    finally:
+        tracemalloc.stop()
+        audit.stop()
+
+
+def test_ever_other_refusals_to_store_of_one_address_are_counted(
+    limited: tuple[Path, list[float]],
+) -> None:
+    path, _ = limited
+    for number in range(100):
+        audit.instances_refused(MODALITY, {"0xA900": number})
+    assert len(messages(path)) == 30
+
+
 def test_the_count_is_told_though_nobody_writes_any_more() -> None:
     told: list[int] = []
     is_told = threading.Event()
@@ -300,9 +356,11 @@ def test_the_count_is_told_though_nobody_writes_any_more() -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(audit_repeats, "WINDOW_S", 0.05)
-        repeats = Repeats(1)
+        now = [0.0]
+        repeats = Repeats(1, lambda: now[0])
         for _ in range(5):
             repeats.may_write("key", tell)
+        now[0] = 1.0
         assert is_told.wait(30)
     assert told == [4]
 
@@ -439,6 +497,16 @@ def test_so_many_wait_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     assert lost - lost_before == 3
     assert metrics.AUDIT_FAILING.total(after) == 0
+
+
+def test_so_many_bytes_wait_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log, "MAX_WAITING_BYTES", 1000)
+    file = AuditFile(tmp_path / "gone" / "log", sync=False)
+    for number in range(5):
+        file.write(f"{number}" * 400)
+    (tmp_path / "gone").mkdir()
+    file.write("5")
+    assert [line[0] for line in (tmp_path / "gone" / "log").read_text().splitlines()] == list("345")
 
 
 def test_a_full_disk_is_no_exception_and_leaves_a_line_of_its_own(tmp_path: Path) -> None:

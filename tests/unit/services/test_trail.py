@@ -127,6 +127,20 @@ def test_what_is_sent_and_gone_since_is_told_of_all_whose_it_may_have_been(
     assert told(trail) == [("P1", "Doe^Jane", 1, 0), ("P2", "Roe^Richard", 1, 0)]
 
 
+def test_a_long_retrieve_is_recorded_piece_by_piece(archive: Archive, trail: Path) -> None:
+    store_all(archive, DOE)
+    (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
+    sent = Sent()
+    for number in range(2500):
+        sent.count(instance, failed=number % 1000 == 0)
+        if sent.is_due:
+            sent.write(HERE, SENDER, archive)
+    sent.write(HERE, SENDER, archive)
+    sent.write(HERE, SENDER, archive)  # there is no more
+
+    assert sorted(each[2:] for each in told(trail)) == [(499, 1), (999, 1), (999, 1)]
+
+
 def test_a_deletion_is_told_for_each_patient_with_what_goes_of_it(
     archive: Archive, trail: Path
 ) -> None:
