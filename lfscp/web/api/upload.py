@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from lfscp.archive.errors import ArchiveError
@@ -32,6 +32,7 @@ from lfscp.services.contexts import require_stored_class
 from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
 from lfscp.web.context import Context, Web, visitor_of
+from lfscp.web.forms import MAX_FILES, FormParser
 from lfscp.web.problems import Problem, document, of_archive
 from lfscp.web.refusals import note_refusal
 
@@ -39,9 +40,6 @@ router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")
 MEGABYTE: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
-MAX_FILES: Final = 100  # in one form: each is in memory up to 64 kB, then an open file
-MAX_FIELDS: Final = 100  # beside them
-MAX_FIELD_BYTES: Final = 16 << 10
 MAX_FORMS: Final = 16  # forms and ZIPs at once, of all, where so many files may be open
 MAX_FORMS_OF_VISITOR: Final = 2
 OPEN_FILES_OF_FORM: Final = MAX_FILES
@@ -137,17 +135,10 @@ async def upload(web: Context, request: Request) -> Any:
     return outcome.body()
 
 
-class _FormParser(MultiPartParser):
-    """Reads a form; its files are on the disk sooner than Starlette's."""
-
-    spool_max_size = 64 << 10
-    max_part_size = MAX_FIELD_BYTES
-
-
 async def _store_form(web: Web, request: Request) -> dict[str, Any]:
     outcome = _Outcome(request.url.path)
     with _place(web, visitor_of(request)):
-        form = await _form(request)
+        form = await _form(web, request)
         try:
             files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
             if not files:
@@ -163,26 +154,45 @@ async def _store_form(web: Web, request: Request) -> dict[str, Any]:
     return outcome.body()
 
 
-async def _form(request: Request) -> FormData:
+async def _form(web: Web, request: Request) -> FormData:
     """Read a form.
 
     Raises:
-        Problem: it is none, or has too much.
+        Problem: it is none, has too much, or the disk is full.
     """
-    async with aclosing(request.stream()) as stream:
-        parser = _FormParser(
-            request.headers,
-            stream,
-            max_files=MAX_FILES,
-            max_fields=MAX_FIELDS,
-            max_part_size=MAX_FIELD_BYTES,
-        )
+    async with (
+        aclosing(request.stream()) as body,
+        aclosing(_while_there_is_space(web, body)) as stream,
+    ):
         try:
-            return await parser.parse()
+            return await FormParser(request.headers, stream, web.archive.incoming_dir).parse()
         except MultiPartException as error:
             raise Problem(400, f"the form cannot be read: {error.message}") from None
         except ClientDisconnect:
             raise Problem(400, "the upload ended too early; nothing was stored") from None
+        except OSError as error:
+            raise _not_written(error) from None
+
+
+async def _while_there_is_space(
+    web: Web, stream: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of a body, as long as the disk keeps its reserve.
+
+    Raises:
+        ArchiveError: it does not.
+    """
+    unchecked = 0
+    async for piece in stream:
+        yield piece
+        unchecked += len(piece)
+        if unchecked >= _LOOK_AT_SPACE_BYTES:
+            web.archive.space.require_for(0)
+            unchecked = 0
+
+
+def _not_written(error: OSError) -> Problem:
+    return Problem(507, f"the upload cannot be written: {error.strerror}")
 
 
 @contextmanager
@@ -202,13 +212,13 @@ def _place(web: Web, visitor: str) -> Iterator[None]:
         web.forms.give(visitor)
 
 
-async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
+async def _pieces(file: UploadFile) -> AsyncGenerator[bytes, None]:
     while piece := await file.read(PIECE_BYTES):
         yield piece
 
 
 async def _store_stream(
-    web: Web, stream: AsyncIterator[bytes], visitor: str = ""
+    web: Web, stream: AsyncGenerator[bytes, None], visitor: str = ""
 ) -> StoredOut | list[_FromZip]:
     """Write a body to disk, then store it, or what is in it.
 
@@ -226,20 +236,15 @@ async def _store_stream(
             spooled.unlink()
 
 
-async def _spool(web: Web, stream: AsyncIterator[bytes], path: Path) -> None:
+async def _spool(web: Web, stream: AsyncGenerator[bytes, None], path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    unchecked = 0
     try:
-        async for piece in stream:
-            if piece:
-                await asyncio.to_thread(_write_all, descriptor, piece)
-                unchecked += len(piece)
-            if unchecked >= _LOOK_AT_SPACE_BYTES:
-                web.archive.space.require_for(0)
-                unchecked = 0
+        async with aclosing(_while_there_is_space(web, stream)) as pieces:
+            async for piece in pieces:
+                if piece:
+                    await asyncio.to_thread(_write_all, descriptor, piece)
     except OSError as error:
-        reason = f"the upload cannot be written: {error.strerror}"
-        raise Problem(507, reason) from None
+        raise _not_written(error) from None
     finally:
         os.close(descriptor)
 

@@ -15,6 +15,7 @@ import pytest
 from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
 from lfscp.web.connection_limits import ConnectionLimits
+from lfscp.web.forwarded import ReverseProxies
 from lfscp.web.limited_protocol import MAX_HEAD_BYTES
 from lfscp.web.server import HttpServer
 
@@ -223,7 +224,7 @@ def test_an_idle_connection_makes_room_for_a_new_one(limits):
 
 def test_each_connection_of_a_trusted_proxy_counts_for_itself():
     trusted = ["127.0.0.0/8"]
-    with serving(most_of_address=2, trusted_proxies=trusted) as (address, app, _):
+    with serving(most_of_address=2, proxies=ReverseProxies(trusted)) as (address, app, _):
         held = [connect(address, POST) for _ in range(5)]
         while app.served < 5:
             time.sleep(0.01)
