@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
@@ -31,9 +31,10 @@ from lfscp.observe.logging import get_logger
 from lfscp.services.contexts import require_stored_class
 from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
+from lfscp.web.api.upload_outcome import Outcome
 from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.forms import MAX_FILES, FormParser
-from lfscp.web.problems import Problem, document, of_archive
+from lfscp.web.problems import Problem
 from lfscp.web.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["archive"])
@@ -46,9 +47,6 @@ OPEN_FILES_OF_FORM: Final = MAX_FILES
 _LOOK_AT_SPACE_BYTES: Final = 16 << 20
 
 
-_FromZip = tuple[str, StoredOut | ArchiveError]  # an entry's name, and what became of it
-
-
 def most_forms(connections: int) -> int:
     """How many forms and ZIPs may be worked on at once.
 
@@ -56,39 +54,6 @@ def most_forms(connections: int) -> int:
         connections: how many there may be; as many files of forms may be open.
     """
     return max(1, min(MAX_FORMS, connections // OPEN_FILES_OF_FORM))
-
-
-class _Outcome:
-    """What became of several files.
-
-    Args:
-        path: of the request.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._stored: list[StoredOut] = []
-        self._refused: list[dict[str, Any]] = []
-
-    def add(self, found: StoredOut | list[_FromZip], name: str = "") -> None:
-        """Note what a file brought, or each of a ZIP."""
-        if isinstance(found, StoredOut):
-            self._stored.append(found)
-            return
-        for entry, result in found:
-            if isinstance(result, StoredOut):
-                self._stored.append(result)
-            else:
-                self.refuse(f"{name}/{entry}" if name else entry, result)
-
-    def refuse(self, name: str, error: ArchiveError) -> None:
-        """Note a file that was not stored."""
-        self._refused.append(document(of_archive(error), self._path) | {"file": name})
-
-    def body(self) -> dict[str, Any]:
-        """The answer."""
-        stored = [each.model_dump() for each in self._stored]
-        return {"stored": stored, "refused": self._refused}
 
 
 @router.post(
@@ -124,19 +89,16 @@ async def upload(web: Context, request: Request) -> Any:
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
+    outcome = Outcome(request.url.path)
     try:
-        found = await _store_stream(web, request.stream(), visitor_of(request))
+        stored = await _store_stream(web, request.stream(), outcome, visitor=visitor_of(request))
     except ClientDisconnect:
         raise Problem(400, "the upload ended too early; nothing was stored") from None
-    if isinstance(found, StoredOut):
-        return found
-    outcome = _Outcome(request.url.path)
-    outcome.add(found)
-    return outcome.body()
+    return stored or outcome.response()
 
 
-async def _store_form(web: Web, request: Request) -> dict[str, Any]:
-    outcome = _Outcome(request.url.path)
+async def _store_form(web: Web, request: Request) -> Response:
+    outcome = Outcome(request.url.path)
     with _place(web, visitor_of(request)):
         form = await _form(web, request)
         try:
@@ -145,13 +107,19 @@ async def _store_form(web: Web, request: Request) -> dict[str, Any]:
                 raise Problem(422, "the form holds no file")
             for file in files:
                 name = file.filename or ""
+                if outcome.is_full:
+                    outcome.refuse_rest(name)
+                    break
                 try:
-                    outcome.add(await _store_stream(web, _pieces(file)), name)
+                    stored = await _store_stream(web, _pieces(file), outcome, name)
                 except ArchiveError as error:
                     outcome.refuse(name, error)
+                else:
+                    if stored is not None:
+                        outcome.store(stored)
         finally:
             await form.close()
-    return outcome.body()
+    return outcome.response()
 
 
 async def _form(web: Web, request: Request) -> FormData:
@@ -218,19 +186,27 @@ async def _pieces(file: UploadFile) -> AsyncGenerator[bytes, None]:
 
 
 async def _store_stream(
-    web: Web, stream: AsyncGenerator[bytes, None], visitor: str = ""
-) -> StoredOut | list[_FromZip]:
+    web: Web,
+    stream: AsyncGenerator[bytes, None],
+    outcome: Outcome,
+    name: str = "",
+    visitor: str = "",
+) -> StoredOut | None:
     """Write a body to disk, then store it, or what is in it.
 
     Args:
+        outcome: hears of each file of a ZIP.
+        name: of the ZIP, before the names in it.
         visitor: who needs a place for a ZIP; "" has one already.
+    Returns:
+        What was stored; None for a ZIP.
     Raises:
         ArchiveError: it is no DICOM file, or the archive refuses it.
     """
     spooled = web.archive.incoming_dir / f"upload-{uuid.uuid4().hex}"
     try:
         await _spool(web, stream, spooled)
-        return await run_in_threadpool(_store_spooled, web, spooled, visitor)
+        return await run_in_threadpool(_store_spooled, web, spooled, outcome, name, visitor)
     finally:
         with contextlib.suppress(FileNotFoundError):
             spooled.unlink()
@@ -255,31 +231,32 @@ def _write_all(descriptor: int, piece: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _store_spooled(web: Web, spooled: Path, visitor: str) -> StoredOut | list[_FromZip]:
+def _store_spooled(
+    web: Web, spooled: Path, outcome: Outcome, name: str, visitor: str
+) -> StoredOut | None:
     with spooled.open("rb") as file:
         beginning = file.read(132)
     if not is_zip(beginning):
         return _store(web, spooled)
-    if not visitor:
-        return _store_zip(web, spooled)
-    with _place(web, visitor):
-        return _store_zip(web, spooled)
+    with _place(web, visitor) if visitor else contextlib.nullcontext():
+        _store_zip(web, spooled, outcome, f"{name}/" if name else "")
+    return None
 
 
-def _store_zip(web: Web, spooled: Path) -> list[_FromZip]:
+def _store_zip(web: Web, spooled: Path, outcome: Outcome, folder: str) -> None:
     """Store what is in a ZIP; a file that is refused does not keep the others back."""
-    found = []
     max_bytes = web.settings.storage.max_object_mb * MEGABYTE
     for entry in entries(spooled, web.archive, max_bytes):
-        result: StoredOut | ArchiveError | None = entry.problem
-        if entry.path is not None:
-            try:
-                result = _store(web, entry.path)
-            except ArchiveError as error:
-                result = error
-        if result is not None:
-            found.append((entry.name, result))
-    return found
+        if outcome.is_full:
+            outcome.refuse_rest(folder + entry.name)
+            return
+        try:
+            if entry.problem is not None:
+                outcome.refuse(folder + entry.name, entry.problem)
+            elif entry.path is not None:
+                outcome.store(_store(web, entry.path))
+        except ArchiveError as error:
+            outcome.refuse(folder + entry.name, error)
 
 
 def _store(web: Web, spooled: Path) -> StoredOut:
