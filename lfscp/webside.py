@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
     from lfscp.server import LeaderFollowerServer
     from lfscp.web.connection_limits import ConnectionLimits
+    from lfscp.web.forwarded import ReverseProxies
     from lfscp.web.server import HttpServer
     from lfscp.web.state import AssociationState, NodeState, ProcessState
 
@@ -102,6 +103,8 @@ class WebSide:
         self._jobs: JobService | None = None
         self._server: HttpServer | None = None
         self._app: Any = None
+        self._proxies: ReverseProxies | None = None
+        self._building = threading.Lock()
         self._jobs_lock = -1
         self._stopping = False
         self._stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
@@ -112,10 +115,15 @@ class WebSide:
         self._thread.start()
 
     def renew(self, settings: Settings) -> None:
-        """Take over settings that were read again: the configured peers."""
-        self._settings = settings
-        if self._app is not None:
-            self._app.state.web.peers.configure(settings.peers)
+        """Take over settings that were read again: peers, users, tokens, proxies."""
+        with self._building:
+            self._settings = settings
+            if self._proxies is not None:
+                self._proxies.renew(settings.web.trusted_proxies)
+            if self._app is not None:
+                from lfscp.web.app import renew
+
+                renew(self._app, settings)
 
     def stop_jobs(self) -> None:
         """End the jobs; the page goes on, and says that the node is stopping."""
@@ -148,11 +156,14 @@ class WebSide:
             if self._stopping:
                 return
             from lfscp.jobs.sharing import job_service
+            from lfscp.web.forwarded import ReverseProxies
             from lfscp.web.server import HttpServer
 
             self._jobs = job_service(self._archive, self._settings)
             self._jobs.start()
-            limits = _connection_limits(self._settings)
+            with self._building:
+                self._proxies = ReverseProxies(self._settings.web.trusted_proxies)
+            limits = _connection_limits(self._settings, self._proxies)
             self._server = HttpServer(self._build, self._listener, limits, _end_streams)
             self._server.start()
         except Exception as error:  # the node goes on without its page
@@ -186,7 +197,10 @@ class WebSide:
         from lfscp.web.app import create_app
 
         assert self._jobs is not None  # noqa: S101 - made before the server
-        self._app = create_app(self._settings, self._archive, self._jobs, self._node_state)
+        with self._building:
+            self._app = create_app(
+                self._settings, self._archive, self._jobs, self._node_state, self._proxies
+            )
         return self._app
 
     def _has_unfinished_jobs(self) -> bool:
@@ -201,7 +215,7 @@ class WebSide:
             return connection.execute(unfinished).first() is not None
 
 
-def _connection_limits(settings: Settings) -> ConnectionLimits:
+def _connection_limits(settings: Settings, proxies: ReverseProxies) -> ConnectionLimits:
     from lfscp.web.connection_limits import ConnectionLimits
 
     web = settings.web
@@ -210,7 +224,7 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
         web.max_connections_per_address,
         web.timeout_s,
         web.min_rate,
-        web.trusted_proxies,
+        proxies,
     )
 
 

@@ -131,6 +131,7 @@ class Web(Section):
         "Who may log in, each as NAME:ROLE:HASH; `lfscp hash-password` makes the hash. Roles: read "
         "(look, search, download), work (also upload, send, retrieve, jobs), admin (also delete, "
         "protect, peers). NAME:HASH is an admin.",
+        live=True,
     )
     tokens: Annotated[
         tuple[WebToken, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
@@ -138,17 +139,21 @@ class Web(Section):
         (),
         "Bearer tokens for scripts, each as NAME:ROLE:HASH with the roles of users; "
         "`lfscp hash-password --token` makes token and hash.",
+        live=True,
     )
     token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
-        "", "Hash of one more bearer token, with role admin."
+        "", "Hash of one more bearer token, with role admin.", live=True
     )
     metrics_token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
-        "", "Hash of a bearer token that opens /metrics and nothing else, made the same way."
+        "",
+        "Hash of a bearer token that opens /metrics and nothing else, made the same way.",
+        live=True,
     )
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
         (),
         "Addresses and networks of reverse proxies whose header Forwarded or X-Forwarded-For says "
         "who the visitor is; anybody else's is ignored.",
+        live=True,
     )
     timeout_s: Seconds = setting(
         20.0, "Longest wait for a request or for the next one on a connection, in seconds."

@@ -63,9 +63,15 @@ SECURITY_HEADERS: Final = (
 
 @dataclass(slots=True)
 class Session:
-    """One login: who, the token that changes must carry, and until when (monotonic seconds)."""
+    """One login: who, with which password, the token that changes must carry, and until when.
+
+    Args:
+        hashed: the password's hash, as the settings had it.
+        until: monotonic, in seconds.
+    """
 
     user: str
+    hashed: str
     role: Role
     csrf_token: str
     until: float
@@ -98,27 +104,33 @@ class Caller:
 
 
 class Access:
-    """The rules of one node, and who is logged in. Any thread may ask.
+    """The rules of one node, and who is logged in. Any thread may ask, also for other settings.
 
     Args:
         web: the settings.
-        host: where the page listens.
     """
 
     def __init__(self, web: Web) -> None:
+        self._is_local = is_loopback(web.host)
+        self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
         self._logins = Logins(web)
         self._metrics_token_hash = web.metrics_token_hash
-        # With a login a foreign name gains nothing, and a proxy may have any name.
-        is_open = is_loopback(web.host) and not self.needs_login
-        self._names = {"localhost", "127.0.0.1", "::1", web.host} if is_open else None
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._open_token = secrets.token_urlsafe(24)  # of pages when nobody need log in
 
     @property
     def needs_login(self) -> bool:
-        """Whether users or a token are configured."""
-        return self._logins.are_any
+        """Whether users or a token are configured; where others reach the page, always."""
+        return self._logins.are_any or not self._is_local
+
+    def renew(self, web: Web) -> None:
+        """Take over users and tokens that were read again.
+
+        Who is no user any more, or has another password, is logged out; a role counts at once.
+        """
+        self._metrics_token_hash = web.metrics_token_hash
+        self._logins = self._logins.renewed(web)
 
     def decide(self, asked: Asked) -> Caller:
         """Let a request through, or say why not.
@@ -184,7 +196,8 @@ class Access:
         with self._lock:
             session_id = secrets.token_urlsafe(32)
             until = time.monotonic() + SESSION_S
-            session = Session(login.name, login.role, secrets.token_urlsafe(24), until)
+            csrf_token = secrets.token_urlsafe(24)
+            session = Session(login.name, login.hashed, login.role, csrf_token, until)
             self._sessions[session_id] = session
             own = [each for each, other in self._sessions.items() if other.user == login.name]
             for each in own[:-MAX_SESSIONS_OF_USER]:
@@ -201,12 +214,17 @@ class Access:
             audit.user_left(session.user, address)
 
     def session(self, session_id: str) -> Session | None:
-        """The session with that id, while it lasts."""
+        """The session with that id, while it lasts and its user is one."""
         with self._lock:
             session = self._sessions.get(session_id)
-            if session is not None and session.until < time.monotonic():
+            if session is None:
+                return None
+            login = self._logins.of_name(session.user)
+            is_user = login is not None and login.hashed == session.hashed
+            if login is None or not is_user or session.until < time.monotonic():
                 del self._sessions[session_id]
                 return None
+            session.role = login.role
             return session
 
     def csrf_token(self, session: Session | None) -> str:
@@ -216,13 +234,13 @@ class Access:
     # The single rules
 
     def _require_name(self, host: str) -> None:
-        if self._names is None:
+        if self.needs_login:  # a foreign name gains nothing, and a proxy may have any
             return
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             name = ""
-        if name not in self._names:
+        if name not in self._own_names:
             raise Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this page answers to localhost only; set web.host and web.users to open it",

@@ -25,6 +25,7 @@ from lfscp.web.connection_limits import PART_OF_OPEN_FILES
 from lfscp.web.context import Web
 from lfscp.web.events import EventHub
 from lfscp.web.exposition import Exposition
+from lfscp.web.forwarded import ReverseProxies
 from lfscp.web.guard import Guard
 from lfscp.web.peer_book import PeerBook
 from lfscp.web.readiness import Readiness
@@ -50,11 +51,13 @@ def create_app(
     archive: Archive,
     job_service: JobService,
     node_state: Callable[[], NodeState],
+    proxies: ReverseProxies | None = None,
 ) -> FastAPI:
     """Make the application of one node.
 
     Args:
         node_state: gives the node's state now; called from any thread.
+        proxies: shared with the server; made from the settings when it is None.
     """
     connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
     app = FastAPI(
@@ -98,7 +101,7 @@ def create_app(
     app.add_middleware(
         Guard,
         access=app.state.web.access,
-        proxies=settings.web.trusted_proxies,
+        proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
         requests=Share(connections, settings.web.max_connections_per_address or connections),
     )
     return app
@@ -107,6 +110,16 @@ def create_app(
 def _operation_id(route: APIRoute) -> str:
     """A name of its own for each operation: dtools' /jobs is not the API's."""
     return "_".join([*map(str, route.tags), route.name])
+
+
+def renew(app: Any, settings: Settings) -> None:
+    """Take over settings that were read again: peers, users and tokens."""
+    web: Web = app.state.web
+    before, web.settings = web.settings, settings
+    web.peers.configure(settings.peers)
+    if settings.web != before.web:
+        web.access.renew(settings.web)
+        web.events.begin_anew()
 
 
 def events_of(app: Any) -> EventHub:

@@ -8,15 +8,13 @@ Not thread-safe: for the thread of the server's event loop.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
-from lfscp.web.forwarded import is_in
+from lfscp.web.forwarded import ReverseProxies, is_in
 from lfscp.web.refusals import note_refusal
 from lfscp.web.shares import Share
 
@@ -44,7 +42,7 @@ class ConnectionLimits:
         most_of_address: of one address; 0 is no limit of its own.
         timeout_s: longest wait for a request, and how long a slow one is looked at.
         min_rate: the slowest pace of bodies and answers, in bytes a second; 0 is no limit.
-        trusted_proxies: networks whose addresses speak for many.
+        proxies: whose addresses speak for many.
     """
 
     def __init__(
@@ -53,13 +51,13 @@ class ConnectionLimits:
         most_of_address: int,
         timeout_s: float,
         min_rate: int,
-        trusted_proxies: Sequence[str] = (),
+        proxies: ReverseProxies | None = None,
     ) -> None:
         self.most = most or most_open_files() // PART_OF_OPEN_FILES
         self.timeout_s = timeout_s
         self.min_rate = min_rate
         self._share = Share(self.most, most_of_address or _NO_LIMIT)
-        self._proxies = [ipaddress.ip_network(each) for each in trusted_proxies]
+        self._proxies = proxies or ReverseProxies(())
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._waiting_by_address: dict[str, OrderedDict[Connection, None]] = {}
         self._parting_since, self._parting = 0.0, 0
@@ -135,6 +133,6 @@ class ConnectionLimits:
 
     def _visitor(self, connection: Connection) -> str:
         """Whom a connection is counted for: a proxy's each for itself, since it speaks for many."""
-        if is_in(connection.address, self._proxies):
+        if is_in(connection.address, self._proxies.networks):
             return f"{connection.address} {id(connection)}"
         return connection.address

@@ -7,6 +7,7 @@ nobody watches. The pool's state is sampled here as well, once a second, and sen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -65,10 +66,15 @@ class EventHub:
     def close(self) -> None:
         """End all streams, so that the server can stop."""
         self._stopping.set()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """End the streams; browsers ask again, as whoever they are by now."""
         with self._lock:
             pages = dict(self._pages)
         for queue, loop in pages.items():
-            loop.call_soon_threadsafe(_put, queue, _END)
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(_put, queue, _END)
 
     def _join(self, queue: asyncio.Queue[Event | None]) -> None:
         with self._lock:

@@ -21,6 +21,22 @@ _MOST: Final = 32  # hops that are looked at
 _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)
 
 
+class ReverseProxies:
+    """Whose word is taken, as the settings say now. Any thread may ask.
+
+    Args:
+        networks: the setting `web.trusted_proxies`.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self.networks: Networks = ()
+        self.renew(networks)
+
+    def renew(self, networks: Iterable[str]) -> None:
+        """Take over a setting that was read again."""
+        self.networks = tuple(map(ipaddress.ip_network, networks))
+
+
 def is_in(address: str, networks: Networks) -> bool:
     """Whether an address is in one of some networks; what is no address is in none."""
     found = _address(address)

@@ -5,8 +5,6 @@ What comes through a trusted proxy is the visitor's from here on: for limits, lo
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.web.access import SECURITY_HEADERS, SESSION_COOKIE, Access, Asked
-from lfscp.web.forwarded import is_forwarded, visitor_address
+from lfscp.web.forms import require_form_in_utf_8
+from lfscp.web.forwarded import ReverseProxies, is_forwarded, visitor_address
 from lfscp.web.problems import Problem, respond, wants_page
 from lfscp.web.refusals import note_refusal
 from lfscp.web.shares import Share
@@ -37,16 +36,16 @@ class Guard:
     page's script, so that no form has to be read here.
 
     Args:
-        proxies: networks of proxies whose word is taken for who the visitor is.
+        proxies: whose word is taken for who the visitor is.
         requests: how many may be served at once.
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, proxies: Sequence[str], requests: Share
+        self, app: ASGIApp, access: Access, proxies: ReverseProxies, requests: Share
     ) -> None:
         self._app = app
         self._access = access
-        self._proxies = [ipaddress.ip_network(each) for each in proxies]
+        self._proxies = proxies
         self._requests = requests
         self._has_warned = False
 
@@ -76,6 +75,7 @@ class Guard:
         scope = request.scope
         try:
             _require_few_headers(scope)
+            require_form_in_utf_8(request.headers.get("content-type", ""))
             # A password's hash takes its time: not in the thread that serves everybody.
             asked = _asked(request)
             caller = await run_in_threadpool(self._access.decide, asked)
@@ -89,10 +89,11 @@ class Guard:
     def _name_visitor(self, scope: Scope) -> None:
         """Put the visitor's address in the place of a trusted proxy's."""
         peer = scope["client"][0] if scope.get("client") else ""
-        visitor = visitor_address(peer, scope["headers"], self._proxies)
+        proxies = self._proxies.networks
+        visitor = visitor_address(peer, scope["headers"], proxies)
         if visitor != peer:
             scope["client"] = (visitor, 0)
-        elif not self._has_warned and not self._proxies and is_forwarded(scope["headers"]):
+        elif not self._has_warned and not proxies and is_forwarded(scope["headers"]):
             self._has_warned = True
             LOG.warning(
                 "a proxy's word is not taken for who the visitors are",

@@ -7,7 +7,7 @@ over a slow line is not. A head has 16 kB at most, whatever comes in one piece w
 a request is held back until that is answered. An answered request's body is not read for long.
 
 Source: RFC 9112. Built on uvicorn's `H11Protocol`: its `data_received`, `handle_events`,
-`on_response_complete` and `send_400_response`.
+`on_response_complete`, `shutdown` and `send_400_response`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES: Final = 16 << 10
 LINGER_S: Final = 2.0  # for what still comes of a request that is answered
+SILENT_S: Final = 3.0  # of a client that is waited for, while the server stops
 PARTING_S: Final = 0.5  # for a client that is refused to read the answer
 _SOON_S: Final = 0.01
 _IDLE: Final = "idle"  # a reason that nobody need hear of
@@ -165,6 +166,23 @@ class LimitedProtocol(H11Protocol):
 
     # What takes too long
 
+    def shutdown(self) -> None:
+        """Finish the request that is served, unless its client is silent meanwhile."""
+        super().shutdown()
+        if self._is_admitted:
+            self._end_silent(None)
+
+    def _end_silent(self, seen: _Progress | None) -> None:
+        """End a client that the node waits for and that has done nothing since."""
+        now = self._progress(self.loop.time())
+        if self.transport.is_closing() and not now.unsent:
+            return
+        if seen is not None and now.has_stood_still_since(seen):
+            note_refusal("slow_request" if now.wants_body else "slow_reader", self.address)
+            self.transport.abort()
+            return
+        self.loop.call_later(SILENT_S, self._end_silent, now)
+
     @property
     def _is_waiting(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -220,6 +238,12 @@ class _Progress:
         if before.wants_body and self.wants_body:
             return "slow_request" if self.received - before.received < needed else ""
         return ""
+
+    def has_stood_still_since(self, before: _Progress) -> bool:
+        """Whether it is the client's turn, and nothing came of it."""
+        if self.unsent and before.unsent:
+            return self.acknowledged == before.acknowledged
+        return self.wants_body and before.wants_body and self.received == before.received
 
 
 def _counts(sock: socket.socket) -> tuple[int, int]:

@@ -51,6 +51,14 @@ class Logins:
         self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
         self._digest_key = secrets.token_bytes(32)
 
+    def renewed(self, web: Web) -> Logins:
+        """Those of other settings; wrong passwords stay counted."""
+        return Logins(web, self._attempts)
+
+    def of_name(self, name: str) -> Login | None:
+        """The user of that name, whatever the password."""
+        return self._users.get(name)
+
     @property
     def are_any(self) -> bool:
         """Whether somebody must log in."""

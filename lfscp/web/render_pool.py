@@ -38,6 +38,7 @@ _ANSWER_S: Final = 5.0  # after its time is up
 _OWN_BYTES: Final = 8 << 20  # of a process that renders, before it does
 _LEAST_SHARE: Final = 40 << 20
 _NOT_KEPT: Final = 20 << 20  # of a share; the rest is for frames to be asked for again
+_STOPPING: Final = "the node is stopping"
 _LARGE: Final = 64
 
 
@@ -173,7 +174,7 @@ class RenderPool:
 
     def _require_open(self) -> None:
         if self._is_closed:
-            raise RenderingError("busy", "the node is stopping")
+            raise RenderingError("busy", _STOPPING)
 
     def _is_free(self, *, alone: bool) -> bool:
         if alone:
@@ -270,6 +271,8 @@ class RenderPool:
         """What to say of a process that ended, or did not answer."""
         if isinstance(error, NoSpaceError):
             return RenderingError("disk", f"there is no room for it on the disk: {error}")
+        if self._is_closed:  # which ended the process, and may have before it began
+            return RenderingError("busy", _STOPPING)
         metrics.RENDERING_PROCESS_FAILURES.add()
         if process is None:
             LOG.error("cannot start a process that renders", reason=str(error))

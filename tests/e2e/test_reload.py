@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import urllib.error
+import urllib.request
+from base64 import b64encode
 from contextlib import ExitStack
 from typing import Any
 
@@ -115,3 +118,33 @@ def test_worker_processes_count_associations_together(start_node: StartNode, lim
             peer.associate(called="LFSCP")
         for _ in range(4):  # whichever of them it meets
             assert answer(node.port, "X") == (2, 3, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_users_of_the_page_change_without_a_restart(start_node: StartNode, workers: int) -> None:
+    users = {name: f"{name}:{hash_password(PASSCODE)}" for name in ("anna", "berta")}
+    page = '[web]\nusers = ["{}"]\n'
+    node = start_node(
+        configuration=page.format(users["anna"]),
+        flags=["--workers", workers, "--http-port", "0"],
+    )
+    url = node.wait_for("page")["url"]
+
+    def ask(path: str, name: str) -> Any:
+        basic = b64encode(f"{name}:{PASSCODE}".encode()).decode()
+        asked = urllib.request.Request(  # noqa: S310 - of the log
+            url + path, headers={"Authorization": f"Basic {basic}"}
+        )
+        try:
+            return urllib.request.urlopen(asked, timeout=60)  # noqa: S310
+        except urllib.error.HTTPError as refusal:
+            return refusal
+
+    with ask("api/events", "anna") as live_view:
+        assert live_view.status == 200
+        said = node.reload(page.format(users["berta"]))
+        assert said["changed"] == "web.users"
+        assert "after_a_restart" not in said
+        live_view.read()  # until the node ends it
+    assert ask("api/studies", "anna").status == 401
+    assert ask("api/studies", "berta").status == 200

@@ -6,6 +6,7 @@ browser's console: neither an error of a script nor a breach of the Content-Secu
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from images import image, save
 from playwright.sync_api import Page, expect, sync_playwright
 from web_objects import CT_SERIES, CT_STUDY, LOOP_SERIES, LOOP_STUDY, write_all
 
+from lfscp.config.passwords import hash_password
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--no-sandbox",
@@ -36,6 +39,15 @@ ARGUMENTS = [
 ]
 PATIENCE_MS = 30_000
 EVIL = "<b>Evil</b>, <script>alert(1)</script>"
+PASSWORD = "correct horse"  # noqa: S105 - of a test
+USERS = [f"{role}:{role}:{hash_password(PASSWORD)}" for role in ("read", "work", "admin")]
+LINKS = """() => [...document.querySelectorAll("a[href]")].map(link => link.pathname)
+    .filter(path => !/^\\/(static|api)/.test(path))"""
+REQUESTS = """() => ["get", "post", "put", "delete"].flatMap(method =>
+    [...document.querySelectorAll(`[hx-${method}]`)].map(each =>
+        `${method.toUpperCase()} ${each.getAttribute(`hx-${method}`).split("?")[0]}`))
+    .concat([...document.querySelectorAll("form[action]")].map(form =>
+        `${form.method.toUpperCase()} ${form.getAttribute("action")}`))"""
 # No picture (415) and a form that is not complete (422): the browser and htmx say so by themselves.
 HARMLESS = re.compile(r"status of 415|status of 422|Status Error Code 422")
 
@@ -101,11 +113,17 @@ def remote(start_node: Any, remote_port: int) -> Any:
 
 
 @pytest.fixture
-def local(start_node: Any, remote_port: int, objects: Path) -> Any:
+def users() -> list[str]:
+    """Who may log in; nobody need."""
+    return []
+
+
+@pytest.fixture
+def local(start_node: Any, remote_port: int, objects: Path, users: list[str]) -> Any:
     """Our node, with a page, which knows the other one and one that is down."""
     return start_node(
         "local",
-        configuration=f'web.roots = ["{objects}"]\n',
+        configuration=f'web.roots = ["{objects}"]\nweb.users = {json.dumps(users)}\n',
         flags=[
             *("--http-port", "0", "--peer", "DOWN=127.0.0.1:9"),
             *("--peer", f"REMOTE=127.0.0.1:{remote_port}"),
@@ -116,6 +134,30 @@ def local(start_node: Any, remote_port: int, objects: Path) -> Any:
 @pytest.fixture
 def url(local: Any) -> str:
     return str(local.wait_for("page")["url"]).rstrip("/")
+
+
+def log_in(page: Page, url: str, name: str) -> None:
+    page.context.clear_cookies()
+    page.goto(url)
+    page.fill("[name=name]", name)
+    page.fill("[name=password]", PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+
+
+def walk(page: Page, url: str) -> set[str]:
+    """Follow every link to a page: the requests that can be made there, as "METHOD /path"."""
+    seen, found = {"/"}, set()
+    left = ["/"]
+    while left:
+        page.goto(url + left.pop())
+        page.wait_for_load_state("networkidle")
+        found.update(page.evaluate(REQUESTS))
+        for path in page.evaluate(LINKS):
+            if path not in seen:
+                seen.add(path)
+                left.append(path)
+    return found | {f"GET {path}" for path in seen}
 
 
 def upload(page: Page, url: str, *files: Path) -> None:
@@ -485,3 +527,38 @@ def test_a_study_is_deleted_after_a_question(page, url, objects):
 def test_the_documentation_of_the_api_shows_without_the_network(page, url):
     page.goto(f"{url}/api/docs")
     expect(page.locator(".swagger-ui .opblock").first).to_be_visible()
+
+
+@pytest.mark.parametrize("users", [USERS])
+def test_nobody_sees_what_his_role_may_not_do(page, url, objects, shoot):
+    log_in(page, url, "admin")
+    upload(page, url, objects / "loop.dcm")
+    page.goto(f"{url}/remote")
+    page.get_by_role("button", name="Ping DOWN").click()
+    expect(page.locator(".ping .state.failed")).to_be_visible()
+    study, asked = f"/studies/{LOOP_STUDY}", {}
+    for name in ("read", "work", "admin"):
+        log_in(page, url, name)
+        refused: list[str] = []
+        note = lambda answer, refused=refused: (  # noqa: E731
+            refused.append(answer.url) if answer.status in (401, 403) else None
+        )
+        page.on("response", note)
+        asked[name] = walk(page, url)
+        page.remove_listener("response", note)
+        assert refused == []
+        shoot(f"as-{name}")
+        if name != "admin":  # what the page offers is allowed, if asked for nothing in particular
+            headers = {"X-CSRF-Token": page.evaluate("document.body.dataset.csrf")}
+            for each in sorted(asked[name] - {"POST /logout"}):
+                method, _, path = each.partition(" ")
+                answer = page.context.request.fetch(url + path, method=method, headers=headers)
+                assert answer.status not in (401, 403), each
+    assert {each for each in asked["read"] if not each.startswith("GET ")} == {"POST /logout"}
+    assert {f"GET {study}", "GET /jobs", "GET /node"} <= asked["read"]
+    assert not {"GET /upload", "GET /remote"} & asked["read"]
+    assert {"GET /upload", "GET /remote", f"POST {study}/send"} <= asked["work"]
+    assert not {each for each in asked["work"] if "/delete" in each or "/protect" in each}
+    assert {f"POST {study}/delete", f"POST {study}/protect"} <= asked["admin"]
+    page.goto(url + study)
+    expect(page.get_by_role("button", name="Delete")).to_be_visible()

@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from lfscp.archive.errors import ArchiveError
@@ -31,24 +31,20 @@ from lfscp.observe.logging import get_logger
 from lfscp.services.contexts import require_stored_class
 from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
+from lfscp.web.api.upload_outcome import Outcome
 from lfscp.web.context import Context, Web, visitor_of
-from lfscp.web.problems import Problem, document, of_archive
+from lfscp.web.forms import MAX_FILES, FormParser
+from lfscp.web.problems import Problem
 from lfscp.web.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")
 MEGABYTE: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
-MAX_FILES: Final = 100  # in one form: each is in memory up to 64 kB, then an open file
-MAX_FIELDS: Final = 100  # beside them
-MAX_FIELD_BYTES: Final = 16 << 10
 MAX_FORMS: Final = 16  # forms and ZIPs at once, of all, where so many files may be open
 MAX_FORMS_OF_VISITOR: Final = 2
 OPEN_FILES_OF_FORM: Final = MAX_FILES
 _LOOK_AT_SPACE_BYTES: Final = 16 << 20
-
-
-_FromZip = tuple[str, StoredOut | ArchiveError]  # an entry's name, and what became of it
 
 
 def most_forms(connections: int) -> int:
@@ -58,39 +54,6 @@ def most_forms(connections: int) -> int:
         connections: how many there may be; as many files of forms may be open.
     """
     return max(1, min(MAX_FORMS, connections // OPEN_FILES_OF_FORM))
-
-
-class _Outcome:
-    """What became of several files.
-
-    Args:
-        path: of the request.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._stored: list[StoredOut] = []
-        self._refused: list[dict[str, Any]] = []
-
-    def add(self, found: StoredOut | list[_FromZip], name: str = "") -> None:
-        """Note what a file brought, or each of a ZIP."""
-        if isinstance(found, StoredOut):
-            self._stored.append(found)
-            return
-        for entry, result in found:
-            if isinstance(result, StoredOut):
-                self._stored.append(result)
-            else:
-                self.refuse(f"{name}/{entry}" if name else entry, result)
-
-    def refuse(self, name: str, error: ArchiveError) -> None:
-        """Note a file that was not stored."""
-        self._refused.append(document(of_archive(error), self._path) | {"file": name})
-
-    def body(self) -> dict[str, Any]:
-        """The answer."""
-        stored = [each.model_dump() for each in self._stored]
-        return {"stored": stored, "refused": self._refused}
 
 
 @router.post(
@@ -126,63 +89,78 @@ async def upload(web: Context, request: Request) -> Any:
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
+    outcome = Outcome(request.url.path)
     try:
-        found = await _store_stream(web, request.stream(), visitor_of(request))
+        stored = await _store_stream(web, request.stream(), outcome, visitor=visitor_of(request))
     except ClientDisconnect:
         raise Problem(400, "the upload ended too early; nothing was stored") from None
-    if isinstance(found, StoredOut):
-        return found
-    outcome = _Outcome(request.url.path)
-    outcome.add(found)
-    return outcome.body()
+    return stored or outcome.response()
 
 
-class _FormParser(MultiPartParser):
-    """Reads a form; its files are on the disk sooner than Starlette's."""
-
-    spool_max_size = 64 << 10
-    max_part_size = MAX_FIELD_BYTES
-
-
-async def _store_form(web: Web, request: Request) -> dict[str, Any]:
-    outcome = _Outcome(request.url.path)
+async def _store_form(web: Web, request: Request) -> Response:
+    outcome = Outcome(request.url.path)
     with _place(web, visitor_of(request)):
-        form = await _form(request)
+        form = await _form(web, request)
         try:
             files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
             if not files:
                 raise Problem(422, "the form holds no file")
             for file in files:
                 name = file.filename or ""
+                if outcome.is_full:
+                    outcome.refuse_rest(name)
+                    break
                 try:
-                    outcome.add(await _store_stream(web, _pieces(file)), name)
+                    stored = await _store_stream(web, _pieces(file), outcome, name)
                 except ArchiveError as error:
                     outcome.refuse(name, error)
+                else:
+                    if stored is not None:
+                        outcome.store(stored)
         finally:
             await form.close()
-    return outcome.body()
+    return outcome.response()
 
 
-async def _form(request: Request) -> FormData:
+async def _form(web: Web, request: Request) -> FormData:
     """Read a form.
 
     Raises:
-        Problem: it is none, or has too much.
+        Problem: it is none, has too much, or the disk is full.
     """
-    async with aclosing(request.stream()) as stream:
-        parser = _FormParser(
-            request.headers,
-            stream,
-            max_files=MAX_FILES,
-            max_fields=MAX_FIELDS,
-            max_part_size=MAX_FIELD_BYTES,
-        )
+    async with (
+        aclosing(request.stream()) as body,
+        aclosing(_while_there_is_space(web, body)) as stream,
+    ):
         try:
-            return await parser.parse()
+            return await FormParser(request.headers, stream, web.archive.incoming_dir).parse()
         except MultiPartException as error:
             raise Problem(400, f"the form cannot be read: {error.message}") from None
         except ClientDisconnect:
             raise Problem(400, "the upload ended too early; nothing was stored") from None
+        except OSError as error:
+            raise _not_written(error) from None
+
+
+async def _while_there_is_space(
+    web: Web, stream: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of a body, as long as the disk keeps its reserve.
+
+    Raises:
+        ArchiveError: it does not.
+    """
+    unchecked = 0
+    async for piece in stream:
+        yield piece
+        unchecked += len(piece)
+        if unchecked >= _LOOK_AT_SPACE_BYTES:
+            web.archive.space.require_for(0)
+            unchecked = 0
+
+
+def _not_written(error: OSError) -> Problem:
+    return Problem(507, f"the upload cannot be written: {error.strerror}")
 
 
 @contextmanager
@@ -202,44 +180,47 @@ def _place(web: Web, visitor: str) -> Iterator[None]:
         web.forms.give(visitor)
 
 
-async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
+async def _pieces(file: UploadFile) -> AsyncGenerator[bytes, None]:
     while piece := await file.read(PIECE_BYTES):
         yield piece
 
 
 async def _store_stream(
-    web: Web, stream: AsyncIterator[bytes], visitor: str = ""
-) -> StoredOut | list[_FromZip]:
+    web: Web,
+    stream: AsyncGenerator[bytes, None],
+    outcome: Outcome,
+    name: str = "",
+    visitor: str = "",
+) -> StoredOut | None:
     """Write a body to disk, then store it, or what is in it.
 
     Args:
+        outcome: hears of each file of a ZIP.
+        name: of the ZIP, before the names in it.
         visitor: who needs a place for a ZIP; "" has one already.
+    Returns:
+        What was stored; None for a ZIP.
     Raises:
         ArchiveError: it is no DICOM file, or the archive refuses it.
     """
     spooled = web.archive.incoming_dir / f"upload-{uuid.uuid4().hex}"
     try:
         await _spool(web, stream, spooled)
-        return await run_in_threadpool(_store_spooled, web, spooled, visitor)
+        return await run_in_threadpool(_store_spooled, web, spooled, outcome, name, visitor)
     finally:
         with contextlib.suppress(FileNotFoundError):
             spooled.unlink()
 
 
-async def _spool(web: Web, stream: AsyncIterator[bytes], path: Path) -> None:
+async def _spool(web: Web, stream: AsyncGenerator[bytes, None], path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    unchecked = 0
     try:
-        async for piece in stream:
-            if piece:
-                await asyncio.to_thread(_write_all, descriptor, piece)
-                unchecked += len(piece)
-            if unchecked >= _LOOK_AT_SPACE_BYTES:
-                web.archive.space.require_for(0)
-                unchecked = 0
+        async with aclosing(_while_there_is_space(web, stream)) as pieces:
+            async for piece in pieces:
+                if piece:
+                    await asyncio.to_thread(_write_all, descriptor, piece)
     except OSError as error:
-        reason = f"the upload cannot be written: {error.strerror}"
-        raise Problem(507, reason) from None
+        raise _not_written(error) from None
     finally:
         os.close(descriptor)
 
@@ -250,31 +231,32 @@ def _write_all(descriptor: int, piece: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _store_spooled(web: Web, spooled: Path, visitor: str) -> StoredOut | list[_FromZip]:
+def _store_spooled(
+    web: Web, spooled: Path, outcome: Outcome, name: str, visitor: str
+) -> StoredOut | None:
     with spooled.open("rb") as file:
         beginning = file.read(132)
     if not is_zip(beginning):
         return _store(web, spooled)
-    if not visitor:
-        return _store_zip(web, spooled)
-    with _place(web, visitor):
-        return _store_zip(web, spooled)
+    with _place(web, visitor) if visitor else contextlib.nullcontext():
+        _store_zip(web, spooled, outcome, f"{name}/" if name else "")
+    return None
 
 
-def _store_zip(web: Web, spooled: Path) -> list[_FromZip]:
+def _store_zip(web: Web, spooled: Path, outcome: Outcome, folder: str) -> None:
     """Store what is in a ZIP; a file that is refused does not keep the others back."""
-    found = []
     max_bytes = web.settings.storage.max_object_mb * MEGABYTE
     for entry in entries(spooled, web.archive, max_bytes):
-        result: StoredOut | ArchiveError | None = entry.problem
-        if entry.path is not None:
-            try:
-                result = _store(web, entry.path)
-            except ArchiveError as error:
-                result = error
-        if result is not None:
-            found.append((entry.name, result))
-    return found
+        if outcome.is_full:
+            outcome.refuse_rest(folder + entry.name)
+            return
+        try:
+            if entry.problem is not None:
+                outcome.refuse(folder + entry.name, entry.problem)
+            elif entry.path is not None:
+                outcome.store(_store(web, entry.path))
+        except ArchiveError as error:
+            outcome.refuse(folder + entry.name, error)
 
 
 def _store(web: Web, spooled: Path) -> StoredOut:

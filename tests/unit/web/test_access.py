@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from web_app import serving
 
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, is_password, is_token, new_token
+from lfscp.web.app import renew
 from lfscp.web.attempts import MAX_FAILURES
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
@@ -210,3 +213,72 @@ def test_scripts_use_a_token_or_name_and_password(guarded):
     bearer = {"Authorization": f"Bearer {guarded.token}"}
     peer = {"ae_title": "A", "host": "h", "port": 104}
     assert guarded.post("/api/peers", json=peer, headers=bearer).status_code == 201
+
+
+def renewed(client, **web):
+    """The page's settings as SIGHUP leaves them."""
+    settings = client.app.state.web.settings
+    renew(client.app, settings.model_copy(update={"web": settings.web.model_copy(update=web)}))
+
+
+def test_who_is_no_user_any_more_is_logged_out_at_once(guarded, users):
+    basic = {"Authorization": "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode()}
+    log_in(guarded)
+    assert guarded.get("/api/studies").status_code == 200
+    assert guarded.get("/api/studies", headers=basic).status_code == 200
+    renewed(guarded, users=(f"berta:{hash_password(PASSWORD)}",))
+
+    assert guarded.get("/api/studies").status_code == 401
+    assert guarded.get("/api/studies", headers=basic).status_code == 401
+    assert log_in(guarded).status_code == 401
+    assert log_in(guarded, name="berta").status_code == 303
+    renewed(guarded, users=tuple(users))
+    assert guarded.get("/api/studies").status_code == 401
+
+
+def test_another_password_ends_the_sessions_of_the_one_before(guarded):
+    log_in(guarded)
+    renewed(guarded, users=(f"anna:{hash_password('another')}",))
+
+    assert guarded.get("/api/studies").status_code == 401
+    assert log_in(guarded).status_code == 401
+    assert log_in(guarded, password="another").status_code == 303  # noqa: S106
+
+
+def test_another_role_counts_for_who_is_logged_in(guarded, users):
+    log_in(guarded)
+    token = {"X-CSRF-Token": csrf(guarded)}
+    assert guarded.delete("/api/studies/1.2", headers=token).status_code == 404
+    renewed(guarded, users=(users[0].replace("anna:", "anna:read:"),))
+
+    assert guarded.delete("/api/studies/1.2", headers=token).status_code == 403
+    assert guarded.get("/api/studies").status_code == 200
+
+
+def test_tokens_change_and_wrong_passwords_stay_counted(guarded):
+    bearer = {"Authorization": f"Bearer {guarded.token}"}
+    assert guarded.get("/api/studies", headers=bearer).status_code == 200
+    for _ in range(MAX_FAILURES):
+        log_in(guarded, password="wrong")  # noqa: S106
+    renewed(guarded, token_hash="")
+
+    assert guarded.get("/api/studies", headers=bearer).status_code == 401
+    assert log_in(guarded).status_code == 429
+
+
+def test_a_page_that_others_reach_stays_closed_when_its_last_user_goes(tmp_path, users):
+    with serving(tmp_path, web={"host": "0.0.0.0", "users": users}) as client:  # noqa: S104
+        # The new configuration is for loopback, where the page listens after a restart.
+        renewed(client, users=())
+
+        assert client.get("/api/studies").status_code == 401
+
+
+def test_a_page_without_users_asks_for_a_login_when_there_are_some(tmp_path, users):
+    with serving(tmp_path) as client:
+        assert client.get("/api/studies").status_code == 200
+        renewed(client, users=tuple(users))
+
+        assert client.get("/api/studies").status_code == 401
+        assert log_in(client).status_code == 303
+        assert client.get("/api/studies").status_code == 200

@@ -14,7 +14,9 @@ import pytest
 
 from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
+from lfscp.web import limited_protocol
 from lfscp.web.connection_limits import ConnectionLimits
+from lfscp.web.forwarded import ReverseProxies
 from lfscp.web.limited_protocol import MAX_HEAD_BYTES
 from lfscp.web.server import HttpServer
 
@@ -223,7 +225,7 @@ def test_an_idle_connection_makes_room_for_a_new_one(limits):
 
 def test_each_connection_of_a_trusted_proxy_counts_for_itself():
     trusted = ["127.0.0.0/8"]
-    with serving(most_of_address=2, trusted_proxies=trusted) as (address, app, _):
+    with serving(most_of_address=2, proxies=ReverseProxies(trusted)) as (address, app, _):
         held = [connect(address, POST) for _ in range(5)]
         while app.served < 5:
             time.sleep(0.01)
@@ -329,3 +331,42 @@ def test_half_requests_do_not_hold_up_the_stop():
         with each:
             assert rest(each) == b""
     assert app.served == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(POST + b"x", "slow_request"), (GET.replace(b"/", b"/long", 1), "slow_reader")],
+    ids=["half a body", "does not read"],
+)
+def test_who_is_silent_in_the_middle_is_let_go_when_the_server_stops(
+    content, reason, caplog, monkeypatch
+):
+    monkeypatch.setattr(limited_protocol, "SILENT_S", 0.1)
+    before = refused(reason)
+    with serving() as (address, app, _):
+        held = connect(address, content)
+        while not app.served:
+            time.sleep(0.01)
+    with held:
+        assert app.gone.wait(WAIT_S), "the application is told, not cancelled"
+    assert refused(reason) == before + 1
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_who_goes_on_sending_while_the_server_stops_is_answered(monkeypatch):
+    monkeypatch.setattr(limited_protocol, "SILENT_S", 1.0)
+    with serving() as (address, app, _):
+        sock = connect(address, POST)
+        while not app.served:
+            time.sleep(0.01)
+
+        def send() -> None:
+            for _ in range(50):
+                sock.sendall(b"x" * 2000)
+                time.sleep(0.03)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+    with sock:
+        sending.join()
+        assert rest(sock).endswith(b"100000")

@@ -206,6 +206,22 @@ def test_the_first_process_is_replaced_when_it_was_killed(renderer, tmp_path):
     assert renderer.pool._first[0].process is not first
 
 
+def test_a_process_that_begins_while_the_node_stops_is_no_failure(tmp_path, monkeypatch):
+    renderer = Renderer(tmp_path / "cache", 0, 64 * MB)
+    start = render_pool.start_first
+
+    def start_and_stop(first):
+        start(first)
+        renderer.close()
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(render_pool, "start_first", start_and_stop)
+    before = count(metrics.RENDERING_PROCESS_FAILURES)
+    with pytest.raises(PictureRefused, match="the node is stopping"):
+        renderer.render(saved(tmp_path / "object.dcm"), "1.2.3.4", Wanted(encoding="png"))
+    assert count(metrics.RENDERING_PROCESS_FAILURES) == before
+
+
 _PARENT = """
 import sys, time
 from pathlib import Path

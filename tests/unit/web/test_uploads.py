@@ -17,6 +17,7 @@ from web_app import serving
 from web_objects import new, set_pixels
 
 from lfscp.archive.part10 import part10_header
+from lfscp.web.api import upload_outcome
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT)
 PRIVATE = "1.3.6.1.4.1.9999.1.1"
@@ -122,6 +123,25 @@ def test_a_zip_is_taken_and_each_refused_file_named(client: TestClient, tmp_path
     assert "no DICOM file" in details["notes.txt"][1]
     assert client.get("/api/statistics").json()["instances"] == 2
     assert list((tmp_path / "data").rglob("zip-*")) == list((tmp_path / "data").rglob("upload-*"))
+
+
+@pytest.mark.parametrize("in_a_form", [False, True])
+def test_of_more_files_than_an_answer_can_name_the_rest_is_not_stored(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, in_a_form: bool
+) -> None:
+    monkeypatch.setattr(upload_outcome, "MAX_ANSWER_BYTES", 700)
+    content = in_a_zip({str(each): HEAD + encoded(each) for each in range(1, 10)})
+    if in_a_form:
+        files = [("files", (f"{name}.zip", content)) for name in "ab"]
+        answer = client.post("/api/instances", files=files).json()
+    else:
+        answer = client.post("/api/instances", content=content).json()
+
+    assert 1 < len(answer["stored"]) < 9
+    assert answer["refused"][0]["status"] == 413
+    assert answer["refused"][0]["file"].endswith(str(len(answer["stored"]) + 1))
+    assert [each["file"] for each in answer["refused"][1:]] == (["b.zip"] if in_a_form else [])
+    assert client.get("/api/statistics").json()["instances"] == len(answer["stored"])
 
 
 def test_a_form_may_hold_a_zip(client: TestClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
 import zipfile
 from typing import Any
 
@@ -13,8 +14,9 @@ from web_app import serving
 
 from lfscp.archive.part10 import part10_header
 from lfscp.observe import metrics
-from lfscp.web.api.upload import MAX_FIELDS, MAX_FILES, MAX_FORMS_OF_VISITOR, most_forms
+from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MAX_VALUES
+from lfscp.web.forms import MAX_FIELDS, MAX_FILES
 from lfscp.web.guard import MOST_HEADERS
 from lfscp.web.problems import MOST_ERRORS
 from lfscp.web.shares import Share
@@ -199,6 +201,27 @@ def test_a_form_that_is_none_is_refused(client, content):
     assert answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/login", "/api/instances"])
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "utf-8; charset=idna"])
+def test_a_form_does_not_choose_how_it_is_decoded(client, path, charset):
+    content = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\xff-9a9a\r\n--x--\r\n'
+    headers = {"Content-Type": f"Multipart/form-data; boundary=x; charset={charset}"}
+    answer = client.post(path, content=content, headers=headers)
+
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == "a form is read as UTF-8; leave out the charset"
+
+
+def test_a_form_that_says_that_it_is_in_utf_8_is_read(client):
+    content = (
+        b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n%b\r\n--x--\r\n'
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=x; charset=UTF-8"}
+    answer = client.post("/api/instances", content=content % FILE, headers=headers)
+
+    assert len(answer.json()["stored"]) == 1
+
+
 @pytest.mark.parametrize("kind", ["form", "zip"])
 def test_so_many_forms_and_zips_of_one_visitor_are_worked_on_at_once(client, kind):
     share = client.app.state.web.forms
@@ -223,13 +246,28 @@ def test_files_of_forms_take_no_more_descriptors_than_connections_may():
     assert [most_forms(connections) for connections in (10, 256, 5000)] == [1, 2, 16]
 
 
-def test_an_upload_ends_when_the_reserve_is_reached(tmp_path):
+def test_files_of_forms_wait_on_the_archive_s_volume(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # what TMPDIR decides
+    large = FILE + bytes(100_000)
+    answer = client.post("/api/instances", files=[("files", ("a", large))])
+
+    assert answer.status_code == 201
+    assert [each["size"] for each in answer.json()["stored"]] != []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"content": bytes(17 << 20)}, {"files": [("files", ("a", bytes(17 << 20)))]}],
+    ids=["file", "form"],
+)
+def test_an_upload_ends_when_the_reserve_is_reached(tmp_path, asked):
     with serving(tmp_path / "data", storage={"reserve_mb": 1}) as client:
         space = client.app.state.web.archive.space
         space._reserve_mb = 10**12  # no disk has so much
-        answer = client.post("/api/instances", content=bytes(17 << 20))
+        answer = client.post("/api/instances", **asked)
 
         assert answer.status_code == 507
+        assert "refused" not in answer.json(), "it is not read to its end"
         assert "below the reserve" in answer.json()["detail"]
         assert list((tmp_path / "data").rglob("upload-*")) == []
 
