@@ -7,7 +7,7 @@ from web_app import serving
 
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, is_password, is_token, new_token
-from lfscp.web.attempts import MAX_FAILURES
+from lfscp.services.attempts import MAX_FAILURES
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 
