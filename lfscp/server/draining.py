@@ -15,7 +15,8 @@ from lfscp.upperlayer.association import InlineAssociation
 
 IDLE_BEFORE_ABORT_S: Final = 1.0
 SILENT_BEFORE_ABORT_S: Final = 3.0
-_TIME_TO_ABORT_S: Final = 2.0  # of which the peers get one second to close the connection
+_TIME_TO_ABORT_S: Final = 3.0  # of which the peers get one second to close the connection
+_LEAST_TO_END_S: Final = 2.0
 _SHARE_TO_GO_ON: Final = 0.8
 _SEND_S: Final = 0.2
 
@@ -27,7 +28,7 @@ def time_to_go_on_s(drain_timeout_s: float) -> float:
 
 def time_to_end_s(left_s: float) -> float:
     """How long to wait for those that were aborted, when so much of the drain is left."""
-    return max(left_s, _TIME_TO_ABORT_S)
+    return max(left_s, _LEAST_TO_END_S)
 
 
 def abort_all(associations: Iterable[InlineAssociation]) -> None:

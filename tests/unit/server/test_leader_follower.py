@@ -222,7 +222,7 @@ def test_whoever_goes_on_sending_is_served_while_draining(monkeypatch):
         assert not drained.is_alive()
 
 
-@pytest.mark.parametrize(("timeout_s", "go_on_s"), [(30, 28), (10, 8), (5, 4), (1, 0.8), (0, 0)])
+@pytest.mark.parametrize(("timeout_s", "go_on_s"), [(30, 27), (10, 8), (5, 4), (1, 0.8), (0, 0)])
 def test_a_part_of_the_drain_is_for_those_that_must_be_aborted(timeout_s, go_on_s):
     assert draining.time_to_go_on_s(timeout_s) == go_on_s
 
