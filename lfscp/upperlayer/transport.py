@@ -38,6 +38,9 @@ _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
+# A send that took longer waited for the peer.
+_WAITED_S: Final = 0.5
+_ACKNOWLEDGED: Final = struct.Struct("@120xQ")  # tcpi_bytes_acked of struct tcp_info
 _GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
 # A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
@@ -101,6 +104,8 @@ class InlineSocket(AssociationSocket):
         self.look_every_s = 1.0
         self._look_at = 0.0
         self.is_sending = False  # a part of a PDU is out, perhaps; only with `while_waiting`
+        self._waited_s = 0.0  # in sends, since so many bytes were acknowledged
+        self._acknowledged: int | None = None
         if client_socket is not None:
             self._configure(client_socket)
 
@@ -119,6 +124,8 @@ class InlineSocket(AssociationSocket):
 
     def _set_send_limit(self, sock: socket.socket) -> None:
         limit_s = self.assoc.network_timeout
+        if limit_s is not None:
+            limit_s /= 2  # so that what was taken is known in between
         if self.while_waiting is not None:
             limit_s = self.look_every_s if limit_s is None else min(self.look_every_s, limit_s)
             if isinstance(sock, TLSSocket):
@@ -518,7 +525,8 @@ class InlineSocket(AssociationSocket):
         """Send buffers one after another, gathered into as few calls as possible.
 
         Raises:
-            ConnectionLost: it broke, or the peer took nothing for the network timeout.
+            ConnectionLost: it broke, the peer took nothing for the network timeout, or less than
+                `min_bytes_per_s` of its limits.
         """
         sock = self.socket
         if sock is None:
@@ -527,14 +535,15 @@ class InlineSocket(AssociationSocket):
             for buffer in buffers if len(buffers) < _GATHER else [b"".join(buffers)]:
                 self._send_looking(sock, memoryview(buffer).cast("B"))
             return
-        try:
-            if self._is_tls or len(buffers) == 1:
-                for buffer in buffers:
-                    sock.sendall(buffer)
-            else:
-                _send_gathered(sock, buffers)
-        except (OSError, ValueError) as problem:
-            raise ConnectionLost(str(problem) or "send timed out") from problem
+        began = time.monotonic()
+        if self._is_tls or len(buffers) == 1:
+            for buffer in buffers:
+                self._send_one(sock, buffer)
+        else:
+            for first in range(0, len(buffers), _GATHER):
+                self._send_gathered(sock, buffers[first : first + _GATHER])
+        if time.monotonic() - began > _WAITED_S:
+            self._check_taken(time.monotonic() - began)
 
     def send_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
         """Send `before` and then `size` bytes of a file, from the page cache when it can be.
@@ -558,15 +567,32 @@ class InlineSocket(AssociationSocket):
             if size > 0:
                 raise OSError(f"file is {size} bytes shorter than expected")
             return
-        try:
-            sock.sendall(before, socket.MSG_MORE)
-            while size > 0 and (sent := os.sendfile(sock.fileno(), fd, offset, size)) > 0:
-                offset += sent
-                size -= sent
-        except (OSError, ValueError) as problem:
-            raise ConnectionLost(str(problem) or "send timed out") from problem
+        self._send_one(sock, before, socket.MSG_MORE)
+        size = self._send_file_looking(sock, fd, offset, size)
         if size > 0:
             raise OSError(f"file is {size} bytes shorter than expected")
+
+    def _send_one(self, sock: socket.socket, buffer: bytes | memoryview, flags: int = 0) -> None:
+        try:
+            sent = sock.send(buffer, flags)
+        except _NOT_YET:
+            sent = 0
+        except (OSError, ValueError) as problem:
+            raise ConnectionLost(str(problem)) from problem
+        if sent < len(buffer):
+            self._send_looking(sock, memoryview(buffer)[sent:], flags)
+
+    def _send_gathered(self, sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
+        try:
+            sent = sock.sendmsg(buffers)
+        except _NOT_YET:
+            sent = 0
+        except (OSError, ValueError) as problem:
+            raise ConnectionLost(str(problem)) from problem
+        for buffer in buffers:
+            if sent < len(buffer):
+                self._send_looking(sock, memoryview(buffer)[sent:])
+            sent = max(0, sent - len(buffer))
 
     def _send_looking(self, sock: socket.socket, rest: memoryview, flags: int = 0) -> None:
         """Send, and call `while_waiting` while the peer takes nothing, or takes it slowly."""
@@ -585,20 +611,62 @@ class InlineSocket(AssociationSocket):
 
     def _sent(self, send: Callable[[], int]) -> int:
         """How much one send took, when it took something; see `send_all`."""
-        timeout_s = self.assoc.network_timeout
-        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            began = time.monotonic()
             try:
                 count = send()
             except _NOT_YET:
-                if time.monotonic() >= deadline:
-                    raise ConnectionLost("send timed out") from None
-                self._look_while_sending()
+                count = -1
             except (OSError, ValueError) as problem:
                 raise ConnectionLost(str(problem)) from problem
-            else:
+            waited_s = time.monotonic() - began
+            if count < 0 or waited_s > _WAITED_S:
+                self._check_taken(waited_s)
+            if self.while_waiting is not None:
                 self._look_while_sending()
+            if count >= 0:
+                if self._acknowledged is None:  # nobody knows the pace
+                    self._waited_s = 0.0
                 return count
+
+    def _check_taken(self, waited_s: float) -> None:
+        """End the association of a peer that takes nothing, or takes it too slowly.
+
+        Args:
+            waited_s: how long the last send has waited for it.
+        """
+        timeout_s, acknowledged = self.assoc.network_timeout, self._bytes_acknowledged()
+        self._waited_s += waited_s
+        if self._acknowledged is None:
+            self._acknowledged = acknowledged
+        if timeout_s is None or self._waited_s < 0.99 * timeout_s:
+            return
+        taken = (acknowledged or 0) - (self._acknowledged or 0)
+        if taken <= 0:
+            raise ConnectionLost("send timed out")
+        rate = self._slowest_pace
+        if taken < rate * self._waited_s:
+            raise ConnectionLost(
+                f"peer too slow: took {taken} bytes in {self._waited_s:.0f} s, "
+                f"expected {rate} a second"
+            )
+        self._acknowledged, self._waited_s = acknowledged, 0.0
+
+    @property
+    def _slowest_pace(self) -> int:
+        """In bytes a second."""
+        limits = getattr(self.assoc, "limits", None)
+        return 0 if limits is None else cast(int, limits.min_bytes_per_s)
+
+    def _bytes_acknowledged(self) -> int | None:
+        """How much of what was sent the peer has taken; None when the connection is gone."""
+        sock = self.socket
+        try:
+            size = _ACKNOWLEDGED.size
+            info = sock and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+            return cast(int, _ACKNOWLEDGED.unpack(info or b"")[0])
+        except (OSError, struct.error):
+            return None
 
     def _look_while_sending(self) -> None:
         self.is_sending = True
@@ -612,15 +680,3 @@ def _drop_received(sock: socket.socket, view: memoryview) -> None:
             pass
     except BlockingIOError:
         return
-
-
-def _send_gathered(sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
-    for first in range(0, len(buffers), _GATHER):
-        batch = buffers[first : first + _GATHER]
-        sent = sock.sendmsg(batch)
-        for buffer in batch:
-            if sent >= len(buffer):
-                sent -= len(buffer)
-                continue
-            sock.sendall(memoryview(buffer)[sent:])
-            sent = 0
