@@ -635,7 +635,7 @@ class InlineSocket(AssociationSocket):
         Args:
             waited_s: how long the last send has waited for it.
         """
-        timeout_s, acknowledged = self.assoc.network_timeout, self._bytes_acknowledged()
+        timeout_s, acknowledged = self.assoc.network_timeout, self.bytes_acknowledged()
         self._waited_s += waited_s
         if self._acknowledged is None:
             self._acknowledged = acknowledged
@@ -658,7 +658,7 @@ class InlineSocket(AssociationSocket):
         limits = getattr(self.assoc, "limits", None)
         return 0 if limits is None else cast(int, limits.min_bytes_per_s)
 
-    def _bytes_acknowledged(self) -> int | None:
+    def bytes_acknowledged(self) -> int | None:
         """How much of what was sent the peer has taken; None when the connection is gone."""
         sock = self.socket
         try:

@@ -248,6 +248,43 @@ def test_peers_that_take_no_answer_are_cut_off_together():
             peer.sock.close()
 
 
+@pytest.mark.parametrize("reads", [False, True], ids=["takes nothing", "takes it slowly"])
+def test_who_takes_nothing_is_aborted_while_draining_and_who_is_slow_is_not(monkeypatch, reads):
+    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 2.5)
+    large = Dataset.from_json({"00204000": {"vr": "LT", "Value": ["x" * 9000]}})
+    size = 100_000
+
+    def find(_event):
+        for _ in range(800):
+            yield 0xFF00, large
+
+    with (
+        serving((evt.EVT_C_FIND, find)) as server,
+        Peer(server.server_address, receive_buffer=4096) as peer,
+    ):
+        peer.associate()
+        peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
+        (association,) = server.active_associations
+        assert until(lambda: association.takes_nothing)
+        server.shutdown()
+        drained = []
+        draining_ = threading.Thread(target=lambda: drained.append(server.drain(60)))
+        draining_.start()
+        for _ in range(10 if reads else 0):
+            draining_.join(0.5)
+            left = size
+            while left > 0:
+                left -= len(peer.sock.recv(left))
+        if reads:
+            assert association.end_reason is None
+        else:
+            draining_.join(30)
+            assert drained == [True]
+            assert association.end_reason == "taking nothing while the server was stopping"
+        peer.sock.close()
+        draining_.join(30)
+
+
 def is_blocked(association):
     """Whether another thread holds the right to send, for a while."""
     with association.dul.sending(0.2) as may_send:
