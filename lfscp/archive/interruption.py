@@ -22,9 +22,13 @@ class Interruption:
 
     Args:
         is_unwanted: asked in the thread that works; True ends the work.
+        source: the address of whoever waits, when others must not wait for them; else empty.
     """
 
-    def __init__(self, is_unwanted: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, is_unwanted: Callable[[], bool] = lambda: False, *, source: str = ""
+    ) -> None:
+        self.source = source
         self._is_unwanted = is_unwanted
         self._next_look = time.monotonic() + _LOOK_AGAIN_S
         self._reason: BaseException | None = None

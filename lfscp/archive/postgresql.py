@@ -2,7 +2,8 @@
 
 Rules: several nodes share the database, and each thread that writes has a transaction of its own;
 constraints, not locks of ours, keep the rows right. Connections are counted: storing, querying and
-everything else have each their own, so that none starves another. A connection that was lost is
+everything else have each their own, so that none starves another; of those for queries one address
+has half at most, however slowly it takes what it asked for. A connection that was lost is
 replaced, and the work done again within its time; a password is in no message.
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -114,7 +116,8 @@ class PostgreSQLDatabase(Database):
     @contextmanager
     def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
         """A reader whose `execute` gives the rows as they come from the server."""
-        with self._readers.one() as connection:
+        source = interruption.source if interruption is not None else ""
+        with self._readers.share_of(source), self._readers.one() as connection:
             reader = _Reader(connection, lambda: self._connect(None), interruption)
             try:
                 yield reader
@@ -251,6 +254,28 @@ class _Connections:
         """Forget all of them: they are the parent's."""
         self._free = threading.Semaphore(self._limit)
         self._idle: list[_Connection] = []
+        self._turn = threading.Condition()
+        self._of_source: Counter[str] = Counter()
+
+    @contextmanager
+    def share_of(self, source: str) -> Iterator[None]:
+        """Count a use for an address, which may have half of the connections; "" is not counted."""
+        if not source:
+            yield
+            return
+        most = max(1, self._limit // 2)
+        with self._turn:
+            if not self._turn.wait_for(lambda: self._of_source[source] < most, self._timeout_s):
+                raise CannotConnect(f"{source} uses {most} connections to the index already")
+            self._of_source[source] += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._of_source[source] -= 1
+                if not self._of_source[source]:
+                    del self._of_source[source]
+                self._turn.notify_all()
 
     def close_idle(self) -> None:
         """Close those that nobody uses."""

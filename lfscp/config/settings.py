@@ -103,7 +103,8 @@ class Server(Section):
     min_receive_rate: Count = setting(
         1000,
         "Slowest pace of a message that is received, in bytes a second, once it has lasted for "
-        "network_timeout_s; slower ones are aborted. 0 is no limit.",
+        "network_timeout_s, and of a peer that was waited for as long to take what is sent; slower "
+        "ones are aborted. 0 is no limit.",
         live=True,
     )
     drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (

@@ -1,11 +1,13 @@
 """How many lines the log gets about one address, and about all: a flood makes no flood of lines.
 
 Whoever is about to write a line asks first. What was left out is counted, and said in one line per
-span of time. Any thread may call any method.
+span of time: of connections by the server, of requests by `REQUESTS` itself. An object that was
+stored always has its line. Any thread may call any method.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -13,9 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+LOGGER = logging.getLogger(__name__)
+
 LINES_OF_EACH: Final = 50
 LINES_OF_ALL: Final = 200
 SPAN_S: Final = 10.0
+# Requests are more than connections: an honest peer may well echo or ask some times a second.
+_REQUESTS_OF_EACH: Final = 500
+_REQUESTS_OF_ALL: Final = 2000
 _NAMED: Final = 3  # addresses that one line names
 _COUNTED: Final = 1000  # addresses that are told apart
 _OTHERS: Final = ""
@@ -51,6 +58,9 @@ class LogBudget:
         of_all: most lines in all.
         span_s: the span, in seconds.
         clock: monotonic, in seconds.
+
+    Attributes:
+        span_s: the span, in seconds.
     """
 
     def __init__(
@@ -62,7 +72,7 @@ class LogBudget:
     ) -> None:
         self._of_each = of_each
         self._of_all = of_all
-        self._span_s = span_s
+        self.span_s = span_s
         self._clock = clock
         self._lock = threading.Lock()
         self._began_at = clock()
@@ -73,7 +83,7 @@ class LogBudget:
     def allows(self, address: str) -> bool:
         """Whether a line about an address may be written; when not, it is counted."""
         with self._lock:
-            if not self._left_out and self._clock() - self._began_at >= self._span_s:
+            if not self._left_out and self._clock() - self._began_at >= self.span_s:
                 self._begin_anew()
             if self._lines < self._of_all and self._written[address] < self._of_each:
                 self._lines += 1
@@ -96,7 +106,7 @@ class LogBudget:
         """
         with self._lock:
             seconds = self._clock() - self._began_at
-            if not self._left_out or (seconds < self._span_s and not now):
+            if not self._left_out or (seconds < self.span_s and not now):
                 return None
             count = self._left_out.total()
             del self._left_out[_OTHERS]
@@ -109,3 +119,40 @@ class LogBudget:
         self._written.clear()
         self._left_out.clear()
         self._lines = 0
+
+
+class RequestLines:
+    """The budget of lines about requests, but for objects that were stored.
+
+    Args:
+        budget: of the lines; by default 500 about one address and 2,000 in all in ten seconds.
+    """
+
+    def __init__(self, budget: LogBudget | None = None) -> None:
+        self._budget = budget or LogBudget(_REQUESTS_OF_EACH, _REQUESTS_OF_ALL)
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def allows(self, address: str) -> bool:
+        """Whether a line about a request of an address may be written; else it is said later."""
+        if self._budget.allows(address):
+            return True
+        with self._lock:
+            if self._timer is None:
+                self._timer = threading.Timer(self._budget.span_s, self.say_left_out)
+                self._timer.daemon = True
+                self._timer.start()
+        return False
+
+    def say_left_out(self) -> None:
+        """Say now what was left out."""
+        with self._lock:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        left_out = self._budget.left_out(now=True)
+        if left_out is not None:
+            LOGGER.warning("Further requests answered, not logged one by one: %s", left_out)
+
+
+REQUESTS: Final = RequestLines()

@@ -1,8 +1,9 @@
 """Who need not be waited for while a server drains, and how long the others may go on.
 
 A peer that has asked nothing for a second only holds up the end. So does one that stopped in
-mid-message and has sent no byte for some seconds. What runs goes on until shortly before the end of
-the drain: the rest of it is for those that must be aborted, so that all end within it.
+mid-message and has sent no byte for some seconds, or has taken none of what it asked for. What runs
+goes on until shortly before the end of the drain: the rest of it is for those that must be aborted,
+so that all end within it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from lfscp.upperlayer.association import InlineAssociation
 
 IDLE_BEFORE_ABORT_S: Final = 1.0
 SILENT_BEFORE_ABORT_S: Final = 3.0
-_TIME_TO_ABORT_S: Final = 2.0  # of which the peers get one second to close the connection
+_TIME_TO_ABORT_S: Final = 4.0  # of which the peers get one second to close the connection
+_LEAST_TO_END_S: Final = 2.0
 _SHARE_TO_GO_ON: Final = 0.8
 _SEND_S: Final = 0.2
 
@@ -27,7 +29,7 @@ def time_to_go_on_s(drain_timeout_s: float) -> float:
 
 def time_to_end_s(left_s: float) -> float:
     """How long to wait for those that were aborted, when so much of the drain is left."""
-    return max(left_s, _TIME_TO_ABORT_S)
+    return max(left_s, _LEAST_TO_END_S)
 
 
 def abort_all(associations: Iterable[InlineAssociation]) -> None:
@@ -41,17 +43,22 @@ class Silence:
     """Tells who may be aborted; asked about once a second."""
 
     def __init__(self) -> None:
-        self._heard: dict[InlineAssociation, tuple[int, float]] = {}  # reads, and since when
+        # What came and what was taken, and since when.
+        self._heard: dict[InlineAssociation, tuple[tuple[int, int], float]] = {}
 
     def reason_to_abort(self, association: InlineAssociation) -> str | None:
         """Why not to wait for an association; None while it is worth waiting for."""
         if association.idle_s() >= IDLE_BEFORE_ABORT_S:
             return "idle while the server was stopping"
         now = time.monotonic()
-        reads, since = self._heard.get(association, (-1, now))
-        if reads != association.reads or not association.is_in_mid_message:
-            reads, since = association.reads, now
-        self._heard[association] = reads, since
-        if now - since >= SILENT_BEFORE_ABORT_S:
-            return "silent in mid-message while the server was stopping"
-        return None
+        progress = association.reads, association.bytes_taken
+        before, since = self._heard.get(association, (progress, now))
+        is_blocked = association.takes_nothing
+        if progress != before or not (is_blocked or association.is_in_mid_message):
+            since = now
+        self._heard[association] = progress, since
+        if now - since < SILENT_BEFORE_ABORT_S:
+            return None
+        if is_blocked:
+            return "taking nothing while the server was stopping"
+        return "silent in mid-message while the server was stopping"

@@ -28,6 +28,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
+from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.metrics import PROMOTION, REFUSED
 from lfscp.observe.open_files import most_open_files
 from lfscp.one_processor import OneProcessor
@@ -297,6 +298,7 @@ class LeaderFollowerServer:
             step = IDLE_BEFORE_ABORT_S if left is None else min(left, IDLE_BEFORE_ABORT_S)
             if self.pool.drain(step):
                 self._refusals.say_left_out(now=True)
+                REQUESTS.say_left_out()
                 forget_server(self.ae, self)
                 return True
             if left is not None and left <= step:

@@ -2,25 +2,23 @@
 
 Every association passes here once, in the thread that serves it. The order: what costs nothing
 first, the hash of a passcode last, and only when there is room for the association at all.
-Passcodes go no further than the comparison.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from lfscp.config.access import Identity, Peer
 from lfscp.config.current import CurrentSettings
-from lfscp.config.passwords import hash_password, is_password
 from lfscp.observe import audit
+from lfscp.services.attempts import TooManyAttempts
+from lfscp.services.user_identity import UserIdentities
 from lfscp.upperlayer.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ _USER: Final = 1  # types of user identity (PS3.7 table D.3-14)
 _USER_AND_PASSCODE: Final = 2
 _OTHER_TYPES: Final = {3: "a Kerberos ticket", 4: "a SAML assertion", 5: "a JSON web token"}
 _NAME_LASTS_S: Final = 60.0  # how long the addresses of a host's name are believed
-_COMPARING: Final = threading.BoundedSemaphore(4)  # passcodes at once: each takes 16 MB
-
 
 # PS3.8 table 9-21: transient, by the presentation related part, temporary congestion.
 AUDIT_TRAIL_FAILS: Final = Rejection(2, 3, 1, "the audit trail cannot be written")
@@ -42,6 +38,11 @@ AUDIT_TRAIL_FAILS: Final = Rejection(2, 3, 1, "the audit trail cannot be written
 def user_rejected(reason: str) -> Rejection:
     """The rejection of a user (PS3.7 section D.3.3.7: permanent, by the ACSE)."""
     return Rejection(1, 2, 1, f"user identity not verified: {reason}")
+
+
+def too_many_wrong(wait_s: float) -> Rejection:
+    """The rejection of one who has to wait: transient, by the ACSE (PS3.8 table 9-21)."""
+    return Rejection(2, 2, 1, f"too many wrong passcodes; wait {int(wait_s) + 1} seconds")
 
 
 class Admission:
@@ -55,6 +56,7 @@ class Admission:
     def __init__(self, current: CurrentSettings, resolve: Resolve | None = None) -> None:
         self._current = current
         self._names = _Names(resolve or _look_up)
+        self._users = UserIdentities()
 
     def __call__(self, association: InlineAssociation) -> Rejection | None:
         """A Rejection, or None to admit it."""
@@ -72,7 +74,7 @@ class Admission:
         rejection = association.limit_rejection()
         if rejection is not None and peer is not None and self._comes_from(peer, association):
             rejection = association.limit_rejection(known_as=title)
-        return rejection or _identify(settings.identity, association)
+        return rejection or _identify(settings.identity, self._users, association)
 
     def _comes_from(self, peer: Peer, association: InlineAssociation) -> bool:
         address = plain_address(association.requestor.address or "")
@@ -121,7 +123,9 @@ def _look_up(host: str) -> list[str]:
         return []
 
 
-def _identify(identity: Identity, association: InlineAssociation) -> Rejection | None:
+def _identify(
+    identity: Identity, users: UserIdentities, association: InlineAssociation
+) -> Rejection | None:
     """Look at the user that the requestor names (PS3.7 section D.3.3.7)."""
     if not identity.users:
         return None
@@ -132,43 +136,15 @@ def _identify(identity: Identity, association: InlineAssociation) -> Rejection |
     if kind not in (_USER, _USER_AND_PASSCODE):
         what = _OTHER_TYPES.get(kind, f"type {kind}")
         return user_rejected(f"{what} is not supported, a user name with passcode is")
-    if not is_user(identity, item.primary_field, item.secondary_field, kind == _USER_AND_PASSCODE):
-        return user_rejected("wrong user name or passcode")
+    passcode = item.secondary_field or b"" if kind == _USER_AND_PASSCODE else None
+    address = association.requestor.address or ""
+    try:
+        if not users.is_user(identity, item.primary_field or b"", passcode, address):
+            return user_rejected("wrong user name or passcode")
+    except TooManyAttempts as reason:
+        return too_many_wrong(reason.wait_s)
     if item.positive_response_requested:
         response = UserIdentityNegotiation()
         response.server_response = b""  # for these two types it is empty
         association.acceptor.add_negotiation_item(response)
     return None
-
-
-def is_user(
-    identity: Identity, name: bytes | None, passcode: bytes | None, has_passcode: bool
-) -> bool:
-    """Whether a user may be named so; an unknown name takes as long to refuse as a wrong passcode.
-
-    Args:
-        name: in UTF-8, as received.
-        passcode: as received.
-        has_passcode: whether one came; a user with a hash is not believed without.
-    """
-    hashes = dict(_split(entry) for entry in identity.users)
-    hashed = hashes.get(name or b"")
-    if hashed == "" or not has_passcode:
-        return hashed == ""  # no passcode is asked for
-    with _COMPARING:
-        try:
-            text = (passcode or b"").decode()
-        except UnicodeDecodeError:
-            text = ""
-        fits = is_password(text, hashed if hashed is not None else _nobodys_hash())
-    return fits and hashed is not None
-
-
-def _split(entry: str) -> tuple[bytes, str]:
-    name, _, hashed = entry.partition(":")
-    return name.strip().encode(), hashed
-
-
-@cache
-def _nobodys_hash() -> str:
-    return hash_password("")

@@ -113,7 +113,9 @@ class _Find:
             transfer_syntax_uid=str(self._event.context.transfer_syntax),
             retrieve_ae_title=self._settings.server.ae_title,
             limit=limit + 1 if limit else 0,  # one more shows that there is more
-            interruption=Interruption(self._cancellation),
+            interruption=Interruption(
+                self._cancellation, source=self._event.assoc.requestor.address or ""
+            ),
         )
 
     def _read_request(self) -> Query:

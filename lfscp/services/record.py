@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.observe import audit, metrics
+from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def performed(
 ) -> None:
     """Count one service performed and write its line: info when it succeeded, else warning.
 
+    A flood of requests has fewer lines; objects that were stored, `bytes` of them, have all.
+
     Args:
         event: the request's event.
         service: "C-STORE", "C-FIND", …
@@ -88,6 +91,8 @@ def performed(
         fields["reason"] = reason
     if failed:
         _note_failure(event, service, status, reason)
+    if (failed or size is None) and not REQUESTS.allows(event.assoc.requestor.address or ""):
+        return
     write = LOG.warning if failed else LOG.info
     write(
         service,

@@ -201,7 +201,9 @@ class _Retrieve:
             self.settings.budgets.key_values,
         )
         try:
-            return self.archive.select(level, keys, Interruption(self._cancellation))
+            source = self.event.assoc.requestor.address or ""
+            interruption = Interruption(self._cancellation, source=source)
+            return self.archive.select(level, keys, interruption)
         except Interrupted:
             raise Refused(status.CANCELLED, self._cancellation.reason) from None
         except Exception as error:

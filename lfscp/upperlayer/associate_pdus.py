@@ -13,6 +13,7 @@ import contextlib
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import count
 from typing import Final, cast
 
 from pydicom.uid import UID
@@ -43,6 +44,8 @@ _A_ASSOCIATE_AC: Final = 0x02
 _ACCEPT_HEAD: Final = struct.Struct(">BxIH2x")
 _VERSION_1: Final = 0x0001
 _NO_UID: Final = uid_of(b"")
+# 128 contexts with 64 transfer syntaxes each are fewer. More means nothing, and costs time.
+_MOST_ITEMS: Final = 10_000
 _ECHOED: Final = slice(10, 74)  # bytes 11 to 74 of the PDU, counted from 1
 
 
@@ -50,10 +53,18 @@ class AssociateError(Exception):
     """The bytes are no A-ASSOCIATE-RQ; the message says where it breaks."""
 
 
-def _items(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The items of a variable field: (type, value)."""
+def _items(
+    data: memoryview, counted: Iterator[int] | None = None
+) -> Iterator[tuple[int, memoryview]]:
+    """The items of a variable field: (type, value).
+
+    Args:
+        counted: gives how many items the PDU has had so far; by default nobody counts.
+    """
     position, end = 0, len(data)
     while position < end:
+        if counted is not None and next(counted) >= _MOST_ITEMS:
+            raise AssociateError(f"more than {_MOST_ITEMS} items")
         if end - position < _ITEM.size:
             raise AssociateError("an item's header is cut")
         kind, length = _ITEM.unpack_from(data, position)
@@ -93,17 +104,20 @@ class AssociateRequest:
         primitive._called_ae_title = readable(called)
         primitive._calling_ae_title = readable(calling)
         contexts = primitive._presentation_context_definition_list
-        for kind, value in _items(memoryview(pdu)[_FIXED.size :]):
+        items = count()
+        for kind, value in _items(memoryview(pdu)[_FIXED.size :], items):
             if kind == _CONTEXT_RQ:
-                contexts.append(_read_context(value))
+                contexts.append(_read_context(value, items))
             elif kind == _APPLICATION_CONTEXT:
                 primitive._application_context_name = uid_of(bytes(value))
             elif kind == _USER_INFORMATION:
-                self._read_user_information(value, primitive._user_information)
+                self._read_user_information(value, primitive._user_information, items)
         self._primitive = primitive
 
-    def _read_user_information(self, value: memoryview, items: list[_UI]) -> None:
-        for kind, each in _items(value):
+    def _read_user_information(
+        self, value: memoryview, items: list[_UI], counted: Iterator[int]
+    ) -> None:
+        for kind, each in _items(value, counted):
             try:
                 item = read_user_item(kind, bytes(each))
             except UnreadableItemError as problem:
@@ -159,14 +173,14 @@ def _forgiven_user_items(value: memoryview) -> Iterator[bytes]:
                 yield _item(kind, encoded)
 
 
-def _read_context(value: memoryview) -> PresentationContext:
+def _read_context(value: memoryview, counted: Iterator[int]) -> PresentationContext:
     """A presentation context item (PS3.8 table 9-13); without the syntaxes that are no UIDs."""
     if len(value) < 4:
         raise AssociateError("a presentation context item is cut")
     context = PresentationContext()
     context._context_id = value[0]
     context._abstract_syntax = _NO_UID
-    for kind, uid in _items(value[4:]):
+    for kind, uid in _items(value[4:], counted):
         if kind == _ABSTRACT_SYNTAX:
             context._abstract_syntax = uid_of(bytes(uid))
         elif kind == _TRANSFER_SYNTAX:

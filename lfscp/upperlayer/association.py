@@ -227,6 +227,18 @@ class InlineAssociation(Association):
         return 0 if self.dul.socket is None else self.dul.socket.reads
 
     @property
+    def bytes_taken(self) -> int:
+        """How much of what was sent the peer has taken, as far as is known."""
+        sock = self.dul.socket
+        return 0 if sock is None else sock.bytes_acknowledged() or 0
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether nothing more can be sent until the peer has taken what was."""
+        sock = self.dul.socket
+        return sock is not None and not sock.takes_more()
+
+    @property
     def is_in_mid_message(self) -> bool:
         """Whether a message has begun to come, and nothing is served."""
         return self.dimse.is_receiving and not self.is_serving

@@ -16,8 +16,9 @@ class ReceiveLimits:
     Args:
         max_object_bytes: largest data set of a C-STORE; of a larger one nothing is kept, and it is
             answered with 0xA700. 0 is no limit.
-        min_bytes_per_s: slowest pace of a message, once it has lasted for the network timeout:
-            slower peers are aborted. 0 is no limit.
+        min_bytes_per_s: slowest pace of a message, once it has lasted for the network timeout, and
+            of a peer that takes what is sent, once it was waited for as long: slower peers are
+            aborted. 0 is no limit.
         max_message_bytes: largest data set of any other message; the association is aborted as soon
             as one is larger.
         shortage: why a large object may not grow on the disk now, empty while it may: then nothing

@@ -56,6 +56,8 @@ from pynetdicom.service_class_n import (
 )
 from pynetdicom.sop_class import uid_to_service_class
 
+from lfscp.observe.log_budget import REQUESTS
+
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
 
@@ -241,8 +243,10 @@ def log_refusal(
     reason: str,
     level: int = logging.WARNING,
 ) -> None:
-    """Write the line of a request that was answered before any handler saw it."""
+    """Write the line of a request that was answered before any handler saw it; of a flood, some."""
     requestor = association.requestor
+    if not REQUESTS.allows(requestor.address or ""):
+        return
     instance = getattr(request, "AffectedSOPInstanceUID", None)
     LOGGER.log(
         level,

@@ -3,11 +3,13 @@
 Nobody negotiates an asynchronous operations window here, so each side invokes one operation at a
 time (PS3.7 section D.3.3.3). A request that is read before the final response to the one before it
 has gone out, and a response that nobody awaits, end the association: nothing of the kind is kept.
-A C-CANCEL may come at any time; only one that names the operation at hand is kept.
+A C-CANCEL may come at any time; only one that names the operation at hand is kept. Whoever sends
+them without end gets fewer turns of the interpreter.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Final, cast
 
 from pynetdicom.dimse import _RSP_TO_MESSAGE
@@ -19,6 +21,9 @@ from lfscp.upperlayer import commands
 from lfscp.upperlayer.provider import ProtocolError
 
 _RESPONSE: Final = 0x8000  # the bit of a Command Field that says so (PS3.7 section E.1)
+# Of an operation, or since its end; for each one more its sender waits a moment, and others go on.
+_CANCELS_AT_ONCE: Final = 100
+_MOMENT_S: Final = 0.0001
 _PENDING: Final = (0xFF00, 0xFF01)
 # Relied on: `_MESSAGE_TYPES`, from Command Field to name and class of message.
 _FIELDS: Final = {message: field for field, (_, message) in _MESSAGE_TYPES.items()}
@@ -36,11 +41,12 @@ class Outstanding:
         cancels: C-CANCELs of it, by Message ID; at most one, since others are dropped.
     """
 
-    __slots__ = ("_awaited", "cancels", "served_id")
+    __slots__ = ("_awaited", "_cancels_in_a_row", "cancels", "served_id")
 
     def __init__(self) -> None:
         self.served_id: int | None = None
         self.cancels: dict[int, C_CANCEL] = {}
+        self._cancels_in_a_row = 0
         self._awaited: dict[int, int] = {}  # our Message ID to the Command Field of its response
 
     def served(self) -> None:
@@ -82,6 +88,8 @@ class Outstanding:
                 f"a second request (0x{field:04X}) while one is served, and no asynchronous "
                 "operations window was negotiated"
             )
+        else:
+            self._cancels_in_a_row = 0
 
     def _admit_response(self, elements: dict[int, bytes], field: int) -> None:
         message_id = commands.responded_message_id(elements)
@@ -98,6 +106,9 @@ class Outstanding:
         Args:
             waiting: Message ID of a request that waits to be served.
         """
+        self._cancels_in_a_row += 1
+        if self._cancels_in_a_row > _CANCELS_AT_ONCE:
+            time.sleep(_MOMENT_S)
         message_id = cancel.MessageIDBeingRespondedTo
         if message_id is not None and message_id in (self.served_id, waiting):
             self.cancels[message_id] = cancel

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 _NO_LIMIT: Final = struct.pack("@ll", 0, 0)
+_ACKNOWLEDGED: Final = struct.Struct("@120xQ")  # tcpi_bytes_acked of struct tcp_info
 GATHER: Final = 64  # buffers in one sendmsg, well under IOV_MAX
 
 
@@ -28,14 +28,10 @@ def drop_received(sock: socket.socket, view: memoryview) -> None:
         return
 
 
-def send_gathered(sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
-    """Send buffers one after the other, many in one call."""
-    for first in range(0, len(buffers), GATHER):
-        batch = buffers[first : first + GATHER]
-        sent = sock.sendmsg(batch)
-        for buffer in batch:
-            if sent >= len(buffer):
-                sent -= len(buffer)
-                continue
-            sock.sendall(memoryview(buffer)[sent:])
-            sent = 0
+def bytes_acknowledged(sock: socket.socket | None) -> int | None:
+    """How much of what was sent the peer has taken; None when the connection is gone."""
+    try:
+        info = sock and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+        return cast(int, _ACKNOWLEDGED.unpack(info or b"")[0])
+    except (OSError, struct.error):
+        return None

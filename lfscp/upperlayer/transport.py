@@ -26,7 +26,8 @@ from pynetdicom.association import Association
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
-from lfscp.upperlayer.socket_calls import GATHER, drop_received, send_gathered, timeval
+from lfscp.upperlayer.send_pace import SendPace
+from lfscp.upperlayer.socket_calls import GATHER, bytes_acknowledged, drop_received, timeval
 from lfscp.upperlayer.tls import TLSSocket, adopt
 
 LOGGER = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ _PROGRESS_BYTES: Final = 1 << 16
 _ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
 _LOOK_AGAIN_S: Final = 0.005
 _ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
+# A send that took longer waited for the peer.
+_WAITED_S: Final = 0.5
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
 # A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
 # as much again. Pointless where the peer might need the very processor that waits.
@@ -81,6 +84,7 @@ class InlineSocket(AssociationSocket):
         self.look_every_s = 1.0
         self._look_at = 0.0
         self.is_sending = False  # a part of a PDU is out, perhaps; only with `while_waiting`
+        self._pace = SendPace(assoc)
         if client_socket is not None:
             self._configure(client_socket)
 
@@ -99,6 +103,8 @@ class InlineSocket(AssociationSocket):
 
     def _set_send_limit(self, sock: socket.socket) -> None:
         limit_s = self.assoc.network_timeout
+        if limit_s is not None:
+            limit_s /= 2  # so that what was taken is known in between
         if self.while_waiting is not None:
             limit_s = self.look_every_s if limit_s is None else min(self.look_every_s, limit_s)
             if isinstance(sock, TLSSocket):
@@ -498,7 +504,8 @@ class InlineSocket(AssociationSocket):
         """Send buffers one after another, gathered into as few calls as possible.
 
         Raises:
-            ConnectionLost: it broke, or the peer took nothing for the network timeout.
+            ConnectionLost: it broke, the peer took nothing for the network timeout, or less than
+                `min_bytes_per_s` of its limits.
         """
         sock = self.socket
         if sock is None:
@@ -507,14 +514,15 @@ class InlineSocket(AssociationSocket):
             for buffer in buffers if len(buffers) < GATHER else [b"".join(buffers)]:
                 self._send_looking(sock, memoryview(buffer).cast("B"))
             return
-        try:
-            if self._is_tls or len(buffers) == 1:
-                for buffer in buffers:
-                    sock.sendall(buffer)
-            else:
-                send_gathered(sock, buffers)
-        except (OSError, ValueError) as problem:
-            raise ConnectionLost(str(problem) or "send timed out") from problem
+        began = time.monotonic()
+        if self._is_tls or len(buffers) == 1:
+            for buffer in buffers:
+                self._send_one(sock, buffer)
+        else:
+            for first in range(0, len(buffers), GATHER):
+                self._send_gathered(sock, buffers[first : first + GATHER])
+        if time.monotonic() - began > _WAITED_S:
+            self._pace.waited(self.socket, time.monotonic() - began)
 
     def send_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
         """Send `before` and then `size` bytes of a file, from the page cache when it can be.
@@ -538,15 +546,32 @@ class InlineSocket(AssociationSocket):
             if size > 0:
                 raise OSError(f"file is {size} bytes shorter than expected")
             return
-        try:
-            sock.sendall(before, socket.MSG_MORE)
-            while size > 0 and (sent := os.sendfile(sock.fileno(), fd, offset, size)) > 0:
-                offset += sent
-                size -= sent
-        except (OSError, ValueError) as problem:
-            raise ConnectionLost(str(problem) or "send timed out") from problem
+        self._send_one(sock, before, socket.MSG_MORE)
+        size = self._send_file_looking(sock, fd, offset, size)
         if size > 0:
             raise OSError(f"file is {size} bytes shorter than expected")
+
+    def _send_one(self, sock: socket.socket, buffer: bytes | memoryview, flags: int = 0) -> None:
+        try:
+            sent = sock.send(buffer, flags)
+        except _NOT_YET:
+            sent = 0
+        except (OSError, ValueError) as problem:
+            raise ConnectionLost(str(problem)) from problem
+        if sent < len(buffer):
+            self._send_looking(sock, memoryview(buffer)[sent:], flags)
+
+    def _send_gathered(self, sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
+        try:
+            sent = sock.sendmsg(buffers)
+        except _NOT_YET:
+            sent = 0
+        except (OSError, ValueError) as problem:
+            raise ConnectionLost(str(problem)) from problem
+        for buffer in buffers:
+            if sent < len(buffer):
+                self._send_looking(sock, memoryview(buffer)[sent:])
+            sent = max(0, sent - len(buffer))
 
     def _send_looking(self, sock: socket.socket, rest: memoryview, flags: int = 0) -> None:
         """Send, and call `while_waiting` while the peer takes nothing, or takes it slowly."""
@@ -565,20 +590,26 @@ class InlineSocket(AssociationSocket):
 
     def _sent(self, send: Callable[[], int]) -> int:
         """How much one send took, when it took something; see `send_all`."""
-        timeout_s = self.assoc.network_timeout
-        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            began = time.monotonic()
             try:
                 count = send()
             except _NOT_YET:
-                if time.monotonic() >= deadline:
-                    raise ConnectionLost("send timed out") from None
-                self._look_while_sending()
+                count = -1
             except (OSError, ValueError) as problem:
                 raise ConnectionLost(str(problem)) from problem
-            else:
+            waited_s = time.monotonic() - began
+            if count < 0 or waited_s > _WAITED_S:
+                self._pace.waited(self.socket, waited_s)
+            if self.while_waiting is not None:
                 self._look_while_sending()
+            if count >= 0:
+                self._pace.went_on()
                 return count
+
+    def bytes_acknowledged(self) -> int | None:
+        """How much of what was sent the peer has taken; None when the connection is gone."""
+        return bytes_acknowledged(self.socket)
 
     def _look_while_sending(self) -> None:
         self.is_sending = True

@@ -18,7 +18,7 @@ from typing import Final
 from lfscp.config.passwords import hash_password, is_password, is_token
 from lfscp.config.web import Login, Role, Web, read_login
 from lfscp.observe import audit
-from lfscp.web.attempts import Attempts, TooManyAttempts
+from lfscp.services.attempts import Attempts, TooManyAttempts
 from lfscp.web.problems import Problem
 from lfscp.web.refusals import note_refusal
 from lfscp.web.shares import Share

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from dicom_peer import (
@@ -13,6 +13,7 @@ from dicom_peer import (
     associate_rq,
     data_set,
     echo,
+    find_rq,
     message,
     nothing_left_behind,
     p_data,
@@ -21,6 +22,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
+from pydicom.dataset import Dataset
 from pynetdicom import evt
 from serving import make_ae, serving
 
@@ -162,6 +164,69 @@ def test_a_peer_that_sends_a_byte_at_a_time_holds_no_thread(pieces):
                 ended.set()
                 dripping.join(30)
         assert until(lambda: not server.active_associations)
+
+
+def match_of_a_kilobyte():
+    found = Dataset()
+    found.QueryRetrieveLevel, found.StudyInstanceUID, found.StudyComments = (
+        "STUDY",
+        "1.2",
+        "x" * 1000,
+    )
+    return found
+
+
+@contextmanager
+def asked(finding, rate):
+    """A peer that has asked for matches and reads nothing itself; and reasons why it ended."""
+    reasons = []
+    limits, ae = ReceiveLimits(min_bytes_per_s=rate), make_ae(network_timeout=1.0)
+    served = serving(
+        (evt.EVT_C_FIND, finding),
+        ae=ae,
+        receive_limits=limits,
+        on_end=lambda association: reasons.append(association.end_reason),
+    )
+    with served as server, Peer(server.server_address, timeout=30, receive_buffer=2048) as peer:
+        peer.associate()
+        peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
+        yield peer, reasons
+
+
+def test_a_peer_that_takes_responses_too_slowly_holds_no_thread():
+    def without_end(_event):
+        while True:
+            yield 0xFF00, match_of_a_kilobyte()
+
+    with asked(without_end, 200_000) as (peer, reasons):
+
+        def read_slowly():
+            with suppress(OSError):
+                while not reasons and peer.sock.recv(500):
+                    time.sleep(0.02)
+
+        reading = threading.Thread(target=read_slowly)
+        reading.start()
+        assert until(lambda: reasons, timeout=60)
+        reading.join(30)
+    assert "peer too slow: took" in reasons[0]
+
+
+def test_a_peer_that_takes_responses_steadily_gets_all_of_them():
+    """It is waited for much longer than one that takes nothing."""
+
+    def some(_event):
+        for _ in range(800):
+            yield 0xFF00, match_of_a_kilobyte()
+
+    with asked(some, 10_000) as (peer, reasons):
+        received = b""
+        started = time.monotonic()
+        while len(received) < 800_000:
+            received += peer.sock.recv(2000)
+            time.sleep(0.008)
+        assert time.monotonic() - started > 2 * 1.0
+        assert not reasons
 
 
 def test_a_slow_but_steady_peer_is_served():

@@ -23,10 +23,17 @@ from dicom_peer import (
     message,
     pdu,
     store_rq,
+    until,
     us,
 )
 from node_process import NodeProcess
 from sample_objects import CT, made
+from serving import serving
+
+from lfscp.config import Settings
+from lfscp.config.current import CurrentSettings
+from lfscp.observe.log_budget import LogBudget, RequestLines
+from lfscp.services import record, verification
 
 STUDY = "1.2.826.0.1.3680043.8.498.14"
 NAME, PATIENT_ID = "Secretname^Jane", "SECRET-ID-4711"
@@ -173,3 +180,24 @@ def test_each_fault_of_a_peer_is_one_line_with_its_reason(node: NodeProcess) -> 
         complaints.remove(line)
         assert not re.search(r"\w(Error|Exception)\b|Traceback", line), "no exception's class"
     assert complaints == []
+
+
+def test_a_flood_of_requests_is_no_flood_of_lines(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lines = RequestLines(LogBudget(of_each=3, span_s=3600))
+    monkeypatch.setattr(record, "REQUESTS", lines)
+    current = CurrentSettings(Settings())
+    with serving(*verification.handlers(current)) as server:
+        with Peer(server.server_address) as peer:
+            peer.associate()
+            for number in range(10):
+                peer.send(message(1, echo_rq(number)))
+                assert peer.status() == 0x0000
+            peer.release()
+        until(lambda: not server.active_associations)
+    assert capfd.readouterr().err.count("service=C-ECHO") == 3
+    lines.say_left_out()
+    assert "7 of 127.0.0.1" in caplog.text

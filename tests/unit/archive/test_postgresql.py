@@ -26,6 +26,7 @@ from lfscp.archive.attributes import Level
 from lfscp.archive.check import check
 from lfscp.archive.errors import ArchiveError, OutOfResources
 from lfscp.archive.index import Index
+from lfscp.archive.interruption import Interruption
 from lfscp.archive.nodes import Membership, nodes
 from lfscp.archive.query import Model, parse_query
 from lfscp.archive.schema import metadata
@@ -229,6 +230,34 @@ def test_a_query_that_is_cut_leaves_its_connection_to_the_next(
             next(given_up)
             given_up.close()
         assert len(list(archive.find(query, **options))) == whole == 31
+
+
+def test_one_address_holds_half_of_the_connections_for_queries(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    """Whoever takes responses slowly holds up queries of his own."""
+    options = {"transfer_syntax_uid": EXPLICIT, "retrieve_ae_title": "A"}
+
+    def of(address: str) -> dict[str, Any]:
+        return {**options, "interruption": Interruption(source=address)}
+
+    identifier = asked()
+    identifier.StudyInstanceUID = ""
+    query = parse_query(identifier, Model.STUDY_ROOT)
+    with Archive.open(
+        tmp_path, index_url=postgresql_url, index_connections=4, index_timeout_s=0.2
+    ) as archive:
+        for number in range(3):
+            archive.store(received(number, StudyInstanceUID=f"1.2.3.{number}"))
+        slow = [archive.find(query, **of("10.0.0.1")) for _ in range(2)]
+        for each in slow:
+            next(each)
+        with pytest.raises(ArchiveError):
+            next(archive.find(query, **of("10.0.0.1")))
+        assert len(list(archive.find(query, **of("10.0.0.2")))) == 3
+        slow.pop().close()
+        assert len(list(archive.find(query, **of("10.0.0.1")))) == 3
+        slow.pop().close()
 
 
 # ---- refused at start, in one line

@@ -222,7 +222,7 @@ def test_whoever_goes_on_sending_is_served_while_draining(monkeypatch):
         assert not drained.is_alive()
 
 
-@pytest.mark.parametrize(("timeout_s", "go_on_s"), [(30, 28), (10, 8), (5, 4), (1, 0.8), (0, 0)])
+@pytest.mark.parametrize(("timeout_s", "go_on_s"), [(30, 26), (10, 8), (5, 4), (1, 0.8), (0, 0)])
 def test_a_part_of_the_drain_is_for_those_that_must_be_aborted(timeout_s, go_on_s):
     assert draining.time_to_go_on_s(timeout_s) == go_on_s
 
@@ -246,6 +246,43 @@ def test_peers_that_take_no_answer_are_cut_off_together():
         assert server.drain(10)
         for peer in peers:
             peer.sock.close()
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["takes nothing", "takes it slowly"])
+def test_who_takes_nothing_is_aborted_while_draining_and_who_is_slow_is_not(monkeypatch, reads):
+    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 2.5)
+    large = Dataset.from_json({"00204000": {"vr": "LT", "Value": ["x" * 9000]}})
+    size = 100_000
+
+    def find(_event):
+        for _ in range(800):
+            yield 0xFF00, large
+
+    with (
+        serving((evt.EVT_C_FIND, find)) as server,
+        Peer(server.server_address, receive_buffer=4096) as peer,
+    ):
+        peer.associate()
+        peer.send(message(5, find_rq(), b"\x08\0\x52\0\x06\0\0\0STUDY "))
+        (association,) = server.active_associations
+        assert until(lambda: association.takes_nothing)
+        server.shutdown()
+        drained = []
+        draining_ = threading.Thread(target=lambda: drained.append(server.drain(60)))
+        draining_.start()
+        for _ in range(10 if reads else 0):
+            draining_.join(0.5)
+            left = size
+            while left > 0:
+                left -= len(peer.sock.recv(left))
+        if reads:
+            assert association.end_reason is None
+        else:
+            draining_.join(30)
+            assert drained == [True]
+            assert association.end_reason == "taking nothing while the server was stopping"
+        peer.sock.close()
+        draining_.join(30)
 
 
 def is_blocked(association):

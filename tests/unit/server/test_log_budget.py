@@ -1,6 +1,9 @@
 """A flood makes no flood of lines: counted with a clock of the test's own."""
 
-from lfscp.observe.log_budget import LogBudget
+import logging
+import threading
+
+from lfscp.observe.log_budget import LogBudget, RequestLines
 
 
 class Clock:
@@ -42,3 +45,26 @@ def test_a_quiet_span_begins_anew():
     clock.now += 11
     assert budget.allows("a")
     assert not budget.is_over
+
+
+def test_what_was_left_out_of_requests_is_said_by_itself():
+    """Nobody has to come for it once the flood is over."""
+    said = threading.Event()
+    records = []
+
+    class Catch(logging.Handler):
+        def emit(self, record):
+            records.append(record.getMessage())
+            said.set()
+
+    logger, handler = logging.getLogger("lfscp.observe.log_budget"), Catch()
+    logger.addHandler(handler)
+    try:
+        lines = RequestLines(LogBudget(of_each=3, span_s=0.05))
+        assert [lines.allows("10.0.0.1") for _ in range(5)] == [True] * 3 + [False] * 2
+        assert said.wait(10)
+    finally:
+        logger.removeHandler(handler)
+    (record,) = records
+    assert "2 of 10.0.0.1" in record
+    assert lines.allows("10.0.0.1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.config.passwords import hash_password
-from lfscp.services.admission import Admission, is_user
+from lfscp.services import user_identity
+from lfscp.services.admission import Admission
+from lfscp.services.attempts import MAX_FAILURES
+from lfscp.services.user_identity import UserIdentities
 from lfscp.upperlayer.negotiation import Rejection
 
 SECRET = "correct horse"  # noqa: S105 - of nobody
@@ -151,6 +156,68 @@ def test_a_positive_response_is_given_only_when_asked_for():
 
 
 def test_an_empty_passcode_is_no_unknown_users_passcode():
-    settings = Settings.model_validate({"identity": USERS})
-    assert not is_user(settings.identity, b"nobody", b"", True)
-    assert not is_user(settings.identity, None, None, True)
+    users = Settings.model_validate({"identity": USERS}).identity
+    assert not UserIdentities().is_user(users, b"nobody", b"", "10.0.0.7")
+    assert not UserIdentities().is_user(users, b"", None, "10.0.0.7")
+
+
+@pytest.fixture
+def hashing(monkeypatch):
+    """The passcodes that were hashed, and the most that were waited for at the same time."""
+    seen = SimpleNamespace(texts=[], now=0, most=0)
+    real, lock = user_identity.is_password, threading.Lock()
+
+    def is_password(text, hashed):
+        with lock:
+            seen.texts.append(text)
+            seen.now += 1
+            seen.most = max(seen.most, seen.now)
+        found = real(text, hashed)
+        with lock:
+            seen.now -= 1
+        return found
+
+    monkeypatch.setattr(user_identity, "is_password", is_password)
+    return seen
+
+
+def test_who_guesses_has_to_wait_and_costs_nothing_more(hashing):
+    admit = admission(identity=USERS)
+    rejections = [
+        codes(admit(Requestor("MR", "10.0.0.7", identity(2, b"anna", b"guess %d" % number))))
+        for number in range(30)
+    ]
+    assert rejections == [(1, 2, 1)] * MAX_FAILURES + [(2, 2, 1)] * (30 - MAX_FAILURES)
+    assert len(hashing.texts) == MAX_FAILURES
+    elsewhere = Requestor("MR", "10.0.0.8", identity(2, b"anna", SECRET.encode()))
+    assert admit(elsewhere) is None, "the owner is not locked out"
+
+
+def test_a_passcode_that_was_right_is_known_without_its_hash(hashing):
+    admit = admission(identity=USERS)
+    right = identity(2, b"anna", SECRET.encode())
+    assert [admit(Requestor("MR", "10.0.0.7", right)) for _ in range(30)] == [None] * 30
+    assert hashing.texts == [SECRET]
+    for _ in range(MAX_FAILURES + 1):
+        admit(Requestor("MR", "10.0.0.7", identity(2, b"anna", b"wrong")))
+    assert admit(Requestor("MR", "10.0.0.7", right)) is None, "whatever others of there guess"
+
+
+def test_a_passcode_is_not_known_any_longer_once_it_was_changed():
+    users, one = UserIdentities(), Settings.model_validate({"identity": USERS}).identity
+    changed = {"users": [f"anna:{hash_password('another')}"]}
+    other = Settings.model_validate({"identity": changed}).identity
+    assert users.is_user(one, b"anna", SECRET.encode(), "10.0.0.7")
+    assert not users.is_user(other, b"anna", SECRET.encode(), "10.0.0.7")
+
+
+def test_of_one_address_one_passcode_is_looked_at_at_a_time(hashing):
+    users, settings = UserIdentities(), Settings.model_validate({"identity": USERS}).identity
+    with ThreadPoolExecutor(8) as threads:
+        same = [
+            threads.submit(users.is_user, settings, b"anna", SECRET.encode(), "10.0.0.7")
+            for _ in range(24)
+        ]
+        assert all(each.result() for each in same), "many at once are no guesses"
+    assert hashing.most == 1
+    assert hashing.texts == [SECRET]

@@ -130,6 +130,32 @@ def test_a_common_extended_item_that_is_cut_counts_as_not_sent(value):
     assert len(request.user_information) == 2
 
 
+@pytest.mark.parametrize("kind", ["contexts", "transfer syntaxes", "user items"])
+def test_a_request_of_items_without_number_is_not_read_to_its_end(kind):
+    """A megabyte of them costs a quarter of a second, and many may come at the same time."""
+    syntaxes = item(0x40, b"1.2") * 1000
+    contexts = {
+        "contexts": item(0x20, b"\1\0\0\0") * 10_001,
+        "transfer syntaxes": item(0x20, b"\1\0\0\0" + syntaxes) * 10,
+        "user items": item(0x50, item(0x55, b"V") * 10_001),
+    }
+    body = associate_rq()[6:74] + contexts[kind]
+    with pytest.raises(AssociateError, match="10000 items"):
+        AssociateRequest(pdu(1, body))
+
+
+def test_a_request_with_all_contexts_and_many_syntaxes_is_read():
+    syntaxes = b"".join(item(0x40, b"1.2.%d" % number) for number in range(64))
+    body = associate_rq()[6:74]
+    for context_id in range(1, 256, 2):
+        body += item(0x20, bytes((context_id, 0, 0, 0)) + item(0x30, CT.encode()) + syntaxes)
+    request = AssociateRequest(pdu(1, body)).to_primitive()
+    assert len(request.presentation_context_definition_list) == 128
+    assert {len(each.transfer_syntax) for each in request.presentation_context_definition_list} == {
+        64
+    }
+
+
 def test_related_classes_without_number_cost_no_checks_of_pynetdicom(monkeypatch):
     """Of 64 KB, each byte of which may be a UID, it makes half a second."""
     monkeypatch.setattr(SOPClassCommonExtendedNegotiationSubItem, "decode", None)

@@ -9,8 +9,8 @@ from web_app import serving
 
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, is_password, is_token, new_token
+from lfscp.services.attempts import MAX_FAILURES
 from lfscp.web.app import renew
-from lfscp.web.attempts import MAX_FAILURES
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 

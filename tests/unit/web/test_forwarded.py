@@ -8,7 +8,7 @@ import pytest
 from web_app import serving
 
 from lfscp.config.passwords import hash_password
-from lfscp.web.attempts import MAX_FAILURES
+from lfscp.services.attempts import MAX_FAILURES
 from lfscp.web.forwarded import visitor_address
 
 PROXIES = [ipaddress.ip_network(each) for each in ("10.0.0.0/24", "fd00::/64")]

@@ -14,9 +14,9 @@ from web_app import serving
 from lfscp.config import passwords
 from lfscp.config.passwords import hash_password, is_password, new_token
 from lfscp.config.web import Web
-from lfscp.web import attempts as counts
+from lfscp.services import attempts as counts
+from lfscp.services.attempts import Attempts, TooManyAttempts
 from lfscp.web.access import MAX_SESSIONS_OF_USER
-from lfscp.web.attempts import Attempts, TooManyAttempts
 from lfscp.web.logins import MAX_WAITING, Logins
 from lfscp.web.problems import Problem
 

@@ -8,8 +8,9 @@ guesses sent all at once are no more than guesses one by one. Three counts:
 - of an account from any address: after 20, one attempt at a time, a second after the one before,
   then two, then four, up to a minute, until there was none for a quarter of an hour.
 
-Where somebody has logged in before, only the first of them counts for that account: what others
-guess elsewhere never locks its owner out.
+The last one is left out where many devices share an account: a stranger's guesses would lock all
+of them out. Where somebody has logged in before, only the first of them counts for that account:
+what others guess elsewhere never locks its owner out.
 
 Source: OWASP Authentication Cheat Sheet, on lockout and on its use against those locked out.
 """
@@ -59,10 +60,14 @@ class Attempts:
 
     Args:
         now: seconds of a clock that nobody sets.
+        slows_accounts: whether an account is counted from all addresses together as well.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, *, slows_accounts: bool = True
+    ) -> None:
         self._now = now
+        self._slows_accounts = slows_accounts
         self._lock = threading.Lock()
         self._counts: OrderedDict[_Key, _Count] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -80,8 +85,9 @@ class Attempts:
                 # First, so that refused guesses at many names push no count out.
                 counts.append(self._count(_of_address(address), WAIT_S, now))
                 _require(counts[-1], MAX_FAILURES_OF_ADDRESS, now)
-                counts.append(self._count(_of_account(account), FORGOTTEN_S, now))
-                _require_slow(counts[-1], now)
+                if self._slows_accounts:
+                    counts.append(self._count(_of_account(account), FORGOTTEN_S, now))
+                    _require_slow(counts[-1], now)
             counts.append(self._count(_of_pair(account, address), WAIT_S, now))
             _require(counts[-1], MAX_FAILURES, now)
             for each in counts:
