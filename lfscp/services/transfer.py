@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataelem import DataElement
@@ -20,10 +19,10 @@ from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
 from lfscp.services import status
-from lfscp.services.decoding import Converted, DecodingError, decoded, evened
+from lfscp.services.decoding import DecodingError, decoded, evened
 from lfscp.services.plan import Accepted, Choice
 from lfscp.services.record import LOG, describe
-from lfscp.upperlayer.sending import FileSlice, SendRequest
+from lfscp.upperlayer.sending import FileSlice, Parts, SendRequest
 from lfscp.upperlayer.transport import CalledOff
 
 if TYPE_CHECKING:
@@ -206,17 +205,17 @@ class Sender:
         file, stored = instance.path, instance.transfer_syntax_uid
         if wanted != stored:
             with decoded(file, stored, wanted, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, _body_of(made, instance))
+                yield self._request_of(instance, choice, made.body)
         elif instance.size % 2:
             with evened(file, stored, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, _body_of(made, instance))
+                yield self._request_of(instance, choice, made.body)
         else:
             begin = file.begin if isinstance(file, RemoteObject) else None
             body = FileSlice(file, instance.dataset_offset, instance.size, begin)
             yield self._request_of(instance, choice, body)
 
     def _request_of(
-        self, instance: StoredInstance, choice: Choice, body: FileSlice | bytes
+        self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes
     ) -> SendRequest:
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
@@ -227,12 +226,6 @@ class Sender:
             move_originator_ae_title=self.originator_ae_title,
             move_originator_message_id=self.originator_message_id,
         )
-
-
-def _body_of(made: Converted, instance: StoredInstance) -> FileSlice | bytes:
-    if isinstance(made.file, BytesIO):
-        return made.file.getvalue()
-    return FileSlice(instance.path, 0, made.size, descriptor=made.file.fileno())
 
 
 def _failed(association: Any) -> Outcome:

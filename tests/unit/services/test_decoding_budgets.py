@@ -38,6 +38,7 @@ from lfscp.services.codec_client import codec_process
 from lfscp.services.decoding import DecodingError, decoded
 from lfscp.services.decoding_memory import MEMORY
 from lfscp.services.frames import decoded_frame
+from lfscp.upperlayer.sending import FileSlice
 
 MB = 1 << 20
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
@@ -159,7 +160,8 @@ def test_nothing_of_a_converted_object_has_a_name(tmp_path: Path) -> None:
     spool.use(tmp_path, 8192 * MB, 0)
     try:
         with decoded(path, str(RLELossless), EXPLICIT) as converted:
-            assert os.fstat(converted.file.fileno()).st_dev == tmp_path.stat().st_dev
+            assert isinstance(converted.body, FileSlice)
+            assert os.fstat(converted.body.descriptor or -1).st_dev == tmp_path.stat().st_dev
             assert list(tmp_path.iterdir()) == [path]
     finally:
         spool._places.clear()
