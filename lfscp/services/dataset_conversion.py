@@ -32,7 +32,7 @@ from lfscp.services.contexts import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from lfscp.services.decoded import DecodedFrame, DecodingError, MoreMemoryNeededError
+from lfscp.services.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.decoding_memory import MEMORY
 from lfscp.services.frames import Frames
@@ -79,7 +79,7 @@ class Conversion:
 
     Args:
         path: its file, for messages.
-        look: as `decoded` takes it.
+        look, owner: as `decoded` takes them.
     """
 
     def __init__(
@@ -88,8 +88,10 @@ class Conversion:
         dataset: StoredDataset,
         wanted_syntax: str,
         look: Callable[[], None],
+        owner: object = None,
     ) -> None:
         self._path = path
+        self._owner = owner
         self._dataset = dataset
         self._wanted = wanted_syntax
         self._look = look
@@ -146,9 +148,9 @@ class Conversion:
 
     def _decode(
         self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
-    ) -> DecodedFrame:
+    ) -> FramePieces:
         if self._codec is None:
-            self._codec = self._for_turn.enter_context(codec_process(self._look))
+            self._codec = self._for_turn.enter_context(codec_process(self._look, self._owner))
         return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
 
     def _pieces(self, most_bytes: int, room: int) -> list[Piece]:

@@ -51,6 +51,7 @@ def decoded(
     dataset_offset: int | None = None,
     *,
     look: Callable[[], None] = lambda: None,
+    owner: object = None,
 ) -> Iterator[Converted]:
     """Read a stored object and encode its dataset in an uncompressed transfer syntax.
 
@@ -60,6 +61,7 @@ def decoded(
         wanted_syntax: one of TARGETS.
         dataset_offset: where its dataset begins; by its head when None.
         look: called several times a second; what it raises ends the work.
+        owner: the retrieve that the object is for; a codec's process is for one of them.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
@@ -74,7 +76,7 @@ def decoded(
     with _said_of(f"cannot be {what}", stored_syntax):
         is_quick = stored_syntax in _QUICK and wanted_syntax in _QUICK
         with _converted(
-            path, stored_syntax, wanted_syntax, dataset_offset, look, is_quick=is_quick
+            path, stored_syntax, wanted_syntax, dataset_offset, look, owner, is_quick=is_quick
         ) as converted:
             yield converted
 
@@ -107,7 +109,7 @@ def evened(
                 yield converted
             return
         with _converted(
-            path, stored_syntax, stored_syntax, dataset_offset, look, is_quick=True
+            path, stored_syntax, stored_syntax, dataset_offset, look, None, is_quick=True
         ) as converted:
             yield converted
 
@@ -119,6 +121,7 @@ def _converted(
     wanted_syntax: str,
     dataset_offset: int | None,
     look: Callable[[], None],
+    owner: object,
     *,
     is_quick: bool,
 ) -> Iterator[Converted]:
@@ -128,7 +131,8 @@ def _converted(
             if body is not None:
                 yield Converted(body, len(body) if isinstance(body, bytes) else body.size)
                 return
-    with _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look).run() as converted:
+    conversion = _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look, owner)
+    with conversion.run() as converted:
         yield converted
 
 
@@ -138,6 +142,7 @@ def _conversion(
     wanted_syntax: str,
     dataset_offset: int | None,
     look: Callable[[], None],
+    owner: object,
 ) -> Conversion:
     """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
 
@@ -150,7 +155,7 @@ def _conversion(
     with MEMORY.reserve(share, look), anywhere():
         try:
             dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
-            conversion = Conversion(path, dataset, wanted_syntax, look)
+            conversion = Conversion(path, dataset, wanted_syntax, look, owner)
             dataset.forget()
         except (DecodingError, CannotUnderstand, MemoryError) as error:
             refusal = anew(error)

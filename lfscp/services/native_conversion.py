@@ -53,13 +53,18 @@ def convert_native(
         held = max(bound, size + _ROUNDING) if size <= _SMALL else bound
         if not IN_MEMORY.take(held):
             return None
-        kept.callback(IN_MEMORY.give_back, held)
+        kept.callback(lambda: IN_MEMORY.give_back(held))
         pieces = converted_pieces(dataset, wanted_syntax, most_bytes=bound)
     except CannotUnderstand:
         return None
     if size <= _SMALL:
         return b"".join(read_pieces(pieces))
-    return _parts(path, file.fileno(), dataset, pieces)
+    parts = _parts(path, file.fileno(), dataset, pieces)
+    if parts is not None:
+        too_much = held - sum(len(each) for each in parts.parts if not isinstance(each, FileSlice))
+        held -= too_much
+        IN_MEMORY.give_back(too_much)
+    return parts
 
 
 def converted_pieces(

@@ -204,7 +204,8 @@ class Sender:
         wanted = choice.transfer_syntax_uid
         file, stored = instance.path, instance.transfer_syntax_uid
         if wanted != stored:
-            with decoded(file, stored, wanted, instance.dataset_offset, look=self.look) as made:
+            offset, look = instance.dataset_offset, self.look
+            with decoded(file, stored, wanted, offset, look=look, owner=self) as made:
                 yield self._request_of(instance, choice, made.body)
         elif instance.size % 2:
             with evened(file, stored, instance.dataset_offset, look=self.look) as made:
