@@ -172,8 +172,11 @@ class Sender:
         if choice is None:
             return Outcome.FAILED, accepted.why_not(instance), ""
         try:
-            with self._request(instance, choice) as request:
-                answer = association.send_stored(request)
+            if choice.transfer_syntax_uid == instance.transfer_syntax_uid and not instance.size % 2:
+                answer = association.send_stored(self._as_stored(instance, choice))
+            else:
+                with self._converted(instance, choice) as body:
+                    answer = association.send_stored(self._request(instance, choice, body))
         except DecodingError as error:
             return Outcome.FAILED, str(error), ""
         except CalledOff:
@@ -198,24 +201,27 @@ class Sender:
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
         return Outcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
-    @contextmanager
-    def _request(self, instance: StoredInstance, choice: Choice) -> Iterator[SendRequest]:
-        """What to send; a converted data set is there as long as it is sent."""
-        wanted = choice.transfer_syntax_uid
-        file, stored = instance.path, instance.transfer_syntax_uid
-        if wanted != stored:
-            offset, look = instance.dataset_offset, self.look
-            with decoded(file, stored, wanted, offset, look=look, owner=self) as made:
-                yield self._request_of(instance, choice, made.body)
-        elif instance.size % 2:
-            with evened(file, stored, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, made.body)
-        else:
-            begin = file.begin if isinstance(file, RemoteObject) else None
-            body = FileSlice(file, instance.dataset_offset, instance.size, begin)
-            yield self._request_of(instance, choice, body)
+    def _as_stored(self, instance: StoredInstance, choice: Choice) -> SendRequest:
+        file = instance.path
+        begin = file.begin if isinstance(file, RemoteObject) else None
+        body = FileSlice(file, instance.dataset_offset, instance.size, begin)
+        return self._request(instance, choice, body)
 
-    def _request_of(
+    @contextmanager
+    def _converted(
+        self, instance: StoredInstance, choice: Choice
+    ) -> Iterator[FileSlice | Parts | bytes]:
+        """What to send instead of the stored bytes; it is there as long as it is sent."""
+        wanted, look = choice.transfer_syntax_uid, self.look
+        file, stored, offset = instance.path, instance.transfer_syntax_uid, instance.dataset_offset
+        if wanted != stored:
+            with decoded(file, stored, wanted, offset, look=look, owner=self) as made:
+                yield made.body
+        else:
+            with evened(file, stored, offset, look=look) as made:
+                yield made.body
+
+    def _request(
         self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes
     ) -> SendRequest:
         return SendRequest(
