@@ -244,8 +244,16 @@ class _Kept:
         for _, each, _ in too_many:
             each.end()
 
+    def end(self) -> None:
+        """End all of them."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for _, each, _ in kept:
+            each.end()
+
 
 _KEPT: Final = _Kept()
+atexit.register(_KEPT.end)
 
 
 @contextmanager
