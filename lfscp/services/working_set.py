@@ -25,7 +25,7 @@ _RATES: Final = {
     **dict.fromkeys(_BASELINE, (5.0, 1.0)),
     **dict.fromkeys(_JPEG_LS, (0.1, 2.0)),
 }
-_OF_OTHER_CODECS: Final = (4.12, 1.0)  # lossless JPEG, JPEG 2000: 32 bits a sample inside
+_OF_OTHER_CODECS: Final = (4.1, 1.0)  # lossless JPEG, JPEG 2000: 32 bits a sample inside
 
 
 def working_set(transfer_syntax_uid: str, image: ImagePixel, stored_bytes: int) -> int:
