@@ -20,7 +20,7 @@ def even(path: Path, stored_syntax: str) -> bytes:
 
 
 def _content(converted: Converted) -> bytes:
-    converted.file.seek(0)
-    content = converted.file.read()
+    body = converted.body
+    content = body if isinstance(body, bytes) else body.read()
     assert len(content) == converted.size
     return content

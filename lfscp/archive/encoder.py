@@ -21,6 +21,20 @@ LARGE: Final = 65_536  # bytes of a value that is not gathered
 _STEP: Final = 1 << 20  # bytes turned round at a time
 _MARK_BYTES: Final = 128  # of memory
 _ARRAY_TYPES: Final = {2: "H", 4: "I", 8: "Q"}
+_READY: Final = (bytes, bytearray, memoryview)
+
+
+class _Heads:
+    """How headers are packed in one byte order."""
+
+    def __init__(self, order: str) -> None:
+        self.item = struct.Struct(order + "HHL").pack
+        self.short = struct.Struct(order + "HH2sH").pack
+        self.long = struct.Struct(order + "HH2sHL").pack
+        self.length = struct.Struct(order + "L").pack
+
+
+_HEADS: Final = {"little": _Heads("<"), "big": _Heads(">")}
 
 
 class Made(Protocol):
@@ -52,16 +66,21 @@ class TurnedRound:
     def __iter__(self) -> Iterator[memoryview]:
         for each in read_pieces([self._content]):
             for start in range(0, len(each), _STEP):
-                numbers = array(self._type, bytes(each[start : start + _STEP]))
-                numbers.byteswap()
-                yield memoryview(numbers).cast("B")
+                yield memoryview(_turned(each[start : start + _STEP], self._type)).cast("B")
             del each  # before the next is made
+
+
+def _turned(content: bytes | bytearray | memoryview, array_type: str) -> array[int]:
+    numbers = array(array_type)
+    numbers.frombytes(content)
+    numbers.byteswap()
+    return numbers
 
 
 def read_pieces(pieces: Iterable[Piece]) -> Iterator[memoryview]:
     """What pieces hold, in order."""
     for piece in pieces:
-        if isinstance(piece, bytes | bytearray | memoryview):
+        if isinstance(piece, _READY):
             yield memoryview(piece)
         else:
             yield from piece
@@ -94,7 +113,7 @@ class Encoder:
         self._left = most_bytes
         self.turns_round = encoding.byteorder != byteorder
         self._is_explicit = encoding.explicit
-        self._order = "<" if encoding.byteorder == "little" else ">"
+        self._heads = _HEADS[encoding.byteorder]
         self._pieces: list[Piece] = []
         self._gathered = bytearray()
 
@@ -108,20 +127,21 @@ class Encoder:
         if not self._is_explicit:
             self.item_head(tag, length)
         elif vr in LONG_FORM:
-            self.copy(struct.pack(self._order + "HH2sHL", group, element, vr, 0, length))
+            self._gather(self._heads.long(group, element, vr, 0, length))
         else:
-            self.copy(struct.pack(self._order + "HH2sH", group, element, vr, length))
+            self._gather(self._heads.short(group, element, vr, length))
 
     def item_head(self, tag: int, length: int) -> None:
         """Write the header of an item or delimiter, or of an element in implicit VR."""
-        self.copy(struct.pack(self._order + "HHL", tag >> 16, tag & 0xFFFF, length))
+        self._gather(self._heads.item(tag >> 16, tag & 0xFFFF, length))
 
     def value(self, content: Piece, vr: bytes) -> None:
         """Write a value in the right byte order; its length is a multiple of its VR's width."""
-        width = WIDTH.get(vr, 1)
-        if self.turns_round and width > 1:
-            turned = TurnedRound(content, width)
-            content = turned if len(content) >= LARGE else b"".join(turned)
+        if self.turns_round and (width := WIDTH.get(vr, 1)) > 1:
+            if isinstance(content, _READY) and len(content) < LARGE:
+                content = _turned(content, _ARRAY_TYPES[width]).tobytes()
+            else:
+                content = TurnedRound(content, width)
         self.copy(content)
 
     def copy(self, content: Piece) -> None:
@@ -130,14 +150,20 @@ class Encoder:
         Raises:
             CannotUnderstand: more is gathered than may be.
         """
-        size = len(content)
-        self.size += size
-        if size < LARGE and isinstance(content, bytes | bytearray | memoryview):
-            self._gathered += content
-            self.spend(size)
+        if len(content) < LARGE and isinstance(content, _READY):
+            self._gather(content)
             return
+        self.size += len(content)
         self._pieces += (self._gathered, content)
         self._gathered = bytearray()
+
+    def _gather(self, content: bytes | bytearray | memoryview) -> None:
+        size = len(content)
+        self.size += size
+        self._gathered += content
+        self._left -= size
+        if self._left < 0:
+            self.spend(0)
 
     def spend(self, size: int) -> None:
         """Count memory that is not given back before the end.
@@ -156,4 +182,4 @@ class Encoder:
 
     def put_length(self, mark: Mark, length: int) -> None:
         """Write a 32-bit length at a place."""
-        mark.put(struct.pack(self._order + "L", length))
+        mark.put(self._heads.length(length))

@@ -59,11 +59,11 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
         OutOfResources: the disk is full.
         OSError: there can be none.
     """
-    if size <= _SMALL and _IN_MEMORY.take(size):
+    if size <= _SMALL and IN_MEMORY.take(size):
         try:
             yield BytesIO()
         finally:
-            _IN_MEMORY.give_back(size)
+            IN_MEMORY.give_back(size)
     else:
         with SPACE.reserve(size, look, PATIENCE_S), _unnamed(size) as file:
             yield file
@@ -77,6 +77,7 @@ class _InMemory:
         self._size = 0
 
     def take(self, size: int) -> bool:
+        """Take so many bytes, if there are as many."""
         with self._lock:
             if self._size + size > _MOST_IN_MEMORY:
                 return False
@@ -84,11 +85,12 @@ class _InMemory:
             return True
 
     def give_back(self, size: int) -> None:
+        """Give them back."""
         with self._lock:
             self._size -= size
 
 
-_IN_MEMORY: Final = _InMemory()
+IN_MEMORY: Final = _InMemory()
 
 
 def _unnamed(size: int) -> IO[bytes]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from lfscp.archive.deflated import inflated
 from lfscp.archive.elements import Encoding
@@ -52,11 +52,13 @@ class StoredDataset(NamedTuple):
     Args:
         content: its bytes, without file meta information, inflated. What was read of a mapped file
             counts as memory of the process until `forget`.
+        offset: where it begins in the file.
     """
 
     transfer_syntax_uid: str
     encoding: Encoding
     content: memoryview
+    offset: int
 
     def forget(self) -> None:
         """Unmap what was read so far; what is read again comes from the page cache."""
@@ -78,15 +80,22 @@ def read_stored_dataset(
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        syntax, offset = transfer_syntax_uid, dataset_offset
-        if not syntax or offset is None:
-            meta = read_part10(file.read(_HEAD))
-            syntax, offset = syntax or meta.transfer_syntax_uid, meta.dataset_offset
-        if os.fstat(file.fileno()).st_size <= offset:
-            raise CannotUnderstand("the dataset is empty")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        state = os.fstat(file.fileno())
+        return dataset_of(file, transfer_syntax_uid, dataset_offset)
+
+
+def dataset_of(
+    file: IO[bytes], transfer_syntax_uid: str = "", dataset_offset: int | None = None
+) -> StoredDataset:
+    """The same of a file that is open; it may be closed afterwards."""
+    syntax, offset = transfer_syntax_uid, dataset_offset
+    if not syntax or offset is None:
+        meta = read_part10(file.read(_HEAD))
+        syntax, offset = syntax or meta.transfer_syntax_uid, meta.dataset_offset
+    state = os.fstat(file.fileno())
+    if state.st_size <= offset:
+        raise CannotUnderstand("the dataset is empty")
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     content = memoryview(mapped)[offset:]  # the map ends with the last view of it
     if syntax in DEFLATED:
         content = _LAST.inflate((state.st_dev, state.st_ino, state.st_mtime_ns, offset), content)
-    return StoredDataset(syntax, encoding_of(syntax), content)
+    return StoredDataset(syntax, encoding_of(syntax), content, offset)

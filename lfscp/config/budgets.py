@@ -25,7 +25,7 @@ class Budgets(Section):
         le=20_000,
     )
     decoding_mb: Int = setting(
-        160,
+        172,
         "Memory for decoding objects for receivers, of all associations of a process together, in "
         "megabytes, with what codecs work on; a frame that alone needs more is not decoded.",
         ge=1,

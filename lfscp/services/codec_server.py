@@ -1,11 +1,11 @@
-"""The process in which the codecs run, apart from those that serve: `python -m` runs it.
+"""The process in which the codecs run, apart from those that serve; see `codec_client`.
 
 Rules: most codecs keep the interpreter to themselves while they work, take what memory the bytes
 make them take, and may crash on them; here none of that reaches an association. It reads one
 request after another from its standard input, a Unix socket: each hands over another socket, whose
-frames a forked process decodes, with a limit to its memory, until that socket is closed. What is
-imported is shared by all of them; their memory goes with them. It ends with the process that
-started it, or when nobody has asked for a while. One thread.
+frames a forked process decodes, with a limit to its memory, until that socket is closed or nothing
+comes of it for some seconds. What is imported is shared by all of them; their memory goes with
+them. It ends with the process that started it, or when nobody has asked for a while. One thread.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from lfscp.services.decoded import DecodingError, MoreMemoryNeededError
 from lfscp.services.free_memory import give_back_memory
 
 IDLE_S: Final = 60.0
+NO_FRAME_S: Final = 10.0  # without a request, until one of its processes ends
 LENGTH: Final = struct.Struct("<L")
 _SLACK_BYTES: Final = 24 << 20  # of memory for what is imported late
 # What the codecs import when they are first used.
@@ -74,22 +75,31 @@ def serve(control: socket.socket) -> None:
 
 
 def _decode_all(sock: socket.socket) -> None:
-    """Decode the frames of one object, which the other side of a socket sends."""
+    """Decode the frames that the other side of a socket sends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     base = _data_bytes()
     send_message(sock, {"pid": os.getpid()})
     with contextlib.suppress(EOFError, OSError):
-        while True:
+        while select.select([sock], [], [], NO_FRAME_S)[0]:
             request = _read(sock)
-            frame = bytearray(request["size"])
-            read_exactly(sock, memoryview(frame))
             # Have the codec fail that takes more than it should.
             limit = base + request["memory"] + _SLACK_BYTES
             with contextlib.suppress(OSError, ValueError):  # what runs us may forbid it
                 resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
-            _answer(sock, request, bytes(frame))
-            del frame
+            _answer(sock, request)
             give_back_memory()
+
+
+def _read_frame(sock: socket.socket, size: int) -> bytes:
+    """A frame's bytes, without a copy of them unless a signal comes between."""
+    pieces: list[bytes] = []
+    while size:
+        piece = sock.recv(size, socket.MSG_WAITALL)
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _read(sock: socket.socket) -> dict[str, Any]:
@@ -101,7 +111,8 @@ def _read(sock: socket.socket) -> dict[str, Any]:
     return message
 
 
-def _answer(sock: socket.socket, request: dict[str, Any], frame: bytes) -> None:
+def _answer(sock: socket.socket, request: dict[str, Any]) -> None:
+    frame = _read_frame(sock, request["size"])
     decoder = get_decoder(request["syntax"])
     try:
         image = ImagePixel(**request["image"])
@@ -113,13 +124,12 @@ def _answer(sock: socket.socket, request: dict[str, Any], frame: bytes) -> None:
     except MemoryError:
         send_message(sock, {"error": "it needs more memory than its header says"})
     else:
-        values = decoded.values
+        content = decoded.values.reshape(-1).view("u1").data
         message = {
-            "dtype": values.dtype.str,
-            "shape": values.shape,
+            "size": len(content),
             "photometric": decoded.photometric_interpretation,
         }
-        send_message(sock, message, values.reshape(-1).view("u1").data)
+        send_message(sock, message, content)
 
 
 def _data_bytes() -> int:

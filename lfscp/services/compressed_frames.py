@@ -9,10 +9,11 @@ Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 
 from __future__ import annotations
 
+import struct
+from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
-from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import convert_color_space
 
@@ -25,6 +26,8 @@ _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
 _MOST_BY_RLE: Final = 64  # bytes of pixels for one: two bytes stand for 128 (PS3.5 section G.3)
 _ROWS_OF_SAMPLES: Final = 200_000
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
+_BASIC_OFFSET_TABLE: Final = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+_DELIMITER: Final = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 
 
@@ -101,7 +104,7 @@ def _run(
     plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
-            encapsulate([frame], has_bot=False),
+            _OneFragment(frame),
             index=0,
             validate=False,
             decoding_plugin=plugin,
@@ -122,6 +125,38 @@ def _run(
         raise DecodingError("the codec failed") from error
 
 
+class _OneFragment(BytesIO):
+    """Pixel data with one frame in one fragment, as a file: reading the frame copies nothing.
+
+    Source: PS3.5 section A.4.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        super().__init__()
+        self._frame = frame
+        self._head = _BASIC_OFFSET_TABLE + struct.pack("<HHL", 0xFFFE, 0xE000, len(frame))
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        end = len(self._head) + len(self._frame) + len(_DELIMITER)
+        self._at = max(0, offset + (0, self._at, end)[whence])
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        begin = len(self._head)
+        end = begin + len(self._frame)
+        if self._at == begin and size == len(self._frame):
+            self._at = end
+            return self._frame
+        part, at = (self._head, self._at) if self._at < begin else (_DELIMITER, self._at - end)
+        piece = part[max(0, at) :][: size if size is not None and size >= 0 else None]
+        self._at += len(piece)
+        return piece
+
+
 def _words_of(error: Exception) -> str:
     words = " ".join(str(error).split())
     return words.rpartition("available plugins: ")[2] or "the codec failed"
@@ -136,14 +171,26 @@ def _cells(values: Array, stream: Codestream, image: ImagePixel) -> Array:
     container = values.dtype.itemsize
     precision = stream.precision
     if stream.is_signed and not image.is_signed:
-        values = values.view(f"<u{container}") & np.array((1 << precision) - 1, f"<u{container}")
+        values = _writable(values.view(f"<u{container}"))
+        values &= np.array((1 << precision) - 1, f"<u{container}")
     elif image.is_signed and not stream.is_signed and precision >= image.bits_stored:
         unused = 8 * container - precision
         values = values.view(f"<i{container}")
-        values = (values << unused) >> unused if unused else values
+        if unused:
+            values = _writable(values)
+            values <<= unused
+            values >>= unused
     values = _in_cells(values, precision, image)
     above = image.high_bit + 1 - image.bits_stored
-    return values << above if above and precision <= image.bits_stored else values
+    if above and precision <= image.bits_stored:
+        values = _writable(values)
+        values <<= above
+    return values
+
+
+def _writable(values: Array) -> Array:
+    """The same to be changed where it is, when nobody else has it: a copy takes memory."""
+    return values if values.flags.writeable else values.copy()
 
 
 def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:

@@ -11,17 +11,17 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from io import BytesIO
 from typing import IO, Final, NamedTuple
 
 from lfscp.archive.budget import Reservation
-from lfscp.archive.conversion import Edit, convert
+from lfscp.archive.conversion import Edit
 from lfscp.archive.elements import UNDEFINED_LENGTH, element_head, skip_undefined
 from lfscp.archive.encapsulated import PIXEL_DATA
 from lfscp.archive.encoder import LARGE, Piece, read_pieces
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import encoding_of
 from lfscp.archive.image_pixel import ImagePixel, PixelElement, read_pixel_element
+from lfscp.archive.object_store import StoredFile
 from lfscp.archive.spool import spooled, write_all
 from lfscp.archive.stored_dataset import StoredDataset
 from lfscp.one_processor import anywhere
@@ -32,10 +32,12 @@ from lfscp.services.contexts import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from lfscp.services.decoded import DecodedFrame, DecodingError, MoreMemoryNeededError
+from lfscp.services.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.decoded_pixels import bytes_of, decoded_pixels
 from lfscp.services.decoding_memory import MEMORY
 from lfscp.services.frames import Frames
+from lfscp.services.native_conversion import converted_pieces
+from lfscp.upperlayer.sending import FileSlice, Parts
 
 TARGETS: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -52,9 +54,9 @@ _TURN_S: Final = 1.0  # until others go first, between two frames
 
 
 class Converted(NamedTuple):
-    """A dataset as it may be sent: a file without a name, or in memory, from its first byte on."""
+    """A dataset as it may be sent."""
 
-    file: IO[bytes]
+    body: bytes | FileSlice | Parts
     size: int
 
 
@@ -76,12 +78,20 @@ class Conversion:
     """One dataset on its way from one transfer syntax to another.
 
     Args:
-        look: as `decoded` takes it.
+        path: its file, for messages.
+        look, owner: as `decoded` takes them.
     """
 
     def __init__(
-        self, dataset: StoredDataset, wanted_syntax: str, look: Callable[[], None]
+        self,
+        path: StoredFile,
+        dataset: StoredDataset,
+        wanted_syntax: str,
+        look: Callable[[], None],
+        owner: object = None,
     ) -> None:
+        self._path = path
+        self._owner = owner
         self._dataset = dataset
         self._wanted = wanted_syntax
         self._look = look
@@ -107,7 +117,7 @@ class Conversion:
         with spooled(self._most_bytes(), self._look) as file:
             with anywhere():
                 size = self._write(file)
-            yield Converted(file, size)
+            yield Converted(_body_of(file, size, self._path), size)
 
     def _most_bytes(self) -> int:
         """What the result may need on disk; headers grow by half at most."""
@@ -138,26 +148,16 @@ class Conversion:
 
     def _decode(
         self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
-    ) -> DecodedFrame:
+    ) -> FramePieces:
         if self._codec is None:
-            self._codec = self._for_turn.enter_context(codec_process(self._look))
+            self._codec = self._for_turn.enter_context(codec_process(self._look, self._owner))
         return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
 
     def _pieces(self, most_bytes: int, room: int) -> list[Piece]:
-        dataset, target = self._dataset, encoding_of(self._wanted)
         edits: dict[int, Edit | None] | None = {} if self._decodes else None
         if self._frames is not None:
             edits = decoded_pixels(self._frames, room_bytes=room, between=self._between)
-        encode = partial(
-            convert, dataset.content, dataset.encoding, target, edits, most_bytes=most_bytes
-        )
-        pieces = encode()
-        if _size_of(pieces) % 2:
-            del pieces
-            pieces = encode(pads=True)
-        if self._wanted != DEFLATED and _size_of(pieces) % 2:
-            raise CannotUnderstand("it cannot be brought to an even length")
-        return pieces
+        return converted_pieces(self._dataset, self._wanted, edits, most_bytes=most_bytes)
 
     def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if self._wanted == DEFLATED else None
@@ -197,8 +197,10 @@ class Conversion:
             self._begin_turn()
 
 
-def _size_of(pieces: list[Piece]) -> int:
-    return sum(len(piece) for piece in pieces)
+def _body_of(file: IO[bytes], size: int, path: StoredFile) -> bytes | FileSlice:
+    if isinstance(file, BytesIO):
+        return file.getvalue()
+    return FileSlice(path, 0, size, descriptor=file.fileno())
 
 
 def _bytes_beside_pixels(dataset: StoredDataset, element: PixelElement | None) -> int:

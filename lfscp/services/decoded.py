@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,6 +63,18 @@ class DecodedFrame:
     """
 
     values: Array
+    photometric_interpretation: str
+
+
+class FramePieces(NamedTuple):
+    """One frame whose bytes are read once, in order, each piece before the next is asked for.
+
+    Args:
+        pieces: of whole cells, as `DecodedFrame.values` has them.
+        photometric_interpretation: as `DecodedFrame` has it.
+    """
+
+    pieces: Iterator[memoryview]
     photometric_interpretation: str
 
 

@@ -22,7 +22,8 @@ from lfscp.archive.image_pixel import (
     PLANAR_CONFIGURATION,
     ImagePixel,
 )
-from lfscp.services.frames import Array, DecodedFrame, DecodingError, Frames
+from lfscp.services.decoded import DecodingError, FramePieces
+from lfscp.services.frames import Frames
 
 _ENCAPSULATED_TOTAL_LENGTH: Final = 0x7FE00003  # Encapsulated Pixel Data Value Total Length
 _WITHOUT_A_NAME: Final = "YBR_PARTIAL"  # PS3.3 has it with shared chrominance only
@@ -35,17 +36,17 @@ def decoded_pixels(
     """The elements that change.
 
     Args:
-        room_bytes: as `Frames.decode` takes it.
+        room_bytes: as `Frames.pieces` takes it.
         between: called between two frames, when one is gone.
     Raises:
         DecodingError: the first frame cannot be decoded, or all are too large for an object.
-        MoreMemoryNeededError: as `Frames.decode`; reading the pixels may raise it too.
+        MoreMemoryNeededError: as `Frames.pieces`; reading the pixels may raise it too.
     """
     image = frames.image
     size = bytes_of(image)
     if size > MAX_PIXEL_BYTES:
         raise DecodingError(f"{size >> 20} MB of pixels, an object has {MAX_PIXEL_BYTES >> 20}")
-    first = frames.decode(0, room_bytes=room_bytes)
+    first = frames.pieces(0, room_bytes=room_bytes)
     photometric = first.photometric_interpretation
     if photometric == _WITHOUT_A_NAME:
         raise DecodingError("there is no name for decoded YBR_PARTIAL_422")
@@ -77,10 +78,10 @@ class _Pixels:
     """
 
     def __init__(
-        self, frames: Frames, first: DecodedFrame, room_bytes: float, between: Callable[[], None]
+        self, frames: Frames, first: FramePieces, room_bytes: float, between: Callable[[], None]
     ) -> None:
         self._frames = frames
-        self._first: DecodedFrame | None = first
+        self._first: FramePieces | None = first
         self._photometric = first.photometric_interpretation
         self._room_bytes = room_bytes
         self._between = between
@@ -108,25 +109,25 @@ class _Pixels:
         rest = np.empty(0, np.uint8)
         last = self._frames.image.number_of_frames - 1
         for number in range(last + 1):
-            values = self._values(number).reshape(-1)
-            if is_bits:
-                bits = np.concatenate([rest, values])
-                whole = len(bits) if number == last else len(bits) // 8 * 8
-                rest = bits[whole:].copy()
-                values = np.packbits(bits[:whole], bitorder="little")
-                del bits
-            content = values.view(np.uint8).data
-            del values
-            yield content
-            del content
+            for content in self._pieces(number):
+                if not is_bits:
+                    yield content
+                else:
+                    bits = np.concatenate([rest, np.frombuffer(content, np.uint8)])
+                    whole = len(bits) // 8 * 8
+                    rest = bits[whole:].copy()
+                    yield np.packbits(bits[:whole], bitorder="little").data
+                del content
             if number < last:
                 self._between()
+        if len(rest):
+            yield np.packbits(rest, bitorder="little").data
 
-    def _values(self, number: int) -> Array:
+    def _pieces(self, number: int) -> Iterator[memoryview]:
         frame, self._first = self._first, None
         if frame is None:
-            frame = self._frames.decode(number, room_bytes=self._room_bytes)
+            frame = self._frames.pieces(number, room_bytes=self._room_bytes)
         if frame.photometric_interpretation != self._photometric:
             found = sorted({self._photometric, frame.photometric_interpretation})
             raise DecodingError(f"its frames are in {' and '.join(found)}")
-        return frame.values
+        return frame.pieces

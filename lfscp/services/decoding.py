@@ -2,8 +2,8 @@
 
 Rules: only towards uncompressed syntaxes; the SOP Instance UID stays, since the image stays what it
 is; of a decoded object only the elements of its pixels change; what cannot be converted is said
-with its reason and never sent half right: the result is on disk, whole, before any of it is sent.
-Memory is that of one frame, and all who convert share a budget; it is free again before the
+with its reason and never sent half right: all that is made is there, whole, before any of it is
+sent. Memory is that of one frame, and all who convert share a budget; it is free again before the
 receiver takes the first byte, since that one may take its time. Codecs run in another process, see
 `codec_server`.
 """
@@ -11,8 +11,8 @@ receiver takes the first byte, since that one may take its time. Codecs run in a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import IO, Final
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 from pydicom.uid import UID
 
@@ -21,7 +21,6 @@ from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.header import DEFLATED as DEFLATED_SYNTAXES
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.part10 import read_part10
-from lfscp.archive.spool import spooled, write_all
 from lfscp.archive.stored_dataset import read_stored_dataset
 from lfscp.one_processor import anywhere
 from lfscp.services.dataset_conversion import (
@@ -33,13 +32,15 @@ from lfscp.services.dataset_conversion import (
 )
 from lfscp.services.decoding_memory import MEMORY
 from lfscp.services.frames import PIXELS_ELSEWHERE, DecodingError
+from lfscp.services.native_conversion import convert_native
+from lfscp.upperlayer.sending import FileSlice, Parts
 
 __all__ = ["TARGETS", "Converted", "DecodingError", "decoded", "evened", "needs_codec"]
 
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
-_STEP: Final = 1 << 20  # bytes written at a time
 _MOST_AT_ONCE: Final = 2  # of those who look at large datasets
 _LEAST_SHARE: Final = 1 << 20  # bytes
+_QUICK: Final = frozenset(TARGETS) - frozenset(DEFLATED_SYNTAXES)
 
 
 @contextmanager
@@ -50,6 +51,7 @@ def decoded(
     dataset_offset: int | None = None,
     *,
     look: Callable[[], None] = lambda: None,
+    owner: object = None,
 ) -> Iterator[Converted]:
     """Read a stored object and encode its dataset in an uncompressed transfer syntax.
 
@@ -59,6 +61,7 @@ def decoded(
         wanted_syntax: one of TARGETS.
         dataset_offset: where its dataset begins; by its head when None.
         look: called several times a second; what it raises ends the work.
+        owner: the retrieve that the object is for; a codec's process is for one of them.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
@@ -70,9 +73,11 @@ def decoded(
     if stored_syntax in PIXELS_ELSEWHERE:
         raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
     what = "decoded" if needs_codec(stored_syntax) else "converted"
-    with _said_of(f"{UID(stored_syntax).name} cannot be {what}"):
-        conversion = _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look)
-        with conversion.run() as converted:
+    with _said_of(f"cannot be {what}", stored_syntax):
+        is_quick = stored_syntax in _QUICK and wanted_syntax in _QUICK
+        with _converted(
+            path, stored_syntax, wanted_syntax, dataset_offset, look, owner, is_quick=is_quick
+        ) as converted:
             yield converted
 
 
@@ -100,12 +105,35 @@ def evened(
     """
     with _said_of("its length is odd"):
         if stored_syntax in DEFLATED_SYNTAXES:
-            with path.open("rb") as file, _with_a_zero(file, dataset_offset, look) as converted:
+            with _with_a_zero(path, dataset_offset) as converted:
                 yield converted
             return
-        conversion = _conversion(path, stored_syntax, stored_syntax, dataset_offset, look)
-        with conversion.run() as converted:
+        with _converted(
+            path, stored_syntax, stored_syntax, dataset_offset, look, None, is_quick=True
+        ) as converted:
             yield converted
+
+
+@contextmanager
+def _converted(
+    path: StoredFile,
+    stored_syntax: str,
+    wanted_syntax: str,
+    dataset_offset: int | None,
+    look: Callable[[], None],
+    owner: object,
+    *,
+    is_quick: bool,
+) -> Iterator[Converted]:
+    if is_quick:
+        with ExitStack() as kept:
+            body = convert_native(path, stored_syntax, wanted_syntax, dataset_offset, kept)
+            if body is not None:
+                yield Converted(body, len(body) if isinstance(body, bytes) else body.size)
+                return
+    conversion = _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look, owner)
+    with conversion.run() as converted:
+        yield converted
 
 
 def _conversion(
@@ -114,6 +142,7 @@ def _conversion(
     wanted_syntax: str,
     dataset_offset: int | None,
     look: Callable[[], None],
+    owner: object,
 ) -> Conversion:
     """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
 
@@ -126,7 +155,7 @@ def _conversion(
     with MEMORY.reserve(share, look), anywhere():
         try:
             dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
-            conversion = Conversion(dataset, wanted_syntax, look)
+            conversion = Conversion(path, dataset, wanted_syntax, look, owner)
             dataset.forget()
         except (DecodingError, CannotUnderstand, MemoryError) as error:
             refusal = anew(error)
@@ -136,25 +165,21 @@ def _conversion(
 
 
 @contextmanager
-def _said_of(what: str) -> Iterator[None]:
+def _said_of(what: str, transfer_syntax_uid: str = "") -> Iterator[None]:
     """Why it cannot be, with what cannot be."""
     try:
         yield
-    except CannotUnderstand as error:
-        raise DecodingError(f"{what}: {error.reason}") from None
-    except BudgetExceeded as error:
-        raise DecodingError(f"{what}: {error}") from None
+    except (CannotUnderstand, BudgetExceeded) as error:
+        why = error.reason if isinstance(error, CannotUnderstand) else str(error)
+        name = f"{UID(transfer_syntax_uid).name} " if transfer_syntax_uid else ""
+        raise DecodingError(f"{name}{what}: {why}") from None
 
 
 @contextmanager
-def _with_a_zero(
-    file: IO[bytes], dataset_offset: int | None, look: Callable[[], None]
-) -> Iterator[Converted]:
-    if dataset_offset is None:
-        dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
-    size = file.seek(0, 2) - file.seek(dataset_offset)
-    with spooled(size + 1, look) as result:
-        while piece := file.read(_STEP):
-            write_all(result, piece)
-        write_all(result, b"\0")
-        yield Converted(result, result.tell())
+def _with_a_zero(path: StoredFile, dataset_offset: int | None) -> Iterator[Converted]:
+    with path.open("rb") as file:
+        if dataset_offset is None:
+            dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
+        size = file.seek(0, 2) - dataset_offset
+        dataset = FileSlice(path, dataset_offset, size, descriptor=file.fileno())
+        yield Converted(Parts([dataset, b"\0"]), size + 1)

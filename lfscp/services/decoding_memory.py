@@ -39,7 +39,7 @@ class _Returns:
 
 _returns: Final = _Returns()
 MEMORY: Final = Budget(
-    160 << 20,
+    172 << 20,
     "budgets.decoding_mb",
     spent=metrics.DECODING_MEMORY,
     waits=metrics.DECODING_WAITS.of("memory"),

@@ -8,10 +8,12 @@ Source: PS3.5 sections 8.1, 8.2 and annex A.4.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
@@ -33,7 +35,13 @@ from lfscp.archive.image_pixel import (
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.services.compressed_frames import decode_compressed
-from lfscp.services.decoded import Array, DecodedFrame, DecodingError, MoreMemoryNeededError
+from lfscp.services.decoded import (
+    Array,
+    DecodedFrame,
+    DecodingError,
+    FramePieces,
+    MoreMemoryNeededError,
+)
 from lfscp.services.native_frames import native_frame
 from lfscp.services.working_set import working_set
 
@@ -75,14 +83,7 @@ def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
 
 
 # Decodes what a codec has compressed: transfer syntax UID, fragments, header, room in bytes.
-Decode = Callable[[str, list[memoryview], ImagePixel, float], DecodedFrame]
-
-
-def _decode_here(
-    transfer_syntax_uid: str, fragments: list[memoryview], image: ImagePixel, room_bytes: float
-) -> DecodedFrame:
-    decoder = _decoder_of(transfer_syntax_uid)
-    return decode_compressed(decoder, b"".join(fragments), image, room_bytes)
+Decode = Callable[[str, list[memoryview], ImagePixel, float], FramePieces]
 
 
 class Frames:
@@ -90,14 +91,14 @@ class Frames:
 
     Args:
         dataset: as `read_stored_dataset` gives it.
-        decode: lets a codec decode; in this process, unless it is given.
+        decode: lets a codec decode for `pieces`; in this process, unless it is given.
     Raises:
         DecodingError: it has no pixels, there is no decoder for them, or what describes them is
             missing.
         CannotUnderstand: its bytes are broken.
     """
 
-    def __init__(self, dataset: StoredDataset, decode: Decode = _decode_here) -> None:
+    def __init__(self, dataset: StoredDataset, decode: Decode | None = None) -> None:
         syntax = dataset.transfer_syntax_uid
         if syntax in PIXELS_ELSEWHERE:
             raise DecodingError(f"{UID(syntax).name} only refers to its pixel data")
@@ -133,34 +134,64 @@ class Frames:
         kept = _SPAN_BYTES * spans.fragments
         return kept + working_set(self._dataset.transfer_syntax_uid, self.image, longest)
 
-    def decode(
-        self, number: int, *, alone: bool = False, room_bytes: float = float("inf")
-    ) -> DecodedFrame:
+    def decode(self, number: int, *, alone: bool = False) -> DecodedFrame:
         """Decode one frame.
 
         Args:
             number: counted from 0.
             alone: no other frame is wanted, so a large object need not be read for one.
-            room_bytes: memory for what a codestream needs beside the working set.
         Raises:
-            MoreMemoryNeededError: it needs more than that.
             DecodingError: there is none, or it is broken.
             CannotUnderstand: the fragments are broken.
         """
         self._require_frame(number)
         if not self.element.is_encapsulated:
             return native_frame(self._dataset, self.element, self.image, number)
-        content = self._dataset.content
-        frame = [content[begin:end] for begin, end in self.spans_of(number, alone=alone)]
-        syntax = self._dataset.transfer_syntax_uid
-        try:
+        frame = b"".join(self._fragments(number, alone=alone))
+        with self._said_of(number):
             if not self.has_codec:
-                return self._native(b"".join(frame))
-            return self._decode(syntax, frame, self.image, room_bytes)
+                return self._native(frame)
+            decoder = _decoder_of(self._dataset.transfer_syntax_uid)
+            return decode_compressed(decoder, frame, self.image)
+
+    def pieces(self, number: int, *, room_bytes: float) -> FramePieces:
+        """Decode one frame to read it once; what is wrong may turn out while it is read.
+
+        Args:
+            number: counted from 0.
+            room_bytes: memory for what a codestream needs beside the working set.
+        Raises:
+            MoreMemoryNeededError: it needs more than that.
+            DecodingError, CannotUnderstand: as `decode`.
+        """
+        self._require_frame(number)
+        if not self.has_codec or self._decode is None:
+            frame = self.decode(number)
+            content = frame.values.reshape(-1).view(np.uint8).data
+            return FramePieces(iter([content]), frame.photometric_interpretation)
+        syntax = self._dataset.transfer_syntax_uid
+        fragments = self._fragments(number, alone=False)
+        with self._said_of(number):
+            pieces, photometric = self._decode(syntax, fragments, self.image, room_bytes)
+        return FramePieces(self._said_while(number, pieces), photometric)
+
+    def _said_while(self, number: int, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        with self._said_of(number):
+            yield from pieces
+
+    def _fragments(self, number: int, *, alone: bool) -> list[memoryview]:
+        content = self._dataset.content
+        return [content[begin:end] for begin, end in self.spans_of(number, alone=alone)]
+
+    @contextmanager
+    def _said_of(self, number: int) -> Iterator[None]:
+        """Why a frame cannot be decoded, with which it is."""
+        try:
+            yield
         except MoreMemoryNeededError:
             raise
         except DecodingError as error:
-            name = UID(syntax).name
+            name = UID(self._dataset.transfer_syntax_uid).name
             raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
 
     def spans_of(self, number: int, *, alone: bool = False) -> tuple[Span, ...]:

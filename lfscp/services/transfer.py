@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataelem import DataElement
@@ -20,11 +19,11 @@ from lfscp.archive.objects import StoredInstance
 from lfscp.archive.remote_object import RemoteObject
 from lfscp.observe import metrics
 from lfscp.services import status
-from lfscp.services.decoding import Converted, DecodingError, decoded, evened
+from lfscp.services.decoding import DecodingError, decoded, evened
 from lfscp.services.plan import Accepted, Choice
 from lfscp.services.record import LOG, describe
 from lfscp.upperlayer.errors import CalledOff
-from lfscp.upperlayer.sending import FileSlice, SendRequest
+from lfscp.upperlayer.sending import FileSlice, Parts, SendRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -173,8 +172,11 @@ class Sender:
         if choice is None:
             return Outcome.FAILED, accepted.why_not(instance), ""
         try:
-            with self._request(instance, choice) as request:
-                answer = association.send_stored(request)
+            if choice.transfer_syntax_uid == instance.transfer_syntax_uid and not instance.size % 2:
+                answer = association.send_stored(self._as_stored(instance, choice))
+            else:
+                with self._converted(instance, choice) as body:
+                    answer = association.send_stored(self._request(instance, choice, body))
         except DecodingError as error:
             return Outcome.FAILED, str(error), ""
         except CalledOff:
@@ -199,24 +201,28 @@ class Sender:
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
         return Outcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
-    @contextmanager
-    def _request(self, instance: StoredInstance, choice: Choice) -> Iterator[SendRequest]:
-        """What to send; a converted data set is there as long as it is sent."""
-        wanted = choice.transfer_syntax_uid
-        file, stored = instance.path, instance.transfer_syntax_uid
-        if wanted != stored:
-            with decoded(file, stored, wanted, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, _body_of(made, instance))
-        elif instance.size % 2:
-            with evened(file, stored, instance.dataset_offset, look=self.look) as made:
-                yield self._request_of(instance, choice, _body_of(made, instance))
-        else:
-            begin = file.begin if isinstance(file, RemoteObject) else None
-            body = FileSlice(file, instance.dataset_offset, instance.size, begin)
-            yield self._request_of(instance, choice, body)
+    def _as_stored(self, instance: StoredInstance, choice: Choice) -> SendRequest:
+        file = instance.path
+        begin = file.begin if isinstance(file, RemoteObject) else None
+        body = FileSlice(file, instance.dataset_offset, instance.size, begin)
+        return self._request(instance, choice, body)
 
-    def _request_of(
-        self, instance: StoredInstance, choice: Choice, body: FileSlice | bytes
+    @contextmanager
+    def _converted(
+        self, instance: StoredInstance, choice: Choice
+    ) -> Iterator[FileSlice | Parts | bytes]:
+        """What to send instead of the stored bytes; it is there as long as it is sent."""
+        wanted, look = choice.transfer_syntax_uid, self.look
+        file, stored, offset = instance.path, instance.transfer_syntax_uid, instance.dataset_offset
+        if wanted != stored:
+            with decoded(file, stored, wanted, offset, look=look, owner=self) as made:
+                yield made.body
+        else:
+            with evened(file, stored, offset, look=look) as made:
+                yield made.body
+
+    def _request(
+        self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes
     ) -> SendRequest:
         return SendRequest(
             sop_class_uid=instance.sop_class_uid,
@@ -227,12 +233,6 @@ class Sender:
             move_originator_ae_title=self.originator_ae_title,
             move_originator_message_id=self.originator_message_id,
         )
-
-
-def _body_of(made: Converted, instance: StoredInstance) -> FileSlice | bytes:
-    if isinstance(made.file, BytesIO):
-        return made.file.getvalue()
-    return FileSlice(instance.path, 0, made.size, descriptor=made.file.fileno())
 
 
 def _failed(association: Any) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
 
 _PROGRESS_S: Final = 1.0
+_GATHERED_BYTES: Final = 65_536
 
 
 class Fetching(Protocol):
@@ -56,6 +57,28 @@ class FileSlice:
             os.open(self.path, os.O_RDONLY) if self.descriptor is None else os.dup(self.descriptor)
         )
 
+    def read(self) -> bytes:
+        """All of it."""
+        with open(self.open(), "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A data set in parts, one behind the other; files are open as long as it is sent."""
+
+    parts: Sequence[bytes | bytearray | FileSlice]
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return sum(part.size if isinstance(part, FileSlice) else len(part) for part in self.parts)
+
+    def read(self) -> bytes:
+        """All of it."""
+        return b"".join(part.read() if isinstance(part, FileSlice) else part for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
@@ -72,7 +95,7 @@ class SendRequest:
     sop_class_uid: str
     sop_instance_uid: str
     context_id: int
-    body: FileSlice | bytes
+    body: FileSlice | Parts | bytes
     priority: int = 2
     move_originator_ae_title: str | None = None
     move_originator_message_id: int | None = None
@@ -94,6 +117,9 @@ def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer |
     elif isinstance(request.body, bytes):
         command = _command(request, message_id)
         assoc.dimse.send_encoded(request.context_id, command, request.body)
+    elif isinstance(request.body, Parts):
+        if not _send_parts(assoc, request, request.body, message_id):
+            return None
     elif not _send_file(assoc, request, request.body, message_id):
         return None
     return _answer(assoc, message_id)
@@ -162,20 +188,81 @@ def _send_fragments(
                 wait_for(body.offset + offset + length)
             assoc.dul.send_p_data_file(fd, body.offset + offset, length, before)
         except OSError as problem:
-            # Half a message is on its way: nothing else may follow it on this association.
-            assoc.end_reason = f"{body.path} could not be read to its end: {problem}"
-            assoc.abort()
-            return False
+            return _broke_off(assoc, body, problem)
         before = b""
         if while_waiting is not None and time.monotonic() - told > _PROGRESS_S:
             told = time.monotonic()
-            try:
-                while_waiting()
-            except CalledOff as problem:
-                assoc.dul.called_off(str(problem))
-                assoc._handle_no_response()
+            if not _goes_on(assoc, while_waiting):
                 return False
     return True
+
+
+def _broke_off(assoc: InlineAssociation, body: FileSlice, problem: OSError) -> bool:
+    """Half a message is on its way: nothing else may follow it on this association."""
+    assoc.end_reason = f"{body.path} could not be read to its end: {problem}"
+    assoc.abort()
+    return False
+
+
+def _goes_on(assoc: InlineAssociation, while_waiting: Callable[[], None]) -> bool:
+    """Let others do what they do meanwhile; False: it was called off."""
+    try:
+        while_waiting()
+    except CalledOff as problem:
+        assoc.dul.called_off(str(problem))
+        assoc._handle_no_response()
+        return False
+    return True
+
+
+def _send_parts(
+    assoc: InlineAssociation, request: SendRequest, body: Parts, message_id: int
+) -> bool:
+    """Send parts as one data set; False as `_send_file`. Small parts go with what follows."""
+    before = bytearray().join(assoc.dimse.pack(request.context_id, _command(request, message_id)))
+    while_waiting = assoc.dul.socket.while_waiting if assoc.dul.socket else None
+    told = time.monotonic()
+    for part, at, length, head in _pieces(assoc, request.context_id, body):
+        before += head
+        if not isinstance(part, FileSlice):
+            before += memoryview(part)[at : at + length]
+            if len(before) > _GATHERED_BYTES:
+                assoc.dul.send_p_data([bytes(before)])
+                before.clear()
+        else:
+            fd = part.descriptor
+            try:
+                assoc.dul.send_p_data_file(cast(int, fd), part.offset + at, length, bytes(before))
+            except OSError as problem:
+                return _broke_off(assoc, part, problem)
+            before.clear()
+        if while_waiting is not None and time.monotonic() - told > _PROGRESS_S:
+            told = time.monotonic()
+            if not _goes_on(assoc, while_waiting):
+                return False
+    if before:
+        assoc.dul.send_p_data([bytes(before)])
+    return True
+
+
+def _pieces(
+    assoc: InlineAssociation, context_id: int, body: Parts
+) -> Iterator[tuple[bytes | bytearray | FileSlice, int, int, bytes]]:
+    """Each part's pieces: where one begins, its length, and the P-DATA header before it, if any."""
+    limit = pdata.fragment_bytes(assoc.dimse.maximum_pdu_size)
+    rest, left = body.size, 0  # of the data set, and of the fragment
+    for part in body.parts:
+        at, end = 0, part.size if isinstance(part, FileSlice) else len(part)
+        while at < end:
+            head = b""
+            if not left:
+                left = min(limit, rest)
+                rest -= left
+                head = pdata.header(context_id, 0 if rest else pdata.LAST, left)
+            length = min(left, end - at)
+            yield part, at, length, head
+            at += length
+            left -= length
 
 
 def _send_watched(assoc: InlineAssociation, request: SendRequest, message_id: int) -> None:
@@ -187,12 +274,7 @@ def _send_watched(assoc: InlineAssociation, request: SendRequest, message_id: in
     primitive.Priority = request.priority
     primitive.MoveOriginatorApplicationEntityTitle = request.move_originator_ae_title
     primitive.MoveOriginatorMessageID = request.move_originator_message_id
-    if isinstance(request.body, bytes):
-        data = request.body
-    else:
-        with open(request.body.open(), "rb") as file:
-            file.seek(request.body.offset)
-            data = file.read(request.body.size)
+    data = request.body if isinstance(request.body, bytes) else request.body.read()
     primitive.DataSet = BytesIO(data)
     assoc.dimse.send_msg(primitive, request.context_id)
 

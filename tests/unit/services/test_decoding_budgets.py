@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import tracemalloc
-import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pytest
 from converted import decode
 from pixel_objects import described, save, with_fragments
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
@@ -34,10 +32,13 @@ from lfscp.archive.part10 import part10_header
 from lfscp.archive.stored_dataset import read_stored_dataset
 from lfscp.assembly import open_archive
 from lfscp.config import Settings
+from lfscp.config.budgets import Budgets
 from lfscp.services.codec_client import codec_process
 from lfscp.services.decoding import DecodingError, decoded
 from lfscp.services.decoding_memory import MEMORY
 from lfscp.services.frames import decoded_frame
+from lfscp.services.working_set import working_set
+from lfscp.upperlayer.sending import FileSlice
 
 MB = 1 << 20
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
@@ -69,30 +70,11 @@ def black(folder: Path, frames: int, rows: int = 1024, columns: int = 1024) -> P
     return with_fragments(dataset, [run_length(rows, columns)] * frames, folder)
 
 
-def test_an_object_of_many_frames_takes_the_memory_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = [0]
-
-    class Frame(mmap.mmap):
-        """A frame as it comes from the process that decodes."""
-
-        def __new__(cls, *arguments: int, **options: int) -> Self:
-            frame = super().__new__(cls, *arguments, **options)
-            if options:
-                return frame  # of a file
-            held.append(held[-1] + len(frame))
-            weakref.finalize(frame, lambda: held.append(held[-1] - MB))
-            return frame
-
-    path = black(tmp_path, 24)
-    with traced() as peak, monkeypatch.context() as patched:
-        patched.setattr("lfscp.services.codec_client.mmap.mmap", Frame)
-        with decoded(path, str(RLELossless), EXPLICIT) as converted:
-            assert converted.size > 24 * MB
-            assert peak() < 6 * MB
-    assert sum(later > before for before, later in pairwise(held)) == 24
-    assert max(held) == MB
+def test_an_object_of_many_frames_takes_the_memory_of_a_part_of_one(tmp_path: Path) -> None:
+    path = black(tmp_path, 6, 4096, 4096)
+    with traced() as peak, decoded(path, str(RLELossless), EXPLICIT) as converted:
+        assert converted.size > 6 * 16 * MB
+        assert peak() < 4 * MB
     assert MEMORY.in_use == 0
 
 
@@ -159,7 +141,8 @@ def test_nothing_of_a_converted_object_has_a_name(tmp_path: Path) -> None:
     spool.use(tmp_path, 8192 * MB, 0)
     try:
         with decoded(path, str(RLELossless), EXPLICIT) as converted:
-            assert os.fstat(converted.file.fileno()).st_dev == tmp_path.stat().st_dev
+            assert isinstance(converted.body, FileSlice)
+            assert os.fstat(converted.body.descriptor or -1).st_dev == tmp_path.stat().st_dev
             assert list(tmp_path.iterdir()) == [path]
     finally:
         spool._places.clear()
@@ -340,3 +323,73 @@ def test_a_codec_that_dies_fails_one_frame_and_no_more(tmp_path: Path) -> None:
         with pytest.raises(DecodingError, match="the codec failed"):
             codec.decode(str(JPEGLSLossless), [frame], image(4096, 4096), 160 * MB, 0)
     assert decode(black(tmp_path, 1), str(RLELossless), EXPLICIT)
+
+
+def process_of(owner: object) -> int:
+    """The number of the process that decodes a frame for it."""
+    frame = memoryview(jpeg_ls_of(64, 64))
+    with codec_process(lambda: None, owner) as codec:
+        decoded = codec.decode(str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
+        assert b"".join(decoded.pieces) == bytes(64 * 64)
+        return pid_of(codec._pidfd)
+
+
+def pid_of(pidfd: int) -> int:
+    lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pid:"))
+
+
+def test_the_objects_of_one_retrieve_share_a_process_and_those_of_another_do_not() -> None:
+    one, other = object(), object()
+    first = process_of(one)
+    assert process_of(other) != first
+    assert process_of(one) == first
+    assert process_of(None) != process_of(None)
+
+
+def test_only_so_many_processes_are_kept() -> None:
+    owners = [object() for _ in range(3)]
+    before = [process_of(owner) for owner in owners]
+    assert [process_of(owner) for owner in reversed(owners)][:2] == before[:0:-1]
+    assert process_of(owners[0]) != before[0]
+
+
+def test_a_process_that_failed_or_was_left_is_not_used_again() -> None:
+    owner = object()
+    frame = memoryview(jpeg_ls_of(64, 64))
+    first = process_of(owner)
+    with (
+        pytest.raises(DecodingError),
+        codec_process(lambda: None, owner) as codec,
+    ):
+        codec.decode(str(JPEGLSLossless), [frame[:-9]], image(64, 64), 4 * MB, 0)
+    second = process_of(owner)
+    assert second != first
+    with codec_process(lambda: None, owner) as codec:  # and does not read what was decoded
+        codec.decode(str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
+    assert process_of(owner) != second
+
+
+# What is usual
+
+USUAL = {
+    "computed radiography": (4280, 3520, 1, 16),
+    "mammography": (3328, 4096, 1, 16),
+    "large mammography": (4096, 5625, 1, 16),
+    "a slide's tile": (2048, 2048, 3, 8),
+}
+
+
+@pytest.mark.parametrize("what", USUAL)
+@pytest.mark.parametrize(
+    "syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, JPEG2000, RLELossless]
+)
+def test_large_frames_that_are_usual_may_be_decoded_by_default(what: str, syntax: str) -> None:
+    rows, columns, samples, allocated = USUAL[what]
+    header = ImagePixel(
+        rows, columns, samples, allocated, allocated, allocated - 1, False, "", 0, 60
+    )
+    cells = rows * columns * samples * allocated // 8
+    stored_bytes = cells // 8 if syntax == JPEG2000 else cells * 2 // 5
+    limit = Budgets().decoding_mb << 20
+    assert working_set(str(syntax), header, stored_bytes) < limit

@@ -38,7 +38,7 @@ from serving import make_ae, serving
 from lfscp.upperlayer.asking import Operation, Unanswered
 from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.requestor import associate
-from lfscp.upperlayer.sending import FileSlice, SendRequest
+from lfscp.upperlayer.sending import FileSlice, Parts, SendRequest
 
 CONTEXTS = [build_context(VERIFICATION, IMPLICIT), build_context(CT, IMPLICIT)]
 
@@ -132,8 +132,28 @@ def test_an_object_arrives_as_it_was_sent(tmp_path, received, padding, largest, 
         from_file = FileSlice(path, 4, len(body))
         assert assoc.send_stored(request("1.2.1", from_file, assoc)) == (0xB007, "odd")
         assert assoc.send_stored(request("1.2.2", body, assoc)) == (0xB007, "odd")
+        with path.open("rb") as file:
+            middle = FileSlice(path, 4 + 10, len(body) - 21, descriptor=file.fileno())
+            parts = Parts([body[:7], bytearray(body[7:10]), middle, b"", body[-11:]])
+            assert parts.size == len(body)
+            assert assoc.send_stored(request("1.2.3", parts, assoc)) == (0xB007, "odd")
         assoc.release()
-    assert received == {"1.2.1": body, "1.2.2": body}
+    assert received == {"1.2.1": body, "1.2.2": body, "1.2.3": body}
+
+
+@pytest.mark.parametrize("largest", [16384, 0])
+def test_parts_whose_file_is_short_end_the_association(tmp_path, received, largest):
+    path = tmp_path / "object"
+    path.write_bytes(bytes(300_000))
+    with serving(
+        (evt.EVT_C_STORE, lambda event: 0x0000), ae=make_ae(maximum_pdu_size=largest)
+    ) as server:
+        assoc = ask(server.server_address)
+        with path.open("rb") as file:
+            parts = Parts([bytes(8), FileSlice(path, 0, 300_002, descriptor=file.fileno())])
+            assert assoc.send_stored(request("1.2.1", parts, assoc)) is None
+        assert not assoc.is_established
+        assert "2 bytes shorter" in assoc.end_reason
 
 
 def test_a_file_that_is_gone_or_short_is_told_before_anything_is_sent(server, received, tmp_path):
