@@ -3,26 +3,28 @@
 Rules: what a codec gives is compared with the codestream and the header: 8-bit samples under Bits
 Allocated 16 are widened, a sign that differs from Pixel Representation is set right, the samples
 stand at High Bit; what does not fit is an error. RLE gives whole cells, which stay as they are.
-Codecs are pydicom's plugins (the extra `codecs`; RLE needs numpy only).
+Codecs are pydicom's plugins (the extra `codecs`), and RLE is decoded here. A codec is given the
+frame's bytes, no copy of them.
 Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final
 
 import numpy as np
-from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import convert_color_space
 
 from lfscp.archive.image_pixel import CELL_BITS, ImagePixel
 from lfscp.services.codestream import Codestream, read_codestream
 from lfscp.services.decoded import Array, DecodedFrame, DecodingError, MoreMemoryNeededError, shaped
+from lfscp.services.run_length import run_length_frame
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
-_MOST_BY_RLE: Final = 64  # bytes of pixels for one: two bytes stand for 128 (PS3.5 section G.3)
+_ITEM: Final = struct.Struct("<HHL")
 _ROWS_OF_SAMPLES: Final = 200_000
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
@@ -41,8 +43,9 @@ def decode_compressed(
         DecodingError: it is broken, or is not what the header describes.
         MoreMemoryNeededError: it needs more than the room; nothing was decoded.
     """
-    is_run_length = decoder.UID == _RLE_LOSSLESS
-    stream = _run_length(frame, image) if is_run_length else read_codestream(frame)
+    if decoder.UID == _RLE_LOSSLESS:
+        return run_length_frame(frame, image)
+    stream = read_codestream(frame)
     if stream is None:
         raise DecodingError("it does not begin as a codestream does")
     if not stream.is_whole:
@@ -57,23 +60,10 @@ def decode_compressed(
     if len(decoded) != expected:
         raise DecodingError(f"{len(decoded)} bytes of pixels, {expected} are expected")
     values = np.frombuffer(decoded, f"<{'i' if stream.is_signed else 'u'}{container // 8}")
-    if not is_run_length:
-        values = _cells(values, stream, image)
-    elif image.is_signed:
-        values = values.view(f"<i{container // 8}")
+    values = _cells(values, stream, image)
     planar = properties.get("planar_configuration") == 1
     values = shaped(values, image, is_planar=planar)
     return _coloured(values, str(properties["photometric_interpretation"]), decoder.UID)
-
-
-def _run_length(frame: bytes, image: ImagePixel) -> Codestream:
-    """RLE says nothing of itself but the count of its segments, which the decoder compares."""
-    if image.bits_allocated not in CELL_BITS:
-        raise DecodingError(f"Bits Allocated {image.bits_allocated}")
-    if image.samples * image.bits_allocated // 8 > _MOST_BY_RLE * len(frame):
-        raise DecodingError(f"{len(frame)} bytes cannot become as many pixels as the header says")
-    samples = image.samples_per_pixel
-    return Codestream(image.rows, image.columns, samples, image.bits_allocated, is_signed=False)
 
 
 def _require_same_size(stream: Codestream, image: ImagePixel) -> None:
@@ -94,6 +84,31 @@ def _container_bits(precision: int) -> int:
     raise DecodingError(f"samples of {precision} bits")
 
 
+class _OneFrame:
+    """Encapsulated pixel data of one frame, as a file for pydicom to read: who reads the frame gets
+    the very bytes.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        self._frame = frame
+        self._head = _ITEM.pack(0xFFFE, 0xE000, 0) + _ITEM.pack(0xFFFE, 0xE000, len(frame))
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes: of the head, or all of the frame."""
+        at, self._at = self._at, self._at + size
+        return self._frame if at == len(self._head) else self._head[at : at + size]
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place, counted from the beginning or from here."""
+        self._at = offset + (self._at if whence else 0)
+        return self._at
+
+    def tell(self) -> int:
+        """The place where reading goes on."""
+        return self._at
+
+
 def _run(
     decoder: Decoder, frame: bytes, image: ImagePixel, container: int
 ) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
@@ -101,8 +116,9 @@ def _run(
     plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
-            encapsulate([frame], has_bot=False),
+            _OneFrame(frame),
             index=0,
+            extended_offsets=([0], [len(frame)]),
             validate=False,
             decoding_plugin=plugin,
             rows=image.rows,
