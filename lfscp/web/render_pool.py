@@ -114,9 +114,9 @@ class RenderPool:
             self._large.append(state)
             answer = self._run(task, descriptor, state, spool, alone=True)
         if "more" in answer.fields:
-            need = answer.fields["more"]
-            what = f"about {-(-need >> 20)} MB" if need else "too much"
-            left = f"{self._grant(alone=True) >> 20} MB of budgets.rendering_mb are left"
+            need, most = answer.fields["more"], self._grant(alone=True)
+            what = f"about {-(-need >> 20)} MB" if need > most else "too much"
+            left = f"{most >> 20} MB of budgets.rendering_mb are left"
             raise RenderingError("memory", f"it needs {what} of memory, and {left}")
         if "failed" in answer.fields:
             LOG.error("rendering failed unexpectedly", reason=answer.fields["failed"])

@@ -21,6 +21,9 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
+if __name__ == "__main__":  # pydicom would load it, to download files; 9 MB
+    sys.modules["requests"] = None  # type: ignore[assignment]
+
 from lfscp.web.imaging.errors import NoPicture, NotEnoughMemory, is_lack_of_memory
 from lfscp.web.imaging.room import Room
 from lfscp.web.render_messages import Message, receive, send
@@ -45,7 +48,7 @@ def main(descriptor: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _step_back()
     with socket.socket(fileno=descriptor) as node:
-        gc.collect()
+        _give_back()
         gc.freeze()
         send(node, {"resident": _anonymous_bytes()})
         while True:

@@ -299,7 +299,7 @@ def test_a_jpeg_2000_decoded_small_has_the_values_that_are_stored(bits, signed):
     size = pixels.dtype.itemsize
     described = ImagePixel(301, 211, 1, 8 * size, bits, bits - 1, signed, "MONOCHROME2", 0, 1)
     stream = read_codestream(frame)
-    assert scales_of(JPEG2000Lossless, stream, described, frame)[:2] == (2, 4)
+    assert scales_of(JPEG2000Lossless, stream, described)[:2] == (2, 4)
 
     for scale in (2, 4):
         cells = scaled_frame(frame, JPEG2000Lossless, stream, described, scale)
