@@ -11,7 +11,7 @@ Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from pydicom.pixels.decoders.base import Decoder
@@ -116,7 +116,7 @@ def _run(
     plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
-            _OneFrame(frame),
+            cast(BinaryIO, _OneFrame(frame)),
             index=0,
             extended_offsets=([0], [len(frame)]),
             validate=False,

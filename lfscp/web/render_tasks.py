@@ -69,9 +69,11 @@ class Memory:
         """A frame, and what it is shown without, when it was not remembered."""
         header = self.header(path, state)
         whole, wanted = (state, number, 0), (state, number, edge)
-        known = self._frames.get(whole) or self._frames.get(wanted)
-        if known is not None:
-            return known, ()
+        for each in (whole, wanted):
+            known = self._frames.get(each)
+            if known is not None:
+                self._frames.move_to_end(each)  # the longest unused leave first
+                return known, ()
         frame = decode(path, header, number, edge, room)
         self._remember(wanted if frame.reduction > 1 else whole, frame)
         return frame, frame.omissions
