@@ -24,9 +24,7 @@ def lossless_jpeg(pixels: np.ndarray, precision: int) -> bytes:
     scan = bytes((count, *(part for each in components for part in (each, 0)), 1, 0, 0))
     segments = [(0xC3, frame), (0xC4, table), (0xDA, scan)]
     head = b"".join(
-        struct.pack(">BBH", 0xFF, kind, len(each) + 2) + each for kind, each in segments
-    )
-        struct.pack(">BBH", 0xFF, kind, len(each) + 2) + each for kind, each in segments
+        struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content for kind, content in segments
     )
     return b"\xff\xd8" + head + _coded(samples, precision) + b"\xff\xd9"
 
