@@ -98,14 +98,14 @@ class RenderPool:
             end(self._idle, self._first)
 
     def run(
-        self, task: dict[str, Any], descriptor: int, state: str, spool: Callable[[], BinaryIO]
+        self, task: dict[str, Any], descriptor: int, state: str, spool: Callable[[int], BinaryIO]
     ) -> Answer:
         """Have a task done (see `render_tasks`).
 
         Args:
             descriptor: of the object's file.
             state: names its content: who has it in memory is asked first.
-            spool: makes a file for many bytes.
+            spool: makes a file for so many bytes.
         Raises:
             RenderingError: it is refused.
         """
@@ -129,7 +129,7 @@ class RenderPool:
         task: dict[str, Any],
         descriptor: int,
         state: str,
-        spool: Callable[[], BinaryIO],
+        spool: Callable[[int], BinaryIO],
         *,
         alone: bool,
     ) -> Answer:
@@ -254,7 +254,7 @@ class RenderPool:
         task: dict[str, Any],
         descriptor: int,
         state: str,
-        spool: Callable[[], BinaryIO],
+        spool: Callable[[int], BinaryIO],
         *,
         alone: bool,
     ) -> Answer:

@@ -381,6 +381,16 @@ def test_large_pictures_come_from_a_file_and_are_whole(tmp_path):
             assert (np.asarray(Image.open(io.BytesIO(content))) == noise).all()
 
 
+def test_large_pictures_are_shown_when_their_folder_cannot_be_written_to(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (700, 700), "u1")
+    path = saved(tmp_path / "object.dcm", noise, WindowCenter=128, WindowWidth=256)
+    (tmp_path / "file").touch()
+    with contextlib.closing(Renderer(tmp_path / "file" / "cache", 1 << 24)) as renderer:
+        rendered = renderer.render(path, "1.2.3.4", Wanted(encoding="png"))
+        assert not rendered.is_small
+        assert (np.asarray(Image.open(io.BytesIO(rendered.read()))) == noise).all()
+
+
 @pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, True)])
 def test_a_jpeg_2000_decoded_small_has_the_values_that_are_stored(bits, signed):
     """Smooth pixels, so that those of a lower resolution are near those of the whole."""
