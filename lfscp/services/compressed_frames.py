@@ -3,15 +3,15 @@
 Rules: what a codec gives is compared with the codestream and the header: 8-bit samples under Bits
 Allocated 16 are widened, a sign that differs from Pixel Representation is set right, the samples
 stand at High Bit; what does not fit is an error. RLE gives whole cells, which stay as they are.
-Codecs are pydicom's plugins (the extra `codecs`), and RLE is decoded here. A codec is given the
-frame's bytes, no copy of them.
+Codecs are pydicom's plugins (the extra `codecs`); RLE is decoded here.
 Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, BinaryIO, Final, cast
+from io import BytesIO
+from typing import Any, Final
 
 import numpy as np
 from pydicom.pixels.decoders.base import Decoder
@@ -24,9 +24,10 @@ from lfscp.services.run_length import run_length_frame
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
-_ITEM: Final = struct.Struct("<HHL")
 _ROWS_OF_SAMPLES: Final = 200_000
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
+_BASIC_OFFSET_TABLE: Final = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+_DELIMITER: Final = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 
 
@@ -84,31 +85,6 @@ def _container_bits(precision: int) -> int:
     raise DecodingError(f"samples of {precision} bits")
 
 
-class _OneFrame:
-    """Encapsulated pixel data of one frame, as a file for pydicom to read: who reads the frame gets
-    the very bytes.
-    """
-
-    def __init__(self, frame: bytes) -> None:
-        self._frame = frame
-        self._head = _ITEM.pack(0xFFFE, 0xE000, 0) + _ITEM.pack(0xFFFE, 0xE000, len(frame))
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        """The next bytes: of the head, or all of the frame."""
-        at, self._at = self._at, self._at + size
-        return self._frame if at == len(self._head) else self._head[at : at + size]
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place, counted from the beginning or from here."""
-        self._at = offset + (self._at if whence else 0)
-        return self._at
-
-    def tell(self) -> int:
-        """The place where reading goes on."""
-        return self._at
-
-
 def _run(
     decoder: Decoder, frame: bytes, image: ImagePixel, container: int
 ) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
@@ -116,9 +92,8 @@ def _run(
     plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
-            cast(BinaryIO, _OneFrame(frame)),
+            _OneFragment(frame),
             index=0,
-            extended_offsets=([0], [len(frame)]),
             validate=False,
             decoding_plugin=plugin,
             rows=image.rows,
@@ -138,6 +113,38 @@ def _run(
         raise DecodingError("the codec failed") from error
 
 
+class _OneFragment(BytesIO):
+    """Pixel data with one frame in one fragment, as a file: reading the frame copies nothing.
+
+    Source: PS3.5 section A.4.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        super().__init__()
+        self._frame = frame
+        self._head = _BASIC_OFFSET_TABLE + struct.pack("<HHL", 0xFFFE, 0xE000, len(frame))
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        end = len(self._head) + len(self._frame) + len(_DELIMITER)
+        self._at = max(0, offset + (0, self._at, end)[whence])
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        begin = len(self._head)
+        end = begin + len(self._frame)
+        if self._at == begin and size == len(self._frame):
+            self._at = end
+            return self._frame
+        part, at = (self._head, self._at) if self._at < begin else (_DELIMITER, self._at - end)
+        piece = part[max(0, at) :][: size if size is not None and size >= 0 else None]
+        self._at += len(piece)
+        return piece
+
+
 def _words_of(error: Exception) -> str:
     words = " ".join(str(error).split())
     return words.rpartition("available plugins: ")[2] or "the codec failed"
@@ -152,14 +159,26 @@ def _cells(values: Array, stream: Codestream, image: ImagePixel) -> Array:
     container = values.dtype.itemsize
     precision = stream.precision
     if stream.is_signed and not image.is_signed:
-        values = values.view(f"<u{container}") & np.array((1 << precision) - 1, f"<u{container}")
+        values = _writable(values.view(f"<u{container}"))
+        values &= np.array((1 << precision) - 1, f"<u{container}")
     elif image.is_signed and not stream.is_signed and precision >= image.bits_stored:
         unused = 8 * container - precision
         values = values.view(f"<i{container}")
-        values = (values << unused) >> unused if unused else values
+        if unused:
+            values = _writable(values)
+            values <<= unused
+            values >>= unused
     values = _in_cells(values, precision, image)
     above = image.high_bit + 1 - image.bits_stored
-    return values << above if above and precision <= image.bits_stored else values
+    if above and precision <= image.bits_stored:
+        values = _writable(values)
+        values <<= above
+    return values
+
+
+def _writable(values: Array) -> Array:
+    """The same to be changed where it is, when nobody else has it: a copy takes memory."""
+    return values if values.flags.writeable else values.copy()
 
 
 def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from numpy.typing import NDArray
@@ -150,14 +149,14 @@ def _reductions(layout: PixelFormat, edge: int) -> Iterator[int]:
 
 def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) -> Cells:
     dataset = read_stored_dataset(path)
-    frames = Frames(dataset, partial(_decode, dataset))
+    frames = Frames(dataset)
     spans = frames.spans_of(number, alone=True)
     size = sum(end - begin for begin, end in spans)
     image, syntax = frames.image, dataset.transfer_syntax_uid
     whole = _bytes_to_show(syntax, layout, image, size)
     if whole <= room.most:
         room.require(whole)
-        frame = frames.decode(number, alone=True)
+        frame = _decode(dataset, frames, number)
         values = frame.values.view(f"u{frame.values.dtype.itemsize}")
         return Cells(values, frame.photometric_interpretation, layout.high_bit)
     room.require(2 * size)
@@ -170,18 +169,16 @@ def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) 
     return _scaled(codestream, found, dataset, image, layout, room, whole)
 
 
-def _decode(
-    dataset: StoredDataset,
-    syntax: str,
-    fragments: list[memoryview],
-    image: ImagePixel,
-    room_bytes: float,
-) -> DecodedFrame:
-    """Let a codec decode, with one copy of the codestream in memory."""
-    codestream = b"".join(fragments)
+def _decode(dataset: StoredDataset, frames: Frames, number: int) -> DecodedFrame:
+    """Decode a whole frame, with one copy of its codestream in memory."""
+    if not frames.has_codec:
+        return frames.decode(number, alone=True)
+    spans = frames.spans_of(number, alone=True)
+    codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
     dataset.forget()
-    decoded = decode_compressed(get_decoder(syntax), codestream, image, room_bytes)
-    if image.samples > _LARGE:  # some codecs take a little for every row, and much in all
+    decoder = get_decoder(dataset.transfer_syntax_uid)
+    decoded = decode_compressed(decoder, codestream, frames.image)
+    if frames.image.samples > _LARGE:  # some codecs take a little for every row, and much in all
         give_back_memory()
     return decoded
 
