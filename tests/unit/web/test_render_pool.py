@@ -87,7 +87,10 @@ def descendants(pid):
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
             if int(lines["PPid"]) == pid:
                 child = int(status.parent.name)
-                found |= {child: int(lines.get("VmHWM", "0 kB").split()[0]) << 10, **descendants(child)}
+                found |= {
+                    child: int(lines.get("VmHWM", "0 kB").split()[0]) << 10,
+                    **descendants(child),
+                }
     return found
 
 
