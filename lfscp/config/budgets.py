@@ -37,7 +37,7 @@ class Budgets(Section):
         ge=1,
     )
     rendering_mb: Int = setting(
-        160,
+        190,
         "Memory of the processes that render pictures for the page, all together, in megabytes; a "
         "picture that needs more is made smaller, or answered with HTTP 422.",
         ge=64,

@@ -3,7 +3,7 @@
 Rules: what a codec gives is compared with the codestream and the header: 8-bit samples under Bits
 Allocated 16 are widened, a sign that differs from Pixel Representation is set right, the samples
 stand at High Bit; what does not fit is an error. RLE gives whole cells, which stay as they are.
-Codecs are pydicom's plugins (the extra `codecs`; RLE needs numpy only).
+Codecs are pydicom's plugins (the extra `codecs`); RLE is decoded here.
 Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 """
 
@@ -20,10 +20,10 @@ from pydicom.pixels.processing import convert_color_space
 from lfscp.archive.image_pixel import CELL_BITS, ImagePixel
 from lfscp.services.codestream import Codestream, read_codestream
 from lfscp.services.decoded import Array, DecodedFrame, DecodingError, MoreMemoryNeededError, shaped
+from lfscp.services.run_length import run_length_frame
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _RLE_LOSSLESS: Final = "1.2.840.10008.1.2.5"
-_MOST_BY_RLE: Final = 64  # bytes of pixels for one: two bytes stand for 128 (PS3.5 section G.3)
 _ROWS_OF_SAMPLES: Final = 200_000
 _STRICT_JPEG_LS: Final = "pyjpegls"  # the other makes up samples where some are missing
 _BASIC_OFFSET_TABLE: Final = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
@@ -44,8 +44,9 @@ def decode_compressed(
         DecodingError: it is broken, or is not what the header describes.
         MoreMemoryNeededError: it needs more than the room; nothing was decoded.
     """
-    is_run_length = decoder.UID == _RLE_LOSSLESS
-    stream = _run_length(frame, image) if is_run_length else read_codestream(frame)
+    if decoder.UID == _RLE_LOSSLESS:
+        return run_length_frame(frame, image)
+    stream = read_codestream(frame)
     if stream is None:
         raise DecodingError("it does not begin as a codestream does")
     if not stream.is_whole:
@@ -60,23 +61,10 @@ def decode_compressed(
     if len(decoded) != expected:
         raise DecodingError(f"{len(decoded)} bytes of pixels, {expected} are expected")
     values = np.frombuffer(decoded, f"<{'i' if stream.is_signed else 'u'}{container // 8}")
-    if not is_run_length:
-        values = _cells(values, stream, image)
-    elif image.is_signed:
-        values = values.view(f"<i{container // 8}")
+    values = _cells(values, stream, image)
     planar = properties.get("planar_configuration") == 1
     values = shaped(values, image, is_planar=planar)
     return _coloured(values, str(properties["photometric_interpretation"]), decoder.UID)
-
-
-def _run_length(frame: bytes, image: ImagePixel) -> Codestream:
-    """RLE says nothing of itself but the count of its segments, which the decoder compares."""
-    if image.bits_allocated not in CELL_BITS:
-        raise DecodingError(f"Bits Allocated {image.bits_allocated}")
-    if image.samples * image.bits_allocated // 8 > _MOST_BY_RLE * len(frame):
-        raise DecodingError(f"{len(frame)} bytes cannot become as many pixels as the header says")
-    samples = image.samples_per_pixel
-    return Codestream(image.rows, image.columns, samples, image.bits_allocated, is_signed=False)
 
 
 def _require_same_size(stream: Codestream, image: ImagePixel) -> None:

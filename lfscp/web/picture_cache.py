@@ -7,6 +7,7 @@ not the answer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -45,14 +46,20 @@ class PictureCache:
             return None
         return file
 
-    def spool(self) -> BinaryIO:
-        """A file without a name, for a picture on its way to a visitor.
+    def spool(self, size: int) -> BinaryIO:
+        """A file without a name, for a picture on its way to a visitor: here, or where temporary
+        files are when this disk is full or not written to.
 
         Raises:
             OSError: there is no room for one.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder, Path(tempfile.gettempdir())):
+            with contextlib.suppress(OSError):
+                if shutil.disk_usage(folder).free > size:
+                    return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def write(self, uid: str, name: str, content: BinaryIO | bytes) -> None:
         """Keep a picture; a file is read from its beginning."""

@@ -79,8 +79,8 @@ class RenderPool:
         self._most_bytes = most_bytes
         self._at_once = at_once or max(1, min(2, len(os.sched_getaffinity(0))))
         self._seconds = seconds
-        self._changed = threading.Condition()
-        self._queue: deque[object] = deque()
+        self._changing = threading.Lock()
+        self._queue: deque[threading.Condition] = deque()  # whose turn comes is woken, nobody else
         self._busy = 0
         self._is_closed = False
         self._is_alone = False  # the one that is busy has all memory
@@ -92,20 +92,21 @@ class RenderPool:
 
     def close(self) -> None:
         """End all processes; what is being rendered fails, and so does what waits."""
-        with self._changed:
+        with self._changing:
             self._is_closed = True
-            self._changed.notify_all()
+            for turn in self._queue:
+                turn.notify()
             end(self._idle, self._first)
 
     def run(
-        self, task: dict[str, Any], descriptor: int, state: str, spool: Callable[[], BinaryIO]
+        self, task: dict[str, Any], descriptor: int, state: str, spool: Callable[[int], BinaryIO]
     ) -> Answer:
         """Have a task done (see `render_tasks`).
 
         Args:
             descriptor: of the object's file.
             state: names its content: who has it in memory is asked first.
-            spool: makes a file for many bytes.
+            spool: makes a file for so many bytes.
         Raises:
             RenderingError: it is refused.
         """
@@ -115,9 +116,9 @@ class RenderPool:
             self._large.append(state)
             answer = self._run(task, descriptor, state, spool, alone=True)
         if "more" in answer.fields:
-            need = answer.fields["more"]
-            what = f"about {-(-need >> 20)} MB" if need else "too much"
-            left = f"{self._grant(alone=True) >> 20} MB of budgets.rendering_mb are left"
+            need, most = answer.fields["more"], self._grant(alone=True)
+            what = f"about {-(-need >> 20)} MB" if need > most else "too much"
+            left = f"{most >> 20} MB of budgets.rendering_mb are left"
             raise RenderingError("memory", f"it needs {what} of memory, and {left}")
         if "failed" in answer.fields:
             LOG.error("rendering failed unexpectedly", reason=answer.fields["failed"])
@@ -129,7 +130,7 @@ class RenderPool:
         task: dict[str, Any],
         descriptor: int,
         state: str,
-        spool: Callable[[], BinaryIO],
+        spool: Callable[[int], BinaryIO],
         *,
         alone: bool,
     ) -> Answer:
@@ -154,8 +155,8 @@ class RenderPool:
     # --- turns ---
 
     def _wait_for_turn(self, *, alone: bool) -> None:
-        turn = object()
-        with self._changed:
+        turn = threading.Condition(self._changing)
+        with turn:
             self._require_open()
             if len(self._queue) >= MAX_WAITING:
                 raise RenderingError("busy", "too many pictures are asked for; ask again")
@@ -163,14 +164,18 @@ class RenderPool:
             metrics.WAITING_PICTURES.set(len(self._queue))
             try:
                 while self._queue[0] is not turn or not self._is_free(alone=alone):
-                    self._changed.wait()
+                    turn.wait()
                     self._require_open()
                 self._busy += 1
                 self._is_alone = alone
             finally:
                 self._queue.remove(turn)
                 metrics.WAITING_PICTURES.set(len(self._queue))
-                self._changed.notify_all()
+                self._wake_next()
+
+    def _wake_next(self) -> None:
+        for turn in list(self._queue)[:1]:
+            turn.notify()
 
     def _require_open(self) -> None:
         if self._is_closed:
@@ -182,12 +187,12 @@ class RenderPool:
         return not self._is_alone and self._busy < self._count()
 
     def _give_back(self, process: Process | None) -> None:
-        with self._changed:
+        with self._changing:
             self._busy -= 1
             self._is_alone = False
             if process is not None:
                 self._idle.append(process)
-            self._changed.notify_all()
+            self._wake_next()
 
     # --- memory ---
 
@@ -206,7 +211,7 @@ class RenderPool:
     # --- processes ---
 
     def _take(self, state: str, *, alone: bool) -> Process:
-        with self._changed:
+        with self._changing:
             for each in [each for each in self._idle if has_ended(each.connection)]:
                 self._idle.remove(each)
                 each.connection.close()
@@ -250,7 +255,7 @@ class RenderPool:
         task: dict[str, Any],
         descriptor: int,
         state: str,
-        spool: Callable[[], BinaryIO],
+        spool: Callable[[int], BinaryIO],
         *,
         alone: bool,
     ) -> Answer:

@@ -109,13 +109,13 @@ class NoSpaceError(OSError):
 
 
 def body_of(
-    connection: socket.socket, length: int, spool: Callable[[], BinaryIO]
+    connection: socket.socket, length: int, spool: Callable[[int], BinaryIO]
 ) -> bytes | BinaryIO:
     """The body of an answer; raises NoSpaceError, EOFError, OSError."""
     if length <= SMALL:
         return b"".join(_pieces(connection, length))
     try:
-        file = spool()
+        file = spool(length)
     except OSError as error:
         raise NoSpaceError(error.strerror) from None
     try:

@@ -69,15 +69,18 @@ class Memory:
         """A frame, and what it is shown without, when it was not remembered."""
         header = self.header(path, state)
         whole, wanted = (state, number, 0), (state, number, edge)
-        known = self._frames.get(whole) or self._frames.get(wanted)
-        if known is not None:
-            return known, ()
+        for each in (whole, wanted):
+            known = self._frames.get(each)
+            if known is not None:
+                self._frames.move_to_end(each)  # the longest unused leave first
+                return known, ()
         frame = decode(path, header, number, edge, room)
         self._remember(wanted if frame.reduction > 1 else whole, frame)
         return frame, frame.omissions
 
     def _remember(self, key: tuple[str, int, int], frame: Frame) -> None:
-        if frame.size > self.most_frames:
+        shown = 2 if frame.is_colour else 1  # a picture in colour needs as much again
+        if shown * frame.size > self.most_frames:
             return
         self._frames[key] = frame
         total = sum(each.size for each in self._frames.values())
@@ -114,18 +117,16 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     frame, omissions = memory.frame(path, asked["state"], number, edge or MAX_EDGE, room)
     room.require(shown_bytes(frame.cells.shape[0] * frame.cells.shape[1], frame.is_colour))
     window = Window(**asked["window"]) if asked["window"] else None
-    picture = _encoded(frame, window, edge, asked["encoding"], overlays=asked["overlays"])
-    return {"omissions": omissions, "frame": number}, picture
-
-
-def _encoded(
-    frame: Frame, window: Window | None, edge: int, encoding: str, *, overlays: bool
-) -> memoryview:
-    picture = Image.fromarray(to_display(frame, window, overlays=overlays))
+    picture = Image.fromarray(to_display(frame, window, overlays=asked["overlays"]))
     size = _size(picture.size, aspect_of(frame.header, frame.number), edge)
+    del frame  # one that is not remembered need not be there while the picture is encoded
     if size != picture.size:
         method = Image.Resampling.LANCZOS if edge else Image.Resampling.BILINEAR
         picture = picture.resize(size, method)
+    return {"omissions": omissions, "frame": number}, _encoded(picture, asked["encoding"])
+
+
+def _encoded(picture: Image.Image, encoding: str) -> memoryview:
     out = BytesIO()
     options: dict[str, Any] = {"quality": JPEG_QUALITY} if encoding == "jpeg" else {}
     if encoding == "png":

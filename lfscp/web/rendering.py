@@ -31,7 +31,7 @@ LOG: Final = get_logger("lfscp.web")
 RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before
 
 MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png"}
-RENDERING_BYTES: Final = 160 << 20
+RENDERING_BYTES: Final = 190 << 20
 _PIECE: Final = 1 << 18
 _GONE: Final = "the file of this object is missing; `lfscp check` tells more"
 

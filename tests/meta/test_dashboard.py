@@ -14,6 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 DASHBOARD = Path(__file__).parents[2] / "config" / "grafana-dashboard.json"
 LFSCP = Path(sys.executable).with_name("lfscp")
+BUDGETS = {
+    *("lfscp_connections_refused_total", "lfscp_connections_unassociated"),
+    *("lfscp_http_refused_total", "lfscp_http_connections"),
+    *("lfscp_messages_out_of_turn_total", "lfscp_oversize_messages_total"),
+    *("lfscp_excessive_identifiers_total", "lfscp_jobs_over_budget_total"),
+    *("lfscp_decoding_memory_bytes", "lfscp_spooled_bytes", "lfscp_decoding_refusals_total"),
+    *("lfscp_refused_pictures_total", "lfscp_waiting_pictures"),
+    "lfscp_rendering_process_failures_total",
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +64,13 @@ def test_every_metric_of_the_dashboard_is_exported(dashboard, families):
     asked = set(re.findall(r"\blfscp_\w+", text))
     assert len(asked) > 30
     assert asked - sample_names(families) == set()
+
+
+def test_what_is_refused_for_its_cost_is_on_the_dashboard(dashboard):
+    """One row for all budgets: each refusal, and each gauge of what is taken."""
+    titles = [panel["title"] for panel in dashboard["panels"]]
+    text = json.dumps(dashboard["panels"][titles.index("Budgets") :])
+    assert BUDGETS - set(re.findall(r"\blfscp_\w+", text)) == set()
 
 
 def test_panels_are_whole_and_do_not_overlap(dashboard):

@@ -264,13 +264,35 @@ def _strips(rows: int, columns: int) -> Iterator[slice]:
 
 def _shades(frame: Frame, window: Window | None) -> Array:
     voi = window or frame.voi or window_around(frame)
-    shown = np.empty(frame.cells.shape, np.uint8)
-    for rows in _strips(*frame.cells.shape[:2]):
-        values, padding = frame.strip(rows)
-        shades = _by_voi(values, voi)
-        if frame.is_inverse:
-            shades = 255 - shades
-        if padding is not None:
-            shades[padding] = 0
-        shown[rows] = shades
+    cells = frame.cells
+    shown = np.empty(cells.shape, np.uint8)
+    table = _table(frame, voi)
+    for rows in _strips(*cells.shape[:2]):
+        if table is None:
+            shown[rows] = _shade(frame, rows, voi)
+        else:  # numpy takes such indices as they are, the cells' own type it would copy slowly
+            np.take(table, cells[rows].astype(np.intp), out=shown[rows], mode="wrap")
     return shown
+
+
+def _table(frame: Frame, voi: Window | LookupTable) -> Array | None:
+    """What becomes of each cell there may be, when these are fewer than pixels."""
+    cells = frame.cells
+    if cells.dtype.kind != "u" or cells.dtype.itemsize > 2:
+        return None
+    count = int(cells.max()) + 1
+    if count > cells.size:
+        return None
+    each = np.arange(count, dtype=cells.dtype)[np.newaxis]
+    table: Array = _shade(replace(frame, cells=each), slice(None), voi)[0]
+    return table
+
+
+def _shade(frame: Frame, rows: slice, voi: Window | LookupTable) -> Array:
+    values, padding = frame.strip(rows)
+    shades = _by_voi(values, voi)
+    if frame.is_inverse:
+        shades = 255 - shades
+    if padding is not None:
+        shades[padding] = 0
+    return shades

@@ -21,7 +21,10 @@ from lfscp.archive.header import DEFLATED
 from lfscp.archive.image_pixel import ImagePixel
 from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.services.codestream import Codestream, read_codestream
+from lfscp.services.compressed_frames import decode_compressed
+from lfscp.services.decoded import DecodedFrame
 from lfscp.services.frames import CELLS_IN_FRAGMENTS, DecodingError, Frames
+from lfscp.services.free_memory import give_back_memory
 from lfscp.web.imaging.colour import PALETTE
 from lfscp.web.imaging.errors import NoPicture, PixelDataError, is_lack_of_memory, words_of
 from lfscp.web.imaging.native_cells import SUBSAMPLED, NativeCells
@@ -42,15 +45,16 @@ UNCOMPRESSED: Final = DEFLATED | {
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _MOST_REDUCED: Final = 65_536
-_COPIES: Final = 3  # of a codestream, on its way to a codec
+_LEAST: Final = 1 << 20
+_LARGE: Final = 1 << 22  # samples
 # What codecs take, as measured: bytes for each sample of up to 8 bits, and of more; the result is
 # among them.
 _BY_SYNTAX: Final = {
-    "1.2.840.10008.1.2.5": (3, 5),  # RLE
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (50, 51, 57, 70)), (6, 6)),  # JPEG
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (80, 81)), (3, 4)),  # JPEG-LS
+    "1.2.840.10008.1.2.5": (2, 3),  # RLE
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (50, 51, 57, 70)), (5, 6)),  # JPEG
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (80, 81)), (2, 4)),  # JPEG-LS
 }
-_JPEG_2000: Final = (6, 8)  # and whatever else there is
+_JPEG_2000: Final = (6, 7)  # and whatever else there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +153,34 @@ def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) 
     spans = frames.spans_of(number, alone=True)
     size = sum(end - begin for begin, end in spans)
     image, syntax = frames.image, dataset.transfer_syntax_uid
-    whole = _bytes_to_decode(syntax, image, size)
+    whole = _bytes_to_show(syntax, layout, image, size)
     if whole <= room.most:
         room.require(whole)
-        frame = frames.decode(number, alone=True)
+        frame = _decode(dataset, frames, number)
         values = frame.values.view(f"u{frame.values.dtype.itemsize}")
         return Cells(values, frame.photometric_interpretation, layout.high_bit)
     room.require(2 * size)
     codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
+    dataset.forget()
     found = read_codestream(codestream)
     if found is None or (found.rows, found.columns) != (image.rows, image.columns):
         room.require(whole)
         raise PixelDataError("the codestream has another size than the header says")
     return _scaled(codestream, found, dataset, image, layout, room, whole)
+
+
+def _decode(dataset: StoredDataset, frames: Frames, number: int) -> DecodedFrame:
+    """Decode a whole frame, with one copy of its codestream in memory."""
+    if not frames.has_codec:
+        return frames.decode(number, alone=True)
+    spans = frames.spans_of(number, alone=True)
+    codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
+    dataset.forget()
+    decoder = get_decoder(dataset.transfer_syntax_uid)
+    decoded = decode_compressed(decoder, codestream, frames.image)
+    if frames.image.samples > _LARGE:  # some codecs take a little for every row, and much in all
+        give_back_memory()
+    return decoded
 
 
 def _scaled(
@@ -176,16 +195,17 @@ def _scaled(
     if not found.is_whole:
         raise PixelDataError("the codestream is cut off")
     syntax = dataset.transfer_syntax_uid
-    scales = scales_of(syntax, found, image, codestream)
+    scales = scales_of(syntax, found, image)
 
     def need(scale: int) -> int:
         pixels = -(-image.rows // scale) * -(-image.columns // scale)
-        decoding = bytes_needed(syntax, found, image, scale) + 2 * len(codestream)
-        kept = pixels * image.bits_allocated // 8
-        return max(decoding, kept) + shown_bytes(pixels, _is_colour(layout))
+        decoding = bytes_needed(syntax, found, image, scale, codestream)
+        kept = pixels * image.samples_per_pixel * image.bits_allocated // 8
+        shown = kept + shown_bytes(pixels, _is_colour(layout))
+        return max(decoding + 2 * len(codestream), shown)
 
     scale = room.first_that_fits(scales, need)
-    room.require(need(scale) if scales else whole)
+    room.require((need(scale) if scales else whole) - len(codestream))  # which is there already
     values = scaled_frame(codestream, syntax, found, image, scale)
     photometric = image.photometric_interpretation
     if photometric in SUBSAMPLED:
@@ -195,11 +215,13 @@ def _scaled(
     return Cells(values, photometric, layout.high_bit, scale)
 
 
-def _bytes_to_decode(syntax: str, image: ImagePixel, size: int) -> int:
-    """The working set of decoding a whole frame."""
+def _bytes_to_show(syntax: str, layout: PixelFormat, image: ImagePixel, size: int) -> int:
+    """The working set of decoding a whole frame, or of showing it when that is more."""
     narrow, wide = _BY_SYNTAX.get(syntax, _JPEG_2000)
     per_sample = narrow if image.bits_allocated <= 8 else wide * max(1, image.bits_allocated // 16)
-    return _COPIES * size + image.samples * per_sample
+    kept = image.samples * image.bits_allocated // 8
+    shown = shown_bytes(image.rows * image.columns, _is_colour(layout))
+    return max(_LEAST + size + image.samples * per_sample, kept + shown)
 
 
 def _require_decoder(syntax: UID) -> None:

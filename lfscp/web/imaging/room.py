@@ -14,7 +14,7 @@ from typing import Final
 from lfscp.web.imaging.errors import NotEnoughMemory
 
 STRIP_BYTES: Final = 12 << 20  # that a strip of pixels takes on its way, at most
-_SHOWN_GREY, _SHOWN_COLOUR = 4, 11  # bytes a pixel
+_SHOWN_GREY, _SHOWN_COLOUR = 2, 5  # bytes a pixel
 _UNLIMITED: Final = 1 << 62
 
 
@@ -23,7 +23,7 @@ def _unlimited() -> int:
 
 
 def shown_bytes(pixels: int, is_colour: bool) -> int:  # noqa: FBT001, RUF100 - one fact
-    """What comes after decoding: the picture, its overlays, its encoding."""
+    """What comes to a decoded frame: the picture, its overlays, its encoding."""
     return pixels * (_SHOWN_COLOUR if is_colour else _SHOWN_GREY) + STRIP_BYTES
 
 

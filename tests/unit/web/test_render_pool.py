@@ -14,16 +14,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lossless_jpeg import lossless_jpeg
 from PIL import Image
+from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.archive.image_pixel import ImagePixel
 from lfscp.observe import metrics
 from lfscp.services.codestream import read_codestream
 from lfscp.web import render_pool
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.room import UNLIMITED
 from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
+from lfscp.web.render_tasks import Memory
 from lfscp.web.rendering import PictureRefused, Renderer, Wanted
 
 MB = 1 << 20
@@ -42,11 +53,11 @@ def saved(path, pixels=None, **values):
     return path
 
 
-def jpeg(path, edge, mode="L"):
+def jpeg(path, edge, mode="L", **options):
     """An object whose JPEG is some thousand times smaller than its pixels."""
     out = io.BytesIO()
     picture = Image.new(mode, (edge, edge), 77 if mode == "L" else (200, 40, 90))
-    picture.save(out, "JPEG", quality=10)
+    picture.save(out, "JPEG", quality=10, **options)
     dataset = set_pixels(new(CT_CLASS, "1.2.3.4", "1.2", "1.2.3"), np.zeros((1, 1), "u1"))
     dataset.Rows = dataset.Columns = edge
     if mode == "RGB":
@@ -76,7 +87,10 @@ def descendants(pid):
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
             if int(lines["PPid"]) == pid:
                 child = int(status.parent.name)
-                found |= {child: int(lines["VmHWM"].split()[0]) << 10, **descendants(child)}
+                found |= {
+                    child: int(lines.get("VmHWM", "0 kB").split()[0]) << 10,
+                    **descendants(child),
+                }
     return found
 
 
@@ -147,6 +161,91 @@ def test_what_cannot_be_decoded_small_is_refused_before_it_is_decoded(renderer, 
     assert "picture refused" in line
     assert "sop_instance_uid=1.2.3.4" in line
     assert opened(renderer, saved(tmp_path / "other.dcm")).size == (16, 16)
+
+
+def noisy(*shape):
+    """Pixels of 12 bits as a detector gives them: smooth, with noise."""
+    noise = np.random.default_rng(1).integers(0, 32, shape, "u2")
+    return noise + np.arange(shape[-1], dtype="u2")
+
+
+def compressed(path, name, pixels):
+    """An object that is compressed without loss."""
+    dataset = dcmread(saved(path, pixels, WindowCenter=1000, WindowWidth=3000))
+    if name == "JPEG":
+        encapsulated(path, dataset, lossless_jpeg(pixels, 16), JPEGLosslessSV1)
+    elif name == "JPEG-LS":
+        encoded = pytest.importorskip("jpeg_ls").encode_array(pixels)
+        encapsulated(path, dataset, bytes(encoded), JPEGLSLossless)
+    elif name == "JPEG 2000":
+        encode = pytest.importorskip("openjpeg.utils").encode_array
+        encoded = encode(pixels, bits_stored=16, photometric_interpretation=2)
+        encapsulated(path, dataset, encoded, JPEG2000Lossless)
+    elif name == "RLE":
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def give_room(renderer, path, size):
+    """Have a renderer start, and leave it so many bytes for one picture."""
+    with contextlib.suppress(NoPicture):
+        renderer.describe(path, "1.2.3.4")
+    renderer.pool._most_bytes = renderer.pool._first[0].resident + size + render_pool._OWN_BYTES
+
+
+@pytest.mark.parametrize(
+    ("name", "megabytes"),
+    [("uncompressed", 30), ("RLE", 30), ("JPEG", 34), ("JPEG-LS", 30), ("JPEG 2000", 38)],
+)
+def test_a_large_frame_is_shown_whole_in_little_more_memory_than_its_codec_takes(
+    renderer, tmp_path, name, megabytes
+):
+    """Four million pixels; as many times larger, a mammogram in the default budget."""
+    pixels = noisy(2048, 2048)
+    path = compressed(tmp_path / "object.dcm", name, pixels)
+    give_room(renderer, path, megabytes * MB)
+    thumbnail = opened(renderer, path, Wanted(None, edge=192))
+    shown = opened(renderer, path, Wanted(encoding="png"))
+
+    assert thumbnail.size == (192, 192)
+    expected = np.clip((pixels - 999.5) / 2999 + 0.5, 0, 1) * 255
+    assert shown.size == (2048, 2048)
+    assert (abs(np.asarray(shown) - expected) <= 0.51).all()
+
+
+def test_lossless_jpeg_in_colour_that_its_codec_has_no_room_for_is_shown_whole(renderer, tmp_path):
+    pixels = np.stack([(noisy(1500, 1500) >> shift).astype("u1") for shift in (3, 4, 5)], -1)
+    dataset = set_pixels(new(CT_CLASS, "1.2.3.4", "1.2", "1.2.3"), np.zeros((1, 1), "u1"))
+    dataset.Rows = dataset.Columns = 1500
+    dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+    dataset.PhotometricInterpretation = "RGB"
+    frame = lossless_jpeg(pixels, 8)
+    path = encapsulated(tmp_path / "object.dcm", dataset, frame, JPEGLosslessSV1)
+    give_room(renderer, path, 30 * MB)  # libjpeg takes 34
+
+    shown = opened(renderer, path, Wanted(encoding="png"))
+    assert (np.asarray(shown) == pixels).all()
+
+
+def test_a_progressive_jpeg_is_decoded_small_when_its_frequencies_fit(renderer, tmp_path):
+    path = jpeg(tmp_path / "object.dcm", 3000, progressive=True)
+    give_room(renderer, path, 40 * MB)  # 18 are for the frequencies
+    assert opened(renderer, path, Wanted(None, edge=192)).size == (192, 192)
+
+    give_room(renderer, path, 15 * MB)
+    with pytest.raises(PictureRefused, match=r"MB of budgets\.rendering_mb are left"):
+        renderer.render(path, "1.2.3.4", Wanted(None, edge=64))
+
+
+def test_a_frame_that_is_looked_at_stays_in_memory_longer_than_others(tmp_path):
+    """Frames of 2 MB, and room for two of them: the first one is asked for again and again."""
+    paths = [saved(tmp_path / f"{number}.dcm", noisy(1000, 1000)) for number in range(4)]
+    memory = Memory(most_frames=5_000_000)
+    kept, _ = memory.frame(paths[0], "0", 0, 0, UNLIMITED)
+    for number, path in enumerate(paths):
+        memory.frame(path, str(number), 0, 0, UNLIMITED)
+        assert memory.frame(paths[0], "0", 0, 0, UNLIMITED)[0] is kept
 
 
 def test_memory_that_nobody_foresaw_is_refused_too(renderer, tmp_path):
@@ -306,6 +405,16 @@ def test_large_pictures_come_from_a_file_and_are_whole(tmp_path):
             assert (np.asarray(Image.open(io.BytesIO(content))) == noise).all()
 
 
+def test_large_pictures_are_shown_when_their_folder_cannot_be_written_to(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (700, 700), "u1")
+    path = saved(tmp_path / "object.dcm", noise, WindowCenter=128, WindowWidth=256)
+    (tmp_path / "file").touch()
+    with contextlib.closing(Renderer(tmp_path / "file" / "cache", 1 << 24)) as renderer:
+        rendered = renderer.render(path, "1.2.3.4", Wanted(encoding="png"))
+        assert not rendered.is_small
+        assert (np.asarray(Image.open(io.BytesIO(rendered.read()))) == noise).all()
+
+
 @pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, True)])
 def test_a_jpeg_2000_decoded_small_has_the_values_that_are_stored(bits, signed):
     """Smooth pixels, so that those of a lower resolution are near those of the whole."""
@@ -320,7 +429,7 @@ def test_a_jpeg_2000_decoded_small_has_the_values_that_are_stored(bits, signed):
     size = pixels.dtype.itemsize
     described = ImagePixel(301, 211, 1, 8 * size, bits, bits - 1, signed, "MONOCHROME2", 0, 1)
     stream = read_codestream(frame)
-    assert scales_of(JPEG2000Lossless, stream, described, frame)[:2] == (2, 4)
+    assert scales_of(JPEG2000Lossless, stream, described)[:2] == (2, 4)
 
     for scale in (2, 4):
         cells = scaled_frame(frame, JPEG2000Lossless, stream, described, scale)

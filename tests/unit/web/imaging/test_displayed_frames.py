@@ -567,3 +567,32 @@ def test_syntaxes_that_do_not_fit(tmp_path, syntax, expected):
     path = save_as(grey(1, 2, kind="u1"), tmp_path / "object.dcm", syntax)
 
     assert reason(path).startswith(expected)
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_many_pixels_are_shown_as_few_are(tmp_path, photometric, function, signed):
+    """Of many pixels, each value is computed once; with padding, and bits above the sample."""
+    pixels = np.random.default_rng(1).integers(0, 1 << 16, (300, 300), "<u2")
+    attributes = {
+        "BitsStored": 12,
+        "HighBit": 13,
+        "PixelRepresentation": signed,
+        "RescaleSlope": "1.5",
+        "RescaleIntercept": "-70",
+        "PhotometricInterpretation": photometric,
+        "VOILUTFunction": function,
+    }
+
+    def shown(cells):
+        dataset = image(cells, **attributes)
+        dataset.add_new("PixelPaddingValue", "SS" if signed else "US", 5)
+        dataset.add_new("PixelPaddingRangeLimit", "SS" if signed else "US", 90)
+        path = save(dataset, tmp_path / "object.dcm")
+        return to_display(decode(path, read_header(path), 0), Window(1000, 3000, function))
+
+    many = shown(pixels)
+    assert 0 < many.mean() < 255
+    for row in (0, 150, 299):
+        assert (many[row] == shown(pixels[row : row + 1])[0]).all()
