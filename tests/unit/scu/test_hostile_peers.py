@@ -245,6 +245,29 @@ def test_a_retrieve_that_the_peer_gives_up_has_failed_though_objects_came() -> N
     assert result.comment == "it ended with status 0xC123"
 
 
+def moved(status: int, *counts: bytes) -> RetrieveResult:
+    """What becomes of a C-MOVE with this last response."""
+    with scripted(ACCEPTED + peer.message(1, response(C_MOVE_RSP, MOVE, status, *counts))) as asked:
+        return move(asked, identifier({"StudyInstanceUID": STUDY}, "STUDY"), "DEST")
+
+
+def test_a_move_that_ends_with_a_warning_and_no_counters_has_failed() -> None:
+    result = moved(0xB000)
+    assert (result.completed, result.failed) == (0, 1)
+    assert result.comment == "the peer does not count them"
+
+
+def test_a_warning_whose_counters_name_no_failure_is_none() -> None:
+    assert moved(0xB000, counters(2)).failed == 0
+
+
+def test_a_move_without_counters_says_so() -> None:
+    result = moved(SUCCESS)
+    assert (result.completed, result.failed) == (0, 0)
+    assert result.comment == "the peer does not count them"
+    assert not moved(SUCCESS, counters(0)).comment
+
+
 def test_what_came_before_the_end_is_said(tmp_path: Path) -> None:
     def script(connection: socket.socket) -> None:
         connection.sendall(TAKING + brought())
@@ -312,7 +335,8 @@ def test_an_acceptance_that_is_none_ends_the_association(answer: bytes, expected
     ids=["message ID", "C-MOVE", "C-GET", "C-STORE", "C-FIND request", "C-ECHO request"],
 )
 def test_an_answer_to_what_nobody_asked_ends_the_association(answer: bytes) -> None:
-    assert "what nobody asked for" in refusal(ACCEPTED + answer)
+    reason = refusal(ACCEPTED + answer)
+    assert "what nobody asked for" in reason or "nobody awaits" in reason
 
 
 def test_an_answer_without_a_status_is_none() -> None:
