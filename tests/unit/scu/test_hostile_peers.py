@@ -247,7 +247,8 @@ def test_a_retrieve_that_the_peer_gives_up_has_failed_though_objects_came() -> N
 
 def moved(status: int, *counts: bytes) -> RetrieveResult:
     """What becomes of a C-MOVE with this last response."""
-    with scripted(ACCEPTED + peer.message(1, response(C_MOVE_RSP, MOVE, status, *counts))) as asked:
+    last = peer.message(1, response(C_MOVE_RSP, MOVE, status, *counts))
+    with scripted(ACCEPTED + last + RELEASED) as asked:
         return move(asked, identifier({"StudyInstanceUID": STUDY}, "STUDY"), "DEST")
 
 
