@@ -8,9 +8,12 @@ asked for the others when a record is written, and a record names one patient.
 
 from __future__ import annotations
 
+import marshal
 import time
+import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +24,7 @@ from lfscp.archive import identifiers
 from lfscp.archive.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.patient_identity import ISSUER_OF_PATIENT_ID, PATIENT_ID, PATIENT_NAME
+from lfscp.archive.selection import PACKED
 from lfscp.archive.study_patients import (
     StudyPatient,
     patients_of_instances,
@@ -208,15 +212,39 @@ class Received:
         self._since = time.monotonic()
 
 
+class _Noted:
+    """Instances that were sent, however many: SOP Instance UID, SOP Class UID, bytes of each.
+
+    All but the last of them are packed, as in `archive.selection`.
+    """
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._last: list[tuple[str, str, int]] = []
+
+    def append(self, instance: StoredInstance) -> None:
+        if len(self._last) == PACKED:
+            self._packed.append(zlib.compress(marshal.dumps(self._last), 1))
+            self._last = []
+        # As plain texts: those of pydicom's UIDs cannot be packed.
+        uids = str(instance.sop_instance_uid), str(instance.sop_class_uid)
+        self._last.append((*uids, instance.size))
+
+    def __iter__(self) -> Iterator[tuple[str, str, int]]:
+        for packed in self._packed:
+            yield from marshal.loads(zlib.decompress(packed))  # noqa: S302 - our own
+        yield from self._last
+
+
 class Sent:
     """What a retrieve has sent of each study."""
 
     def __init__(self) -> None:
-        self._studies: dict[str, tuple[list[StoredInstance], list[StoredInstance]]] = {}
+        self._studies: dict[str, tuple[_Noted, _Noted]] = {}
 
     def count(self, instance: StoredInstance, *, failed: bool) -> None:
         """Note one sub-operation that has ended."""
-        sent, not_sent = self._studies.setdefault(instance.study_uid, ([], []))
+        sent, not_sent = self._studies.setdefault(instance.study_uid, (_Noted(), _Noted()))
         (not_sent if failed else sent).append(instance)
 
     def __bool__(self) -> bool:
@@ -232,23 +260,24 @@ class Sent:
 def _by_patient(
     archive: Archive,
     study_uid: str,
-    sent: Sequence[StoredInstance],
-    not_sent: Sequence[StoredInstance],
+    sent: _Noted,
+    not_sent: _Noted,
 ) -> dict[Patient | None, Transfer]:
     """What was sent of each patient; what nobody can tell of any longer counts for all of them."""
     known: Sequence[Patient | None] = patients_of(archive, study_uid) or (None,)
-    uids = [each.sop_instance_uid for each in (*sent, *not_sent)] if len(known) > 1 else []
+    noted = chain(sent, not_sent) if len(known) > 1 else ()
+    uids = [uid for uid, _, _ in noted]
     whose = {
         uid: (Patient(study.patient_id, study.name),)
         for uid, study in _of_instances(archive, uids).items()
     }
     counts: dict[Patient | None, Transfer] = {}
-    for instance in sent:
-        for patient in whose.get(instance.sop_instance_uid, known):
+    for uid, sop_class_uid, size in sent:
+        for patient in whose.get(uid, known):
             transfer = counts.setdefault(patient, Transfer({}))
-            transfer.count(instance.sop_class_uid, instance.size)
-    for instance in not_sent:
-        for patient in whose.get(instance.sop_instance_uid, known):
+            transfer.count(sop_class_uid, size)
+    for uid, _, _ in not_sent:
+        for patient in whose.get(uid, known):
             counts.setdefault(patient, Transfer({})).failed += 1
     return counts
 
