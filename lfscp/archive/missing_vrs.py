@@ -7,7 +7,7 @@ is put, as long as it has a 16-bit length: nothing moves. The file itself stays 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -64,10 +64,22 @@ def open_with_vrs(path: StoredFile) -> BinaryIO:
     if not places:
         return file
     with file:
-        repaired = bytearray(file.read())
+        return BytesIO(_repaired(file.read(), places))
+
+
+def with_vrs(dataset: bytes, encoding: Encoding) -> bytes:
+    """A dataset, or a copy of it with VRs where they were missing."""
+    if not encoding.explicit:
+        return dataset
+    places = list(_missing(memoryview(dataset), 0, encoding))
+    return bytes(_repaired(dataset, places)) if places else dataset
+
+
+def _repaired(content: bytes, places: Iterable[tuple[int, int]]) -> bytearray:
+    repaired = bytearray(content)
     for place, tag in places:
         repaired[place : place + 2] = _vr_of(tag)
-    return BytesIO(repaired)
+    return repaired
 
 
 def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple[int, int]]:

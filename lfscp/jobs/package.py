@@ -1,7 +1,9 @@
 """Studies of the archive as one ZIP with a DICOMDIR, made while it is read (PS3.10, PS3.3 annex F).
 
 The DICOMDIR is made first, from the objects' headers only, in a temporary folder; then objects go
-from the archive into the ZIP piece by piece. Memory stays bounded, and no object is copied to disk.
+from the archive into the ZIP piece by piece. No object is copied to disk. Memory stays bounded: a
+directory takes 20 kB for each object while it is made, so that one is made at a time, and of so
+many objects only.
 Its patients are those of the studies in the index, whatever single objects say or leave out.
 """
 
@@ -9,33 +11,33 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.attributes import Level
 from lfscp.archive.charset_encoding import UTF_8, encoder
-from lfscp.archive.deflated import require_bounded_file
-from lfscp.archive.missing_vrs import open_with_vrs
 from lfscp.archive.object_store import StoredFile
 from lfscp.archive.objects import StoredInstance
 from lfscp.archive.person_names import search_form
 from lfscp.archive.study_patients import StudyPatient, patients_of_instances
+from lfscp.jobs.record_head import read_record_head
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
 _PIECE_BYTES: Final = 1 << 20
-_PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "EncapsulatedDocument")
+MOST_PACKED: Final = 8_000  # objects of one ZIP
+_MAKING: Final = threading.Lock()  # a directory
 # What a DICOMDIR must say of an object (type 1, PS3.3 section F.5) and the object may lack; as
 # other tools invent it.
 _UNKNOWN: Final = "UNKNOWN"
@@ -76,26 +78,52 @@ class _Pieces(RawIOBase):
         return drawn
 
 
+class CannotPack(Exception):  # noqa: N818 - what happened
+    """These studies cannot become a ZIP.
+
+    Args:
+        reason: one sentence for the user.
+        passing: whether trying again later can help.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
 def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
     """The ZIP of these studies, piece by piece; an object that is gone by then is left out.
+
+    The DICOMDIR is made before this returns.
 
     Args:
         studies: Study Instance UIDs; those that the archive does not have are left out.
     Raises:
         ArchiveError: the index cannot be read.
+        CannotPack: they have too many objects, or another ZIP is being made.
     """
-    instances = [
-        each
-        for study in dict.fromkeys(studies)
-        for each in archive.select(Level.STUDY, {Level.STUDY: [study]})
-    ]
+    instances = archive.select(Level.STUDY, {Level.STUDY: list(dict.fromkeys(studies))})
+    if len(instances) > MOST_PACKED:
+        raise CannotPack(
+            f"a ZIP holds at most {MOST_PACKED:,} objects, and these studies have "
+            f"{len(instances):,}; retrieve them into a folder, or fewer of them"
+        )
+    if not _MAKING.acquire(blocking=False):
+        raise CannotPack("another ZIP is being made; try again when it is", passing=True)
+    try:
+        dicomdir, names = _directory(instances, _whose(archive, instances))
+    finally:
+        _MAKING.release()
+    return _zipped(instances, dicomdir, names)
+
+
+def _zipped(
+    instances: Iterable[StoredInstance], dicomdir: bytes, names: Mapping[str, str]
+) -> Iterator[bytes]:
     pieces = _Pieces()
-    with (
-        _directory(instances, _whose(archive, instances)) as (dicomdir, names),
-        zipfile.ZipFile(pieces, "w", allowZip64=True) as target,
-    ):
-        if dicomdir is not None:
-            yield from _add(target, pieces, "DICOMDIR", dicomdir)
+    with zipfile.ZipFile(pieces, "w", allowZip64=True) as target:
+        if dicomdir:
+            target.writestr(zipfile.ZipInfo("DICOMDIR"), dicomdir)
         for instance in instances:
             yield from _add(target, pieces, names[instance.sop_instance_uid], instance.path)
     yield pieces.draw()
@@ -209,10 +237,9 @@ class _FileSet(FileSet):
         self._stage["t"].cleanup()
 
 
-@contextmanager
 def _directory(
     instances: Iterable[StoredInstance], whose: Mapping[str, StudyPatient]
-) -> Iterator[tuple[Path | None, dict[str, str]]]:
+) -> tuple[bytes, dict[str, str]]:
     """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID.
 
     What pydicom cannot make a directory record of goes into the folder OTHER, unlisted.
@@ -226,13 +253,12 @@ def _directory(
             warnings.simplefilter("ignore")  # of values that are not quite as they should be
             _fill(file_set, instances, whose, names)
             if not len(file_set):
-                yield None, names
-                return
+                return b"", names
             root = Path(folder, "set").resolve()
             file_set.write(root)
         for listed in file_set:
             names[str(listed.SOPInstanceUID)] = Path(listed.path).relative_to(root).as_posix()
-        yield root / "DICOMDIR", names
+        return (root / "DICOMDIR").read_bytes(), names
 
 
 def _fill(
@@ -254,12 +280,7 @@ def _fill(
 
 def _head(instance: StoredInstance) -> Dataset:
     """The object without its bulk, and with what its record needs."""
-    require_bounded_file(instance.path)
-    with open_with_vrs(instance.path) as file:
-        head = dcmread(file, stop_before_pixels=True)
-    for keyword in _PIXELS:
-        if keyword in head:
-            del head[keyword]
+    head = read_record_head(instance)
     for keyword, value in _INVENTED.items():
         if not head.get(keyword) and head.get(keyword) != 0:
             setattr(head, keyword, value)

@@ -191,6 +191,7 @@ class JobService:
         Raises:
             UnknownJob: there is no such job.
             WrongState: it has no studies in the archive, or has not ended.
+            CannotPack: they have too many objects, or another ZIP is being made.
         """
         job = self.job(job_id)
         studies = job.result.get("studies") if isinstance(job.result, dict) else None

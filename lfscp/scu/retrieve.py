@@ -30,6 +30,7 @@ from lfscp.upperlayer.asking import Answer, Operation, Unanswered
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MOST_FAILED_UIDS: Final = 100_000  # of one list
+_WITH_FAILURES: Final = 0xB000  # "complete, one or more failures" (PS3.4 table C.4-2)
 
 
 def get(
@@ -220,6 +221,9 @@ class _Asked:
             comment = f"the peer counts {said.completed + said.warning} objects sent, {came} came"
         if not (stored.completed or failed or stored.warning):
             require_success(self._peer, "the retrieve", answer)
+            if self._taking is None and not (said.completed or _counts(answer)):
+                failed = answer.status == _WITH_FAILURES
+                comment = comment or "the peer does not count them"
         elif not failed and is_failure(answer.status):
             failed = 1  # at least: it gave up
             comment = comment or f"it ended with status 0x{answer.status:04X}"
@@ -227,6 +231,11 @@ class _Asked:
         return RetrieveResult(
             answer.status, stored.completed, failed, stored.warning, uids, comment
         )
+
+
+def _counts(answer: Answer) -> bool:
+    """Whether a final response says how many objects there were, if only that there was none."""
+    return any(each is not None for each in (answer.completed, answer.failed, answer.warning))
 
 
 def _counters(answer: Answer, before: RetrieveProgress) -> RetrieveProgress:

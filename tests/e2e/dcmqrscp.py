@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +30,6 @@ AETable END
 @contextmanager
 def dcmqrscp(folder: Path, *options: object, **destinations: int) -> Iterator[int]:
     """A running dcmqrscp; `destinations` are AE titles and ports it may move to. Gives its port."""
-    port = dcmtk.free_port()
     storage = folder / "storage"
     storage.mkdir(parents=True)
     hosts = "\n".join(
@@ -39,23 +37,18 @@ def dcmqrscp(folder: Path, *options: object, **destinations: int) -> Iterator[in
         for number, (title, destination) in enumerate(destinations.items())
     )
     configuration = folder / "dcmqrscp.cfg"
-    configuration.write_text(
-        _CONFIGURATION.format(port=port, hosts=hosts, title=AE_TITLE, storage=storage)
-    )
-    process = subprocess.Popen(
-        dcmtk.command("dcmqrscp", "-c", configuration, *options, port),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(200):
-            assert process.poll() is None, "dcmqrscp ended"
-            if dcmtk.run("echoscu", "-q", "-aec", AE_TITLE, "127.0.0.1", port).code == 0:
-                break
+
+    def arguments(port: int) -> list[str]:
+        configuration.write_text(
+            _CONFIGURATION.format(port=port, hosts=hosts, title=AE_TITLE, storage=storage)
+        )
+        return dcmtk.command("dcmqrscp", "-c", configuration, *options, port)
+
+    def answers(port: int) -> bool:
+        return dcmtk.run("echoscu", "-q", "-aec", AE_TITLE, "127.0.0.1", port).code == 0
+
+    with dcmtk.listening(arguments, answers) as port:
         yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def fill(port: int, *files: Path, propose: str = "-x=") -> None:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,31 +164,54 @@ def storescp(
     folder: Path, *options: object, port: int | None = None, answers_echo: bool = True
 ) -> Iterator[int]:
     """DCMTK's storage SCP, which keeps what it gets bit for bit; gives its port."""
-    port = port or free_port()
     folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        command("storescp", "+B", "-od", folder, *options, port),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_until_it_listens(process, port, answers_echo=answers_echo)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
 
+    def arguments(chosen: int) -> list[str]:
+        return command("storescp", "+B", "-od", folder, *options, port or chosen)
 
-def _wait_until_it_listens(
-    process: subprocess.Popen[bytes], port: int, *, answers_echo: bool
-) -> None:
-    for _ in range(200):
-        assert process.poll() is None, "storescp ended"
-        result = run("echoscu", "127.0.0.1", port)
+    def asks(chosen: int) -> bool:
+        result = run("echoscu", "127.0.0.1", port or chosen)
         refused = not answers_echo and "Connection refused" not in result.output
-        if result.code == 0 or refused:
-            return
-    raise AssertionError("storescp does not listen")
+        return result.code == 0 or refused
+
+    with listening(arguments, asks) as chosen:
+        yield port or chosen
+
+
+@contextmanager
+def listening(
+    arguments: Callable[[int], list[str]], answers: Callable[[int], bool]
+) -> Iterator[int]:
+    """A tool that listens at a port, which it gives; at another one if somebody took the first.
+
+    Args:
+        arguments: its command line for a port.
+        answers: whether something answers there.
+    """
+    for left in reversed(range(5)):
+        port = free_port()
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(arguments(port), stdout=said, stderr=said)
+            try:
+                if _listens(process, port, answers):
+                    yield port
+                    return
+            finally:
+                process.kill()
+                process.wait()
+            said.seek(0)
+            words = said.read().decode("utf-8", "replace")
+        assert left, f"{process.args!r} ended with {process.returncode}: {words}"
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, answers: Callable[[int], bool]) -> bool:
+    """Wait until it does; False when it has ended."""
+    for _ in range(200):
+        if process.poll() is not None:
+            return False
+        if answers(port):
+            return process.poll() is None  # else it was somebody else who answered
+    raise AssertionError(f"{process.args!r} does not listen")
 
 
 def dataset_bytes(path: Path) -> bytes:

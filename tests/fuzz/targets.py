@@ -642,7 +642,7 @@ TARGETS = {
     "conversion": Target(run_conversion, conversion_seeds, 3000),
     "header": Target(run_header, header_seeds, 2500),
     "media": Target(run_media, media_seeds, 4000),
-    "identifier": Target(run_identifier, identifier_seeds, 400),
+    "identifier": Target(run_identifier, identifier_seeds, 700),
     "query": Target(run_query, query_seeds, 1000),
     "objects": Target(run_objects, objects_seeds, 2500),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),

@@ -13,6 +13,7 @@ import pytest
 from targets import TARGETS
 
 RUN_TARGET = Path(__file__).with_name("run_target.py")
+_LIMIT_S = 500  # all are started at once, and take their time on a machine with few processors
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, of what it is given
@@ -57,12 +58,13 @@ def atheris() -> None:
         (pytest.fail if in_ci else pytest.skip)("atheris is not installed: the extra `fuzz`")
 
 
+@pytest.mark.timeout(_LIMIT_S + 60)
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_short_run_finds_nothing(
     name: str, atheris: None, running: dict[str, tuple[subprocess.Popen[str], Path]]
 ) -> None:
     process, folder = running[name]
-    code = process.wait(100)
+    code = process.wait(_LIMIT_S)
     log = (folder / "log").read_text(errors="replace")
     assert code == 0, log[-6000:]
     assert "DONE" in log

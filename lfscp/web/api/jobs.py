@@ -21,6 +21,7 @@ from lfscp.jobs.model import (
     WrongState,
     is_result_apart,
 )
+from lfscp.jobs.package import CannotPack
 from lfscp.scu.peer import Peer
 from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
@@ -110,6 +111,8 @@ def job_zip(web: Context, job_id: str) -> StreamingResponse:
         raise Problem(404, str(error)) from None
     except WrongState as error:
         raise Problem(409, str(error)) from None
+    except CannotPack as error:
+        raise Problem(503 if error.passing else 413, str(error)) from None
     for study_uid in job_of(web, job_id).result["studies"]:
         web.views.note(study_uid, "ZIP")
     name = f"studies-{job_id[:8]}.zip"

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-from archive_datasets import received
+import pytest
+from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lfscp.archive.archive import Archive
-from lfscp.jobs.package import package
+from lfscp.archive.objects import StoredInstance
+from lfscp.archive.part10 import part10_header
+from lfscp.jobs.package import _MAKING, CannotPack, package
+from lfscp.jobs.record_head import read_record_head
 
 STUDIES = (
     ("1.1", "", "Alpha^A"),
@@ -139,3 +146,51 @@ def test_each_study_is_listed_under_its_own_patient(tmp_path: Path) -> None:
         ("P1", "Doe^Jane"): ["1.3", "1.5"],
         ("P1", "Roe^Richard"): ["1.4"],
     }
+
+
+def deflated(dataset: bytes) -> bytes:
+    """As a dataset of Deflated Explicit VR Little Endian."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(dataset) + deflater.flush()
+
+
+@pytest.mark.parametrize("is_deflated", [False, True])
+def test_a_large_element_costs_the_directory_no_memory(tmp_path: Path, is_deflated: bool) -> None:
+    content = encoded(1, RedPaletteColorLookupTableData=bytes(40_000_000))
+    syntax = DeflatedExplicitVRLittleEndian if is_deflated else EXPLICIT
+    path = tmp_path / "object.dcm"
+    begin = part10_header(CT_IMAGE, "1.2.3.1.1", syntax)
+    path.write_bytes(begin + (deflated(content) if is_deflated else content))
+    stored = StoredInstance(CT_IMAGE, "1.2.3.1.1", syntax, path, len(begin), 0, "", "")
+    del content
+    tracemalloc.start()
+    try:
+        head = read_record_head(stored)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (head.PatientID, head.InstanceNumber) == ("P1", 1)
+    assert head.file_meta.TransferSyntaxUID == syntax
+    assert "PixelData" not in head
+    assert most < 20_000_000
+
+
+def test_studies_of_too_many_objects_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lfscp.jobs.package.MOST_PACKED", 2)
+    with Archive.open(tmp_path / "archive", durability="os") as archive:
+        for number in range(3):
+            archive.store(received(number, StudyInstanceUID=f"1.{number + 1}"))
+        assert b"".join(package(archive, ["1.1", "1.2", "1.2"]))
+        with pytest.raises(CannotPack, match="at most 2 objects, and these studies have 3"):
+            package(archive, ["1.1", "1.2", "1.3"])
+
+
+def test_one_directory_is_made_at_a_time(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive", durability="os") as archive:
+        archive.store(received(1))
+        with _MAKING, pytest.raises(CannotPack, match="another ZIP"):
+            package(archive, ["1.2.3"])
+        first, second = package(archive, ["1.2.3"]), package(archive, ["1.2.3"])
+        assert len(b"".join(first)) == len(b"".join(second))  # read when the other is made

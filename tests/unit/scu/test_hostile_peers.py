@@ -246,6 +246,30 @@ def test_a_retrieve_that_the_peer_gives_up_has_failed_though_objects_came() -> N
     assert result.comment == "it ended with status 0xC123"
 
 
+def moved(status: int, *counts: bytes) -> RetrieveResult:
+    """What becomes of a C-MOVE with this last response."""
+    last = peer.message(1, response(C_MOVE_RSP, MOVE, status, *counts))
+    with scripted(ACCEPTED + last + RELEASED) as asked:
+        return move(asked, identifier({"StudyInstanceUID": STUDY}, "STUDY"), "DEST")
+
+
+def test_a_move_that_ends_with_a_warning_and_no_counters_has_failed() -> None:
+    result = moved(0xB000)
+    assert (result.completed, result.failed) == (0, 1)
+    assert result.comment == "the peer does not count them"
+
+
+def test_a_warning_whose_counters_name_no_failure_is_none() -> None:
+    assert moved(0xB000, counters(2)).failed == 0
+
+
+def test_a_move_without_counters_says_so() -> None:
+    result = moved(SUCCESS)
+    assert (result.completed, result.failed) == (0, 0)
+    assert result.comment == "the peer does not count them"
+    assert not moved(SUCCESS, counters(0)).comment
+
+
 def test_what_came_before_the_end_is_said(tmp_path: Path) -> None:
     def script(connection: socket.socket) -> None:
         connection.sendall(TAKING + brought())
