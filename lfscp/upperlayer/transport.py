@@ -25,6 +25,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
+from lfscp.upperlayer.connecting import connect, secure
 from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
 from lfscp.upperlayer.send_pace import SendPace
 from lfscp.upperlayer.socket_calls import GATHER, bytes_acknowledged, drop_received, timeval
@@ -165,37 +166,16 @@ class InlineSocket(AssociationSocket):
             sock.close()
 
     def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
-        sock = cast(socket.socket, self.socket)
         timeout_s = self.assoc.connection_timeout
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        sock.setblocking(False)
-        problem = sock.connect_ex(address)
-        if problem == errno.EINPROGRESS:
-            self._await(sock, select.POLLOUT, deadline)
-            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if problem:
-            raise OSError(problem, os.strerror(problem))
+        sock = cast(socket.socket, self.socket)
+        wait = partial(self._await, deadline)
+        connect(sock, address, wait)
         if self.tls_args:
-            context, server_hostname = self.tls_args
-            self.socket = sock = context.wrap_socket(
-                sock, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
-            self._shake_hands(sock, deadline)
+            self.socket = sock = secure(sock, self.tls_args, wait)
         self._configure(sock)
 
-    def _shake_hands(self, sock: ssl.SSLSocket, deadline: float) -> None:
-        """Do the requestor's side of a TLS handshake on a socket that does not block."""
-        while True:
-            try:
-                sock.do_handshake()
-            except ssl.SSLWantReadError:
-                self._await(sock, select.POLLIN, deadline)
-            except ssl.SSLWantWriteError:
-                self._await(sock, select.POLLOUT, deadline)
-            else:
-                return
-
-    def _await(self, sock: socket.socket, events: int, deadline: float) -> None:
+    def _await(self, deadline: float, sock: socket.socket, events: int) -> None:
         """Wait until the socket that connects is ready for something.
 
         Raises:
