@@ -95,7 +95,7 @@ class Budget:
                         return
                     self._changed.wait(LOOK_AGAIN_S)
                 if time.monotonic() > deadline:
-                    self._refuse(f"{_megabytes(size)} MB did not become free in {patience_s:g} s")
+                    self._refuse(f"{_megabytes(size)} MB were not free within {patience_s:g} s")
         finally:
             with self._changed:
                 if me in self._waiting:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OBJECTS: Final = "objects"
 _SHARED: Final = (
-    "each node has such a folder of its own, and those of one index need one place of objects: "
+    "each node has its own such folder, but nodes that share an index need one place of objects: "
     "give all of them the same objects.url, of a bucket or a folder that all mount; if this is the "
     "only node, see that its volume is mounted"
 )

@@ -55,7 +55,7 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
         look: called several times a second while others must take theirs first; what it raises
             ends the wait.
     Raises:
-        BudgetExceeded: it is more than the budget, or that did not become free in a minute.
+        BudgetExceeded: it is more than the budget, or was not free within a minute.
         OutOfResources: the disk is full.
         OSError: there can be none.
     """

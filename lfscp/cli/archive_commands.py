@@ -82,7 +82,7 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
             bool,
             typer.Option(
                 "--clock-is-right",
-                help="Only say that the clock may be trusted again; beside a node as well.",
+                help="Only trust the clock again; works while a node runs.",
             ),
         ] = False,
     ) -> None:

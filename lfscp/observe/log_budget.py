@@ -152,7 +152,7 @@ class RequestLines:
             timer.cancel()
         left_out = self._budget.left_out(now=True)
         if left_out is not None:
-            LOGGER.warning("Further requests answered, not logged one by one: %s", left_out)
+            LOGGER.warning("More requests were answered, not logged one by one: %s", left_out)
 
 
 REQUESTS: Final = RequestLines()

@@ -109,7 +109,7 @@ class Capacity:
         if now - self._said_full_at >= _SAY_AGAIN_S:
             self._said_full_at = now
             LOGGER.error(
-                "Rejecting associations: a process that may have %d files open serves %d at most; "
+                "Rejecting associations: a process that may open %d files serves %d at most; "
                 "raise LimitNOFILE of the unit, or ulimit -n",
                 most_open_files(),
                 most,

@@ -60,5 +60,5 @@ class Silence:
         if now - since < SILENT_BEFORE_ABORT_S:
             return None
         if is_blocked:
-            return "taking nothing while the server was stopping"
+            return "not reading while the server was stopping"
         return "silent in mid-message while the server was stopping"

@@ -44,7 +44,7 @@ class Unestablished:
             victim = self._victim(association.requestor.address) if is_many else None
         if victim is not None:
             REFUSED.of("displaced").add()
-            victim.cut_off("gave its place to a newer connection")
+            victim.cut_off("made room for a newer connection")
         try:
             yield
         finally:

@@ -284,13 +284,13 @@ def _begun(look: Callable[[], None]) -> CodecProcess:
     try:
         sock = _SERVER.ask()
     except OSError as error:
-        raise DecodingError(f"no process to decode in: {error.strerror or error}") from None
+        raise DecodingError(f"cannot start a decoding process: {error.strerror or error}") from None
     process = CodecProcess(sock, look)
     try:
         process.begin()
     except (EOFError, OSError, ValueError, KeyError):
         process.end()
-        raise DecodingError("the process to decode in has failed") from None
+        raise DecodingError("the decoding process failed") from None
     except BaseException:
         process.end()
         raise

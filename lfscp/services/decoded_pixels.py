@@ -45,11 +45,11 @@ def decoded_pixels(
     image = frames.image
     size = bytes_of(image)
     if size > MAX_PIXEL_BYTES:
-        raise DecodingError(f"{size >> 20} MB of pixels, an object has {MAX_PIXEL_BYTES >> 20}")
+        raise DecodingError(f"{size >> 20} MB of pixels, the limit is {MAX_PIXEL_BYTES >> 20}")
     first = frames.pieces(0, room_bytes=room_bytes)
     photometric = first.photometric_interpretation
     if photometric == _WITHOUT_A_NAME:
-        raise DecodingError("there is no name for decoded YBR_PARTIAL_422")
+        raise DecodingError("decoded YBR_PARTIAL_422 is not supported")
     pixels = _Pixels(frames, first, room_bytes, between)
     edits: dict[int, Edit | None] = {
         EXTENDED_OFFSET_TABLE: None,

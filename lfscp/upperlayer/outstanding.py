@@ -96,7 +96,7 @@ class Outstanding:
         if message_id is None or self._awaited.get(message_id) != field:
             metrics.OUT_OF_TURN.of("response").add()
             of = "none" if message_id is None else message_id
-            raise ProtocolError(f"a response (0x{field:04X} to Message ID {of}) nobody awaits")
+            raise ProtocolError(f"a response (0x{field:04X} to Message ID {of}) that nobody awaits")
         if commands.status(elements) not in _PENDING:
             del self._awaited[message_id]
 

@@ -47,7 +47,7 @@ class Outcome:
 
     def refuse_rest(self, name: str) -> None:
         """Note that a file, and those after it, were not looked at."""
-        detail = "this file and those after it were not looked at: split the upload"
+        detail = "this file and the next ones were not read: split the upload"
         self._note(name, Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
 
     def response(self) -> Response:
