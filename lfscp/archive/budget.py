@@ -1,4 +1,4 @@
-"""A budget of bytes that all threads of a process share: who wants more than is left waits.
+"""A budget of bytes that all threads of a process share; a thread waits for what is not free.
 
 Rules: turns go in the order they were asked for, large or small, so that nobody is passed over,
 unless the budget is one whose bytes others may hold for long; then whoever fits goes. What alone is

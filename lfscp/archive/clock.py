@@ -1,4 +1,4 @@
-"""Whether the time of day is right, since what goes by its age goes for good when it is wrong.
+"""Tells whether the time of day is right, so that a wrong clock deletes nothing.
 
 The index keeps when the clock was looked at last, and how the clock that nobody sets (of the time
 since the machine was started) stood then. A clock that says another time than it must was set,

@@ -1,4 +1,4 @@
-"""What tells the place of an archive's objects from an empty folder, or another archive's.
+"""The identity of the place of an archive's objects, which an empty or foreign folder lacks.
 
 The place, a folder or a bucket, holds an identity: a name that was made once. The index holds the
 same name. A volume that is not mounted leaves an empty folder in its place, in which there is none:

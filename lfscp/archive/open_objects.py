@@ -1,4 +1,4 @@
-"""Opens the place of an archive's objects, once it is known to be the right one.
+"""Opens the place of an archive's objects after checking that it is the right one.
 
 Nothing is written there before: it may be the folder below a volume that is not mounted.
 """

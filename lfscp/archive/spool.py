@@ -1,4 +1,4 @@
-"""Converted datasets on disk until their receivers have them, instead of in memory.
+"""Keeps converted datasets on disk, not in memory, until their receivers have taken them.
 
 Rules: files without a name, so that nothing is left of them however the process ends; in the data
 folder once the node has said where that is, since a system's folder for temporary files may be in

@@ -1,4 +1,4 @@
-"""The objects that a C-GET brings: taken when they were asked for, and counted as they are stored.
+"""Takes the objects that a C-GET asked for, refuses others, and counts what was stored.
 
 What a peer says of itself is not believed: neither that an object is what it was asked for, nor how
 many it has sent.

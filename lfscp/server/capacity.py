@@ -1,4 +1,4 @@
-"""What one process has for its associations: a share of the files that it may have open.
+"""How many associations and connections one process takes, by the files that it may open.
 
 The rest is the page's, the index's and that of stored objects. Most of the share is everybody's;
 some is kept for peers that the administrator has listed. `Capacity.hold` says what an association

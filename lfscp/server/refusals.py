@@ -1,4 +1,4 @@
-"""Connections that come to no association: counted by reason, and said within the log's budget."""
+"""Counts and logs connections that never became associations."""
 
 from __future__ import annotations
 

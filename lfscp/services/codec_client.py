@@ -1,4 +1,4 @@
-"""Frames decoded in another process: see `codec_server`, which is started when it is needed.
+"""Decodes frames in another process; see `codec_server`. It starts when it is needed.
 
 Rules: a process decodes the objects of one retrieve and no others', since it may have been taken
 over by what it decoded; what comes back is believed as far as its length. It is gone with the first

@@ -1,4 +1,4 @@
-"""The elements of a dataset that change when its pixels are decoded, frame by frame.
+"""Changes the elements of a dataset whose pixels are decoded, frame by frame.
 
 Rules: the first frame is decoded to know how all are described; the others are decoded when they
 are read, and one is gone before the next is made. What turns out wrong then is an error all the

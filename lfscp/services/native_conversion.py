@@ -1,4 +1,4 @@
-"""Datasets whose pixels are not compressed, in another transfer syntax, at the least cost.
+"""Converts datasets with uncompressed pixels to another transfer syntax at low cost.
 
 Rules: what is small is made in memory; of what is large only the elements beside pixels are, and
 the pixels are sent from the stored file, where their bytes stand already. What is held until the

@@ -1,4 +1,4 @@
-"""The operations that are outstanding on an association: the peer's one, and our own.
+"""The outstanding operations of an association: the peer's one, and our own.
 
 Nobody negotiates an asynchronous operations window here, so each side invokes one operation at a
 time (PS3.7 section D.3.3.3). A request that is read before the final response to the one before it

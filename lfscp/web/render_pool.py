@@ -1,4 +1,4 @@
-"""The processes that render, as the node sees them: started when needed, bounded, replaced.
+"""The pool of rendering processes: starts, limits and replaces them.
 
 Rules: all of them together stay within `budgets.rendering_mb`. A picture gets an equal share; one
 that needs more has all of it, alone. Turns are taken in the order of asking, and few may wait. What

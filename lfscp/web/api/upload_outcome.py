@@ -1,4 +1,4 @@
-"""What became of each file of an upload, as its answer says it.
+"""The answer to an upload: what became of each file.
 
 Rules: each is JSON as soon as it is known, which takes little memory; the answer has a most of
 bytes, and of what would be beyond it nothing is stored, so that no object goes in unsaid.
