@@ -276,7 +276,7 @@ def warn_of_readable_keys(settings: Settings) -> None:
         with suppress(OSError):  # that it is missing is said by whoever needs it
             if os.stat(key).st_mode & stat.S_IROTH:  # noqa: PTH116 - as text, as configured
                 get_logger("lfscp.server").warning(
-                    "a private key can be read by everybody",
+                    "everybody can read a private key",
                     file=key,
                     hint=f"chmod o-r {key}",
                 )

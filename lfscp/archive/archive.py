@@ -265,7 +265,7 @@ class Archive:
             ArchiveError: the volume of the objects, or of the data folder, is not there.
         """
         if self.absence:
-            raise ArchiveError(operation, self.absence, "mount it, then start the node anew")
+            raise ArchiveError(operation, self.absence, "mount it, then restart the node")
 
     def clock(self) -> Clock:
         """What tells the time by which something is old; for one thread."""

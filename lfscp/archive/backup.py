@@ -184,7 +184,7 @@ class _Backup:
             copied.unlink()
             raise ArchiveError(
                 "back up",
-                f"{self._source} is not the folder of the index's objects: {IDENTITY_FOLDER} is "
+                f"{self._source} is not the folder of this index's objects: {IDENTITY_FOLDER} is "
                 "missing or another's",
                 "see that its volume is mounted, or start the node, which says more",
             )

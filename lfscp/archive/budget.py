@@ -1,4 +1,4 @@
-"""A budget of bytes that all threads of a process share: who wants more than is left waits.
+"""A budget of bytes that all threads of a process share; a thread waits for what is not free.
 
 Rules: turns go in the order they were asked for, large or small, so that nobody is passed over,
 unless the budget is one whose bytes others may hold for long; then whoever fits goes. What alone is
@@ -95,7 +95,7 @@ class Budget:
                         return
                     self._changed.wait(LOOK_AGAIN_S)
                 if time.monotonic() > deadline:
-                    self._refuse(f"{_megabytes(size)} MB did not become free in {patience_s:g} s")
+                    self._refuse(f"{_megabytes(size)} MB were not free within {patience_s:g} s")
         finally:
             with self._changed:
                 if me in self._waiting:

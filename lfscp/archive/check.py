@@ -198,7 +198,7 @@ def _read_again(archive: Archive, path: str) -> tuple[Header, Placement] | str:
     if fault:
         return f"its head is damaged ({fault})"
     if not _is_in_its_place(header, path):
-        return "it is not the object its name says"
+        return "it is not the object that its file name says"
     return header, placement
 
 

@@ -1,4 +1,4 @@
-"""Whether the time of day is right, since what goes by its age goes for good when it is wrong.
+"""Tells whether the time of day is right, so that a wrong clock deletes nothing.
 
 The index keeps when the clock was looked at last, and how the clock that nobody sets (of the time
 since the machine was started) stood then. A clock that says another time than it must was set,
@@ -249,21 +249,21 @@ class Clock:
             if kept.seen.boot == before.seen.boot:
                 by_ms -= kept.seen.up_ms - before.seen.up_ms
             LOG.warning(
-                "the clock is not trusted, it has jumped",
+                "the clock has jumped and is not trusted",
                 by_s=round(by_ms / 1000),
                 # An index of before, or a new clock's row: nobody knows how long it was idle.
                 since="the last look" if before.seen.up_ms else "the newest object came",
-                effect="what goes by its age goes later",
-                hint="set the clock, or when it is right: lfscp retention --clock-is-right",
+                effect="studies and jobs are deleted later",
+                hint="set the clock; if it is right, run: lfscp retention --clock-is-right",
             )
         elif before.steady_since_ms and not kept.steady_since_ms:
             LOG.info("the clock is trusted again")
         differs = abs(differs_ms) > JUMP_MS
         if differs and not self._has_said_differs:
             LOG.warning(
-                "the clock and the database's differ",
+                "the node's clock and the database's differ",
                 by_s=round(differs_ms / 1000),
-                effect="what goes by its age goes by the earlier one",
+                effect="studies and jobs are deleted by the earlier one",
             )
         self._has_said_differs = differs
 
@@ -294,7 +294,7 @@ def doubt_of(kept: Kept | None) -> str:
     if kept is None or not kept.steady_since_ms:
         return ""
     since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(kept.steady_since_ms / 1000))
-    return f"not trusted, it has jumped to {since} UTC; what goes by its age goes later"
+    return f"not trusted, it has jumped to {since} UTC; studies and jobs are deleted later"
 
 
 class Stamps:

@@ -173,7 +173,7 @@ class Encoder:
         """
         self._left -= size
         if self._left < 0:
-            raise CannotUnderstand("its elements beside pixels need too much memory")
+            raise CannotUnderstand("its elements other than pixels need too much memory")
 
     def mark(self, before: int) -> Mark:
         """The place so many bytes before the end of what was written last."""

@@ -176,7 +176,7 @@ class ObjectFiles:
                     return
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder.descriptor)
-        reason = f"{self._root} is not the folder any more that it was; is its volume mounted?"
+        reason = f"{self._root} is no longer the same folder; is its volume mounted?"
         raise OutOfResources("store the instance", reason, "mount it, and send the object again")
 
     def _link(

@@ -1,4 +1,4 @@
-"""Ends what runs for long when nobody waits for it any longer.
+"""Ends long work when nobody waits for its result any longer.
 
 Rules: the thread that works asks itself, now and then; the one who waits is asked no more often
 than every fifth of a second. Inside a statement the database's driver asks.

@@ -1,4 +1,4 @@
-"""How much an identifier may ask for: its keys, their values, and how long and deep these are.
+"""Limits what an identifier may ask for: the number, length and depth of keys and values.
 
 Rules: all of it is looked at, also keys that are not known, before a value is decoded or a
 statement is made. What is refused is refused for what it costs, not for breaking its VR: the

@@ -1,4 +1,4 @@
-"""What a crash leaves of objects, and its removal at the next start.
+"""Removes at the start what a crash has left of objects.
 
 Pieces in the incoming folder; files that have their final name and no row; files of rows that were
 deleted or replaced, as the table `removal` has them.

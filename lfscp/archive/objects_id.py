@@ -1,4 +1,4 @@
-"""What tells the place of an archive's objects from an empty folder, or another archive's.
+"""The identity of the place of an archive's objects, which an empty or foreign folder lacks.
 
 The place, a folder or a bucket, holds an identity: a name that was made once. The index holds the
 same name. A volume that is not mounted leaves an empty folder in its place, in which there is none:
@@ -123,7 +123,7 @@ def recognise(place: Place, index_knows: Known) -> str:
         raise _is_another(
             place,
             f"{place.identity_name} is missing in it",
-            f"; if the objects are to be there, {place.how_to_accept(wanted)}",
+            f"; if it is the right place, {place.how_to_accept(wanted)}",
         )
     if sample and not there:
         raise _is_another(place, "none of the index's objects is in it")
@@ -151,7 +151,7 @@ def bind(index: Index, identity: str) -> None:
     if known(index).identity != identity:
         raise ArchiveError(
             "open the archive",
-            "another node of the index has its objects in another place",
+            "another node that shares the index has its objects in another place",
             "give both the same objects.url, and mount the same volume there",
         )
 
@@ -234,8 +234,8 @@ class Presence:
         """What is wrong, in words; empty when all is well."""
         if self._objects is not None and not self._is_same():
             return (
-                f"{self._objects} is not the archive's folder of objects any more: "
-                f"{IDENTITY_FOLDER} is missing or another's; is its volume mounted?"
+                f"{self._objects} is no longer the archive's folder of objects: "
+                f"{IDENTITY_FOLDER} is missing or of another archive; is its volume mounted?"
             )
         with suppress(OSError):
             if _which(self._data_dir) == self._data_is:

@@ -1,4 +1,4 @@
-"""Opens the place of an archive's objects, once it is known to be the right one.
+"""Opens the place of an archive's objects after checking that it is the right one.
 
 Nothing is written there before: it may be the folder below a volume that is not mounted.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OBJECTS: Final = "objects"
 _SHARED: Final = (
-    "each node has such a folder of its own, and those of one index need one place of objects: "
+    "each node has its own such folder, but nodes that share an index need one place of objects: "
     "give all of them the same objects.url, of a bucket or a folder that all mount; if this is the "
     "only node, see that its volume is mounted"
 )

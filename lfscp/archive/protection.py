@@ -1,4 +1,4 @@
-"""Keeps protected studies from being deleted or changed before somebody unprotects them."""
+"""Protects studies from deletion and change until somebody unprotects them."""
 
 from __future__ import annotations
 

@@ -304,7 +304,9 @@ def _names(text: str, attribute: Attribute) -> Match:
     names = Names.of(text, several=attribute.several)
     for name in names.names:
         if len(name.groups) > _MAX_GROUPS:
-            raise ValueError(f"{len(name.groups)} component groups, not {_MAX_GROUPS} at most")
+            raise ValueError(
+                f"{len(name.groups)} component groups, at most {_MAX_GROUPS} are allowed"
+            )
         if max(group.count("^") for group in name.groups) >= _MAX_COMPONENTS:
             raise ValueError(f"more than {_MAX_COMPONENTS} components")
     if all(name.pattern.strip("*^=") for name in names.names) and names.names:

@@ -1,4 +1,4 @@
-"""The instances that a retrieve names, however many: all but a few of them are kept packed.
+"""The instances that a retrieve selects, packed so that any number fits in memory.
 
 A million instances take a gigabyte as objects, and some tens of megabytes packed. They are as the
 index had them when they were selected; they are unpacked in their order, some at a time.

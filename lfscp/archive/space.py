@@ -65,7 +65,7 @@ class Space:
         shortage = self.shortage
         if shortage:
             raise OutOfResources(
-                "store the instance", shortage, "see to the disk, or lower storage.reserve_mb"
+                "store the instance", shortage, "make room on the disk, or lower storage.reserve_mb"
             )
 
     def require_for(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Converted datasets on disk until their receivers have them, instead of in memory.
+"""Keeps converted datasets on disk, not in memory, until their receivers have taken them.
 
 Rules: files without a name, so that nothing is left of them however the process ends; in the data
 folder once the node has said where that is, since a system's folder for temporary files may be in
@@ -55,7 +55,7 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
         look: called several times a second while others must take theirs first; what it raises
             ends the wait.
     Raises:
-        BudgetExceeded: it is more than the budget, or that did not become free in a minute.
+        BudgetExceeded: it is more than the budget, or was not free within a minute.
         OutOfResources: the disk is full.
         OSError: there can be none.
     """

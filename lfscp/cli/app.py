@@ -206,7 +206,7 @@ def hash_password(
 ) -> None:
     """Hash a password, or make a token, for the page.
 
-    The hash goes to web.users; with --token, token and hash are made, for web.tokens.
+    Put the hash into web.users. With --token it makes a token and its hash for web.tokens.
     """
     from lfscp.cli.access import print_password_hash, print_token
 

@@ -76,13 +76,13 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
         config: ConfigFile = None,
         data_dir: DataDir = None,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Only print what would go; beside a node as well.")
+            bool, typer.Option("--dry-run", help="Only print what would go; a node may be running.")
         ] = False,
         clock_is_right: Annotated[
             bool,
             typer.Option(
                 "--clock-is-right",
-                help="Only say that the clock may be trusted again; beside a node as well.",
+                help="Only trust the clock again; a node may be running.",
             ),
         ] = False,
     ) -> None:
@@ -99,7 +99,7 @@ def add_to(app: typer.Typer, settings_of: SettingsOf) -> None:
 
     @app.command()
     def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
-        """Keep a study from being deleted or changed.
+        """Protect a study from deletion and change.
 
         The node may be running.
         """

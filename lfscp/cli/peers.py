@@ -221,9 +221,9 @@ class _Remarks:
         """Say why one was not taken."""
         self._count += 1
         if self._count <= _MOST_REMARKS:
-            warn(f"lfscp: {sop_instance_uid}: not taken, {reason}")
+            warn(f"lfscp: {sop_instance_uid}: not stored, {reason}")
         if self._count == _MOST_REMARKS:
-            warn("lfscp: of further ones nothing is said")
+            warn("lfscp: further ones are not listed")
 
 
 def _sop_classes(asked: Peer, wanted: Query, cancel: threading.Event) -> list[str]:

@@ -116,7 +116,7 @@ def _clock(settings: Settings, index: Index) -> Clock:
 def _say_when_not_trusted(old_ms: int) -> None:
     if now_ms() - old_ms > JUMP_MS:
         sys.stdout.write(
-            f"the clock is not trusted: nothing is older than by {_shown(old_ms)} UTC; when it is "
+            f"the clock is not trusted: ages are counted until {_shown(old_ms)} UTC; if it is "
             "right, run `lfscp retention --clock-is-right`\n"
         )
 

@@ -1,4 +1,4 @@
-"""Lines for the terminal that hold what others say: peers, files, objects.
+"""Writes text from peers, files and objects to the terminal safely.
 
 Rule: nothing of it steers the terminal. What is no printable character (controls, escape sequences,
 marks that turn the direction of text, half characters) is written as an escape, `\\x1b`.

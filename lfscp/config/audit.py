@@ -41,21 +41,20 @@ class Audit(Section):
     keep: Int = setting(20, "How many renamed files are kept at least.", ge=1, le=10000)
     keep_days: Amount = setting(
         30.0,
-        "Renamed files with records that are younger than so many days are kept as well, however "
-        "many there are.",
+        "Renamed files with records younger than this many days are kept as well, however many "
+        "there are.",
     )
     same_per_minute: Count = setting(
         60,
-        "How many records that say the same, or of one kind of refusal from one address, are "
-        "written within a minute; further ones are counted, and one record says how many. 0 "
-        "writes them all.",
+        "How many equal records, or refusals of one kind to one address, are written within a "
+        "minute; further ones are counted, and one record says how many. 0 writes them all.",
     )
 
     queries_per_minute: Count = setting(
         300,
-        "How many queries from one address are recorded in full within a minute; ten times as many "
-        "further ones in short, with the length and digest of the query; the rest is counted. 0 "
-        "records them all in full.",
+        "How many queries from one address are recorded in full within a minute. The next ones, "
+        "ten times as many, are recorded in short, with length and digest of the query; the rest "
+        "is counted. 0 records them all in full.",
     )
 
     def path(self, data_dir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The settings of what a node spends at most on what others send or ask: the one place of them."""
+"""The settings of budgets: how much memory and work others may take of a node."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class Budgets(Section):
     )
     key_values: Int = setting(
         10_000,
-        "Most values in all keys of a query or retrieve; one with more is answered with 0xA900. "
-        "A name and a value with a wildcard count as 100.",
+        "Most values in all keys of a query or retrieve; one with more is answered 0xA900. "
+        "A name counts as 100, and so does a value with a wildcard.",
         ge=100,
         le=20_000,
     )
     decoding_mb: Int = setting(
         172,
-        "Memory for decoding objects for receivers, of all associations of a process together, in "
-        "megabytes, with what codecs work on; a frame that alone needs more is not decoded.",
+        "Memory for decoding objects for receivers, in megabytes, shared by all associations of a "
+        "process. It includes the codecs' own; a frame that alone needs more is not decoded.",
         ge=1,
     )
     spool_mb: Int = setting(
         8192,
-        "Disk in the data folder for converted objects until receivers have taken them, of all "
-        "associations of a process together, in megabytes.",
+        "Disk space in the data folder for converted objects until receivers have taken them, in "
+        "megabytes, shared by all associations of a process.",
         ge=1,
     )
     rendering_mb: Int = setting(
         190,
-        "Memory of the processes that render pictures for the page, all together, in megabytes; a "
-        "picture that needs more is made smaller, or answered with HTTP 422.",
+        "Memory of all processes that render pictures for the page, in megabytes; a picture that "
+        "needs more is made smaller, or answered with HTTP 422.",
         ge=64,
     )
     job_mb: Int = setting(
         8,
-        "Most bytes of a peer's matches that one job keeps, in megabytes; a query is cut there, a "
-        "retrieve fails.",
+        "Most of a peer's matches that one job keeps, in megabytes; beyond it a query is cut off "
+        "and a retrieve fails.",
         ge=1,
     )

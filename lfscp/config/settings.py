@@ -102,16 +102,16 @@ class Server(Section):
     )
     min_receive_rate: Count = setting(
         1000,
-        "Slowest pace of a message that is received, in bytes a second, once it has lasted for "
-        "network_timeout_s, and of a peer that was waited for as long to take what is sent; slower "
-        "ones are aborted. 0 is no limit.",
+        "Slowest pace at which a peer may send or take a message, in bytes a second. It counts "
+        "once the message has lasted, or the node has waited for the peer, for network_timeout_s; "
+        "a slower association is aborted. 0 is no limit.",
         live=True,
     )
     drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (
         setting(
             30.0,
-            "At SIGTERM, how long the node may take to end, in seconds. Shortly before, the "
-            "associations that still run are aborted.",
+            "At SIGTERM, how long the node may take to end, in seconds. Shortly before that it "
+            "aborts the associations that still run.",
         )
     )
     max_associations: Count = setting(
@@ -119,8 +119,8 @@ class Server(Section):
     )
     max_associations_per_address: Count = setting(
         100,
-        "Most of them from one address, further ones are rejected; each of [peers] that comes from "
-        "its own address has as many for itself. 0 is no limit.",
+        "Most associations from one address at once, further ones are rejected. Each of [peers] "
+        "that comes from its own address has this limit for itself. 0 is no limit.",
         live=True,
     )
     max_connections_per_minute: Count = setting(
@@ -148,7 +148,7 @@ class Pool(Section):
         ge=-1,
     )
     max_idle_s: Amount = setting(
-        30.0, "How long a follower is kept that nobody needs, in seconds; 0 is for ever.", live=True
+        30.0, "How long an idle thread is kept, in seconds; 0 is for ever.", live=True
     )
     threads: Int = setting(
         1, "Threads at start; the pool grows by itself.", flag="--threads", ge=1, le=4096

@@ -1,4 +1,4 @@
-"""The settings of the web page and the API: where, for whom, and how much of it at once."""
+"""The settings of the web page and the API: address, logins and limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OF_SCRIPT: Final = (
 
 
 class Role(StrEnum):
-    """What a login may do; each role may all that the one before it may."""
+    """What a login may do; each role includes the one before it."""
 
     READ = "read"  # look, search, download
     WORK = "work"  # upload, send, retrieve, jobs
@@ -115,7 +115,7 @@ class Web(Section):
     enabled: Bool = setting(True, "Serve the page and the API; --no-http turns them off.")
     host: str = setting(
         "127.0.0.1",
-        "Address of the page; one that other machines reach needs users, tokens or token_hash.",
+        "Address of the page. If other machines can reach it, set users, tokens or token_hash.",
         min_length=1,
     )
     port: ListenPort = setting(
@@ -138,7 +138,7 @@ class Web(Section):
     ] = setting(
         (),
         "Bearer tokens for scripts, each as NAME:ROLE:HASH with the roles of users; "
-        "`lfscp hash-password --token` makes token and hash.",
+        "`lfscp hash-password --token` makes a token and its hash.",
         live=True,
     )
     token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
@@ -151,25 +151,25 @@ class Web(Section):
     )
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
         (),
-        "Addresses and networks of reverse proxies whose header Forwarded or X-Forwarded-For says "
-        "who the visitor is; anybody else's is ignored.",
+        "Addresses and networks of reverse proxies. Their header Forwarded or X-Forwarded-For "
+        "gives the visitor's address; from anybody else it is ignored.",
         live=True,
     )
     timeout_s: Seconds = setting(
-        20.0, "Longest wait for a request or for the next one on a connection, in seconds."
+        20.0, "Longest wait for the first or the next request on a connection, in seconds."
     )
     min_rate: Count = setting(
         1000,
         "Slowest pace of a request's body and of an answer, in bytes a second over timeout_s; "
-        "slower connections are ended. 0 is no limit.",
+        "slower connections are closed. 0 is no limit.",
     )
     max_connections: Count = setting(
-        0, "Most connections at once; 0 is a quarter of the files that the process may open."
+        0, "Most HTTP connections at once; 0 is a quarter of the files that the process may open."
     )
     max_connections_per_address: Count = setting(
         100,
-        "Most of them from one address, trusted_proxies apart; further ones take the place of idle "
-        "ones, or are refused. 0 is no limit.",
+        "Most connections from one address, except from trusted_proxies. A further one takes the "
+        "place of an idle one, or is refused. 0 is no limit.",
     )
     max_event_streams: Int = setting(
         20,
@@ -192,7 +192,7 @@ class Web(Section):
     def _only_loopback_is_open(self) -> Self:
         if self.enabled and not is_loopback(self.host) and not self.needs_login:
             raise ValueError(
-                f"users or token_hash, since {self.host} can be reached from other machines; "
+                f"users, tokens or token_hash, since other machines can reach {self.host}; "
                 "`lfscp hash-password` makes a hash"
             )
         return self

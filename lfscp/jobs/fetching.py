@@ -266,7 +266,7 @@ def _of_what_came(result: RetrieveResult, came: int, unit: Unit) -> RetrieveResu
     said = result.completed + result.warning
     if came >= said or "PatientID" in unit.keys:  # which objects may write otherwise
         return result
-    comment = f"the peer counts {said} objects sent, {came} came"
+    comment = f"the peer reports {said} objects sent, {came} arrived"
     failed = result.failed + said - came
     return replace(result, completed=came, warning=0, failed=failed, comment=comment)
 

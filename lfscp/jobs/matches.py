@@ -1,4 +1,4 @@
-"""The matches of one query to a peer: kept outside memory, weighed, and given to who asks.
+"""Keeps the matches of one query to a peer within a budget, and on disk if they are many.
 
 Rules: a match is JSON on one line, so that it can be read without the others; what one job keeps is
 bounded in bytes; no more than one match at a time is decoded in a process.

@@ -106,10 +106,10 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
     if len(instances) > MOST_PACKED:
         raise CannotPack(
             f"a ZIP holds at most {MOST_PACKED:,} objects, and these studies have "
-            f"{len(instances):,}; retrieve them into a folder, or fewer of them"
+            f"{len(instances):,}; select fewer, or retrieve them into a folder"
         )
     if not _MAKING.acquire(blocking=False):
-        raise CannotPack("another ZIP is being made; try again when it is", passing=True)
+        raise CannotPack("another ZIP is being made; try again later", passing=True)
     try:
         dicomdir, names = _directory(instances, _whose(archive, instances))
     finally:

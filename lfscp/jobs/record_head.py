@@ -1,4 +1,4 @@
-"""What a directory record needs of a stored object: its small elements, in bounded memory.
+"""Reads the elements that a directory record needs of an object, in little memory.
 
 Rules: elements that are large are passed over, and nothing is read behind the first megabyte of
 small ones or behind the beginning of the pixels. A deflated dataset is inflated that far only.

@@ -78,7 +78,7 @@ def _cut(matches: Matches, settings: Settings) -> str:
         return f"only the first {matches.count} matches, there are more"
     metrics.JOBS_OVER_BUDGET.add()
     size = f"{settings.budgets.job_mb} MB (budgets.job_mb)"
-    return f"cut: only the first {matches.count} matches, more would take over {size}"
+    return f"cut off: only the first {matches.count} matches, more would take over {size}"
 
 
 TASKS: Final[Mapping[Kind, Task]] = {

@@ -71,7 +71,7 @@ class _Trail:
     host: str
     as_xml: bool
     repeats: Repeats
-    comings: Repeats  # of one address, whatever titles it gives
+    associations: Repeats  # of one address, whatever titles it gives
     queries: Repeats  # of one address that are recorded in full
     short_queries: Repeats  # and that are recorded at all
 
@@ -106,7 +106,7 @@ class _Trail:
             key: the same for messages that are alike.
             message: gives it, if one is to tell of others.
             source: the same for those from one address, where these are limited as well.
-            limit: of these; that of comings and goings when None.
+            limit: of these; that of associations when None.
         """
 
         def tell(number: int, within_s: float) -> None:
@@ -117,7 +117,7 @@ class _Trail:
             self.file.write(told.to_xml() if self.as_xml else told.to_json())
 
         if self.repeats.may_write(key, tell) and (
-            source is None or (limit or self.comings).may_write(source, tell)
+            source is None or (limit or self.associations).may_write(source, tell)
         ):
             return True
         metrics.AUDIT_COUNTED.add()
@@ -125,7 +125,7 @@ class _Trail:
 
     def tell_repeats(self) -> None:
         """Write how many more there were of what was counted."""
-        for each in (self.repeats, self.comings, self.short_queries):
+        for each in (self.repeats, self.associations, self.short_queries):
             each.tell()
 
     def here(self, role: m.Code | None = None, *, is_requestor: bool = False) -> m.Participant:
@@ -151,7 +151,7 @@ def _source_or(message: m.Message, text: str) -> Hashable:
 
 # Anybody can have these written, under any name.
 _OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
-_TITLES: Final = 10  # times same_per_minute: comings and goings of one address in a minute
+_TITLES: Final = 10  # times same_per_minute: messages on associations of one address in a minute
 _SHORT: Final = 10  # times queries_per_minute: those that are recorded in short
 _trail: _Trail | None = None
 # Who asked for what the current thread or task does; None is the node itself.
@@ -185,11 +185,11 @@ def start(
     host = socket.gethostname()
     file = AuditFile(path, sync=sync, max_bytes=max_bytes, keep=keep, keep_s=keep_s, stops=stops)
     _network_json.cache_clear()
-    repeats, comings = Repeats(same_per_minute), Repeats(same_per_minute * _TITLES)
+    repeats, associations = Repeats(same_per_minute), Repeats(same_per_minute * _TITLES)
     is_xml = format == "xml"
     queries, short = Repeats(queries_per_minute), Repeats(queries_per_minute * _SHORT)
     source = f"{ae_title}@{host}"
-    _trail = _Trail(file, source, ae_title, host, is_xml, repeats, comings, queries, short)
+    _trail = _Trail(file, source, ae_title, host, is_xml, repeats, associations, queries, short)
 
 
 def stop() -> None:

@@ -1,4 +1,4 @@
-"""Counts records of the audit trail that repeat, so that a flood of them does not fill the disk.
+"""Counts equal records of the audit trail, so that a flood of them does not fill the disk.
 
 So many alike are written in full each minute; the rest is counted, and one record at the end of the
 minute says how many more there were. Alike are records that say the same but for the time; and of

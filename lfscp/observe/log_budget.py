@@ -1,4 +1,4 @@
-"""How many lines the log gets about one address, and about all: a flood makes no flood of lines.
+"""Limits the log lines about one address and about all, so that a flood does not fill the log.
 
 Whoever is about to write a line asks first. What was left out is counted, and said in one line per
 span of time: of connections by the server, of requests by `REQUESTS` itself. An object that was
@@ -152,7 +152,7 @@ class RequestLines:
             timer.cancel()
         left_out = self._budget.left_out(now=True)
         if left_out is not None:
-            LOGGER.warning("Further requests answered, not logged one by one: %s", left_out)
+            LOGGER.warning("More requests were answered, not logged one by one: %s", left_out)
 
 
 REQUESTS: Final = RequestLines()

@@ -65,9 +65,9 @@ REFUSALS: Final = (
 REFUSED: Final = Counter(
     BOARD,
     "lfscp_connections_refused_total",
-    "Connections that came to no association, by why: silent for the ACSE timeout, displaced by "
-    "newer ones, left by the peer, closed unread since their address is far over a limit, or "
-    "rejected since no thread could be started or too many associations are served.",
+    "Connections that never became associations, by reason: silent for the ACSE timeout, displaced "
+    "by newer ones, closed by the peer, closed since their address was far over a limit, or "
+    "rejected since no thread could be started or too many associations ran.",
     reason=REFUSALS,
 )
 UNASSOCIATED: Final = Gauge(
@@ -103,7 +103,7 @@ SERVED: Final = Histogram(
 OUT_OF_TURN: Final = Counter(
     BOARD,
     "lfscp_messages_out_of_turn_total",
-    "Second requests while one is served, and responses nobody awaits: each ends its association.",
+    "Second requests while one is served, and responses to no request: each ends its association.",
     kind=("request", "response"),
 )
 OVERSIZE_MESSAGES: Final = Counter(
@@ -161,13 +161,13 @@ SPOOLED: Final = Gauge(
 DECODING_WAITS: Final = Counter(
     BOARD,
     "lfscp_decoding_waits_total",
-    "Objects that waited for memory to be decoded, or for disk to be kept on.",
+    "Objects that waited for memory for decoding, or for disk space after it.",
     budget=("memory", "disk"),
 )
 DECODING_REFUSALS: Final = Counter(
     BOARD,
     "lfscp_decoding_refusals_total",
-    "Objects not sent, since they need more than the budget, or none became free in time.",
+    "Objects not sent, since they needed more than the budget, or waited for too long.",
     budget=("memory", "disk"),
 )
 INDEX_COMMIT: Final = Histogram(
@@ -209,7 +209,7 @@ AUDIT_RECORDS: Final = Counter(
 AUDIT_COUNTED: Final = Counter(
     BOARD,
     "lfscp_audit_counted_records_total",
-    "Records that were counted only, since too many alike came within a minute.",
+    "Records that were only counted, since too many equal ones came within a minute.",
 )
 AUDIT_FAILURES: Final = Counter(
     BOARD, "lfscp_audit_failures_total", "Attempts to write a record that failed."
@@ -221,7 +221,9 @@ AUDIT_FAILING: Final = Gauge(
     BOARD, "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
 )
 CLOCK_DOUBTED: Final = Gauge(
-    BOARD, "lfscp_clock_doubted", "Whether the clock is not trusted, so that nothing becomes old."
+    BOARD,
+    "lfscp_clock_doubted",
+    "Whether the clock is not trusted; studies and jobs go later then.",
 )
 SCRUBBED_INSTANCES: Final = Counter(
     BOARD,
@@ -254,7 +256,7 @@ HTTP_REFUSALS: Final = (
 HTTP_REFUSED: Final = Counter(
     BOARD,
     "lfscp_http_refused_total",
-    "HTTP connections and requests that were refused or ended, by what there was too much of.",
+    "HTTP connections and requests that were refused or closed, by the limit they exceeded.",
     reason=HTTP_REFUSALS,
 )
 HTTP_CONNECTIONS: Final = Gauge(
@@ -263,17 +265,17 @@ HTTP_CONNECTIONS: Final = Gauge(
 REFUSED_PICTURES: Final = Counter(
     BOARD,
     "lfscp_refused_pictures_total",
-    "Pictures, and lists of elements, that were refused, by what they would have cost too much of.",
+    "Pictures, and lists of elements, that were refused, by reason.",
     reason=("memory", "time", "process", "busy", "disk"),
 )
 WAITING_PICTURES: Final = Gauge(
-    BOARD, "lfscp_waiting_pictures", "Pictures that wait for a process that renders."
+    BOARD, "lfscp_waiting_pictures", "Pictures that wait for a rendering process."
 )
 RENDERING_PROCESS_STARTS: Final = Counter(
-    BOARD, "lfscp_rendering_process_starts_total", "Processes that render that have started."
+    BOARD, "lfscp_rendering_process_starts_total", "Rendering processes that have started."
 )
 RENDERING_PROCESS_FAILURES: Final = Counter(
     BOARD,
     "lfscp_rendering_process_failures_total",
-    "Processes that render that ended in the middle of a picture, or did not start.",
+    "Rendering processes that ended in the middle of a picture, or did not start.",
 )

@@ -1,4 +1,4 @@
-"""How many files and connections a process may have open: as many as the system lets it."""
+"""How many files and connections a process may have open; raises it to what the system allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A C-GET of more SOP classes than one association can propose: one association after another.
+"""Splits a C-GET of more SOP classes than one association can propose over several associations.
 
 Each brings what is of its SOP classes, and fails the rest; so what failed is what none has brought.
 """

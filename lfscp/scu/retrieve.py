@@ -197,7 +197,7 @@ class _Asked:
 
     def _require_no_flood(self) -> None:
         if self._is_flooded:
-            reason = "keeps sending objects that were not asked for, or cannot be read"
+            reason = "keeps sending objects that were not requested or cannot be read"
             raise PeerError(Kind.REFUSED, self._peer, reason)
 
     def _stored(self, said: RetrieveProgress) -> tuple[RetrieveProgress, int]:
@@ -218,12 +218,13 @@ class _Asked:
         comment = error_comment(answer.error_comment)
         if missing:
             came = stored.completed + stored.warning
-            comment = f"the peer counts {said.completed + said.warning} objects sent, {came} came"
+            sent = said.completed + said.warning
+            comment = f"the peer reports {sent} objects sent, {came} arrived"
         if not (stored.completed or failed or stored.warning):
             require_success(self._peer, "the retrieve", answer)
             if self._taking is None and not (said.completed or _counts(answer)):
                 failed = answer.status == _WITH_FAILURES
-                comment = comment or "the peer does not count them"
+                comment = comment or "the peer does not report how many"
         elif not failed and is_failure(answer.status):
             failed = 1  # at least: it gave up
             comment = comment or f"it ended with status 0x{answer.status:04X}"

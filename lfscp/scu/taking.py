@@ -1,4 +1,4 @@
-"""The objects that a C-GET brings: taken when they were asked for, and counted as they are stored.
+"""Takes the objects that a C-GET asked for, refuses others, and counts what was stored.
 
 What a peer says of itself is not believed: neither that an object is what it was asked for, nor how
 many it has sent.
@@ -79,8 +79,8 @@ class Taking:
             return self._refuse(received.sop_instance_uid, error.reason, refusal(error))
         other = self._other(header)
         if other:
-            reason = f"is of {other}, which was not asked for"
-            answer = status.with_reason(status.DATASET_DOES_NOT_MATCH, "it was not asked for")
+            reason = f"is of {other}, which was not requested"
+            answer = status.with_reason(status.DATASET_DOES_NOT_MATCH, "it was not requested")
             return self._refuse(header.sop_instance_uid, reason, answer)
         answered = self._on_object(replace(received, header=header))
         self._count(header.sop_instance_uid, answered)

@@ -128,7 +128,7 @@ class AddressLimits:
         left = self._left_of_the_minute(address)
         far = max(_FAR_OVER * most, most + _ANSWERED)
         if (most and count > far) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
-            self._say(address, "closed unread")
+            self._say(address, "closed without reading from them")
             raise NotListenedTo
         if left < 0:
             return TOO_MANY_PER_MINUTE
@@ -173,10 +173,10 @@ class AddressLimits:
         if now - self._said_at >= _SAY_AGAIN_S:
             self._said_at = now
             LOGGER.warning(
-                "Connections of %s are %s: it has %d, and server.max_associations_per_address is "
-                "%d, server.max_connections_per_minute %d (0 is no limit). When many modalities "
-                "share this address raise them, list the modalities in [peers], or have the load "
-                "balancer say whom it speaks for (server.proxy_protocol)",
+                "Connections of %s are %s. It has %d; server.max_associations_per_address is "
+                "%d, server.max_connections_per_minute %d (0 is no limit). If many modalities "
+                "share this address, raise these, or list the modalities in [peers], or let the "
+                "load balancer name the client's address (server.proxy_protocol)",
                 address,
                 what,
                 self.of(address),

@@ -1,4 +1,4 @@
-"""Connections that have not asked for an association yet: they wait here, and take no thread.
+"""Keeps connections that have not asked for an association yet, without a thread.
 
 A connection is worth a thread once what it has sent can be answered: a whole A-ASSOCIATE-RQ, or
 the first message of a TLS handshake, behind the PROXY protocol's header where one is due. What can

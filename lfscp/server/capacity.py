@@ -1,4 +1,4 @@
-"""What one process has for its associations: a share of the files that it may have open.
+"""How many associations and connections one process takes, by the files that it may open.
 
 The rest is the page's, the index's and that of stored objects. Most of the share is everybody's;
 some is kept for peers that the administrator has listed. `Capacity.hold` says what an association
@@ -109,7 +109,7 @@ class Capacity:
         if now - self._said_full_at >= _SAY_AGAIN_S:
             self._said_full_at = now
             LOGGER.error(
-                "Rejecting associations: a process that may have %d files open serves %d at most; "
+                "Rejecting associations: a process that may open %d files serves %d at most; "
                 "raise LimitNOFILE of the unit, or ulimit -n",
                 most_open_files(),
                 most,

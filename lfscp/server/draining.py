@@ -1,4 +1,4 @@
-"""Who need not be waited for while a server drains, and how long the others may go on.
+"""Which associations a draining server aborts early, and how long the others may go on.
 
 A peer that has asked nothing for a second only holds up the end. So does one that stopped in
 mid-message and has sent no byte for some seconds, or has taken none of what it asked for. What runs
@@ -60,5 +60,5 @@ class Silence:
         if now - since < SILENT_BEFORE_ABORT_S:
             return None
         if is_blocked:
-            return "taking nothing while the server was stopping"
+            return "not reading while the server was stopping"
         return "silent in mid-message while the server was stopping"

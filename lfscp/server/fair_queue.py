@@ -1,4 +1,4 @@
-"""A queue in which sources take turns: who sends many holds up himself, not the others.
+"""A queue in which sources take turns, so that a busy source delays only itself.
 
 Not for several threads at once; the caller sees to that.
 """

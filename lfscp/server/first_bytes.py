@@ -1,4 +1,4 @@
-"""What a connection has sent first: whether it is worth a thread yet. No I/O.
+"""Tells by its first bytes whether a connection needs a thread yet. No I/O.
 
 Source: PS3.8 section 9.3.1 (the head of a PDU); RFC 8446 section 5.1 (that of a TLS record); "The
 PROXY protocol", HAProxy, section 2.2.

@@ -1,4 +1,4 @@
-"""Connections that come to no association: counted by reason, and said within the log's budget."""
+"""Counts and logs connections that never became associations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOGGER = logging.getLogger(__name__)
 
 _WORDS: Final = {
     "silent": "no A-ASSOCIATE-RQ within the ACSE timeout",
-    "displaced": "it had waited the longest, and gave its place to a newer one",
+    "displaced": "it had waited the longest, and too many waited",
     "left": "the peer closed it before it asked for an association",
 }
 
@@ -45,4 +45,4 @@ class Refusals:
         """
         left_out = self.budget.left_out(now=now) if self.budget.is_over else None
         if left_out is not None:
-            LOGGER.warning("Further connections ended, not logged one by one: %s", left_out)
+            LOGGER.warning("More connections ended, not logged one by one: %s", left_out)

@@ -1,4 +1,4 @@
-"""Threads that serve a peer before there is an association: a bounded number.
+"""Limits the threads that serve peers without an established association.
 
 Such a thread shakes hands for TLS, reads a request that comes slowly, or waits for the peer to
 close after a rejection or an abort. An honest peer is through in a moment. When there are too many,
@@ -44,7 +44,7 @@ class Unestablished:
             victim = self._victim(association.requestor.address) if is_many else None
         if victim is not None:
             REFUSED.of("displaced").add()
-            victim.cut_off("gave its place to a newer connection")
+            victim.cut_off("made room for a newer connection")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Wrong passwords, counted by who was meant and where they came from; who guesses has to wait.
+"""Counts wrong passwords by account and address, and makes those who guess wait.
 
 Rules: an attempt is counted before its password is looked at, and forgotten when that was right:
 guesses sent all at once are no more than guesses one by one. Three counts:

@@ -1,4 +1,4 @@
-"""Whether whoever asked still waits for the answer: looked at while a request is worked on."""
+"""Tells, while a request is served, whether the requestor still waits for the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames decoded in another process: see `codec_server`, which is started when it is needed.
+"""Decodes frames in another process; see `codec_server`. It starts when it is needed.
 
 Rules: a process decodes the objects of one retrieve and no others', since it may have been taken
 over by what it decoded; what comes back is believed as far as its length. It is gone with the first
@@ -284,13 +284,13 @@ def _begun(look: Callable[[], None]) -> CodecProcess:
     try:
         sock = _SERVER.ask()
     except OSError as error:
-        raise DecodingError(f"no process to decode in: {error.strerror or error}") from None
+        raise DecodingError(f"cannot start a decoding process: {error.strerror or error}") from None
     process = CodecProcess(sock, look)
     try:
         process.begin()
     except (EOFError, OSError, ValueError, KeyError):
         process.end()
-        raise DecodingError("the process to decode in has failed") from None
+        raise DecodingError("the decoding process failed") from None
     except BaseException:
         process.end()
         raise

@@ -1,4 +1,4 @@
-"""The process in which the codecs run, apart from those that serve; see `codec_client`.
+"""The process that runs the codecs, apart from those that serve; see `codec_client`.
 
 Rules: most codecs keep the interpreter to themselves while they work, take what memory the bytes
 make them take, and may crash on them; here none of that reaches an association. It reads one

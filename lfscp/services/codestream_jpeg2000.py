@@ -1,4 +1,4 @@
-"""What a JPEG 2000 codestream says of itself, and what memory its parts take.
+"""Reads the header of a JPEG 2000 codestream, and the memory that its parts take.
 
 Rules: pure; the headers of the codestream and of its tile-parts are read, nothing else. In the file
 format the boxes are walked, as codecs do: what looks like a codestream inside of another box is

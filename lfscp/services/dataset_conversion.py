@@ -1,4 +1,4 @@
-"""One dataset on its way to another transfer syntax, within the budgets of all who convert.
+"""Converts one dataset to another transfer syntax, within the shared budgets.
 
 Rules: what it takes is known before it begins, and nothing is held while it waits; pixels are
 decoded, turned round, deflated and written piece by piece; between two frames others may have their

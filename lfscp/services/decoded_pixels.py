@@ -1,4 +1,4 @@
-"""The elements of a dataset that change when its pixels are decoded, frame by frame.
+"""Changes the elements of a dataset whose pixels are decoded, frame by frame.
 
 Rules: the first frame is decoded to know how all are described; the others are decoded when they
 are read, and one is gone before the next is made. What turns out wrong then is an error all the
@@ -45,11 +45,11 @@ def decoded_pixels(
     image = frames.image
     size = bytes_of(image)
     if size > MAX_PIXEL_BYTES:
-        raise DecodingError(f"{size >> 20} MB of pixels, an object has {MAX_PIXEL_BYTES >> 20}")
+        raise DecodingError(f"{size >> 20} MB of pixels, the limit is {MAX_PIXEL_BYTES >> 20}")
     first = frames.pieces(0, room_bytes=room_bytes)
     photometric = first.photometric_interpretation
     if photometric == _WITHOUT_A_NAME:
-        raise DecodingError("there is no name for decoded YBR_PARTIAL_422")
+        raise DecodingError("decoded YBR_PARTIAL_422 is not supported")
     pixels = _Pixels(frames, first, room_bytes, between)
     edits: dict[int, Edit | None] = {
         EXTENDED_OFFSET_TABLE: None,

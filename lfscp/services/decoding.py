@@ -99,7 +99,7 @@ def evened(
     Returns:
         The dataset in the transfer syntax it is stored in, of even length.
     Raises:
-        DecodingError: it cannot be brought to an even length.
+        DecodingError: it cannot be padded to an even length.
         OSError, ArchiveError: the file cannot be read, or the result not be written.
     Source: PS3.5 sections 6.2, 7.1.1 and A.5; PS3.8 annex E.
     """

@@ -1,4 +1,4 @@
-"""The memory for decoding objects for receivers, of all associations of the process together.
+"""The memory budget for decoding, shared by all associations of the process.
 
 Rules: what is counted is the working set; it is given back to the system, not only to the
 allocator, which would keep it in an arena for each thread.

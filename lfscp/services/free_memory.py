@@ -1,4 +1,4 @@
-"""Returns free memory to the system: the allocator would keep it, in an arena for each thread."""
+"""Returns free memory to the system; the allocator would keep it for each thread."""
 
 from __future__ import annotations
 

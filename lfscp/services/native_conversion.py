@@ -1,4 +1,4 @@
-"""Datasets whose pixels are not compressed, in another transfer syntax, at the least cost.
+"""Converts datasets with uncompressed pixels to another transfer syntax at low cost.
 
 Rules: what is small is made in memory; of what is large only the elements beside pixels are, and
 the pixels are sent from the stored file, where their bytes stand already. What is held until the
@@ -79,7 +79,7 @@ def converted_pieces(
     Args:
         edits, most_bytes: as `convert` takes them.
     Raises:
-        CannotUnderstand: as `convert`, or it cannot be brought to an even length.
+        CannotUnderstand: as `convert`, or it cannot be padded to an even length.
     """
     target = encoding_of(wanted_syntax)
     encode = partial(
@@ -91,7 +91,7 @@ def converted_pieces(
     del pieces
     pieces = encode(pads=True)
     if wanted_syntax not in DEFLATED and _is_odd(pieces):
-        raise CannotUnderstand("it cannot be brought to an even length")
+        raise CannotUnderstand("it cannot be padded to an even length")
     return pieces
 
 

@@ -121,7 +121,7 @@ class _Retrieve:
         """
         if self.stop():
             if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
-                raise CalledOff("called off, as its C-MOVE was")
+                raise CalledOff("cancelled, since its C-MOVE was")
             return
         self._tell()
 

@@ -1,4 +1,4 @@
-"""RLE frames, decoded into their cells with no more memory than these and a small piece.
+"""Decodes RLE frames into their cells with little memory besides.
 
 Rules: a segment holds one byte of one sample of every pixel; what is there too much is left out,
 what is there too little is an error.
@@ -35,7 +35,7 @@ def run_length_frame(frame: bytes, image: ImagePixel) -> DecodedFrame:
         raise DecodingError(f"Bits Allocated {image.bits_allocated}")
     size, samples = image.bits_allocated // 8, image.samples_per_pixel
     if image.samples * size > _MOST_FOR_ONE * len(frame):
-        raise DecodingError(f"{len(frame)} bytes cannot become as many pixels as the header says")
+        raise DecodingError(f"{len(frame)} bytes are too few for the pixels that the header says")
     segments = _segments(frame, samples * size)
     pixels = np.empty((image.rows * image.columns, samples, size), np.uint8)
     for number, (begin, end) in enumerate(segments):

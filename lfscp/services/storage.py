@@ -110,7 +110,7 @@ def refusal(error: ArchiveError) -> Dataset:
             comment = "instance is stored already with other content"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)
         case StudyProtected():
-            comment = "instance of a protected study, which is not replaced"
+            comment = "an instance of a protected study is not replaced"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)
         case OutOfResources():
             return status.with_reason(status.OUT_OF_RESOURCES, error.reason)

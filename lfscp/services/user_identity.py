@@ -1,4 +1,4 @@
-"""Users that associations name: whether the passcode is the right one (PS3.7 section D.3.3.7).
+"""Verifies users and passcodes that associations name (PS3.7 section D.3.3.7).
 
 To hash a passcode is slow on purpose, and all of a process are hashed one after another. So that
 who guesses holds up no other: of one address one passcode is looked at at a time, wrong ones are

@@ -1,4 +1,4 @@
-"""How much memory the decoding of a frame takes, before anything of it is decoded.
+"""Estimates how much memory the decoding of a frame takes, before it begins.
 
 Rules: pure; counted is all that is held at once: the stored bytes with their copy, what the codec
 works on, its output, and what colours and cells are made from; what comes of it goes on piece by

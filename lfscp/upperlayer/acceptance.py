@@ -1,4 +1,4 @@
-"""Whether an A-ASSOCIATE-AC answers what was proposed; nothing is sent.
+"""Checks that an A-ASSOCIATE-AC answers what was proposed. No I/O.
 
 A context that was not proposed is passed over, as is a role. One that is accepted otherwise than it
 was proposed cannot be used: it counts as rejected, and when none is left there is no association.

@@ -157,7 +157,7 @@ class Operation:
             if socket is not None and not socket.is_sending:  # not into half a message
                 self._assoc.send_c_cancel(self._message_id, self._context_id)
         elif self.is_cancelled and time.monotonic() > self._patience_ends:
-            reason = f"it went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
+            reason = f"the peer went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
             self._assoc.end_reason = self._assoc.end_reason or reason
             raise CalledOff(reason)
 

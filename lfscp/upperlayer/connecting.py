@@ -1,4 +1,4 @@
-"""The steps by which a requestor connects, on a socket that does not block: TCP, then TLS."""
+"""Connects a requestor step by step on a non-blocking socket: TCP, then TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an association's connection fails, for whoever reads or writes it."""
+"""The errors of an association's connection, for those who read or write it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations that are outstanding on an association: the peer's one, and our own.
+"""The outstanding operations of an association: the peer's one, and our own.
 
 Nobody negotiates an asynchronous operations window here, so each side invokes one operation at a
 time (PS3.7 section D.3.3.3). A request that is read before the final response to the one before it
@@ -96,7 +96,7 @@ class Outstanding:
         if message_id is None or self._awaited.get(message_id) != field:
             metrics.OUT_OF_TURN.of("response").add()
             of = "none" if message_id is None else message_id
-            raise ProtocolError(f"a response (0x{field:04X} to Message ID {of}) nobody awaits")
+            raise ProtocolError(f"a response (0x{field:04X} to Message ID {of}) that nobody awaits")
         if commands.status(elements) not in _PENDING:
             del self._awaited[message_id]
 

@@ -1,4 +1,4 @@
-"""How fast a peer takes what is sent to it: judged while a send waits, by what TCP acknowledges."""
+"""Judges by TCP's acknowledgements how fast a peer takes what is sent to it."""
 
 from __future__ import annotations
 

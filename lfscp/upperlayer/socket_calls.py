@@ -1,4 +1,4 @@
-"""Calls of the kernel on a socket that Python has in pieces only."""
+"""System calls on sockets that Python's socket module lacks or offers only in part."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class _Body:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_MANY_VALUES)
         if self._held.take(self._visitor, len(piece)):
             note_refusal("bodies", self._visitor)
-            detail = "too many bodies at once; try again in a moment"
+            detail = "too many requests with a body at once; try again in a moment"
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
         self._bytes += len(piece)
 

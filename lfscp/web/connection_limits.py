@@ -1,4 +1,4 @@
-"""How many connections the HTTP side holds, so that it never takes what DICOM needs.
+"""Limits the HTTP connections, so that DICOM always has enough.
 
 Rules: a fixed share of the files that the process may open, and of that so many for one address.
 Who comes beyond it takes the place of the connection (of the same address, when that has too many)

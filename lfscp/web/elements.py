@@ -178,7 +178,7 @@ class _Walk:
                 place = _Place(tag, vr, value, length, encoding)
                 yield self._element(place, known, depth)
         except CannotUnderstand as error:
-            yield _Found(depth, value=f"what follows cannot be read: {error.reason}")
+            yield _Found(depth, value=f"the rest cannot be read: {error.reason}")
 
     def _end(self, value: int, length: int, end: int, items: Encoding) -> int:
         if length == UNDEFINED_LENGTH:

@@ -1,4 +1,4 @@
-"""Forms: their letters, how much one may hold, and where the files in it wait.
+"""Limits of forms: character set, size, and where their files wait.
 
 Source: RFC 7578. Built on Starlette's `MultiPartParser`: `on_headers_finished`, `_current_part`.
 """

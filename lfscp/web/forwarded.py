@@ -1,4 +1,4 @@
-"""Whom a request comes from, when a reverse proxy passes it on.
+"""Finds the visitor's address when a reverse proxy forwards a request.
 
 Rules: only a proxy that is named (`web.trusted_proxies`) is believed, and of what it passes on only
 what trusted proxies wrote: from the right, the first address that is none of theirs. A proxy writes

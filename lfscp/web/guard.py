@@ -96,9 +96,9 @@ class Guard:
         elif not self._has_warned and not proxies and is_forwarded(scope["headers"]):
             self._has_warned = True
             LOG.warning(
-                "a proxy's word is not taken for who the visitors are",
+                "a proxy names visitors' addresses, but is not trusted",
                 peer=peer,
-                hint="name it in web.trusted_proxies, or all its visitors count as one",
+                hint="add it to web.trusted_proxies, or all its visitors count as one",
             )
 
     def _refuse(self, request: Request, problem: Problem) -> Response:

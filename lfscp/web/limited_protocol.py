@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 connection with time limits, a slowest pace, and a place among the others.
+"""uvicorn's HTTP/1.1 connection with time limits, a slowest pace and a limited number.
 
 Rules: a connection waits for a request (its head, the first or the next one) for `timeout_s` at
 most. While a body comes or an answer goes, the kernel's own counts of bytes say how fast: whoever

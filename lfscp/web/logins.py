@@ -1,4 +1,4 @@
-"""Users and tokens: whether a password or a token is right, and whose it is.
+"""Checks passwords and tokens, and tells whose they are.
 
 Rules: one password is looked at after another (scrypt takes 16 MB), a few may wait; an unknown name
 takes as long as a wrong password, so that nobody learns the names. A right token is never held up

@@ -1,4 +1,4 @@
-"""What was rendered, or the reason why nothing was, as answers of HTTP."""
+"""HTTP answers with a rendered picture, or with the reason why there is none."""
 
 from __future__ import annotations
 

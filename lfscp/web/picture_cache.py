@@ -1,4 +1,4 @@
-"""Finished pictures on disk: a folder per object, named by a digest of its UID.
+"""Rendered pictures on disk: a folder per object, named by a digest of its UID.
 
 Rules: the longest unused leave first when there are too many bytes; a full disk costs the cache,
 not the answer.

@@ -1,4 +1,4 @@
-"""What the HTTP side refuses since somebody asks for too much: counted, and said now and then."""
+"""Counts what the HTTP side refuses, and logs it once a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages between the node and the processes that render: fields as JSON, then bytes.
+"""Messages between the node and the rendering processes: fields as JSON, then bytes.
 
 Rules: the node trusts no more than that fields are JSON of a bounded length; nothing that comes
 from a process whose codec was led astray is run.

@@ -1,4 +1,4 @@
-"""The processes that render, as the node sees them: started when needed, bounded, replaced.
+"""The pool of rendering processes: starts, limits and replaces them.
 
 Rules: all of them together stay within `budgets.rendering_mb`. A picture gets an equal share; one
 that needs more has all of it, alone. Turns are taken in the order of asking, and few may wait. What
@@ -122,7 +122,7 @@ class RenderPool:
             raise RenderingError("memory", f"it needs {what} of memory, and {left}")
         if "failed" in answer.fields:
             LOG.error("rendering failed unexpectedly", reason=answer.fields["failed"])
-            raise RenderingError("process", "rendering failed; the log of the node says more")
+            raise RenderingError("process", "rendering failed; see the node's log")
         return answer
 
     def _run(
@@ -159,7 +159,7 @@ class RenderPool:
         with turn:
             self._require_open()
             if len(self._queue) >= MAX_WAITING:
-                raise RenderingError("busy", "too many pictures are asked for; ask again")
+                raise RenderingError("busy", "too many pictures are requested at once; try again")
             self._queue.append(turn)
             metrics.WAITING_PICTURES.set(len(self._queue))
             try:
@@ -280,11 +280,13 @@ class RenderPool:
             return RenderingError("busy", _STOPPING)
         metrics.RENDERING_PROCESS_FAILURES.add()
         if process is None:
-            LOG.error("cannot start a process that renders", reason=str(error))
-            return RenderingError("process", "the process that renders cannot be started")
+            LOG.error("cannot start a rendering process", reason=str(error))
+            return RenderingError("process", "the rendering process cannot be started")
         if isinstance(error, TimeoutError):  # its own clock should have ended it
             with self._starting:
                 end([], self._first)
         if took_s >= self._seconds:
             return RenderingError("time", f"it takes longer than {self._seconds:g} s")
-        return RenderingError("process", "the process that rendered it ended; it may be broken")
+        return RenderingError(
+            "process", "the process that rendered it ended; perhaps it is damaged"
+        )

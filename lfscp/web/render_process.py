@@ -1,6 +1,6 @@
-"""The processes that render: started by the node with `python -m`, they know none of its sockets.
+"""The main function of a rendering process, which has none of the node's sockets.
 
-The first one imports what rendering needs, then forks a process each time the node asks for one:
+The first process imports what rendering needs, then forks one each time the node asks for it:
 they share that memory, and begin in no time. Each renders for the node over a socket of its own,
 one picture at a time, within a limit of memory and one of time that the kernel keeps. A codec that
 fails takes its process along, and nothing else. The first ends when the node does, by a closed

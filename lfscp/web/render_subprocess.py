@@ -1,4 +1,4 @@
-"""Processes that render: how the first is started, how all are ended, how their answers are read.
+"""Starts and ends rendering processes, and reads their answers.
 
 Rules: they inherit no socket and no file of the node, and hold memory only while they use it.
 """

@@ -1,4 +1,4 @@
-"""What a process that renders does for the node: describe an object, draw a frame, list elements.
+"""The tasks of a rendering process: describe an object, draw a frame, list elements.
 
 Each task takes the object's file, what was asked, what is remembered from before, and the room that
 there is; it gives the fields and the bytes of its answer.

@@ -1,4 +1,4 @@
-"""Which role each request needs: the one table of it, for pages, API and dtools messages.
+"""The table of the role that each request needs: pages, API and dtools messages.
 
 Rules: what is not in the table needs `admin`, so that a route that was forgotten is closed and not
 open; a test walks all routes. Where several entries fit a path, the highest role is needed.

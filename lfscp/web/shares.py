@@ -1,4 +1,4 @@
-"""How much of something all visitors may have at once, and how much of it each: a count of both."""
+"""Limits how much of something all visitors together, and each of them, may have at once."""
 
 from __future__ import annotations
 

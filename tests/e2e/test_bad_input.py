@@ -294,7 +294,7 @@ def test_a_response_nobody_waits_for_ends_its_own_association_alone(caplog):
         assert other.echo() == 0
         other.release()
     (line,) = endings(caplog)
-    assert line.endswith("a response (0x8030 to Message ID 1) nobody awaits")
+    assert line.endswith("a response (0x8030 to Message ID 1) that nobody awaits")
 
 
 # --- messages cut in every way give one result ---

@@ -261,5 +261,5 @@ def test_a_key_that_everybody_can_read_is_warned_of(
     node = start_node(configuration=tls(own))
     node.wait_for("listening")
 
-    found = node.events("a private key can be read by everybody")
+    found = node.events("everybody can read a private key")
     assert [each["file"] for each in found] == [str(own.key)] * warned

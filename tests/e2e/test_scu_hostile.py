@@ -98,7 +98,7 @@ def test_what_a_get_reports_is_what_is_in_the_folder(tmp_path: Path) -> None:
     with scripted(answer) as asked:
         result = shown("get", asked, *keys, "-od", tmp_path)
     assert result.returncode == 1
-    assert "9.9.9.9: not taken, is of study 9.9, which was not asked for" in result.stderr
+    assert "9.9.9.9: not stored, is of study 9.9, which was not requested" in result.stderr
     assert result.stdout.startswith(f"1 object to {tmp_path}, ")
     assert [file.name for file in tmp_path.iterdir()] == ["1.2.3.4.dcm"]
 

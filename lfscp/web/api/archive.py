@@ -142,7 +142,7 @@ def instance_elements(
     request: Request,
     web: Context,
     instance_uid: str,
-    first: Annotated[int, Query(ge=0, description="Of them; counted from 0.")] = 0,
+    first: Annotated[int, Query(ge=0, description="The first element, counted from 0.")] = 0,
 ) -> Response:
     """The elements of an instance without its pixel data, sequences item by item.
 

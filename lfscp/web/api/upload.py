@@ -172,7 +172,7 @@ def _place(web: Web, visitor: str) -> Iterator[None]:
     """
     if web.forms.take(visitor):
         note_refusal("forms", visitor)
-        detail = "too many forms and ZIPs at once; try again, or upload file by file"
+        detail = "too many forms and ZIPs at once; try again later, or upload file by file"
         raise Problem(503, detail, headers={"Retry-After": "5"})
     try:
         yield

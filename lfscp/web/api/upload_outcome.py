@@ -1,4 +1,4 @@
-"""What became of each file of an upload, as its answer says it.
+"""The answer to an upload: what became of each file.
 
 Rules: each is JSON as soon as it is known, which takes little memory; the answer has a most of
 bytes, and of what would be beyond it nothing is stored, so that no object goes in unsaid.
@@ -47,7 +47,7 @@ class Outcome:
 
     def refuse_rest(self, name: str) -> None:
         """Note that a file, and those after it, were not looked at."""
-        detail = "this file and those after it were not looked at: split the upload"
+        detail = "this file and the next ones were not read: split the upload"
         self._note(name, Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
 
     def response(self) -> Response:

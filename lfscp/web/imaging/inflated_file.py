@@ -1,4 +1,4 @@
-"""A deflated dataset as a file: inflated as far as it is read, and never in memory as a whole.
+"""Reads a deflated dataset as a file, without inflating it as a whole in memory.
 
 Rules: going on, and going back, begins at the last place that was noted before the one that is
 wanted: whoever plays the frames of a deflated object has each byte of it inflated about once. The

@@ -1,4 +1,4 @@
-"""The modality transformation: from a grey frame's cells to the units that windows are given in.
+"""The modality transformation: from stored grey values to the units of windows.
 
 Source: PS3.3 section C.11.1.
 """

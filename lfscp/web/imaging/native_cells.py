@@ -1,4 +1,4 @@
-"""Uncompressed frames, read strip by strip: every pixel, or every second, third … row and column.
+"""Reads uncompressed frames strip by strip: every pixel, or every nth row and column.
 
 Rules: memory holds the result and one strip. A reduced frame has values that are stored, none that
 is made up: palettes, padding and overlays in unused bits mean what they meant.

@@ -100,7 +100,7 @@ def read_cells(
     with opened(path) as (_, file):
         file.seek(place.offset)
         if file.read(4) != _ITEM:
-            raise PixelDataError("it is not compressed, which its transfer syntax says")
+            raise PixelDataError("it is not compressed, but its transfer syntax says so")
     try:
         return _compressed(path, layout, number, room)
     except DecodingError as error:
@@ -125,7 +125,7 @@ def _uncompressed(
     room: Room,
 ) -> Cells:
     if place.length < 0:
-        raise PixelDataError("it is compressed, which its transfer syntax does not say")
+        raise PixelDataError("it is compressed, but its transfer syntax does not say so")
     cells = NativeCells(file, place, layout, big_endian)
 
     def need(reduction: int) -> int:

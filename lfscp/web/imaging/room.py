@@ -1,4 +1,4 @@
-"""How much memory a picture may take: asked before anything is decoded.
+"""Checks whether a picture fits in memory before anything is decoded.
 
 Rules: what counts is the working set, all that is in memory at one time, not what is stored. How
 far a frame is reduced follows from the whole budget and from nothing that changes from one request

@@ -1,4 +1,4 @@
-"""Compressed frames that Pillow decodes in less memory, mostly smaller than they are.
+"""Decodes compressed frames with Pillow in less memory, mostly at a smaller size.
 
 JPEG is decoded from fewer of its frequencies, JPEG 2000 from fewer of its resolutions; both leave
 out what a small picture does not show. Lossless JPEG of 8 bits is decoded whole, row by row.

@@ -116,7 +116,7 @@ def test_who_has_waited_long_enough_is_refused() -> None:
     watched = Watched(100 << 20)
     with (
         watched.budget.reserve(1 << 20, nothing),
-        pytest.raises(BudgetExceeded, match="100 MB did not become free in 0 s"),
+        pytest.raises(BudgetExceeded, match="100 MB were not free within 0 s"),
     ):
         watched.budget.take(100 << 20, nothing, 0)
     assert watched.counts() == (0, 1, 1)

@@ -103,7 +103,7 @@ def test_a_query_is_cut_at_its_budget_and_says_so(service: JobService) -> None:
         job = _ended(service, asked)
     assert (job.state, job.done) == (State.DONE, 4)
     assert job.reason == (
-        "cut: only the first 4 matches, more would take over 1 MB (budgets.job_mb)"
+        "cut off: only the first 4 matches, more would take over 1 MB (budgets.job_mb)"
     )
     assert _over_budget() == before + 1
     assert [each["StudyInstanceUID"] for each in service.matches(job)] == ["1.2.3"] * 4

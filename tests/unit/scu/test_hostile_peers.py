@@ -166,7 +166,7 @@ def test_an_object_of_another_study_is_refused_and_named() -> None:
     with scripted(TAKING + brought("9.9.9.9", "9.9") + brought() + got(2) + RELEASED) as asked:
         result = folder.get(asked)
     assert folder.taken == ["1.2.3.4"]
-    assert folder.refused == [("9.9.9.9", "is of study 9.9, which was not asked for")]
+    assert folder.refused == [("9.9.9.9", "is of study 9.9, which was not requested")]
     assert (result.completed, result.failed) == (1, 1)
 
 
@@ -197,7 +197,7 @@ def test_a_peer_that_goes_on_with_what_was_not_asked_for_is_left() -> None:
     folder = Folder()
     with (
         scripted(script) as asked,
-        pytest.raises(PeerError, match="keeps sending objects that were not asked for"),
+        pytest.raises(PeerError, match="keeps sending objects that were not requested"),
     ):
         folder.get(asked)
     assert folder.taken == []
@@ -218,7 +218,7 @@ def test_what_was_stored_is_counted_not_what_the_peer_says() -> None:
     with scripted(TAKING + brought() + got(65535) + RELEASED) as asked:
         result = Folder().get(asked)
     assert (result.completed, result.failed) == (1, 65534)
-    assert result.comment == "the peer counts 65535 objects sent, 1 came"
+    assert result.comment == "the peer reports 65535 objects sent, 1 arrived"
 
 
 def test_a_peer_that_does_not_count_is_no_liar() -> None:
@@ -256,7 +256,7 @@ def moved(status: int, *counts: bytes) -> RetrieveResult:
 def test_a_move_that_ends_with_a_warning_and_no_counters_has_failed() -> None:
     result = moved(0xB000)
     assert (result.completed, result.failed) == (0, 1)
-    assert result.comment == "the peer does not count them"
+    assert result.comment == "the peer does not report how many"
 
 
 def test_a_warning_whose_counters_name_no_failure_is_none() -> None:
@@ -266,7 +266,7 @@ def test_a_warning_whose_counters_name_no_failure_is_none() -> None:
 def test_a_move_without_counters_says_so() -> None:
     result = moved(SUCCESS)
     assert (result.completed, result.failed) == (0, 0)
-    assert result.comment == "the peer does not count them"
+    assert result.comment == "the peer does not report how many"
     assert not moved(SUCCESS, counters(0)).comment
 
 

@@ -280,7 +280,7 @@ def test_who_takes_nothing_is_aborted_while_draining_and_who_is_slow_is_not(monk
         else:
             draining_.join(30)
             assert drained == [True]
-            assert association.end_reason == "taking nothing while the server was stopping"
+            assert association.end_reason == "not reading while the server was stopping"
         peer.sock.close()
         draining_.join(30)
 

@@ -280,7 +280,7 @@ def test_run_length_that_is_far_too_short_allocates_nothing(tmp_path: Path) -> N
     dataset = described(60_000, 30_000, syntax=RLELossless)
     path = with_fragments(dataset, [run_length(ramp(5, 7, 8), 8)], tmp_path)
 
-    with pytest.raises(DecodingError, match="bytes cannot become as many pixels"):
+    with pytest.raises(DecodingError, match="bytes are too few for the pixels"):
         decoded_frame(path, 0)
 
 

@@ -245,7 +245,7 @@ def test_a_response_that_nobody_awaits_ends_the_association(
         peer.send(message(context, response(field, message_id)))
         read_to_abort(peer)
     (line,) = reasons(caplog)
-    assert f"a response (0x{field:04X} to Message ID {message_id}) nobody awaits" in line
+    assert f"a response (0x{field:04X} to Message ID {message_id}) that nobody awaits" in line
     assert out_of_turn("response") == before + 1
 
 

@@ -335,7 +335,7 @@ def test_a_response_to_something_else_is_none(field, message_id):
         assert "Status" not in assoc.send_c_echo()
         assert not assoc.is_established
     what = f"a response (0x{field:04X} to Message ID {message_id})"
-    assert assoc.end_reason == f"{what} nobody awaits"
+    assert assoc.end_reason == f"{what} that nobody awaits"
     assert heard[-1][0] == ABORT
 
 

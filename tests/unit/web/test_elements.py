@@ -144,7 +144,7 @@ def test_what_is_broken_hides_nothing_that_comes_before_it(tmp_path):
     found, _ = elements(path)
 
     assert ("Patient ID", "P-1") in [(each.name, each.value) for each in found]
-    assert found[-1].value.startswith("what follows cannot be read: the dataset ends inside")
+    assert found[-1].value.startswith("the rest cannot be read: the dataset ends inside")
 
 
 def test_a_value_that_does_not_fit_its_vr_hides_no_other(tmp_path):
