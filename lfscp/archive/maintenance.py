@@ -102,17 +102,22 @@ class Maintenance:
         """Call `work` again and again; it returns how long to wait."""
         with contextlib.suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        said = ""
+        failures, said = 0, ""
         while not self._stopping.wait(wait_s):
             try:
                 wait_s = work()
-                said = ""
+                failures, said = 0, ""
             except (SQLAlchemyError, OSError, ArchiveError) as error:
                 wait_s = _AGAIN_S
+                failures += 1
                 reason = reason_of(error)
-                if reason != said:
+                if failures == 1:  # a database that is locked for a moment is no error yet
+                    LOG.warning(
+                        "the archive's upkeep failed, trying again", task=name, reason=reason
+                    )
+                elif reason != said:
                     LOG.error("the archive's upkeep failed", task=name, reason=reason)  # noqa: TRY400 - our own logger
-                said = reason
+                    said = reason
             except Exception as error:  # the node goes on
                 wait_s = _AGAIN_S
                 LOG.error("the archive's upkeep failed", task=name, exc_info=error)  # noqa: TRY400 - our own logger

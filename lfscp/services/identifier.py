@@ -82,7 +82,7 @@ def _identifier(event: Event) -> Identifier:
         syntax = str(event.context.transfer_syntax)
         data = request.Identifier.getvalue()
         if syntax in DEFLATED:
-            data = inflated(data, MAX_INFLATED_IDENTIFIER_BYTES)
+            data = bytes(inflated(data, MAX_INFLATED_IDENTIFIER_BYTES))
             syntax = EXPLICIT_VR_LITTLE_ENDIAN
         try:
             return read_identifier(data, syntax)

@@ -226,7 +226,8 @@ def test_a_peer_that_takes_responses_steadily_gets_all_of_them():
             received += peer.sock.recv(2000)
             time.sleep(0.008)
         assert time.monotonic() - started > 2 * 1.0
-        assert not reasons
+    # All was sent before all was read, and nothing was asked for a while then.
+    assert set(reasons) <= {"idle for longer than the network timeout"}
 
 
 def test_a_slow_but_steady_peer_is_served():

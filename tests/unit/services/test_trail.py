@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from archive_datasets import CT_IMAGE, received
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.attributes import Level
-from lfscp.archive.objects import StoredInstance
 from lfscp.observe import audit
 from lfscp.services.trail import Patients, Received, Sent, patient_of
 
@@ -162,21 +160,3 @@ def test_a_deletion_of_one_of_the_studies_is_told_of_its_patient_alone(
     archive.delete(Level.STUDY, "1.2.3", key=key)
 
     assert told(trail, DELETED) == [("P2", "Roe^Richard", 2, 0)]
-
-
-def test_what_a_retrieve_has_sent_is_noted_in_little_memory() -> None:
-    count = 20_000
-    sent = Sent()
-    tracemalloc.start()
-    try:
-        for number in range(count):
-            uid = f"1.2.826.0.1.3680043.8.498.{number:030}"
-            path = Path(f"/objects/{number:040}.dcm")
-            sent.count(StoredInstance("1.2", uid, "1.2", path, 0, 7, "1.1", "1.1.1"), failed=False)
-        kept = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    noted, failed = sent._studies["1.1"]
-    assert len({uid for uid, _, _ in noted}) == count
-    assert not list(failed)
-    assert kept < 60 * count
