@@ -297,7 +297,7 @@ def test_a_backup_is_not_made_of_the_folder_below_the_volume(data: Path, tmp_pat
     backup(index, volume, tmp_path / "backup")
     manifest = (tmp_path / "backup/backup.json").read_bytes()
     unmount(data)
-    with pytest.raises(ArchiveError, match="is not the folder of the index's objects"):
+    with pytest.raises(ArchiveError, match="is not the folder of this index's objects"):
         backup(index, volume, tmp_path / "backup")
     assert (tmp_path / "backup/backup.json").read_bytes() == manifest
 
