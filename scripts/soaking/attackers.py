@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import wire
-from clients import GONE, Soak
+from clients import GONE, Listening, Soak
 from PIL import Image
 from wire import peer
 
@@ -295,44 +295,26 @@ def attacker(attack: Attack, first: int) -> None:
             kinds[turn % len(kinds)](attack)
 
 
-class EvilPeer:
+class EvilPeer(Listening):
     """A DICOM server whose one answer to a query never ends."""
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(*GONE), connection:
-            connection.settimeout(60)
-            head = connection.recv(6, socket.MSG_WAITALL)
-            length = struct.unpack(">BxI", head)[1]
-            connection.sendall(wire.accept_rq(connection.recv(length, socket.MSG_WAITALL)))
-            context_id = connection.recv(10000)[10]
-            command = peer.command(
-                peer.uid(0x0002, wire.STUDY_ROOT_FIND),
-                peer.us(0x0100, peer.C_FIND | wire.RESPONSE),
-                peer.us(0x0120, 1),
-                peer.us(0x0800, peer.DATA_SET),
-                peer.us(0x0900, 0xFF00),
-            )
-            match = _key(0x0020, 0x4000, b"A" * (60 * MEGABYTE))
-            while True:
-                connection.sendall(
-                    peer.p_data(peer.pdv(context_id, peer.COMMAND | peer.LAST, command))
-                )
-                _send_pieces(connection, context_id, memoryview(match))
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._listener.close()
+    def answer(self, connection: socket.socket) -> None:
+        """Take the association and the query, then send matches for ever."""
+        head = connection.recv(6, socket.MSG_WAITALL)
+        length = struct.unpack(">BxI", head)[1]
+        connection.sendall(wire.accept_rq(connection.recv(length, socket.MSG_WAITALL)))
+        context_id = connection.recv(10000)[10]
+        command = peer.command(
+            peer.uid(0x0002, wire.STUDY_ROOT_FIND),
+            peer.us(0x0100, peer.C_FIND | wire.RESPONSE),
+            peer.us(0x0120, 1),
+            peer.us(0x0800, peer.DATA_SET),
+            peer.us(0x0900, 0xFF00),
+        )
+        match = _key(0x0020, 0x4000, b"A" * (60 * MEGABYTE))
+        while True:
+            connection.sendall(peer.p_data(peer.pdv(context_id, peer.COMMAND | peer.LAST, command)))
+            _send_pieces(connection, context_id, memoryview(match))
 
 
 class Watch:

@@ -187,15 +187,12 @@ def compare(soak: Soak, how: str, instances: list[Instance], got: dict[str, byte
     soak.count(how)
 
 
-class Destination:
-    """Where C-MOVEs go; takes whatever is sent, and keeps it until it is asked for."""
+class Listening:
+    """A server on a free port: each connection has a thread, which ends with it."""
 
-    def __init__(self, soak: Soak) -> None:
-        self._soak = soak
+    def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
-        self._taken: dict[str, bytes] = {}
-        self._lock = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -205,30 +202,48 @@ class Destination:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        client = Client.__new__(Client)
-        client.sock = connection
         connection.settimeout(60)
         with contextlib.suppress(*GONE), connection:
-            answer = client.pdu()
-            if answer is None or answer[0] != peer.ASSOCIATE_RQ:
-                return
-            client.send(wire.accept_rq(answer[1]))
-            while True:
-                context_id, elements, data = client.next_message()
-                uid = elements[0x1000].decode().strip("\0 ")
-                with self._lock:
-                    self._taken[uid] = data or b""
-                response = wire.store_response(elements, wire.SUCCESS)
-                client.send(peer.message(context_id, response))
+            self.answer(connection)
+
+    def answer(self, connection: socket.socket) -> None:
+        """Answer one client, until it or the server goes."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.close()
+
+
+class Destination(Listening):
+    """Where C-MOVEs go; takes whatever is sent, and keeps it until it is asked for."""
+
+    def __init__(self, soak: Soak) -> None:
+        self._soak = soak
+        self._taken: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        super().__init__()
+
+    def answer(self, connection: socket.socket) -> None:
+        """Take whatever comes."""
+        client = Client.__new__(Client)
+        client.sock = connection
+        answer = client.pdu()
+        if answer is None or answer[0] != peer.ASSOCIATE_RQ:
+            return
+        client.send(wire.accept_rq(answer[1]))
+        while True:
+            context_id, elements, data = client.next_message()
+            uid = elements[0x1000].decode().strip("\0 ")
+            with self._lock:
+                self._taken[uid] = data or b""
+            response = wire.store_response(elements, wire.SUCCESS)
+            client.send(peer.message(context_id, response))
 
     def take(self, uids: list[str]) -> dict[str, bytes]:
         """What came of these, which is then forgotten."""
         with self._lock:
             return {uid: self._taken.pop(uid) for uid in uids if uid in self._taken}
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._listener.close()
 
 
 def mover(destination: Destination, title: str) -> Callable[[Soak], None]:
