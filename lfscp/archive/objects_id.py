@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lfscp.archive.copying import sync_folder
@@ -154,13 +154,6 @@ def bind(index: Index, identity: str) -> None:
             "another node that shares the index has its objects in another place",
             "give both the same objects.url, and mount the same volume there",
         )
-
-
-def bind_again(index: Index, identity: str) -> None:
-    """Let an index know another place than before."""
-    with index.writing() as connection:
-        row = update(maintenance).where(maintenance.c.task == _TASK)
-        connection.execute(row.values(holder=identity))
 
 
 class FolderPlace:

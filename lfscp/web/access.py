@@ -27,7 +27,7 @@ from lfscp.config.web import Role, Web
 from lfscp.observe import audit
 from lfscp.web.logins import Logins
 from lfscp.web.problems import Problem
-from lfscp.web.roles import require_role
+from lfscp.web.roles import OPEN_PATHS, require_role
 
 SESSION_COOKIE: Final = "lfscp_session"
 SESSION_S: Final = 12 * 3600
@@ -37,7 +37,6 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 METRICS_PATH: Final = "/metrics"  # has a token of its own beside the others
 NOBODY: Final = "page"  # in the audit trail, where nobody need log in
 METRICS: Final = "metrics"  # likewise, whoever has the token of that path
-OPEN_PATHS: Final = ("/static/", "/login", "/healthz", "/readyz")
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'none'",

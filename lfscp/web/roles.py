@@ -24,6 +24,8 @@ OPEN: Final = (
     "POST /login",
     "GET /static/{path:path}",
 )
+# How their paths begin.
+OPEN_PATHS: Final = tuple({entry.split()[1].partition("{")[0] for entry in OPEN})
 READ: Final = (
     "POST /logout",
     "GET /metrics",
