@@ -21,9 +21,9 @@ from pynetdicom import (
 from pynetdicom.presentation import PresentationContext
 
 from lfscp import __version__
-from lfscp.archive.attributes import COMPUTED, LEVELS, at_level
-from lfscp.archive.query import Model
+from lfscp.archive.query.query import Model
 from lfscp.config import Settings
+from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
 from lfscp.services import models, status
 from lfscp.services.contexts import VERIFICATION, contexts
 

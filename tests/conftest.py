@@ -53,7 +53,7 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
 @pytest.fixture(scope="session")
 def migrated_template(postgresql_server: PostgreSQLServer) -> str:
     """A database with the index's tables, to make others from."""
-    from lfscp.archive.index import Index
+    from lfscp.archive.index.index import Index
 
     name = postgresql_server.new_database()
     Index(postgresql_server.url(name)).close()

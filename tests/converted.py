@@ -1,10 +1,10 @@
-"""Datasets as `lfscp.services.decoding` hands them to a sender, read whole."""
+"""Datasets as `lfscp.services.transcoding.decoding` hands them to a sender, read whole."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lfscp.services.decoding import Converted, decoded, evened
+from lfscp.services.transcoding.decoding import Converted, decoded, evened
 
 
 def decode(path: Path, stored_syntax: str, wanted_syntax: str) -> bytes:

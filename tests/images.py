@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 from web_objects import CT_CLASS, new
 
-from lfscp.archive.part10 import part10_header, read_part10
+from lfscp.dicom.part10 import part10_header, read_part10
 
 CHANNELS = ("Red", "Green", "Blue")
 

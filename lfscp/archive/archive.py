@@ -20,19 +20,8 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.archive_id import name_archive
-from lfscp.archive.attributes import LEVELS, Level
-from lfscp.archive.clock import Clock, Stamps, doubt_of, read_kept, task_of
 from lfscp.archive.data_folder import lock_folder, require_whole
-from lfscp.archive.database import (
-    DEFAULT_CONNECTIONS,
-    DEFAULT_TIMEOUT_S,
-    is_sqlite_file,
-    reason_of,
-    sqlite_url,
-)
 from lfscp.archive.deletions import Deletion
-from lfscp.archive.digest import ALGORITHMS, DEFAULT_ALGORITHM
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import (
     ArchiveError,
@@ -41,15 +30,31 @@ from lfscp.archive.errors import (
     FateUnknown,
     OutOfResources,
 )
-from lfscp.archive.files import Durability
-from lfscp.archive.find import find, find_prepared
-from lfscp.archive.header import Header
-from lfscp.archive.index import Index
-from lfscp.archive.interruption import Interruption
-from lfscp.archive.left_overs import clear_incoming, remove_unused
+from lfscp.archive.in_doubt import Undecided
+from lfscp.archive.index.archive_id import name_archive
+from lfscp.archive.index.clock import Clock, Stamps, doubt_of, read_kept, task_of
+from lfscp.archive.index.database import (
+    DEFAULT_CONNECTIONS,
+    DEFAULT_TIMEOUT_S,
+    is_sqlite_file,
+    reason_of,
+    sqlite_url,
+)
+from lfscp.archive.index.index import Index
+from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.protection import require_replaceable
+from lfscp.archive.index.removal import forget_removals, pending_removals
+from lfscp.archive.index.rows import Added, Existing, Placement
 from lfscp.archive.node_id import node_id
-from lfscp.archive.object_store import NameTaken, ObjectStore, Piece
-from lfscp.archive.objects import (
+from lfscp.archive.query.find import find, find_prepared
+from lfscp.archive.query.query import Query
+from lfscp.archive.query.selection import PACKED, Selection
+from lfscp.archive.store.digest import ALGORITHMS, DEFAULT_ALGORITHM
+from lfscp.archive.store.files import Durability
+from lfscp.archive.store.identity import Presence, bind
+from lfscp.archive.store.object_store import NameTaken, ObjectStore, Piece
+from lfscp.archive.store.opening import OBJECTS, Bucket, open_objects
+from lfscp.archive.store.received_objects import (
     Duplicates,
     Outcome,
     Received,
@@ -61,21 +66,16 @@ from lfscp.archive.objects import (
     require_identity,
     size_of,
 )
-from lfscp.archive.objects_id import Presence, bind
-from lfscp.archive.open_objects import OBJECTS, Bucket, open_objects
-from lfscp.archive.part10 import part10_header
-from lfscp.archive.protection import require_replaceable
-from lfscp.archive.query import Query
-from lfscp.archive.reindexing import place_studies
-from lfscp.archive.removal import forget_removals, pending_removals
-from lfscp.archive.retention import protect, unprotect
-from lfscp.archive.rows import Added, Existing, Placement
-from lfscp.archive.selection import PACKED, Selection
-from lfscp.archive.space import AUTOMATIC, Space
-from lfscp.archive.undecided import Undecided
+from lfscp.archive.store.space import AUTOMATIC, Space
+from lfscp.archive.upkeep.left_overs import clear_incoming, remove_unused
+from lfscp.archive.upkeep.reindexing import place_studies
+from lfscp.archive.upkeep.retention import protect, unprotect
+from lfscp.dicom.attributes import LEVELS, Level
+from lfscp.dicom.header import Header
+from lfscp.dicom.part10 import part10_header
 
 if TYPE_CHECKING:
-    from lfscp.archive.s3_client import S3Options
+    from lfscp.archive.store.s3_client import S3Options
 
 __all__ = [
     "OBJECTS",

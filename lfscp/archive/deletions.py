@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.attributes import Level
-from lfscp.archive.removal import named
-from lfscp.archive.schema import instance, patient, series, study
+from lfscp.archive.index.removal import named
+from lfscp.archive.index.schema import instance, patient, series, study
+from lfscp.dicom.attributes import Level
 from lfscp.observe import audit
 from lfscp.observe.audit_message import Patient
 
 if TYPE_CHECKING:
-    from lfscp.archive.index import Index
+    from lfscp.archive.index.index import Index
 
 _ALL: Final = instance.join(series).join(study).join(patient)
 _WORD: Final = {Level.SERIES: "series", Level.IMAGE: "instance"}

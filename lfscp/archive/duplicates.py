@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lfscp.archive.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
 from lfscp.archive.errors import InstanceElsewhere
-from lfscp.archive.file_head import Expected, fault_of_head
-from lfscp.archive.header import SOP_INSTANCE_UID, Header
-from lfscp.archive.objects import Received, digest_of_received, has_same_bytes, size_of
-from lfscp.archive.patient_identity import PATIENT_ID
-from lfscp.archive.rows import Existing
+from lfscp.archive.index.patient_identity import PATIENT_ID
+from lfscp.archive.index.rows import Existing
+from lfscp.archive.store.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
+from lfscp.archive.store.received_objects import (
+    Received,
+    digest_of_received,
+    has_same_bytes,
+    size_of,
+)
+from lfscp.dicom.file_head import Expected, fault_of_head
+from lfscp.dicom.header import SOP_INSTANCE_UID, Header
 
 if TYPE_CHECKING:
-    from lfscp.archive.object_store import StoredFile
+    from lfscp.archive.store.object_store import StoredFile
 
 
 class DamagedError(Exception):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, false, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.database import reason_of
-from lfscp.archive.object_probe import BUCKET_IDENTITY
-from lfscp.archive.schema import TABLES, study
+from lfscp.archive.index.database import reason_of
+from lfscp.archive.index.schema import TABLES, study
+from lfscp.archive.store.object_probe import BUCKET_IDENTITY
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

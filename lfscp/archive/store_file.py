@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfscp.archive.file_head import HEAD_BYTES, Expected, fault_of_head
-from lfscp.archive.header import read_header
-from lfscp.archive.media import MediaFile, NoDicom, read_media
-from lfscp.archive.objects import Received, Stored, mapped
+from lfscp.archive.store.received_objects import Received, Stored, mapped
+from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.header import read_header
+from lfscp.dicom.media import MediaFile, NoDicom, read_media
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
-    from lfscp.archive.header import Header
+    from lfscp.dicom.header import Header
 
 
 @dataclass(frozen=True, slots=True)

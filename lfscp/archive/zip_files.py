@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError, CannotUnderstand, OutOfResources
-from lfscp.archive.media import NoDicom, could_be_dicom
+from lfscp.dicom.media import NoDicom, could_be_dicom
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

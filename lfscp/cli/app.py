@@ -107,7 +107,7 @@ def serve(  # noqa: PLR0913, RUF100 - an option each
     }
     resolved = _resolve(config, flags, peer or [])
     _configure_logging(resolved)
-    from lfscp.preforked import run_node
+    from lfscp.node.supervisor import run_node
 
     def read_again() -> Settings:
         return _resolve(config, flags, peer or []).settings
@@ -290,8 +290,8 @@ def _fail(message: str, code: int) -> None:
 
 def _describe(error: Exception) -> str:
     from lfscp.archive.errors import ArchiveError
-    from lfscp.assembly import NodeError
     from lfscp.cli.failures import CommandError
+    from lfscp.node.parts import NodeError
     from lfscp.observe.systemd import SystemdError
 
     if isinstance(error, ArchiveError | CommandError | NodeError | SystemdError):

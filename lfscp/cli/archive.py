@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.data_folder import require_whole
-from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
-from lfscp.assembly import open_archive, warn_of_lost_index
+from lfscp.archive.index.database import sqlite_path, sqlite_url
 from lfscp.cli.failures import CommandError
 from lfscp.cli.terminal import printable, tell
 from lfscp.config import ConfigError
+from lfscp.node.parts import open_archive, warn_of_lost_index
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -105,7 +105,7 @@ def check_archive(settings: Settings, *, repair: bool) -> int:
     Raises:
         CommandError, ArchiveError: the archive cannot be opened.
     """
-    from lfscp.archive.check import check, has_lost_index
+    from lfscp.archive.upkeep.check import check, has_lost_index
 
     require_index(settings)
     archive = _open(settings)

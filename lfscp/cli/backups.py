@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfscp.archive.archive import INDEX_FILE, OBJECTS
-from lfscp.archive.check import Finding
-from lfscp.archive.database import sqlite_path, sqlite_url
 from lfscp.archive.errors import ArchiveInUse
-from lfscp.archive.objects_id import known_by_file
-from lfscp.assembly import open_archive
+from lfscp.archive.index.database import sqlite_path, sqlite_url
+from lfscp.archive.store.identity import known_by_file
+from lfscp.archive.upkeep.check import Finding
 from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
 from lfscp.cli.terminal import tell
+from lfscp.node.parts import open_archive
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -31,7 +31,7 @@ def back_up(settings: Settings, target: Path, *, copy: bool, verify: bool, repla
         CommandError: index or objects are not files of this machine.
         ArchiveError: it cannot be done.
     """
-    from lfscp.archive.backup import backup
+    from lfscp.archive.upkeep.backup import backup
 
     index, objects = _places(settings)
     if target.resolve().is_relative_to(settings.data_dir.resolve()):
@@ -72,8 +72,8 @@ def restore_backup(settings: Settings, source: Path, *, link: bool) -> int:
     Raises:
         CommandError, ArchiveError: it cannot be done.
     """
-    from lfscp.archive.check import check
-    from lfscp.archive.restore import restore
+    from lfscp.archive.upkeep.check import check
+    from lfscp.archive.upkeep.restore import restore
 
     index, objects = _places(settings)
     try:
@@ -98,7 +98,7 @@ def rebuild_index(settings: Settings) -> int:
     Raises:
         CommandError, ArchiveError: it cannot be done.
     """
-    from lfscp.archive.rebuild import rebuild
+    from lfscp.archive.upkeep.rebuild import rebuild
 
     if settings.index.url and sqlite_path(settings.index.url) is None:
         raise CommandError(

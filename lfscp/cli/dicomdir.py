@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.elements import (
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.dicom.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     Encoding,
     elements,
     items_of,
 )
-from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import IMPLICIT_VR_LITTLE_ENDIAN
-from lfscp.archive.media import MEDIA_STORAGE_DIRECTORY
-from lfscp.archive.part10 import read_part10
+from lfscp.dicom.header import IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.media import MEDIA_STORAGE_DIRECTORY
+from lfscp.dicom.part10 import read_part10
 
 _NAME: Final = "dicomdir"
 _MAX_BYTES: Final = 64 << 20  # of a DICOMDIR; some 100,000 objects

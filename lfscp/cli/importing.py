@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError, OutOfResources
-from lfscp.archive.media import NoDicom
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
-from lfscp.assembly import begin_trail
 from lfscp.cli.dicomdir import FoundFile
+from lfscp.dicom.media import NoDicom
+from lfscp.node.parts import begin_trail
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
+from lfscp.services.audit_events import Patients, Received
 from lfscp.services.contexts import require_stored_class
-from lfscp.services.trail import Patients, Received
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

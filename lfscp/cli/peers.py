@@ -31,9 +31,9 @@ from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
-    from lfscp.archive.objects import Received, StoredInstance
+    from lfscp.archive.store.received_objects import Received, StoredInstance
     from lfscp.scu.parts import RetrieveProgress, RetrieveResult
-    from lfscp.services.transfer import Outcome
+    from lfscp.services.sending.sub_operations import Outcome
 
 DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
@@ -248,7 +248,7 @@ class _Saved:
 
     def save(self, received: Received) -> int | Dataset:
         """Write one; an error becomes the status that the peer gets."""
-        from lfscp.archive.part10 import part10_header
+        from lfscp.dicom.part10 import part10_header
         from lfscp.services import status
 
         uid = received.sop_instance_uid

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import INDEX_FILE
-from lfscp.archive.clock import JUMP_MS, Clock
-from lfscp.archive.database import reason_of, sqlite_url
 from lfscp.archive.errors import ArchiveError, ArchiveInUse
-from lfscp.archive.index import Index
+from lfscp.archive.index.clock import JUMP_MS, Clock
+from lfscp.archive.index.database import reason_of, sqlite_url
+from lfscp.archive.index.index import Index
 from lfscp.archive.node_id import node_id
-from lfscp.archive.retention import Candidate, Retention, candidates, now_ms, usage
-from lfscp.assembly import begin_trail, open_archive, retention_limits
+from lfscp.archive.upkeep.retention import Candidate, Retention, candidates, now_ms, usage
 from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError
+from lfscp.node.parts import begin_trail, open_archive, retention_limits
 from lfscp.observe import audit
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def set_protection(settings: Settings, study_uid: str, *, on: bool) -> int:
     Raises:
         CommandError, ArchiveError: there is no such study, or the index cannot be written to.
     """
-    from lfscp.archive.retention import protect, unprotect
+    from lfscp.archive.upkeep.retention import protect, unprotect
 
     index = _index(settings)
     try:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, true
 from sqlalchemy import update as update_of
 
-from lfscp.archive.dialects import insert_if_absent, now_ms
-from lfscp.archive.job_tables import job
+from lfscp.archive.index.dialects import insert_if_absent, now_ms
+from lfscp.archive.index.job_tables import job
 from lfscp.jobs.control import Wish
 from lfscp.jobs.model import Job, State, UnknownJob, longest_wait, now
-from lfscp.jobs.record import Record, job_of, put_items, row_of
+from lfscp.jobs.store import Record, job_of, put_items, row_of
 
 if TYPE_CHECKING:
-    from lfscp.archive.index import Index
+    from lfscp.archive.index.index import Index
 
 _LOOKED_AT: Final = 200  # sleeping jobs of one claim, from which those that may run are taken
 _CAP_LOCK: Final = 0x6C66736371  # of an advisory lock of PostgreSQL, beside the migrations'

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lfscp.archive.object_store import StoredFile
-from lfscp.archive.objects import StoredInstance
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.jobs.roots import allowed_folder
 
 

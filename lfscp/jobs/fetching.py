@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.objects import Received, StoredInstance
+from lfscp.archive.store.received_objects import Received, StoredInstance
+from lfscp.dicom.attributes import Level
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import InvalidRequest, Job
 from lfscp.observe import audit, metrics
@@ -26,9 +26,9 @@ from lfscp.scu.parts import RetrieveProgress, RetrieveResult
 from lfscp.scu.peer import Peer
 from lfscp.scu.retrieve import get, move
 from lfscp.scu.sop_classes import sop_classes_of
-from lfscp.services import trail
+from lfscp.services import audit_events
 from lfscp.services.contexts import require_stored_class
-from lfscp.services.storage import refusal
+from lfscp.services.storage.c_store import refusal
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -204,7 +204,7 @@ class Fetching:
         asked = identifier(unit.keys, unit.level)
         if method == "get":
             sender = audit.Peer(unit.peer.ae_title, unit.peer.host)
-            self._trail = trail.Received(sender, trail.Patients(self._archive))
+            self._trail = audit_events.Received(sender, audit_events.Patients(self._archive))
             try:
                 result = get(
                     unit.peer,

@@ -24,12 +24,12 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.attributes import Level
-from lfscp.archive.charset_encoding import UTF_8, encoder
-from lfscp.archive.object_store import StoredFile
-from lfscp.archive.objects import StoredInstance
-from lfscp.archive.person_names import search_form
-from lfscp.archive.study_patients import StudyPatient, patients_of_instances
+from lfscp.archive.index.study_patients import StudyPatient, patients_of_instances
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.dicom.attributes import Level
+from lfscp.dicom.charset_encoding import UTF_8, encoder
+from lfscp.dicom.person_names import search_form
 from lfscp.jobs.record_head import read_record_head
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from lfscp.archive.elements import UNDEFINED_LENGTH, Buffer, Encoding, element_head, skip_undefined
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import DEFLATED, encoding_of
-from lfscp.archive.missing_vrs import with_vrs
-from lfscp.archive.objects import mapped
-from lfscp.archive.part10 import part10_header, read_part10
+from lfscp.archive.store.missing_vrs import with_vrs
+from lfscp.archive.store.received_objects import mapped
+from lfscp.dicom.elements import UNDEFINED_LENGTH, Buffer, Encoding, element_head, skip_undefined
+from lfscp.dicom.header import DEFLATED, encoding_of
+from lfscp.dicom.part10 import part10_header, read_part10
 
 if TYPE_CHECKING:
-    from lfscp.archive.objects import StoredInstance
+    from lfscp.archive.store.received_objects import StoredInstance
 
 _META: Final = 65_536  # bytes in which the file meta information ends
 _LARGE: Final = 1 << 16  # bytes of an element that is passed over

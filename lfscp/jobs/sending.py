@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.attributes import Level
-from lfscp.archive.objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.dicom.attributes import Level
 from lfscp.jobs.model import Job, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.scu.send import objects_in, send
-from lfscp.services.trail import Sent
-from lfscp.services.transfer import Outcome
+from lfscp.services.audit_events import Sent
+from lfscp.services.sending.sub_operations import Outcome
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -16,10 +16,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.attributes import Level
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
-from lfscp.jobs.alarm import Alarm
+from lfscp.dicom.attributes import Level
 from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import MAX_WORDS, Control, Progress, Stopped, Wish, shown
 from lfscp.jobs.feed import Feed, Subscription
@@ -40,9 +39,10 @@ from lfscp.jobs.model import (
 )
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.package import package
-from lfscp.jobs.record import Record
 from lfscp.jobs.roots import allowed_folder, allowed_path
+from lfscp.jobs.store import Record
 from lfscp.jobs.tasks import perform
+from lfscp.jobs.timer import Alarm
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.scu.errors import PeerError, TooManyMatches

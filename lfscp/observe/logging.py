@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from lfscp.observe import foreign
+from lfscp.observe import stdlib_bridge
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 MAX_VALUE_LENGTH: Final = 1000  # characters of one value; a peer must not fill the log
@@ -113,7 +113,7 @@ def configure(
         logger_factory=lambda *_: _writer,
         cache_logger_on_first_use=False,
     )
-    foreign.connect(_from_library)
+    stdlib_bridge.connect(_from_library)
     set_level(level)
 
 
@@ -131,7 +131,7 @@ def set_level(level: str) -> None:
     """
     global _threshold
     _threshold = LEVELS[level]
-    foreign.set_level(_threshold)
+    stdlib_bridge.set_level(_threshold)
 
 
 def _from_library(library: str, level: str, event: str, fields: Fields) -> None:

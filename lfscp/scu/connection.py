@@ -14,7 +14,7 @@ from lfscp.scu.peer import Peer
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.errors import CalledOff
 from lfscp.upperlayer.limits import ReceiveLimits
-from lfscp.upperlayer.requestor import associate
+from lfscp.upperlayer.scu.requestor import associate
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
 _LOOK_EVERY_S: Final = 0.25  # whether somebody wants to stop

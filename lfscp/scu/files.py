@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import is_uid
-from lfscp.archive.media import NoDicom, identity_of, read_media
-from lfscp.archive.objects import StoredInstance, mapped
+from lfscp.archive.store.received_objects import StoredInstance, mapped
+from lfscp.dicom.header import is_uid
+from lfscp.dicom.media import NoDicom, identity_of, read_media
 
 
 class NoObject(Exception):  # noqa: N818 - says what it is

@@ -15,7 +15,7 @@ from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.status import error_comment
-from lfscp.upperlayer.asking import Answer, Operation, Unanswered
+from lfscp.upperlayer.scu.asking import Answer, Operation, Unanswered
 
 _SUCCESS: Final = 0x0000
 _CANCELLED: Final = 0xFE00

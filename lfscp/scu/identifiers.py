@@ -12,14 +12,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 
-from lfscp.archive.elements import (
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.dicom.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     ITEM,
     UNDEFINED_LENGTH,
     element_head,
 )
-from lfscp.archive.errors import CannotUnderstand
 
 _ROOT: Final = "1.2.840.10008.5.1.4.1.2"
 FIND_MODELS: Final[Mapping[str, str]] = {

@@ -14,7 +14,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import is_uid
+from lfscp.dicom.header import is_uid
 from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.find import is_failure, require_success, unanswered
@@ -24,9 +24,9 @@ from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
 from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.received import received_object
 from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
-from lfscp.upperlayer.asking import Answer, Operation, Unanswered
+from lfscp.services.storage.received import received_object
+from lfscp.upperlayer.scu.asking import Answer, Operation, Unanswered
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MOST_FAILED_UIDS: Final = 100_000  # of one list

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.scu.connection import Flag, association
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.files import BrokenObject, NoObject, files_below, read_instance
 from lfscp.scu.peer import Peer
-from lfscp.services.plan import Accepted, Batch, batches
-from lfscp.services.transfer import Outcome, Sender
+from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
+from lfscp.services.sending.sub_operations import Outcome, Sender
 from lfscp.upperlayer.errors import CalledOff
 
 _MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing

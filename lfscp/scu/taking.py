@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 from pydicom.dataset import Dataset
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.objects import Received, read_received, require_identity
+from lfscp.archive.store.received_objects import Received, read_received, require_identity
 from lfscp.services import status
 
 if TYPE_CHECKING:
-    from lfscp.archive.header import Header
+    from lfscp.dicom.header import Header
 
 OnObject = Callable[[Received], int | Dataset]
 OnRefused = Callable[[str, str], None]
@@ -74,7 +74,7 @@ class Taking:
             header = read_received(received)
             require_identity(header, received)
         except ArchiveError as error:
-            from lfscp.services.storage import refusal  # which takes its time
+            from lfscp.services.storage.c_store import refusal  # which takes its time
 
             return self._refuse(received.sop_instance_uid, error.reason, refusal(error))
         other = self._other(header)

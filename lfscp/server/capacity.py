@@ -17,7 +17,7 @@ from lfscp.observe.open_files import most_open_files
 from lfscp.server import arrivals
 from lfscp.server.address_limits import Place
 from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
+from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 

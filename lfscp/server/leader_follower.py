@@ -31,17 +31,21 @@ from pynetdicom.transport import AddressInformation
 from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.metrics import PROMOTION, REFUSED
 from lfscp.observe.open_files import most_open_files
-from lfscp.one_processor import OneProcessor
 from lfscp.pool import LeaderFollowerPool
 from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimits, NotListenedTo, Place
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
+from lfscp.server.cpu_affinity import OneProcessor
 from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
 from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
 from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
 from lfscp.server.refusals import Refusals
 from lfscp.server.unestablished import Unestablished
-from lfscp.upperlayer.acceptor import (
+from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
+from lfscp.upperlayer.receiving.received import Examine, FileHeader
+from lfscp.upperlayer.scp.acceptor import (
     AcceptorSettings,
     forget_server,
     open_acceptor,
@@ -49,11 +53,7 @@ from lfscp.upperlayer.acceptor import (
     serve_acceptor,
     unregister_server,
 )
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
-from lfscp.upperlayer.negotiation import Rejection, SupportedContexts
-from lfscp.upperlayer.received import Examine, FileHeader
+from lfscp.upperlayer.scp.negotiation import Rejection, SupportedContexts
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -101,7 +101,7 @@ class LeaderFollowerServer:
         on_end: called with each association when it has ended, in the thread that served it.
         one_processor: bind the threads that serve at the same time to one processor, where they
             take turns at less cost; not for handlers that compute, or that start threads, which
-            would stay bound (`lfscp.one_processor`). Associations with TLS are left out.
+            would stay bound (`lfscp.server.cpu_affinity`). Associations with TLS are left out.
         max_idle_s: how long a thread that waits to lead is kept; None is for ever.
     Raises:
         ValueError: there are no presentation contexts, a cap is out of range, or there is an

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list[tuple[Any, Any]]:
     """Every handler of a node, to be given to a server as `evt_handlers`."""
     from lfscp.config.current import CurrentSettings
-    from lfscp.services import associations, models, query, retrieve, storage, verification
-    from lfscp.services.trail import Patients
+    from lfscp.services import associations, models, verification
+    from lfscp.services.audit_events import Patients
+    from lfscp.services.query_retrieve import c_find, c_move_c_get
+    from lfscp.services.storage import c_store
 
     current = CurrentSettings.of(settings)
     patients = Patients(archive)
     return [
         *associations.handlers(patients),
         *verification.handlers(current),
-        *storage.handlers(archive, current, patients),
-        *query.handlers(archive, current),
-        *retrieve.handlers(archive, current),
+        *c_store.handlers(archive, current, patients),
+        *c_find.handlers(archive, current),
+        *c_move_c_get.handlers(archive, current),
         *models.handlers(),
     ]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pynetdicom import evt
 
 from lfscp.observe import audit, metrics
-from lfscp.observe.foreign import redact
-from lfscp.services.record import LOG, association_fields, called_ae_title
-from lfscp.services.trail import Patients, Received, peer_of
+from lfscp.observe.stdlib_bridge import redact
+from lfscp.services.audit_events import Patients, Received, peer_of
+from lfscp.services.service_log import LOG, association_fields, called_ae_title
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
-    from lfscp.upperlayer.negotiation import Rejection
+    from lfscp.upperlayer.scp.negotiation import Rejection
 
 Handlers = list[tuple[Any, Any]]
 

@@ -25,7 +25,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from lfscp.archive.errors import ClassNotStored
 from lfscp.config import Settings
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
-from lfscp.upperlayer.negotiation import may_be_storage
+from lfscp.upperlayer.scp.negotiation import may_be_storage
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom import evt
 
-from lfscp.archive.query import Model
+from lfscp.archive.query.query import Model
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association

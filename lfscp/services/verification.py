@@ -10,8 +10,8 @@ from pynetdicom import evt
 
 from lfscp.config.current import CurrentSettings
 from lfscp.services import status
-from lfscp.services.permissions import may
-from lfscp.services.record import after_answer, calling_ae_title, performed
+from lfscp.services.access.permissions import may
+from lfscp.services.service_log import after_answer, calling_ae_title, performed
 
 Handlers = list[tuple[Any, Any]]
 

@@ -23,17 +23,11 @@ from pynetdicom.dimse_primitives import C_STORE, DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, PresentationContextTuple
 
-from lfscp.upperlayer import loggers, operations
+from lfscp.upperlayer import loggers
 from lfscp.upperlayer.bindings import Bindings
 from lfscp.upperlayer.errors import ReadTimeout
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
-from lfscp.upperlayer.negotiation import (
-    LOCAL_LIMIT_EXCEEDED,
-    InlineACSE,
-    Rejection,
-    SupportedContexts,
-)
 from lfscp.upperlayer.provider import (
     AWAITING_ASSOCIATE_RQ,
     AWAITING_CLOSE,
@@ -42,9 +36,16 @@ from lfscp.upperlayer.provider import (
     IDLE,
     InlineProvider,
 )
-from lfscp.upperlayer.received import Examine, FileHeader, ReceivedStore
-from lfscp.upperlayer.sending import SendRequest, StoreAnswer, send_stored
-from lfscp.upperlayer.serving import service_class
+from lfscp.upperlayer.receiving import operations
+from lfscp.upperlayer.receiving.received import Examine, FileHeader, ReceivedStore
+from lfscp.upperlayer.scp.negotiation import (
+    LOCAL_LIMIT_EXCEEDED,
+    InlineACSE,
+    Rejection,
+    SupportedContexts,
+)
+from lfscp.upperlayer.scp.service_classes import service_class
+from lfscp.upperlayer.scu.sending import SendRequest, StoreAnswer, send_stored
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity

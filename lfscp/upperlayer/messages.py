@@ -32,15 +32,17 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 
 from lfscp.observe import metrics
-from lfscp.upperlayer import commands, loggers, pdata, primitives
+from lfscp.upperlayer import loggers
 from lfscp.upperlayer.errors import ReadTimeout
-from lfscp.upperlayer.foretold import ForetoldReader, Outcome
-from lfscp.upperlayer.incoming import FragmentBytes, Incoming, Source
-from lfscp.upperlayer.operations import log_refusal
-from lfscp.upperlayer.outstanding import Outstanding
 from lfscp.upperlayer.provider import ProtocolError
-from lfscp.upperlayer.received import DatasetSink, ReceivedStore, part10_header
+from lfscp.upperlayer.receiving import primitives
+from lfscp.upperlayer.receiving.batch import ForetoldReader, Outcome
+from lfscp.upperlayer.receiving.incoming import FragmentBytes, Incoming, Source
+from lfscp.upperlayer.receiving.operations import log_refusal
+from lfscp.upperlayer.receiving.outstanding import Outstanding
+from lfscp.upperlayer.receiving.received import DatasetSink, ReceivedStore, part10_header
 from lfscp.upperlayer.transport import InlineSocket
+from lfscp.upperlayer.wire import commands, pdata
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation

@@ -29,17 +29,17 @@ from pynetdicom.pdu_primitives import (
 )
 
 from lfscp.upperlayer import loggers
-from lfscp.upperlayer.acceptance import fault_of_acceptance
-from lfscp.upperlayer.associate_pdus import (
+from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
+from lfscp.upperlayer.scp.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
+from lfscp.upperlayer.scu.acceptance import fault_of_acceptance
+from lfscp.upperlayer.transport import InlineSocket
+from lfscp.upperlayer.wire.associate_pdus import (
     AssociateError,
     AssociateRequest,
     encode_accept,
     forgiven_accept,
 )
-from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
-from lfscp.upperlayer.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
-from lfscp.upperlayer.pdata import P_DATA_TF, PDU_HEADER, SMALLEST_MAXIMUM_LENGTH
-from lfscp.upperlayer.transport import InlineSocket
+from lfscp.upperlayer.wire.pdata import P_DATA_TF, PDU_HEADER, SMALLEST_MAXIMUM_LENGTH
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation

@@ -25,8 +25,8 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
-from lfscp.upperlayer.connecting import connect, secure
 from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
+from lfscp.upperlayer.scu.connecting import connect, secure
 from lfscp.upperlayer.send_pace import SendPace
 from lfscp.upperlayer.socket_calls import GATHER, bytes_acknowledged, drop_received, timeval
 from lfscp.upperlayer.tls import TLSSocket, adopt

@@ -14,25 +14,27 @@ from lfscp import __version__
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.observe.open_files import most_open_files
-from lfscp.services.added_peers import AddedPeers
-from lfscp.web import dtools, pages, problems, remote_pages
-from lfscp.web.access import Access
-from lfscp.web.api import archive as archive_api
+from lfscp.services.access.added_peers import AddedPeers
+from lfscp.web import problems
 from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, upload
+from lfscp.web.api import studies as archive_api
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
-from lfscp.web.bodies import BodyLimit
-from lfscp.web.connection_limits import PART_OF_OPEN_FILES
+from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.events import EventHub
-from lfscp.web.exposition import Exposition
-from lfscp.web.forwarded import ReverseProxies
-from lfscp.web.guard import Guard
+from lfscp.web.pages import local, remote
+from lfscp.web.pages.templating import templates
 from lfscp.web.peer_book import PeerBook
-from lfscp.web.readiness import Readiness
-from lfscp.web.rendering import Renderer
-from lfscp.web.shares import Share
-from lfscp.web.state import NodeState
-from lfscp.web.templating import templates
+from lfscp.web.rendering.rendering import Renderer
+from lfscp.web.security.access import Access
+from lfscp.web.security.bodies import BodyLimit
+from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
+from lfscp.web.security.forwarded import ReverseProxies
+from lfscp.web.security.guard import Guard
+from lfscp.web.security.shares import Share
+from lfscp.web.status.events import EventHub
+from lfscp.web.status.exposition import Exposition
+from lfscp.web.status.readiness import Readiness
+from lfscp.web.status.state import NodeState
 from lfscp.web.views import Views
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def create_app(
     )
     problems.install(app)
     routers = (archive_api, pictures, upload, jobs, peers, node, monitoring, documents, dtools)
-    for each in (*routers, pages, remote_pages):
+    for each in (*routers, local, remote):
         app.include_router(each.router)
     swagger = documents.swagger_files()
     if swagger is not None:

@@ -18,14 +18,14 @@ from lfscp.archive.archive import Archive, Statistics
 from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
 from lfscp.config.web import Role
-from lfscp.web.access import NOBODY, Access, Caller
-from lfscp.web.events import EventHub
-from lfscp.web.exposition import Exposition
 from lfscp.web.peer_book import PeerBook
-from lfscp.web.readiness import Readiness
-from lfscp.web.rendering import Renderer
-from lfscp.web.shares import Share
-from lfscp.web.state import NodeState
+from lfscp.web.rendering.rendering import Renderer
+from lfscp.web.security.access import NOBODY, Access, Caller
+from lfscp.web.security.shares import Share
+from lfscp.web.status.events import EventHub
+from lfscp.web.status.exposition import Exposition
+from lfscp.web.status.readiness import Readiness
+from lfscp.web.status.state import NodeState
 from lfscp.web.views import Views
 
 if TYPE_CHECKING:

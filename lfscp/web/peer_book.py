@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lfscp.config import Peer
-from lfscp.services.added_peers import AddedPeers
+from lfscp.services.access.added_peers import AddedPeers
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from lfscp.observe.logging import get_logger
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from lfscp.web.connection_limits import ConnectionLimits
+    from lfscp.web.security.connection_limits import ConnectionLimits
 
 LOG: Final = get_logger("lfscp.web")
 BACKLOG: Final = 128  # so many more than allowed may be open for a moment
@@ -96,7 +96,7 @@ class HttpServer:
         try:
             import uvicorn
 
-            from lfscp.web.limited_protocol import LimitedProtocol
+            from lfscp.web.security.limited_protocol import LimitedProtocol
 
             app = self._build()
             protocol: Any = functools.partial(LimitedProtocol, self._limits)

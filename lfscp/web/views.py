@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from lfscp.observe import audit
-from lfscp.services.trail import patients_of
+from lfscp.services.audit_events import patients_of
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -25,10 +25,10 @@ from typing import Any
 from peers import dul
 
 from lfscp.config import Settings
-from lfscp.node import Node
+from lfscp.node.worker import Node
 from lfscp.observe import logging as log
-from lfscp.upperlayer.acceptor import open_acceptor, serve_acceptor
 from lfscp.upperlayer.messages import InlineMessages
+from lfscp.upperlayer.scp.acceptor import open_acceptor, serve_acceptor
 
 _SOCKET_BUFFER = 4 << 20
 _ASSOCIATE_AC = 2

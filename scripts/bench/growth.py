@@ -30,8 +30,8 @@ from pydicom.dataset import Dataset
 from tables import Samples, number, table
 
 from lfscp.archive.archive import Archive, Received
-from lfscp.archive.matching import build
-from lfscp.archive.query import Model, Query, parse_query
+from lfscp.archive.query.matching import build
+from lfscp.archive.query.query import Model, Query, parse_query
 
 Asked = tuple[str, str, dict[str, str]]  # what it is called, level, keys
 

@@ -33,8 +33,8 @@ from tables import Samples, number, table
 
 from lfscp.config import Settings
 from lfscp.services.contexts import contexts
-from lfscp.upperlayer.associate_pdus import AssociateRequest, encode_accept
-from lfscp.upperlayer.negotiation import SupportedContexts
+from lfscp.upperlayer.scp.negotiation import SupportedContexts
+from lfscp.upperlayer.wire.associate_pdus import AssociateRequest, encode_accept
 
 Step = Callable[[], Any]
 SIZES = {"1 context": 1, "128 contexts of 3 syntaxes": 128}

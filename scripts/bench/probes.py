@@ -25,7 +25,7 @@ class Probe:
 
     Args:
         stage: what its time is called in the table.
-        where: its module, and its class if it has one: "lfscp.archive.files:ObjectFiles".
+        where: its module, and its class if it has one: "lfscp.archive.store.files:ObjectFiles".
         name: of the function there.
         gives: what the function returns, when that is to be timed instead: "iterator", "function".
     """

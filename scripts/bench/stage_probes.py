@@ -9,13 +9,13 @@ from probes import Probe
 _TRANSPORT: Final = "lfscp.upperlayer.transport:InlineSocket"
 _PROVIDER: Final = "lfscp.upperlayer.provider:InlineProvider"
 _MESSAGES: Final = "lfscp.upperlayer.messages:InlineMessages"
-_SINK: Final = "lfscp.upperlayer.received:DatasetSink"
-_RECEIVED: Final = "lfscp.upperlayer.received:ReceivedStore"
+_SINK: Final = "lfscp.upperlayer.receiving.received:DatasetSink"
+_RECEIVED: Final = "lfscp.upperlayer.receiving.received:ReceivedStore"
 _ASSOCIATION: Final = "lfscp.upperlayer.association:InlineAssociation"
-_PENDING: Final = "lfscp.upperlayer.pending:PendingResponses"
+_PENDING: Final = "lfscp.upperlayer.scp.find_responses:PendingResponses"
 _ARCHIVE: Final = "lfscp.archive.archive:Archive"
-_FILES: Final = "lfscp.archive.files:ObjectFiles"
-_INDEX: Final = "lfscp.archive.index:Index"
+_FILES: Final = "lfscp.archive.store.files:ObjectFiles"
+_INDEX: Final = "lfscp.archive.index.index:Index"
 
 # Of whatever has no probe of its own, the caller's stage has the time. First match wins the row.
 READING: Final = (
@@ -24,7 +24,7 @@ READING: Final = (
 )
 ANSWERING: Final = (
     Probe("serve: events, handler, glue", _ASSOCIATION, "_serve_request"),
-    Probe("answer: encode", "lfscp.upperlayer.commands", "encode_response"),
+    Probe("answer: encode", "lfscp.upperlayer.wire.commands", "encode_response"),
     Probe("answer: encode", _MESSAGES, "send_encoded"),
     Probe("answer: send()", _TRANSPORT, "send_all"),
 )
@@ -46,12 +46,12 @@ STORE: Final = (
     Probe("sync folder", "os", "fsync"),
     Probe("place: link", _FILES, "place"),
     Probe("index: glue", _INDEX, "add"),
-    Probe("index: share the commit", "lfscp.archive.group_commit:GroupCommit", "perform"),
+    Probe("index: share the commit", "lfscp.archive.index.group_commit:GroupCommit", "perform"),
     Probe("index: take turns (flock)", "fcntl", "flock"),
-    Probe("index: make the row", "lfscp.archive.index", "texts"),
-    Probe("index: INSERT and its commit", "lfscp.archive.statements:Statement", "run"),
+    Probe("index: make the row", "lfscp.archive.index.index", "texts"),
+    Probe("index: INSERT and its commit", "lfscp.archive.index.statements:Statement", "run"),
     Probe("remove the piece's name", _FILES, "discard"),
-    Probe("log line", "lfscp.services.storage", "performed"),
+    Probe("log line", "lfscp.services.storage.c_store", "performed"),
 )
 ECHO: Final = (
     *READING,
@@ -61,22 +61,30 @@ ECHO: Final = (
 FIND: Final = (
     *READING,
     *ANSWERING,
-    Probe("request: decode identifier, make query", "lfscp.services.query:_Find", "_read_request"),
+    Probe(
+        "request: decode identifier, make query",
+        "lfscp.services.query_retrieve.c_find:_Find",
+        "_read_request",
+    ),
     Probe("index: fetch rows", _ARCHIVE, "find", gives="iterator"),
-    Probe("encode identifier", "lfscp.archive.find", "response_encoder", gives="function"),
+    Probe("encode identifier", "lfscp.archive.query.find", "response_encoder", gives="function"),
     Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
     Probe("answer: encode", _PENDING, "add"),
     Probe("answer: encode", _PENDING, "send"),
-    Probe("log line", "lfscp.services.query", "performed"),
+    Probe("log line", "lfscp.services.query_retrieve.c_find", "performed"),
 )
 GET: Final = (
     Probe("wait for the receiver in recv()", _TRANSPORT, "_receive"),
     Probe("read PDUs, PDVs, command set", _PROVIDER, "read_pdu"),
     *ANSWERING,
     Probe("select the instances", _ARCHIVE, "select"),
-    Probe("choose context, look for the file", "lfscp.services.transfer:Sender", "attempt"),
+    Probe(
+        "choose context, look for the file",
+        "lfscp.services.sending.sub_operations:Sender",
+        "attempt",
+    ),
     Probe("open, command set, fragments", _ASSOCIATION, "send_stored"),
     Probe("send: sendfile()", _TRANSPORT, "send_file"),
     Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
-    Probe("log line", "lfscp.services.retrieve", "performed"),
+    Probe("log line", "lfscp.services.query_retrieve.c_move_c_get", "performed"),
 )

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.attributes import Level
-from lfscp.archive.check import check
+from lfscp.archive.upkeep.check import check
+from lfscp.dicom.attributes import Level
 
 TESTS = Path(__file__).parents[1]
 ROUNDS = 5
@@ -27,9 +27,9 @@ import itertools, sys, threading
 from pathlib import Path
 from archive_datasets import received
 from lfscp.archive.archive import Archive
-from lfscp.archive.attributes import Level
-from lfscp.archive import retention
-from lfscp.archive.retention import Limits, Retention
+from lfscp.dicom.attributes import Level
+from lfscp.archive.upkeep import retention
+from lfscp.archive.upkeep.retention import Limits, Retention
 
 archive = Archive.open(Path(sys.argv[1]))
 stored = []
@@ -122,7 +122,7 @@ def test_files_of_deleted_rows_are_removed_at_the_next_start(tmp_path: Path) -> 
     """A crash between the commit of a deletion and the removal of its files."""
     code = (
         "import os, sys; from pathlib import Path; from archive_datasets import received;"
-        "from lfscp.archive.archive import Archive; from lfscp.archive.attributes import Level;"
+        "from lfscp.archive.archive import Archive; from lfscp.dicom.attributes import Level;"
         "archive = Archive.open(Path(sys.argv[1]));"
         "[archive.store(received(number)) for number in (1, 2, 3)];"
         "archive.remove_files = lambda paths: os._exit(9);"

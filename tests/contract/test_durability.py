@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.attributes import Level
-from lfscp.archive.check import check
+from lfscp.archive.upkeep.check import check
+from lfscp.dicom.attributes import Level
 
 TESTS = Path(__file__).parents[1]
 ROUNDS = 8

@@ -15,12 +15,12 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from s3_service import S3Service
 
 from lfscp.archive.archive import Archive, Outcome, Received
-from lfscp.archive.attributes import Level
-from lfscp.archive.check import Problem, check
 from lfscp.archive.errors import DuplicateRejected
-from lfscp.archive.objects import StoredInstance
-from lfscp.archive.s3 import PUT_IN_PARTS_ABOVE
-from lfscp.archive.s3_client import S3Options
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
+from lfscp.archive.store.s3_client import S3Options
+from lfscp.archive.upkeep.check import Problem, check
+from lfscp.dicom.attributes import Level
 
 KEY = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.check import check
-from lfscp.archive.database import sqlite_url
-from lfscp.archive.rebuild import rebuild
+from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.upkeep.check import check
+from lfscp.archive.upkeep.rebuild import rebuild
 
 TESTS = Path(__file__).parents[1]
 ROUNDS = 5

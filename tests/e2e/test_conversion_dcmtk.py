@@ -12,7 +12,7 @@ from dataset_model import BIG, EXPLICIT, IMPLICIT, Item, Sequence, Value, datase
 from pixel_objects import Array, described, of_type, ramp, save
 from pydicom import dcmread
 
-from lfscp.archive.part10 import part10_header
+from lfscp.dicom.part10 import part10_header
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SYNTAXES = {

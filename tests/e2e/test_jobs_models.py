@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from served_archive import compressed, image, served
 from test_jobs_retrieve import RLE, STUDY, jobs_of, retrieve, wait
 
-from lfscp.archive.attributes import Level
+from lfscp.dicom.attributes import Level
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer

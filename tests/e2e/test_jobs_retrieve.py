@@ -21,8 +21,8 @@ from sample_objects import KINDS, sample
 from served_archive import compressed, image, served
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.attributes import Level
 from lfscp.config import Settings
+from lfscp.dicom.attributes import Level
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer

@@ -33,7 +33,7 @@ from serving import serving
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.observe.log_budget import LogBudget, RequestLines
-from lfscp.services import record, verification
+from lfscp.services import service_log, verification
 
 STUDY = "1.2.826.0.1.3680043.8.498.14"
 NAME, PATIENT_ID = "Secretname^Jane", "SECRET-ID-4711"
@@ -188,7 +188,7 @@ def test_a_flood_of_requests_is_no_flood_of_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lines = RequestLines(LogBudget(of_each=3, span_s=3600))
-    monkeypatch.setattr(record, "REQUESTS", lines)
+    monkeypatch.setattr(service_log, "REQUESTS", lines)
     current = CurrentSettings(Settings())
     with serving(*verification.handlers(current)) as server:
         with Peer(server.server_address) as peer:

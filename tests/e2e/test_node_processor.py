@@ -6,7 +6,7 @@ import pytest
 from conftest import StartNode
 from dicom_peer import EVERYWHERE, Peer, bound_threads, until
 
-from lfscp.one_processor import MANY
+from lfscp.server.cpu_affinity import MANY
 
 
 @pytest.mark.skipif(len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose")

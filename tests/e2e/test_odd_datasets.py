@@ -12,8 +12,8 @@ from served_archive import CT, EXPLICIT, IMPLICIT, Node, destination, served
 from test_retrieve_pynetdicom import getter, identifier, move, peer
 
 from lfscp.archive.archive import Received
-from lfscp.archive.attributes import Level
-from lfscp.archive.part10 import part10_header
+from lfscp.dicom.attributes import Level
+from lfscp.dicom.part10 import part10_header
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send
 

@@ -26,7 +26,7 @@ from conftest import in_ci
 from images import image, palettes, planar, save, table
 from PIL import Image
 
-from lfscp.web.pictures import decode, read_header, to_display
+from lfscp.web.rendering.drawing import decode, read_header, to_display
 
 TOOLS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm", "dcmconv", "dcmcrle", "dcmcjpeg", "dcmcjpls")
 EDGE = 24

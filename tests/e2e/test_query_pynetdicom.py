@@ -25,7 +25,7 @@ from pynetdicom.sop_class import (
 )
 from served_archive import Node, image, served
 
-from lfscp.archive.query import Query
+from lfscp.archive.query.query import Query
 
 PATIENT_ROOT = PatientRootQueryRetrieveInformationModelFind
 STUDY_ROOT = StudyRootQueryRetrieveInformationModelFind

@@ -40,7 +40,7 @@ from served_archive import (
 )
 
 from lfscp.archive.archive import StoredInstance
-from lfscp.archive.attributes import Level
+from lfscp.dicom.attributes import Level
 
 MOVE = StudyRootQueryRetrieveInformationModelMove
 GET = StudyRootQueryRetrieveInformationModelGet
@@ -563,7 +563,7 @@ class TestMove:
     def test_slow_destination_does_not_leave_the_requestor_in_silence(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("lfscp.services.retrieve.PENDING_INTERVAL_S", 0.0)
+        monkeypatch.setattr("lfscp.services.query_retrieve.c_move_c_get.PENDING_INTERVAL_S", 0.0)
         said = _Gate()
 
         def answer_when_told(there: Destination, event: evt.Event) -> int:

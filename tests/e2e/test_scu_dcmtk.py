@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 from sample_objects import KINDS, sample
 from served_archive import CT, EXPLICIT, destination
 
-from lfscp.archive.objects import Received
+from lfscp.archive.store.received_objects import Received
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import Kind, PeerError, Unsupported
 from lfscp.scu.find import find
@@ -24,7 +24,7 @@ from lfscp.scu.identifiers import FIND_MODELS, identifier, plain
 from lfscp.scu.peer import Peer
 from lfscp.scu.retrieve import get, move
 from lfscp.scu.send import objects_in, send
-from lfscp.upperlayer import asking
+from lfscp.upperlayer.scu import asking
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"

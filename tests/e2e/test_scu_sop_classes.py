@@ -17,7 +17,7 @@ from served_archive import CT, EXPLICIT, Node, image, served
 from test_jobs_retrieve import dataset_bytes, jobs_of, retrieve
 
 from lfscp.archive.errors import ClassNotStored
-from lfscp.archive.objects import Received
+from lfscp.archive.store.received_objects import Received
 from lfscp.config import Settings
 from lfscp.jobs.model import State
 from lfscp.scu.identifiers import FIND_MODELS, identifier

@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from serving import serving
 
-from lfscp.archive.part10 import part10_header
+from lfscp.dicom.part10 import part10_header
 from lfscp.scu.files import NoObject, read_instance
 
 UID = "1.2.3.1.1"

@@ -13,7 +13,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.presentation import AllStoragePresentationContexts
 from served_archive import CT, EXPLICIT, Node, compressed, image, served
 
-from lfscp.archive.attributes import Level
+from lfscp.dicom.attributes import Level
 
 STUDY = "1.2.826.0.2.1"
 SERIES = "1.2.826.0.2.1.1"

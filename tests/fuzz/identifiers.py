@@ -24,7 +24,8 @@ from pynetdicom.dsutils import decode
 from lfscp.archive.archive import Archive, Received
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
-from lfscp.services import query, retrieve, status
+from lfscp.services import status
+from lfscp.services.query_retrieve import c_find, c_move_c_get
 
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 FIND = "1.2.840.10008.5.1.4.1.2.%d.1"
@@ -201,8 +202,8 @@ def _archives() -> list[tuple[Any, Any]]:
             )
         settings = Settings.model_validate({"data_dir": folder, "logging": {"level": "critical"}})
         current = CurrentSettings(settings)
-        ((_, find),) = query.handlers(archive, current)
-        _, (_, get) = retrieve.handlers(archive, current)
+        ((_, find),) = c_find.handlers(archive, current)
+        _, (_, get) = c_move_c_get.handlers(archive, current)
         found.append((find, get))
     return found
 

@@ -38,7 +38,7 @@ from scripted_peer import (
     value,
 )
 
-from lfscp.archive.objects import StoredInstance
+from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.cli.peers import _Saved
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError

@@ -33,36 +33,36 @@ from pynetdicom.transport import AddressInformation
 from serving import make_ae
 from sqlalchemy import StaticPool, create_engine, insert
 
-from lfscp.archive import schema
-from lfscp.archive.attributes import ATTRIBUTES, LEVELS, Level
-from lfscp.archive.conversion import convert
-from lfscp.archive.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.find import find, find_prepared
-from lfscp.archive.header import _LAYOUTS, read_first, read_header
-from lfscp.archive.identifiers import read_identifier
-from lfscp.archive.interruption import Interruption
-from lfscp.archive.keys import wildcard_expression
-from lfscp.archive.matched_objects import ObjectRow, _elements
-from lfscp.archive.matching import build
-from lfscp.archive.media import MediaFile, could_be_dicom, identity_of, read_media
-from lfscp.archive.missing_vrs import _missing
-from lfscp.archive.object_attributes import empty
-from lfscp.archive.part10 import part10_header
-from lfscp.archive.person_names import search_form
-from lfscp.archive.prepared import PreparedQueries
-from lfscp.archive.query import InvalidKey, Model, Query, parse_query, unique_keys
-from lfscp.archive.responses import response_encoder
-from lfscp.upperlayer import commands, pdata
-from lfscp.upperlayer.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
-from lfscp.upperlayer.associate_pdus import (
+from lfscp.archive.index import schema
+from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.query.find import find, find_prepared
+from lfscp.archive.query.keys import wildcard_expression
+from lfscp.archive.query.matched_objects import ObjectRow, _elements
+from lfscp.archive.query.matching import build
+from lfscp.archive.query.object_attributes import empty
+from lfscp.archive.query.prepared import PreparedQueries
+from lfscp.archive.query.query import InvalidKey, Model, Query, parse_query, unique_keys
+from lfscp.archive.query.responses import response_encoder
+from lfscp.archive.store.missing_vrs import _missing
+from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
+from lfscp.dicom.conversion import convert
+from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
+from lfscp.dicom.header import _LAYOUTS, read_first, read_header
+from lfscp.dicom.identifiers import read_identifier
+from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media
+from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.person_names import search_form
+from lfscp.upperlayer.bindings import Bindings
+from lfscp.upperlayer.scp.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
+from lfscp.upperlayer.scp.negotiation import SupportedContexts
+from lfscp.upperlayer.wire import commands, pdata
+from lfscp.upperlayer.wire.associate_pdus import (
     AssociateError,
     AssociateRequest,
     encode_accept,
     forgiven_accept,
 )
-from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.negotiation import SupportedContexts
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = SYNTAXES = (
     "1.2.840.10008.1.2",

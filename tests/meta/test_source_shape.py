@@ -44,10 +44,10 @@ NAMES_A_CLASS = re.compile(
 )
 # Lines of the log about a defect of ours, or of a library.
 MAY_NAME_A_CLASS = {
-    "lfscp/observe/foreign.py": 1,
+    "lfscp/observe/stdlib_bridge.py": 1,
     "lfscp/observe/logging.py": 1,
-    "lfscp/services/record.py": 1,
-    "lfscp/services/transfer.py": 1,
+    "lfscp/services/service_log.py": 1,
+    "lfscp/services/sending/sub_operations.py": 1,
 }
 
 

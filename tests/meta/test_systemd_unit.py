@@ -96,8 +96,8 @@ assert seccomp.seccomp_load(rules) == 0
 
 import numpy as np
 import resource
-from lfscp.archive.image_pixel import ImagePixel
-from lfscp.services.codec_client import codec_process
+from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.services.transcoding.codec_client import codec_process
 
 with open("/proc/sys/kernel/ostype") as file:
     file.read()

@@ -1,8 +1,8 @@
 """The conformance statement says what the node does, as configured."""
 
-from lfscp.archive.attributes import ATTRIBUTES
 from lfscp.config import Settings
 from lfscp.conformance import statement
+from lfscp.dicom.attributes import ATTRIBUTES
 from lfscp.services.contexts import contexts
 
 

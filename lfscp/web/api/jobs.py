@@ -27,7 +27,7 @@ from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
 from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.problems import Problem, pointer_to, respond
-from lfscp.web.refusals import note_refusal
+from lfscp.web.security.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 

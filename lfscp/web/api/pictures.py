@@ -7,13 +7,13 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from lfscp.archive.object_store import StoredFile
-from lfscp.web.api.archive import file_of, instance_row
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.web.api.studies import file_of, instance_row
 from lfscp.web.context import Context, Web
 from lfscp.web.imaging.errors import NoPicture
 from lfscp.web.imaging.windows import Function, Window
-from lfscp.web.picture_answers import no_picture, response_of
-from lfscp.web.rendering import MEDIA_TYPES, Wanted
+from lfscp.web.rendering.picture_answers import no_picture, response_of
+from lfscp.web.rendering.rendering import MEDIA_TYPES, Wanted
 
 router = APIRouter(prefix="/api/instances/{instance_uid}", tags=["pictures"])
 THUMBNAIL_EDGE: Final = 192

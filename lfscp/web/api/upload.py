@@ -28,14 +28,14 @@ from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
+from lfscp.services.audit_events import patient_of
 from lfscp.services.contexts import require_stored_class
-from lfscp.services.trail import patient_of
 from lfscp.web.api.models import StoredOut
 from lfscp.web.api.upload_outcome import Outcome
 from lfscp.web.context import Context, Web, visitor_of
-from lfscp.web.forms import MAX_FILES, FormParser
 from lfscp.web.problems import Problem
-from lfscp.web.refusals import note_refusal
+from lfscp.web.security.forms import MAX_FILES, FormParser
+from lfscp.web.security.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, cast
 
-from lfscp.archive.deflated import MAX_INFLATED_BYTES
+from lfscp.archive.store.deflated import MAX_INFLATED_BYTES
 
 _READ: Final = 1 << 16  # deflated bytes at a time
 _PIECE: Final = 1 << 18  # inflated bytes at a time

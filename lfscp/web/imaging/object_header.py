@@ -19,16 +19,16 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from lfscp.archive.deflated import require_bounded_file
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import DEFLATED
-from lfscp.archive.missing_vrs import open_with_vrs
-from lfscp.archive.part10 import read_part10
+from lfscp.archive.store.deflated import require_bounded_file
+from lfscp.archive.store.missing_vrs import open_with_vrs
+from lfscp.dicom.header import DEFLATED
+from lfscp.dicom.part10 import read_part10
 from lfscp.web.imaging.errors import NoPicture, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
 
 if TYPE_CHECKING:
-    from lfscp.archive.object_store import StoredFile
+    from lfscp.archive.store.object_store import StoredFile
 
 NO_PIXEL_DATA: Final = "this object holds no pixel data"
 _HEAD: Final = 65_536  # bytes in which the file meta information ends

@@ -17,14 +17,14 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.header import DEFLATED
-from lfscp.archive.image_pixel import ImagePixel
-from lfscp.archive.stored_dataset import StoredDataset, read_stored_dataset
-from lfscp.services.codestream import Codestream, read_codestream
-from lfscp.services.compressed_frames import decode_compressed
-from lfscp.services.decoded import DecodedFrame
-from lfscp.services.frames import CELLS_IN_FRAGMENTS, DecodingError, Frames
-from lfscp.services.free_memory import give_back_memory
+from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.dicom.header import DEFLATED
+from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.services.transcoding.codestream import Codestream, read_codestream
+from lfscp.services.transcoding.compressed_frames import decode_compressed
+from lfscp.services.transcoding.decoded import DecodedFrame
+from lfscp.services.transcoding.frames import CELLS_IN_FRAGMENTS, DecodingError, Frames
+from lfscp.services.transcoding.free_memory import give_back_memory
 from lfscp.web.imaging.colour import PALETTE
 from lfscp.web.imaging.errors import NoPicture, PixelDataError, is_lack_of_memory, words_of
 from lfscp.web.imaging.native_cells import SUBSAMPLED, NativeCells
@@ -34,7 +34,7 @@ from lfscp.web.imaging.room import UNLIMITED, Room, shown_bytes
 from lfscp.web.imaging.scaled_frames import bytes_needed, scaled_frame, scales_of
 
 if TYPE_CHECKING:
-    from lfscp.archive.object_store import StoredFile
+    from lfscp.archive.store.object_store import StoredFile
 
 Array = NDArray[Any]
 UNCOMPRESSED: Final = DEFLATED | {

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfscp.archive.image_pixel import ImagePixel
-from lfscp.services.codestream import Codestream
+from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.services.transcoding.codestream import Codestream
 from lfscp.web.imaging.errors import PixelDataError, is_lack_of_memory, words_of
 
 Array = NDArray[Any]

@@ -18,15 +18,15 @@ from sqlalchemy import (
     select,
 )
 
-from lfscp.archive import schema
-from lfscp.archive.attributes import Level, at_level
-from lfscp.archive.database import open_database
-from lfscp.archive.files import Durability
-from lfscp.archive.find import find, find_prepared
-from lfscp.archive.person_names import search_form
-from lfscp.archive.prepared import PreparedQueries
-from lfscp.archive.query import Model, parse_query
-from lfscp.archive.schema import attribute_columns
+from lfscp.archive.index import schema
+from lfscp.archive.index.database import open_database
+from lfscp.archive.index.schema import attribute_columns
+from lfscp.archive.query.find import find, find_prepared
+from lfscp.archive.query.prepared import PreparedQueries
+from lfscp.archive.query.query import Model, parse_query
+from lfscp.archive.store.files import Durability
+from lfscp.dicom.attributes import Level, at_level
+from lfscp.dicom.person_names import search_form
 
 IMPLICIT = "1.2.840.10008.1.2"
 

@@ -18,8 +18,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lfscp.archive.archive import Archive, Duplicates, Outcome, Received, StoredInstance
-from lfscp.archive.attributes import Level
-from lfscp.archive.digest import digest_of
 from lfscp.archive.errors import (
     ArchiveError,
     ArchiveInUse,
@@ -30,8 +28,10 @@ from lfscp.archive.errors import (
     OutOfResources,
     StudyProtected,
 )
-from lfscp.archive.part10 import part10_header
-from lfscp.archive.query import Model, parse_query
+from lfscp.archive.query.query import Model, parse_query
+from lfscp.archive.store.digest import digest_of
+from lfscp.dicom.attributes import Level
+from lfscp.dicom.part10 import part10_header
 
 OpenArchive = Callable[..., Archive]
 
@@ -510,7 +510,7 @@ def test_concurrent_stores_of_one_instance_leave_one_file_that_matches_its_row(
                 thread.start()
             for thread in threads:
                 thread.join()
-        from lfscp.archive.check import check
+        from lfscp.archive.upkeep.check import check
 
         assert outcomes.count(Outcome.STORED) == 10
         assert len(outcomes) == 40

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
-from lfscp.archive import readiness, s3_client
+from lfscp.archive import readiness
 from lfscp.archive.archive import Archive
-from lfscp.archive.database import reason_of
+from lfscp.archive.index.database import reason_of
+from lfscp.archive.store import s3_client
 
 
 @pytest.mark.parametrize(

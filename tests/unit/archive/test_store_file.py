@@ -11,12 +11,12 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 
 from lfscp.archive.archive import Archive, Outcome
-from lfscp.archive.attributes import Level
-from lfscp.archive.check import check
 from lfscp.archive.errors import ArchiveError, CannotUnderstand, ClassNotStored, OutOfResources
-from lfscp.archive.objects import mapped, read_file_header
-from lfscp.archive.part10 import part10_header, read_part10
+from lfscp.archive.store.received_objects import mapped, read_file_header
 from lfscp.archive.store_file import StoredObject, store_file
+from lfscp.archive.upkeep.check import check
+from lfscp.dicom.attributes import Level
+from lfscp.dicom.part10 import part10_header, read_part10
 
 UID = "1.2.3.1.1"
 HEAD = part10_header(CT_IMAGE, UID, EXPLICIT, "SENDER")

@@ -17,8 +17,8 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from lfscp.archive import zip_files
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import CannotUnderstand, OutOfResources
-from lfscp.archive.part10 import part10_header
 from lfscp.archive.zip_files import entries, is_zip
+from lfscp.dicom.part10 import part10_header
 
 OBJECT = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
 

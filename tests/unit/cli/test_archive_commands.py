@@ -6,14 +6,14 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from lfscp.archive.part10 import read_part10
-from lfscp.assembly import open_archive
 from lfscp.cli.archive import check_archive, import_files
 from lfscp.cli.backups import back_up, rebuild_index
 from lfscp.cli.failures import CommandError
 from lfscp.cli.retention import recycle_now, set_protection, show_candidates
 from lfscp.config import Settings
-from lfscp.node import Node
+from lfscp.dicom.part10 import read_part10
+from lfscp.node.parts import open_archive
+from lfscp.node.worker import Node
 from lfscp.observe.logging import configure
 
 

@@ -14,9 +14,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from lfscp.archive.part10 import part10_header
 from lfscp.cli.archive import check_archive, import_files
 from lfscp.config import Settings
+from lfscp.dicom.part10 import part10_header
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT, "SENDER")
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings, renew
-from lfscp.services.permissions import destination
+from lfscp.services.access.permissions import destination
 
 PEER = {"host": "h", "port": 104}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lfscp.jobs.alarm import Alarm
 from lfscp.jobs.model import InvalidRequest, Job, JobRequest, Kind
 from lfscp.jobs.roots import allowed_path
+from lfscp.jobs.timer import Alarm
 from lfscp.scu.peer import Peer
 
 PACS = Peer("PACS", "127.0.0.1", 104)

@@ -16,9 +16,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select
 
-from lfscp.archive import job_tables
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index import job_tables
 from lfscp.config import Settings
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.control import Control

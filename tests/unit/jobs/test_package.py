@@ -15,8 +15,8 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.objects import StoredInstance
-from lfscp.archive.part10 import part10_header
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.dicom.part10 import part10_header
 from lfscp.jobs.package import _MAKING, CannotPack, package
 from lfscp.jobs.record_head import read_record_head
 

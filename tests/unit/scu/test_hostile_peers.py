@@ -38,7 +38,7 @@ from scripted_peer import (
     value,
 )
 
-from lfscp.archive.objects import Received, StoredInstance
+from lfscp.archive.store.received_objects import Received, StoredInstance
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import Kind, PeerError, TooManyMatches
 from lfscp.scu.find import find

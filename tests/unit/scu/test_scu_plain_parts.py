@@ -9,9 +9,9 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from lfscp.archive.part10 import part10_header
 from lfscp.config.access import Peer as ConfiguredPeer
 from lfscp.config.settings import Server
+from lfscp.dicom.part10 import part10_header
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
 from lfscp.scu.files import NoObject, files_below, read_instance

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lfscp.archive.query import Model
+from lfscp.archive.query.query import Model
 from lfscp.services.models import (
     GET_MODELS,
     MOVE_MODELS,

@@ -29,7 +29,7 @@ from dicom_peer import (
 from pynetdicom import _config, evt
 from serving import make_ae, serving
 
-from lfscp.upperlayer import names
+from lfscp.upperlayer.wire import names
 
 REJECTED = "rejected {} {} {}"
 NO_REASON_GIVEN = REJECTED.format(1, 1, 1)

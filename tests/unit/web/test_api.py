@@ -25,7 +25,7 @@ from web_objects import (
     REPORT_INSTANCE,
 )
 
-from lfscp.archive.part10 import part10_header, read_part10
+from lfscp.dicom.part10 import part10_header, read_part10
 from lfscp.web.api import cursors
 
 
@@ -597,8 +597,8 @@ def test_a_patient_one_of_whose_studies_is_protected_keeps_all(client):
 
 
 def test_elements_are_shown_a_page_at_a_time(filled, monkeypatch):
-    monkeypatch.setattr("lfscp.web.api.archive.MAX_ELEMENTS", 10)
-    monkeypatch.setattr("lfscp.web.pages.PAGE_ELEMENTS", 10)
+    monkeypatch.setattr("lfscp.web.api.studies.MAX_ELEMENTS", 10)
+    monkeypatch.setattr("lfscp.web.pages.local.PAGE_ELEMENTS", 10)
     path = f"/api/instances/{LOOP_INSTANCE}/elements"
     answer = filled.get(path)
     assert len(answer.json()) == 10

@@ -14,10 +14,10 @@ import pytest
 
 from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
-from lfscp.web import limited_protocol
-from lfscp.web.connection_limits import ConnectionLimits
-from lfscp.web.forwarded import ReverseProxies
-from lfscp.web.limited_protocol import MAX_HEAD_BYTES
+from lfscp.web.security import limited_protocol
+from lfscp.web.security.connection_limits import ConnectionLimits
+from lfscp.web.security.forwarded import ReverseProxies
+from lfscp.web.security.limited_protocol import MAX_HEAD_BYTES
 from lfscp.web.server import HttpServer
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

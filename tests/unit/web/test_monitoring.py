@@ -21,8 +21,8 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.readiness import readiness
 from lfscp.config.passwords import new_token
 from lfscp.observe import metrics
-from lfscp.web import readiness as web_readiness
-from lfscp.web.state import ProcessState
+from lfscp.web.status import readiness as web_readiness
+from lfscp.web.status.state import ProcessState
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from pydicom import dcmread
 from web_app import serving
 from web_objects import new, set_pixels
 
-from lfscp.archive.part10 import part10_header
+from lfscp.dicom.part10 import part10_header
 from lfscp.web.api import upload_outcome
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT)

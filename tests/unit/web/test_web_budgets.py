@@ -12,14 +12,14 @@ import pytest
 from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from web_app import serving
 
-from lfscp.archive.part10 import part10_header
+from lfscp.dicom.part10 import part10_header
 from lfscp.observe import metrics
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
-from lfscp.web.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MAX_VALUES
-from lfscp.web.forms import MAX_FIELDS, MAX_FILES
-from lfscp.web.guard import MOST_HEADERS
 from lfscp.web.problems import MOST_ERRORS
-from lfscp.web.shares import Share
+from lfscp.web.security.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MAX_VALUES
+from lfscp.web.security.forms import MAX_FIELDS, MAX_FILES
+from lfscp.web.security.guard import MOST_HEADERS
+from lfscp.web.security.shares import Share
 
 FILE = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
 ADDRESS = "testclient"
@@ -85,7 +85,7 @@ def test_an_answer_names_a_hundred_of_many_faults(client):
 
 def test_bodies_that_wait_for_their_answer_are_counted_together(client, monkeypatch):
     assert MAX_BYTES_OF_VISITOR < MAX_BYTES_OF_ALL
-    monkeypatch.setattr("lfscp.web.bodies.MAX_BYTES_OF_VISITOR", 1000)
+    monkeypatch.setattr("lfscp.web.security.bodies.MAX_BYTES_OF_VISITOR", 1000)
     client.app.middleware_stack = None  # it is built anew, with the number above
     before = refused("bodies")
     answer = client.post("/api/send", json={"peer": "A", "studies": ["1.2"] * 1000})

@@ -14,7 +14,7 @@ from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.jobs.service import JobService
 from lfscp.web.app import create_app
-from lfscp.web.state import NodeState, ProcessState
+from lfscp.web.status.state import NodeState, ProcessState
 
 HOME = "http://127.0.0.1:8080"
 

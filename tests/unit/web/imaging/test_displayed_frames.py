@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lfscp.web.pictures import (
+from lfscp.web.rendering.drawing import (
     NoPicture,
     Window,
     aspect_of,

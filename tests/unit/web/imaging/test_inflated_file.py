@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.web.imaging.inflated_file import open_inflated
-from lfscp.web.pictures import decode, read_header
+from lfscp.web.rendering.drawing import decode, read_header
 
 BYTES = 30 << 20
 

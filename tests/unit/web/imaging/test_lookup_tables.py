@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.errors import LookupTableError
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
-from lfscp.web.pictures import decode, read_header, to_display
+from lfscp.web.rendering.drawing import decode, read_header, to_display
 
 PIXELS = np.array([[0, 1], [2, 3]], np.uint8)
 

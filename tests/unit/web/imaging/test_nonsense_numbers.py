@@ -13,7 +13,7 @@ from web_objects import CT_CLASS, new
 
 from lfscp.web.imaging.errors import NoPicture
 from lfscp.web.imaging.room import Room
-from lfscp.web.render_tasks import TASKS, Memory
+from lfscp.web.rendering.tasks import TASKS, Memory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom warns of each
 

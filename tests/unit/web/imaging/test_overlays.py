@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from images import image, save, save_big_endian
 
-from lfscp.web.pictures import decode, describe, read_header, to_display
+from lfscp.web.rendering.drawing import decode, describe, read_header, to_display
 
 GROUND = 100
 BITS = np.zeros((4, 4), int)

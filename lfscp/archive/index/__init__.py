@@ -1,0 +1,1 @@
+"""The index: which instances there are, as rows of a database."""

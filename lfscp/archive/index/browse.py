@@ -1,0 +1,403 @@
+"""Pages through the index for people: patients, studies, series, instances, a page at a time.
+
+Rules: pages are cut by key, never by offset, so the last page costs what the first one costs; a
+cursor is the sort key of the last row shown. Every statement is bounded by its page. What is
+typed in a search box is text: LIKE's own signs in it are escaped. Counts of what lies below a row
+are made for the rows of the page only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    func,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
+
+from lfscp.archive.index.dialects import holds_text, leading_integer
+from lfscp.archive.index.removal import named
+from lfscp.archive.index.schema import instance, patient, series, study
+from lfscp.archive.upkeep.retention import protected_among
+from lfscp.dicom.attributes import Level, at_level
+from lfscp.dicom.person_names import search_form
+
+MAX_PAGE: Final = 500
+MOST_NAMES: Final = 10  # of one patient that are shown
+MOST_WORDS: Final = 20  # of a search; further ones narrow it no more
+MAX_WORD: Final = 250  # characters of one of them
+_ESCAPE: Final = "\\"
+
+Cursor = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows, each by column name, and the cursor of the next page; None on the last one."""
+
+    rows: list[dict[str, Any]]
+    next: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFilter:
+    """What studies must be like.
+
+    Args:
+        text: words; each must be in the patient's name or the study's description, or begin the
+            Patient ID or the accession number, or be the Study Instance UID.
+        modality: of one of the series, such as CT.
+        date_from: first study date, YYYYMMDD; `date_to` the last one.
+        patient_key: the row of the patient in the index.
+    """
+
+    text: str = ""
+    modality: str = ""
+    date_from: str = ""
+    date_to: str = ""
+    patient_key: int | None = None
+
+
+_PATIENT: Final = [patient.c[each.column] for each in at_level(Level.PATIENT)]
+_STUDY: Final = [
+    study.c[each.column] for level in (Level.PATIENT, Level.STUDY) for each in at_level(level)
+]
+_STUDY_ROW: Final = select(
+    study.c.id,
+    study.c.patient_id_fk,
+    study.c.received_at,
+    study.c.updated_at,
+    study.c.has_conflict,
+    patient.c.has_conflict.label("patient_has_conflict"),
+    *_STUDY,
+).select_from(study.join(patient))
+_SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
+_INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
+
+
+def _number(column: ColumnElement[str]) -> ColumnElement[int]:
+    """A column's text as a number to sort by; absent is 0."""
+    return leading_integer(column)
+
+
+_OF_PATIENT: Final = study.c.patient_id_fk
+_SERIES_NUMBER: Final = _number(series.c.series_number)
+_INSTANCE_NUMBER: Final = _number(instance.c.instance_number)
+
+
+def require_short_words(text: str) -> str:
+    """The text of a search, whose words are compared with every row.
+
+    Raises:
+        ValueError: a word has more characters than MAX_WORD.
+    """
+    if len(text) > MAX_WORD and any(len(word) > MAX_WORD for word in text.split()):
+        raise ValueError(f"a word of a search has at most {MAX_WORD} characters")
+    return text
+
+
+def studies(
+    connection: Connection,
+    wanted: StudyFilter = StudyFilter(),
+    *,
+    after: Cursor | None = None,
+    limit: int = 50,
+) -> Page:
+    """Studies with their patient, the newest first.
+
+    Args:
+        after: the cursor of the page before.
+        limit: rows of a page, at most MAX_PAGE.
+    """
+    key = (study.c.study_date, study.c.study_time, study.c.id)
+    statement = _STUDY_ROW.order_by(*(column.desc() for column in key))
+    for condition in _conditions(wanted):
+        statement = statement.where(condition)
+    if after is not None:
+        statement = statement.where(tuple_(*key) < tuple_(*after))
+    page = _page(connection, statement, [column.name for column in key], limit)
+    _describe_studies(connection, page.rows)
+    return page
+
+
+def study_row(
+    connection: Connection, study_uid: str, key: int | None = None
+) -> dict[str, Any] | None:
+    """One study with its patient; None when it is not there.
+
+    Args:
+        key: its row, where studies of several patients have the UID; else the oldest patient's.
+    """
+    statement = _STUDY_ROW.where(named(Level.STUDY, study_uid, key)).order_by(_OF_PATIENT)
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        return None
+    rows = [dict(row)]
+    _describe_studies(connection, rows)
+    return rows[0]
+
+
+def patients(
+    connection: Connection, text: str = "", *, after: Cursor | None = None, limit: int = 50
+) -> Page:
+    """Patients by name, with the number of their studies."""
+    key = (patient.c.patient_name_search, patient.c.id)
+    statement = select(
+        patient.c.id, patient.c.patient_name_search, patient.c.has_conflict, *_PATIENT
+    ).order_by(*key)
+    for word in text.split()[:MOST_WORDS]:
+        statement = statement.where(patient.c.id.in_(union_all(*_of_patients(word, _OF_PATIENT))))
+    if after is not None:
+        statement = statement.where(tuple_(*key) > tuple_(*after))
+    page = _page(connection, statement, [column.name for column in key], limit)
+    keys = [row["id"] for row in page.rows]
+    counted = connection.execute(
+        select(study.c.patient_id_fk, func.count())
+        .where(study.c.patient_id_fk.in_(keys))
+        .group_by(study.c.patient_id_fk)
+    )
+    counts = {row[0]: row[1] for row in counted}
+    for row in page.rows:
+        row["number_of_studies"] = counts.get(row["id"], 0)
+        del row["patient_name_search"]
+    return page
+
+
+def series_of(connection: Connection, study_key: int) -> list[dict[str, Any]]:
+    """All series of a study in the order of their numbers, each with a count and a middle instance.
+
+    The middle instance is the one to make a small picture of.
+    """
+    statement = (
+        select(series.c.id, series.c.received_at, *_SERIES)
+        .where(series.c.study_fk == study_key)
+        .order_by(_SERIES_NUMBER, series.c.id)
+    )
+    rows = [dict(row) for row in connection.execute(statement).mappings()]
+    _mark_shared(connection, series.c.series_instance_uid, rows)
+    for row in rows:
+        _describe_series(connection, row)
+    return rows
+
+
+def series_row(
+    connection: Connection, series_uid: str, key: int | None = None
+) -> dict[str, Any] | None:
+    """One series with the UID and key of its study; None when it is not there.
+
+    Args:
+        key: its row, where series of several studies have the UID; else the one that came first.
+    """
+    statement = (
+        select(
+            series.c.id,
+            series.c.received_at,
+            series.c.study_fk,
+            study.c.study_instance_uid,
+            *_SERIES,
+        )
+        .join(study, series.c.study_fk == study.c.id)
+        .where(named(Level.SERIES, series_uid, key))
+        .order_by(series.c.id)
+    )
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        return None
+    found = dict(row)
+    _mark_shared(connection, series.c.series_instance_uid, [found])
+    _describe_series(connection, found)
+    return found
+
+
+def instances_of(
+    connection: Connection, series_key: int, *, after: Cursor | None = None, limit: int = 200
+) -> Page:
+    """Instances of a series in the order of their numbers."""
+    key = (_INSTANCE_NUMBER, instance.c.id)
+    statement = (
+        select(
+            instance.c.id,
+            _INSTANCE_NUMBER.label("number"),
+            instance.c.transfer_syntax_uid,
+            instance.c.size,
+            instance.c.received_at,
+            instance.c.calling_ae_title,
+            *_INSTANCE,
+        )
+        .where(instance.c.series_fk == series_key)
+        .order_by(*key)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(*key) > tuple_(*after))
+    return _page(connection, statement, ["number", "id"], limit)
+
+
+def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
+    """One instance with the UIDs above it, the key of its study and the path of its file.
+
+    None when it is not there.
+    """
+    statement = (
+        select(
+            instance.c.id,
+            instance.c.transfer_syntax_uid,
+            instance.c.size,
+            instance.c.path,
+            instance.c.dataset_offset,
+            instance.c.digest,
+            instance.c.received_at,
+            instance.c.calling_ae_title,
+            study.c.id.label("study_key"),
+            study.c.study_instance_uid,
+            series.c.series_instance_uid,
+            series.c.modality,
+            *_INSTANCE,
+        )
+        .join(series, instance.c.series_fk == series.c.id)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(instance.c.sop_instance_uid == sop_instance_uid)
+    )
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else dict(row)
+
+
+def modalities(connection: Connection) -> list[str]:
+    """The modalities there are, each read with one step in the index, however many series."""
+    found: list[str] = []
+    last = ""
+    while True:
+        following = connection.execute(
+            select(series.c.modality)
+            .where(series.c.modality > last)
+            .order_by(series.c.modality)
+            .limit(1)
+        ).scalar()
+        if following is None or len(found) == MAX_PAGE:
+            return found
+        found.append(following)
+        last = following
+
+
+def _page(connection: Connection, statement: Select[Any], key: Sequence[str], limit: int) -> Page:
+    """Run a statement for one page; one row more shows that another page follows."""
+    size = max(1, min(limit, MAX_PAGE))
+    found = connection.execute(statement.limit(size + 1)).mappings().all()
+    rows = [dict(row) for row in found[:size]]
+    more = len(found) > size
+    return Page(rows, tuple(rows[-1][name] for name in key) if more else None)
+
+
+def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
+    for word in wanted.text.split()[:MOST_WORDS]:
+        yield study.c.id.in_(_studies_of(word))
+    if wanted.modality:
+        with_modality = select(series.c.study_fk).where(series.c.modality == wanted.modality)
+        yield study.c.id.in_(with_modality)
+    if wanted.date_from:
+        yield study.c.study_date >= wanted.date_from
+    if wanted.date_to:
+        yield study.c.study_date.between("0", wanted.date_to)
+    if wanted.patient_key is not None:
+        yield study.c.patient_id_fk == wanted.patient_key
+
+
+def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[Any]]:
+    """Keys of studies, or of their patients, whose patient's name holds a word or ID begins so."""
+    name = f"%{_escaped(search_form(word))}%"
+    yield select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE))
+    yield select(key).where(_begins(study.c.patient_id, word))
+
+
+def _studies_of(word: str) -> Any:
+    """Keys of studies that a word names: one cheap question to each index, put together."""
+    return union_all(
+        *_of_patients(word, study.c.id),
+        select(study.c.id).where(_begins(study.c.accession_number, word)),
+        select(study.c.id).where(study.c.study_instance_uid == word),
+        select(study.c.id).where(holds_text(study.c.study_description, f"%{_escaped(word)}%")),
+    )
+
+
+def _begins(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
+    """The column begins with a word, as it is typed or in capitals; a range of the index each."""
+    return or_(*(column.between(form, form + "\U0010ffff") for form in {word, word.upper()}))
+
+
+def _escaped(text: str) -> str:
+    for sign in (_ESCAPE, "%", "_"):
+        text = text.replace(sign, _ESCAPE + sign)
+    return text
+
+
+def _describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add to the rows of a page what is below them, and whether retention spares them."""
+    _count_below_studies(connection, rows)
+    _mark_shared(connection, study.c.study_instance_uid, rows)
+    protected = protected_among(connection, [row["study_instance_uid"] for row in rows])
+    for row in rows:
+        row["is_protected"] = row["study_instance_uid"] in protected
+
+
+def _mark_shared(connection: Connection, uid: Column[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Say of the rows of a page whether others have their UID, against the standard."""
+    uids = {row[uid.name] for row in rows}
+    several = select(uid).where(uid.in_(uids)).group_by(uid).having(func.count() > 1)
+    shared = set(connection.execute(several).scalars())
+    for row in rows:
+        row["shares_uid"] = row[uid.name] in shared
+
+
+def names_of_patient(connection: Connection, patient_key: int) -> list[dict[str, str]]:
+    """What the studies of a patient say of name, birth date and sex, each once, some at most."""
+    said = (study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex)
+    statement = select(*said).where(study.c.patient_id_fk == patient_key).distinct()
+    return [dict(row) for row in connection.execute(statement.limit(MOST_NAMES)).mappings()]
+
+
+def studies_of_uid(connection: Connection, study_uid: str) -> list[dict[str, Any]]:
+    """The studies with a UID, which should be one: their keys and patients."""
+    statement = select(
+        study.c.id, study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex
+    )
+    rows = statement.where(study.c.study_instance_uid == study_uid).order_by(study.c.id)
+    return [dict(row) for row in connection.execute(rows.limit(MOST_NAMES)).mappings()]
+
+
+def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add modalities and the numbers of series and instances to the rows of a page."""
+    by_key = {row["id"]: row for row in rows}
+    for row in rows:
+        row.update(modalities=[], number_of_series=0, number_of_instances=0)
+    counted = select(func.count()).where(instance.c.series_fk == series.c.id).scalar_subquery()
+    below = select(series.c.study_fk, series.c.modality, counted).where(
+        series.c.study_fk.in_(list(by_key))
+    )
+    for key, modality, count in connection.execute(below):
+        row = by_key[key]
+        row["number_of_series"] += 1
+        row["number_of_instances"] += count
+        if modality and modality not in row["modalities"]:
+            row["modalities"] = sorted([*row["modalities"], modality])
+
+
+def _describe_series(connection: Connection, row: dict[str, Any]) -> None:
+    inside = instance.c.series_fk == row["id"]
+    count = connection.execute(select(func.count()).where(inside)).scalar() or 0
+    middle = (
+        select(instance.c.sop_instance_uid)
+        .where(inside)
+        .order_by(_INSTANCE_NUMBER, instance.c.id)
+        .offset(count // 2)
+        .limit(1)
+    )
+    row["number_of_instances"] = count
+    row["middle_instance_uid"] = connection.execute(middle).scalar() or ""

@@ -1,0 +1,318 @@
+"""Tells whether the time of day is right, so that a wrong clock deletes nothing.
+
+The index keeps when the clock was looked at last, and how the clock that nobody sets (of the time
+since the machine was started) stood then. A clock that says another time than it must was set,
+while the node ran or was stopped: it is not trusted. When the machine was started in between, only
+the clock itself says how long it was off: more than is usual is not trusted either.
+
+Rules: by a clock that is not trusted nothing is older than by the last time that was trusted and
+what has passed since for certain; so retention goes on, only later. It is trusted again when it
+has run without a jump for an hour, synchronised by NTP as the kernel says, or else for a week; or
+when the administrator says that it is right; at once, when it was set to what it must be. An index
+that knows of no look goes by its newest object. Where nodes share an index, the database's clock is
+asked too.
+
+`look_at` decides, without a clock or an index.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from lfscp.archive.index.dialects import now_ms as database_now_ms
+from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.schema import instance
+from lfscp.observe import metrics
+from lfscp.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.index import Index
+
+LOG: Final = get_logger("lfscp.archive")
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+JUMP_MS: Final = 600_000  # more than clocks are slewed by in the time between two looks
+MOST_OFF_MS: Final = 3 * DAY_MS  # a machine that is off for a long weekend
+STEADY_MS: Final = 7 * DAY_MS
+STEADY_SYNCHRONISED_MS: Final = HOUR_MS
+TASK: Final = "clock"
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_TIMESYNCD: Final = Path("/run/systemd/timesync/synchronized")
+_UNSYNCHRONISED: Final = 5  # TIME_ERROR, what adjtimex(2) returns then
+_TIMEX_BYTES: Final = 512  # more than any struct timex
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the clocks of a machine say at one moment.
+
+    Args:
+        day_ms: the time of day, in ms since 1970.
+        boot: names the machine's start; empty when that is not known.
+        up_ms: since that start.
+    """
+
+    day_ms: int
+    boot: str = ""
+    up_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of the looks at a clock.
+
+    Args:
+        seen: the last one.
+        trusted_ms: the time of day that was certain then.
+        steady_since_ms: when the clock jumped last, by itself; 0 when it is trusted.
+    """
+
+    seen: Reading
+    trusted_ms: int
+    steady_since_ms: int = 0
+
+
+def look_at(kept: Kept, now: Reading, most_off_ms: int, *, is_synchronised: bool) -> Kept:
+    """Decide what a look at the clock tells; no I/O, no clock.
+
+    Args:
+        most_off_ms: how long the machine may have been off without anybody wondering.
+    """
+    jump, passed = _compare(kept.seen, now, most_off_ms)
+    trusted_ms = kept.trusted_ms + passed
+    if jump and abs(now.day_ms - trusted_ms) > JUMP_MS:  # else it was set right again
+        return Kept(now, trusted_ms, now.day_ms)
+    wait = STEADY_SYNCHRONISED_MS if is_synchronised else STEADY_MS
+    if kept.steady_since_ms and not jump and now.day_ms - kept.steady_since_ms < wait:
+        return Kept(now, trusted_ms, kept.steady_since_ms)
+    return Kept(now, now.day_ms)
+
+
+def _compare(before: Reading, now: Reading, most_off_ms: int) -> tuple[int, int]:
+    """How far the clock has jumped, 0 for not at all, and how much time has passed for certain."""
+    gone = now.day_ms - before.day_ms
+    if before.boot and before.boot == now.boot and now.up_ms >= before.up_ms:
+        passed = now.up_ms - before.up_ms
+        return (gone - passed if abs(gone - passed) > JUMP_MS else 0), passed
+    if -JUMP_MS <= gone <= max(JUMP_MS, most_off_ms):
+        return 0, max(0, gone)
+    return gone, 0
+
+
+def is_synchronised() -> bool:
+    """Whether the clock follows a time server, as systemd-timesyncd or the kernel says.
+
+    False when neither may tell.
+    """
+    if _TIMESYNCD.exists():
+        return True
+    with suppress(OSError, AttributeError):
+        found = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+        return found not in (-1, _UNSYNCHRONISED)
+    return False
+
+
+def read_boot() -> str:
+    """What names this start of the machine; empty when that is not known."""
+    with suppress(OSError):
+        return _BOOT_ID.read_text("ascii").strip()
+    return ""
+
+
+def _up_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Clock:
+    """Tells the time by which something is old. One thread at a time may use it.
+
+    Args:
+        time_of_day: seconds since 1970; `elapsed`: seconds of a clock that nobody sets.
+        synchronised: whether the time of day follows a time server.
+        index: keeps the looks; None to keep them here.
+        node: which of those that share the index this is.
+    """
+
+    def __init__(
+        self,
+        time_of_day: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = _up_s,
+        synchronised: Callable[[], bool] = is_synchronised,
+        *,
+        index: Index | None = None,
+        node: str = "",
+    ) -> None:
+        self._time_of_day = time_of_day
+        self._elapsed = elapsed
+        self._synchronised = synchronised
+        self._index = index
+        self._task = task_of(node)
+        self._boot = read_boot() if index is not None else "here"
+        self._kept = self._new()
+        self._has_said_differs = False
+
+    def look(self, most_off_ms: int = MOST_OFF_MS) -> int:
+        """The time of day by which something is old, in ms since 1970; never later than it is.
+
+        Args:
+            most_off_ms: as `look_at` takes it.
+        Raises:
+            SQLAlchemyError, OSError: the index cannot be read or written to.
+        """
+        if self._index is None:
+            before, others_ms = self._kept, None
+            kept = self._kept = self._look(before, most_off_ms)
+        else:
+            with self._index.writing() as connection:
+                before, others_ms = self._read(connection), self._others_ms(connection)
+                kept = self._look(before, most_off_ms)
+                self._write(connection, kept)
+        self._tell(before, kept, others_ms)
+        return _earliest(kept, others_ms)
+
+    def peek(self) -> int:
+        """The same without keeping that it was looked at.
+
+        Raises:
+            SQLAlchemyError, OSError: the index cannot be read.
+        """
+        if self._index is None:
+            return _earliest(self._look(self._kept, MOST_OFF_MS), None)
+        with self._index.engine.connect() as connection:
+            kept = self._look(self._read(connection), MOST_OFF_MS)
+            return _earliest(kept, self._others_ms(connection))
+
+    def confirm(self) -> None:
+        """Trust the clock as it is, since the administrator says that it is right.
+
+        Raises:
+            SQLAlchemyError, OSError: the index cannot be written to.
+        """
+        self._kept = self._new()
+        if self._index is not None:
+            with self._index.writing() as connection:
+                self._write(connection, self._kept)
+
+    def _look(self, before: Kept, most_off_ms: int) -> Kept:
+        return look_at(before, self._reading(), most_off_ms, is_synchronised=self._synchronised())
+
+    def _reading(self) -> Reading:
+        return Reading(int(self._time_of_day() * 1000), self._boot, int(self._elapsed() * 1000))
+
+    def _new(self) -> Kept:
+        now = self._reading()
+        return Kept(now, now.day_ms)
+
+    def _read(self, connection: Connection) -> Kept:
+        kept = read_kept(connection, self._task)
+        if kept is not None:
+            return kept
+        newest = select(instance.c.received_at).order_by(instance.c.id.desc()).limit(1)
+        at = connection.execute(newest).scalar()
+        return self._new() if at is None else Kept(Reading(at), at)
+
+    def _write(self, connection: Connection, kept: Kept) -> None:
+        seen = kept.seen
+        said = {"boot": seen.boot, "up_ms": seen.up_ms, "trusted_ms": kept.trusted_ms}
+        values = {
+            "position": seen.day_ms,
+            "held_until": kept.steady_since_ms,
+            "holder": json.dumps(said),
+        }
+        row = maintenance.c.task == self._task
+        if not connection.execute(update(maintenance).where(row).values(values)).rowcount:
+            with suppress(IntegrityError), connection.begin_nested():
+                connection.execute(insert(maintenance).values(task=self._task, **values))
+
+    def _others_ms(self, connection: Connection) -> int | None:
+        """The time by the clock of the database's machine, where nodes share it."""
+        if self._index is None or not self._index.is_shared:
+            return None
+        return int(connection.execute(select(database_now_ms())).scalar_one())
+
+    def _tell(self, before: Kept, kept: Kept, others_ms: int | None) -> None:
+        differs_ms = kept.seen.day_ms - (others_ms or kept.seen.day_ms)
+        is_doubted = bool(kept.steady_since_ms) or abs(differs_ms) > JUMP_MS
+        metrics.CLOCK_DOUBTED.set(int(is_doubted))
+        if kept.steady_since_ms and kept.steady_since_ms != before.steady_since_ms:
+            by_ms = kept.seen.day_ms - before.seen.day_ms
+            if kept.seen.boot == before.seen.boot:
+                by_ms -= kept.seen.up_ms - before.seen.up_ms
+            LOG.warning(
+                "the clock has jumped and is not trusted",
+                by_s=round(by_ms / 1000),
+                # An index of before, or a new clock's row: nobody knows how long it was idle.
+                since="the last look" if before.seen.up_ms else "the newest object came",
+                effect="studies and jobs are deleted later",
+                hint="set the clock; if it is right, run: lfscp retention --clock-is-right",
+            )
+        elif before.steady_since_ms and not kept.steady_since_ms:
+            LOG.info("the clock is trusted again")
+        differs = abs(differs_ms) > JUMP_MS
+        if differs and not self._has_said_differs:
+            LOG.warning(
+                "the node's clock and the database's differ",
+                by_s=round(differs_ms / 1000),
+                effect="studies and jobs are deleted by the earlier one",
+            )
+        self._has_said_differs = differs
+
+
+def _earliest(kept: Kept, others_ms: int | None) -> int:
+    return min(kept.seen.day_ms, kept.trusted_ms, others_ms or kept.seen.day_ms)
+
+
+def task_of(node: str) -> str:
+    """The name of a clock's row in the table of tasks."""
+    return f"{TASK} {node}".strip()
+
+
+def read_kept(connection: Connection, task: str) -> Kept | None:
+    """What an index keeps of the looks at a clock."""
+    row = connection.execute(select(maintenance).where(maintenance.c.task == task)).first()
+    if row is None:
+        return None
+    with suppress(ValueError, KeyError, TypeError):
+        said = json.loads(row.holder)
+        seen = Reading(row.position, said["boot"], said["up_ms"])
+        return Kept(seen, said["trusted_ms"], row.held_until)
+    return None
+
+
+def doubt_of(kept: Kept | None) -> str:
+    """Why a clock is not trusted, in words; empty when it is."""
+    if kept is None or not kept.steady_since_ms:
+        return ""
+    since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(kept.steady_since_ms / 1000))
+    return f"not trusted, it has jumped to {since} UTC; studies and jobs are deleted later"
+
+
+class Stamps:
+    """The time that new rows are given: the clock's, but not before what was certain at the start.
+
+    A clock that was put back would make what comes old on the day when it is set right.
+
+    Args:
+        kept: of the clock, at the start.
+    """
+
+    def __init__(self, kept: Kept | None = None) -> None:
+        self._least_ms = 0 if kept is None else kept.trusted_ms - JUMP_MS
+        self._up_s = _up_s()
+
+    def now_ms(self) -> int:
+        """Now, in ms since 1970."""
+        now = time.time_ns() // 1_000_000
+        if now >= self._least_ms:
+            return now
+        return self._least_ms + int((_up_s() - self._up_s) * 1000)

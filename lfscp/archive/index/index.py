@@ -1,0 +1,422 @@
+"""The index: which instances there are; adding, finding and removing them.
+
+Rules: an instance is added whole or not at all; those that come together share a transaction. The
+rows above it are found or made by hierarchy.py. An instance of a known series costs one insert.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, cast
+
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp.archive.errors import ArchiveError, FateUnknown, OutOfResources
+from lfscp.archive.index import migrations
+from lfscp.archive.index.clock import Stamps
+from lfscp.archive.index.database import (
+    DEFAULT_CONNECTIONS,
+    DEFAULT_TIMEOUT_S,
+    REBUILD_HINT,
+    Patience,
+    Result,
+    is_damaged,
+    open_database,
+    reason_of,
+)
+from lfscp.archive.index.group_commit import GroupCommit
+from lfscp.archive.index.hierarchy import Hierarchy, RowVanishedError
+from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
+from lfscp.archive.index.removal import delete_entity, pieces_of, prune
+from lfscp.archive.index.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
+from lfscp.archive.index.schema import TABLES, instance, patient, series, study
+from lfscp.archive.index.statements import Statements
+from lfscp.archive.query.prepared import PreparedQueries, compiled
+from lfscp.archive.store.files import Durability
+from lfscp.dicom.attributes import UNIQUE_KEY, Level
+from lfscp.dicom.header import Header
+from lfscp.observe import metrics
+
+_KNOWN_SERIES: Final = 4096  # remembered at most
+_TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
+_ATTEMPTS: Final = 20
+_STEP_S: Final = 0.005  # by which the pauses between them grow
+_Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
+_Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
+
+
+_SELECTED: Final = (
+    select(
+        instance.c.sop_class_uid,
+        instance.c.sop_instance_uid,
+        instance.c.transfer_syntax_uid,
+        instance.c.path,
+        instance.c.dataset_offset,
+        instance.c.size,
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
+        instance.c.digest,
+    )
+    .select_from(instance.join(series).join(study).join(patient))
+    .order_by(instance.c.id)
+)
+
+
+class Index:
+    """The index behind an archive. Any thread may call any method; workers may be forked."""
+
+    def __init__(
+        self,
+        url: str,
+        durability: Durability = Durability.FULL,
+        *,
+        connections: int = DEFAULT_CONNECTIONS,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._database = open_database(
+            url, durability, connections=connections, timeout_s=timeout_s
+        )
+        try:
+            migrations.upgrade(self._database.engine)
+        except (SQLAlchemyError, OSError) as error:
+            self._database.close()
+            hint = REBUILD_HINT if is_damaged(error) else self._hint
+            raise ArchiveError("open the index", reason_of(error), hint) from None
+        except BaseException:
+            self._database.close()
+            raise
+        self._statements = Statements(self._database.dialect)
+        self.prepared = PreparedQueries(self._database.dialect)
+        self.hierarchy = Hierarchy(self._statements)
+        # By study and series UID. May be stale, as other processes delete: the foreign key tells.
+        self._known: dict[tuple[str, str], KnownSeries] = {}
+        self.stamps = Stamps()
+        self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several nodes may use it at once."""
+        return self._database.is_shared
+
+    @property
+    def _hint(self) -> str:
+        if self._database.is_shared:
+            return "check index.url, and that its server, database and user are there"
+        return "check index.url and the rights on the folder"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for reading."""
+        return self._database.engine
+
+    @property
+    def error(self) -> type[Exception]:
+        """What the driver's own cursors raise."""
+        return self._database.error
+
+    def reading(self, interruption: Interruption | None = None) -> AbstractContextManager[Any]:
+        """The driver's cursor, for a statement of `dialect`; see Database.reading."""
+        return self._database.reading(interruption)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What statements for the driver's cursor are compiled for."""
+        return self._database.dialect
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A writing transaction, for the tables that others keep in the same database."""
+        return self._database.writing()
+
+    def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:
+        """Do work in a writing transaction; see Database.transact."""
+        return self._database.transact(work, snapshot=snapshot)
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A writing transaction with the driver's cursor, for `hierarchy`."""
+        return self._database.transaction()
+
+    def cannot(self, operation: str, error: BaseException) -> ArchiveError:
+        """The error of something that could not be done because of the database."""
+        return ArchiveError(operation, reason_of(error), self._hint)
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self._database.close()
+
+    # Adding
+
+    def add(self, header: Header, placement: Placement) -> Added | Existing:
+        """Add one instance, with its series, study and patient when they are new.
+
+        Returns:
+            Added once committed; Existing, with nothing changed, when the SOP Instance UID is
+            in the index already.
+        Raises:
+            OutOfResources: the database cannot take it (disk full, connection lost).
+        """
+        row = (header, _values(header, placement, self.stamps.now_ms()))
+        patience = self._database.patience()
+        for attempt in itertools.count(1):
+            try:
+                add = self._insert_one if self._group is None else self._group.perform
+                _, notes = add(row)
+                return Added(header.study_instance_uid, header.series_instance_uid, tuple(notes))
+            except (self._database.integrity_error, RowVanishedError):
+                existing = self.find(header.sop_instance_uid)
+                if existing is not None:
+                    if patience.may_be_done and existing.path == placement.path:
+                        return Added(existing.study_uid, existing.series_uid)  # by us, before
+                    return existing
+                self._others_were_faster(header, attempt)
+            except self._database.error as error:
+                if self._database.is_too_long(error) and not isinstance(header, Shortened):
+                    header = cast("Header", Shortened(header))
+                    row = (header, _values(header, placement, self.stamps.now_ms()))
+                elif not patience.allows(error):
+                    raise self._out_of_resources(error, patience) from None
+        raise AssertionError  # the loop ends by return or raise
+
+    def _insert_one(self, row: _Row) -> _Inserted:
+        return self._insert([row])[0]
+
+    def _insert(self, rows: list[_Row]) -> list[_Inserted]:
+        """Insert instances in one transaction; one of a known series is one statement."""
+        if len(rows) > 1:
+            return self._insert_all(rows)
+        header, values = rows[0]
+        known = self._recall(header)
+        if known is None or abs(self.stamps.now_ms() - known.touched_at) > _TOUCH_MS:
+            return self._insert_all(rows)
+        started = time.monotonic()
+        self._database.write(self._statements.insert_instance, [known.key, *values])
+        metrics.INDEX_COMMIT.observe(time.monotonic() - started)
+        metrics.INDEX_COMMIT_INSTANCES.observe(1)
+        return [(known, [])]
+
+    def _insert_all(self, rows: list[_Row]) -> list[_Inserted]:
+        """Insert instances in one transaction; the series of each."""
+        now = self.stamps.now_ms()
+        inserted: list[_Inserted] = []
+        touched: dict[int, KnownSeries] = {}
+        started = time.monotonic()
+        with self._database.transaction() as cursor:
+            for header, values in rows:
+                known = self._recall(header)
+                found, notes = (known, []) if known else self._series(cursor, header, now)
+                # The clock may have been put back since. The study comes before its instances,
+                # as for those who delete, so that neither waits for the other.
+                if abs(now - found.touched_at) > _TOUCH_MS and found.study_key not in touched:
+                    self._statements.touch_study.run(cursor, (found.study_key, now))
+                    touched[found.study_key] = found
+                self._statements.insert_instance.run(cursor, [found.key, *values])
+                inserted.append((found, notes))
+        metrics.INDEX_COMMIT.observe(time.monotonic() - started)
+        metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
+        for found in touched.values():
+            found.touched_at = now
+        for (header, _), (found, _) in zip(rows, inserted, strict=True):
+            self._remember(header, found)
+        return inserted
+
+    def replace(self, header: Header, placement: Placement) -> Added:
+        """Put an instance in the place of the one with its SOP Instance UID, if there is one.
+
+        Returns:
+            Added, with the path of the file that no row refers to any longer. Until it is gone it
+            stands in the table `removal`, as a deleted object's does.
+        """
+        seen: list[Existing] = []  # by each attempt
+        patience = self._database.patience()
+        for attempt in itertools.count(1):
+            try:
+                found, notes = self._replace(header, placement, seen)
+                break
+            except (self._database.integrity_error, RowVanishedError):
+                self._others_were_faster(header, attempt)
+            except self._database.error as error:
+                if self._database.is_too_long(error) and not isinstance(header, Shortened):
+                    header = cast("Header", Shortened(header))
+                elif not patience.allows(error):
+                    raise self._out_of_resources(error, patience) from None
+        if len(seen) > 1 and seen[-1].path == placement.path:
+            seen.pop()  # it is ours: the attempt before had come through
+        old = seen[-1] if seen else None
+        if old is not None and old.series_key != found.key:
+            self._prune(series.c.id == old.series_key)
+        replaced = old.path if old else None
+        uids = (header.study_instance_uid, header.series_instance_uid)
+        return Added(*uids, tuple(notes), replaced)
+
+    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> _Inserted:
+        """Replace in one transaction; the row that was there goes to `seen`."""
+        now = self.stamps.now_ms()
+        with self._database.transaction() as cursor:
+            row = self._statements.find_instance.run(cursor, (header.sop_instance_uid,)).fetchone()
+            if row is not None:
+                seen.append(Existing.of_row(row))
+                self._statements.delete_instance.run(cursor, (seen[-1].key,))
+                if seen[-1].path != placement.path:
+                    self._statements.note_removal.run(cursor, (seen[-1].path, now))
+            found, notes = self._series(cursor, header, now)
+            values = [found.key, *_values(header, placement, now)]
+            self._statements.insert_instance.run(cursor, values)
+            # What the study knew of its patient may have been said by what is gone.
+            if row is not None and seen[-1].patient != PatientIdentity.of(header):
+                self.hierarchy.read_again(cursor, seen[-1].study_key)
+        return found, notes
+
+    def _others_were_faster(self, header: Header, attempt: int) -> None:
+        """Another node added the same study, or deleted our series, in the meantime."""
+        self._known.pop(_uids(header), None)
+        if attempt > _ATTEMPTS:
+            raise OutOfResources(
+                "index the instance", "other nodes keep changing its study", "send again"
+            ) from None
+        if attempt > 1:
+            time.sleep(random.uniform(0, _STEP_S * attempt))  # noqa: S311 - out of step
+
+    def _out_of_resources(self, error: BaseException, patience: Patience) -> OutOfResources:
+        hint = "see that the index's server runs" if self.is_shared else "free space for the index"
+        kind = FateUnknown if patience.may_be_done else OutOfResources
+        return kind("index the instance", reason_of(error), hint)
+
+    def _series(self, cursor: Any, header: Header, now: int) -> _Inserted:
+        """Find or make the series; for the first object of a series in this process only."""
+        return self.hierarchy.series_of(cursor, header, now)
+
+    def _recall(self, header: Header) -> KnownSeries | None:
+        """The series, when an object of it that said the same of its patient came before."""
+        known = self._known.get(_uids(header))
+        return known if known is not None and known.patient == said_of_patient(header) else None
+
+    def _remember(self, header: Header, found: KnownSeries) -> None:
+        uids = _uids(header)
+        if uids not in self._known and len(self._known) >= _KNOWN_SERIES:
+            self._known.pop(next(iter(self._known)), None)  # the one known longest
+        self._known[uids] = found
+
+    # Finding
+
+    def find(self, sop_instance_uid: str) -> Existing | None:
+        """The row of one instance."""
+        patience = self._database.patience()
+        while True:
+            try:
+                with self._database.lookup() as cursor:
+                    row = self._statements.find_instance.run(cursor, (sop_instance_uid,)).fetchone()
+                return Existing.of_row(row) if row else None
+            except (self._database.error, SQLAlchemyError) as error:
+                if not patience.allows(error):
+                    raise self._out_of_resources(error, Patience()) from None
+
+    def select(
+        self, unique_keys: Mapping[Level, Sequence[str]], interruption: Interruption
+    ) -> Iterator[Sequence[Any]]:
+        """Rows of all instances that match lists of unique keys, in the order of arrival.
+
+        Lists of any length are cut into pieces that every database takes. The columns are those of
+        selection.SelectedRow.
+        """
+        lists = [
+            (TABLES[level].c[UNIQUE_KEY[level].column], pieces_of(values))
+            for level, values in unique_keys.items()
+        ]
+        for pieces in itertools.product(*(pieces for _, pieces in lists)):
+            wanted = _SELECTED
+            for (column, _), values in zip(lists, pieces, strict=True):
+                wanted = wanted.where(column.in_(values))
+            with self.reading(interruption) as cursor:
+                for row in cursor.execute(*compiled(wanted, self.dialect)):
+                    interruption.look()
+                    yield row
+
+    def placements(self, after: int = 0, limit: int = 1000) -> list[Any]:
+        """The next rows by key: (id, sop_instance_uid, path, dataset_offset, size, file_size,
+        digest, sop_class_uid, transfer_syntax_uid). For walking the whole index in pieces."""
+        columns = (
+            instance.c.id,
+            instance.c.sop_instance_uid,
+            instance.c.path,
+            instance.c.dataset_offset,
+            instance.c.size,
+            instance.c.file_size,
+            instance.c.digest,
+            instance.c.sop_class_uid,
+            instance.c.transfer_syntax_uid,
+        )
+        wanted = select(*columns).where(instance.c.id > after).order_by(instance.c.id).limit(limit)
+        with self._database.engine.connect() as connection:
+            return list(connection.execute(wanted))
+
+    def counts(self) -> dict[Level, int]:
+        """How many patients, studies, series and instances there are."""
+        with self._database.engine.connect() as connection:
+            return {
+                level: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for level, table in TABLES.items()
+            }
+
+    def total_size(self) -> int:
+        """Bytes of all files in the index."""
+        with self._database.engine.connect() as connection:
+            return int(connection.execute(select(func.sum(instance.c.file_size))).scalar() or 0)
+
+    # Removing
+
+    def delete(self, level: Level, uid: str, key: int | None = None) -> list[str]:
+        """Remove a patient, study, series or instance with all that belongs to it.
+
+        Args:
+            key: of the row, where only one of several with this UID is to go.
+        Returns:
+            The paths of the files that no row refers to any longer.
+        Raises:
+            StudyProtected: something of it belongs to a protected study; nothing is removed.
+        """
+        removed = self._database.transact(
+            lambda connection: delete_entity(connection, level, uid, key, spare_protected=True)
+        )
+        self._known.clear()
+        return removed
+
+    def forget(self, sop_instance_uid: str, path: str) -> None:
+        """Remove the row of an instance whose file is gone, unless it points elsewhere by now.
+
+        What the instance belonged to stays; `prune` removes it.
+        """
+        with self._database.transaction() as cursor:
+            self._statements.delete_path.run(cursor, (sop_instance_uid, path))
+
+    def prune(self) -> None:
+        """Remove series without instances, studies without series, patients without studies."""
+        self._prune(true())
+
+    def _prune(self, condition: ColumnElement[bool]) -> None:
+        self._database.transact(lambda connection: prune(connection, condition), snapshot=True)
+        self._known.clear()
+
+
+def _values(header: Header, placement: Placement, now_ms: int) -> list[Any]:
+    """What an instance's row holds behind its series' key, in the order of the schema."""
+    return [
+        *texts(header, Level.IMAGE),
+        placement.transfer_syntax_uid,
+        header.specific_character_set,
+        placement.path,
+        placement.dataset_offset,
+        placement.size,
+        placement.file_size,
+        placement.digest,
+        now_ms,
+        placement.calling_ae_title,
+    ]
+
+
+def _uids(header: Header) -> tuple[str, str]:
+    return header.study_instance_uid, header.series_instance_uid

@@ -1,0 +1,214 @@
+"""Removes rows from the index: an entity with all below it, and parents that became empty.
+
+Each function runs in a transaction of its caller. The files of the rows go after it; until they
+are gone their paths stand in the table `removal`, so that a crash in between leaves none behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from lfscp.archive.index.maintenance_tables import EVERY_OBJECT, removal, unread_study
+from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict
+from lfscp.archive.index.protection import require_unprotected
+from lfscp.archive.index.schema import (
+    TABLES,
+    attribute_columns,
+    identity_columns,
+    instance,
+    patient,
+    series,
+    study,
+)
+from lfscp.dicom.attributes import UNIQUE_KEY, Level
+
+_KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
+_ABOVE_INSTANCES: Final = series.join(study).join(patient)
+_Key = TypeVar("_Key", int, str)
+_OF_PATIENT: Final = [study.c[column.name] for column in attribute_columns(Level.PATIENT)]
+_MOST_SAID: Final = 1000  # different values of one patient's studies that are looked at
+
+
+def named(level: Level, uid: str, key: int | None = None) -> ColumnElement[bool]:
+    """The condition of the rows with a unique key; an empty one names nothing.
+
+    Args:
+        key: of the row, where only one of several with this UID is meant.
+    """
+    if not uid:
+        return false()
+    table = TABLES[level]
+    condition = table.c[UNIQUE_KEY[level].column] == uid
+    return condition if key is None else and_(condition, table.c.id == key)
+
+
+def delete_entity(
+    connection: Connection,
+    level: Level,
+    uid: str,
+    key: int | None = None,
+    *,
+    spare_protected: bool = False,
+) -> list[str]:
+    """Remove a patient, study, series or instance with all that belongs to it.
+
+    Args:
+        key: of the row, where only one of several with this UID is to go.
+        spare_protected: whether to refuse when something of it belongs to a protected study.
+    Returns:
+        The paths of the files that no row refers to any longer; they are in `removal` now.
+    Raises:
+        StudyProtected: see `spare_protected`; nothing is removed.
+    """
+    condition = named(level, uid, key)
+    if connection.dialect.name != "sqlite":  # which has one writer
+        _hold_above(connection, level, condition)
+    if spare_protected:
+        require_unprotected(connection, condition)
+    rows = select(instance.c.id, instance.c.path).select_from(_ABOVE_INSTANCES.join(instance))
+    parents = _parents(connection, series.c.id.in_(_series_of(level, condition)))
+    # By key from here on: another node may add or replace an instance between two statements.
+    wanted = {row.id: row.path for row in connection.execute(rows.where(condition))}
+    removed = list(wanted.values())
+    forget_removals(connection, removed)  # a path may be taken, and given free, several times
+    now = bindparam("now", time.time_ns() // 1_000_000, type_=removal.c.removed_at.type)
+    for piece in pieces_of(wanted):
+        gone = select(instance.c.path, now).where(instance.c.id.in_(piece))
+        connection.execute(insert(removal).from_select(["path", "removed_at"], gone))
+        connection.execute(delete(instance).where(instance.c.id.in_(piece)))
+    _prune(connection, parents)
+    return removed
+
+
+def pending_removals(connection: Connection, before_ms: int) -> list[str]:
+    """Paths that were to be removed with rows deleted before a time, in ms since 1970."""
+    wanted = select(removal.c.path).where(removal.c.removed_at < before_ms)
+    return list(connection.execute(wanted).scalars())
+
+
+def forget_removals(connection: Connection, paths: Iterable[str]) -> None:
+    """Take paths from the list of those that are to be removed."""
+    for piece in pieces_of(paths):
+        connection.execute(delete(removal).where(removal.c.path.in_(piece)))
+
+
+def prune(connection: Connection, condition: ColumnElement[bool]) -> None:
+    """Remove series without instances, studies without series, patients without studies.
+
+    Args:
+        condition: which series, with their studies and patients, to look at.
+    """
+    _prune(connection, _parents(connection, condition))
+
+
+def _hold_above(connection: Connection, level: Level, condition: ColumnElement[bool]) -> None:
+    """Let other nodes add nothing below what is about to go: what refers to a row waits for it."""
+    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
+    for table in (patient, study, series):  # as those who add go from one to the next
+        keys = select(table.c.id).select_from(tables).where(condition)
+        held = select(table.c.id).where(table.c.id.in_(keys)).order_by(table.c.id)
+        connection.execute(held.with_for_update()).all()
+
+
+def _series_of(level: Level, condition: ColumnElement[bool]) -> Select[tuple[int]]:
+    """The keys of the series that an entity of any level belongs to or has."""
+    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
+    return select(series.c.id).select_from(tables).where(condition)
+
+
+def _parents(connection: Connection, condition: ColumnElement[bool]) -> list[set[int]]:
+    """The keys of series, studies and patients that meet a condition."""
+    columns = (series.c.id, study.c.id, patient.c.id)
+    found: list[set[int]] = [set(), set(), set()]
+    for row in connection.execute(select(*columns).select_from(_ABOVE_INSTANCES).where(condition)):
+        for keys, key in zip(found, row, strict=True):
+            keys.add(key)
+    return found
+
+
+def _prune(connection: Connection, parents: list[set[int]]) -> None:
+    """Remove those of the series, studies and patients that nothing belongs to any longer."""
+    pairs = (
+        (series, instance.c.series_fk),
+        (study, series.c.study_fk),
+        (patient, study.c.patient_id_fk),
+    )
+    for (parent, foreign_key), keys in zip(pairs, parents, strict=True):
+        empty = ~exists().where(foreign_key == parent.c.id)
+        for piece in pieces_of(keys):
+            connection.execute(delete(parent).where(parent.c.id.in_(piece), empty))
+    _reconsider(connection, parents[1], parents[2])
+
+
+def _reconsider(connection: Connection, studies: set[int], patients: set[int]) -> None:
+    """Look again at conflicts, a side of which may have gone."""
+    for piece in pieces_of(studies):
+        in_conflict = select(study.c.id, literal_column(str(EVERY_OBJECT))).where(
+            study.c.id.in_(piece),
+            study.c.has_conflict == 1,
+            study.c.id.not_in(select(unread_study.c.study_fk)),
+        )
+        connection.execute(insert(unread_study).from_select(["study_fk", "step"], in_conflict))
+    for piece in pieces_of(patients):
+        marked = select(patient.c.id).where(patient.c.id.in_(piece), patient.c.has_conflict == 1)
+        settle_patients(connection, connection.execute(marked).scalars().all())
+
+
+def settle_patients(connection: Connection, patients: Iterable[int]) -> list[int]:
+    """Bring patients' rows to what their studies say now.
+
+    Args:
+        patients: keys.
+    Returns:
+        The keys of those that are in conflict and were not before.
+    """
+    return [key for key in patients if _settle(connection, key)]
+
+
+def _settle(connection: Connection, key: int) -> bool:
+    """The attributes are those of the patient's first study, completed by the others'."""
+    row = connection.execute(select(patient).where(patient.c.id == key)).mappings().first()
+    own = select(*_OF_PATIENT).where(study.c.patient_id_fk == key)
+    said = connection.execute(own.distinct().limit(_MOST_SAID)).mappings().all()
+    first = connection.execute(own.order_by(study.c.id).limit(1)).mappings().first()
+    if row is None or first is None:
+        return False
+    own_identity = _identity_of(first)
+    agreeing = [each for each in said if not _identity_of(each).contradicts(own_identity)]
+    values: dict[str, Any] = {
+        name: next((each[name] for each in (first, *agreeing) if each[name]), "") for name in first
+    }
+    identities = {_identity_of(each) for each in said}
+    values["has_conflict"] = int(are_in_conflict(list(identities)))
+    if any(row[name] != value for name, value in values.items()):
+        connection.execute(update(patient).where(patient.c.id == key).values(values))
+    return bool(values["has_conflict"] > row["has_conflict"])
+
+
+def _identity_of(said: RowMapping) -> PatientIdentity:
+    return PatientIdentity(*(said[column.name] for column in identity_columns(study)))
+
+
+def pieces_of(values: Iterable[_Key]) -> list[list[_Key]]:
+    """Cut a list of keys into lists that one statement takes; each key once."""
+    unique = list(dict.fromkeys(values))
+    starts = range(0, len(unique), _KEYS_PER_STATEMENT)
+    return [unique[start : start + _KEYS_PER_STATEMENT] for start in starts]

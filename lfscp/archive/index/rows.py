@@ -1,0 +1,162 @@
+"""What the index's rows hold beyond attributes, and the texts of a header in column order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lfscp.archive.index.patient_identity import LONGEST_TEXT, PatientIdentity
+from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level, at_level
+from lfscp.dicom.header import Header
+from lfscp.dicom.person_names import search_form
+
+_SAID: Final = len(PatientIdentity.__slots__)
+_IN_NO_INDEX: Final = frozenset(
+    attribute.tag for attribute in ATTRIBUTES if attribute.vr in {"LT", "SQ", "ST", "UT"}
+)
+
+
+def _tags(level: Level) -> tuple[list[int], list[int]]:
+    """The tags of a level, and which of them are names, last first."""
+    attributes = at_level(level)
+    names = [at for at, attribute in enumerate(attributes) if attribute.search_column]
+    return [attribute.tag for attribute in attributes], names[::-1]
+
+
+_TAGS: Final = {level: _tags(level) for level in LEVELS}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an instance's file is and how its dataset is encoded.
+
+    Args:
+        path: of the file, relative to the objects folder.
+        dataset_offset: bytes in the file before the dataset.
+        size: bytes of the dataset; `file_size` those of the whole file.
+        digest: "algorithm:hex" over the dataset's bytes; empty when digests are off.
+    """
+
+    path: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    size: int
+    file_size: int
+    digest: str
+    calling_ae_title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The row of an instance that is in the index already."""
+
+    key: int
+    path: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    size: int
+    file_size: int
+    digest: str
+    series_uid: str
+    study_uid: str
+    series_key: int
+    study_key: int
+    patient: PatientIdentity
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Existing:
+        """From a row of `Statements.find_instance`."""
+        values: list[Any] = [*row[:-_SAID], PatientIdentity(*row[-_SAID:])]
+        return cls(*values)
+
+    def is_of(self, placement: Placement) -> bool:
+        """Whether the row says of its file all that a placement says."""
+        return (
+            self.path,
+            self.transfer_syntax_uid,
+            self.dataset_offset,
+            self.size,
+            self.digest,
+        ) == (
+            placement.path,
+            placement.transfer_syntax_uid,
+            placement.dataset_offset,
+            placement.size,
+            placement.digest,
+        )
+
+    def is_elsewhere(self, header: Header) -> bool:
+        """Whether the row is of another series, study or patient than an object names."""
+        uids = (header.study_instance_uid, header.series_instance_uid)
+        return uids != (self.study_uid, self.series_uid) or self.is_of_other_patient(header)
+
+    def is_of_other_patient(self, header: Header) -> bool:
+        """Whether an object names another patient than the row's study has, or knows more."""
+        identity = PatientIdentity.of(header)
+        return not (identity.has_same_key(self.patient) or identity.may_be(self.patient))
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A new row: the study and series it went to, and what is worth a line in the log."""
+
+    study_uid: str
+    series_uid: str
+    notes: tuple[str, ...] = ()
+    replaced_path: str | None = None
+
+
+@dataclass(slots=True)
+class KnownSeries:
+    """What is remembered of a series.
+
+    Args:
+        patient: what the object said of its patient that was found to belong here; see
+            patient_identity.said_of_patient.
+        touched_at: the study's time of update.
+    """
+
+    key: int
+    study_key: int
+    patient: tuple[bytes | None, ...]
+    touched_at: int = 0
+
+
+class Shortened:
+    """A header whose values are cut for an index that takes no longer ones.
+
+    No VR that is indexed allows so many characters; the object itself keeps them all. Running
+    text and sequences are in no index and stay whole: half a sequence would be no JSON.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._header, name)
+
+    def text(self, tag: int) -> str:
+        """One value, cut."""
+        return self._cut(tag, self._header.text(tag))
+
+    def texts(self, tags: list[int]) -> list[str]:
+        """Several values, cut."""
+        values = self._header.texts(tags)
+        return [self._cut(tag, value) for tag, value in zip(tags, values, strict=True)]
+
+    @staticmethod
+    def _cut(tag: int, value: str) -> str:
+        return value if tag in _IN_NO_INDEX else value[:LONGEST_TEXT]
+
+
+def texts(header: Header, level: Level) -> list[str]:
+    """One value per attribute column of a level, in the order of the schema."""
+    tags, names = _TAGS[level]
+    values = header.texts(tags)
+    for at, value in enumerate(values):
+        if "\0" in value:
+            values[at] = value.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
+    for at in names:
+        values.insert(at + 1, search_form(values[at]))
+    return values

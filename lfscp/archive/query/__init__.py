@@ -1,0 +1,1 @@
+"""Queries: the keys of a C-FIND, C-MOVE or C-GET as SQL, and rows as responses."""

@@ -1,0 +1,180 @@
+"""Run a query on the index and give its matches as encoded response identifiers.
+
+Rules: rows are drawn one by one and never held all together, so a query over a million studies
+takes bounded memory and ends as soon as its reader stops, or nobody waits any longer. All rows
+come from one statement, hence from one state of the index. An object is read only for a query
+that asks for what the index lacks, when its response is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import groupby, islice, repeat
+from operator import itemgetter
+from typing import Any, Final, cast
+
+from sqlalchemy import Dialect
+
+from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.query.keys import Items, stored_items
+from lfscp.archive.query.matched_objects import ObjectRow, read_attributes
+from lfscp.archive.query.matching import Matching, Residuals, build
+from lfscp.archive.query.object_attributes import Element, empty
+from lfscp.archive.query.prepared import compiled
+from lfscp.archive.query.query import Key, Query
+from lfscp.archive.query.responses import response_encoder
+from lfscp.archive.store.object_store import ObjectStore
+from lfscp.dicom.attributes import Level
+
+_CHUNK_OBJECTS: Final = 64  # of a bucket's, some of these are fetched ahead
+
+_Encode = Callable[[Sequence[Any]], bytes]
+
+
+class Incomplete(bytes):
+    """A response that lacks a value of its object, which cannot be read (0xFF01)."""
+
+
+def find(
+    cursor: Any,
+    dialect: Dialect,
+    query: Query,
+    *,
+    transfer_syntax_uid: str,
+    retrieve_ae_title: str,
+    limit: int = 0,
+    files: ObjectStore | None = None,
+    interruption: Interruption | None = None,
+) -> Generator[bytes, None, None]:
+    """Find what matches; runs in the calling thread, which owns the cursor meanwhile.
+
+    Args:
+        cursor: the driver's own.
+        dialect: of the database; takes parameters by position.
+        query: see query.parse_query.
+        transfer_syntax_uid: of the presentation context the responses go out in.
+        retrieve_ae_title: goes into every response.
+        limit: the most responses to give, 0 for all. To know whether there are more, ask for
+            one more than is to be sent.
+        files: where objects are read from when the query has object keys.
+        interruption: asked for every row and object.
+    Returns:
+        Encoded identifiers, in no particular order. One that lacks a value of its object is
+        Incomplete.
+    Raises:
+        Interrupted: nobody waits for them any longer.
+    Source: PS3.4 section C.4.1.
+    """
+    encode = response_encoder(
+        query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
+    )
+    matching = build(query, dialect.name)
+    asked = interruption or Interruption()
+    rows = _accepted(iter(cursor.execute(*compiled(matching.statement, dialect))), matching, asked)
+    if matching.entity is not None:
+        rows = _one_each(rows, matching.entity)
+    yield from _encoded(islice(rows, limit or None), query, files, encode, asked)
+
+
+def find_prepared(
+    cursor: Any,
+    statement: tuple[str, list[Any]],
+    query: Query,
+    *,
+    transfer_syntax_uid: str,
+    retrieve_ae_title: str,
+    limit: int = 0,
+    files: ObjectStore | None = None,
+    interruption: Interruption | None = None,
+) -> Generator[bytes, None, None]:
+    """As `find`, for a statement that is compiled already.
+
+    Args:
+        cursor: the driver's own.
+        statement: SQL and its parameters; see prepared.PreparedQueries.
+    """
+    encode = response_encoder(
+        query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
+    )
+    rows = iter(cursor.execute(*statement))
+    if query.level is Level.PATIENT:
+        rows = _one_each(rows, -1)
+    asked = interruption or Interruption()
+    yield from _encoded(islice(rows, limit) if limit else rows, query, files, encode, asked)
+
+
+def _accepted(
+    rows: Iterator[Sequence[Any]], matching: Matching, interruption: Interruption
+) -> Iterator[Sequence[Any]]:
+    return _tested(rows, matching.residuals, interruption) if matching.residuals else rows
+
+
+def _tested(
+    rows: Iterator[Sequence[Any]], residuals: Residuals, interruption: Interruption
+) -> Iterator[Sequence[Any]]:
+    for row in rows:
+        interruption.look()
+        if all(accepts(row[at]) for at, accepts in residuals):
+            yield row
+
+
+def _one_each(rows: Iterator[Sequence[Any]], entity: int) -> Iterator[Sequence[Any]]:
+    """The first row of each entity; its rows follow one another."""
+    return (next(group) for _, group in groupby(rows, itemgetter(entity)))
+
+
+def _encoded(
+    rows: Iterator[Sequence[Any]],
+    query: Query,
+    files: ObjectStore | None,
+    encode: _Encode,
+    interruption: Interruption,
+) -> Iterator[bytes]:
+    """The responses of rows, each with what its object has, if anything is asked of that."""
+    if not query.object_keys:
+        return map(encode, rows)
+    return _with_objects(rows, query, files, encode, interruption)
+
+
+def _with_objects(
+    rows: Iterator[Sequence[Any]],
+    query: Query,
+    files: ObjectStore | None,
+    encode: _Encode,
+    interruption: Interruption,
+) -> Iterator[bytes]:
+    keys, columns = query.object_keys, len(query.keys)
+    while chunk := list(islice(rows, _CHUNK_OBJECTS)):
+        read: Iterator[list[Element | None]]
+        if files is None:
+            read = repeat([None] * len(keys), len(chunk))
+        else:
+            objects = [ObjectRow(*row[-len(ObjectRow._fields) :]) for row in chunk]
+            read = read_attributes(files, objects, keys, interruption)
+        for row, found in zip(chunk, read, strict=True):
+            response = encode((*row[:columns], *_filled(found, row, query)))
+            yield Incomplete(response) if None in found else response
+
+
+def _filled(found: list[Element | None], row: Sequence[Any], query: Query) -> list[Element]:
+    """With what the index keeps, or zero length, where an object cannot be read."""
+    if None not in found:
+        return cast("list[Element]", found)
+    in_index = {key.attribute.tag: (key, row[at]) for at, key in enumerate(query.keys)}
+    filled: list[Element] = []
+    for key, element in zip(query.object_keys, found, strict=True):
+        if element is None:
+            element = _kept(*in_index[key.tag]) if key.tag in in_index else empty(key)
+        filled.append(element)
+    return filled
+
+
+def _kept(key: Key, stored: str) -> Element:
+    """What the index keeps of a sequence whose object cannot be read."""
+    kept = [key.attribute.item_attribute(keyword) for keyword in key.items]
+    items = [
+        [Element(one.tag, one.vr, item.get(one.keyword, "")) for one in kept]
+        for item in stored_items(stored)
+        if not isinstance(key.match, Items) or key.match.accepts_item(item)
+    ]
+    return Element(key.attribute.tag, "SQ", items)

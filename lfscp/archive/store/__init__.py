@@ -1,0 +1,1 @@
+"""Stored objects: DICOM files in a folder, or in a bucket."""

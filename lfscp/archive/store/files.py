@@ -1,0 +1,404 @@
+"""Objects as DICOM files: <root>/<Study UID>/<Series UID>/<Instance UID>.dcm.
+
+Rules: a file is written as a piece in <root>/.incoming and then linked under its final name, so
+that a name in the tree always stands for a whole file, and never for another's: a name that is
+taken is not overwritten, the next one (`<UID>~1.dcm`) is used. The index's row says which file
+is the object's. The piece's own name is removed only after the row is committed; one found at
+start, linked but without a row, tells which file a crash left over. Nodes that share the folder
+(NFS) write their pieces in folders of their own below `.incoming`.
+
+A volume may go away, or another be mounted, while a file is written. So the folder is looked at
+again once a file has its name: unless it is still the archive's, and the file is on its volume,
+nothing counts as stored.
+
+UIDs are checked where they are read (dicom/header.py) before they reach a path here.
+"""
+
+# ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.store.object_store import Piece
+from lfscp.observe import metrics
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.rows import Placement
+
+INCOMING: Final = ".incoming"
+_FILE_SYNC: Final = metrics.SYNC.of("file")
+_FOLDER_SYNC: Final = metrics.SYNC.of("folder")
+_MAX_SYNCED_FOLDERS: Final = 65_536
+_MAX_OPEN_FOLDERS: Final = 32
+_FOLDER_GONE: Final = (errno.ENOENT, errno.ESTALE)
+
+
+class Durability(StrEnum):
+    """When an object counts as stored."""
+
+    FULL = "full"  # synced to disk: survives a power cut
+    OS = "os"  # handed to the operating system: survives the end of the process
+
+
+class _OpenFolder:
+    """A series' folder, open as long as somebody uses it."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # it could not be opened
+            os.close(self.descriptor)
+
+
+class ObjectFiles:
+    """The folder of objects. Any thread may call any method; several processes may share it.
+
+    Args:
+        root: made when missing.
+        node: names this node, when others may share the folder.
+        identity: a folder that is there as long as the root is the archive's; see `objects_id`.
+    """
+
+    is_remote = False
+
+    def __init__(
+        self,
+        root: Path,
+        durability: Durability = Durability.FULL,
+        *,
+        node: str = "",
+        identity: Path | None = None,
+    ) -> None:
+        self.root = root
+        self.incoming = root / INCOMING / node
+        self._root = str(root)
+        self._incoming = str(self.incoming)
+        self._sync = durability is Durability.FULL
+        self._identity = None if identity is None else str(identity)
+        self._numbers = itertools.count()
+        self._synced: set[str] = set()  # folders whose own name is known to be on disk
+        self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
+        try:
+            self.incoming.mkdir(parents=True, exist_ok=True)
+            self._root_is = _which(self._root)
+        except OSError as error:
+            raise ArchiveError(
+                "open the objects folder",
+                f"{error.strerror}: {root}",
+                "give the user of the node the right to write there",
+            ) from None
+
+    def path(self, relative: str) -> Path:
+        """The file of an index row."""
+        return self.root / relative
+
+    def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
+        """Write one file into the incoming folder.
+
+        Raises:
+            OutOfResources: disk full, quota, read-only, too many open files; nothing is left.
+        """
+        path = f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
+        write_file(path, header, dataset, sync=self._sync)
+        return Piece(path, len(header) + len(dataset))
+
+    def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
+        """Take a complete file that was written into the incoming folder as a piece.
+
+        Args:
+            descriptor: of the file, when it is open already.
+        Raises:
+            OutOfResources: it cannot be synced.
+        """
+        try:
+            if descriptor >= 0:
+                return self._adopt(path, descriptor)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return self._adopt(path, descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _out_of_resources(error) from None
+
+    def _adopt(self, path: str | Path, descriptor: int) -> Piece:
+        if self._sync:
+            started = time.monotonic()
+            os.fsync(descriptor)
+            _FILE_SYNC.observe(time.monotonic() - started)
+        return Piece(str(path), os.fstat(descriptor).st_size)
+
+    def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
+        """Give a piece its final name, on disk when this returns.
+
+        Returns:
+            The file's path relative to the root.
+        Raises:
+            OutOfResources: no final name could be made, or the volume has gone away meanwhile.
+        """
+        path = f"{self._root}/{study_uid}/{series_uid}"
+        try:
+            folder, name = self._link(piece, study_uid, path, instance_uid)
+            if self._sync:
+                started = time.monotonic()
+                os.fsync(folder.descriptor)
+                _FOLDER_SYNC.observe(time.monotonic() - started)
+            self._require_volume(folder, path, name)
+        except OSError as error:
+            raise _out_of_resources(error) from None
+        return f"{study_uid}/{series_uid}/{name}"
+
+    def _require_volume(self, folder: _OpenFolder, path: str, name: str) -> None:
+        """Take a file back that is not on the volume which readers will find it on."""
+        with contextlib.suppress(OSError):
+            device, _ = root_is = _which(self._root)
+            if root_is == self._root_is and os.fstat(folder.descriptor).st_dev == device:
+                return
+            self._open.clear()
+            self._synced.clear()
+            if self._identity is None or os.path.isdir(self._identity):  # noqa: PTH112
+                self._root_is = root_is  # mounted again
+                if _is_same(f"{path}/{name}", name, folder.descriptor):
+                    return
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder.descriptor)
+        reason = f"{self._root} is no longer the same folder; is its volume mounted?"
+        raise OutOfResources("store the instance", reason, "mount it, and send the object again")
+
+    def _link(
+        self, piece: Piece, study_uid: str, path: str, instance_uid: str
+    ) -> tuple[_OpenFolder, str]:
+        """Link a piece into the folder that is synced afterwards, whatever its path is by then."""
+        name = f"{instance_uid}.dcm"
+        attempts = itertools.count(1)
+        while True:
+            open_folder = self._open.get(path)
+            try:
+                folder = open_folder or self._open_folder(study_uid, path)
+                if _link_into(folder, name, piece.path):
+                    return folder, name
+                name = f"{instance_uid}~{next(attempts)}.dcm"
+            except OSError as error:
+                # The folder was empty and has just been removed, by another node perhaps; or it is
+                # open since before its volume was mounted again.
+                is_old = error.errno == errno.EXDEV and open_folder is not None
+                if not (is_old or error.errno in _FOLDER_GONE) or not os.path.exists(piece.path):
+                    raise
+                self._open.pop(path, None)
+                self._synced.discard(path)
+
+    place_beside = place  # which finds a free name by itself
+
+    def keep(self, piece: Piece, placement: Placement) -> None:
+        """Nothing to do: the file is where readers look for it."""
+
+    def _open_folder(self, study_uid: str, path: str) -> _OpenFolder:
+        if path not in self._synced:
+            self._make_folders(study_uid, path)
+        folder = _OpenFolder(path)
+        if len(self._open) >= _MAX_OPEN_FOLDERS:
+            with contextlib.suppress(StopIteration, RuntimeError):  # another thread changes it
+                self._open.pop(next(iter(self._open)), None)
+        self._open[path] = folder
+        return folder
+
+    def _make_folders(self, study_uid: str, folder: str) -> None:
+        """Make study and series folder; their names are on disk even if another made them."""
+        _make_folder(folder)
+        if self._sync:
+            _sync_folder(f"{self._root}/{study_uid}")
+            _sync_folder(self._root)
+        if len(self._synced) >= _MAX_SYNCED_FOLDERS:
+            self._synced.clear()
+        self._synced.add(folder)
+
+    def discard(self, piece: Piece) -> None:
+        """Remove a piece's own name; the object under its final name stays."""
+        _unlink(piece.path)
+
+    def remove(self, relative: str) -> None:
+        """Remove an object's file, and its series and study folder when they are empty."""
+        path = f"{self._root}/{relative}"
+        _unlink(path)
+        for _ in range(2):
+            path = os.path.dirname(path)
+            self._synced.discard(path)
+            self._open.pop(path, None)
+            try:
+                os.rmdir(path)
+            except OSError:
+                break  # not empty, or gone already
+
+    def remove_all(self, paths: Iterable[str]) -> list[str]:
+        """Remove objects; returns those that are gone."""
+        gone = []
+        for path in paths:
+            self.remove(path)
+            if not self.exists(path):
+                gone.append(path)
+        return gone
+
+    def file_of(self, row: Any) -> Path:
+        """The file of an index row, given whole."""
+        return self.path(row.path)
+
+    def located(self, rows: Iterable[Any]) -> list[Path]:
+        """The files of rows of `Index.select`."""
+        return [self.path(row.path) for row in rows]
+
+    def close(self) -> None:
+        """Nothing to do: it is all done when a call returns."""
+
+    def exists(self, relative: str) -> bool:
+        """Whether an index row's file is there."""
+        return os.path.exists(f"{self._root}/{relative}")
+
+    def may_exist(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
+        """Whether the instance's usual file name is taken: a cheap hint of a duplicate."""
+        return os.access(f"{self._root}/{study_uid}/{series_uid}/{instance_uid}.dcm", os.F_OK)
+
+    def pieces(self) -> Iterator[Path]:
+        """What lies in the incoming folder, or above it from before nodes had their own."""
+        for folder in {self._incoming, f"{self._root}/{INCOMING}"}:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        yield Path(entry.path)
+
+    def names_of(self, study_uid: str, series_uid: str, instance_uid: str) -> list[str]:
+        """All names (relative paths) that files of one instance have taken."""
+        return [
+            f"{study_uid}/{series_uid}/{name}"
+            for name in _names(f"{self._root}/{study_uid}/{series_uid}")
+            if instance_of(name) == instance_uid
+        ]
+
+    def walk(self) -> Iterator[str]:
+        """Every file of the tree as a relative path, folder by folder; pieces are left out."""
+        for study in _names(self._root):
+            if study == INCOMING:
+                continue
+            for series in _names(f"{self._root}/{study}"):
+                for name in _names(f"{self._root}/{study}/{series}"):
+                    yield f"{study}/{series}/{name}"
+
+
+def instance_of(path: str) -> str:
+    """The SOP Instance UID that a file's name stands for."""
+    return os.path.basename(path).removesuffix(".dcm").partition("~")[0]
+
+
+def write_file(path: str, header: bytes, dataset: bytes | memoryview, *, sync: bool) -> None:
+    """Make a file of two parts.
+
+    Raises:
+        OutOfResources: it cannot be written; nothing is left.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise _out_of_resources(error) from None
+    try:
+        _write_all(descriptor, header, dataset)
+        if sync:
+            started = time.monotonic()
+            os.fdatasync(descriptor)
+            _FILE_SYNC.observe(time.monotonic() - started)
+    except OSError as error:
+        os.unlink(path)
+        raise _out_of_resources(error) from None
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> None:
+    written = os.writev(descriptor, (header, dataset))
+    if written == len(header) + len(dataset):
+        return
+    # A full disk writes a part and fails at the next call; one write ends at 2 GB as well.
+    for part in (memoryview(header), memoryview(dataset).cast("B")):
+        skip = min(written, len(part))
+        written -= skip
+        part = part[skip:]
+        while part:
+            part = part[os.write(descriptor, part) :]
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder with those above it, unless it is there.
+
+    Raises:
+        FileNotFoundError: it was there, and somebody has removed it since.
+    """
+    try:
+        os.makedirs(path, mode=0o750, exist_ok=True)
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+
+def _link_into(folder: _OpenFolder, name: str, piece: str) -> bool:
+    """Give a piece a name in a folder; False when the name is another's."""
+    try:
+        os.link(piece, name, dst_dir_fd=folder.descriptor)
+    except FileExistsError:
+        return _is_same(piece, name, folder.descriptor)  # NFS lost the answer and asked again
+    return True
+
+
+def _is_same(piece: str, name: str, folder: int) -> bool:
+    """Whether a name in an open folder stands for the piece's own file."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(piece), os.stat(name, dir_fd=folder))  # noqa: PTH116
+    return False
+
+
+def _which(path: str) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116
+    return found.st_dev, found.st_ino
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: str) -> None:
+    # A file that cannot be removed has no row: it is invisible, and `lfscp check` reports it.
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _names(folder: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name
+    except (FileNotFoundError, NotADirectoryError):
+        return  # removed in the meantime, or a stray file where a folder should be
+
+
+def _out_of_resources(error: OSError) -> OutOfResources:
+    code = errno.errorcode.get(error.errno or 0, "")
+    return OutOfResources(
+        "store the instance", f"{error.strerror} ({code})", "free space on the objects folder"
+    )

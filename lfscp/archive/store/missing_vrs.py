@@ -1,0 +1,125 @@
+"""Files whose explicit dataset leaves out a VR, as pydicom can read their headers.
+
+Where two blanks stand for the VR (`elements.NO_VRS`), pydicom takes them and the length for the
+32-bit length of an implicit element, and swallows what follows. In its place the attribute's own VR
+is put, as long as it has a 16-bit length: nothing moves. The file itself stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from pydicom.datadict import dictionary_VR
+
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.store.received_objects import mapped
+from lfscp.dicom.elements import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    NO_VRS,
+    SEQUENCE_DELIMITER,
+    SHORT_VRS,
+    UNDEFINED_LENGTH,
+    Encoding,
+    element_head,
+    skip_undefined,
+)
+from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.part10 import read_part10
+
+if TYPE_CHECKING:
+    from lfscp.archive.store.object_store import StoredFile
+
+_HEAD: Final = 65_536  # bytes in which the file meta information ends
+_ITEMS: Final = 0xFFFE  # the group of items and delimiters
+_SHORT_HEAD: Final = 8  # bytes
+_ANY: Final = "LO"
+
+
+def open_with_vrs(path: StoredFile) -> BinaryIO:
+    """Open a DICOM file for pydicom: the file, or a copy in memory where VRs were missing.
+
+    What stands behind compressed pixels stays as it is.
+
+    Raises:
+        CannotUnderstand: it is no DICOM file.
+        OSError: it cannot be read.
+    """
+    file = cast(BinaryIO, path.open("rb"))
+    try:
+        meta = read_part10(file.read(_HEAD))
+        file.seek(0)
+        syntax = meta.transfer_syntax_uid
+        if syntax == IMPLICIT_VR_LITTLE_ENDIAN or syntax in DEFLATED:
+            return file
+        encoding = EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
+        with mapped(file.fileno()) as content:
+            places = list(_missing(content, meta.dataset_offset, encoding))
+    except BaseException:
+        file.close()
+        raise
+    if not places:
+        return file
+    with file:
+        return BytesIO(_repaired(file.read(), places))
+
+
+def with_vrs(dataset: bytes, encoding: Encoding) -> bytes:
+    """A dataset, or a copy of it with VRs where they were missing."""
+    if not encoding.explicit:
+        return dataset
+    places = list(_missing(memoryview(dataset), 0, encoding))
+    return bytes(_repaired(dataset, places)) if places else dataset
+
+
+def _repaired(content: bytes, places: Iterable[tuple[int, int]]) -> bytearray:
+    repaired = bytearray(content)
+    for place, tag in places:
+        repaired[place : place + 2] = _vr_of(tag)
+    return repaired
+
+
+def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple[int, int]]:
+    """Where a VR is missing, and of which tag; as far as the dataset is sound.
+
+    Sequences are walked into where they begin, so that each byte is passed once, however deep. The
+    object's own compressed pixels end the walk: who reads headers ends there too, and their
+    fragments lie all over a large file.
+    """
+    end = len(content)
+    sequence_end, delimited = at, 0  # of the sequences around: the furthest end, those without one
+    try:
+        while at + 8 <= end:
+            tag = encoding.raw_tag(encoding.unpack_length(content, at)[0])
+            if tag >> 16 == _ITEMS:
+                delimited -= tag == SEQUENCE_DELIMITER
+                at += 8
+                continue
+            _, value, length, inner = element_head(content, at, end, encoding)
+            if inner is encoding and length == UNDEFINED_LENGTH:
+                delimited += 1
+                at = value
+            elif inner is encoding:
+                sequence_end = max(sequence_end, value + length)
+                at = value
+            elif length == UNDEFINED_LENGTH:  # fragments, or items in implicit VR
+                if tag == PIXEL_DATA and not delimited and at >= sequence_end:
+                    return
+                at = skip_undefined(content, value, end, inner or encoding)
+            else:
+                if value - at == _SHORT_HEAD and bytes(content[at + 4 : at + 6]) in NO_VRS:
+                    yield at + 4, tag
+                at = value + length
+    except CannotUnderstand:
+        return  # pydicom says what it makes of it
+
+
+def _vr_of(tag: int) -> bytes:
+    try:
+        vr = dictionary_VR(tag).partition(" or ")[0]
+    except KeyError:
+        vr = _ANY
+    return vr.encode() if vr.encode() in SHORT_VRS else _ANY.encode()

@@ -1,0 +1,1 @@
+"""What keeps an archive whole: backup, check, rebuild, retention, scrub."""

@@ -1,0 +1,440 @@
+"""Makes a copy of a whole archive in a folder, also while its node runs.
+
+Rules: the index is copied first, at one moment, with its jobs; then the objects that this copy
+names. An object deleted in the meantime loses its row in the copy, so that the two agree. The
+manifest is written last and names the copy of the index: without it, or with another index, a
+folder is no backup. Running it again into the same folder brings what is new, and drops at the end
+what the archive has dropped; but not what another archive had put there, nor most of what is there,
+unless that is asked for: a wrong data folder or a lost index must not cost the backup too.
+
+No lock of the node's is needed. Only an SQLite index and objects in files are handled here;
+PostgreSQL and object stores bring their own ways.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import create_engine, true
+
+from lfscp.archive.errors import ArchiveError, ArchiveInUse
+from lfscp.archive.index.archive_id import archive_id
+from lfscp.archive.index.database import reason_of, sqlite_url
+from lfscp.archive.index.removal import prune
+from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
+from lfscp.archive.store.files import ObjectFiles, instance_of
+from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace, known_by_file
+from lfscp.archive.upkeep.copying import PART, Brought, Copier, sync_file, sync_folder, write_whole
+from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+
+MANIFEST: Final = "backup.json"
+OBJECTS: Final = "objects"
+_LOCK: Final = "backup.lock"
+_FORMAT: Final = 1
+_ROWS: Final = 1000  # at a time
+_TURNS: Final = 5  # with objects that were replaced while they were brought
+_FEW: Final = 10  # objects that may be dropped even if they are most of a backup
+_JUST_NOW_S: Final = 2.0  # before the index was copied: coarser than any file system's times
+
+_COLUMNS: Final = (
+    "id, sop_instance_uid, path, dataset_offset, file_size, digest, sop_class_uid,"
+    " transfer_syntax_uid"
+)
+
+
+class Row(NamedTuple):
+    """An instance's row of an index: `_COLUMNS`."""
+
+    id: int
+    sop_instance_uid: str
+    path: str
+    dataset_offset: int
+    file_size: int
+    digest: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds.
+
+    Args:
+        made_at: when the index was copied, ISO 8601 in UTC.
+        index: name of its file in the backup's folder, and `index_digest` that file's digest.
+        bytes: of the objects.
+        problems: objects that were missing or damaged at the source.
+        archive: whose backup it is, see `archive_id`; empty when that is not known.
+    """
+
+    format: int
+    made_at: str
+    index: str
+    index_digest: str
+    objects: int
+    bytes: int
+    problems: int
+    archive: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a backup did: its manifest, and how many objects were linked, copied, kept, dropped."""
+
+    manifest: Manifest
+    counts: Counter[str]
+
+
+def backup(
+    index: Path,
+    objects: Path,
+    target: Path,
+    *,
+    copy: bool = False,
+    verify: bool = False,
+    replace: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Copy an archive into a folder, or bring the backup that is there up to date.
+
+    Args:
+        index: the SQLite file.
+        objects: the folder of the objects.
+        target: made when missing.
+        copy: never link, so that a disk that damages a file cannot damage both.
+        verify: read every object of the backup and compare its digest.
+        replace: drop what is in the folder, though it is another archive's or most of it.
+        tell: called with a line for each object that is missing or damaged.
+    Raises:
+        ArchiveInUse: another backup into the folder is running.
+        ArchiveError: it cannot be made, or would replace another archive's; what was complete
+            before is complete still.
+    """
+    if not index.is_file():
+        raise ArchiveError("back up", f"there is no index {index}", "check data_dir and index.url")
+    if target.resolve().is_relative_to(objects.resolve()):
+        raise ArchiveError("back up", f"{target} is inside the objects folder", "choose another")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with _lock(target):
+            return _Backup(index, objects, target, copy, tell).run(verify=verify, replace=replace)
+    except (sqlite3.Error, OSError) as error:
+        name = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise ArchiveError("back up", f"{reason}{name}", "run it again to go on") from None
+
+
+class _Backup:
+    def __init__(
+        self,
+        index: Path,
+        objects: Path,
+        target: Path,
+        copy: bool,  # noqa: FBT001, RUF100 - made in one place
+        tell: Callable[[str], None],
+    ) -> None:
+        self._index = index
+        self._source = objects
+        self._target = target
+        self._objects = target / OBJECTS
+        self._copier = Copier(may_link=not copy)
+        self._tell = tell
+        self._counts: Counter[str] = Counter()
+        self._problems: set[str] = set()
+
+    def run(self, *, verify: bool, replace: bool) -> Report:
+        for left_over in self._target.glob(f"*{PART}*"):
+            left_over.unlink()
+        name = self._new_name()
+        part = self._target / f"{name}{PART}"
+        for turn in range(1, _TURNS + 1):
+            started = time.time()
+            copy_index(self._index, part)
+            if turn == 1:
+                self._require_objects(part)
+            if turn == 1 and not replace:
+                self._require_kept(part)
+            if not self._bring_all(part, started, is_last=turn == _TURNS):
+                break
+        if verify:
+            self._verify(part)
+        manifest = self._commit(part, self._target / name, started)
+        self._drop(self._target / name)
+        return Report(manifest, self._counts)
+
+    def _require_objects(self, copied: Path) -> None:
+        """Refuse another folder than that of the index's objects.
+
+        Raises:
+            ArchiveError: it is another, or the one below a volume that is not mounted.
+        """
+        identity = known_by_file(copied)
+        if identity and FolderPlace(self._source).read() != identity:
+            copied.unlink()
+            raise ArchiveError(
+                "back up",
+                f"{self._source} is not the folder of this index's objects: {IDENTITY_FOLDER} is "
+                "missing or another's",
+                "see that its volume is mounted, or start the node, which says more",
+            )
+
+    def _require_kept(self, copied: Path) -> None:
+        """Refuse to drop what is another archive's, or most of what the backup has.
+
+        Raises:
+            ArchiveError: that would be.
+        """
+        with closing(sqlite3.connect(copied)) as connection:
+            theirs, mine = _archive_of(self._manifest), archive_id(connection)
+            there = dropped = 0
+            known = "SELECT 1 FROM instance WHERE sop_instance_uid = ?"
+            for path in ObjectFiles(self._objects).walk():
+                there += 1
+                dropped += connection.execute(known, (instance_of(path),)).fetchone() is None
+        is_other = bool(theirs and mine and theirs != mine)
+        if not dropped or not (is_other or (dropped > _FEW and 2 * dropped > there)):
+            return
+        copied.unlink()
+        what = "holds another archive" if is_other else "would lose most of what it has"
+        raise ArchiveError(
+            "back up",
+            f"{self._target} {what}: {dropped} of its {there} objects would be dropped",
+            "check data_dir, or let them go with --replace",
+        )
+
+    def _new_name(self) -> str:
+        """A name for the index that the backup before does not have."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        names = (f"index-{stamp}{'-' * bool(at)}{at or ''}.sqlite" for at in itertools.count())
+        return next(name for name in names if not (self._target / name).exists())
+
+    # Bringing objects
+
+    def _bring_all(self, copied: Path, started: float, *, is_last: bool) -> int:
+        """Bring the objects that a copy of the index names; how many were replaced meanwhile."""
+        replaced = 0
+        with closing(sqlite3.connect(copied)) as rows:
+            vanished: list[int] = []
+            for row in rows_of(rows):
+                problem = self._bring(row, started)
+                if not problem:
+                    continue
+                live = self._live(row)
+                if live is None:
+                    vanished.append(row.id)
+                elif live != (row.path, row.digest) and not is_last:
+                    replaced += 1
+                else:
+                    self._complain(row, problem)
+            _remove_rows(rows, vanished)
+        if vanished:
+            _prune(copied)
+        self._copier.sync()
+        return replaced
+
+    def _bring(self, row: Row, started: float) -> str:
+        """Bring one object; what is wrong with it, or nothing."""
+        source, target = self._source / row.path, self._objects / row.path
+        try:
+            problem = _problem_of(source, row, started)
+            if self._copier.is_there(source, target):
+                self._counts[Brought.KEPT.value] += 1
+                return problem
+            if target.exists():  # of the backup before, which this one is about to break
+                self._manifest.unlink(missing_ok=True)
+                sync_folder(self._target)
+            self._counts[self._copier.bring(source, target).value] += 1
+        except FileNotFoundError:
+            return "missing"
+        return problem
+
+    def _live(self, row: Row) -> tuple[str, str] | None:
+        """Path and digest that the archive has of an object now; None when it was deleted."""
+        with closing(connect(self._index)) as live:
+            wanted = "SELECT path, digest FROM instance WHERE sop_instance_uid = ?"
+            found = live.execute(wanted, (row.sop_instance_uid,)).fetchone()
+        return found and tuple(found)
+
+    def _complain(self, row: Row, what: str) -> None:
+        if row.path not in self._problems:
+            self._problems.add(row.path)
+            self._tell(f"{row.path}: {what}")
+
+    def _verify(self, copied: Path) -> None:
+        with closing(sqlite3.connect(copied)) as rows:
+            for row in rows_of(rows):
+                if row.path in self._problems:
+                    continue
+                problem = _difference(self._objects / row.path, row)
+                if problem:
+                    self._complain(row, problem)
+
+    # Ending
+
+    @property
+    def _manifest(self) -> Path:
+        return self._target / MANIFEST
+
+    def _commit(self, part: Path, index: Path, started: float) -> Manifest:
+        """Make what was brought the backup: from now on it is this one, before it is the old."""
+        with closing(sqlite3.connect(part)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")  # a file that stands for itself
+            objects, size = connection.execute(
+                "SELECT count(*), coalesce(sum(file_size), 0) FROM instance"
+            ).fetchone()
+            identity = archive_id(connection)
+        sync_file(part)
+        part.replace(index)
+        manifest = Manifest(
+            format=_FORMAT,
+            made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            index=index.name,
+            index_digest=digest_of_file(index, 0, DEFAULT_ALGORITHM),
+            objects=objects,
+            bytes=size,
+            problems=len(self._problems),
+            archive=identity,
+        )
+        write_whole(self._manifest, json.dumps(asdict(manifest), indent=2) + "\n")
+        return manifest
+
+    def _drop(self, index: Path) -> None:
+        """Remove what only earlier backups in this folder named."""
+        for other in self._target.glob("index-*.sqlite"):
+            if other != index:
+                other.unlink()
+        files = ObjectFiles(self._objects)
+        with closing(sqlite3.connect(index)) as connection:
+            wanted = "SELECT 1 FROM instance WHERE sop_instance_uid = ? AND path = ?"
+            for path in files.walk():
+                if connection.execute(wanted, (instance_of(path), path)).fetchone() is None:
+                    files.remove(path)
+                    self._counts["dropped"] += 1
+        with suppress(OSError):
+            files.incoming.rmdir()
+
+
+def _archive_of(manifest: Path) -> str:
+    """Whose backup a manifest is of; empty when it does not say or cannot be read."""
+    with suppress(OSError, ValueError, AttributeError):
+        return str(json.loads(manifest.read_text(encoding="utf-8")).get("archive", ""))
+    return ""
+
+
+def _problem_of(source: Path, row: Row, started: float) -> str:
+    """What an object is otherwise than its row says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    found = source.stat()
+    if found.st_size != row.file_size:
+        return f"{found.st_size} bytes, the index says {row.file_size}"
+    # One that is as new as the copy of the index may be another one under the same name.
+    return _difference(source, row) if found.st_mtime > started - _JUST_NOW_S else ""
+
+
+def _difference(file: Path, row: Row) -> str:
+    """What an object's head or digest is otherwise than its row says.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        fault = fault_of_head(stream.read(HEAD_BYTES), Expected.of(row))
+    if fault or not row.digest:
+        return fault
+    actual = digest_of_file(file, row.dataset_offset, algorithm_of(row.digest))
+    return "" if actual == row.digest else f"{actual}, the index says {row.digest}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a backup.
+
+    Raises:
+        ArchiveError: the folder holds no complete backup.
+    """
+    file = folder / MANIFEST
+    try:
+        manifest = Manifest(**json.loads(file.read_text(encoding="utf-8")))
+        index = folder / Path(manifest.index).name
+        found = digest_of_file(index, 0, algorithm_of(manifest.index_digest))
+    except FileNotFoundError as error:
+        raise ArchiveError(
+            "read the backup",
+            f"there is no {Path(error.filename).name} in {folder}",
+            "it is no backup, or one that was interrupted",
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ArchiveError("read the backup", f"{file} cannot be read") from None
+    if manifest.format != _FORMAT:
+        raise ArchiveError("read the backup", f"format {manifest.format}", "use a newer lfscp")
+    if found != manifest.index_digest:
+        raise ArchiveError("read the backup", f"{index} is damaged: another digest")
+    return manifest
+
+
+def rows_of(connection: sqlite3.Connection) -> Iterator[Row]:
+    """The instances of an index, in pieces, so that nothing is held for long."""
+    last = 0
+    wanted = f"SELECT {_COLUMNS} FROM instance WHERE id > ? ORDER BY id LIMIT {_ROWS}"  # noqa: S608 - our own text
+    while rows := connection.execute(wanted, (last,)).fetchall():
+        yield from map(Row._make, rows)
+        last = rows[-1][0]
+
+
+def connect(index: Path) -> sqlite3.Connection:
+    """A connection to a node's index that changes nothing."""
+    return sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", uri=True, timeout=60)
+
+
+def copy_index(index: Path, target: Path) -> None:
+    """Copy an index as it is at one moment, whoever writes to it.
+
+    Raises:
+        sqlite3.Error: it cannot be read, or it is damaged.
+    """
+    for end in ("", "-wal", "-shm", "-journal"):
+        Path(f"{target}{end}").unlink(missing_ok=True)
+    with closing(connect(index)) as source, closing(sqlite3.connect(target)) as copied:
+        source.backup(copied)
+        (found,) = copied.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"the index is damaged: {found.splitlines()[0]}")
+    os.chmod(target, 0o640)  # noqa: PTH101
+
+
+def _remove_rows(connection: sqlite3.Connection, keys: list[int]) -> None:
+    with connection:
+        connection.executemany("DELETE FROM instance WHERE id = ?", ((key,) for key in keys))
+
+
+def _prune(index: Path) -> None:
+    """Remove series, studies and patients that have nothing any more."""
+    engine: Any = create_engine(sqlite_url(index))
+    with engine.begin() as connection:
+        prune(connection, true())
+    engine.dispose()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ArchiveInUse("back up", f"another backup into {folder} is running") from None
+    finally:
+        os.close(descriptor)

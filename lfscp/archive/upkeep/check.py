@@ -1,0 +1,222 @@
+"""Compares index and objects, both ways, and mends what differs when asked to.
+
+Rules: nothing is destroyed: a file that cannot be kept where it is goes to the quarantine
+folder beside the index. Memory is bounded: rows and files are walked in pieces. Each finding
+is reported as it is met, with what was done about it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp.archive.archive import Archive
+from lfscp.archive.errors import ArchiveError, CannotUnderstand
+from lfscp.archive.index.database import reason_of
+from lfscp.archive.index.rows import Existing, Placement
+from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
+from lfscp.archive.store.files import instance_of
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.received_objects import read_file_header
+from lfscp.archive.upkeep.quarantine import is_aside, put_aside
+from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.header import Header
+from lfscp.dicom.part10 import read_part10
+
+_ROWS: Final = 1000  # at a time
+
+
+class Problem(Enum):
+    """How an object and its row can differ."""
+
+    MISSING = "missing"  # a row without its file
+    LEFT_OVER = "left over"  # a file without a row
+    WRONG_SIZE = "wrong size"
+    WRONG_META = "wrong file meta information"
+    WRONG_DIGEST = "wrong digest"
+    UNREADABLE = "unreadable"  # the file is there but reading it fails
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between index and objects.
+
+    Args:
+        path: of the file, relative to the objects folder.
+        detail: what exactly differs; may be empty.
+        action: what the repair did; empty when none was asked for.
+        repaired: index and objects agree about this one again.
+    """
+
+    problem: Problem
+    path: str
+    detail: str = ""
+    action: str = ""
+    repaired: bool = False
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        action = f": {self.action}" if self.action else ""
+        return f"{self.problem.value}: {self.path}{detail}{action}"
+
+
+def check(archive: Archive, *, repair: bool = False, digests: bool = True) -> Iterator[Finding]:
+    """Compare the index with the objects on disk; nothing may be stored meanwhile.
+
+    Args:
+        repair: remove rows whose file is missing; index left-over files again when they are
+            readable and their instance is in no other file, otherwise move them to quarantine;
+            move damaged files there and remove their rows, so that they can be sent again.
+        digests: read every file and compare its digest; False compares sizes and heads only.
+    """
+    yield from _check_rows(archive, repair=repair, digests=digests)
+    yield from _check_files(archive, repair=repair)
+
+
+def has_lost_index(archive: Archive) -> bool:
+    """Whether the index is empty though the folder has objects; a bucket is not asked.
+
+    Raises:
+        ArchiveError: the index cannot be read.
+    """
+    if archive.files.is_remote:
+        return False
+    try:
+        is_empty = not archive.index.placements(limit=1)
+    except SQLAlchemyError as error:
+        raise ArchiveError("read the index", reason_of(error)) from None
+    return is_empty and next(archive.files.walk(), None) is not None
+
+
+def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Finding]:
+    last = 0
+    while rows := archive.index.placements(after=last, limit=_ROWS):
+        for row in rows:
+            found = compare(archive.files.path(row.path), row, digests=digests)
+            if found is None:
+                continue
+            problem, detail = found
+            if problem is Problem.MISSING and is_aside(archive, row.path):
+                detail = "it is damaged and in quarantine"
+            action = _mend_row(archive, row, problem) if repair else ""
+            repaired = repair and problem is not Problem.UNREADABLE
+            yield Finding(problem, row.path, detail, action, repaired)
+        last = rows[-1].id
+    if repair:
+        archive.index.prune()
+
+
+def compare(
+    path: StoredFile, row: Any, *, digests: bool = True, pause: Callable[[int], None] | None = None
+) -> tuple[Problem, str] | None:
+    """Compare one file with its row: what is wrong and in what way, or None.
+
+    Args:
+        row: of `Index.placements`.
+        pause: called with the number of bytes after each piece that was read.
+    """
+    try:
+        size = path.stat().st_size
+        if size != row.file_size or size - row.dataset_offset != row.size:
+            return Problem.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
+        if digests or isinstance(path, Path):  # of a bucket's object the whole would be fetched
+            fault = _fault_of_head(path, Expected.of(row))
+            if fault:
+                return Problem.WRONG_META, fault
+        if digests and row.digest:
+            actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest), pause=pause)
+            if actual != row.digest:
+                return Problem.WRONG_DIGEST, f"{actual}, the index says {row.digest}"
+    except (FileNotFoundError, NotADirectoryError):
+        return Problem.MISSING, ""
+    except (OSError, ValueError) as error:  # ValueError: a digest of an unknown algorithm
+        return Problem.UNREADABLE, str(getattr(error, "strerror", None) or error)
+    return None
+
+
+def _fault_of_head(path: StoredFile, expected: Expected) -> str:
+    with path.open("rb") as file:
+        return fault_of_head(file.read(HEAD_BYTES), expected)
+
+
+def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
+    if problem is Problem.UNREADABLE:
+        return "left as it is, look at the disk"
+    archive.require_present("repair the archive")
+    archive.index.forget(row.sop_instance_uid, row.path)
+    if problem is Problem.MISSING:
+        return "row removed"
+    return f"row removed, moved to {put_aside(archive, row.path)}"
+
+
+def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
+    for path in archive.files.walk():
+        row = archive.index.find(instance_of(path))
+        if row is not None and row.path == path:
+            continue
+        action = index_again(archive, path) if repair else ""
+        yield Finding(Problem.LEFT_OVER, path, "", action, repair)
+
+
+def index_again(archive: Archive, path: str) -> str:
+    """Give a file without a row its row again, or put it aside."""
+    found = _read_again(archive, path)
+    if isinstance(found, str):
+        return f"moved to {put_aside(archive, path)}, {found}"
+    if isinstance(archive.index.add(*found), Existing):
+        return f"moved to {put_aside(archive, path)}, the instance is stored in another file"
+    return "indexed again"
+
+
+def fault_of_file(archive: Archive, path: str) -> str:
+    """Why a file cannot have a row; empty when it can."""
+    found = _read_again(archive, path)
+    return found if isinstance(found, str) else ""
+
+
+def _read_again(archive: Archive, path: str) -> tuple[Header, Placement] | str:
+    """What a file's row says; or why it can have none."""
+    file = archive.files.path(path)
+    try:
+        header = read_file_header(file)
+        placement = _placement(file, path)
+        expected = Expected(
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            placement.transfer_syntax_uid,
+            placement.dataset_offset,
+        )
+        fault = _fault_of_head(file, expected)
+    except (CannotUnderstand, OSError) as error:
+        return f"it cannot be read ({getattr(error, 'reason', None) or str(error)})"
+    if fault:
+        return f"its head is damaged ({fault})"
+    if not _is_in_its_place(header, path):
+        return "it is not the object that its file name says"
+    return header, placement
+
+
+def _placement(file: StoredFile, path: str) -> Placement:
+    with file.open("rb") as stream:
+        meta = read_part10(stream.read(65_536))
+        size = os.fstat(stream.fileno()).st_size
+    return Placement(
+        path,
+        meta.transfer_syntax_uid,
+        meta.dataset_offset,
+        size - meta.dataset_offset,
+        size,
+        digest_of_file(file, meta.dataset_offset, DEFAULT_ALGORITHM),
+        meta.source_ae_title,
+    )
+
+
+def _is_in_its_place(header: Header, path: str) -> bool:
+    uids = [header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid]
+    return [*Path(path).parts[:2], instance_of(path)] == uids

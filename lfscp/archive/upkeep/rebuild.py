@@ -1,0 +1,162 @@
+"""Makes the index anew from the objects, when it is lost or damaged and there is no backup.
+
+Rules: the new index is made beside the old one and takes its place when it is complete; the old
+one is kept under another name. An object counts as received when its file was written. What the old
+index can still tell of the archive's name, of protected studies and of removals that were not
+finished is used; jobs are lost. Of several files of one instance, in whatever studies, the newest
+is taken, the others go to the quarantine.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from lfscp.archive.archive import Archive
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.archive_id import archive_id, keep_name
+from lfscp.archive.index.maintenance_tables import protection
+from lfscp.archive.index.schema import instance, series, study
+from lfscp.archive.store.files import instance_of
+from lfscp.archive.upkeep.backup import connect
+from lfscp.archive.upkeep.check import Finding, Problem, fault_of_file, index_again
+from lfscp.archive.upkeep.copying import sync_file, sync_folder
+from lfscp.archive.upkeep.quarantine import put_aside
+
+_SUFFIXES: Final = ("-wal", "-shm", "-journal")
+_NEW: Final = ".rebuilt"
+
+
+def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Finding | Path]:
+    """Make a new SQLite index in the place of the old one.
+
+    Args:
+        index: where it belongs; the old one may be damaged or missing.
+        open_with: opens the archive with another file for its index.
+    Yields:
+        Each file that cannot be indexed, and at the end where the old index is now, if there
+        was one.
+    Raises:
+        ArchiveError: it cannot be done; the old index is where it was.
+    """
+    new = index.with_name(index.name + _NEW)
+    _remove(new)
+    old = _Old(index)
+    with open_with(new) as archive:
+        yield from _index_all(archive, old)
+        archive.index.prune()  # what an older file of an instance belonged to
+        _set_times(archive)
+        with archive.index.writing() as connection:
+            keep_name(connection, old.archive_id)
+            for uid, protected_at in old.protected:
+                row = {"study_instance_uid": uid, "protected_at": protected_at}
+                connection.execute(insert(protection).values(row))
+        archive.index.close()
+        aside = _put_in_place(new, index)
+    if aside is not None:
+        yield aside
+
+
+class _Old:
+    """What a damaged index can still tell."""
+
+    def __init__(self, index: Path) -> None:
+        self.protected: list[tuple[str, int]] = []
+        self.removed: set[str] = set()
+        self.archive_id = ""
+        with suppress(sqlite3.Error), closing(connect(index)) as old:
+            self.archive_id = archive_id(old)
+            with suppress(sqlite3.Error):
+                self.protected = old.execute("SELECT * FROM protection").fetchall()
+            with suppress(sqlite3.Error):
+                # A name that was given free may be another object's by now.
+                wanted = "SELECT path FROM removal WHERE path NOT IN (SELECT path FROM instance)"
+                self.removed = {path for (path,) in old.execute(wanted)}
+
+
+def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
+    for _, paths in groupby(archive.files.walk(), lambda path: path.rpartition("/")[0]):
+        written = {path: _written_ms(archive, path) for path in paths}
+        done: list[dict[str, object]] = []
+        for path in sorted(written, key=lambda path: -written[path]):
+            if path in old.removed:
+                archive.files.remove(path)
+                continue
+            yield from _set_older_aside(archive, path, written[path])
+            action = index_again(archive, path)
+            if action != "indexed again":
+                yield Finding(Problem.LEFT_OVER, path, "", action, repaired=True)
+                continue
+            done.append({"uid": instance_of(path), "at": written[path]})
+        if done:
+            statement = update(instance).values(received_at=bindparam("at"))
+            statement = statement.where(instance.c.sop_instance_uid == bindparam("uid"))
+            with archive.index.writing() as connection:
+                connection.execute(statement, done)
+
+
+def _set_older_aside(archive: Archive, path: str, written_ms: int) -> Iterator[Finding]:
+    """Make room for a file when an older one of its instance was indexed, from another folder."""
+    row = archive.index.find(instance_of(path))
+    if row is None or _written_ms(archive, row.path) >= written_ms or fault_of_file(archive, path):
+        return
+    archive.index.forget(instance_of(path), row.path)
+    action = f"moved to {put_aside(archive, row.path)}, the instance is in a newer file"
+    yield Finding(Problem.LEFT_OVER, row.path, "", action, repaired=True)
+
+
+def _written_ms(archive: Archive, path: str) -> int:
+    try:
+        return archive.files.path(path).stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return time.time_ns() // 1_000_000
+
+
+def _set_times(archive: Archive) -> None:
+    """Studies and series were received when their instances were."""
+    below = select(func.min(instance.c.received_at)).where(instance.c.series_fk == series.c.id)
+    of_study = instance.join(series)
+    within = select(func.max(instance.c.received_at)).select_from(of_study)
+    first = select(func.min(instance.c.received_at)).select_from(of_study)
+    with archive.index.writing() as connection:
+        connection.execute(update(series).values(received_at=below.scalar_subquery()))
+        connection.execute(
+            update(study).values(
+                received_at=first.where(series.c.study_fk == study.c.id).scalar_subquery(),
+                updated_at=within.where(series.c.study_fk == study.c.id).scalar_subquery(),
+            )
+        )
+
+
+def _put_in_place(new: Path, index: Path) -> Path | None:
+    """Give the new index its name; where the old one is now."""
+    try:
+        with closing(sqlite3.connect(new)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sync_file(new)
+        aside = None
+        if index.exists():
+            aside = index.with_name(
+                f"{index.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+            )
+            for end in ("", *_SUFFIXES):
+                with suppress(FileNotFoundError):
+                    Path(f"{index}{end}").rename(f"{aside}{end}")
+        new.replace(index)
+        sync_folder(index.parent)
+        _remove(new)
+    except (OSError, sqlite3.Error) as error:
+        raise ArchiveError("put the new index in place", str(error)) from None
+    return aside
+
+
+def _remove(index: Path) -> None:
+    for end in ("", *_SUFFIXES, ".lock"):
+        Path(f"{index}{end}").unlink(missing_ok=True)

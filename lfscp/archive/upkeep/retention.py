@@ -1,0 +1,310 @@
+"""Which studies go when the archive has too much, and their going: whole, the oldest first.
+
+Rules: the oldest study is the one that received its last instance the longest ago. A protected
+study never goes, nor one that has received something just now. Each study goes in a transaction of
+its own, in which it is looked at once more, so that stores go on in between and a study that was
+protected or added to meanwhile stays. By a clock that is not trusted no study becomes old; see
+clock.py.
+
+What the objects take up is summed from the whole index only when it may be too much: in between,
+what came is added to what is known. To do so rarely, a little more goes than must.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+)
+from sqlalchemy.exc import IntegrityError
+
+from lfscp.archive.deletions import Deletion
+from lfscp.archive.index.clock import MOST_OFF_MS, Clock
+from lfscp.archive.index.maintenance_tables import protection
+from lfscp.archive.index.removal import delete_entity, named
+from lfscp.archive.index.schema import instance, series, study
+from lfscp.dicom.attributes import Level
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.archive.index.index import Index
+
+GIGABYTE: Final = 1_000_000_000
+_BELOW: Final = 0.99  # of a limit in bytes is where recycling stops
+_STUDIES: Final = 50  # looked for at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the archive may hold; 0 is no limit.
+
+    Args:
+        quiet_ms: how long a study must have received nothing before it can go.
+    """
+
+    max_bytes: int = 0
+    max_age_ms: int = 0
+    max_studies: int = 0
+    quiet_ms: int = 300_000
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is limited."""
+        return bool(self.max_bytes or self.max_age_ms or self.max_studies)
+
+
+def most_off_ms(limits: Limits) -> int:
+    """How long the machine may be off until its clock is doubted; see clock.look_at."""
+    return min(MOST_OFF_MS, limits.max_age_ms // 2) if limits.max_age_ms else MOST_OFF_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A study that may go.
+
+    Args:
+        key: of its row.
+        updated_at: when its last instance was received, to some seconds, in ms since 1970.
+        reason: which limit it goes for.
+    """
+
+    key: int
+    study_uid: str
+    updated_at: int
+    instances: int
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much there is, and the newest instance that was counted."""
+
+    bytes: int
+    studies: int
+    last_key: int
+
+
+def usage(connection: Connection) -> Usage:
+    """Count everything; reads all instances of the index."""
+    size, last = connection.execute(
+        select(func.coalesce(func.sum(instance.c.file_size), 0), func.max(instance.c.id))
+    ).one()
+    return Usage(int(size), count_studies(connection), last or 0)
+
+
+def at_most(connection: Connection, known: Usage) -> Usage:
+    """What there is at most, from an earlier count and what came since: never too little."""
+    size, last = connection.execute(
+        select(func.coalesce(func.sum(instance.c.file_size), 0), func.max(instance.c.id)).where(
+            instance.c.id > known.last_key
+        )
+    ).one()
+    return Usage(known.bytes + int(size), count_studies(connection), last or known.last_key)
+
+
+def count_studies(connection: Connection) -> int:
+    """How many studies there are."""
+    return connection.execute(select(func.count()).select_from(study)).scalar_one()
+
+
+def candidates(
+    connection: Connection, limits: Limits, used: Usage, now_ms: int, old_ms: int | None = None
+) -> Iterator[Candidate]:
+    """The studies that have to go now, the oldest first; nothing is changed.
+
+    Args:
+        used: what there is; each candidate is taken to be gone when the next one is drawn.
+        now_ms: ms since 1970.
+        old_ms: the time by which a study is old, when the clock is not trusted; see clock.py.
+    """
+    old_ms = now_ms if old_ms is None else min(old_ms, now_ms)
+    remaining_bytes, remaining_studies = used.bytes, used.studies
+    target = limits.max_bytes
+    if target and remaining_bytes > target:
+        target = int(target * _BELOW)
+    for key, uid, updated_at in _oldest(connection, now_ms - limits.quiet_ms):
+        reason = ""
+        if limits.max_age_ms and updated_at < old_ms - limits.max_age_ms:
+            reason = "age"
+        elif limits.max_studies and remaining_studies > limits.max_studies:
+            reason = "studies"
+        elif limits.max_bytes and remaining_bytes > target:
+            reason = "bytes"
+        else:
+            return
+        instances, size = _size_of(connection, key)
+        remaining_studies -= 1
+        remaining_bytes -= size
+        yield Candidate(key, uid, updated_at, instances, size, reason)
+
+
+def _oldest(connection: Connection, before_ms: int) -> Iterator[tuple[int, str, int]]:
+    """Studies that may go, by the time of their last instance; a few rows at a time."""
+    order = (study.c.updated_at, study.c.id)
+    wanted = (
+        select(study.c.id, study.c.study_instance_uid, study.c.updated_at)
+        .where(study.c.updated_at < before_ms, ~_is_protected(study.c.study_instance_uid))
+        .order_by(*order)
+        .limit(_STUDIES)
+    )
+    piece = wanted
+    while rows := connection.execute(piece).all():
+        yield from map(tuple, rows)
+        last = rows[-1]
+        piece = wanted.where(tuple_(*order) > tuple_(last[2], last[0]))
+
+
+def _is_protected(uid: ColumnElement[str]) -> ColumnElement[bool]:
+    return exists().where(protection.c.study_instance_uid == uid)
+
+
+def _size_of(connection: Connection, study_key: int) -> tuple[int, int]:
+    """The number of a study's instances, and the bytes of their files."""
+    row = connection.execute(
+        select(func.count(), func.coalesce(func.sum(instance.c.file_size), 0))
+        .select_from(instance.join(series))
+        .where(series.c.study_fk == study_key)
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int) -> int:
+    """Delete a study unless it has been protected or added to since it was looked for.
+
+    Returns:
+        The number of instances deleted.
+    """
+    archive.require_present("delete a study")
+    which = (Level.STUDY, candidate.study_uid, candidate.key)
+    deletion = Deletion(archive.index, *which)
+    with archive.index.writing() as connection:
+        row = connection.execute(_locked(*which[1:])).one_or_none()
+        if row is None or row[1] or row[0] >= now_ms - limits.quiet_ms:
+            return 0
+        paths = delete_entity(connection, *which)
+    deletion.happened()
+    archive.remove_files(paths)
+    return len(paths)
+
+
+def _locked(study_uid: str, key: int | None = None) -> Select[Any]:
+    """A study's last time and whether it is protected, held against other transactions."""
+    return (
+        select(study.c.updated_at, _is_protected(study.c.study_instance_uid))
+        .where(named(Level.STUDY, study_uid, key))
+        .with_for_update(of=study)
+    )
+
+
+# Protection
+
+
+def protect(index: Index, study_uid: str) -> bool:
+    """Keep a study from being deleted or replaced; False when there is none with this UID.
+
+    Raises what `Index.writing` raises.
+    """
+    with suppress(IntegrityError), index.writing() as connection:
+        if connection.execute(_locked(study_uid)).first() is None:
+            return False
+        if not is_protected(connection, study_uid):
+            values = {"study_instance_uid": study_uid, "protected_at": now_ms()}
+            connection.execute(insert(protection).values(values))
+    return True
+
+
+def unprotect(index: Index, study_uid: str) -> bool:
+    """Let a study be deleted again; False when it was not protected."""
+    with index.writing() as connection:
+        gone = delete(protection).where(protection.c.study_instance_uid == study_uid)
+        return connection.execute(gone).rowcount > 0
+
+
+def is_protected(connection: Connection, study_uid: str) -> bool:
+    """Whether a study is protected."""
+    found = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
+    return connection.execute(found).first() is not None
+
+
+def protected_among(connection: Connection, study_uids: list[str]) -> set[str]:
+    """Those of some studies that are protected; for a page of them."""
+    column = protection.c.study_instance_uid
+    return set(connection.execute(select(column).where(column.in_(study_uids))).scalars())
+
+
+def now_ms() -> int:
+    """The time, in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Retention:
+    """Holds an archive within its limits; for one thread of one process.
+
+    Args:
+        tell: called after each study that has gone.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        limits: Limits,
+        tell: Callable[[Candidate, int], None],
+        clock: Clock | None = None,
+    ) -> None:
+        self._archive = archive
+        self._limits = limits
+        self._tell = tell
+        self._clock = clock or archive.clock()
+        self._known: Usage | None = None
+
+    def run(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
+        """Delete what has to go now; the number of studies.
+
+        Raises:
+            SQLAlchemyError, OSError: the index cannot be read or written to.
+            ArchiveError: the objects' volume is not there.
+        """
+        limits = self._limits
+        self._archive.require_present("delete studies")
+        old_ms = self._clock.look(most_off_ms(limits))
+        now = now_ms()
+        gone = 0
+        with self._archive.index.engine.connect() as connection:
+            found = list(candidates(connection, limits, self._used(connection), now, old_ms))
+        for candidate in found:
+            if is_stopping():
+                break
+            deleted = recycle(self._archive, candidate, limits, now)
+            if not deleted:
+                continue
+            gone += 1
+            if self._known is not None:
+                left = self._known.bytes - candidate.bytes
+                self._known = Usage(left, self._known.studies - 1, self._known.last_key)
+            self._tell(candidate, deleted)
+        return gone
+
+    def _used(self, connection: Connection) -> Usage:
+        """What there is; the whole index is read at first, and when it seems too much."""
+        if not self._limits.max_bytes:
+            return Usage(0, count_studies(connection), 0)
+        if self._known is not None:
+            self._known = at_most(connection, self._known)
+            if self._known.bytes <= self._limits.max_bytes:
+                return self._known
+        self._known = usage(connection)
+        return self._known

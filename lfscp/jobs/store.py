@@ -1,0 +1,214 @@
+"""Jobs in the database: written as they change, read back after a restart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from lfscp.archive.index.dialects import insert_if_absent
+from lfscp.archive.index.job_tables import job, job_item
+from lfscp.jobs.matches import EncodedJSON
+from lfscp.jobs.model import SHORT_RESULT, Job, Kind, State
+from lfscp.scu.peer import Peer
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.index import Index
+
+_LONGEST_LISTED: Final = 1 << 18  # characters of a result that comes with a list of jobs
+_PIECE: Final = 1 << 20  # characters of a result that are read at once
+_ITEMS_PER_STATEMENT: Final = 400  # SQLite's oldest limit is 999 parameters
+
+
+class Record:
+    """The jobs of one node in the index's database. Any thread may call any method.
+
+    Args:
+        index: of the archive.
+        node: what tells this node's jobs from others' in a shared database.
+    """
+
+    def __init__(self, index: Index, node: str) -> None:
+        self._index = index
+        self._node = node
+
+    @property
+    def _of_this_node(self) -> ColumnElement[bool]:
+        return job.c.node == self._node
+
+    def add(self, added: Job) -> None:
+        """Keep a new job."""
+        row = {"node": self._node, **row_of(added)}
+        self._index.transact(lambda connection: connection.execute(insert(job).values(**row)))
+
+    def save(self, changed: Job, items: Collection[str] = ()) -> None:
+        """Keep a job as it is now, and what it has newly behind it; an ended one's items go."""
+
+        def work(connection: Connection) -> None:
+            this = update(job).where(job.c.id == changed.id)
+            connection.execute(this.values(**row_of(changed)))
+            put_items(connection, changed, items)
+
+        self._index.transact(work)
+
+    def get(self, job_id: str) -> Job | None:
+        """One job; None when there is none."""
+        with self._index.engine.connect() as connection:
+            wanted = select(*_with_short_result()).where(self._of_this_node, job.c.id == job_id)
+            row = connection.execute(wanted).mappings().first()
+        return None if row is None else job_of(row)
+
+    def jobs(
+        self,
+        states: Iterable[State] | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        newest_first: bool = True,
+    ) -> list[Job]:
+        """Jobs in the order of their arrival, or the newest first."""
+        wanted = select(*_with_short_result(_LONGEST_LISTED)).where(self._of_this_node)
+        if states is not None:
+            wanted = wanted.where(job.c.state.in_([str(state) for state in states]))
+        order = job.c.arrival.desc() if newest_first else job.c.arrival
+        wanted = wanted.order_by(order).limit(limit).offset(offset)
+        with self._index.engine.connect() as connection:
+            return [job_of(row) for row in connection.execute(wanted).mappings()]
+
+    def result(self, job_id: str) -> Iterator[str]:
+        """A job's result as JSON, in pieces."""
+        at = 1
+        while True:
+            piece = func.substr(job.c.result, at, _PIECE)
+            with self._index.engine.connect() as connection:
+                wanted = select(piece).where(self._of_this_node, job.c.id == job_id)
+                found = connection.execute(wanted).scalar()
+            if not found:
+                return
+            yield found
+            at += _PIECE
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are, by kind and state."""
+        wanted = (
+            select(job.c.kind, job.c.state, func.count())
+            .where(self._of_this_node)
+            .group_by(job.c.kind, job.c.state)
+        )
+        with self._index.engine.connect() as connection:
+            found = {(kind, state): n for kind, state, n in connection.execute(wanted)}
+        return {
+            (kind.value, state.value): found.get((kind, state), 0)
+            for kind in Kind
+            for state in State
+        }
+
+    def items(self, job_id: str) -> set[str]:
+        """What an unfinished job has behind it."""
+        with self._index.engine.connect() as connection:
+            wanted = select(job_item.c.item).where(job_item.c.job_id == job_id)
+            return set(connection.execute(wanted).scalars())
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job."""
+        self._drop([job_id])
+
+    def forget_ended_before(self, moment: str) -> int:
+        """Drop the ended jobs that ended before a time; how many there were."""
+        ended = [str(state) for state in State if state.is_end]
+        wanted = select(job.c.id).where(
+            self._of_this_node, job.c.ended_at < moment, job.c.state.in_(ended)
+        )
+        with self._index.engine.connect() as connection:
+            old = list(connection.execute(wanted).scalars())
+        for start in range(0, len(old), _ITEMS_PER_STATEMENT):
+            self._drop(old[start : start + _ITEMS_PER_STATEMENT])
+        return len(old)
+
+    def _drop(self, job_ids: list[str]) -> None:
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(job_item).where(job_item.c.job_id.in_(job_ids)))
+            connection.execute(delete(job).where(job.c.id.in_(job_ids)))
+
+        self._index.transact(work)
+
+
+def _with_short_result(most: int | None = None) -> list[ColumnElement[Any]]:
+    """The columns of a job, a long result left out: a query's, and any longer than `most`."""
+    size = func.length(job.c.result)
+    fits = or_(size <= SHORT_RESULT, job.c.kind != str(Kind.FIND))
+    if most is not None:
+        fits = and_(fits, size <= most)
+    short = case((fits, job.c.result), else_="null").label("result")
+    return [*(column for column in job.c if column.name != "result"), short]
+
+
+def put_items(connection: Connection, of: Job, items: Collection[str]) -> None:
+    """Keep what a job has newly behind it; one that is done needs nothing of that any more."""
+    if of.state is State.DONE:
+        connection.execute(delete(job_item).where(job_item.c.job_id == of.id))
+    elif items:
+        rows = [{"job_id": of.id, "item": item} for item in items]
+        connection.execute(insert_if_absent(job_item, connection.dialect), rows)
+
+
+def row_of(kept: Job) -> dict[str, Any]:
+    """A job as the table has it."""
+    return {
+        "id": kept.id,
+        "kind": str(kept.kind),
+        "peers": json.dumps([peer.to_json() for peer in kept.peers]),
+        "parameters": json.dumps(dict(kept.parameters)),
+        "state": str(kept.state),
+        "created_at": kept.created_at,
+        "started_at": kept.started_at,
+        "ended_at": kept.ended_at,
+        "attempts": kept.attempts,
+        "done": kept.done,
+        "failed": kept.failed,
+        "remaining": kept.left,
+        "bytes": kept.bytes,
+        "rate_bytes_s": kept.rate_bytes_s,
+        "reason": kept.reason.replace("\0", "\ufffd"),  # PostgreSQL's text takes no NUL
+        "result": kept.result if isinstance(kept.result, EncodedJSON) else json.dumps(kept.result),
+        "failures": kept.failures,
+        "next_attempt_at": kept.next_attempt_at,
+    }
+
+
+def job_of(row: Any) -> Job:
+    """A row of the table as the job it is."""
+    return Job(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        peers=tuple(Peer.from_json(values) for values in json.loads(row["peers"])),
+        parameters=json.loads(row["parameters"]),
+        state=State(row["state"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        attempts=row["attempts"],
+        done=row["done"],
+        failed=row["failed"],
+        left=row["remaining"],
+        bytes=row["bytes"],
+        rate_bytes_s=row["rate_bytes_s"],
+        reason=row["reason"],
+        result=json.loads(row["result"]),
+        failures=row["failures"],
+        next_attempt_at=row["next_attempt_at"],
+    )

@@ -1,0 +1,150 @@
+"""Who may associate: calling AE titles, the addresses they come from, the users they name.
+
+Every association passes here once, in the thread that serves it. The order: what costs nothing
+first, the hash of a passcode last, and only when there is room for the association at all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+from lfscp.config.access import Identity, Peer
+from lfscp.config.current import CurrentSettings
+from lfscp.observe import audit
+from lfscp.services.access.attempts import TooManyAttempts
+from lfscp.services.access.user_identity import UserIdentities
+from lfscp.upperlayer.scp.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
+
+if TYPE_CHECKING:
+    from lfscp.upperlayer.association import InlineAssociation
+
+Resolve = Callable[[str], Iterable[str]]
+
+_USER: Final = 1  # types of user identity (PS3.7 table D.3-14)
+_USER_AND_PASSCODE: Final = 2
+_OTHER_TYPES: Final = {3: "a Kerberos ticket", 4: "a SAML assertion", 5: "a JSON web token"}
+_NAME_LASTS_S: Final = 60.0  # how long the addresses of a host's name are believed
+
+# PS3.8 table 9-21: transient, by the presentation related part, temporary congestion.
+AUDIT_TRAIL_FAILS: Final = Rejection(2, 3, 1, "the audit trail cannot be written")
+
+
+def user_rejected(reason: str) -> Rejection:
+    """The rejection of a user (PS3.7 section D.3.3.7: permanent, by the ACSE)."""
+    return Rejection(1, 2, 1, f"user identity not verified: {reason}")
+
+
+def too_many_wrong(wait_s: float) -> Rejection:
+    """The rejection of one who has to wait: transient, by the ACSE (PS3.8 table 9-21)."""
+    return Rejection(2, 2, 1, f"too many wrong passcodes; wait {int(wait_s) + 1} seconds")
+
+
+class Admission:
+    """Decides on the admission of associations; given to the server as `admit`.
+
+    Args:
+        current: the settings, asked at each association.
+        resolve: gives the addresses of a host's name.
+    """
+
+    def __init__(self, current: CurrentSettings, resolve: Resolve | None = None) -> None:
+        self._current = current
+        self._names = _Names(resolve or _look_up)
+        self._users = UserIdentities()
+
+    def __call__(self, association: InlineAssociation) -> Rejection | None:
+        """A Rejection, or None to admit it."""
+        if audit.must_stop():
+            return AUDIT_TRAIL_FAILS
+        settings = self._current.settings
+        title = association.requestor.ae_title.strip(" ")
+        peer = settings.peers.get(title)
+        if peer is None and settings.server.require_known_peers:
+            return CALLING_AE_TITLE_NOT_RECOGNISED
+        is_bound = settings.server.require_peer_addresses or (peer is not None and peer.addresses)
+        if peer is not None and is_bound and not self._comes_from(peer, association):
+            reason = "calling AE title not recognised: not at the address where it comes from"
+            return Rejection(1, 1, 3, reason)
+        rejection = association.limit_rejection()
+        if rejection is not None and peer is not None and self._comes_from(peer, association):
+            rejection = association.limit_rejection(known_as=title)
+        return rejection or _identify(settings.identity, self._users, association)
+
+    def _comes_from(self, peer: Peer, association: InlineAssociation) -> bool:
+        address = plain_address(association.requestor.address or "")
+        if address is None:
+            return False
+        networks = (ipaddress.ip_network(each) for each in peer.addresses)
+        if any(address in network for network in networks):
+            return True
+        return address in self._names.addresses(peer.host)
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, an IPv4 one also where an IPv6 socket shows it (::ffff:10.0.0.7)."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+class _Names:
+    """The addresses of hosts, asked for again after a minute."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._known: dict[str, tuple[float, frozenset[object]]] = {}
+
+    def addresses(self, host: str) -> frozenset[object]:
+        """The addresses of a host; none when its name is not known."""
+        literal = plain_address(host.strip("[]"))
+        if literal is not None:
+            return frozenset({literal})
+        now = time.monotonic()
+        at, found = self._known.get(host, (-_NAME_LASTS_S, frozenset()))
+        if now - at >= _NAME_LASTS_S:
+            found = frozenset(filter(None, map(plain_address, self._resolve(host))))
+            self._known[host] = (now, found)
+        return found
+
+
+def _look_up(host: str) -> list[str]:
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(host, None)]
+    except OSError:
+        return []
+
+
+def _identify(
+    identity: Identity, users: UserIdentities, association: InlineAssociation
+) -> Rejection | None:
+    """Look at the user that the requestor names (PS3.7 section D.3.3.7)."""
+    if not identity.users:
+        return None
+    item: Any = association.requestor.user_identity
+    if item is None:
+        return user_rejected("none is named") if identity.required else None
+    kind = item.user_identity_type
+    if kind not in (_USER, _USER_AND_PASSCODE):
+        what = _OTHER_TYPES.get(kind, f"type {kind}")
+        return user_rejected(f"{what} is not supported, a user name with passcode is")
+    passcode = item.secondary_field or b"" if kind == _USER_AND_PASSCODE else None
+    address = association.requestor.address or ""
+    try:
+        if not users.is_user(identity, item.primary_field or b"", passcode, address):
+            return user_rejected("wrong user name or passcode")
+    except TooManyAttempts as reason:
+        return too_many_wrong(reason.wait_s)
+    if item.positive_response_requested:
+        response = UserIdentityNegotiation()
+        response.server_response = b""  # for these two types it is empty
+        association.acceptor.add_negotiation_item(response)
+    return None

@@ -1,0 +1,294 @@
+"""What DICOM peers do, gathered for the audit trail: a record per association and study.
+
+Rules: nothing is written per instance. What an association stores is counted in memory, about a
+microsecond each, and written when it ends, or sooner when it has become much or old. A crash loses
+these counts, never an instance. An object that was stored names its patient itself; the index is
+asked for the others when a record is written, and a record names one patient.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.patient_identity import ISSUER_OF_PATIENT_ID, PATIENT_ID, PATIENT_NAME
+from lfscp.archive.index.study_patients import (
+    StudyPatient,
+    patients_of_instances,
+    patients_of_study,
+)
+from lfscp.dicom import identifiers
+from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.observe import audit
+from lfscp.observe.audit import Peer, Transfer
+from lfscp.observe.audit_message import Patient, cut
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive, Stored, StoredInstance
+    from lfscp.config import Settings
+    from lfscp.config.audit import Audit
+
+MOST_INSTANCES: Final = 1000  # of an association, in one record
+LONGEST_S: Final = 300.0
+_PATIENTS: Final = 1024  # remembered
+_REMEMBERED_S: Final = 60.0
+_MEGABYTE: Final = 1_000_000
+_KEY_BYTES: Final = 500  # of a value in the text of a query's keys
+_SAYS_WHOSE: Final = (
+    *("PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID"),
+    *("SeriesInstanceUID", "SOPInstanceUID", "QueryRetrieveLevel"),
+)
+_DAY_S: Final = 86_400.0
+_SAID_OF_PATIENT: Final = (
+    PATIENT_ID,
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_NAME,
+    SPECIFIC_CHARACTER_SET,
+)
+_Said = tuple[str, tuple[bytes | None, ...]]  # a study's UID, and of whom an object says it is
+
+
+def start_trail(settings: Settings) -> None:
+    """Begin the audit trail as configured; the data folder exists.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    if settings.audit.enabled:
+        _start(settings.audit, settings.audit.path(settings.data_dir), settings.server.ae_title)
+
+
+def _start(chosen: Audit, path: Path, ae_title: str) -> None:
+    path.open("a").close()  # a wrong path is said at the start
+    audit.start(
+        path,
+        ae_title,
+        format=chosen.format,
+        sync=chosen.durability == "full",
+        max_bytes=chosen.max_mb * _MEGABYTE,
+        keep=chosen.keep,
+        keep_s=chosen.keep_days * _DAY_S,
+        same_per_minute=chosen.same_per_minute,
+        queries_per_minute=chosen.queries_per_minute,
+        stops=chosen.when_failing == "stop",
+    )
+
+
+class Patients:
+    """Whose stored objects are.
+
+    What the index was asked is remembered for a minute, since modalities send a study piece by
+    piece.
+
+    Args:
+        archive: its index is asked for what objects leave out.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._known: OrderedDict[_Said, tuple[float, Patient | None]] = OrderedDict()
+
+    def of(self, stored: Stored) -> Patient | None:
+        """The same as `patient_of`."""
+        own = _named_by(stored)
+        if own.patient_id and own.name:
+            return own
+        said, now = _said_by(stored), time.monotonic()
+        at, found = self._known.get(said, (-_REMEMBERED_S, None))
+        if now - at >= _REMEMBERED_S:
+            found = patient_of(self._archive, stored)
+            self._known[said] = (now, found)
+            while len(self._known) > _PATIENTS:
+                self._known.popitem(last=False)
+        return found
+
+
+def patient_of(archive: Archive, stored: Stored) -> Patient | None:
+    """Whom a stored object is about: as it says, and what it leaves out as its study has it.
+
+    None when it says nothing, and the index does not either.
+    """
+    own = _named_by(stored)
+    if own.patient_id and own.name:
+        return own
+    uid = stored.header.sop_instance_uid if stored.header else ""
+    study = _of_instances(archive, [uid]).get(uid)
+    if study is None:
+        return own if own.patient_id or own.name else None
+    return Patient(own.patient_id or study.patient_id, own.name or study.name)
+
+
+def patients_of(archive: Archive, study_uid: str, key: int | None = None) -> list[Patient]:
+    """The patients of the studies with a UID as the index has them; none when it does not answer.
+
+    Args:
+        key: of the row of the study that is meant.
+    """
+    try:
+        with archive.index.engine.connect() as connection:
+            found = patients_of_study(connection, study_uid, key)
+    except (SQLAlchemyError, ArchiveError):  # the record is written without the patient
+        return []
+    return list(dict.fromkeys(Patient(each.patient_id, each.name) for each in found))
+
+
+def _of_instances(archive: Archive, uids: Iterable[str]) -> dict[str, StudyPatient]:
+    try:
+        with archive.index.engine.connect() as connection:
+            return patients_of_instances(connection, uids)
+    except (SQLAlchemyError, ArchiveError):  # as above
+        return {}
+
+
+def _named_by(stored: Stored) -> Patient:
+    """Whom an object names itself."""
+    return (
+        Patient(*stored.header.texts((PATIENT_ID, PATIENT_NAME))) if stored.header else Patient("")
+    )
+
+
+def _said_by(stored: Stored) -> _Said:
+    """What is the same for objects of one study and patient; cheap."""
+    header = stored.header
+    return stored.study_uid, () if header is None else header.raw(_SAID_OF_PATIENT)
+
+
+class Received:
+    """What one association has stored and not been recorded yet; used by the thread that serves it.
+
+    Args:
+        peer: who stores.
+        patients: asked when a record is written.
+    """
+
+    __slots__ = ("_count", "_patients", "_peer", "_refused", "_since", "_stored")
+
+    def __init__(self, peer: Peer, patients: Patients) -> None:
+        self._peer = peer
+        self._patients = patients
+        self._stored: dict[_Said, tuple[Stored, Transfer]] = {}  # one of the objects, and counts
+        self._refused: Counter[str] = Counter()
+        self._count = 0
+        self._since = time.monotonic()
+
+    def stored(self, stored: Stored, sop_class_uid: str) -> None:
+        """Note one object that was acknowledged."""
+        said = _said_by(stored)
+        noted = self._stored.get(said)
+        if noted is None:
+            noted = self._stored[said] = (stored, Transfer({}))
+        noted[1].count(sop_class_uid, stored.size)
+        self._count += 1
+        if self._count >= MOST_INSTANCES or time.monotonic() - self._since > LONGEST_S:
+            self.write()
+
+    def refused(self, status: str) -> None:
+        """Note one object that was not stored."""
+        self._refused[status] += 1
+
+    def write(self) -> None:
+        """Record what was noted, and begin anew."""
+        records: dict[tuple[str, Patient | None], Transfer] = {}
+        for stored, transfer in self._stored.values():
+            whose = (stored.study_uid, self._patients.of(stored))
+            records.setdefault(whose, Transfer({})).add(transfer)
+        for (study_uid, patient), transfer in records.items():
+            audit.instances_received(self._peer, study_uid, transfer, patient)
+        if self._refused:
+            audit.instances_refused(self._peer, self._refused)
+        self._stored = {}
+        self._refused.clear()
+        self._count = 0
+        self._since = time.monotonic()
+
+
+class Sent:
+    """What a retrieve has sent of each study and not been recorded yet."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._studies: dict[str, tuple[list[StoredInstance], list[StoredInstance]]] = {}
+        self._count = 0
+        self._since = time.monotonic()
+
+    def count(self, instance: StoredInstance, *, failed: bool) -> None:
+        """Note one sub-operation that has ended."""
+        sent, not_sent = self._studies.setdefault(instance.study_uid, ([], []))
+        (not_sent if failed else sent).append(instance)
+        self._count += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has become so much, or old, that it is to be written."""
+        return self._count >= MOST_INSTANCES or time.monotonic() - self._since > LONGEST_S
+
+    def __bool__(self) -> bool:
+        return bool(self._studies)
+
+    def write(self, requestor: Peer, destination: Peer, archive: Archive) -> None:
+        """Record it, for each patient whose study it was, and begin anew."""
+        studies = self._studies
+        self._begin()
+        for study_uid, (sent, not_sent) in studies.items():
+            for patient, transfer in _by_patient(archive, study_uid, sent, not_sent).items():
+                audit.instances_sent(requestor, destination, study_uid, transfer, patient)
+
+
+def _by_patient(
+    archive: Archive,
+    study_uid: str,
+    sent: Sequence[StoredInstance],
+    not_sent: Sequence[StoredInstance],
+) -> dict[Patient | None, Transfer]:
+    """What was sent of each patient; what nobody can tell of any longer counts for all of them."""
+    known: Sequence[Patient | None] = patients_of(archive, study_uid) or (None,)
+    uids = [each.sop_instance_uid for each in (*sent, *not_sent)] if len(known) > 1 else []
+    whose = {
+        uid: (Patient(study.patient_id, study.name),)
+        for uid, study in _of_instances(archive, uids).items()
+    }
+    counts: dict[Patient | None, Transfer] = {}
+    for instance in sent:
+        for patient in whose.get(instance.sop_instance_uid, known):
+            transfer = counts.setdefault(patient, Transfer({}))
+            transfer.count(instance.sop_class_uid, instance.size)
+    for instance in not_sent:
+        for patient in whose.get(instance.sop_instance_uid, known):
+            counts.setdefault(patient, Transfer({})).failed += 1
+    return counts
+
+
+def peer_of(association: Any) -> Peer:
+    """The requestor of an association."""
+    requestor = association.requestor
+    return Peer(str(requestor.ae_title).strip(), requestor.address or "")
+
+
+def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:
+    """The keys of a query that have a value, as text: "PatientID=47 StudyDate=2026-".
+
+    Each long value is cut, and whose data is asked for comes first: no other key pushes it out.
+    """
+    try:
+        received = identifiers.read_identifier(identifier, transfer_syntax_uid)
+        charset = identifiers.character_set(received)
+        pairs = []
+        for tag in identifiers.tags(received):
+            keyword = keyword_for_tag(tag)
+            vr = dictionary_VR(tag) if keyword else "UN"
+            value = "" if vr == "SQ" else identifiers.text(received, tag, vr, charset)
+            if value:
+                name = keyword or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+                pairs.append((name not in _SAYS_WHOSE, f"{name}={cut(value, _KEY_BYTES)}"))
+    except Exception:  # noqa: BLE001 - odd bytes; the record holds them as they came
+        return ""
+    return " ".join(text for _, text in sorted(pairs, key=lambda pair: pair[0]))

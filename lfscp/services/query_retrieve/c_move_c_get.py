@@ -1,0 +1,385 @@
+"""C-MOVE and C-GET: what is asked for, the responses, and their counters (PS3.4 C.4.2, C.4.3).
+
+One generator per request yields the responses; it runs in the thread that serves the association
+and performs the sub-operations between its yields. While a C-MOVE waits for its destination, the
+outbound association calls back about once a second: then a pending response goes out when the
+last one is old, and a C-CANCEL is noticed. The generator can be closed at any yield; the outbound
+association is released then too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pynetdicom import evt
+
+from lfscp.archive.archive import Archive, StoredInstance
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.interruption import Interrupted, Interruption
+from lfscp.archive.query.query import unique_keys
+from lfscp.config import Peer, Settings
+from lfscp.config.current import CurrentSettings
+from lfscp.dicom.attributes import Level
+from lfscp.observe import audit, metrics
+from lfscp.services import status
+from lfscp.services.access.added_peers import AddedPeers
+from lfscp.services.access.permissions import destination, may
+from lfscp.services.audit_events import Sent, peer_of
+from lfscp.services.models import RETRIEVE_MODELS, negotiated
+from lfscp.services.query_retrieve.cancellation import Cancellation
+from lfscp.services.query_retrieve.destination import (
+    Destination,
+    DestinationError,
+    NothingAcceptedError,
+)
+from lfscp.services.query_retrieve.identifier import Refused, read
+from lfscp.services.sending.retrieve_contexts import Accepted, batches
+from lfscp.services.sending.sub_operations import Counters, Outcome, Sender
+from lfscp.services.service_log import (
+    LOG,
+    association_fields,
+    calling_ae_title,
+    failed_unexpectedly,
+    performed,
+)
+from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
+
+Handlers = list[tuple[Any, Any]]
+Responses = Iterator[SubOperationResponse]
+
+PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
+CANCEL_PATIENCE_S: Final = 5.0  # for the sub-operation at hand, once a C-CANCEL has come
+_MEDIUM_PRIORITY: Final = 0
+
+
+def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
+    """The handlers of C-MOVE and C-GET requests."""
+
+    def handle_move(event: evt.Event) -> SubOperations:
+        return _Move(archive, current.settings, event).operations
+
+    def handle_get(event: evt.Event) -> SubOperations:
+        return _Get(archive, current.settings, event).operations
+
+    return [(evt.EVT_C_MOVE, handle_move), (evt.EVT_C_GET, handle_get)]
+
+
+class _Retrieve:
+    """One request being answered. Subclasses say how the objects travel."""
+
+    service = ""
+
+    def __init__(self, archive: Archive, settings: Settings, event: evt.Event) -> None:
+        self.archive = archive
+        self.settings = settings
+        self.event = event
+        self._sent = Sent() if audit.is_on() else None
+        self.request: Any = event.request
+        self.counters = Counters(remaining=0)
+        self._cancellation = Cancellation(event)
+        self._patience_ends = float("inf")
+        self.reason = ""
+        self._is_recorded = False
+        self.operations = SubOperations(self.responses())
+        self._started = self._last_response = time.monotonic()
+
+    def prepare(self) -> None:
+        """Look at whatever may refuse the request before its objects are counted."""
+
+    def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
+        """Send the objects; a pending response after each."""
+        raise NotImplementedError
+
+    def responses(self) -> Responses:
+        """Pending responses, then the final one."""
+        try:
+            instances = self._instances()
+            self.counters = Counters(remaining=len(instances))
+            if instances:
+                yield from self.transfer(instances)
+            yield self._final()
+        except Refused as refused:
+            yield self._refusal(refused)
+        except GeneratorExit:
+            self._record(status.CANCELLED, "the association ended")
+            raise
+        except Exception as error:  # noqa: BLE001 - the peer gets a status whatever happened
+            failed_unexpectedly(self.event, self.service, error)
+            yield self._refusal(Refused(status.UNABLE_TO_PROCESS, "internal error, see the log"))
+
+    def stop(self) -> bool:
+        """Whether no further sub-operation may begin."""
+        stops = self._cancellation()
+        if self._cancellation.is_cancelled and self._patience_ends == float("inf"):
+            self._patience_ends = time.monotonic() + CANCEL_PATIENCE_S
+        return stops
+
+    def keep_alive(self) -> None:
+        """Called about once a second while a sub-operation lasts.
+
+        Raises:
+            CalledOff: it lasts too long for a request that nobody waits for, or that is cancelled.
+        """
+        if self.stop():
+            if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
+                raise CalledOff("cancelled, since its C-MOVE was")
+            return
+        self._tell()
+
+    def look(self) -> None:
+        """Called several times a second before a sub-operation, while its object is made ready.
+
+        Raises:
+            CalledOff: it shall not begin.
+        """
+        if self.stop():
+            raise CalledOff("called off")
+        self._tell()
+
+    def _tell(self) -> None:
+        """Send a pending response when the last one is old."""
+        if time.monotonic() - self._last_response >= PENDING_INTERVAL_S:
+            self.operations.send_now(self.pending())
+
+    def pending(self) -> SubOperationResponse:
+        """A pending response with the counters as they are."""
+        self._last_response = time.monotonic()
+        counters = self.counters
+        return SubOperationResponse(
+            status.PENDING,
+            remaining=counters.remaining,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+        )
+
+    def count(self, outcome: Outcome, instance: StoredInstance) -> None:
+        """Count one sub-operation that has ended."""
+        self.counters.count(outcome, instance.sop_instance_uid)
+        if self._sent is not None:
+            failed = outcome not in (Outcome.COMPLETED, Outcome.WARNING)
+            self._sent.count(instance, failed=failed)
+            if self._sent.is_due:
+                self._write_sent()
+
+    def _write_sent(self) -> None:
+        if self._sent:
+            self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
+
+    def receiver(self) -> audit.Peer:
+        """Who gets the objects."""
+        return peer_of(self.event.assoc)
+
+    def sender(self, **originator: Any) -> Sender:
+        """How the objects of this request are sent."""
+        priority = self.request.Priority
+        return Sender(
+            log_fields={**association_fields(self.event.assoc), "service": self.service},
+            priority=_MEDIUM_PRIORITY if priority is None else priority,
+            may_decode=self.settings.retrieve.decode_when_needed,
+            locate=self._locate,
+            look=self.look,
+            **originator,
+        )
+
+    def _instances(self) -> Sequence[StoredInstance]:
+        """The objects asked for.
+
+        Raises:
+            Refused: not permitted, a wrong identifier, an unknown destination, or no index.
+        """
+        if not may(self.settings.peers, calling_ae_title(self.event), "retrieve"):
+            raise Refused(status.NOT_AUTHORISED, "this AE title may not retrieve")
+        sop_class = str(self.request.AffectedSOPClassUID)
+        model = RETRIEVE_MODELS.get(sop_class)
+        if model is None:
+            raise Refused(status.SOP_CLASS_NOT_SUPPORTED, "no retrieve model of this node")
+        relational = negotiated(self.event.assoc, sop_class).relational
+        self.prepare()
+        level, keys = read(
+            self.event,
+            lambda identifier: unique_keys(identifier, model, relational=relational),
+            self.settings.budgets.key_values,
+        )
+        try:
+            source = self.event.assoc.requestor.address or ""
+            interruption = Interruption(self._cancellation, source=source)
+            return self.archive.select(level, keys, interruption)
+        except Interrupted:
+            raise Refused(status.CANCELLED, self._cancellation.reason) from None
+        except Exception as error:
+            failed_unexpectedly(self.event, self.service, error)
+            reason = "the index cannot be read, see the log"
+            raise Refused(status.CANNOT_COUNT_MATCHES, reason) from error
+
+    def _locate(self, instance: StoredInstance) -> StoredInstance | None:
+        uids = {Level.IMAGE: [instance.sop_instance_uid]}
+        try:
+            return next(iter(self.archive.select(Level.IMAGE, uids)), None)
+        except ArchiveError:
+            return None
+
+    def _final(self) -> SubOperationResponse:
+        counters = self.counters
+        # Stopped after the last object: everything was done, so the usual end.
+        cancelled = counters.remaining > 0 and self.stop()
+        code = status.CANCELLED if cancelled else counters.final_status()
+        if cancelled:
+            self.reason = self._cancellation.reason
+        self._record(code, self.reason)
+        return SubOperationResponse(
+            code,
+            remaining=counters.remaining if cancelled else None,
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            identifier=counters.failed_list(),
+            error_comment=status.error_comment(self.reason) if self.reason else None,
+        )
+
+    def _refusal(self, refused: Refused) -> SubOperationResponse:
+        self._record(refused.code, refused.reason)
+        return SubOperationResponse(
+            refused.code,
+            remaining=None,
+            completed=self.counters.completed,
+            failed=self.counters.failed,
+            warning=self.counters.warning,
+            identifier=self.counters.failed_list(),
+            error_comment=status.error_comment(refused.reason),
+            offending_elements=list(refused.offending_tags),
+        )
+
+    def _record(self, code: int, reason: str) -> None:
+        if self._is_recorded:  # and its last response reached nobody
+            return
+        self._is_recorded = True
+        counters = self.counters
+        self._write_sent()
+        performed(
+            self.event,
+            self.service,
+            code,
+            self._started,
+            reason=reason,
+            sop_class_uid=str(self.request.AffectedSOPClassUID),
+            completed=counters.completed,
+            failed=counters.failed,
+            warning=counters.warning,
+            remaining=counters.remaining,
+        )
+
+
+class _Get(_Retrieve):
+    """C-GET: the objects go back over the requestor's own association."""
+
+    service = "C-GET"
+
+    def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
+        association = self.event.assoc
+        accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
+        sender = self.sender()
+        for instance in instances:
+            if self.stop():
+                return
+            outcome = sender.send(association, accepted, instance)
+            if outcome is Outcome.CALLED_OFF:
+                return
+            self.count(outcome, instance)
+            yield self.pending()
+
+
+class _Move(_Retrieve):
+    """C-MOVE: the objects go to a configured peer over associations of our own."""
+
+    service = "C-MOVE"
+
+    def prepare(self) -> None:
+        title = str(self.event.move_destination or "").strip()
+        peer = destination(self._destinations(title), title, calling_ae_title(self.event))
+        if peer is None:
+            reason = f"{title or 'the empty AE title'} is no move destination here"
+            raise Refused(status.MOVE_DESTINATION_UNKNOWN, reason)
+        self._destination = Destination(title, peer, self.settings.server)
+        self._receiver = audit.Peer(title, peer.host)
+
+    def receiver(self) -> audit.Peer:
+        """The destination; asked for only when something was to be sent there."""
+        return self._receiver
+
+    def _destinations(self, title: str) -> Mapping[str, Peer]:
+        """The configured peers; and the one with this AE title that was added while we run."""
+        peers = self.settings.peers
+        added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
+        return peers if added is None else {**peers, title: added}
+
+    def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
+        sender = self.sender(
+            originator_ae_title=calling_ae_title(self.event),
+            originator_message_id=self.request.MessageID,
+        )
+        waiting = [(batch, _Rest(batch.instances)) for batch in batches(instances)]
+        try:
+            for batch, todo in waiting:
+                try:
+                    yield from self._send_all(batch.contexts(), todo, sender)
+                except NothingAcceptedError as error:
+                    self._fail([todo], str(error))
+        except DestinationError as error:
+            self._fail([todo for _, todo in waiting], str(error))
+
+    def _send_all(self, contexts: list[Any], todo: _Rest, sender: Sender) -> Responses:
+        """Send one batch, over a new association when one breaks.
+
+        Raises:
+            DestinationError: no association, or two in a row broke without any object transferred.
+        """
+        fruitless = 0
+        while todo and not self.stop():
+            before = self.counters.failed
+            sent = len(todo)
+            with self._destination.associate(contexts, self.keep_alive) as association:
+                accepted = Accepted(association.accepted_contexts, association.rejected_contexts)
+                while todo and association.is_established and not self.stop():
+                    instance = todo.following()
+                    outcome = sender.send(association, accepted, instance)
+                    if outcome is Outcome.CALLED_OFF:
+                        return
+                    self.count(outcome, instance)
+                    yield self.pending()
+            if sent - len(todo) > self.counters.failed - before:
+                fruitless = 0
+                continue
+            fruitless += 1
+            if fruitless == 2 and todo:
+                raise DestinationError(f"associations with {self._destination} keep breaking")
+
+    def _fail(self, rests: list[_Rest], reason: str) -> None:
+        """Count all that cannot be sent any more, with one line for all of them."""
+        self.reason = reason
+        failed = sum(map(len, rests))
+        for todo in rests:
+            while todo:
+                self.count(Outcome.FAILED, todo.following())
+        metrics.SUB_OPERATIONS.of(self.service, "failed").add(failed)
+        fields = association_fields(self.event.assoc)
+        LOG.warning("destination failed", **fields, failed=failed, reason=reason)
+
+
+class _Rest:
+    """What is still to be sent of some instances."""
+
+    def __init__(self, instances: Sequence[StoredInstance]) -> None:
+        self._instances = iter(instances)
+        self._left = len(instances)
+
+    def __len__(self) -> int:
+        return self._left
+
+    def following(self) -> StoredInstance:
+        """The next one, which does not count any longer."""
+        self._left -= 1
+        return next(self._instances)

@@ -1,0 +1,105 @@
+"""The destination of a C-MOVE: associations with a configured peer, opened and released."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pynetdicom.presentation import PresentationContext
+
+from lfscp.config import Peer
+from lfscp.config.settings import Server
+from lfscp.upperlayer.scu.requestor import associate
+from lfscp.upperlayer.tls import client_context
+
+
+def ssl_context(peer: Peer) -> ssl.SSLContext | None:
+    """What TLS with a configured peer needs; None without TLS.
+
+    Raises:
+        TLSFilesError: a certificate or key cannot be used.
+    """
+    if not peer.tls:
+        return None
+    return client_context(
+        ca_file=Path(peer.tls_ca_file) if peer.tls_ca_file else None,
+        certificate_file=Path(peer.tls_certificate_file) if peer.tls_certificate_file else None,
+        key_file=Path(peer.tls_key_file) if peer.tls_key_file else None,
+        verification=peer.tls_verify,
+    )
+
+
+class DestinationError(Exception):
+    """There is no association with the destination; the text says why."""
+
+
+class NothingAcceptedError(DestinationError):
+    """The destination is there, but takes none of the objects offered; others it may take."""
+
+
+class Destination:
+    """A peer that objects are moved to.
+
+    Args:
+        ae_title: its AE title.
+        peer: where it is.
+        server: our own AE title, time limits and PDU size.
+    """
+
+    def __init__(self, ae_title: str, peer: Peer, server: Server) -> None:
+        self._ae_title = ae_title
+        self._peer = peer
+        self._server = server
+
+    def __str__(self) -> str:
+        return f"{self._ae_title} at {self._peer.host}:{self._peer.port}"
+
+    @contextmanager
+    def associate(
+        self, contexts: list[PresentationContext], while_waiting: Callable[[], None]
+    ) -> Iterator[Any]:
+        """An established association, released at the end.
+
+        Args:
+            contexts: to propose, with their IDs.
+            while_waiting: called about once a second while the association waits for the peer.
+        Raises:
+            DestinationError: it cannot be opened.
+            NothingAcceptedError: no presentation context was accepted.
+        """
+        association = self._open(contexts, while_waiting)
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
+
+    def _open(self, contexts: list[PresentationContext], while_waiting: Callable[[], None]) -> Any:
+        server = self._server
+        try:
+            association = associate(
+                (self._peer.host, self._peer.port),
+                calling_ae_title=server.ae_title,
+                called_ae_title=self._ae_title,
+                contexts=contexts,
+                ssl_context=ssl_context(self._peer),
+                acse_timeout_s=server.acse_timeout_s,
+                dimse_timeout_s=server.dimse_timeout_s,
+                network_timeout_s=server.network_timeout_s,
+                connection_timeout_s=server.acse_timeout_s,
+                max_pdu_bytes=server.max_pdu_bytes,
+                while_waiting=while_waiting,
+            )
+        except OSError as error:
+            raise DestinationError(f"{self} cannot be reached: {error}") from error
+        if association.is_established:
+            return association
+        if association.rejected_contexts and not association.accepted_contexts:
+            raise NothingAcceptedError(f"{self} accepts none of the SOP classes")
+        what = "rejected the association" if association.is_rejected else "cannot be reached"
+        reason = (association.end_reason or "").removeprefix("cannot connect: ")
+        why = f": {reason}" if reason else ""
+        raise DestinationError(f"{self} {what}{why}")

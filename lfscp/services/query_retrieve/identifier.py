@@ -1,0 +1,105 @@
+"""The identifier of a C-FIND, C-MOVE or C-GET request, and why such a request is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pynetdicom.events import Event
+
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.query.key_limits import ExcessiveKey, require_within_limits
+from lfscp.archive.query.query import InvalidKey
+from lfscp.archive.store.deflated import MAX_INFLATED_IDENTIFIER_BYTES, inflated
+from lfscp.dicom.header import DEFLATED
+from lfscp.dicom.identifiers import ExcessiveIdentifier, Identifier, read_identifier
+from lfscp.observe import metrics
+from lfscp.services import status
+from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN
+
+Parsed = TypeVar("Parsed")
+
+_MAX_FORGIVEN_BYTES: Final = 1 << 16
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+
+
+class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
+    """The request cannot be performed.
+
+    Args:
+        code: the status to answer.
+        reason: why, for the peer (Error Comment) and for the log.
+        offending_tags: elements of the identifier that are to blame.
+    """
+
+    def __init__(self, code: int, reason: str, offending_tags: tuple[int, ...] = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.offending_tags = offending_tags
+
+    @classmethod
+    def because_of(cls, error: InvalidKey) -> Refused:
+        """The identifier does not match its SOP class."""
+        return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
+
+
+def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -> Parsed:
+    """Decode the identifier of a request and make something of it.
+
+    Args:
+        event: of a C-FIND, C-MOVE or C-GET request.
+        parse: gets the identifier; raises InvalidKey when it does not match its SOP class.
+        max_values: see key_limits.require_within_limits.
+    Raises:
+        Refused: no identifier, a broken encoding, one that asks for too much, or not valid.
+    """
+    try:
+        identifier = _identifier(event)
+        require_within_limits(identifier, max_values)
+        return parse(identifier)
+    except InvalidKey as error:
+        if isinstance(error, ExcessiveKey):
+            metrics.EXCESSIVE_IDENTIFIERS.add()
+        raise Refused.because_of(error) from error
+    except ExcessiveIdentifier as error:
+        metrics.EXCESSIVE_IDENTIFIERS.add()
+        tags = () if error.tag is None else (error.tag,)
+        raise Refused(status.IDENTIFIER_DOES_NOT_MATCH, error.reason, tags) from error
+    except CannotUnderstand as error:
+        reason = f"the identifier cannot be decoded: {error.reason}"
+        raise Refused(status.UNABLE_TO_PROCESS, reason) from error
+    except Exception as error:  # pydicom raises what it likes on bytes it cannot read
+        raise Refused(status.UNABLE_TO_PROCESS, "the identifier cannot be decoded") from error
+
+
+def _identifier(event: Event) -> Identifier:
+    """The request's identifier; by pydicom only where the archive's own reader gives up."""
+    request: Any = event.request
+    if request.Identifier is not None:
+        syntax = str(event.context.transfer_syntax)
+        data = request.Identifier.getvalue()
+        if syntax in DEFLATED:
+            data = bytes(inflated(data, MAX_INFLATED_IDENTIFIER_BYTES))
+            syntax = EXPLICIT_VR_LITTLE_ENDIAN
+        try:
+            return read_identifier(data, syntax)
+        except ExcessiveIdentifier:
+            raise
+        except CannotUnderstand:  # not laid out as it should be: pydicom forgives much
+            if len(data) > _MAX_FORGIVEN_BYTES:  # and makes a hundred bytes of one
+                raise
+    identifier = event.identifier
+    _require_whole(identifier)
+    return identifier
+
+
+def _require_whole(identifier: Dataset) -> None:
+    """pydicom takes a value cut short for the value; here it could name another object."""
+    for element in identifier.values():
+        if not isinstance(element, RawDataElement) or element.value is None:
+            continue
+        if element.length not in (len(element.value), _UNDEFINED_LENGTH):
+            raise ValueError("an element is longer than the identifier")

@@ -1,0 +1,239 @@
+"""C-STORE sub-operations: one object over one association, and the count of what came of them.
+
+One failed sub-operation never ends a retrieve. What the receiver remarks upon (0xBxxx, and 0x0111
+for an instance it has already) is a warning, since it has the object.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.archive.store.remote_object import RemoteObject
+from lfscp.observe import metrics
+from lfscp.services import status
+from lfscp.services.sending.retrieve_contexts import Accepted, Choice
+from lfscp.services.service_log import LOG, describe
+from lfscp.services.transcoding.decoding import DecodingError, decoded, evened
+from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
+_MAX_FAILED_UIDS: Final = 100_000  # that a response lists; more are counted only
+_SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
+
+
+class Outcome(Enum):
+    """What came of one sub-operation."""
+
+    COMPLETED = "completed"
+    WARNING = "warning"
+    FAILED = "failed"
+    BROKEN = "broken"  # failed, and the association with it
+    CALLED_OFF = "called off"  # before anything was sent: it is as if it had not begun
+
+
+_COUNTED_AS: Final = {
+    Outcome.COMPLETED: "completed",
+    Outcome.WARNING: "warning",
+    Outcome.FAILED: "failed",
+    Outcome.BROKEN: "failed",
+}
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters of one retrieve, and the instances that failed, some at most."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def count(self, outcome: Outcome, sop_instance_uid: str) -> None:
+        """Count one sub-operation that has ended."""
+        self.remaining -= 1
+        if outcome is Outcome.COMPLETED:
+            self.completed += 1
+        elif outcome is Outcome.WARNING:
+            self.warning += 1
+        else:
+            self.failed += 1
+            if len(self.failed_uids) < _MAX_FAILED_UIDS:
+                self.failed_uids.append(sop_instance_uid)
+
+    def final_status(self) -> int:
+        """The status of a retrieve that went to its end.
+
+        Source: PS3.4 tables C.4-2 and C.4-3.
+        """
+        if self.failed == 0 and self.warning == 0:
+            return status.SUCCESS
+        if self.completed == 0 and self.warning == 0:
+            return status.CANNOT_PERFORM_SUB_OPERATIONS
+        return status.SUB_OPERATIONS_COMPLETE_WITH_FAILURES
+
+    def failed_list(self) -> Dataset | None:
+        """The identifier of a final response: Failed SOP Instance UID List; None without failures.
+
+        A list too long for the 16-bit length of VR UI is sent as UN (PS3.5 section 6.2.2).
+        """
+        if not self.failed_uids:
+            return None
+        identifier = Dataset()
+        joined = "\\".join(self.failed_uids)
+        if len(joined) <= _SHORT_VALUE_BYTES:
+            identifier.FailedSOPInstanceUIDList = self.failed_uids
+        else:
+            value = joined.encode("ascii") + b"\x00" * (len(joined) % 2)
+            identifier[_FAILED_SOP_INSTANCE_UID_LIST] = DataElement(
+                _FAILED_SOP_INSTANCE_UID_LIST, "UN", value
+            )
+        return identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """How the objects of one retrieve are sent; the same for each of them.
+
+    Args:
+        log_fields: what every log line of this retrieve carries.
+        priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
+        may_decode: whether compressed objects may be decoded for the receiver.
+        locate: where an instance is now, for one whose file has gone since it was selected.
+        look: called several times a second while an object is made ready for the receiver; raises
+            CalledOff to have done with it.
+        originator_ae_title: of a C-MOVE, its requestor's AE title.
+        originator_message_id: of a C-MOVE, its Message ID.
+    """
+
+    log_fields: Mapping[str, Any]
+    priority: int
+    may_decode: bool
+    locate: Callable[[StoredInstance], StoredInstance | None]
+    look: Callable[[], None] = lambda: None
+    originator_ae_title: str | None = None
+    originator_message_id: int | None = None
+
+    def send(self, association: Any, accepted: Accepted, instance: StoredInstance) -> Outcome:
+        """Send one object, wait for its response, and log when it failed.
+
+        Args:
+            association: the inline engine's, established; we are its SCU of storage.
+            accepted: the contexts of that association.
+            instance: the object.
+        """
+        outcome, reason, _ = self._attempt(association, accepted, instance)
+        if reason:
+            LOG.warning(
+                "sub-operation failed",
+                **self.log_fields,
+                sop_class_uid=instance.sop_class_uid,
+                sop_instance_uid=instance.sop_instance_uid,
+                reason=reason,
+            )
+        if outcome is Outcome.CALLED_OFF:
+            return outcome
+        service = self.log_fields.get("service", "")
+        metrics.SUB_OPERATIONS.of(service, _COUNTED_AS[outcome]).add()
+        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+            metrics.SENT_BYTES.of(service).add(instance.size)
+        return outcome
+
+    def attempt(
+        self, association: Any, accepted: Accepted, instance: StoredInstance
+    ) -> tuple[Outcome, str]:
+        """The same without the log: what came of it, and why when it failed.
+
+        The reason has the receiver's own words too, which may name a patient.
+        """
+        outcome, reason, comment = self._attempt(association, accepted, instance)
+        return outcome, f"{reason}: {comment}" if comment else reason
+
+    def _attempt(
+        self, association: Any, accepted: Accepted, instance: StoredInstance
+    ) -> tuple[Outcome, str, str]:
+        """Outcome, reason, and what the receiver remarks on a failure."""
+        if not instance.path.exists():
+            # Replaced by a newer copy meanwhile, perhaps; else the attempt says what is wrong.
+            instance = self.locate(instance) or instance
+        choice = accepted.choose(instance, may_decode=self.may_decode)
+        if choice is None:
+            return Outcome.FAILED, accepted.why_not(instance), ""
+        try:
+            if choice.transfer_syntax_uid == instance.transfer_syntax_uid and not instance.size % 2:
+                answer = association.send_stored(self._as_stored(instance, choice))
+            else:
+                with self._converted(instance, choice) as body:
+                    answer = association.send_stored(self._request(instance, choice, body))
+        except DecodingError as error:
+            return Outcome.FAILED, str(error), ""
+        except CalledOff:
+            return Outcome.CALLED_OFF, "", ""
+        except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
+            if not isinstance(error, ArchiveError | OSError):
+                kind = type(error).__name__  # its text may quote a value
+                uid = instance.sop_instance_uid
+                LOG.error(
+                    "sending failed unexpectedly",
+                    sop_instance_uid=uid,
+                    reason=kind,
+                    exc_info=error,
+                )
+            return _failed(association), describe(error), ""
+        if answer is None:
+            return _failed(association), "the association broke before the receiver answered", ""
+        if answer.status == status.SUCCESS:
+            return Outcome.COMPLETED, "", ""
+        if status.is_store_warning(answer.status):
+            return Outcome.WARNING, "", ""
+        comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
+        return Outcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
+
+    def _as_stored(self, instance: StoredInstance, choice: Choice) -> SendRequest:
+        file = instance.path
+        begin = file.begin if isinstance(file, RemoteObject) else None
+        body = FileSlice(file, instance.dataset_offset, instance.size, begin)
+        return self._request(instance, choice, body)
+
+    @contextmanager
+    def _converted(
+        self, instance: StoredInstance, choice: Choice
+    ) -> Iterator[FileSlice | Parts | bytes]:
+        """What to send instead of the stored bytes; it is there as long as it is sent."""
+        wanted, look = choice.transfer_syntax_uid, self.look
+        file, stored, offset = instance.path, instance.transfer_syntax_uid, instance.dataset_offset
+        if wanted != stored:
+            with decoded(file, stored, wanted, offset, look=look, owner=self) as made:
+                yield made.body
+        else:
+            with evened(file, stored, offset, look=look) as made:
+                yield made.body
+
+    def _request(
+        self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes
+    ) -> SendRequest:
+        return SendRequest(
+            sop_class_uid=instance.sop_class_uid,
+            sop_instance_uid=instance.sop_instance_uid,
+            context_id=choice.context_id,
+            body=body,
+            priority=self.priority,
+            move_originator_ae_title=self.originator_ae_title,
+            move_originator_message_id=self.originator_message_id,
+        )
+
+
+def _failed(association: Any) -> Outcome:
+    return Outcome.FAILED if association.is_established else Outcome.BROKEN

@@ -1,0 +1,1 @@
+"""C-STORE (PS3.4 annex B)."""

@@ -1,0 +1,1 @@
+"""Stored objects in another transfer syntax."""

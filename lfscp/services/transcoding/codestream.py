@@ -1,0 +1,74 @@
+"""What a compressed frame says of itself: size, samples, precision and sign, before it is decoded.
+
+Rules: pure; only marker segments are read, and none that a codec would read otherwise is passed
+over: what says its size twice is none. It is looked at first, because a codec allocates what the
+codestream says, whatever the dataset does.
+Source: ITU-T T.81 (JPEG) annex B, T.87 (JPEG-LS) annex C.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from lfscp.services.transcoding.codestream_jpeg2000 import read_jpeg_2000
+from lfscp.services.transcoding.decoded import Codestream
+
+__all__ = ["Codestream", "read_codestream"]
+
+_SOI: Final = b"\xff\xd8"
+_EOI: Final = b"\xff\xd9"  # never part of coded samples
+_START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN: Final = 0xDA
+_NUMBER_OF_LINES: Final = b"\xff\xdc\x00\x04"
+_HIERARCHICAL: Final = frozenset({0xDE, 0xDF})  # which DICOM has no use for
+_PRESET_PARAMETERS: Final = 0xF8
+_OVERSIZE: Final = 4  # preset parameters of JPEG-LS that say another size
+_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
+
+
+def read_codestream(frame: bytes) -> Codestream | None:
+    """Read the size of a compressed frame; None when it is none of JPEG, JPEG-LS, JPEG 2000."""
+    try:
+        return _read_jpeg(frame) if frame.startswith(_SOI) else read_jpeg_2000(frame)
+    except (struct.error, IndexError):
+        return None
+
+
+def _read_jpeg(frame: bytes) -> Codestream | None:
+    at = len(_SOI)
+    found: Codestream | None = None
+    while frame[at] == 0xFF:
+        marker = frame[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        at += 2
+        if marker in _ALONE:
+            continue
+        if marker == _START_OF_SCAN:
+            return found
+        is_oversize = marker == _PRESET_PARAMETERS and frame[at + 2] == _OVERSIZE
+        if marker in _HIERARCHICAL or is_oversize:
+            return None
+        if marker in _START_OF_FRAME:
+            if found is not None:
+                return None
+            found = _frame_header(frame, at)
+        at += struct.unpack_from(">H", frame, at)[0]
+    return None
+
+
+def _frame_header(frame: bytes, at: int) -> Codestream:
+    _, precision, rows, columns, samples = struct.unpack_from(">HBHHB", frame, at)
+    is_whole = frame.find(_EOI, at) > 0
+    return Codestream(rows or _lines(frame, at), columns, samples, precision, False, is_whole)
+
+
+def _lines(frame: bytes, at: int) -> int:
+    """The rows that are said behind the first scan; the most when it is said more than once."""
+    most = 0
+    while (at := frame.find(_NUMBER_OF_LINES, at)) >= 0:
+        at += len(_NUMBER_OF_LINES)
+        most = max(most, int.from_bytes(frame[at : at + 2], "big"))
+    return most

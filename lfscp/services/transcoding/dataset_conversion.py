@@ -1,0 +1,221 @@
+"""Converts one dataset to another transfer syntax, within the shared budgets.
+
+Rules: what it takes is known before it begins, and nothing is held while it waits; pixels are
+decoded, turned round, deflated and written piece by piece; between two frames others may have their
+turn. Errors go on without their tracebacks, which would hold on to what was decoded.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from typing import IO, Final, NamedTuple
+
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.store.budget import Reservation
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.spool import spooled, write_all
+from lfscp.archive.store.stored_dataset import StoredDataset
+from lfscp.dicom.conversion import Edit
+from lfscp.dicom.elements import UNDEFINED_LENGTH, element_head, skip_undefined
+from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoder import LARGE, Piece, read_pieces
+from lfscp.dicom.image_pixel import ImagePixel, PixelElement, read_pixel_element
+from lfscp.server.cpu_affinity import anywhere
+from lfscp.services.contexts import (
+    DEFLATED,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from lfscp.services.transcoding.codec_client import CodecProcess, codec_process
+from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
+from lfscp.services.transcoding.decoded_pixels import bytes_of, decoded_pixels
+from lfscp.services.transcoding.decoding_memory import MEMORY
+from lfscp.services.transcoding.frames import Frames
+from lfscp.services.transcoding.native_conversion import converted_pieces
+from lfscp.upperlayer.scu.sending import FileSlice, Parts
+
+TARGETS: Final = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+_STEP: Final = 1 << 20  # bytes written at a time
+_FORGET_BYTES: Final = 4 << 20  # read or written until what was mapped is let go
+_LITTLE: Final = 1 << 20  # bytes of memory that one may keep while others have their turn
+_ROUNDING: Final = 65_536  # bytes of new elements, and of padding
+_LOOK_AGAIN_S: Final = 0.25
+_TURN_S: Final = 1.0  # until others go first, between two frames
+
+
+class Converted(NamedTuple):
+    """A dataset as it may be sent."""
+
+    body: bytes | FileSlice | Parts
+    size: int
+
+
+def needs_codec(transfer_syntax_uid: str) -> bool:
+    """Whether pixel data in this transfer syntax is compressed (encapsulated)."""
+    return transfer_syntax_uid not in TARGETS
+
+
+def anew(error: DecodingError | CannotUnderstand | MemoryError) -> Exception:
+    """The same without its traceback, which holds on to the memory that is to be given back."""
+    if isinstance(error, CannotUnderstand):
+        return CannotUnderstand(error.reason)
+    if isinstance(error, MemoryError):
+        return DecodingError("the system has no memory left")
+    return DecodingError(str(error))
+
+
+class Conversion:
+    """One dataset on its way from one transfer syntax to another.
+
+    Args:
+        path: its file, for messages.
+        look, owner: as `decoded` takes them.
+    """
+
+    def __init__(
+        self,
+        path: StoredFile,
+        dataset: StoredDataset,
+        wanted_syntax: str,
+        look: Callable[[], None],
+        owner: object = None,
+    ) -> None:
+        self._path = path
+        self._owner = owner
+        self._dataset = dataset
+        self._wanted = wanted_syntax
+        self._look = look
+        self._look_at = 0.0
+        self._moved = 0
+        element, _ = read_pixel_element(dataset.content, dataset.encoding)
+        self._decodes = needs_codec(dataset.transfer_syntax_uid) and wanted_syntax in TARGETS
+        has_pixels = element is not None and element.tag == PIXEL_DATA
+        is_there = element is not None and element.begin != element.end
+        self._frames = (
+            Frames(dataset, self._decode) if self._decodes and has_pixels and is_there else None
+        )
+        self._small = _bytes_beside_pixels(dataset, element)
+        self._working_set = self._frames.working_set() if self._frames else 2 * _STEP
+        self._reservation: Reservation | None = None
+        self._codec: CodecProcess | None = None
+        self._for_turn = ExitStack()
+        self._turn_ends = 0.0
+        self._memory = 0
+
+    @contextmanager
+    def run(self) -> Iterator[Converted]:
+        with spooled(self._most_bytes(), self._look) as file:
+            with anywhere():
+                size = self._write(file)
+            yield Converted(_body_of(file, size, self._path), size)
+
+    def _most_bytes(self) -> int:
+        """What the result may need on disk; headers grow by half at most."""
+        pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
+        return pixels + 2 * self._small + _ROUNDING
+
+    def _write(self, file: IO[bytes]) -> int:
+        """Write the result; its length."""
+        for_elements = min(2 * self._small, MEMORY.limit_bytes // 2) + _ROUNDING
+        room = 0
+        refusal: Exception | None
+        while True:
+            with MEMORY.reserve(for_elements + self._working_set + room, self._look) as reservation:
+                self._reservation = reservation if for_elements <= 2 * _LITTLE else None
+                self._memory = self._working_set + room
+                try:
+                    with ExitStack() as self._for_turn:
+                        self._begin_turn()
+                        return self._write_pieces(file, self._pieces(for_elements, room))
+                except MoreMemoryNeededError as error:
+                    refusal, room = None, error.more_bytes
+                except (DecodingError, CannotUnderstand, MemoryError) as error:
+                    refusal = anew(error)
+            if refusal is not None:
+                raise refusal
+            file.seek(0)
+            file.truncate()
+
+    def _decode(
+        self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
+    ) -> FramePieces:
+        if self._codec is None:
+            self._codec = self._for_turn.enter_context(codec_process(self._look, self._owner))
+        return self._codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
+
+    def _pieces(self, most_bytes: int, room: int) -> list[Piece]:
+        edits: dict[int, Edit | None] | None = {} if self._decodes else None
+        if self._frames is not None:
+            edits = decoded_pixels(self._frames, room_bytes=room, between=self._between)
+        return converted_pieces(self._dataset, self._wanted, edits, most_bytes=most_bytes)
+
+    def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if self._wanted == DEFLATED else None
+        for piece in read_pieces(pieces):
+            for start in range(0, len(piece), _STEP):
+                step = piece[start : start + _STEP]
+                write_all(file, deflater.compress(step) if deflater else step)
+                self._note(len(step))
+                del step
+            del piece
+        if deflater is not None:
+            write_all(file, deflater.flush())
+            if file.tell() % 2:
+                write_all(file, b"\0")
+        return file.tell()
+
+    def _note(self, moved: int) -> None:
+        """So many bytes were read or written: let go of the mapped ones, and look round."""
+        self._moved += moved
+        if self._moved >= _FORGET_BYTES:
+            self._moved = 0
+            self._dataset.forget()
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_AGAIN_S
+            self._look()
+
+    def _begin_turn(self) -> None:
+        self._codec = None
+        self._turn_ends = time.monotonic() + _TURN_S
+
+    def _between(self) -> None:
+        """A frame is written, and nothing of it is in memory: others may have their turn."""
+        is_long = time.monotonic() >= self._turn_ends
+        if self._reservation is not None and is_long and MEMORY.is_wanted:
+            self._for_turn.close()
+            self._reservation.give_way()
+            self._begin_turn()
+
+
+def _body_of(file: IO[bytes], size: int, path: StoredFile) -> bytes | FileSlice:
+    if isinstance(file, BytesIO):
+        return file.getvalue()
+    return FileSlice(path, 0, size, descriptor=file.fileno())
+
+
+def _bytes_beside_pixels(dataset: StoredDataset, element: PixelElement | None) -> int:
+    """Bytes of what may be gathered: values that are large are not."""
+    content, encoding = dataset.content, dataset.encoding
+    stop = element.begin if element is not None else len(content)
+    total, at = stop, 0
+    while at + 8 <= stop:
+        _, value, length, items = element_head(content, at, len(content), encoding)
+        if value >= stop:
+            break
+        if length == UNDEFINED_LENGTH:
+            at = skip_undefined(content, value, stop, items or encoding)
+            continue
+        at = value + length
+        if items is None and length >= LARGE:
+            total -= length
+    return max(0, total)

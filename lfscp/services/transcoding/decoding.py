@@ -1,0 +1,185 @@
+"""Stored objects in another transfer syntax, for receivers that do not take the stored one.
+
+Rules: only towards uncompressed syntaxes; the SOP Instance UID stays, since the image stays what it
+is; of a decoded object only the elements of its pixels change; what cannot be converted is said
+with its reason and never sent half right: all that is made is there, whole, before any of it is
+sent. Memory is that of one frame, and all who convert share a budget; it is free again before the
+receiver takes the first byte, since that one may take its time. Codecs run in another process, see
+`codec_server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from pydicom.uid import UID
+
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.store.budget import BudgetExceeded
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.dicom.header import DEFLATED as DEFLATED_SYNTAXES
+from lfscp.dicom.part10 import read_part10
+from lfscp.server.cpu_affinity import anywhere
+from lfscp.services.transcoding.dataset_conversion import (
+    TARGETS,
+    Conversion,
+    Converted,
+    anew,
+    needs_codec,
+)
+from lfscp.services.transcoding.decoding_memory import MEMORY
+from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE, DecodingError
+from lfscp.services.transcoding.native_conversion import convert_native
+from lfscp.upperlayer.scu.sending import FileSlice, Parts
+
+__all__ = ["TARGETS", "Converted", "DecodingError", "decoded", "evened", "needs_codec"]
+
+_HEAD: Final = 65_536  # bytes in which the file meta information ends
+_MOST_AT_ONCE: Final = 2  # of those who look at large datasets
+_LEAST_SHARE: Final = 1 << 20  # bytes
+_QUICK: Final = frozenset(TARGETS) - frozenset(DEFLATED_SYNTAXES)
+
+
+@contextmanager
+def decoded(
+    path: StoredFile,
+    stored_syntax: str,
+    wanted_syntax: str,
+    dataset_offset: int | None = None,
+    *,
+    look: Callable[[], None] = lambda: None,
+    owner: object = None,
+) -> Iterator[Converted]:
+    """Read a stored object and encode its dataset in an uncompressed transfer syntax.
+
+    Args:
+        path: a DICOM file.
+        stored_syntax: the transfer syntax UID it is stored in.
+        wanted_syntax: one of TARGETS.
+        dataset_offset: where its dataset begins; by its head when None.
+        look: called several times a second; what it raises ends the work.
+        owner: the retrieve that the object is for; a codec's process is for one of them.
+    Returns:
+        The encoded dataset, of even length, without file meta information.
+    Raises:
+        DecodingError: no decoder, the object is broken, or it needs more than the budgets give.
+        OSError, ArchiveError: the file cannot be read, or the result not be written.
+    """
+    if wanted_syntax not in TARGETS:
+        raise DecodingError(f"objects are not converted to {UID(wanted_syntax).name}")
+    if stored_syntax in PIXELS_ELSEWHERE:
+        raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
+    what = "decoded" if needs_codec(stored_syntax) else "converted"
+    with _said_of(f"cannot be {what}", stored_syntax):
+        is_quick = stored_syntax in _QUICK and wanted_syntax in _QUICK
+        with _converted(
+            path, stored_syntax, wanted_syntax, dataset_offset, look, owner, is_quick=is_quick
+        ) as converted:
+            yield converted
+
+
+@contextmanager
+def evened(
+    path: StoredFile,
+    stored_syntax: str,
+    dataset_offset: int | None = None,
+    *,
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[Converted]:
+    """A stored dataset of odd length as it may be sent: its values of odd length are padded.
+
+    The archive keeps what it was given; a message's fragments are of even length, and some
+    receivers abort at an odd one. A deflated one gets a zero behind its end.
+
+    Args:
+        path, stored_syntax, dataset_offset, look: as `decoded` takes them.
+    Returns:
+        The dataset in the transfer syntax it is stored in, of even length.
+    Raises:
+        DecodingError: it cannot be padded to an even length.
+        OSError, ArchiveError: the file cannot be read, or the result not be written.
+    Source: PS3.5 sections 6.2, 7.1.1 and A.5; PS3.8 annex E.
+    """
+    with _said_of("its length is odd"):
+        if stored_syntax in DEFLATED_SYNTAXES:
+            with _with_a_zero(path, dataset_offset) as converted:
+                yield converted
+            return
+        with _converted(
+            path, stored_syntax, stored_syntax, dataset_offset, look, None, is_quick=True
+        ) as converted:
+            yield converted
+
+
+@contextmanager
+def _converted(
+    path: StoredFile,
+    stored_syntax: str,
+    wanted_syntax: str,
+    dataset_offset: int | None,
+    look: Callable[[], None],
+    owner: object,
+    *,
+    is_quick: bool,
+) -> Iterator[Converted]:
+    if is_quick:
+        with ExitStack() as kept:
+            body = convert_native(path, stored_syntax, wanted_syntax, dataset_offset, kept)
+            if body is not None:
+                yield Converted(body, len(body) if isinstance(body, bytes) else body.size)
+                return
+    conversion = _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look, owner)
+    with conversion.run() as converted:
+        yield converted
+
+
+def _conversion(
+    path: StoredFile,
+    stored_syntax: str,
+    wanted_syntax: str,
+    dataset_offset: int | None,
+    look: Callable[[], None],
+    owner: object,
+) -> Conversion:
+    """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
+
+    Raises:
+        DecodingError, CannotUnderstand, BudgetExceeded, OSError: as `decoded`.
+    """
+    share = MEMORY.limit_bytes // _MOST_AT_ONCE
+    if stored_syntax not in DEFLATED_SYNTAXES:
+        share = min(share, max(path.stat().st_size, _LEAST_SHARE))
+    with MEMORY.reserve(share, look), anywhere():
+        try:
+            dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
+            conversion = Conversion(path, dataset, wanted_syntax, look, owner)
+            dataset.forget()
+        except (DecodingError, CannotUnderstand, MemoryError) as error:
+            refusal = anew(error)
+        else:
+            return conversion
+    raise refusal
+
+
+@contextmanager
+def _said_of(what: str, transfer_syntax_uid: str = "") -> Iterator[None]:
+    """Why it cannot be, with what cannot be."""
+    try:
+        yield
+    except (CannotUnderstand, BudgetExceeded) as error:
+        why = error.reason if isinstance(error, CannotUnderstand) else str(error)
+        name = f"{UID(transfer_syntax_uid).name} " if transfer_syntax_uid else ""
+        raise DecodingError(f"{name}{what}: {why}") from None
+
+
+@contextmanager
+def _with_a_zero(path: StoredFile, dataset_offset: int | None) -> Iterator[Converted]:
+    with path.open("rb") as file:
+        if dataset_offset is None:
+            dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
+        size = file.seek(0, 2) - dataset_offset
+        dataset = FileSlice(path, dataset_offset, size, descriptor=file.fileno())
+        yield Converted(Parts([dataset, b"\0"]), size + 1)

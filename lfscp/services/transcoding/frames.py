@@ -1,0 +1,255 @@
+"""The frames of a stored object, decoded: as many bytes as the header says, or an error.
+
+Rules: one reading for who is sent an object and for who looks at it. Bits of a cell outside the
+sample stay as they were.
+Source: PS3.5 sections 8.1, 8.2 and annex A.4.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.uid import UID
+
+from lfscp.archive.errors import CannotUnderstand
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.dicom.encapsulated import (
+    PIXEL_DATA,
+    FrameSpans,
+    Span,
+    frames_of,
+    one_frame_of,
+    read_fragments,
+)
+from lfscp.dicom.image_pixel import (
+    ImagePixel,
+    PixelElement,
+    image_pixel,
+    read_pixel_element,
+)
+from lfscp.services.transcoding.compressed_frames import decode_compressed
+from lfscp.services.transcoding.decoded import (
+    Array,
+    DecodedFrame,
+    DecodingError,
+    FramePieces,
+    MoreMemoryNeededError,
+)
+from lfscp.services.transcoding.native_frames import native_frame
+from lfscp.services.transcoding.working_set import working_set
+
+__all__ = [
+    "CELLS_IN_FRAGMENTS",
+    "Array",
+    "DecodedFrame",
+    "DecodingError",
+    "Frames",
+    "decoded_frame",
+    "is_native",
+]
+
+# JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
+PIXELS_ELSEWHERE: Final = frozenset(
+    f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
+)
+_NATIVE: Final = frozenset(f"1.2.840.10008.1.2{tail}" for tail in ("", ".1", ".2", ".1.99"))
+_UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
+_DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+_SPAN_BYTES: Final = 64  # of memory for one fragment's place
+CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
+
+
+def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
+    """Decode one frame of a stored object, compressed or not.
+
+    Args:
+        path: a DICOM Part 10 file.
+        number: counted from 0.
+    Raises:
+        DecodingError: there is no such frame, no decoder, or it is broken.
+        OSError: the file cannot be read.
+    """
+    try:
+        return Frames(read_stored_dataset(path)).decode(number, alone=True)
+    except CannotUnderstand as error:
+        raise DecodingError(error.reason) from None
+
+
+# Decodes what a codec has compressed: transfer syntax UID, fragments, header, room in bytes.
+Decode = Callable[[str, list[memoryview], ImagePixel, float], FramePieces]
+
+
+class Frames:
+    """The frames of one dataset.
+
+    Args:
+        dataset: as `read_stored_dataset` gives it.
+        decode: lets a codec decode for `pieces`; in this process, unless it is given.
+    Raises:
+        DecodingError: it has no pixels, there is no decoder for them, or what describes them is
+            missing.
+        CannotUnderstand: its bytes are broken.
+    """
+
+    def __init__(self, dataset: StoredDataset, decode: Decode | None = None) -> None:
+        syntax = dataset.transfer_syntax_uid
+        if syntax in PIXELS_ELSEWHERE:
+            raise DecodingError(f"{UID(syntax).name} only refers to its pixel data")
+        element, values = read_pixel_element(dataset.content, dataset.encoding)
+        if element is None:
+            raise DecodingError("it holds no pixel data")
+        self.element: PixelElement = element
+        self.image: ImagePixel = image_pixel(values, dataset.encoding)
+        self._said = frozenset(values)
+        self._dataset = dataset
+        self._decode = decode
+        self.has_codec = element.is_encapsulated and syntax not in CELLS_IN_FRAGMENTS
+        self._spans: FrameSpans | None = None
+        if not element.is_encapsulated and element.tag == PIXEL_DATA and not is_native(syntax):
+            raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
+        if self.has_codec:
+            _decoder_of(syntax)
+
+    def says(self, tag: int) -> bool:
+        """Whether the dataset has this element of the Image Pixel module."""
+        return tag in self._said
+
+    def working_set(self) -> int:
+        """Bytes of memory that decoding one of the frames takes, whichever it is.
+
+        Raises:
+            CannotUnderstand: the fragments are broken.
+        """
+        if not self.element.is_encapsulated:
+            return working_set("", self.image, 0)
+        spans = self._all_spans()
+        longest = max(sum(end - begin for begin, end in each) for each in spans)
+        kept = _SPAN_BYTES * spans.fragments
+        return kept + working_set(self._dataset.transfer_syntax_uid, self.image, longest)
+
+    def decode(self, number: int, *, alone: bool = False) -> DecodedFrame:
+        """Decode one frame.
+
+        Args:
+            number: counted from 0.
+            alone: no other frame is wanted, so a large object need not be read for one.
+        Raises:
+            DecodingError: there is none, or it is broken.
+            CannotUnderstand: the fragments are broken.
+        """
+        self._require_frame(number)
+        if not self.element.is_encapsulated:
+            return native_frame(self._dataset, self.element, self.image, number)
+        frame = b"".join(self._fragments(number, alone=alone))
+        with self._said_of(number):
+            if not self.has_codec:
+                return self._native(frame)
+            decoder = _decoder_of(self._dataset.transfer_syntax_uid)
+            return decode_compressed(decoder, frame, self.image)
+
+    def pieces(self, number: int, *, room_bytes: float) -> FramePieces:
+        """Decode one frame to read it once; what is wrong may turn out while it is read.
+
+        Args:
+            number: counted from 0.
+            room_bytes: memory for what a codestream needs beside the working set.
+        Raises:
+            MoreMemoryNeededError: it needs more than that.
+            DecodingError, CannotUnderstand: as `decode`.
+        """
+        self._require_frame(number)
+        if not self.has_codec or self._decode is None:
+            frame = self.decode(number)
+            content = frame.values.reshape(-1).view(np.uint8).data
+            return FramePieces(iter([content]), frame.photometric_interpretation)
+        syntax = self._dataset.transfer_syntax_uid
+        fragments = self._fragments(number, alone=False)
+        with self._said_of(number):
+            pieces, photometric = self._decode(syntax, fragments, self.image, room_bytes)
+        return FramePieces(self._said_while(number, pieces), photometric)
+
+    def _said_while(self, number: int, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        with self._said_of(number):
+            yield from pieces
+
+    def _fragments(self, number: int, *, alone: bool) -> list[memoryview]:
+        content = self._dataset.content
+        return [content[begin:end] for begin, end in self.spans_of(number, alone=alone)]
+
+    @contextmanager
+    def _said_of(self, number: int) -> Iterator[None]:
+        """Why a frame cannot be decoded, with which it is."""
+        try:
+            yield
+        except MoreMemoryNeededError:
+            raise
+        except DecodingError as error:
+            name = UID(self._dataset.transfer_syntax_uid).name
+            raise DecodingError(f"{name} cannot be decoded: frame {number + 1}: {error}") from None
+
+    def spans_of(self, number: int, *, alone: bool = False) -> tuple[Span, ...]:
+        """Where the fragments of one compressed frame are in the dataset's bytes.
+
+        Args, Raises: as `decode`.
+        """
+        self._require_frame(number)
+        if alone:
+            frames, extended = self.image.number_of_frames, self.element.extended_offsets
+            content, at = self._dataset.content, self.element.begin
+            found = one_frame_of(content, at, number, frames, extended)
+            if found:
+                return found
+        return self._all_spans()[number]
+
+    def _all_spans(self) -> FrameSpans:
+        if self._spans is None:
+            content, at = self._dataset.content, self.element.begin
+            frames, extended = self.image.number_of_frames, self.element.extended_offsets
+            self._spans = frames_of(content, read_fragments(content, at), frames, extended)
+        return self._spans
+
+    def _require_frame(self, number: int) -> None:
+        frames = self.image.number_of_frames
+        if not 0 <= number < frames:
+            raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
+
+    def _native(self, frame: bytes) -> DecodedFrame:
+        """A frame of little endian cells in fragments of its own, perhaps deflated."""
+        if self._dataset.transfer_syntax_uid == _DEFLATED_FRAMES:
+            frame = _inflated(frame, -(-self.image.samples * self.image.bits_allocated // 8))
+        element = PixelElement(PIXEL_DATA, b"OB", 0, len(frame))
+        dataset = self._dataset._replace(content=memoryview(frame))
+        return native_frame(dataset, element, replace(self.image, number_of_frames=1), 0)
+
+
+def _inflated(frame: bytes, size: int) -> bytes:
+    """The first so many inflated bytes of a frame (PS3.5 section A.4.14)."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, size)
+    except zlib.error:
+        raise DecodingError("it cannot be inflated") from None
+
+
+def is_native(transfer_syntax_uid: str) -> bool:
+    """Whether pixel data in this transfer syntax is not compressed frame by frame."""
+    return transfer_syntax_uid in _NATIVE
+
+
+def _decoder_of(transfer_syntax_uid: str) -> Decoder:
+    name = UID(transfer_syntax_uid).name
+    try:
+        decoder = get_decoder(transfer_syntax_uid)
+    except NotImplementedError:
+        raise DecodingError(f"there is no decoder for {name}") from None
+    if is_native(transfer_syntax_uid):
+        raise DecodingError(f"compressed pixel data in {name}, which has none")
+    if not decoder.is_available:
+        raise DecodingError(f"no decoder for {name} is installed: pip install 'lfscp[codecs]'")
+    return decoder

@@ -1,0 +1,44 @@
+"""Estimates how much memory the decoding of a frame takes, before it begins.
+
+Rules: pure; counted is all that is held at once: the stored bytes with their copy, what the codec
+works on, its output, and what colours and cells are made from; what comes of it goes on piece by
+piece. The numbers were measured with the codecs of the extra `codecs` on images of 23 million
+samples, and rounded up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lfscp.dicom.image_pixel import ImagePixel
+
+_JPEG: Final = "1.2.840.10008.1.2.4."
+_BASELINE: Final = frozenset({f"{_JPEG}50", f"{_JPEG}51"})
+_JPEG_LS: Final = frozenset({f"{_JPEG}80", f"{_JPEG}81"})
+_COPIES: Final = 2  # of the stored bytes
+_LEAST: Final = 1 << 20
+# Bytes for each sample, whatever its size, and for each byte of its cell.
+_OF_CELLS: Final = 2.1  # with what they are made from
+_WHOLE_CELLS: Final = (0.0, 3.5)
+_RATES: Final = {
+    "1.2.840.10008.1.2.5": (0.2, 2.0),
+    **dict.fromkeys(_BASELINE, (5.0, 1.0)),
+    **dict.fromkeys(_JPEG_LS, (0.1, 2.0)),
+}
+_OF_OTHER_CODECS: Final = (4.1, 1.0)  # lossless JPEG, JPEG 2000: 32 bits a sample inside
+
+
+def working_set(transfer_syntax_uid: str, image: ImagePixel, stored_bytes: int) -> int:
+    """Bytes of memory that decoding one frame takes.
+
+    Args:
+        transfer_syntax_uid: how it is compressed; empty when it is not.
+        image: how the header describes it.
+        stored_bytes: its own, compressed; 0 when it is not.
+    """
+    rates = _RATES.get(transfer_syntax_uid, _OF_OTHER_CODECS)
+    if not transfer_syntax_uid.startswith(_JPEG) and transfer_syntax_uid not in _RATES:
+        rates = _WHOLE_CELLS
+    cell = -(-image.bits_allocated // 8)
+    of_sample = max(rates[0] + rates[1] * cell, _OF_CELLS * cell)
+    return _LEAST + _COPIES * stored_bytes + int(image.samples * of_sample)

@@ -1,0 +1,1 @@
+"""What becomes of P-DATA that comes in."""

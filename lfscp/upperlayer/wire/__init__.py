@@ -1,0 +1,1 @@
+"""Bytes to values and back: PDUs and command sets. No I/O."""

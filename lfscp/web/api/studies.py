@@ -1,0 +1,285 @@
+"""/api: what is in the local archive: browse, read, delete, count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse
+from pydantic import AfterValidator
+from sqlalchemy import Connection
+
+from lfscp.archive.index import browse
+from lfscp.archive.index.protection import require_unprotected
+from lfscp.archive.index.schema import patient
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.dicom.attributes import Level
+from lfscp.web.api import cursors
+from lfscp.web.api.models import (
+    DeletedOut,
+    ElementOut,
+    InstanceOut,
+    PageOut,
+    PatientOut,
+    SeriesOut,
+    StatisticsOut,
+    StudyOut,
+)
+from lfscp.web.context import Context, Web
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.problems import Problem, not_found
+from lfscp.web.rendering.elements import MAX_ELEMENTS
+from lfscp.web.rendering.picture_answers import no_picture, response_of
+
+router = APIRouter(prefix="/api", tags=["archive"])
+
+Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
+Text = Annotated[str, AfterValidator(browse.require_short_words)]
+Words = Annotated[Text, Query(description="Words: name, ID, accession number, description.")]
+After = Annotated[str | None, Query(description="`next` of the page before.")]
+Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
+
+Patient = Annotated[int | None, Query(ge=0, le=cursors.MOST, description="`id` of a patient.")]
+
+Key = Annotated[
+    int | None,
+    Query(ge=0, le=cursors.MOST, description="`key` of the one that is meant, of several."),
+]
+
+STUDY_CURSOR: Final = (str, str, int)
+PATIENT_CURSOR: Final = (str, int)
+INSTANCE_CURSOR: Final = (int, int)
+
+
+@router.get("/patients")
+def patients(
+    web: Context, q: Text = "", after: After = None, limit: Limit = 50
+) -> PageOut[PatientOut]:
+    """Patients by name; `q` is part of the name or the beginning of the Patient ID."""
+    with web.index() as connection:
+        page = browse.patients(
+            connection, q, after=cursors.from_text(after, PATIENT_CURSOR), limit=limit
+        )
+    rows = [PatientOut.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
+
+
+@router.get("/studies")
+def studies(  # noqa: PLR0913, RUF100 - a parameter each
+    web: Context,
+    q: Words = "",
+    modality: Text = "",
+    date_from: Date = "",
+    date_to: Date = "",
+    patient: Patient = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> PageOut[StudyOut]:
+    """Studies, the newest first."""
+    wanted = browse.StudyFilter(q, modality, date_from, date_to, patient)
+    with web.index() as connection:
+        page = browse.studies(
+            connection, wanted, after=cursors.from_text(after, STUDY_CURSOR), limit=limit
+        )
+    rows = [StudyOut.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
+
+
+@router.get("/studies/{study_uid}")
+def study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
+    """One study."""
+    return StudyOut.model_validate(study_row(web, study_uid, key))
+
+
+@router.get("/studies/{study_uid}/series")
+def series_of(web: Context, study_uid: str, key: Key = None) -> list[SeriesOut]:
+    """The series of a study."""
+    row = study_row(web, study_uid, key)
+    with web.index() as connection:
+        rows = browse.series_of(connection, row["id"])
+    return [SeriesOut.model_validate(row) for row in rows]
+
+
+@router.get("/series/{series_uid}")
+def series(web: Context, series_uid: str, key: Key = None) -> SeriesOut:
+    """One series."""
+    return SeriesOut.model_validate(series_row(web, series_uid, key))
+
+
+@router.get("/series/{series_uid}/instances")
+def instances_of(
+    web: Context, series_uid: str, key: Key = None, after: After = None, limit: Limit = 200
+) -> PageOut[InstanceOut]:
+    """The instances of a series, by number."""
+    row = series_row(web, series_uid, key)
+    with web.index() as connection:
+        page = browse.instances_of(
+            connection, row["id"], after=cursors.from_text(after, INSTANCE_CURSOR), limit=limit
+        )
+    rows = [InstanceOut.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
+
+
+def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
+    """The file of what `instance_row` gave."""
+    return web.archive.files.file_of(SimpleNamespace(**row))
+
+
+@router.get("/instances/{instance_uid}")
+def instance(web: Context, instance_uid: str) -> InstanceOut:
+    """One instance."""
+    return InstanceOut.model_validate(instance_row(web, instance_uid))
+
+
+@router.get("/instances/{instance_uid}/elements", response_model=list[ElementOut])
+def instance_elements(
+    request: Request,
+    web: Context,
+    instance_uid: str,
+    first: Annotated[int, Query(ge=0, description="The first element, counted from 0.")] = 0,
+) -> Response:
+    """The elements of an instance without its pixel data, sequences item by item.
+
+    If there are more of them, the header `Link` names the next page.
+    """
+    row = instance_row(web, instance_uid)
+    web.views.note(row["study_instance_uid"], "elements", row["study_key"])
+    try:
+        found, following = web.renderer.elements(
+            file_of(web, row), instance_uid, first, MAX_ELEMENTS
+        )
+    except NoPicture as error:
+        raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
+    headers = {}
+    if following is not None:
+        headers["Link"] = f'<{request.url.path}?first={following}>; rel="next"'
+    return response_of(found, "application/json", headers)
+
+
+@router.get("/instances/{instance_uid}/file", response_class=FileResponse)
+def instance_file(web: Context, instance_uid: str) -> FileResponse:
+    """The DICOM file as it is stored."""
+    row = instance_row(web, instance_uid)
+    web.views.note(row["study_instance_uid"], "file", row["study_key"])
+    path = file_of(web, row)
+    if not path.is_file():
+        raise Problem(410, "the file of this object is missing; `lfscp check` tells more")
+    return FileResponse(path, media_type="application/dicom", filename=f"{instance_uid}.dcm")
+
+
+@router.delete("/patients/{key}")
+def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOST)]) -> DeletedOut:
+    """Delete a patient, named by `id`, with all studies; none, when one of them is protected."""
+    with web.index() as connection:
+        require_unprotected(connection, patient.c.id == key)
+    deleted = 0
+    while True:
+        with web.index() as connection:
+            page = browse.studies(connection, browse.StudyFilter(patient_key=key), limit=100)
+        if not page.rows:
+            break
+        for row in page.rows:
+            deleted += _delete(web, Level.STUDY, row["study_instance_uid"], row["id"])
+    if not deleted:
+        raise not_found("patient", str(key))
+    return DeletedOut(deleted=deleted)
+
+
+@router.delete("/studies/{study_uid}")
+def delete_study(web: Context, study_uid: str, key: Key = None) -> DeletedOut:
+    """Delete a study with all its instances; without `key` all studies with its UID."""
+    return _deleted(web, Level.STUDY, study_uid, key)
+
+
+@router.put("/studies/{study_uid}/protection")
+def protect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
+    """Keep a study from being deleted, by itself or by hand, and its instances from replacement."""
+    return _protected(web, study_uid, key, on=True)
+
+
+@router.delete("/studies/{study_uid}/protection")
+def unprotect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
+    """Let a study be deleted again."""
+    return _protected(web, study_uid, key, on=False)
+
+
+@router.delete("/series/{series_uid}")
+def delete_series(web: Context, series_uid: str, key: Key = None) -> DeletedOut:
+    """Delete a series with all its instances; without `key` all series with its UID."""
+    return _deleted(web, Level.SERIES, series_uid, key)
+
+
+@router.delete("/instances/{instance_uid}")
+def delete_instance(web: Context, instance_uid: str) -> DeletedOut:
+    """Delete one instance."""
+    return _deleted(web, Level.IMAGE, instance_uid)
+
+
+@router.get("/statistics")
+def statistics(web: Context) -> StatisticsOut:
+    """How much is in the archive; counted anew every few seconds at most."""
+    return StatisticsOut.model_validate(asdict(web.statistics()))
+
+
+def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any]:
+    """One study by its UID, and by its row's key where several have it.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "study", partial(browse.study_row, key=key), study_uid)
+
+
+def series_row(web: Web, series_uid: str, key: int | None = None) -> dict[str, Any]:
+    """One series by its UID, and by its row's key where several have it.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "series", partial(browse.series_row, key=key), series_uid)
+
+
+def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
+    """One instance by its UID.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "instance", browse.instance_row, instance_uid)
+
+
+def _row(
+    web: Web, what: str, find: Callable[[Connection, str], dict[str, Any] | None], uid: str
+) -> dict[str, Any]:
+    with web.index() as connection:
+        row = find(connection, uid)
+    if row is None:
+        raise not_found(what, uid)
+    return row
+
+
+def _protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> StudyOut:
+    study_row(web, study_uid, key)  # a wrong key changes nothing
+    web.archive.set_protected(study_uid, on=on)
+    return study(web, study_uid, key)
+
+
+def _deleted(web: Web, level: Level, uid: str, key: int | None = None) -> DeletedOut:
+    deleted = _delete(web, level, uid, key)
+    if not deleted:
+        raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
+    return DeletedOut(deleted=deleted)
+
+
+def _delete(web: Web, level: Level, uid: str, key: int | None) -> int:
+    """Delete from the archive, and from the rendered pictures."""
+    uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
+    deleted = web.archive.delete(level, uid, key=key)
+    web.renderer.forget(uids)
+    return deleted

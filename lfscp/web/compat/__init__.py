@@ -1,0 +1,1 @@
+"""The messages of other programs, answered over the API."""

@@ -1,0 +1,148 @@
+"""Pictures of stored objects: what there is to see in one, and one frame of it.
+
+The steps themselves are in `imaging`; this is the way through them from a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.web.imaging.cine import FrameTimes, frame_times
+from lfscp.web.imaging.colour import PALETTE, require_shown
+from lfscp.web.imaging.errors import NoPicture, Omission, PixelDataError, is_lack_of_memory
+from lfscp.web.imaging.frames import Frame, frame_of, to_display, window_around
+from lfscp.web.imaging.functional_groups import holder, numbers
+from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
+from lfscp.web.imaging.overlays import overlays_of
+from lfscp.web.imaging.pixel_data import read_cells
+from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.room import UNLIMITED, Room
+from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_voi_lut, window_of
+
+__all__ = [
+    "Description",
+    "Frame",
+    "NoPicture",
+    "Window",
+    "apply_window",
+    "aspect_of",
+    "decode",
+    "describe",
+    "fitting_window",
+    "read_header",
+    "to_display",
+    "window_around",
+    "window_of",
+]
+
+_SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a viewer must know of an object before its first frame."""
+
+    frames: int
+    rows: int
+    columns: int
+    is_colour: bool
+    window: Window | None
+    has_voi_lut: bool  # that is shown instead of a window
+    times: FrameTimes
+    aspect: float  # height of a pixel by its width
+    overlays: int
+
+
+def describe(header: Dataset, number: int = 0) -> Description:
+    """What the header says about the pictures.
+
+    Args:
+        header: from `read_header`.
+        number: of the frame whose window and aspect are wanted.
+    Raises:
+        NoPicture: there are none.
+    """
+    layout = _image_of(header)
+    window = window_of(header, number)
+    return Description(
+        frames=layout.frames,
+        rows=layout.rows,
+        columns=layout.columns,
+        is_colour=layout.samples == 3 or layout.photometric == PALETTE,
+        window=window,
+        has_voi_lut=window is None and has_voi_lut(header, number),
+        times=frame_times(header, layout.frames),
+        aspect=aspect_of(header, number),
+        overlays=len(overlays_of(header)),
+    )
+
+
+def decode(
+    path: StoredFile, header: Dataset, number: int, edge: int = 0, room: Room = UNLIMITED
+) -> Frame:
+    """Decode one frame.
+
+    Args:
+        header: from `read_header`.
+        number: counted from 0.
+        edge: longest edge that is of use, in pixels; 0 is any. A frame that does not fit is
+            reduced to it, or further.
+        room: what it must fit in.
+    Raises:
+        NoPicture: there is no such frame, no decoder, or the pixel data is broken.
+        NotEnoughMemory, MemoryError: it does not fit.
+    """
+    layout = _image_of(header)
+    if not 0 <= number < layout.frames:
+        raise NoPicture(f"there is no frame {number + 1}, the object has {layout.frames}")
+    try:
+        cells = read_cells(path, header, number, edge, room)
+        frame = frame_of(
+            cells.values, cells.photometric, header, number, cells.high_bit, cells.reduction
+        )
+        return _reduced(frame, layout, edge, cells.reduction) if cells.reduction > 1 else frame
+    except NoPicture:
+        raise
+    except PixelDataError as error:
+        raise NoPicture(f"the pixel data cannot be decoded: {error}") from error
+    except Exception as error:  # codecs and pydicom raise what they like on broken objects
+        if is_lack_of_memory(error):
+            raise
+        raise NoPicture("the pixel data cannot be decoded: it is broken") from error
+
+
+def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Frame:
+    """A frame that was reduced to fit, which is told when it is smaller than it should be."""
+    longest, found = max(layout.rows, layout.columns), max(frame.cells.shape[:2])
+    frame = replace(frame, reduction=reduction)
+    if found >= min(edge or longest, longest):
+        return frame
+    reason = f"only {found} of {longest} pixels fit budgets.rendering_mb"
+    return replace(frame, omissions=(*frame.omissions, Omission("its full size", reason)))
+
+
+def _image_of(header: Dataset) -> PixelFormat:
+    """What the header says of the pixels; raises NoPicture when there are none to be shown."""
+    layout = pixel_format(header)
+    place_of(header)
+    if not layout.rows or not layout.columns or not layout.photometric:
+        raise NoPicture(NO_PIXEL_DATA)
+    require_shown(layout.photometric, layout.samples)
+    return layout
+
+
+def aspect_of(header: Dataset, number: int) -> float:
+    """How many times higher than wide a frame's pixels are.
+
+    Pixel Aspect Ratio counts where no spacing is known (PS3.3 section C.7.6.3.1.7).
+    """
+    for keyword in (*_SPACINGS, "PixelAspectRatio"):
+        values = numbers(holder(header, number, keyword), keyword)
+        if len(values) == 2 and min(values) > 0:
+            return float(np.clip(values[0] / values[1], 0.1, 10))
+    return 1.0

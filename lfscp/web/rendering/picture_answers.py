@@ -1,0 +1,39 @@
+"""HTTP answers with a rendered picture, or with the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.problems import Problem
+from lfscp.web.rendering.rendering import PictureRefused, Rendered
+
+
+def response_of(
+    found: Rendered, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """What was rendered as an answer; what is large is read as fast as it is taken."""
+    if found.is_small:
+        return Response(found.read(), media_type=media_type, headers=headers)
+    headers = {**(headers or {}), "Content-Length": str(found.size)}
+    return StreamingResponse(found.pieces(), media_type=media_type, headers=headers)
+
+
+def no_picture(error: NoPicture, status: int = HTTPStatus.UNSUPPORTED_MEDIA_TYPE) -> Problem:
+    """The answer when there is no picture.
+
+    Args:
+        status: unless it was refused for what it costs.
+    """
+    if not isinstance(error, PictureRefused):
+        return Problem(status, str(error))
+    if error.why == "busy":
+        status, wait = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
+        return Problem(status, str(error), headers=wait)
+    if error.why == "disk":
+        return Problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))

@@ -1,0 +1,155 @@
+"""The tasks of a rendering process: describe an object, draw a frame, list elements.
+
+Each task takes the object's file, what was asked, what is remembered from before, and the room that
+there is; it gives the fields and the bytes of its answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, JpegImagePlugin, PngImagePlugin
+from pydicom.dataset import Dataset
+
+from lfscp.web.imaging.errors import NoPicture, Omission
+from lfscp.web.imaging.room import Room, shown_bytes
+from lfscp.web.imaging.windows import Window
+from lfscp.web.rendering.drawing import (
+    Frame,
+    aspect_of,
+    decode,
+    describe,
+    read_header,
+    to_display,
+    window_around,
+)
+from lfscp.web.rendering.elements import elements
+
+__all__ = ["TASKS", "JpegImagePlugin", "Memory", "PngImagePlugin"]  # the plugins: loaded once
+
+JPEG_QUALITY: Final = 92
+MAX_EDGE: Final = 4096  # pixels of a rendered picture
+_HEADERS: Final = 4
+Image.MAX_IMAGE_PIXELS = None  # the room decides
+
+Answer = tuple[dict[str, Any], bytes | memoryview]
+
+
+@dataclass(slots=True)
+class Memory:
+    """Headers and frames that were asked for last.
+
+    Args:
+        most_frames: bytes of frames.
+    """
+
+    most_frames: int = 0
+    _headers: OrderedDict[str, Dataset] = field(default_factory=OrderedDict)
+    _frames: OrderedDict[tuple[str, int, int], Frame] = field(default_factory=OrderedDict)
+
+    def header(self, path: Path, state: str) -> Dataset:
+        """The attributes of an object; `state` names its content."""
+        known = self._headers.get(state)
+        if known is None:
+            known = self._headers[state] = read_header(path)
+        self._headers.move_to_end(state)
+        while len(self._headers) > _HEADERS:
+            self._headers.popitem(last=False)
+        return known
+
+    def frame(
+        self, path: Path, state: str, number: int, edge: int, room: Room
+    ) -> tuple[Frame, tuple[Omission, ...]]:
+        """A frame, and what it is shown without, when it was not remembered."""
+        header = self.header(path, state)
+        whole, wanted = (state, number, 0), (state, number, edge)
+        for each in (whole, wanted):
+            known = self._frames.get(each)
+            if known is not None:
+                self._frames.move_to_end(each)  # the longest unused leave first
+                return known, ()
+        frame = decode(path, header, number, edge, room)
+        self._remember(wanted if frame.reduction > 1 else whole, frame)
+        return frame, frame.omissions
+
+    def _remember(self, key: tuple[str, int, int], frame: Frame) -> None:
+        shown = 2 if frame.is_colour else 1  # a picture in colour needs as much again
+        if shown * frame.size > self.most_frames:
+            return
+        self._frames[key] = frame
+        total = sum(each.size for each in self._frames.values())
+        while total > self.most_frames:
+            total -= self._frames.popitem(last=False)[1].size
+
+    def clear(self) -> None:
+        """Remember nothing more."""
+        self._headers.clear()
+        self._frames.clear()
+
+
+def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
+    """What there is to see; with a window around the frame's values if it has none of its own."""
+    found = describe(memory.header(path, asked["state"]), asked["frame"])
+    fitting: Window | None = None
+    omissions: tuple[Omission, ...] = ()
+    if found.window is None and not found.is_colour:
+        try:
+            number = asked["frame"]
+            frame, omissions = memory.frame(path, asked["state"], number, MAX_EDGE, room)
+            fitting = None if frame.is_colour else window_around(frame)
+        except NoPicture:  # it says so when the frame is asked for
+            pass
+    answer = {"description": asdict(found), "omissions": omissions}
+    return answer | {"fitting": asdict(fitting) if fitting else None}, b""
+
+
+def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
+    """One frame as JPEG or PNG; of no number, the middle one."""
+    number, edge = asked["frame"], asked["edge"]
+    if number is None:
+        number = describe(memory.header(path, asked["state"])).frames // 2
+    frame, omissions = memory.frame(path, asked["state"], number, edge or MAX_EDGE, room)
+    room.require(shown_bytes(frame.cells.shape[0] * frame.cells.shape[1], frame.is_colour))
+    window = Window(**asked["window"]) if asked["window"] else None
+    picture = Image.fromarray(to_display(frame, window, overlays=asked["overlays"]))
+    size = _size(picture.size, aspect_of(frame.header, frame.number), edge)
+    del frame  # one that is not remembered need not be there while the picture is encoded
+    if size != picture.size:
+        method = Image.Resampling.LANCZOS if edge else Image.Resampling.BILINEAR
+        picture = picture.resize(size, method)
+    return {"omissions": omissions, "frame": number}, _encoded(picture, asked["encoding"])
+
+
+def _encoded(picture: Image.Image, encoding: str) -> memoryview:
+    out = BytesIO()
+    options: dict[str, Any] = {"quality": JPEG_QUALITY} if encoding == "jpeg" else {}
+    if encoding == "png":
+        options["compress_level"] = 1
+    picture.save(out, encoding.upper(), **options)
+    return out.getbuffer()
+
+
+def _size(size: tuple[int, int], aspect: float, edge: int) -> tuple[int, int]:
+    """The picture's size in square pixels, no edge longer than asked."""
+    width, height = float(size[0]), float(size[1])
+    if abs(aspect - 1) > 0.01:
+        width, height = (width, height * aspect) if aspect > 1 else (width / aspect, height)
+    longest = min(edge or MAX_EDGE, MAX_EDGE)
+    factor = min(1.0, longest / max(width, height))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _elements(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:  # noqa: ARG001 - a task
+    """Some elements as JSON; `next` is where the following ones begin."""
+    found, following = elements(path, asked["first"], asked["most_elements"])
+    return {"next": following}, json.dumps([asdict(each) for each in found]).encode()
+
+
+Task = Callable[[Path, dict[str, Any], Memory, Room], Answer]
+TASKS: Final[dict[str, Task]] = {"describe": _describe, "draw": _draw, "elements": _elements}

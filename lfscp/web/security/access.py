@@ -1,0 +1,270 @@
+"""Who may ask: Host, origin, login and token are decided here, before any route sees a request.
+
+Rules: on a loopback address without users the page is open, but only under a loopback name, so
+that a foreign page cannot reach it by DNS rebinding. As soon as users or a token are configured,
+everything but the login, the style sheets and the health checks needs them. A request that
+changes something must come from our own pages (or from no browser at all), and with a session it
+must carry that session's token. What a login may do, `roles` says. Every answer carries a strict
+Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from lfscp.config.checks import is_loopback
+from lfscp.config.passwords import is_token
+from lfscp.config.web import Role, Web
+from lfscp.observe import audit
+from lfscp.web.problems import Problem
+from lfscp.web.security.logins import Logins
+from lfscp.web.security.roles import OPEN_PATHS, require_role
+
+SESSION_COOKIE: Final = "lfscp_session"
+SESSION_S: Final = 12 * 3600
+MAX_SESSIONS: Final = 1000
+MAX_SESSIONS_OF_USER: Final = 50  # the oldest ends, so that nobody's logins end others' sessions
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+METRICS_PATH: Final = "/metrics"  # has a token of its own beside the others
+NOBODY: Final = "page"  # in the audit trail, where nobody need log in
+METRICS: Final = "metrics"  # likewise, whoever has the token of that path
+CONTENT_SECURITY_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "font-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+SECURITY_HEADERS: Final = (
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+@dataclass(slots=True)
+class Session:
+    """One login: who, with which password, the token that changes must carry, and until when.
+
+    Args:
+        hashed: the password's hash, as the settings had it.
+        until: monotonic, in seconds.
+    """
+
+    user: str
+    hashed: str
+    role: Role
+    csrf_token: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What access is decided by. Header names are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    address: str
+    session_id: str = ""
+    csrf_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request it is.
+
+    Args:
+        name: for the audit trail.
+        session: that it belongs to, if any.
+    """
+
+    name: str
+    role: Role
+    session: Session | None = None
+
+
+class Access:
+    """The rules of one node, and who is logged in. Any thread may ask, also for other settings.
+
+    Args:
+        web: the settings.
+    """
+
+    def __init__(self, web: Web) -> None:
+        self._is_local = is_loopback(web.host)
+        self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
+        self._logins = Logins(web)
+        self._metrics_token_hash = web.metrics_token_hash
+        self._lock = threading.Lock()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._open_token = secrets.token_urlsafe(24)  # of pages when nobody need log in
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether users or a token are configured; where others reach the page, always."""
+        return self._logins.are_any or not self._is_local
+
+    def renew(self, web: Web) -> None:
+        """Take over users and tokens that were read again.
+
+        Who is no user any more, or has another password, is logged out; a role counts at once.
+        """
+        self._metrics_token_hash = web.metrics_token_hash
+        self._logins = self._logins.renewed(web)
+
+    def decide(self, asked: Asked) -> Caller:
+        """Let a request through, or say why not.
+
+        Returns:
+            Whose it is.
+        Raises:
+            Problem: it is refused.
+        """
+        self._require_name(asked.headers.get("host", ""))
+        changes = asked.method not in SAFE_METHODS
+        if changes:
+            _require_own_origin(asked.headers)
+        if asked.path.startswith(OPEN_PATHS):
+            session = self.session(asked.session_id)
+            return _caller_of(session) if session else Caller(NOBODY, Role.READ)
+        if not self.needs_login:
+            return Caller(NOBODY, Role.ADMIN)
+        caller = self._caller(asked, changes=changes)
+        self._require_role(asked, caller)
+        return caller
+
+    def _caller(self, asked: Asked, *, changes: bool) -> Caller:
+        """Who asks, by header or session."""
+        scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
+        if scheme:
+            if asked.path == METRICS_PATH and self._is_metrics_token(scheme, credential):
+                return Caller(METRICS, Role.READ)
+            login = self._logins.of_header(scheme.lower(), credential.strip(), asked.address)
+            return Caller(login.name, login.role)
+        session = self.session(asked.session_id)
+        if session is None:
+            raise Problem(
+                HTTPStatus.UNAUTHORIZED,
+                "log in at /login, or send the header Authorization: Bearer with a token",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
+        if changes and not hmac.compare_digest(given, session.csrf_token.encode()):
+            raise Problem(HTTPStatus.FORBIDDEN, "the form is too old; load the page again")
+        return _caller_of(session)
+
+    def _require_role(self, asked: Asked, caller: Caller) -> None:
+        """Refuse what the caller's role may not do; the audit trail hears of it."""
+        try:
+            require_role(asked.method, asked.path, caller.role)
+        except Problem as problem:
+            what = f"{asked.method} {asked.path}"
+            audit.not_authorised(audit.Peer(caller.name, asked.address), what, problem.detail)
+            raise
+
+    # Logging in
+
+    def log_in(self, user: str, password: str, address: str) -> str:
+        """Check a password and begin a session; slow on purpose.
+
+        Returns:
+            The session's id, for the cookie.
+        Raises:
+            Problem: it is wrong, or too many were.
+        """
+        login = self._logins.user(user, password, address)
+        with self._lock:
+            session_id = secrets.token_urlsafe(32)
+            until = time.monotonic() + SESSION_S
+            csrf_token = secrets.token_urlsafe(24)
+            session = Session(login.name, login.hashed, login.role, csrf_token, until)
+            self._sessions[session_id] = session
+            own = [each for each, other in self._sessions.items() if other.user == login.name]
+            for each in own[:-MAX_SESSIONS_OF_USER]:
+                del self._sessions[each]
+            while len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        return session_id
+
+    def log_out(self, session_id: str, address: str = "") -> None:
+        """End a session."""
+        with self._lock:
+            session = self._sessions.pop(session_id, None)
+        if session is not None:
+            audit.user_left(session.user, address)
+
+    def session(self, session_id: str) -> Session | None:
+        """The session with that id, while it lasts and its user is one."""
+        with self._lock:
+            session = self._sessions.get(session_id)
+            if session is None:
+                return None
+            login = self._logins.of_name(session.user)
+            is_user = login is not None and login.hashed == session.hashed
+            if login is None or not is_user or session.until < time.monotonic():
+                del self._sessions[session_id]
+                return None
+            session.role = login.role
+            return session
+
+    def csrf_token(self, session: Session | None) -> str:
+        """The token that a page's changes carry."""
+        return session.csrf_token if session else self._open_token
+
+    # The single rules
+
+    def _require_name(self, host: str) -> None:
+        if self.needs_login:  # a foreign name gains nothing, and a proxy may have any
+            return
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            name = ""
+        if name not in self._own_names:
+            raise Problem(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this page answers to localhost only; set web.host and web.users to open it",
+            )
+
+    def _is_metrics_token(self, scheme: str, credential: str) -> bool:
+        token_hash = self._metrics_token_hash
+        return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
+
+
+def _caller_of(session: Session) -> Caller:
+    return Caller(session.user, session.role, session)
+
+
+def _require_own_origin(headers: Mapping[str, str]) -> None:
+    """Refuse what another site's page makes a browser send; scripts send neither header."""
+    refused = Problem(HTTPStatus.FORBIDDEN, "this request comes from a page of another site")
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise refused
+    origin = headers.get("origin")
+    if origin is None:
+        return
+    try:
+        is_own = urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address at all
+        is_own = False
+    if not is_own:
+        raise refused

@@ -1,0 +1,162 @@
+"""The gate in front of the application (ASGI): asks `access` about each request, adds headers.
+
+What comes through a trusted proxy is the visitor's from here on: for limits, log and audit trail.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lfscp.observe import audit
+from lfscp.observe.logging import get_logger
+from lfscp.web.problems import Problem, respond, wants_page
+from lfscp.web.security.access import SECURITY_HEADERS, SESSION_COOKIE, Access, Asked
+from lfscp.web.security.forms import require_form_in_utf_8
+from lfscp.web.security.forwarded import ReverseProxies, is_forwarded, visitor_address
+from lfscp.web.security.refusals import note_refusal
+from lfscp.web.security.shares import Share
+
+PROBES: Final = ("/healthz", "/readyz")  # they tell nothing of anybody
+MOST_HEADERS: Final = 200
+LOG: Final = get_logger("lfscp.web")
+CSRF_HEADER: Final = "x-csrf-token"
+
+
+class Guard:
+    """ASGI middleware: no request passes that `access` refuses, no answer leaves without headers.
+
+    A session's changes carry its token in the header X-CSRF-Token; plain forms are sent by the
+    page's script, so that no form has to be read here.
+
+    Args:
+        proxies: whose word is taken for who the visitor is.
+        requests: how many may be served at once.
+    """
+
+    def __init__(
+        self, app: ASGIApp, access: Access, proxies: ReverseProxies, requests: Share
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._proxies = proxies
+        self._requests = requests
+        self._has_warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send_guarded = _guarded(scope, send)
+        if scope["path"] in PROBES and scope["method"] in ("GET", "HEAD"):
+            # Answered even when no thread is free, whatever name the node is asked by.
+            await self._app(scope, receive, send_guarded)
+            return
+        self._name_visitor(scope)
+        request = Request(scope)
+        visitor = scope["client"][0] if scope["client"] else ""
+        if self._requests.take(visitor):
+            note_refusal("requests", visitor)
+            await respond(request, _too_many_requests())(scope, receive, send_guarded)
+            return
+        try:
+            await self._serve(request, receive, send_guarded)
+        finally:
+            self._requests.give(visitor)
+
+    async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
+        scope = request.scope
+        try:
+            _require_few_headers(scope)
+            require_form_in_utf_8(request.headers.get("content-type", ""))
+            # A password's hash takes its time: not in the thread that serves everybody.
+            asked = _asked(request)
+            caller = await run_in_threadpool(self._access.decide, asked)
+            scope.setdefault("state", {})["caller"] = caller
+        except Problem as problem:
+            await self._refuse(request, problem)(scope, receive, send)
+            return
+        audit.act_as(caller.name, asked.address)
+        await self._app(scope, receive, send)
+
+    def _name_visitor(self, scope: Scope) -> None:
+        """Put the visitor's address in the place of a trusted proxy's."""
+        peer = scope["client"][0] if scope.get("client") else ""
+        proxies = self._proxies.networks
+        visitor = visitor_address(peer, scope["headers"], proxies)
+        if visitor != peer:
+            scope["client"] = (visitor, 0)
+        elif not self._has_warned and not proxies and is_forwarded(scope["headers"]):
+            self._has_warned = True
+            LOG.warning(
+                "a proxy names visitors' addresses, but is not trusted",
+                peer=peer,
+                hint="add it to web.trusted_proxies, or all its visitors count as one",
+            )
+
+    def _refuse(self, request: Request, problem: Problem) -> Response:
+        if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
+            target = f"/login?next={quote(request.url.path)}"
+            if wants_page(request):
+                return RedirectResponse(target, HTTPStatus.SEE_OTHER)
+            if "hx-request" in request.headers:
+                return Response(headers={"HX-Redirect": target}, status_code=HTTPStatus.OK)
+        return respond(request, problem)
+
+
+def _guarded(scope: Scope, send: Send) -> Send:
+    """Add to an answer what every answer carries."""
+
+    async def send_guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message.setdefault("headers", [])
+            present = {name.lower() for name, _ in headers}
+            headers.extend(each for each in SECURITY_HEADERS if each[0] not in present)
+            if b"cache-control" not in present:
+                keep = b"no-cache" if scope["path"].startswith("/static/") else b"no-store"
+                headers.append((b"cache-control", keep))
+        await send(message)
+
+    return send_guarded
+
+
+def _too_many_requests() -> Problem:
+    return Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many requests at once; try again in a moment",
+        headers={"Retry-After": "1"},
+    )
+
+
+def _require_few_headers(scope: Scope) -> None:
+    if len(scope["headers"]) > MOST_HEADERS:
+        detail = f"a request has {MOST_HEADERS} header lines at most"
+        raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+
+
+def _asked(request: Request) -> Asked:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Asked(
+        method=request.method,
+        path=request.scope["path"],  # what the routes see; that of `url` depends on Host
+        headers=headers,
+        address=request.client.host if request.client else "",
+        session_id=session_id(request),
+        csrf_token=headers.get(CSRF_HEADER, ""),
+    )
+
+
+def session_id(request: Request) -> str:
+    """The id in the session's cookie, or ""."""
+    for each in request.headers.get("cookie", "").split(";"):
+        name, _, value = each.partition("=")
+        if name.strip() == SESSION_COOKIE:
+            return value.strip()
+    return ""

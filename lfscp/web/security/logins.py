@@ -1,0 +1,165 @@
+"""Checks passwords and tokens, and tells whose they are.
+
+Rules: one password is looked at after another (scrypt takes 16 MB), a few may wait; an unknown name
+takes as long as a wrong password, so that nobody learns the names. A right token is never held up
+by wrong ones, nor is a script's right password once it was seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+import threading
+from collections import OrderedDict
+from http import HTTPStatus
+from typing import Final
+
+from lfscp.config.passwords import hash_password, is_password, is_token
+from lfscp.config.web import Login, Role, Web, read_login
+from lfscp.observe import audit
+from lfscp.services.access.attempts import Attempts, TooManyAttempts
+from lfscp.web.problems import Problem
+from lfscp.web.security.refusals import note_refusal
+from lfscp.web.security.shares import Share
+
+BEARER: Final = "bearer"  # the name of web.token_hash in the audit trail
+MAX_WAITING: Final = 16  # passwords that wait for their turn
+MAX_WAITING_OF_ADDRESS: Final = 8
+MAX_KNOWN: Final = 1000  # scripts' passwords that were right
+WRONG: Final = "the name or the password is wrong"
+_MOST_OF_A_NAME: Final = 64  # characters in the audit trail
+_WRONG_CREDENTIAL: Final = "the token or password in the header Authorization is wrong"
+
+
+class Logins:
+    """The users and tokens of one node. Any thread may ask.
+
+    Args:
+        web: the settings.
+    """
+
+    def __init__(self, web: Web, attempts: Attempts | None = None) -> None:
+        self._users = {each.name: each for each in map(read_login, web.users)}
+        self._tokens = [read_login(each) for each in web.tokens]
+        if web.token_hash:
+            self._tokens.append(Login(BEARER, Role.ADMIN, web.token_hash))
+        self._attempts = attempts or Attempts()
+        self._waiting = Share(MAX_WAITING, MAX_WAITING_OF_ADDRESS)
+        self._nobody = hash_password(secrets.token_urlsafe(16)) if self._users else ""
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
+        self._digest_key = secrets.token_bytes(32)
+
+    def renewed(self, web: Web) -> Logins:
+        """Those of other settings; wrong passwords stay counted."""
+        return Logins(web, self._attempts)
+
+    def of_name(self, name: str) -> Login | None:
+        """The user of that name, whatever the password."""
+        return self._users.get(name)
+
+    @property
+    def are_any(self) -> bool:
+        """Whether somebody must log in."""
+        return bool(self._users or self._tokens)
+
+    def user(self, name: str, password: str, address: str) -> Login:
+        """The user with this name and password.
+
+        Raises:
+            Problem: one of them is wrong, or too many were.
+        """
+        login = self._checked(name, password, address)
+        if login is None:
+            audit.user_authenticated(name[:_MOST_OF_A_NAME], address, reason=WRONG)
+            raise Problem(HTTPStatus.UNAUTHORIZED, WRONG)
+        audit.user_authenticated(name, address)
+        return login
+
+    def of_header(self, scheme: str, credential: str, address: str) -> Login:
+        """Whose the credential of a header Authorization is.
+
+        Raises:
+            Problem: it is wrong, or too many were.
+        """
+        login = None
+        if scheme == "bearer":
+            login = self._of_token(credential, address)
+        elif scheme == "basic":
+            login = self._of_basic(credential, address)
+        if login is None:
+            user = basic_user(credential) if scheme == "basic" else BEARER
+            audit.user_authenticated(user[:_MOST_OF_A_NAME], address, reason=_WRONG_CREDENTIAL)
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise Problem(HTTPStatus.UNAUTHORIZED, _WRONG_CREDENTIAL, headers=headers)
+        return login
+
+    def _of_token(self, token: str, address: str) -> Login | None:
+        for login in self._tokens:
+            if is_token(token, login.hashed):
+                return login
+        try:
+            self._attempts.begin_with_token(address)
+        except TooManyAttempts as reason:
+            raise _too_many(BEARER, address, reason) from None
+        return None
+
+    def _of_basic(self, credential: str, address: str) -> Login | None:
+        digest = hmac.digest(self._digest_key, credential.encode(), "sha256")
+        with self._lock:
+            known = self._known.get(digest)
+        if known is not None:
+            return known
+        try:
+            name, _, password = base64.b64decode(credential, validate=True).decode().partition(":")
+        except ValueError:  # no base64, or no UTF-8
+            name, password = "", ""
+        login = self._checked(name, password, address)
+        if login is not None:
+            with self._lock:
+                self._known[digest] = login
+                if len(self._known) > MAX_KNOWN:
+                    self._known.popitem(last=False)
+        return login
+
+    def _checked(self, name: str, password: str, address: str) -> Login | None:
+        """The user, None when name or password is wrong; slow on purpose."""
+        if self._waiting.take(address):
+            note_refusal("logins", address)
+            raise _wait(1, "too many logins at once; try again in a moment")
+        try:
+            self._attempts.begin(name, address)
+            login = self._users.get(name)
+            right = is_password(password, login.hashed if login else self._nobody)
+        except TooManyAttempts as reason:
+            raise _too_many(name, address, reason) from None
+        finally:
+            self._waiting.give(address)
+        if login is None or not right:
+            return None
+        self._attempts.succeeded(name, address)
+        return login
+
+
+def basic_user(credential: str) -> str:
+    """The name in the credential of Basic authentication; "" when there is none."""
+    try:
+        return base64.b64decode(credential, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return ""
+
+
+def _too_many(name: str, address: str, reason: TooManyAttempts) -> Problem:
+    """The answer; the audit trail hears of it once."""
+    note_refusal("guesses", address)
+    if reason.is_first:
+        text = "too many wrong passwords or tokens"
+        audit.user_authenticated(name[:_MOST_OF_A_NAME], address, reason=text)
+    seconds = int(reason.wait_s) + 1
+    return _wait(seconds, f"too many wrong passwords; wait {seconds} seconds")
+
+
+def _wait(seconds: int, detail: str) -> Problem:
+    headers = {"Retry-After": str(seconds)}
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=headers)

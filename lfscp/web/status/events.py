@@ -1,0 +1,137 @@
+"""Live news for open pages: one thread draws changes of jobs, every page gets them as events.
+
+Rules: a page that does not read loses old news and never holds up others; nothing runs while
+nobody watches. The pool's state is sampled here as well, once a second, and sent when it changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from lfscp.observe.logging import get_logger
+from lfscp.web.status.state import NodeState
+
+if TYPE_CHECKING:
+    from lfscp.jobs.feed import Subscription
+    from lfscp.jobs.service import JobService
+
+LOG: Final = get_logger("lfscp.web")
+MOST_WAITING: Final = 500  # events per page
+MOST_RECENT: Final = 50  # jobs that a page is told of when it begins to listen
+SAMPLE_S: Final = 1.0
+KEEP_ALIVE_S: Final = 15.0
+_END: Final = None
+
+Event = tuple[str, dict[str, Any]]
+
+
+class EventHub:
+    """Spreads news from the node's threads to the pages; made once per application."""
+
+    def __init__(self, jobs: JobService, node_state: Callable[[], NodeState]) -> None:
+        self._jobs = jobs
+        self._node_state = node_state
+        self._lock = threading.Lock()
+        self._pages: dict[asyncio.Queue[Event | None], asyncio.AbstractEventLoop] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    async def stream(self) -> AsyncIterator[str]:
+        """Server-sent events for one page, until it goes away or the node stops."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(MOST_WAITING)
+        self._join(queue)
+        try:
+            yield _encoded("node", self._node())
+            # A page was made before it listens: what has changed meanwhile, it learns here.
+            for job in await asyncio.to_thread(self._jobs.jobs, None, MOST_RECENT):
+                yield _encoded("job", job.to_json())
+            while True:
+                try:
+                    event = await asyncio.wait_for(queue.get(), KEEP_ALIVE_S)
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if event is _END:
+                    return
+                yield _encoded(*event)
+        finally:
+            self._leave(queue)
+
+    def close(self) -> None:
+        """End all streams, so that the server can stop."""
+        self._stopping.set()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """End the streams; browsers ask again, as whoever they are by now."""
+        with self._lock:
+            pages = dict(self._pages)
+        for queue, loop in pages.items():
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(_put, queue, _END)
+
+    def _join(self, queue: asyncio.Queue[Event | None]) -> None:
+        with self._lock:
+            self._pages[queue] = asyncio.get_running_loop()
+            if self._stopping.is_set():
+                _put(queue, _END)
+            elif self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._watch,
+                    args=(self._jobs.subscribe(),),
+                    name="lfscp-web-events",
+                    daemon=True,
+                )
+                self._thread.start()
+
+    def _leave(self, queue: asyncio.Queue[Event | None]) -> None:
+        with self._lock:
+            self._pages.pop(queue, None)
+
+    def _watch(self, subscription: Subscription) -> None:
+        """Draw news as long as a page watches; runs in a thread of its own."""
+        last: dict[str, Any] = {}
+        with subscription as news:
+            while not self._stopping.is_set() and not news.is_closed:
+                job = news.next(SAMPLE_S)
+                if job is not None:
+                    self._spread(("job", job.to_json()))
+                    continue
+                state = self._node()
+                if state != last:
+                    last = state
+                    self._spread(("node", state))
+                with self._lock:
+                    if not self._pages:
+                        self._thread = None
+                        return
+        with self._lock:
+            self._thread = None
+
+    def _node(self) -> dict[str, Any]:
+        return asdict(self._node_state())
+
+    def _spread(self, event: Event) -> None:
+        with self._lock:
+            pages = dict(self._pages)
+        for queue, loop in pages.items():
+            try:
+                loop.call_soon_threadsafe(_put, queue, event)
+            except RuntimeError:  # its loop has ended
+                self._leave(queue)
+
+
+def _put(queue: asyncio.Queue[Event | None], event: Event | None) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(event)
+
+
+def _encoded(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

@@ -1,0 +1,249 @@
+"""The node's metrics in Prometheus' format: what was counted, and gauges of the node as it is now.
+
+Everything is made when somebody asks. Counting the archive reads the index, so it is done again
+only after a hundred times as long as it took, and half a minute at least.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.utils import floatToGoString
+from pynetdicom import __version__ as pynetdicom_version
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp import __version__
+from lfscp.archive.archive import Archive, Statistics
+from lfscp.archive.errors import ArchiveError
+from lfscp.observe import metrics
+from lfscp.observe.counters import Counter, Gauge
+from lfscp.observe.processes import usage
+from lfscp.web.status.state import NodeState, ProcessState
+
+if TYPE_CHECKING:
+    from lfscp.jobs.service import JobService
+
+COUNTED_FOR_S: Final = 30.0
+SHARE_OF_TIME: Final = 0.01  # of counting the archive, at most
+
+Families = Iterator[Metric]
+
+
+class Exposition:
+    """The metrics of one node. Any thread may ask.
+
+    Args:
+        node_state: gives the node's state now.
+    """
+
+    def __init__(
+        self, archive: Archive, jobs: JobService, node_state: Callable[[], NodeState]
+    ) -> None:
+        self._archive = archive
+        self._jobs = jobs
+        self._node_state = node_state
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._counting = threading.Lock()
+        self._counted: Statistics | None = None
+        self._count_again_at = 0.0
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The text that Prometheus reads, and its content type.
+
+        Args:
+            accept: the request's header, which chooses between the text formats.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Families:
+        """Every metric; called by prometheus_client."""
+        state = self._node_state()
+        yield from counted()
+        yield from _node(state)
+        yield from _pools(state)
+        yield from _processes(state)
+        yield from self._disks()
+        yield from self._index()
+
+    def _disks(self) -> Families:
+        free = GaugeMetricFamily(
+            "lfscp_disk_free_bytes", "Bytes free on the disk of a folder.", labels=["folder"]
+        )
+        size = GaugeMetricFamily("lfscp_disk_size_bytes", "Its size.", labels=["folder"])
+        for name, folder in (
+            ("data", self._archive.data_dir),
+            ("objects", self._archive.files.root),
+        ):
+            try:
+                found = shutil.disk_usage(folder)
+            except OSError:  # gone with its mount; /readyz says so
+                continue
+            free.add_metric([name], found.free)
+            size.add_metric([name], found.total)
+        yield free
+        yield size
+
+    def _index(self) -> Families:
+        """What the index tells; without it only that it does not answer."""
+        up = GaugeMetricFamily("lfscp_index_up", "1 when the index answered this scrape.")
+        try:
+            found = [*self._sizes(), *self._job_counts()]
+        except (ArchiveError, SQLAlchemyError):
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from found
+
+    def _sizes(self) -> Families:
+        for name, number in asdict(self._statistics()).items():
+            unit = "bytes" if name == "size" else name
+            text = "Bytes of all stored files." if name == "size" else f"Stored {name}."
+            yield GaugeMetricFamily(f"lfscp_archive_{unit}", text, number)
+
+    def _statistics(self) -> Statistics:
+        with self._counting:
+            started = time.monotonic()
+            if self._counted is None or started >= self._count_again_at:
+                self._counted = self._archive.statistics()
+                ended = time.monotonic()
+                self._count_again_at = ended + max(COUNTED_FOR_S, (ended - started) / SHARE_OF_TIME)
+            return self._counted
+
+    def _job_counts(self) -> Families:
+        family = GaugeMetricFamily(
+            "lfscp_jobs", "Jobs by kind and state; ended ones are kept for a while.", labels=_JOB
+        )
+        for labels, number in self._jobs.counts().items():
+            family.add_metric(labels, number)
+        yield family
+
+
+_JOB: Final = ("kind", "state")
+
+
+def counted() -> Families:
+    """What all processes of the node have counted since it started."""
+    sums = metrics.BOARD.sums()
+    for instrument in metrics.BOARD.instruments:
+        if isinstance(instrument, Counter):
+            counter = CounterMetricFamily(
+                instrument.name, instrument.text, labels=instrument.labels
+            )
+            for values, number in instrument.samples(sums):
+                counter.add_metric(values, number)
+            yield counter
+            continue
+        if isinstance(instrument, Gauge):
+            yield GaugeMetricFamily(instrument.name, instrument.text, instrument.total(sums))
+            continue
+        histogram = HistogramMetricFamily(
+            instrument.name, instrument.text, labels=instrument.labels
+        )
+        bounds = [*map(floatToGoString, instrument.bounds), "+Inf"]
+        for values, numbers, total in instrument.samples(sums):
+            # Of many statuses most never come; success is there from the beginning.
+            if numbers[-1] or len(values) < 2 or values[1] == "0x0000":
+                histogram.add_metric(values, list(zip(bounds, numbers, strict=True)), total)
+        yield histogram
+
+
+def _node(state: NodeState) -> Families:
+    queued = max((each.queued for each in state.processes), default=0)  # they share the sockets
+    info = GaugeMetricFamily(
+        "lfscp_build_info", "Versions.", labels=["version", "python", "pynetdicom"]
+    )
+    info.add_metric([__version__, platform.python_version(), pynetdicom_version], 1)
+    yield info
+    for name, text, number in (
+        ("start_time_seconds", "When the node started, in seconds since 1970.", state.started_at),
+        ("draining", "1 while the node takes no more associations.", state.is_shutdown),
+        ("backlog_connections", "Connections that wait in the kernel.", queued),
+        ("backlog_max_connections", "Most that may wait there.", state.backlog),
+        ("max_associations", "Most associations per process; 0: any.", state.max_associations),
+    ):
+        yield GaugeMetricFamily(f"lfscp_{name}", text, float(number))
+
+
+def _pools(state: NodeState) -> Families:
+    gauges = {
+        name: GaugeMetricFamily(f"lfscp_{name}", text, labels=["process"])
+        for name, text in (
+            ("pool_leaders", "1 while a thread waits for connections."),
+            ("pool_waiting_threads", "Followers: idle threads that wait to lead."),
+            ("pool_running_threads", "The leader, and those that serve associations."),
+            ("pool_max_running_threads", "Cap on running; 0: no limit."),
+            ("pool_max_waiting_threads", "Cap on waiting; -1: no limit."),
+            ("associations", "Associations now."),
+        )
+    }
+    for name, each in _named(state):
+        for key, number in (
+            ("pool_leaders", each.leader is not None),
+            ("pool_waiting_threads", each.waiting),
+            ("pool_running_threads", each.running),
+            ("pool_max_running_threads", each.max_running),
+            ("pool_max_waiting_threads", each.max_waiting),
+            ("associations", len(each.associations)),
+        ):
+            gauges[key].add_metric([name], float(number))
+    yield from gauges.values()
+
+
+def _processes(state: NodeState) -> Families:
+    labels = ("process", "pid")
+    cpu = CounterMetricFamily(
+        "lfscp_process_cpu_seconds_total", "CPU time of a process.", labels=labels
+    )
+    gauges = {
+        name: GaugeMetricFamily(f"lfscp_process_{name}", text, labels=labels)
+        for name, text in (
+            ("resident_memory_bytes", "Memory of a process that is in RAM."),
+            ("open_fds", "File descriptors that a process has open."),
+            ("max_fds", "Most that it may have."),
+            ("threads", "Threads of a process."),
+        )
+    }
+    named = [(name, each.pid) for name, each in _named(state) if each.pid]
+    for name, pid in _with_this_process(named):
+        found = usage(pid)
+        if found is None:  # it ended in the meantime
+            continue
+        cpu.add_metric((name, str(pid)), found.cpu_s)
+        gauges["resident_memory_bytes"].add_metric((name, str(pid)), found.resident_bytes)
+        gauges["open_fds"].add_metric((name, str(pid)), found.open_files)
+        gauges["max_fds"].add_metric((name, str(pid)), found.max_open_files)
+        gauges["threads"].add_metric((name, str(pid)), found.threads)
+    yield cpu
+    yield from gauges.values()
+
+
+def _named(state: NodeState) -> list[tuple[str, ProcessState]]:
+    """The processes that have a pool, by what they are."""
+    if len(state.processes) == 1:
+        return [("node", state.processes[0])]
+    return [(f"worker-{number}", each) for number, each in enumerate(state.processes)]
+
+
+def _with_this_process(named: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """With several workers the page, which answers here, has a process of its own."""
+    here = os.getpid()
+    return named if any(pid == here for _, pid in named) else [*named, ("page", here)]
