@@ -96,12 +96,12 @@ def descendants(pid):
 
 def drawing(renderer):
     """The process IDs of those that render: children of the first."""
-    return list(descendants(renderer.process_pool._first[0].process.pid))
+    return list(descendants(renderer.pool._first[0].process.pid))
 
 
 def all_of(renderer):
     """The process IDs of the first one and of those that render."""
-    return [renderer.process_pool._first[0].process.pid, *drawing(renderer)]
+    return [renderer.pool._first[0].process.pid, *drawing(renderer)]
 
 
 def wait_until(condition):
@@ -122,7 +122,7 @@ def test_a_small_picture_of_a_huge_jpeg_is_decoded_small(renderer, tmp_path):
 
     assert thumbnail.size == (192, 192)
     assert abs(thumbnail.getpixel((96, 96)) - 128) <= 1  # all alike: the middle of its own window
-    assert max(descendants(renderer.process_pool._first[0].process.pid).values()) < 120 * MB
+    assert max(descendants(renderer.pool._first[0].process.pid).values()) < 120 * MB
 
 
 def test_colours_of_a_frame_decoded_small_are_those_of_the_whole(renderer, tmp_path):
@@ -191,7 +191,7 @@ def give_room(renderer, path, size):
     """Have a renderer start, and leave it so many bytes for one picture."""
     with contextlib.suppress(NoPicture):
         renderer.describe(path, "1.2.3.4")
-    renderer.process_pool._most_bytes = renderer.process_pool._first[0].resident + size + process_pool._OWN_BYTES
+    renderer.pool._most_bytes = renderer.pool._first[0].resident + size + process_pool._OWN_BYTES
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_process_that_dies_in_the_middle_of_a_picture_takes_only_that_along(re
 
     asking = threading.Thread(target=ask)
     asking.start()
-    wait_until(lambda: renderer.process_pool._busy)
+    wait_until(lambda: renderer.pool._busy)
     os.kill(pid, signal.SIGKILL)
     asking.join()
 
@@ -284,12 +284,12 @@ def test_a_process_that_dies_in_the_middle_of_a_picture_takes_only_that_along(re
 
 def test_a_picture_that_takes_too_long_is_given_up(tmp_path):
     renderer = Renderer(tmp_path / "cache", 0, 64 * MB)
-    renderer.process_pool._seconds = 0.001
+    renderer.pool._seconds = 0.001
     with contextlib.closing(renderer):
         path = saved(tmp_path / "object.dcm", np.zeros((1000, 1000), "<u2"))
         with pytest.raises(PictureRefused, match="it takes longer than"):
             renderer.render(path, "1.2.3.4", Wanted(encoding="png"))
-        renderer.process_pool._seconds = 30
+        renderer.pool._seconds = 30
         assert opened(renderer, path).size == (1000, 1000)
 
 
@@ -297,12 +297,12 @@ def test_the_first_process_is_replaced_when_it_was_killed(renderer, tmp_path):
     path = saved(tmp_path / "object.dcm")
     opened(renderer, path)
     (pid,) = drawing(renderer)
-    first = renderer.process_pool._first[0].process
+    first = renderer.pool._first[0].process
     first.kill()
     wait_until(lambda: not Path(f"/proc/{pid}").exists())  # which it took along
 
     assert opened(renderer, path).size == (16, 16)
-    assert renderer.process_pool._first[0].process is not first
+    assert renderer.pool._first[0].process is not first
 
 
 def test_a_process_that_begins_while_the_node_stops_is_no_failure(tmp_path, monkeypatch):
@@ -381,9 +381,9 @@ def test_few_pictures_wait_and_the_others_are_told_to_ask_again(renderer, tmp_pa
         for edge in (4, 5)
     ]
     asking[0].start()
-    wait_until(lambda: renderer.process_pool._busy)
+    wait_until(lambda: renderer.pool._busy)
     asking[1].start()
-    wait_until(lambda: renderer.process_pool._queue)
+    wait_until(lambda: renderer.pool._queue)
 
     with pytest.raises(PictureRefused, match="try again"):
         renderer.render(path, "1.2.3.4", Wanted(edge=6))
