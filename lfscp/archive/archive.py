@@ -25,10 +25,9 @@ from lfscp.archive.deletions import Deletion
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import (
     ArchiveError,
-    CannotUnderstand,
-    DuplicateRejected,
-    FateUnknown,
-    OutOfResources,
+    DuplicateRejectedError,
+    InDoubtError,
+    OutOfResourcesError,
 )
 from lfscp.archive.in_doubt import Undecided
 from lfscp.archive.index.archive_id import name_archive
@@ -52,7 +51,7 @@ from lfscp.archive.query.selection import PACKED, Selection
 from lfscp.archive.store.digest import ALGORITHMS, DEFAULT_ALGORITHM
 from lfscp.archive.store.files import Durability
 from lfscp.archive.store.identity import Presence, bind
-from lfscp.archive.store.object_store import NameTaken, ObjectStore, Piece
+from lfscp.archive.store.object_store import NameTakenError, ObjectStore, Piece
 from lfscp.archive.store.opening import OBJECTS, Bucket, open_objects
 from lfscp.archive.store.received_objects import (
     Duplicates,
@@ -71,6 +70,7 @@ from lfscp.archive.upkeep.left_overs import clear_incoming, remove_unused
 from lfscp.archive.upkeep.reindexing import place_studies
 from lfscp.archive.upkeep.retention import protect, unprotect
 from lfscp.dicom.attributes import LEVELS, Level
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import Header
 from lfscp.dicom.part10 import part10_header
 
@@ -162,7 +162,7 @@ class Archive:
             objects_id: the identity of its objects' place, for an index that knows none yet; see
                 `objects_id`.
         Raises:
-            ArchiveInUse: another node has it open.
+            ArchiveInUseError: another node has it open.
             ArchiveError: it cannot be written to, the index is of a newer version, or the objects'
                 place is not the one that the index knows.
         """
@@ -296,11 +296,11 @@ class Archive:
         """Store one object; it is durable when this returns.
 
         Raises:
-            CannotUnderstand: the dataset is broken or lacks its UIDs.
-            IdentityMismatch: its SOP Class or SOP Instance UID differs from `received`'s.
-            InstanceElsewhere: the instance is there in another series, and is not replaced.
-            DuplicateRejected, StudyProtected: other content is there already, and stays.
-            OutOfResources: it cannot be written; nothing is left of it.
+            DatasetError: the dataset is broken or lacks its UIDs.
+            IdentityMismatchError: its SOP Class or SOP Instance UID differs from `received`'s.
+            InstanceElsewhereError: the instance is there in another series, and is not replaced.
+            DuplicateRejectedError, StudyProtectedError: other content is there already, and stays.
+            OutOfResourcesError: it cannot be written; nothing is left of it.
         """
         self.space.require()
         header = read_received(received)
@@ -313,10 +313,10 @@ class Archive:
                 if existing is not None:
                     return self._store_again(received, header, existing)
             return self._store_new(received, header)
-        except NameTaken:  # of a store that could not tell beforehand
+        except NameTakenError:  # of a store that could not tell beforehand
             return self._store_beside(received, header)
         except OSError as error:  # of a disk that fails: what was there before is there still
-            raise OutOfResources("store the instance", error.strerror or str(error)) from None
+            raise OutOfResourcesError("store the instance", error.strerror or str(error)) from None
 
     def _store_beside(self, received: Received, header: Header) -> Stored:
         """Store what cannot have its usual name: a duplicate, or a crash left that name taken."""
@@ -326,7 +326,7 @@ class Archive:
                 return self._store_again(received, header, existing)
             return self._store_new(received, header, beside=True)
         except OSError as error:  # as above
-            raise OutOfResources("store the instance", error.strerror or str(error)) from None
+            raise OutOfResourcesError("store the instance", error.strerror or str(error)) from None
 
     def _store_new(
         self, received: Received, header: Header, *, replace: bool = False, beside: bool = False
@@ -362,7 +362,7 @@ class Archive:
                     self.remove_files([result.replaced_path])
             if received.is_handed_over:
                 self.files.discard(piece)
-        except FateUnknown:
+        except InDoubtError:
             # The row may be there; without one the file is a left-over that nobody sees.
             self._undecided.add(header.sop_instance_uid, placement.path)
             raise
@@ -381,7 +381,7 @@ class Archive:
             if replace:
                 return self.index.replace(header, placement)
             result = self.index.add(header, placement)
-        except FateUnknown:
+        except InDoubtError:
             raise
         except BaseException:
             self.files.remove(placement.path)
@@ -399,7 +399,7 @@ class Archive:
             piece = self.files.adopt(received.spooled_path, received.spooled_descriptor)
             return piece, received.dataset_offset, digest
         if received.dataset is None:
-            raise CannotUnderstand("there is no dataset")
+            raise DatasetError("there is no dataset")
         head = part10_header(
             header.sop_class_uid,
             header.sop_instance_uid,
@@ -426,7 +426,7 @@ class Archive:
                 require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
-                raise DuplicateRejected(header.sop_instance_uid)
+                raise DuplicateRejectedError(header.sop_instance_uid)
             outcome = Outcome.KEPT
         stored = Stored(
             outcome, existing.study_uid, existing.series_uid, size_of(received), header=header
@@ -438,7 +438,7 @@ class Archive:
     def _heal(self, received: Received, header: Header, was: str) -> Stored:
         """Put the same object in the place of a file that cannot be used any more."""
         if self.absence:
-            raise OutOfResources("store the instance", self.absence)
+            raise OutOfResourcesError("store the instance", self.absence)
         healed = self._store_new(received, header, replace=True)
         notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
         return replace(healed, outcome=Outcome.REPLACED, notes=notes)
@@ -465,7 +465,7 @@ class Archive:
             Encoded identifiers; one that lacks a value of its object is find.Incomplete.
         Raises:
             ArchiveError: the index cannot be read.
-            Interrupted: nobody waits for the answer any longer.
+            InterruptionError: nobody waits for the answer any longer.
         """
         options: _FindOptions = {
             "transfer_syntax_uid": transfer_syntax_uid,
@@ -498,7 +498,7 @@ class Archive:
             interruption: asked while it lasts.
         Raises:
             ArchiveError: the index cannot be read.
-            Interrupted: nobody waits for the answer any longer.
+            InterruptionError: nobody waits for the answer any longer.
         """
         wanted = {
             key: list(unique_keys[key])

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.errors import ArchiveError, ArchiveInUse
+from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 
 LOCK_FILE: Final = "lfscp.lock"
 RESTORING: Final = "restoring"  # in a folder that a restore has not filled yet
@@ -31,7 +31,7 @@ def lock_folder(data_dir: Path) -> int:
     """Take the data folder for this node: the lock goes with the process, however it ends.
 
     Raises:
-        ArchiveInUse: another node has it.
+        ArchiveInUseError: another node has it.
         ArchiveError: it cannot be made or written to.
     """
     try:
@@ -47,7 +47,7 @@ def lock_folder(data_dir: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise ArchiveInUse(
+        raise ArchiveInUseError(
             "open the archive",
             f"another node uses {data_dir}",
             "stop it, or set another data_dir",

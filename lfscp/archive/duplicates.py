@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lfscp.archive.errors import InstanceElsewhere
+from lfscp.archive.errors import InstanceElsewhereError
 from lfscp.archive.index.patient_identity import PATIENT_ID
 from lfscp.archive.index.rows import Existing
 from lfscp.archive.store.digest import ALGORITHMS, CRYPTOGRAPHIC, algorithm_of, digest_of_file
@@ -29,11 +29,11 @@ def require_same_place(header: Header, existing: Existing) -> None:
     """Refuse an instance that is stored for another patient, study or series than it names.
 
     Raises:
-        InstanceElsewhere: it is.
+        InstanceElsewhereError: it is.
     """
     if existing.is_elsewhere(header):
         tag = PATIENT_ID if existing.is_of_other_patient(header) else SOP_INSTANCE_UID
-        raise InstanceElsewhere(tag, existing.study_uid, existing.series_uid)
+        raise InstanceElsewhereError(tag, existing.study_uid, existing.series_uid)
 
 
 def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:

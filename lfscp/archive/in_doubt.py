@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from lfscp.archive.errors import OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.index.rows import Existing
 
 SETTLED_AFTER_S: Final = 60.0  # a server that lost its client has ended what it did for it
@@ -48,7 +48,7 @@ class Undecided:
                 uid, path, _ = store
                 try:
                     row = self._find(uid)
-                except OutOfResources:
+                except OutOfResourcesError:
                     self._stores.append(store)
                     return
                 if row is None or row.path != path:

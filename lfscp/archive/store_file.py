@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lfscp.archive.store.received_objects import Received, Stored, mapped
 from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.dicom.header import read_header
-from lfscp.dicom.media import MediaFile, NoDicom, read_media
+from lfscp.dicom.media import MediaFile, NotDicomError, read_media
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -53,7 +53,7 @@ def store_file(
     """
     with path.open("rb") as file:
         if not file.seek(0, 2):
-            raise NoDicom("no DICOM file: it is empty")
+            raise NotDicomError("no DICOM file: it is empty")
         with mapped(file.fileno()) as content:
             media = read_media(content)
             dataset = content[media.dataset_offset :]

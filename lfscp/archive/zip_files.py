@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.errors import ArchiveError, CannotUnderstand, OutOfResources
-from lfscp.dicom.media import NoDicom, could_be_dicom
+from lfscp.archive.errors import OutOfResourcesError
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.media import NotDicomError, could_be_dicom
+from lfscp.errors import OperationError
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -59,7 +61,7 @@ class Entry:
 
     name: str
     path: Path | None = None
-    problem: ArchiveError | None = None
+    problem: OperationError | None = None
 
 
 def is_zip(beginning: bytes) -> bool:
@@ -78,20 +80,20 @@ def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[Entry]
         archive: in whose incoming folder they are unpacked.
         max_bytes: of one file; 0 for no limit but the disk's.
     Raises:
-        CannotUnderstand: it is no sound ZIP, or an attack.
+        DatasetError: it is no sound ZIP, or an attack.
         OSError: it cannot be read.
     """
     with _LimitedFile(file) as stream:
         try:
             opened = zipfile.ZipFile(stream)
         except _BROKEN:
-            raise CannotUnderstand("the ZIP is damaged, incomplete or too large") from None
+            raise DatasetError("the ZIP is damaged, incomplete or too large") from None
         with opened:
             infos = [info for info in opened.infolist() if not info.is_dir()]
             if sum(info.compress_size for info in infos) > file.stat().st_size:
-                raise CannotUnderstand("the entries of the ZIP overlap")
+                raise DatasetError("the entries of the ZIP overlap")
             if not infos:
-                raise CannotUnderstand("the ZIP holds no file")
+                raise DatasetError("the ZIP holds no file")
             for info in infos:
                 yield from _entry(opened, info, archive, max_bytes)
 
@@ -132,13 +134,13 @@ def _entry(
             _require_readable(info, max_bytes)
             archive.space.require_for(info.file_size)
             _unpack(opened, info, path)
-        except ArchiveError as error:
+        except OperationError as error:
             yield Entry(name, problem=error)
         except _BROKEN:
-            yield Entry(name, problem=CannotUnderstand("it cannot be unpacked, the ZIP is damaged"))
+            yield Entry(name, problem=DatasetError("it cannot be unpacked, the ZIP is damaged"))
         except OSError as error:
             reason = error.strerror or "it cannot be unpacked"
-            yield Entry(name, problem=OutOfResources("unpack the file", reason))
+            yield Entry(name, problem=OutOfResourcesError("unpack the file", reason))
         else:
             yield Entry(name, path)
     finally:
@@ -147,24 +149,24 @@ def _entry(
 
 def _require_readable(info: zipfile.ZipInfo, max_bytes: int) -> None:
     if info.flag_bits & _IS_ENCRYPTED:
-        raise CannotUnderstand("it is encrypted")
+        raise DatasetError("it is encrypted")
     if info.compress_type not in _METHODS:
-        raise CannotUnderstand("it is compressed in another way than by deflate")
+        raise DatasetError("it is compressed in another way than by deflate")
     size = info.file_size
     if size > _SMALL_BYTES and size > _MAX_RATIO * info.compress_size:
-        raise CannotUnderstand(f"it unpacks to more than {_MAX_RATIO} times its size")
+        raise DatasetError(f"it unpacks to more than {_MAX_RATIO} times its size")
     if max_bytes and size > max_bytes:
         limit = f"{max_bytes // _MEGABYTE} MB (storage.max_object_mb)"
-        raise CannotUnderstand(f"it is larger than {limit}")
+        raise DatasetError(f"it is larger than {limit}")
 
 
 def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     with opened.open(info) as stream:
         piece = stream.read(_PIECE)
         if is_zip(piece):
-            raise NoDicom("a ZIP in a ZIP, which is not opened")
+            raise NotDicomError("a ZIP in a ZIP, which is not opened")
         if not could_be_dicom(piece):
-            raise NoDicom("no DICOM file")
+            raise NotDicomError("no DICOM file")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         with open(descriptor, "wb", buffering=0) as file:
             while piece:

@@ -289,12 +289,12 @@ def _fail(message: str, code: int) -> None:
 
 
 def _describe(error: Exception) -> str:
-    from lfscp.archive.errors import ArchiveError
     from lfscp.cli.failures import CommandError
+    from lfscp.errors import OperationError
     from lfscp.node.parts import NodeError
     from lfscp.observe.systemd import SystemdError
 
-    if isinstance(error, ArchiveError | CommandError | NodeError | SystemdError):
+    if isinstance(error, OperationError | CommandError | NodeError | SystemdError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

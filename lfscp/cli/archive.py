@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.data_folder import require_whole
-from lfscp.archive.errors import ArchiveInUse
+from lfscp.archive.errors import ArchiveInUseError
 from lfscp.archive.index.database import sqlite_path, sqlite_url
 from lfscp.cli.failures import CommandError
 from lfscp.cli.terminal import printable, tell
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def _open(settings: Settings) -> Archive:
     try:
         return open_archive(settings)
-    except ArchiveInUse as error:
+    except ArchiveInUseError as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfscp.archive.archive import INDEX_FILE, OBJECTS
-from lfscp.archive.errors import ArchiveInUse
+from lfscp.archive.errors import ArchiveInUseError
 from lfscp.archive.index.database import sqlite_path, sqlite_url
 from lfscp.archive.store.identity import known_by_file
 from lfscp.archive.upkeep.check import Finding
@@ -80,7 +80,7 @@ def restore_backup(settings: Settings, source: Path, *, link: bool) -> int:
         manifest = restore(
             source, settings.data_dir, index=index, objects=objects, link=link, tell=tell
         )
-    except ArchiveInUse as error:
+    except ArchiveInUseError as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
     found = 0
     with open_archive(settings) as archive:
@@ -120,7 +120,7 @@ def rebuild_index(settings: Settings) -> int:
                 tell(str(found))
             else:
                 tell(f"the old index is kept as {found}")
-    except ArchiveInUse as error:
+    except ArchiveInUseError as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
     with open_archive(settings) as archive:
         instances = archive.statistics().instances

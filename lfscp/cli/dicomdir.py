@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
@@ -23,6 +22,7 @@ from lfscp.dicom.elements import (
     elements,
     items_of,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.media import MEDIA_STORAGE_DIRECTORY
 from lfscp.dicom.part10 import read_part10
@@ -124,7 +124,7 @@ def _listed(file: Path) -> list[tuple[str, ...]] | None:
         ):
             if tag == _DIRECTORY_RECORD_SEQUENCE and inner is not None:
                 return list(_names(content[begin:end], inner))
-    except (CannotUnderstand, OSError):
+    except (DatasetError, OSError):
         pass
     return None
 

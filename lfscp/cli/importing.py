@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.cli.dicomdir import FoundFile
-from lfscp.dicom.media import NoDicom
+from lfscp.dicom.media import NotDicomError
+from lfscp.errors import OperationError
 from lfscp.node.parts import begin_trail
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
@@ -70,7 +71,7 @@ class Importer:
         """Store a file, or each that it holds, or say what it is.
 
         Raises:
-            OutOfResources: the next file would fail as well.
+            OutOfResourcesError: the next file would fail as well.
         """
         name = str(found.path)
         if found.problem or found.is_directory:
@@ -101,9 +102,9 @@ class Importer:
                     yield self._store(entry.path, name, is_ours=True)
                 elif entry.problem is not None:
                     yield _refused(name, entry.problem)
-        except OutOfResources:
+        except OutOfResourcesError:
             raise
-        except ArchiveError as error:
+        except OperationError as error:
             yield _refused(str(file), error)
         except OSError as error:
             yield Outcome(FAILED, str(file), error.strerror or str(error))
@@ -113,7 +114,7 @@ class Importer:
             found = store_file(
                 self._archive, path, require_class=self._require_class, is_ours=is_ours
             )
-        except ArchiveError as error:
+        except OperationError as error:
             return _refused(name, error)
         except OSError as error:
             return Outcome(FAILED, name, error.strerror or str(error))
@@ -125,7 +126,7 @@ class Importer:
         return Outcome(stored.outcome.value, name, "; ".join(found.notes))
 
 
-def _refused(name: str, error: ArchiveError) -> Outcome:
-    if isinstance(error, OutOfResources):
+def _refused(name: str, error: OperationError) -> Outcome:
+    if isinstance(error, OutOfResourcesError):
         raise error  # the next file would fail as well
-    return Outcome(NO_OBJECT if isinstance(error, NoDicom) else FAILED, name, error.reason)
+    return Outcome(NO_OBJECT if isinstance(error, NotDicomError) else FAILED, name, error.reason)

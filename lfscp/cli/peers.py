@@ -26,7 +26,7 @@ from lfscp.cli.failures import CommandError
 from lfscp.cli.terminal import printable, tell, tell_json, warn
 from lfscp.config import ConfigError
 from lfscp.config.checks import validate_ae_title
-from lfscp.scu.errors import GivenUp, PeerError
+from lfscp.scu.errors import GivenUpError, PeerError
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.peer import Peer
 
@@ -232,7 +232,7 @@ def _sop_classes(asked: Peer, wanted: Query, cancel: threading.Event) -> list[st
 
     try:
         return sop_classes_of(asked, wanted.keys, wanted.model, cancel)
-    except GivenUp:
+    except GivenUpError:
         raise
     except PeerError:
         return []  # the C-GET itself will say what is wrong, if anything is

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import INDEX_FILE
-from lfscp.archive.errors import ArchiveError, ArchiveInUse
+from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 from lfscp.archive.index.clock import JUMP_MS, Clock
 from lfscp.archive.index.database import reason_of, sqlite_url
 from lfscp.archive.index.index import Index
@@ -75,7 +75,7 @@ def recycle_now(settings: Settings) -> int:
     require_index(settings)
     try:
         archive = open_archive(settings)
-    except ArchiveInUse as error:
+    except ArchiveInUseError as error:
         every = f"{settings.retention.interval_s:g} s"
         raise CommandError(f"{error.reason}, and does this itself every {every}") from error
     with archive:

@@ -16,7 +16,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import (
     IMPLICIT_LITTLE,
     ITEM,
@@ -32,6 +31,7 @@ from lfscp.dicom.elements import (
 )
 from lfscp.dicom.encapsulated import PIXEL_DATA, padded_fragments
 from lfscp.dicom.encoder import Encoder, Piece
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.image_pixel import PIXEL_REPRESENTATION
 from lfscp.dicom.nesting import Level
 from lfscp.dicom.value_representations import (
@@ -83,14 +83,14 @@ def convert(
     Returns:
         the pieces of the result, in order.
     Raises:
-        CannotUnderstand: the dataset is broken, a value cannot be turned round, or it needs more
+        DatasetError: the dataset is broken, a value cannot be turned round, or it needs more
             memory.
     """
     out = Encoder(target, source.byteorder, most_bytes)
     try:
         return _Conversion(dataset, source, target, edits, out, pads=pads).run()
     except (struct.error, OverflowError):
-        raise CannotUnderstand("a length does not fit its field any more") from None
+        raise DatasetError("a length does not fit its field any more") from None
 
 
 class _Conversion:
@@ -137,7 +137,7 @@ class _Conversion:
         if top is self._root and not any(self._buffer[self._at :]):
             self._at = top.end
             return
-        raise CannotUnderstand(f"the dataset ends inside an element, at byte {self._at}")
+        raise DatasetError(f"the dataset ends inside an element, at byte {self._at}")
 
     # Items and sequences
 
@@ -149,18 +149,18 @@ class _Conversion:
             self._close()
             return
         if tag != ITEM:
-            raise CannotUnderstand(f"no item in a sequence at byte {self._at - 8}", tag)
+            raise DatasetError(f"no item in a sequence at byte {self._at - 8}", tag)
         self._out.item_head(ITEM, UNDEFINED_LENGTH if length == UNDEFINED_LENGTH else 0)
         self._open(length, sequence.end, is_item=True)
 
     def _open(self, length: int, limit: int, *, is_item: bool) -> None:
         """Begin a sequence or an item at the present position; its header is written."""
         if len(self._stack) > _MAX_DEPTH:
-            raise CannotUnderstand(f"sequences nested more than {_MAX_DEPTH} deep")
+            raise DatasetError(f"sequences nested more than {_MAX_DEPTH} deep")
         is_delimited = length == UNDEFINED_LENGTH
         end = limit if is_delimited else self._at + length
         if end > limit:
-            raise CannotUnderstand(f"{length} bytes of value, {limit - self._at} are there")
+            raise DatasetError(f"{length} bytes of value, {limit - self._at} are there")
         mark = None if is_delimited else self._out.mark(4)
         if len(self._stack) > self._deepest:
             self._deepest = len(self._stack)
@@ -188,7 +188,7 @@ class _Conversion:
         tag = source.raw_tag(source.unpack_length(buffer, at)[0])
         if tag >> 16 == 0xFFFE:
             if tag != ITEM_DELIMITER or not top.is_delimited:
-                raise CannotUnderstand(f"an item or delimiter out of place at byte {at}", tag)
+                raise DatasetError(f"an item or delimiter out of place at byte {at}", tag)
             self._at += 8
             self._close()
             return
@@ -197,7 +197,7 @@ class _Conversion:
             return
         _, value, length, inner = element_head(buffer, at, top.end, source)
         if length != UNDEFINED_LENGTH and value + length > top.end:
-            raise CannotUnderstand(f"{length} bytes of value, {top.end - value} are there", tag)
+            raise DatasetError(f"{length} bytes of value, {top.end - value} are there", tag)
         if top is self._root:
             self._write_edits(before=tag)
         if tag >> 16 != top.group:
@@ -253,7 +253,7 @@ class _Conversion:
             return
         if tag == PIXEL_DATA or (self._source.explicit and vr != UN):
             name = f"{_name(tag)} {vr.decode()}"
-            raise CannotUnderstand(f"{name} of undefined length cannot be converted", tag)
+            raise DatasetError(f"{name} of undefined length cannot be converted", tag)
         self._at = skip_undefined(self._buffer, value, top.end, IMPLICIT_LITTLE)
         self._out.head(tag, UN, UNDEFINED_LENGTH)
         self._out.copy(self._buffer[value : self._at])
@@ -294,7 +294,7 @@ class _Conversion:
         fits = length % WIDTH.get(vr, 1) == 0
         if not fits and (tag == PIXEL_DATA or (self._source.explicit and self._out.turns_round)):
             reason = f"{_name(tag)} {vr.decode()} has {length} bytes, no whole numbers"
-            raise CannotUnderstand(reason, tag)
+            raise DatasetError(reason, tag)
         if self._names_vrs and (not fits or (vr in SHORT_FORM and length > MAX_SHORT_LENGTH)):
             return UN
         return vr

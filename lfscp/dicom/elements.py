@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from lfscp.archive.errors import CannotUnderstand
+from lfscp.dicom.errors import DatasetError
 
 Buffer = bytes | memoryview | mmap.mmap
 
@@ -81,9 +81,9 @@ def long_form(buffer: Buffer, at: int, vr: int, end: int, encoding: Encoding) ->
     if not (letters.isalpha() and letters.isupper()):
         if letters in NO_VRS:
             return at + 8, encoding.unpack_short(buffer, at + 6)[0]
-        raise CannotUnderstand(f"no value representation at byte {at}", _tag(buffer, at, encoding))
+        raise DatasetError(f"no value representation at byte {at}", _tag(buffer, at, encoding))
     if at + 12 > end:
-        raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")
+        raise DatasetError(f"the dataset ends inside an element, at byte {at}")
     return at + 12, encoding.unpack_length(buffer, at + 8)[0]
 
 
@@ -110,7 +110,7 @@ def elements(
         if look is not None:
             look()
         if at + 8 > end:
-            raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")
+            raise DatasetError(f"the dataset ends inside an element, at byte {at}")
         raw, value, length, inner = element_head(buffer, at, end, encoding)
         if length == UNDEFINED_LENGTH:
             at = skip_undefined(buffer, value, end, inner or encoding, look=look)
@@ -119,7 +119,7 @@ def elements(
         at = value + length
         if at > end:
             tag = encoding.raw_tag(raw)
-            raise CannotUnderstand(f"{length} bytes of value, {end - value} are there", tag)
+            raise DatasetError(f"{length} bytes of value, {end - value} are there", tag)
         yield encoding.raw_tag(raw), value, at, inner
 
 
@@ -176,19 +176,19 @@ def skip_undefined(
                 else:
                     at += length
             else:
-                raise CannotUnderstand(f"an item or delimiter out of place at byte {at}", tag)
+                raise DatasetError(f"an item or delimiter out of place at byte {at}", tag)
             continue
         if not is_item:
-            raise CannotUnderstand(f"no item in a sequence at byte {at}", tag)
+            raise DatasetError(f"no item in a sequence at byte {at}", tag)
         _, value, length, inner = element_head(buffer, at, end, encoding)
         if length == UNDEFINED_LENGTH:
             if len(stack) > _MAX_DEPTH:
-                raise CannotUnderstand(f"sequences nested more than {_MAX_DEPTH} deep", tag)
+                raise DatasetError(f"sequences nested more than {_MAX_DEPTH} deep", tag)
             stack.append((False, inner or encoding))
             at = value
         else:
             at = value + length
-    raise CannotUnderstand("the dataset ends inside a sequence of undefined length")
+    raise DatasetError("the dataset ends inside a sequence of undefined length")
 
 
 def items_of(

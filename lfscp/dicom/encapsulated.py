@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple, overload
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import (
     EXPLICIT_LITTLE,
     ITEM,
@@ -25,6 +24,7 @@ from lfscp.dicom.elements import (
     UNDEFINED_LENGTH,
     Buffer,
 )
+from lfscp.dicom.errors import DatasetError
 
 PIXEL_DATA: Final = 0x7FE00010
 MAX_FRAGMENTS: Final = 500_000
@@ -114,7 +114,7 @@ def read_fragments(buffer: Buffer, at: int) -> Fragments:
     Args:
         at: where the value begins, with the Basic Offset Table's item.
     Raises:
-        CannotUnderstand: they are broken.
+        DatasetError: they are broken.
     """
     spans = Spans()
     table: Span | None = None
@@ -125,20 +125,20 @@ def read_fragments(buffer: Buffer, at: int) -> Fragments:
         at += _HEAD
         if tag == SEQUENCE_DELIMITER:
             if table is None:
-                raise CannotUnderstand("the pixel data has no offset table", PIXEL_DATA)
+                raise DatasetError("the pixel data has no offset table", PIXEL_DATA)
             return Fragments(_offsets(buffer, table), spans, at)
         if tag != ITEM or length == UNDEFINED_LENGTH:
-            raise CannotUnderstand(f"no fragment of pixel data at byte {at - _HEAD}", PIXEL_DATA)
+            raise DatasetError(f"no fragment of pixel data at byte {at - _HEAD}", PIXEL_DATA)
         if at + length > end:
-            raise CannotUnderstand(f"{length} bytes of fragment, {end - at} are there", PIXEL_DATA)
+            raise DatasetError(f"{length} bytes of fragment, {end - at} are there", PIXEL_DATA)
         if table is None:
             table = at, at + length
         elif len(spans) == MAX_FRAGMENTS:
-            raise CannotUnderstand(f"more than {MAX_FRAGMENTS} fragments", PIXEL_DATA)
+            raise DatasetError(f"more than {MAX_FRAGMENTS} fragments", PIXEL_DATA)
         else:
             spans.add(at, at + length)
         at += length
-    raise CannotUnderstand("the pixel data ends inside its fragments", PIXEL_DATA)
+    raise DatasetError("the pixel data ends inside its fragments", PIXEL_DATA)
 
 
 def _offsets(buffer: Buffer, table: Span) -> Sequence[int]:
@@ -162,7 +162,7 @@ def frames_of(
         frames: how many the dataset says there are.
         extended: the Extended Offset Table, which counts when the basic one is empty.
     Raises:
-        CannotUnderstand: there are more or fewer, or it cannot be told.
+        DatasetError: there are more or fewer, or it cannot be told.
     """
     spans = fragments.spans
     count = len(spans)
@@ -175,7 +175,7 @@ def frames_of(
         starts = [0]
     if len(starts) != frames:
         found = f"{len(starts)} frames" if starts else f"{count} fragments"
-        raise CannotUnderstand(f"the pixel data has {found}, the header says {frames} frames")
+        raise DatasetError(f"the pixel data has {found}, the header says {frames} frames")
     return FrameSpans(spans, array("Q", [*starts, count]))
 
 
@@ -257,7 +257,7 @@ def padded_fragments(buffer: memoryview, at: int) -> tuple[Iterable[bytes | memo
     Returns:
         the pieces of the value with its delimiter, one at a time, and where it ended.
     Raises:
-        CannotUnderstand: the items are broken.
+        DatasetError: the items are broken.
     """
     offsets, spans, end = read_fragments(buffer, at)
     if all((until - begin) % 2 == 0 for begin, until in spans):

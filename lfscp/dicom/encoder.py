@@ -13,8 +13,8 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Protocol
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import Encoding
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.value_representations import LONG_FORM, WIDTH
 
 LARGE: Final = 65_536  # bytes of a value that is not gathered
@@ -148,7 +148,7 @@ class Encoder:
         """Write bytes as they are.
 
         Raises:
-            CannotUnderstand: more is gathered than may be.
+            DatasetError: more is gathered than may be.
         """
         if len(content) < LARGE and isinstance(content, _READY):
             self._gather(content)
@@ -169,11 +169,11 @@ class Encoder:
         """Count memory that is not given back before the end.
 
         Raises:
-            CannotUnderstand: it is more than may be.
+            DatasetError: it is more than may be.
         """
         self._left -= size
         if self._left < 0:
-            raise CannotUnderstand("its elements other than pixels need too much memory")
+            raise DatasetError("its elements other than pixels need too much memory")
 
     def mark(self, before: int) -> Mark:
         """The place so many bytes before the end of what was written last."""

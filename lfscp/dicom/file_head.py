@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pydicom.valuerep import VR
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import EXPLICIT_LITTLE, elements
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import IMPLEMENTATION_CLASS_UID, PREAMBLE_BYTES, read_part10
 
 _GROUP_LENGTH: Final = PREAMBLE_BYTES + 4  # where the meta information begins
@@ -45,7 +45,7 @@ def fault_of_head(head: bytes, expected: Expected) -> str:
     try:
         meta = read_part10(head)
         _require_readable(head, meta.dataset_offset)
-    except CannotUnderstand as error:
+    except DatasetError as error:
         return error.reason
     is_ours = meta.implementation_class_uid == IMPLEMENTATION_CLASS_UID
     if is_ours and any(head[:PREAMBLE_BYTES]):
@@ -68,14 +68,14 @@ def _require_readable(head: bytes, end: int) -> None:
     files are kept as they came.
     """
     if head[_GROUP_LENGTH + 4 : _GROUP_LENGTH + 8] != b"UL\x04\x00":
-        raise CannotUnderstand("the group length is no number of 4 bytes")
+        raise DatasetError("the group length is no number of 4 bytes")
     at = _GROUP_LENGTH
     for tag, _, until, _ in elements(head, at, end, EXPLICIT_LITTLE):
         named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
         if tag >> 16 != 0x0002:
-            raise CannotUnderstand(f"{named} is among the meta information")
+            raise DatasetError(f"{named} is among the meta information")
         if head[at + 4 : at + 6] not in _VRS:
-            raise CannotUnderstand(f"{named} has no VR")
+            raise DatasetError(f"{named} has no VR")
         at = until
 
 

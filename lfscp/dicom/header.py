@@ -2,7 +2,7 @@
 
 Rules: values are skipped, not parsed; reading stops at the first bulk value behind the last
 wanted group; text is decoded when asked for. Whatever a dataset contains, the outcome is a
-header or CannotUnderstand. Fast because it is on the path of each C-STORE: one loop over a
+header or DatasetError. Fast because it is on the path of each C-STORE: one loop over a
 copied window of the first bytes, tags compared as they stand in the stream.
 """
 
@@ -17,7 +17,6 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.attributes import (
     ATTRIBUTES,
     BY_TAG,
@@ -39,6 +38,7 @@ from lfscp.dicom.elements import (
     long_form,
     skip_undefined,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header_cache import Found, Layouts
 from lfscp.dicom.temporal import without_delimiters
 
@@ -168,10 +168,10 @@ class Header:
     def _uid(self, tag: int) -> str:
         value = self._found.get(self._raw_tags[tag])
         if not value:
-            raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is missing", tag)
+            raise DatasetError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is missing", tag)
         uid = _uid_of(value)
         if not uid:
-            raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is no valid UID", tag)
+            raise DatasetError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is no valid UID", tag)
         return uid
 
     def _sequence(self, attribute: Attribute, value: bytes, encoding: Encoding) -> str:
@@ -192,7 +192,7 @@ class Header:
                     elif tag in keywords:
                         vr = dictionary_VR(tag)
                         item[keywords[tag]] = _decoded(value[at:until], vr, encoding, codecs)
-        except CannotUnderstand:
+        except DatasetError:
             pass  # the outer length held, so the rest of the dataset is sound; keep what was read
         return json.dumps(items, ensure_ascii=False)
 
@@ -238,7 +238,7 @@ def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
         transfer_syntax_uid: how they are encoded. An unknown one is taken for explicit VR little
             endian, as all encapsulated and private ones are.
     Raises:
-        CannotUnderstand: the encoding is broken, a length points past the end, or SOP Class,
+        DatasetError: the encoding is broken, a length points past the end, or SOP Class,
             SOP Instance, Study or Series Instance UID is missing or no valid UID.
     Source: PS3.5 section 7.1 and annex A.
     """
@@ -265,13 +265,13 @@ def read_first(beginning: Buffer, transfer_syntax_uid: str) -> Header | None:
     encoding = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE
     try:
         return _read(bytes(beginning[:_WINDOW]), encoding, None)
-    except CannotUnderstand:
+    except DatasetError:
         return None
 
 
 def _complete(header: Header | None) -> Header:
     if header is None:
-        raise CannotUnderstand("the dataset ends inside an element")
+        raise DatasetError("the dataset ends inside an element")
     return header
 
 
@@ -287,7 +287,7 @@ def _read_deflated(dataset: Buffer) -> Header:
                 return header
             if len(inflated) > _MAX_INFLATED:
                 limit = _MAX_INFLATED >> 20
-                raise CannotUnderstand(f"no end of the header in {limit} MB of inflated bytes")
+                raise DatasetError(f"no end of the header in {limit} MB of inflated bytes")
             next_reading = 2 * len(inflated)  # so that reading again stays linear
     return _complete(_read_inflated(inflated, len(inflated)))
 
@@ -312,9 +312,9 @@ def _inflate(dataset: Buffer) -> Iterator[bytes]:
         while piece := inflater.decompress(b"", _WINDOW):
             yield piece
     except zlib.error:
-        raise CannotUnderstand("the deflated dataset cannot be inflated") from None
+        raise DatasetError("the deflated dataset cannot be inflated") from None
     if not inflater.eof:
-        raise CannotUnderstand("the deflated dataset ends too early")
+        raise DatasetError("the deflated dataset ends too early")
 
 
 def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | None:
@@ -334,7 +334,7 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
     whole = total == len(buffer)
     try:
         end = walk(buffer, encoding, found, items, total)
-    except CannotUnderstand:
+    except DatasetError:
         found.clear()  # the traceback must not keep views of the caller's buffer alive
         if whole:
             raise
@@ -343,7 +343,7 @@ def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | Non
         if not whole:
             return None
         if end > len(buffer) or any(buffer[end:]):  # zeros behind the last element do no harm
-            raise CannotUnderstand(f"the dataset ends inside an element, at byte {end}")
+            raise DatasetError(f"the dataset ends inside an element, at byte {end}")
     values = {raw: bytes(value) for raw, value in found.items()}
     found.clear()  # likewise, when a UID turns out to be missing
     if type(buffer) is bytes and len(buffer) <= _WINDOW:  # a deflated header may be of any size
@@ -364,7 +364,7 @@ def _require_dataset(buffer: Buffer, encoding: Encoding) -> None:
     tag = encoding.raw_tag(encoding.unpack_length(buffer, 0)[0])
     if tag >> 16 in _NOT_OF_DATASETS:
         named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-        raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
+        raise DatasetError(f"it begins with {named}, which no dataset may have", tag)
 
 
 def invalid_start(dataset: Buffer, transfer_syntax_uid: str) -> int:
@@ -416,7 +416,7 @@ def _walk_explicit(
         if (raw >> encoding.group_shift) & 0xFFFF > _LAST_GROUP:
             needed = value if length == UNDEFINED_LENGTH else value + length
             if total is not None and needed > total:
-                raise CannotUnderstand(
+                raise DatasetError(
                     f"{length} bytes of value, {total - value} are there", encoding.raw_tag(raw)
                 )
             return -needed

@@ -18,7 +18,6 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.attributes import LEADING_SPACE_VRS, SINGLE_VALUE_VRS
 from lfscp.dicom.charset import codecs_of, decode
 from lfscp.dicom.elements import (
@@ -30,6 +29,7 @@ from lfscp.dicom.elements import (
     elements,
     items_of,
 )
+from lfscp.dicom.errors import DatasetError
 
 _ENCODINGS: Final = {
     "1.2.840.10008.1.2": IMPLICIT_LITTLE,
@@ -41,7 +41,7 @@ MAX_ELEMENTS: Final = 30_000  # with items and delimiters
 _BINARY_LENGTH: Final = {"US": 2, "UL": 4}
 
 
-class ExcessiveIdentifier(CannotUnderstand):
+class ExcessiveIdentifierError(DatasetError):
     """The identifier has more elements than any query or retrieve needs."""
 
 
@@ -55,7 +55,9 @@ class _Steps:
     def look(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise ExcessiveIdentifier(f"more than {MAX_ELEMENTS} elements and items", self._tag)
+            raise ExcessiveIdentifierError(
+                f"more than {MAX_ELEMENTS} elements and items", self._tag
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,13 @@ def read_identifier(data: bytes, transfer_syntax_uid: str) -> Received:
     """Read an identifier's elements; nothing is decoded yet.
 
     Raises:
-        ExcessiveIdentifier: it has too many elements.
-        CannotUnderstand: it does not follow its transfer syntax, or that one is another than
+        ExcessiveIdentifierError: it has too many elements.
+        DatasetError: it does not follow its transfer syntax, or that one is another than
             implicit, explicit and big endian. pydicom may still make something of it.
     """
     encoding = _ENCODINGS.get(transfer_syntax_uid)
     if encoding is None:
-        raise CannotUnderstand("the transfer syntax is none of the three plain ones")
+        raise DatasetError("the transfer syntax is none of the three plain ones")
     return _received(data, 0, len(data), encoding)
 
 
@@ -100,7 +102,7 @@ def _received(data: bytes, at: int, end: int, encoding: Encoding) -> Received:
     last = -1
     for tag, begin, until, inner in elements(data, at, end, encoding, _Steps().look):
         if tag <= last or tag >= ITEM & 0xFFFF0000:
-            raise CannotUnderstand("elements out of order", tag)
+            raise DatasetError("elements out of order", tag)
         last = tag
         values[tag] = data[begin:until]
         if inner is not None:
@@ -166,7 +168,7 @@ def count_items(identifier: Identifier, tag: int) -> int:
     """How many items a sequence element has.
 
     Raises:
-        CannotUnderstand: a received sequence is broken.
+        DatasetError: a received sequence is broken.
     """
     if isinstance(identifier, Received):
         encoding = identifier.items.get(tag)
@@ -178,7 +180,7 @@ def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
     """The items of a sequence element; none when it is empty.
 
     Raises:
-        CannotUnderstand: a received sequence is broken.
+        DatasetError: a received sequence is broken.
     """
     if isinstance(identifier, Received):
         value, encoding = identifier.values[tag], identifier.items.get(tag)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import (
     UNDEFINED_LENGTH,
     Buffer,
@@ -21,6 +20,7 @@ from lfscp.dicom.elements import (
     skip_undefined,
 )
 from lfscp.dicom.encapsulated import MAX_FRAGMENTS, PIXEL_DATA
+from lfscp.dicom.errors import DatasetError
 
 SAMPLES_PER_PIXEL: Final = 0x00280002
 PHOTOMETRIC_INTERPRETATION: Final = 0x00280004
@@ -101,7 +101,7 @@ def read_pixel_element(
     """Find the pixels in a dataset, and the values that describe them, by tag.
 
     Raises:
-        CannotUnderstand: the dataset is broken.
+        DatasetError: the dataset is broken.
     """
     values: dict[int, bytes] = {}
     tables: dict[int, Sequence[int]] = {}
@@ -120,7 +120,7 @@ def read_pixel_element(
             continue
         at = value + length
         if at > end:
-            raise CannotUnderstand(f"{length} bytes of value, {end - value} are there", tag)
+            raise DatasetError(f"{length} bytes of value, {end - value} are there", tag)
         if tag in _KEPT:
             values[tag] = bytes(dataset[value : min(at, value + _LONGEST_KEPT)])
         elif tag in _TABLES and length <= 8 * MAX_FRAGMENTS:
@@ -138,7 +138,7 @@ def image_pixel(values: dict[int, bytes], encoding: Encoding) -> ImagePixel:
     """The layout of pixels from the bytes of its attributes.
 
     Raises:
-        CannotUnderstand: one that is needed is missing or makes no sense.
+        DatasetError: one that is needed is missing or makes no sense.
     """
     numbers = {
         tag: int.from_bytes(value[:4], encoding.byteorder)
@@ -147,13 +147,13 @@ def image_pixel(values: dict[int, bytes], encoding: Encoding) -> ImagePixel:
     }
     for tag in (ROWS, COLUMNS, BITS_ALLOCATED):
         if not numbers.get(tag):
-            raise CannotUnderstand(f"{_NUMBERS[tag]} is missing or 0", tag)
+            raise DatasetError(f"{_NUMBERS[tag]} is missing or 0", tag)
     allocated = numbers[BITS_ALLOCATED]
     stored = numbers.get(BITS_STORED) or allocated
     high_bit = numbers.get(HIGH_BIT, stored - 1)
     if not stored - 1 <= high_bit < allocated:
         reason = f"Bits Stored {stored} and High Bit {high_bit} do not fit Bits Allocated"
-        raise CannotUnderstand(f"{reason} {allocated}", BITS_STORED)
+        raise DatasetError(f"{reason} {allocated}", BITS_STORED)
     photometric = values.get(PHOTOMETRIC_INTERPRETATION, b"").decode("latin_1").strip(" \0")
     return ImagePixel(
         rows=numbers[ROWS],
@@ -176,5 +176,5 @@ def _frames(value: bytes) -> int:
     except ValueError:
         number = 0.5
     if not number.is_integer():
-        raise CannotUnderstand("Number of Frames is no whole number", NUMBER_OF_FRAMES)
+        raise DatasetError("Number of Frames is no whole number", NUMBER_OF_FRAMES)
     return max(1, int(number))

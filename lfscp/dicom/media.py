@@ -16,7 +16,6 @@ from typing import Final
 from pydicom.uid import UID
 from pydicom.valuerep import VR
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -27,6 +26,7 @@ from lfscp.dicom.elements import (
     element_head,
     elements,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import (
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -57,11 +57,11 @@ _NO_SYNTAX: Final = "no transfer syntax is named"
 _FIRST: Final = 65_536  # bytes to inflate for the first elements of a deflated dataset
 
 
-class NoDicom(CannotUnderstand):
+class NotDicomError(DatasetError):
     """A file that is no DICOM object, nor a damaged one."""
 
 
-class MediaDirectory(NoDicom):
+class MediaDirectoryError(NotDicomError):
     """A DICOMDIR."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ def could_be_dicom(beginning: bytes) -> bool:
     """Whether a file that begins so may be a DICOM file; 132 bytes are enough."""
     try:
         _begin(memoryview(beginning))
-    except NoDicom:
+    except NotDicomError:
         return False
     return True
 
@@ -119,18 +119,18 @@ def read_media(content: memoryview) -> MediaFile:
     """Find the dataset of a whole DICOM file.
 
     Raises:
-        MediaDirectory: it is a DICOMDIR.
-        NoDicom: it is no DICOM file.
-        CannotUnderstand: it is one, and broken.
+        MediaDirectoryError: it is a DICOMDIR.
+        NotDicomError: it is no DICOM file.
+        DatasetError: it is one, and broken.
     Source: PS3.10 section 7.1.
     """
     begin, is_odd = _begin(content)
     notes = [is_odd] if is_odd else []
     meta, offset = _read_meta(content, begin, notes)
     if _is_directory(content, offset, meta):
-        raise MediaDirectory
+        raise MediaDirectoryError
     if offset >= len(content):
-        raise CannotUnderstand("the dataset is empty")
+        raise DatasetError("the dataset is empty")
     syntax = meta.get(_TRANSFER_SYNTAX, "")
     if not is_uid(syntax):
         named, syntax = syntax, _guess(content, offset)
@@ -175,7 +175,7 @@ def _starts(content: memoryview, at: int, group: bytes) -> bool:
 def _begin(content: memoryview) -> tuple[int, str]:
     """Where file meta information or dataset begins, and what is missing before it."""
     if not content:
-        raise NoDicom("no DICOM file: it is empty")
+        raise NotDicomError("no DICOM file: it is empty")
     if bytes(content[_PREAMBLE : _PREAMBLE + 4]) == _PREFIX:
         return _PREAMBLE + 4, ""
     if bytes(content[:4]) == _PREFIX:
@@ -185,8 +185,8 @@ def _begin(content: memoryview) -> tuple[int, str]:
     if not any(content[:_PREAMBLE]) and _is_beginning(content[_PREAMBLE : _PREAMBLE + 4]):
         return _PREAMBLE, "the prefix DICM is missing"
     if bytes(content[:2]) == b"PK":
-        raise NoDicom("no DICOM file but a ZIP")
-    raise NoDicom("no DICOM file: the prefix DICM is missing")
+        raise NotDicomError("no DICOM file but a ZIP")
+    raise NotDicomError("no DICOM file: the prefix DICM is missing")
 
 
 def _is_beginning(tag: memoryview) -> bool:
@@ -215,7 +215,7 @@ def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[
         tag = 2 << 16 | int.from_bytes(content[at + 2 : at + 4], "little")
         if stated is not None and at >= stated and _is_of_the_dataset(tag, last, found):
             named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-            raise CannotUnderstand(f"it begins with {named}, which no dataset may have", tag)
+            raise DatasetError(f"it begins with {named}, which no dataset may have", tag)
         value, until = _meta_element(content, at, end, encoding)
         if tag == _GROUP_LENGTH:
             stated = until + int.from_bytes(content[value:until], "little")
@@ -242,7 +242,7 @@ def _meta_element(content: memoryview, at: int, end: int, encoding: Encoding) ->
         _, value, length, _ = element_head(content, at, end, encoding)
         if length != UNDEFINED_LENGTH and value + length <= end:
             return value, value + length
-    raise CannotUnderstand("the file meta information is longer than the file", _GROUP_LENGTH)
+    raise DatasetError("the file meta information is longer than the file", _GROUP_LENGTH)
 
 
 def _is_plainly_other(content: memoryview, offset: int, syntax: str) -> bool:
@@ -259,7 +259,7 @@ def _guess(content: memoryview, offset: int) -> str:
     """The transfer syntax of a dataset, by how it is written.
 
     Raises:
-        CannotUnderstand: none of the uncompressed ones fits the whole dataset.
+        DatasetError: none of the uncompressed ones fits the whole dataset.
     """
     vr = bytes(content[offset + 4 : offset + 6])
     if _starts(content, offset, _IDENTIFYING):
@@ -269,14 +269,14 @@ def _guess(content: memoryview, offset: int) -> str:
     elif _starts(content, offset, _IDENTIFYING_BIG) and vr in _VRS:
         syntax, encoding = EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_BIG
     else:
-        raise NoDicom("no DICOM file: no transfer syntax is named, and none can be seen")
+        raise NotDicomError("no DICOM file: no transfer syntax is named, and none can be seen")
     last = -1
     for tag, value, until, _ in elements(content, offset, len(content), encoding):
         if tag <= last:
-            raise NoDicom("no DICOM file: no transfer syntax is named, and none fits")
+            raise NotDicomError("no DICOM file: no transfer syntax is named, and none fits")
         last = tag
         if tag == _PIXEL_DATA and _is_encapsulated(content, value, until, encoding):
-            raise CannotUnderstand(
+            raise DatasetError(
                 "the pixel data is compressed, and no transfer syntax is named", _TRANSFER_SYNTAX
             )
     return syntax
@@ -308,6 +308,6 @@ def identity_of(dataset: memoryview, transfer_syntax_uid: str) -> tuple[str, str
                 break
             if tag in (SOP_CLASS_UID, SOP_INSTANCE_UID):
                 found[tag] = bytes(beginning[value:until]).decode("latin_1").strip(" \0")
-    except CannotUnderstand:
+    except DatasetError:
         pass  # what stood before counts
     return found.get(SOP_CLASS_UID, ""), found.get(SOP_INSTANCE_UID, "")

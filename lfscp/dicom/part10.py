@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Final
 
 from lfscp import __version__
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import EXPLICIT_LITTLE, Buffer, elements
+from lfscp.dicom.errors import DatasetError
 
 # A UUID-derived UID (PS3.5 annex B.2), made once for this implementation.
 IMPLEMENTATION_CLASS_UID: Final = "2.25.213419246733265826325474842137426187373"
@@ -87,23 +87,23 @@ def read_part10(buffer: Buffer) -> FileMeta:
     Args:
         buffer: the file, or its first bytes (4096 are plenty).
     Raises:
-        CannotUnderstand: it is no DICOM file, or the meta information is broken.
+        DatasetError: it is no DICOM file, or the meta information is broken.
     """
     if bytes(buffer[128:132]) != b"DICM" or len(buffer) < _GROUP_LENGTH_END:
-        raise CannotUnderstand("no DICOM file: the prefix DICM is missing")
+        raise DatasetError("no DICOM file: the prefix DICM is missing")
     group, element, _, _, length = struct.unpack_from("<HH2sHL", buffer, len(_PREAMBLE))
     if (group, element) != (0x0002, 0x0000):
-        raise CannotUnderstand("the file meta information lacks its group length", 0x00020000)
+        raise DatasetError("the file meta information lacks its group length", 0x00020000)
     end = _GROUP_LENGTH_END + length
     if end > len(buffer):
-        raise CannotUnderstand("the file meta information is longer than the file", 0x00020000)
+        raise DatasetError("the file meta information is longer than the file", 0x00020000)
     texts = {
         tag: bytes(buffer[at:until]).decode("latin_1").strip(" \0")
         for tag, at, until, _ in elements(buffer, _GROUP_LENGTH_END, end, EXPLICIT_LITTLE)
     }
     transfer_syntax_uid = texts.get(0x00020010, "")
     if not transfer_syntax_uid:
-        raise CannotUnderstand("the file meta information lacks the transfer syntax", 0x00020010)
+        raise DatasetError("the file meta information lacks the transfer syntax", 0x00020010)
     return FileMeta(
         texts.get(0x00020002, ""),
         texts.get(0x00020003, ""),

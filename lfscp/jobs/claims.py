@@ -19,7 +19,7 @@ from sqlalchemy import update as update_of
 from lfscp.archive.index.dialects import insert_if_absent, now_ms
 from lfscp.archive.index.job_tables import job
 from lfscp.jobs.control import Wish
-from lfscp.jobs.model import Job, State, UnknownJob, longest_wait, now
+from lfscp.jobs.model import Job, State, UnknownJobError, longest_wait, now
 from lfscp.jobs.store import Record, job_of, put_items, row_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _CAP_LOCK: Final = 0x6C66736371  # of an advisory lock of PostgreSQL, beside the
 _FREE: Final = {"held_by": "", "held_until": 0, "wish": ""}
 
 
-class LostJob(Exception):  # noqa: N818 - what happened
+class LostJobError(Exception):
     """Another node has taken the job, since this one was not heard of for too long."""
 
 
@@ -71,7 +71,7 @@ class Claims(Record):
         """Keep a job that this node holds as it is now; one that does not run any more is free.
 
         Raises:
-            LostJob: it holds the job no longer.
+            LostJobError: it holds the job no longer.
         """
         held = {"held_until": now_ms() + self._lease_ms}
         values = {**row_of(changed), **(held if changed.state is State.ACTIVE else _FREE)}
@@ -79,7 +79,7 @@ class Claims(Record):
         def work(connection: Connection) -> None:
             mine = update_of(job).where(job.c.id == changed.id, job.c.held_by == self._node)
             if connection.execute(mine.values(**values)).rowcount == 0:
-                raise LostJob(changed.id)
+                raise LostJobError(changed.id)
             put_items(connection, changed, items)
 
         self._index.transact(work)
@@ -204,7 +204,7 @@ class Claims(Record):
                 .first()
             )
             if row is None:
-                raise UnknownJob(job_id)
+                raise UnknownJobError(job_id)
             found = job_of(row)
             changed = change(found)
             this = update_of(job).where(job.c.id == job_id)

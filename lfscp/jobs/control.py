@@ -34,7 +34,7 @@ class Wish(StrEnum):
     INTERRUPT = "interrupt"  # the node stops; the job runs again after its restart
 
 
-class Stopped(Exception):  # noqa: N818 - what happened
+class JobStoppedError(Exception):
     """The job stopped since somebody wished so."""
 
     def __init__(self, wish: Wish) -> None:
@@ -89,10 +89,10 @@ class Control:
         """Go on, unless somebody wished otherwise.
 
         Raises:
-            Stopped: with the wish.
+            JobStoppedError: with the wish.
         """
         if self.stop.is_set() and self.wish is not None:
-            raise Stopped(self.wish)
+            raise JobStoppedError(self.wish)
 
     def is_behind(self, item: str) -> bool:
         """Whether an earlier run has done this."""

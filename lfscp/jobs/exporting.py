@@ -25,7 +25,7 @@ def write_files(
         folder: below one of `roots`.
         roots: web.roots.
     Raises:
-        InvalidRequest: the folder may not be used any more.
+        InvalidRequestError: the folder may not be used any more.
     """
     top = allowed_folder(folder, roots)
     for instance in instances:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.received_objects import Received, StoredInstance
 from lfscp.dicom.attributes import Level
+from lfscp.errors import OperationError
 from lfscp.jobs.matches import MEGABYTE
-from lfscp.jobs.model import InvalidRequest, Job
+from lfscp.jobs.model import InvalidRequestError, Job
 from lfscp.observe import audit, metrics
-from lfscp.scu.errors import PeerError, Unsupported
+from lfscp.scu.errors import PeerError, UnsupportedError
 from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveProgress, RetrieveResult
@@ -69,7 +69,7 @@ class Unit:
         """What the archive has of it.
 
         Raises:
-            ArchiveError: the index cannot be read.
+            OperationError: the index cannot be read.
         """
         wanted = {
             level: _list(self.keys[key]) for level, key in _UNIQUE_KEYS.items() if self._has(key)
@@ -89,7 +89,7 @@ class Fetching:
     """How a job's objects are retrieved; it remembers which peers have no C-GET.
 
     Raises:
-        InvalidRequest: the job's method and destination exclude each other.
+        InvalidRequestError: the job's method and destination exclude each other.
     """
 
     def __init__(self, job: Job, control: Control, archive: Archive, settings: Settings) -> None:
@@ -102,7 +102,7 @@ class Fetching:
         self._destination: str = job.parameters.get("destination") or own_title
         self.is_ours = self._destination == own_title
         if not self.is_ours and self._method == "get":
-            raise InvalidRequest("parameters.destination", 'a C-GET comes here; choose "move"')
+            raise InvalidRequestError("parameters.destination", 'a C-GET comes here; choose "move"')
         self._without_get: set[Peer] = set()
 
     def fetch(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
@@ -121,7 +121,7 @@ class Fetching:
             return "move", self._by("move", unit, expected)
         try:
             return self._get_and_move(unit, expected)
-        except Unsupported:
+        except UnsupportedError:
             self._without_get.add(unit.peer)
             return "move", self._by("move", unit, expected)
 
@@ -250,7 +250,7 @@ class Fetching:
         try:
             require_stored_class(self._settings, received.sop_class_uid)
             stored = self._archive.store(received)
-        except ArchiveError as error:
+        except OperationError as error:
             self._control.problem(received.sop_instance_uid, error.reason)
             return refusal(error)
         self._control.progress.bytes += stored.size

@@ -60,7 +60,7 @@ class State(StrEnum):
         return self in (State.DONE, State.FAILED, State.CANCELLED)
 
 
-class InvalidRequest(ValueError):  # noqa: N818 - says what it is about
+class InvalidRequestError(ValueError):
     """A job cannot be asked for like this.
 
     Args:
@@ -74,7 +74,7 @@ class InvalidRequest(ValueError):  # noqa: N818 - says what it is about
         self.reason = reason
 
 
-class UnknownJob(LookupError):  # noqa: N818 - as above
+class UnknownJobError(LookupError):
     """There is no job with this id (any more)."""
 
     def __init__(self, job_id: str) -> None:
@@ -82,14 +82,14 @@ class UnknownJob(LookupError):  # noqa: N818 - as above
         self.job_id = job_id
 
 
-class TooManyJobs(RuntimeError):  # noqa: N818 - as above
+class TooManyJobsError(RuntimeError):
     """So many jobs have not ended that no further one is taken."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"{most} jobs have not ended yet; wait, or cancel some")
 
 
-class WrongState(ValueError):  # noqa: N818 - as above
+class WrongStateError(ValueError):
     """A job in this state cannot do that."""
 
     def __init__(self, job: Job, wish: str, expected: str) -> None:
@@ -146,16 +146,16 @@ class JobRequest:
         """See whether this can be a job; paths are looked at by the service, which has the roots.
 
         Raises:
-            InvalidRequest: it cannot; names the field.
+            InvalidRequestError: it cannot; names the field.
         """
         if self.kind not in tuple(Kind):
-            raise InvalidRequest("kind", f"{self.kind!r}, expected one of {', '.join(Kind)}")
+            raise InvalidRequestError("kind", f"{self.kind!r}, expected one of {', '.join(Kind)}")
         if not self.peers or (len(self.peers) > 1 and self.kind != Kind.COLLECT):
-            raise InvalidRequest("peer", f"{len(self.peers)} peers, a {self.kind} takes one")
+            raise InvalidRequestError("peer", f"{len(self.peers)} peers, a {self.kind} takes one")
         for name in self.parameters:
             if name not in _PARAMETERS[Kind(self.kind)]:
                 known = ", ".join(sorted(_PARAMETERS[Kind(self.kind)]))
-                raise InvalidRequest(f"parameters.{name}", f"unknown field; known are {known}")
+                raise InvalidRequestError(f"parameters.{name}", f"unknown field; known are {known}")
         _check_values(self.parameters)
         if self.kind == Kind.SEND:
             _check_sources(self.parameters)
@@ -169,50 +169,50 @@ def _check_values(parameters: Mapping[str, JSON]) -> None:
     for name, choices in _CHOICES.items():
         if parameters.get(name, choices[0]) not in choices:
             expected = f"expected one of {', '.join(choices)}"
-            raise InvalidRequest(f"parameters.{name}", f"{parameters[name]!r}, {expected}")
+            raise InvalidRequestError(f"parameters.{name}", f"{parameters[name]!r}, {expected}")
     level, model = parameters.get("level"), parameters.get("model", "study")
     if level == "PATIENT" and model == "study":
-        raise InvalidRequest("parameters.level", 'PATIENT needs the model "patient"')
+        raise InvalidRequestError("parameters.level", 'PATIENT needs the model "patient"')
     if level in ("SERIES", "IMAGE") and model == "patient-study":
-        raise InvalidRequest("parameters.level", f'the model "patient-study" has no {level}')
+        raise InvalidRequestError("parameters.level", f'the model "patient-study" has no {level}')
     folder = parameters.get("folder", "")
     if not isinstance(folder, str):
-        raise InvalidRequest("parameters.folder", "expected the path of a folder")
+        raise InvalidRequestError("parameters.folder", "expected the path of a folder")
     for name in ("retries", "limit"):
         number = parameters.get(name, 1)
         if type(number) is not int or number < (1 if name == "limit" else 0):
-            raise InvalidRequest(f"parameters.{name}", f"{number!r}, expected a number")
+            raise InvalidRequestError(f"parameters.{name}", f"{number!r}, expected a number")
     if parameters.get("destination"):
         try:
             validate_ae_title(parameters["destination"])
         except ValueError as error:
-            raise InvalidRequest("parameters.destination", f"expected {error}") from None
+            raise InvalidRequestError("parameters.destination", f"expected {error}") from None
 
 
 def _check_sources(parameters: Mapping[str, JSON]) -> None:
     for name in ("paths", "studies"):
         values = parameters.get(name, [])
         if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-            raise InvalidRequest(f"parameters.{name}", "expected a list of texts")
+            raise InvalidRequestError(f"parameters.{name}", "expected a list of texts")
     if not parameters.get("paths") and not parameters.get("studies"):
-        raise InvalidRequest("parameters", "nothing to send: expected paths or studies")
+        raise InvalidRequestError("parameters", "nothing to send: expected paths or studies")
 
 
 def _check_keys(kind: Kind, keys: JSON) -> None:
     if not isinstance(keys, dict) or (kind is not Kind.FIND and not any(keys.values())):
-        raise InvalidRequest("parameters.keys", 'expected {"StudyInstanceUID": "1.2.3", …}')
+        raise InvalidRequestError("parameters.keys", 'expected {"StudyInstanceUID": "1.2.3", …}')
     for keyword, value in keys.items():
         name = f"parameters.keys.{keyword}"
         tag = tag_for_keyword(keyword)
         if tag is None:
-            raise InvalidRequest(name, "unknown field, no keyword of the DICOM dictionary")
+            raise InvalidRequestError(name, "unknown field, no keyword of the DICOM dictionary")
         if dictionary_VR(tag) == "SQ" or not _is_key(value):
-            raise InvalidRequest(name, "expected a text, a number or a list of them")
+            raise InvalidRequestError(name, "expected a text, a number or a list of them")
         try:
             identifier({keyword: value}, "STUDY")
         except ValueError:  # its text may hold the value, which may be a patient's
             vr = dictionary_VR(tag)
-            raise InvalidRequest(name, f"expected a value of an element of VR {vr}") from None
+            raise InvalidRequestError(name, f"expected a value of an element of VR {vr}") from None
 
 
 def _check_patient(parameters: Mapping[str, JSON]) -> None:
@@ -220,7 +220,7 @@ def _check_patient(parameters: Mapping[str, JSON]) -> None:
     keys = parameters["keys"]
     named = any(keys.get(keyword) for keyword in PATIENT_KEYS)
     if parameters.get("model", "study") != "study" and not named:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             "parameters.keys", "this model needs a key of the patient, as PatientID or PatientName"
         )
 

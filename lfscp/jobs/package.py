@@ -78,7 +78,7 @@ class _Pieces(RawIOBase):
         return drawn
 
 
-class CannotPack(Exception):  # noqa: N818 - what happened
+class PackageError(Exception):
     """These studies cannot become a ZIP.
 
     Args:
@@ -100,16 +100,16 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
         studies: Study Instance UIDs; those that the archive does not have are left out.
     Raises:
         ArchiveError: the index cannot be read.
-        CannotPack: they have too many objects, or another ZIP is being made.
+        PackageError: they have too many objects, or another ZIP is being made.
     """
     instances = archive.select(Level.STUDY, {Level.STUDY: list(dict.fromkeys(studies))})
     if len(instances) > MOST_PACKED:
-        raise CannotPack(
+        raise PackageError(
             f"a ZIP holds at most {MOST_PACKED:,} objects, and these studies have "
             f"{len(instances):,}; select fewer, or retrieve them into a folder"
         )
     if not _MAKING.acquire(blocking=False):
-        raise CannotPack("another ZIP is being made; try again later", passing=True)
+        raise PackageError("another ZIP is being made; try again later", passing=True)
     try:
         dicomdir, names = _directory(instances, _whose(archive, instances))
     finally:

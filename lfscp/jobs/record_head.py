@@ -15,10 +15,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.missing_vrs import with_vrs
 from lfscp.archive.store.received_objects import mapped
 from lfscp.dicom.elements import UNDEFINED_LENGTH, Buffer, Encoding, element_head, skip_undefined
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, encoding_of
 from lfscp.dicom.part10 import part10_header, read_part10
 
@@ -36,7 +36,7 @@ def read_record_head(instance: StoredInstance) -> Dataset:
     """The small elements of an object before its pixels.
 
     Raises:
-        CannotUnderstand: it is no DICOM file, or cannot be inflated.
+        DatasetError: it is no DICOM file, or cannot be inflated.
         OSError: it cannot be read.
         Exception: what pydicom raises on odd elements.
     """
@@ -59,7 +59,7 @@ def _beginning(deflated: memoryview) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, _INFLATED)
     except zlib.error:
-        raise CannotUnderstand("the deflated dataset cannot be inflated") from None
+        raise DatasetError("the deflated dataset cannot be inflated") from None
 
 
 def _small(dataset: Buffer, encoding: Encoding) -> Iterator[bytes]:
@@ -71,7 +71,7 @@ def _small(dataset: Buffer, encoding: Encoding) -> Iterator[bytes]:
             after = value + length
             if length == UNDEFINED_LENGTH:
                 after = skip_undefined(dataset, value, end, inner or encoding)
-        except CannotUnderstand:
+        except DatasetError:
             return
         size = after - at
         if encoding.raw_tag(raw) >= _PIXELS or after > end:

@@ -19,7 +19,7 @@ from lfscp.jobs.fetching import Fetching, Unit
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
 from lfscp.jobs.outcome import Ended
-from lfscp.scu.errors import Kind, PeerError, TooManyMatches, Unsupported
+from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError, UnsupportedError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveResult
@@ -60,7 +60,7 @@ def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -
     """Retrieve what matches the job's keys.
 
     Raises:
-        Stopped, PeerError, ArchiveError.
+        JobStoppedError, PeerError, ArchiveError.
     """
     work = _Retrieving(job, control, archive, settings)
     work.prepare(work.units(job.peer))
@@ -72,7 +72,7 @@ def collect(job: Job, control: Control, archive: Archive, settings: Settings) ->
     """Retrieve the studies that match from every peer; one that is down keeps no other back.
 
     Raises:
-        Stopped, ArchiveError.
+        JobStoppedError, ArchiveError.
         PeerError: of a peer that was down, after all others were asked; it can be tried again.
     """
     work = _Retrieving(job, control, archive, settings)
@@ -185,7 +185,7 @@ class _Retrieving:
         for unit in units:
             self._weight += _UNIT_BYTES + _CLASS_BYTES * len(unit.sop_classes)
             if self._weight > _MEMORY_OF_A_BYTE * self._max_bytes:
-                raise TooManyMatches(unit.peer, self._max_bytes)
+                raise TooManyMatchesError(unit.peer, self._max_bytes)
             yield unit
 
     def _note_study(self, unit: Unit) -> None:
@@ -276,7 +276,9 @@ def _written(unit: Unit) -> str:
 
 def _is_of_one(error: PeerError) -> bool:
     """Whether a peer refused one study, and may well send the next."""
-    return error.kind is Kind.REFUSED and not error.passing and not isinstance(error, Unsupported)
+    return (
+        error.kind is Kind.REFUSED and not error.passing and not isinstance(error, UnsupportedError)
+    )
 
 
 def is_single(value: Any) -> bool:

@@ -6,20 +6,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lfscp.jobs.model import InvalidRequest
+from lfscp.jobs.model import InvalidRequestError
 
 
 def allowed_folder(path: str | Path, roots: Sequence[Path], name: str = "folder") -> Path:
     """A folder below one of the roots that can be written into; see `allowed_path`.
 
     Raises:
-        InvalidRequest: it is outside, is not there, or cannot be written into.
+        InvalidRequestError: it is outside, is not there, or cannot be written into.
     """
     folder = allowed_path(path, roots, name)
     if not folder.is_dir():
-        raise InvalidRequest(name, f"{path} is no folder")
+        raise InvalidRequestError(name, f"{path} is no folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InvalidRequest(name, f"{path} cannot be written into; see its permissions")
+        raise InvalidRequestError(name, f"{path} cannot be written into; see its permissions")
     return folder
 
 
@@ -31,11 +31,11 @@ def allowed_path(path: str | Path, roots: Sequence[Path], name: str = "path") ->
         roots: web.roots.
         name: of the field that it comes from.
     Raises:
-        InvalidRequest: it is outside, or is not there.
+        InvalidRequestError: it is outside, or is not there.
     """
     text = str(path)
     if "\0" in text or not text:
-        raise InvalidRequest(name, "expected the path of a file or folder")
+        raise InvalidRequestError(name, "expected the path of a file or folder")
     given = Path(text)
     if not given.is_absolute() and len(roots) == 1:
         given = roots[0] / given
@@ -44,11 +44,11 @@ def allowed_path(path: str | Path, roots: Sequence[Path], name: str = "path") ->
         inside = any(real.is_relative_to(root.resolve()) for root in roots)
         found = inside and real.exists()
     except (OSError, RuntimeError) as error:  # a loop of links
-        raise InvalidRequest(name, f"{text} cannot be read: {error}") from None
+        raise InvalidRequestError(name, f"{text} cannot be read: {error}") from None
     if not inside:
         # Whether it exists is nobody's business.
         known = ", ".join(map(str, roots)) or "none; set web.roots"
-        raise InvalidRequest(name, f"{text} is outside the folders that may be used: {known}")
+        raise InvalidRequestError(name, f"{text} is outside the folders that may be used: {known}")
     if not found:
-        raise InvalidRequest(name, f"{text}: there is no such file or folder")
+        raise InvalidRequestError(name, f"{text}: there is no such file or folder")
     return real

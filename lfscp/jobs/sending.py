@@ -28,7 +28,8 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     """Send what the job names, but for what an earlier run has sent.
 
     Raises:
-        Stopped, PeerError, ArchiveError, InvalidRequest: a path is not allowed any more.
+        JobStoppedError, PeerError, ArchiveError: as the words say.
+        InvalidRequestError: a path is not allowed any more.
     """
     instances = _objects(job, control, archive, settings)
     todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]

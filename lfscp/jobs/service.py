@@ -16,23 +16,23 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
 from lfscp.dicom.attributes import Level
+from lfscp.errors import OperationError
 from lfscp.jobs.balancer import Balancer, TerminatedError
-from lfscp.jobs.control import MAX_WORDS, Control, Progress, Stopped, Wish, shown
+from lfscp.jobs.control import MAX_WORDS, Control, JobStoppedError, Progress, Wish, shown
 from lfscp.jobs.feed import Feed, Subscription
 from lfscp.jobs.matches import EncodedJSON, Matches, each_match
 from lfscp.jobs.model import (
     LONGEST_DELAY_S,
-    InvalidRequest,
+    InvalidRequestError,
     Job,
     JobRequest,
     Kind,
     State,
-    TooManyJobs,
-    UnknownJob,
-    WrongState,
+    TooManyJobsError,
+    UnknownJobError,
+    WrongStateError,
     is_result_apart,
     now,
     timestamp,
@@ -45,7 +45,7 @@ from lfscp.jobs.tasks import perform
 from lfscp.jobs.timer import Alarm
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
-from lfscp.scu.errors import PeerError, TooManyMatches
+from lfscp.scu.errors import PeerError, TooManyMatchesError
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -55,7 +55,12 @@ LOG: Final = get_logger("lfscp.jobs")
 MOST_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
-_EXPECTED: Final = (ArchiveError, InvalidRequest, OSError, PeerError)  # whose texts are for users
+_EXPECTED: Final = (
+    OperationError,
+    InvalidRequestError,
+    OSError,
+    PeerError,
+)  # whose texts are for users
 WISHED: Final = {
     Wish.CANCEL: (State.CANCELLED, "cancelled"),
     Wish.PAUSE: (State.PAUSED, ""),
@@ -149,13 +154,13 @@ class JobService:
         """One job as it is now.
 
         Raises:
-            UnknownJob: there is none.
+            UnknownJobError: there is none.
         """
         with self._lock:
             found = self._jobs.get(job_id)
         found = found or self._record.get(job_id)
         if found is None:
-            raise UnknownJob(job_id)
+            raise UnknownJobError(job_id)
         return found
 
     def jobs(
@@ -189,17 +194,17 @@ class JobService:
         """The studies of a collect or retrieve job as a ZIP with a DICOMDIR, piece by piece.
 
         Raises:
-            UnknownJob: there is no such job.
-            WrongState: it has no studies in the archive, or has not ended.
-            CannotPack: they have too many objects, or another ZIP is being made.
+            UnknownJobError: there is no such job.
+            WrongStateError: it has no studies in the archive, or has not ended.
+            PackageError: they have too many objects, or another ZIP is being made.
         """
         job = self.job(job_id)
         studies = job.result.get("studies") if isinstance(job.result, dict) else None
         if not job.state.is_end or not studies:
-            raise WrongState(job, "be packed", "ended, with studies in its result")
+            raise WrongStateError(job, "be packed", "ended, with studies in its result")
         # They may have gone elsewhere by C-MOVE, never have come, or be deleted since.
         if not any(self._archive.select(Level.STUDY, {Level.STUDY: [each]}) for each in studies):
-            raise WrongState(job, "be packed", "one whose studies are in the archive")
+            raise WrongStateError(job, "be packed", "one whose studies are in the archive")
         return package(self._archive, studies)
 
     # --- wishes ---
@@ -208,9 +213,9 @@ class JobService:
         """Take a job; it starts at once, or sleeps until it is its turn.
 
         Raises:
-            InvalidRequest: it cannot be a job; names the field.
+            InvalidRequestError: it cannot be a job; names the field.
             TerminatedError: the node stops.
-            TooManyJobs: too many have not ended.
+            TooManyJobsError: too many have not ended.
         """
         request.check()
         parameters = dict(request.parameters)
@@ -218,7 +223,7 @@ class JobService:
         if self._balancer.is_terminated:
             raise TerminatedError("no more jobs are taken, the node stops")
         if self._unfinished() >= MOST_UNFINISHED:
-            raise TooManyJobs(MOST_UNFINISHED)
+            raise TooManyJobsError(MOST_UNFINISHED)
         job = Job(
             id=uuid.uuid4().hex,
             kind=Kind(request.kind),
@@ -244,7 +249,7 @@ class JobService:
         """Make the paths absolute, links followed.
 
         Raises:
-            InvalidRequest: one may not be used.
+            InvalidRequestError: one may not be used.
         """
         roots = self._settings.web.roots
         if parameters.get("paths"):
@@ -258,7 +263,7 @@ class JobService:
             own_title = self._settings.server.ae_title
             if parameters.get("destination", own_title) != own_title:
                 reason = "objects that go to another destination do not come here"
-                raise InvalidRequest("parameters.folder", reason)
+                raise InvalidRequestError("parameters.folder", reason)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many jobs there are, ended ones too while they are kept, by kind and state."""
@@ -268,7 +273,7 @@ class JobService:
         """End a job: a sleeping or paused one at once, an active one as soon as it notices.
 
         Raises:
-            UnknownJob, WrongState: there is none, or it has ended.
+            UnknownJobError, WrongStateError: there is none, or it has ended.
         """
         return self._wish(job_id, Wish.CANCEL, (State.SLEEPING, State.ACTIVE, State.PAUSED))
 
@@ -276,7 +281,7 @@ class JobService:
         """Let a job rest until `resume`; an active one stops as soon as it notices.
 
         Raises:
-            UnknownJob, WrongState: there is none, or it neither sleeps nor runs.
+            UnknownJobError, WrongStateError: there is none, or it neither sleeps nor runs.
         """
         return self._wish(job_id, Wish.PAUSE, (State.SLEEPING, State.ACTIVE))
 
@@ -284,7 +289,7 @@ class JobService:
         """Let a paused job run again, where it was.
 
         Raises:
-            UnknownJob, WrongState: there is none, or it is not paused.
+            UnknownJobError, WrongStateError: there is none, or it is not paused.
         """
         return self._again(job_id, "be resumed", (State.PAUSED,))
 
@@ -292,7 +297,7 @@ class JobService:
         """Run a failed or cancelled job again, or one that waits for its next attempt at once.
 
         Raises:
-            UnknownJob, WrongState: there is none, or it is in another state.
+            UnknownJobError, WrongStateError: there is none, or it is in another state.
         """
         with self._changing:
             job = self.job(job_id)
@@ -306,12 +311,12 @@ class JobService:
         """Drop an ended or paused job and all that is known of it; what it stored stays.
 
         Raises:
-            UnknownJob, WrongState: there is none, or it has not ended.
+            UnknownJobError, WrongStateError: there is none, or it has not ended.
         """
         with self._changing:
             job = self.job(job_id)
             if not (job.state.is_end or job.state is State.PAUSED):
-                raise WrongState(job, "be forgotten", "ended or paused; cancel it first")
+                raise WrongStateError(job, "be forgotten", "ended or paused; cancel it first")
             with self._lock:
                 self._jobs.pop(job_id, None)
             self._record.forget(job_id)
@@ -321,7 +326,7 @@ class JobService:
             job = self.job(job_id)
             if job.state not in states:
                 what = "cancelled" if wish is Wish.CANCEL else f"{wish}d"
-                raise WrongState(job, f"be {what}", " or ".join(states))
+                raise WrongStateError(job, f"be {what}", " or ".join(states))
             with self._lock:
                 control = self._controls.get(job_id)
             if control is not None:
@@ -343,7 +348,7 @@ class JobService:
         with self._changing:
             job = self.job(job_id)
             if job.state not in states:
-                raise WrongState(job, what, " or ".join(states))
+                raise WrongStateError(job, what, " or ".join(states))
             with self._lock:
                 self._jobs[job_id] = job
             job = self._change(
@@ -426,13 +431,13 @@ class JobService:
         with self._lock:
             job = self._jobs[job_id]
             wish = self._controls[job_id].wish
-        if wish is not None and isinstance(error, Stopped | PeerError):
+        if wish is not None and isinstance(error, JobStoppedError | PeerError):
             state, reason = WISHED[wish]
             self._end(job_id, state, reason=reason)
         elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
             self._retry_later(job, str(error))
         else:
-            if isinstance(error, TooManyMatches):
+            if isinstance(error, TooManyMatchesError):
                 metrics.JOBS_OVER_BUDGET.add()
             if not isinstance(error, _EXPECTED):
                 LOG.error("job failed unexpectedly", job=job_id, exc_info=error)
@@ -538,7 +543,7 @@ def _kind(error: Exception) -> str:
     """Why a run failed, for the log: nothing that a peer or a file says."""
     if isinstance(error, PeerError):
         return f"peer {error.kind}"
-    return "invalid request" if isinstance(error, InvalidRequest) else _text(error)
+    return "invalid request" if isinstance(error, InvalidRequestError) else _text(error)
 
 
 def _text(error: Exception) -> str:

@@ -19,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.node_id import node_id
-from lfscp.jobs.claims import Claims, LostJob
+from lfscp.jobs.claims import Claims, LostJobError
 from lfscp.jobs.control import Control, Wish
-from lfscp.jobs.model import Job, Kind, State, WrongState, now
+from lfscp.jobs.model import Job, Kind, State, WrongStateError, now
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import LOG, WISHED, JobService
 from lfscp.jobs.tasks import perform
@@ -144,7 +144,7 @@ class SharedJobService(JobService):
         return job
 
     def _failed(self, job_id: str, error: Exception) -> None:
-        if isinstance(error, LostJob | SQLAlchemyError):
+        if isinstance(error, LostJobError | SQLAlchemyError):
             self._drop(job_id, error)
         else:
             super()._failed(job_id, error)
@@ -152,7 +152,7 @@ class SharedJobService(JobService):
     def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
         try:
             super()._end(job_id, state, logged=logged, **changes)
-        except (LostJob, SQLAlchemyError) as error:
+        except (LostJobError, SQLAlchemyError) as error:
             self._drop(job_id, error)
 
     def _drop(self, job_id: str, error: Exception) -> None:
@@ -160,7 +160,7 @@ class SharedJobService(JobService):
         with self._lock:
             self._jobs.pop(job_id, None)
             self._controls.pop(job_id, None)
-        reason = "another node has it" if isinstance(error, LostJob) else reason_of(error)
+        reason = "another node has it" if isinstance(error, LostJobError) else reason_of(error)
         LOG.warning("job given up", job=job_id, reason=reason)
         self._look.set()
 
@@ -173,13 +173,13 @@ class SharedJobService(JobService):
             if self._holds(job_id):
                 try:
                     return super()._wish(job_id, wish, states)
-                except LostJob as error:
+                except LostJobError as error:
                     self._drop(job_id, error)
 
             def change(job: Job) -> Job:
                 if job.state not in states:
                     what = "cancelled" if wish is Wish.CANCEL else f"{wish}d"
-                    raise WrongState(job, f"be {what}", " or ".join(states))
+                    raise WrongStateError(job, f"be {what}", " or ".join(states))
                 state, reason = WISHED[wish]
                 ended_at = now() if state.is_end else None
                 return replace(
@@ -206,7 +206,7 @@ class SharedJobService(JobService):
     @staticmethod
     def _anew(job: Job, what: str, states: tuple[State, ...]) -> Job:
         if job.state not in states:
-            raise WrongState(job, what, " or ".join(states))
+            raise WrongStateError(job, what, " or ".join(states))
         return replace(
             job,
             state=State.SLEEPING,

@@ -28,7 +28,7 @@ def perform(job: Job, control: Control, archive: Archive, settings: Settings) ->
     """Do the work of one job, in the calling thread.
 
     Raises:
-        Stopped: somebody wished so.
+        JobStoppedError: somebody wished so.
         PeerError: a peer is down, or refuses.
         ArchiveError, OSError: the archive or a file cannot be used.
     """

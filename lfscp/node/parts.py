@@ -49,7 +49,7 @@ def open_archive(
         taken: of the node that this one follows on; the archive has its lock.
         objects_id: as `Archive.open` takes it.
     Raises:
-        ArchiveError: it cannot be opened; ArchiveInUse when another process has it open.
+        ArchiveError: it cannot be opened; ArchiveInUseError when another process has it open.
     """
     from lfscp.archive.archive import Archive
     from lfscp.archive.store import spool

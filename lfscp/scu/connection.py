@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.scu.errors import GivenUp, Kind, PeerError, Unsupported
+from lfscp.scu.errors import GivenUpError, Kind, PeerError, UnsupportedError
 from lfscp.scu.peer import Peer
 from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.errors import CalledOffError
 from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.scu.requestor import associate
 
@@ -53,13 +53,12 @@ def association(
         ext_neg: further negotiation items (roles, for a C-GET).
         cancel: once set, the peer is not waited for any longer: neither for its connection, nor for
             its answer to the request, nor for that to the release.
-        while_waiting: called several times a second while the peer is waited for in between; what
-            lets it end the association is raising `CalledOff`. By default it does so when `cancel`
-            is set.
+        while_waiting: called several times a second while the peer is waited for in between; it
+            ends the association by raising `CalledOffError`, by default when `cancel` is set.
         max_response_bytes: largest data set of a response; the association ends at a larger one.
         max_object_bytes: largest object that is taken; 0 is no limit.
     Raises:
-        GivenUp: `cancel` was set before the association was established.
+        GivenUpError: `cancel` was set before the association was established.
         PeerError: there is none; the reason says why.
     """
     started = time.monotonic()
@@ -68,9 +67,9 @@ def association(
     opened = _open(peer, contexts, ext_neg, evt_handlers, waiting.look, limits)
     if not opened.is_established:
         if waiting.is_given_up:
-            raise GivenUp(peer)
+            raise GivenUpError(peer)
         if opened.rejected_contexts and not opened.accepted_contexts:
-            raise Unsupported(peer, service, opened.rejected_contexts)
+            raise UnsupportedError(peer, service, opened.rejected_contexts)
         raise _failure(peer, opened, time.monotonic() - started)
     waiting.is_open = True
     try:
@@ -104,13 +103,13 @@ class _Waiting:
         """Called several times a second.
 
         Raises:
-            CalledOff: nobody wants to wait any longer.
+            CalledOffError: nobody wants to wait any longer.
         """
         if self.is_open and self._while_open is not None:
             self._while_open()
         elif self._cancel is not None and self._cancel.is_set():
             self.is_given_up = True
-            raise CalledOff("called off")
+            raise CalledOffError("called off")
 
 
 def _open(

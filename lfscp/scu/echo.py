@@ -9,7 +9,7 @@ from typing import Final
 from pynetdicom import build_context
 
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import GivenUp, Kind, PeerError, Unsupported
+from lfscp.scu.errors import GivenUpError, Kind, PeerError, UnsupportedError
 from lfscp.scu.peer import Peer
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -38,7 +38,7 @@ def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
     Args:
         cancel: once set the peer is not waited for any longer.
     Raises:
-        GivenUp: it was cancelled.
+        GivenUpError: it was cancelled.
         PeerError: it does not, or not with success.
     """
     started = time.monotonic()
@@ -47,11 +47,11 @@ def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
         try:
             answer = assoc.send_c_echo()
         except ValueError:  # pynetdicom: the context was not accepted
-            raise Unsupported(peer, "Verification") from None
+            raise UnsupportedError(peer, "Verification") from None
         status = answer.get("Status")
         if status is None:
             if cancel is not None and cancel.is_set():
-                raise GivenUp(peer)
+                raise GivenUpError(peer)
             if assoc.end_reason or assoc.is_aborted:
                 why = f" ({assoc.end_reason})" if assoc.end_reason else ""
                 raise PeerError(Kind.ABORTED, peer, f"ended the association{why}")

@@ -57,14 +57,14 @@ class PeerError(Exception):
         return f"{self.peer} {self.reason}"
 
 
-class GivenUp(PeerError):  # noqa: N818 - says what happened
+class GivenUpError(PeerError):
     """We wanted to wait for the peer no longer."""
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(Kind.ABORTED, peer, "was not waited for any longer")
 
 
-class TooManyMatches(PeerError):  # noqa: N818 - as above
+class TooManyMatchesError(PeerError):
     """The peer sends more than is kept of its answer."""
 
     def __init__(self, peer: Peer, max_bytes: int) -> None:
@@ -72,7 +72,7 @@ class TooManyMatches(PeerError):  # noqa: N818 - as above
         super().__init__(Kind.REFUSED, peer, reason)
 
 
-class Unsupported(PeerError):  # noqa: N818 - says what happened, as the others do
+class UnsupportedError(PeerError):
     """The peer does not support the service at all: no context of ours was accepted.
 
     Args:

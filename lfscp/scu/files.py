@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.received_objects import StoredInstance, mapped
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid
-from lfscp.dicom.media import NoDicom, identity_of, read_media
+from lfscp.dicom.media import NotDicomError, identity_of, read_media
 
 
-class NoObject(Exception):  # noqa: N818 - says what it is
+class NoObjectError(Exception):
     """A file that is no DICOM object; the text says why."""
 
 
-class BrokenObject(NoObject):
+class BrokenObjectError(NoObjectError):
     """A file that is one, and cannot be sent."""
 
 
@@ -42,31 +42,31 @@ def read_instance(file: Path, on_note: Callable[[str], None] | None = None) -> S
     Args:
         on_note: told what is odd about the file.
     Raises:
-        NoObject: it is no DICOM file, or a DICOMDIR.
-        BrokenObject: it is one, and damaged, or has no UIDs to send it under.
+        NoObjectError: it is no DICOM file, or a DICOMDIR.
+        BrokenObjectError: it is one, and damaged, or has no UIDs to send it under.
         OSError: it cannot be read.
     """
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if not size:
-            raise NoObject("no DICOM file: it is empty")
+            raise NoObjectError("no DICOM file: it is empty")
         with mapped(stream.fileno()) as content:
             try:
                 media = read_media(content)
-            except NoDicom as error:
-                raise NoObject(error.reason) from None
-            except CannotUnderstand as error:
-                raise BrokenObject(error.reason) from None
+            except NotDicomError as error:
+                raise NoObjectError(error.reason) from None
+            except DatasetError as error:
+                raise BrokenObjectError(error.reason) from None
             dataset = content[media.dataset_offset :]
             uids = identity_of(dataset, media.transfer_syntax_uid)
     # Of a dataset that is broken from its first element the receiver says what it thinks.
     sop_class_uid = uids[0] or media.sop_class_uid
     sop_instance_uid = uids[1] or media.sop_instance_uid
     if not sop_class_uid or not sop_instance_uid:
-        raise BrokenObject("it has no SOP Class UID or no SOP Instance UID")
+        raise BrokenObjectError("it has no SOP Class UID or no SOP Instance UID")
     for name, uid in (("Class", sop_class_uid), ("Instance", sop_instance_uid)):
         if not is_uid(uid):  # none could be told of it, nor propose its class
-            raise BrokenObject(f"its SOP {name} UID is no valid UID")
+            raise BrokenObjectError(f"its SOP {name} UID is no valid UID")
     notes = media.notes_on(sop_class_uid, sop_instance_uid)
     if notes and on_note is not None:
         on_note("; ".join(notes))

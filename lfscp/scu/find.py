@@ -10,12 +10,12 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Kind, PeerError, TooManyMatches
+from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError
 from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.status import error_comment
-from lfscp.upperlayer.scu.asking import Answer, Operation, Unanswered
+from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
 _SUCCESS: Final = 0x0000
 _CANCELLED: Final = 0xFE00
@@ -40,7 +40,7 @@ def find(
             that goes on is left. Closing the iterator aborts the association.
         max_bytes: most of all matches together, for who keeps something of each of them.
     Raises:
-        GivenUp: it was cancelled before there was an association.
+        GivenUpError: it was cancelled before there was an association.
         PeerError: the peer cannot be reached, refuses, or sends more than `max_bytes`.
     """
     operation: Operation | None = None
@@ -62,13 +62,13 @@ def find(
                     if answer.identifier is not None:
                         size += len(answer.identifier) + _KEPT_OF_A_MATCH_BYTES
                         if max_bytes is not None and size > max_bytes:
-                            raise TooManyMatches(peer, max_bytes)
+                            raise TooManyMatchesError(peer, max_bytes)
                         syntax = context.transfer_syntax[0]
                         require_few_elements(answer.identifier, syntax)
                         yield decoded(answer.identifier, syntax)
                 elif not answer.is_pending:
                     require_success(peer, "the query", answer)
-        except Unanswered as error:
+        except UnansweredError as error:
             raise unanswered(peer, error) from None
         except ValueError as error:
             raise PeerError(Kind.REFUSED, peer, f"sent {error}") from None
@@ -94,6 +94,6 @@ def require_success(peer: Peer, what: str, answer: Answer) -> None:
     raise PeerError(Kind.REFUSED, peer, reason, status=answer.status, passing=passing)
 
 
-def unanswered(peer: Peer, error: Unanswered) -> PeerError:
+def unanswered(peer: Peer, error: UnansweredError) -> PeerError:
     """The same in terms of the peer."""
     return PeerError(Kind.TIMED_OUT if error.timed_out else Kind.ABORTED, peer, error.reason)

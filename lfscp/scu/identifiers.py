@@ -12,7 +12,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
@@ -20,6 +19,7 @@ from lfscp.dicom.elements import (
     UNDEFINED_LENGTH,
     element_head,
 )
+from lfscp.dicom.errors import DatasetError
 
 _ROOT: Final = "1.2.840.10008.5.1.4.1.2"
 FIND_MODELS: Final[Mapping[str, str]] = {
@@ -162,7 +162,7 @@ def _has_too_many_elements(encoded: memoryview, *, explicit: bool) -> bool:
                 at = value
             else:
                 at = value + length
-    except CannotUnderstand:
+    except DatasetError:
         return False  # whoever decodes it says what is wrong
     return count > MAX_ELEMENTS
 

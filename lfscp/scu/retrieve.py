@@ -13,10 +13,10 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.archive.errors import CannotUnderstand
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid
 from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
-from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.errors import Kind, PeerError, UnsupportedError
 from lfscp.scu.find import is_failure, require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
 from lfscp.scu.parts import OnProgress, RetrieveProgress, RetrieveResult, get_in_parts
@@ -26,7 +26,7 @@ from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
 from lfscp.services.storage.received import received_object
-from lfscp.upperlayer.scu.asking import Answer, Operation, Unanswered
+from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MOST_FAILED_UIDS: Final = 100_000  # of one list
@@ -59,8 +59,8 @@ def get(
         on_refused: told of each object that was not asked for or cannot be read, and why.
         max_object_bytes: largest object that is taken; 0 is no limit.
     Raises:
-        GivenUp: it was cancelled before there was an association.
-        Unsupported: the peer has no C-GET.
+        GivenUpError: it was cancelled before there was an association.
+        UnsupportedError: the peer has no C-GET.
         PeerError: it cannot be reached, or refuses.
     """
 
@@ -70,7 +70,7 @@ def get(
         def store(event: evt.Event) -> int | Dataset:
             try:
                 received = received_object(event, peer.ae_title)
-            except CannotUnderstand as error:
+            except DatasetError as error:
                 return with_reason(CANNOT_UNDERSTAND, error.reason)
             return taking.take(received)
 
@@ -93,7 +93,7 @@ def get(
             assoc.spool_dir = spool_dir
             context = _accepted(assoc, GET_MODELS[model])
             if context is None:
-                raise Unsupported(peer, service)
+                raise UnsupportedError(peer, service)
             operation = Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop)
             return asked.perform(operation)
 
@@ -115,8 +115,8 @@ def move(
         destination: its AE title.
         identifier, progress, cancel: as for `get`.
     Raises:
-        GivenUp: it was cancelled before there was an association.
-        Unsupported: the peer has no C-MOVE.
+        GivenUpError: it was cancelled before there was an association.
+        UnsupportedError: the peer has no C-MOVE.
         PeerError: it cannot be reached, or refuses (0xA801: it does not know the destination).
     """
     asked = _Asked(peer, progress, cancel)
@@ -187,7 +187,7 @@ class _Asked:
                     return self._result(answer, last, operation.transfer_syntax_uid)
                 if self._progress is not None:
                     self._progress(self._stored(last)[0])
-        except Unanswered as error:
+        except UnansweredError as error:
             self._require_no_flood()
             broken = unanswered(self._peer, error)
             if self._taking is not None and self._taking.came:

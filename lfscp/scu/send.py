@@ -11,12 +11,12 @@ from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Kind, PeerError, Unsupported
-from lfscp.scu.files import BrokenObject, NoObject, files_below, read_instance
+from lfscp.scu.errors import Kind, PeerError, UnsupportedError
+from lfscp.scu.files import BrokenObjectError, NoObjectError, files_below, read_instance
 from lfscp.scu.peer import Peer
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Outcome, Sender
-from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.errors import CalledOffError
 
 _MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing
 CANCEL_PATIENCE_S: Final = 1.0  # for the object on its way when a send is cancelled
@@ -62,9 +62,9 @@ def objects_in(
         for file in files_below(path):
             try:
                 found.append(read_instance(file, partial(on_note, file)))
-            except BrokenObject as error:
+            except BrokenObjectError as error:
                 broken(file, str(error))
-            except NoObject as error:
+            except NoObjectError as error:
                 on_other(file, str(error))
             except OSError as error:
                 broken(file, error.strerror or str(error))
@@ -89,13 +89,13 @@ def send(
         may_decode: decode compressed objects when the peer takes only uncompressed ones.
         locate: where an instance is now, for one whose file has gone since.
     Raises:
-        GivenUp: it was cancelled before there was an association.
+        GivenUpError: it was cancelled before there was an association.
         PeerError: no association, or several in a row broke without any object transferred.
     """
 
     def look() -> None:
         if cancel is not None and cancel.is_set():
-            raise CalledOff("called off")
+            raise CalledOffError("called off")
 
     sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate, look=look)
     sending = _Sending(peer, sender, on_sent, cancel)
@@ -127,7 +127,7 @@ class _Sending:
         now = time.monotonic()
         self._patience_ends = min(self._patience_ends, now + CANCEL_PATIENCE_S)
         if now >= self._patience_ends:
-            raise CalledOff("called off")
+            raise CalledOffError("called off")
 
     def send(self, batch: Batch) -> None:
         """Send what goes over one association, over a new one when one breaks."""
@@ -136,7 +136,7 @@ class _Sending:
         while todo and not self._stop():
             try:
                 transferred = self._over_one_association(batch, todo)
-            except Unsupported as error:
+            except UnsupportedError as error:
                 self._fail_all(todo, Accepted((), error.rejected))
                 return
             fruitless = 0 if transferred else fruitless + 1

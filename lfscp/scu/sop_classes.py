@@ -29,7 +29,7 @@ def sop_classes_of(
         keys: of the retrieve. Without a patient's or study's nothing is asked.
         model: "study", "patient" or "patient-study".
     Raises:
-        GivenUp: it was cancelled.
+        GivenUpError: it was cancelled.
         PeerError: the peer cannot be reached, or refuses to be queried.
     """
     if not (keys.get("StudyInstanceUID") or keys.get("PatientID")):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.received_objects import Received, read_received, require_identity
+from lfscp.errors import OperationError
 from lfscp.services import status
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Taking:
         try:
             header = read_received(received)
             require_identity(header, received)
-        except ArchiveError as error:
+        except OperationError as error:
             from lfscp.services.storage.c_store import refusal  # which takes its time
 
             return self._refuse(received.sop_instance_uid, error.reason, refusal(error))

@@ -38,7 +38,7 @@ _FORGET_ABOVE: Final = 4096  # addresses whose connections are counted
 _SAY_AGAIN_S: Final = 60.0
 
 
-class NotListenedTo(Exception):  # noqa: N818 - what is decided, not a fault
+class AddressLimitError(Exception):
     """The connection is to be closed without a word."""
 
 
@@ -109,7 +109,7 @@ class AddressLimits:
         """Count a connection while it lasts; its place says what to reject it with.
 
         Raises:
-            NotListenedTo: it is far over a limit.
+            AddressLimitError: it is far over a limit.
         """
         place = Place(self, address)
         try:
@@ -129,7 +129,7 @@ class AddressLimits:
         far = max(_FAR_OVER * most, most + _ANSWERED)
         if (most and count > far) or left <= -(_FAR_OVER - 1) * self.max_per_minute:
             self._say(address, "closed without reading from them")
-            raise NotListenedTo
+            raise AddressLimitError
         if left < 0:
             return TOO_MANY_PER_MINUTE
         if most and count > most:

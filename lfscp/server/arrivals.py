@@ -32,7 +32,7 @@ from typing import Final
 from lfscp.observe.metrics import UNASSOCIATED
 from lfscp.server.fair_queue import FairQueue
 from lfscp.server.first_bytes import LOOKED_AT, bytes_wanted
-from lfscp.server.listener import Address, Listener, NothingAccepted
+from lfscp.server.listener import Address, Listener, NothingAcceptedError
 from lfscp.server.proxy_protocol import named_source
 
 MOST: Final = 1000
@@ -145,7 +145,7 @@ class Arrivals:
         Returns:
             The connection, which is the caller's now; None when the time is over.
         Raises:
-            ListenerClosed: nobody listens any more; those who wait still do, see `last`.
+            ListenerClosedError: nobody listens any more; those who wait still do, see `last`.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
@@ -198,7 +198,7 @@ class Arrivals:
         try:
             self.enter(*listener.accept(timeout_s), is_tls=self._speaks_tls())
             is_new = True
-        except NothingAccepted:
+        except NothingAcceptedError:
             is_new = False
         if self._waiting:
             self._look(0)
@@ -231,7 +231,7 @@ class Arrivals:
     def last(self) -> Arrival | None:
         """The next of those that had just come when the end began; None when there is none left.
 
-        Called after `next` has raised ListenerClosed, by any thread.
+        Called after `next` has raised ListenerClosedError, by any thread.
         """
         with self._lock:
             while not self._ready and self._waiting:

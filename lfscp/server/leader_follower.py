@@ -32,13 +32,20 @@ from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.metrics import PROMOTION, REFUSED
 from lfscp.observe.open_files import most_open_files
 from lfscp.pool import LeaderFollowerPool
-from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimits, NotListenedTo, Place
+from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimitError, AddressLimits, Place
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
 from lfscp.server.cpu_affinity import OneProcessor
 from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
-from lfscp.server.listener import DEFAULT_BACKLOG, Address, Listener, ListenerClosed, bind, queued
-from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
+from lfscp.server.listener import (
+    DEFAULT_BACKLOG,
+    Address,
+    Listener,
+    ListenerClosedError,
+    bind,
+    queued,
+)
+from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError, TrustedProxies
 from lfscp.server.refusals import Refusals
 from lfscp.server.unestablished import Unestablished
 from lfscp.upperlayer.association import InlineAssociation
@@ -342,7 +349,7 @@ class LeaderFollowerServer:
             arrival = self._arrivals.next(
                 self._listener, timeout_s=1.0 if self._refusals.budget.is_over else None
             )
-        except ListenerClosed:
+        except ListenerClosedError:
             pool.shutdown()  # also after `server_close` alone: there is nothing left to lead for
             self._serve_the_last()
             return
@@ -390,16 +397,16 @@ class LeaderFollowerServer:
         if self._proxies is not None:
             try:
                 address = self._proxies.peer_of(arrival.connection, address)
-            except NotBelieved as problem:
+            except InvalidProxyHeaderError as problem:
                 if self._refusals.budget.allows(address[0]):
                     LOGGER.warning("Closing a connection of %s: %s", address[0], problem)
                 return
-            except NothingAsked:
+            except ProbeOnlyError:
                 return
         if not self._limits.is_on:
             self._serve_association(arrival, address, None, refusal)
             return
-        with suppress(NotListenedTo), self._limits.counting(address[0]) as place:
+        with suppress(AddressLimitError), self._limits.counting(address[0]) as place:
             self._serve_association(arrival, address, place, refusal)
             return
         REFUSED.of("far_over_limit").add()

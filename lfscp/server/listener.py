@@ -34,11 +34,11 @@ _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 Address = tuple[str, int] | tuple[str, int, int, int]
 
 
-class NothingAccepted(Exception):  # noqa: N818 - what happened, not a fault
+class NothingAcceptedError(Exception):
     """The leader has something else to do."""
 
 
-class ListenerClosed(Exception):  # noqa: N818 - what happened, not a fault
+class ListenerClosedError(Exception):
     """Nobody listens any more."""
 
 
@@ -130,8 +130,8 @@ class Listener:
         Returns:
             The connection, in blocking mode, and the peer's address.
         Raises:
-            NothingAccepted: the time is over, or what is watched beside can be read.
-            ListenerClosed: `wake` was called.
+            NothingAcceptedError: the time is over, or what is watched beside can be read.
+            ListenerClosedError: `wake` was called.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._waiting:
@@ -140,8 +140,8 @@ class Listener:
                 if found is not None:
                     return found
                 if self._is_read_beside or (deadline and time.monotonic() >= deadline):
-                    raise NothingAccepted
-        raise ListenerClosed
+                    raise NothingAcceptedError
+        raise ListenerClosedError
 
     def _wait(self, deadline: float | None) -> list[int]:
         """Wait until something is ready, or the time is over: descriptors that are."""

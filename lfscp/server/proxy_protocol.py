@@ -32,11 +32,11 @@ _ADDRESSES: Final = {
 }
 
 
-class NotBelieved(Exception):  # noqa: N818 - what is decided
+class InvalidProxyHeaderError(Exception):
     """The connection is to be closed; the text says why, fit for one log line."""
 
 
-class NothingAsked(Exception):  # noqa: N818 - what happened
+class ProbeOnlyError(Exception):
     """The proxy only looked whether somebody listens, and is gone."""
 
 
@@ -61,11 +61,11 @@ class TrustedProxies:
         Returns:
             The address of the peer that the proxy speaks for.
         Raises:
-            NotBelieved: no trusted proxy, no header, or a wrong one.
-            NothingAsked: the proxy has closed again without speaking for anybody.
+            InvalidProxyHeaderError: no trusted proxy, no header, or a wrong one.
+            ProbeOnlyError: the proxy has closed again without speaking for anybody.
         """
         if not self._is_trusted(address[0]):
-            raise NotBelieved("server.proxy_protocol does not name this address")
+            raise InvalidProxyHeaderError("server.proxy_protocol does not name this address")
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         try:
             head = _read(connection, _HEAD.size, deadline)
@@ -75,11 +75,13 @@ class TrustedProxies:
                 return _decode_addresses(family, body) or address
             connection.settimeout(_left(deadline))
             if not connection.recv(1, socket.MSG_PEEK):
-                raise NothingAsked
+                raise ProbeOnlyError
         except TimeoutError:
-            raise NotBelieved("no complete PROXY protocol header in time") from None
+            raise InvalidProxyHeaderError("no complete PROXY protocol header in time") from None
         except OSError as error:
-            raise NotBelieved(f"the connection broke: {error.strerror or error}") from None
+            raise InvalidProxyHeaderError(
+                f"the connection broke: {error.strerror or error}"
+            ) from None
         finally:
             connection.settimeout(None)
         return address
@@ -112,7 +114,7 @@ def named_source(seen: bytes) -> str | None:
     try:
         family, _, is_local = _decode_head(seen[: _HEAD.size])
         found = None if is_local else _decode_addresses(family, seen[_HEAD.size : size])
-    except NotBelieved:
+    except InvalidProxyHeaderError:
         return None
     return None if found is None else found[0]
 
@@ -134,8 +136,8 @@ def _read(connection: socket.socket, size: int, deadline: float | None) -> bytes
         piece = connection.recv(size - len(read))
         if not piece:
             if not read:
-                raise NothingAsked
-            raise NotBelieved("closed within the PROXY protocol header")
+                raise ProbeOnlyError
+            raise InvalidProxyHeaderError("closed within the PROXY protocol header")
         read += piece
     return bytes(read)
 
@@ -145,12 +147,16 @@ def _decode_head(head: bytes) -> tuple[int, int, bool]:
     signature, command, family, size = _HEAD.unpack(head)
     if signature != _SIGNATURE:
         if signature.startswith(_VERSION_1):
-            raise NotBelieved("PROXY protocol version 1, set send-proxy-v2 at the proxy")
-        raise NotBelieved("no PROXY protocol header, set send-proxy-v2 at the proxy")
+            raise InvalidProxyHeaderError(
+                "PROXY protocol version 1, set send-proxy-v2 at the proxy"
+            )
+        raise InvalidProxyHeaderError("no PROXY protocol header, set send-proxy-v2 at the proxy")
     if command not in (_LOCAL, _PROXY):
-        raise NotBelieved(f"PROXY protocol version and command 0x{command:02X} are unknown")
+        raise InvalidProxyHeaderError(
+            f"PROXY protocol version and command 0x{command:02X} are unknown"
+        )
     if size > _MOST_BYTES:
-        raise NotBelieved(f"a PROXY protocol header of {size} bytes")
+        raise InvalidProxyHeaderError(f"a PROXY protocol header of {size} bytes")
     return family, size, command == _LOCAL
 
 
@@ -159,10 +165,10 @@ def _decode_addresses(family: int, body: bytes) -> Address | None:
     if family == _UNSPECIFIED:
         return None
     if family not in _ADDRESSES:
-        raise NotBelieved(f"PROXY protocol family 0x{family:02X} is not TCP")
+        raise InvalidProxyHeaderError(f"PROXY protocol family 0x{family:02X} is not TCP")
     kind, layout = _ADDRESSES[family]
     if len(body) < layout.size:
-        raise NotBelieved("PROXY protocol addresses are cut off")
+        raise InvalidProxyHeaderError("PROXY protocol addresses are cut off")
     source, _, port, _ = layout.unpack_from(body)
     text = socket.inet_ntop(kind, source)
     return (text, port) if kind == socket.AF_INET else (text, port, 0, 0)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.patient_identity import ISSUER_OF_PATIENT_ID, PATIENT_ID, PATIENT_NAME
 from lfscp.archive.index.study_patients import (
     StudyPatient,
@@ -26,6 +25,7 @@ from lfscp.archive.index.study_patients import (
 )
 from lfscp.dicom import identifiers
 from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.errors import OperationError
 from lfscp.observe import audit
 from lfscp.observe.audit import Peer, Transfer
 from lfscp.observe.audit_message import Patient, cut
@@ -134,7 +134,7 @@ def patients_of(archive: Archive, study_uid: str, key: int | None = None) -> lis
     try:
         with archive.index.engine.connect() as connection:
             found = patients_of_study(connection, study_uid, key)
-    except (SQLAlchemyError, ArchiveError):  # the record is written without the patient
+    except (SQLAlchemyError, OperationError):  # the record is written without the patient
         return []
     return list(dict.fromkeys(Patient(each.patient_id, each.name) for each in found))
 
@@ -143,7 +143,7 @@ def _of_instances(archive: Archive, uids: Iterable[str]) -> dict[str, StudyPatie
     try:
         with archive.index.engine.connect() as connection:
             return patients_of_instances(connection, uids)
-    except (SQLAlchemyError, ArchiveError):  # as above
+    except (SQLAlchemyError, OperationError):  # as above
         return {}
 
 

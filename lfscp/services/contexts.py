@@ -22,7 +22,7 @@ from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not
 from pynetdicom import build_context
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
-from lfscp.archive.errors import ClassNotStored
+from lfscp.archive.errors import ClassNotStoredError
 from lfscp.config import Settings
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
 from lfscp.upperlayer.scp.negotiation import may_be_storage
@@ -100,15 +100,15 @@ def require_stored_class(settings: Settings, sop_class_uid: str) -> None:
     """Let objects of a SOP class be stored; the rule of every way in.
 
     Raises:
-        ClassNotStored: they are not; the reason says what to do.
+        ClassNotStoredError: they are not; the reason says what to do.
     """
     if sop_class_uid in _standard() or sop_class_uid in settings.storage.private_sop_classes:
         return
     if not may_be_storage(UID(sop_class_uid)):
         name = UID(sop_class_uid).name
-        raise ClassNotStored(f"{name} ({sop_class_uid}) is no SOP class of objects in a study")
+        raise ClassNotStoredError(f"{name} ({sop_class_uid}) is no SOP class of objects in a study")
     if not settings.storage.accept_unknown_sop_classes:
-        raise ClassNotStored(
+        raise ClassNotStoredError(
             f"SOP class {sop_class_uid} is not accepted; name it in storage.private_sop_classes, "
             "or set storage.accept_unknown_sop_classes = true"
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from lfscp.archive.errors import ArchiveError
+from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
 from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.logging import get_logger
@@ -120,7 +120,7 @@ def describe(error: Exception) -> str:
 
     Messages of the system and of our own errors are safe; those of libraries may quote a value.
     """
-    if isinstance(error, ArchiveError):
+    if isinstance(error, OperationError):
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or str(error) or "the system gives no reason"

@@ -25,7 +25,7 @@ from pynetdicom.presentation import PresentationContext, PresentationContextTupl
 
 from lfscp.upperlayer import loggers
 from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.errors import ReadTimeout
+from lfscp.upperlayer.errors import ReadTimeoutError
 from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.messages import InlineMessages
 from lfscp.upperlayer.provider import (
@@ -324,7 +324,7 @@ class InlineAssociation(Association):
                     request = None
                 else:
                     request = self.dimse.next_request(self.network_timeout)
-            except ReadTimeout:
+            except ReadTimeoutError:
                 self._idle_too_long()
                 return
             if request is not None:

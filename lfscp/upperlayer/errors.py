@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-class ConnectionLost(Exception):  # noqa: N818 - what happened, not a fault
+class ConnectionLostError(Exception):
     """The peer closed, or the connection broke."""
 
 
-class CalledOff(ConnectionLost):
+class CalledOffError(ConnectionLostError):
     """Whoever waits wants to wait no longer; raised by an `InlineSocket.while_waiting`."""
 
 
-class ReadTimeout(Exception):  # noqa: N818 - what happened, not a fault
+class ReadTimeoutError(Exception):
     """Nothing, or not enough, arrived in time."""

@@ -33,7 +33,7 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from lfscp.observe import metrics
 from lfscp.upperlayer import loggers
-from lfscp.upperlayer.errors import ReadTimeout
+from lfscp.upperlayer.errors import ReadTimeoutError
 from lfscp.upperlayer.provider import ProtocolError
 from lfscp.upperlayer.receiving import primitives
 from lfscp.upperlayer.receiving.batch import ForetoldReader, Outcome
@@ -460,7 +460,7 @@ class InlineMessages(DIMSEServiceProvider):
         """The next request to serve; None when something else wants attention.
 
         Raises:
-            ReadTimeout: the association was idle for `timeout_s`.
+            ReadTimeoutError: the association was idle for `timeout_s`.
         """
         dul = self._inline.dul
         while not self._requests:
@@ -494,7 +494,7 @@ class InlineMessages(DIMSEServiceProvider):
                 return None, None
             try:
                 dul.read_pdu(left)
-            except ReadTimeout:
+            except ReadTimeoutError:
                 return None, None
 
     def _serve_event_reports(self) -> None:

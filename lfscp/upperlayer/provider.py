@@ -29,7 +29,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from lfscp.upperlayer import loggers
-from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
+from lfscp.upperlayer.errors import CalledOffError, ConnectionLostError, ReadTimeoutError
 from lfscp.upperlayer.scp.negotiation import PROTOCOL_VERSION_NOT_SUPPORTED
 from lfscp.upperlayer.scu.acceptance import fault_of_acceptance
 from lfscp.upperlayer.transport import InlineSocket
@@ -206,7 +206,7 @@ class InlineProvider(DULServiceProvider):
                 return
             try:
                 self.socket.send_all(buffers)
-            except ConnectionLost as problem:
+            except ConnectionLostError as problem:
                 self.connection_lost(str(problem))
 
     def send_p_data_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
@@ -220,7 +220,7 @@ class InlineProvider(DULServiceProvider):
                 return
             try:
                 self.socket.send_file(fd, offset, size, before)
-            except ConnectionLost as problem:
+            except ConnectionLostError as problem:
                 self.connection_lost(str(problem))
 
     def send_accept(self) -> None:
@@ -228,7 +228,7 @@ class InlineProvider(DULServiceProvider):
         primitive = cast(A_ASSOCIATE, self.to_provider_queue.get_nowait())
         try:
             cast(InlineSocket, self.socket).send_all([self._encoded_accept(primitive)])
-        except ConnectionLost:
+        except ConnectionLostError:
             self.event_queue.put("Evt17")
 
     def _encoded_accept(self, primitive: A_ASSOCIATE) -> bytes:
@@ -298,7 +298,7 @@ class InlineProvider(DULServiceProvider):
     def called_off(self, reason: str) -> None:
         """Whoever waits for the peer does no longer: A-ABORT, and the connection is closed."""
         if self.socket is not None and not self.socket.is_sending:  # not into half a PDU
-            with contextlib.suppress(ConnectionLost):
+            with contextlib.suppress(ConnectionLostError):
                 self.socket.send_all([_ABORTED_BY_USER])
         self.connection_lost(reason)
 
@@ -322,7 +322,7 @@ class InlineProvider(DULServiceProvider):
         Args:
             timeout_s: for its first byte; after that the network timeout is for the rest.
         Raises:
-            ReadTimeout: no PDU began in time.
+            ReadTimeoutError: no PDU began in time.
         """
         sock = self.socket
         if sock is None or self._kill_thread:
@@ -331,9 +331,9 @@ class InlineProvider(DULServiceProvider):
         try:
             sock.await_request(timeout_s, awake=self._inline.may_wait_awake)
             self._read_begun_pdu(sock)
-        except CalledOff as problem:
+        except CalledOffError as problem:
             self.called_off(str(problem))
-        except ConnectionLost as problem:
+        except ConnectionLostError as problem:
             if sock.is_woken and self.state == AWAITING_CLOSE:  # another thread has aborted
                 self.close()
             else:
@@ -354,7 +354,7 @@ class InlineProvider(DULServiceProvider):
                 self._inline.dimse.read_p_data(sock, length)
             else:
                 self._read_whole_pdu(sock, length, timeout_s)
-        except ReadTimeout:
+        except ReadTimeoutError:
             self._stalled()
 
     @property
@@ -463,7 +463,7 @@ class InlineProvider(DULServiceProvider):
                 return
             try:
                 self.read_pdu(left)
-            except ReadTimeout:
+            except ReadTimeoutError:
                 return
 
     def peek_next_pdu(self) -> _Primitive | None:
@@ -483,7 +483,7 @@ class InlineProvider(DULServiceProvider):
                 return
             try:
                 self.read_pdu(self.assoc.network_timeout)
-            except ReadTimeout:
+            except ReadTimeoutError:
                 return
 
     # --- the end ---

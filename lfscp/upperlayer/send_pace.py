@@ -6,7 +6,7 @@ import socket
 
 from pynetdicom.association import Association
 
-from lfscp.upperlayer.errors import ConnectionLost
+from lfscp.upperlayer.errors import ConnectionLostError
 from lfscp.upperlayer.socket_calls import bytes_acknowledged
 
 
@@ -33,7 +33,7 @@ class SendPace:
         Args:
             waited_s: how long the last send has waited for it.
         Raises:
-            ConnectionLost: it has waited for the network timeout.
+            ConnectionLostError: it has waited for the network timeout.
         """
         timeout_s, acknowledged = self._assoc.network_timeout, bytes_acknowledged(sock)
         self._waited_s += waited_s
@@ -43,11 +43,11 @@ class SendPace:
             return
         taken = (acknowledged or 0) - (self._acknowledged or 0)
         if taken <= 0:
-            raise ConnectionLost("send timed out")
+            raise ConnectionLostError("send timed out")
         limits = getattr(self._assoc, "limits", None)
         rate = 0 if limits is None else limits.min_bytes_per_s
         if taken < rate * self._waited_s:
-            raise ConnectionLost(
+            raise ConnectionLostError(
                 f"peer too slow: took {taken} bytes in {self._waited_s:.0f} s, "
                 f"expected {rate} a second"
             )

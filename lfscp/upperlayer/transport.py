@@ -3,7 +3,8 @@
 Rules: a read blocks in the kernel, with SO_RCVTIMEO as its time limit; small PDUs are read several
 at a time into one buffer, large fragments straight into their destination; after each read
 TCP_QUICKACK is set again and TCP_NODELAY is always on, since DCMTK's clients leave Nagle's
-algorithm on and every message would cost 40 ms. Errors become `ConnectionLost` or `ReadTimeout`.
+algorithm on and every message would cost 40 ms. Errors become `ConnectionLostError` or
+`ReadTimeoutError`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
-from lfscp.upperlayer.errors import CalledOff, ConnectionLost, ReadTimeout
+from lfscp.upperlayer.errors import CalledOffError, ConnectionLostError, ReadTimeoutError
 from lfscp.upperlayer.scu.connecting import connect, secure
 from lfscp.upperlayer.send_pace import SendPace
 from lfscp.upperlayer.socket_calls import GATHER, bytes_acknowledged, drop_received, timeval
@@ -79,7 +80,7 @@ class InlineSocket(AssociationSocket):
         self._quick_ack = True
         self.connect_error: OSError | None = None
         # Called about every `look_every_s` while waiting, for a C-MOVE's pending responses; also
-        # while the peer sends or takes without end. May raise CalledOff, which ends the
+        # while the peer sends or takes without end. May raise CalledOffError, which ends the
         # association at once.
         self.while_waiting: Callable[[], None] | None = None
         self.look_every_s = 1.0
@@ -189,7 +190,7 @@ class InlineSocket(AssociationSocket):
             if self.while_waiting is not None:
                 try:
                     self.while_waiting()
-                except CalledOff as problem:
+                except CalledOffError as problem:
                     raise OSError(errno.ECANCELED, str(problem)) from problem
         raise TimeoutError(f"no connection within {self.assoc.connection_timeout} s")
 
@@ -225,7 +226,7 @@ class InlineSocket(AssociationSocket):
             try:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
             except OSError as problem:
-                raise ConnectionLost(str(problem)) from problem
+                raise ConnectionLostError(str(problem)) from problem
 
     def await_request(self, timeout_s: float | None, *, awake: bool = False) -> None:
         """Wait for the first byte of a request.
@@ -275,18 +276,18 @@ class InlineSocket(AssociationSocket):
         while True:
             sock = self.socket
             if sock is None:
-                raise ConnectionLost("closed")
+                raise ConnectionLostError("closed")
             try:
                 count = read(sock)
             except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
                 if time.monotonic() >= self._deadline - 0.01:
-                    raise ReadTimeout from None
+                    raise ReadTimeoutError from None
                 self._look()
                 continue
             except (OSError, ValueError) as problem:
-                raise ConnectionLost(str(problem)) from problem
+                raise ConnectionLostError(str(problem)) from problem
             if count == 0:
-                raise ConnectionLost("closed by the peer")
+                raise ConnectionLostError("closed by the peer")
             self.reads += 1
             if self.while_waiting is not None:
                 self._look()  # whoever sends without end is waited for, too
@@ -308,7 +309,7 @@ class InlineSocket(AssociationSocket):
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:
-            raise ReadTimeout
+            raise ReadTimeoutError
 
     def fill(self, size: int) -> None:
         """Have at least `size` bytes (at most the buffer's) in the buffer."""
@@ -430,7 +431,7 @@ class InlineSocket(AssociationSocket):
             while (left := deadline - time.monotonic()) > 0:
                 self.begin_wait(left)
                 self._receive(self._view)
-        except (ConnectionLost, ReadTimeout):
+        except (ConnectionLostError, ReadTimeoutError):
             return
 
     def _await_close(self, deadline: float) -> None:
@@ -484,12 +485,12 @@ class InlineSocket(AssociationSocket):
         """Send buffers one after another, gathered into as few calls as possible.
 
         Raises:
-            ConnectionLost: it broke, the peer took nothing for the network timeout, or less than
-                `min_bytes_per_s` of its limits.
+            ConnectionLostError: it broke, the peer took nothing for the network timeout, or less
+                than `min_bytes_per_s` of its limits.
         """
         sock = self.socket
         if sock is None:
-            raise ConnectionLost("closed")
+            raise ConnectionLostError("closed")
         if self.while_waiting is not None:
             for buffer in buffers if len(buffers) < GATHER else [b"".join(buffers)]:
                 self._send_looking(sock, memoryview(buffer).cast("B"))
@@ -508,12 +509,12 @@ class InlineSocket(AssociationSocket):
         """Send `before` and then `size` bytes of a file, from the page cache when it can be.
 
         Raises:
-            ConnectionLost: as `send_all`.
+            ConnectionLostError: as `send_all`.
             OSError: the file could not be read, or is shorter than it should be.
         """
         sock = self.socket
         if sock is None:
-            raise ConnectionLost("closed")
+            raise ConnectionLostError("closed")
         if self._is_tls or size <= BUFFER_BYTES:
             piece = os.pread(fd, size, offset)
             if len(piece) != size:
@@ -537,7 +538,7 @@ class InlineSocket(AssociationSocket):
         except _NOT_YET:
             sent = 0
         except (OSError, ValueError) as problem:
-            raise ConnectionLost(str(problem)) from problem
+            raise ConnectionLostError(str(problem)) from problem
         if sent < len(buffer):
             self._send_looking(sock, memoryview(buffer)[sent:], flags)
 
@@ -547,7 +548,7 @@ class InlineSocket(AssociationSocket):
         except _NOT_YET:
             sent = 0
         except (OSError, ValueError) as problem:
-            raise ConnectionLost(str(problem)) from problem
+            raise ConnectionLostError(str(problem)) from problem
         for buffer in buffers:
             if sent < len(buffer):
                 self._send_looking(sock, memoryview(buffer)[sent:])
@@ -577,7 +578,7 @@ class InlineSocket(AssociationSocket):
             except _NOT_YET:
                 count = -1
             except (OSError, ValueError) as problem:
-                raise ConnectionLost(str(problem)) from problem
+                raise ConnectionLostError(str(problem)) from problem
             waited_s = time.monotonic() - began
             if count < 0 or waited_s > _WAITED_S:
                 self._pace.waited(self.socket, waited_s)

@@ -15,7 +15,7 @@ from typing import Final
 MAX_ENTRIES: Final = 5000
 
 
-class OutsideRoots(Exception):  # noqa: N818 - the name says what happened
+class OutsideRootsError(Exception):
     """The path is below none of the roots, or does not exist; the text is fit for the caller."""
 
 
@@ -52,18 +52,18 @@ def resolve(roots: Sequence[Path], text: str) -> Path:
         roots: the setting `web.roots`.
         text: an absolute path as it came from outside.
     Raises:
-        OutsideRoots: it is not, or there is nothing.
+        OutsideRootsError: it is not, or there is nothing.
     """
     if not roots:
-        raise OutsideRoots("no folders are configured; set web.roots")
+        raise OutsideRootsError("no folders are configured; set web.roots")
     if not text or "\0" in text or not Path(text).is_absolute():
-        raise OutsideRoots(f"{text!r} is no absolute path")
+        raise OutsideRootsError(f"{text!r} is no absolute path")
     try:
         real = Path(text).resolve(strict=True)
     except (OSError, RuntimeError):
         real = None
     if real is None or not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise OutsideRoots(f"{text} does not exist below the folders in web.roots")
+        raise OutsideRootsError(f"{text} does not exist below the folders in web.roots")
     return real
 
 
@@ -71,7 +71,7 @@ def listing(roots: Sequence[Path], text: str) -> Listing:
     """What is in a folder; with "" the roots themselves.
 
     Raises:
-        OutsideRoots: see `resolve`; also when it is no folder or cannot be read.
+        OutsideRootsError: see `resolve`; also when it is no folder or cannot be read.
     """
     if not text:
         return Listing("", None, [Entry(str(root), str(root), True, 0) for root in roots])
@@ -88,7 +88,7 @@ def listing(roots: Sequence[Path], text: str) -> Listing:
                 if entry is not None:
                     entries.append(entry)
     except OSError as error:
-        raise OutsideRoots(f"{folder} cannot be listed: {error.strerror}") from None
+        raise OutsideRootsError(f"{folder} cannot be listed: {error.strerror}") from None
     entries.sort(key=lambda entry: (not entry.is_folder, entry.name.lower()))
     is_root = any(folder == root.resolve() for root in roots)
     return Listing(str(folder), "" if is_root else str(folder.parent), entries, is_complete)
@@ -103,6 +103,6 @@ def _entry(roots: Sequence[Path], found: os.DirEntry[str]) -> Entry | None:
             return Entry(found.name, found.path, True, 0)
         if found.is_file():
             return Entry(found.name, found.path, False, found.stat().st_size)
-    except (OSError, OutsideRoots):
+    except (OSError, OutsideRootsError):
         pass
     return None

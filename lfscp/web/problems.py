@@ -18,15 +18,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lfscp.archive.errors import (
-    ArchiveError,
-    CannotUnderstand,
-    ClassNotStored,
-    DuplicateRejected,
-    IdentityMismatch,
-    InstanceElsewhere,
-    OutOfResources,
-    StudyProtected,
+    ClassNotStoredError,
+    DuplicateRejectedError,
+    IdentityMismatchError,
+    InstanceElsewhereError,
+    OutOfResourcesError,
+    StudyProtectedError,
 )
+from lfscp.dicom.errors import DatasetError
+from lfscp.errors import OperationError
 from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.web")
@@ -119,8 +119,8 @@ def install(app: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
         return respond(request, of_validation(error))
 
-    @app.exception_handler(ArchiveError)
-    async def _archive(request: Request, error: ArchiveError) -> Response:
+    @app.exception_handler(OperationError)
+    async def _archive(request: Request, error: OperationError) -> Response:
         return respond(request, of_archive(error))
 
     app.add_middleware(Unexpected)
@@ -216,17 +216,17 @@ def _field(error: dict[str, Any], body: Any) -> dict[str, str]:
 
 
 _ARCHIVE_STATUS: Final = (
-    (CannotUnderstand, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (ClassNotStored, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (IdentityMismatch, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (DuplicateRejected, HTTPStatus.CONFLICT),
-    (InstanceElsewhere, HTTPStatus.CONFLICT),
-    (StudyProtected, HTTPStatus.CONFLICT),
-    (OutOfResources, HTTPStatus.INSUFFICIENT_STORAGE),
+    (DatasetError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (ClassNotStoredError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (IdentityMismatchError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (DuplicateRejectedError, HTTPStatus.CONFLICT),
+    (InstanceElsewhereError, HTTPStatus.CONFLICT),
+    (StudyProtectedError, HTTPStatus.CONFLICT),
+    (OutOfResourcesError, HTTPStatus.INSUFFICIENT_STORAGE),
 )
 
 
-def of_archive(error: ArchiveError) -> Problem:
+def of_archive(error: OperationError) -> Problem:
     """What the archive refused, with the status that fits."""
     for kind, status in _ARCHIVE_STATUS:
         if isinstance(error, kind):

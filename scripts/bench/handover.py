@@ -25,7 +25,7 @@ from typing import Any
 from tables import Samples, number, table
 
 from lfscp.pool import LeaderFollowerPool
-from lfscp.server.listener import Listener, ListenerClosed, bind
+from lfscp.server.listener import Listener, ListenerClosedError, bind
 
 _ASK_CPU = b"?"
 _CPU = struct.Struct("d")
@@ -52,7 +52,7 @@ def _leader_follower(listener: socket.socket) -> None:
     def handle(pool: LeaderFollowerPool) -> None:
         try:
             connection, _ = accepting.accept()
-        except ListenerClosed:
+        except ListenerClosedError:
             return
         pool.promote_new_leader()
         _echo(connection)

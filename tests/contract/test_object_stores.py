@@ -15,7 +15,7 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from s3_service import S3Service
 
 from lfscp.archive.archive import Archive, Outcome, Received
-from lfscp.archive.errors import DuplicateRejected
+from lfscp.archive.errors import DuplicateRejectedError
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.store.s3_client import S3Options
@@ -153,7 +153,7 @@ def test_another_content_is_kept_out_by_default(place, open_with):
 def test_another_content_is_rejected_when_so_configured(place, open_with):
     archive = open_with(duplicates="reject")
     archive.store(received(1))
-    with pytest.raises(DuplicateRejected):
+    with pytest.raises(DuplicateRejectedError):
         archive.store(received(1, PatientName="Roe"))
     assert dataset_of(*stored(archive)) == encoded(1)
     assert place.names() == [KEY]

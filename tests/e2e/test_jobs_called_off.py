@@ -23,7 +23,7 @@ from test_jobs_retrieve import DEADLINE_S, STUDY, jobs_of, wait
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.echo import echo
-from lfscp.scu.errors import GivenUp
+from lfscp.scu.errors import GivenUpError
 from lfscp.scu.peer import Peer
 
 PATIENT_S = 600.0
@@ -177,5 +177,5 @@ def test_a_request_whose_response_does_not_come_is_cancelled(tmp_path: Path) -> 
 def test_who_gives_up_is_told_so() -> None:
     wanted_no_more = threading.Event()
     wanted_no_more.set()
-    with silent() as (peer, _), pytest.raises(GivenUp, match="was not waited for any longer"):
+    with silent() as (peer, _), pytest.raises(GivenUpError, match="was not waited for any longer"):
         echo(peer, cancel=wanted_no_more)

@@ -12,7 +12,7 @@ from test_jobs_retrieve import STUDY, jobs_of, retrieve, wait
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.jobs.control import Control
-from lfscp.jobs.model import InvalidRequest, Job, JobRequest, State
+from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_used_is_refused_at_once(
     }
     with jobs_of(tmp_path / "mine", web={"roots": [str(root)]}) as (service, _):
         request = JobRequest("retrieve", Peer("X", "h", 1), {"keys": KEYS, **given})
-        with pytest.raises(InvalidRequest, match=reason) as refused:
+        with pytest.raises(InvalidRequestError, match=reason) as refused:
             service.submit(request)
         assert refused.value.field == f"parameters.{field}"
         assert service.jobs() == []

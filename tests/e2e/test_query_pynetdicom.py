@@ -413,5 +413,5 @@ def test_identifier_that_cannot_be_decoded(
     assert final.Status in (0xC001, 0xA900)
     assert final.ErrorComment
     assert "Error" not in final.ErrorComment  # no class of an exception
-    assert "CannotUnderstand" not in final.ErrorComment
+    assert "DatasetError" not in final.ErrorComment
     assert len(afterwards) == 4

@@ -18,7 +18,7 @@ from served_archive import CT, EXPLICIT, destination
 
 from lfscp.archive.store.received_objects import Received
 from lfscp.scu.echo import echo
-from lfscp.scu.errors import Kind, PeerError, Unsupported
+from lfscp.scu.errors import Kind, PeerError, UnsupportedError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import FIND_MODELS, identifier, plain
 from lfscp.scu.peer import Peer
@@ -228,9 +228,9 @@ def test_a_wrong_called_ae_title_is_said_in_the_peer_s_words(pacs: Peer) -> None
 def test_a_service_that_the_peer_does_not_have_is_said(dcmtk: Any, tmp_path: Path) -> None:
     with dcmtk.storescp(tmp_path / "there") as port:
         peer = Peer("STORESCP", "127.0.0.1", port)
-        with pytest.raises(Unsupported, match="does not support queries"):
+        with pytest.raises(UnsupportedError, match="does not support queries"):
             list(find(peer, study()))
-        with pytest.raises(Unsupported, match="does not support C-GET"):
+        with pytest.raises(UnsupportedError, match="does not support C-GET"):
             get(peer, study(), on_object=Kept())
 
 

@@ -16,7 +16,7 @@ from sample_objects import made
 from served_archive import CT, EXPLICIT, Node, image, served
 from test_jobs_retrieve import dataset_bytes, jobs_of, retrieve
 
-from lfscp.archive.errors import ClassNotStored
+from lfscp.archive.errors import ClassNotStoredError
 from lfscp.archive.store.received_objects import Received
 from lfscp.config import Settings
 from lfscp.jobs.model import State
@@ -168,7 +168,7 @@ def test_files_and_contexts_go_by_the_same_rule(tmp_path: Path, uid: str) -> Non
     "uid", ["1.2.840.10008.5.1.4.38.1", "1.2.840.10008.1.1", "1.2.840.10008.3.1.2.1.1"]
 )
 def test_files_of_other_classes_are_refused_as_their_contexts_are(uid: str) -> None:
-    with pytest.raises(ClassNotStored, match="is no SOP class of objects in a study"):
+    with pytest.raises(ClassNotStoredError, match="is no SOP class of objects in a study"):
         require_stored_class(Settings(), uid)
 
 

@@ -14,7 +14,7 @@ from pynetdicom import AE, evt
 from serving import serving
 
 from lfscp.dicom.part10 import part10_header
-from lfscp.scu.files import NoObject, read_instance
+from lfscp.scu.files import NoObjectError, read_instance
 
 UID = "1.2.3.1.1"
 HEAD = part10_header(CT_IMAGE, UID, EXPLICIT)
@@ -64,7 +64,7 @@ def test_what_is_no_object_is_said(
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(change(encoded(1)))
-    with pytest.raises(NoObject, match=reason):
+    with pytest.raises(NoObjectError, match=reason):
         read_instance(file)
 
 

@@ -33,7 +33,6 @@ from pynetdicom.transport import AddressInformation
 from serving import make_ae
 from sqlalchemy import StaticPool, create_engine, insert
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.index import schema
 from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.query.find import find, find_prepared
@@ -42,12 +41,13 @@ from lfscp.archive.query.matched_objects import ObjectRow, _elements
 from lfscp.archive.query.matching import build
 from lfscp.archive.query.object_attributes import empty
 from lfscp.archive.query.prepared import PreparedQueries
-from lfscp.archive.query.query import InvalidKey, Model, Query, parse_query, unique_keys
+from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query, unique_keys
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.missing_vrs import _missing
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
 from lfscp.dicom.conversion import convert
 from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import _LAYOUTS, read_first, read_header
 from lfscp.dicom.identifiers import read_identifier
 from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media
@@ -279,7 +279,7 @@ def _walked(dataset: bytes, syntax: str) -> dict[int, str] | None:
         layouts._known = ()
     try:
         return dict(read_header(dataset, syntax).values)
-    except CannotUnderstand:
+    except DatasetError:
         return None
     finally:
         for layouts, before in zip(_LAYOUTS.values(), known, strict=True):
@@ -295,7 +295,7 @@ def run_header(data: bytes) -> None:
     expected = _walked(dataset, syntax)
     try:
         header = read_header(dataset, syntax)
-    except CannotUnderstand:
+    except DatasetError:
         assert expected is None, "a layout seen before refuses what a walk takes"
         return
     assert expected == dict(header.values), "a layout seen before gives other values"
@@ -365,7 +365,7 @@ def _media(content: memoryview) -> tuple[MediaFile | None, str]:
     """How a file is laid out, or why that cannot be said."""
     try:
         return read_media(content), ""
-    except CannotUnderstand as error:
+    except DatasetError as error:
         return None, error.reason
 
 
@@ -457,15 +457,15 @@ def run_query(data: bytes) -> None:
     relational, combined = bool(data[2] & 1), bool(data[2] & 2)
     try:
         identifier = read_identifier(data[3:], syntax)
-    except CannotUnderstand:
+    except DatasetError:
         return
     try:
         unique_keys(identifier, model, relational=relational)
-    except InvalidKey as error:
+    except InvalidKeyError as error:
         error.comment.encode("ascii")
     try:
         query = parse_query(identifier, model, relational=relational, combined_date_time=combined)
-    except (InvalidKey, CannotUnderstand):
+    except (InvalidKeyError, DatasetError):
         return
     connection, prepared = _index()
     for dialect in ("sqlite", "postgresql"):
@@ -547,7 +547,7 @@ def run_objects(data: bytes) -> None:
     row = ObjectRow("", syntax, 0, len(dataset) + lost, "")
     try:
         found = _elements(dataset, row, len(dataset), query.object_keys, Interruption())
-    except (CannotUnderstand, zlib.error):
+    except (DatasetError, zlib.error):
         return
     elements = [each or empty(key) for each, key in zip(found, query.object_keys, strict=True)]
     for answered in SYNTAXES[:3]:
@@ -618,7 +618,7 @@ def run_conversion(content: bytes) -> None:
     choice, raw = content[0], memoryview(content)[1:]
     pads, ways = divmod(choice, 9)
     source, target = _ENCODINGS[ways % 3], _ENCODINGS[ways // 3]
-    with contextlib.suppress(CannotUnderstand):
+    with contextlib.suppress(DatasetError):
         converted = b"".join(convert(raw, source, target, pads=pads % 2 == 1))
         again = b"".join(convert(memoryview(converted), target, target))
         # An element of group 0000 may look like zeros behind the last one, which are left out.

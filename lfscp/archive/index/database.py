@@ -99,7 +99,7 @@ class Database(ABC):
         """A cursor for one SELECT, without SQLAlchemy's check-out; `execute` gives the rows.
 
         Args:
-            interruption: asked while the statement runs; Interrupted comes out of it.
+            interruption: asked while the statement runs; InterruptionError comes out of it.
         """
 
     @abstractmethod

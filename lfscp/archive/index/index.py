@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.errors import ArchiveError, FateUnknown, OutOfResources
+from lfscp.archive.errors import ArchiveError, InDoubtError, OutOfResourcesError
 from lfscp.archive.index import migrations
 from lfscp.archive.index.clock import Stamps
 from lfscp.archive.index.database import (
@@ -158,7 +158,7 @@ class Index:
             Added once committed; Existing, with nothing changed, when the SOP Instance UID is
             in the index already.
         Raises:
-            OutOfResources: the database cannot take it (disk full, connection lost).
+            OutOfResourcesError: the database cannot take it (disk full, connection lost).
         """
         row = (header, _values(header, placement, self.stamps.now_ms()))
         patience = self._database.patience()
@@ -275,15 +275,15 @@ class Index:
         """Another node added the same study, or deleted our series, in the meantime."""
         self._known.pop(_uids(header), None)
         if attempt > _ATTEMPTS:
-            raise OutOfResources(
+            raise OutOfResourcesError(
                 "index the instance", "other nodes keep changing its study", "send again"
             ) from None
         if attempt > 1:
             time.sleep(random.uniform(0, _STEP_S * attempt))  # noqa: S311 - out of step
 
-    def _out_of_resources(self, error: BaseException, patience: Patience) -> OutOfResources:
+    def _out_of_resources(self, error: BaseException, patience: Patience) -> OutOfResourcesError:
         hint = "see that the index's server runs" if self.is_shared else "free space for the index"
-        kind = FateUnknown if patience.may_be_done else OutOfResources
+        kind = InDoubtError if patience.may_be_done else OutOfResourcesError
         return kind("index the instance", reason_of(error), hint)
 
     def _series(self, cursor: Any, header: Header, now: int) -> _Inserted:
@@ -377,7 +377,7 @@ class Index:
         Returns:
             The paths of the files that no row refers to any longer.
         Raises:
-            StudyProtected: something of it belongs to a protected study; nothing is removed.
+            StudyProtectedError: something of it belongs to a protected study; nothing is removed.
         """
         removed = self._database.transact(
             lambda connection: delete_entity(connection, level, uid, key, spare_protected=True)

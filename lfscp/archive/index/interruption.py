@@ -13,7 +13,7 @@ from typing import Final
 _LOOK_AGAIN_S: Final = 0.2
 
 
-class Interrupted(Exception):  # noqa: N818 - says what happened; it is no error
+class InterruptionError(Exception):
     """Nobody waits for the answer any longer."""
 
 
@@ -37,14 +37,14 @@ class Interruption:
         """Look whether to go on; cheap, to be called in every turn of a loop.
 
         Raises:
-            Interrupted: nobody waits any longer.
+            InterruptionError: nobody waits any longer.
         """
         if time.monotonic() >= self._next_look:
             self._look()
 
     def _look(self) -> None:
         if self._is_unwanted():
-            raise Interrupted
+            raise InterruptionError
         self._next_look = time.monotonic() + _LOOK_AGAIN_S
 
     def ends_statement(self) -> bool:

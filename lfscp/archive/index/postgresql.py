@@ -28,7 +28,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lfscp.archive.index.database import Database, Patience, Result
-from lfscp.archive.index.interruption import Interrupted, Interruption
+from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.index.statements import Statement
 from lfscp.archive.store.files import Durability
 
@@ -44,7 +44,7 @@ _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", _READ_ONLY})
 _PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300"})
 
 
-class CannotConnect(psycopg.OperationalError):
+class CannotConnectError(psycopg.OperationalError):
     """There is no connection, so nothing can have been done."""
 
 
@@ -88,7 +88,7 @@ class PostgreSQLDatabase(Database):
             connection = _Connection.connect(*arguments, **options, autocommit=True)
             _prepare(connection, self._durability)
         except psycopg.Error as error:
-            raise CannotConnect(str(error)) from None
+            raise CannotConnectError(str(error)) from None
         connection.prepare_threshold = prepare_after
         return connection
 
@@ -206,7 +206,7 @@ class _Connection(psycopg.Connection[Any]):
                 state = gen.send(ready)
         except StopIteration as end:
             return cast("RV", end.value)
-        except Interrupted:
+        except InterruptionError:
             self.interruption = None  # what waits for the end of the statement is not interrupted
             raise
 
@@ -222,7 +222,7 @@ class _Waiting(Patience):
         """Whether to try again after this error; waits a moment before it says so."""
         original = error.orig if isinstance(error, DBAPIError) else error
         if _is_lost(original):
-            self.may_be_done = self.may_be_done or not isinstance(original, CannotConnect)
+            self.may_be_done = self.may_be_done or not isinstance(original, CannotConnectError)
         elif getattr(original, "sqlstate", None) not in _PASSING:
             return False
         left_s = self._deadline - time.monotonic()
@@ -266,7 +266,7 @@ class _Connections:
         most = max(1, self._limit // 2)
         with self._turn:
             if not self._turn.wait_for(lambda: self._of_source[source] < most, self._timeout_s):
-                raise CannotConnect(f"{source} uses {most} connections to the index already")
+                raise CannotConnectError(f"{source} uses {most} connections to the index already")
             self._of_source[source] += 1
         try:
             yield
@@ -287,7 +287,7 @@ class _Connections:
     def one(self) -> Iterator[_Connection]:
         """A connection for this thread, the one used last; a lost one does not come back."""
         if not self._free.acquire(timeout=self._timeout_s):
-            raise CannotConnect(f"all {self._limit} connections to the index are busy")
+            raise CannotConnectError(f"all {self._limit} connections to the index are busy")
         try:
             try:
                 connection = self._idle.pop()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Connection, exists, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.errors import ArchiveError, StudyProtected
+from lfscp.archive.errors import ArchiveError, StudyProtectedError
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.schema import instance, patient, series, study
@@ -24,20 +24,20 @@ def require_unprotected(connection: Connection, condition: ColumnElement[bool]) 
     Args:
         condition: of the rows of any level that are meant.
     Raises:
-        StudyProtected: one of them does.
+        StudyProtectedError: one of them does.
     """
     is_protected = exists().where(protection.c.study_instance_uid == study.c.study_instance_uid)
     wanted = select(study.c.study_instance_uid).select_from(_ALL).where(condition, is_protected)
     found = connection.execute(wanted.limit(1)).scalar()
     if found is not None:
-        raise StudyProtected(found)
+        raise StudyProtectedError(found)
 
 
 def require_replaceable(index: Index, study_uid: str) -> None:
     """Refuse to put another object in the place of one of a protected study.
 
     Raises:
-        StudyProtected: it is one.
+        StudyProtectedError: it is one.
         ArchiveError: the index cannot be read.
     """
     wanted = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
@@ -48,4 +48,4 @@ def require_replaceable(index: Index, study_uid: str) -> None:
         reason = reason_of(error)
         raise ArchiveError("read the index", reason, "check the index and its disk") from None
     if is_protected:
-        raise StudyProtected(study_uid, "replace an instance")
+        raise StudyProtectedError(study_uid, "replace an instance")

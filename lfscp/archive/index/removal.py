@@ -76,7 +76,7 @@ def delete_entity(
     Returns:
         The paths of the files that no row refers to any longer; they are in `removal` now.
     Raises:
-        StudyProtected: see `spare_protected`; nothing is removed.
+        StudyProtectedError: see `spare_protected`; nothing is removed.
     """
     condition = named(level, uid, key)
     if connection.dialect.name != "sqlite":  # which has one writer

@@ -62,7 +62,7 @@ def find(
         Encoded identifiers, in no particular order. One that lacks a value of its object is
         Incomplete.
     Raises:
-        Interrupted: nobody waits for them any longer.
+        InterruptionError: nobody waits for them any longer.
     Source: PS3.4 section C.4.1.
     """
     encode = response_encoder(

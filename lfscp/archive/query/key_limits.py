@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from lfscp.archive.query.object_keys import MAX_DEPTH, TEXT_VRS, vr_by_dictionary
-from lfscp.archive.query.query import InvalidKey
+from lfscp.archive.query.query import InvalidKeyError
 from lfscp.dicom import identifiers
 from lfscp.dicom.attributes import SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.dicom.identifiers import Identifier
@@ -30,7 +30,7 @@ _PATTERNS: Final = TEXT_VRS - {"DA", "DS", "DT", "IS", "TM", "UI"}
 _WILDCARDS: Final = re.compile(rb"[*?]")
 
 
-class ExcessiveKey(InvalidKey):
+class ExcessiveKeyError(InvalidKeyError):
     """The identifier asks for more than the limits allow (0xA900)."""
 
 
@@ -42,8 +42,8 @@ def require_within_limits(identifier: Identifier, max_values: int = DEFAULT_MAX_
         max_values: most values in all keys together, those in items and the items included; a
             name and a value with a wildcard count as PATTERN_VALUES.
     Raises:
-        ExcessiveKey: it does; the key at which the limit was reached is named.
-        CannotUnderstand: a sequence key is broken inside.
+        ExcessiveKeyError: it does; the key at which the limit was reached is named.
+        DatasetError: a sequence key is broken inside.
     """
     _Count(max_values).identifier(identifier, 1)
 
@@ -61,7 +61,7 @@ class _Count:
         for tag in identifiers.tags(identifier):
             self._keys += 1
             if self._keys > MAX_KEYS:
-                raise ExcessiveKey(tag, f"more than {MAX_KEYS} keys")
+                raise ExcessiveKeyError(tag, f"more than {MAX_KEYS} keys")
             if identifiers.is_empty(identifier, tag):
                 continue
             vr = vr_by_dictionary(tag)
@@ -72,7 +72,7 @@ class _Count:
 
     def _sequence(self, identifier: Identifier, tag: int, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise ExcessiveKey(tag, f"sequences are nested more than {MAX_DEPTH} deep")
+            raise ExcessiveKeyError(tag, f"sequences are nested more than {MAX_DEPTH} deep")
         self._add(tag, identifiers.count_items(identifier, tag))
         for item in identifiers.items(identifier, tag):
             self.identifier(item, depth + 1)
@@ -85,23 +85,27 @@ class _Count:
             values = content.split(b"\\")
         self._add(tag, 1)
         if tag == SPECIFIC_CHARACTER_SET and len(values) > MAX_CHARACTER_SETS:
-            raise ExcessiveKey(tag, f"more than {MAX_CHARACTER_SETS} character sets")
+            raise ExcessiveKeyError(tag, f"more than {MAX_CHARACTER_SETS} character sets")
         largest = MAX_VALUE_BYTES.get(vr, MAX_SHORT_VALUE_BYTES)
         for value in values:
             if len(value) > largest:
-                raise ExcessiveKey(tag, f"a value of {len(value)} bytes, in {vr} at most {largest}")
+                raise ExcessiveKeyError(
+                    tag, f"a value of {len(value)} bytes, in {vr} at most {largest}"
+                )
         if vr == "PN":
             self._add(tag, len(values) * (PATTERN_VALUES - 1))
         elif vr in _PATTERNS and _WILDCARDS.search(content):
             patterns = [value for value in values if _WILDCARDS.search(value)]
             self._add(tag, len(patterns) * (PATTERN_VALUES - 1))
             if max(map(len, patterns)) > MAX_SHORT_VALUE_BYTES:
-                raise ExcessiveKey(tag, f"a pattern of more than {MAX_SHORT_VALUE_BYTES} bytes")
+                raise ExcessiveKeyError(
+                    tag, f"a pattern of more than {MAX_SHORT_VALUE_BYTES} bytes"
+                )
 
     def _add(self, tag: int, values: int) -> None:
         self._values += values
         if self._values > self._max_values:
-            raise ExcessiveKey(
+            raise ExcessiveKeyError(
                 tag,
                 f"more than {self._max_values} values in all keys, "
                 f"patterns count as {PATTERN_VALUES}",

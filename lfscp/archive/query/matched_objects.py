@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.query.object_attributes import DatasetAttributes, Element
 from lfscp.archive.query.object_keys import ObjectKey
@@ -25,6 +24,7 @@ from lfscp.dicom.elements import (
     Buffer,
     Encoding,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 _MAX_FETCHED: Final = 8 << 20  # bytes of an object that is not on this machine yet
@@ -56,7 +56,7 @@ def read_attributes(
         For each object one element per key, of zero length where it has none; None where it
         cannot be read.
     Raises:
-        Interrupted: nobody waits for them any longer.
+        InterruptionError: nobody waits for them any longer.
     """
     rows = list(rows)
     for row, file in zip(rows, files.located(rows), strict=True):
@@ -64,7 +64,7 @@ def read_attributes(
         try:
             with _dataset(file, row, is_remote=files.is_remote) as (buffer, end):
                 found = _elements(buffer, row, end, keys, interruption)
-        except (OSError, CannotUnderstand, zlib.error):
+        except (OSError, DatasetError, zlib.error):
             found = [None] * len(keys)
         yield found
 
@@ -88,7 +88,7 @@ def _dataset(file: Any, row: ObjectRow, *, is_remote: bool) -> Iterator[tuple[Bu
 @contextmanager
 def _mapped(descriptor: int, length: int, row: ObjectRow) -> Iterator[tuple[Buffer, int]]:
     if length <= row.dataset_offset:
-        raise CannotUnderstand("the dataset is empty")
+        raise DatasetError("the dataset is empty")
     with mmap.mmap(descriptor, length, access=mmap.ACCESS_READ) as mapped:
         yield mapped, min(length, row.dataset_offset + row.size)
 
@@ -117,10 +117,10 @@ def _elements(
                 inflated, 0, len(inflated), EXPLICIT_LITTLE, keys, is_cut=is_cut, look=look
             )
             return dataset.elements(keys)
-        except CannotUnderstand:  # the header is longer
+        except DatasetError:  # the header is longer
             if len(inflated) < length:
                 raise
-    raise CannotUnderstand("the header of the deflated dataset is too long")
+    raise DatasetError("the header of the deflated dataset is too long")
 
 
 def _encoding_of(transfer_syntax_uid: str) -> Encoding:

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 
 from pydicom.datadict import keyword_for_tag
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.query.keys import Items
 from lfscp.archive.query.object_keys import (
     FIRST_BULK,
@@ -36,6 +35,7 @@ from lfscp.dicom.elements import (
     items_of,
     skip_undefined,
 )
+from lfscp.dicom.errors import DatasetError
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included
 _MAX_VALUES: Final = 2 << 20  # bytes of all attributes of one object
@@ -85,7 +85,7 @@ class DatasetAttributes:
         is_cut: there is more of it than ends at `end`.
         look: called at each element; what it raises passes.
     Raises:
-        CannotUnderstand: it is broken, or cut, before Pixel Data.
+        DatasetError: it is broken, or cut, before Pixel Data.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class DatasetAttributes:
             span = self._spans.get(key.tag)
             try:
                 found.append(empty(key) if span is None else self._top(key, span))
-            except CannotUnderstand:
+            except DatasetError:
                 found.append(None)
         return found
 
     def _top(self, key: ObjectKey, span: _Span) -> Element:
         length = span.until - span.value
         if length > min(_MAX_VALUE, self._bytes_left):
-            raise CannotUnderstand("too long", key.tag)
+            raise DatasetError("too long", key.tag)
         self._bytes_left -= length
         return self._element(self._buffer, span, self._encoding, self._codecs, key, 1)
 
@@ -143,18 +143,18 @@ class DatasetAttributes:
         depth: int,
     ) -> Element:
         if depth > MAX_DEPTH:
-            raise CannotUnderstand("too deep", key.tag)
+            raise DatasetError("too deep", key.tag)
         vr = _chosen(_vr_of(buffer, span, encoding, key.tag), is_signed=self._is_signed)
         value = bytes(buffer[span.value : span.until])
         if vr == "SQ" or (span.is_undefined and vr == "UN"):
             items = self._items(value, span.inner or encoding, codecs, key, depth)
             return Element(key.tag, "SQ", items)
         if span.is_undefined:  # fragments, such as an icon's: they have no place in a response
-            raise CannotUnderstand("its value is compressed", key.tag)
+            raise DatasetError("its value is compressed", key.tag)
         if vr in TEXT_VRS:
             return Element(key.tag, vr, _text(value, codecs, vr))
         if len(value) % _NUMBER_BYTES.get(vr, 1):
-            raise CannotUnderstand(f"{len(value)} bytes are no {vr}", key.tag)
+            raise DatasetError(f"{len(value)} bytes are no {vr}", key.tag)
         return Element(key.tag, vr, value if encoding is not EXPLICIT_BIG else swapped(value, vr))
 
     def _items(
@@ -175,7 +175,7 @@ class DatasetAttributes:
                 keys = tuple(ObjectKey(tag) for tag in spans if _is_value(tag))
             self._elements_left -= len(keys) + 1
             if self._elements_left < 0:
-                raise CannotUnderstand("too many elements", key.tag)
+                raise DatasetError("too many elements", key.tag)
             item = [
                 self._element(value, spans[each.tag], encoding, own, each, depth + 1)
                 if each.tag in spans
@@ -203,7 +203,7 @@ def _spans(
         if look is not None:
             look()
         if at + 8 > end:
-            raise CannotUnderstand(f"the dataset ends inside an element, at byte {at}")
+            raise DatasetError(f"the dataset ends inside an element, at byte {at}")
         raw, value, length, inner = element_head(buffer, at, end, encoding)
         tag = encoding.raw_tag(raw)
         if wanted is not None and tag >= FIRST_BULK:
@@ -215,13 +215,13 @@ def _spans(
         else:
             following = until = value + length
         if following > end:
-            raise CannotUnderstand(f"{length} bytes of value, {end - value} are there", tag)
+            raise DatasetError(f"{length} bytes of value, {end - value} are there", tag)
         if wanted is None or tag in wanted:
             spans[tag] = _Span(at, value, until, inner, is_undefined)
         at = following
     else:
         if is_cut:
-            raise CannotUnderstand("the dataset is cut before its pixels")
+            raise DatasetError("the dataset is cut before its pixels")
     return spans
 
 

@@ -61,7 +61,7 @@ def object_key(identifier: Identifier, tag: int) -> ObjectKey:
     """Read one key; of a sequence with one item also the keys in it.
 
     Raises:
-        CannotUnderstand: a sequence key, received as bytes, is broken inside.
+        DatasetError: a sequence key, received as bytes, is broken inside.
     """
     return _key(identifier, tag, 1)
 

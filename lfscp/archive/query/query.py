@@ -71,7 +71,7 @@ class Model(Enum):
         return levels
 
 
-class InvalidKey(ValueError):  # noqa: N818 - says what it is about, as the archive's errors do
+class InvalidKeyError(ValueError):
     """The identifier does not fit the SOP class (0xA900).
 
     Args:
@@ -145,8 +145,9 @@ def parse_query(
         relational: relational queries were negotiated for this association.
         combined_date_time: combined date-time matching was negotiated.
     Raises:
-        InvalidKey: the level or a needed unique key is missing or wrong, or a key is malformed.
-        CannotUnderstand: a sequence key, received as bytes, is broken inside.
+        InvalidKeyError: the level or a needed unique key is missing or wrong, or a key is
+            malformed.
+        DatasetError: a sequence key, received as bytes, is broken inside.
     Source: PS3.4 sections C.2.2.2, C.4.1.1.3, C.4.1.2, C.6.
     """
     level = _level(identifier, model)
@@ -198,7 +199,7 @@ def unique_keys(
         The level, and the values of each level's unique key down to it: one value above the
         level, one or more UIDs (one Patient ID) at it. A level left out is not in the mapping.
     Raises:
-        InvalidKey: the level is missing or wrong; a unique key is missing, empty or a pattern.
+        InvalidKeyError: the level is missing or wrong; a unique key is missing, empty or a pattern.
             An empty key never means everything.
     Source: PS3.4 sections C.4.2.1.4, C.4.2.2.1, C.4.3.1.3.
     """
@@ -222,12 +223,12 @@ def _named(tag: int) -> str:
 def _level(identifier: Identifier, model: Model) -> Level:
     text = identifiers.text(identifier, QUERY_RETRIEVE_LEVEL, "CS")
     if not text:
-        raise InvalidKey(QUERY_RETRIEVE_LEVEL, "Query/Retrieve Level is missing")
+        raise InvalidKeyError(QUERY_RETRIEVE_LEVEL, "Query/Retrieve Level is missing")
     for level in model.levels:
         if level.value == text:
             return level
     expected = ", ".join(level.value for level in model.levels)
-    raise InvalidKey(QUERY_RETRIEVE_LEVEL, f"Query/Retrieve Level is none of {expected}")
+    raise InvalidKeyError(QUERY_RETRIEVE_LEVEL, f"Query/Retrieve Level is none of {expected}")
 
 
 def _unique_text(identifier: Identifier, level: Level) -> str:
@@ -240,9 +241,9 @@ def _single_unique_key(identifier: Identifier, level: Level) -> str:
     attribute = UNIQUE_KEY[level]
     text = _unique_text(identifier, level)
     if not text.strip("\\"):
-        raise InvalidKey(attribute.tag, f"{attribute.keyword} is missing or empty")
+        raise InvalidKeyError(attribute.tag, f"{attribute.keyword} is missing or empty")
     if "\\" in text or has_wildcard(text):
-        raise InvalidKey(attribute.tag, f"{attribute.keyword} must be a single value")
+        raise InvalidKeyError(attribute.tag, f"{attribute.keyword} must be a single value")
     return text
 
 
@@ -250,10 +251,10 @@ def _unique_uids(identifier: Identifier, level: Level) -> list[str]:
     attribute = UNIQUE_KEY[level]
     uids = [uid for uid in _unique_text(identifier, level).split("\\") if uid]
     if not uids:
-        raise InvalidKey(attribute.tag, f"{attribute.keyword} is missing or empty")
+        raise InvalidKeyError(attribute.tag, f"{attribute.keyword} is missing or empty")
     for uid in uids:
         if not _is_uid(uid):
-            raise InvalidKey(attribute.tag, f"{attribute.keyword} holds something not a UID")
+            raise InvalidKeyError(attribute.tag, f"{attribute.keyword} holds something not a UID")
     return list(dict.fromkeys(uids))
 
 
@@ -268,10 +269,10 @@ def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Ke
             return _sequence_key(identifier, attribute, charset)
         text = identifiers.text(identifier, attribute.tag, attribute.vr, charset)
         return Key(attribute, _match(text, attribute)), []
-    except InvalidKey:
+    except InvalidKeyError:
         raise
     except ValueError as error:
-        raise InvalidKey(attribute.tag, f"{attribute.keyword}: {error}") from error
+        raise InvalidKeyError(attribute.tag, f"{attribute.keyword}: {error}") from error
 
 
 def _match(text: str, attribute: Attribute) -> Match:

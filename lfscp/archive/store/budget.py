@@ -20,7 +20,7 @@ from lfscp.observe.counters import Count, Gauge
 LOOK_AGAIN_S = 0.25  # a C-CANCEL or the end of the node is noticed this soon
 
 
-class BudgetExceeded(Exception):  # noqa: N818 - what happened, not a fault
+class BudgetExceededError(Exception):
     """More is needed than there is, or than there came to be in time; the text says both."""
 
 
@@ -67,7 +67,7 @@ class Budget:
             look: called several times a second during a wait; what it raises ends the wait.
             patience_s: the longest wait.
         Raises:
-            BudgetExceeded: it is more than the budget, or the wait was too long.
+            BudgetExceededError: it is more than the budget, or the wait was too long.
         """
         reservation = Reservation(self, size, look, patience_s)
         reservation.take()
@@ -131,7 +131,7 @@ class Budget:
     def _refuse(self, why: str) -> None:
         self._refusals.add()
         limit = _megabytes(self.limit_bytes)
-        raise BudgetExceeded(f"{why}, {self._setting} is {limit}")
+        raise BudgetExceededError(f"{why}, {self._setting} is {limit}")
 
 
 class Reservation:

@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Final
 
-from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.store.budget import BudgetExceeded
+from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.spool import mapped
 from lfscp.dicom.elements import Buffer
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.part10 import read_part10
 
@@ -31,7 +31,7 @@ def require_bounded_file(path: StoredFile, limit: int = MAX_INFLATED_BYTES) -> N
     """Refuse a file whose dataset is deflated and inflates to more than the limit, in bytes.
 
     Raises:
-        CannotUnderstand: it does, it cannot be inflated, or it is no DICOM file.
+        DatasetError: it does, it cannot be inflated, or it is no DICOM file.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
@@ -47,16 +47,16 @@ def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> memoryview:
     Returns:
         its bytes; in a file without a name, mapped, when they are many.
     Raises:
-        CannotUnderstand: it inflates to more, cannot be inflated, or ends too early.
-        OSError, OutOfResources: there is no room on the disk.
+        DatasetError: it inflates to more, cannot be inflated, or ends too early.
+        OSError, OutOfResourcesError: there is no room on the disk.
     """
     size = require_bounded(_cut(dataset), limit)
     if size <= _FEW:
         return memoryview(b"".join(_whole(_cut(dataset))))
     try:
         return memoryview(mapped(size, _whole(_cut(dataset))))
-    except BudgetExceeded as error:
-        raise CannotUnderstand(f"it cannot be inflated now: {error}") from None
+    except BudgetExceededError as error:
+        raise DatasetError(f"it cannot be inflated now: {error}") from None
 
 
 def _cut(dataset: Buffer) -> Iterator[bytes]:
@@ -68,7 +68,7 @@ def _whole(pieces: Iterable[bytes]) -> Iterator[bytes]:
     inflater = _inflater()
     yield from _inflate(inflater, pieces)
     if not inflater.eof:
-        raise CannotUnderstand("the deflated dataset ends too early")
+        raise DatasetError("the deflated dataset ends too early")
 
 
 def _inflater() -> zlib._Decompress:
@@ -97,14 +97,14 @@ def require_bounded(pieces: Iterable[bytes], limit: int) -> int:
     Returns:
         how many bytes they inflate to.
     Raises:
-        CannotUnderstand: they do, or cannot be inflated.
+        DatasetError: they do, or cannot be inflated.
     """
     count = 0
     try:
         for piece in _inflate(_inflater(), pieces):
             count += len(piece)
             if count > limit:
-                raise CannotUnderstand(f"it inflates to more than {limit >> 20} MB")
+                raise DatasetError(f"it inflates to more than {limit >> 20} MB")
     except zlib.error:
-        raise CannotUnderstand("the deflated dataset cannot be inflated") from None
+        raise DatasetError("the deflated dataset cannot be inflated") from None
     return count

@@ -29,7 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.store.object_store import Piece
 from lfscp.observe import metrics
 
@@ -110,7 +110,7 @@ class ObjectFiles:
         """Write one file into the incoming folder.
 
         Raises:
-            OutOfResources: disk full, quota, read-only, too many open files; nothing is left.
+            OutOfResourcesError: disk full, quota, read-only, too many open files; nothing is left.
         """
         path = f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
         write_file(path, header, dataset, sync=self._sync)
@@ -122,7 +122,7 @@ class ObjectFiles:
         Args:
             descriptor: of the file, when it is open already.
         Raises:
-            OutOfResources: it cannot be synced.
+            OutOfResourcesError: it cannot be synced.
         """
         try:
             if descriptor >= 0:
@@ -148,7 +148,7 @@ class ObjectFiles:
         Returns:
             The file's path relative to the root.
         Raises:
-            OutOfResources: no final name could be made, or the volume has gone away meanwhile.
+            OutOfResourcesError: no final name could be made, or the volume has gone away meanwhile.
         """
         path = f"{self._root}/{study_uid}/{series_uid}"
         try:
@@ -177,7 +177,9 @@ class ObjectFiles:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder.descriptor)
         reason = f"{self._root} is no longer the same folder; is its volume mounted?"
-        raise OutOfResources("store the instance", reason, "mount it, and send the object again")
+        raise OutOfResourcesError(
+            "store the instance", reason, "mount it, and send the object again"
+        )
 
     def _link(
         self, piece: Piece, study_uid: str, path: str, instance_uid: str
@@ -306,7 +308,7 @@ def write_file(path: str, header: bytes, dataset: bytes | memoryview, *, sync: b
     """Make a file of two parts.
 
     Raises:
-        OutOfResources: it cannot be written; nothing is left.
+        OutOfResourcesError: it cannot be written; nothing is left.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
@@ -397,8 +399,8 @@ def _names(folder: str) -> Iterator[str]:
         return  # removed in the meantime, or a stray file where a folder should be
 
 
-def _out_of_resources(error: OSError) -> OutOfResources:
+def _out_of_resources(error: OSError) -> OutOfResourcesError:
     code = errno.errorcode.get(error.errno or 0, "")
-    return OutOfResources(
+    return OutOfResourcesError(
         "store the instance", f"{error.strerror} ({code})", "free space on the objects folder"
     )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from pydicom.datadict import dictionary_VR
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.received_objects import mapped
 from lfscp.dicom.elements import (
     EXPLICIT_BIG,
@@ -27,6 +26,7 @@ from lfscp.dicom.elements import (
     skip_undefined,
 )
 from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.part10 import read_part10
 
@@ -45,7 +45,7 @@ def open_with_vrs(path: StoredFile) -> BinaryIO:
     What stands behind compressed pixels stays as it is.
 
     Raises:
-        CannotUnderstand: it is no DICOM file.
+        DatasetError: it is no DICOM file.
         OSError: it cannot be read.
     """
     file = cast(BinaryIO, path.open("rb"))
@@ -113,7 +113,7 @@ def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple
                 if value - at == _SHORT_HEAD and bytes(content[at + 4 : at + 6]) in NO_VRS:
                     yield at + 4, tag
                 at = value + length
-    except CannotUnderstand:
+    except DatasetError:
         return  # pydicom says what it makes of it
 
 

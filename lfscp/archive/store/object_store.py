@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lfscp.archive.index.rows import Placement
 
 
-class NameTaken(ArchiveError):  # noqa: N818 - as the others in errors.py
+class NameTakenError(ArchiveError):
     """An object of this name is there; only a store that cannot tell beforehand raises it."""
 
     def __init__(self, name: str) -> None:
@@ -65,10 +65,10 @@ class ObjectStore(Protocol):
     is_remote: bool
 
     def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
-        """Write one file into the incoming folder; raises OutOfResources, and leaves nothing."""
+        """Write one file into the incoming folder; OutOfResourcesError leaves nothing there."""
 
     def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
-        """Take a complete file in the incoming folder as a piece; raises OutOfResources.
+        """Take a complete file in the incoming folder as a piece; raises OutOfResourcesError.
 
         Args:
             descriptor: of the file, when it is open already.
@@ -80,8 +80,8 @@ class ObjectStore(Protocol):
         Returns:
             The object's path relative to the root.
         Raises:
-            NameTaken: by another object, which may be this instance's.
-            OutOfResources: it could not be done.
+            NameTakenError: by another object, which may be this instance's.
+            OutOfResourcesError: it could not be done.
         """
 
     def place_beside(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:

@@ -15,9 +15,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.errors import CannotUnderstand, IdentityMismatch, OutOfResources
+from lfscp.archive.errors import IdentityMismatchError, OutOfResourcesError
 from lfscp.archive.store.digest import digest_of, digest_of_file
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, invalid_start, read_header
 from lfscp.dicom.part10 import read_part10
 
@@ -119,7 +120,7 @@ def read_file_header(path: StoredFile) -> Header:
     """Read the indexed attributes of a DICOM file.
 
     Raises:
-        CannotUnderstand: it is none, or its dataset is broken.
+        DatasetError: it is none, or its dataset is broken.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -133,8 +134,8 @@ def read_received(received: Received) -> Header:
     """Read the header of a received object.
 
     Raises:
-        CannotUnderstand: the dataset is broken or lacks its UIDs.
-        OutOfResources: the spooled file cannot be read.
+        DatasetError: the dataset is broken or lacks its UIDs.
+        OutOfResourcesError: the spooled file cannot be read.
     """
     if received.header is not None and received.header.needed <= size_of(received):
         return received.header
@@ -146,7 +147,7 @@ def read_received(received: Received) -> Header:
                 file.fileno(), received.dataset_offset, received.transfer_syntax_uid
             )
     except OSError as error:
-        raise OutOfResources("read the spooled object", error.strerror or "") from None
+        raise OutOfResourcesError("read the spooled object", error.strerror or "") from None
 
 
 def _read_mapped(
@@ -158,7 +159,7 @@ def _read_mapped(
         is_stored: what the archive took once is read, also where it is refused today.
     """
     if os.fstat(descriptor).st_size <= offset:
-        raise CannotUnderstand("the dataset is empty")
+        raise DatasetError("the dataset is empty")
     with mapped(descriptor, offset) as dataset:
         begin = invalid_start(dataset, transfer_syntax_uid) if is_stored else 0
         return read_header(dataset[begin:], transfer_syntax_uid)
@@ -188,7 +189,7 @@ def require_identity(header: Header, received: Received) -> None:
     """Compare the dataset's SOP Class and SOP Instance UID with the command's.
 
     Raises:
-        IdentityMismatch: they differ.
+        IdentityMismatchError: they differ.
     Source: PS3.4 section B.2.3.
     """
     for tag, actual, expected in (
@@ -196,13 +197,13 @@ def require_identity(header: Header, received: Received) -> None:
         (SOP_INSTANCE_UID, header.sop_instance_uid, received.sop_instance_uid),
     ):
         if actual != expected:
-            raise IdentityMismatch(tag, expected, actual)
+            raise IdentityMismatchError(tag, expected, actual)
 
 
 def spooled_path_of(received: Received) -> Path:
     """The spooled file of an object that is not in memory."""
     if received.spooled_path is None:
-        raise CannotUnderstand("there is no dataset")
+        raise DatasetError("there is no dataset")
     return Path(received.spooled_path)
 
 
@@ -235,11 +236,11 @@ def digest_of_received(received: Received, algorithm: str) -> str:
     """The digest of the dataset.
 
     Raises:
-        OutOfResources: the spooled file cannot be read.
+        OutOfResourcesError: the spooled file cannot be read.
     """
     if received.dataset is not None:
         return digest_of(received.dataset, algorithm)
     try:
         return digest_of_file(spooled_path_of(received), received.dataset_offset, algorithm)
     except OSError as error:
-        raise OutOfResources("read the spooled object", error.strerror or "") from None
+        raise OutOfResourcesError("read the spooled object", error.strerror or "") from None

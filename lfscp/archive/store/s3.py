@@ -21,11 +21,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.errors import OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.files import instance_of, write_file
 from lfscp.archive.store.object_cache import ObjectCache
 from lfscp.archive.store.object_probe import PROBES
-from lfscp.archive.store.object_store import NameTaken, Piece
+from lfscp.archive.store.object_store import NameTakenError, Piece
 from lfscp.archive.store.remote_object import ReadAhead, Remote, RemoteObject
 from lfscp.archive.store.s3_client import (
     PART_BYTES,
@@ -94,7 +94,7 @@ class S3Objects:
         """Write one file into the incoming folder.
 
         Raises:
-            OutOfResources: disk full, quota, too many open files; nothing is left.
+            OutOfResourcesError: disk full, quota, too many open files; nothing is left.
         """
         path = self._cache.new_piece()
         write_file(path, header, dataset, sync=False)
@@ -109,8 +109,8 @@ class S3Objects:
         """Put a piece under the instance's usual name.
 
         Raises:
-            NameTaken: there is an object of that name.
-            OutOfResources: the store did not take it.
+            NameTakenError: there is an object of that name.
+            OutOfResourcesError: the store did not take it.
         """
         key = f"{study_uid}/{series_uid}/{instance_uid}.dcm"
         self._put(piece, key)
@@ -138,9 +138,9 @@ class S3Objects:
                     use_multipart=False,
                 )
         except AlreadyExistsError:
-            raise NameTaken(key) from None
+            raise NameTakenError(key) from None
         except (BaseError, OSError, ValueError) as error:
-            raise OutOfResources("store the instance", reason_of(error), _HINT) from None
+            raise OutOfResourcesError("store the instance", reason_of(error), _HINT) from None
         if in_parts:
             self._put_in_parts(client, path, key)
 
@@ -161,7 +161,7 @@ class S3Objects:
                 )
         except (BaseError, OSError, ValueError) as error:
             self.remove(key)
-            raise OutOfResources("store the instance", reason_of(error), _HINT) from None
+            raise OutOfResourcesError("store the instance", reason_of(error), _HINT) from None
 
     def keep(self, piece: Piece, placement: Placement) -> None:
         """Keep the file of a committed object as a copy."""

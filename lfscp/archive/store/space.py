@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.errors import OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 
 AUTOMATIC: Final = -1  # megabytes: DEFAULT_BYTES, or PART_OF_A_SMALL_DISK of it if that is less
 DEFAULT_BYTES: Final = 512_000_000
@@ -60,11 +60,11 @@ class Space:
         """Let a store go on.
 
         Raises:
-            OutOfResources: less than the reserve is free.
+            OutOfResourcesError: less than the reserve is free.
         """
         shortage = self.shortage
         if shortage:
-            raise OutOfResources(
+            raise OutOfResourcesError(
                 "store the instance", shortage, "make room on the disk, or lower storage.reserve_mb"
             )
 
@@ -72,11 +72,11 @@ class Space:
         """Let something of known size be written.
 
         Raises:
-            OutOfResources: less than the reserve would be free.
+            OutOfResourcesError: less than the reserve would be free.
         """
         shortage = next(filter(None, (self._shortage_in(each, size) for each in self._folders)), "")
         if shortage:
-            raise OutOfResources("store the instance", shortage, "free space")
+            raise OutOfResourcesError("store the instance", shortage, "free space")
 
     def _shortage_in(self, folder: str, wanted: int = 0) -> str:
         try:

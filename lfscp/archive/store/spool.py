@@ -55,8 +55,8 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
         look: called several times a second while others must take theirs first; what it raises
             ends the wait.
     Raises:
-        BudgetExceeded: it is more than the budget, or was not free within a minute.
-        OutOfResources: the disk is full.
+        BudgetExceededError: it is more than the budget, or was not free within a minute.
+        OutOfResourcesError: the disk is full.
         OSError: there can be none.
     """
     if size <= _SMALL and IN_MEMORY.take(size):
@@ -105,7 +105,7 @@ def mapped(size: int, pieces: Iterable[bytes]) -> mmap.mmap:
     """So many bytes on disk, to be read where they are, until the last view of them is gone.
 
     Raises:
-        BudgetExceeded, OutOfResources, OSError: as `spooled`; it does not wait.
+        BudgetExceededError, OutOfResourcesError, OSError: as `spooled`; it does not wait.
     """
     SPACE.take(size, lambda: None, 0.0)
     try:

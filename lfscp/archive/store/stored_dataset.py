@@ -13,9 +13,9 @@ import os
 import threading
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.deflated import inflated
 from lfscp.dicom.elements import Encoding
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, encoding_of
 from lfscp.dicom.part10 import read_part10
 
@@ -76,7 +76,7 @@ def read_stored_dataset(
         dataset_offset: where it begins, when that is known. With both the head is not read, which
             may be none.
     Raises:
-        CannotUnderstand: it is none, or it cannot be inflated.
+        DatasetError: it is none, or it cannot be inflated.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -93,7 +93,7 @@ def dataset_of(
         syntax, offset = syntax or meta.transfer_syntax_uid, meta.dataset_offset
     state = os.fstat(file.fileno())
     if state.st_size <= offset:
-        raise CannotUnderstand("the dataset is empty")
+        raise DatasetError("the dataset is empty")
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     content = memoryview(mapped)[offset:]  # the map ends with the last view of it
     if syntax in DEFLATED:

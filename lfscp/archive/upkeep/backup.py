@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import create_engine, true
 
-from lfscp.archive.errors import ArchiveError, ArchiveInUse
+from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 from lfscp.archive.index.archive_id import archive_id
 from lfscp.archive.index.database import reason_of, sqlite_url
 from lfscp.archive.index.removal import prune
@@ -117,7 +117,7 @@ def backup(
         replace: drop what is in the folder, though it is another archive's or most of it.
         tell: called with a line for each object that is missing or damaged.
     Raises:
-        ArchiveInUse: another backup into the folder is running.
+        ArchiveInUseError: another backup into the folder is running.
         ArchiveError: it cannot be made, or would replace another archive's; what was complete
             before is complete still.
     """
@@ -435,6 +435,6 @@ def _lock(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ArchiveInUse("back up", f"another backup into {folder} is running") from None
+        raise ArchiveInUseError("back up", f"another backup into {folder} is running") from None
     finally:
         os.close(descriptor)

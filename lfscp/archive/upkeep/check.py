@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import ArchiveError, CannotUnderstand
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.index.rows import Existing, Placement
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
@@ -25,6 +25,7 @@ from lfscp.archive.store.files import instance_of
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import read_file_header
 from lfscp.archive.upkeep.quarantine import is_aside, put_aside
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.dicom.header import Header
 from lfscp.dicom.part10 import read_part10
@@ -193,7 +194,7 @@ def _read_again(archive: Archive, path: str) -> tuple[Header, Placement] | str:
             placement.dataset_offset,
         )
         fault = _fault_of_head(file, expected)
-    except (CannotUnderstand, OSError) as error:
+    except (DatasetError, OSError) as error:
         return f"it cannot be read ({getattr(error, 'reason', None) or str(error)})"
     if fault:
         return f"its head is damaged ({fault})"

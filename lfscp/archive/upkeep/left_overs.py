@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.store.object_store import ObjectStore, Piece
 from lfscp.archive.store.received_objects import read_file_header
+from lfscp.dicom.errors import DatasetError
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -30,7 +30,7 @@ def clear_incoming(files: ObjectStore, index: Index, *, may_judge: bool) -> None
         try:
             if may_judge and piece.stat().st_nlink > 1:  # placed under its final name
                 _clear_placed(files, index, piece)
-        except (CannotUnderstand, OSError):
+        except (DatasetError, OSError):
             pass  # nothing that was placed by us; `lfscp check` tells what it is
         files.discard(Piece(str(piece), 0))
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.upkeep.reindexing import place_studies, read_every_object
 from lfscp.archive.upkeep.retention import Candidate, Limits, Retention, most_off_ms
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.archive.upkeep.task_lease import Turn
+from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 
@@ -107,7 +107,7 @@ class Maintenance:
             try:
                 wait_s = work()
                 failures, said = 0, ""
-            except (SQLAlchemyError, OSError, ArchiveError) as error:
+            except (SQLAlchemyError, OSError, OperationError) as error:
                 wait_s = _AGAIN_S
                 failures += 1
                 reason = reason_of(error)

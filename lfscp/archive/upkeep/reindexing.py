@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from lfscp.archive.errors import ArchiveError, CannotUnderstand
+from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.hierarchy import STUDIES_DIFFER, RowVanishedError, StudyRow, own_study
 from lfscp.archive.index.maintenance_tables import (
     EACH_FOLDER,
@@ -34,6 +34,7 @@ from lfscp.archive.index.rows import texts
 from lfscp.archive.index.schema import attribute_columns, instance, patient, series, study
 from lfscp.archive.store.received_objects import read_file_header
 from lfscp.dicom.attributes import Level
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import Header
 from lfscp.observe.logging import get_logger
 from lfscp.observe.systemd import notify
@@ -215,7 +216,7 @@ def _first_header(files: ObjectStore, paths: Iterable[str]) -> Header | None:
 def _header(files: ObjectStore, path: str) -> Header | None:
     try:
         return read_file_header(files.path(path))
-    except (CannotUnderstand, OSError) as error:
+    except (DatasetError, OSError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", "")
         LOG.warning("an object cannot be read", path=path, reason=reason)
         return None

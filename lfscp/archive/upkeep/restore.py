@@ -42,7 +42,7 @@ def restore(
     Returns:
         The backup's manifest.
     Raises:
-        ArchiveInUse: a node has the data folder.
+        ArchiveInUseError: a node has the data folder.
         ArchiveError: there is no complete backup, or the folders are not empty.
     """
     manifest = read_manifest(backup)

@@ -17,7 +17,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from lfscp.config.access import Identity, Peer
 from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
-from lfscp.services.access.attempts import TooManyAttempts
+from lfscp.services.access.attempts import TooManyAttemptsError
 from lfscp.services.access.user_identity import UserIdentities
 from lfscp.upperlayer.scp.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
 
@@ -141,7 +141,7 @@ def _identify(
     try:
         if not users.is_user(identity, item.primary_field or b"", passcode, address):
             return user_rejected("wrong user name or passcode")
-    except TooManyAttempts as reason:
+    except TooManyAttemptsError as reason:
         return too_many_wrong(reason.wait_s)
     if item.positive_response_requested:
         response = UserIdentityNegotiation()

@@ -41,7 +41,7 @@ class _Count:
     last: float = 0.0
 
 
-class TooManyAttempts(Exception):  # noqa: N818 - says what it is
+class TooManyAttemptsError(Exception):
     """One has to wait.
 
     Args:
@@ -76,7 +76,7 @@ class Attempts:
         """Count an attempt; it is wrong until `succeeded` is called.
 
         Raises:
-            TooManyAttempts: it is not to be looked at.
+            TooManyAttemptsError: it is not to be looked at.
         """
         with self._lock:
             now = self._now()
@@ -98,7 +98,7 @@ class Attempts:
         """Count a wrong token, which is a stale script's sooner than a guess.
 
         Raises:
-            TooManyAttempts: there were too many from there.
+            TooManyAttemptsError: there were too many from there.
         """
         with self._lock:
             now = self._now()
@@ -150,7 +150,7 @@ def _require(count: _Count, most: int, now: float) -> None:
     if count.number >= most:
         is_first = count.number == most
         count.number += is_first  # so that it is told once
-        raise TooManyAttempts(count.last + WAIT_S - now, is_first=is_first)
+        raise TooManyAttemptsError(count.last + WAIT_S - now, is_first=is_first)
 
 
 def _require_slow(count: _Count, now: float) -> None:
@@ -159,4 +159,4 @@ def _require_slow(count: _Count, now: float) -> None:
         return
     wait_s = count.last + min(2.0 ** min(over, _MOST_DOUBLINGS), WAIT_S) - now
     if wait_s > 0:
-        raise TooManyAttempts(wait_s, is_first=False)
+        raise TooManyAttemptsError(wait_s, is_first=False)

@@ -48,7 +48,7 @@ class UserIdentities:
             passcode: as received; None when none came: then a user with a hash is not believed.
             address: of the requestor.
         Raises:
-            TooManyAttempts: too many were wrong; it is not looked at.
+            TooManyAttemptsError: too many were wrong; it is not looked at.
         """
         hashed = dict(_split(entry) for entry in identity.users).get(name)
         if hashed == "" or passcode is None:

@@ -18,19 +18,19 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.interruption import Interrupted, Interruption
+from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.query.find import Incomplete
 from lfscp.archive.query.query import Query, parse_query
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
+from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import keys_of, peer_of
 from lfscp.services.models import QUERY_MODELS, negotiated
 from lfscp.services.query_retrieve.cancellation import Cancellation
-from lfscp.services.query_retrieve.identifier import Refused, read
+from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.service_log import (
     after_answer,
     calling_ae_title,
@@ -72,15 +72,15 @@ class _Find:
         """Every match, then the final response unless it is success, which the caller adds."""
         try:
             yield from self._pending()
-        except Refused as refused:
+        except RefusedError as refused:
             answer = status.with_reason(refused.code, refused.reason, refused.offending_tags)
             self._record(refused.code, refused.reason)
             yield answer, None
-        except Interrupted:
+        except InterruptionError:
             reason = self._cancellation.reason
             self._record(status.CANCELLED, reason)
             yield status.with_reason(status.CANCELLED, reason), None
-        except ArchiveError as error:
+        except OperationError as error:
             self._record(status.OUT_OF_RESOURCES, str(error))
             yield status.with_reason(status.OUT_OF_RESOURCES, "index error, see the log"), None
         except GeneratorExit:
@@ -101,10 +101,10 @@ class _Find:
         with closing(self._find(query, limit)) as found:
             for identifier in found:
                 if self._cancellation():
-                    raise Interrupted
+                    raise InterruptionError
                 if limit and self._matches == limit:
                     reason = f"only the first {limit} matches were sent, narrow the query"
-                    raise Refused(status.OUT_OF_RESOURCES, reason)
+                    raise RefusedError(status.OUT_OF_RESOURCES, reason)
                 self._matches += 1
                 if isinstance(identifier, Incomplete):
                     self._unread += 1
@@ -127,13 +127,13 @@ class _Find:
         """Make the query of the request.
 
         Raises:
-            Refused: not permitted, not decodable, or no valid identifier of its model.
+            RefusedError: not permitted, not decodable, or no valid identifier of its model.
         """
         if not may(self._settings.peers, calling_ae_title(self._event), "query"):
-            raise Refused(status.NOT_AUTHORISED, "this AE title may not query")
+            raise RefusedError(status.NOT_AUTHORISED, "this AE title may not query")
         model = QUERY_MODELS.get(self._sop_class_uid)
         if model is None:
-            raise Refused(status.SOP_CLASS_NOT_SUPPORTED, "no query model of this node")
+            raise RefusedError(status.SOP_CLASS_NOT_SUPPORTED, "no query model of this node")
         options = negotiated(self._event.assoc, self._sop_class_uid)
         return read(
             self._event,

@@ -16,12 +16,12 @@ from typing import Any, Final
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive, StoredInstance
-from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.interruption import Interrupted, Interruption
+from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
 from lfscp.config import Peer, Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.attributes import Level
+from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.access.added_peers import AddedPeers
@@ -34,7 +34,7 @@ from lfscp.services.query_retrieve.destination import (
     DestinationError,
     NothingAcceptedError,
 )
-from lfscp.services.query_retrieve.identifier import Refused, read
+from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.sending.retrieve_contexts import Accepted, batches
 from lfscp.services.sending.sub_operations import Counters, Outcome, Sender
 from lfscp.services.service_log import (
@@ -44,7 +44,7 @@ from lfscp.services.service_log import (
     failed_unexpectedly,
     performed,
 )
-from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.errors import CalledOffError
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
 
 Handlers = list[tuple[Any, Any]]
@@ -101,14 +101,16 @@ class _Retrieve:
             if instances:
                 yield from self.transfer(instances)
             yield self._final()
-        except Refused as refused:
+        except RefusedError as refused:
             yield self._refusal(refused)
         except GeneratorExit:
             self._record(status.CANCELLED, "the association ended")
             raise
         except Exception as error:  # noqa: BLE001 - the peer gets a status whatever happened
             failed_unexpectedly(self.event, self.service, error)
-            yield self._refusal(Refused(status.UNABLE_TO_PROCESS, "internal error, see the log"))
+            yield self._refusal(
+                RefusedError(status.UNABLE_TO_PROCESS, "internal error, see the log")
+            )
 
     def stop(self) -> bool:
         """Whether no further sub-operation may begin."""
@@ -121,11 +123,12 @@ class _Retrieve:
         """Called about once a second while a sub-operation lasts.
 
         Raises:
-            CalledOff: it lasts too long for a request that nobody waits for, or that is cancelled.
+            CalledOffError: it lasts too long for a request that nobody waits for, or that is
+                cancelled.
         """
         if self.stop():
             if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
-                raise CalledOff("cancelled, since its C-MOVE was")
+                raise CalledOffError("cancelled, since its C-MOVE was")
             return
         self._tell()
 
@@ -133,10 +136,10 @@ class _Retrieve:
         """Called several times a second before a sub-operation, while its object is made ready.
 
         Raises:
-            CalledOff: it shall not begin.
+            CalledOffError: it shall not begin.
         """
         if self.stop():
-            raise CalledOff("called off")
+            raise CalledOffError("called off")
         self._tell()
 
     def _tell(self) -> None:
@@ -189,14 +192,14 @@ class _Retrieve:
         """The objects asked for.
 
         Raises:
-            Refused: not permitted, a wrong identifier, an unknown destination, or no index.
+            RefusedError: not permitted, a wrong identifier, an unknown destination, or no index.
         """
         if not may(self.settings.peers, calling_ae_title(self.event), "retrieve"):
-            raise Refused(status.NOT_AUTHORISED, "this AE title may not retrieve")
+            raise RefusedError(status.NOT_AUTHORISED, "this AE title may not retrieve")
         sop_class = str(self.request.AffectedSOPClassUID)
         model = RETRIEVE_MODELS.get(sop_class)
         if model is None:
-            raise Refused(status.SOP_CLASS_NOT_SUPPORTED, "no retrieve model of this node")
+            raise RefusedError(status.SOP_CLASS_NOT_SUPPORTED, "no retrieve model of this node")
         relational = negotiated(self.event.assoc, sop_class).relational
         self.prepare()
         level, keys = read(
@@ -208,18 +211,18 @@ class _Retrieve:
             source = self.event.assoc.requestor.address or ""
             interruption = Interruption(self._cancellation, source=source)
             return self.archive.select(level, keys, interruption)
-        except Interrupted:
-            raise Refused(status.CANCELLED, self._cancellation.reason) from None
+        except InterruptionError:
+            raise RefusedError(status.CANCELLED, self._cancellation.reason) from None
         except Exception as error:
             failed_unexpectedly(self.event, self.service, error)
             reason = "the index cannot be read, see the log"
-            raise Refused(status.CANNOT_COUNT_MATCHES, reason) from error
+            raise RefusedError(status.CANNOT_COUNT_MATCHES, reason) from error
 
     def _locate(self, instance: StoredInstance) -> StoredInstance | None:
         uids = {Level.IMAGE: [instance.sop_instance_uid]}
         try:
             return next(iter(self.archive.select(Level.IMAGE, uids)), None)
-        except ArchiveError:
+        except OperationError:
             return None
 
     def _final(self) -> SubOperationResponse:
@@ -240,7 +243,7 @@ class _Retrieve:
             error_comment=status.error_comment(self.reason) if self.reason else None,
         )
 
-    def _refusal(self, refused: Refused) -> SubOperationResponse:
+    def _refusal(self, refused: RefusedError) -> SubOperationResponse:
         self._record(refused.code, refused.reason)
         return SubOperationResponse(
             refused.code,
@@ -302,7 +305,7 @@ class _Move(_Retrieve):
         peer = destination(self._destinations(title), title, calling_ae_title(self.event))
         if peer is None:
             reason = f"{title or 'the empty AE title'} is no move destination here"
-            raise Refused(status.MOVE_DESTINATION_UNKNOWN, reason)
+            raise RefusedError(status.MOVE_DESTINATION_UNKNOWN, reason)
         self._destination = Destination(title, peer, self.settings.server)
         self._receiver = audit.Peer(title, peer.host)
 

@@ -9,12 +9,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pynetdicom.events import Event
 
-from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.query.key_limits import ExcessiveKey, require_within_limits
-from lfscp.archive.query.query import InvalidKey
+from lfscp.archive.query.key_limits import ExcessiveKeyError, require_within_limits
+from lfscp.archive.query.query import InvalidKeyError
 from lfscp.archive.store.deflated import MAX_INFLATED_IDENTIFIER_BYTES, inflated
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.identifiers import ExcessiveIdentifier, Identifier, read_identifier
+from lfscp.dicom.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
 from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN
@@ -25,7 +25,7 @@ _MAX_FORGIVEN_BYTES: Final = 1 << 16
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 
 
-class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
+class RefusedError(Exception):
     """The request cannot be performed.
 
     Args:
@@ -41,7 +41,7 @@ class Refused(Exception):  # noqa: N818 - an answer to the peer, not our error
         self.offending_tags = offending_tags
 
     @classmethod
-    def because_of(cls, error: InvalidKey) -> Refused:
+    def because_of(cls, error: InvalidKeyError) -> RefusedError:
         """The identifier does not match its SOP class."""
         return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
 
@@ -51,28 +51,28 @@ def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -
 
     Args:
         event: of a C-FIND, C-MOVE or C-GET request.
-        parse: gets the identifier; raises InvalidKey when it does not match its SOP class.
+        parse: gets the identifier; raises InvalidKeyError when it does not match its SOP class.
         max_values: see key_limits.require_within_limits.
     Raises:
-        Refused: no identifier, a broken encoding, one that asks for too much, or not valid.
+        RefusedError: no identifier, a broken encoding, one that asks for too much, or not valid.
     """
     try:
         identifier = _identifier(event)
         require_within_limits(identifier, max_values)
         return parse(identifier)
-    except InvalidKey as error:
-        if isinstance(error, ExcessiveKey):
+    except InvalidKeyError as error:
+        if isinstance(error, ExcessiveKeyError):
             metrics.EXCESSIVE_IDENTIFIERS.add()
-        raise Refused.because_of(error) from error
-    except ExcessiveIdentifier as error:
+        raise RefusedError.because_of(error) from error
+    except ExcessiveIdentifierError as error:
         metrics.EXCESSIVE_IDENTIFIERS.add()
         tags = () if error.tag is None else (error.tag,)
-        raise Refused(status.IDENTIFIER_DOES_NOT_MATCH, error.reason, tags) from error
-    except CannotUnderstand as error:
+        raise RefusedError(status.IDENTIFIER_DOES_NOT_MATCH, error.reason, tags) from error
+    except DatasetError as error:
         reason = f"the identifier cannot be decoded: {error.reason}"
-        raise Refused(status.UNABLE_TO_PROCESS, reason) from error
+        raise RefusedError(status.UNABLE_TO_PROCESS, reason) from error
     except Exception as error:  # pydicom raises what it likes on bytes it cannot read
-        raise Refused(status.UNABLE_TO_PROCESS, "the identifier cannot be decoded") from error
+        raise RefusedError(status.UNABLE_TO_PROCESS, "the identifier cannot be decoded") from error
 
 
 def _identifier(event: Event) -> Identifier:
@@ -86,9 +86,9 @@ def _identifier(event: Event) -> Identifier:
             syntax = EXPLICIT_VR_LITTLE_ENDIAN
         try:
             return read_identifier(data, syntax)
-        except ExcessiveIdentifier:
+        except ExcessiveIdentifierError:
             raise
-        except CannotUnderstand:  # not laid out as it should be: pydicom forgives much
+        except DatasetError:  # not laid out as it should be: pydicom forgives much
             if len(data) > _MAX_FORGIVEN_BYTES:  # and makes a hundred bytes of one
                 raise
     identifier = event.identifier

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.remote_object import RemoteObject
+from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
 from lfscp.services.transcoding.decoding import DecodingError, decoded, evened
-from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.errors import CalledOffError
 from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Sender:
         may_decode: whether compressed objects may be decoded for the receiver.
         locate: where an instance is now, for one whose file has gone since it was selected.
         look: called several times a second while an object is made ready for the receiver; raises
-            CalledOff to have done with it.
+            CalledOffError to have done with it.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
         originator_message_id: of a C-MOVE, its Message ID.
     """
@@ -179,10 +179,10 @@ class Sender:
                     answer = association.send_stored(self._request(instance, choice, body))
         except DecodingError as error:
             return Outcome.FAILED, str(error), ""
-        except CalledOff:
+        except CalledOffError:
             return Outcome.CALLED_OFF, "", ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
-            if not isinstance(error, ArchiveError | OSError):
+            if not isinstance(error, OperationError | OSError):
                 kind = type(error).__name__  # its text may quote a value
                 uid = instance.sop_instance_uid
                 LOG.error(

@@ -14,17 +14,17 @@ from pynetdicom import evt
 
 from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.errors import (
-    ArchiveError,
-    CannotUnderstand,
-    ClassNotStored,
-    DuplicateRejected,
-    IdentityMismatch,
-    InstanceElsewhere,
-    OutOfResources,
-    StudyProtected,
+    ClassNotStoredError,
+    DuplicateRejectedError,
+    IdentityMismatchError,
+    InstanceElsewhereError,
+    OutOfResourcesError,
+    StudyProtectedError,
 )
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
+from lfscp.dicom.errors import DatasetError
+from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import Patients
@@ -61,7 +61,7 @@ def handlers(
             return _refused(event, answer, started, "this AE title may not store", named)
         try:
             stored = archive.store(received_object(event, caller))
-        except ArchiveError as error:
+        except OperationError as error:
             return _refused(event, refusal(error), started, str(error), named)
         except Exception as error:  # noqa: BLE001 - the sender gets a status whatever happened
             failed_unexpectedly(event, _SERVICE, error, status.PROCESSING_FAILURE, **named)
@@ -94,30 +94,30 @@ def handlers(
     return [(evt.EVT_C_STORE, handle_store)]
 
 
-def refusal(error: ArchiveError) -> Dataset:
+def refusal(error: OperationError) -> Dataset:
     """The status of a C-STORE that the archive refused; no I/O.
 
     Source: PS3.4 table B.2-1. There is no code for duplicates; they are refused as A7xx.
     """
     match error:
-        case CannotUnderstand(tag=tag):
+        case DatasetError(tag=tag):
             offending = () if tag is None else (tag,)
             return status.with_reason(status.CANNOT_UNDERSTAND, error.reason, offending)
-        case IdentityMismatch(tag=tag):
+        case IdentityMismatchError(tag=tag):
             comment = "UID in the dataset differs from the command's"
             return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
-        case InstanceElsewhere(tag=tag):
+        case InstanceElsewhereError(tag=tag):
             comment = "instance is stored for another patient, study or series"
             return status.with_reason(status.DATASET_DOES_NOT_MATCH, comment, (tag,))
-        case ClassNotStored():
+        case ClassNotStoredError():
             return status.with_reason(status.SOP_CLASS_NOT_SUPPORTED, error.reason)
-        case DuplicateRejected():
+        case DuplicateRejectedError():
             comment = "instance is stored already with other content"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)
-        case StudyProtected():
+        case StudyProtectedError():
             comment = "an instance of a protected study is not replaced"
             return status.with_reason(status.OUT_OF_RESOURCES, comment)
-        case OutOfResources():
+        case OutOfResourcesError():
             return status.with_reason(status.OUT_OF_RESOURCES, error.reason)
         case _:
             # The object is not at fault: the sender should try again later.

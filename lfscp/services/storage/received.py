@@ -6,8 +6,8 @@ from typing import Any
 
 from pynetdicom import evt
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.received_objects import Received
+from lfscp.dicom.errors import DatasetError
 from lfscp.upperlayer.receiving.received import ReceivedStore
 
 
@@ -18,7 +18,7 @@ def received_object(event: evt.Event, caller: str) -> Received:
         event: of the C-STORE.
         caller: AE title to note as the sender.
     Raises:
-        CannotUnderstand: it has no dataset.
+        DatasetError: it has no dataset.
     """
     request: Any = event.request
     spooled = None
@@ -28,7 +28,7 @@ def received_object(event: evt.Event, caller: str) -> Received:
     elif request.DataSet is not None:  # served by pynetdicom's own server
         dataset = request.DataSet.getbuffer()
     if dataset is None and spooled is None:
-        raise CannotUnderstand("the request has no dataset")
+        raise DatasetError("the request has no dataset")
     return Received(
         sop_class_uid=str(request.AffectedSOPClassUID),
         sop_instance_uid=str(request.AffectedSOPInstanceUID),

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from typing import IO, Final, NamedTuple
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.budget import Reservation
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.spool import spooled, write_all
@@ -23,6 +22,7 @@ from lfscp.dicom.conversion import Edit
 from lfscp.dicom.elements import UNDEFINED_LENGTH, element_head, skip_undefined
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.encoder import LARGE, Piece, read_pieces
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.image_pixel import ImagePixel, PixelElement, read_pixel_element
 from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.contexts import (
@@ -65,10 +65,10 @@ def needs_codec(transfer_syntax_uid: str) -> bool:
     return transfer_syntax_uid not in TARGETS
 
 
-def anew(error: DecodingError | CannotUnderstand | MemoryError) -> Exception:
+def anew(error: DecodingError | DatasetError | MemoryError) -> Exception:
     """The same without its traceback, which holds on to the memory that is to be given back."""
-    if isinstance(error, CannotUnderstand):
-        return CannotUnderstand(error.reason)
+    if isinstance(error, DatasetError):
+        return DatasetError(error.reason)
     if isinstance(error, MemoryError):
         return DecodingError("the system has no memory left")
     return DecodingError(str(error))
@@ -139,7 +139,7 @@ class Conversion:
                         return self._write_pieces(file, self._pieces(for_elements, room))
                 except MoreMemoryNeededError as error:
                     refusal, room = None, error.more_bytes
-                except (DecodingError, CannotUnderstand, MemoryError) as error:
+                except (DecodingError, DatasetError, MemoryError) as error:
                     refusal = anew(error)
             if refusal is not None:
                 raise refusal

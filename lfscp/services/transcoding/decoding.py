@@ -16,10 +16,10 @@ from typing import Final
 
 from pydicom.uid import UID
 
-from lfscp.archive.errors import CannotUnderstand
-from lfscp.archive.store.budget import BudgetExceeded
+from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED as DEFLATED_SYNTAXES
 from lfscp.dicom.part10 import read_part10
 from lfscp.server.cpu_affinity import anywhere
@@ -147,7 +147,7 @@ def _conversion(
     """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
 
     Raises:
-        DecodingError, CannotUnderstand, BudgetExceeded, OSError: as `decoded`.
+        DecodingError, DatasetError, BudgetExceededError, OSError: as `decoded`.
     """
     share = MEMORY.limit_bytes // _MOST_AT_ONCE
     if stored_syntax not in DEFLATED_SYNTAXES:
@@ -157,7 +157,7 @@ def _conversion(
             dataset = read_stored_dataset(path, stored_syntax, dataset_offset)
             conversion = Conversion(path, dataset, wanted_syntax, look, owner)
             dataset.forget()
-        except (DecodingError, CannotUnderstand, MemoryError) as error:
+        except (DecodingError, DatasetError, MemoryError) as error:
             refusal = anew(error)
         else:
             return conversion
@@ -169,8 +169,8 @@ def _said_of(what: str, transfer_syntax_uid: str = "") -> Iterator[None]:
     """Why it cannot be, with what cannot be."""
     try:
         yield
-    except (CannotUnderstand, BudgetExceeded) as error:
-        why = error.reason if isinstance(error, CannotUnderstand) else str(error)
+    except (DatasetError, BudgetExceededError) as error:
+        why = error.reason if isinstance(error, DatasetError) else str(error)
         name = f"{UID(transfer_syntax_uid).name} " if transfer_syntax_uid else ""
         raise DecodingError(f"{name}{what}: {why}") from None
 

@@ -17,7 +17,6 @@ import numpy as np
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.dicom.encapsulated import (
@@ -28,6 +27,7 @@ from lfscp.dicom.encapsulated import (
     one_frame_of,
     read_fragments,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.image_pixel import (
     ImagePixel,
     PixelElement,
@@ -78,7 +78,7 @@ def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
     """
     try:
         return Frames(read_stored_dataset(path)).decode(number, alone=True)
-    except CannotUnderstand as error:
+    except DatasetError as error:
         raise DecodingError(error.reason) from None
 
 
@@ -95,7 +95,7 @@ class Frames:
     Raises:
         DecodingError: it has no pixels, there is no decoder for them, or what describes them is
             missing.
-        CannotUnderstand: its bytes are broken.
+        DatasetError: its bytes are broken.
     """
 
     def __init__(self, dataset: StoredDataset, decode: Decode | None = None) -> None:
@@ -125,7 +125,7 @@ class Frames:
         """Bytes of memory that decoding one of the frames takes, whichever it is.
 
         Raises:
-            CannotUnderstand: the fragments are broken.
+            DatasetError: the fragments are broken.
         """
         if not self.element.is_encapsulated:
             return working_set("", self.image, 0)
@@ -142,7 +142,7 @@ class Frames:
             alone: no other frame is wanted, so a large object need not be read for one.
         Raises:
             DecodingError: there is none, or it is broken.
-            CannotUnderstand: the fragments are broken.
+            DatasetError: the fragments are broken.
         """
         self._require_frame(number)
         if not self.element.is_encapsulated:
@@ -162,7 +162,7 @@ class Frames:
             room_bytes: memory for what a codestream needs beside the working set.
         Raises:
             MoreMemoryNeededError: it needs more than that.
-            DecodingError, CannotUnderstand: as `decode`.
+            DecodingError, DatasetError: as `decode`.
         """
         self._require_frame(number)
         if not self.has_codec or self._decode is None:

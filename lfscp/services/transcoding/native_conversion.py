@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.spool import IN_MEMORY
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
 from lfscp.dicom.conversion import Edit, convert
 from lfscp.dicom.encoder import Piece, read_pieces
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, encoding_of
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
@@ -55,7 +55,7 @@ def convert_native(
             return None
         kept.callback(lambda: IN_MEMORY.give_back(held))
         pieces = converted_pieces(dataset, wanted_syntax, most_bytes=bound)
-    except CannotUnderstand:
+    except DatasetError:
         return None
     if size <= _SMALL:
         return b"".join(read_pieces(pieces))
@@ -79,7 +79,7 @@ def converted_pieces(
     Args:
         edits, most_bytes: as `convert` takes them.
     Raises:
-        CannotUnderstand: as `convert`, or it cannot be padded to an even length.
+        DatasetError: as `convert`, or it cannot be padded to an even length.
     """
     target = encoding_of(wanted_syntax)
     encode = partial(
@@ -91,7 +91,7 @@ def converted_pieces(
     del pieces
     pieces = encode(pads=True)
     if wanted_syntax not in DEFLATED and _is_odd(pieces):
-        raise CannotUnderstand("it cannot be padded to an even length")
+        raise DatasetError("it cannot be padded to an even length")
     return pieces
 
 

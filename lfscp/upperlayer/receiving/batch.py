@@ -65,7 +65,7 @@ class ForetoldReader:
         Args:
             room: how many bytes the object may still grow by; None is no limit.
         Raises:
-            ReadTimeout, ConnectionLost: as the socket does.
+            ReadTimeoutError, ConnectionLostError: as the socket does.
         """
         while True:
             most = self._most if room is None else min(self._most, room // self._size)

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import encode
 
-from lfscp.upperlayer.errors import CalledOff, ReadTimeout
+from lfscp.upperlayer.errors import CalledOffError, ReadTimeoutError
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import DimseServiceType
@@ -33,7 +33,7 @@ _LOW_PRIORITY: Final = 2
 CANCEL_PATIENCE_S: Final = 1.0  # for the final response after a C-CANCEL, which peers may ignore
 
 
-class Unanswered(Exception):  # noqa: N818 - what happened
+class UnansweredError(Exception):
     """No response came; the association has ended, or is aborted.
 
     Args:
@@ -118,8 +118,8 @@ class Operation:
         """Ask, and give the responses up to the final one.
 
         Raises:
-            Unanswered: the association broke, the peer was silent for the DIMSE timeout, or what
-                it sent answers nothing.
+            UnansweredError: the association broke, the peer was silent for the DIMSE timeout, or
+                what it sent answers nothing.
         """
         self._assoc.dimse.send_msg(self._request, self._context_id)
         while True:
@@ -145,7 +145,7 @@ class Operation:
         """Send the C-CANCEL when it is wanted, once; called while the peer is waited for, too.
 
         Raises:
-            CalledOff: the peer goes on, or is silent, in spite of it.
+            CalledOffError: the peer goes on, or is silent, in spite of it.
         Source: PS3.7 section 9.3.2.3.
         """
         if not self._assoc.is_established:
@@ -159,7 +159,7 @@ class Operation:
         elif self.is_cancelled and time.monotonic() > self._patience_ends:
             reason = f"the peer went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
             self._assoc.end_reason = self._assoc.end_reason or reason
-            raise CalledOff(reason)
+            raise CalledOffError(reason)
 
     def _next_message(self) -> tuple[int, DimseServiceType]:
         """The next response, or request of the peer's; looks for the cancel meanwhile."""
@@ -169,7 +169,7 @@ class Operation:
         while True:
             try:
                 self.look_for_cancel()
-            except CalledOff as problem:
+            except CalledOffError as problem:
                 dul.called_off(str(problem))
             if not self._assoc.is_established:
                 self._note_end()
@@ -187,22 +187,22 @@ class Operation:
             left = None if deadline is None else deadline - time.monotonic()
             try:
                 dul.read_pdu(None if left is None else max(left, 0.001))
-            except ReadTimeout:
+            except ReadTimeoutError:
                 self._assoc.abort()
                 reason = f"was silent for {timeout_s:g} s"
-                raise Unanswered(reason, timed_out=True) from None
+                raise UnansweredError(reason, timed_out=True) from None
 
     def _note_end(self) -> None:
         self._assoc._handle_no_response()
         reason = self._assoc.end_reason
         if reason and self._assoc._sent_abort:
-            raise Unanswered(f"was cut off: {reason}")
-        raise Unanswered(f"ended the association{f' ({reason})' if reason else ''}")
+            raise UnansweredError(f"was cut off: {reason}")
+        raise UnansweredError(f"ended the association{f' ({reason})' if reason else ''}")
 
     def _give_up(self, reason: str) -> NoReturn:
         self._assoc.dul.called_off(reason)  # without waiting for the peer to close
         self._assoc._handle_no_response()
-        raise Unanswered(f"sent what nobody asked for: {reason}")
+        raise UnansweredError(f"sent what nobody asked for: {reason}")
 
 
 def _is_request(message: DimseServiceType) -> bool:

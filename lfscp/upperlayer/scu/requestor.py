@@ -45,7 +45,7 @@ def associate(
         contexts: 1 to 128 proposed contexts; their IDs are given here.
         ssl_context: for TLS, verified against the host.
         while_waiting: called about every `look_every_s` while the peer is waited for, and while it
-            sends or takes what is long; when it raises `CalledOff` the association is aborted.
+            sends or takes what is long; when it raises `CalledOffError` the association is aborted.
         limits: of what the peer sends.
     Returns:
         A pynetdicom association; `is_rejected` or `is_aborted` when it is not established, with

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
-from lfscp.upperlayer.errors import CalledOff
+from lfscp.upperlayer.errors import CalledOffError
 from lfscp.upperlayer.wire import commands, pdata
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _goes_on(assoc: InlineAssociation, while_waiting: Callable[[], None]) -> boo
     """Let others do what they do meanwhile; False: it was called off."""
     try:
         while_waiting()
-    except CalledOff as problem:
+    except CalledOffError as problem:
         assoc.dul.called_off(str(problem))
         assoc._handle_no_response()
         return False

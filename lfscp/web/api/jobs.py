@@ -13,15 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.model import (
-    InvalidRequest,
+    InvalidRequestError,
     Job,
     JobRequest,
-    TooManyJobs,
-    UnknownJob,
-    WrongState,
+    TooManyJobsError,
+    UnknownJobError,
+    WrongStateError,
     is_result_apart,
 )
-from lfscp.jobs.package import CannotPack
+from lfscp.jobs.package import PackageError
 from lfscp.scu.peer import Peer
 from lfscp.web.api import cursors
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
@@ -107,11 +107,11 @@ def job_zip(web: Context, job_id: str) -> StreamingResponse:
     """The studies of a collect or retrieve job as a ZIP with a DICOMDIR."""
     try:
         pieces = web.jobs.package(job_id)
-    except UnknownJob as error:
+    except UnknownJobError as error:
         raise Problem(404, str(error)) from None
-    except WrongState as error:
+    except WrongStateError as error:
         raise Problem(409, str(error)) from None
-    except CannotPack as error:
+    except PackageError as error:
         raise Problem(503 if error.passing else 413, str(error)) from None
     for study_uid in job_of(web, job_id).result["studies"]:
         web.views.note(study_uid, "ZIP")
@@ -179,13 +179,13 @@ def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, A
     """
     try:
         return web.jobs.submit(JobRequest(kind, peer, parameters))
-    except InvalidRequest as error:
+    except InvalidRequestError as error:
         path = [] if error.field == "parameters" else error.field.split(".", 2)
         pointer = pointer_to(part for part in path if part != "parameters")
         errors = [{"pointer": pointer, "detail": error.reason}]
         detail = f"{pointer}: {error.reason}" if pointer else error.reason
         raise Problem(422, detail, errors=errors) from None
-    except (TerminatedError, TooManyJobs) as error:
+    except (TerminatedError, TooManyJobsError) as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
 
 
@@ -197,7 +197,7 @@ def job_of(web: Web, job_id: str) -> Job:
     """
     try:
         return web.jobs.job(job_id)
-    except UnknownJob as error:
+    except UnknownJobError as error:
         raise Problem(404, str(error)) from None
 
 
@@ -210,9 +210,9 @@ def act(web: Web, job_id: str, wish: str) -> Job:
     job = job_of(web, job_id)
     try:
         return getattr(web.jobs, wish)(job_id) or job
-    except UnknownJob as error:
+    except UnknownJobError as error:
         raise Problem(404, str(error)) from None
-    except WrongState as error:
+    except WrongStateError as error:
         raise Problem(409, str(error)) from None
 
 

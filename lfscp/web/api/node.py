@@ -25,5 +25,5 @@ def folders(web: Context, path: str = "") -> dict[str, Any]:
     """What is in a folder below web.roots; without a path the roots themselves."""
     try:
         return asdict(below.listing(web.settings.web.roots, path))
-    except below.OutsideRoots as error:
+    except below.OutsideRootsError as error:
         raise Problem(403, str(error)) from None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.web.api.studies import file_of, instance_row
 from lfscp.web.context import Context, Web
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Function, Window
 from lfscp.web.rendering.picture_answers import no_picture, response_of
 from lfscp.web.rendering.rendering import MEDIA_TYPES, Wanted
@@ -49,7 +49,7 @@ def picture(
     path = path_of(web, instance_uid)
     try:
         found, fitting = web.renderer.describe(path, instance_uid, frame - 1)
-    except NoPicture as error:
+    except NoPictureError as error:
         raise no_picture(error) from None
     shown = found.window or fitting
     return PictureOut(
@@ -109,6 +109,6 @@ def path_of(web: Web, instance_uid: str) -> StoredFile:
 def _rendered(web: Web, instance_uid: str, wanted: Wanted) -> Response:
     try:
         found = web.renderer.render(path_of(web, instance_uid), instance_uid, wanted)
-    except NoPicture as error:
+    except NoPictureError as error:
         raise no_picture(error) from None
     return response_of(found, MEDIA_TYPES[wanted.encoding], {"Cache-Control": _CACHED})

@@ -32,7 +32,7 @@ from lfscp.web.api.models import (
     StudyOut,
 )
 from lfscp.web.context import Context, Web
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem, not_found
 from lfscp.web.rendering.elements import MAX_ELEMENTS
 from lfscp.web.rendering.picture_answers import no_picture, response_of
@@ -154,7 +154,7 @@ def instance_elements(
         found, following = web.renderer.elements(
             file_of(web, row), instance_uid, first, MAX_ELEMENTS
         )
-    except NoPicture as error:
+    except NoPictureError as error:
         raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
     headers = {}
     if following is not None:

@@ -23,9 +23,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
+from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
 from lfscp.services.audit_events import patient_of
@@ -112,7 +112,7 @@ async def _store_form(web: Web, request: Request) -> Response:
                     break
                 try:
                     stored = await _store_stream(web, _pieces(file), outcome, name)
-                except ArchiveError as error:
+                except OperationError as error:
                     outcome.refuse(name, error)
                 else:
                     if stored is not None:
@@ -148,7 +148,7 @@ async def _while_there_is_space(
     """The pieces of a body, as long as the disk keeps its reserve.
 
     Raises:
-        ArchiveError: it does not.
+        OperationError: it does not.
     """
     unchecked = 0
     async for piece in stream:
@@ -201,7 +201,7 @@ async def _store_stream(
     Returns:
         What was stored; None for a ZIP.
     Raises:
-        ArchiveError: it is no DICOM file, or the archive refuses it.
+        OperationError: it is no DICOM file, or the archive refuses it.
     """
     spooled = web.archive.incoming_dir / f"upload-{uuid.uuid4().hex}"
     try:
@@ -255,7 +255,7 @@ def _store_zip(web: Web, spooled: Path, outcome: Outcome, folder: str) -> None:
                 outcome.refuse(folder + entry.name, entry.problem)
             elif entry.path is not None:
                 outcome.store(_store(web, entry.path))
-        except ArchiveError as error:
+        except OperationError as error:
             outcome.refuse(folder + entry.name, error)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from fastapi import Response
 
-from lfscp.archive.errors import ArchiveError
+from lfscp.errors import OperationError
 from lfscp.web.api.models import StoredOut
 from lfscp.web.problems import Problem, document, of_archive
 
@@ -41,7 +41,7 @@ class Outcome:
         """Note a file that was stored."""
         self._add(self._stored, stored.model_dump_json())
 
-    def refuse(self, name: str, error: ArchiveError) -> None:
+    def refuse(self, name: str, error: OperationError) -> None:
         """Note a file that was not stored."""
         self._note(name, of_archive(error))
 

@@ -202,7 +202,7 @@ def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> str
     """Upload a file or a folder to a server; answers the job's id, a JSON string."""
     try:
         path = folders.resolve(web.settings.web.roots, asked.File)
-    except folders.OutsideRoots as error:
+    except folders.OutsideRootsError as error:
         raise Problem(403, f"File: {error}") from None
     return submit(web, "send", asked.ServerSet.peer(web), {"paths": [str(path)]}).id
 
@@ -222,7 +222,7 @@ def chd(
         path = str(roots[0])
     try:
         found = folders.listing(roots, path)
-    except folders.OutsideRoots as error:
+    except folders.OutsideRootsError as error:
         raise Problem(403, str(error)) from None
     files = [
         {"Name": entry.name, "Path": entry.path, "IsDir": entry.is_folder, "Size": entry.size}
@@ -269,7 +269,7 @@ def _ended(web: Web, kind: str, peer: Any, parameters: dict[str, Any]) -> Job:
 def _folder(web: Web, text: str) -> Path:
     try:
         folder = folders.resolve(web.settings.web.roots, text)
-    except folders.OutsideRoots as error:
+    except folders.OutsideRootsError as error:
         raise Problem(403, f"Folder: {error}") from None
     if not folder.is_dir():
         raise Problem(422, f"Folder: {text} is no folder")

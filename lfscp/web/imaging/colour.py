@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lfscp.web.imaging.errors import LookupTableError, NoPicture
+from lfscp.web.imaging.errors import LookupTableError, NoPictureError
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 
 Array = NDArray[Any]
@@ -29,12 +29,12 @@ def require_shown(photometric: str, samples: int) -> None:
     """Refuse what has no picture here.
 
     Raises:
-        NoPicture: colours that nobody writes any more, or another number of samples.
+        NoPictureError: colours that nobody writes any more, or another number of samples.
     """
     if photometric in _OTHERS:
-        raise NoPicture(f"pictures in {photometric} are not shown")
+        raise NoPictureError(f"pictures in {photometric} are not shown")
     if samples not in (1, 3):
-        raise NoPicture(f"pictures of {samples} samples per pixel are not shown")
+        raise NoPictureError(f"pictures of {samples} samples per pixel are not shown")
 
 
 def to_rgb(values: Array, photometric: str, bits: int) -> Array:

@@ -9,7 +9,7 @@ _MAX_WORDS: Final = 300  # characters of a codec's message
 _OBJECT: Final = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
 
 
-class NoPicture(Exception):  # noqa: N818 - the name says what happened
+class NoPictureError(Exception):
     """There is no picture of this object; the text says why, fit for the caller."""
 
 
@@ -40,7 +40,7 @@ def words_of(error: Exception) -> str:
     return text[:_MAX_WORDS] or "it is broken"
 
 
-class NotEnoughMemory(Exception):  # noqa: N818 - the name says what happened
+class NotEnoughMemoryError(Exception):
     """A picture needs more memory than there is.
 
     Args:
@@ -55,7 +55,7 @@ class NotEnoughMemory(Exception):  # noqa: N818 - the name says what happened
 def is_lack_of_memory(error: BaseException | None) -> bool:
     """Whether an exception was raised since memory ran out, perhaps under another name."""
     while error is not None:
-        if isinstance(error, MemoryError | NotEnoughMemory):
+        if isinstance(error, MemoryError | NotEnoughMemoryError):
             return True
         error = error.__cause__ or error.__context__
     return False

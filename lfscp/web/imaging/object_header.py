@@ -19,12 +19,12 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.deflated import require_bounded_file
 from lfscp.archive.store.missing_vrs import open_with_vrs
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.part10 import read_part10
-from lfscp.web.imaging.errors import NoPicture, is_lack_of_memory
+from lfscp.web.imaging.errors import NoPictureError, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
 
 if TYPE_CHECKING:
@@ -62,31 +62,33 @@ def read_header(path: StoredFile) -> Dataset:
     their file, in a Python attribute.
 
     Raises:
-        NoPicture: the file is gone or broken.
+        NoPictureError: the file is gone or broken.
     """
     try:
         require_bounded_file(path)
         with opened(path) as (head, file):
             return _read(head, file)
     except FileNotFoundError:
-        raise NoPicture("the file of this object is missing; `lfscp check` tells more") from None
-    except CannotUnderstand as error:
-        raise NoPicture(f"this object cannot be read: {error.reason}") from None
+        raise NoPictureError(
+            "the file of this object is missing; `lfscp check` tells more"
+        ) from None
+    except DatasetError as error:
+        raise NoPictureError(f"this object cannot be read: {error.reason}") from None
     except Exception as error:  # pydicom raises what it likes on broken objects
         if is_lack_of_memory(error):
             raise MemoryError from error
-        raise NoPicture("this object cannot be read: its dataset is broken") from error
+        raise NoPictureError("this object cannot be read: its dataset is broken") from error
 
 
 def place_of(header: Dataset) -> PixelDataPlace:
     """Where the pixel data of a header's object is.
 
     Raises:
-        NoPicture: there is none.
+        NoPictureError: there is none.
     """
     place = getattr(header, "pixel_data_place", None)
     if not isinstance(place, PixelDataPlace):
-        raise NoPicture(NO_PIXEL_DATA)
+        raise NoPictureError(NO_PIXEL_DATA)
     return place
 
 
@@ -104,7 +106,7 @@ def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
         Its first bytes up to the dataset, and the file at the dataset: inflated as it is read, if
         it is deflated.
     Raises:
-        CannotUnderstand: it is no DICOM file.
+        DatasetError: it is no DICOM file.
         OSError: it cannot be read.
     """
     with open_with_vrs(path) as file:

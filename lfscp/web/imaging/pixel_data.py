@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.services.transcoding.codestream import Codestream, read_codestream
@@ -26,7 +26,7 @@ from lfscp.services.transcoding.decoded import DecodedFrame
 from lfscp.services.transcoding.frames import CELLS_IN_FRAGMENTS, DecodingError, Frames
 from lfscp.services.transcoding.free_memory import give_back_memory
 from lfscp.web.imaging.colour import PALETTE
-from lfscp.web.imaging.errors import NoPicture, PixelDataError, is_lack_of_memory, words_of
+from lfscp.web.imaging.errors import NoPictureError, PixelDataError, is_lack_of_memory, words_of
 from lfscp.web.imaging.native_cells import SUBSAMPLED, NativeCells
 from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
 from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
@@ -87,8 +87,8 @@ def read_cells(
             reduced to it, or further.
         room: what it must fit in.
     Raises:
-        NoPicture: there is no pixel data, or no decoder.
-        NotEnoughMemory: it does not fit, and cannot be reduced.
+        NoPictureError: there is no pixel data, or no decoder.
+        NotEnoughMemoryError: it does not fit, and cannot be reduced.
         PixelDataError: the pixel data is broken.
         OSError: the file cannot be read.
     """
@@ -107,7 +107,7 @@ def read_cells(
         if is_lack_of_memory(error):
             raise MemoryError from error
         raise PixelDataError(words_of(error)) from error
-    except CannotUnderstand as error:
+    except DatasetError as error:
         raise PixelDataError(error.reason) from error
 
 
@@ -230,6 +230,6 @@ def _require_decoder(syntax: UID) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise NoPicture(f"there is no decoder for {syntax.name}") from None
+        raise NoPictureError(f"there is no decoder for {syntax.name}") from None
     if not decoder.is_available:
-        raise NoPicture(f"no decoder for {syntax.name}: pip install 'lfscp[codecs]'")
+        raise NoPictureError(f"no decoder for {syntax.name}: pip install 'lfscp[codecs]'")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from lfscp.web.imaging.errors import NotEnoughMemory
+from lfscp.web.imaging.errors import NotEnoughMemoryError
 
 STRIP_BYTES: Final = 12 << 20  # that a strip of pixels takes on its way, at most
 _SHOWN_GREY, _SHOWN_COLOUR = 2, 5  # bytes a pixel
@@ -51,10 +51,10 @@ class Room:
         """Refuse what does not fit.
 
         Raises:
-            NotEnoughMemory: it needs more than is free now.
+            NotEnoughMemoryError: it needs more than is free now.
         """
         if need > self.free():
-            raise NotEnoughMemory(need)
+            raise NotEnoughMemoryError(need)
 
 
 UNLIMITED: Final = Room()

@@ -17,7 +17,7 @@ from lfscp.web.api import cursors
 from lfscp.web.api import studies as api
 from lfscp.web.api.models import PeerIn
 from lfscp.web.context import Context, Web, web_of
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.pages.conflicts import conflicts
 from lfscp.web.problems import Problem, wants_page
 from lfscp.web.rendering.picture_answers import no_picture
@@ -160,7 +160,7 @@ def instance(
         found, following = web.renderer.elements(
             api.file_of(web, row), instance_uid, first, PAGE_ELEMENTS
         )
-    except NoPicture as error:
+    except NoPictureError as error:
         raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
     web.views.note(row["study_instance_uid"], "elements", row["study_key"])
     return render(
@@ -200,7 +200,7 @@ def folder(request: Request, web: Context, path: str = "") -> Response:
     """What is in a folder of the node."""
     try:
         found = folders.listing(web.settings.web.roots, path)
-    except folders.OutsideRoots as error:
+    except folders.OutsideRootsError as error:
         raise Problem(403, str(error)) from None
     return render(request, "folder.html", listing=found)
 

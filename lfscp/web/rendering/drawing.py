@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.web.imaging.cine import FrameTimes, frame_times
 from lfscp.web.imaging.colour import PALETTE, require_shown
-from lfscp.web.imaging.errors import NoPicture, Omission, PixelDataError, is_lack_of_memory
+from lfscp.web.imaging.errors import NoPictureError, Omission, PixelDataError, is_lack_of_memory
 from lfscp.web.imaging.frames import Frame, frame_of, to_display, window_around
 from lfscp.web.imaging.functional_groups import holder, numbers
 from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
@@ -27,7 +27,7 @@ from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_
 __all__ = [
     "Description",
     "Frame",
-    "NoPicture",
+    "NoPictureError",
     "Window",
     "apply_window",
     "aspect_of",
@@ -65,7 +65,7 @@ def describe(header: Dataset, number: int = 0) -> Description:
         header: from `read_header`.
         number: of the frame whose window and aspect are wanted.
     Raises:
-        NoPicture: there are none.
+        NoPictureError: there are none.
     """
     layout = _image_of(header)
     window = window_of(header, number)
@@ -94,26 +94,26 @@ def decode(
             reduced to it, or further.
         room: what it must fit in.
     Raises:
-        NoPicture: there is no such frame, no decoder, or the pixel data is broken.
-        NotEnoughMemory, MemoryError: it does not fit.
+        NoPictureError: there is no such frame, no decoder, or the pixel data is broken.
+        NotEnoughMemoryError, MemoryError: it does not fit.
     """
     layout = _image_of(header)
     if not 0 <= number < layout.frames:
-        raise NoPicture(f"there is no frame {number + 1}, the object has {layout.frames}")
+        raise NoPictureError(f"there is no frame {number + 1}, the object has {layout.frames}")
     try:
         cells = read_cells(path, header, number, edge, room)
         frame = frame_of(
             cells.values, cells.photometric, header, number, cells.high_bit, cells.reduction
         )
         return _reduced(frame, layout, edge, cells.reduction) if cells.reduction > 1 else frame
-    except NoPicture:
+    except NoPictureError:
         raise
     except PixelDataError as error:
-        raise NoPicture(f"the pixel data cannot be decoded: {error}") from error
+        raise NoPictureError(f"the pixel data cannot be decoded: {error}") from error
     except Exception as error:  # codecs and pydicom raise what they like on broken objects
         if is_lack_of_memory(error):
             raise
-        raise NoPicture("the pixel data cannot be decoded: it is broken") from error
+        raise NoPictureError("the pixel data cannot be decoded: it is broken") from error
 
 
 def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Frame:
@@ -127,11 +127,11 @@ def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Fr
 
 
 def _image_of(header: Dataset) -> PixelFormat:
-    """What the header says of the pixels; raises NoPicture when there are none to be shown."""
+    """What the header says of the pixels; raises NoPictureError when there are none to be shown."""
     layout = pixel_format(header)
     place_of(header)
     if not layout.rows or not layout.columns or not layout.photometric:
-        raise NoPicture(NO_PIXEL_DATA)
+        raise NoPictureError(NO_PIXEL_DATA)
     require_shown(layout.photometric, layout.samples)
     return layout
 

@@ -18,7 +18,6 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.store.stored_dataset import read_stored_dataset
 from lfscp.dicom.elements import (
     IMPLICIT_LITTLE,
@@ -28,8 +27,9 @@ from lfscp.dicom.elements import (
     element_head,
     skip_undefined,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import read_part10
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
@@ -70,7 +70,7 @@ def elements(
     Returns:
         The elements, and the number of the one that follows; None at the end.
     Raises:
-        NoPicture: it is no DICOM file.
+        NoPictureError: it is no DICOM file.
         OSError: it cannot be read.
     """
     try:
@@ -78,8 +78,8 @@ def elements(
             head = file.read(_HEAD)
         meta = dcmread(BytesIO(head[: read_part10(head).dataset_offset])).file_meta
         stored = read_stored_dataset(path)
-    except CannotUnderstand as error:
-        raise NoPicture(f"this object cannot be read: {error.reason}") from None
+    except DatasetError as error:
+        raise NoPictureError(f"this object cannot be read: {error.reason}") from None
     walk = _Walk(stored.content)
     walked = chain(
         (_Found(0, element.tag, element) for element in meta),
@@ -141,7 +141,7 @@ class _Place(NamedTuple):
 
 def _require(position: int, end: int, what: str) -> None:
     if position > end:
-        raise CannotUnderstand(f"the dataset ends inside {what}, at byte {end}")
+        raise DatasetError(f"the dataset ends inside {what}, at byte {end}")
 
 
 class _Walk:
@@ -177,7 +177,7 @@ class _Walk:
                 _require(at, end, "a value")
                 place = _Place(tag, vr, value, length, encoding)
                 yield self._element(place, known, depth)
-        except CannotUnderstand as error:
+        except DatasetError as error:
             yield _Found(depth, value=f"the rest cannot be read: {error.reason}")
 
     def _end(self, value: int, length: int, end: int, items: Encoding) -> int:

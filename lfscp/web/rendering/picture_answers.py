@@ -8,9 +8,9 @@ from http import HTTPStatus
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
-from lfscp.web.rendering.rendering import PictureRefused, Rendered
+from lfscp.web.rendering.rendering import PictureRefusedError, Rendered
 
 
 def response_of(
@@ -23,13 +23,13 @@ def response_of(
     return StreamingResponse(found.pieces(), media_type=media_type, headers=headers)
 
 
-def no_picture(error: NoPicture, status: int = HTTPStatus.UNSUPPORTED_MEDIA_TYPE) -> Problem:
+def no_picture(error: NoPictureError, status: int = HTTPStatus.UNSUPPORTED_MEDIA_TYPE) -> Problem:
     """The answer when there is no picture.
 
     Args:
         status: unless it was refused for what it costs.
     """
-    if not isinstance(error, PictureRefused):
+    if not isinstance(error, PictureRefusedError):
         return Problem(status, str(error))
     if error.why == "busy":
         status, wait = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}

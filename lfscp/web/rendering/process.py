@@ -24,7 +24,7 @@ from typing import Any, Final
 if __name__ == "__main__":  # pydicom would load it, to download files; 9 MB
     sys.modules["requests"] = None  # type: ignore[assignment]
 
-from lfscp.web.imaging.errors import NoPicture, NotEnoughMemory, is_lack_of_memory
+from lfscp.web.imaging.errors import NoPictureError, NotEnoughMemoryError, is_lack_of_memory
 from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.messages import Message, receive, send
 from lfscp.web.rendering.tasks import TASKS, Memory
@@ -111,7 +111,7 @@ def _answer(message: Message, memory: Memory, before: int) -> tuple[dict[str, An
     try:
         try:
             return TASKS[asked["task"]](path, asked, memory, room)
-        except NotEnoughMemory as error:
+        except NotEnoughMemoryError as error:
             if asked["grant"] < error.need <= asked["most"]:
                 return {"more": error.need}, b""  # what is remembered helps then
         except MemoryError:
@@ -119,13 +119,13 @@ def _answer(message: Message, memory: Memory, before: int) -> tuple[dict[str, An
         memory.clear()
         _give_back()
         return TASKS[asked["task"]](path, asked, memory, room)
-    except NoPicture as error:
+    except NoPictureError as error:
         return {"none": str(error)}, b""
     except Exception as error:  # noqa: BLE001 - the node is told
         memory.clear()
         if not is_lack_of_memory(error):
             return {"failed": "".join(traceback.format_exception(error))[-_TOLD:]}, b""
-        need = error.need if isinstance(error, NotEnoughMemory) else 0
+        need = error.need if isinstance(error, NotEnoughMemoryError) else 0
         return {"more": need}, b""
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -20,7 +20,7 @@ from lfscp.archive.store.object_store import StoredFile
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.web.imaging.cine import FrameTimes
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Window
 from lfscp.web.rendering.drawing import Description
 from lfscp.web.rendering.picture_cache import PictureCache
@@ -36,7 +36,7 @@ _PIECE: Final = 1 << 18
 _GONE: Final = "the file of this object is missing; `lfscp check` tells more"
 
 
-class PictureRefused(NoPicture):
+class PictureRefusedError(NoPictureError):
     """A picture is refused for what it costs, not for what it is.
 
     Args:
@@ -132,7 +132,7 @@ class Renderer:
         Args:
             number: of the frame, counted from 0.
         Raises:
-            NoPicture: there is none; the text says why.
+            NoPictureError: there is none; the text says why.
         """
         task = {"task": "describe", "frame": number}
         fields = self._run(path, sop_instance_uid, task, _state(path)).fields
@@ -149,7 +149,7 @@ class Renderer:
         """One picture, encoded.
 
         Raises:
-            NoPicture: there is none; the text says why.
+            NoPictureError: there is none; the text says why.
         """
         state, name = _state(path), ""
         if wanted.window is None:
@@ -171,7 +171,7 @@ class Renderer:
         """Some elements of an object as JSON, and where the following ones begin.
 
         Raises:
-            NoPicture: it cannot be read.
+            NoPictureError: it cannot be read.
         """
         task = {"task": "elements", "first": first, "most_elements": most}
         answer = self._run(path, sop_instance_uid, task, _state(path))
@@ -191,14 +191,14 @@ class Renderer:
         except RenderingError as error:
             metrics.REFUSED_PICTURES.of(error.why).add()
             LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
-            raise PictureRefused(error.why, f"this object is not shown: {error}") from None
+            raise PictureRefusedError(error.why, f"this object is not shown: {error}") from None
         except FileNotFoundError:
-            raise NoPicture(_GONE) from None
+            raise NoPictureError(_GONE) from None
         except OSError as error:
             reason = error.strerror or str(error)
-            raise NoPicture(f"the file of this object cannot be read: {reason}") from None
+            raise NoPictureError(f"the file of this object cannot be read: {reason}") from None
         if "none" in answer.fields:
-            raise NoPicture(answer.fields["none"])
+            raise NoPictureError(answer.fields["none"])
         for what, reason in answer.fields.get("omissions", ()):
             LOG.warning(
                 f"picture shown without {what}",
@@ -227,5 +227,5 @@ def _state(path: StoredFile) -> str:
     try:
         found = path.stat()
     except OSError:
-        raise NoPicture(_GONE) from None
+        raise NoPictureError(_GONE) from None
     return f"{path}|{found.st_ino}|{found.st_size}|{found.st_mtime_ns}"

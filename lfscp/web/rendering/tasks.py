@@ -17,7 +17,7 @@ from typing import Any, Final
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 from pydicom.dataset import Dataset
 
-from lfscp.web.imaging.errors import NoPicture, Omission
+from lfscp.web.imaging.errors import NoPictureError, Omission
 from lfscp.web.imaging.room import Room, shown_bytes
 from lfscp.web.imaging.windows import Window
 from lfscp.web.rendering.drawing import (
@@ -103,7 +103,7 @@ def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> 
             number = asked["frame"]
             frame, omissions = memory.frame(path, asked["state"], number, MAX_EDGE, room)
             fitting = None if frame.is_colour else window_around(frame)
-        except NoPicture:  # it says so when the frame is asked for
+        except NoPictureError:  # it says so when the frame is asked for
             pass
     answer = {"description": asdict(found), "omissions": omissions}
     return answer | {"fitting": asdict(fitting) if fitting else None}, b""

@@ -18,7 +18,7 @@ from typing import Final
 from lfscp.config.passwords import hash_password, is_password, is_token
 from lfscp.config.web import Login, Role, Web, read_login
 from lfscp.observe import audit
-from lfscp.services.access.attempts import Attempts, TooManyAttempts
+from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
@@ -101,7 +101,7 @@ class Logins:
                 return login
         try:
             self._attempts.begin_with_token(address)
-        except TooManyAttempts as reason:
+        except TooManyAttemptsError as reason:
             raise _too_many(BEARER, address, reason) from None
         return None
 
@@ -132,7 +132,7 @@ class Logins:
             self._attempts.begin(name, address)
             login = self._users.get(name)
             right = is_password(password, login.hashed if login else self._nobody)
-        except TooManyAttempts as reason:
+        except TooManyAttemptsError as reason:
             raise _too_many(name, address, reason) from None
         finally:
             self._waiting.give(address)
@@ -150,7 +150,7 @@ def basic_user(credential: str) -> str:
         return ""
 
 
-def _too_many(name: str, address: str, reason: TooManyAttempts) -> Problem:
+def _too_many(name: str, address: str, reason: TooManyAttemptsError) -> Problem:
     """The answer; the audit trail hears of it once."""
     note_refusal("guesses", address)
     if reason.is_first:

@@ -25,7 +25,7 @@ FIND_ASSOCIATE = dul.encode_associate_rq(
 )
 
 
-class Unsupported(Exception):  # noqa: N818 - an outcome, not a fault
+class UnsupportedError(Exception):
     """The target cannot do this workload: shown as '-'."""
 
 

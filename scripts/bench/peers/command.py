@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from . import dataset, report
-from .bench import Bench, Invalid, Unsupported
+from .bench import Bench, Invalid, UnsupportedError
 from .dul import DicomError
 from .server import ServerError, free_port
 from .targets import DCMTK, DEFAULT_LFSCP, PEERS, Target, command_target, lfscp_program
@@ -93,7 +93,7 @@ def _run_one(bench: Bench, workload: Workload, target: Target, cell: report.Cell
     try:
         workload.check(bench, target)
         values = workload.run(bench, target)
-    except Unsupported as reason:
+    except UnsupportedError as reason:
         cell.unsupported = str(reason)
         return f"- ({reason})"
     except (Invalid, DicomError, ServerError, OSError, subprocess.TimeoutExpired) as problem:

@@ -20,17 +20,17 @@ from pydicom.dataset import Dataset
 from lfscp.archive.archive import Archive, Duplicates, Outcome, Received, StoredInstance
 from lfscp.archive.errors import (
     ArchiveError,
-    ArchiveInUse,
-    CannotUnderstand,
-    DuplicateRejected,
-    IdentityMismatch,
-    InstanceElsewhere,
-    OutOfResources,
-    StudyProtected,
+    ArchiveInUseError,
+    DuplicateRejectedError,
+    IdentityMismatchError,
+    InstanceElsewhereError,
+    OutOfResourcesError,
+    StudyProtectedError,
 )
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.store.digest import digest_of
 from lfscp.dicom.attributes import Level
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header
 
 OpenArchive = Callable[..., Archive]
@@ -166,7 +166,9 @@ def test_an_instance_of_a_protected_study_is_not_replaced(
     with open_archive(tmp_path, duplicates="replace") as archive:
         archive.store(received(1))
         archive.set_protected("1.2.3", on=True)
-        with pytest.raises(StudyProtected, match=r"study 1\.2\.3 is protected; unprotect it first"):
+        with pytest.raises(
+            StudyProtectedError, match=r"study 1\.2\.3 is protected; unprotect it first"
+        ):
             archive.store(received(1, **values))
         assert archive.store(received(1)).outcome is Outcome.IDENTICAL
         assert dataset_of(*instances(archive)) == encoded(1)
@@ -185,7 +187,7 @@ def test_a_lost_file_of_a_protected_study_is_healed_by_the_same_object_alone(
         archive.set_protected("1.2.3", on=True)
         instances(archive)[0].path.unlink()
         if elsewhere:
-            with pytest.raises(StudyProtected):
+            with pytest.raises(StudyProtectedError):
                 archive.store(received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
         else:
             assert archive.store(received(1)).outcome is Outcome.REPLACED
@@ -194,7 +196,7 @@ def test_a_lost_file_of_a_protected_study_is_healed_by_the_same_object_alone(
 def test_reject_rejects_other_content(tmp_path: Path, open_archive: OpenArchive) -> None:
     with open_archive(tmp_path, duplicates="reject") as archive:
         archive.store(received(1))
-        with pytest.raises(DuplicateRejected):
+        with pytest.raises(DuplicateRejectedError):
             archive.store(received(1, pixels=b"\1" * 64))
         assert dataset_of(*instances(archive)) == encoded(1)
         assert len(objects_on_disk(archive)) == 1
@@ -212,7 +214,9 @@ def test_an_instance_uid_that_is_in_use_elsewhere_is_refused(
     archive: Archive, elsewhere: dict[str, str], tag: int
 ) -> None:
     archive.store(received(1))
-    with pytest.raises(InstanceElsewhere, match=r"in series 1\.2\.3\.1 of study 1\.2\.3") as caught:
+    with pytest.raises(
+        InstanceElsewhereError, match=r"in series 1\.2\.3\.1 of study 1\.2\.3"
+    ) as caught:
         archive.store(received(1, **elsewhere))
     assert caught.value.tag == tag
     assert "P2" not in str(caught.value)
@@ -246,14 +250,14 @@ def test_a_dataset_that_is_not_what_the_command_says_is_refused(
     archive: Archive, change: dict[str, str], tag: int
 ) -> None:
     raw = encoded(1, **change)
-    with pytest.raises(IdentityMismatch) as caught:
+    with pytest.raises(IdentityMismatchError) as caught:
         archive.store(Received(CT_IMAGE, "1.2.3.1.1", EXPLICIT, dataset=raw))
     assert caught.value.tag == tag
     assert objects_on_disk(archive) == []
 
 
 def test_a_broken_dataset_is_refused_and_the_next_one_stored(archive: Archive) -> None:
-    with pytest.raises(CannotUnderstand):
+    with pytest.raises(DatasetError):
         archive.store(Received(CT_IMAGE, "1.2.3.1.1", EXPLICIT, dataset=encoded(1)[:-5]))
     assert objects_on_disk(archive) == []
     assert archive.store(received(1)).outcome is Outcome.STORED
@@ -286,10 +290,10 @@ def test_a_spooled_object_that_is_cut_is_refused_and_left_to_the_engine(archive:
     spooled = spool(archive, 1)
     assert spooled.spooled_path is not None
     os.truncate(spooled.spooled_path, spooled.dataset_offset + 100)
-    with pytest.raises(CannotUnderstand):
+    with pytest.raises(DatasetError):
         archive.store(spooled)
     os.truncate(spooled.spooled_path, spooled.dataset_offset)
-    with pytest.raises(CannotUnderstand):
+    with pytest.raises(DatasetError):
         archive.store(spooled)
     assert objects_on_disk(archive) == []
 
@@ -305,12 +309,12 @@ def test_a_full_disk_leaves_nothing_and_is_survived(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "writev", full)
-        with pytest.raises(OutOfResources, match="No space left"):
+        with pytest.raises(OutOfResourcesError, match="No space left"):
             archive.store(received(1))
         write = os.write
         patched.setattr(os, "writev", lambda descriptor, _: write(descriptor, b"part"))
         patched.setattr(os, "write", full)
-        with pytest.raises(OutOfResources, match="No space left"):
+        with pytest.raises(OutOfResourcesError, match="No space left"):
             archive.store(received(1))
     assert list(archive.files.pieces()) == []
     assert objects_on_disk(archive) == instances(archive) == []
@@ -335,7 +339,7 @@ def test_when_the_index_fails_the_file_is_gone(
 
     with monkeypatch.context() as patched:
         patched.setattr(archive.index._statements.insert_instance, "run", fail)
-        with pytest.raises(OutOfResources, match="full"):
+        with pytest.raises(OutOfResourcesError, match="full"):
             archive.store(received(2))
     assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
     assert archive.store(received(2)).outcome is Outcome.STORED
@@ -401,7 +405,7 @@ def test_select_takes_keys_of_every_level_and_thousands_of_them(archive: Archive
 def test_a_second_node_is_told_that_the_archive_is_in_use(
     archive: Archive, open_archive: OpenArchive
 ) -> None:
-    with pytest.raises(ArchiveInUse, match="another node"):
+    with pytest.raises(ArchiveInUseError, match="another node"):
         open_archive(archive.data_dir)
     archive.close()
     open_archive(archive.data_dir).close()
@@ -432,7 +436,7 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
 def test_a_file_in_the_place_of_a_folder_is_named(archive: Archive) -> None:
     (archive.data_dir / "objects/1.2.3").mkdir()
     (archive.data_dir / "objects/1.2.3/1.2.3.1").write_text("")
-    with pytest.raises(OutOfResources, match="File exists"):
+    with pytest.raises(OutOfResourcesError, match="File exists"):
         archive.store(received(1))
     assert list(archive.files.pieces()) == []
 
@@ -562,7 +566,7 @@ def test_an_index_that_cannot_be_locked_is_an_error_of_the_archive(tmp_path: Pat
     lock.unlink()
     lock.mkdir()
     with Archive.open(tmp_path) as archive:
-        with pytest.raises(OutOfResources, match="Is a directory"):
+        with pytest.raises(OutOfResourcesError, match="Is a directory"):
             archive.store(received(2))
         assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
         for failing in (
@@ -588,7 +592,7 @@ def test_an_index_that_is_no_database_any_more_is_an_error_of_the_archive(
         archive.statistics()
     with pytest.raises(ArchiveError, match="not a database"):
         archive.delete(Level.STUDY, "1.2.3")
-    with pytest.raises(OutOfResources, match="not a database"):
+    with pytest.raises(OutOfResourcesError, match="not a database"):
         archive.store(received(2))
     archive.close()
     with pytest.raises(ArchiveError, match="lfscp check --rebuild"):

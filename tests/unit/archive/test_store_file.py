@@ -11,11 +11,12 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 
 from lfscp.archive.archive import Archive, Outcome
-from lfscp.archive.errors import ArchiveError, CannotUnderstand, ClassNotStored, OutOfResources
+from lfscp.archive.errors import ArchiveError, ClassNotStoredError, OutOfResourcesError
 from lfscp.archive.store.received_objects import mapped, read_file_header
 from lfscp.archive.store_file import StoredObject, store_file
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header, read_part10
 
 UID = "1.2.3.1.1"
@@ -85,11 +86,11 @@ def test_the_same_dataset_in_another_form_is_the_same_object(archive: Archive) -
 
 def test_a_sop_class_that_is_not_wanted_is_refused(archive: Archive, tmp_path: Path) -> None:
     def refuse(uid: str) -> None:
-        raise ClassNotStored(f"no {uid}")
+        raise ClassNotStoredError(f"no {uid}")
 
     path = tmp_path / "file"
     path.write_bytes(OTHER_UIDS + encoded(1))
-    with pytest.raises(ClassNotStored, match=f"no {CT_IMAGE}"):
+    with pytest.raises(ClassNotStoredError, match=f"no {CT_IMAGE}"):
         store_file(archive, path, require_class=refuse)
 
 
@@ -110,12 +111,12 @@ def without_study(length: int) -> bytes:
 def test_a_refusal_behind_a_long_value_is_that_refusal(archive: Archive, length: int) -> None:
     content = HEAD + without_study(length)
     for is_ours in (True, False):
-        with pytest.raises(CannotUnderstand) as caught:
+        with pytest.raises(DatasetError) as caught:
             stored(archive, content, is_ours=is_ours)
         assert caught.value.reason == "(0020,000D) is missing"
         assert caught.value.tag == 0x0020000D
     path = archive.incoming_dir / "upload"
-    with pytest.raises(CannotUnderstand, match=r"\(0020,000D\) is missing"):
+    with pytest.raises(DatasetError, match=r"\(0020,000D\) is missing"):
         read_file_header(path)
 
 
@@ -129,7 +130,7 @@ def test_a_full_disk_is_said_as_such_while_a_file_is_mapped(
         raise OSError(28, f"No space left on device after {len(held)}")
 
     monkeypatch.setattr("os.writev", write)
-    with pytest.raises(OutOfResources, match="No space left"):
+    with pytest.raises(OutOfResourcesError, match="No space left"):
         stored(archive, OTHER_UIDS + encoded(1))
 
 

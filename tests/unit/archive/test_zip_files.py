@@ -16,8 +16,9 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 from lfscp.archive import zip_files
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import CannotUnderstand, OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.zip_files import entries, is_zip
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header
 
 OBJECT = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
@@ -125,7 +126,7 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(
     file = zipped(tmp_path / "zip", {"a": OBJECT})
 
     def refuse(size: int) -> None:
-        raise OutOfResources("store the instance", f"{size} bytes do not fit")
+        raise OutOfResourcesError("store the instance", f"{size} bytes do not fit")
 
     monkeypatch.setattr(archive.space, "require_for", refuse)
     assert found(file, archive) == {"a": f"{len(OBJECT)} bytes do not fit"}
@@ -157,7 +158,7 @@ def test_entries_that_overlap_are_refused(archive: Archive, tmp_path: Path) -> N
     end = b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, 100, 100, len(listed), len(body), 0)
     file = tmp_path / "zip"
     file.write_bytes(body + listed + end)
-    with pytest.raises(CannotUnderstand, match="overlap"):
+    with pytest.raises(DatasetError, match="overlap"):
         found(file, archive)
 
 
@@ -189,7 +190,7 @@ def test_a_list_of_entries_too_long_is_not_read(archive: Archive, tmp_path: Path
     file = tmp_path / "zip"
     file.write_bytes(bytes(size) + end)
     tracemalloc.start()
-    with pytest.raises(CannotUnderstand, match="damaged, incomplete or too large"):
+    with pytest.raises(DatasetError, match="damaged, incomplete or too large"):
         found(file, archive)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
@@ -199,12 +200,12 @@ def test_a_list_of_entries_too_long_is_not_read(archive: Archive, tmp_path: Path
 def test_a_zip_that_is_cut_is_refused(archive: Archive, tmp_path: Path, cut: int) -> None:
     file = zipped(tmp_path / "zip", {"a": OBJECT})
     file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(CannotUnderstand, match="the ZIP is damaged"):
+    with pytest.raises(DatasetError, match="the ZIP is damaged"):
         found(file, archive)
 
 
 def test_an_empty_zip_is_said(archive: Archive, tmp_path: Path) -> None:
-    with pytest.raises(CannotUnderstand, match="holds no file"):
+    with pytest.raises(DatasetError, match="holds no file"):
         found(zipped(tmp_path / "zip", {}), archive)
 
 
@@ -219,6 +220,6 @@ def test_broken_bytes_never_raise_anything_else(archive: Archive, tmp_path: Path
         broken = bytearray(whole)
         broken[at] ^= 0xFF
         file.write_bytes(broken)
-        with contextlib.suppress(CannotUnderstand):
+        with contextlib.suppress(DatasetError):
             found(file, archive)
     assert nothing_left(archive)

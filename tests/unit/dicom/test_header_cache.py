@@ -13,9 +13,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.dicom import header
 from lfscp.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import Header, read_first, read_header
 from lfscp.dicom.header_cache import Layouts
 
@@ -81,7 +81,7 @@ def test_of_many_layouts_those_used_last_are_kept() -> None:
 def test_an_object_cut_short_is_refused_though_its_layout_is_known() -> None:
     for number in range(3):
         read_header(dataset(number), EXPLICIT)
-    with pytest.raises(CannotUnderstand, match="64 bytes of value, 62 are there"):
+    with pytest.raises(DatasetError, match="64 bytes of value, 62 are there"):
         read_header(dataset(3)[:-2], EXPLICIT)
     first = read_first(dataset(3)[:-60], EXPLICIT)
     assert first is not None
@@ -142,11 +142,11 @@ def test_whatever_came_before_the_header_is_the_one_of_this_object(
             data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         try:
             expected: Any = walked(bytes(data), syntax).values
-        except CannotUnderstand as error:
+        except DatasetError as error:
             expected = str(error)
         try:
             read: Any = read_header(bytes(data), syntax).values
-        except CannotUnderstand as error:
+        except DatasetError as error:
             read = str(error)
         assert read == expected
 

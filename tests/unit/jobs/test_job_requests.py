@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lfscp.jobs.model import InvalidRequest, Job, JobRequest, Kind
+from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, Kind
 from lfscp.jobs.roots import allowed_path
 from lfscp.jobs.timer import Alarm
 from lfscp.scu.peer import Peer
@@ -42,7 +42,7 @@ KEYS = {"StudyInstanceUID": "1.2.3"}
 def test_a_request_that_cannot_be_a_job_names_its_field(
     kind: str, peer: Any, parameters: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         JobRequest(kind, peer, parameters).check()
     assert caught.value.field == field
 
@@ -76,13 +76,13 @@ def test_paths_stay_below_their_roots(tmp_path: Path) -> None:
     assert allowed_path(root / "in", [root]) == root / "in"
     assert allowed_path("in", [root]) == root / "in"
     for path in (outside, "../outside", root / "link", f"{root}-more", "/etc/passwd", "a\0b", ""):
-        with pytest.raises(InvalidRequest):
+        with pytest.raises(InvalidRequestError):
             allowed_path(path, [root])
-    with pytest.raises(InvalidRequest, match="no such file"):
+    with pytest.raises(InvalidRequestError, match="no such file"):
         allowed_path(root / "gone", [root])
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequestError):
         allowed_path(root / "loop", [root])
-    with pytest.raises(InvalidRequest, match=r"set web\.roots"):
+    with pytest.raises(InvalidRequestError, match=r"set web\.roots"):
         allowed_path(root, [])
 
 

@@ -23,7 +23,14 @@ from lfscp.config import Settings
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.control import Control
 from lfscp.jobs.feed import Feed
-from lfscp.jobs.model import InvalidRequest, Job, JobRequest, State, UnknownJob, WrongState
+from lfscp.jobs.model import (
+    InvalidRequestError,
+    Job,
+    JobRequest,
+    State,
+    UnknownJobError,
+    WrongStateError,
+)
 from lfscp.jobs.model import Kind as JobKind
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
@@ -162,7 +169,7 @@ def test_an_active_job_is_cancelled_as_soon_as_it_looks(archive: Archive) -> Non
         service.cancel(job.id)
         ended = wait_for(service, job.id, State.CANCELLED)
         assert (ended.done, ended.left, ended.reason) == (3, 2, "cancelled")
-        with pytest.raises(WrongState, match="cancelled cannot be cancelled"):
+        with pytest.raises(WrongStateError, match="cancelled cannot be cancelled"):
             service.cancel(job.id)
 
 
@@ -236,7 +243,7 @@ def test_a_failed_job_can_be_tried_again(archive: Archive) -> None:
         service.retry(job.id)
         ended = wait_for(service, job.id, State.DONE)
         assert (ended.attempts, ended.reason) == (2, "")
-        with pytest.raises(WrongState):
+        with pytest.raises(WrongStateError):
             service.retry(job.id)
 
 
@@ -361,7 +368,7 @@ def test_ended_jobs_are_forgotten_after_a_while_and_others_are_not(archive: Arch
         assert {job.id for job in service.jobs()} == {ended.id, paused.id}
     with serving(archive, done, keep_days=0.0) as service:
         assert {job.id for job in service.jobs()} == {paused.id}
-        with pytest.raises(UnknownJob):
+        with pytest.raises(UnknownJobError):
             service.job(ended.id)
 
 
@@ -370,7 +377,7 @@ def test_a_job_can_be_forgotten_once_it_has_ended(archive: Archive) -> None:
     with serving(archive, held) as service:
         job = service.submit(RETRIEVE)
         held.wait()
-        with pytest.raises(WrongState, match="cancel it first"):
+        with pytest.raises(WrongStateError, match="cancel it first"):
             service.forget(job.id)
         held.release.set()
         wait_for(service, job.id, State.DONE)
@@ -421,7 +428,7 @@ def test_a_send_outside_the_roots_is_refused_before_it_is_kept(
     archive: Archive, tmp_path: Path
 ) -> None:
     with serving(archive, done) as service:
-        with pytest.raises(InvalidRequest, match="outside the folders"):
+        with pytest.raises(InvalidRequestError, match="outside the folders"):
             service.submit(JobRequest("send", PACS, {"paths": [str(tmp_path)]}))
         assert service.jobs() == []
 

@@ -17,7 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from lfscp.archive.archive import Archive
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.part10 import part10_header
-from lfscp.jobs.package import _MAKING, CannotPack, package
+from lfscp.jobs.package import _MAKING, PackageError, package
 from lfscp.jobs.record_head import read_record_head
 
 STUDIES = (
@@ -183,14 +183,14 @@ def test_studies_of_too_many_objects_are_refused(
         for number in range(3):
             archive.store(received(number, StudyInstanceUID=f"1.{number + 1}"))
         assert b"".join(package(archive, ["1.1", "1.2", "1.2"]))
-        with pytest.raises(CannotPack, match="at most 2 objects, and these studies have 3"):
+        with pytest.raises(PackageError, match="at most 2 objects, and these studies have 3"):
             package(archive, ["1.1", "1.2", "1.3"])
 
 
 def test_one_directory_is_made_at_a_time(tmp_path: Path) -> None:
     with Archive.open(tmp_path / "archive", durability="os") as archive:
         archive.store(received(1))
-        with _MAKING, pytest.raises(CannotPack, match="another ZIP"):
+        with _MAKING, pytest.raises(PackageError, match="another ZIP"):
             package(archive, ["1.2.3"])
         first, second = package(archive, ["1.2.3"]), package(archive, ["1.2.3"])
         assert len(b"".join(first)) == len(b"".join(second))  # read when the other is made

@@ -40,7 +40,7 @@ from scripted_peer import (
 
 from lfscp.archive.store.received_objects import Received, StoredInstance
 from lfscp.scu.echo import echo
-from lfscp.scu.errors import Kind, PeerError, TooManyMatches
+from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import MAX_ELEMENTS, identifier
 from lfscp.scu.parts import RetrieveResult
@@ -144,7 +144,7 @@ def test_who_keeps_of_each_match_gets_no_more_than_agreed() -> None:
     script = ACCEPTED + found() * 20 + LAST
     with scripted(script) as asked:
         assert ask(asked, max_bytes=20 * 400) == ["1.2.3"] * 20
-    with scripted(script) as asked, pytest.raises(TooManyMatches, match="ask for less"):
+    with scripted(script) as asked, pytest.raises(TooManyMatchesError, match="ask for less"):
         ask(asked, max_bytes=10 * 300)
 
 

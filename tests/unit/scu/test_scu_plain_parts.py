@@ -14,7 +14,7 @@ from lfscp.config.settings import Server
 from lfscp.dicom.part10 import part10_header
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
-from lfscp.scu.files import NoObject, files_below, read_instance
+from lfscp.scu.files import NoObjectError, files_below, read_instance
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import MOST_CONTEXTS, MOST_SYNTAXES, get_proposals
@@ -139,7 +139,7 @@ def test_a_file_is_read_from_its_head() -> None:
 def test_what_is_no_object_is_said(content: bytes, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
-    with pytest.raises(NoObject, match=expected):
+    with pytest.raises(NoObjectError, match=expected):
         read_instance(file)
 
 

@@ -9,8 +9,8 @@ from lfscp.server.address_limits import (
     TOO_MANY_FROM_ADDRESS,
     TOO_MANY_OF_PEER,
     TOO_MANY_PER_MINUTE,
+    AddressLimitError,
     AddressLimits,
-    NotListenedTo,
 )
 from lfscp.server.association_board import AssociationBoard
 from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED
@@ -40,7 +40,7 @@ def test_associations_beyond_the_limit_are_rejected_and_far_beyond_not_heard():
     with ExitStack() as running:
         places = [running.enter_context(limits.counting("10.0.0.1")) for _ in range(10)]
         assert [place.rejection for place in places] == [None] * 2 + [TOO_MANY_FROM_ADDRESS] * 8
-        with pytest.raises(NotListenedTo):
+        with pytest.raises(AddressLimitError):
             running.enter_context(limits.counting("10.0.0.1"))
         assert opened(limits, "10.0.0.2") is None, "another address has its own"
         assert limits.of("10.0.0.1") == 10
@@ -62,7 +62,7 @@ def test_who_goes_on_connecting_is_not_heard(clock):
     for _ in range(8):
         try:
             results.append(opened(limits, "a"))
-        except NotListenedTo:
+        except AddressLimitError:
             results.append("closed")
     assert results == [None] * 3 + [TOO_MANY_PER_MINUTE] * 2 + ["closed"] * 3
     clock.now += 120

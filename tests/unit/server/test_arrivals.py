@@ -11,7 +11,7 @@ from dicom_peer import associate_rq, nothing_left_behind, until
 
 from lfscp.server import arrivals
 from lfscp.server.arrivals import Arrivals
-from lfscp.server.listener import Listener, ListenerClosed, bind
+from lfscp.server.listener import Listener, ListenerClosedError, bind
 
 PROXY = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"
 PROXY_REST = bytes([10, 1, 2, 3, 10, 9, 9, 9, 1, 1, 2, 2])
@@ -228,7 +228,7 @@ def test_who_had_just_come_when_the_end_began_may_still_ask(waiting):
     silent, asking = here.client(), here.client()
     here.settle()
     here.listener.wake()
-    with pytest.raises(ListenerClosed):
+    with pytest.raises(ListenerClosedError):
         here.next()
     asking.sendall(associate_rq())
     last = here.arrivals.last()
@@ -274,7 +274,7 @@ def test_a_leader_that_waits_leaves_at_the_end(waiting):
     ended = []
 
     def lead():
-        with pytest.raises(ListenerClosed):
+        with pytest.raises(ListenerClosedError):
             here.next(timeout_s=None)
         ended.append(True)
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from dicom_peer import nothing_left_behind, until
 
-from lfscp.server.listener import Listener, ListenerClosed, bind
+from lfscp.server.listener import Listener, ListenerClosedError, bind
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_wake_ends_a_wait_and_every_later_one():
     ended = []
 
     def wait():
-        with pytest.raises(ListenerClosed):
+        with pytest.raises(ListenerClosedError):
             listener.accept()
         ended.append(True)
 
@@ -45,7 +45,7 @@ def test_wake_ends_a_wait_and_every_later_one():
     listener.wake()
     leader.join(5)
     assert ended == [True]
-    with pytest.raises(ListenerClosed):
+    with pytest.raises(ListenerClosedError):
         listener.accept()
     listener.close()
 
@@ -59,7 +59,7 @@ def test_the_port_is_free_when_close_returns_although_a_leader_waited():
             def lead(listener=listener):
                 try:
                     listener.accept()
-                except ListenerClosed:
+                except ListenerClosedError:
                     return
 
             leader = threading.Thread(target=lead)
@@ -114,7 +114,7 @@ def test_a_listener_out_of_descriptors_can_be_closed(listener):
         def lead():
             try:
                 listener.accept()
-            except ListenerClosed:
+            except ListenerClosedError:
                 ended.append(True)
 
         leader = threading.Thread(target=lead)

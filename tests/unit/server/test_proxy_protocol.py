@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lfscp.server.proxy_protocol import NotBelieved, NothingAsked, TrustedProxies
+from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError, TrustedProxies
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 ADDRESSES = bytes([10, 1, 2, 3, 10, 9, 9, 9]) + b"\x1f\x90\x2b\x68"  # 8080 and 11112
@@ -91,7 +91,7 @@ def test_a_proxy_that_only_looks_asks_nothing(ends, sent):
     here, there = ends
     there.sendall(sent)
     there.shutdown(socket.SHUT_WR)
-    with pytest.raises(NothingAsked):
+    with pytest.raises(ProbeOnlyError):
         peer_of(here)
 
 
@@ -113,14 +113,14 @@ def test_a_header_that_is_wrong_is_not_believed(ends, sent, reason):
     here, there = ends
     there.sendall(sent)
     there.shutdown(socket.SHUT_WR)
-    with pytest.raises(NotBelieved, match=reason):
+    with pytest.raises(InvalidProxyHeaderError, match=reason):
         peer_of(here)
 
 
 def test_a_header_that_does_not_come_is_not_waited_for_longer_than_allowed(ends):
     here, there = ends
     there.sendall(PROXY_TCP4[:14])
-    with pytest.raises(NotBelieved, match="in time"):
+    with pytest.raises(InvalidProxyHeaderError, match="in time"):
         peer_of(here, timeout_s=0.05)
 
 
@@ -128,7 +128,7 @@ def test_a_header_that_does_not_come_is_not_waited_for_longer_than_allowed(ends)
 def test_a_header_of_whoever_is_no_proxy_is_not_even_read(ends, address):
     here, there = ends
     there.sendall(PROXY_TCP4)
-    with pytest.raises(NotBelieved, match=r"server\.proxy_protocol"):
+    with pytest.raises(InvalidProxyHeaderError, match=r"server\.proxy_protocol"):
         TrustedProxies(["192.0.2.0/24"], 5.0).peer_of(here, (address, 1))
     assert here.recv(100) == PROXY_TCP4
 
@@ -149,6 +149,6 @@ def test_any_bytes_end_in_a_decision(junk, with_signature):
         there.shutdown(socket.SHUT_WR)
         try:
             address = peer_of(here)
-        except (NotBelieved, NothingAsked):
+        except (InvalidProxyHeaderError, ProbeOnlyError):
             return
         assert len(address) in (2, 4)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from lfscp.archive.errors import OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 from lfscp.observe.logging import configure
 from lfscp.services.service_log import called_ae_title, describe, failed_unexpectedly, performed
 
@@ -93,7 +93,7 @@ def test_failures_are_warnings(lines: Lines, status: int, level: str) -> None:
         (FileNotFoundError(2, "No such file"), "No such file"),
         (FileNotFoundError(2, "No such file", "/data/1.dcm"), "No such file: /data/1.dcm"),
         (ConnectionResetError(), "the system gives no reason"),
-        (OutOfResources("store", "disk full"), "cannot store: disk full"),
+        (OutOfResourcesError("store", "disk full"), "cannot store: disk full"),
     ],
 )
 def test_description_quotes_only_what_is_safe(error: Exception, expected: str) -> None:

@@ -13,7 +13,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 
 from lfscp.archive.archive import Archive, Duplicates, Outcome
-from lfscp.archive.errors import InstanceElsewhere
+from lfscp.archive.errors import InstanceElsewhereError
 from lfscp.archive.index import browse
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.upkeep.reindexing import read_every_object
@@ -290,7 +290,7 @@ def test_an_instance_of_another_patient_is_not_taken_for_a_duplicate(
     archive: Archive, stored: dict[str, str], again: dict[str, str]
 ) -> None:
     store(archive, 1, "1.1", **stored)
-    with pytest.raises(InstanceElsewhere) as caught:
+    with pytest.raises(InstanceElsewhereError) as caught:
         store(archive, 1, "1.1", **again)
     assert caught.value.tag == 0x00100020
 

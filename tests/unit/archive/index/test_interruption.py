@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index import interruption as module
-from lfscp.archive.index.interruption import Interrupted, Interruption
+from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.index.schema import study
 from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import Texts
@@ -64,7 +64,7 @@ def asking(level: str, **keys: Any) -> Any:
 def test_a_statement_that_gives_no_rows_is_interrupted(archive: Archive) -> None:
     is_unwanted, asked = after(2)
     with (
-        pytest.raises(Interrupted),
+        pytest.raises(InterruptionError),
         archive.index.reading(Interruption(is_unwanted)) as cursor,
     ):
         list(cursor.execute(LONG, ()))
@@ -110,7 +110,7 @@ def test_rows_that_are_tested_one_by_one_are_interrupted(
 
     is_unwanted, _ = after(5)
     cursor, dialect = Cursor(), archive.index.dialect
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         list(find(cursor, dialect, query, interruption=Interruption(is_unwanted), **options))
     assert len(list(rows)) == 994
 
@@ -126,13 +126,13 @@ def test_objects_that_are_read_one_by_one_are_interrupted(
         retrieve_ae_title="LFSCP",
         interruption=Interruption(is_unwanted),
     )
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         list(found)
 
 
 def test_a_selection_is_interrupted(archive: Archive, looks_always: None) -> None:
     is_unwanted, _ = after(1)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptionError):
         archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]}, Interruption(is_unwanted))
     assert len(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})) == INSTANCES
 

@@ -21,7 +21,7 @@ from postgresql_server import PostgreSQLServer, binaries
 from sqlalchemy import create_engine, text
 
 from lfscp.archive.archive import Archive, Outcome
-from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index import migrations
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.interruption import Interruption
@@ -437,9 +437,9 @@ def test_a_server_that_stays_away_is_out_of_resources(
         archive.store(received(1))
         frail_server.stop(signal.SIGQUIT)
         try:
-            with pytest.raises(OutOfResources):
+            with pytest.raises(OutOfResourcesError):
                 archive.store(received(2))
-            with pytest.raises(OutOfResources):  # no connection was there: nothing can be done
+            with pytest.raises(OutOfResourcesError):  # no connection was there: nothing can be done
                 archive.store(received(3))
             assert not (archive.files.root / "1.2.3/1.2.3.1/1.2.3.1.3.dcm").exists()
             with pytest.raises(ArchiveError):

@@ -17,7 +17,7 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from lfscp.archive.archive import Archive, Received
-from lfscp.archive.query.query import InvalidKey, Model, parse_query
+from lfscp.archive.query.query import InvalidKeyError, Model, parse_query
 from lfscp.dicom.identifiers import read_identifier
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -362,7 +362,9 @@ def test_a_wildcard_in_a_uid_of_an_item_is_refused() -> None:
     item = pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
     raw = elements({0x00080052: b"SERIES", 0x0020000D: b"1.2.1", 0x00400275: item})
     asked = read_identifier(raw, IMPLICIT)
-    with pytest.raises(InvalidKey, match="RequestAttributesSequence: a UID takes no wildcards"):
+    with pytest.raises(
+        InvalidKeyError, match="RequestAttributesSequence: a UID takes no wildcards"
+    ):
         parse_query(asked, Model.STUDY_ROOT)
 
 

@@ -14,15 +14,15 @@ from lfscp.archive.query.key_limits import (
     MAX_SHORT_VALUE_BYTES,
     MAX_VALUE_BYTES,
     PATTERN_VALUES,
-    ExcessiveKey,
+    ExcessiveKeyError,
     require_within_limits,
 )
 from lfscp.archive.query.keys import Texts
 from lfscp.archive.query.object_keys import MAX_DEPTH
-from lfscp.archive.query.query import InvalidKey, Model, parse_query, unique_keys
+from lfscp.archive.query.query import InvalidKeyError, Model, parse_query, unique_keys
 from lfscp.dicom.identifiers import (
     MAX_ELEMENTS,
-    ExcessiveIdentifier,
+    ExcessiveIdentifierError,
     Received,
     read_identifier,
 )
@@ -96,7 +96,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("keys", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_asks_for_too_much_is_refused_by_its_element(keys: dict[int, bytes]) -> None:
-    with pytest.raises(ExcessiveKey) as refused:
+    with pytest.raises(ExcessiveKeyError) as refused:
         require_within_limits(asked({LEVEL: b"IMAGE "} | keys))
     assert refused.value.tag in {*keys, SERIES_NUMBER}
     assert 0 < len(refused.value.comment) <= 64
@@ -107,7 +107,7 @@ def test_too_many_keys_are_refused() -> None:
     few = asked({0x00090000 + number: b"" for number in range(1, MAX_KEYS + 1)})
     many = asked({0x00090000 + number: b"" for number in range(1, MAX_KEYS + 2)})
     require_within_limits(few)
-    with pytest.raises(ExcessiveKey, match="keys"):
+    with pytest.raises(ExcessiveKeyError, match="keys"):
         require_within_limits(many)
 
 
@@ -138,14 +138,14 @@ TOO_MANY_ELEMENTS = {
 
 @pytest.mark.parametrize("data", TOO_MANY_ELEMENTS.values(), ids=TOO_MANY_ELEMENTS)
 def test_an_identifier_of_too_many_elements_is_not_read(data: bytes) -> None:
-    with pytest.raises(ExcessiveIdentifier, match="elements and items"):
+    with pytest.raises(ExcessiveIdentifierError, match="elements and items"):
         read_identifier(data, IMPLICIT)
 
 
 def test_a_sequence_of_too_many_elements_is_not_read() -> None:
     inside = (UNDEFINED_ITEM + ITEM_END) * MAX_ELEMENTS
     identifier = asked({LEVEL: b"IMAGE ", REQUESTS: inside})
-    with pytest.raises(ExcessiveIdentifier) as refused:
+    with pytest.raises(ExcessiveIdentifierError) as refused:
         require_within_limits(identifier)
     assert refused.value.tag == REQUESTS
 
@@ -153,7 +153,7 @@ def test_a_sequence_of_too_many_elements_is_not_read() -> None:
 def test_the_limit_is_over_all_keys_and_is_a_setting() -> None:
     keys = {SERIES_NUMBER: joined(b"7", 60), DESCRIPTION: joined(b"A", 60)}
     require_within_limits(asked(keys), 120)
-    with pytest.raises(ExcessiveKey, match="more than 119 values"):
+    with pytest.raises(ExcessiveKeyError, match="more than 119 values"):
         require_within_limits(asked(keys), 119)
 
 
@@ -165,7 +165,7 @@ def test_an_identifier_that_was_built_has_the_same_limits() -> None:
     other = Dataset()
     other.RequestAttributesSequence = [step]
     for identifier in (built, other):
-        with pytest.raises(ExcessiveKey):
+        with pytest.raises(ExcessiveKeyError):
             require_within_limits(identifier)
     few = Dataset()
     few.PatientName, few.SeriesNumber, few.RequestAttributesSequence = "A", None, [Dataset()]
@@ -184,7 +184,7 @@ def test_an_identifier_that_was_built_has_the_same_limits() -> None:
 def test_a_name_of_too_many_parts_is_refused(name: bytes, reason: str) -> None:
     identifier = asked({LEVEL: b"STUDY ", NAME: name})
     require_within_limits(identifier)
-    with pytest.raises(InvalidKey, match=reason) as refused:
+    with pytest.raises(InvalidKeyError, match=reason) as refused:
         parse_query(identifier, Model.STUDY_ROOT)
     assert refused.value.tag == NAME
 
@@ -196,7 +196,7 @@ def test_a_name_as_clients_write_it_is_taken(name: bytes) -> None:
 
 def test_a_text_of_too_many_asterisks_is_refused() -> None:
     identifier = asked({LEVEL: b"STUDY ", DESCRIPTION: b"*a" * 33})
-    with pytest.raises(InvalidKey, match="asterisks"):
+    with pytest.raises(InvalidKeyError, match="asterisks"):
         parse_query(identifier, Model.STUDY_ROOT)
 
 

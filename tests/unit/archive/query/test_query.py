@@ -12,10 +12,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
-from lfscp.archive.errors import CannotUnderstand
 from lfscp.archive.query.keys import UNIVERSAL, Names, Texts
-from lfscp.archive.query.query import InvalidKey, Model, Query, parse_query, unique_keys
+from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query, unique_keys
 from lfscp.dicom.attributes import Level
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.identifiers import read_identifier
 
 LEVEL = 0x00080052
@@ -95,7 +95,7 @@ def test_a_request_reads_the_same_with_pydicom_and_without(
     ],
 )
 def test_what_is_not_laid_out_as_it_should_is_left_to_pydicom(raw: bytes, syntax: str) -> None:
-    with pytest.raises(CannotUnderstand):
+    with pytest.raises(DatasetError):
         read_identifier(raw, syntax)
 
 
@@ -114,14 +114,14 @@ def test_what_is_not_laid_out_as_it_should_is_left_to_pydicom(raw: bytes, syntax
 def test_a_level_that_is_not_of_the_model_is_refused(model: Model, level: str) -> None:
     asked = identifier(level, PatientID="1", StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3")
     for read in (parse_query, unique_keys):
-        with pytest.raises(InvalidKey) as refused:
+        with pytest.raises(InvalidKeyError) as refused:
             read(asked, model)
         assert refused.value.tag == LEVEL
         assert len(refused.value.comment) <= 64
 
 
 def test_a_missing_level_is_refused() -> None:
-    with pytest.raises(InvalidKey) as refused:
+    with pytest.raises(InvalidKeyError) as refused:
         parse_query(Dataset(), Model.STUDY_ROOT)
     assert refused.value.tag == LEVEL
 
@@ -141,7 +141,7 @@ def test_a_missing_level_is_refused() -> None:
 def test_a_hierarchical_query_needs_one_value_of_every_level_above(
     model: Model, level: str, keys: dict[str, Any], guilty: int
 ) -> None:
-    with pytest.raises(InvalidKey) as refused:
+    with pytest.raises(InvalidKeyError) as refused:
         parse_query(identifier(level, **keys), model)
     assert refused.value.tag == guilty
 
@@ -210,14 +210,14 @@ def test_a_name_of_empty_components_is_universal(value: str) -> None:
 )
 def test_a_malformed_key_is_refused_by_name(keyword: str, value: str) -> None:
     asked = identifier("STUDY", **{keyword: value})
-    with pytest.raises(InvalidKey, match=keyword) as refused:
+    with pytest.raises(InvalidKeyError, match=keyword) as refused:
         parse_query(received(asked), Model.STUDY_ROOT)
     assert refused.value.tag == asked.data_element(keyword).tag  # type: ignore[union-attr]
 
 
 def test_a_number_that_is_none_is_refused_though_pydicom_would_raise() -> None:
     data = b"\x08\x00\x52\x00\x06\x00\x00\x00SERIES\x20\x00\x11\x00\x02\x00\x00\x001*"
-    with pytest.raises(InvalidKey, match="SeriesNumber"):
+    with pytest.raises(InvalidKeyError, match="SeriesNumber"):
         parse_query(read_dataset(BytesIO(data), True, True), Model.STUDY_ROOT, relational=True)
 
 
@@ -235,7 +235,7 @@ def test_padding_of_a_key_does_not_count() -> None:
 
 def test_a_sequence_key_with_two_items_is_refused() -> None:
     asked = identifier("STUDY", ProcedureCodeSequence=[Dataset(), Dataset()])
-    with pytest.raises(InvalidKey, match="one item"):
+    with pytest.raises(InvalidKeyError, match="one item"):
         parse_query(asked, Model.STUDY_ROOT)
 
 
@@ -293,7 +293,7 @@ def test_unique_keys_of_a_retrieve_are_one_value_above_and_a_list_at_its_level()
 def test_a_retrieve_never_means_everything(
     model: Model, level: str, keys: dict[str, Any], guilty: int
 ) -> None:
-    with pytest.raises(InvalidKey) as refused:
+    with pytest.raises(InvalidKeyError) as refused:
         unique_keys(received(identifier(level, **keys)), model)
     assert refused.value.tag == guilty
 
@@ -304,5 +304,5 @@ def test_a_relational_retrieve_may_leave_out_the_levels_above() -> None:
         Level.IMAGE,
         {Level.IMAGE: ["1.2.3"]},
     )
-    with pytest.raises(InvalidKey):
+    with pytest.raises(InvalidKeyError):
         unique_keys(identifier("IMAGE", StudyInstanceUID="1"), Model.STUDY_ROOT, relational=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lfscp.archive.store.budget import Budget, BudgetExceeded
+from lfscp.archive.store.budget import Budget, BudgetExceededError
 from lfscp.observe.counters import Board, Counter, Gauge
 
 
@@ -69,7 +69,7 @@ def test_bytes_are_counted_while_they_are_held() -> None:
 
 def test_more_than_the_budget_is_refused_at_once_with_the_setting_to_raise() -> None:
     watched = Watched(100 << 20)
-    with pytest.raises(BudgetExceeded, match=r"needs 101 MB, budgets\.some_mb is 100"):
+    with pytest.raises(BudgetExceededError, match=r"needs 101 MB, budgets\.some_mb is 100"):
         watched.budget.take(101 << 20, nothing, 0)
     assert watched.counts() == (0, 0, 1)
 
@@ -116,7 +116,7 @@ def test_who_has_waited_long_enough_is_refused() -> None:
     watched = Watched(100 << 20)
     with (
         watched.budget.reserve(1 << 20, nothing),
-        pytest.raises(BudgetExceeded, match="100 MB were not free within 0 s"),
+        pytest.raises(BudgetExceededError, match="100 MB were not free within 0 s"),
     ):
         watched.budget.take(100 << 20, nothing, 0)
     assert watched.counts() == (0, 1, 1)

@@ -18,7 +18,7 @@ from s3_service import S3Service
 from sqlalchemy import delete
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index.maintenance_tables import maintenance
 from lfscp.archive.readiness import readiness
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace, known, known_by_file
@@ -197,7 +197,7 @@ def test_nothing_is_stored_while_the_volume_is_away(data: Path) -> None:
     with open_on(data) as archive:
         volume = unmount(data)
         (volume / ".incoming" / (data / "node-id").read_text()).mkdir(parents=True)
-        with pytest.raises(OutOfResources, match="is its volume mounted"):
+        with pytest.raises(OutOfResourcesError, match="is its volume mounted"):
             archive.store(received(4))
         problems = {each.name: each.problem for each in readiness(archive)}
         assert "is its volume mounted" in problems["objects"]
@@ -214,7 +214,7 @@ def test_an_object_that_reached_the_folder_below_the_volume_is_not_stored(data: 
         volume = unmount(data)
         (volume / ".incoming" / (data / "node-id").read_text()).mkdir(parents=True)
         for number in (4, 1001):  # a series that is open, and one that is not
-            with pytest.raises(OutOfResources, match="is its volume mounted"):
+            with pytest.raises(OutOfResourcesError, match="is its volume mounted"):
                 archive.store(received(number))
         assert [path for path in volume.rglob("*") if path.is_file()] == []
         mount(data)
@@ -240,7 +240,7 @@ def test_an_object_is_on_the_volume_that_is_mounted_when_it_is_acknowledged(
             mount_the_copy()
 
         monkeypatch.setattr(os, "link", link_in_time)
-        with pytest.raises(OutOfResources, match="is its volume mounted"):
+        with pytest.raises(OutOfResourcesError, match="is its volume mounted"):
             archive.store(received(4))
         monkeypatch.setattr(os, "link", link)
         for number in (4, 5):
@@ -254,7 +254,7 @@ def test_an_object_that_is_not_there_with_its_volume_is_not_stored_anew(data: Pa
     with open_on(data) as archive:
         archive.space = Space(())  # which has looked a moment ago
         unmount(data)
-        with pytest.raises(OutOfResources):
+        with pytest.raises(OutOfResourcesError):
             archive.store(received(1))
         mount(data)
         assert list(check(archive)) == []
@@ -285,7 +285,7 @@ def test_a_data_folder_that_was_replaced_takes_nothing(data: Path) -> None:
     with open_on(data) as archive:
         data.rename(data.with_name("gone"))
         data.mkdir()
-        with pytest.raises(OutOfResources, match="is not the data folder that was opened"):
+        with pytest.raises(OutOfResourcesError, match="is not the data folder that was opened"):
             archive.store(received(4))
 
 

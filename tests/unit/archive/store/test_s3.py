@@ -14,7 +14,7 @@ from pydicom.filereader import read_dataset
 from s3_service import Relay, S3Service
 
 from lfscp.archive.archive import Archive, Outcome, Received
-from lfscp.archive.errors import ArchiveError, OutOfResources
+from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index.maintenance_tables import removal
 from lfscp.archive.query.find import Incomplete
 from lfscp.archive.query.query import Model, parse_query
@@ -111,7 +111,7 @@ def test_a_store_that_refuses_keeps_nothing_and_recovers_by_itself(
     archive, relay, s3_service, bucket, status, code, reason
 ):
     relay.fail(status, code)
-    with pytest.raises(OutOfResources) as refused:
+    with pytest.raises(OutOfResourcesError) as refused:
         archive.store(received(1))
     assert refused.value.reason == f"the object store answers {reason}"
     assert stored(archive) == []
@@ -123,7 +123,7 @@ def test_a_store_that_refuses_keeps_nothing_and_recovers_by_itself(
 
 def test_a_store_that_does_not_answer_is_given_up_in_time(archive, relay):
     relay.holds = True
-    with pytest.raises(OutOfResources, match="does not answer in time"):
+    with pytest.raises(OutOfResourcesError, match="does not answer in time"):
         archive.store(received(1))
     relay.heal()
     assert archive.store(received(1)).outcome is Outcome.STORED
@@ -132,7 +132,7 @@ def test_a_store_that_does_not_answer_is_given_up_in_time(archive, relay):
 def test_a_store_that_is_down_is_said_in_one_line(archive, relay):
     port = relay.url.rpartition(":")[2]
     relay.__exit__()
-    with pytest.raises(OutOfResources) as refused:
+    with pytest.raises(OutOfResourcesError) as refused:
         archive.store(received(1))
     assert str(refused.value).startswith(
         "cannot store the instance: the object store cannot be reached; "
@@ -150,17 +150,17 @@ def test_requests_are_counted_and_those_that_failed(archive, relay):
     puts, failed = counts()
     archive.store(received(1))
     relay.fail(403, "AccessDenied")
-    with pytest.raises(OutOfResources):
+    with pytest.raises(OutOfResourcesError):
         archive.store(received(2))
     assert counts() == (puts + 2, failed + 1)
 
 
 def test_an_index_that_fails_takes_the_object_back(archive, s3_service, bucket, monkeypatch):
     def fail(*_: object) -> None:
-        raise OutOfResources("index the instance", "disk full")
+        raise OutOfResourcesError("index the instance", "disk full")
 
     monkeypatch.setattr(archive.index, "add", fail)
-    with pytest.raises(OutOfResources, match="disk full"):
+    with pytest.raises(OutOfResourcesError, match="disk full"):
         archive.store(received(1))
     assert s3_service.keys(bucket) == []
 
@@ -168,7 +168,7 @@ def test_an_index_that_fails_takes_the_object_back(archive, s3_service, bucket, 
 def test_an_upload_in_parts_that_breaks_leaves_no_object(archive, relay, s3_service, bucket):
     relay.fail(503, "SlowDown", "POST")  # with which a multi-part upload begins
     large = received(1, pixels=bytes(PUT_IN_PARTS_ABOVE + 2))
-    with pytest.raises(OutOfResources, match="SlowDown"):
+    with pytest.raises(OutOfResourcesError, match="SlowDown"):
         archive.store(large)
     relay.heal()
     assert stored(archive) == []

@@ -11,7 +11,7 @@ import pytest
 from archive_datasets import received
 
 from lfscp.archive.archive import Archive, Outcome
-from lfscp.archive.errors import OutOfResources
+from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.space import Space
 
 
@@ -66,7 +66,9 @@ def test_the_file_system_is_asked_once_a_second(
     disk.free_mb = 50
     now += 1.5
     for _ in range(2):  # who is refused asks each time, so that the first one who can stores
-        with pytest.raises(OutOfResources, match="50 MB are free, below the reserve of 100 MB"):
+        with pytest.raises(
+            OutOfResourcesError, match="50 MB are free, below the reserve of 100 MB"
+        ):
             space.require()
     assert disk.asked == 3
     disk.free_mb = 500
@@ -82,7 +84,7 @@ def test_what_is_refused_has_written_nothing(
         with monkeypatch.context() as patched:
             patched.setattr(os, "statvfs", Disk(1000, 0).statvfs)
             patched.setattr(archive.files, "write_piece", lambda *_: pytest.fail("it was written"))
-            with pytest.raises(OutOfResources):
+            with pytest.raises(OutOfResourcesError):
                 archive.store(received(1))
         assert archive.store(received(1)).outcome is Outcome.STORED
 

@@ -15,7 +15,7 @@ import pytest
 from archive_datasets import encoded, received
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import ArchiveError, ArchiveInUse
+from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 from lfscp.archive.upkeep.backup import Report, backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
@@ -237,7 +237,7 @@ def test_a_backup_that_is_killed_leaves_none_or_the_one_before(
     with subprocess.Popen(command, cwd=TESTS.parent, **pipes) as process:  # type: ignore[call-overload]
         try:
             assert process.stdout.readline() == b"bringing\n"
-            with pytest.raises(ArchiveInUse):
+            with pytest.raises(ArchiveInUseError):
                 backed_up(archive, target)
         finally:
             process.kill()
@@ -275,7 +275,7 @@ def test_a_restore_takes_an_empty_folder_only_and_none_that_is_in_use(
     archive: Archive, tmp_path: Path
 ) -> None:
     backed_up(archive, tmp_path / "backup")
-    with pytest.raises(ArchiveInUse):
+    with pytest.raises(ArchiveInUseError):
         restored(tmp_path / "backup", archive.data_dir)
     archive.close()
     with pytest.raises(ArchiveError, match="is there already"):

@@ -12,7 +12,7 @@ from archive_datasets import received
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import StudyProtected
+from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.clock import DAY_MS, Clock
 from lfscp.archive.index.schema import study as study_table
 from lfscp.archive.upkeep.check import check
@@ -125,7 +125,7 @@ def test_a_protected_study_is_not_deleted_by_hand_and_gone_for_good_once_it_may_
     archive: Archive,
 ) -> None:
     protect(archive.index, "1.2.3")
-    with pytest.raises(StudyProtected):
+    with pytest.raises(StudyProtectedError):
         archive.delete(Level.STUDY, "1.2.3")
     assert run(archive, max_studies=4) == ["1.2.1"]
 

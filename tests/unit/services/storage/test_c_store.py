@@ -11,12 +11,12 @@ import pytest
 from lfscp.archive.archive import Outcome, Received, Stored
 from lfscp.archive.errors import (
     ArchiveError,
-    CannotUnderstand,
-    DuplicateRejected,
-    IdentityMismatch,
-    OutOfResources,
+    DuplicateRejectedError,
+    IdentityMismatchError,
+    OutOfResourcesError,
 )
 from lfscp.config import Settings
+from lfscp.dicom.errors import DatasetError
 from lfscp.services.storage import c_store
 
 SETTINGS = Settings.model_validate(
@@ -73,11 +73,11 @@ def test_stored_kept_or_replaced_is_success(outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "offending"),
     [
-        (OutOfResources("store", "no space left on device"), 0xA700, None),
-        (IdentityMismatch(0x00080018, "1.2.3", "1.2.4"), 0xA900, 0x00080018),
-        (CannotUnderstand("no StudyInstanceUID", 0x0020000D), 0xC000, 0x0020000D),
-        (CannotUnderstand("ends in mid-element"), 0xC000, None),
-        (DuplicateRejected("1.2.3"), 0xA700, None),
+        (OutOfResourcesError("store", "no space left on device"), 0xA700, None),
+        (IdentityMismatchError(0x00080018, "1.2.3", "1.2.4"), 0xA900, 0x00080018),
+        (DatasetError("no StudyInstanceUID", 0x0020000D), 0xC000, 0x0020000D),
+        (DatasetError("ends in mid-element"), 0xC000, None),
+        (DuplicateRejectedError("1.2.3"), 0xA700, None),
         (ArchiveError("read the index", "disk I/O error"), 0xA700, None),
         (RuntimeError("a defect of ours, with Doe^Jane in it"), 0x0110, None),
     ],

@@ -36,7 +36,7 @@ from pynetdicom.dimse_primitives import C_FIND
 from serving import make_ae, serving
 
 from lfscp.upperlayer.limits import ReceiveLimits
-from lfscp.upperlayer.scu.asking import Operation, Unanswered
+from lfscp.upperlayer.scu.asking import Operation, UnansweredError
 from lfscp.upperlayer.scu.requestor import associate
 from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
 
@@ -357,7 +357,7 @@ def test_a_query_takes_no_response_but_its_own(sent):
     with nothing_left_behind(), accepting(1, good, sent) as (address, heard):
         answers = find(ask(address, FINDS))
         assert next(answers).identifier == MATCH
-        with pytest.raises(Unanswered, match="nobody awaits"):
+        with pytest.raises(UnansweredError, match="nobody awaits"):
             next(answers)
     assert heard[-1][0] == ABORT
 
@@ -368,7 +368,7 @@ def test_a_response_without_end_ends_the_association():
     with nothing_left_behind(), accepting(1, sent) as (address, _):
         assoc = ask(address, FINDS)
         assoc.limits = ReceiveLimits(max_message_bytes=20_000)
-        with pytest.raises(Unanswered, match="larger than 20000 bytes"):
+        with pytest.raises(UnansweredError, match="larger than 20000 bytes"):
             next(find(assoc))
 
 
@@ -378,7 +378,7 @@ def test_a_request_of_the_peer_instead_of_a_response_ends_the_association():
     with (
         nothing_left_behind(),
         accepting(1, sent) as (address, heard),
-        pytest.raises(Unanswered, match="sent what nobody asked for: a C-FIND request"),
+        pytest.raises(UnansweredError, match="sent what nobody asked for: a C-FIND request"),
     ):
         next(find(ask(address, FINDS)))
     assert heard[-1][0] == ABORT

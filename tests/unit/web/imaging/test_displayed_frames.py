@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 
 from lfscp.web.rendering.drawing import (
-    NoPicture,
+    NoPictureError,
     Window,
     aspect_of,
     decode,
@@ -483,7 +483,7 @@ def test_frames_that_need_no_codec(tmp_path, bits, syntax, write):
 
 
 def reason(path, frame=0):
-    with pytest.raises(NoPicture) as caught:
+    with pytest.raises(NoPictureError) as caught:
         decode(path, read_header(path), frame)
     return str(caught.value)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from web_objects import CT_CLASS, new
 
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.tasks import TASKS, Memory
 
@@ -88,7 +88,7 @@ def test_an_object_with_a_nonsense_number_is_shown_or_refused(keyword, tmp_path)
     for value, vr in itertools.product(NONSENSE, (b"DS", b"IS")):
         path = written(tmp_path / "object.dcm", TAGS[keyword], vr, value)
         for task, asked in (("describe", {"frame": 0}), ("draw", {"frame": None, **DRAW})):
-            with contextlib.suppress(NoPicture):
+            with contextlib.suppress(NoPictureError):
                 done(task, path, **asked)
 
 

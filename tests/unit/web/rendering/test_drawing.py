@@ -13,7 +13,7 @@ from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.web.rendering import rendering
 from lfscp.web.rendering.drawing import (
-    NoPicture,
+    NoPictureError,
     Window,
     apply_window,
     decode,
@@ -116,7 +116,7 @@ def test_pixels_that_are_cut_short_say_so(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:-200])
 
-    with pytest.raises(NoPicture, match="the pixel data cannot be decoded"):
+    with pytest.raises(NoPictureError, match="the pixel data cannot be decoded"):
         shown(path)
 
 

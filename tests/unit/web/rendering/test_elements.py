@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 from web_objects import CT_CLASS, new, set_pixels
 
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.rendering.elements import elements
 
 
@@ -162,5 +162,5 @@ def test_what_is_no_dicom_file_has_no_elements(tmp_path):
     path = tmp_path / "object.dcm"
     path.write_bytes(b"nothing of the kind")
 
-    with pytest.raises(NoPicture, match="this object cannot be read"):
+    with pytest.raises(NoPictureError, match="this object cannot be read"):
         elements(path)

@@ -30,11 +30,11 @@ from web_objects import CT_CLASS, new, set_pixels
 from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.observe import metrics
 from lfscp.services.transcoding.codestream import read_codestream
-from lfscp.web.imaging.errors import NoPicture
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.room import UNLIMITED
 from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
 from lfscp.web.rendering import process_pool
-from lfscp.web.rendering.rendering import PictureRefused, Renderer, Wanted
+from lfscp.web.rendering.rendering import PictureRefusedError, Renderer, Wanted
 from lfscp.web.rendering.tasks import Memory
 
 MB = 1 << 20
@@ -152,7 +152,7 @@ def test_what_cannot_be_decoded_small_is_refused_before_it_is_decoded(renderer, 
     refused = count(metrics.REFUSED_PICTURES, "memory")
 
     with pytest.raises(
-        PictureRefused,
+        PictureRefusedError,
         match=r"needs about \d+ MB of memory, and \d+ MB of budgets.rendering_mb are",
     ):
         renderer.render(path, "1.2.3.4", Wanted())
@@ -189,7 +189,7 @@ def compressed(path, name, pixels):
 
 def give_room(renderer, path, size):
     """Have a renderer start, and leave it so many bytes for one picture."""
-    with contextlib.suppress(NoPicture):
+    with contextlib.suppress(NoPictureError):
         renderer.describe(path, "1.2.3.4")
     renderer.pool._most_bytes = renderer.pool._first[0].resident + size + process_pool._OWN_BYTES
 
@@ -234,7 +234,7 @@ def test_a_progressive_jpeg_is_decoded_small_when_its_frequencies_fit(renderer, 
     assert opened(renderer, path, Wanted(None, edge=192)).size == (192, 192)
 
     give_room(renderer, path, 15 * MB)
-    with pytest.raises(PictureRefused, match=r"MB of budgets\.rendering_mb are left"):
+    with pytest.raises(PictureRefusedError, match=r"MB of budgets\.rendering_mb are left"):
         renderer.render(path, "1.2.3.4", Wanted(None, edge=64))
 
 
@@ -252,7 +252,7 @@ def test_memory_that_nobody_foresaw_is_refused_too(renderer, tmp_path):
     """Values of the header are in memory before anything can be counted."""
     path = saved(tmp_path / "object.dcm", ICCProfile=bytes(80 * MB))
 
-    with pytest.raises(PictureRefused, match="it needs too much of memory"):
+    with pytest.raises(PictureRefusedError, match="it needs too much of memory"):
         renderer.render(path, "1.2.3.4", Wanted())
     assert opened(renderer, saved(tmp_path / "other.dcm")).size == (16, 16)
 
@@ -266,7 +266,7 @@ def test_a_process_that_dies_in_the_middle_of_a_picture_takes_only_that_along(re
     errors = []
 
     def ask():
-        with pytest.raises(PictureRefused) as caught:
+        with pytest.raises(PictureRefusedError) as caught:
             renderer.render(path, "1.2.3.4", Wanted(edge=8))
         errors.append(str(caught.value))
 
@@ -287,7 +287,7 @@ def test_a_picture_that_takes_too_long_is_given_up(tmp_path):
     renderer.pool._seconds = 0.001
     with contextlib.closing(renderer):
         path = saved(tmp_path / "object.dcm", np.zeros((1000, 1000), "<u2"))
-        with pytest.raises(PictureRefused, match="it takes longer than"):
+        with pytest.raises(PictureRefusedError, match="it takes longer than"):
             renderer.render(path, "1.2.3.4", Wanted(encoding="png"))
         renderer.pool._seconds = 30
         assert opened(renderer, path).size == (1000, 1000)
@@ -316,7 +316,7 @@ def test_a_process_that_begins_while_the_node_stops_is_no_failure(tmp_path, monk
 
     monkeypatch.setattr(process_pool, "start_first", start_and_stop)
     before = count(metrics.RENDERING_PROCESS_FAILURES)
-    with pytest.raises(PictureRefused, match="the node is stopping"):
+    with pytest.raises(PictureRefusedError, match="the node is stopping"):
         renderer.render(saved(tmp_path / "object.dcm"), "1.2.3.4", Wanted(encoding="png"))
     assert count(metrics.RENDERING_PROCESS_FAILURES) == before
 
@@ -385,7 +385,7 @@ def test_few_pictures_wait_and_the_others_are_told_to_ask_again(renderer, tmp_pa
     asking[1].start()
     wait_until(lambda: renderer.pool._queue)
 
-    with pytest.raises(PictureRefused, match="try again"):
+    with pytest.raises(PictureRefusedError, match="try again"):
         renderer.render(path, "1.2.3.4", Wanted(edge=6))
     os.kill(pid, signal.SIGCONT)
     for each in asking:

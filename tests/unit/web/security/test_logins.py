@@ -15,7 +15,7 @@ from lfscp.config import passwords
 from lfscp.config.passwords import hash_password, is_password, new_token
 from lfscp.config.web import Web
 from lfscp.services.access import attempts as counts
-from lfscp.services.access.attempts import Attempts, TooManyAttempts
+from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
 from lfscp.web.security.access import MAX_SESSIONS_OF_USER
 from lfscp.web.security.logins import MAX_WAITING, Logins
@@ -130,7 +130,7 @@ def test_where_somebody_has_logged_in_before_others_guesses_do_not_count(attempt
         attempts.begin("anna", f"10.1.0.{number}")  # from everywhere
     for number in range(counts.MAX_FAILURES_OF_ADDRESS):
         attempts.begin(f"user {number}", HERE)  # and by everybody here
-    with pytest.raises(TooManyAttempts):
+    with pytest.raises(TooManyAttemptsError):
         attempts.begin("anna", THERE)
     attempts.begin("anna", HERE)
 
@@ -138,7 +138,7 @@ def test_where_somebody_has_logged_in_before_others_guesses_do_not_count(attempt
 def test_one_address_that_tries_many_names_has_to_wait(attempts, clock):
     for number in range(counts.MAX_FAILURES_OF_ADDRESS):
         attempts.begin(f"user {number}", HERE)
-    with pytest.raises(TooManyAttempts):
+    with pytest.raises(TooManyAttemptsError):
         attempts.begin("one more", HERE)
     attempts.begin("one more", THERE)
     clock.now += counts.WAIT_S
@@ -150,7 +150,7 @@ def test_an_account_that_is_guessed_at_from_everywhere_slows_down(attempts, cloc
         attempts.begin("anna", f"10.0.0.{number}")
     waits = []
     for number in range(9):
-        with pytest.raises(TooManyAttempts) as refused:
+        with pytest.raises(TooManyAttemptsError) as refused:
             attempts.begin("anna", f"10.0.1.{number}")
         waits.append(refused.value.wait_s)
         clock.now += refused.value.wait_s
@@ -173,14 +173,14 @@ def test_counts_do_not_grow_without_end_nor_do_new_names_push_a_wait_out(attempt
     monkeypatch.setattr(counts, "_MOST_KEPT", 100)
     fail(attempts, counts.MAX_FAILURES)
     for number in range(500):
-        with pytest.raises(TooManyAttempts):
+        with pytest.raises(TooManyAttemptsError):
             attempts.begin("anna", HERE)
         try:
             attempts.begin("x" * 1000 + str(number), HERE)
-        except TooManyAttempts:
+        except TooManyAttemptsError:
             continue
     assert len(attempts._counts) <= 100
-    with pytest.raises(TooManyAttempts):
+    with pytest.raises(TooManyAttemptsError):
         attempts.begin("anna", HERE)
 
 
