@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from lfscp.archive.archive_id import name_archive
 from lfscp.archive.data_folder import lock_folder, require_whole
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
+from lfscp.archive.durability import Durability
 from lfscp.archive.errors import (
     ArchiveError,
     DuplicateRejectedError,
@@ -30,8 +32,8 @@ from lfscp.archive.errors import (
     OutOfResourcesError,
 )
 from lfscp.archive.in_doubt import Undecided
-from lfscp.archive.index.archive_id import name_archive
-from lfscp.archive.index.clock import Clock, Stamps, doubt_of, read_kept, task_of
+from lfscp.archive.index.clock import Clock
+from lfscp.archive.index.clock_readings import Stamps, doubt_of, read_kept, task_of
 from lfscp.archive.index.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
@@ -41,18 +43,22 @@ from lfscp.archive.index.database import (
 )
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.index.protection import require_replaceable
+from lfscp.archive.index.objects_identity import bind
+from lfscp.archive.index.protection import protect, require_replaceable, unprotect
 from lfscp.archive.index.removal import forget_removals, pending_removals
-from lfscp.archive.index.rows import Added, Existing, Placement
+from lfscp.archive.index.rows import Added, Existing
+from lfscp.archive.left_overs import clear_incoming, remove_unused
 from lfscp.archive.node_id import node_id
+from lfscp.archive.open_objects import OBJECTS, Bucket, open_objects
 from lfscp.archive.query.find import find, find_prepared
+from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Query
 from lfscp.archive.query.selection import PACKED, Selection
+from lfscp.archive.reindexing import place_studies
 from lfscp.archive.store.digest import ALGORITHMS, DEFAULT_ALGORITHM
-from lfscp.archive.store.files import Durability
-from lfscp.archive.store.identity import Presence, bind
+from lfscp.archive.store.identity import Presence
 from lfscp.archive.store.object_store import NameTakenError, ObjectStore, Piece
-from lfscp.archive.store.opening import OBJECTS, Bucket, open_objects
+from lfscp.archive.store.placement import Placement
 from lfscp.archive.store.received_objects import (
     Duplicates,
     Outcome,
@@ -66,9 +72,6 @@ from lfscp.archive.store.received_objects import (
     size_of,
 )
 from lfscp.archive.store.space import AUTOMATIC, Space
-from lfscp.archive.upkeep.left_overs import clear_incoming, remove_unused
-from lfscp.archive.upkeep.reindexing import place_studies
-from lfscp.archive.upkeep.retention import protect, unprotect
 from lfscp.dicom.attributes import LEVELS, Level
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import Header
@@ -121,6 +124,7 @@ class Archive:
         self.data_dir = data_dir
         self.files = files
         self.index = index
+        self._prepared = PreparedQueries(index.dialect)
         self.space = space
         self._duplicates = duplicates
         self._digest = digest
@@ -474,7 +478,7 @@ class Archive:
             "files": self.files,
             "interruption": interruption,
         }
-        prepared = self.index.prepared.statement(query)
+        prepared = self._prepared.statement(query)
         with (
             self._using_index("read the index"),
             self.index.reading(interruption) as cursor,

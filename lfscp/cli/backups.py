@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lfscp.archive.archive import INDEX_FILE, OBJECTS
 from lfscp.archive.errors import ArchiveInUseError
 from lfscp.archive.index.database import sqlite_path, sqlite_url
-from lfscp.archive.store.identity import known_by_file
+from lfscp.archive.index.objects_identity import known_by_file
 from lfscp.archive.upkeep.check import Finding
 from lfscp.cli.archive import require_index
 from lfscp.cli.failures import CommandError

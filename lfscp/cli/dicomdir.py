@@ -23,9 +23,9 @@ from lfscp.dicom.elements import (
     items_of,
 )
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.media import MEDIA_STORAGE_DIRECTORY
 from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 
 _NAME: Final = "dicomdir"
 _MAX_BYTES: Final = 64 << 20  # of a DICOMDIR; some 100,000 objects

@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import INDEX_FILE
 from lfscp.archive.errors import ArchiveError, ArchiveInUseError
-from lfscp.archive.index.clock import JUMP_MS, Clock
+from lfscp.archive.index.clock import Clock
+from lfscp.archive.index.clock_readings import JUMP_MS
 from lfscp.archive.index.database import reason_of, sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.node_id import node_id
@@ -135,7 +136,7 @@ def set_protection(settings: Settings, study_uid: str, *, on: bool) -> int:
     Raises:
         CommandError, ArchiveError: there is no such study, or the index cannot be written to.
     """
-    from lfscp.archive.upkeep.retention import protect, unprotect
+    from lfscp.archive.index.protection import protect, unprotect
 
     index = _index(settings)
     try:

@@ -27,17 +27,14 @@ from lfscp.dicom.elements import (
     elements,
 )
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import (
-    DEFLATED,
+from lfscp.dicom.header import DEFLATED, SOP_CLASS_UID, SOP_INSTANCE_UID, is_uid
+from lfscp.dicom.transfer_syntaxes import (
     EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    SOP_CLASS_UID,
-    SOP_INSTANCE_UID,
-    is_uid,
 )
 
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
-EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 _PREFIX: Final = b"DICM"
 _PREAMBLE: Final = 128  # bytes
 _META: Final = b"\x02\x00"  # the groups that a file or a dataset can begin with

@@ -131,7 +131,7 @@ def join_nodes(settings: Settings, archive: Archive) -> Membership:
 
 def retention_limits(settings: Settings) -> Limits:
     """What the archive may hold."""
-    from lfscp.archive.index.clock import DAY_MS
+    from lfscp.archive.index.clock_readings import DAY_MS
     from lfscp.archive.upkeep.retention import GIGABYTE, Limits
 
     retention = settings.retention

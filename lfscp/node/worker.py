@@ -242,10 +242,10 @@ class Node:
         from lfscp.node import reload
         from lfscp.server import LeaderFollowerServer
         from lfscp.server.address_limits import AddressLimits
-        from lfscp.services import all_handlers
         from lfscp.services.access.admission import Admission
         from lfscp.services.associations import record_end
         from lfscp.services.contexts import contexts, storage_classes
+        from lfscp.services.handlers import all_handlers
         from lfscp.upperlayer.limits import ReceiveLimits
 
         settings, archive, endpoints = self._settings, self._archive, self._endpoints

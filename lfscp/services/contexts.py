@@ -24,20 +24,22 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 
 from lfscp.archive.errors import ClassNotStoredError
 from lfscp.config import Settings
+from lfscp.dicom.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
 from lfscp.upperlayer.scp.negotiation import may_be_storage
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
-IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
-EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
-DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 
 # For identifiers, which have no pixel data, and for Verification.
 UNCOMPRESSED: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    DEFLATED,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
 )
 
@@ -75,7 +77,7 @@ def transfer_syntaxes() -> tuple[str, ...]:
         for uid, (_, kind, *_) in UID_dictionary.items()
         if kind == "Transfer Syntax" and uid not in _NO_DATASET_TO_STORE
     ]
-    last = (DEFLATED, EXPLICIT_VR_BIG_ENDIAN)
+    last = (DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
     first = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
     return (*first, *(uid for uid in known if uid not in (*first, *last)), *last)
 

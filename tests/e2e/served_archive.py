@@ -17,8 +17,8 @@ from pynetdicom.dsutils import encode
 from lfscp.archive.archive import Archive, Received
 from lfscp.config import Settings
 from lfscp.server import LeaderFollowerServer
-from lfscp.services import all_handlers
 from lfscp.services.contexts import contexts, storage_classes
+from lfscp.services.handlers import all_handlers
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -25,9 +25,9 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.index.dialects import holds_text, leading_integer
+from lfscp.archive.index.protection import protected_among
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.schema import instance, patient, series, study
-from lfscp.archive.upkeep.retention import protected_among
 from lfscp.dicom.attributes import Level, at_level
 from lfscp.dicom.person_names import search_form
 

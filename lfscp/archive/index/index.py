@@ -16,9 +16,11 @@ from typing import Any, Final, cast
 from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
+from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError, InDoubtError, OutOfResourcesError
 from lfscp.archive.index import migrations
-from lfscp.archive.index.clock import Stamps
+from lfscp.archive.index.clock_readings import Stamps
+from lfscp.archive.index.connect import open_database
 from lfscp.archive.index.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
@@ -26,7 +28,6 @@ from lfscp.archive.index.database import (
     Patience,
     Result,
     is_damaged,
-    open_database,
     reason_of,
 )
 from lfscp.archive.index.group_commit import GroupCommit
@@ -34,11 +35,10 @@ from lfscp.archive.index.hierarchy import Hierarchy, RowVanishedError
 from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
 from lfscp.archive.index.removal import delete_entity, pieces_of, prune
-from lfscp.archive.index.rows import Added, Existing, KnownSeries, Placement, Shortened, texts
+from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
 from lfscp.archive.index.schema import TABLES, instance, patient, series, study
-from lfscp.archive.index.statements import Statements
-from lfscp.archive.query.prepared import PreparedQueries, compiled
-from lfscp.archive.store.files import Durability
+from lfscp.archive.index.statements import Statements, compiled
+from lfscp.archive.store.placement import Placement
 from lfscp.dicom.attributes import UNIQUE_KEY, Level
 from lfscp.dicom.header import Header
 from lfscp.observe import metrics
@@ -92,7 +92,6 @@ class Index:
             self._database.close()
             raise
         self._statements = Statements(self._database.dialect)
-        self.prepared = PreparedQueries(self._database.dialect)
         self.hierarchy = Hierarchy(self._statements)
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[tuple[str, str], KnownSeries] = {}

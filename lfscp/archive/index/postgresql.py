@@ -27,10 +27,10 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from lfscp.archive.durability import Durability
 from lfscp.archive.index.database import Database, Patience, Result
 from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.index.statements import Statement
-from lfscp.archive.store.files import Durability
 
 _CONNECT_TIMEOUT_S: Final = 5
 _LONGEST_PAUSE_S: Final = 1.0

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, exists, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    exists,
+    insert,
+    select,
+)
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lfscp.archive.errors import ArchiveError, StudyProtectedError
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.index.maintenance_tables import protection
-from lfscp.archive.index.schema import instance, patient, series, study
+from lfscp.archive.index.removal import named
+from lfscp.archive.index.schema import study
+from lfscp.dicom.attributes import Level
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
-
-_ALL = patient.join(study).join(series).join(instance)
-
-
-def require_unprotected(connection: Connection, condition: ColumnElement[bool]) -> None:
-    """Refuse to touch what belongs to a protected study.
-
-    Args:
-        condition: of the rows of any level that are meant.
-    Raises:
-        StudyProtectedError: one of them does.
-    """
-    is_protected = exists().where(protection.c.study_instance_uid == study.c.study_instance_uid)
-    wanted = select(study.c.study_instance_uid).select_from(_ALL).where(condition, is_protected)
-    found = connection.execute(wanted.limit(1)).scalar()
-    if found is not None:
-        raise StudyProtectedError(found)
 
 
 def require_replaceable(index: Index, study_uid: str) -> None:
@@ -49,3 +44,49 @@ def require_replaceable(index: Index, study_uid: str) -> None:
         raise ArchiveError("read the index", reason, "check the index and its disk") from None
     if is_protected:
         raise StudyProtectedError(study_uid, "replace an instance")
+
+
+def is_of_protected(uid: ColumnElement[str]) -> ColumnElement[bool]:
+    return exists().where(protection.c.study_instance_uid == uid)
+
+
+def locked_study(study_uid: str, key: int | None = None) -> Select[Any]:
+    """A study's last time and whether it is protected, held against other transactions."""
+    return (
+        select(study.c.updated_at, is_of_protected(study.c.study_instance_uid))
+        .where(named(Level.STUDY, study_uid, key))
+        .with_for_update(of=study)
+    )
+
+
+def protect(index: Index, study_uid: str) -> bool:
+    """Keep a study from being deleted or replaced; False when there is none with this UID.
+
+    Raises what `Index.writing` raises.
+    """
+    with suppress(IntegrityError), index.writing() as connection:
+        if connection.execute(locked_study(study_uid)).first() is None:
+            return False
+        if not is_protected(connection, study_uid):
+            values = {"study_instance_uid": study_uid, "protected_at": time.time_ns() // 1_000_000}
+            connection.execute(insert(protection).values(values))
+    return True
+
+
+def unprotect(index: Index, study_uid: str) -> bool:
+    """Let a study be deleted again; False when it was not protected."""
+    with index.writing() as connection:
+        gone = delete(protection).where(protection.c.study_instance_uid == study_uid)
+        return connection.execute(gone).rowcount > 0
+
+
+def is_protected(connection: Connection, study_uid: str) -> bool:
+    """Whether a study is protected."""
+    found = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
+    return connection.execute(found).first() is not None
+
+
+def protected_among(connection: Connection, study_uids: list[str]) -> set[str]:
+    """Those of some studies that are protected; for a page of them."""
+    column = protection.c.study_instance_uid
+    return set(connection.execute(select(column).where(column.in_(study_uids))).scalars())

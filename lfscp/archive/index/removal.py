@@ -26,9 +26,9 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.index.maintenance_tables import EVERY_OBJECT, removal, unread_study
+from lfscp.archive.errors import StudyProtectedError
+from lfscp.archive.index.maintenance_tables import EVERY_OBJECT, protection, removal, unread_study
 from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict
-from lfscp.archive.index.protection import require_unprotected
 from lfscp.archive.index.schema import (
     TABLES,
     attribute_columns,
@@ -212,3 +212,22 @@ def pieces_of(values: Iterable[_Key]) -> list[list[_Key]]:
     unique = list(dict.fromkeys(values))
     starts = range(0, len(unique), _KEYS_PER_STATEMENT)
     return [unique[start : start + _KEYS_PER_STATEMENT] for start in starts]
+
+
+def require_unprotected(connection: Connection, condition: ColumnElement[bool]) -> None:
+    """Refuse to touch what belongs to a protected study.
+
+    Args:
+        condition: of the rows of any level that are meant.
+    Raises:
+        StudyProtectedError: one of them does.
+    """
+    is_protected = exists().where(protection.c.study_instance_uid == study.c.study_instance_uid)
+    wanted = (
+        select(study.c.study_instance_uid)
+        .select_from(_ABOVE_INSTANCES.join(instance))
+        .where(condition, is_protected)
+    )
+    found = connection.execute(wanted.limit(1)).scalar()
+    if found is not None:
+        raise StudyProtectedError(found)

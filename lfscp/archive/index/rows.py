@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lfscp.archive.index.patient_identity import LONGEST_TEXT, PatientIdentity
+from lfscp.archive.store.placement import Placement
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level, at_level
 from lfscp.dicom.header import Header
 from lfscp.dicom.person_names import search_form
@@ -25,26 +26,6 @@ def _tags(level: Level) -> tuple[list[int], list[int]]:
 
 
 _TAGS: Final = {level: _tags(level) for level in LEVELS}
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where an instance's file is and how its dataset is encoded.
-
-    Args:
-        path: of the file, relative to the objects folder.
-        dataset_offset: bytes in the file before the dataset.
-        size: bytes of the dataset; `file_size` those of the whole file.
-        digest: "algorithm:hex" over the dataset's bytes; empty when digests are off.
-    """
-
-    path: str
-    transfer_syntax_uid: str
-    dataset_offset: int
-    size: int
-    file_size: int
-    digest: str
-    calling_ae_title: str
 
 
 @dataclass(frozen=True, slots=True)

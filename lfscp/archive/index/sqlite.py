@@ -17,10 +17,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
+from lfscp.archive.durability import Durability
 from lfscp.archive.index.database import Database, Patience, Result
 from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.index.statements import Statement
-from lfscp.archive.store.files import Durability
 
 _NO_PATIENCE: Final = Patience()
 _STEPS: Final = 20_000  # of SQLite's machine between two looks at an interruption: milliseconds

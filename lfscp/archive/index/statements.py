@@ -215,3 +215,10 @@ class Statements:
             "uid",
             "path",
         )
+
+
+def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:
+    """SQL for the driver's own cursor, and its parameters by position."""
+    made = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    values = made.params  # made anew whenever it is asked for
+    return str(made), [values[name] for name in getattr(made, "positiontup", None) or ()]

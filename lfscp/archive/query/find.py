@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 from sqlalchemy import Dialect
 
 from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.statements import compiled
 from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.matched_objects import ObjectRow, read_attributes
 from lfscp.archive.query.matching import Matching, Residuals, build
 from lfscp.archive.query.object_attributes import Element, empty
-from lfscp.archive.query.prepared import compiled
 from lfscp.archive.query.query import Key, Query
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.object_store import ObjectStore

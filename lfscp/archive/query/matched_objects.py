@@ -25,7 +25,8 @@ from lfscp.dicom.elements import (
     Encoding,
 )
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.header import DEFLATED
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 _MAX_FETCHED: Final = 8 << 20  # bytes of an object that is not on this machine yet
 _INFLATED: Final = (1 << 16, 1 << 20, 1 << 24)  # bytes of a deflated dataset to try, in turn

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Select
+from sqlalchemy import Dialect
 
+from lfscp.archive.index.statements import compiled
 from lfscp.archive.query.keys import UNIVERSAL, Match, Texts
 from lfscp.archive.query.matching import build
 from lfscp.archive.query.query import Key, Query
@@ -78,13 +79,6 @@ class PreparedQueries:
             (places.index(value), None) if value in places else (-1, value) for value in found
         ]
         return _Compiled(sql, tuple(parameters))
-
-
-def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:
-    """SQL for the driver's own cursor, and its parameters by position."""
-    made = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    values = made.params  # made anew whenever it is asked for
-    return str(made), [values[name] for name in getattr(made, "positiontup", None) or ()]
 
 
 def _values(match: Match) -> tuple[str, ...] | None:

@@ -27,11 +27,12 @@ from lfscp.archive.query.query import (
     Query,
 )
 from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
-from lfscp.dicom.charset_encoding import UTF_8, Encoder, encoder
-
-IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
-EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1.99"
+from lfscp.dicom.charset import UTF_8, Encoder, encoder
+from lfscp.dicom.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 _LONG_VRS: Final = frozenset(  # four bytes of length
     {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}

@@ -25,16 +25,16 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.store.object_store import Piece
 from lfscp.observe import metrics
 
 if TYPE_CHECKING:
-    from lfscp.archive.index.rows import Placement
+    from lfscp.archive.store.placement import Placement
 
 INCOMING: Final = ".incoming"
 _FILE_SYNC: Final = metrics.SYNC.of("file")
@@ -42,13 +42,6 @@ _FOLDER_SYNC: Final = metrics.SYNC.of("folder")
 _MAX_SYNCED_FOLDERS: Final = 65_536
 _MAX_OPEN_FOLDERS: Final = 32
 _FOLDER_GONE: Final = (errno.ENOENT, errno.ESTALE)
-
-
-class Durability(StrEnum):
-    """When an object counts as stored."""
-
-    FULL = "full"  # synced to disk: survives a power cut
-    OS = "os"  # handed to the operating system: survives the end of the process
 
 
 class _OpenFolder:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,22 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
+from lfscp.archive.durability import sync_folder
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.maintenance_tables import maintenance
-from lfscp.archive.index.schema import instance
-from lfscp.archive.upkeep.copying import sync_folder
 
 if TYPE_CHECKING:
-    from lfscp.archive.index.index import Index
+    pass
 
 # In the folder of the objects: a folder with one of the identity's name. A file would be no DICOM
 # file among those.
 IDENTITY_FOLDER: Final = ".lfscp-objects"
-_TASK: Final = "objects"  # its row in the table, whose holder is the identity
-_SAMPLED: Final = 10  # of the first objects of the index, and as many of the last
 
 
 class Place(Protocol):
@@ -71,38 +63,6 @@ class Known:
     sample: tuple[str, ...] = ()
 
 
-def known(index: Index) -> Known:
-    """Ask an index.
-
-    Raises:
-        ArchiveError: it cannot be read.
-    """
-    identity = select(maintenance.c.holder).where(maintenance.c.task == _TASK)
-    path = select(instance.c.path)
-    try:
-        with index.engine.connect() as connection:
-            sample = [
-                *connection.execute(path.order_by(instance.c.id).limit(_SAMPLED)).scalars(),
-                *connection.execute(path.order_by(instance.c.id.desc()).limit(_SAMPLED)).scalars(),
-            ]
-            bound = connection.execute(identity).scalar() or ""
-    except SQLAlchemyError as error:
-        raise index.cannot("read the index", error) from None
-    return Known(bound, tuple(dict.fromkeys(sample)))
-
-
-def known_by_file(index: Path) -> str:
-    """The identity that an SQLite index knows; empty when it knows none, or cannot be read."""
-    with suppress(sqlite3.Error):
-        connection = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
-        try:
-            wanted = "SELECT holder FROM maintenance WHERE task = ?"
-            return str((connection.execute(wanted, (_TASK,)).fetchone() or ("",))[0])
-        finally:
-            connection.close()
-    return ""
-
-
 def recognise(place: Place, index_knows: Known) -> str:
     """Look whether a place is that of an index's objects, and make its identity if it may have one.
 
@@ -134,26 +94,6 @@ def _is_another(place: Place, why: str, otherwise: str = "") -> ArchiveError:
     hint = f"see that its volume is mounted, or correct objects.url{otherwise}"
     reason = f"{place.name} is not where its objects are: {why}"
     return ArchiveError("open the archive", reason, hint)
-
-
-def bind(index: Index, identity: str) -> None:
-    """Let an index know the place of its objects.
-
-    Raises:
-        ArchiveError: another node has told it of another place.
-        SQLAlchemyError, OSError: the index cannot be written to.
-    """
-    if known(index).identity == identity:
-        return
-    with suppress(IntegrityError), index.writing() as connection:
-        row = {"task": _TASK, "holder": identity}
-        connection.execute(insert(maintenance).values(row))
-    if known(index).identity != identity:
-        raise ArchiveError(
-            "open the archive",
-            "another node that shares the index has its objects in another place",
-            "give both the same objects.url, and mount the same volume there",
-        )
 
 
 class FolderPlace:

@@ -27,8 +27,9 @@ from lfscp.dicom.elements import (
 )
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

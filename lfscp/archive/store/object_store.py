@@ -17,7 +17,7 @@ from lfscp.archive.errors import ArchiveError
 if TYPE_CHECKING:
     import os
 
-    from lfscp.archive.index.rows import Placement
+    from lfscp.archive.store.placement import Placement
 
 
 class NameTakenError(ArchiveError):

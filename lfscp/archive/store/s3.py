@@ -39,7 +39,7 @@ from lfscp.archive.store.s3_client import (
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-    from lfscp.archive.index.rows import Placement
+    from lfscp.archive.store.placement import Placement
 
 PUT_IN_PARTS_ABOVE: Final = 2 * PART_BYTES
 _DELETED_AT_ONCE: Final = 1000  # what one request takes

@@ -19,10 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.database import reason_of
-from lfscp.archive.index.rows import Existing, Placement
+from lfscp.archive.index.rows import Existing
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.placement import Placement
 from lfscp.archive.store.received_objects import read_file_header
 from lfscp.archive.upkeep.quarantine import is_aside, put_aside
 from lfscp.dicom.errors import DatasetError

@@ -20,14 +20,14 @@ from typing import Final
 from sqlalchemy import bindparam, func, insert, select, update
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.archive_id import archive_id, keep_name
+from lfscp.archive.durability import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.archive_id import archive_id, keep_name
 from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.schema import instance, series, study
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.check import Finding, Problem, fault_of_file, index_again
-from lfscp.archive.upkeep.copying import sync_file, sync_folder
 from lfscp.archive.upkeep.quarantine import put_aside
 
 _SUFFIXES: Final = ("-wal", "-shm", "-journal")

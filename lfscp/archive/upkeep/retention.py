@@ -14,33 +14,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Select,
-    delete,
-    exists,
     func,
-    insert,
     select,
     tuple_,
 )
-from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.deletions import Deletion
-from lfscp.archive.index.clock import MOST_OFF_MS, Clock
-from lfscp.archive.index.maintenance_tables import protection
-from lfscp.archive.index.removal import delete_entity, named
+from lfscp.archive.index.clock import Clock
+from lfscp.archive.index.clock_readings import MOST_OFF_MS
+from lfscp.archive.index.protection import is_of_protected, locked_study
+from lfscp.archive.index.removal import delete_entity
 from lfscp.archive.index.schema import instance, series, study
 from lfscp.dicom.attributes import Level
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
-    from lfscp.archive.index.index import Index
 
 GIGABYTE: Final = 1_000_000_000
 _BELOW: Final = 0.99  # of a limit in bytes is where recycling stops
@@ -157,7 +150,7 @@ def _oldest(connection: Connection, before_ms: int) -> Iterator[tuple[int, str, 
     order = (study.c.updated_at, study.c.id)
     wanted = (
         select(study.c.id, study.c.study_instance_uid, study.c.updated_at)
-        .where(study.c.updated_at < before_ms, ~_is_protected(study.c.study_instance_uid))
+        .where(study.c.updated_at < before_ms, ~is_of_protected(study.c.study_instance_uid))
         .order_by(*order)
         .limit(_STUDIES)
     )
@@ -166,10 +159,6 @@ def _oldest(connection: Connection, before_ms: int) -> Iterator[tuple[int, str, 
         yield from map(tuple, rows)
         last = rows[-1]
         piece = wanted.where(tuple_(*order) > tuple_(last[2], last[0]))
-
-
-def _is_protected(uid: ColumnElement[str]) -> ColumnElement[bool]:
-    return exists().where(protection.c.study_instance_uid == uid)
 
 
 def _size_of(connection: Connection, study_key: int) -> tuple[int, int]:
@@ -192,7 +181,7 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     which = (Level.STUDY, candidate.study_uid, candidate.key)
     deletion = Deletion(archive.index, *which)
     with archive.index.writing() as connection:
-        row = connection.execute(_locked(*which[1:])).one_or_none()
+        row = connection.execute(locked_study(*which[1:])).one_or_none()
         if row is None or row[1] or row[0] >= now_ms - limits.quiet_ms:
             return 0
         paths = delete_entity(connection, *which)
@@ -201,49 +190,7 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     return len(paths)
 
 
-def _locked(study_uid: str, key: int | None = None) -> Select[Any]:
-    """A study's last time and whether it is protected, held against other transactions."""
-    return (
-        select(study.c.updated_at, _is_protected(study.c.study_instance_uid))
-        .where(named(Level.STUDY, study_uid, key))
-        .with_for_update(of=study)
-    )
-
-
 # Protection
-
-
-def protect(index: Index, study_uid: str) -> bool:
-    """Keep a study from being deleted or replaced; False when there is none with this UID.
-
-    Raises what `Index.writing` raises.
-    """
-    with suppress(IntegrityError), index.writing() as connection:
-        if connection.execute(_locked(study_uid)).first() is None:
-            return False
-        if not is_protected(connection, study_uid):
-            values = {"study_instance_uid": study_uid, "protected_at": now_ms()}
-            connection.execute(insert(protection).values(values))
-    return True
-
-
-def unprotect(index: Index, study_uid: str) -> bool:
-    """Let a study be deleted again; False when it was not protected."""
-    with index.writing() as connection:
-        gone = delete(protection).where(protection.c.study_instance_uid == study_uid)
-        return connection.execute(gone).rowcount > 0
-
-
-def is_protected(connection: Connection, study_uid: str) -> bool:
-    """Whether a study is protected."""
-    found = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
-    return connection.execute(found).first() is not None
-
-
-def protected_among(connection: Connection, study_uids: list[str]) -> set[str]:
-    """Those of some studies that are protected; for a page of them."""
-    column = protection.c.study_instance_uid
-    return set(connection.execute(select(column).where(column.in_(study_uids))).scalars())
 
 
 def now_ms() -> int:

@@ -15,9 +15,9 @@ from lfscp.archive.store.deflated import MAX_INFLATED_IDENTIFIER_BYTES, inflated
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.observe import metrics
 from lfscp.services import status
-from lfscp.services.contexts import EXPLICIT_VR_LITTLE_ENDIAN
 
 Parsed = TypeVar("Parsed")
 

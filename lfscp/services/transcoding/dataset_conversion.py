@@ -24,13 +24,13 @@ from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.encoder import LARGE, Piece, read_pieces
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.image_pixel import ImagePixel, PixelElement, read_pixel_element
-from lfscp.server.cpu_affinity import anywhere
-from lfscp.services.contexts import (
-    DEFLATED,
+from lfscp.dicom.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.transcoding.codec_client import CodecProcess, codec_process
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.decoded_pixels import bytes_of, decoded_pixels
@@ -42,7 +42,7 @@ from lfscp.upperlayer.scu.sending import FileSlice, Parts
 TARGETS: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    DEFLATED,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
 )
 _STEP: Final = 1 << 20  # bytes written at a time
@@ -160,7 +160,11 @@ class Conversion:
         return converted_pieces(self._dataset, self._wanted, edits, most_bytes=most_bytes)
 
     def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
-        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if self._wanted == DEFLATED else None
+        deflater = (
+            zlib.compressobj(wbits=-zlib.MAX_WBITS)
+            if self._wanted == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+            else None
+        )
         for piece in read_pieces(pieces):
             for start in range(0, len(piece), _STEP):
                 step = piece[start : start + _STEP]

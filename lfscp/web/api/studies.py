@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from sqlalchemy import Connection
 
 from lfscp.archive.index import browse
-from lfscp.archive.index.protection import require_unprotected
+from lfscp.archive.index.removal import require_unprotected
 from lfscp.archive.index.schema import patient
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.dicom.attributes import Level

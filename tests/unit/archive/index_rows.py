@@ -18,13 +18,13 @@ from sqlalchemy import (
     select,
 )
 
+from lfscp.archive.durability import Durability
 from lfscp.archive.index import schema
-from lfscp.archive.index.database import open_database
+from lfscp.archive.index.connect import open_database
 from lfscp.archive.index.schema import attribute_columns
 from lfscp.archive.query.find import find, find_prepared
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Model, parse_query
-from lfscp.archive.store.files import Durability
 from lfscp.dicom.attributes import Level, at_level
 from lfscp.dicom.person_names import search_form
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lfscp.dicom.charset import codecs_of, decode
-from lfscp.dicom.charset_encoding import encoder
+from lfscp.dicom.charset import codecs_of, decode, encoder
 
 # Specific Character Set, the bytes as in the standard, what they say.
 EXAMPLES = {

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.clock import (
+from lfscp.archive.index.clock import Clock
+from lfscp.archive.index.clock_readings import (
     DAY_MS,
     HOUR_MS,
     MOST_OFF_MS,
     STEADY_MS,
-    Clock,
     Kept,
     Reading,
     doubt_of,

@@ -16,7 +16,7 @@ from lfscp.archive.archive import Archive, Duplicates, Outcome
 from lfscp.archive.errors import InstanceElsewhereError
 from lfscp.archive.index import browse
 from lfscp.archive.query.query import Model, parse_query
-from lfscp.archive.upkeep.reindexing import read_every_object
+from lfscp.archive.reindexing import read_every_object
 from lfscp.dicom.attributes import Level
 
 

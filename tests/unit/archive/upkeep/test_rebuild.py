@@ -10,12 +10,12 @@ import pytest
 from archive_datasets import received
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.archive_id import archive_id
+from lfscp.archive.archive_id import archive_id
 from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.protection import protect, protected_among
 from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.check import Finding, check
 from lfscp.archive.upkeep.rebuild import rebuild
-from lfscp.archive.upkeep.retention import protect, protected_among
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.part10 import read_part10
 

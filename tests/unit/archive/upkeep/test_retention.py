@@ -13,7 +13,9 @@ from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import StudyProtectedError
-from lfscp.archive.index.clock import DAY_MS, Clock
+from lfscp.archive.index.clock import Clock
+from lfscp.archive.index.clock_readings import DAY_MS
+from lfscp.archive.index.protection import protect, protected_among, unprotect
 from lfscp.archive.index.schema import study as study_table
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.retention import (
@@ -22,10 +24,7 @@ from lfscp.archive.upkeep.retention import (
     Retention,
     candidates,
     now_ms,
-    protect,
-    protected_among,
     recycle,
-    unprotect,
     usage,
 )
 from lfscp.dicom.attributes import Level

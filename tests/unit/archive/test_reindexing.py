@@ -13,12 +13,14 @@ from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from lfscp.archive import reindexing
 from lfscp.archive.archive import Archive
+from lfscp.archive.durability import Durability
 from lfscp.archive.index import browse, migrations
-from lfscp.archive.index.database import open_database, sqlite_url
+from lfscp.archive.index.connect import open_database
+from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.store.files import Durability, ObjectFiles
-from lfscp.archive.upkeep import reindexing
+from lfscp.archive.store.files import ObjectFiles
 from lfscp.dicom.header import read_header
 from lfscp.dicom.person_names import search_form
 

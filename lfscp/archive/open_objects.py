@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.objects_identity import known
 from lfscp.archive.node_id import node_id
-from lfscp.archive.store.files import Durability, ObjectFiles
-from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace, known, recognise
+from lfscp.archive.store.files import ObjectFiles
+from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace, recognise
 from lfscp.archive.store.object_probe import recognise_bucket
 from lfscp.archive.store.object_store import ObjectStore
 
