@@ -11,22 +11,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.model import (
-    InvalidRequestError,
     Job,
-    JobRequest,
-    TooManyJobsError,
     UnknownJobError,
     WrongStateError,
     is_result_apart,
 )
 from lfscp.jobs.package import PackageError
-from lfscp.scu.peer import Peer
-from lfscp.web.api import cursors
-from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn, peer_of
+from lfscp.web.actions import cursors
+from lfscp.web.actions.jobs import act, job_of, submit
+from lfscp.web.actions.peers import peer_of
+from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn
 from lfscp.web.context import Context, Web, visitor_of
-from lfscp.web.problems import Problem, pointer_to, respond
+from lfscp.web.problems import Problem, respond
 from lfscp.web.security.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["jobs"])
@@ -169,51 +166,6 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._share.give(visitor)
-
-
-def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, Any]) -> Job:
-    """Hand a job to the balancer.
-
-    Raises:
-        Problem: it cannot be one, the node stops, or too many have not ended.
-    """
-    try:
-        return web.jobs.submit(JobRequest(kind, peer, parameters))
-    except InvalidRequestError as error:
-        path = [] if error.field == "parameters" else error.field.split(".", 2)
-        pointer = pointer_to(part for part in path if part != "parameters")
-        errors = [{"pointer": pointer, "detail": error.reason}]
-        detail = f"{pointer}: {error.reason}" if pointer else error.reason
-        raise Problem(422, detail, errors=errors) from None
-    except (TerminatedError, TooManyJobsError) as error:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
-
-
-def job_of(web: Web, job_id: str) -> Job:
-    """One job.
-
-    Raises:
-        Problem: there is none.
-    """
-    try:
-        return web.jobs.job(job_id)
-    except UnknownJobError as error:
-        raise Problem(404, str(error)) from None
-
-
-def act(web: Web, job_id: str, wish: str) -> Job:
-    """Cancel, pause, resume, retry or forget a job.
-
-    Raises:
-        Problem: there is none, or it is in another state.
-    """
-    job = job_of(web, job_id)
-    try:
-        return getattr(web.jobs, wish)(job_id) or job
-    except UnknownJobError as error:
-        raise Problem(404, str(error)) from None
-    except WrongStateError as error:
-        raise Problem(409, str(error)) from None
 
 
 def _accepted(job: Job, response: Response) -> dict[str, Any]:

@@ -6,22 +6,16 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     FailFast,
     Field,
-    StringConstraints,
     Tag,
 )
 
-from lfscp.config.checks import validate_ae_title
-from lfscp.web.context import Web
-from lfscp.web.problems import Problem
+from lfscp.web.actions.peers import AETitle, Asked, PeerIn
 
 T = TypeVar("T")
-AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
-Host = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
 Texts = Annotated[list[str], FailFast()]  # of many faults the first is enough
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
 Model = Annotated[
@@ -31,22 +25,6 @@ Keys = Annotated[
     dict[str, Any],
     Field(description="DICOM keyword to value", examples=[{"PatientName": "DOE*"}]),
 ]
-
-
-class Asked(BaseModel):
-    """What comes from outside: an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class PeerIn(Asked):
-    """A remote application entity, given with the request."""
-
-    ae_title: AETitle = Field(description="The AE title to call.")
-    host: Host
-    port: int = Field(ge=1, le=65535)
-    tls: bool = False
-    calling_ae_title: AETitle | None = Field(None, description="Ours; the node's own when absent.")
 
 
 def _is_title(value: object) -> str:
@@ -242,44 +220,3 @@ class ElementOut(BaseModel):
     vr: str
     name: str
     value: str
-
-
-def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
-    """The peer that a request names, as the client side takes it.
-
-    Args:
-        pointer: to where the request names it.
-    Raises:
-        Problem: no such peer is known, or a field is not what it should be.
-    """
-    from lfscp.scu.peer import Peer
-
-    server = web.settings.server
-    if isinstance(asked, str):
-        title = asked.strip()
-        configured = web.peers.configured.get(title)
-        if configured is not None:
-            return Peer.configured(title, configured, server)
-        known = web.peers.get(title)
-        if known is None:
-            titles = ", ".join(peer.ae_title for peer in web.peers.all()) or "none"
-            detail = f"no peer {asked!r} is known; known are {titles}"
-            errors = [{"pointer": pointer, "detail": detail}]
-            raise Problem(422, f"{pointer[1:]}: {detail}", errors=errors)
-        asked = PeerIn(
-            ae_title=title,
-            host=known.host,
-            port=known.port,
-            tls=known.tls,
-            calling_ae_title=None,
-        )
-    return Peer(
-        asked.ae_title,
-        asked.host,
-        asked.port,
-        calling_ae_title=asked.calling_ae_title or server.ae_title,
-        tls=asked.tls,
-        connect_timeout_s=min(10.0, server.acse_timeout_s),
-        acse_timeout_s=server.acse_timeout_s,
-        dimse_timeout_s=max(60.0, server.dimse_timeout_s),
-    )

@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from fastapi import Path as InPath
 
-from lfscp.web.api.models import AETitle, PeerIn, PeerOut
-from lfscp.web.context import Context, Web
-from lfscp.web.peer_book import KnownPeer
-from lfscp.web.problems import Problem, not_found
+from lfscp.web.actions.peers import AETitle, PeerIn, drop, put
+from lfscp.web.api.models import PeerOut
+from lfscp.web.context import Context
+from lfscp.web.problems import not_found
 
 router = APIRouter(prefix="/api/peers", tags=["peers"])
 Title = Annotated[AETitle, InPath(description="AE title.")]
@@ -42,31 +42,3 @@ def peer(web: Context, ae_title: Title) -> PeerOut:
 def remove(web: Context, ae_title: Title) -> None:
     """Remove an added peer."""
     drop(web, ae_title)
-
-
-def put(web: Web, asked: PeerIn) -> KnownPeer:
-    """Add or change a peer.
-
-    Raises:
-        Problem: the configuration has it.
-    """
-    known = KnownPeer(asked.ae_title, asked.host, asked.port, asked.tls)
-    try:
-        web.peers.put(known)
-    except ValueError as error:
-        raise Problem(409, str(error)) from None
-    return known
-
-
-def drop(web: Web, ae_title: str) -> None:
-    """Remove a peer.
-
-    Raises:
-        Problem: there is none, or the configuration has it.
-    """
-    try:
-        removed = web.peers.remove(ae_title)
-    except ValueError as error:
-        raise Problem(409, str(error)) from None
-    if not removed:
-        raise not_found("peer", ae_title)

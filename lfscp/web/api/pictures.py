@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.web.api.studies import file_of, instance_row
+from lfscp.web.actions.studies import file_of, instance_row
 from lfscp.web.context import Context, Web
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Function, Window

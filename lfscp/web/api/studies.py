@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from http import HTTPStatus
-from types import SimpleNamespace
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 from pydantic import AfterValidator
-from sqlalchemy import Connection
 
 from lfscp.archive.index import browse
 from lfscp.archive.index.removal import require_unprotected
 from lfscp.archive.index.schema import patient
-from lfscp.archive.store.object_store import StoredFile
 from lfscp.dicom.attributes import Level
-from lfscp.web.api import cursors
+from lfscp.web.actions import cursors
+from lfscp.web.actions.studies import (
+    INSTANCE_CURSOR,
+    PATIENT_CURSOR,
+    STUDY_CURSOR,
+    Key,
+    delete,
+    file_of,
+    instance_row,
+    series_row,
+    set_protected,
+    study_row,
+)
 from lfscp.web.api.models import (
     DeletedOut,
     ElementOut,
@@ -31,7 +38,7 @@ from lfscp.web.api.models import (
     StatisticsOut,
     StudyOut,
 )
-from lfscp.web.context import Context, Web
+from lfscp.web.context import Context
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem, not_found
 from lfscp.web.rendering.elements import MAX_ELEMENTS
@@ -46,15 +53,6 @@ After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
 Patient = Annotated[int | None, Query(ge=0, le=cursors.MOST, description="`id` of a patient.")]
-
-Key = Annotated[
-    int | None,
-    Query(ge=0, le=cursors.MOST, description="`key` of the one that is meant, of several."),
-]
-
-STUDY_CURSOR: Final = (str, str, int)
-PATIENT_CURSOR: Final = (str, int)
-INSTANCE_CURSOR: Final = (int, int)
 
 
 @router.get("/patients")
@@ -126,11 +124,6 @@ def instances_of(
     return PageOut(rows=rows, next=cursors.to_text(page.next))
 
 
-def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
-    """The file of what `instance_row` gave."""
-    return web.archive.files.file_of(SimpleNamespace(**row))
-
-
 @router.get("/instances/{instance_uid}")
 def instance(web: Context, instance_uid: str) -> InstanceOut:
     """One instance."""
@@ -185,7 +178,8 @@ def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOS
         if not page.rows:
             break
         for row in page.rows:
-            deleted += _delete(web, Level.STUDY, row["study_instance_uid"], row["id"])
+            uid, key_of_study = row["study_instance_uid"], row["id"]
+            deleted += delete(web, Level.STUDY, uid, key_of_study, missing_ok=True)
     if not deleted:
         raise not_found("patient", str(key))
     return DeletedOut(deleted=deleted)
@@ -194,92 +188,34 @@ def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOS
 @router.delete("/studies/{study_uid}")
 def delete_study(web: Context, study_uid: str, key: Key = None) -> DeletedOut:
     """Delete a study with all its instances; without `key` all studies with its UID."""
-    return _deleted(web, Level.STUDY, study_uid, key)
+    return DeletedOut(deleted=delete(web, Level.STUDY, study_uid, key))
 
 
 @router.put("/studies/{study_uid}/protection")
 def protect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
     """Keep a study from being deleted, by itself or by hand, and its instances from replacement."""
-    return _protected(web, study_uid, key, on=True)
+    return StudyOut.model_validate(set_protected(web, study_uid, key, on=True))
 
 
 @router.delete("/studies/{study_uid}/protection")
 def unprotect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
     """Let a study be deleted again."""
-    return _protected(web, study_uid, key, on=False)
+    return StudyOut.model_validate(set_protected(web, study_uid, key, on=False))
 
 
 @router.delete("/series/{series_uid}")
 def delete_series(web: Context, series_uid: str, key: Key = None) -> DeletedOut:
     """Delete a series with all its instances; without `key` all series with its UID."""
-    return _deleted(web, Level.SERIES, series_uid, key)
+    return DeletedOut(deleted=delete(web, Level.SERIES, series_uid, key))
 
 
 @router.delete("/instances/{instance_uid}")
 def delete_instance(web: Context, instance_uid: str) -> DeletedOut:
     """Delete one instance."""
-    return _deleted(web, Level.IMAGE, instance_uid)
+    return DeletedOut(deleted=delete(web, Level.IMAGE, instance_uid))
 
 
 @router.get("/statistics")
 def statistics(web: Context) -> StatisticsOut:
     """How much is in the archive; counted anew every few seconds at most."""
     return StatisticsOut.model_validate(asdict(web.statistics()))
-
-
-def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any]:
-    """One study by its UID, and by its row's key where several have it.
-
-    Raises:
-        Problem: it is not there.
-    """
-    return _row(web, "study", partial(browse.study_row, key=key), study_uid)
-
-
-def series_row(web: Web, series_uid: str, key: int | None = None) -> dict[str, Any]:
-    """One series by its UID, and by its row's key where several have it.
-
-    Raises:
-        Problem: it is not there.
-    """
-    return _row(web, "series", partial(browse.series_row, key=key), series_uid)
-
-
-def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
-    """One instance by its UID.
-
-    Raises:
-        Problem: it is not there.
-    """
-    return _row(web, "instance", browse.instance_row, instance_uid)
-
-
-def _row(
-    web: Web, what: str, find: Callable[[Connection, str], dict[str, Any] | None], uid: str
-) -> dict[str, Any]:
-    with web.index() as connection:
-        row = find(connection, uid)
-    if row is None:
-        raise not_found(what, uid)
-    return row
-
-
-def _protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> StudyOut:
-    study_row(web, study_uid, key)  # a wrong key changes nothing
-    web.archive.set_protected(study_uid, on=on)
-    return study(web, study_uid, key)
-
-
-def _deleted(web: Web, level: Level, uid: str, key: int | None = None) -> DeletedOut:
-    deleted = _delete(web, level, uid, key)
-    if not deleted:
-        raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
-    return DeletedOut(deleted=deleted)
-
-
-def _delete(web: Web, level: Level, uid: str, key: int | None) -> int:
-    """Delete from the archive, and from the rendered pictures."""
-    uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
-    deleted = web.archive.delete(level, uid, key=key)
-    web.renderer.forget(uids)
-    return deleted

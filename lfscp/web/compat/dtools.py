@@ -20,8 +20,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lfscp.jobs.model import Job, State
 from lfscp.web import folders
-from lfscp.web.api.jobs import submit
-from lfscp.web.api.models import PeerIn, peer_of
+from lfscp.web.actions.jobs import submit
+from lfscp.web.actions.peers import PeerIn, peer_of
 from lfscp.web.context import Context, Web
 from lfscp.web.problems import Problem
 

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from lfscp.archive.index import browse
+from lfscp.dicom.attributes import Level
 from lfscp.web import folders
-from lfscp.web.api import cursors
-from lfscp.web.api import studies as api
-from lfscp.web.api.models import PeerIn
-from lfscp.web.context import Context, Web, web_of
+from lfscp.web.actions import cursors, studies
+from lfscp.web.context import Context, Web
 from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.pages.answers import render
 from lfscp.web.pages.conflicts import conflicts
 from lfscp.web.problems import Problem, wants_page
 from lfscp.web.rendering.picture_answers import no_picture
@@ -29,23 +29,6 @@ PAGE_ROWS: Final = 60
 PAGE_ELEMENTS: Final = 1000
 
 Text = Annotated[str, Form()]
-
-
-def render(request: Request, template: str, /, **values: Any) -> Response:
-    """Answer with a template."""
-    return web_of(request).templates.TemplateResponse(request, template, values)
-
-
-def toast(response: Response, text: str, href: str = "", *, failed: bool = False) -> Response:
-    """Let the page show a short message, with the answer or instead of one."""
-    message = {"toast": {"text": text, "href": href, "failed": failed}}
-    response.headers["HX-Trigger"] = json.dumps(message)
-    return response
-
-
-def nothing(text: str, href: str = "", *, failed: bool = False) -> Response:
-    """Answer with a short message alone; the page stays as it is."""
-    return toast(Response(headers={"HX-Reswap": "none"}), text, href, failed=failed)
 
 
 # Archive
@@ -84,7 +67,7 @@ def _rows(request: Request, web: Web) -> dict[str, Any]:
         asked["from"].replace("-", ""),
         asked["to"].replace("-", ""),
     )
-    after = cursors.from_text(given.get("after"), api.STUDY_CURSOR)
+    after = cursors.from_text(given.get("after"), studies.STUDY_CURSOR)
     with web.index() as connection:
         page = browse.studies(connection, wanted, after=after, limit=PAGE_ROWS)
     following = cursors.to_text(page.next)
@@ -99,9 +82,9 @@ def _rows(request: Request, web: Web) -> dict[str, Any]:
 
 
 @router.get("/studies/{study_uid}")
-def study(request: Request, web: Context, study_uid: str, key: api.Key = None) -> Response:
+def study(request: Request, web: Context, study_uid: str, key: studies.Key = None) -> Response:
     """One study: its series with thumbnails, and what can be done with it."""
-    row = api.study_row(web, study_uid, key)
+    row = studies.study_row(web, study_uid, key)
     with web.index() as connection:
         series = browse.series_of(connection, row["id"])
         found = conflicts(connection, row)
@@ -117,31 +100,31 @@ def study(request: Request, web: Context, study_uid: str, key: api.Key = None) -
 
 
 @router.post("/studies/{study_uid}/delete")
-def delete_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
+def delete_study(web: Context, study_uid: str, key: studies.Key = None) -> Response:
     """Delete a study, then go back to the archive."""
-    api.delete_study(web, study_uid, key)
+    studies.delete(web, Level.STUDY, study_uid, key)
     return Response(headers={"HX-Redirect": "/"})
 
 
 @router.post("/studies/{study_uid}/protect")
-def protect_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
+def protect_study(web: Context, study_uid: str, key: studies.Key = None) -> Response:
     """Protect a study from being deleted, and show it again."""
-    api.protect_study(web, study_uid, key)
+    studies.set_protected(web, study_uid, key, on=True)
     return Response(headers={"HX-Refresh": "true"})
 
 
 @router.post("/studies/{study_uid}/unprotect")
-def unprotect_study(web: Context, study_uid: str, key: api.Key = None) -> Response:
+def unprotect_study(web: Context, study_uid: str, key: studies.Key = None) -> Response:
     """Protect a study no longer, and show it again."""
-    api.unprotect_study(web, study_uid, key)
+    studies.set_protected(web, study_uid, key, on=False)
     return Response(headers={"HX-Refresh": "true"})
 
 
 @router.get("/viewer/{series_uid}")
-def viewer(request: Request, web: Context, series_uid: str, key: api.Key = None) -> Response:
+def viewer(request: Request, web: Context, series_uid: str, key: studies.Key = None) -> Response:
     """The viewer of one series, with the others of its study beside it."""
-    row = api.series_row(web, series_uid, key)
-    parent = api.study_row(web, row["study_instance_uid"], row["study_fk"])
+    row = studies.series_row(web, series_uid, key)
+    parent = studies.study_row(web, row["study_instance_uid"], row["study_fk"])
     with web.index() as connection:
         others = browse.series_of(connection, row["study_fk"])
     return render(request, "viewer.html", series=row, study=parent, others=others)
@@ -155,10 +138,10 @@ def instance(
     first: Annotated[int, Query(ge=0)] = 0,
 ) -> Response:
     """The elements of one instance, some at a time."""
-    row = api.instance_row(web, instance_uid)
+    row = studies.instance_row(web, instance_uid)
     try:
         found, following = web.renderer.elements(
-            api.file_of(web, row), instance_uid, first, PAGE_ELEMENTS
+            studies.file_of(web, row), instance_uid, first, PAGE_ELEMENTS
         )
     except NoPictureError as error:
         raise no_picture(error, HTTPStatus.UNPROCESSABLE_ENTITY) from None
@@ -174,10 +157,10 @@ def instance(
 
 
 @router.get("/series/{series_uid}/instances")
-def instances(request: Request, web: Context, series_uid: str, key: api.Key = None) -> Response:
+def instances(request: Request, web: Context, series_uid: str, key: studies.Key = None) -> Response:
     """The instances of a series as rows, a page at a time."""
-    row = api.series_row(web, series_uid, key)
-    after = cursors.from_text(request.query_params.get("after"), api.INSTANCE_CURSOR)
+    row = studies.series_row(web, series_uid, key)
+    after = cursors.from_text(request.query_params.get("after"), studies.INSTANCE_CURSOR)
     with web.index() as connection:
         page = browse.instances_of(connection, row["id"], after=after, limit=PAGE_ROWS)
     following = cursors.to_text(page.next)
@@ -281,10 +264,3 @@ def _local(target: str) -> str:
     if not target.startswith("/") or target.startswith(("//", "/\\")) or "\\" in target:
         return "/"
     return quote(target, safe="/?=&%-._~:")
-
-
-def peer_given(web: Web, name: str) -> str | PeerIn:
-    """The peer that a form names."""
-    if web.peers.get(name) is None:
-        raise Problem(422, "choose a peer first")
-    return name

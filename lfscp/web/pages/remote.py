@@ -10,11 +10,10 @@ from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from lfscp.jobs.model import Job
-from lfscp.web.api.jobs import act, job_of, submit
-from lfscp.web.api.models import PeerIn, peer_of
-from lfscp.web.api.peers import drop, put
+from lfscp.web.actions.jobs import act, job_of, submit
+from lfscp.web.actions.peers import PeerIn, drop, peer_of, put
 from lfscp.web.context import Context, Web
-from lfscp.web.pages.local import nothing, peer_given, render, toast
+from lfscp.web.pages.answers import nothing, peer_given, render, toast
 from lfscp.web.problems import Problem
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)

@@ -26,7 +26,7 @@ from web_objects import (
 )
 
 from lfscp.dicom.part10 import part10_header, read_part10
-from lfscp.web.api import cursors
+from lfscp.web.actions import cursors
 
 
 def problem(answer):

@@ -1,0 +1,64 @@
+"""Jobs: asked for, found, and told to stop, to go on or to try again."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from lfscp.jobs.balancer import TerminatedError
+from lfscp.jobs.model import (
+    InvalidRequestError,
+    Job,
+    JobRequest,
+    TooManyJobsError,
+    UnknownJobError,
+    WrongStateError,
+)
+from lfscp.scu.peer import Peer
+from lfscp.web.context import Web
+from lfscp.web.problems import Problem, pointer_to
+
+
+def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, Any]) -> Job:
+    """Hand a job to the balancer.
+
+    Raises:
+        Problem: it cannot be one, the node stops, or too many have not ended.
+    """
+    try:
+        return web.jobs.submit(JobRequest(kind, peer, parameters))
+    except InvalidRequestError as error:
+        path = [] if error.field == "parameters" else error.field.split(".", 2)
+        pointer = pointer_to(part for part in path if part != "parameters")
+        errors = [{"pointer": pointer, "detail": error.reason}]
+        detail = f"{pointer}: {error.reason}" if pointer else error.reason
+        raise Problem(422, detail, errors=errors) from None
+    except (TerminatedError, TooManyJobsError) as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+
+
+def job_of(web: Web, job_id: str) -> Job:
+    """One job.
+
+    Raises:
+        Problem: there is none.
+    """
+    try:
+        return web.jobs.job(job_id)
+    except UnknownJobError as error:
+        raise Problem(404, str(error)) from None
+
+
+def act(web: Web, job_id: str, wish: str) -> Job:
+    """Cancel, pause, resume, retry or forget a job.
+
+    Raises:
+        Problem: there is none, or it is in another state.
+    """
+    job = job_of(web, job_id)
+    try:
+        return getattr(web.jobs, wish)(job_id) or job
+    except UnknownJobError as error:
+        raise Problem(404, str(error)) from None
+    except WrongStateError as error:
+        raise Problem(409, str(error)) from None

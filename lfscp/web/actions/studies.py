@@ -1,0 +1,101 @@
+"""Studies, series and instances of the archive: found, deleted, protected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Annotated, Any, Final
+
+from fastapi import Query
+from sqlalchemy import Connection
+
+from lfscp.archive.index import browse
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.dicom.attributes import Level
+from lfscp.web.actions import cursors
+from lfscp.web.context import Web
+from lfscp.web.problems import not_found
+
+Key = Annotated[
+    int | None,
+    Query(ge=0, le=cursors.MOST, description="`key` of the one that is meant, of several."),
+]
+
+
+STUDY_CURSOR: Final = (str, str, int)
+
+
+PATIENT_CURSOR: Final = (str, int)
+
+
+INSTANCE_CURSOR: Final = (int, int)
+
+
+def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
+    """The file of what `instance_row` gave."""
+    return web.archive.files.file_of(SimpleNamespace(**row))
+
+
+def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any]:
+    """One study by its UID, and by its row's key where several have it.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "study", partial(browse.study_row, key=key), study_uid)
+
+
+def series_row(web: Web, series_uid: str, key: int | None = None) -> dict[str, Any]:
+    """One series by its UID, and by its row's key where several have it.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "series", partial(browse.series_row, key=key), series_uid)
+
+
+def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
+    """One instance by its UID.
+
+    Raises:
+        Problem: it is not there.
+    """
+    return _row(web, "instance", browse.instance_row, instance_uid)
+
+
+def _row(
+    web: Web, what: str, find: Callable[[Connection, str], dict[str, Any] | None], uid: str
+) -> dict[str, Any]:
+    with web.index() as connection:
+        row = find(connection, uid)
+    if row is None:
+        raise not_found(what, uid)
+    return row
+
+
+def set_protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> dict[str, Any]:
+    """Protect a study, or protect it no longer; a wrong key changes nothing.
+
+    Raises:
+        Problem: it is not there.
+    """
+    study_row(web, study_uid, key)
+    web.archive.set_protected(study_uid, on=on)
+    return study_row(web, study_uid, key)
+
+
+def delete(
+    web: Web, level: Level, uid: str, key: int | None = None, *, missing_ok: bool = False
+) -> int:
+    """Delete from the archive, and from the rendered pictures; how many instances that were.
+
+    Raises:
+        Problem: there is nothing of this UID, and that is not `missing_ok`.
+    """
+    uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
+    deleted = web.archive.delete(level, uid, key=key)
+    web.renderer.forget(uids)
+    if not deleted and not missing_ok:
+        raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
+    return deleted
