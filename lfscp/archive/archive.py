@@ -171,11 +171,8 @@ class Archive:
                 place is not the one that the index knows.
         """
         if digest is not None and digest not in ALGORITHMS:
-            raise ArchiveError(
-                "open the archive",
-                f"no digest algorithm {digest}",
-                f"use {' or '.join(ALGORITHMS)}",
-            )
+            hint = f"use {' or '.join(ALGORITHMS)}"
+            raise ArchiveError("open the archive", f"no digest algorithm {digest}", hint)
         follows = lock is not None
         lock = lock_folder(data_dir) if lock is None else lock
         index = presence = None
