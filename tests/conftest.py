@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from postgresql_server import PostgreSQLServer, binaries
-from s3_service import CREDENTIALS, S3Service
+
+from tests.support.postgresql_server import PostgreSQLServer, binaries
+from tests.support.s3_service import CREDENTIALS, S3Service
 
 AFTER_THE_FIRST_S = 20
 

@@ -28,15 +28,16 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests"), str(ROOT / "tests/e2e")]
 
-from haproxy import balancer  # noqa: E402 - after the line that makes it importable
-from node_process import NodeProcess  # noqa: E402 - likewise
 from objects import Objects  # noqa: E402
 from peers import dul  # noqa: E402
 from peers.procstat import cpu_seconds  # noqa: E402
 from peers.server import free_port  # noqa: E402
-from postgresql_server import PostgreSQLServer, binaries  # noqa: E402
-from s3_service import CREDENTIALS, S3Service  # noqa: E402
 from tables import table  # noqa: E402
+
+from tests.support.haproxy import balancer  # noqa: E402 - after the line that makes it importable
+from tests.support.node_process import NodeProcess  # noqa: E402 - likewise
+from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
+from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
 
 STORE_RQ = dul.encode_associate_rq(
     "CLUSTER", [dul.ProposedContext(1, dul.CT_IMAGE_STORAGE, (dul.EXPLICIT_LE,))]

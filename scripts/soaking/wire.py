@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-import dicom_peer as peer
+from tests.support import dicom_peer as peer
 
 CT = peer.CT
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"

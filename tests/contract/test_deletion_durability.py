@@ -25,7 +25,7 @@ ROUNDS = 5
 WRITER = """
 import itertools, sys, threading
 from pathlib import Path
-from archive_datasets import received
+from tests.support.archive_datasets import received
 from lfscp.archive.archive import Archive
 from lfscp.dicom.attributes import Level
 from lfscp.archive.upkeep import retention

@@ -25,7 +25,7 @@ ROUNDS_WITH_POSTGRESQL = 5
 WRITER = """
 import itertools, sys, threading
 from pathlib import Path
-from archive_datasets import received
+from tests.support.archive_datasets import received
 from lfscp.archive.archive import Archive
 
 archive = Archive.open(

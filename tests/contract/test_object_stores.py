@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
-from s3_service import S3Service
 
 from lfscp.archive.archive import Archive, Outcome, Received
 from lfscp.archive.errors import DuplicateRejectedError
@@ -21,6 +19,8 @@ from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.store.s3_client import S3Options
 from lfscp.archive.upkeep.check import Problem, check
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.s3_service import S3Service
 
 KEY = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 

@@ -27,7 +27,7 @@ ROUNDS = 5
 WRITER = """
 import itertools, sys, threading
 from pathlib import Path
-from archive_datasets import received
+from tests.support.archive_datasets import received
 from lfscp.archive.archive import Archive
 
 archive = Archive.open(Path(sys.argv[1]), duplicates="replace")

@@ -12,7 +12,8 @@ import pytest
 pytest.register_assert_rewrite("dcmtk", "node_process", "pynetdicom_client", "sample_objects")
 
 import dcmtk as tools  # noqa: E402 - after the line above, so that its asserts explain themselves
-from node_process import NodeProcess, proper_end  # noqa: E402 - likewise
+
+from tests.support.node_process import NodeProcess, proper_end  # noqa: E402 - likewise
 
 StartNode = Callable[..., NodeProcess]
 

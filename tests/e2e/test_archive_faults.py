@@ -12,13 +12,14 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-import pynetdicom_client
 import pytest
 from conftest import StartNode
-from dcmtk import dataset_bytes, free_port
-from node_process import LFSCP, NodeProcess, environment, run_lfscp
-from sample_objects import CT, made
-from small_disk import fill, set_writable, small_disk
+
+from tests.support import pynetdicom_client
+from tests.support.dcmtk import dataset_bytes, free_port
+from tests.support.node_process import LFSCP, NodeProcess, environment, run_lfscp
+from tests.support.sample_objects import CT, made
+from tests.support.small_disk import fill, set_writable, small_disk
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDY = "1.2.826.0.1.3680043.8.498.15"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_peer import (
+
+from tests.support.dicom_peer import (
     C_FIND,
     COMMAND,
     CT,
@@ -32,7 +33,7 @@ from dicom_peer import (
     uid,
     us,
 )
-from node_process import NodeProcess, run_lfscp
+from tests.support.node_process import NodeProcess, run_lfscp
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from node_process import NodeProcess, run_lfscp
-from sample_objects import CT, made
 from test_web_node import ask, page_of
+
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import CT, made
 
 STUDY = "1.2.826.0.1.3680043.8.498.31"
 NAME, PATIENT_ID = "Verysecret^Jane", "HIDDEN-ID-0815"

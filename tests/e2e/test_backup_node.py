@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import pynetdicom_client
 from conftest import StartNode
-from dcmtk import contents
-from node_process import NodeProcess, run_lfscp
-from sample_objects import CT, made
+
+from tests.support import pynetdicom_client
+from tests.support.dcmtk import contents
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import CT, made
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDY = "1.2.826.0.1.3680043.8.498.16"

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from dicom_peer import (
+from pynetdicom import evt
+
+from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -39,8 +41,7 @@ from dicom_peer import (
     until,
     us,
 )
-from pynetdicom import evt
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 ROOT = Path(__file__).parents[2]
 BY_USER, BY_PROVIDER = 0, 2  # sources of an A-ABORT (PS3.8 table 9-26)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dcmtk import contents, dataset_bytes, free_port
-from node_process import NodeProcess, run_lfscp
 from pydicom import dcmread
-from sample_objects import KINDS, made, sample
+
+from tests.support.dcmtk import contents, dataset_bytes, free_port
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import KINDS, made, sample
 
 STUDY = "1.2.826.0.1.3680043.8.498.13"
 

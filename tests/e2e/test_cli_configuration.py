@@ -8,7 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from node_process import LFSCP, environment, run_lfscp
+
+from tests.support.node_process import LFSCP, environment, run_lfscp
 
 
 def complaint(*arguments: object, env: dict[str, str] | None = None, code: int = 2) -> str:

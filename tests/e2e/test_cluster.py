@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import haproxy
 import pytest
 from conftest import in_ci
-from dcmtk import dataset_bytes, free_port
-from node_process import NodeProcess, run_lfscp
-from postgresql_server import PostgreSQLServer, binaries
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom_client import association, find, get
-from s3_service import CREDENTIALS, S3Service
-from sample_objects import CT, of_sender
+
+from tests.support import haproxy
+from tests.support.dcmtk import dataset_bytes, free_port
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.postgresql_server import PostgreSQLServer, binaries
+from tests.support.pynetdicom_client import association, find, get
+from tests.support.s3_service import CREDENTIALS, S3Service
+from tests.support.sample_objects import CT, of_sender
 
 NODES = 3
 SENDERS = 4

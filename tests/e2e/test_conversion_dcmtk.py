@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converted import decode
-from dataset_model import BIG, EXPLICIT, IMPLICIT, Item, Sequence, Value, dataset
-from pixel_objects import Array, described, of_type, ramp, save
 from pydicom import dcmread
 
 from lfscp.dicom.part10 import part10_header
+from tests.support.converted import decode
+from tests.support.dataset_model import BIG, EXPLICIT, IMPLICIT, Item, Sequence, Value, dataset
+from tests.support.pixel_objects import Array, described, of_type, ramp, save
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SYNTAXES = {

@@ -11,12 +11,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pynetdicom_client
 import pytest
-from dcmtk import dataset_bytes
-from node_process import NodeProcess, run_lfscp
 from pydicom import dcmread
-from sample_objects import CT, made
+
+from tests.support import pynetdicom_client
+from tests.support.dcmtk import dataset_bytes
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import CT, made
 
 ROUNDS = 12
 SENDERS = 3

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_process import NodeProcess, proper_end
 from pydicom.dataset import Dataset
-from sample_objects import made
+
+from tests.support.node_process import NodeProcess, proper_end
+from tests.support.sample_objects import made
 
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 JANE, JOHN, UMLAUT, YAMADA = (f"{ROOT}.{number}" for number in (1, 2, 3, 4))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-import pynetdicom_client
 import pytest
-from dcmtk import contents, free_port
-from node_process import NodeProcess, proper_end
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, UncompressedTransferSyntaxes
-from sample_objects import KINDS, Kind, document, made, sample, video
+
+from tests.support import pynetdicom_client
+from tests.support.dcmtk import contents, free_port
+from tests.support.node_process import NodeProcess, proper_end
+from tests.support.sample_objects import KINDS, Kind, document, made, sample, video
 
 ROOT = "1.2.826.0.1.3680043.8.498.9"
 ALL, VIDEO, TWO_SERIES, OTHER = (f"{ROOT}.{number}" for number in (1, 2, 3, 4))

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from node_process import NodeProcess, proper_end
 from pydicom import dcmread
 from pydicom.uid import generate_uid
-from sample_objects import KINDS, Kind, document, made, sample, video
+
+from tests.support.node_process import NodeProcess, proper_end
+from tests.support.sample_objects import KINDS, Kind, document, made, sample, video
 
 PRIVATE = "1.2.276.0.7230010.3.1.0.1"  # DCMTK's private SOP class of its own
 REQUIRED = ("-R",)  # offers what the files need; storescu else knows some SOP classes only

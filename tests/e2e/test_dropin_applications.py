@@ -5,7 +5,6 @@ import logging
 import subprocess
 
 import pytest
-from dicom_peer import until
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -19,7 +18,9 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
-from serving import serving
+
+from tests.support.dicom_peer import until
+from tests.support.serving import serving
 
 LOGGER = logging.getLogger("qrscp")
 # The handlers leave their database connections to the garbage collector, and write the old way.

@@ -1,7 +1,10 @@
 """The same dialogue with pynetdicom's server and with this one fires the same events."""
 
 import pytest
-from dicom_peer import (
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from tests.support.dicom_peer import (
     ABORT,
     DATA,
     IMPLICIT,
@@ -18,9 +21,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
-from pydicom.dataset import Dataset
-from pynetdicom import evt
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 TELLING = {
     "EVT_PDU_RECV": lambda event: type(event.pdu).__name__,

@@ -5,7 +5,16 @@ import subprocess
 import threading
 
 import pytest
-from dicom_peer import (
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_context, evt
+from pynetdicom.pdu_primitives import (
+    AsynchronousOperationsWindowNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
+
+from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -37,15 +46,7 @@ from dicom_peer import (
     until,
     us,
 )
-from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context, evt
-from pynetdicom.pdu_primitives import (
-    AsynchronousOperationsWindowNegotiation,
-    SOPClassCommonExtendedNegotiation,
-    SOPClassExtendedNegotiation,
-    UserIdentityNegotiation,
-)
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 STUDY_LEVEL = b"\x08\x00\x52\x00\x06\x00\x00\x00STUDY "
 COMMITMENT = "1.2.840.10008.1.20.1"

@@ -13,9 +13,10 @@ from typing import Self
 
 import pytest
 from conftest import StartNode
-from dcmtk import contents
-from dicom_peer import Peer, data_set, message, store_rq, until
-from node_process import run_lfscp
+
+from tests.support.dcmtk import contents
+from tests.support.dicom_peer import Peer, data_set, message, store_rq, until
+from tests.support.node_process import run_lfscp
 
 RESTARTS = 10
 CLIENTS = 3

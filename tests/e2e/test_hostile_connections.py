@@ -9,7 +9,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from dicom_peer import (
+
+from lfscp.observe import metrics
+from lfscp.observe.log_budget import LogBudget
+from lfscp.server import arrivals
+from lfscp.server.address_limits import AddressLimits
+from lfscp.server.unestablished import Unestablished
+from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -20,13 +26,7 @@ from dicom_peer import (
     nothing_left_behind,
     until,
 )
-from serving import make_ae, serving
-
-from lfscp.observe import metrics
-from lfscp.observe.log_budget import LogBudget
-from lfscp.server import arrivals
-from lfscp.server.address_limits import AddressLimits
-from lfscp.server.unestablished import Unestablished
+from tests.support.serving import make_ae, serving
 
 HTTP = b"GET / HTTP/1.1\r\nHost: node\r\n\r\n"
 

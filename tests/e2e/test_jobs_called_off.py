@@ -12,12 +12,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pynetdicom_client
 import pytest
-from dicom_peer import ABORT, pdu
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
-from sample_objects import sample
 from test_jobs_retrieve import DEADLINE_S, STUDY, jobs_of, wait
 
 from lfscp.jobs.model import Job, JobRequest, State
@@ -25,6 +22,9 @@ from lfscp.jobs.service import JobService
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import GivenUpError
 from lfscp.scu.peer import Peer
+from tests.support import pynetdicom_client
+from tests.support.dicom_peer import ABORT, pdu
+from tests.support.sample_objects import sample
 
 PATIENT_S = 600.0
 PATIENT = {

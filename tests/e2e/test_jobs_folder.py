@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_archive import image, served
 from test_jobs_retrieve import STUDY, jobs_of, retrieve, wait
 
 from lfscp.archive.archive import Archive
@@ -16,6 +15,7 @@ from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
+from tests.support.served_archive import image, served
 
 KEYS = {"StudyInstanceUID": STUDY}
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dcmqrscp import AE_TITLE, dcmqrscp, fill
 from pydicom.dataset import Dataset
-from served_archive import compressed, image, served
 from test_jobs_retrieve import RLE, STUDY, jobs_of, retrieve, wait
 
 from lfscp.dicom.attributes import Level
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
+from tests.support.dcmqrscp import AE_TITLE, dcmqrscp, fill
+from tests.support.served_archive import compressed, image, served
 
 MODELS = ("study", "patient", "patient-study")
 OTHER = "1.2.826.0.1.3680043.8.498.9"

@@ -14,11 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dcmqrscp import AE_TITLE, dcmqrscp, fill
-from node_process import NodeProcess, environment
 from pydicom import dcmread
-from sample_objects import KINDS, sample
-from served_archive import compressed, image, served
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
@@ -27,6 +23,10 @@ from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send
+from tests.support.dcmqrscp import AE_TITLE, dcmqrscp, fill
+from tests.support.node_process import NodeProcess, environment
+from tests.support.sample_objects import KINDS, sample
+from tests.support.served_archive import compressed, image, served
 
 DEADLINE_S = 60
 STUDY = "1.2.826.0.1.3680043.8.498.1"

@@ -5,7 +5,12 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from dicom_peer import (
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from lfscp.server.address_limits import AddressLimits
+from lfscp.upperlayer.limits import ReceiveLimits
+from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_RJ,
     LAST,
@@ -22,12 +27,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
-from pydicom.dataset import Dataset
-from pynetdicom import evt
-from serving import make_ae, serving
-
-from lfscp.server.address_limits import AddressLimits
-from lfscp.upperlayer.limits import ReceiveLimits
+from tests.support.serving import make_ae, serving
 
 COMMAND = 1
 P_DATA = 4

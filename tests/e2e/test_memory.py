@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dicom_peer import COMMAND, DATA, LAST, Peer, p_data, pdv, store_rq
 from pynetdicom import evt
-from serving import serving
+
+from tests.support.dicom_peer import COMMAND, DATA, LAST, Peer, p_data, pdv, store_rq
+from tests.support.serving import serving
 
 ROOT = Path(__file__).parents[2]
 SIZE = int(os.environ.get("LFSCP_TEST_LARGE_OBJECT_MB", "300")) << 20

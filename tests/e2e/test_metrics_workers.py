@@ -13,9 +13,10 @@ from typing import Any
 
 from conftest import StartNode
 from prometheus_client.parser import text_string_to_metric_families
-from sample_objects import made
 from test_node_log import associate_request
 from test_web_node import ask, page_of
+
+from tests.support.sample_objects import made
 
 ECHOES = ("lfscp_request_duration_seconds_count", (("service", "C-ECHO"), ("status", "0x0000")))
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import StartNode
-from dicom_peer import (
+
+from tests.support.dicom_peer import (
     ABORT,
     APPLICATION_CONTEXT,
     ASSOCIATE_RJ,
@@ -36,7 +37,7 @@ from dicom_peer import (
     until,
     us,
 )
-from node_process import NodeProcess
+from tests.support.node_process import NodeProcess
 
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 OBJECTS = 4

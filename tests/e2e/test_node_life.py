@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pynetdicom_client
 import pytest
 from conftest import StartNode
-from dcmtk import contents
-from dicom_peer import until
-from halting_proxy import HaltingProxy, halting_proxy
-from node_process import NodeProcess
-from sample_objects import KINDS, made, sample
+
+from tests.support import pynetdicom_client
+from tests.support.dcmtk import contents
+from tests.support.dicom_peer import until
+from tests.support.halting_proxy import HaltingProxy, halting_proxy
+from tests.support.node_process import NodeProcess
+from tests.support.sample_objects import KINDS, made, sample
 
 VERIFICATION = "1.2.840.10008.1.1"
 EXPLICIT = "1.2.840.10008.1.2.1"

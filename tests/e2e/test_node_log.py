@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from dicom_peer import (
+
+from lfscp.config import Settings
+from lfscp.config.current import CurrentSettings
+from lfscp.observe.log_budget import LogBudget, RequestLines
+from lfscp.services import service_log, verification
+from tests.support.dicom_peer import (
     IMPLICIT,
     NO_DATA_SET,
     RELEASE,
@@ -26,14 +31,9 @@ from dicom_peer import (
     until,
     us,
 )
-from node_process import NodeProcess
-from sample_objects import CT, made
-from serving import serving
-
-from lfscp.config import Settings
-from lfscp.config.current import CurrentSettings
-from lfscp.observe.log_budget import LogBudget, RequestLines
-from lfscp.services import service_log, verification
+from tests.support.node_process import NodeProcess
+from tests.support.sample_objects import CT, made
+from tests.support.serving import serving
 
 STUDY = "1.2.826.0.1.3680043.8.498.14"
 NAME, PATIENT_ID = "Secretname^Jane", "SECRET-ID-4711"

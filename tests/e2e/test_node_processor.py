@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import StartNode
-from dicom_peer import EVERYWHERE, Peer, bound_threads, until
 
 from lfscp.server.cpu_affinity import MANY
+from tests.support.dicom_peer import EVERYWHERE, Peer, bound_threads, until
 
 
 @pytest.mark.skipif(len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose")

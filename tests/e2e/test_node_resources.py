@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from dcmtk import contents
-from node_process import NodeProcess, run_lfscp
-from sample_objects import made
-from small_disk import fill, small_disk
+
+from tests.support.dcmtk import contents
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import made
+from tests.support.small_disk import fill, small_disk
 
 FLAGS = ("--no-http", "--port", "0")
 LARGE, SMALL = 6_000_000, 1_000_000  # bytes: spooled while it arrives, and in memory

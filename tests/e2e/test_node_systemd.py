@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from node_process import NodeProcess, proper_end, run_lfscp
+
+from tests.support.node_process import NodeProcess, proper_end, run_lfscp
 
 # systemd sets LISTEN_PID to the process's own number after the fork; so must we.
 SET_LISTEN_PID = """

@@ -7,14 +7,15 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import pynetdicom_client
 import pytest
-from certificates import Authority, Certificate
 from conftest import StartNode
-from dcmtk import contents, dataset_bytes
-from dicom_peer import ABORT, Peer
-from node_process import NodeProcess, run_lfscp
-from sample_objects import made, sample
+
+from tests.support import pynetdicom_client
+from tests.support.certificates import Authority, Certificate
+from tests.support.dcmtk import contents, dataset_bytes
+from tests.support.dicom_peer import ABORT, Peer
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import made, sample
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

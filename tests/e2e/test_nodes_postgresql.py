@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from conftest import StartNode
-from node_process import run_lfscp
-from postgresql_server import PostgreSQLServer
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom_client import find, get, store
-from sample_objects import CT, made
+
+from tests.support.node_process import run_lfscp
+from tests.support.postgresql_server import PostgreSQLServer
+from tests.support.pynetdicom_client import find, get, store
+from tests.support.sample_objects import CT, made
 
 STUDY = "1.2.826.0.1.3680043.8.498.88"
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from node_process import NodeProcess, run_lfscp
-from sample_objects import made
-from small_disk import small_disk
 from test_web_node import ask, page_of
+
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import made
+from tests.support.small_disk import small_disk
 
 
 class Volume:

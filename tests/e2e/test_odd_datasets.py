@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
-from served_archive import CT, EXPLICIT, IMPLICIT, Node, destination, served
 from test_retrieve_pynetdicom import getter, identifier, move, peer
 
 from lfscp.archive.archive import Received
@@ -16,6 +15,7 @@ from lfscp.dicom.attributes import Level
 from lfscp.dicom.part10 import part10_header
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send
+from tests.support.served_archive import CT, EXPLICIT, IMPLICIT, Node, destination, served
 
 STUDY = "1.2.826.0.1.1"
 INSTANCE = "1.2.826.0.1.1.2.1"

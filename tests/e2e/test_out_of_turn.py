@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dicom_peer import (
+
+from tests.support.dicom_peer import (
     ABORT,
     CT,
     DATA_SET,
@@ -34,7 +35,7 @@ from dicom_peer import (
     until,
     us,
 )
-from node_process import NodeProcess
+from tests.support.node_process import NodeProcess
 
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 CONTEXTS = [

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import in_ci
-from images import image, palettes, planar, save, table
 from PIL import Image
 
 from lfscp.web.rendering.drawing import decode, read_header, to_display
+from tests.support.images import image, palettes, planar, save, table
 
 TOOLS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm", "dcmconv", "dcmcrle", "dcmcjpeg", "dcmcjpls")
 EDGE = 24

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from conftest import StartNode
-from dicom_peer import Peer, data_set, echo, message, store_rq, until
-from node_process import LFSCP, NodeProcess, environment, run_lfscp
+
+from tests.support.dicom_peer import Peer, data_set, echo, message, store_rq, until
+from tests.support.node_process import LFSCP, NodeProcess, environment, run_lfscp
 
 NOBODY = 65534
 

@@ -23,9 +23,9 @@ from pynetdicom.sop_class import (
     PatientStudyOnlyQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelFind,
 )
-from served_archive import Node, image, served
 
 from lfscp.archive.query.query import Query
+from tests.support.served_archive import Node, image, served
 
 PATIENT_ROOT = PatientRootQueryRetrieveInformationModelFind
 STUDY_ROOT = StudyRootQueryRetrieveInformationModelFind

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from conftest import StartNode
-from dicom_peer import ASSOCIATE_RJ, Peer, associate_rq, item
 
 from lfscp.config.passwords import hash_password
+from tests.support.dicom_peer import ASSOCIATE_RJ, Peer, associate_rq, item
 
 PASSCODE = "correct horse battery"
 NOT_AUTHORISED = 0x0124

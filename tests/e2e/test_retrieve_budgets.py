@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
-from served_archive import CT, EXPLICIT, MR, Node, compressed, image, served
 
 from lfscp.services.transcoding.decoding_memory import MEMORY
+from tests.support.served_archive import CT, EXPLICIT, MR, Node, compressed, image, served
 
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 STUDY = "1.2.826.0.1.1"

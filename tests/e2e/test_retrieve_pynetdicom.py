@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_peer import DATA_SET, Peer, command, element, message, uid, us
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -26,7 +25,11 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
-from served_archive import (
+
+from lfscp.archive.archive import StoredInstance
+from lfscp.dicom.attributes import Level
+from tests.support.dicom_peer import DATA_SET, Peer, command, element, message, uid, us
+from tests.support.served_archive import (
     CT,
     EXPLICIT,
     IMPLICIT,
@@ -38,9 +41,6 @@ from served_archive import (
     image,
     served,
 )
-
-from lfscp.archive.archive import StoredInstance
-from lfscp.dicom.attributes import Level
 
 MOVE = StudyRootQueryRetrieveInformationModelMove
 GET = StudyRootQueryRetrieveInformationModelGet

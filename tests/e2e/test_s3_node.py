@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dcmtk import contents, dataset_bytes, free_port
-from node_process import run_lfscp
-from s3_service import CREDENTIALS, Relay, S3Service
-from sample_objects import made
-from web_objects import CT_STUDY, write_all
+
+from tests.support.dcmtk import contents, dataset_bytes, free_port
+from tests.support.node_process import run_lfscp
+from tests.support.s3_service import CREDENTIALS, Relay, S3Service
+from tests.support.sample_objects import made
+from tests.support.web_objects import CT_STUDY, write_all
 
 OUT_OF_RESOURCES = 0xA700
 

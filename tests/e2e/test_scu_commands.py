@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_process import LFSCP, NodeProcess, environment, run_lfscp
-from sample_objects import made, sample
+
+from tests.support.node_process import LFSCP, NodeProcess, environment, run_lfscp
+from tests.support.sample_objects import made, sample
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dcmqrscp import AE_TITLE, dcmqrscp, fill
 from pydicom import dcmread
 from pynetdicom import AE, evt
-from sample_objects import KINDS, sample
-from served_archive import CT, EXPLICIT, destination
 
 from lfscp.archive.store.received_objects import Received
 from lfscp.scu.echo import echo
@@ -25,6 +22,9 @@ from lfscp.scu.peer import Peer
 from lfscp.scu.retrieve import get, move
 from lfscp.scu.send import objects_in, send
 from lfscp.upperlayer.scu import asking
+from tests.support.dcmqrscp import AE_TITLE, dcmqrscp, fill
+from tests.support.sample_objects import KINDS, sample
+from tests.support.served_archive import CT, EXPLICIT, destination
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 OTHER_STUDY = "1.2.826.0.1.3680043.8.498.2"

@@ -8,10 +8,11 @@ import subprocess
 import threading
 from pathlib import Path
 
-import dicom_peer as peer
 import pytest
-from node_process import LFSCP, environment, run_lfscp
-from scripted_peer import (
+
+from tests.support import dicom_peer as peer
+from tests.support.node_process import LFSCP, environment, run_lfscp
+from tests.support.scripted_peer import (
     ACCEPTED,
     C_ECHO_RSP,
     C_FIND_RSP,

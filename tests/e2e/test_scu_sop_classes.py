@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_process import NodeProcess, run_lfscp
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless
 from pynetdicom import AE, evt
-from sample_objects import made
-from served_archive import CT, EXPLICIT, Node, image, served
 from test_jobs_retrieve import dataset_bytes, jobs_of, retrieve
 
 from lfscp.archive.errors import ClassNotStoredError
@@ -28,6 +25,9 @@ from lfscp.scu.retrieve import get
 from lfscp.scu.send import objects_in, send
 from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services.contexts import require_stored_class, storage_sop_classes
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.sample_objects import made
+from tests.support.served_archive import CT, EXPLICIT, Node, image, served
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 RETIRED = "1.2.840.10008.5.1.4.1.1.6"  # Ultrasound Image Storage

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
-from node_process import NodeProcess, run_lfscp
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
-from serving import serving
 
 from lfscp.dicom.part10 import part10_header
 from lfscp.scu.files import NoObjectError, read_instance
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.serving import serving
 
 UID = "1.2.3.1.1"
 HEAD = part10_header(CT_IMAGE, UID, EXPLICIT)

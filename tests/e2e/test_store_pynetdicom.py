@@ -11,9 +11,9 @@ from pydicom.uid import UID, RLELossless
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import AllStoragePresentationContexts
-from served_archive import CT, EXPLICIT, Node, compressed, image, served
 
 from lfscp.dicom.attributes import Level
+from tests.support.served_archive import CT, EXPLICIT, Node, compressed, image, served
 
 STUDY = "1.2.826.0.2.1"
 SERIES = "1.2.826.0.2.1.1"

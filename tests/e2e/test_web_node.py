@@ -11,11 +11,11 @@ import urllib.request
 from typing import Any
 
 import pytest
-from dcmtk import free_port
-from node_process import LFSCP, environment, run_lfscp
-from web_objects import CT_STUDY, write_all
 
 from lfscp.config.passwords import new_token
+from tests.support.dcmtk import free_port
+from tests.support.node_process import LFSCP, environment, run_lfscp
+from tests.support.web_objects import CT_STUDY, write_all
 
 
 def ask(url: str, **headers: str) -> tuple[int, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from conftest import StartNode
-from dcmtk import contents
-from sample_objects import of_sender
+
+from tests.support.dcmtk import contents
+from tests.support.sample_objects import of_sender
 
 SENDERS = 4
 OBJECTS = 25

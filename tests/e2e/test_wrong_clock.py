@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from node_process import NodeProcess, environment, proper_end, run_lfscp
-from sample_objects import made
+from tests.support.node_process import NodeProcess, environment, proper_end, run_lfscp
+from tests.support.sample_objects import made
 
 RETENTION = "[retention]\nmax_age_days = 7\ninterval_s = 0.1\nquiet_s = 0.1\n"
 AHEAD = """

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import archive_datasets
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
 
@@ -26,6 +25,7 @@ from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.services import status
 from lfscp.services.query_retrieve import c_find, c_move_c_get
+from tests.support import archive_datasets
 
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 FIND = "1.2.840.10008.5.1.4.1.2.%d.1"

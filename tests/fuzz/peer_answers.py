@@ -13,8 +13,18 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import dicom_peer as peer
-from scripted_peer import (
+from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.cli.peers import _Saved
+from lfscp.scu.echo import echo
+from lfscp.scu.errors import PeerError
+from lfscp.scu.find import find
+from lfscp.scu.identifiers import identifier, plain
+from lfscp.scu.parts import RetrieveResult
+from lfscp.scu.peer import Peer
+from lfscp.scu.retrieve import get, move
+from lfscp.scu.send import send
+from tests.support import dicom_peer as peer
+from tests.support.scripted_peer import (
     ACCEPTED,
     C_ECHO_RSP,
     C_FIND_RSP,
@@ -37,17 +47,6 @@ from scripted_peer import (
     response,
     value,
 )
-
-from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.cli.peers import _Saved
-from lfscp.scu.echo import echo
-from lfscp.scu.errors import PeerError
-from lfscp.scu.find import find
-from lfscp.scu.identifiers import identifier, plain
-from lfscp.scu.parts import RetrieveResult
-from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import get, move
-from lfscp.scu.send import send
 
 KEYS = {"StudyInstanceUID": STUDY}
 

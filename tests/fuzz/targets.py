@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import archive_datasets
-import dicom_peer as peer
 from identifiers import identifier_seeds, run_identifier
 from peer_answers import Tracebacks, answers_seeds, run_answers
 from pydicom.dataset import Dataset
@@ -30,7 +28,6 @@ from pydicom.filewriter import write_dataset
 from pynetdicom import evt
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.transport import AddressInformation
-from serving import make_ae
 from sqlalchemy import StaticPool, create_engine, insert
 
 from lfscp.archive.index import schema
@@ -63,6 +60,9 @@ from lfscp.upperlayer.wire.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from tests.support import archive_datasets
+from tests.support import dicom_peer as peer
+from tests.support.serving import make_ae
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = SYNTAXES = (
     "1.2.840.10008.1.2",

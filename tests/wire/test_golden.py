@@ -10,10 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from dicom_peer import COMMAND, LAST, Peer, echo, read_command, until
 from pydicom.dataset import Dataset
 from pynetdicom import evt
-from serving import make_ae, serving
+
+from tests.support.dicom_peer import COMMAND, LAST, Peer, echo, read_command, until
+from tests.support.serving import make_ae, serving
 
 HERE = Path(__file__).parent
 PAIRS = sorted(HERE.glob("*valid/*.toml"))

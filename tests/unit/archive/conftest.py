@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from index_rows import new_index
 from sqlalchemy import Connection, Engine
+
+from tests.support.index_rows import new_index
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

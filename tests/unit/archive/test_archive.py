@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -32,6 +31,7 @@ from lfscp.archive.store.digest import digest_of
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 OpenArchive = Callable[..., Archive]
 

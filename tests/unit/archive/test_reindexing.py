@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -23,6 +22,7 @@ from lfscp.archive.index.index import Index
 from lfscp.archive.store.files import ObjectFiles
 from lfscp.dicom.header import read_header
 from lfscp.dicom.person_names import search_form
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 # Objects as they came: study, series, Patient ID, name.
 OBJECTS = (

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 
 from lfscp.archive.archive import Archive, Outcome
@@ -18,6 +17,7 @@ from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header, read_part10
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 UID = "1.2.3.1.1"
 HEAD = part10_header(CT_IMAGE, UID, EXPLICIT, "SENDER")

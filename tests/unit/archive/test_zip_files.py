@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 from lfscp.archive import zip_files
 from lfscp.archive.archive import Archive
@@ -20,6 +19,7 @@ from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 OBJECT = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
 

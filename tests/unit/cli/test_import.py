@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -17,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from lfscp.cli.archive import check_archive, import_files
 from lfscp.config import Settings
 from lfscp.dicom.part10 import part10_header
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT, "SENDER")
 

@@ -6,13 +6,22 @@ import contextlib
 import struct
 
 import pytest
-from dataset_model import BIG, EXPLICIT, IMPLICIT, Item, Sequence, Value, dataset, head
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lfscp.dicom.conversion import Edit, convert
 from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from lfscp.dicom.errors import DatasetError
+from tests.support.dataset_model import (
+    BIG,
+    EXPLICIT,
+    IMPLICIT,
+    Item,
+    Sequence,
+    Value,
+    dataset,
+    head,
+)
 
 ENCODINGS = {IMPLICIT: IMPLICIT_LITTLE, EXPLICIT: EXPLICIT_LITTLE, BIG: EXPLICIT_BIG}
 WAYS = [(source, target) for source in ENCODINGS for target in ENCODINGS if source != target]

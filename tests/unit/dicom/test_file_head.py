@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.store_file import store_file
@@ -15,6 +14,7 @@ from lfscp.archive.upkeep.check import Problem, check, index_again
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.dicom.file_head import Expected, fault_of_head
 from lfscp.dicom.part10 import part10_header
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 UID = "1.2.3.1.1"

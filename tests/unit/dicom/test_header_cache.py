@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from archive_datasets import EXPLICIT, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -18,6 +17,7 @@ from lfscp.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import Header, read_first, read_header
 from lfscp.dicom.header_cache import Layouts
+from tests.support.archive_datasets import EXPLICIT, encoded
 
 IMPLICIT = "1.2.840.10008.1.2"
 

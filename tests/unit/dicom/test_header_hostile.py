@@ -8,10 +8,10 @@ import tracemalloc
 import zlib
 
 import pytest
-from archive_datasets import encoded
 
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import read_first, read_header
+from tests.support.archive_datasets import encoded
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -8,7 +8,6 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -23,6 +22,7 @@ from lfscp.dicom.media import (
     read_media,
 )
 from lfscp.dicom.part10 import part10_header
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 IMPLICIT = "1.2.840.10008.1.2"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"

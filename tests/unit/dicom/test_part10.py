@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header, read_part10
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 
 @pytest.mark.parametrize("ae_title", ["", "SENDER", "ODD"])

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dicom_peer as peer
 import pytest
 from pydicom.dataset import Dataset
-from scripted_peer import ACCEPTED, C_FIND_RSP, MATCH, RELEASED, SUCCESS, found, response, scripted
-from scripted_peer import value as element
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
@@ -21,6 +18,18 @@ from lfscp.jobs.model import SHORT_RESULT, Job, JobRequest, State, is_result_apa
 from lfscp.jobs.service import JobService
 from lfscp.observe import metrics
 from lfscp.scu.peer import Peer
+from tests.support import dicom_peer as peer
+from tests.support.scripted_peer import (
+    ACCEPTED,
+    C_FIND_RSP,
+    MATCH,
+    RELEASED,
+    SUCCESS,
+    found,
+    response,
+    scripted,
+)
+from tests.support.scripted_peer import value as element
 
 LAST = peer.message(1, response(C_FIND_RSP, peer.STUDY_ROOT_FIND, SUCCESS)) + RELEASED
 LARGE = MATCH + element(0x40, 0xA160, b"x" * 200_000)

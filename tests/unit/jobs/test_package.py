@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -19,6 +18,7 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.part10 import part10_header
 from lfscp.jobs.package import _MAKING, PackageError, package
 from lfscp.jobs.record_head import read_record_head
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 STUDIES = (
     ("1.1", "", "Alpha^A"),

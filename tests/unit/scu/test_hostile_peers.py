@@ -11,9 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dicom_peer as peer
 import pytest
-from scripted_peer import (
+
+from lfscp.archive.store.received_objects import Received, StoredInstance
+from lfscp.scu.echo import echo
+from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError
+from lfscp.scu.find import find
+from lfscp.scu.identifiers import MAX_ELEMENTS, identifier
+from lfscp.scu.parts import RetrieveResult
+from lfscp.scu.peer import Peer
+from lfscp.scu.retrieve import get, move
+from lfscp.scu.send import send
+from tests.support import dicom_peer as peer
+from tests.support.scripted_peer import (
     ACCEPTED,
     C_FIND_RSP,
     C_GET_RSP,
@@ -37,16 +47,6 @@ from scripted_peer import (
     scripted,
     value,
 )
-
-from lfscp.archive.store.received_objects import Received, StoredInstance
-from lfscp.scu.echo import echo
-from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError
-from lfscp.scu.find import find
-from lfscp.scu.identifiers import MAX_ELEMENTS, identifier
-from lfscp.scu.parts import RetrieveResult
-from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import get, move
-from lfscp.scu.send import send
 
 QUERY = peer.STUDY_ROOT_FIND
 KEYS = identifier({"StudyInstanceUID": STUDY}, "STUDY")

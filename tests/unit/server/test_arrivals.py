@@ -7,11 +7,11 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from dicom_peer import associate_rq, nothing_left_behind, until
 
 from lfscp.server import arrivals
 from lfscp.server.arrivals import Arrivals
 from lfscp.server.listener import Listener, ListenerClosedError, bind
+from tests.support.dicom_peer import associate_rq, nothing_left_behind, until
 
 PROXY = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"
 PROXY_REST = bytes([10, 1, 2, 3, 10, 9, 9, 9, 1, 1, 2, 2])

@@ -7,10 +7,10 @@ import weakref
 from contextlib import ExitStack
 
 import pytest
-from dicom_peer import EVERYWHERE, Peer, bound_threads, until
-from serving import serving
 
 from lfscp.server.cpu_affinity import IDLE_S, MANY, OneProcessor, anywhere
+from tests.support.dicom_peer import EVERYWHERE, Peer, bound_threads, until
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.skipif(
     len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose"

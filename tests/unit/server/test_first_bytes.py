@@ -3,9 +3,9 @@
 import struct
 
 import pytest
-from dicom_peer import associate_rq
 
 from lfscp.server.first_bytes import LOOKED_AT, bytes_wanted
+from tests.support.dicom_peer import associate_rq
 
 REQUEST = associate_rq()
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00"  # a TLS record of 512 bytes begins

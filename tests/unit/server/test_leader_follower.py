@@ -9,7 +9,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from dicom_peer import (
+from pydicom import Dataset
+from pynetdicom import AE, evt
+
+from lfscp import LeaderFollowerServer
+from lfscp.server import draining
+from tests.support.dicom_peer import (
     ABORT,
     COMMAND,
     DATA,
@@ -26,12 +31,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
-from pydicom import Dataset
-from pynetdicom import AE, evt
-from serving import make_ae, serving
-
-from lfscp import LeaderFollowerServer
-from lfscp.server import draining
+from tests.support.serving import make_ae, serving
 
 ROOT = Path(__file__).parents[3]
 

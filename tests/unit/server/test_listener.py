@@ -5,9 +5,9 @@ import socket
 import threading
 
 import pytest
-from dicom_peer import nothing_left_behind, until
 
 from lfscp.server.listener import Listener, ListenerClosedError, bind
+from tests.support.dicom_peer import nothing_left_behind, until
 
 
 @pytest.fixture

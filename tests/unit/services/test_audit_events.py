@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, received
 
 from lfscp.archive.archive import Archive
 from lfscp.dicom.attributes import Level
 from lfscp.observe import audit
 from lfscp.services.audit_events import Patients, Received, Sent, patient_of
+from tests.support.archive_datasets import CT_IMAGE, received
 
 HERE, SENDER = audit.Peer("LFSCP", "127.0.0.1"), audit.Peer("CT", "127.0.0.1")
 DOE = {"PatientID": "P1", "PatientName": "Doe^Jane"}

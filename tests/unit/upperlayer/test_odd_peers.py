@@ -1,7 +1,9 @@
 """Peers that say odd things about their limits, in their UIDs, and at an association's end."""
 
 import pytest
-from dicom_peer import (
+from pynetdicom import evt
+
+from tests.support.dicom_peer import (
     ABORT,
     RELEASE_RQ,
     Peer,
@@ -14,8 +16,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
-from pynetdicom import evt
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 GARBAGE = pdu(0x99, b"")
 

@@ -9,7 +9,10 @@ import logging
 from contextlib import contextmanager
 
 import pytest
-from dicom_peer import (
+from pydicom.dataset import Dataset
+from pynetdicom import _config, evt
+
+from tests.support.dicom_peer import (
     ABORT,
     IMPLICIT,
     Peer,
@@ -25,9 +28,7 @@ from dicom_peer import (
     until,
     us,
 )
-from pydicom.dataset import Dataset
-from pynetdicom import _config, evt
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 PRIVATE = "1.2.826.0.1.3680043.9.9.9"
 KEYS = b"\x08\0\x52\0\x06\0\0\0STUDY "

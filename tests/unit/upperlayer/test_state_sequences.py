@@ -7,7 +7,12 @@ import socket
 import struct
 
 import pytest
-from dicom_peer import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pynetdicom import evt
+from pynetdicom.fsm import TRANSITION_TABLE
+
+from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_AC,
     COMMAND,
@@ -27,11 +32,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pynetdicom import evt
-from pynetdicom.fsm import TRANSITION_TABLE
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 BY_USER, BY_PROVIDER = 0, 2
 # Events of what is no message, as bytes that never change.

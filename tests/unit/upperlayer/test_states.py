@@ -7,7 +7,10 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from dicom_peer import (
+from pynetdicom import evt
+from pynetdicom.fsm import TRANSITION_TABLE
+
+from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -23,9 +26,7 @@ from dicom_peer import (
     pdu,
     until,
 )
-from pynetdicom import evt
-from pynetdicom.fsm import TRANSITION_TABLE
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 # What arrives: the event it is, and its bytes.
 ARRIVALS = {

@@ -7,7 +7,10 @@ way; the server then serves the next.
 import struct
 
 import pytest
-from dicom_peer import (
+from pynetdicom import _config, evt
+
+from lfscp.upperlayer.wire import names
+from tests.support.dicom_peer import (
     ABORT,
     APPLICATION_CONTEXT,
     ASSOCIATE_AC,
@@ -26,10 +29,7 @@ from dicom_peer import (
     pdu,
     until,
 )
-from pynetdicom import _config, evt
-from serving import make_ae, serving
-
-from lfscp.upperlayer.wire import names
+from tests.support.serving import make_ae, serving
 
 REJECTED = "rejected {} {} {}"
 NO_REASON_GIVEN = REJECTED.format(1, 1, 1)

@@ -5,9 +5,9 @@ import ssl
 import threading
 
 import pytest
-from certificates import Authority
 
 from lfscp.upperlayer.tls import ServerTLS, TLSFilesError, adopt, client_context, server_context
+from tests.support.certificates import Authority
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from web_app import serving
-from web_objects import write_all
+
+from tests.support.web_app import serving
+from tests.support.web_objects import write_all
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,18 @@ import re
 
 import numpy as np
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from fastapi.testclient import TestClient
-from images import image, save
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
-from web_app import HOME, serving
-from web_objects import (
+
+from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.web.actions import cursors
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.images import image, save
+from tests.support.web_app import HOME, serving
+from tests.support.web_objects import (
     CT_SERIES,
     CT_STUDY,
     EVIL_NAME,
@@ -24,9 +27,6 @@ from web_objects import (
     LOOP_STUDY,
     REPORT_INSTANCE,
 )
-
-from lfscp.dicom.part10 import part10_header, read_part10
-from lfscp.web.actions import cursors
 
 
 def problem(answer):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import web_app
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,6 +22,7 @@ from lfscp.config.passwords import new_token
 from lfscp.observe import metrics
 from lfscp.web.status import readiness as web_readiness
 from lfscp.web.status.state import ProcessState
+from tests.support import web_app
 
 
 @pytest.fixture(autouse=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from fastapi.testclient import TestClient
 from PIL import Image
 from pydicom import dcmread
-from web_app import serving
-from web_objects import new, set_pixels
 
 from lfscp.dicom.part10 import part10_header
 from lfscp.web.api import upload_outcome
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.web_app import serving
+from tests.support.web_objects import new, set_pixels
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT)
 PRIVATE = "1.3.6.1.4.1.9999.1.1"

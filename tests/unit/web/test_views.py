@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_app import serving
-from web_objects import CT_CLASS, CT_STUDY, new
 
 from lfscp.config.passwords import hash_password
 from lfscp.observe import audit
+from tests.support.web_app import serving
+from tests.support.web_objects import CT_CLASS, CT_STUDY, new
 
 
 @pytest.fixture

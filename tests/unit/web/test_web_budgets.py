@@ -9,8 +9,6 @@ import zipfile
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
-from web_app import serving
 
 from lfscp.dicom.part10 import part10_header
 from lfscp.observe import metrics
@@ -20,6 +18,8 @@ from lfscp.web.security.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MA
 from lfscp.web.security.forms import MAX_FIELDS, MAX_FILES
 from lfscp.web.security.guard import MOST_HEADERS
 from lfscp.web.security.shares import Share
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.web_app import serving
 
 FILE = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)
 ADDRESS = "testclient"

@@ -6,13 +6,13 @@ import json
 import threading
 
 import pytest
-from web_app import serving
 
 from lfscp.jobs.matches import EncodedJSON
 from lfscp.jobs.model import Kind
 from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import Kind as Failure
 from lfscp.scu.errors import PeerError
+from tests.support.web_app import serving
 
 MATCH = {
     "PatientName": "Doe^Jane",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from index_rows import add, steps
 from sqlalchemy import event
 
 from lfscp.archive.index import browse
 from lfscp.dicom.attributes import Level
+from tests.support.index_rows import add, steps
 
 
 @pytest.fixture

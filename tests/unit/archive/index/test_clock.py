@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import received
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from lfscp.archive.index.clock_readings import (
     read_kept,
 )
 from lfscp.archive.upkeep.retention import Limits, Retention
+from tests.support.archive_datasets import received
 
 START = 1_800_000_000_000
 MINUTE_MS = 60_000

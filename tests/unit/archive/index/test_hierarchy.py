@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import EXPLICIT, received
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
@@ -18,6 +17,7 @@ from lfscp.archive.index import browse
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.reindexing import read_every_object
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import EXPLICIT, received
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from archive_datasets import received
 from sqlalchemy import create_engine, text
 
 from lfscp.archive.archive import Archive, Outcome
@@ -28,6 +27,7 @@ from lfscp.archive.index.index import Index
 from lfscp.archive.index.schema import metadata
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import received
 
 
 def schema_of(path: Path) -> dict[str, list[str]]:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import received
-from index_rows import IMPLICIT, identifier
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
@@ -20,6 +18,8 @@ from lfscp.archive.query.keys import Texts
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.query.selection import PACKED, Selection
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import received
+from tests.support.index_rows import IMPLICIT, identifier
 
 # A minute and more without a row; what is not interrupted ends nevertheless.
 LONG = (

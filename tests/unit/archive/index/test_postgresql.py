@@ -16,8 +16,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from archive_datasets import EXPLICIT, encoded, received
-from postgresql_server import PostgreSQLServer, binaries
 from sqlalchemy import create_engine, text
 
 from lfscp.archive.archive import Archive, Outcome
@@ -30,6 +28,8 @@ from lfscp.archive.index.schema import metadata
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import EXPLICIT, encoded, received
+from tests.support.postgresql_server import PostgreSQLServer, binaries
 
 TIMEOUT_S = 20.0
 JOIN_S = 60.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from index_rows import IMPLICIT, add, answers, by_position, identifier
 from sqlalchemy import Connection, Engine, text
 
 from lfscp.archive.query.find import find
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.dicom.attributes import Level
+from tests.support.index_rows import IMPLICIT, add, answers, by_position, identifier
 
 STUDIES = 1003  # PostgreSQL gives 500 at a time
 

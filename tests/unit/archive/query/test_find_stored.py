@@ -9,8 +9,6 @@ from struct import pack
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE, encoded
-from index_rows import identifier
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
@@ -19,6 +17,8 @@ from pydicom.filewriter import write_dataset
 from lfscp.archive.archive import Archive, Received
 from lfscp.archive.query.query import InvalidKeyError, Model, parse_query
 from lfscp.dicom.identifiers import read_identifier
+from tests.support.archive_datasets import CT_IMAGE, encoded
+from tests.support.index_rows import identifier
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -6,7 +6,6 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from index_rows import add, answers, identifier, steps
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from sqlalchemy import Connection
@@ -16,6 +15,7 @@ from lfscp.archive.query.matching import MAX_BOUND_VALUES, build
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.temporal import date_time_span
+from tests.support.index_rows import add, answers, identifier, steps
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SR_DOCUMENT = "1.2.840.10008.5.1.4.1.1.88.22"

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from index_rows import add, answers
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -19,6 +18,7 @@ from sqlalchemy import Connection, delete
 from lfscp.archive.index import schema
 from lfscp.archive.query.query import Model
 from lfscp.dicom.attributes import Level
+from tests.support.index_rows import add, answers
 
 Row = dict[str, Any]
 

@@ -12,7 +12,6 @@ from struct import pack
 from typing import Any
 
 import pytest
-from archive_datasets import CT_IMAGE
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -25,6 +24,7 @@ from lfscp.archive.query.find import Incomplete
 from lfscp.archive.query.object_keys import is_in_objects
 from lfscp.archive.query.query import Model, Query, parse_query
 from lfscp.dicom.identifiers import read_identifier
+from tests.support.archive_datasets import CT_IMAGE
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -6,7 +6,6 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from index_rows import identifier
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
@@ -17,6 +16,7 @@ from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.identifiers import read_identifier
+from tests.support.index_rows import identifier
 
 LEVEL = 0x00080052
 PATIENT_ID = 0x00100020

@@ -7,12 +7,12 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from index_rows import identifier
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.query.responses import response_encoder
+from tests.support.index_rows import identifier
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import received
-from s3_service import S3Service
 from sqlalchemy import delete
 
 from lfscp.archive.archive import Archive
@@ -31,6 +29,8 @@ from lfscp.archive.upkeep.restore import restore
 from lfscp.archive.upkeep.retention import Limits, Retention
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import received
+from tests.support.s3_service import S3Service
 
 Open = Callable[..., Archive]
 NEVER = threading.Event()

@@ -6,7 +6,6 @@ import struct
 from pathlib import Path
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom import dcmread
 
 from lfscp.archive.store.missing_vrs import open_with_vrs
@@ -14,6 +13,7 @@ from lfscp.dicom.elements import NO_VRS
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import read_header
 from lfscp.dicom.part10 import part10_header
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT)
 BIG_ENDIAN = "1.2.840.10008.1.2.2"

@@ -8,10 +8,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
-from s3_service import Relay, S3Service
 
 from lfscp.archive.archive import Archive, Outcome, Received
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
@@ -24,6 +22,8 @@ from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.store.s3_client import PART_BYTES, S3Options
 from lfscp.dicom.attributes import Level
 from lfscp.observe import metrics
+from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
+from tests.support.s3_service import Relay, S3Service
 
 Open = Callable[..., Archive]
 STUDY = {Level.STUDY: ["1.2.3"]}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import received
 
 from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.space import Space
+from tests.support.archive_datasets import received
 
 
 class Disk:

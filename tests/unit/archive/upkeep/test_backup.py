@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive_datasets import encoded, received
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError, ArchiveInUseError
@@ -20,6 +19,7 @@ from lfscp.archive.upkeep.backup import Report, backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import encoded, received
 
 TESTS = Path(__file__).parents[2]
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"

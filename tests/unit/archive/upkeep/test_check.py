@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from archive_datasets import encoded, received
 
 from lfscp.archive.archive import Archive, Outcome
 from lfscp.archive.upkeep.check import Problem, check
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import encoded, received
 
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 

@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from archive_datasets import received
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id
@@ -18,6 +17,7 @@ from lfscp.archive.upkeep.check import Finding, check
 from lfscp.archive.upkeep.rebuild import rebuild
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.part10 import read_part10
+from tests.support.archive_datasets import received
 
 LONG_AGO = 1_000_000_000
 

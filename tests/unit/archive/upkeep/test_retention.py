@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from archive_datasets import received
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
@@ -28,6 +27,7 @@ from lfscp.archive.upkeep.retention import (
     usage,
 )
 from lfscp.dicom.attributes import Level
+from tests.support.archive_datasets import received
 
 NOW = now_ms()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_datasets import received
 from sqlalchemy import select
 
 from lfscp.archive.archive import Archive, Outcome
@@ -22,6 +21,7 @@ from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.archive.upkeep.task_lease import Turn
 from lfscp.dicom.attributes import Level
 from lfscp.observe import logging, metrics
+from tests.support.archive_datasets import received
 
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 

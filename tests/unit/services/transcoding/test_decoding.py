@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import decode, even
-from pixel_objects import described, ramp, save, with_fragments
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -39,6 +37,8 @@ from lfscp.dicom.part10 import part10_header, read_part10
 from lfscp.services.transcoding import decoding
 from lfscp.services.transcoding.decoding import DecodingError
 from lfscp.services.transcoding.frames import decoded_frame
+from tests.support.converted import decode, even
+from tests.support.pixel_objects import described, ramp, save, with_fragments
 
 JPIP_REFERENCED_DEFLATE = "1.2.840.10008.1.2.4.95"
 

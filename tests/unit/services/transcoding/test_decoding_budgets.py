@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import decode
-from pixel_objects import described, save, with_fragments
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
@@ -39,6 +37,8 @@ from lfscp.services.transcoding.decoding_memory import MEMORY
 from lfscp.services.transcoding.frames import decoded_frame
 from lfscp.services.transcoding.working_set import working_set
 from lfscp.upperlayer.scu.sending import FileSlice
+from tests.support.converted import decode
+from tests.support.pixel_objects import described, save, with_fragments
 
 MB = 1 << 20
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pixel_objects import described, of_type, ramp, save, with_fragments
 from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -26,6 +25,7 @@ from pydicom.uid import (
 )
 
 from lfscp.services.transcoding.frames import DecodingError, decoded_frame
+from tests.support.pixel_objects import described, of_type, ramp, save, with_fragments
 
 openjpeg = pytest.importorskip("openjpeg.utils", reason="extra codecs is not installed")
 jpeg_ls = pytest.importorskip("jpeg_ls", reason="extra codecs is not installed")

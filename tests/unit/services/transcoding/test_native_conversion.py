@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import decode
-from pixel_objects import described, save
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -19,6 +17,8 @@ from lfscp.archive.store import spool
 from lfscp.services.transcoding.decoding import decoded, evened
 from lfscp.services.transcoding.decoding_memory import MEMORY
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
+from tests.support.converted import decode
+from tests.support.pixel_objects import described, save
 
 MB = 1 << 20
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)

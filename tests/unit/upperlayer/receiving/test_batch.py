@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dicom_peer import (
+from pydicom import Dataset
+from pynetdicom import evt
+
+from lfscp.upperlayer.limits import ReceiveLimits
+from tests.support.dicom_peer import (
     ABORT,
     COMMAND,
     DATA,
@@ -25,11 +29,7 @@ from dicom_peer import (
     store_rq,
     until,
 )
-from pydicom import Dataset
-from pynetdicom import evt
-from serving import make_ae, serving
-
-from lfscp.upperlayer.limits import ReceiveLimits
+from tests.support.serving import make_ae, serving
 
 KB = 1024
 

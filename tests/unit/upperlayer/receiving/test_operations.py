@@ -4,7 +4,11 @@ import logging
 import struct
 
 import pytest
-from dicom_peer import (
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+
+from tests.support.dicom_peer import (
     ABORT,
     CT,
     DATA_SET,
@@ -23,10 +27,7 @@ from dicom_peer import (
     until,
     us,
 )
-from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
-from serving import make_ae, serving
+from tests.support.serving import make_ae, serving
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 STUDY_ROOT_MOVE, STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"

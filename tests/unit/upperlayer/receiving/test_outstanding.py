@@ -6,7 +6,13 @@ import tracemalloc
 from contextlib import contextmanager
 
 import pytest
-from dicom_peer import (
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom import evt
+
+from lfscp.observe import metrics
+from lfscp.upperlayer.limits import ReceiveLimits
+from tests.support.dicom_peer import (
     ABORT,
     C_FIND,
     CT,
@@ -35,13 +41,7 @@ from dicom_peer import (
     until,
     us,
 )
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom import evt
-from serving import make_ae, serving
-
-from lfscp.observe import metrics
-from lfscp.upperlayer.limits import ReceiveLimits
+from tests.support.serving import make_ae, serving
 
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 C_ECHO_RSP, C_STORE_RSP, C_FIND_RSP, C_GET_RSP, N_GET_RSP = 0x8030, 0x8001, 0x8020, 0x8010, 0x8110

@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from dicom_peer import LAST, Peer, data_set, message, p_data, pdv, store_rq
 from pynetdicom import evt
-from serving import serving
 
 from lfscp.upperlayer.limits import ReceiveLimits
 from lfscp.upperlayer.receiving import received
 from lfscp.upperlayer.receiving.received import BUFFER_BYTES, DatasetSink
+from tests.support.dicom_peer import LAST, Peer, data_set, message, p_data, pdv, store_rq
+from tests.support.serving import serving
 
 HEAD = b"head"
 SIZE = 3 * BUFFER_BYTES

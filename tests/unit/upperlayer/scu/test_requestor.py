@@ -6,7 +6,15 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from dicom_peer import (
+from pydicom import Dataset
+from pynetdicom import build_context, evt
+from pynetdicom.dimse_primitives import C_FIND
+
+from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.scu.asking import Operation, UnansweredError
+from lfscp.upperlayer.scu.requestor import associate
+from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
+from tests.support.dicom_peer import (
     ABORT,
     APPLICATION_CONTEXT,
     ASSOCIATE_AC,
@@ -30,15 +38,7 @@ from dicom_peer import (
     uid,
     us,
 )
-from pydicom import Dataset
-from pynetdicom import build_context, evt
-from pynetdicom.dimse_primitives import C_FIND
-from serving import make_ae, serving
-
-from lfscp.upperlayer.limits import ReceiveLimits
-from lfscp.upperlayer.scu.asking import Operation, UnansweredError
-from lfscp.upperlayer.scu.requestor import associate
-from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
+from tests.support.serving import make_ae, serving
 
 CONTEXTS = [build_context(VERIFICATION, IMPLICIT), build_context(CT, IMPLICIT)]
 

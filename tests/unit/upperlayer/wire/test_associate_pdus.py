@@ -3,7 +3,6 @@
 import struct
 
 import pytest
-from dicom_peer import CONTEXTS, CT, IMPLICIT, VERIFICATION, associate_rq, item, pdu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
@@ -18,6 +17,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 from lfscp.upperlayer.wire.associate_pdus import AssociateError, AssociateRequest, encode_accept
+from tests.support.dicom_peer import CONTEXTS, CT, IMPLICIT, VERIFICATION, associate_rq, item, pdu
 
 uids = st.from_regex(r"[1-9](\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
 titles = st.from_regex(r"[A-Z][A-Z0-9_ ]{0,14}[A-Z0-9]", fullmatch=True)

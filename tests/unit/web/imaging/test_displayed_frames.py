@@ -7,7 +7,6 @@ import zlib
 
 import numpy as np
 import pytest
-from images import image, planar, save, save_as, save_big_endian, table
 from jpeg_ls import encode_array as jpeg_ls_encode
 from openjpeg.utils import encode_array as openjpeg_encode
 from pydicom.dataset import Dataset
@@ -28,6 +27,7 @@ from lfscp.web.rendering.drawing import (
     read_header,
     to_display,
 )
+from tests.support.images import image, planar, save, save_as, save_big_endian, table
 
 EXACT = {"VOILUTFunction": "LINEAR_EXACT"}
 BYTES = {"WindowCenter": 128, "WindowWidth": 256}  # shows 0 to 255 as they are

@@ -9,10 +9,10 @@ import zlib
 import numpy as np
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
-from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.web.imaging.inflated_file import open_inflated
 from lfscp.web.rendering.drawing import decode, read_header
+from tests.support.web_objects import CT_CLASS, new, set_pixels
 
 BYTES = 30 << 20
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from images import image, palettes, save, save_big_endian, table
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.errors import LookupTableError
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 from lfscp.web.rendering.drawing import decode, read_header, to_display
+from tests.support.images import image, palettes, save, save_big_endian, table
 
 PIXELS = np.array([[0, 1], [2, 3]], np.uint8)
 

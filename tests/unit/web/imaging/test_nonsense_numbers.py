@@ -9,11 +9,11 @@ import struct
 
 import numpy as np
 import pytest
-from web_objects import CT_CLASS, new
 
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.tasks import TASKS, Memory
+from tests.support.web_objects import CT_CLASS, new
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom warns of each
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from images import image, save, save_big_endian
 
 from lfscp.web.rendering.drawing import decode, describe, read_header, to_display
+from tests.support.images import image, save, save_big_endian
 
 GROUND = 100
 BITS = np.zeros((4, 4), int)

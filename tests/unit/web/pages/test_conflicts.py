@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 
-from web_objects import CT_CLASS, new
+from tests.support.web_objects import CT_CLASS, new
 
 NUMBERS = iter(range(1, 1000))
 

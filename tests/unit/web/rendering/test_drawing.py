@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.web.rendering import rendering
 from lfscp.web.rendering.drawing import (
@@ -22,6 +21,7 @@ from lfscp.web.rendering.drawing import (
     to_display,
 )
 from lfscp.web.rendering.rendering import Renderer, Wanted
+from tests.support.web_objects import CT_CLASS, new, set_pixels
 
 
 def saved(tmp_path, pixels, **values):

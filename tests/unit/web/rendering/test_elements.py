@@ -15,10 +15,10 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.rendering.elements import elements
+from tests.support.web_objects import CT_CLASS, new, set_pixels
 
 
 def sample():

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lossless_jpeg import lossless_jpeg
 from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
@@ -25,7 +24,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from web_objects import CT_CLASS, new, set_pixels
 
 from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.observe import metrics
@@ -36,6 +34,8 @@ from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
 from lfscp.web.rendering import process_pool
 from lfscp.web.rendering.rendering import PictureRefusedError, Renderer, Wanted
 from lfscp.web.rendering.tasks import Memory
+from tests.support.lossless_jpeg import lossless_jpeg
+from tests.support.web_objects import CT_CLASS, new, set_pixels
 
 MB = 1 << 20
 

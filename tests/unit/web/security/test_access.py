@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 
 import pytest
-from web_app import serving
 
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, is_password, is_token, new_token
 from lfscp.services.access.attempts import MAX_FAILURES
 from lfscp.web.app import renew
+from tests.support.web_app import serving
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 

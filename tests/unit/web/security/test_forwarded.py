@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from web_app import serving
 
 from lfscp.config.passwords import hash_password
 from lfscp.services.access.attempts import MAX_FAILURES
 from lfscp.web.security.forwarded import visitor_address
+from tests.support.web_app import serving
 
 PROXIES = [ipaddress.ip_network(each) for each in ("10.0.0.0/24", "fd00::/64")]
 PROXY = "10.0.0.1"

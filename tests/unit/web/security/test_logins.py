@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 
 import pytest
-from web_app import serving
 
 from lfscp.config import passwords
 from lfscp.config.passwords import hash_password, is_password, new_token
@@ -19,6 +18,7 @@ from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
 from lfscp.web.security.access import MAX_SESSIONS_OF_USER
 from lfscp.web.security.logins import MAX_WAITING, Logins
+from tests.support.web_app import serving
 
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 HERE, THERE = "10.0.0.1", "10.0.0.2"

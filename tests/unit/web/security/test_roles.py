@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from web_app import serving
-from web_objects import CT_STUDY
 
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, new_token
 from lfscp.config.web import Role
 from lfscp.observe import audit
 from lfscp.web.security import roles
+from tests.support.web_app import serving
+from tests.support.web_objects import CT_STUDY
 
 ROLES = [Role.READ, Role.WORK, Role.ADMIN]
 TOKENS = {role: new_token() for role in ROLES}

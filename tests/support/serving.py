@@ -2,11 +2,11 @@
 
 from contextlib import contextmanager
 
-from dicom_peer import CT, STUDY_ROOT_FIND, VERIFICATION
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE
 
 from lfscp import LeaderFollowerServer
+from tests.support.dicom_peer import CT, STUDY_ROOT_FIND, VERIFICATION
 
 
 def make_ae(**attributes):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
-from web_objects import CT_CLASS, new
 
 from lfscp.dicom.part10 import part10_header, read_part10
+from tests.support.web_objects import CT_CLASS, new
 
 CHANNELS = ("Red", "Green", "Blue")
 

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import dicom_peer as peer
-
 from lfscp.scu.peer import Peer
+from tests.support import dicom_peer as peer
 
 STUDY = "1.2.3"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"

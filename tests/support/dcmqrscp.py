@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import dcmtk
+from tests.support import dcmtk
 
 AE_TITLE = "QRSCP"
 _CONFIGURATION = """

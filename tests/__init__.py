@@ -1,0 +1,1 @@
+"""The tests. This file only makes `tests.support` importable from the project's root."""
