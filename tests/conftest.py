@@ -1,12 +1,10 @@
-"""Makes what several tests share importable: pytest puts this file's folder on the path.
+"""Keeps a test that waits for ever from holding up the others.
 
-And keeps a test that waits for ever from holding up the others, and gives them a PostgreSQL and an
-S3 service.
+And gives all tests a PostgreSQL and an S3 service.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -15,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.postgresql_server import PostgreSQLServer, binaries
-from tests.support.s3_service import CREDENTIALS, S3Service
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support.ci import in_ci  # noqa: E402 - after the line above: its asserts explain themselves
+from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
+from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
 
 AFTER_THE_FIRST_S = 20
 
@@ -33,11 +34,6 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
         if left:
             signal.setitimer(signal.ITIMER_REAL, left, AFTER_THE_FIRST_S)
     return answer
-
-
-def in_ci() -> bool:
-    """Whether nothing may be skipped."""
-    return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path += [str(ROOT / "tests"), str(ROOT / "tests/e2e")]
+sys.path.append(str(ROOT))
 
 from objects import Objects  # noqa: E402
 from peers import dul  # noqa: E402

@@ -19,7 +19,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 
 WRITER = """
@@ -71,7 +71,7 @@ def said_by_a_killed_writer(data: Path, first: int, log: Path) -> list[list[str]
     log.touch()
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, data, str(first), log],
-        env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
+        env={"PYTHONPATH": str(ROOT)},
     ) as writer:
         try:
             until = time.monotonic() + 60
@@ -121,7 +121,8 @@ def archive_files(data: Path) -> list[Path]:
 def test_files_of_deleted_rows_are_removed_at_the_next_start(tmp_path: Path) -> None:
     """A crash between the commit of a deletion and the removal of its files."""
     code = (
-        "import os, sys; from pathlib import Path; from archive_datasets import received;"
+        "import os, sys; from pathlib import Path;"
+        "from tests.support.archive_datasets import received;"
         "from lfscp.archive.archive import Archive; from lfscp.dicom.attributes import Level;"
         "archive = Archive.open(Path(sys.argv[1]));"
         "[archive.store(received(number)) for number in (1, 2, 3)];"
@@ -130,7 +131,7 @@ def test_files_of_deleted_rows_are_removed_at_the_next_start(tmp_path: Path) -> 
     )
     died = subprocess.run(
         [sys.executable, "-c", code, tmp_path],
-        env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
+        env={"PYTHONPATH": str(ROOT)},
         check=False,
     )
     assert died.returncode == 9

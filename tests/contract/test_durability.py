@@ -18,7 +18,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 8
 ROUNDS_WITH_POSTGRESQL = 5
 
@@ -61,7 +61,7 @@ def acknowledged_by_a_killed_writer(
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, data, str(first), policy, index_url or ""],
             stdout=output,
-            env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
+            env={"PYTHONPATH": str(ROOT)},
         )
         while output.tell() == 0 and writer.poll() is None:  # until it is at work
             time.sleep(0.005)

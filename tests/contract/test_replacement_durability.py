@@ -21,7 +21,7 @@ from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.rebuild import rebuild
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 
 WRITER = """
@@ -49,7 +49,7 @@ def killed_writer(data: Path, log: Path, first: int) -> list[list[str]]:
     log.touch()
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, data, log, str(first)],
-        env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
+        env={"PYTHONPATH": str(ROOT)},
     ) as writer:
         try:
             until = time.monotonic() + 60

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("dcmtk", "node_process", "pynetdicom_client", "sample_objects")
-
-import dcmtk as tools  # noqa: E402 - after the line above, so that its asserts explain themselves
-
-from tests.support.node_process import NodeProcess, proper_end  # noqa: E402 - likewise
-
-StartNode = Callable[..., NodeProcess]
-
-
-def in_ci() -> bool:
-    """Whether nothing may be skipped."""
-    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+from tests.support import dcmtk as tools
+from tests.support.ci import in_ci
+from tests.support.node_process import NodeProcess, StartNode, proper_end
 
 
 @pytest.fixture(scope="session")

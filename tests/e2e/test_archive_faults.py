@@ -13,11 +13,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from conftest import StartNode
 
 from tests.support import pynetdicom_client
 from tests.support.dcmtk import dataset_bytes, free_port
-from tests.support.node_process import LFSCP, NodeProcess, environment, run_lfscp
+from tests.support.node_process import LFSCP, NodeProcess, StartNode, environment, run_lfscp
 from tests.support.sample_objects import CT, made
 from tests.support.small_disk import fill, set_writable, small_disk
 

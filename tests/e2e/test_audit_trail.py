@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
-from test_web_node import ask, page_of
 
-from tests.support.node_process import NodeProcess, run_lfscp
+from tests.e2e.test_web_node import ask, page_of
+from tests.support.node_process import NodeProcess, StartNode, run_lfscp
 from tests.support.sample_objects import CT, made
 
 STUDY = "1.2.826.0.1.3680043.8.498.31"

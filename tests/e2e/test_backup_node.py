@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from conftest import StartNode
-
 from tests.support import pynetdicom_client
 from tests.support.dcmtk import contents
-from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.node_process import NodeProcess, StartNode, run_lfscp
 from tests.support.sample_objects import CT, made
 
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import in_ci
 from pydicom.uid import ExplicitVRLittleEndian
 
 from tests.support import haproxy
+from tests.support.ci import in_ci
 from tests.support.dcmtk import dataset_bytes, free_port
 from tests.support.node_process import NodeProcess, run_lfscp
 from tests.support.postgresql_server import PostgreSQLServer, binaries

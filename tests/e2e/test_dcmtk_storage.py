@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from tests.support.node_process import NodeProcess, proper_end
+from tests.support.node_process import NodeProcess, StartNode, proper_end
 from tests.support.sample_objects import KINDS, Kind, document, made, sample, video
 
 PRIVATE = "1.2.276.0.7230010.3.1.0.1"  # DCMTK's private SOP class of its own

@@ -13,8 +13,7 @@ from pathlib import Path
 import pynetdicom.tests
 
 SUITE = Path(pynetdicom.tests.__file__).parent
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 
 CHOSEN = [
     "test_service_verification.py",
@@ -58,10 +57,10 @@ def test_pynetdicoms_own_tests_pass_against_this_server(tmp_path):
     environment = dict(os.environ)
     # Their tests take free ports, not 11112, in what they think a worker of pytest-xdist.
     environment["PYTEST_XDIST_WORKER"] = f"gw{os.getpid()}"
-    environment["PYTHONPATH"] = os.pathsep.join((str(HERE), str(ROOT)))
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "served_by_lfscp"),
+            *(sys.executable, "-m", "pytest", "-q", "-p", "tests.support.served_by_lfscp"),
             *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path),
             *("--timeout", "30", "-k", f"not ({' or '.join(LEFT_OUT)})"),
             *(f"{SUITE}/{each}" for each in CHOSEN),

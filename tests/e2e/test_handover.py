@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from conftest import StartNode
 
 from tests.support.dcmtk import contents
 from tests.support.dicom_peer import Peer, data_set, message, store_rq, until
-from tests.support.node_process import run_lfscp
+from tests.support.node_process import StartNode, run_lfscp
 
 RESTARTS = 10
 CLIENTS = 3

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
-from test_jobs_retrieve import DEADLINE_S, STUDY, jobs_of, wait
 
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import GivenUpError
 from lfscp.scu.peer import Peer
+from tests.e2e.test_jobs_retrieve import DEADLINE_S, STUDY, jobs_of, wait
 from tests.support import pynetdicom_client
 from tests.support.dicom_peer import ABORT, pdu
 from tests.support.sample_objects import sample

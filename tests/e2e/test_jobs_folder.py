@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_jobs_retrieve import STUDY, jobs_of, retrieve, wait
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
@@ -15,6 +14,7 @@ from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
+from tests.e2e.test_jobs_retrieve import STUDY, jobs_of, retrieve, wait
 from tests.support.served_archive import image, served
 
 KEYS = {"StudyInstanceUID": STUDY}

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
-from test_jobs_retrieve import RLE, STUDY, jobs_of, retrieve, wait
 
 from lfscp.dicom.attributes import Level
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
+from tests.e2e.test_jobs_retrieve import RLE, STUDY, jobs_of, retrieve, wait
 from tests.support.dcmqrscp import AE_TITLE, dcmqrscp, fill
 from tests.support.served_archive import compressed, image, served
 

@@ -23,6 +23,7 @@ from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send
+from tests.support import job_runner
 from tests.support.dcmqrscp import AE_TITLE, dcmqrscp, fill
 from tests.support.node_process import NodeProcess, environment
 from tests.support.sample_objects import KINDS, sample
@@ -248,10 +249,9 @@ def test_a_killed_process_goes_on_with_its_jobs_after_a_restart(tmp_path: Path) 
             for _ in range(100):
                 theirs.store(image(study=study, series=f"{study}.1"))
         peer = Peer("LFSCP", "127.0.0.1", theirs.port)
-        runner = Path(__file__).with_name("job_runner.py")
         arguments = [str(tmp_path / "mine"), json.dumps(peer.to_json()), *studies]
         process = subprocess.Popen(
-            [sys.executable, str(runner), *arguments],
+            [sys.executable, job_runner.__file__, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

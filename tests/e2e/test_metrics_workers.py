@@ -11,11 +11,11 @@ import urllib.error
 from pathlib import Path
 from typing import Any
 
-from conftest import StartNode
 from prometheus_client.parser import text_string_to_metric_families
-from test_node_log import associate_request
-from test_web_node import ask, page_of
 
+from tests.e2e.test_node_log import associate_request
+from tests.e2e.test_web_node import ask, page_of
+from tests.support.node_process import StartNode
 from tests.support.sample_objects import made
 
 ECHOES = ("lfscp_request_duration_seconds_count", (("service", "C-ECHO"), ("status", "0x0000")))

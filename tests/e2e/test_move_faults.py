@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import StartNode
 
 from tests.support.dicom_peer import (
     ABORT,
@@ -37,7 +36,7 @@ from tests.support.dicom_peer import (
     until,
     us,
 )
-from tests.support.node_process import NodeProcess
+from tests.support.node_process import NodeProcess, StartNode
 
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 OBJECTS = 4

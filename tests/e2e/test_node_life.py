@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
 
 from tests.support import pynetdicom_client
 from tests.support.dcmtk import contents
 from tests.support.dicom_peer import until
 from tests.support.halting_proxy import HaltingProxy, halting_proxy
-from tests.support.node_process import NodeProcess
+from tests.support.node_process import NodeProcess, StartNode
 from tests.support.sample_objects import KINDS, made, sample
 
 VERIFICATION = "1.2.840.10008.1.1"

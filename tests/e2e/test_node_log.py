@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
 
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
@@ -31,7 +30,7 @@ from tests.support.dicom_peer import (
     until,
     us,
 )
-from tests.support.node_process import NodeProcess
+from tests.support.node_process import NodeProcess, StartNode
 from tests.support.sample_objects import CT, made
 from tests.support.serving import serving
 

@@ -3,10 +3,10 @@
 from contextlib import ExitStack
 
 import pytest
-from conftest import StartNode
 
 from lfscp.server.cpu_affinity import MANY
 from tests.support.dicom_peer import EVERYWHERE, Peer, bound_threads, until
+from tests.support.node_process import StartNode
 
 
 @pytest.mark.skipif(len(EVERYWHERE) < 2, reason="with one processor there is nothing to choose")

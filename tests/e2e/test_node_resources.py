@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
 
 from tests.support.dcmtk import contents
-from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.node_process import NodeProcess, StartNode, run_lfscp
 from tests.support.sample_objects import made
 from tests.support.small_disk import fill, small_disk
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
 
-from tests.support.node_process import NodeProcess, proper_end, run_lfscp
+from tests.support.node_process import NodeProcess, StartNode, proper_end, run_lfscp
 
 # systemd sets LISTEN_PID to the process's own number after the fork; so must we.
 SET_LISTEN_PID = """

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
 
 from tests.support import pynetdicom_client
 from tests.support.certificates import Authority, Certificate
 from tests.support.dcmtk import contents, dataset_bytes
 from tests.support.dicom_peer import ABORT, Peer
-from tests.support.node_process import NodeProcess, run_lfscp
+from tests.support.node_process import NodeProcess, StartNode, run_lfscp
 from tests.support.sample_objects import made, sample
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

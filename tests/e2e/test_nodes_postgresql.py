@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import StartNode
 from pydicom.uid import ExplicitVRLittleEndian
 
-from tests.support.node_process import run_lfscp
+from tests.support.node_process import StartNode, run_lfscp
 from tests.support.postgresql_server import PostgreSQLServer
 from tests.support.pynetdicom_client import find, get, store
 from tests.support.sample_objects import CT, made

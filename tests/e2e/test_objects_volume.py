@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartNode
-from test_web_node import ask, page_of
 
-from tests.support.node_process import NodeProcess, run_lfscp
+from tests.e2e.test_web_node import ask, page_of
+from tests.support.node_process import NodeProcess, StartNode, run_lfscp
 from tests.support.sample_objects import made
 from tests.support.small_disk import small_disk
 

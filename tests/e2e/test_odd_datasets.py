@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
-from test_retrieve_pynetdicom import getter, identifier, move, peer
 
 from lfscp.archive.archive import Received
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.part10 import part10_header
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send
+from tests.e2e.test_retrieve_pynetdicom import getter, identifier, move, peer
 from tests.support.served_archive import CT, EXPLICIT, IMPLICIT, Node, destination, served
 
 STUDY = "1.2.826.0.1.1"

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import in_ci
 from PIL import Image
 
 from lfscp.web.rendering.drawing import decode, read_header, to_display
+from tests.support.ci import in_ci
 from tests.support.images import image, palettes, planar, save, table
 
 TOOLS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm", "dcmconv", "dcmcrle", "dcmcjpeg", "dcmcjpls")

@@ -15,10 +15,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import StartNode
 
 from tests.support.dicom_peer import Peer, data_set, echo, message, store_rq, until
-from tests.support.node_process import LFSCP, NodeProcess, environment, run_lfscp
+from tests.support.node_process import LFSCP, NodeProcess, StartNode, environment, run_lfscp
 
 NOBODY = 65534
 

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from conftest import StartNode
 
 from lfscp.config.passwords import hash_password
 from tests.support.dicom_peer import ASSOCIATE_RJ, Peer, associate_rq, item
+from tests.support.node_process import StartNode
 
 PASSCODE = "correct horse battery"
 NOT_AUTHORISED = 0x0124

@@ -11,7 +11,6 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless
 from pynetdicom import AE, evt
-from test_jobs_retrieve import dataset_bytes, jobs_of, retrieve
 
 from lfscp.archive.errors import ClassNotStoredError
 from lfscp.archive.store.received_objects import Received
@@ -25,6 +24,7 @@ from lfscp.scu.retrieve import get
 from lfscp.scu.send import objects_in, send
 from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services.contexts import require_stored_class, storage_sop_classes
+from tests.e2e.test_jobs_retrieve import dataset_bytes, jobs_of, retrieve
 from tests.support.node_process import NodeProcess, run_lfscp
 from tests.support.sample_objects import made
 from tests.support.served_archive import CT, EXPLICIT, Node, image, served

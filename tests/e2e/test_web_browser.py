@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import in_ci
 from playwright.sync_api import Page, expect, sync_playwright
 
 from lfscp.config.passwords import hash_password
+from tests.support.ci import in_ci
 from tests.support.dcmtk import free_port
 from tests.support.images import image, save
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_SERIES, LOOP_STUDY, write_all

@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from conftest import StartNode
-
 from tests.support.dcmtk import contents
+from tests.support.node_process import StartNode
 from tests.support.sample_objects import of_sender
 
 SENDERS = 4

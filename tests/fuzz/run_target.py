@@ -15,8 +15,7 @@ from pathlib import Path
 
 import atheris
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 LONGEST_INPUT = 8192
 SLOW_S = 20  # an input that takes so long is a finding
 LARGEST_MB = 2048
@@ -24,9 +23,8 @@ LARGEST_MB = 2048
 with atheris.instrument_imports(
     include=["lfscp.archive", "lfscp.services", "lfscp.upperlayer", "lfscp.scu"]
 ):
-    from targets import TARGETS
-
     from lfscp.observe.logging import set_level
+    from tests.fuzz.targets import TARGETS
 
 
 def main() -> None:

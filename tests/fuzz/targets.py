@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from identifiers import identifier_seeds, run_identifier
-from peer_answers import Tracebacks, answers_seeds, run_answers
+from lfscp.dicom.errors import DatasetError
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -44,7 +43,6 @@ from lfscp.archive.store.missing_vrs import _missing
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
 from lfscp.dicom.conversion import convert
 from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
-from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import _LAYOUTS, read_first, read_header
 from lfscp.dicom.identifiers import read_identifier
 from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media
@@ -60,6 +58,8 @@ from lfscp.upperlayer.wire.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from tests.fuzz.identifiers import identifier_seeds, run_identifier
+from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
 from tests.support import archive_datasets
 from tests.support import dicom_peer as peer
 from tests.support.serving import make_ae

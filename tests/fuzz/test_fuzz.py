@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from targets import TARGETS
+
+from tests.fuzz.targets import TARGETS
 
 RUN_TARGET = Path(__file__).with_name("run_target.py")
 _LIMIT_S = 500  # all are started at once, and take their time on a machine with few processors

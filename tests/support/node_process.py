@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -212,6 +212,9 @@ class NodeProcess:
         """Stop it properly and start it again on the same data folder."""
         assert self.stop() == 0
         return self.start()
+
+
+StartNode = Callable[..., NodeProcess]  # what the fixture `start_node` gives
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import in_ci
+
+from tests.support.ci import in_ci
 
 
 @contextmanager

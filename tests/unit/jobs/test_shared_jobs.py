@@ -22,9 +22,10 @@ from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.sharing import SharedJobService, job_service
 from lfscp.scu.peer import Peer
+from tests.support import shared_runner
 
 DEADLINE_S = 60
-RUNNER = Path(__file__).with_name("shared_runner.py")
+RUNNER = shared_runner.__file__
 
 
 def request(number: int = 0) -> JobRequest:

@@ -369,7 +369,7 @@ def test_without_file_descriptors_it_waits_and_serves_when_there_are_some_again(
     """In a process of its own, with a limit of the kernel's."""
     done = subprocess.run(
         [sys.executable, __file__],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

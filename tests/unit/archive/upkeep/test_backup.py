@@ -21,7 +21,7 @@ from lfscp.archive.upkeep.restore import restore
 from lfscp.dicom.attributes import Level
 from tests.support.archive_datasets import encoded, received
 
-TESTS = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
 
 
@@ -234,7 +234,7 @@ def test_a_backup_that_is_killed_leaves_none_or_the_one_before(
         archive.store(received(4))
     command = [sys.executable, "-c", BACKUP, archive.data_dir, target]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=TESTS.parent, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:  # type: ignore[call-overload]
         try:
             assert process.stdout.readline() == b"bringing\n"
             with pytest.raises(ArchiveInUseError):
