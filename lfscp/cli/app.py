@@ -23,6 +23,7 @@ from lfscp.cli import archive_commands, peer_commands
 from lfscp.cli.options import ConfigFile, DataDir, setting_option
 from lfscp.cli.terminal import keep_writable, warn
 from lfscp.config import ConfigError, Resolved, Settings, resolve_settings
+from lfscp.python_build import PythonBuildError, require_gil
 
 _OTHERS: Final = 0o027  # what nobody outside the group may do, nor the group change
 
@@ -230,9 +231,12 @@ def main() -> None:
     # What is written is about patients: files 0640 and folders 0750 at most, SQLite's too.
     os.umask(os.umask(_OTHERS) | _OTHERS)
     try:
+        require_gil()
         app(prog_name="lfscp")
     except ConfigError as error:
         _fail(str(error), 2)
+    except PythonBuildError as error:
+        _fail(str(error), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush does not fail again
         sys.exit(1)

@@ -32,6 +32,7 @@ from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.metrics import PROMOTION, REFUSED
 from lfscp.observe.open_files import most_open_files
 from lfscp.pool import LeaderFollowerPool
+from lfscp.python_build import require_gil
 from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimitError, AddressLimits, Place
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
@@ -203,10 +204,11 @@ class LeaderFollowerServer:
 
         Raises:
             OSError: the address cannot be listened on.
-            RuntimeError: it was started before.
+            RuntimeError: it was started before, or Python is a free-threaded build.
         """
         if self._listener is not None:
             raise RuntimeError("the server was started before; make a new one")
+        require_gil()
         self._listen(self._bind())
         self._settings = AcceptorSettings(
             ae=self.ae,

@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> Path:
     (source / "scripts").mkdir(parents=True)
     for name in ("serve", "environment"):
         shutil.copy(ROOT / "scripts" / name, source / "scripts")
-    (source / "pyproject.toml").touch()
+    shutil.copy(ROOT / "pyproject.toml", source)
     programs = source / ".venv/bin"
     programs.mkdir(parents=True)
     (programs / "python").symlink_to(sys.executable)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 # Who verifies by RFC 5280 to the letter, as Python from 3.13 on, refuses an authority without key
 # usage. Key identifiers are openssl's own doing.
-AUTHORITY = (
-    *("-addext", "basicConstraints=critical,CA:true"),
-    *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-)
+AUTHORITY = ("-addext", "basicConstraints=critical,CA:true")
+KEY_USAGE = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
 SUBJECT = (
     *("-addext", "basicConstraints=critical,CA:false"),
     *("-addext", "keyUsage=critical,digitalSignature"),
@@ -31,12 +29,15 @@ class Certificate:
 class Authority:
     """A certificate authority of the test's own, in a folder."""
 
-    def __init__(self, folder: Path, name: str = "test-authority") -> None:
+    def __init__(
+        self, folder: Path, name: str = "test-authority", *, key_usage: bool = True
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.file = folder / f"{name}.pem"
         self._key = folder / f"{name}.key"
-        _openssl(*EC, *AUTHORITY, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file)
+        extensions = (*AUTHORITY, *KEY_USAGE) if key_usage else AUTHORITY
+        _openssl(*EC, *extensions, "-subj", f"/CN={name}", "-keyout", self._key, "-out", self.file)
 
     def issue(self, name: str, *alternatives: str) -> Certificate:
         """A certificate for `name`, valid for these names ("IP:127.0.0.1")."""

@@ -67,6 +67,28 @@ def test_both_versions_are_spoken(authority, own, profile, version):
     closing(ours, theirs)
 
 
+def test_a_client_that_follows_rfc_5280_to_the_letter_takes_what_the_documents_ask_for(
+    authority, own
+):
+    """As a client in Python 3.13 or newer does."""
+    strict = modern(authority)
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT
+    closing(*shake_hands(server_context(ServerTLS(own.file, own.key)), strict))
+
+
+def test_such_a_client_refuses_an_authority_without_key_usage_but_the_node_does_not(
+    tmp_path, authority, own
+):
+    lax = Authority(tmp_path, "lax", key_usage=False)
+    node = lax.issue("lax-node")
+    strict = modern(lax)
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT
+    server = server_context(ServerTLS(node.file, node.key))
+    with pytest.raises(ssl.SSLCertVerificationError, match="key usage"):
+        shake_hands(server, strict)
+    closing(*shake_hands(server, client_context(ca_file=lax.file)))
+
+
 def test_nothing_older_is_spoken(own):
     assert server_context(ServerTLS(own.file, own.key)).minimum_version is ssl.TLSVersion.TLSv1_2
     assert client_context().minimum_version is ssl.TLSVersion.TLSv1_2
