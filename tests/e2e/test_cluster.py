@@ -24,7 +24,7 @@ from tests.support.ci import in_ci
 from tests.support.dcmtk import dataset_bytes, free_port
 from tests.support.node_process import NodeProcess, run_lfscp
 from tests.support.postgresql_server import PostgreSQLServer, binaries
-from tests.support.pynetdicom_client import association, find, get
+from tests.support.pynetdicom_client import association, find, get, store_one
 from tests.support.s3_service import CREDENTIALS, S3Service
 from tests.support.sample_objects import CT, of_sender
 
@@ -111,7 +111,7 @@ class Modality:
             # From another address than the balancer's: that is whom the nodes must see.
             with association(self.port, OFFERED, bind_address=("127.0.0.2", 0)) as assoc:
                 while todo and assoc.is_established:
-                    status = assoc.send_c_store(todo[-1]).get("Status")
+                    status = store_one(assoc, todo[-1])
                     self.answers[status] += 1
                     if status != 0x0000:
                         break

@@ -16,6 +16,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+from tests.support.dicom_peer import until
+
 FIND = StudyRootQueryRetrieveInformationModelFind
 GET = StudyRootQueryRetrieveInformationModelGet
 Contents = dict[str, tuple[str, bytes]]  # by UID: transfer syntax and bytes of the dataset
@@ -47,13 +49,25 @@ def close(assoc: Association) -> None:
         connection.socket.close()
 
 
+def store_one(assoc: Association, file: Path) -> int | None:
+    """Store a file as it is: the status; without an answer None, and the association has ended.
+
+    A thread of pynetdicom takes the abort off a queue, and so does its `release`: if the thread is
+    first, `release` waits for an answer as long as it may. So wait here until the thread is done.
+    """
+    status: int | None = assoc.send_c_store(file).get("Status")
+    if status is None:
+        assert until(lambda: not assoc.is_established)
+    return status
+
+
 def store(port: int, *files: Path) -> list[int | None]:
     """Store files as they are: the status of each, None without an answer."""
     metas = [dcmread(file, stop_before_pixels=True).file_meta for file in files]
     offered = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}
     with association(port, offered) as assoc:
         assert assoc.is_established
-        return [assoc.send_c_store(file).get("Status") for file in files]
+        return [store_one(assoc, file) if assoc.is_established else None for file in files]
 
 
 def get(
