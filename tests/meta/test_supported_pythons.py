@@ -34,7 +34,7 @@ case $2 in
     pip) exit ;;
 esac
 exec "{python}" -c "import sys, sysconfig
-sys.version_info = ({version}, 0, 'final', 0)
+sys.version_info, sys.executable = ({version}, 0, 'final', 0), '$0'
 usual = sysconfig.get_config_var
 sysconfig.get_config_var = lambda name: {free} if name == 'Py_GIL_DISABLED' else usual(name)
 exec(sys.argv[1])" "$2"
@@ -149,7 +149,7 @@ def test_a_supported_python_is_taken_whatever_its_name(source: Path, version: st
         timeout=60,
         check=True,
     )
-    assert shown.stdout == f"{sys.executable}\n"
+    assert shown.stdout == f"{source}/programs/python{version}\n"
     run(source, "serve")
     assert (source / ".venv/installed-codecs").exists(), "an environment was made with it"
 

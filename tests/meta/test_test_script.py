@@ -143,8 +143,10 @@ def tested(source: Path) -> Path:
     made.mkdir(parents=True)
     for name in ("ruff", "mypy", "lint-imports"):
         program(made / name, "exit 0")
-    for name, module in (("python", ""), ("pytest", " -m pytest")):
-        program(made / name, f'exec {sys.executable}{module} "$@"')
+    program(made / "python", f'exec {sys.executable} "$@"')
+    # In one process, and without what takes long to import.
+    quick = "--numprocesses=0 -p no:hypothesispytest -p no:anyio"
+    program(made / "pytest", f'exec {sys.executable} -m pytest "$@" {quick}')
     (source / "tests/unit").mkdir(parents=True)
     (source / "tests/test_some.py").write_text(TESTS)
     (source / "tests/unit/test_unit.py").write_text("def test_one():\n    pass\n")
