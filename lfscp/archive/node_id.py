@@ -6,6 +6,8 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+from lfscp.archive.upkeep.copying import write_whole
+
 NODE_FILE: Final = "node-id"
 
 
@@ -16,6 +18,8 @@ def node_id(data_dir: Path) -> str:
         OSError: it can be neither read nor made.
     """
     file = data_dir / NODE_FILE
-    if not file.exists():
-        file.write_text(uuid.uuid4().hex, encoding="ascii")
-    return file.read_text(encoding="ascii")
+    known = file.read_text(encoding="ascii") if file.exists() else ""
+    if not known:  # a power cut may have left it empty
+        known = uuid.uuid4().hex
+        write_whole(file, known)
+    return known

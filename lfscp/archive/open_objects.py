@@ -81,9 +81,9 @@ def open_objects(
 
 
 def _open_bucket(data_dir: Path, bucket: Bucket, identity: str) -> tuple[ObjectStore, str]:
-    from lfscp.archive.store.object_cache import ObjectCache
+    from lfscp.archive.store.disk_cache import DiskCache
     from lfscp.archive.store.s3 import S3Objects
 
     folder, max_bytes = data_dir / CACHED_OBJECTS, bucket.cache_mb * 1_000_000
-    cache = ObjectCache(folder, max_bytes, is_ours=not bucket.follows)
+    cache = DiskCache(folder, max_bytes, is_ours=not bucket.follows)
     return S3Objects(bucket.options, cache), identity

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import uuid
 import zipfile
@@ -168,9 +169,6 @@ def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
         if not could_be_dicom(piece):
             raise NotDicomError("no DICOM file")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        with open(descriptor, "wb", buffering=0) as file:
-            while piece:
-                view = memoryview(piece)
-                while view:
-                    view = view[file.write(view) :]
-                piece = stream.read(_PIECE)
+        with open(descriptor, "wb") as file:
+            file.write(piece)
+            shutil.copyfileobj(stream, file, _PIECE)

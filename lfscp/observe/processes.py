@@ -12,6 +12,7 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # Places behind the process's name, which may hold anything.
 _USER_TIME, _SYSTEM_TIME, _THREADS, _RESIDENT = 11, 12, 17, 21
+_DATA: Final = 5  # of /proc/self/statm
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,9 @@ def usage(pid: int) -> Usage | None:
         max_open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         threads=int(fields[_THREADS]),
     )
+
+
+def data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process: private memory, whether it is in use or not."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[_DATA]) * _PAGE_BYTES

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
 
 FOLDER: Final = Path(__file__).parent
-CACHE_FOLDER: Final = "cache"
+PICTURES: Final = Path("cache/pictures")  # in the data folder
 _DESCRIPTION: Final = """Everything that the page does, for scripts.
 
 Errors are problem documents (RFC 9457, `application/problem+json`). With users or a token
@@ -79,7 +79,7 @@ def create_app(
         access=Access(settings.web),
         peers=PeerBook(settings.peers, AddedPeers(archive.data_dir)),
         renderer=Renderer(
-            archive.data_dir / CACHE_FOLDER,
+            archive.data_dir / PICTURES,
             settings.web.cache_mb << 20,
             settings.budgets.rendering_mb << 20,
         ),

@@ -26,17 +26,6 @@ BACKLOG: Final = 128  # so many more than allowed may be open for a moment
 STOP_S: Final = 10
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen.
-
-    Raises:
-        OSError: the address cannot be had.
-    """
-    bare = host.strip("[]")
-    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-    return socket.create_server((bare, port), family=family, backlog=BACKLOG)
-
-
 class HttpServer:
     """One HTTP server.
 

@@ -18,7 +18,7 @@ from concurrent.futures import Executor
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, cast
 from weakref import WeakValueDictionary
 
-from lfscp.archive.store.object_cache import ObjectCache
+from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.s3_client import PART_BYTES, counted, reason_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Remote:
     def __init__(
         self,
         client: Callable[[], S3Store],
-        cache: ObjectCache,
+        cache: DiskCache,
         ahead: Callable[[], Executor],
         url: str,
     ) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.errors import OutOfResourcesError
+from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.files import instance_of, write_file
-from lfscp.archive.store.object_cache import ObjectCache
 from lfscp.archive.store.object_probe import PROBES
 from lfscp.archive.store.object_store import NameTakenError, Piece
 from lfscp.archive.store.remote_object import ReadAhead, Remote, RemoteObject
@@ -58,7 +58,7 @@ class S3Objects:
 
     is_remote = True
 
-    def __init__(self, options: S3Options, cache: ObjectCache) -> None:
+    def __init__(self, options: S3Options, cache: DiskCache) -> None:
         self.root = cache.folder
         self.incoming = cache.incoming
         self._cache = cache

@@ -8,7 +8,6 @@ peer may ask of this node stands in the configuration alone.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from lfscp.archive.upkeep.copying import write_whole
 from lfscp.config import Peer
 from lfscp.observe.logging import get_logger
 
@@ -87,9 +87,7 @@ class AddedPeers:
             {"ae_title": title, "host": peer.host, "port": peer.port, "tls": peer.tls}
             for title, peer in peers.items()
         ]
-        piece = self._file.with_suffix(".part")
-        piece.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        os.replace(piece, self._file)  # noqa: PTH105 - replaced as a whole, or not at all
+        write_whole(self._file, json.dumps(entries, indent=1))
         self._peers, self._read_at = peers, None
 
 

@@ -27,6 +27,7 @@ from typing import Any, Final
 from pydicom.pixels.decoders.base import get_decoder
 
 from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.observe.processes import data_bytes
 from lfscp.services.transcoding.compressed_frames import decode_compressed
 from lfscp.services.transcoding.decoded import DecodingError, MoreMemoryNeededError
 from lfscp.services.transcoding.free_memory import give_back_memory
@@ -47,19 +48,6 @@ def send_message(sock: socket.socket, message: dict[str, Any], *content: memoryv
         sock.sendall(each)
 
 
-def read_exactly(sock: socket.socket, view: memoryview) -> None:
-    """Fill the view.
-
-    Raises:
-        EOFError: the other side has closed.
-    """
-    while view:
-        count = sock.recv_into(view)
-        if not count:
-            raise EOFError
-        view = view[count:]
-
-
 def serve(control: socket.socket) -> None:
     """Answer requests until there are no more."""
     while select.select([control], [], [], IDLE_S)[0]:
@@ -77,7 +65,7 @@ def serve(control: socket.socket) -> None:
 def _decode_all(sock: socket.socket) -> None:
     """Decode the frames that the other side of a socket sends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    base = _data_bytes()
+    base = data_bytes()
     send_message(sock, {"pid": os.getpid()})
     with contextlib.suppress(EOFError, OSError):
         while select.select([sock], [], [], NO_FRAME_S)[0]:
@@ -90,8 +78,8 @@ def _decode_all(sock: socket.socket) -> None:
             give_back_memory()
 
 
-def _read_frame(sock: socket.socket, size: int) -> bytes:
-    """A frame's bytes, without a copy of them unless a signal comes between."""
+def _read_exactly(sock: socket.socket, size: int) -> bytes:
+    """So many bytes, without a copy of them unless a signal comes between."""
     pieces: list[bytes] = []
     while size:
         piece = sock.recv(size, socket.MSG_WAITALL)
@@ -103,16 +91,13 @@ def _read_frame(sock: socket.socket, size: int) -> bytes:
 
 
 def _read(sock: socket.socket) -> dict[str, Any]:
-    head = bytearray(LENGTH.size)
-    read_exactly(sock, memoryview(head))
-    encoded = bytearray(LENGTH.unpack(head)[0])
-    read_exactly(sock, memoryview(encoded))
-    message: dict[str, Any] = json.loads(encoded)
+    (length,) = LENGTH.unpack(_read_exactly(sock, LENGTH.size))
+    message: dict[str, Any] = json.loads(_read_exactly(sock, length))
     return message
 
 
 def _answer(sock: socket.socket, request: dict[str, Any]) -> None:
-    frame = _read_frame(sock, request["size"])
+    frame = _read_exactly(sock, request["size"])
     decoder = get_decoder(request["syntax"])
     try:
         image = ImagePixel(**request["image"])
@@ -130,12 +115,6 @@ def _answer(sock: socket.socket, request: dict[str, Any]) -> None:
             "photometric": decoded.photometric_interpretation,
         }
         send_message(sock, message, content)
-
-
-def _data_bytes() -> int:
-    """What counts against the limit of a process's memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[5]) * resource.getpagesize()
 
 
 def main() -> None:

@@ -215,20 +215,12 @@ async def _store_stream(
 async def _spool(web: Web, stream: AsyncGenerator[bytes, None], path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     try:
-        async with aclosing(_while_there_is_space(web, stream)) as pieces:
-            async for piece in pieces:
-                if piece:
-                    await asyncio.to_thread(_write_all, descriptor, piece)
+        with open(descriptor, "wb") as file:
+            async with aclosing(_while_there_is_space(web, stream)) as pieces:
+                async for piece in pieces:
+                    await asyncio.to_thread(file.write, piece)
     except OSError as error:
         raise _not_written(error) from None
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _store_spooled(

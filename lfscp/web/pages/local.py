@@ -22,7 +22,6 @@ from lfscp.web.pages.conflicts import conflicts
 from lfscp.web.problems import Problem, wants_page
 from lfscp.web.rendering.picture_answers import no_picture
 from lfscp.web.security.access import SESSION_COOKIE, SESSION_S
-from lfscp.web.security.guard import session_id
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 PAGE_ROWS: Final = 60
@@ -253,7 +252,7 @@ def log_in(
 def log_out(request: Request, web: Context) -> Response:
     """End the session."""
     address = request.client.host if request.client else ""
-    web.access.log_out(session_id(request), address)
+    web.access.log_out(request.cookies.get(SESSION_COOKIE, ""), address)
     response = Response(headers={"HX-Redirect": "/login"})
     response.delete_cookie(SESSION_COOKIE)
     return response

@@ -24,14 +24,14 @@ from typing import Any, Final
 if __name__ == "__main__":  # pydicom would load it, to download files; 9 MB
     sys.modules["requests"] = None  # type: ignore[assignment]
 
+from lfscp.observe.processes import data_bytes
+from lfscp.services.transcoding.free_memory import give_back_memory
 from lfscp.web.imaging.errors import NoPictureError, NotEnoughMemoryError, is_lack_of_memory
 from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.messages import Message, receive, send
 from lfscp.web.rendering.tasks import TASKS, Memory
 
 _PR_SET_PDEATHSIG: Final = 1
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_DATA: Final = 5  # place in /proc/self/statm
 _SLACK: Final = 6 << 20  # for all that nobody counts: Python's objects, buffers of libraries
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _NICE: Final = 2
@@ -88,8 +88,8 @@ def _begin(node: socket.socket, descriptor: int) -> None:
 
 def _serve(connection: socket.socket) -> None:
     """Render for the node until it closes the connection."""
-    memory, before = Memory(), _data_bytes()
-    send(connection, {"pid": os.getpid(), "unlimited": _limit(_data_bytes() + (64 << 20))})
+    memory, before = Memory(), data_bytes()
+    send(connection, {"pid": os.getpid(), "unlimited": _limit(data_bytes() + (64 << 20))})
     while True:
         try:
             message = receive(connection)
@@ -105,7 +105,7 @@ def _answer(message: Message, memory: Memory, before: int) -> tuple[dict[str, An
     limit = before + asked["grant"]
     _limit(limit + _SLACK)
     signal.setitimer(signal.ITIMER_REAL, asked["seconds"])  # SIGALRM ends the process
-    room = Room(asked["most"], lambda: limit - _data_bytes())
+    room = Room(asked["most"], lambda: limit - data_bytes())
     path = Path(f"/proc/self/fd/{message.descriptor}")
     memory.most_frames = asked["keep"]
     try:
@@ -144,12 +144,6 @@ def _limit(size: int) -> str:
     return ""
 
 
-def _data_bytes() -> int:
-    """What RLIMIT_DATA counts: private memory, whether it is in use or not."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[_DATA]) * _PAGE_BYTES
-
-
 def _anonymous_bytes() -> int:
     """Memory of this process that is in use and in no file."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
@@ -159,8 +153,7 @@ def _anonymous_bytes() -> int:
 
 def _give_back() -> None:
     gc.collect()
-    with contextlib.suppress(AttributeError):  # glibc has it
-        _C.malloc_trim(0)
+    give_back_memory()
 
 
 if __name__ == "__main__":

@@ -142,21 +142,11 @@ def _require_few_headers(scope: Scope) -> None:
 
 
 def _asked(request: Request) -> Asked:
-    headers = {name.lower(): value for name, value in request.headers.items()}
     return Asked(
         method=request.method,
         path=request.scope["path"],  # what the routes see; that of `url` depends on Host
-        headers=headers,
+        headers=request.headers,
         address=request.client.host if request.client else "",
-        session_id=session_id(request),
-        csrf_token=headers.get(CSRF_HEADER, ""),
+        session_id=request.cookies.get(SESSION_COOKIE, ""),
+        csrf_token=request.headers.get(CSRF_HEADER, ""),
     )
-
-
-def session_id(request: Request) -> str:
-    """The id in the session's cookie, or ""."""
-    for each in request.headers.get("cookie", "").split(";"):
-        name, _, value = each.partition("=")
-        if name.strip() == SESSION_COOKIE:
-            return value.strip()
-    return ""

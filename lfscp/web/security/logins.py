@@ -89,7 +89,7 @@ class Logins:
         elif scheme == "basic":
             login = self._of_basic(credential, address)
         if login is None:
-            user = basic_user(credential) if scheme == "basic" else BEARER
+            user = _name_and_password(credential)[0] if scheme == "basic" else BEARER
             audit.user_authenticated(user[:_MOST_OF_A_NAME], address, reason=_WRONG_CREDENTIAL)
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(HTTPStatus.UNAUTHORIZED, _WRONG_CREDENTIAL, headers=headers)
@@ -111,10 +111,7 @@ class Logins:
             known = self._known.get(digest)
         if known is not None:
             return known
-        try:
-            name, _, password = base64.b64decode(credential, validate=True).decode().partition(":")
-        except ValueError:  # no base64, or no UTF-8
-            name, password = "", ""
+        name, password = _name_and_password(credential)
         login = self._checked(name, password, address)
         if login is not None:
             with self._lock:
@@ -142,12 +139,13 @@ class Logins:
         return login
 
 
-def basic_user(credential: str) -> str:
-    """The name in the credential of Basic authentication; "" when there is none."""
+def _name_and_password(credential: str) -> tuple[str, str]:
+    """What Basic authentication sends (RFC 7617); of a credential that is none, two empty texts."""
     try:
-        return base64.b64decode(credential, validate=True).decode().partition(":")[0]
-    except ValueError:
-        return ""
+        name, _, password = base64.b64decode(credential, validate=True).decode().partition(":")
+    except ValueError:  # no base64, or no UTF-8
+        return "", ""
+    return name, password
 
 
 def _too_many(name: str, address: str, reason: TooManyAttemptsError) -> Problem:

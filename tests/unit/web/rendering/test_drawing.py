@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from lfscp.archive.store.disk_cache import DiskCache
+from lfscp.archive.store.opening import CACHED_OBJECTS
+from lfscp.web.app import PICTURES
 from lfscp.web.rendering import rendering
 from lfscp.web.rendering.drawing import (
     NoPictureError,
@@ -227,3 +231,47 @@ def test_the_cache_stays_below_its_bound_and_keeps_what_was_used_last(tmp_path):
     assert 0 < sum(file.stat().st_size for file in kept) <= 10 * size
     renderer.forget(map(str, range(30)))
     assert list(cache.rglob("*.jpeg")) == []
+
+
+def test_pictures_never_cost_the_copies_of_a_bucket_s_objects(tmp_path):
+    copies = DiskCache(tmp_path / CACHED_OBJECTS, 1 << 20)
+    piece = Path(copies.new_piece())
+    piece.write_bytes(bytes(100_000))
+    copy = copies.add(str(piece), "an object", 100_000)
+
+    path = saved(tmp_path, RAMP)
+    size = len(Renderer(tmp_path / PICTURES, 0).render(path, "0", Wanted()).read())
+    renderer = Renderer(tmp_path / PICTURES, 10 * size)
+    for number in range(30):
+        renderer.render(path, str(number), Wanted())
+
+    assert Path(copy).exists()
+    assert piece.exists()  # it may be on its way into the bucket
+    assert list((tmp_path / PICTURES).rglob("*.jpeg"))
+
+
+def test_pictures_do_not_outlive_a_start_of_the_machine(tmp_path):
+    """What a power cut left of one may be half of it, since pictures are not synced."""
+    cache, wanted = tmp_path / "cache", Wanted(encoding="png")
+    path = saved(tmp_path, RAMP)
+    right = Renderer(cache, 1 << 20).render(path, "1", wanted).read()
+    (kept,) = cache.rglob("*.png")
+    kept.write_bytes(b"")
+
+    (cache / "boot-id").write_text("of an earlier start")
+    assert Renderer(cache, 1 << 20).render(path, "1", wanted).read() == right
+
+
+def test_a_cache_of_no_size_removes_what_was_kept(tmp_path):
+    path = saved(tmp_path, RAMP)
+    pictures, before = (
+        tmp_path / "cache" / "pictures",
+        tmp_path / "cache" / ("0123456789abcdef" * 2),
+    )
+    before.mkdir(parents=True)
+    Renderer(pictures, 1 << 20).render(path, "1", Wanted())
+    assert list(pictures.rglob("*.jpeg"))
+    assert not before.exists()  # where pictures of an object were kept once
+
+    Renderer(pictures, 0)
+    assert not pictures.exists()

@@ -1,10 +1,12 @@
-"""Local copies of remote objects, up to a bound; the longest unread leave first.
+"""Files that can be had again, kept on disk up to a bound; the longest unread leave first.
 
-Rules: a name in the cache stands for a whole copy of one content, for its version is part of what
-the name is made from; copies come by a link or not at all. Several processes may share the folder.
-Copies are not synced, so all are dropped when the machine has been started since. A copy that was
-read in the last seconds stays even above the bound, since somebody may be about to open it. The
-bound is lower on a disk with little room: copies leave half of what they could have to others.
+It serves copies of remote objects and rendered pictures.
+
+Rules: a name stands for one content, so what may change is part of the name; a file is kept by a
+link, whole or not at all. Several processes may share the folder. Files are not synced, so all are
+dropped when the machine has been started since. One that was read a moment ago may stay even above
+the bound, since somebody may be about to open it. The bound is lower on a disk with little room:
+half of what the cache could have stays free for others.
 """
 
 # ruff: noqa: PTH103, PTH108, PTH116 - pathlib costs as much as the system call
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import itertools
 import os
@@ -27,31 +30,35 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.files import INCOMING
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-_KEPT_PART: Final = 0.9  # of the bound, when it is passed
-_COUNT_AGAIN_PART: Final = 16  # what a process may add unseen by the others: this part of the bound
+_KEPT_PART: Final = 0.9  # of the bound, when there is too much
+_UNSEEN_PART: Final = 16  # what a process adds before it counts again: this part of the bound
 _IN_USE_S: Final = 10.0
 
 
-class ObjectCache:
-    """A folder of copies. Any thread may call any method.
+class DiskCache:
+    """A folder of files. Any thread may call any method.
 
     Args:
         folder: made when missing.
-        max_bytes: of all copies; 0 keeps none longer than they are in use.
-        is_ours: nobody else uses the folder yet, so what is half-fetched was left by a crash.
+        max_bytes: of all files; 0 keeps none longer than they are in use.
+        is_ours: nobody else uses the folder yet, so what is half-written was left by a crash.
+        in_use_s: how long a file stays after it was read, whatever the bound.
     Raises:
         ArchiveError: the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, *, is_ours: bool = True) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, *, is_ours: bool = True, in_use_s: float = _IN_USE_S
+    ) -> None:
         self.folder = folder
         self.incoming = folder / INCOMING
         self._copies = folder / "copies"
         self._max_bytes = max_bytes
-        self._bound = max_bytes  # or less, as the disk was when the copies were counted
+        self._bound = max_bytes  # or less, as the disk was when the files were counted
+        self._in_use_s = in_use_s
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._added = -1  # bytes since the copies were counted; -1 before the first time
+        self._added = max_bytes  # bytes since the files were counted: as good as never
         try:
             if is_ours:
                 shutil.rmtree(self.incoming, ignore_errors=True)
@@ -60,13 +67,13 @@ class ObjectCache:
             self.incoming.mkdir(exist_ok=True)
         except OSError as error:
             raise ArchiveError(
-                "open the cache of objects",
+                "open a cache on disk",
                 f"{error.strerror}: {folder}",
                 "give the user of the node the right to write there",
             ) from None
 
     def _drop_unsynced(self) -> None:
-        """Drop copies that a crash of the machine may have left in part."""
+        """Drop files that a crash of the machine may have left in part."""
         boot_id = _BOOT_ID.read_text("ascii") if _BOOT_ID.exists() else ""
         noted = self.folder / "boot-id"
         if not boot_id or not noted.exists() or noted.read_text("ascii") != boot_id:
@@ -75,28 +82,30 @@ class ObjectCache:
         noted.write_text(boot_id, "ascii")
 
     def new_piece(self) -> str:
-        """The path of a file to write a copy into, on the cache's file system."""
+        """The path of a file to write into, on the cache's file system."""
         return f"{self.incoming}/copy-{os.getpid()}-{next(self._numbers)}.part"
 
-    def find(self, name: str) -> str | None:
-        """The path of a copy, which counts as read now; None when there is none."""
-        path = self._path(name)
+    def find(self, name: str, part: str = "") -> str | None:
+        """The path of a file, which counts as read now; None when there is none."""
+        path = self._path(name, part)
         try:
             os.utime(path)
         except OSError:
             return None
         return path
 
-    def add(self, piece: str, name: str, size: int) -> str:
-        """Keep a complete file as a copy; the file's own name stays.
+    def add(self, piece: str, name: str, size: int, part: str = "") -> str:
+        """Keep a complete file; its own name stays.
 
+        Args:
+            part: which of the files of that name it is, when there are several.
         Returns:
-            The copy's path, or the file's own when it cannot be kept: that costs time later,
+            Where it is kept, or the file's own path when it cannot be: that costs time later,
             and nothing else.
         """
         if size > self._bound:
             return piece
-        path = self._path(name)
+        path = self._path(name, part)
         try:
             try:
                 os.link(piece, path)
@@ -107,44 +116,41 @@ class ObjectCache:
             return path
         except OSError:
             return piece
-        self._count(size)
+        with self._lock:
+            self._added += size
+            if self._added < self._bound // _UNSEEN_PART:
+                return path
+            self._added = 0
+        self.shrink()
         return path
 
     def drop(self, name: str) -> None:
-        """Remove a copy."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._path(name))
+        """Remove all files of that name."""
+        for path in glob.iglob(f"{glob.escape(self._path(name))}*"):  # noqa: PTH207
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
-    def _path(self, name: str) -> str:
+    def _path(self, name: str, part: str = "") -> str:
         hashed = hashlib.sha256(name.encode()).hexdigest()
-        return f"{self._copies}/{hashed[:2]}/{hashed[2:40]}"
-
-    def _count(self, size: int) -> None:
-        with self._lock:
-            if 0 <= self._added < self._bound // _COUNT_AGAIN_PART:
-                self._added += size
-                return
-            self._added = 0
-        self.shrink()
+        return f"{self._copies}/{hashed[:2]}/{hashed[2:40]}{part}"
 
     def shrink(self) -> None:
-        """Remove the longest unread copies while there are too many, unless another does."""
-        descriptor = os.open(self.folder / "shrinking", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._shrink()
-        except BlockingIOError:
-            return
-        finally:
-            os.close(descriptor)
+        """Remove the longest unread files while there are too many, unless another does."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._copies, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._shrink()
+            finally:
+                os.close(descriptor)
 
     def _shrink(self) -> None:
         found = sorted(self._walk())
         total = sum(size for _, size, _ in found)
         self._bound = min(self._max_bytes, (total + self._free()) // 2)
-        if total <= self._bound:
+        if total <= self._bound - self._bound // _UNSEEN_PART:
             return
-        unused_since = time.time() - _IN_USE_S
+        unused_since = time.time() - self._in_use_s
         for read_at, size, path in found:
             if total <= self._bound * _KEPT_PART or read_at > unused_since:
                 return
@@ -158,7 +164,7 @@ class ObjectCache:
         return state.f_bavail * state.f_frsize
 
     def _walk(self) -> Iterator[tuple[float, int, str]]:
-        """Every copy: when it was read last, its size and path."""
+        """Every file: when it was read last, its size and path."""
         for folder, _, names in os.walk(self._copies):
             for name in names:
                 path = f"{folder}/{name}"
