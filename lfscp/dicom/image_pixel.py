@@ -49,7 +49,7 @@ _NUMBERS: Final = {
     HIGH_BIT: "High Bit",
     PIXEL_REPRESENTATION: "Pixel Representation",
 }
-_PIXELS: Final = frozenset({PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA})
+PIXELS: Final = frozenset({PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA})
 _KEPT: Final = frozenset({*_NUMBERS, PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES})
 _TABLES: Final = frozenset({EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS})
 
@@ -73,6 +73,13 @@ class ImagePixel:
     def samples(self) -> int:
         """Samples of one frame, decoded."""
         return self.rows * self.columns * self.samples_per_pixel
+
+    @property
+    def stored_range(self) -> tuple[int, int]:
+        """The lowest and the highest value that can be stored."""
+        if self.is_signed:
+            return -(1 << self.bits_stored - 1), (1 << self.bits_stored - 1) - 1
+        return 0, (1 << self.bits_stored) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ def read_pixel_element(
                 "Q",
                 (int.from_bytes(dataset[one : one + 8], encoding.byteorder) for one in offsets),
             )
-        elif tag in _PIXELS:
+        elif tag in PIXELS:
             found = PixelElement(tag, vr, value, at)
     return found, values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _LONGEST_LISTED: Final = 1 << 18  # characters of a result that comes with a list of jobs
 _PIECE: Final = 1 << 20  # characters of a result that are read at once
+_FIELDS: Final = tuple(each.name for each in fields(Job))
 _ITEMS_PER_STATEMENT: Final = 400  # SQLite's oldest limit is 999 parameters
 
 
@@ -168,47 +170,26 @@ def put_items(connection: Connection, of: Job, items: Collection[str]) -> None:
 
 def row_of(kept: Job) -> dict[str, Any]:
     """A job as the table has it."""
-    return {
-        "id": kept.id,
+    row = {each: getattr(kept, each) for each in _FIELDS}
+    return row | {
         "kind": str(kept.kind),
         "peers": json.dumps([peer.to_json() for peer in kept.peers]),
         "parameters": json.dumps(dict(kept.parameters)),
         "state": str(kept.state),
-        "created_at": kept.created_at,
-        "started_at": kept.started_at,
-        "ended_at": kept.ended_at,
-        "attempts": kept.attempts,
-        "done": kept.done,
-        "failed": kept.failed,
-        "remaining": kept.left,
-        "bytes": kept.bytes,
-        "rate_bytes_s": kept.rate_bytes_s,
+        "remaining": row.pop("left"),
         "reason": kept.reason.replace("\0", "\ufffd"),  # PostgreSQL's text takes no NUL
         "result": kept.result if isinstance(kept.result, EncodedJSON) else json.dumps(kept.result),
-        "failures": kept.failures,
-        "next_attempt_at": kept.next_attempt_at,
     }
 
 
 def job_of(row: Any) -> Job:
     """A row of the table as the job it is."""
-    return Job(
-        id=row["id"],
-        kind=Kind(row["kind"]),
-        peers=tuple(Peer.from_json(values) for values in json.loads(row["peers"])),
-        parameters=json.loads(row["parameters"]),
-        state=State(row["state"]),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        attempts=row["attempts"],
-        done=row["done"],
-        failed=row["failed"],
-        left=row["remaining"],
-        bytes=row["bytes"],
-        rate_bytes_s=row["rate_bytes_s"],
-        reason=row["reason"],
-        result=json.loads(row["result"]),
-        failures=row["failures"],
-        next_attempt_at=row["next_attempt_at"],
-    )
+    values = {each: row["remaining" if each == "left" else each] for each in _FIELDS}
+    values |= {
+        "kind": Kind(row["kind"]),
+        "peers": tuple(Peer.from_json(each) for each in json.loads(row["peers"])),
+        "parameters": json.loads(row["parameters"]),
+        "state": State(row["state"]),
+        "result": json.loads(row["result"]),
+    }
+    return Job(**values)

@@ -6,6 +6,7 @@ count he needs once (`SERVED.of("C-ECHO", "0x0000")`) and adds to it later; see 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from lfscp.observe.counters import OTHER, Board, Counter, Gauge, Histogram
@@ -35,21 +36,22 @@ ENDS: Final = ("released", "aborted", "timed_out", "failed")
 SUB_OPERATION_OUTCOMES: Final = ("completed", "warning", "failed")
 
 BOARD: Final = Board()
+_counter: Final = partial(Counter, BOARD)
+_gauge: Final = partial(Gauge, BOARD)
+_histogram: Final = partial(Histogram, BOARD)
 
-PROCESS_STARTS: Final = Counter(
-    BOARD, "lfscp_process_starts_total", "Processes of the node that have started."
+PROCESS_STARTS: Final = _counter(
+    "lfscp_process_starts_total", "Processes of the node that have started."
 )
-ACCEPTED: Final = Counter(
-    BOARD, "lfscp_associations_accepted_total", "Associations that peers asked for and got."
+ACCEPTED: Final = _counter(
+    "lfscp_associations_accepted_total", "Associations that peers asked for and got."
 )
-REJECTED: Final = Counter(
-    BOARD,
+REJECTED: Final = _counter(
     "lfscp_associations_rejected_total",
     "Associations that were rejected, by the reason given (PS3.8 table 9-21).",
     reason=REJECTIONS,
 )
-ENDED: Final = Counter(
-    BOARD,
+ENDED: Final = _counter(
     "lfscp_associations_ended_total",
     "Connections that ended otherwise than by a rejection, by how.",
     outcome=ENDS,
@@ -62,189 +64,156 @@ REFUSALS: Final = (
     "no_thread",
     "too_many_associations",
 )
-REFUSED: Final = Counter(
-    BOARD,
+REFUSED: Final = _counter(
     "lfscp_connections_refused_total",
     "Connections that never became associations, by reason: silent for the ACSE timeout, displaced "
     "by newer ones, closed by the peer, closed since their address was far over a limit, or "
     "rejected since no thread could be started or too many associations ran.",
     reason=REFUSALS,
 )
-UNASSOCIATED: Final = Gauge(
-    BOARD,
+UNASSOCIATED: Final = _gauge(
     "lfscp_connections_unassociated",
     "Connections that have not asked for an association yet; they take no thread.",
 )
-SHORTAGES: Final = Counter(
-    BOARD,
+SHORTAGES: Final = _counter(
     "lfscp_accept_failures_total",
     "Attempts to accept a connection that failed for want of a file descriptor or memory.",
 )
-ASSOCIATION_SECONDS: Final = Histogram(
-    BOARD,
+ASSOCIATION_SECONDS: Final = _histogram(
     "lfscp_association_duration_seconds",
     "How long accepted associations lasted.",
     (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0),
 )
-PROMOTION: Final = Histogram(
-    BOARD,
+PROMOTION: Final = _histogram(
     "lfscp_pool_promotion_seconds",
     "From a connection taken by the leader until the next leader waits for one.",
     SHORT_SECONDS,
 )
-SERVED: Final = Histogram(
-    BOARD,
+SERVED: Final = _histogram(
     "lfscp_request_duration_seconds",
     "From a request until the last byte of its answer, by service and status.",
     SECONDS,
     service=SERVICES,
     status=STATUSES,
 )
-OUT_OF_TURN: Final = Counter(
-    BOARD,
+OUT_OF_TURN: Final = _counter(
     "lfscp_messages_out_of_turn_total",
     "Second requests while one is served, and responses to no request: each ends its association.",
     kind=("request", "response"),
 )
-OVERSIZE_MESSAGES: Final = Counter(
-    BOARD,
+OVERSIZE_MESSAGES: Final = _counter(
     "lfscp_oversize_messages_total",
     "Messages other than C-STORE over budgets.request_mb: each ends its association.",
 )
-RECEIVED_INSTANCES: Final = Counter(
-    BOARD,
+RECEIVED_INSTANCES: Final = _counter(
     "lfscp_received_instances_total",
     "Objects that came and were acknowledged, by the way they came.",
     service=("C-STORE", "C-GET", "upload"),
 )
-RECEIVED_BYTES: Final = Counter(
-    BOARD,
-    "lfscp_received_bytes_total",
-    "Bytes of their datasets.",
-    service=("C-STORE", "C-GET", "upload"),
+RECEIVED_BYTES: Final = _counter(
+    "lfscp_received_bytes_total", "Bytes of their datasets.", service=("C-STORE", "C-GET", "upload")
 )
-JOBS_OVER_BUDGET: Final = Counter(
-    BOARD,
+JOBS_OVER_BUDGET: Final = _counter(
     "lfscp_jobs_over_budget_total",
     "Jobs that were cut, or failed, since a peer sent more matches than budgets.job_mb.",
 )
-MATCHES: Final = Counter(BOARD, "lfscp_query_matches_total", "Matches that C-FIND answered.")
-EXCESSIVE_IDENTIFIERS: Final = Counter(
-    BOARD,
+MATCHES: Final = _counter("lfscp_query_matches_total", "Matches that C-FIND answered.")
+EXCESSIVE_IDENTIFIERS: Final = _counter(
     "lfscp_excessive_identifiers_total",
     "Queries and retrieves refused since their keys ask for too much.",
 )
-SUB_OPERATIONS: Final = Counter(
-    BOARD,
+SUB_OPERATIONS: Final = _counter(
     "lfscp_sub_operations_total",
     "C-STORE sub-operations of retrieves, by what came of them.",
     service=("C-MOVE", "C-GET", OTHER),
     outcome=SUB_OPERATION_OUTCOMES,
 )
-SENT_BYTES: Final = Counter(
-    BOARD,
+SENT_BYTES: Final = _counter(
     "lfscp_sent_bytes_total",
     "Bytes of stored datasets that retrieves have sent.",
     service=("C-MOVE", "C-GET", OTHER),
 )
-DECODING_MEMORY: Final = Gauge(
-    BOARD,
+DECODING_MEMORY: Final = _gauge(
     "lfscp_decoding_memory_bytes",
     "Memory reserved for decoding objects for receivers; at most budgets.decoding_mb a process.",
 )
-SPOOLED: Final = Gauge(
-    BOARD,
+SPOOLED: Final = _gauge(
     "lfscp_spooled_bytes",
     "Disk taken by converted objects until receivers have them; at most budgets.spool_mb a "
     "process.",
 )
-DECODING_WAITS: Final = Counter(
-    BOARD,
+DECODING_WAITS: Final = _counter(
     "lfscp_decoding_waits_total",
     "Objects that waited for memory for decoding, or for disk space after it.",
     budget=("memory", "disk"),
 )
-DECODING_REFUSALS: Final = Counter(
-    BOARD,
+DECODING_REFUSALS: Final = _counter(
     "lfscp_decoding_refusals_total",
     "Objects not sent, since they needed more than the budget, or waited for too long.",
     budget=("memory", "disk"),
 )
-INDEX_COMMIT: Final = Histogram(
-    BOARD,
+INDEX_COMMIT: Final = _histogram(
     "lfscp_index_commit_seconds",
     "Transactions that added instances to the index: wait for their turn, inserts, commit.",
     SHORT_SECONDS,
 )
-INDEX_COMMIT_INSTANCES: Final = Histogram(
-    BOARD,
+INDEX_COMMIT_INSTANCES: Final = _histogram(
     "lfscp_index_commit_instances",
     "Instances that shared one of these transactions.",
     (1, 2, 4, 8, 16, 32, 64),
 )
-SYNC: Final = Histogram(
-    BOARD,
+SYNC: Final = _histogram(
     "lfscp_object_sync_seconds",
     "Syncs to the disk of a received object's file, and of the folder that names it.",
     SHORT_SECONDS,
     of=("file", "folder"),
 )
 OBJECT_STORE_REQUESTS: Final = ("put", "get", "head", "list", "delete")
-OBJECT_STORE_SECONDS: Final = Histogram(
-    BOARD,
+OBJECT_STORE_SECONDS: Final = _histogram(
     "lfscp_object_store_request_duration_seconds",
     "Requests to the S3 service that has the objects, with tries again; get is one part.",
     SECONDS,
     request=OBJECT_STORE_REQUESTS,
 )
-OBJECT_STORE_FAILURES: Final = Counter(
-    BOARD,
+OBJECT_STORE_FAILURES: Final = _counter(
     "lfscp_object_store_failures_total",
     "Requests to the S3 service that failed for good.",
     request=OBJECT_STORE_REQUESTS,
 )
-AUDIT_RECORDS: Final = Counter(
-    BOARD, "lfscp_audit_records_total", "Records written to the audit trail."
-)
-AUDIT_COUNTED: Final = Counter(
-    BOARD,
+AUDIT_RECORDS: Final = _counter("lfscp_audit_records_total", "Records written to the audit trail.")
+AUDIT_COUNTED: Final = _counter(
     "lfscp_audit_counted_records_total",
     "Records that were only counted, since too many equal ones came within a minute.",
 )
-AUDIT_FAILURES: Final = Counter(
-    BOARD, "lfscp_audit_failures_total", "Attempts to write a record that failed."
+AUDIT_FAILURES: Final = _counter(
+    "lfscp_audit_failures_total", "Attempts to write a record that failed."
 )
-AUDIT_LOST: Final = Counter(
-    BOARD, "lfscp_audit_lost_records_total", "Records given up since too many waited for the disk."
+AUDIT_LOST: Final = _counter(
+    "lfscp_audit_lost_records_total", "Records given up since too many waited for the disk."
 )
-AUDIT_FAILING: Final = Gauge(
-    BOARD, "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
+AUDIT_FAILING: Final = _gauge(
+    "lfscp_audit_failing", "Processes that cannot write to the audit trail now."
 )
-CLOCK_DOUBTED: Final = Gauge(
-    BOARD,
-    "lfscp_clock_doubted",
-    "Whether the clock is not trusted; studies and jobs go later then.",
+CLOCK_DOUBTED: Final = _gauge(
+    "lfscp_clock_doubted", "Whether the clock is not trusted; studies and jobs go later then."
 )
-SCRUBBED_INSTANCES: Final = Counter(
-    BOARD,
+SCRUBBED_INSTANCES: Final = _counter(
     "lfscp_scrubbed_instances_total",
     "Stored objects that were read again in the background, by what was found.",
     outcome=("sound", "damaged"),
 )
-SCRUBBED_BYTES: Final = Counter(
-    BOARD, "lfscp_scrubbed_bytes_total", "Bytes of stored objects read again in the background."
+SCRUBBED_BYTES: Final = _counter(
+    "lfscp_scrubbed_bytes_total", "Bytes of stored objects read again in the background."
 )
-RECYCLED_STUDIES: Final = Counter(
-    BOARD,
+RECYCLED_STUDIES: Final = _counter(
     "lfscp_recycled_studies_total",
     "Studies that retention deleted, by the limit they went for.",
     limit=("age", "studies", "bytes"),
 )
-RECYCLED_INSTANCES: Final = Counter(
-    BOARD, "lfscp_recycled_instances_total", "Instances of the studies that retention deleted."
+RECYCLED_INSTANCES: Final = _counter(
+    "lfscp_recycled_instances_total", "Instances of the studies that retention deleted."
 )
-FAILED_UNEXPECTEDLY: Final = Counter(
-    BOARD,
+FAILED_UNEXPECTEDLY: Final = _counter(
     "lfscp_unexpected_failures_total",
     "Requests that failed as they should not have; the log says more.",
     service=SERVICES,
@@ -253,29 +222,26 @@ HTTP_REFUSALS: Final = (
     *("connections", "connections_of_address", "requests", "slow_request", "slow_reader"),
     *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", OTHER),
 )
-HTTP_REFUSED: Final = Counter(
-    BOARD,
+HTTP_REFUSED: Final = _counter(
     "lfscp_http_refused_total",
     "HTTP connections and requests that were refused or closed, by the limit they exceeded.",
     reason=HTTP_REFUSALS,
 )
-HTTP_CONNECTIONS: Final = Gauge(
-    BOARD, "lfscp_http_connections", "Connections to the page and the API that are open now."
+HTTP_CONNECTIONS: Final = _gauge(
+    "lfscp_http_connections", "Connections to the page and the API that are open now."
 )
-REFUSED_PICTURES: Final = Counter(
-    BOARD,
+REFUSED_PICTURES: Final = _counter(
     "lfscp_refused_pictures_total",
     "Pictures, and lists of elements, that were refused, by reason.",
     reason=("memory", "time", "process", "busy", "disk"),
 )
-WAITING_PICTURES: Final = Gauge(
-    BOARD, "lfscp_waiting_pictures", "Pictures that wait for a rendering process."
+WAITING_PICTURES: Final = _gauge(
+    "lfscp_waiting_pictures", "Pictures that wait for a rendering process."
 )
-RENDERING_PROCESS_STARTS: Final = Counter(
-    BOARD, "lfscp_rendering_process_starts_total", "Rendering processes that have started."
+RENDERING_PROCESS_STARTS: Final = _counter(
+    "lfscp_rendering_process_starts_total", "Rendering processes that have started."
 )
-RENDERING_PROCESS_FAILURES: Final = Counter(
-    BOARD,
+RENDERING_PROCESS_FAILURES: Final = _counter(
     "lfscp_rendering_process_failures_total",
     "Rendering processes that ended in the middle of a picture, or did not start.",
 )

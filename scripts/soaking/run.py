@@ -181,7 +181,7 @@ class Server:
 
 
 def _family(first: int) -> list[int]:
-    """A process and all below it; those that render pictures have sessions of their own."""
+    """A process and all below it; those that render and decode have sessions of their own."""
     children: dict[int, list[int]] = {}
     for each in Path("/proc").iterdir():
         if each.name.isdigit():

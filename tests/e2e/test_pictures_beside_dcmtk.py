@@ -24,7 +24,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfscp.web.rendering.drawing import decode, read_header, to_display
+from lfscp.web.imaging.frames import to_display
+from lfscp.web.imaging.object_header import read_header
+from lfscp.web.rendering.drawing import decode
 from tests.support.ci import in_ci
 from tests.support.images import image, palettes, planar, save, table
 

@@ -119,7 +119,7 @@ def test_an_abort_ends_it_too_and_others_are_served_meanwhile(node: Node) -> Non
             assert len(got) == 1
             waiting.abort()
         ended = threading.Event()
-        while MEMORY.is_wanted and not ended.wait(0.05):
+        while MEMORY.waiting and not ended.wait(0.05):
             pass
     with getter(node) as (association, got):
         assert final(association).Status == 0

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lfscp.dicom.errors import DatasetError
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -43,6 +42,7 @@ from lfscp.archive.store.missing_vrs import _missing
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
 from lfscp.dicom.conversion import convert
 from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
+from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import _LAYOUTS, read_first, read_header
 from lfscp.dicom.identifiers import read_identifier
 from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media

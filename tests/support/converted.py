@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lfscp.services.transcoding.decoding import Converted, decoded, evened
+from lfscp.services.transcoding.decoding import converted
 
 
 def decode(path: Path, stored_syntax: str, wanted_syntax: str) -> bytes:
     """The dataset of a file in another transfer syntax."""
-    with decoded(path, stored_syntax, wanted_syntax) as converted:
-        return _content(converted)
+    with converted(path, stored_syntax, wanted_syntax) as made:
+        content = made.body if isinstance(made.body, bytes) else made.body.read()
+        assert len(content) == made.size
+        return content
 
 
 def even(path: Path, stored_syntax: str) -> bytes:
     """The dataset of a file, of even length."""
-    with evened(path, stored_syntax) as converted:
-        return _content(converted)
-
-
-def _content(converted: Converted) -> bytes:
-    body = converted.body
-    content = body if isinstance(body, bytes) else body.read()
-    assert len(content) == converted.size
-    return content
+    return decode(path, stored_syntax, stored_syntax)

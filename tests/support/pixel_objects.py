@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.image_pixel import image_pixel, read_pixel_element
+from lfscp.services.transcoding.decoded import DecodedFrame, DecodingError
+from lfscp.services.transcoding.frames import Frames
+from lfscp.services.transcoding.native_frames import NativeFrames
 
 Array = NDArray[Any]
 
@@ -81,3 +89,25 @@ def of_type(values: Array, bits: int) -> Array:
     """The same values in the smallest type that holds cells of so many bits."""
     width = 1 if bits <= 8 else 2 if bits <= 16 else 4
     return values.astype(f"<{'i' if values.min() < 0 else 'u'}{width}")
+
+
+def decoded_frame(path: Path, number: int) -> DecodedFrame:
+    """One frame of an object with compressed pixels."""
+    try:
+        return Frames(read_stored_dataset(path)).decode(number, alone=True)
+    except DatasetError as error:
+        raise DecodingError(error.reason) from None
+
+
+def native_frame(path: Path, number: int) -> DecodedFrame:
+    """One frame of an object whose pixels are not compressed, with their sign."""
+    dataset = read_stored_dataset(path)
+    element, values = read_pixel_element(dataset.content, dataset.encoding)
+    assert element is not None
+    image = image_pixel(values, dataset.encoding)
+    is_big = dataset.encoding.byteorder == "big"
+    native = NativeFrames(BytesIO(dataset.content), element, image, is_big)
+    cells = native.frame(number)
+    if image.is_signed:
+        cells = cells.view(f"<i{cells.itemsize}")
+    return DecodedFrame(cells, native.photometric)

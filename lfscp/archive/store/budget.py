@@ -40,9 +40,9 @@ class Budget:
         limit_bytes: int,
         setting: str,
         *,
-        spent: Gauge,
-        waits: Count,
-        refusals: Count,
+        spent: Gauge | None = None,
+        waits: Count | None = None,
+        refusals: Count | None = None,
         in_order: bool = True,
         before_return: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -85,7 +85,8 @@ class Budget:
             self._waiting.append(me)
             if self._take(me, size):
                 return
-        self._waits.add()
+        if self._waits is not None:
+            self._waits.add()
         deadline = time.monotonic() + patience_s
         try:
             while True:
@@ -111,9 +112,9 @@ class Budget:
             self._changed.notify_all()
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether somebody waits."""
-        return bool(self._waiting)
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     def _take(self, me: object, size: int) -> bool:
         """Take the bytes if it is this one's turn and they are there; lock held."""
@@ -126,10 +127,12 @@ class Budget:
         return True
 
     def _count(self) -> None:
-        self._spent.set(self.in_use)
+        if self._spent is not None:
+            self._spent.set(self.in_use)
 
     def _refuse(self, why: str) -> None:
-        self._refusals.add()
+        if self._refusals is not None:
+            self._refusals.add()
         limit = _megabytes(self.limit_bytes)
         raise BudgetExceededError(f"{why}, {self._setting} is {limit}")
 
@@ -159,7 +162,7 @@ class Reservation:
 
     def give_way(self) -> None:
         """Let those who wait go first, between two steps that need the same bytes."""
-        if self._budget.is_wanted:
+        if self._budget.waiting:
             self.give_back()
             self.take()
 

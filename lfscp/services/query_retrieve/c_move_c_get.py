@@ -150,13 +150,16 @@ class _Retrieve:
     def pending(self) -> SubOperationResponse:
         """A pending response with the counters as they are."""
         self._last_response = time.monotonic()
+        return self._response(status.PENDING, remaining=self.counters.remaining)
+
+    def _response(self, code: int, **values: Any) -> SubOperationResponse:
         counters = self.counters
         return SubOperationResponse(
-            status.PENDING,
-            remaining=counters.remaining,
+            code,
             completed=counters.completed,
             failed=counters.failed,
             warning=counters.warning,
+            **values,
         )
 
     def count(self, outcome: Outcome, instance: StoredInstance) -> None:
@@ -233,24 +236,18 @@ class _Retrieve:
         if cancelled:
             self.reason = self._cancellation.reason
         self._record(code, self.reason)
-        return SubOperationResponse(
+        return self._response(
             code,
             remaining=counters.remaining if cancelled else None,
-            completed=counters.completed,
-            failed=counters.failed,
-            warning=counters.warning,
             identifier=counters.failed_list(),
             error_comment=status.error_comment(self.reason) if self.reason else None,
         )
 
     def _refusal(self, refused: RefusedError) -> SubOperationResponse:
         self._record(refused.code, refused.reason)
-        return SubOperationResponse(
+        return self._response(
             refused.code,
             remaining=None,
-            completed=self.counters.completed,
-            failed=self.counters.failed,
-            warning=self.counters.warning,
             identifier=self.counters.failed_list(),
             error_comment=status.error_comment(refused.reason),
             offending_elements=list(refused.offending_tags),

@@ -21,7 +21,7 @@ from lfscp.observe import metrics
 from lfscp.services import status
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
-from lfscp.services.transcoding.decoding import DecodingError, decoded, evened
+from lfscp.services.transcoding.decoding import DecodingError, converted
 from lfscp.upperlayer.errors import CalledOffError
 from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
 
@@ -212,14 +212,15 @@ class Sender:
         self, instance: StoredInstance, choice: Choice
     ) -> Iterator[FileSlice | Parts | bytes]:
         """What to send instead of the stored bytes; it is there as long as it is sent."""
-        wanted, look = choice.transfer_syntax_uid, self.look
-        file, stored, offset = instance.path, instance.transfer_syntax_uid, instance.dataset_offset
-        if wanted != stored:
-            with decoded(file, stored, wanted, offset, look=look, owner=self) as made:
-                yield made.body
-        else:
-            with evened(file, stored, offset, look=look) as made:
-                yield made.body
+        with converted(
+            instance.path,
+            instance.transfer_syntax_uid,
+            choice.transfer_syntax_uid,
+            instance.dataset_offset,
+            look=self.look,
+            owner=self,
+        ) as made:
+            yield made.body
 
     def _request(
         self, instance: StoredInstance, choice: Choice, body: FileSlice | Parts | bytes

@@ -14,8 +14,6 @@ from typing import Final
 from lfscp.services.transcoding.codestream_jpeg2000 import read_jpeg_2000
 from lfscp.services.transcoding.decoded import Codestream
 
-__all__ = ["Codestream", "read_codestream"]
-
 _SOI: Final = b"\xff\xd8"
 _EOI: Final = b"\xff\xd9"  # never part of coded samples
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}

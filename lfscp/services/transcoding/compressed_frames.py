@@ -18,9 +18,10 @@ from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import convert_color_space
 
 from lfscp.dicom.image_pixel import CELL_BITS, ImagePixel
-from lfscp.services.transcoding.codestream import Codestream, read_codestream
+from lfscp.services.transcoding.codestream import read_codestream
 from lfscp.services.transcoding.decoded import (
     Array,
+    Codestream,
     DecodedFrame,
     DecodingError,
     MoreMemoryNeededError,

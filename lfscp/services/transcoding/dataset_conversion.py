@@ -79,7 +79,7 @@ class Conversion:
 
     Args:
         path: its file, for messages.
-        look, owner: as `decoded` takes them.
+        look, owner: as `converted` takes them.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Conversion:
     def _between(self) -> None:
         """A frame is written, and nothing of it is in memory: others may have their turn."""
         is_long = time.monotonic() >= self._turn_ends
-        if self._reservation is not None and is_long and MEMORY.is_wanted:
+        if self._reservation is not None and is_long and MEMORY.waiting:
             self._for_turn.close()
             self._reservation.give_way()
             self._begin_turn()

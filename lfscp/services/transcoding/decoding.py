@@ -5,7 +5,7 @@ is; of a decoded object only the elements of its pixels change; what cannot be c
 with its reason and never sent half right: all that is made is there, whole, before any of it is
 sent. Memory is that of one frame, and all who convert share a budget; it is free again before the
 receiver takes the first byte, since that one may take its time. Codecs run in another process, see
-`codec_server`.
+`decoding_process`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from lfscp.services.transcoding.dataset_conversion import (
     anew,
     needs_codec,
 )
+from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE, DecodingError
+from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
 from lfscp.services.transcoding.native_conversion import convert_native
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
-__all__ = ["TARGETS", "Converted", "DecodingError", "decoded", "evened", "needs_codec"]
+__all__ = ["TARGETS", "Converted", "DecodingError", "converted", "needs_codec"]
 
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
 _MOST_AT_ONCE: Final = 2  # of those who look at large datasets
@@ -44,7 +45,7 @@ _QUICK: Final = frozenset(TARGETS) - frozenset(DEFLATED_SYNTAXES)
 
 
 @contextmanager
-def decoded(
+def converted(
     path: StoredFile,
     stored_syntax: str,
     wanted_syntax: str,
@@ -53,87 +54,77 @@ def decoded(
     look: Callable[[], None] = lambda: None,
     owner: object = None,
 ) -> Iterator[Converted]:
-    """Read a stored object and encode its dataset in an uncompressed transfer syntax.
+    """Read a stored object and encode its dataset as it may be sent.
+
+    In the transfer syntax it is stored in, values of odd length are padded; a deflated dataset of
+    odd length gets a zero behind its end. The archive keeps what it was given; a message's
+    fragments are of even length, and some receivers abort at an odd one.
 
     Args:
         path: a DICOM file.
         stored_syntax: the transfer syntax UID it is stored in.
-        wanted_syntax: one of TARGETS.
+        wanted_syntax: the same, or one of TARGETS.
         dataset_offset: where its dataset begins; by its head when None.
         look: called several times a second; what it raises ends the work.
         owner: the retrieve that the object is for; a codec's process is for one of them.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
-        DecodingError: no decoder, the object is broken, or it needs more than the budgets give.
-        OSError, ArchiveError: the file cannot be read, or the result not be written.
-    """
-    if wanted_syntax not in TARGETS:
-        raise DecodingError(f"objects are not converted to {UID(wanted_syntax).name}")
-    if stored_syntax in PIXELS_ELSEWHERE:
-        raise DecodingError(f"{UID(stored_syntax).name} only refers to its pixel data")
-    what = "decoded" if needs_codec(stored_syntax) else "converted"
-    with _said_of(f"cannot be {what}", stored_syntax):
-        is_quick = stored_syntax in _QUICK and wanted_syntax in _QUICK
-        with _converted(
-            path, stored_syntax, wanted_syntax, dataset_offset, look, owner, is_quick=is_quick
-        ) as converted:
-            yield converted
-
-
-@contextmanager
-def evened(
-    path: StoredFile,
-    stored_syntax: str,
-    dataset_offset: int | None = None,
-    *,
-    look: Callable[[], None] = lambda: None,
-) -> Iterator[Converted]:
-    """A stored dataset of odd length as it may be sent: its values of odd length are padded.
-
-    The archive keeps what it was given; a message's fragments are of even length, and some
-    receivers abort at an odd one. A deflated one gets a zero behind its end.
-
-    Args:
-        path, stored_syntax, dataset_offset, look: as `decoded` takes them.
-    Returns:
-        The dataset in the transfer syntax it is stored in, of even length.
-    Raises:
-        DecodingError: it cannot be padded to an even length.
+        DecodingError: no decoder, the object is broken, it cannot be padded to an even length, or
+            it needs more than the budgets give.
         OSError, ArchiveError: the file cannot be read, or the result not be written.
     Source: PS3.5 sections 6.2, 7.1.1 and A.5; PS3.8 annex E.
     """
-    with _said_of("its length is odd"):
-        if stored_syntax in DEFLATED_SYNTAXES:
-            with _with_a_zero(path, dataset_offset) as converted:
-                yield converted
-            return
-        with _converted(
-            path, stored_syntax, stored_syntax, dataset_offset, look, None, is_quick=True
-        ) as converted:
-            yield converted
+    name = UID(stored_syntax).name
+    what = f"{name} cannot be {'decoded' if needs_codec(stored_syntax) else 'converted'}"
+    if wanted_syntax == stored_syntax:
+        what = "its length is odd"
+    elif wanted_syntax not in TARGETS:
+        raise DecodingError(f"objects are not converted to {UID(wanted_syntax).name}")
+    elif stored_syntax in PIXELS_ELSEWHERE:
+        raise DecodingError(f"{name} only refers to its pixel data")
+    try:
+        with ExitStack() as kept:
+            if wanted_syntax != stored_syntax or stored_syntax not in DEFLATED_SYNTAXES:
+                made = _quickly(path, stored_syntax, wanted_syntax, dataset_offset, kept)
+            else:
+                made = _with_a_zero(path, dataset_offset, kept)
+            if made is None:
+                conversion = _conversion(
+                    path, stored_syntax, wanted_syntax, dataset_offset, look, owner
+                )
+                made = kept.enter_context(conversion.run())
+            yield made
+    except (DatasetError, BudgetExceededError) as error:
+        why = error.reason if isinstance(error, DatasetError) else str(error)
+        raise DecodingError(f"{what}: {why}") from None
 
 
-@contextmanager
-def _converted(
+def _quickly(
     path: StoredFile,
     stored_syntax: str,
     wanted_syntax: str,
     dataset_offset: int | None,
-    look: Callable[[], None],
-    owner: object,
-    *,
-    is_quick: bool,
-) -> Iterator[Converted]:
-    if is_quick:
-        with ExitStack() as kept:
-            body = convert_native(path, stored_syntax, wanted_syntax, dataset_offset, kept)
-            if body is not None:
-                yield Converted(body, len(body) if isinstance(body, bytes) else body.size)
-                return
-    conversion = _conversion(path, stored_syntax, wanted_syntax, dataset_offset, look, owner)
-    with conversion.run() as converted:
-        yield converted
+    kept: ExitStack,
+) -> Converted | None:
+    """Without a codec, nor inflated or deflated; None when it is not to be done so."""
+    if wanted_syntax != stored_syntax and not _QUICK.issuperset((stored_syntax, wanted_syntax)):
+        return None
+    with ExitStack() as tried:
+        body = convert_native(path, stored_syntax, wanted_syntax, dataset_offset, tried)
+        if body is None:
+            return None
+        kept.enter_context(tried.pop_all())
+        return Converted(body, len(body) if isinstance(body, bytes) else body.size)
+
+
+def _with_a_zero(path: StoredFile, dataset_offset: int | None, kept: ExitStack) -> Converted:
+    file = kept.enter_context(path.open("rb"))
+    if dataset_offset is None:
+        dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
+    size = file.seek(0, 2) - dataset_offset
+    dataset = FileSlice(path, dataset_offset, size, descriptor=file.fileno())
+    return Converted(Parts([dataset, b"\0"[: size % 2]]), size + size % 2)
 
 
 def _conversion(
@@ -147,7 +138,7 @@ def _conversion(
     """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
 
     Raises:
-        DecodingError, DatasetError, BudgetExceededError, OSError: as `decoded`.
+        DecodingError, DatasetError, BudgetExceededError, OSError: as `converted`.
     """
     share = MEMORY.limit_bytes // _MOST_AT_ONCE
     if stored_syntax not in DEFLATED_SYNTAXES:
@@ -162,24 +153,3 @@ def _conversion(
         else:
             return conversion
     raise refusal
-
-
-@contextmanager
-def _said_of(what: str, transfer_syntax_uid: str = "") -> Iterator[None]:
-    """Why it cannot be, with what cannot be."""
-    try:
-        yield
-    except (DatasetError, BudgetExceededError) as error:
-        why = error.reason if isinstance(error, DatasetError) else str(error)
-        name = f"{UID(transfer_syntax_uid).name} " if transfer_syntax_uid else ""
-        raise DecodingError(f"{name}{what}: {why}") from None
-
-
-@contextmanager
-def _with_a_zero(path: StoredFile, dataset_offset: int | None) -> Iterator[Converted]:
-    with path.open("rb") as file:
-        if dataset_offset is None:
-            dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
-        size = file.seek(0, 2) - dataset_offset
-        dataset = FileSlice(path, dataset_offset, size, descriptor=file.fileno())
-        yield Converted(Parts([dataset, b"\0"]), size + 1)

@@ -11,7 +11,7 @@ from typing import Final
 
 from lfscp.archive.store.budget import Budget
 from lfscp.observe import metrics
-from lfscp.services.transcoding.free_memory import give_back_memory
+from lfscp.processes.memory import give_back_memory
 
 _SMALL: Final = 4 << 20  # bytes, which are used again soon
 _TRIM_BYTES: Final = 32 << 20  # given back since the last time

@@ -1,4 +1,4 @@
-"""The frames of a stored object, decoded: as many bytes as the header says, or an error.
+"""The encapsulated frames of a stored object: as many bytes as the header says, or an error.
 
 Rules: one reading for who is sent an object and for who looks at it. Bits of a cell outside the
 sample stay as they were.
@@ -11,14 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from typing import Final
 
 import numpy as np
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
-from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
+from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.encapsulated import (
     PIXEL_DATA,
     FrameSpans,
@@ -27,8 +27,8 @@ from lfscp.dicom.encapsulated import (
     one_frame_of,
     read_fragments,
 )
-from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.image_pixel import (
+    CELL_BITS,
     ImagePixel,
     PixelElement,
     image_pixel,
@@ -36,50 +36,23 @@ from lfscp.dicom.image_pixel import (
 )
 from lfscp.services.transcoding.compressed_frames import decode_compressed
 from lfscp.services.transcoding.decoded import (
-    Array,
     DecodedFrame,
     DecodingError,
     FramePieces,
     MoreMemoryNeededError,
 )
-from lfscp.services.transcoding.native_frames import native_frame
+from lfscp.services.transcoding.native_frames import NativeFrames
 from lfscp.services.transcoding.working_set import working_set
-
-__all__ = [
-    "CELLS_IN_FRAGMENTS",
-    "Array",
-    "DecodedFrame",
-    "DecodingError",
-    "Frames",
-    "decoded_frame",
-    "is_native",
-]
 
 # JPIP: the pixel data is not in the object but at a URL (PS3.5 section 8.4.1).
 PIXELS_ELSEWHERE: Final = frozenset(
     f"1.2.840.10008.1.2.4.{number}" for number in (94, 95, 204, 205)
 )
-_NATIVE: Final = frozenset(f"1.2.840.10008.1.2{tail}" for tail in ("", ".1", ".2", ".1.99"))
+NATIVE: Final = frozenset(f"1.2.840.10008.1.2{tail}" for tail in ("", ".1", ".2", ".1.99"))
 _UNCOMPRESSED_FRAMES: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 _SPAN_BYTES: Final = 64  # of memory for one fragment's place
 CELLS_IN_FRAGMENTS: Final = frozenset({_UNCOMPRESSED_FRAMES, _DEFLATED_FRAMES})  # need no codec
-
-
-def decoded_frame(path: StoredFile, number: int) -> DecodedFrame:
-    """Decode one frame of a stored object, compressed or not.
-
-    Args:
-        path: a DICOM Part 10 file.
-        number: counted from 0.
-    Raises:
-        DecodingError: there is no such frame, no decoder, or it is broken.
-        OSError: the file cannot be read.
-    """
-    try:
-        return Frames(read_stored_dataset(path)).decode(number, alone=True)
-    except DatasetError as error:
-        raise DecodingError(error.reason) from None
 
 
 # Decodes what a codec has compressed: transfer syntax UID, fragments, header, room in bytes.
@@ -110,12 +83,12 @@ class Frames:
         self._said = frozenset(values)
         self._dataset = dataset
         self._decode = decode
-        self.has_codec = element.is_encapsulated and syntax not in CELLS_IN_FRAGMENTS
+        self.has_codec = syntax not in CELLS_IN_FRAGMENTS
         self._spans: FrameSpans | None = None
-        if not element.is_encapsulated and element.tag == PIXEL_DATA and not is_native(syntax):
+        if not element.is_encapsulated:
             raise DecodingError(f"{UID(syntax).name} without fragments of pixel data")
         if self.has_codec:
-            _decoder_of(syntax)
+            decoder_of(syntax)
 
     def says(self, tag: int) -> bool:
         """Whether the dataset has this element of the Image Pixel module."""
@@ -127,8 +100,6 @@ class Frames:
         Raises:
             DatasetError: the fragments are broken.
         """
-        if not self.element.is_encapsulated:
-            return working_set("", self.image, 0)
         spans = self._all_spans()
         longest = max(sum(end - begin for begin, end in each) for each in spans)
         kept = _SPAN_BYTES * spans.fragments
@@ -145,13 +116,12 @@ class Frames:
             DatasetError: the fragments are broken.
         """
         self._require_frame(number)
-        if not self.element.is_encapsulated:
-            return native_frame(self._dataset, self.element, self.image, number)
         frame = b"".join(self._fragments(number, alone=alone))
+        self._dataset.forget()
         with self._said_of(number):
             if not self.has_codec:
                 return self._native(frame)
-            decoder = _decoder_of(self._dataset.transfer_syntax_uid)
+            decoder = decoder_of(self._dataset.transfer_syntax_uid)
             return decode_compressed(decoder, frame, self.image)
 
     def pieces(self, number: int, *, room_bytes: float) -> FramePieces:
@@ -222,11 +192,19 @@ class Frames:
 
     def _native(self, frame: bytes) -> DecodedFrame:
         """A frame of little endian cells in fragments of its own, perhaps deflated."""
+        image = replace(self.image, number_of_frames=1)
+        bits = image.bits_allocated
+        if bits not in (1, *CELL_BITS):
+            raise DecodingError(f"pixel cells of {bits} bits are not read")
         if self._dataset.transfer_syntax_uid == _DEFLATED_FRAMES:
-            frame = _inflated(frame, -(-self.image.samples * self.image.bits_allocated // 8))
-        element = PixelElement(PIXEL_DATA, b"OB", 0, len(frame))
-        dataset = self._dataset._replace(content=memoryview(frame))
-        return native_frame(dataset, element, replace(self.image, number_of_frames=1), 0)
+            frame = _inflated(frame, -(-image.samples * bits // 8))
+        native = NativeFrames(BytesIO(frame), PixelElement(PIXEL_DATA, b"OB", 0, len(frame)), image)
+        if native.is_subsampled and image.columns % 2:
+            raise DecodingError("two pixels share their chrominance, and Columns is odd")
+        values = native.frame(0)
+        if image.is_signed and bits > 1:
+            values = values.view(f"<i{bits // 8}")
+        return DecodedFrame(values, native.photometric)
 
 
 def _inflated(frame: bytes, size: int) -> bytes:
@@ -237,18 +215,14 @@ def _inflated(frame: bytes, size: int) -> bytes:
         raise DecodingError("it cannot be inflated") from None
 
 
-def is_native(transfer_syntax_uid: str) -> bool:
-    """Whether pixel data in this transfer syntax is not compressed frame by frame."""
-    return transfer_syntax_uid in _NATIVE
-
-
-def _decoder_of(transfer_syntax_uid: str) -> Decoder:
+def decoder_of(transfer_syntax_uid: str) -> Decoder:
+    """What decodes this transfer syntax; raises DecodingError without one."""
     name = UID(transfer_syntax_uid).name
     try:
         decoder = get_decoder(transfer_syntax_uid)
     except NotImplementedError:
         raise DecodingError(f"there is no decoder for {name}") from None
-    if is_native(transfer_syntax_uid):
+    if transfer_syntax_uid in NATIVE:
         raise DecodingError(f"compressed pixel data in {name}, which has none")
     if not decoder.is_available:
         raise DecodingError(f"no decoder for {name} is installed: pip install 'lfscp[codecs]'")

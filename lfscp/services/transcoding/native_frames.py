@@ -1,108 +1,218 @@
-"""Frames of pixel data that is not compressed.
+"""Reads frames that are not compressed strip by strip: every pixel, or every nth row and column.
 
+Rules: memory holds the result and one strip. A reduced frame has values that are stored, none that
+is made up: palettes, padding and overlays in unused bits mean what they meant.
 Source: PS3.5 section 8.1.1, annex D; PS3.3 section C.7.6.3.1.2.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from lfscp.archive.store.stored_dataset import StoredDataset
-from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.image_pixel import (
-    CELL_BITS,
     DOUBLE_FLOAT_PIXEL_DATA,
     FLOAT_PIXEL_DATA,
     ImagePixel,
     PixelElement,
 )
-from lfscp.services.transcoding.decoded import Array, DecodedFrame, DecodingError, shaped
+from lfscp.services.transcoding.decoded import Array, DecodingError
 
-_FLOATS: Final = {FLOAT_PIXEL_DATA: "f4", DOUBLE_FLOAT_PIXEL_DATA: "f8"}
+SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
+_WORD_BYTES: Final = {b"OW": 2, b"OF": 4, b"OL": 4, b"OD": 8, b"OV": 8}
+_FLOAT_BITS: Final = {FLOAT_PIXEL_DATA: 32, DOUBLE_FLOAT_PIXEL_DATA: 64}
+_STRIP: Final = 1 << 20  # cells
 
 
-def native_frame(
-    dataset: StoredDataset, element: PixelElement, image: ImagePixel, number: int
-) -> DecodedFrame:
-    """One frame of uncompressed pixels, counted from 0.
+@dataclass(frozen=True, slots=True)
+class NativeFrames:
+    """The uncompressed pixel data of an object.
 
+    Args:
+        file: at whose `element.begin` the pixel data begins.
+        is_big_endian: whether it is in big endian.
     Raises:
-        DecodingError: its bytes are not there, or its cells are of an odd size.
+        DecodingError: cells of a size that nobody reads.
     """
-    native = _Native(dataset, element, image)
-    photometric = image.photometric_interpretation
-    if photometric.endswith("_422") and image.samples_per_pixel == 3:
-        photometric = photometric.removesuffix("_422")
-        if native.is_shorter_than_said():  # else the header is wrong
-            shared = native.cells(number, image.samples // 3 * 2)
-            return DecodedFrame(_spread(shared, image), photometric)
-    cells = native.cells(number, image.samples)
-    values = shaped(cells, image, is_planar=image.planar_configuration == 1)
-    return DecodedFrame(values, photometric)
 
+    file: BinaryIO
+    element: PixelElement
+    image: ImagePixel
+    is_big_endian: bool = False
 
-class _Native:
-    """The value of uncompressed pixels."""
+    @property
+    def bits(self) -> int:
+        """Of one cell: 1, or a multiple of 8 up to 64."""
+        bits = _FLOAT_BITS.get(self.element.tag, self.image.bits_allocated)
+        if bits != 1 and (bits % 8 or not 8 <= bits <= 64):
+            raise DecodingError(f"{bits} bits allocated are not supported")
+        return bits
 
-    def __init__(self, dataset: StoredDataset, element: PixelElement, image: ImagePixel) -> None:
-        self._value = dataset.content[element.begin : element.end]
-        self._image = image
-        is_big = dataset.encoding.byteorder == "big"
-        self._is_turned = is_big and element.tag == PIXEL_DATA and element.vr == b"OW"
-        order = ">" if is_big else "<"
-        kind = _FLOATS.get(element.tag)
-        if kind is not None:
-            self._dtype = np.dtype(order + kind)
-        elif image.bits_allocated == 1:
-            self._dtype = np.dtype("u1")
-        elif image.bits_allocated in CELL_BITS:
-            self._dtype = np.dtype(f"<{'i' if image.is_signed else 'u'}{image.bits_allocated // 8}")
-        else:
-            raise DecodingError(f"pixel cells of {image.bits_allocated} bits are not read")
-        self._bits = 1 if kind is None and image.bits_allocated == 1 else 8 * self._dtype.itemsize
+    @property
+    def _length(self) -> int:
+        return self.element.end - self.element.begin
 
-    def is_shorter_than_said(self) -> bool:
-        """Whether there is less than three samples a pixel in all frames."""
-        samples = self._image.samples * self._image.number_of_frames
-        return len(self._value) < samples * self._bits // 8
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether two pixels of YBR_FULL_422 share their chrominance.
 
-    def cells(self, number: int, samples: int) -> Array:
-        """So many cells of a frame, counted from 0."""
-        first_bit = number * samples * self._bits
-        end = -(-(first_bit + samples * self._bits) // 8)
-        if end > len(self._value):
-            raise DecodingError(
-                f"frame {number + 1} ends at byte {end} of the pixel data,"
-                f" {len(self._value)} are there"
-            )
-        content = self._content(first_bit // 8, end)
-        if self._bits > 1:
-            return np.frombuffer(content, self._dtype).astype(
-                self._dtype.newbyteorder("<"), copy=False
-            )
-        bits = np.unpackbits(np.frombuffer(content, "u1"), bitorder="little")
-        return bits[first_bit % 8 : first_bit % 8 + samples]
+        They do unless the length says that they do not.
+        """
+        image = self.image
+        if image.photometric_interpretation not in SUBSAMPLED or image.samples_per_pixel != 3:
+            return False
+        return self._length * 8 < image.samples * self.bits * image.number_of_frames
 
-    def _content(self, first: int, end: int) -> bytes:
-        """Bytes in little endian: 8-bit cells stand two to a word, which may begin before them."""
-        if not self._is_turned:
-            return bytes(self._value[first:end])
-        begin = first & ~1
-        words = np.frombuffer(
-            self._value[begin : min((end + 1) & ~1, len(self._value) & ~1)], ">u2"
+    @property
+    def photometric(self) -> str:
+        """How to understand the cells of a frame, where each pixel has its chrominance."""
+        named = self.image.photometric_interpretation
+        return named.removesuffix("_422") if self.image.samples_per_pixel == 3 else named
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """In memory."""
+        return self._dtype.itemsize * self.image.samples_per_pixel
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        bits = self.bits
+        if self.element.tag in _FLOAT_BITS:
+            return np.dtype(f"<f{bits // 8}")
+        size = next(each for each in (8, 16, 32, 64) if bits <= each) // 8
+        return np.dtype("u1" if size == 1 else f"<u{size}")
+
+    def frame(self, number: int, reduction: int = 1) -> Array:
+        """One frame, counted from 0.
+
+        Args:
+            reduction: 1 reads all pixels, 2 every second row and column, and so on.
+        Returns:
+            Shape: (rows, columns) or (rows, columns, samples).
+        Raises:
+            DecodingError: it is not there.
+        """
+        self._require_whole(number)
+        image = self.image
+        shape = (
+            -(-image.rows // reduction),
+            -(-image.columns // reduction),
+            image.samples_per_pixel,
         )
-        return words.astype("<u2").tobytes()[first - begin : end - begin]
+        out = np.empty(shape, self._dtype)
+        for plane, first, cells in self._planes(number):
+            for rows in self._strips(reduction):
+                values = self._rows(number, first, cells, rows)
+                lines = slice(-(-rows.start // reduction), -(-rows.stop // reduction))
+                out[lines, :, plane] = values[:: rows.step, ::reduction]
+        return out if image.samples_per_pixel > 1 else out[:, :, 0]
+
+    def _require_whole(self, number: int) -> None:
+        bits = self._cells_in_frame * self.bits
+        if (number + 1) * bits > 8 * self._length:
+            raise self._too_short(number)
+
+    @property
+    def _cells_in_frame(self) -> int:
+        if self.is_subsampled:
+            return self.image.rows * self.image.columns * 2
+        return self.image.samples
+
+    @staticmethod
+    def _too_short(number: int) -> DecodingError:
+        return DecodingError(f"it ends before the end of frame {number + 1}")
+
+    def _planes(self, number: int) -> Iterator[tuple[slice, int, int]]:
+        """Which samples, where they begin, and how many cells a row of them has."""
+        image, first = self.image, number * self._cells_in_frame
+        if self.is_subsampled:
+            yield slice(0, 3), first, 2 * image.columns
+        elif image.planar_configuration == 1 and image.samples_per_pixel > 1:
+            for plane in range(image.samples_per_pixel):
+                begin = first + plane * image.rows * image.columns
+                yield slice(plane, plane + 1), begin, image.columns
+        else:
+            yield slice(0, image.samples_per_pixel), first, image.samples_per_pixel * image.columns
+
+    def _strips(self, reduction: int) -> Iterator[slice]:
+        """Rows to read at a time; the step is the one by which they are reduced."""
+        rows, width = self.image.rows, max(1, self.image.columns * self.image.samples_per_pixel)
+        if self.is_subsampled and self.image.columns % 2:  # pairs of pixels pass the row's end
+            yield slice(0, rows, reduction)
+        elif reduction * width > _STRIP // 16:  # one row of several
+            yield from (slice(row, row + 1, 1) for row in range(0, rows, reduction))
+        else:
+            step = max(1, _STRIP // width // reduction) * reduction
+            for first in range(0, rows, step):
+                yield slice(first, min(first + step, rows), reduction)
+
+    def _rows(self, number: int, first: int, cells: int, rows: slice) -> Array:
+        """Some rows. Shape: (rows, columns, samples)."""
+        count = (rows.stop - rows.start) * cells
+        values = self._cells(number, first + rows.start * cells, count)
+        if self.is_subsampled:
+            return _spread(values).reshape(-1, self.image.columns, 3)
+        return values.reshape(rows.stop - rows.start, self.image.columns, -1)
+
+    def _cells(self, number: int, first: int, count: int) -> Array:
+        """Some cells, by their number."""
+        element, bits = self.element, self.bits
+        unit = 8 * (_WORD_BYTES.get(element.vr, 1) if self.is_big_endian else 1)
+        begin, end = first * bits, (first + count) * bits
+        start, stop = begin // unit * (unit // 8), -(-end // unit) * (unit // 8)
+        self.file.seek(element.begin + start)
+        content = self.file.read(max(0, min(stop, self._length) - start))
+        content = in_little_endian(content, element.vr, is_big_endian=self.is_big_endian)
+        skipped = begin - 8 * start
+        values = _from_cells(content[skipped // 8 :], count, bits, skipped % 8)
+        if len(values) < count:
+            raise self._too_short(number)
+        return values.view(self._dtype)
 
 
-def _spread(cells: Array, image: ImagePixel) -> Array:
-    """Give each pixel its chrominance: Y1 Y2 Cb Cr for two of them (PS3.3 C.7.6.3.1.2)."""
-    if image.columns % 2:
-        raise DecodingError("two pixels share their chrominance, and Columns is odd")
-    pairs = cells.reshape(-1, 4)
-    spread = np.empty((len(pairs), 2, 3), cells.dtype)
-    spread[:, :, 0] = pairs[:, :2]
-    spread[:, :, 1] = pairs[:, 2:3]
-    spread[:, :, 2] = pairs[:, 3:4]
-    return spread.reshape(image.rows, image.columns, 3)
+def _spread(values: Array) -> Array:
+    """Give each of two pixels the chrominance they share (PS3.3 section C.7.6.3.1.2)."""
+    pairs = values.reshape(-1, 4)  # luminance of both, blue, red
+    return pairs[:, [0, 2, 3, 1, 2, 3]]
+
+
+def in_little_endian(content: bytes, vr: bytes, *, is_big_endian: bool) -> bytes:
+    """Turn the words of a value, when it comes from a big endian object.
+
+    pydicom hands over the bytes of OW, OF, OD and the like as they are in the file.
+    Source: PS3.5 section 7.3.
+    """
+    width = _WORD_BYTES.get(vr, 1) if is_big_endian else 1
+    if width == 1:
+        return content
+    content += bytes(-len(content) % width)
+    turned = bytearray(len(content))
+    for position in range(width):
+        turned[position::width] = content[width - 1 - position :: width]
+    return bytes(turned)
+
+
+def _from_cells(content: bytes, count: int, bits: int, skipped: int = 0) -> Array:
+    """Read cells that lie one behind the other, the lowest bits first.
+
+    Args:
+        content: little endian.
+        count: of cells.
+        bits: of one cell: 1, or a multiple of 8 up to 64.
+        skipped: bits before the first, fewer than 8.
+    Returns:
+        Shape: (count,), unsigned; fewer when there are not enough.
+    """
+    raw = np.frombuffer(content, np.uint8)
+    if bits == 1:
+        return np.unpackbits(raw, bitorder="little")[skipped : skipped + count]
+    size = bits // 8
+    raw = raw[: min(count, len(raw) // size) * size]
+    if size in (1, 2, 4, 8):
+        return raw.view(f"<u{size}")
+    wider = np.zeros((len(raw) // size, 4 if size < 4 else 8), np.uint8)
+    wider[:, :size] = raw.reshape(-1, size)
+    return wider.view(f"<u{wider.shape[1]}").reshape(-1)

@@ -5,16 +5,15 @@ ICC profiles are not applied.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.errors import LookupTableError, NoPictureError
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 
-Array = NDArray[Any]
 PALETTE: Final = "PALETTE COLOR"
 _FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 # Retired: luminance from 16 to 235. Without its ending once each pixel has its chrominance.

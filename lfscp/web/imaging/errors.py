@@ -13,10 +13,6 @@ class NoPictureError(Exception):
     """There is no picture of this object; the text says why, fit for the caller."""
 
 
-class PixelDataError(Exception):
-    """The pixel data cannot be decoded; the text says why, fit for the caller."""
-
-
 class Omission(NamedTuple):
     """What a picture is shown without, and why."""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
 from lfscp.web.imaging.errors import LookupTableError, Omission
 from lfscp.web.imaging.functional_groups import holders, items, value
@@ -23,7 +24,7 @@ from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 from lfscp.web.imaging.modality import Modality, cell_values, modality_of
 from lfscp.web.imaging.overlays import has_embedded, overlays_on
 from lfscp.web.imaging.padding import padding_of
-from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.windows import (
     Window,
     apply_window,
@@ -32,7 +33,6 @@ from lfscp.web.imaging.windows import (
     window_in,
 )
 
-Array = NDArray[Any]
 _STRIP: Final = 1 << 16  # pixels: what is made of them stays in the processor's cache
 _LOOKED_AT: Final = 1 << 21  # pixels, for a window around values that are not counted
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
@@ -104,7 +104,6 @@ def frame_of(
     photometric: str,
     header: Dataset,
     number: int,
-    high_bit: int | None = None,
     reduction: int = 1,
 ) -> Frame:
     """Bring one frame's cells into colour, or into the units that windows are given in.
@@ -113,18 +112,18 @@ def frame_of(
         cells: Shape: (rows, columns) or (rows, columns, 3); unsigned with all bits, or floating
             point.
         photometric: how to understand them.
-        high_bit: of the stored bits, when it is not the header's.
         reduction: by which rows and columns were divided, rounded up.
     """
     layout = pixel_format(header)
-    high_bit = layout.high_bit if high_bit is None else high_bit
     embedded = cells if cells.dtype.kind == "u" and has_embedded(header) else None
     overlays, omissions = overlays_on(header, number, cells.shape, embedded, reduction)
     if cells.ndim == 3:
         colours = _in_colour(
             cells,
             lambda rows: to_rgb(
-                cell_values(cells[rows], layout, high_bit, signed=False), photometric, layout.stored
+                cell_values(cells[rows], layout, signed=False),
+                photometric,
+                layout.bits_stored,
             ),
         )
         return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
@@ -137,11 +136,11 @@ def frame_of(
             colours = _in_colour(
                 cells,
                 lambda rows: by_palettes(
-                    cell_values(cells[rows], layout, high_bit, signed=layout.is_signed), palettes
+                    cell_values(cells[rows], layout, signed=layout.is_signed), palettes
                 ),
             )
             return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
-    return _grey(cells, layout, high_bit, header, number, overlays, omissions)
+    return _grey(cells, layout, header, number, overlays, omissions)
 
 
 def _in_colour(cells: Array, convert: Callable[[slice], Array]) -> Array:
@@ -156,18 +155,17 @@ def _in_colour(cells: Array, convert: Callable[[slice], Array]) -> Array:
 
 def _grey(
     cells: Array,
-    layout: PixelFormat,
-    high_bit: int,
+    layout: ImagePixel,
     header: Dataset,
     number: int,
     overlays: Array | None,
     omissions: list[Omission],
 ) -> Frame:
-    modality = modality_of(cells, layout, high_bit, header, number, omissions)
+    modality = modality_of(cells, layout, header, number, omissions)
     voi = _voi(header, number, omissions, signed=modality.signed)
     inverse = _is_inverse(header, layout)
     frame = Frame(cells, header, number, modality, voi, overlays, inverse, tuple(omissions))
-    if voi is None and layout.stored == 1 and _is_binary(frame):
+    if voi is None and layout.bits_stored == 1 and _is_binary(frame):
         return replace(frame, voi=_BINARY)
     return frame
 
@@ -194,7 +192,7 @@ def _voi(
     return None
 
 
-def _is_inverse(header: Dataset, layout: PixelFormat) -> bool:
+def _is_inverse(header: Dataset, layout: ImagePixel) -> bool:
     """Whether small values are white.
 
     MONOCHROME1 and INVERSE say the same thing, and stand together (PS3.3 section C.8.11.3.1.2).
@@ -203,7 +201,7 @@ def _is_inverse(header: Dataset, layout: PixelFormat) -> bool:
     shape = str(value(header, "PresentationLUTShape") or "").strip()
     if shape in ("IDENTITY", "INVERSE"):
         return shape == "INVERSE"
-    return layout.photometric == "MONOCHROME1"
+    return layout.photometric_interpretation == "MONOCHROME1"
 
 
 def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = True) -> Array:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lfscp.web.imaging.byte_order import in_little_endian, is_big_endian
+from lfscp.services.transcoding.decoded import Array
+from lfscp.services.transcoding.native_frames import in_little_endian
 from lfscp.web.imaging.errors import LookupTableError
 from lfscp.web.imaging.functional_groups import value
+from lfscp.web.imaging.object_header import is_big_endian
 from lfscp.web.imaging.segmented_tables import expanded
 
-Array = NDArray[Any]
 _BYTE: Final = 8
 _MAX_BITS: Final = 16
 
@@ -120,8 +120,8 @@ def _words(item: Dataset, keyword: str, *, big_endian: bool) -> Array:
     """The value as words of 16 bits, however pydicom hands it over."""
     found = value(item, keyword)
     if isinstance(found, bytes | bytearray):
-        vr = "OB" if item[keyword].VR == "OB" else "OW"
-        content = in_little_endian(bytes(found), vr, big_endian=big_endian)
+        vr = b"OB" if item[keyword].VR == "OB" else b"OW"
+        content = in_little_endian(bytes(found), vr, is_big_endian=big_endian)
         return np.frombuffer(content + bytes(len(content) % 2), "<u2")
     try:
         several = list(found) if hasattr(found, "__iter__") else [found]

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.errors import LookupTableError, Omission
 from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
-from lfscp.web.imaging.pixel_format import PixelFormat, stored_values
 
-Array = NDArray[Any]
 _FLOAT32_BITS: Final = 23  # that a float32 keeps of a whole number, without the first
 # X-ray angiographic, radiofluoroscopic, biplane: from the modality transformation come values for
 # measuring; what is stored is for display (PS3.3 section C.8.7.1.1.2).
@@ -30,14 +29,12 @@ class Modality:
 
     Args:
         layout: of the cells.
-        high_bit: of the stored bits.
         table: a modality LUT; without one slope and intercept count.
         dtype: of the values.
         signed: whether values may be below 0, as a VOI LUT's first value then may.
     """
 
-    layout: PixelFormat
-    high_bit: int
+    layout: ImagePixel
     dtype: Any
     signed: bool
     slope: float = 1.0
@@ -46,7 +43,7 @@ class Modality:
 
     def stored(self, cells: Array) -> Array:
         """The stored values in some cells."""
-        return cell_values(cells, self.layout, self.high_bit, signed=self.layout.is_signed)
+        return cell_values(cells, self.layout, signed=self.layout.is_signed)
 
     def apply(self, stored: Array) -> Array:
         """The values for some stored ones."""
@@ -63,8 +60,7 @@ class Modality:
 
 def modality_of(
     cells: Array,
-    layout: PixelFormat,
-    high_bit: int,
+    layout: ImagePixel,
     header: Dataset,
     number: int,
     omissions: list[Omission],
@@ -75,13 +71,13 @@ def modality_of(
         return _float_for(cells.dtype, layout, slope, intercept, is_float=is_float)
 
     if str(value(header, "SOPClassUID")) in _DISPLAYED_AS_STORED:
-        return Modality(layout, high_bit, kind(1.0, 0.0), layout.is_signed)
+        return Modality(layout, kind(1.0, 0.0), layout.is_signed)
     for item in holders(header, number, "ModalityLUTSequence"):
         try:
             tables = items(item, "ModalityLUTSequence")[:1]
             if tables:
                 table = read_table(tables[0], header, signed=layout.is_signed)
-                return Modality(layout, high_bit, np.float32, signed=False, table=table)
+                return Modality(layout, np.float32, signed=False, table=table)
         except LookupTableError as error:
             omissions.append(Omission("its modality LUT", str(error)))
         break
@@ -89,17 +85,17 @@ def modality_of(
     signed = layout.is_signed
     if (slope, intercept) != (1.0, 0.0):
         signed = min(slope * each + intercept for each in layout.stored_range) < 0
-    return Modality(layout, high_bit, kind(slope, intercept), signed, slope, intercept)
+    return Modality(layout, kind(slope, intercept), signed, slope, intercept)
 
 
 def _float_for(
-    dtype: np.dtype[Any], layout: PixelFormat, slope: float, intercept: float, *, is_float: bool
+    dtype: np.dtype[Any], layout: ImagePixel, slope: float, intercept: float, *, is_float: bool
 ) -> Any:
     """The smaller floating point type that tells all values apart."""
     if is_float:
         exact = dtype.itemsize <= 4 and (slope, intercept) == (1.0, 0.0)
     else:
-        steps = abs(intercept / slope) + (1 << layout.stored)
+        steps = abs(intercept / slope) + (1 << layout.bits_stored)
         exact = steps <= 1 << _FLOAT32_BITS and 1e-20 < abs(slope) < 1e20
     return np.float32 if exact else np.float64
 
@@ -111,7 +107,19 @@ def rescale_of(header: Dataset, number: int) -> tuple[float, float]:
     return slope or 1.0, first_number(source, "RescaleIntercept") or 0.0
 
 
-def cell_values(cells: Array, layout: PixelFormat, high_bit: int, *, signed: bool) -> Array:
-    if cells.dtype.kind == "f" or layout.allocated == 1:
+def cell_values(cells: Array, layout: ImagePixel, *, signed: bool) -> Array:
+    """Take the stored bits out of cells, and nothing else of them, with their sign.
+
+    Args:
+        cells: unsigned, or floating point, which are as they are.
+    Returns:
+        Same shape and size of a value, signed or unsigned.
+    """
+    if cells.dtype.kind == "f" or layout.bits_allocated == 1:
         return cells
-    return stored_values(cells, layout.stored, high_bit, signed=signed)
+    bits = 8 * cells.dtype.itemsize
+    left, right = bits - 1 - layout.high_bit, bits - layout.bits_stored
+    if left > 0:
+        cells = cells << cells.dtype.type(left)
+    values = cells.view(f"i{cells.dtype.itemsize}") if signed else cells
+    return values >> values.dtype.type(right) if right > 0 else values

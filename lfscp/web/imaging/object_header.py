@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
@@ -21,8 +20,10 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from lfscp.archive.store.deflated import require_bounded_file
 from lfscp.archive.store.missing_vrs import open_with_vrs
+from lfscp.dicom.elements import UNDEFINED_LENGTH
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
+from lfscp.dicom.image_pixel import PIXELS, PixelElement
 from lfscp.dicom.part10 import read_part10
 from lfscp.web.imaging.errors import NoPictureError, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
@@ -32,27 +33,6 @@ if TYPE_CHECKING:
 
 NO_PIXEL_DATA: Final = "this object holds no pixel data"
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
-_KEYWORDS: Final = {
-    0x7FE00008: "FloatPixelData",
-    0x7FE00009: "DoubleFloatPixelData",
-    0x7FE00010: "PixelData",
-}
-_UNDEFINED: Final = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class PixelDataPlace:
-    """Where an object's pixel data is.
-
-    Args:
-        offset: of the value, in the file, or in the inflated dataset.
-        length: of the value in bytes; -1 when it is undefined.
-    """
-
-    keyword: str
-    vr: str
-    offset: int
-    length: int
 
 
 def read_header(path: StoredFile) -> Dataset:
@@ -80,14 +60,14 @@ def read_header(path: StoredFile) -> Dataset:
         raise NoPictureError("this object cannot be read: its dataset is broken") from error
 
 
-def place_of(header: Dataset) -> PixelDataPlace:
-    """Where the pixel data of a header's object is.
+def place_of(header: Dataset) -> PixelElement:
+    """Where the pixel data of a header's object is: in the file, or in the inflated dataset.
 
     Raises:
         NoPictureError: there is none.
     """
     place = getattr(header, "pixel_data_place", None)
-    if not isinstance(place, PixelDataPlace):
+    if not isinstance(place, PixelElement):
         raise NoPictureError(NO_PIXEL_DATA)
     return place
 
@@ -96,6 +76,11 @@ def syntax_of(header: Dataset) -> str:
     """The transfer syntax UID of a header's object; empty when it is not known."""
     meta = getattr(header, "file_meta", None)
     return "" if meta is None else str(meta.get("TransferSyntaxUID", ""))
+
+
+def is_big_endian(header: Dataset) -> bool:
+    """Whether the object that the header is of is in big endian."""
+    return syntax_of(header) == ExplicitVRBigEndian
 
 
 @contextmanager
@@ -138,21 +123,21 @@ def _read(head: bytes, file: BinaryIO) -> FileDataset:
 
 
 def _is_pixel_data(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag in _KEYWORDS
+    return tag in PIXELS
 
 
-def _place(file: BinaryIO, *, is_implicit: bool, is_little: bool) -> PixelDataPlace | None:
+def _place(file: BinaryIO, *, is_implicit: bool, is_little: bool) -> PixelElement | None:
     """The element that reading stopped at; None at the end of the file."""
     order: Literal["little", "big"] = "little" if is_little else "big"
     head = file.read(8)
     group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))
-    keyword = _KEYWORDS.get(group << 16 | element)
-    if keyword is None:
+    tag = group << 16 | element
+    if tag not in PIXELS:
         return None
-    vr, length = "OW", head[4:8]
+    vr, length = b"OW", head[4:8]
     if not is_implicit:
-        vr, length = head[4:6].decode("latin-1"), file.read(4)
+        vr, length = head[4:6], file.read(4)
     size = int.from_bytes(length, order)
     if not size:
         return None
-    return PixelDataPlace(keyword, vr, file.tell(), -1 if size == _UNDEFINED else size)
+    return PixelElement(tag, vr, file.tell(), file.tell() + size, size == UNDEFINED_LENGTH)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lfscp.web.imaging.byte_order import in_little_endian, is_big_endian
+from lfscp.services.transcoding.decoded import Array
+from lfscp.services.transcoding.native_frames import in_little_endian
 from lfscp.web.imaging.errors import Omission
+from lfscp.web.imaging.object_header import is_big_endian
 from lfscp.web.imaging.pixel_format import pixel_format
 
-Array = NDArray[Any]
 _STRIP: Final = 1 << 20  # bits
 _FIRST, _BEYOND = 0x60000000, 0x60200000  # tags of the groups 6000 to 601E
 _ROWS, _COLUMNS = 0x0010, 0x0011
@@ -84,7 +84,7 @@ def _overlay(header: Dataset, group: int) -> Overlay | None:
 def _is_stored(header: Dataset, bit: int) -> bool:
     """Whether a bit belongs to the pixel's own value."""
     layout = pixel_format(header)
-    return layout.high_bit - layout.stored < bit <= layout.high_bit
+    return layout.high_bit - layout.bits_stored < bit <= layout.high_bit
 
 
 def has_embedded(header: Dataset) -> bool:
@@ -196,9 +196,8 @@ def _bits(header: Dataset, overlay: Overlay, first: int, count: int) -> Array:
     """Some bits of Overlay Data; the lowest of a byte comes first (PS3.5 section 8.1.2)."""
     element = header[overlay.group, _DATA]
     start, stop = first // 16 * 2, (first + count + 15) // 16 * 2
-    piece = in_little_endian(
-        bytes(element.value[start:stop]), element.VR, big_endian=is_big_endian(header)
-    )
+    piece = bytes(element.value[start:stop])
+    piece = in_little_endian(piece, element.VR.encode(), is_big_endian=is_big_endian(header))
     bits = np.unpackbits(np.frombuffer(piece, np.uint8), bitorder="little")
     return bits[first - 8 * start :][:count].astype(bool)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.functional_groups import value
 
-Array = NDArray[Any]
 _FLOAT: Final = ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit")
 _DOUBLE: Final = ("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit")
 _INTEGER: Final = ("PixelPaddingValue", "PixelPaddingRangeLimit")

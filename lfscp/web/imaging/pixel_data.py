@@ -9,40 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import ExplicitVRBigEndian
 
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
-from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.image_pixel import ImagePixel
-from lfscp.services.transcoding.codestream import Codestream, read_codestream
-from lfscp.services.transcoding.compressed_frames import decode_compressed
-from lfscp.services.transcoding.decoded import DecodedFrame
-from lfscp.services.transcoding.frames import CELLS_IN_FRAGMENTS, DecodingError, Frames
-from lfscp.services.transcoding.free_memory import give_back_memory
+from lfscp.dicom.image_pixel import ImagePixel, PixelElement
+from lfscp.processes.memory import give_back_memory
+from lfscp.services.transcoding.codestream import read_codestream
+from lfscp.services.transcoding.decoded import Array, Codestream, DecodingError
+from lfscp.services.transcoding.frames import CELLS_IN_FRAGMENTS, NATIVE, Frames, decoder_of
+from lfscp.services.transcoding.native_frames import SUBSAMPLED, NativeFrames
 from lfscp.web.imaging.colour import PALETTE
-from lfscp.web.imaging.errors import NoPictureError, PixelDataError, is_lack_of_memory, words_of
-from lfscp.web.imaging.native_cells import SUBSAMPLED, NativeCells
-from lfscp.web.imaging.object_header import PixelDataPlace, opened, place_of, syntax_of
-from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.object_header import opened, place_of, syntax_of
+from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.room import UNLIMITED, Room, shown_bytes
 from lfscp.web.imaging.scaled_frames import bytes_needed, scaled_frame, scales_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
 
-Array = NDArray[Any]
-UNCOMPRESSED: Final = DEFLATED | {
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.2",
-}
-_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+_UNCOMPRESSED: Final = DEFLATED | NATIVE
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _MOST_REDUCED: Final = 65_536
 _LEAST: Final = 1 << 20
@@ -65,13 +55,11 @@ class Cells:
         values: Shape: (rows, columns) or (rows, columns, samples); unsigned cells with all their
             bits, or floating point.
         photometric: how to understand them, which a codec may have changed.
-        high_bit: of the stored bits.
         reduction: by which number rows and columns were divided, rounded up.
     """
 
     values: Array
     photometric: str
-    high_bit: int
     reduction: int = 1
 
 
@@ -89,44 +77,39 @@ def read_cells(
     Raises:
         NoPictureError: there is no pixel data, or no decoder.
         NotEnoughMemoryError: it does not fit, and cannot be reduced.
-        PixelDataError: the pixel data is broken.
+        DecodingError, DatasetError: the pixel data is broken.
         OSError: the file cannot be read.
     """
     place, layout, syntax = place_of(header), pixel_format(header), syntax_of(header)
-    if syntax in UNCOMPRESSED:
-        with opened(path) as (_, file):
-            return _uncompressed(file, place, layout, number, syntax == _BIG_ENDIAN, edge, room)
-    _require_decoder(UID(syntax))
+    is_native = syntax in _UNCOMPRESSED
+    if not is_native and syntax not in CELLS_IN_FRAGMENTS:
+        _require_decoder(syntax)
     with opened(path) as (_, file):
-        file.seek(place.offset)
+        if is_native:
+            big_endian = syntax == ExplicitVRBigEndian
+            return _uncompressed(file, place, layout, number, big_endian, edge, room)
+        file.seek(place.begin)
         if file.read(4) != _ITEM:
-            raise PixelDataError("it is not compressed, but its transfer syntax says so")
-    try:
-        return _compressed(path, layout, number, room)
-    except DecodingError as error:
-        if is_lack_of_memory(error):
-            raise MemoryError from error
-        raise PixelDataError(words_of(error)) from error
-    except DatasetError as error:
-        raise PixelDataError(error.reason) from error
+            raise DecodingError("it is not compressed, but its transfer syntax says so")
+    return _compressed(path, layout, number, room)
 
 
-def _is_colour(layout: PixelFormat) -> bool:
-    return layout.samples == 3 or layout.photometric == PALETTE
+def _is_colour(layout: ImagePixel) -> bool:
+    return layout.samples_per_pixel == 3 or layout.photometric_interpretation == PALETTE
 
 
 def _uncompressed(
     file: BinaryIO,
-    place: PixelDataPlace,
-    layout: PixelFormat,
+    place: PixelElement,
+    layout: ImagePixel,
     number: int,
     big_endian: bool,
     edge: int,
     room: Room,
 ) -> Cells:
-    if place.length < 0:
-        raise PixelDataError("it is compressed, but its transfer syntax does not say so")
-    cells = NativeCells(file, place, layout, big_endian)
+    if place.is_encapsulated:
+        raise DecodingError("it is compressed, but its transfer syntax does not say so")
+    cells = NativeFrames(file, place, layout, big_endian)
 
     def need(reduction: int) -> int:
         pixels = -(-layout.rows // reduction) * -(-layout.columns // reduction)
@@ -135,10 +118,10 @@ def _uncompressed(
     reduction = room.first_that_fits(_reductions(layout, edge), need)
     room.require(need(reduction))
     values = cells.frame(number, reduction)
-    return Cells(values, cells.photometric, layout.high_bit, reduction)
+    return Cells(values, cells.photometric, reduction)
 
 
-def _reductions(layout: PixelFormat, edge: int) -> Iterator[int]:
+def _reductions(layout: ImagePixel, edge: int) -> Iterator[int]:
     """None at first; else to what is wanted, and then further."""
     yield 1
     reduction = max(2, max(layout.rows, layout.columns) // edge if edge else 2)
@@ -147,7 +130,7 @@ def _reductions(layout: PixelFormat, edge: int) -> Iterator[int]:
         reduction += max(1, reduction // 8)
 
 
-def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) -> Cells:
+def _compressed(path: StoredFile, layout: ImagePixel, number: int, room: Room) -> Cells:
     dataset = read_stored_dataset(path)
     frames = Frames(dataset)
     spans = frames.spans_of(number, alone=True)
@@ -156,31 +139,19 @@ def _compressed(path: StoredFile, layout: PixelFormat, number: int, room: Room) 
     whole = _bytes_to_show(syntax, layout, image, size)
     if whole <= room.most:
         room.require(whole)
-        frame = _decode(dataset, frames, number)
+        frame = frames.decode(number, alone=True)
+        if image.samples > _LARGE:  # some codecs take a little for every row, and much in all
+            give_back_memory()
         values = frame.values.view(f"u{frame.values.dtype.itemsize}")
-        return Cells(values, frame.photometric_interpretation, layout.high_bit)
+        return Cells(values, frame.photometric_interpretation)
     room.require(2 * size)
     codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
     dataset.forget()
     found = read_codestream(codestream)
     if found is None or (found.rows, found.columns) != (image.rows, image.columns):
         room.require(whole)
-        raise PixelDataError("the codestream has another size than the header says")
+        raise DecodingError("the codestream has another size than the header says")
     return _scaled(codestream, found, dataset, image, layout, room, whole)
-
-
-def _decode(dataset: StoredDataset, frames: Frames, number: int) -> DecodedFrame:
-    """Decode a whole frame, with one copy of its codestream in memory."""
-    if not frames.has_codec:
-        return frames.decode(number, alone=True)
-    spans = frames.spans_of(number, alone=True)
-    codestream = b"".join(dataset.content[begin:end] for begin, end in spans)
-    dataset.forget()
-    decoder = get_decoder(dataset.transfer_syntax_uid)
-    decoded = decode_compressed(decoder, codestream, frames.image)
-    if frames.image.samples > _LARGE:  # some codecs take a little for every row, and much in all
-        give_back_memory()
-    return decoded
 
 
 def _scaled(
@@ -188,12 +159,12 @@ def _scaled(
     found: Codestream,
     dataset: StoredDataset,
     image: ImagePixel,
-    layout: PixelFormat,
+    layout: ImagePixel,
     room: Room,
     whole: int,
 ) -> Cells:
     if not found.is_whole:
-        raise PixelDataError("the codestream is cut off")
+        raise DecodingError("the codestream is cut off")
     syntax = dataset.transfer_syntax_uid
     scales = scales_of(syntax, found, image)
 
@@ -212,10 +183,10 @@ def _scaled(
         photometric = photometric.removesuffix("_422")
     elif photometric in ("YBR_ICT", "YBR_RCT"):
         photometric = "RGB"
-    return Cells(values, photometric, layout.high_bit, scale)
+    return Cells(values, photometric, scale)
 
 
-def _bytes_to_show(syntax: str, layout: PixelFormat, image: ImagePixel, size: int) -> int:
+def _bytes_to_show(syntax: str, layout: ImagePixel, image: ImagePixel, size: int) -> int:
     """The working set of decoding a whole frame, or of showing it when that is more."""
     narrow, wide = _BY_SYNTAX.get(syntax, _JPEG_2000)
     per_sample = narrow if image.bits_allocated <= 8 else wide * max(1, image.bits_allocated // 16)
@@ -224,12 +195,8 @@ def _bytes_to_show(syntax: str, layout: PixelFormat, image: ImagePixel, size: in
     return max(_LEAST + size + image.samples * per_sample, kept + shown)
 
 
-def _require_decoder(syntax: UID) -> None:
-    if syntax in CELLS_IN_FRAGMENTS:
-        return
+def _require_decoder(syntax: str) -> None:
     try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise NoPictureError(f"there is no decoder for {syntax.name}") from None
-    if not decoder.is_available:
-        raise NoPictureError(f"no decoder for {syntax.name}: pip install 'lfscp[codecs]'")
+        decoder_of(syntax)
+    except DecodingError as error:
+        raise NoPictureError(str(error)) from None

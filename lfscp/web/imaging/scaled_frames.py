@@ -12,14 +12,12 @@ from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from lfscp.dicom.image_pixel import ImagePixel
-from lfscp.services.transcoding.codestream import Codestream
-from lfscp.web.imaging.errors import PixelDataError, is_lack_of_memory, words_of
+from lfscp.services.transcoding.decoded import Array, Codestream, DecodingError
+from lfscp.web.imaging.errors import is_lack_of_memory
 
-Array = NDArray[Any]
 _JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 _LOSSLESS_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
 _JPEG_2000: Final = frozenset(
@@ -82,7 +80,7 @@ def scaled_frame(
         Shape: (rows, columns) or (rows, columns, 3), each side divided by the scale and rounded
         up; unsigned cells.
     Raises:
-        PixelDataError: it is broken, or not what it seemed.
+        DecodingError: it is broken, or not what it seemed.
     """
     shape = (-(-image.rows // scale), -(-image.columns // scale))
     try:
@@ -96,9 +94,9 @@ def scaled_frame(
     except Exception as error:  # Pillow raises what it likes on broken pixels
         if is_lack_of_memory(error):
             raise
-        raise PixelDataError(words_of(error)) from error
+        raise DecodingError(str(error)) from error
     if found.shape[:2] != shape:
-        raise PixelDataError("the codestream has another size than the header says")
+        raise DecodingError("the codestream has another size than the header says")
     size = image.bits_allocated // 8  # of a cell, in bytes
     return found.astype(f"<{found.dtype.kind}{size}", copy=False).view(f"<u{size}")
 
@@ -110,7 +108,7 @@ def _jpeg(picture: Image.Image, stream: Codestream, scale: int, *, is_lossless: 
     mode = "L" if stream.samples_per_pixel == 1 else "RGB" if is_rgb else "YCbCr"
     picture.draft(mode, wanted)
     if picture.mode != mode:
-        raise PixelDataError(f"the codestream is in {picture.mode}")
+        raise DecodingError(f"the codestream is in {picture.mode}")
     return _pixels(picture)
 
 
@@ -128,7 +126,7 @@ def _pixels(picture: Image.Image) -> Array:
 
 def _jpeg_2000(picture: Image.Image, stream: Codestream, scale: int) -> Array:
     if picture.mode not in ("L", "I;16", "RGB"):
-        raise PixelDataError(f"the codestream is in {picture.mode}")
+        raise DecodingError(f"the codestream is in {picture.mode}")
     _reduce(picture, scale)
     values = _pixels(picture)
     unused = 8 * values.dtype.itemsize - stream.precision

@@ -6,14 +6,13 @@ entry before to its own one; 2 segments from before, once more, by their offset 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.errors import LookupTableError
 
-Array = NDArray[Any]
 _DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2
 _BYTE: Final = 8
 _SHORT: Final = "a segment of it ends early"

@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value
 
-Array = NDArray[Any]
 _PERCENTILES: Final = (0.5, 99.5)  # of values, when the object names no window
 _WIDEST: Final = sys.float_info.max
 _FLOAT32: Final = 1e30  # what a float32 is sure to hold

@@ -12,33 +12,20 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.web.imaging.cine import FrameTimes, frame_times
 from lfscp.web.imaging.colour import PALETTE, require_shown
-from lfscp.web.imaging.errors import NoPictureError, Omission, PixelDataError, is_lack_of_memory
-from lfscp.web.imaging.frames import Frame, frame_of, to_display, window_around
+from lfscp.web.imaging.errors import NoPictureError, Omission, is_lack_of_memory, words_of
+from lfscp.web.imaging.frames import Frame, frame_of
 from lfscp.web.imaging.functional_groups import holder, numbers
-from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of, read_header
+from lfscp.web.imaging.object_header import NO_PIXEL_DATA, place_of
 from lfscp.web.imaging.overlays import overlays_of
 from lfscp.web.imaging.pixel_data import read_cells
-from lfscp.web.imaging.pixel_format import PixelFormat, pixel_format
+from lfscp.web.imaging.pixel_format import pixel_format
 from lfscp.web.imaging.room import UNLIMITED, Room
-from lfscp.web.imaging.windows import Window, apply_window, fitting_window, has_voi_lut, window_of
-
-__all__ = [
-    "Description",
-    "Frame",
-    "NoPictureError",
-    "Window",
-    "apply_window",
-    "aspect_of",
-    "decode",
-    "describe",
-    "fitting_window",
-    "read_header",
-    "to_display",
-    "window_around",
-    "window_of",
-]
+from lfscp.web.imaging.windows import Window, has_voi_lut, window_of
 
 _SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
@@ -70,13 +57,13 @@ def describe(header: Dataset, number: int = 0) -> Description:
     layout = _image_of(header)
     window = window_of(header, number)
     return Description(
-        frames=layout.frames,
+        frames=layout.number_of_frames,
         rows=layout.rows,
         columns=layout.columns,
-        is_colour=layout.samples == 3 or layout.photometric == PALETTE,
+        is_colour=layout.samples_per_pixel == 3 or layout.photometric_interpretation == PALETTE,
         window=window,
         has_voi_lut=window is None and has_voi_lut(header, number),
-        times=frame_times(header, layout.frames),
+        times=frame_times(header, layout.number_of_frames),
         aspect=aspect_of(header, number),
         overlays=len(overlays_of(header)),
     )
@@ -98,25 +85,28 @@ def decode(
         NotEnoughMemoryError, MemoryError: it does not fit.
     """
     layout = _image_of(header)
-    if not 0 <= number < layout.frames:
-        raise NoPictureError(f"there is no frame {number + 1}, the object has {layout.frames}")
+    if not 0 <= number < layout.number_of_frames:
+        raise NoPictureError(
+            f"there is no frame {number + 1}, the object has {layout.number_of_frames}"
+        )
     try:
         cells = read_cells(path, header, number, edge, room)
-        frame = frame_of(
-            cells.values, cells.photometric, header, number, cells.high_bit, cells.reduction
-        )
+        frame = frame_of(cells.values, cells.photometric, header, number, cells.reduction)
         return _reduced(frame, layout, edge, cells.reduction) if cells.reduction > 1 else frame
     except NoPictureError:
         raise
-    except PixelDataError as error:
-        raise NoPictureError(f"the pixel data cannot be decoded: {error}") from error
+    except (DecodingError, DatasetError) as error:
+        if is_lack_of_memory(error):
+            raise MemoryError from error
+        reason = error.reason if isinstance(error, DatasetError) else words_of(error)
+        raise NoPictureError(f"the pixel data cannot be decoded: {reason}") from error
     except Exception as error:  # codecs and pydicom raise what they like on broken objects
         if is_lack_of_memory(error):
             raise
         raise NoPictureError("the pixel data cannot be decoded: it is broken") from error
 
 
-def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Frame:
+def _reduced(frame: Frame, layout: ImagePixel, edge: int, reduction: int) -> Frame:
     """A frame that was reduced to fit, which is told when it is smaller than it should be."""
     longest, found = max(layout.rows, layout.columns), max(frame.cells.shape[:2])
     frame = replace(frame, reduction=reduction)
@@ -126,13 +116,13 @@ def _reduced(frame: Frame, layout: PixelFormat, edge: int, reduction: int) -> Fr
     return replace(frame, omissions=(*frame.omissions, Omission("its full size", reason)))
 
 
-def _image_of(header: Dataset) -> PixelFormat:
+def _image_of(header: Dataset) -> ImagePixel:
     """What the header says of the pixels; raises NoPictureError when there are none to be shown."""
     layout = pixel_format(header)
     place_of(header)
-    if not layout.rows or not layout.columns or not layout.photometric:
+    if not layout.rows or not layout.columns or not layout.photometric_interpretation:
         raise NoPictureError(NO_PIXEL_DATA)
-    require_shown(layout.photometric, layout.samples)
+    require_shown(layout.photometric_interpretation, layout.samples_per_pixel)
     return layout
 
 

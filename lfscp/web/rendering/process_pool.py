@@ -2,39 +2,31 @@
 
 Rules: all of them together stay within `budgets.rendering_mb`. A picture gets an equal share; one
 that needs more has all of it, alone. Turns are taken in the order of asking, and few may wait. What
-a process dies of is that picture's fault, and the next one gets a new process.
+a process dies of is that picture's fault, and the next one gets a new process. One that takes too
+long is ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
-import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
+from lfscp.archive.store.budget import Budget
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
-from lfscp.web.rendering.messages import receive, send
-from lfscp.web.rendering.subprocess import (
-    First,
-    NoSpaceError,
-    Process,
-    body_of,
-    end,
-    has_ended,
-    start_first,
-)
+from lfscp.processes.forking_server import Child, ForkingServer, IdleChildren
 
 LOG: Final = get_logger("lfscp.web")
 PICTURE_S: Final = 30.0  # that one picture may take
 MAX_WAITING: Final = 24  # fewer than threads that serve the page
-_BEGIN_S: Final = 10.0
-_ANSWER_S: Final = 5.0  # after its time is up
+SMALL: Final = 256 << 10  # bytes of a picture that the node holds in memory
 _OWN_BYTES: Final = 8 << 20  # of a process that renders, before it does
 _LEAST_SHARE: Final = 40 << 20
 _NOT_KEPT: Final = 20 << 20  # of a share; the rest is for frames to be asked for again
@@ -54,6 +46,10 @@ class RenderingError(Exception):
         self.why = why
 
 
+class _NoSpaceError(OSError):
+    """The disk takes no more of a picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a process answered.
@@ -66,6 +62,22 @@ class Answer:
     content: bytes | BinaryIO
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked for (see `render_tasks`).
+
+    Args:
+        descriptor: of the object's file.
+        state: names its content: who has it in memory is asked first.
+        spool: makes a file for so many bytes.
+    """
+
+    fields: dict[str, Any]
+    descriptor: int
+    state: str
+    spool: Callable[[int], BinaryIO]
+
+
 class RenderPool:
     """The processes that render for one node. Any thread may ask.
 
@@ -76,45 +88,32 @@ class RenderPool:
     """
 
     def __init__(self, most_bytes: int, at_once: int = 0, seconds: float = PICTURE_S) -> None:
-        self._most_bytes = most_bytes
+        self._memory = Budget(most_bytes, "budgets.rendering_mb")
         self._at_once = at_once or max(1, min(2, len(os.sched_getaffinity(0))))
         self._seconds = seconds
-        self._changing = threading.Lock()
-        self._queue: deque[threading.Condition] = deque()  # whose turn comes is woken, nobody else
-        self._busy = 0
         self._is_closed = False
-        self._is_alone = False  # the one that is busy has all memory
-        self._idle: list[Process] = []
+        self._idle = IdleChildren(self._at_once)
         self._large: deque[str] = deque(maxlen=_LARGE)  # objects that needed all memory lately
-        self._starting = threading.Lock()
-        self._first: list[First] = []  # one, or none
-        self._end = weakref.finalize(self, end, self._idle, self._first)
+        self._server = ForkingServer(f"{__package__}.process")
+        weakref.finalize(self, self._server.close)
 
     def close(self) -> None:
         """End all processes; what is being rendered fails, and so does what waits."""
-        with self._changing:
-            self._is_closed = True
-            for turn in self._queue:
-                turn.notify()
-            end(self._idle, self._first)
+        self._is_closed = True
+        self._server.close()
+        self._idle.end()
 
-    def run(
-        self, task: dict[str, Any], descriptor: int, state: str, spool: Callable[[int], BinaryIO]
-    ) -> Answer:
-        """Have a task done (see `render_tasks`).
+    def run(self, task: Task) -> Answer:
+        """Have a task done.
 
-        Args:
-            descriptor: of the object's file.
-            state: names its content: who has it in memory is asked first.
-            spool: makes a file for so many bytes.
         Raises:
             RenderingError: it is refused.
         """
-        alone = state in self._large
-        answer = self._run(task, descriptor, state, spool, alone=alone)
+        alone = task.state in self._large
+        answer = self._run(task, alone=alone)
         if "more" in answer.fields and not alone:
-            self._large.append(state)
-            answer = self._run(task, descriptor, state, spool, alone=True)
+            self._large.append(task.state)
+            answer = self._run(task, alone=True)
         if "more" in answer.fields:
             need, most = answer.fields["more"], self._grant(alone=True)
             what = f"about {-(-need >> 20)} MB" if need > most else "too much"
@@ -125,80 +124,50 @@ class RenderPool:
             raise RenderingError("process", "rendering failed; see the node's log")
         return answer
 
-    def _run(
-        self,
-        task: dict[str, Any],
-        descriptor: int,
-        state: str,
-        spool: Callable[[int], BinaryIO],
-        *,
-        alone: bool,
-    ) -> Answer:
-        self._wait_for_turn(alone=alone)
-        process: Process | None = None
-        is_sound = False
-        started = time.monotonic()
-        try:
-            process = self._take(state, alone=alone)
+    def _run(self, task: Task, *, alone: bool) -> Answer:
+        with self._turn(alone=alone):
+            child: Child | None = None
             started = time.monotonic()
-            answer = self._ask(process, task, descriptor, state, spool, alone=alone)
-            is_sound = True
-        except (EOFError, OSError, ValueError) as error:
-            raise self._failure(error, time.monotonic() - started, process) from None
-        else:
-            return answer
-        finally:
-            self._give_back(process if is_sound else None)
-            if process is not None and not is_sound:
-                process.connection.close()
-
-    # --- turns ---
-
-    def _wait_for_turn(self, *, alone: bool) -> None:
-        turn = threading.Condition(self._changing)
-        with turn:
-            self._require_open()
-            if len(self._queue) >= MAX_WAITING:
-                raise RenderingError("busy", "too many pictures are requested at once; try again")
-            self._queue.append(turn)
-            metrics.WAITING_PICTURES.set(len(self._queue))
             try:
-                while self._queue[0] is not turn or not self._is_free(alone=alone):
-                    turn.wait()
-                    self._require_open()
-                self._busy += 1
-                self._is_alone = alone
-            finally:
-                self._queue.remove(turn)
-                metrics.WAITING_PICTURES.set(len(self._queue))
-                self._wake_next()
+                child = self._take(task.state, alone=alone)
+                started = time.monotonic()
+                answer = self._ask(child, task, alone=alone)
+            except BaseException as error:
+                if child is not None:
+                    child.end()
+                if not isinstance(error, EOFError | OSError | ValueError):
+                    raise
+                raise self._failure(error, time.monotonic() - started, child) from None
+            self._idle.keep(child, task.state)
+            if self._is_closed:
+                self._idle.end()
+            return answer
 
-    def _wake_next(self) -> None:
-        for turn in list(self._queue)[:1]:
-            turn.notify()
+    @contextmanager
+    def _turn(self, *, alone: bool) -> Iterator[None]:
+        """Wait for a share of the memory, or all of it."""
+        self._require_open()
+        if self._memory.waiting >= MAX_WAITING:
+            raise RenderingError("busy", "too many pictures are requested at once; try again")
+        whole = self._memory.limit_bytes
+        try:
+            with self._memory.reserve(whole // (1 if alone else self._count()), self._look):
+                self._look()
+                yield
+        finally:
+            metrics.WAITING_PICTURES.set(self._memory.waiting)
+
+    def _look(self) -> None:
+        metrics.WAITING_PICTURES.set(self._memory.waiting)
+        self._require_open()
 
     def _require_open(self) -> None:
         if self._is_closed:
             raise RenderingError("busy", _STOPPING)
 
-    def _is_free(self, *, alone: bool) -> bool:
-        if alone:
-            return not self._busy
-        return not self._is_alone and self._busy < self._count()
-
-    def _give_back(self, process: Process | None) -> None:
-        with self._changing:
-            self._busy -= 1
-            self._is_alone = False
-            if process is not None:
-                self._idle.append(process)
-            self._wake_next()
-
-    # --- memory ---
-
     def _left(self) -> int:
         """What the first process leaves to the others."""
-        return self._most_bytes - sum(first.resident for first in self._first)
+        return self._memory.limit_bytes - self._server.resident_bytes
 
     def _count(self) -> int:
         """How many may render at once, with enough memory for each."""
@@ -208,85 +177,72 @@ class RenderPool:
         share = self._left() // (1 if alone else self._count())
         return max(_OWN_BYTES, share - _OWN_BYTES)
 
-    # --- processes ---
-
-    def _take(self, state: str, *, alone: bool) -> Process:
-        with self._changing:
-            for each in [each for each in self._idle if has_ended(each.connection)]:
-                self._idle.remove(each)
-                each.connection.close()
-            known = [each for each in self._idle if state in each.states]
-            found = (known or self._idle)[-1:]
-            for each in found:
-                self._idle.remove(each)
-            if alone:
-                while self._idle:
-                    self._idle.pop().connection.close()
-        return found[0] if found else self._begin()
-
-    def _begin(self) -> Process:
-        """A new process; raises OSError, EOFError."""
-        with self._starting:
-            if self._first and has_ended(self._first[0].connection):
-                end([], self._first)
-            if not self._first:
-                start_first(self._first)
-            first = self._first[:1]
-            if not first or self._is_closed:
-                raise EOFError
-            ours, theirs = socket.socketpair()
-            try:
-                with theirs:
-                    socket.send_fds(first[0].connection, [b"."], [theirs.fileno()])
-                ours.settimeout(_BEGIN_S)
-                hello = receive(ours).fields
-            except BaseException:
-                ours.close()
-                end([], self._first)  # it does not answer: the next one begins anew
-                raise
+    def _take(self, state: str, *, alone: bool) -> Child:
+        """A process, a new one if none is idle; raises OSError, EOFError, ValueError."""
+        found = self._idle.take(state, of_others=True)
+        if alone:
+            self._idle.end()
+        if found is not None:
+            return found
+        child = self._server.child()
         metrics.RENDERING_PROCESS_STARTS.add()
-        if hello["unlimited"]:
-            LOG.warning("rendering has no memory limit", reason=hello["unlimited"])
-        return Process(ours)
+        if child.unlimited:
+            LOG.warning("rendering has no memory limit", reason=child.unlimited)
+        return child
 
-    def _ask(
-        self,
-        process: Process,
-        task: dict[str, Any],
-        descriptor: int,
-        state: str,
-        spool: Callable[[int], BinaryIO],
-        *,
-        alone: bool,
-    ) -> Answer:
-        process.connection.settimeout(self._seconds + _ANSWER_S)
-        most = self._grant(alone=True)
+    def _ask(self, child: Child, task: Task, *, alone: bool) -> Answer:
         limits = {
             "grant": self._grant(alone=alone),
-            "most": most,
+            "most": self._grant(alone=True),
             "keep": self._grant(alone=False) - _NOT_KEPT,
-            "seconds": self._seconds,
+            "state": task.state,
         }
-        send(process.connection, {**task, **limits, "state": state}, descriptor=descriptor)
-        process.states.append(state)
-        answer = receive(process.connection)
-        return Answer(answer.fields, body_of(process.connection, answer.length, spool))
+        child.send(task.fields | limits, descriptor=task.descriptor)
+        answer = child.receive(self._seconds)
+        pieces = child.pieces(answer.length, self._seconds)
+        if answer.length <= SMALL:
+            return Answer(answer.fields, b"".join(bytes(each) for each in pieces))
+        return Answer(answer.fields, _spooled(pieces, answer.length, task.spool))
 
-    def _failure(self, error: Exception, took_s: float, process: Process | None) -> RenderingError:
+    def _failure(self, error: Exception, took_s: float, child: Child | None) -> RenderingError:
         """What to say of a process that ended, or did not answer."""
-        if isinstance(error, NoSpaceError):
+        if isinstance(error, _NoSpaceError):
             return RenderingError("disk", f"there is no room for it on the disk: {error}")
         if self._is_closed:  # which ended the process, and may have before it began
             return RenderingError("busy", _STOPPING)
         metrics.RENDERING_PROCESS_FAILURES.add()
-        if process is None:
+        if child is None:
             LOG.error("cannot start a rendering process", reason=str(error))
             return RenderingError("process", "the rendering process cannot be started")
-        if isinstance(error, TimeoutError):  # its own clock should have ended it
-            with self._starting:
-                end([], self._first)
         if took_s >= self._seconds:
             return RenderingError("time", f"it takes longer than {self._seconds:g} s")
         return RenderingError(
             "process", "the process that rendered it ended; perhaps it is damaged"
         )
+
+
+def _spooled(
+    pieces: Iterator[memoryview], length: int, spool: Callable[[int], BinaryIO]
+) -> BinaryIO:
+    """A file with a body, at its beginning; raises _NoSpaceError, EOFError, OSError."""
+    with _disk():
+        file = spool(length)
+    try:
+        for piece in pieces:
+            with _disk():
+                file.write(piece)
+        with _disk():
+            file.seek(0)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    return file
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _NoSpaceError(error.strerror) from None

@@ -24,8 +24,7 @@ from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Window
 from lfscp.web.rendering.drawing import Description
 from lfscp.web.rendering.picture_cache import PictureCache
-from lfscp.web.rendering.process_pool import Answer, RenderingError, RenderPool
-from lfscp.web.rendering.subprocess import SMALL
+from lfscp.web.rendering.process_pool import SMALL, Answer, RenderingError, RenderPool, Task
 
 LOG: Final = get_logger("lfscp.web")
 RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before
@@ -187,7 +186,8 @@ class Renderer:
     ) -> Answer:
         try:
             with path.open("rb") as file:
-                answer = self.pool.run(task, file.fileno(), state, self._cache.spool)
+                wanted = Task(task, file.fileno(), state, self._cache.spool)
+                answer = self.pool.run(wanted)
         except RenderingError as error:
             metrics.REFUSED_PICTURES.of(error.why).add()
             LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))

@@ -18,17 +18,11 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.errors import NoPictureError, Omission
+from lfscp.web.imaging.frames import Frame, to_display, window_around
+from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.room import Room, shown_bytes
 from lfscp.web.imaging.windows import Window
-from lfscp.web.rendering.drawing import (
-    Frame,
-    aspect_of,
-    decode,
-    describe,
-    read_header,
-    to_display,
-    window_around,
-)
+from lfscp.web.rendering.drawing import aspect_of, decode, describe
 from lfscp.web.rendering.elements import elements
 
 __all__ = ["TASKS", "JpegImagePlugin", "Memory", "PngImagePlugin"]  # the plugins: loaded once

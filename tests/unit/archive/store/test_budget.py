@@ -109,7 +109,7 @@ def test_who_gives_up_leaves_the_queue() -> None:
             watched.budget.take(100, give_up, 60)
         with watched.budget.reserve(40, nothing):
             assert watched.counts()[0] == 100
-    assert not watched.budget.is_wanted
+    assert not watched.budget.waiting
 
 
 def test_who_has_waited_long_enough_is_refused() -> None:

@@ -36,9 +36,8 @@ from lfscp.dicom.header import encoding_of
 from lfscp.dicom.part10 import part10_header, read_part10
 from lfscp.services.transcoding import decoding
 from lfscp.services.transcoding.decoding import DecodingError
-from lfscp.services.transcoding.frames import decoded_frame
 from tests.support.converted import decode, even
-from tests.support.pixel_objects import described, ramp, save, with_fragments
+from tests.support.pixel_objects import decoded_frame, described, ramp, save, with_fragments
 
 JPIP_REFERENCED_DEFLATE = "1.2.840.10008.1.2.4.95"
 

@@ -32,13 +32,12 @@ from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.dicom.part10 import part10_header
 from lfscp.node.parts import open_archive
 from lfscp.services.transcoding.codec_client import codec_process
-from lfscp.services.transcoding.decoding import DecodingError, decoded
+from lfscp.services.transcoding.decoding import DecodingError, converted
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.frames import decoded_frame
 from lfscp.services.transcoding.working_set import working_set
 from lfscp.upperlayer.scu.sending import FileSlice
 from tests.support.converted import decode
-from tests.support.pixel_objects import described, save, with_fragments
+from tests.support.pixel_objects import described, native_frame, save, with_fragments
 
 MB = 1 << 20
 EXPLICIT, IMPLICIT = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
@@ -72,8 +71,8 @@ def black(folder: Path, frames: int, rows: int = 1024, columns: int = 1024) -> P
 
 def test_an_object_of_many_frames_takes_the_memory_of_a_part_of_one(tmp_path: Path) -> None:
     path = black(tmp_path, 6, 4096, 4096)
-    with traced() as peak, decoded(path, str(RLELossless), EXPLICIT) as converted:
-        assert converted.size > 6 * 16 * MB
+    with traced() as peak, converted(path, str(RLELossless), EXPLICIT) as made:
+        assert made.size > 6 * 16 * MB
         assert peak() < 4 * MB
     assert MEMORY.in_use == 0
 
@@ -85,7 +84,7 @@ def test_turning_round_and_deflating_go_piece_by_piece(tmp_path: Path, wanted: s
     dataset["PixelData"].VR = "OW"
     path = save(dataset, tmp_path)
     del dataset
-    with traced() as peak, decoded(path, EXPLICIT, wanted):
+    with traced() as peak, converted(path, EXPLICIT, wanted):
         assert peak() < 8 * MB
 
 
@@ -121,16 +120,16 @@ def test_who_wants_more_than_is_left_waits_and_may_give_up(tmp_path: Path) -> No
     with (
         MEMORY.reserve(MEMORY.limit_bytes, lambda: None),
         pytest.raises(CalledOffError),
-        decoded(path, str(RLELossless), EXPLICIT, look=look),
+        converted(path, str(RLELossless), EXPLICIT, look=look),
     ):
         pass
     assert MEMORY.in_use == 0
-    assert not MEMORY.is_wanted
+    assert not MEMORY.waiting
 
 
 def test_memory_is_free_again_while_the_receiver_takes_its_time(tmp_path: Path) -> None:
     path = black(tmp_path, 4)
-    with decoded(path, str(RLELossless), EXPLICIT):
+    with converted(path, str(RLELossless), EXPLICIT):
         assert MEMORY.in_use == 0
         assert spool.SPACE.in_use > 4 * MB
     assert spool.SPACE.in_use == 0
@@ -140,9 +139,9 @@ def test_nothing_of_a_converted_object_has_a_name(tmp_path: Path) -> None:
     path = black(tmp_path, 4)
     spool.use(tmp_path, 8192 * MB, 0)
     try:
-        with decoded(path, str(RLELossless), EXPLICIT) as converted:
-            assert isinstance(converted.body, FileSlice)
-            assert os.fstat(converted.body.descriptor or -1).st_dev == tmp_path.stat().st_dev
+        with converted(path, str(RLELossless), EXPLICIT) as made:
+            assert isinstance(made.body, FileSlice)
+            assert os.fstat(made.body.descriptor or -1).st_dev == tmp_path.stat().st_dev
             assert list(tmp_path.iterdir()) == [path]
     finally:
         spool._places.clear()
@@ -203,7 +202,10 @@ def test_who_gives_up_does_not_wait_for_the_codec(tmp_path: Path) -> None:
 
     MEMORY.limit_bytes *= 4
     try:
-        with pytest.raises(CalledOffError), decoded(path, str(JPEGLSLossless), EXPLICIT, look=look):
+        with (
+            pytest.raises(CalledOffError),
+            converted(path, str(JPEGLSLossless), EXPLICIT, look=look),
+        ):
             pass
     finally:
         MEMORY.limit_bytes //= 4
@@ -245,7 +247,7 @@ def deflated_object(folder: Path, frames: int) -> Path:
 
 def test_a_deflated_object_is_inflated_on_disk(tmp_path: Path) -> None:
     path = deflated_object(tmp_path, 24)
-    with traced() as peak, decoded(path, str(DeflatedExplicitVRLittleEndian), IMPLICIT):
+    with traced() as peak, converted(path, str(DeflatedExplicitVRLittleEndian), IMPLICIT):
         assert peak() < 6 * MB
 
 
@@ -263,7 +265,7 @@ def test_frames_asked_for_one_after_another_are_inflated_once(
 
     monkeypatch.setattr("lfscp.archive.store.stored_dataset.inflated", counted)
     for number in range(3):
-        assert not decoded_frame(path, number).values.any()
+        assert not native_frame(path, number).values.any()
     assert inflations == 1
 
 
@@ -319,7 +321,7 @@ def test_an_archive_that_is_opened_for_a_node_sets_the_budgets(
 def test_a_codec_that_dies_fails_one_frame_and_no_more(tmp_path: Path) -> None:
     frame = memoryview(jpeg_ls_of(4096, 4096))
     with codec_process(lambda: None) as codec:
-        signal.pidfd_send_signal(codec._pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(codec.child._pidfd, signal.SIGKILL)
         with pytest.raises(DecodingError, match="the codec failed"):
             codec.decode(str(JPEGLSLossless), [frame], image(4096, 4096), 160 * MB, 0)
     assert decode(black(tmp_path, 1), str(RLELossless), EXPLICIT)
@@ -331,7 +333,7 @@ def process_of(owner: object) -> int:
     with codec_process(lambda: None, owner) as codec:
         decoded = codec.decode(str(JPEGLSLossless), [frame], image(64, 64), 4 * MB, 0)
         assert b"".join(decoded.pieces) == bytes(64 * 64)
-        return pid_of(codec._pidfd)
+        return pid_of(codec.child._pidfd)
 
 
 def pid_of(pidfd: int) -> int:

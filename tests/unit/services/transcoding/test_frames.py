@@ -24,8 +24,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lfscp.services.transcoding.frames import DecodingError, decoded_frame
-from tests.support.pixel_objects import described, of_type, ramp, save, with_fragments
+from lfscp.services.transcoding.decoded import DecodingError
+from tests.support.pixel_objects import (
+    decoded_frame,
+    described,
+    native_frame,
+    of_type,
+    ramp,
+    save,
+    with_fragments,
+)
 
 openjpeg = pytest.importorskip("openjpeg.utils", reason="extra codecs is not installed")
 jpeg_ls = pytest.importorskip("jpeg_ls", reason="extra codecs is not installed")
@@ -479,7 +487,7 @@ def test_uncompressed_frames_of_odd_size(
     path = native(tmp_path, dataset, cells, vr)
 
     for number in range(3):
-        assert np.array_equal(decoded_frame(path, number).values, values[number])
+        assert np.array_equal(native_frame(path, number).values, values[number])
 
 
 @pytest.mark.parametrize("syntax", NATIVE)
@@ -490,7 +498,7 @@ def test_uncompressed_bits_follow_each_other_across_frames(tmp_path: Path, synta
     path = native(tmp_path, dataset, packed, "OB")
 
     for number in range(3):
-        assert np.array_equal(decoded_frame(path, number).values, values[number])
+        assert np.array_equal(native_frame(path, number).values, values[number])
 
 
 def test_planes_become_pixels(tmp_path: Path) -> None:
@@ -499,7 +507,7 @@ def test_planes_become_pixels(tmp_path: Path) -> None:
     dataset.PlanarConfiguration = 1
     path = native(tmp_path, dataset, values.transpose(2, 0, 1).astype("u1"), "OB")
 
-    assert np.array_equal(decoded_frame(path, 0).values, values)
+    assert np.array_equal(native_frame(path, 0).values, values)
 
 
 @pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_PARTIAL"])
@@ -507,7 +515,7 @@ def test_shared_chrominance_is_given_to_each_pixel(tmp_path: Path, photometric: 
     dataset = described(1, 4, photometric=f"{photometric}_422")
     path = native(tmp_path, dataset, np.array([1, 2, 10, 20, 3, 4, 30, 40], "u1"), "OB")
 
-    frame = decoded_frame(path, 0)
+    frame = native_frame(path, 0)
 
     assert frame.values.tolist() == [[[1, 10, 20], [2, 10, 20], [3, 30, 40], [4, 30, 40]]]
     assert frame.photometric_interpretation == photometric
@@ -516,25 +524,35 @@ def test_shared_chrominance_is_given_to_each_pixel(tmp_path: Path, photometric: 
 def test_whole_chrominance_under_the_name_of_shared_one(tmp_path: Path) -> None:
     values = ramp(2, 4, 8, samples=3)
     dataset = described(2, 4, photometric="YBR_FULL_422")
-    frame = decoded_frame(native(tmp_path, dataset, values.astype("u1"), "OB"), 0)
+    frame = native_frame(native(tmp_path, dataset, values.astype("u1"), "OB"), 0)
 
     assert np.array_equal(frame.values, values)
     assert frame.photometric_interpretation == "YBR_FULL"
 
 
 def test_shared_chrominance_of_an_odd_row_is_an_error(tmp_path: Path) -> None:
-    dataset = described(2, 3, photometric="YBR_FULL_422")
-    path = native(tmp_path, dataset, np.zeros(12, "u1"), "OB")
+    syntax = "1.2.840.10008.1.2.1.98"
+    dataset = described(2, 3, syntax=syntax, photometric="YBR_FULL_422")
+    path = with_fragments(dataset, [bytes(12)], tmp_path)
 
     with pytest.raises(DecodingError, match="Columns is odd"):
+        decoded_frame(path, 0)
+
+
+@pytest.mark.parametrize("bits", [12, 24])
+def test_plain_cells_of_other_sizes_are_an_error(tmp_path: Path, bits: int) -> None:
+    dataset = described(2, 2, syntax="1.2.840.10008.1.2.1.98", allocated=bits)
+    path = with_fragments(dataset, [bytes(12)], tmp_path)
+
+    with pytest.raises(DecodingError, match=f"pixel cells of {bits} bits are not read"):
         decoded_frame(path, 0)
 
 
 def test_cells_of_12_bits_are_an_error(tmp_path: Path) -> None:
     path = native(tmp_path, described(2, 2, allocated=12), np.zeros(6, "u1"), "OW")
 
-    with pytest.raises(DecodingError, match="pixel cells of 12 bits are not read"):
-        decoded_frame(path, 0)
+    with pytest.raises(DecodingError, match="12 bits allocated are not supported"):
+        native_frame(path, 0)
 
 
 @pytest.mark.parametrize("syntax", NATIVE)
@@ -548,15 +566,15 @@ def test_float_pixels(tmp_path: Path, syntax: str, keyword: str, vr: str, kind: 
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     dataset.add_new(keyword, vr, values.astype(order + kind).tobytes())
 
-    assert np.array_equal(decoded_frame(save(dataset, tmp_path), 1).values, values[1])
+    assert np.array_equal(native_frame(save(dataset, tmp_path), 1).values, values[1])
 
 
 def test_missing_bytes_are_an_error(tmp_path: Path) -> None:
     dataset = described(3, 5, frames=2)
     path = native(tmp_path, dataset, ramp(3, 5, 8).astype("u1"), "OB")
 
-    with pytest.raises(DecodingError, match="frame 2 ends at byte 30 of the pixel data, 16 are"):
-        decoded_frame(path, 1)
+    with pytest.raises(DecodingError, match="it ends before the end of frame 2"):
+        native_frame(path, 1)
 
 
 def test_an_object_without_pixels_says_so(tmp_path: Path) -> None:

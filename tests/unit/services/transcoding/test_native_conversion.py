@@ -14,7 +14,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lfscp.archive.store import spool
-from lfscp.services.transcoding.decoding import decoded, evened
+from lfscp.services.transcoding.decoding import converted
 from lfscp.services.transcoding.decoding_memory import MEMORY
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 from tests.support.converted import decode
@@ -55,9 +55,9 @@ def test_pixels_of_a_large_one_are_sent_from_the_stored_file(tmp_path: Path) -> 
     before = MEMORY.in_use, spool.SPACE.in_use
     tracemalloc.start()
     try:
-        with decoded(path, EXPLICIT, IMPLICIT) as converted:
-            assert isinstance(converted.body, Parts)
-            slices = [each for each in converted.body.parts if isinstance(each, FileSlice)]
+        with converted(path, EXPLICIT, IMPLICIT) as made:
+            assert isinstance(made.body, Parts)
+            slices = [each for each in made.body.parts if isinstance(each, FileSlice)]
             assert [each.size for each in slices] == [8 * MB]
             assert (MEMORY.in_use, spool.SPACE.in_use) == before
             assert tracemalloc.get_traced_memory()[1] < MB
@@ -68,11 +68,11 @@ def test_pixels_of_a_large_one_are_sent_from_the_stored_file(tmp_path: Path) -> 
 def test_what_is_sent_is_the_file_that_was_read(tmp_path: Path) -> None:
     path = stored(tmp_path, 4096)
     expected = decode(path, EXPLICIT, IMPLICIT)
-    with decoded(path, EXPLICIT, IMPLICIT) as converted:
+    with converted(path, EXPLICIT, IMPLICIT) as made:
         path.rename(tmp_path / "replaced")
         path.write_bytes(bytes(16 * MB))
-        assert isinstance(converted.body, Parts)
-        assert converted.body.read() == expected
+        assert isinstance(made.body, Parts)
+        assert made.body.read() == expected
 
 
 def test_where_much_is_held_already_it_waits_on_disk(
@@ -81,10 +81,10 @@ def test_where_much_is_held_already_it_waits_on_disk(
     path = stored(tmp_path, 4096)
     expected = decode(path, EXPLICIT, IMPLICIT)
     monkeypatch.setattr(spool, "_MOST_IN_MEMORY", 0)
-    with decoded(path, EXPLICIT, IMPLICIT) as converted:
-        assert isinstance(converted.body, FileSlice)
+    with converted(path, EXPLICIT, IMPLICIT) as made:
+        assert isinstance(made.body, FileSlice)
         assert spool.SPACE.in_use > 8 * MB
-        assert converted.body.read() == expected
+        assert made.body.read() == expected
 
 
 def test_nothing_counts_as_held_when_it_was_sent(
@@ -93,8 +93,8 @@ def test_nothing_counts_as_held_when_it_was_sent(
     path = stored(tmp_path, 64)
     monkeypatch.setattr(spool, "_MOST_IN_MEMORY", MB)
     for _ in range(10):
-        with decoded(path, EXPLICIT, IMPLICIT) as converted:
-            assert isinstance(converted.body, bytes)
+        with converted(path, EXPLICIT, IMPLICIT) as made:
+            assert isinstance(made.body, bytes)
 
 
 def test_many_elements_beside_pixels_go_to_the_disk(tmp_path: Path) -> None:
@@ -103,9 +103,9 @@ def test_many_elements_beside_pixels_go_to_the_disk(tmp_path: Path) -> None:
         dataset.add_new(0x00111000 + number, "UN", bytes(60_000))
     dataset.PixelData = bytes(256)
     path = save(dataset, tmp_path)
-    with decoded(path, EXPLICIT, IMPLICIT) as converted:
-        assert isinstance(converted.body, FileSlice)
-        assert converted.size > 80 * 60_000
+    with converted(path, EXPLICIT, IMPLICIT) as made:
+        assert isinstance(made.body, FileSlice)
+        assert made.size > 80 * 60_000
 
 
 def test_a_large_one_of_odd_length_is_padded_where_it_is_odd(tmp_path: Path) -> None:
@@ -114,6 +114,6 @@ def test_a_large_one_of_odd_length_is_padded_where_it_is_odd(tmp_path: Path) -> 
     odd = content.replace(b"OB\0\0\6\0\0\0behind", b"OB\0\0\5\0\0\0behin")
     assert len(odd) == len(content) - 1
     path.write_bytes(odd)
-    with evened(path, EXPLICIT) as converted:
-        assert isinstance(converted.body, Parts)
-        assert read(converted.body.read(), EXPLICIT)[0xFFFCFFFC].value == b"behin\0"
+    with converted(path, EXPLICIT, EXPLICIT) as made:
+        assert isinstance(made.body, Parts)
+        assert read(made.body.read(), EXPLICIT)[0xFFFCFFFC].value == b"behin\0"

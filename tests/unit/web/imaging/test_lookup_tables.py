@@ -8,8 +8,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lfscp.web.imaging.errors import LookupTableError
+from lfscp.web.imaging.frames import to_display
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
-from lfscp.web.rendering.drawing import decode, read_header, to_display
+from lfscp.web.imaging.object_header import read_header
+from lfscp.web.rendering.drawing import decode
 from tests.support.images import image, palettes, save, save_big_endian, table
 
 PIXELS = np.array([[0, 1], [2, 3]], np.uint8)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lfscp.web.rendering.drawing import decode, describe, read_header, to_display
+from lfscp.web.imaging.frames import to_display
+from lfscp.web.imaging.object_header import read_header
+from lfscp.web.rendering.drawing import decode, describe
 from tests.support.images import image, save, save_big_endian
 
 GROUND = 100

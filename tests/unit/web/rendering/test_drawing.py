@@ -7,23 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lfscp.archive.open_objects import CACHED_OBJECTS
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.disk_cache import DiskCache
-from lfscp.archive.store.opening import CACHED_OBJECTS
 from lfscp.web.app import PICTURES
+from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.frames import to_display
+from lfscp.web.imaging.object_header import read_header
+from lfscp.web.imaging.windows import Window, apply_window
 from lfscp.web.rendering import rendering
-from lfscp.web.rendering.drawing import (
-    NoPictureError,
-    Window,
-    apply_window,
-    decode,
-    describe,
-    read_header,
-    to_display,
-)
+from lfscp.web.rendering.drawing import decode, describe
 from lfscp.web.rendering.rendering import Renderer, Wanted
 from tests.support.web_objects import CT_CLASS, new, set_pixels
 

@@ -96,12 +96,12 @@ def descendants(pid):
 
 def drawing(renderer):
     """The process IDs of those that render: children of the first."""
-    return list(descendants(renderer.pool._first[0].process.pid))
+    return list(descendants(renderer.pool._server.pid))
 
 
 def all_of(renderer):
     """The process IDs of the first one and of those that render."""
-    return [renderer.pool._first[0].process.pid, *drawing(renderer)]
+    return [renderer.pool._server.pid, *drawing(renderer)]
 
 
 def wait_until(condition):
@@ -122,7 +122,7 @@ def test_a_small_picture_of_a_huge_jpeg_is_decoded_small(renderer, tmp_path):
 
     assert thumbnail.size == (192, 192)
     assert abs(thumbnail.getpixel((96, 96)) - 128) <= 1  # all alike: the middle of its own window
-    assert max(descendants(renderer.pool._first[0].process.pid).values()) < 120 * MB
+    assert max(descendants(renderer.pool._server.pid).values()) < 120 * MB
 
 
 def test_colours_of_a_frame_decoded_small_are_those_of_the_whole(renderer, tmp_path):
@@ -191,7 +191,8 @@ def give_room(renderer, path, size):
     """Have a renderer start, and leave it so many bytes for one picture."""
     with contextlib.suppress(NoPictureError):
         renderer.describe(path, "1.2.3.4")
-    renderer.pool._most_bytes = renderer.pool._first[0].resident + size + process_pool._OWN_BYTES
+    pool = renderer.pool
+    pool._memory.limit_bytes = pool._server.resident_bytes + size + process_pool._OWN_BYTES
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_a_process_that_dies_in_the_middle_of_a_picture_takes_only_that_along(re
 
     asking = threading.Thread(target=ask)
     asking.start()
-    wait_until(lambda: renderer.pool._busy)
+    wait_until(lambda: renderer.pool._memory.in_use)
     os.kill(pid, signal.SIGKILL)
     asking.join()
 
@@ -297,24 +298,24 @@ def test_the_first_process_is_replaced_when_it_was_killed(renderer, tmp_path):
     path = saved(tmp_path / "object.dcm")
     opened(renderer, path)
     (pid,) = drawing(renderer)
-    first = renderer.pool._first[0].process
-    first.kill()
+    first = renderer.pool._server.pid
+    os.kill(first, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}").exists())  # which it took along
 
     assert opened(renderer, path).size == (16, 16)
-    assert renderer.pool._first[0].process is not first
+    assert renderer.pool._server.pid != first
 
 
 def test_a_process_that_begins_while_the_node_stops_is_no_failure(tmp_path, monkeypatch):
     renderer = Renderer(tmp_path / "cache", 0, 64 * MB)
-    start = process_pool.start_first
+    ask = renderer.pool._server._ask
 
-    def start_and_stop(first):
-        start(first)
+    def ask_and_stop():
+        asked = ask()
         renderer.close()
-        raise OSError(9, "Bad file descriptor")
+        return asked
 
-    monkeypatch.setattr(process_pool, "start_first", start_and_stop)
+    monkeypatch.setattr(renderer.pool._server, "_ask", ask_and_stop)
     before = count(metrics.RENDERING_PROCESS_FAILURES)
     with pytest.raises(PictureRefusedError, match="the node is stopping"):
         renderer.render(saved(tmp_path / "object.dcm"), "1.2.3.4", Wanted(encoding="png"))
@@ -381,9 +382,9 @@ def test_few_pictures_wait_and_the_others_are_told_to_ask_again(renderer, tmp_pa
         for edge in (4, 5)
     ]
     asking[0].start()
-    wait_until(lambda: renderer.pool._busy)
+    wait_until(lambda: renderer.pool._memory.in_use)
     asking[1].start()
-    wait_until(lambda: renderer.pool._queue)
+    wait_until(lambda: renderer.pool._memory.waiting)
 
     with pytest.raises(PictureRefusedError, match="try again"):
         renderer.render(path, "1.2.3.4", Wanted(edge=6))

@@ -1,0 +1,150 @@
+"""Messages between the node and its processes: fields as JSON, then bytes.
+
+Rules: no more is trusted than that fields are JSON of a bounded length; nothing that comes from a
+process whose codec was led astray is run. Who waits looks round several times a second and may
+give up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+LOOK_AGAIN_S: Final = 0.25
+_HEAD: Final = struct.Struct("<IQ")  # bytes of the fields, and of what follows them
+_AT_ONCE: Final = 1 << 18
+_MAX_FIELDS: Final = 4 << 20
+_PIECE: Final = 1 << 20  # bytes of a body: whole pixel cells
+
+
+class Message(NamedTuple):
+    """One message.
+
+    Args:
+        length: bytes of its body, which is still to be received.
+        descriptor: of a file that came with it; -1 for none.
+    """
+
+    fields: dict[str, Any]
+    length: int
+    descriptor: int = -1
+
+
+class Connection:
+    """One end of a socket; of one thread at a time.
+
+    Args:
+        look: called several times a second during a wait that ends; what it raises ends it.
+    """
+
+    def __init__(self, sock: socket.socket, look: Callable[[], None] = lambda: None) -> None:
+        self.sock = sock
+        self.look = look
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the other end is gone: an idle one says nothing."""
+        return bool(self._poller.poll(0))
+
+    def send(self, fields: dict[str, Any], *body: bytes | memoryview, descriptor: int = -1) -> None:
+        """Send a message.
+
+        Args:
+            descriptor: of a file that the receiver gets as well.
+        Raises:
+            OSError: the other end is gone, or takes nothing for too long.
+        """
+        text = json.dumps(fields).encode()
+        length = sum(len(each) for each in body)
+        head = _HEAD.pack(len(text), length) + text
+        if descriptor >= 0:
+            head = head[socket.send_fds(self.sock, [head], [descriptor]) :]
+        if length <= _AT_ONCE:  # so that who waits for it wakes once
+            head, body = b"".join((head, *body)), ()
+        self.sock.sendall(head)
+        for each in body:
+            self.sock.sendall(each)
+
+    def receive(self, seconds: float = math.inf, *, takes_file: bool = False) -> Message:
+        """Receive a message up to its body.
+
+        Raises:
+            EOFError: the other end is gone.
+            ValueError: it is no message.
+            OSError: it takes longer than that (TimeoutError).
+        """
+        deadline = time.monotonic() + seconds
+        descriptor = -1
+        head = b""
+        if takes_file:
+            self._wait(deadline)
+            head, descriptors, _, _ = socket.recv_fds(self.sock, _HEAD.size, 1)
+            descriptor = descriptors[0] if descriptors else -1
+        try:
+            size, length = _HEAD.unpack(head or self._read(_HEAD.size, deadline))
+            return Message(self._fields(size, deadline), length, descriptor)
+        except BaseException:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
+
+    def read(self, length: int) -> bytes:
+        """All of a body that is small, or that may block; raises EOFError, OSError."""
+        return self._read(length, math.inf)
+
+    def pieces(self, length: int, seconds: float) -> Iterator[memoryview]:
+        """A body in one place of memory, one piece after the other; raises EOFError, OSError."""
+        deadline = time.monotonic() + seconds
+        place = memoryview(bytearray(min(length, _PIECE)))
+        for start in range(0, length, _PIECE):
+            piece = left = place[: length - start]
+            while left:
+                self._wait(deadline)
+                count = self.sock.recv_into(left)
+                if not count:
+                    raise EOFError
+                left = left[count:]
+            yield piece
+
+    def _fields(self, size: int, deadline: float) -> dict[str, Any]:
+        if size > _MAX_FIELDS:
+            raise ValueError(f"{size} bytes of fields")
+        try:
+            found = json.loads(self._read(size, deadline))
+        except RecursionError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError("no fields")  # noqa: TRY004 - what was sent is wrong
+        return found
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        """So many bytes, without a copy of them where the socket blocks and no signal comes."""
+        pieces: list[bytes] = []
+        while size:
+            self._wait(deadline)
+            piece = self.sock.recv(size, socket.MSG_WAITALL)
+            if not piece:
+                raise EOFError
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def _wait(self, deadline: float) -> None:
+        while not self._poller.poll(_milliseconds(deadline - time.monotonic())):
+            self.look()
+            if time.monotonic() >= deadline:
+                raise TimeoutError("no answer in time")
+
+
+def _milliseconds(left_s: float) -> float | None:
+    """How long to wait until the next look; None for as long as it takes."""
+    return None if left_s == math.inf else 1000 * min(LOOK_AGAIN_S, max(0.0, left_s))
