@@ -56,11 +56,11 @@ def _places(settings: Settings) -> tuple[Path, Path]:
     index = sqlite_path(settings.index.url) if settings.index.url else None
     if settings.index.url and index is None:
         raise CommandError(
-            "an index in PostgreSQL is backed up with pg_dump, see README; this command knows files"
+            "the index is in PostgreSQL: back it up with pg_dump; this command copies files only"
         )
     if settings.objects.url and not settings.objects.url.startswith("file:"):
         raise CommandError(
-            "objects in a bucket are backed up by its versioning or replication, see README"
+            "the objects are in a bucket: let the S3 service keep versions or copies of them"
         )
     data = settings.data_dir
     return index or data / INDEX_FILE, settings.objects.root or data / OBJECTS

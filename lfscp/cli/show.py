@@ -8,7 +8,7 @@ from importlib import metadata
 
 from lfscp import __version__
 from lfscp.config import Resolved, Settings
-from lfscp.config.describe import leaves, markdown_table, mask_password, template, toml_value
+from lfscp.config.describe import leaves, markdown, mask_password, template, toml_value
 
 _STANDS_ON = ("pynetdicom", "pydicom", "sqlalchemy", "pydantic", "structlog")
 
@@ -38,8 +38,8 @@ def _print_value(key: str, value: object, origin: str) -> None:
 
 
 def description(*, as_table: bool) -> None:
-    """Print config/lfscp.toml, or the table of settings for README."""
-    sys.stdout.write(markdown_table() if as_table else template())
+    """Print config/lfscp.toml or config/settings.md."""
+    sys.stdout.write(markdown() if as_table else template())
 
 
 def conformance(settings: Settings) -> None:

@@ -47,26 +47,32 @@ IdentityUser = Annotated[str, AfterValidator(check_identity)]
 class TLS(Section):
     """The DICOM listener for TLS (PS3.15 annex B), beside the plain one."""
 
-    enabled: Bool = setting(False, "Listen for TLS on port as well.")
-    port: ListenPort = setting(2762, "TCP port of TLS; 0 takes any free port and the log says it.")
+    enabled: Bool = setting(False, "Listen for TLS on tls.port as well.")
+    port: ListenPort = setting(
+        2762, "TCP port of TLS. 0 takes any free port, and the log says which."
+    )
     certificate_file: File = setting(
-        "", "This node's certificate, and those of the authorities in between; PEM.", live=True
+        "", "Certificate of this node, then those of intermediate authorities (PEM).", live=True
     )
     key_file: File = setting(
-        "", "Its private key, without password; PEM. Empty: in certificate_file.", live=True
+        "",
+        "Private key of this certificate, without a password (PEM). Empty means that it is in "
+        "certificate_file.",
+        live=True,
     )
     ca_file: File = setting(
-        "", "Certificates of the authorities whose clients are trusted; PEM.", live=True
+        "", "Certificates of the authorities whose clients are trusted (PEM).", live=True
     )
     client_auth: Literal["none", "optional", "required"] = setting(
         "none",
-        "Whether clients show a certificate of ca_file's; one that is shown is always verified.",
+        "Whether a client shows a certificate from an authority in ca_file: none, optional or "
+        "required. One that is shown is always verified.",
         live=True,
     )
     profile: Literal["bcp195", "non-downgrading"] = setting(
         "bcp195",
-        "bcp195: TLS 1.2 and 1.3 with every suite that RFC 9325 leaves. non-downgrading: of those "
-        "of TLS 1.2 only AES-GCM and ChaCha20 with ECDHE.",
+        "bcp195: TLS 1.2 and 1.3 with every cipher suite that RFC 9325 leaves. non-downgrading:"
+        " for TLS 1.2 only AES-GCM and ChaCha20 with ECDHE.",
         live=True,
     )
     minimum_version: Literal["1.2", "1.3"] = setting("1.2", "Lowest version of TLS.", live=True)
@@ -84,12 +90,14 @@ class Identity(Section):
     """The users that peers name when they associate (PS3.7 section D.3.3.7)."""
 
     required: Bool = setting(
-        False, "Reject associations that name no user; otherwise only wrong ones are.", live=True
+        False,
+        "Reject associations that name no user. With false, only a wrong user is rejected.",
+        live=True,
     )
     users: Annotated[tuple[IdentityUser, ...], BeforeValidator(as_tuple)] = setting(
         (),
-        "Who may be named, each as NAME:HASH (`lfscp hash-password`), or NAME when no passcode is "
-        "asked for. Empty: users are not looked at.",
+        "Users that peers may name, each as NAME:HASH (`lfscp hash-password` makes the hash), "
+        "or as NAME if no passcode is asked for. Empty means that the node looks at no user.",
         live=True,
     )
 
@@ -101,34 +109,42 @@ class Identity(Section):
 
 
 class Peer(Section):
-    """Another application entity, by its AE title: `[peers.TITLE]`."""
+    """Another node, by its AE title: one table for each, `[peers.TITLE]`."""
 
-    host: Annotated[str, AfterValidator(check_host)] = setting(..., "Its name or address.")
-    port: Port = setting(..., "Its DICOM port.")
+    host: Annotated[str, AfterValidator(check_host)] = setting(
+        ..., "Host name or address of the peer."
+    )
+    port: Port = setting(..., "DICOM port of the peer.")
     may: Annotated[tuple[Permission, ...], BeforeValidator(as_tuple)] = setting(
         ("echo", "store", "query", "retrieve", "destination"),
-        "What it may ask of this node; destination: others may move objects to it.",
+        "What the peer may ask of this node. With destination, objects may be moved to it.",
     )
     may_move_to: Annotated[tuple[AETitle, ...], BeforeValidator(as_tuple)] = setting(
-        (), "The only destinations it may move objects to; empty: all that are any."
+        (),
+        "The only destinations to which the peer may move objects. Empty means every peer that "
+        "is a destination.",
     )
     addresses: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
         (),
-        "Addresses and networks (10.1.0.0/16) that it calls from, besides host; when given, its AE "
-        "title is rejected from elsewhere.",
+        "Addresses and networks (10.1.0.0/16) from which the peer calls, besides host. If this "
+        "is set, its AE title is rejected from elsewhere.",
     )
-    tls: Bool = setting(False, "Connect to it with TLS.")
+    tls: Bool = setting(False, "Connect to the peer with TLS.")
     tls_verify: Literal["host", "certificate", "none"] = setting(
         "host",
-        "host: its certificate is good and names its host. certificate: it is good. none: anything "
-        "goes.",
+        "host: the peer's certificate must be valid and name its host. certificate: it must be "
+        "valid. none: it is not verified.",
     )
     tls_ca_file: File = setting(
-        "", "Certificates of the authorities trusted for it, PEM; empty is the system's."
+        "",
+        "Certificates of the authorities that are trusted for this peer (PEM). Empty means the "
+        "system's.",
     )
     tls_certificate_file: File = setting(
-        "", "Certificate that this node shows to it when asked; PEM."
+        "", "Certificate that this node shows to the peer when asked (PEM)."
     )
     tls_key_file: File = setting(
-        "", "Its private key, without password; PEM. Empty: in tls_certificate_file."
+        "",
+        "Private key of this certificate, without a password (PEM). Empty means that it is in "
+        "tls_certificate_file.",
     )

@@ -22,39 +22,43 @@ class Audit(Section):
 
     enabled: Bool = setting(True, "Keep an audit trail.")
     file: Annotated[str, AfterValidator(_check_file)] = setting(
-        "", "The file it is appended to; empty is audit.log in data_dir."
+        "", "File of the audit trail. Empty means audit.log in data_dir."
     )
     format: Literal["json", "xml"] = setting(
-        "json", "One message per line: JSON, or the XML of PS3.15 A.5.1."
+        "json", "Each message is one line: JSON, or the XML of PS3.15 A.5.1."
     )
     durability: Literal["full", "os"] = setting(
-        "os", "full: each message is on the disk before the node goes on. os: soon after."
+        "os",
+        "full: each message is on the disk before the node goes on. os: the operating system "
+        "writes it soon after.",
     )
     when_failing: Literal["continue", "stop"] = setting(
         "continue",
-        "While the file cannot be written: continue serving, messages wait in memory; "
-        "or stop, new associations are rejected.",
+        "What happens while the file cannot be written. continue: the node serves on, and "
+        "messages wait in memory. stop: it also rejects new associations.",
     )
     max_mb: Count = setting(
-        100, "A file of this size is renamed to audit.log.1 and so on, in megabytes; 0 is never."
+        100,
+        "Size at which the file is renamed to audit.log.1 and so on, in megabytes. 0 never "
+        "renames it.",
     )
     keep: Int = setting(20, "How many renamed files are kept at least.", ge=1, le=10000)
     keep_days: Amount = setting(
         30.0,
         "Renamed files with records younger than this many days are kept as well, however many "
-        "there are.",
+        "they are.",
     )
     same_per_minute: Count = setting(
         60,
         "How many equal records, or refusals of one kind to one address, are written within a "
-        "minute; further ones are counted, and one record says how many. 0 writes them all.",
+        "minute. Further ones are counted, and one record says how many. 0 writes them all.",
     )
 
     queries_per_minute: Count = setting(
         300,
-        "How many queries from one address are recorded in full within a minute. The next ones, "
-        "ten times as many, are recorded in short, with length and digest of the query; the rest "
-        "is counted. 0 records them all in full.",
+        "How many queries from one address are recorded in full within a minute. Of the next "
+        "ones, ten times as many, only a short record is written, with the query's length and "
+        "digest. The rest is counted. 0 records all of them in full.",
     )
 
     def path(self, data_dir: Path) -> Path:

@@ -7,44 +7,45 @@ from lfscp.config.declaration import Section, setting
 
 
 class Budgets(Section):
-    """Memory and work that clients, peers and files may take; what needs more is refused."""
+    """Memory and work that clients, peers and files may take. What needs more is refused."""
 
     request_mb: Int = setting(
         1,
-        "Largest data set of a request other than C-STORE, in megabytes; for a larger one the "
-        "association is aborted.",
+        "Largest data set of a request other than C-STORE, in megabytes. If one is larger, the "
+        "node aborts the association.",
         ge=1,
         le=1024,
         live=True,
     )
     key_values: Int = setting(
         10_000,
-        "Most values in all keys of a query or retrieve; one with more is answered 0xA900. "
-        "A name counts as 100, and so does a value with a wildcard.",
+        "Most values in all keys of one query or retrieve. One with more is answered with "
+        "0xA900. A name counts as 100 values, and so does a value with a wildcard.",
         ge=100,
         le=20_000,
     )
     decoding_mb: Int = setting(
         172,
-        "Memory for decoding objects for receivers, in megabytes, shared by all associations of a "
-        "process. It includes the codecs' own; a frame that alone needs more is not decoded.",
+        "Memory for decoding objects for receivers, in megabytes. All associations of a process"
+        " share it, and the codecs' own memory counts. A frame that alone needs more is not "
+        "decoded.",
         ge=1,
     )
     spool_mb: Int = setting(
         8192,
-        "Disk space in the data folder for converted objects until receivers have taken them, in "
-        "megabytes, shared by all associations of a process.",
+        "Disk space in the data folder for converted objects that receivers have not taken yet,"
+        " in megabytes. All associations of a process share it.",
         ge=1,
     )
     rendering_mb: Int = setting(
         190,
-        "Memory of all processes that render pictures for the page, in megabytes; a picture that "
-        "needs more is made smaller, or answered with HTTP 422.",
+        "Memory of all processes that render pictures for the page, in megabytes. A picture "
+        "that needs more is made smaller, or answered with HTTP 422.",
         ge=64,
     )
     job_mb: Int = setting(
         8,
-        "Most of a peer's matches that one job keeps, in megabytes; beyond it a query is cut off "
-        "and a retrieve fails.",
+        "Most of a peer's matches that one job keeps, in megabytes. Beyond it a query is cut "
+        "off, and a retrieve fails.",
         ge=1,
     )

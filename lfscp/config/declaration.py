@@ -16,7 +16,7 @@ def setting(
         default: the value when no source gives one; `...` when one must.
         text: help, one or two sentences; the unit is in the setting's name.
         flag: the option of `lfscp serve` that sets it, if there is one.
-        shown: what file and README show as the default when it depends on the machine.
+        shown: what the documents show as the default when it depends on the machine.
         live: whether SIGHUP changes it in a node that runs.
         checks: pydantic's constraints.
     """

@@ -1,4 +1,4 @@
-"""The settings described: config/lfscp.toml, the table of README, the help of each flag.
+"""The settings described: config/lfscp.toml, config/settings.md, the help of each flag.
 
 All are made from the declarations in `settings`; tests/meta fails when a file differs.
 """
@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +28,27 @@ ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
 _EXAMPLE_PEER: Final = "WORKSTATION"
 _HEAD: Final = """\
-# Configuration of an lfscp node; every setting with its default. Remove the "#" to change one.
-# Made from lfscp/config/settings.py by `lfscp config --template`; do not edit a copy in the source.
+# The configuration of an lfscp node: every setting with its default. To change one, remove its "#".
 #
-# A variable of the environment goes before this file, an option of `lfscp serve` before both:
-#   LFSCP_SERVER__PORT=104        section and key joined by two underscores
-#   LFSCP_DATA_DIR=/srv/lfscp     keys of no section
+# An environment variable overrides this file, and an option of `lfscp serve` overrides both:
+#   LFSCP_SERVER__PORT=104        section and key, joined by two underscores
+#   LFSCP_DATA_DIR=/srv/lfscp     a key outside the sections
+#
+# In the source tree `lfscp config --template` writes this file; do not edit it there by hand.
 """
+_MARKDOWN_HEAD: Final = """\
+# All settings
+
+`lfscp config --markdown` writes this file. Do not edit it by hand.
+
+`server.port` is the key `port` in the section `[server]` of the configuration file; [where settings
+come from](README.md#configuration). If "reload" says yes, a running node takes the new value at
+SIGHUP (`systemctl reload lfscp`). All others need a restart. The unit is part of the name: `_s` is
+seconds, `_mb` megabytes, `_gb` gigabytes.
+"""
+_TABLE_HEAD: Final = """\
+| setting | default | flag | reload | what it does |
+|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +161,13 @@ def template() -> str:
 
 
 def _section_head(section: str) -> str:
-    if section == "peers.*":
-        return f"{_comment(Peer.__doc__ or '')}\n#[peers.{_EXAMPLE_PEER}]\n"
-    return f"{_comment(dict(sections())[section].__doc__ or '')}\n[{section}]\n"
+    name = f"#[peers.{_EXAMPLE_PEER}]" if section == "peers.*" else f"[{section}]"
+    return f"{_comment(_about(section))}\n{name}\n"
+
+
+def _about(section: str) -> str:
+    model = Peer if section == "peers.*" else dict(sections())[section]
+    return model.__doc__ or ""
 
 
 def _comment(text: str) -> str:
@@ -158,12 +178,25 @@ def _example(key: str) -> str:
     return {"host": '"192.0.2.10"', "port": "104"}[key]
 
 
-def markdown_table() -> str:
-    """The table of settings in README."""
-    rows = ["| setting | default | flag | what it does |", "|---|---|---|---|"]
-    for item in leaves():
-        flag = f"`{item.flag}`" if item.flag else ""
-        default = f"`{item.default}`" if item.default else "must be given"
-        name = item.name.replace("*", "TITLE")
-        rows.append(f"| `{name}` | {default} | {flag} | {item.help} |")
-    return "\n".join(rows) + "\n"
+def markdown() -> str:
+    """The file config/settings.md."""
+    out = [_MARKDOWN_HEAD]
+    for section, items in groupby(leaves(), attrgetter("section")):
+        out.append(_markdown_head(section))
+        out.append("\n".join([_TABLE_HEAD, *map(_markdown_row, items)]) + "\n")
+    return "\n".join(out)
+
+
+def _markdown_head(section: str) -> str:
+    if not section:
+        return "## Outside the sections\n"
+    name = section.replace("*", "TITLE")
+    return f"## [{name}]\n\n{_about(section)}\n"
+
+
+def _markdown_row(item: Leaf) -> str:
+    flag = f"`{item.flag}`" if item.flag else ""
+    default = f"`{item.default}`" if item.default else "must be given"
+    # A reload replaces the peers as a whole.
+    reload = "yes" if item.is_live or item.section == "peers.*" else ""
+    return f"| `{item.name.replace('*', 'TITLE')}` | {default} | {flag} | {reload} | {item.help} |"

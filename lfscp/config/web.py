@@ -112,7 +112,7 @@ WebToken = Annotated[str, AfterValidator(check_web_token)]
 class Web(Section):
     """The web page and the API. They are on, for this machine only, unless you say otherwise."""
 
-    enabled: Bool = setting(True, "Serve the page and the API; --no-http turns them off.")
+    enabled: Bool = setting(True, "Serve the page and the API. --no-http turns them off.")
     host: str = setting(
         "127.0.0.1",
         "Address of the page. If other machines can reach it, set users, tokens or token_hash.",
@@ -120,39 +120,40 @@ class Web(Section):
     )
     port: ListenPort = setting(
         8080,
-        "TCP port of the page. When the default is taken the node goes on without the page; "
-        "a port that was asked for must be free. 0 takes any free port and the log says which.",
+        "TCP port of the page. If the default port is taken, the node runs without the page. A "
+        "port that you choose must be free. 0 takes any free port, and the log says which.",
         flag="--http-port",
     )
     users: Annotated[
         tuple[WebUser, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
     ] = setting(
         (),
-        "Who may log in, each as NAME:ROLE:HASH; `lfscp hash-password` makes the hash. Roles: read "
-        "(look, search, download), work (also upload, send, retrieve, jobs), admin (also delete, "
-        "protect, peers). NAME:HASH is an admin.",
+        "Who may log in, each as NAME:ROLE:HASH. `lfscp hash-password` makes the hash. Roles: "
+        "read (look, search, download), work (also upload, send, retrieve, jobs), admin (also "
+        "delete, protect, peers). NAME:HASH is an admin.",
         live=True,
     )
     tokens: Annotated[
         tuple[WebToken, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
     ] = setting(
         (),
-        "Bearer tokens for scripts, each as NAME:ROLE:HASH with the roles of users; "
-        "`lfscp hash-password --token` makes a token and its hash.",
+        "Bearer tokens for scripts, each as NAME:ROLE:HASH with the roles of users. `lfscp "
+        "hash-password --token` makes a token and its hash.",
         live=True,
     )
     token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
-        "", "Hash of one more bearer token, with role admin.", live=True
+        "", "Hash of one more bearer token, with the role admin.", live=True
     )
     metrics_token_hash: Annotated[str, AfterValidator(check_token_hash)] = setting(
         "",
-        "Hash of a bearer token that opens /metrics and nothing else, made the same way.",
+        "Hash of a bearer token that opens /metrics and nothing else. `lfscp hash-password "
+        "--token` makes it.",
         live=True,
     )
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
         (),
         "Addresses and networks of reverse proxies. Their header Forwarded or X-Forwarded-For "
-        "gives the visitor's address; from anybody else it is ignored.",
+        "gives the visitor's address. From anybody else it is ignored.",
         live=True,
     )
     timeout_s: Seconds = setting(
@@ -160,16 +161,17 @@ class Web(Section):
     )
     min_rate: Count = setting(
         1000,
-        "Slowest pace of a request's body and of an answer, in bytes a second over timeout_s; "
-        "slower connections are closed. 0 is no limit.",
+        "Slowest pace of a request's body and of an answer, in bytes per second over timeout_s."
+        " A slower connection is closed. 0 means no limit.",
     )
     max_connections: Count = setting(
-        0, "Most HTTP connections at once; 0 is a quarter of the files that the process may open."
+        0,
+        "Most HTTP connections at once. 0 means a quarter of the files that the process may open.",
     )
     max_connections_per_address: Count = setting(
         100,
-        "Most connections from one address, except from trusted_proxies. A further one takes the "
-        "place of an idle one, or is refused. 0 is no limit.",
+        "Most connections from one address, except from trusted_proxies. A further one takes "
+        "the place of an idle one, or is refused. 0 means no limit.",
     )
     max_event_streams: Int = setting(
         20,
@@ -177,7 +179,7 @@ class Web(Section):
         ge=1,
     )
     roots: Annotated[tuple[Folder, ...], BeforeValidator(as_tuple)] = setting(
-        (), "Folders that jobs and the web page may read and write."
+        (), "Folders that jobs and the page may read and write."
     )
     cache_mb: Count = setting(
         256, "Most disk space for rendered pictures, in data_dir/cache, in megabytes."

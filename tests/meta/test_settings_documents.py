@@ -1,8 +1,8 @@
-"""Settings are declared once: the file, README and the help must say what the declarations say."""
+"""Settings are declared once: the documents and the help must say what the declarations say."""
 
 from pathlib import Path
 
-from lfscp.config.describe import leaves, markdown_table, template
+from lfscp.config.describe import leaves, markdown, template
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,9 +13,9 @@ def test_the_configuration_file_is_the_generated_one():
     assert expected == actual, "run: lfscp config --template > config/lfscp.toml"
 
 
-def test_the_table_in_readme_is_the_generated_one():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert markdown_table() in readme, "put the output of `lfscp config --markdown` into README.md"
+def test_the_list_of_settings_is_the_generated_one():
+    actual = (ROOT / "config/settings.md").read_text(encoding="utf-8")
+    assert markdown() == actual, "run: lfscp config --markdown > config/settings.md"
 
 
 def test_every_flag_of_a_setting_is_an_option_of_serve():

@@ -1,0 +1,81 @@
+"""The documents: README stays short, links lead somewhere, and what is named exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from lfscp.cli.app import app
+from lfscp.config.describe import leaves, sections
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CHANGELOG.md",
+        ".github/CONTRIBUTING.md",
+        ".github/SECURITY.md",
+        "config/README.md",
+        "config/access.md",
+        "config/cluster.md",
+        "config/operations.md",
+        "config/page.md",
+        "config/settings.md",
+        "lfscp/README.md",
+        "scripts/bench/README.md",
+        "scripts/bench/peers/README.md",
+        "tests/README.md",
+    )
+]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# Of a section of the settings: `server.port`, `peers.TITLE.may`; not `server.start()`, `pool.py`.
+SECTIONS = "|".join([name for name, _ in sections()] + [r"peers\.TITLE"])
+SETTING = re.compile(rf"`((?:{SECTIONS})\.(?!py`|log`)[a-z_0-9]+)`")
+
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+def prose(document: Path) -> str:
+    """Its text without blocks of code."""
+    return FENCED.sub("", document.read_text(encoding="utf-8"))
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link may name behind "#", made from the headings as GitHub makes it."""
+    headings = HEADING.findall(prose(document))
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
+
+
+@each_document
+def test_every_link_leads_somewhere(document):
+    for link in LINK.findall(prose(document)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@each_document
+def test_every_setting_that_is_named_exists(document):
+    names = {leaf.name.replace("peers.*", "peers.TITLE") for leaf in leaves()}
+    assert set(SETTING.findall(prose(document))) <= names
+
+
+def test_readme_lists_every_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in typer.main.get_command(app).commands:
+        assert f"`lfscp {name}" in readme
