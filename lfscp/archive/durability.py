@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+PART: Final = ".part"  # ends the name of a file that is not whole
 
 
 class Durability(StrEnum):
@@ -27,3 +30,14 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or as it was before, also after a power cut."""
+    part = path.with_name(path.name + PART)
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.upkeep.copying import write_whole
+from lfscp.archive.durability import write_whole
 
 NODE_FILE: Final = "node-id"
 

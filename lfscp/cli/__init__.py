@@ -1,4 +1,4 @@
-"""The command line: `app` has the commands, each in a module named after what it is about."""
+"""The command line: a module a group of commands, put together in `app`."""
 
 from lfscp.cli.app import main
 

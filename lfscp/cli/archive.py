@@ -1,29 +1,242 @@
-"""Commands that open the archive themselves, while no node uses it: import and check."""
+"""The commands that need the whole archive: `import`, `check`, `backup`, `restore`.
+
+All but `backup` open it themselves, so no node may use it meanwhile.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lfscp.archive.archive import INDEX_FILE, OBJECTS
-from lfscp.archive.data_folder import require_whole
-from lfscp.archive.errors import ArchiveInUseError
-from lfscp.archive.index.database import sqlite_path, sqlite_url
-from lfscp.cli.failures import CommandError
-from lfscp.cli.terminal import printable, tell
-from lfscp.config import ConfigError
-from lfscp.node.parts import open_archive, warn_of_lost_index
+import typer
+
+from lfscp.cli.errors import CommandError
+from lfscp.cli.options import ConfigFile, DataDir, settings_of
+from lfscp.cli.terminal import counted, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lfscp.archive.archive import Archive
+    from lfscp.archive.upkeep.check import Finding
     from lfscp.config import Settings
 
 
-def _open(settings: Settings) -> Archive:
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A folder with everything in it, a file, or a ZIP."),
+    ],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Store the DICOM files of a folder or a ZIP.
+
+    The node must not be running.
+    """
+    from lfscp.cli.import_files import import_files
+
+    raise typer.Exit(import_files(settings_of(config, data_dir), folder))
+
+
+def check(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what is found. Without it, nothing is changed.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make a lost or damaged index anew from the objects.")
+    ] = False,
+) -> None:
+    """Compare index and objects, and repair them.
+
+    The command names what is missing, left over or damaged. The node must not be running.
+    """
+    from lfscp.archive.upkeep import check
+
+    settings = settings_of(config, data_dir)
+    if rebuild:
+        _rebuild_index(settings)
+        return
+    require_index(settings)
+    with open_stopped(settings) as archive:
+        is_lost = check.has_lost_index(archive) and not archive.index.is_shared
+        found, repaired = _tell_all(check.check(archive, repair=repair))
+    tell(_verdict(found, repaired, repair=repair, is_lost=is_lost))
+    raise typer.Exit(1 if repaired < found else 0)
+
+
+def backup(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of the backup. It is made, or brought up to date."
+        ),
+    ],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy objects. Without it, link them on the same disk.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the backup and compare every digest.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Replace what is in the folder, even another archive's backup or most of this "
+            "one's.",
+        ),
+    ] = False,
+) -> None:
+    """Back up index and objects into a folder.
+
+    The node may be running.
+    """
+    from lfscp.archive.upkeep.backup import backup
+
+    settings = settings_of(config, data_dir)
+    index, objects = _places(settings)
+    if target.resolve().is_relative_to(settings.data_dir.resolve()):
+        raise CommandError(
+            f"{target} is inside the data folder and would be lost with it; choose another folder"
+        )
+    report = backup(index, objects, target, copy=copy, verify=verify, replace=replace, tell=tell)
+    manifest, counts = report.manifest, report.counts
+    done = [
+        f"{counts[name]} {name}" for name in ("linked", "copied", "kept", "dropped") if counts[name]
+    ]
+    size = f"{manifest.objects} objects, {manifest.bytes / 1e6:.1f} MB"
+    tell(f"{size} in {target}: {', '.join(done) or 'nothing'}")
+    if manifest.problems:
+        tell(f"{manifest.problems} of them are missing or damaged; run `lfscp check`")
+        raise typer.Exit(1)
+
+
+def restore(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder that `lfscp backup` made.")
+    ],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Link objects on the same disk instead of copying them.")
+    ] = False,
+) -> None:
+    """Fill an empty data folder from a backup, and check it."""
+    from lfscp.archive.errors import ArchiveInUseError
+    from lfscp.archive.upkeep.check import check
+    from lfscp.archive.upkeep.restore import restore
+
+    settings = settings_of(config, data_dir)
+    index, objects = _places(settings)
     try:
-        return open_archive(settings)
+        manifest = restore(
+            source, settings.data_dir, index=index, objects=objects, link=link, tell=tell
+        )
+    except ArchiveInUseError as error:
+        raise CommandError(f"{error.reason}; stop the node first") from error
+    with open_stopped(settings) as archive:
+        found, _ = _tell_all(check(archive))
+    tell(f"{manifest.objects} objects as of {manifest.made_at} are in {settings.data_dir}")
+    tell(f"{found} of them are missing or damaged" if found else "index and objects agree")
+    raise typer.Exit(1 if found else 0)
+
+
+def _tell_all(findings: Iterable[Finding]) -> tuple[int, int]:
+    """Print findings; how many there are, and how many of them are repaired."""
+    found = repaired = 0
+    for finding in findings:
+        found += 1
+        repaired += finding.repaired
+        tell(str(finding))
+    return found, repaired
+
+
+def _verdict(found: int, repaired: int, *, repair: bool, is_lost: bool) -> str:
+    if not found:
+        return "index and objects agree"
+    problems = counted(found, "problem", "problems")
+    if repair:
+        return (
+            f"{problems} found, {repaired} repaired" if repaired < found else f"{problems} repaired"
+        )
+    if is_lost:
+        return f"{problems} found, the index is empty: run `lfscp check --rebuild` to make it anew"
+    return f"{problems} found, run `lfscp check --repair` to mend them"
+
+
+def _rebuild_index(settings: Settings) -> None:
+    """Make the index anew from the objects."""
+    from lfscp.archive.index.database import sqlite_url
+    from lfscp.archive.index.objects_identity import known_by_file
+    from lfscp.archive.upkeep.check import Finding
+    from lfscp.archive.upkeep.rebuild import rebuild
+
+    index = index_file(settings)
+    if index is None:
+        raise CommandError(
+            "an index in PostgreSQL is not rebuilt here; make an empty database and run "
+            "`lfscp check --repair`"
+        )
+    require_index(settings, to_rebuild=True)
+
+    def open_with(file: Path) -> Archive:
+        section = settings.index.model_copy(update={"url": sqlite_url(file)})
+        lost = settings.model_copy(update={"index": section})
+        return open_stopped(lost, objects_id=known_by_file(index))
+
+    for found in rebuild(index, open_with):
+        tell(str(found) if isinstance(found, Finding) else f"the old index is kept as {found}")
+    with open_stopped(settings) as archive:
+        tell(f"{archive.statistics().instances} instances indexed")
+
+
+def _places(settings: Settings) -> tuple[Path, Path]:
+    """The file of the index and the folder of the objects."""
+    index = index_file(settings)
+    if index is None:
+        raise CommandError(
+            "the index is in PostgreSQL: back it up with pg_dump; this command copies files only"
+        )
+    if settings.objects.is_bucket:
+        raise CommandError(
+            "the objects are in a bucket: let the S3 service keep versions or copies of them"
+        )
+    return index, objects_folder(settings)
+
+
+def index_file(settings: Settings) -> Path | None:
+    """The file of the index; None when the index is in PostgreSQL."""
+    from lfscp.archive.archive import INDEX_FILE
+    from lfscp.archive.index.database import sqlite_path
+
+    return sqlite_path(settings.index.url) if settings.index.url else settings.data_dir / INDEX_FILE
+
+
+def objects_folder(settings: Settings) -> Path:
+    """The folder of the objects, unless they are in a bucket."""
+    from lfscp.archive.archive import OBJECTS
+
+    return settings.objects.root or settings.data_dir / OBJECTS
+
+
+def open_stopped(settings: Settings, *, objects_id: str = "") -> Archive:
+    """Open the archive of a node that does not run.
+
+    Args:
+        objects_id: as `Archive.open` takes it.
+    Raises:
+        CommandError: the node runs.
+        ArchiveError: the archive cannot be opened.
+    """
+    from lfscp.archive.errors import ArchiveInUseError
+    from lfscp.node.parts import open_archive
+
+    try:
+        return open_archive(settings, objects_id=objects_id)
     except ArchiveInUseError as error:
         raise CommandError(f"{error.reason}; stop the node first") from error
 
@@ -37,101 +250,14 @@ def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:
         CommandError: there is no index.
         ArchiveError: it is the folder of a restore that did not end.
     """
-    index = sqlite_path(settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE))
+    from lfscp.archive.data_folder import require_whole
+
+    index = index_file(settings)
     if index is None or index.is_file():
         return
     require_whole(settings.data_dir)
-    objects = settings.objects.root or settings.data_dir / OBJECTS
-    has_objects = settings.objects.is_bucket or any(objects.glob("*/*/*.dcm"))
+    has_objects = settings.objects.is_bucket or any(objects_folder(settings).glob("*/*/*.dcm"))
     if has_objects and to_rebuild:
         return
     lost = ", or make it anew with `lfscp check --rebuild`" if has_objects else ""
     raise CommandError(f"there is no index {index}; check data_dir and index.url{lost}")
-
-
-def import_files(settings: Settings, folder: Path) -> int:
-    """Store every DICOM file under `folder`; exit code 0 when all that are DICOM were stored.
-
-    Each file that is not stored is named with its reason, and so is what is odd about one that is.
-
-    Args:
-        folder: or a file, a ZIP among them; of a DICOMDIR, what it lists.
-    Raises:
-        ConfigError: there is no such folder.
-        CommandError, ArchiveError: nothing can be imported at all, or the disk is full.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    if not folder.exists():
-        raise ConfigError(f"{folder}: there is no such file or folder")
-    from lfscp.cli.dicomdir import find_files
-    from lfscp.cli.importing import FAILED, Importer
-
-    files = list(find_files(folder))
-    archive = _open(settings)
-    warn_of_lost_index(archive)
-    counts: Counter[str] = Counter()
-    importer = Importer(settings, archive)
-    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        console = Console(stderr=True)
-        hidden = not console.is_terminal  # in a pipe or a file a bar leaves but an empty line
-        with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-            task = progress.add_task("importing", total=len(files))
-            for file in files:
-                for outcome in importer.outcomes(file):
-                    counts[outcome.counted_as] += 1
-                    if outcome.remark:
-                        line = printable(f"{outcome.name}: {outcome.remark}")
-                        progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-                progress.advance(task)
-    finally:
-        importer.end()
-        archive.close()
-    sys.stdout.write(_summary(counts))
-    return 1 if counts[FAILED] else 0
-
-
-def _summary(counts: Counter[str]) -> str:
-    named = ("stored", "replaced", "identical", "kept", "no DICOM object", "failed")
-    parts = [f"{counts[name]} {name}" for name in named if counts[name] or name == "stored"]
-    return ", ".join(parts) + "\n"
-
-
-def check_archive(settings: Settings, *, repair: bool) -> int:
-    """Compare index and objects, print each finding; exit code 1 when something is left wrong.
-
-    Raises:
-        CommandError, ArchiveError: the archive cannot be opened.
-    """
-    from lfscp.archive.upkeep.check import check, has_lost_index
-
-    require_index(settings)
-    archive = _open(settings)
-    found = repaired = 0
-    try:
-        remedy = "rebuild" if has_lost_index(archive) and not archive.index.is_shared else "repair"
-        for finding in check(archive, repair=repair):
-            found += 1
-            repaired += finding.repaired
-            tell(str(finding))
-    finally:
-        archive.close()
-    sys.stdout.write(_verdict(found, repaired, remedy if not repair else ""))
-    return 1 if repaired < found else 0
-
-
-def _verdict(found: int, repaired: int, remedy: str) -> str:
-    if not found:
-        return "index and objects agree\n"
-    problems = "1 problem" if found == 1 else f"{found} problems"
-    if remedy == "rebuild":
-        return (
-            f"{problems} found, the index is empty: run `lfscp check --rebuild` to make it anew\n"
-        )
-    if remedy:
-        return f"{problems} found, run `lfscp check --{remedy}` to mend them\n"
-    if repaired < found:
-        return f"{problems} found, {repaired} repaired\n"
-    return f"{problems} repaired\n"

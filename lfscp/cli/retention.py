@@ -1,78 +1,92 @@
-"""`lfscp retention`, `protect` and `unprotect`: what goes by itself, and what never does."""
+"""The commands `retention`, `protect` and `unprotect`: what goes by itself, and what never does.
+
+All but `retention` without an option may run beside the node.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
-from sqlalchemy.exc import SQLAlchemyError
+import typer
 
-from lfscp.archive.archive import INDEX_FILE
-from lfscp.archive.errors import ArchiveError, ArchiveInUseError
-from lfscp.archive.index.clock import Clock
-from lfscp.archive.index.clock_readings import JUMP_MS
-from lfscp.archive.index.database import reason_of, sqlite_url
-from lfscp.archive.index.index import Index
-from lfscp.archive.node_id import node_id
-from lfscp.archive.upkeep.retention import Candidate, Retention, candidates, now_ms, usage
 from lfscp.cli.archive import require_index
-from lfscp.cli.failures import CommandError
-from lfscp.node.parts import begin_trail, open_archive, retention_limits
-from lfscp.observe import audit
+from lfscp.cli.errors import CommandError
+from lfscp.cli.options import ConfigFile, DataDir, settings_of
+from lfscp.cli.terminal import tell
 
 if TYPE_CHECKING:
+    from lfscp.archive.index.clock import Clock
+    from lfscp.archive.index.index import Index
+    from lfscp.archive.upkeep.retention import Candidate, Limits
     from lfscp.config import Settings
 
+Study = Annotated[str, typer.Argument(metavar="UID", help="A Study Instance UID.")]
 
-def show_candidates(settings: Settings) -> int:
-    """Print what has to go now, the first one first; nothing is deleted.
 
-    Raises:
-        CommandError, ArchiveError: the index cannot be read.
+def retention(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would go. The node may be running.")
+    ] = False,
+    clock_is_right: Annotated[
+        bool,
+        typer.Option(
+            "--clock-is-right", help="Only trust the clock again. The node may be running."
+        ),
+    ] = False,
+) -> None:
+    """Delete the studies that are too many or too old.
+
+    A running node does it by itself; stop it first, or use --dry-run.
     """
-    limits = retention_limits(settings)
-    if not limits.is_any:
-        raise CommandError("nothing is limited; set retention.max_gb, max_age_days or max_studies")
-    studies = instances = size = 0
-    index = _index(settings)
-    try:
-        clock = _clock(settings, index)
-        old_ms = clock.peek()
+    settings = settings_of(config, data_dir)
+    if clock_is_right:
+        _trust_clock(settings)
+    elif dry_run:
+        _show_candidates(settings)
+    else:
+        _delete_candidates(settings)
+
+
+def _trust_clock(settings: Settings) -> None:
+    from lfscp.archive.upkeep.retention import now_ms
+
+    with _index(settings, "write to the index") as index:
+        _clock(settings, index).confirm()
+    tell(f"the clock is trusted: it is {_shown(now_ms())} UTC")
+
+
+def _show_candidates(settings: Settings) -> None:
+    """Print what has to go now, the first one first."""
+    from lfscp.archive.upkeep.retention import candidates, now_ms, usage
+
+    limits = _limits(settings)
+    with _index(settings, "read the index") as index:
+        old_ms = _clock(settings, index).peek()
         with index.engine.connect() as connection:
-            for each in candidates(connection, limits, usage(connection), now_ms(), old_ms):
-                studies, instances, size = (
-                    studies + 1,
-                    instances + each.instances,
-                    size + each.bytes,
-                )
-                sys.stdout.write(_line(each))
-    except SQLAlchemyError as error:
-        raise ArchiveError("read the index", reason_of(error)) from None
-    finally:
-        index.close()
-    _say_when_not_trusted(old_ms)
-    sys.stdout.write(
-        f"{studies} studies with {instances} instances, {size / 1e6:.1f} MB, would go\n"
-    )
-    return 0
+            used = usage(connection)
+            going = list(candidates(connection, limits, used, now_ms(), old_ms))
+    for each in going:
+        _tell_study(each)
+    _tell_if_not_trusted(old_ms)
+    instances, size = sum(each.instances for each in going), sum(each.bytes for each in going)
+    tell(f"{len(going)} studies with {instances} instances, {size / 1e6:.1f} MB, would go")
 
 
-def _line(study: Candidate) -> str:
-    day = time.strftime("%Y-%m-%d", time.gmtime(study.updated_at / 1000))
-    size = f"{study.instances} instances, {study.bytes / 1e6:.1f} MB"
-    return f"{study.study_uid}  {size}, received until {day}, goes for: {study.reason}\n"
+def _delete_candidates(settings: Settings) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
 
+    from lfscp.archive.errors import ArchiveError, ArchiveInUseError
+    from lfscp.archive.index.database import reason_of
+    from lfscp.archive.upkeep.retention import Retention
+    from lfscp.node.parts import begin_trail, open_archive
+    from lfscp.observe import audit
 
-def recycle_now(settings: Settings) -> int:
-    """Delete what has to go now; for an archive whose node is stopped.
-
-    Raises:
-        CommandError, ArchiveError: it cannot be done.
-    """
-    limits = retention_limits(settings)
-    if not limits.is_any:
-        raise CommandError("nothing is limited; set retention.max_gb, max_age_days or max_studies")
+    limits = _limits(settings)
     require_index(settings)
     try:
         archive = open_archive(settings)
@@ -81,80 +95,94 @@ def recycle_now(settings: Settings) -> int:
         raise CommandError(f"{error.reason}, and does this itself every {every}") from error
     with archive:
         begin_trail(settings)
-        retention = Retention(archive, limits, lambda gone, _: _tell_gone(gone))
         try:
-            gone = retention.run()
+            gone = Retention(archive, limits, lambda study, _: _tell_study(study)).run()
         except SQLAlchemyError as error:
             raise ArchiveError("write to the index", reason_of(error)) from None
         finally:
             audit.stop()
-        _say_when_not_trusted(archive.trusted_ms())
-    sys.stdout.write(f"{gone} studies deleted\n")
-    return 0
+        _tell_if_not_trusted(archive.trusted_ms())
+    tell(f"{gone} studies deleted")
 
 
-def trust_clock(settings: Settings) -> int:
-    """Trust the clock as it is now; also while the node runs.
+def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Protect a study from deletion and change.
 
-    Raises:
-        CommandError, ArchiveError: there is no index, or it cannot be written to.
+    The node may be running.
     """
-    index = _index(settings)
+    from lfscp.archive.index.protection import protect
+
+    with _index(settings_of(config, data_dir), "write to the index") as index:
+        if not protect(index, uid):
+            raise CommandError(f"there is no study {uid}")
+    tell(f"{uid} is protected")
+
+
+def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Let a protected study be deleted again.
+
+    The node may be running.
+    """
+    from lfscp.archive.index.protection import unprotect
+
+    with _index(settings_of(config, data_dir), "write to the index") as index:
+        if not unprotect(index, uid):
+            raise CommandError(f"study {uid} is not protected")
+    tell(f"{uid} is no longer protected")
+
+
+@contextmanager
+def _index(settings: Settings, operation: str) -> Iterator[Index]:
+    """The index of an archive that is there, beside whoever else uses it."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from lfscp.archive.archive import INDEX_FILE
+    from lfscp.archive.errors import ArchiveError
+    from lfscp.archive.index.database import reason_of, sqlite_url
+    from lfscp.archive.index.index import Index
+
+    require_index(settings)
+    index = Index(settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE))
     try:
-        _clock(settings, index).confirm()
+        yield index
     except (SQLAlchemyError, OSError) as error:
-        raise ArchiveError("write to the index", reason_of(error)) from None
+        raise ArchiveError(operation, reason_of(error)) from None
     finally:
         index.close()
-    sys.stdout.write(f"the clock is trusted: it is {_shown(now_ms())} UTC\n")
-    return 0
+
+
+def _limits(settings: Settings) -> Limits:
+    from lfscp.node.parts import retention_limits
+
+    limits = retention_limits(settings)
+    if not limits.is_any:
+        raise CommandError("no limit is set; set retention.max_gb, max_age_days or max_studies")
+    return limits
 
 
 def _clock(settings: Settings, index: Index) -> Clock:
+    from lfscp.archive.index.clock import Clock
+    from lfscp.archive.node_id import node_id
+
     return Clock(index=index, node=node_id(settings.data_dir) if index.is_shared else "")
 
 
-def _say_when_not_trusted(old_ms: int) -> None:
+def _tell_study(study: Candidate) -> None:
+    day = time.strftime("%Y-%m-%d", time.gmtime(study.updated_at / 1000))
+    size = f"{study.instances} instances, {study.bytes / 1e6:.1f} MB"
+    tell(f"{study.study_uid}  {size}, last received {day}, over the limit of {study.reason}")
+
+
+def _tell_if_not_trusted(old_ms: int) -> None:
+    from lfscp.archive.index.clock_readings import JUMP_MS
+    from lfscp.archive.upkeep.retention import now_ms
+
     if now_ms() - old_ms > JUMP_MS:
-        sys.stdout.write(
-            f"the clock is not trusted: ages are counted until {_shown(old_ms)} UTC; if it is "
-            "right, run `lfscp retention --clock-is-right`\n"
+        tell(
+            f"the clock is not trusted: ages count until {_shown(old_ms)} UTC; if the clock is "
+            "right, run `lfscp retention --clock-is-right`"
         )
 
 
 def _shown(ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(ms / 1000))
-
-
-def _tell_gone(study: Candidate) -> None:
-    sys.stdout.write(_line(study))
-
-
-def set_protection(settings: Settings, study_uid: str, *, on: bool) -> int:
-    """Protect a study, or protect it no longer; also while the node runs.
-
-    Raises:
-        CommandError, ArchiveError: there is no such study, or the index cannot be written to.
-    """
-    from lfscp.archive.index.protection import protect, unprotect
-
-    index = _index(settings)
-    try:
-        done = (protect if on else unprotect)(index, study_uid)
-    except (SQLAlchemyError, OSError) as error:
-        raise ArchiveError("write to the index", reason_of(error)) from None
-    finally:
-        index.close()
-    if not done:
-        raise CommandError(
-            f"there is no study {study_uid}" if on else f"study {study_uid} is not protected"
-        )
-    sys.stdout.write(f"{study_uid} {'is' if on else 'is no longer'} protected\n")
-    return 0
-
-
-def _index(settings: Settings) -> Index:
-    """The index of an archive that is there, beside whoever else uses it."""
-    require_index(settings)
-    url = settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE)
-    return Index(url)

@@ -1,20 +1,46 @@
-"""Commands that only print: config, conformance, version."""
+"""The commands that only print: `config`, `conformance`, `hash-password`, `version`."""
 
 from __future__ import annotations
 
+import getpass
 import platform
 import sys
-from importlib import metadata
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from lfscp import __version__
-from lfscp.config import Resolved, Settings
-from lfscp.config.describe import leaves, markdown, mask_password, template, toml_value
+from lfscp.cli.errors import CommandError
+from lfscp.cli.options import ConfigFile, resolve
+
+if TYPE_CHECKING:
+    from lfscp.config import Resolved
 
 _STANDS_ON = ("pynetdicom", "pydicom", "sqlalchemy", "pydantic", "structlog")
 
 
-def configuration(resolved: Resolved) -> None:
-    """Print the settings in effect as TOML, each with its origin as a comment."""
+def config(
+    config: ConfigFile = None,
+    template: Annotated[
+        bool, typer.Option("--template", help="Print a file with every setting explained.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print all settings, in Markdown.")
+    ] = False,
+) -> None:
+    """Print each setting and where its value came from."""
+    from lfscp.config import describe
+
+    if template or markdown:
+        sys.stdout.write(describe.markdown() if markdown else describe.template())
+    else:
+        _print_settings(resolve(config))
+
+
+def _print_settings(resolved: Resolved) -> None:
+    """Print the settings in effect as TOML, each with its source as a comment."""
+    from lfscp.config.describe import leaves, toml_value
+
     settings = resolved.settings
     section = ""
     for item in leaves():
@@ -28,29 +54,63 @@ def configuration(resolved: Resolved) -> None:
         _print_value(item.key, getattr(table, item.key), resolved.origin(path))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
-        for key in type(peer).model_fields:
-            _print_value(key, getattr(peer, key), resolved.origin(("peers", title, key)))
+        for key, value in peer:
+            _print_value(key, value, resolved.origin(("peers", title, key)))
 
 
 def _print_value(key: str, value: object, origin: str) -> None:
+    from lfscp.config.describe import mask_password, toml_value
+
     line = f"{key} = {mask_password(toml_value(value))}"
     _print(f"{line:<50} # {origin}")
 
 
-def description(*, as_table: bool) -> None:
-    """Print config/lfscp.toml or config/settings.md."""
-    sys.stdout.write(markdown() if as_table else template())
+def conformance(config: ConfigFile = None) -> None:
+    """Print the DICOM conformance statement (PS3.2).
 
-
-def conformance(settings: Settings) -> None:
-    """Print the conformance statement."""
+    The statement is in Markdown, and of the node as it is configured.
+    """
     from lfscp.conformance import statement
 
-    sys.stdout.write(statement(settings))
+    sys.stdout.write(statement(resolve(config).settings))
 
 
-def versions() -> None:
-    """Print the versions of lfscp, Python and the libraries that matter in a bug report."""
+def hash_password(
+    token: Annotated[
+        bool, typer.Option("--token", help="Make a bearer token for scripts instead.")
+    ] = False,
+) -> None:
+    """Hash a password, or make a token, for the page.
+
+    Put the hash of a password into web.users. With --token, the command makes a token and its
+    hash; put that hash into web.tokens.
+    """
+    from lfscp.config import passwords
+
+    if token:
+        new, hashed = passwords.new_token()
+        _print(f"token      {new}\ntoken_hash {hashed}")
+    else:
+        _print(passwords.hash_password(_ask_for_password()))
+
+
+def _ask_for_password() -> str:
+    """Read a password, twice from a terminal or one line from a pipe."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if password != getpass.getpass("Again: "):
+            raise CommandError("the two passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise CommandError("no password was given")
+    return password
+
+
+def version() -> None:
+    """Print the versions of lfscp and of its libraries."""
+    from importlib import metadata
+
     _print(f"lfscp {__version__}")
     _print(f"Python {platform.python_version()}")
     for name in _STANDS_ON:

@@ -1,14 +1,24 @@
-"""Writes text from peers, files and objects to the terminal safely.
+"""A command at its terminal: what it writes, how it shows its progress, what Ctrl-C does.
 
-Rule: nothing of it steers the terminal. What is no printable character (controls, escape sequences,
-marks that turn the direction of text, half characters) is written as an escape, `\\x1b`.
+Rule: no text from peers, files and objects steers the terminal. What is no printable character
+(controls, escape sequences, marks that turn the direction of text, half characters) is written as
+an escape, `\\x1b`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lfscp.cli.errors import CommandError
+
+_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def printable(text: str) -> str:
@@ -46,3 +56,84 @@ def keep_writable() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {one if number == 1 else several}"
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
+    """A bar on standard error for as long as something lasts; without a terminal, the remarks.
+
+    Yields:
+        A function that shows how much is done, of how much, and a remark that stays to be read.
+    """
+
+    def show(_done: int, _total: int | None, remark: str) -> None:
+        if remark:
+            warn(remark)
+
+    if not sys.stderr.isatty():
+        yield show
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def draw(done: int, total: int | None, remark: str) -> None:
+            if remark:
+                console.print(printable(remark), markup=False, highlight=False, soft_wrap=True)
+            progress.update(task, completed=done, total=total)
+
+        yield draw
+
+
+class Interrupt(threading.Event):
+    """Set by a signal; `exit_code` says by which, as shells do."""
+
+    exit_code = 128 + signal.SIGINT
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Ask a peer; its failure ends the command with one line.
+
+    Ctrl-C or SIGTERM sets the event, so that a C-CANCEL goes out. A second signal ends the command
+    at once, a third one without cleaning up.
+    Raises:
+        CommandError: the peer failed.
+    """
+    from lfscp.scu.errors import GivenUpError, PeerError
+
+    cancel = Interrupt()
+    signals: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        signals.append(number)
+        if len(signals) > 2:
+            os._exit(cancel.exit_code)
+        if len(signals) == 2:
+            warn("lfscp: interrupted")
+            sys.exit(cancel.exit_code)
+        cancel.exit_code = 128 + number
+        cancel.set()
+
+    before = {number: signal.signal(number, handle) for number in _ENDING_SIGNALS}
+    try:
+        yield cancel
+    except PeerError as error:
+        if not signals:
+            raise CommandError(str(error)) from error
+        waited = isinstance(error, GivenUpError)
+        said = f"interrupted while waiting for {error.peer}" if waited else str(error)
+        warn(f"lfscp: {said}")
+        sys.exit(cancel.exit_code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,9 +6,9 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, model_validator
 
-from lfscp.config.checks import AETitle, Bool, ListenPort, Permission, Port, as_tuple, check_host
+from lfscp.config.checks import AETitle, Bool, ListenPort, ListOf, Permission, Port, check_host
 from lfscp.config.declaration import Section, setting
 
 
@@ -24,7 +24,7 @@ def check_network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
-        raise ValueError("addresses or networks such as 10.0.0.7 or 10.1.0.0/16") from None
+        raise ValueError("an address or a network, such as 10.0.0.7 or 10.1.0.0/16") from None
 
 
 def check_identity(entry: str) -> str:
@@ -33,8 +33,8 @@ def check_identity(entry: str) -> str:
     well_formed = hashed.startswith("scrypt$") and hashed.count("$") == 5
     if not name.strip() or (colon and not well_formed):
         raise ValueError(
-            "NAME:HASH, where `lfscp hash-password` makes the hash, or NAME when no passcode is "
-            "asked for"
+            "NAME:HASH, or NAME alone for a user without a passcode; `lfscp hash-password` makes "
+            "the hash"
         )
     return entry
 
@@ -80,9 +80,9 @@ class TLS(Section):
     @model_validator(mode="after")
     def _has_files(self) -> Self:
         if self.enabled and not self.certificate_file:
-            raise ValueError("certificate_file, since enabled is true")
+            raise ValueError("set certificate_file, since enabled is true")
         if self.client_auth != "none" and not self.ca_file:
-            raise ValueError(f"ca_file, since client_auth is {self.client_auth}")
+            raise ValueError(f"set ca_file, since client_auth is {self.client_auth}")
         return self
 
 
@@ -94,7 +94,7 @@ class Identity(Section):
         "Reject associations that name no user. With false, only a wrong user is rejected.",
         live=True,
     )
-    users: Annotated[tuple[IdentityUser, ...], BeforeValidator(as_tuple)] = setting(
+    users: ListOf[IdentityUser] = setting(
         (),
         "Users that peers may name, each as NAME:HASH (`lfscp hash-password` makes the hash), "
         "or as NAME if no passcode is asked for. Empty means that the node looks at no user.",
@@ -104,7 +104,7 @@ class Identity(Section):
     @model_validator(mode="after")
     def _has_users(self) -> Self:
         if self.required and not self.users:
-            raise ValueError("users, since required is true")
+            raise ValueError("set users, since required is true")
         return self
 
 
@@ -115,16 +115,16 @@ class Peer(Section):
         ..., "Host name or address of the peer."
     )
     port: Port = setting(..., "DICOM port of the peer.")
-    may: Annotated[tuple[Permission, ...], BeforeValidator(as_tuple)] = setting(
+    may: ListOf[Permission] = setting(
         ("echo", "store", "query", "retrieve", "destination"),
         "What the peer may ask of this node. With destination, objects may be moved to it.",
     )
-    may_move_to: Annotated[tuple[AETitle, ...], BeforeValidator(as_tuple)] = setting(
+    may_move_to: ListOf[AETitle] = setting(
         (),
         "The only destinations to which the peer may move objects. Empty means every peer that "
         "is a destination.",
     )
-    addresses: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
+    addresses: ListOf[Network] = setting(
         (),
         "Addresses and networks (10.1.0.0/16) from which the peer calls, besides host. If this "
         "is set, its AE title is rejected from elsewhere.",

@@ -13,7 +13,9 @@ from lfscp.config.declaration import Section, setting
 
 def _check_file(path: str) -> str:
     if path and (not Path(path).expanduser().is_absolute() or path.endswith("/")):
-        raise ValueError('empty, or the absolute path of a file, "/var/log/lfscp/audit.log"')
+        raise ValueError(
+            'empty, or the absolute path of a file, such as "/var/log/lfscp/audit.log"'
+        )
     return str(Path(path).expanduser()) if path else ""
 
 

@@ -9,32 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
-AE_TITLE_LENGTH: Final = 16  # PS3.5 table 6.2-1, VR AE
+from lfscp.ae_title import validate_ae_title
+
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
-
-
-def validate_ae_title(title: object) -> str:
-    """Check one AE title and strip its insignificant spaces.
-
-    Raises:
-        ValueError: not 1 to 16 characters of the default repertoire, or backslash or control in it.
-    Source: PS3.5 table 6.2-1, VR AE.
-    """
-    if not isinstance(title, str):
-        raise ValueError("an AE title in quotes")  # noqa: TRY004 - see as_tuple
-    stripped = title.strip(" ")
-    well_formed = stripped.isascii() and stripped.isprintable() and "\\" not in stripped
-    if not 1 <= len(stripped) <= AE_TITLE_LENGTH or not well_formed:
-        raise ValueError(
-            "an AE title of 1 to 16 ASCII characters without backslash or control characters"
-        )
-    return stripped
 
 
 def check_folder(path: Path) -> Path:
@@ -48,14 +31,10 @@ def check_objects_url(url: str) -> str:
     """Where objects may be stored."""
     expected = 'empty, "file:///absolute/path", or "s3://bucket/prefix"'
     parts = _parts(url, expected)
-    if "\0" in unquote(url):
-        raise ValueError(expected)
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return url
-    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or ":" in parts.netloc)
-    if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc) and is_plain:
-        return url
-    if url:
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    is_bucket = parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc)
+    is_plain = not (is_bucket and (parts.query or parts.fragment)) and "\0" not in unquote(url)
+    if url and not ((is_folder or is_bucket) and is_plain):
         raise ValueError(expected)
     return url
 
@@ -88,14 +67,13 @@ def check_endpoint(url: str) -> str:
     """Where an object store answers."""
     expected = 'empty, or "https://host:port" without a name and password'
     parts = _parts(url, expected)
-    is_http = parts.scheme in ("http", "https") and " " not in url
-    if url and (not is_http or not parts.hostname or parts.username):
+    is_http = parts.scheme in ("http", "https") and " " not in url and not parts.username
+    try:
+        check_host(parts.hostname or "")
+    except ValueError:
+        is_http = False
+    if url and not is_http:
         raise ValueError(expected)
-    if parts.hostname:
-        try:
-            check_host(parts.hostname)
-        except ValueError:
-            raise ValueError(expected) from None
     return url
 
 
@@ -124,11 +102,8 @@ def _is_sqlalchemy_url(url: str) -> bool:
         ports.append(parsed.port)
     if not all(1 <= port <= 65535 for port in ports) or "\0" in unquote(url):
         return False
-    # In memory it would be another one for each connection.
-    return parsed.drivername.startswith("postgresql") or parsed.database not in (
-        *(None, ""),
-        ":memory:",
-    )
+    is_file = parsed.database and parsed.database != ":memory:"  # each connection has its own
+    return bool(is_file) or parsed.drivername.startswith("postgresql")
 
 
 def check_sop_class_uid(uid: str) -> str:
@@ -163,7 +138,7 @@ def lower(text: object) -> object:
 
 
 def as_tuple(items: object) -> object:
-    """A list as a tuple; a single value is none."""
+    """A list as a tuple; a single value is no list."""
     if not isinstance(items, list | tuple):
         raise ValueError("a list")  # noqa: TRY004 - pydantic turns only ValueError into its own report
     return tuple(items)
@@ -174,10 +149,12 @@ def no_title_twice(peers: object) -> object:
     titles = [str(title).strip(" ") for title in peers] if isinstance(peers, dict) else []
     for title in titles:
         if titles.count(title) > 1:
-            raise ValueError(f"each AE title once; {title} is there twice")
+            raise ValueError(f"name each AE title once; {title} is there twice")
     return peers
 
 
+T = TypeVar("T")
+ListOf = Annotated[tuple[T, ...], BeforeValidator(as_tuple)]
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]

@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -26,7 +24,7 @@ from lfscp.config.settings import Settings
 
 ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
-_EXAMPLE_PEER: Final = "WORKSTATION"
+_EXAMPLES: Final = {"host": '"192.0.2.10"', "port": "104"}  # of what must be given
 _HEAD: Final = """\
 # The configuration of an lfscp node: every setting with its default. To change one, remove its "#".
 #
@@ -53,11 +51,31 @@ _TABLE_HEAD: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One setting: its section ("" for none, "peers.*" for a peer's), key and declaration."""
+    """One setting as it is declared.
+
+    Args:
+        section: "" for none, "peers.*" for a peer's.
+        flag: the option of `lfscp serve` that sets it, or "".
+        is_live: whether SIGHUP changes it in a node that runs.
+        default: written as TOML; "" when the setting must be given.
+    """
 
     section: str
     key: str
-    field: FieldInfo
+    annotation: Any
+    help: str
+    flag: str
+    is_live: bool
+    default: str
+
+    @classmethod
+    def of(cls, section: str, key: str, field: FieldInfo) -> Leaf:
+        """What one field declares."""
+        extra = cast("dict[str, Any]", field.json_schema_extra)  # see declaration.setting
+        is_given = field.default is PydanticUndefined and not extra["shown"]
+        default = "" if is_given else toml_value(extra["shown"] or field.default)
+        help_ = field.description or ""
+        return cls(section, key, field.annotation, help_, extra["flag"], extra["live"], default)
 
     @property
     def name(self) -> str:
@@ -65,32 +83,9 @@ class Leaf:
         return f"{self.section}.{self.key}" if self.section else self.key
 
     @property
-    def help(self) -> str:
-        """What the setting does."""
-        return self.field.description or ""
-
-    @property
-    def flag(self) -> str:
-        """The option of `lfscp serve` that sets it, or ""."""
-        return str(_extra(self.field).get("flag", ""))
-
-    @property
-    def is_live(self) -> bool:
-        """Whether SIGHUP changes it in a node that runs."""
-        return bool(_extra(self.field).get("live", False))
-
-    @property
     def variable(self) -> str:
         """The variable of the environment that sets it."""
         return ENVIRONMENT_PREFIX + self.name.replace(".", "__").replace("*", "TITLE").upper()
-
-    @property
-    def default(self) -> str:
-        """The default, written as TOML; "" when the setting must be given."""
-        shown = str(_extra(self.field).get("shown", ""))
-        if shown:
-            return toml_value(shown)
-        return "" if self.field.default is PydanticUndefined else toml_value(self.field.default)
 
 
 def mask_password(text: str) -> str:
@@ -99,40 +94,28 @@ def mask_password(text: str) -> str:
     return re.sub(r'([?&](?:ssl)?password=)[^&\s"]*', r"\1***", text)
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-
-
-def sections(model: type[BaseModel] = Settings) -> Iterator[tuple[str, type[Section]]]:
-    """The sections of the file, in its order, without the peers."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield name, field.annotation
+def sections() -> dict[str, type[Section]]:
+    """The sections of the file by name, in its order; those of peers last, as "peers.*"."""
+    found = {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+    return {**found, "peers.*": Peer}
 
 
 @cache
 def leaves() -> tuple[Leaf, ...]:
     """Every setting, in the file's order; those of a peer last."""
-    names = {name for name, _ in sections()} | {"peers"}
+    tables = sections()
     found = [
-        Leaf("", key, field) for key, field in Settings.model_fields.items() if key not in names
+        Leaf.of("", key, field)
+        for key, field in Settings.model_fields.items()
+        if key not in tables and key != "peers"
     ]
-    for name, section in sections():
-        found += [Leaf(name, key, field) for key, field in section.model_fields.items()]
-    found += [Leaf("peers.*", key, field) for key, field in Peer.model_fields.items()]
+    for name, section in tables.items():
+        found += [Leaf.of(name, key, field) for key, field in section.model_fields.items()]
     return tuple(found)
-
-
-def leaf(name: str) -> Leaf:
-    """The setting called `name`, e.g. "server.port".
-
-    Raises:
-        KeyError: there is none.
-    """
-    for candidate in leaves():
-        if candidate.name == name:
-            return candidate
-    raise KeyError(name)
 
 
 def toml_value(value: Any) -> str:
@@ -155,27 +138,22 @@ def template() -> str:
         if item.section != section:
             section = item.section
             out.append(_section_head(section))
-        value = item.default or _example(item.key)
+        value = item.default or _EXAMPLES[item.key]
         out.append(f"{_comment(item.help)}\n#{item.key} = {value}\n")
     return "\n".join(out)
 
 
 def _section_head(section: str) -> str:
-    name = f"#[peers.{_EXAMPLE_PEER}]" if section == "peers.*" else f"[{section}]"
+    name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
     return f"{_comment(_about(section))}\n{name}\n"
 
 
 def _about(section: str) -> str:
-    model = Peer if section == "peers.*" else dict(sections())[section]
-    return model.__doc__ or ""
+    return sections()[section].__doc__ or ""
 
 
 def _comment(text: str) -> str:
     return textwrap.fill(text, 100, initial_indent="# ", subsequent_indent="# ")
-
-
-def _example(key: str) -> str:
-    return {"host": '"192.0.2.10"', "port": "104"}[key]
 
 
 def markdown() -> str:

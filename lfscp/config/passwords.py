@@ -28,7 +28,8 @@ def hash_password(password: str) -> str:
     salt = secrets.token_bytes(_SALT_BYTES)
     n, r, p = _COST
     digest = _scrypt(password, salt, n, r, p)
-    return f"scrypt${n}${r}${p}${_text(salt)}${_text(digest)}"
+    salt64, digest64 = (base64.b64encode(each).decode("ascii") for each in (salt, digest))
+    return f"scrypt${n}${r}${p}${salt64}${digest64}"
 
 
 def is_password(password: str, hashed: str) -> bool:
@@ -81,7 +82,3 @@ def _forget_thread() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_thread)
-
-
-def _text(octets: bytes) -> str:
-    return base64.b64encode(octets).decode("ascii")

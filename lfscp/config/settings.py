@@ -8,7 +8,6 @@ Units stand in the names. Settings are frozen: a running node is never reconfigu
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -17,7 +16,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    Strict,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -35,9 +33,9 @@ from lfscp.config.checks import (
     Int,
     Level,
     ListenPort,
+    ListOf,
     Seconds,
     SOPClassUID,
-    as_tuple,
     check_endpoint,
     check_index_url,
     check_objects_url,
@@ -87,7 +85,7 @@ class Server(Section):
         ge=0,
         le=0xFFFFFFFF,
     )
-    proxy_protocol: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
+    proxy_protocol: ListOf[Network] = setting(
         (),
         "Addresses and networks of load balancers, which name the peer with PROXY protocol "
         "version 2. If this is set, nobody else may connect.",
@@ -117,12 +115,11 @@ class Server(Section):
         "the peer that long. It aborts a slower association. 0 means no limit.",
         live=True,
     )
-    drain_timeout_s: Annotated[float, Strict(), Field(ge=0, le=86400, allow_inf_nan=False)] = (
-        setting(
-            30.0,
-            "How long the node may take to end after SIGTERM, in seconds. Shortly before that, it "
-            "aborts the associations that still run.",
-        )
+    drain_timeout_s: Amount = setting(
+        30.0,
+        "How long the node may take to end after SIGTERM, in seconds. Shortly before that, it "
+        "aborts the associations that still run.",
+        le=86400,
     )
     max_associations: Count = setting(
         0, "Most associations at once. Further ones are rejected. 0 means no limit.", live=True
@@ -244,7 +241,7 @@ class Objects(Section):
     @model_validator(mode="after")
     def _http_is_wanted(self) -> Self:
         if self.endpoint.startswith("http:") and not self.allow_http:
-            raise ValueError("allow_http = true beside an endpoint without TLS, or https://")
+            raise ValueError("set allow_http = true for an endpoint without TLS, or use https://")
         return self
 
     @property
@@ -266,9 +263,7 @@ class Storage(Section):
         "Also store objects whose SOP class is neither standard nor in private_sop_classes. "
         "This holds for C-STORE, upload, import and what is retrieved from peers.",
     )
-    private_sop_classes: Annotated[tuple[SOPClassUID, ...], BeforeValidator(as_tuple)] = setting(
-        (), "UIDs of further SOP classes to store."
-    )
+    private_sop_classes: ListOf[SOPClassUID] = setting((), "UIDs of further SOP classes to store.")
     max_object_mb: Count = setting(
         0,
         "Largest object that is stored, in megabytes. A larger one is answered with 0xA700 and "
@@ -295,11 +290,6 @@ class Retention(Section):
         300.0, "A study that received an object this recently is not deleted, in seconds."
     )
     interval_s: Seconds = setting(60.0, "How often the node looks at these limits, in seconds.")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is any limit."""
-        return bool(self.max_gb or self.max_age_days or self.max_studies)
 
 
 class Query(Section):
@@ -341,8 +331,8 @@ class Jobs(Section):
     per_peer: Count = setting(
         4, "Most running jobs that talk to one peer. 0 means no limit of its own."
     )
-    keep_days: Annotated[float, Strict(), Field(ge=0, le=36500, allow_inf_nan=False)] = setting(
-        1.0, "How long a job that has ended is kept with its outcome, in days."
+    keep_days: Amount = setting(
+        1.0, "How long a job that has ended is kept with its outcome, in days.", le=36500
     )
     retries: Count = setting(
         5, "How often a retrieve or a send is tried again while the peer is down."
@@ -375,11 +365,17 @@ class Logging(Section):
     )
 
 
+def _default_data_dir() -> Path:
+    """The data folder when nobody names one: the user's, by the XDG convention."""
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "lfscp"
+
+
 class Settings(Section):
     """The whole configuration of one node."""
 
     data_dir: Folder = setting(
-        lambda: default_data_dir(os.environ),
+        _default_data_dir,
         "Folder of the index and the objects. The node creates it. Only one node may use it at "
         "a time.",
         flag="--data-dir",
@@ -420,11 +416,5 @@ class Settings(Section):
     def _listens_at_all(cls, tls: TLS, info: ValidationInfo) -> TLS:
         server = info.data.get("server")  # absent when it is wrong itself
         if isinstance(server, Server) and not server.plain and not tls.enabled:
-            raise ValueError("enabled, since server.plain is false")
+            raise ValueError("set enabled, since server.plain is false")
         return tls
-
-
-def default_data_dir(environment: Mapping[str, str]) -> Path:
-    """The data folder when nobody names one: the user's, by the XDG convention."""
-    base = environment.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "lfscp"

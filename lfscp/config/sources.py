@@ -13,28 +13,50 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from lfscp.config.access import Peer
-from lfscp.config.checks import validate_ae_title
+from lfscp.ae_title import validate_ae_title
+from lfscp.config.declaration import Section
 from lfscp.config.describe import (
     ENVIRONMENT_PREFIX,
     FILE_VARIABLE,
-    leaf,
+    Leaf,
     leaves,
     mask_password,
     sections,
 )
 from lfscp.config.settings import Settings
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 SYSTEM_FILE: Final = Path("/etc/lfscp/lfscp.toml")
 DEFAULT: Final = "default"
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
-Path_ = tuple[str, ...]  # e.g. ("server", "port") or ("peers", "DST", "host")
+# What pydantic expected, in words, where its own are a programmer's.
+_EXPECTED: Final = {
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "model_type": "a table",
+    "path_type": "a path in quotes",
+    "string_type": "text in quotes",
+}
+
+_WORDS: Final = (
+    ("Input should be ", ""),
+    ("String should have ", ""),
+    ("greater than or equal to", "at least"),
+    ("less than or equal to", "at most"),
+)
+
+KeyPath = tuple[str, ...]  # e.g. ("server", "port") or ("peers", "DST", "host")
 
 
 class ConfigError(Exception):
@@ -46,14 +68,11 @@ class Resolved:
     """The settings, and for each value given by somebody: who gave it."""
 
     settings: Settings
-    origins: Mapping[Path_, str]
+    origins: Mapping[KeyPath, str]
 
-    def origin(self, path: Path_) -> str:
-        """Who gave the value at `path`, or a part of it, or all around it."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.origins:
-                return self.origins[path[:length]]
-        return DEFAULT
+    def origin(self, path: KeyPath) -> str:
+        """Who gave the value at `path`, or all around it."""
+        return _origin(self.origins, path)
 
 
 @dataclass(slots=True)
@@ -61,16 +80,15 @@ class _Layers:
     """Values merged so far, later ones over earlier ones."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Path_, str] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
 
-    def put(self, path: Path_, value: Any, origin: str) -> None:
+    def put(self, path: KeyPath, value: Any, origin: str) -> None:
         table = self.values
-        for part in path[:-1]:
+        for depth, part in enumerate(path[:-1], 1):
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise ConfigError(
-                    f"{origin}: {'.'.join(path)}: a value stands where a table is needed"
-                )
+                above = path[:depth]
+                raise ConfigError(_complaint(self.origins[above], above, table, "a table"))
         table[path[-1]] = value
         self.origins[path] = origin
 
@@ -97,37 +115,28 @@ def resolve_settings(
     if environment.get("STATE_DIRECTORY"):
         first = environment["STATE_DIRECTORY"].split(":")[0]
         layers.put(("data_dir",), first, "environment STATE_DIRECTORY")
-    file = find_file(config_file, environment)
+    file = config_file or _usual_file(environment)
     if file is not None:
-        _put_table(layers, (), read_file(file), str(file))
+        _put_table(layers, (), _read_file(file), str(file))
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX) and name != FILE_VARIABLE:
             _put_variable(layers, name, environment[name])
+    known = {item.name: item for item in leaves()}
     for name, text in (flags or {}).items():
-        known = leaf(name)
-        origin = f"flag {known.flag}"
-        path = tuple(name.split("."))
-        layers.put(path, _from_text(known.field.annotation, text, path, origin), origin)
+        _put_text(layers, known[name], tuple(name.split(".")), text, f"flag {known[name].flag}")
     for text in peers:
         _put_peer(layers, text)
     return Resolved(_validate(layers), layers.origins)
 
 
-def find_file(config_file: Path | None, environment: Mapping[str, str]) -> Path | None:
-    """The configuration file to read; None when there is none, and none was asked for."""
-    if config_file is not None:
-        return config_file
+def _usual_file(environment: Mapping[str, str]) -> Path | None:
+    """The configuration file when no option names one; None when there is none."""
     if environment.get(FILE_VARIABLE):
         return Path(environment[FILE_VARIABLE])
     return SYSTEM_FILE if SYSTEM_FILE.exists() else None
 
 
-def read_file(file: Path) -> dict[str, Any]:
-    """Read one TOML file.
-
-    Raises:
-        ConfigError: it cannot be read, or is no TOML.
-    """
+def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -138,7 +147,7 @@ def read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: expected TOML: {_one_line(str(error))}") from error
 
 
-def _put_table(layers: _Layers, path: Path_, table: Mapping[str, Any], origin: str) -> None:
+def _put_table(layers: _Layers, path: KeyPath, table: Mapping[str, Any], origin: str) -> None:
     for key, value in table.items():
         if isinstance(value, dict) and value:
             _put_table(layers, (*path, key), value, origin)
@@ -157,17 +166,18 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
             )
         _put_table(layers, ("peers",), table, origin)
         return
+    known = {each.name: each for each in leaves()}
     parts = rest.split("__")
     if parts[0] == "PEERS" and len(parts) == 3:
-        path: Path_ = ("peers", parts[1], parts[2].lower())  # an AE title keeps its case
-        known = Peer.model_fields.get(path[2])
+        path: KeyPath = ("peers", parts[1], parts[2].lower())  # an AE title keeps its case
+        item = known.get(f"peers.*.{path[2]}")
     else:
         path = tuple(part.lower() for part in parts)
-        known = next((item.field for item in leaves() if item.name == ".".join(path)), None)
-    if known is None:
-        names = [item.variable for item in leaves() if item.section != "peers.*"]
+        item = known.get(".".join(path))
+    if item is None:
+        names = [each.variable for each in leaves() if each.section != "peers.*"]
         raise ConfigError(f"{origin}: no setting has this name{_nearest(name, names)}")
-    layers.put(path, _from_text(known.annotation, text, path, origin), origin)
+    _put_text(layers, item, path, text, origin)
 
 
 def _put_peer(layers: _Layers, text: str) -> None:
@@ -189,26 +199,26 @@ def _put_peer(layers: _Layers, text: str) -> None:
     layers.put(("peers", title, "port"), number, origin)
 
 
-def _from_text(annotation: Any, text: str, path: Path_, origin: str) -> Any:
-    """Turn the text of a variable or flag into the type that the file would have given."""
+def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str) -> None:
+    """Put in the text of a variable or flag, as the type that the file would have given."""
+    value: Any = text
     expected = ""
-    if get_origin(annotation) is tuple or dict in get_args(annotation):
-        return _from_json(text, path, origin)
-    if annotation is bool:
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        expected = "true or false"
-    elif annotation in (int, float):
+    if get_origin(item.annotation) is tuple:
+        value = _from_json(text, path, origin)
+    elif item.annotation is bool:
+        value = text.lower() in _TRUE
+        expected = "" if text.lower() in _TRUE | _FALSE else "true or false"
+    elif item.annotation in (int, float):
         try:
-            return annotation(text)
+            value = item.annotation(text)
         except ValueError:
-            expected = "a whole number" if annotation is int else "a number"
-    else:
-        return text
-    raise ConfigError(_complaint(origin, path, text, expected))
+            expected = "a whole number" if item.annotation is int else "a number"
+    if expected:
+        raise ConfigError(_complaint(origin, path, text, expected))
+    layers.put(path, value, origin)
 
 
-def _from_json(text: str, path: Path_, origin: str) -> Any:
+def _from_json(text: str, path: KeyPath, origin: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -220,36 +230,45 @@ def _validate(layers: _Layers) -> Settings:
     try:
         return Settings.model_validate(layers.values)
     except ValidationError as error:
-        # "[key]" ends the location when a dictionary's key, here an AE title, is wrong.
         problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        # "[key]" ends the location when a dictionary's key, here an AE title, is wrong.
         path = tuple(str(part) for part in problem["loc"] if part != "[key]")
-        origin = _origin(layers, path)
-        where = f"{origin}: {'.'.join(path)}"
-        if problem["type"] == "extra_forbidden":
-            nearest = _nearest(path[-1], _known_keys(path[:-1]))
-            raise ConfigError(_one_line(f"{where}: unknown key{nearest}")) from error
-        if problem["type"] == "missing":
-            raise ConfigError(_one_line(f"{where}: missing, it has no default")) from error
-        expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        if problem["type"] in ("model_type", "dict_type"):
-            expected = "a table"
-        raise ConfigError(_complaint(origin, path, problem["input"], expected)) from error
+        raise ConfigError(_explain(problem, path, _guilty(layers, path))) from error
 
 
-def _origin(layers: _Layers, path: Path_) -> str:
-    origin = Resolved(Settings.model_construct(), layers.origins).origin(path)
-    if origin != DEFAULT:
-        return origin
-    # A table has no origin of its own: whoever gave something in it is at fault.
+def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
+    """What pydantic found, in one line for the administrator."""
+    where = f"{origin}: {'.'.join(path)}"
+    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        table = "peers.*" if path[0] == "peers" else ".".join(path[:-1])
+        names = [each.key for each in leaves() if each.section == table]
+        if not table:
+            names += [name.removesuffix(".*") for name in sections()]
+        return _one_line(f"{where}: unknown key{_nearest(path[-1], names)}")
+    if kind == "missing":
+        return _one_line(f"{where}: missing; it has no default")
+    is_table = isinstance(problem["input"], dict | Section)
+    if kind == "value_error" and is_table:  # it lacks something
+        return _one_line(f"{where}: {message}")
+    for programmers, words in _WORDS:
+        message = message.replace(programmers, words)
+    return _complaint(origin, path, problem["input"], _EXPECTED.get(kind, message))
+
+
+def _guilty(layers: _Layers, path: KeyPath) -> str:
+    """Who gave a wrong value; a table has no source of its own, but what is in it has."""
+    origin = _origin(layers.origins, path)
     inside = (by for at, by in layers.origins.items() if at[: len(path) - 1] == path[:-1])
-    return next(inside, DEFAULT)
+    return next(inside, DEFAULT) if origin == DEFAULT else origin
 
 
-def _known_keys(path: Path_) -> list[str]:
-    if not path:
-        return list(Settings.model_fields)
-    model: type[BaseModel] | None = Peer if path[0] == "peers" else dict(sections()).get(path[0])
-    return list(model.model_fields) if model else []
+def _origin(origins: Mapping[KeyPath, str], path: KeyPath) -> str:
+    """Who gave the value at `path`, or all around it."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return origins[path[:length]]
+    return DEFAULT
 
 
 def _nearest(name: str, names: list[str]) -> str:
@@ -257,7 +276,7 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(names)}"
 
 
-def _complaint(origin: str, path: Path_, value: object, expected: str) -> str:
+def _complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
     shown = mask_password(json.dumps(value, default=str, ensure_ascii=False))
     if len(shown) > 100:
         shown = shown[:100] + "..."

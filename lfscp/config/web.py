@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, model_validator
 
 from lfscp.config.access import Network
 from lfscp.config.checks import (
@@ -16,20 +15,20 @@ from lfscp.config.checks import (
     Folder,
     Int,
     ListenPort,
+    ListOf,
     Seconds,
-    as_tuple,
     check_token_hash,
     is_loopback,
 )
 from lfscp.config.declaration import Section, setting
 
 _LOGIN: Final = (
-    "NAME:ROLE:HASH, where ROLE is read, work or admin (admin when it is left out) and "
+    "NAME:ROLE:HASH or NAME:HASH; ROLE is read, work or admin, and admin when it is left out; "
     "`lfscp hash-password` makes the hash"
 )
 _OF_SCRIPT: Final = (
-    "NAME:ROLE:HASH, where ROLE is read, work or admin and `lfscp hash-password --token` prints "
-    "the hash"
+    "NAME:ROLE:HASH; ROLE is read, work or admin; `lfscp hash-password --token` makes a token and "
+    "its hash"
 )
 
 
@@ -94,15 +93,12 @@ def check_web_token(entry: str) -> str:
     return entry
 
 
-def _each_name_once(what: str) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    def check(entries: tuple[str, ...]) -> tuple[str, ...]:
-        names = [read_login(each).name for each in entries]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"each {what} once; {name} is there twice")
-        return entries
-
-    return check
+def _each_name_once(entries: tuple[str, ...]) -> tuple[str, ...]:
+    names = [read_login(each).name for each in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"each name once; {name} is there twice")
+    return entries
 
 
 WebUser = Annotated[str, AfterValidator(check_web_user)]
@@ -124,18 +120,14 @@ class Web(Section):
         "port that you choose must be free. 0 takes any free port, and the log says which.",
         flag="--http-port",
     )
-    users: Annotated[
-        tuple[WebUser, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
-    ] = setting(
+    users: Annotated[ListOf[WebUser], AfterValidator(_each_name_once)] = setting(
         (),
         "Who may log in, each as NAME:ROLE:HASH. `lfscp hash-password` makes the hash. Roles: "
         "read (look, search, download), work (also upload, send, retrieve, jobs), admin (also "
         "delete, protect, peers). NAME:HASH is an admin.",
         live=True,
     )
-    tokens: Annotated[
-        tuple[WebToken, ...], BeforeValidator(as_tuple), AfterValidator(_each_name_once("name"))
-    ] = setting(
+    tokens: Annotated[ListOf[WebToken], AfterValidator(_each_name_once)] = setting(
         (),
         "Bearer tokens for scripts, each as NAME:ROLE:HASH with the roles of users. `lfscp "
         "hash-password --token` makes a token and its hash.",
@@ -150,7 +142,7 @@ class Web(Section):
         "--token` makes it.",
         live=True,
     )
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(as_tuple)] = setting(
+    trusted_proxies: ListOf[Network] = setting(
         (),
         "Addresses and networks of reverse proxies. Their header Forwarded or X-Forwarded-For "
         "gives the visitor's address. From anybody else it is ignored.",
@@ -178,9 +170,7 @@ class Web(Section):
         "Most live views (/api/events) of one login or, without logins, of one address.",
         ge=1,
     )
-    roots: Annotated[tuple[Folder, ...], BeforeValidator(as_tuple)] = setting(
-        (), "Folders that jobs and the page may read and write."
-    )
+    roots: ListOf[Folder] = setting((), "Folders that jobs and the page may read and write.")
     cache_mb: Count = setting(
         256, "Most disk space for rendered pictures, in data_dir/cache, in megabytes."
     )
@@ -194,7 +184,7 @@ class Web(Section):
     def _only_loopback_is_open(self) -> Self:
         if self.enabled and not is_loopback(self.host) and not self.needs_login:
             raise ValueError(
-                f"users, tokens or token_hash, since other machines can reach {self.host}; "
+                f"set users, tokens or token_hash, since other machines can reach {self.host}; "
                 "`lfscp hash-password` makes a hash"
             )
         return self

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from lfscp.config.checks import validate_ae_title
+from lfscp.ae_title import validate_ae_title
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ssl
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lfscp.config.access import Peer as ConfiguredPeer
-from lfscp.config.checks import validate_ae_title
-from lfscp.config.settings import Server
+from lfscp.ae_title import validate_ae_title
 from lfscp.upperlayer.tls import Verification, client_context
+
+if TYPE_CHECKING:
+    from lfscp.config.access import Peer as ConfiguredPeer
+    from lfscp.config.settings import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not re-exported
 from pynetdicom import build_context
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
 from lfscp.archive.errors import ClassNotStoredError
-from lfscp.config import Settings
 from lfscp.dicom.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -32,6 +31,9 @@ from lfscp.dicom.transfer_syntaxes import (
 )
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
 from lfscp.upperlayer.scp.negotiation import may_be_storage
+
+if TYPE_CHECKING:
+    from lfscp.config import Settings
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 

@@ -98,7 +98,7 @@ def test_studies_are_recycled_while_the_node_runs_but_not_protected_ones(
     assert "no longer" in done("unprotect", f"{STUDY}.1", "--data-dir", node.data_dir)
     assert node.stop() == 0
     assert done("retention", *limited) == "0 studies deleted\n"
-    assert "nothing is limited" in done("retention", "--data-dir", node.data_dir, code=1)
+    assert "no limit is set" in done("retention", "--data-dir", node.data_dir, code=1)
 
 
 def test_others_may_read_nothing_whatever_the_umask(start_node: StartNode, tmp_path: Path) -> None:

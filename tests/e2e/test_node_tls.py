@@ -235,9 +235,9 @@ tls = true
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ("[tls]\nenabled = true", 'tls = {"enabled": true}: expected certificate_file'),
-        ('[tls]\nclient_auth = "required"', "expected ca_file"),
-        ("[server]\nplain = false", "expected enabled, since server.plain is false"),
+        ("[tls]\nenabled = true", "tls: set certificate_file, since enabled is true"),
+        ('[tls]\nclient_auth = "required"', "tls: set ca_file, since client_auth is required"),
+        ("[server]\nplain = false", "tls: set enabled, since server.plain is false"),
         ('[tls]\nenabled = true\ncertificate_file = "/nowhere.pem"', "/nowhere.pem: No such file"),
     ],
 )

@@ -254,7 +254,7 @@ try:
     main()
 except SystemExit:
     pass
-heavy = ("sqlalchemy", "fastapi", "rich", "numpy", "requests", "PIL", "lfscp.archive.archive")
+heavy = ("sqlalchemy", "fastapi", "rich", "structlog", "lfscp.config", "lfscp.archive.archive")
 print("imported", [name for name in heavy if name in sys.modules])
 """
     done = subprocess.run(
@@ -288,7 +288,7 @@ def test_ctrl_c_ends_the_wait_for_a_silent_server() -> None:
             process.communicate()
         connection.close()
     assert process.returncode == 130
-    assert said == f"lfscp: {target} was not waited for any longer\n"
+    assert said == f"lfscp: interrupted while waiting for {target}\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])

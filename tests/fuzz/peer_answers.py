@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.cli.peers import _Saved
+from lfscp.cli.saved_objects import SavedObjects
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
 from lfscp.scu.find import find
@@ -117,7 +117,7 @@ def _get(asked: Peer) -> None:
     with tempfile.TemporaryDirectory() as outer:
         folder = Path(outer, "in")
         folder.mkdir()
-        saved = _Saved(folder)
+        saved = SavedObjects(folder)
         result: RetrieveResult | None = None
         try:
             result = get(

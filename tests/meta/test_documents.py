@@ -35,7 +35,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # Of a section of the settings: `server.port`, `peers.TITLE.may`; not `server.start()`, `pool.py`.
-SECTIONS = "|".join([name for name, _ in sections()] + [r"peers\.TITLE"])
+SECTIONS = "|".join(name.replace(".*", r"\.TITLE") for name in sections())
 SETTING = re.compile(rf"`((?:{SECTIONS})\.(?!py`|log`)[a-z_0-9]+)`")
 
 each_document = pytest.mark.parametrize(

@@ -18,13 +18,16 @@ def test_the_list_of_settings_is_the_generated_one():
     assert markdown() == actual, "run: lfscp config --markdown > config/settings.md"
 
 
-def test_every_flag_of_a_setting_is_an_option_of_serve():
+def test_every_flag_of_a_setting_is_an_option_of_serve_that_says_the_same():
     import typer.main
 
     from lfscp.cli.app import app
 
     command = typer.main.get_command(app).get_command(None, "serve")
     options = {option: parameter for parameter in command.params for option in parameter.opts}
-    for leaf in leaves():
-        if leaf.flag:
-            assert leaf.help in options[leaf.flag].help
+    flags = {leaf.flag: leaf for leaf in leaves() if leaf.flag}
+    expected = {
+        flag: f"{leaf.help} [default: {leaf.default.strip(chr(34))}]"
+        for flag, leaf in flags.items()
+    }
+    assert {flag: options[flag].help for flag in flags} == expected

@@ -118,8 +118,8 @@ def test_the_file_is_found_by_variable(tmp_path):
         ('data_dir = "a\\u0000b"', ["data_dir", "the path of a folder"]),
         ("[sever]\nport = 1", ["sever: unknown key; did you mean server?"]),
         ("[server]\nport = 70000", ["server.port = 70000: expected", "65535"]),
-        ("[server]\nport = '104'", ['server.port = "104": expected a valid integer']),
-        ("[server]\nport = true", ["server.port = true: expected a valid integer"]),
+        ("[server]\nport = '104'", ['server.port = "104": expected a whole number']),
+        ("[server]\nport = true", ["server.port = true: expected a whole number"]),
         ("[server]\nacse_timeout_s = 0", ["server.acse_timeout_s = 0: expected greater than 0"]),
         ("[server]\nacse_timeout_s = inf", ["server.acse_timeout_s", "finite"]),
         ("[server]\nae_title = 'A\\B'", ["server.ae_title", "without backslash"]),
@@ -127,6 +127,14 @@ def test_the_file_is_found_by_variable(tmp_path):
         ("[server]\nae_title = '  '", ["server.ae_title", "1 to 16"]),
         ('[server]\nae_title = "A\\u001b"', ["server.ae_title", "control"]),
         ("server = 1", ["server = 1: expected a table"]),
+        ("[server]\nhost = ''", ['server.host = "": expected at least 1 character']),
+        ("[server]\nhost = 1", ["server.host = 1: expected text in quotes"]),
+        ("[web]\nenabled = 'yes'", ['web.enabled = "yes": expected true or false']),
+        ("[tls]\nenabled = true", [": tls: set certificate_file, since enabled is true"]),
+        ("[peers.A]\nhost = 'h'\nport = 1\nprot = 1", ["peers.A.prot: unknown key; did you mean"]),
+        ("pol = 1", ["pol: unknown key; did you mean pool?"]),
+        ("data_dir = 1", ["data_dir = 1: expected a path in quotes"]),
+        ("[storage]\nreserve_mb = -2", ["reserve_mb = -2: expected at least -1"]),
         ("durability = 'half'", ["durability = \"half\": expected 'full' or 'os'"]),
         ("[pool]\nmax_waiting = -2", ["pool.max_waiting = -2: expected", "-1"]),
         ("[pool]\nmax_running = -1", ["pool.max_running = -1: expected", "0"]),
@@ -184,6 +192,12 @@ def test_a_wrong_flag_is_named(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"missing.toml: cannot be read: No such file"):
         resolve_settings(tmp_path / "missing.toml", environment={})
+
+
+def test_a_value_in_the_place_of_a_table_is_blamed_on_who_gave_it(tmp_path):
+    text = complaint(tmp_path, "server = 1", environment={"LFSCP_SERVER__PORT": "104"})
+
+    assert text == f"{tmp_path / 'lfscp.toml'}: server = 1: expected a table"
 
 
 def test_an_escape_sequence_in_a_wrong_key_does_not_reach_the_terminal(tmp_path):

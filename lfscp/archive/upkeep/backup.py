@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import create_engine, true
 
 from lfscp.archive.archive_id import archive_id
-from lfscp.archive.durability import sync_file, sync_folder
+from lfscp.archive.durability import PART, sync_file, sync_folder, write_whole
 from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 from lfscp.archive.index.database import reason_of, sqlite_url
 from lfscp.archive.index.objects_identity import known_by_file
@@ -37,7 +37,7 @@ from lfscp.archive.index.removal import prune
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
-from lfscp.archive.upkeep.copying import PART, Brought, Copier, write_whole
+from lfscp.archive.upkeep.copying import Brought, Copier
 from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
 
 MANIFEST: Final = "backup.json"

@@ -15,9 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.durability import sync_folder
+from lfscp.archive.durability import PART, sync_folder
 
-PART: Final = ".part"  # ends the name of a file that is not whole
 _NO_LINK: Final = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -105,14 +104,3 @@ def _copy(source: Path, target: Path) -> None:
         os.fchmod(file.fileno(), 0o640)
         os.utime(file.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
         os.fsync(file.fileno())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or as it was before, also after a power cut."""
-    part = path.with_name(path.name + PART)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)

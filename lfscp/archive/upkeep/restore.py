@@ -14,13 +14,13 @@ from contextlib import closing
 from pathlib import Path
 
 from lfscp.archive.data_folder import RESTORING, lock_folder
-from lfscp.archive.durability import sync_file, sync_folder
+from lfscp.archive.durability import PART, sync_file, sync_folder, write_whole
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.objects_identity import known_by_file
 from lfscp.archive.store.files import ObjectFiles
 from lfscp.archive.store.identity import FolderPlace
 from lfscp.archive.upkeep.backup import OBJECTS, Manifest, connect, read_manifest, rows_of
-from lfscp.archive.upkeep.copying import PART, Copier, write_whole
+from lfscp.archive.upkeep.copying import Copier
 
 
 def restore(

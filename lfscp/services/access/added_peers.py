@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from lfscp.archive.upkeep.copying import write_whole
+from lfscp.archive.durability import write_whole
 from lfscp.config import Peer
 from lfscp.observe.logging import get_logger
 

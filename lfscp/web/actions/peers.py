@@ -6,18 +6,16 @@ from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
 )
 
-from lfscp.config.checks import validate_ae_title
+from lfscp.config.checks import AETitle
 from lfscp.web.context import Web
 from lfscp.web.peer_book import KnownPeer
 from lfscp.web.problems import Problem, not_found
 
-AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Host = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
 
 

@@ -13,7 +13,8 @@ from pydantic import (
     Tag,
 )
 
-from lfscp.web.actions.peers import AETitle, Asked, PeerIn
+from lfscp.config.checks import AETitle
+from lfscp.web.actions.peers import Asked, PeerIn
 
 T = TypeVar("T")
 Texts = Annotated[list[str], FailFast()]  # of many faults the first is enough

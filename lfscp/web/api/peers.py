@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter
 from fastapi import Path as InPath
 
-from lfscp.web.actions.peers import AETitle, PeerIn, drop, put
+from lfscp.config.checks import AETitle
+from lfscp.web.actions.peers import PeerIn, drop, put
 from lfscp.web.api.models import PeerOut
 from lfscp.web.context import Context
 from lfscp.web.problems import not_found

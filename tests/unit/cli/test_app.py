@@ -70,14 +70,15 @@ def test_what_nobody_expected_is_said_in_words(monkeypatch, capsys, text, said):
     def fail():
         raise RuntimeError(text)
 
-    monkeypatch.setattr(show, "versions", fail)
+    monkeypatch.setattr(show.platform, "python_version", fail)
     monkeypatch.setattr(sys, "argv", ["lfscp", "version"])
     monkeypatch.setattr(os, "umask", lambda mask: mask)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
-        f"lfscp: internal error{said}; LFSCP_LOGGING__LEVEL=debug shows where, please report it\n"
+        f"lfscp: internal error{said}. "
+        "Please report it; LFSCP_LOGGING__LEVEL=debug shows where it happened\n"
     )
 
 
@@ -104,7 +105,7 @@ def test_import_of_a_folder_that_is_not_there_fails(tmp_path):
 
 
 def test_passwords_are_masked():
-    from lfscp.cli.show import mask_password
+    from lfscp.config.describe import mask_password
 
     assert mask_password("a://u:secret@h/d") == "a://u:***@h/d"
     assert mask_password("a://u:a/b@c@h/d") == "a://u:***@h/d"

@@ -6,10 +6,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from lfscp.cli.archive import check_archive, import_files
-from lfscp.cli.backups import back_up, rebuild_index
-from lfscp.cli.failures import CommandError
-from lfscp.cli.retention import recycle_now, set_protection, show_candidates
+from lfscp.cli.errors import CommandError
 from lfscp.config import Settings
 from lfscp.dicom.part10 import read_part10
 from lfscp.node.parts import open_archive
@@ -45,14 +42,16 @@ def write_object(path, **elements):
     dataset.save_as(path, enforce_file_format=True)
 
 
-def test_objects_are_stored_other_files_passed_over_and_bad_ones_reported(settings, folder, capsys):
+def test_objects_are_stored_other_files_passed_over_and_bad_ones_reported(
+    run, settings, folder, capsys
+):
     write_object(folder / "good.dcm")
     write_object(folder / "without-study.dcm", StudyInstanceUID="")
     (folder / "notes.txt").write_text("no object")
     (folder / "empty").write_bytes(b"")
     (folder / "cut\x1b[31m.dcm").write_bytes((folder / "good.dcm").read_bytes()[:150])
 
-    code = import_files(settings, folder.parent)
+    code = run(settings, "import", folder.parent)
 
     output, errors = capsys.readouterr()
     assert code == 1
@@ -61,58 +60,58 @@ def test_objects_are_stored_other_files_passed_over_and_bad_ones_reported(settin
     assert "cut\\x1b[31m.dcm: " in errors
 
 
-def test_import_refuses_a_dataset_that_begins_with_file_meta(settings, folder, capsys):
+def test_import_refuses_a_dataset_that_begins_with_file_meta(run, settings, folder, capsys):
     write_object(folder / "object.dcm")
     content = (folder / "object.dcm").read_bytes()
     at = read_part10(content).dataset_offset
     stray = b"\x02\0\x10\0UI\x12\x001.2.840.10008.1.2\0"
     (folder / "object.dcm").write_bytes(content[:at] + stray + content[at:])
 
-    assert import_files(settings, folder) == 1
+    assert run(settings, "import", folder) == 1
 
     errors = capsys.readouterr().err
     assert "object.dcm: it begins with (0002,0010), which no dataset may have" in errors
 
 
-def test_importing_again_changes_nothing(settings, folder, capsys):
+def test_importing_again_changes_nothing(run, settings, folder, capsys):
     write_object(folder / "good.dcm")
-    assert import_files(settings, folder) == 0
-    assert import_files(settings, folder / "good.dcm") == 0
+    assert run(settings, "import", folder) == 0
+    assert run(settings, "import", folder / "good.dcm") == 0
 
     assert capsys.readouterr().out == "1 stored\n0 stored, 1 identical\n"
 
 
-def test_the_archive_of_a_running_node_is_left_alone(settings, folder):
+def test_the_archive_of_a_running_node_is_left_alone(run, settings, folder):
     write_object(folder / "good.dcm")
     with open_archive(settings), pytest.raises(CommandError, match="stop the node first"):
-        import_files(settings, folder)
+        run(settings, "import", folder)
 
 
-def test_check_finds_what_repair_mends(settings, folder, capsys):
+def test_check_finds_what_repair_mends(run, settings, folder, capsys):
     write_object(folder / "one.dcm")
     write_object(folder / "two.dcm")
-    import_files(settings, folder)
-    assert check_archive(settings, repair=False) == 0
+    run(settings, "import", folder)
+    assert run(settings, "check") == 0
     stored = sorted((settings.data_dir / "objects").rglob("*.dcm"))
     stored[0].unlink()
     capsys.readouterr()
 
-    assert check_archive(settings, repair=False) == 1
+    assert run(settings, "check") == 1
     assert capsys.readouterr().out.startswith("missing: ")
-    assert check_archive(settings, repair=True) == 0
-    assert check_archive(settings, repair=False) == 0
+    assert run(settings, "check", "--repair") == 0
+    assert run(settings, "check") == 0
     assert capsys.readouterr().out.endswith("index and objects agree\n")
 
 
-def test_what_repair_leaves_as_it_is_is_said(settings, folder, capsys):
+def test_what_repair_leaves_as_it_is_is_said(run, settings, folder, capsys):
     write_object(folder / "one.dcm")
-    import_files(settings, folder)
+    run(settings, "import", folder)
     (stored,) = (settings.data_dir / "objects").rglob("*.dcm")
     stored.unlink()
     stored.symlink_to(stored.name)  # a loop: the file is there and cannot be read
     capsys.readouterr()
 
-    assert check_archive(settings, repair=True) == 1
+    assert run(settings, "check", "--repair") == 1
     assert capsys.readouterr().out.endswith("1 problem found, 0 repaired\n")
 
 
@@ -123,39 +122,39 @@ def settings_with(tmp_path, **sections):
 @pytest.mark.parametrize(
     "command",
     [
-        lambda settings: check_archive(settings, repair=False),
-        lambda settings: check_archive(settings, repair=True),
-        rebuild_index,
-        recycle_now,
-        show_candidates,
-        lambda settings: set_protection(settings, "1.2.3", on=True),
+        ["check"],
+        ["check", "--repair"],
+        ["check", "--rebuild"],
+        ["retention"],
+        ["retention", "--dry-run"],
+        ["protect", "1.2.3"],
     ],
-    ids=["check", "repair", "rebuild", "retention", "dry-run", "protect"],
+    ids=" ".join,
 )
-def test_an_archive_that_is_not_there_is_not_made_by_looking_at_it(tmp_path, command):
+def test_an_archive_that_is_not_there_is_not_made_by_looking_at_it(tmp_path, run, command):
     settings = settings_with(tmp_path, retention={"max_studies": 1})
     with pytest.raises(
         CommandError, match=r"there is no index .*data/index\.sqlite; check data_dir"
     ):
-        command(settings)
+        run(settings, *command)
     assert not settings.data_dir.exists()
 
 
-def test_a_lost_index_is_made_anew_from_the_objects(settings, folder, capsys):
+def test_a_lost_index_is_made_anew_from_the_objects(run, settings, folder, capsys):
     write_object(folder / "one.dcm")
-    import_files(settings, folder)
+    run(settings, "import", folder)
     for file in settings.data_dir.glob("index.sqlite*"):
         file.unlink()
     with pytest.raises(CommandError, match="make it anew with `lfscp check --rebuild`"):
-        check_archive(settings, repair=False)
-    assert rebuild_index(settings) == 0
+        run(settings, "check")
+    assert run(settings, "check", "--rebuild") == 0
     assert capsys.readouterr().out.endswith("1 instances indexed\n")
-    assert check_archive(settings, repair=False) == 0
+    assert run(settings, "check") == 0
 
 
-def test_an_empty_index_before_objects_is_said_at_start_and_by_check(settings, folder, capfd):
+def test_an_empty_index_before_objects_is_said_at_start_and_by_check(run, settings, folder, capfd):
     write_object(folder / "one.dcm")
-    import_files(settings, folder)
+    run(settings, "import", folder)
     for file in settings.data_dir.glob("index.sqlite*"):
         file.unlink()
     server = settings.server.model_copy(update={"host": "127.0.0.1", "port": 0})
@@ -168,15 +167,15 @@ def test_an_empty_index_before_objects_is_said_at_start_and_by_check(settings, f
         configure("info", "console")
     (line,) = capfd.readouterr().err.splitlines()
     assert "lfscp check --rebuild" in json.loads(line)["hint"]
-    assert check_archive(settings, repair=False) == 1
+    assert run(settings, "check") == 1
     assert "run `lfscp check --rebuild`" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["backup", "objects", "."])
-def test_a_backup_inside_the_data_folder_is_refused(settings, folder, name):
+def test_a_backup_inside_the_data_folder_is_refused(run, settings, folder, name):
     write_object(folder / "one.dcm")
-    import_files(settings, folder)
+    run(settings, "import", folder)
     before = set(settings.data_dir.rglob("*"))
     with pytest.raises(CommandError, match="is inside the data folder"):
-        back_up(settings, settings.data_dir / name, copy=False, verify=False, replace=False)
+        run(settings, "backup", settings.data_dir / name)
     assert set(settings.data_dir.rglob("*")) == before

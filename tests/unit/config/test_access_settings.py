@@ -23,7 +23,7 @@ def test_addresses_become_networks():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"peers": {"A": {**PEER, "addresses": ["10.0.0"]}}}, "addresses or networks"),
+        ({"peers": {"A": {**PEER, "addresses": ["10.0.0"]}}}, "an address or a network"),
         ({"identity": {"users": ["anna:secret"]}}, "NAME:HASH"),
         ({"identity": {"users": [":scrypt$1$1$1$a$b"]}}, "NAME:HASH"),
         ({"identity": {"required": True}}, "users, since required is true"),

@@ -13,7 +13,6 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from lfscp.cli.archive import check_archive, import_files
 from lfscp.config import Settings
 from lfscp.dicom.part10 import part10_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
@@ -27,16 +26,16 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def imported(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Any:
+def imported(run: Any, settings: Settings, capsys: pytest.CaptureFixture[str]) -> Any:
     """Imports a folder: exit code, summary, lines about files."""
 
-    def run(folder: Path, settings: Settings = settings) -> tuple[int, str, dict[str, str]]:
-        code = import_files(settings, folder)
+    def imports(folder: Path, settings: Settings = settings) -> tuple[int, str, dict[str, str]]:
+        code = run(settings, "import", folder)
         output, errors = capsys.readouterr()
         lines = (line.partition(": ") for line in errors.splitlines())
         return code, output, {name.removeprefix(f"{folder}/"): text for name, _, text in lines}
 
-    return run
+    return imports
 
 
 def stored(settings: Settings) -> list[str]:
@@ -104,7 +103,9 @@ def test_other_files_alone_are_no_failure(imported, tmp_path: Path) -> None:
     assert list(said) == ["notes.txt"]
 
 
-def test_odd_files_are_stored_with_a_note(imported, settings: Settings, tmp_path: Path) -> None:
+def test_odd_files_are_stored_with_a_note(
+    imported, run: Any, settings: Settings, tmp_path: Path
+) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     other = part10_header(CT_IMAGE, "1.9.9", EXPLICIT)
@@ -124,7 +125,7 @@ def test_odd_files_are_stored_with_a_note(imported, settings: Settings, tmp_path
     assert stored(settings) == [f"1.2.3.1.{number}" for number in (1, 2, 3, 4)]
     for path in (settings.data_dir / "objects").rglob("*.dcm"):
         assert dcmread(path).file_meta.MediaStorageSOPInstanceUID == path.stem
-    assert check_archive(settings, repair=False) == 0
+    assert run(settings, "check") == 0
 
 
 def test_a_zip_is_imported_file_by_file(imported, settings: Settings, tmp_path: Path) -> None:
@@ -152,13 +153,15 @@ def test_a_zip_that_is_broken_fails_alone(imported, tmp_path: Path) -> None:
     assert said == {"torn.zip": "the ZIP is damaged, incomplete or too large"}
 
 
-def test_a_disc_is_imported_by_its_dicomdir(imported, settings: Settings, tmp_path: Path) -> None:
+def test_a_disc_is_imported_by_its_dicomdir(
+    imported, run: Any, settings: Settings, tmp_path: Path
+) -> None:
     folder = disc(tmp_path / "disc")
     code, summary, said = imported(folder)
     assert (code, summary) == (0, "3 stored, 1 no DICOM object\n")
     assert said == {"DICOMDIR": "a DICOMDIR, which lists 3 files; 3 of them are here"}
     assert stored(settings) == ["1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.3"]
-    assert check_archive(settings, repair=False) == 0
+    assert run(settings, "check") == 0
 
 
 def test_what_a_dicomdir_lists_and_is_not_there_is_named(imported, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `lfscp import` does with each file: store it, or say why not.
+"""What `lfscp import` does: store each file, or say why not.
 
 Rules: one file that cannot be stored keeps no other back, and is named with its reason. The files
 of a ZIP are imported one by one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,13 @@ from typing import TYPE_CHECKING, Final
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
-from lfscp.cli.dicomdir import FoundFile
+from lfscp.cli.archive import open_stopped
+from lfscp.cli.dicomdir import FoundFile, find_files
+from lfscp.cli.errors import OptionError
+from lfscp.cli.terminal import progress_bar, tell
 from lfscp.dicom.media import NotDicomError
 from lfscp.errors import OperationError
-from lfscp.node.parts import begin_trail
+from lfscp.node.parts import begin_trail, warn_of_lost_index
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.services.audit_events import Patients, Received
@@ -31,8 +35,9 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 LOG: Final = get_logger("lfscp.archive")
-FAILED: Final = "failed"
-NO_OBJECT: Final = "no DICOM object"
+_FAILED: Final = "failed"
+_NO_OBJECT: Final = "no DICOM object"
+_SUMMARY: Final = ("stored", "replaced", "identical", "kept", _NO_OBJECT, _FAILED)
 _MEGABYTE: Final = 1_000_000
 
 
@@ -51,7 +56,41 @@ class Outcome:
     remark: str = ""
 
 
-class Importer:
+def import_files(settings: Settings, folder: Path) -> int:
+    """Store every DICOM file under `folder`; exit code 0 when all that are DICOM were stored.
+
+    Each file that is not stored is named with its reason, and so is what is odd about one that is.
+
+    Args:
+        folder: or a file, a ZIP among them; of a DICOMDIR, what it lists.
+    Raises:
+        OptionError: there is no such folder.
+        CommandError, ArchiveError: nothing can be imported at all, or the disk is full.
+    """
+    if not folder.exists():
+        raise OptionError(f"{folder}: there is no such file or folder")
+    files = list(find_files(folder))
+    counts: Counter[str] = Counter()
+    with open_stopped(settings) as archive:
+        warn_of_lost_index(archive)
+        importer = _Importer(settings, archive)
+        try:
+            with progress_bar("importing") as show:
+                for done, file in enumerate(files, 1):
+                    for outcome in importer.outcomes(file):
+                        counts[outcome.counted_as] += 1
+                        if outcome.remark:
+                            show(done - 1, len(files), f"{outcome.name}: {outcome.remark}")
+                    show(done, len(files), "")
+        finally:
+            importer.end()
+    tell(
+        ", ".join(f"{counts[name]} {name}" for name in _SUMMARY if counts[name] or name == "stored")
+    )
+    return 1 if counts[_FAILED] else 0
+
+
+class _Importer:
     """Stores files; what is stored goes to the audit trail in the name of whoever runs this."""
 
     def __init__(self, settings: Settings, archive: Archive) -> None:
@@ -75,24 +114,22 @@ class Importer:
         """
         name = str(found.path)
         if found.problem or found.is_directory:
-            yield Outcome(FAILED if found.problem else "", name, found.problem or found.remark)
+            yield Outcome(_FAILED if found.problem else "", name, found.problem or found.remark)
             return
         try:
             with found.path.open("rb") as stream:
                 beginning = stream.read(132)
         except OSError as error:
-            yield Outcome(FAILED, name, error.strerror or str(error))
+            yield _unreadable(name, error)
             return
         if is_zip(beginning):
             yield from self._zip(found.path)
             return
         outcome = self._store(found.path, name)
-        if outcome.counted_as == NO_OBJECT and found.remark:
-            yield Outcome(NO_OBJECT, name)  # beside a DICOMDIR that does not list it
-        elif found.remark and not outcome.remark:
-            yield Outcome(outcome.counted_as, name, found.remark)
+        if outcome.counted_as == _NO_OBJECT and found.remark:
+            yield Outcome(_NO_OBJECT, name)  # beside a DICOMDIR that does not list it
         else:
-            yield outcome
+            yield Outcome(outcome.counted_as, name, outcome.remark or found.remark)
 
     def _zip(self, file: Path) -> Iterator[Outcome]:
         try:
@@ -107,7 +144,7 @@ class Importer:
         except OperationError as error:
             yield _refused(str(file), error)
         except OSError as error:
-            yield Outcome(FAILED, str(file), error.strerror or str(error))
+            yield _unreadable(str(file), error)
 
     def _store(self, path: Path, name: str, *, is_ours: bool = False) -> Outcome:
         try:
@@ -117,16 +154,19 @@ class Importer:
         except OperationError as error:
             return _refused(name, error)
         except OSError as error:
-            return Outcome(FAILED, name, error.strerror or str(error))
+            return _unreadable(name, error)
         except Exception as error:
             LOG.error("import failed unexpectedly", file=name, exc_info=error)  # noqa: TRY400
-            return Outcome(FAILED, name, "internal error, see the log")
-        stored = found.stored
-        self._trail.stored(stored, found.sop_class_uid)
-        return Outcome(stored.outcome.value, name, "; ".join(found.notes))
+            return Outcome(_FAILED, name, "internal error, see the log")
+        self._trail.stored(found.stored, found.sop_class_uid)
+        return Outcome(found.stored.outcome.value, name, "; ".join(found.notes))
+
+
+def _unreadable(name: str, error: OSError) -> Outcome:
+    return Outcome(_FAILED, name, error.strerror or str(error))
 
 
 def _refused(name: str, error: OperationError) -> Outcome:
     if isinstance(error, OutOfResourcesError):
         raise error  # the next file would fail as well
-    return Outcome(NO_OBJECT if isinstance(error, NotDicomError) else FAILED, name, error.reason)
+    return Outcome(_NO_OBJECT if isinstance(error, NotDicomError) else _FAILED, name, error.reason)

@@ -1,0 +1,182 @@
+"""The options of the commands that ask another node, and the peer and the query that they name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from lfscp.ae_title import validate_ae_title
+from lfscp.cli.errors import OptionError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from lfscp.scu.peer import Peer
+
+_DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
+_LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+_TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
+
+Target = Annotated[
+    str, typer.Argument(metavar="AET@HOST:PORT", help="The node to ask. AET@ may be left out.")
+]
+OurTitle = Annotated[str, typer.Option("--aet", "-aet", metavar="TITLE", help="Our AE title.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", "-to", metavar="SECONDS", help="Longest wait for an answer.", min=0.1
+    ),
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Connect with TLS and verify the node.")]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Certificates to trust, PEM. [default: the system's]"
+    ),
+]
+CertificateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert", metavar="FILE", help="Our certificate, PEM. It may hold its private key."
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file", metavar="FILE", help="Its private key, PEM, when another file holds it."
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure", help="Connect with TLS, but do not verify the node. For tests only."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        "-k",
+        metavar="KEYWORD=VALUE",
+        help='A key, such as PatientName=DOE* or "0010,0010=DOE*". Without a value, the key is '
+        "only returned.",
+    ),
+]
+QueryLevel = Annotated[
+    str | None,
+    typer.Option(
+        "--level",
+        "-l",
+        metavar="LEVEL",
+        help="PATIENT, STUDY, SERIES or IMAGE; -k QueryRetrieveLevel=LEVEL says the same. "
+        "[default: STUDY]",
+    ),
+]
+PatientRoot = Annotated[bool, typer.Option("--patient", "-P", help="Use the Patient Root model.")]
+StudyRoot = Annotated[
+    bool, typer.Option("--study", "-S", help="Use the Study Root model. This is the default.")
+]
+PatientStudy = Annotated[
+    bool, typer.Option("--psonly", "-O", help="Use the Patient/Study Only model. It is retired.")
+]
+
+
+def peer_of(
+    target: str,
+    aet: str,
+    timeout_s: float,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    insecure: bool,
+) -> Peer:
+    """The node that the options name. Files for TLS mean TLS, also without --tls.
+
+    Raises:
+        OptionError: something is written wrongly.
+    """
+    from lfscp.scu.peer import Peer
+
+    title, _, address = target.rpartition("@")
+    host, _, port = address.rpartition(":")
+    try:
+        number = int(port)
+        title = validate_ae_title(title or _DEFAULT_CALLED_AE_TITLE)
+    except ValueError:
+        number = 0
+    if not host or not 1 <= number <= 65535:
+        raise OptionError(f"{target!r}: expected AET@HOST:PORT, for example PACS@10.0.0.5:104")
+    for file in (ca, cert, key):
+        if file is not None and not file.is_file():
+            raise OptionError(f"{file}: there is no such file")
+    try:
+        return Peer(
+            title,
+            host,
+            number,
+            calling_ae_title=aet,
+            tls=tls or insecure or bool(ca or cert or key),
+            tls_ca_file=None if ca is None else str(ca),
+            tls_certificate_file=None if cert is None else str(cert),
+            tls_key_file=None if key is None else str(key),
+            tls_verify=not insecure,
+            connect_timeout_s=min(10.0, timeout_s),
+            acse_timeout_s=min(30.0, timeout_s),
+            dimse_timeout_s=timeout_s,
+        )
+    except ValueError as error:
+        raise OptionError(f"{target}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for: keys by keyword, the same as a dataset with the level, and the model."""
+
+    keys: dict[str, str]
+    identifier: Dataset
+    model: str
+
+
+def query_of(
+    keys: list[str] | None, level: str | None, patient: bool, study: bool, psonly: bool
+) -> Query:
+    """The query that the options name.
+
+    Raises:
+        OptionError: an unknown key or level, a value that a key cannot have, or several models.
+    """
+    from lfscp.scu.identifiers import identifier
+
+    if patient + study + psonly > 1:
+        raise OptionError("flags --patient, --study, --psonly: expected one of them")
+    named = dict(_key(text) for text in keys or [])
+    chosen = (named.pop("QueryRetrieveLevel", "") or level or "STUDY").upper()
+    if chosen not in _LEVELS:
+        raise OptionError(f"flag --level {chosen}: expected one of {', '.join(_LEVELS)}")
+    model = "patient" if patient else "patient-study" if psonly else "study"
+    try:
+        return Query(named, identifier(named, chosen), model)
+    except ValueError as error:
+        raise OptionError(f"flag --key {error}") from None
+
+
+def _key(text: str) -> tuple[str, str]:
+    from pydicom.datadict import keyword_for_tag, tag_for_keyword
+
+    name, _, value = text.partition("=")
+    name = name.strip()
+    tag = _TAG.fullmatch(name)
+    if tag is not None:
+        name = keyword_for_tag(int(tag[1] + tag[2], 16))
+    if not name or tag_for_keyword(name) is None:
+        raise OptionError(
+            f"flag --key {text!r}: expected a keyword or tag of the DICOM dictionary, "
+            "for example PatientName=DOE*"
+        )
+    return name, value
