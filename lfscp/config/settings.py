@@ -164,8 +164,7 @@ class Pool(Section):
     one_processor: Bool = setting(
         True,
         "Bind the threads of a process to one CPU while four associations or more are busy. "
-        "They take turns with Python's lock anyway, and on one CPU that costs less. The node "
-        "stops this by itself while most of the time is the kernel's.",
+        "They take turns with Python's lock anyway, and on one CPU that costs less.",
     )
     workers: Int = setting(
         0,

@@ -15,7 +15,6 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
@@ -83,15 +82,13 @@ class _Trail:
         Args:
             source, limit: as `may_write` takes them.
         """
-        if self.as_xml:
-            text = message.to_xml()
-            alike = text.partition(' EventDateTime="')[0] + text.partition('+00:00"')[2]
-            if self.may_write(_source_or(message, alike), lambda: message, source, limit):
-                self.file.write(text)
-            return
-        before, after = message.json_around_time()
-        if self.may_write(_source_or(message, before + after), lambda: message, source, limit):
-            self.file.write(f"{before}{m.now()}{after}")
+        text = self.text(message, _TIME)
+        if self.may_write(_source_or(message, text), lambda: message, source, limit):
+            self.file.write(text.replace(f'"{_TIME}"', f'"{m.now()}"', 1))
+
+    def text(self, message: m.Message, time: str = "") -> str:
+        """A message as a line of the file; `time` as in `Message.parts`."""
+        return message.to_xml(time) if self.as_xml else message.to_json(time)
 
     def may_write(
         self,
@@ -114,7 +111,7 @@ class _Trail:
             more = f"{number} more of these within {within_s:.0f} s"
             reason = f"{m.cut(said.reason)}; {more}" if said.reason else more
             told = replace(said, reason=reason)
-            self.file.write(told.to_xml() if self.as_xml else told.to_json())
+            self.file.write(self.text(told))
 
         if self.repeats.may_write(key, tell) and (
             source is None or (limit or self.associations).may_write(source, tell)
@@ -140,10 +137,10 @@ def _source_or(message: m.Message, text: str) -> Hashable:
     """What is the same for messages that are alike.
 
     Args:
-        text: the message without its time.
+        text: the message, the same whatever its time is.
     """
     refused = message.outcome is not m.Outcome.SUCCESS and message.event in _OF_STRANGERS
-    if refused and message.participants:
+    if refused and message.type is not m.DETACH and message.participants:
         kind = message.type.value if message.type else ""
         return message.event.value, kind, source_of(message.participants[0].address)
     return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).digest()
@@ -153,6 +150,7 @@ def _source_or(message: m.Message, text: str) -> Hashable:
 _OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
 _TITLES: Final = 10  # times same_per_minute: messages on associations of one address in a minute
 _SHORT: Final = 10  # times queries_per_minute: those that are recorded in short
+_TIME: Final = "-"  # in the place of a message's time, which comes before all else in it
 _trail: _Trail | None = None
 # Who asked for what the current thread or task does; None is the node itself.
 _actor: Final[ContextVar[m.Participant | None]] = ContextVar("lfscp_actor", default=None)
@@ -184,7 +182,6 @@ def start(
     global _trail
     host = socket.gethostname()
     file = AuditFile(path, sync=sync, max_bytes=max_bytes, keep=keep, keep_s=keep_s, stops=stops)
-    _network_json.cache_clear()
     repeats, associations = Repeats(same_per_minute), Repeats(same_per_minute * _TITLES)
     is_xml = format == "xml"
     queries, short = Repeats(queries_per_minute), Repeats(queries_per_minute * _SHORT)
@@ -287,40 +284,14 @@ def association_ended(peer: Peer, called_ae_title: str, reason: str = "") -> Non
 def _network(kind: m.Code, peer: Peer, called_ae_title: str, reason: str = "") -> None:
     if _trail is None:
         return
-    if _trail.as_xml:
-        _write(_network_message(_trail, kind, peer, called_ae_title, reason))
-        return
-    # Two of them for each association: all but the time is kept.
-    trail, said = _trail, (os.getpid(), kind.value, peer, called_ae_title, reason)
-    # Who gets no association may try it under any name.
-    source = (kind.value, source_of(peer.address))
-    key: Hashable = source if reason and kind is m.ATTACH else said
-    if trail.may_write(
-        key, lambda: _network_message(trail, kind, peer, called_ae_title, reason), source
-    ):
-        before, after = _network_json(*said)
-        trail.file.write(f"{before}{m.now()}{after}")
-
-
-@lru_cache(512)
-def _network_json(
-    _process: int, kind: str, peer: Peer, called_ae_title: str, reason: str
-) -> tuple[str, str]:
-    assert _trail is not None  # noqa: S101 - the caller looked
-    code = m.ATTACH if kind == m.ATTACH.value else m.DETACH
-    return _network_message(_trail, code, peer, called_ae_title, reason).json_around_time()
-
-
-def _network_message(
-    trail: _Trail, kind: m.Code, peer: Peer, called_ae_title: str, reason: str
-) -> m.Message:
     outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
     # The schema of this event has nobody who requests it.
     entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
-    here = replace(trail.here(m.DESTINATION), user_id=called_ae_title or trail.ae_title)
+    here = replace(_trail.here(m.DESTINATION), user_id=called_ae_title or _trail.ae_title)
     both = (entering, here)
     event = m.NETWORK_ENTRY
-    return m.Message(trail.source, event, m.EXECUTE, both, (), kind, outcome, reason)
+    message = m.Message(_trail.source, event, m.EXECUTE, both, (), kind, outcome, reason)
+    _trail.write(message, (kind.value, source_of(peer.address)))
 
 
 def association_rejected(peer: Peer, called_ae_title: str, reason: str) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -252,45 +251,43 @@ class Message:
     outcome: Outcome = Outcome.SUCCESS
     reason: str = ""
 
-    def parts(self) -> dict[str, Any]:
-        """The whole message, its time being now."""
-        event = _event(self.event, self.type, self.action, self.outcome, cut(self.reason))
-        event["EventDateTime"] = now()
+    def parts(self, time: str = "") -> dict[str, Any]:
+        """The whole message.
+
+        Args:
+            time: of the event; now when empty.
+        """
         return {
-            "EventIdentification": event,
+            "EventIdentification": self._event(time or now()),
             "ActiveParticipant": [each.parts() for each in self.participants],
             "AuditSourceIdentification": _source(self.source),
             "ParticipantObjectIdentification": [each.parts() for each in self.objects],
         }
 
-    def to_json(self) -> str:
-        """One line of JSON, in ASCII."""
-        before, after = self.json_around_time()
-        return f"{before}{now()}{after}"
+    def _event(self, time: str) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "EventDateTime": time,
+            "EventActionCode": self.action,
+            "EventOutcomeIndicator": int(self.outcome),
+            "EventID": self.event.parts(),
+        }
+        if self.type is not None:
+            parts["EventTypeCode"] = [self.type.parts()]
+        if self.reason:
+            parts["EventOutcomeDescription"] = cut(self.reason)
+        return parts
 
-    def json_around_time(self) -> tuple[str, str]:
-        """The line up to its time and from there on; it may be kept for later messages.
+    def to_json(self, time: str = "") -> str:
+        """One line of JSON, in ASCII; `time` as in `parts`."""
+        return _encode(self.parts(time))
 
-        What is the same in many messages is encoded once.
-        """
-        reason = cut(self.reason)
-        before, after = _event_json(self.event, self.type, self.action, self.outcome, reason)
-        participants = ",".join(map(_participant_json, self.participants))
-        objects = ",".join([_encode(each.parts()) for each in self.objects])
-        return before, (
-            f"{after},"
-            f'"ActiveParticipant":[{participants}],'
-            f'"AuditSourceIdentification":{_source_json(self.source)},'
-            f'"ParticipantObjectIdentification":[{objects}]}}'
-        )
-
-    def to_xml(self) -> str:
-        """One line of XML, without a declaration.
+    def to_xml(self, time: str = "") -> str:
+        """One line of XML, without a declaration; `time` as in `parts`.
 
         Source: PS3.15 section A.5.1.
         """
         root = ElementTree.Element("AuditMessage")
-        for name, value in self.parts().items():
+        for name, value in self.parts(time).items():
             _add(root, name, value)
         return ElementTree.tostring(root, encoding="unicode").replace("\n", " ").replace("\r", " ")
 
@@ -331,44 +328,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _event(
-    event: Code, kind: Code | None, action: str, outcome: Outcome, reason: str
-) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "EventDateTime": "",
-        "EventActionCode": action,
-        "EventOutcomeIndicator": int(outcome),
-        "EventID": event.parts(),
-    }
-    if kind is not None:
-        parts["EventTypeCode"] = [kind.parts()]
-    if reason:
-        parts["EventOutcomeDescription"] = reason
-    return parts
-
-
-@lru_cache(256)
-def _event_json(
-    event: Code, kind: Code | None, action: str, outcome: Outcome, reason: str
-) -> tuple[str, str]:
-    """A message's text up to its time, and from there to the end of the event."""
-    text = _encode({"EventIdentification": _event(event, kind, action, outcome, reason)})
-    before, _, after = text.partition('"EventDateTime":"')
-    return f'{before}"EventDateTime":"', after[:-1]
-
-
-@lru_cache(256)
-def _participant_json(participant: Participant) -> str:
-    return _encode(participant.parts())
-
-
 def _source(source: str) -> dict[str, Any]:
     return {"AuditSourceID": source, "AuditSourceTypeCode": [{"csd-code": "4"}]}  # on a server
-
-
-@lru_cache(8)
-def _source_json(source: str) -> str:
-    return _encode(_source(source))
 
 
 def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[str, Any]:

@@ -2,12 +2,9 @@
 
 Threads of one interpreter run one at a time anyway, and hand its lock on at every system call.
 Where they are spread over processors, each of those short calls wakes another thread elsewhere, and
-then waits to be woken itself; on one processor whoever called simply goes on. So while many of
-them have something to do they are bound to one processor: the one where the kernel has just put the
-newest of them, chosen again every few seconds. A few threads go where they like, each best where
-its peer is; those whose peers keep silent are not counted. So do all when the process spends its
-time in the kernel, in long calls that can well be on several processors at once, as with a slow
-disk. It knows nothing of associations or of the pool.
+then waits to be woken itself; on one processor whoever called simply goes on. So while `MANY` of
+them or more have something to do, they are bound to one processor: the one where the kernel has
+just put the newest of them. It knows nothing of associations or of the pool.
 """
 
 from __future__ import annotations
@@ -26,10 +23,7 @@ LOGGER = logging.getLogger(__name__)
 
 MANY: Final = 4  # so many have more of taking turns than of a second processor
 IDLE_S: Final = 1.0  # who had nothing to do for so long is not one of them
-CHOOSE_AGAIN_S: Final = 3.0
 _LOOK_AGAIN_S: Final = 1e-5  # for each member: to ask all of them takes a fortieth of that
-_ENOUGH_S: Final = 0.25  # of processor time, to judge by
-_MOSTLY_KERNEL: Final = 2.25  # times the interpreter's; one with objects in memory has about 1
 _TASKS: Final = Path("/proc/self/task")
 _PROCESSOR: Final = 36  # field 39 of proc(5), counted behind the command's name
 _here: Final = threading.local()  # whose member the thread is, and how long idle
@@ -48,11 +42,8 @@ class OneProcessor:
         self._members: dict[int, Callable[[], float]] = {}  # by native thread ID: how long idle
         self._bound: set[int] = set()
         self._chosen: int | None = None
-        self._choose_at = 0.0
         self._look_at = self._many_at = -math.inf
         self._choices = sorted(_EVERYWHERE)
-        self._judged = _processor_time()
-        self._pays = True
 
     @property
     def chosen(self) -> int | None:
@@ -68,7 +59,6 @@ class OneProcessor:
         """
         processors = sorted(_EVERYWHERE)
         self._choices = processors[number::workers] or processors[number % len(processors) :][:1]
-        self._judged = _processor_time()  # a forked process begins at nothing
 
     @contextlib.contextmanager
     def member(self, idle_s: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
@@ -92,7 +82,7 @@ class OneProcessor:
             self._members[me] = idle_s
             self._settle()
             if self._chosen is not None:
-                self._bind([me], time.monotonic())
+                self._bind([me])
 
     def leave(self) -> None:
         """Let the calling thread go where it likes, and all when few are left."""
@@ -110,8 +100,7 @@ class OneProcessor:
 
     def _settle(self) -> None:
         """Bind those who are busy, or free all; lock held."""
-        self._judge()
-        if len(self._members) < MANY or not self._pays:
+        if len(self._members) < MANY:
             self._free_all()
             return
         now = time.monotonic()
@@ -121,34 +110,18 @@ class OneProcessor:
         busy = [each for each, idle_s in self._members.items() if idle_s() < IDLE_S]
         if len(busy) >= MANY:
             self._many_at = now
-            self._bind(busy, now)
+            self._bind(busy)
         elif now - self._many_at >= IDLE_S:  # not for each that comes and goes
             self._free_all()
 
-    def _judge(self) -> None:
-        """See whether the interpreter or the kernel had most of the time; lock held."""
-        user, system = _processor_time()
-        user_s, system_s = user - self._judged[0], system - self._judged[1]
-        if user_s + system_s < _ENOUGH_S:
-            return
-        self._judged = (user, system)
-        self._pays = system_s < _MOSTLY_KERNEL * user_s
-
-    def _bind(self, busy: list[int], now: float) -> None:
-        """Bind them to where the newest of them is, or was a while ago; lock held."""
-        newest = busy[-1]
-        is_free = newest not in self._bound  # so that where it is was the kernel's choice
-        to_bind = set(busy) - self._bound
-        if self._chosen is None or (is_free and now >= self._choose_at):
-            self._choose_at = now + CHOOSE_AGAIN_S
-            choice = self._choice(newest)
-            if choice is not None and choice != self._chosen:
-                self._chosen = choice
-                to_bind |= self._bound
+    def _bind(self, busy: list[int]) -> None:
+        """Bind them to where the others are, or the newest of them is; lock held."""
+        if self._chosen is None:
+            self._chosen = self._choice(busy[-1])
         if self._chosen is not None:
-            for each in to_bind:
+            for each in set(busy) - self._bound:
                 _allow(each, {self._chosen})
-            self._bound |= to_bind
+            self._bound.update(busy)
 
     def _choice(self, newest: int) -> int | None:
         current = _current_processor(newest)
@@ -179,12 +152,6 @@ def anywhere() -> Iterator[None]:
         yield
     finally:
         processor.enter(idle_s)
-
-
-def _processor_time() -> tuple[float, float]:
-    """What this process has used, in seconds: the interpreter with its libraries, the kernel."""
-    used = os.times()
-    return used.user, used.system
 
 
 def _allow(thread: int, processors: Iterable[int]) -> None:

@@ -57,7 +57,6 @@ _serials = itertools.count(1)
 _ABORT_SEND_S: Final = 0.2
 # What a connection that had to wait for a thread has left of its time at least.
 _LEAST_TIME_TO_ASK_S: Final = 1.0
-_served: set[InlineAssociation] = set()  # in this process, now
 # References to a request that nobody kept: the reactor's, the callee's and getrefcount's own.
 _OWN_REFERENCES: Final = 4
 
@@ -75,7 +74,7 @@ class InlineAssociation(Association):
         supported: an acceptor's prepared contexts.
         admit: an acceptor's own admission policy.
         spool_dir: where large received objects go; None keeps them in memory.
-        file_header: makes the head of such a file, for objects that are written behind.
+        file_header: makes the head of their files.
         examine: see AcceptorSettings.
         limits: of what an acceptor receives.
         count_acceptors: how many associations its server has now, this one included.
@@ -173,14 +172,6 @@ class InlineAssociation(Association):
         self.dul.note_handlers(self._handlers)
         self.dimse.note_handlers(self._handlers)
 
-    @property
-    def may_wait_awake(self) -> bool:
-        """Whether to spend a processor on being there at once when the next request comes.
-
-        For small ones, of which being woken is half the cost, and while nobody else wants it.
-        """
-        return self.dimse.has_been_small and len(_served) <= 1
-
     # --- what pynetdicom's thread would answer ---
 
     def is_alive(self) -> bool:
@@ -275,11 +266,9 @@ class InlineAssociation(Association):
     def serve(self) -> None:
         """Serve the association to its end, in the calling thread."""
         self.reader = threading.get_ident()
-        _served.add(self)
         try:
             self.run_reactor()
         finally:
-            _served.discard(self)
             self._finish()
 
     def _finish(self) -> None:

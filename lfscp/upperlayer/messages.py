@@ -92,7 +92,6 @@ class InlineMessages(DIMSEServiceProvider):
 
     Attributes:
         is_watched: somebody is bound to an event that sent messages must pass.
-        has_been_small: the last message received was a command set alone.
     """
 
     def __init__(self, assoc: InlineAssociation) -> None:
@@ -104,7 +103,6 @@ class InlineMessages(DIMSEServiceProvider):
         self._requests: deque[Request] = deque()
         self._maximum_pdu_size: int | None = None
         self._is_shown = False  # somebody is bound to EVT_DIMSE_RECV
-        self.has_been_small = False
         self.is_watched = False
 
     # --- C-CANCEL ---
@@ -184,7 +182,6 @@ class InlineMessages(DIMSEServiceProvider):
             if control & pdata.LAST:
                 self._complete(incoming)
                 return
-            sink.fragment_ends()
 
     def _read_foretold(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> Outcome:
         """Read those of the next PDUs that are cut like the first one."""
@@ -280,7 +277,6 @@ class InlineMessages(DIMSEServiceProvider):
             incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
-        self.has_been_small = not has_data_set
         if not has_data_set:
             self._complete(incoming)
 
@@ -297,7 +293,6 @@ class InlineMessages(DIMSEServiceProvider):
         return DatasetSink(
             self._inline.spool_dir,
             header,
-            write_behind=file_header is not None,
             shortage=self._inline.limits.shortage,
         )
 
@@ -313,7 +308,6 @@ class InlineMessages(DIMSEServiceProvider):
             if not last:
                 incoming.fragment_bytes = size
                 self._examine(incoming, sink)
-                sink.fragment_ends()
         if last:
             self._complete(incoming)
 

@@ -329,7 +329,7 @@ class InlineProvider(DULServiceProvider):
             self._kill_thread = True
             return
         try:
-            sock.await_request(timeout_s, awake=self._inline.may_wait_awake)
+            sock.await_request(timeout_s)
             self._read_begun_pdu(sock)
         except CalledOffError as problem:
             self.called_off(str(problem))

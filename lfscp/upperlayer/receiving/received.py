@@ -1,9 +1,7 @@
 """Where the data set of a C-STORE goes while it arrives, and the request that handlers see.
 
 Objects are received straight into a buffer that is lent for one message and used again; large ones
-go to a file as they arrive, so that memory stays bounded whatever the object's size. A server that
-keeps what it receives has those in between written behind as well: when the last fragment is here,
-most of the file is, and the sender need not wait for it.
+go to a file as they arrive, so that memory stays bounded whatever the object's size.
 A sink never raises for a full disk, or for want of memory: it takes the rest of the message and
 says afterwards what went wrong, for the association must still be able to answer.
 """
@@ -35,7 +33,6 @@ from lfscp.upperlayer.wire.names import intern_uid
 
 BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
-_WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
 # What all buffers together may have beyond BUFFER_BYTES each; then larger ones go to a file sooner.
 MAX_GROWN_BYTES: Final = 48 << 20
 _KEPT_BUFFERS: Final = 32
@@ -127,7 +124,6 @@ class DatasetSink:
     Args:
         spool_dir: where files go; None keeps everything in memory.
         part10_header: gives preamble to File Meta Information, should a file be needed.
-        write_behind: write a file of what is kept in memory, too, when it comes in fragments.
         shortage: see ReceiveLimits; asked for every few megabytes.
     """
 
@@ -136,7 +132,6 @@ class DatasetSink:
         spool_dir: Path | None,
         part10_header: Callable[[], bytes],
         *,
-        write_behind: bool = False,
         shortage: Callable[[], str] | None = None,
     ) -> None:
         self._spool_dir = spool_dir
@@ -145,9 +140,7 @@ class DatasetSink:
         self._header_size = 0
         self._used = 0
         self._grown = 0  # taken from MAX_GROWN_BYTES
-        self._written = 0  # of the used, what is in the file already
         self._spooled = 0  # what is in the file and no more in the buffer
-        self._write_behind = write_behind and spool_dir is not None
         self._fd = -1
         self.path: str | None = None
         self.error: OSError | None = None
@@ -223,14 +216,6 @@ class DatasetSink:
         """What has arrived so far, while all of it is in memory."""
         return memoryview(self._buffer)[: self._used]
 
-    def fragment_ends(self) -> None:
-        """A fragment is complete and more will come: the time to write behind."""
-        if not self._write_behind or self._spooled or self.error is not None:
-            return
-        if self._used - self._written < _WRITE_BEHIND_BYTES:
-            return
-        self._write()
-
     def _open_file(self) -> None:
         path = f"{self._spool_dir}/{_prefix}-{next(_numbers)}.part"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
@@ -238,23 +223,23 @@ class DatasetSink:
         self._header_size = os.write(self._fd, self._part10_header())
 
     def _write_out(self) -> None:
-        """Move the buffer's bytes to the file; after an error they are dropped."""
+        """Make room in the buffer, if the disk has any left."""
         if self._shortage is not None and self.error is None and (why := self._shortage()):
             self.give_up(OSError(errno.ENOSPC, why))
-        self._write()
-        self._spooled += self._used
-        self._used = self._written = 0
+        self._move()
 
-    def _write(self) -> None:
-        """Write what is in the buffer and not yet in the file, which is made when it is missing."""
-        view = memoryview(self._buffer)
+    def _move(self) -> None:
+        """Move the buffer's bytes to the file, a new one at first; after an error drop them."""
+        view = memoryview(self._buffer)[: self._used]
         try:
             if self.path is None and self.error is None:
                 self._open_file()
-            while self._written < self._used and self.error is None:
-                self._written += os.write(self._fd, view[self._written : self._used])
+            while view and self.error is None:
+                view = view[os.write(self._fd, view) :]
         except OSError as problem:
             self.give_up(problem)
+        self._spooled += self._used
+        self._used = 0
 
     def give_up(self, problem: OSError) -> None:
         """Keep nothing of it: the rest of the message is taken and dropped."""
@@ -263,13 +248,10 @@ class DatasetSink:
 
     def finish(self) -> memoryview | None:
         """The whole data set is here: its bytes, or None when they are in the file alone."""
-        if self.path is not None:
-            self._write()
-        if self.error is not None or self._spooled:
-            self._spooled += self._used
-            self._used = 0
-            return None
-        return memoryview(self._buffer)[: self._used]
+        if self.path is None and self.error is None:
+            return memoryview(self._buffer)[: self._used]
+        self._move()
+        return None
 
     def spooled(self) -> SpooledDataset | None:
         """The finished file, if there is one."""
@@ -337,7 +319,7 @@ class ReceivedStore(C_STORE):
     Attributes:
         dataset: the data set's bytes, only while the handler runs; None when in the file alone.
         examined: what the server's `examine` made of its first bytes, or None.
-        spooled: the file it went to as it arrived, or None; with write-behind, besides `dataset`.
+        spooled: the file it went to as it arrived, or None.
     """
 
     # The base class's __init__ runs a dozen checked setters; a received request was checked when

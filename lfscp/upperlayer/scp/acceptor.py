@@ -52,7 +52,7 @@ class AcceptorSettings:
         supported: its presentation contexts, prepared.
         admit: a policy beyond the AE's own: a Rejection, or None to admit.
         spool_dir: where large received objects go.
-        file_header: makes the head of their files, and has smaller objects written behind.
+        file_header: makes the head of their files.
         examine: called with the first bytes of a data set and its transfer syntax when more is to
             come; what it returns is the request's `examined`.
         server: the server itself, for handlers that ask for it.

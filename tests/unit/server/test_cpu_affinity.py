@@ -143,37 +143,6 @@ def test_many_silent_members_are_not_asked_each_time_that_another_comes(threads,
 
 
 @pytest.mark.usefixtures("two_are_many")
-def test_a_processor_is_chosen_anew_for_all_after_a_while(threads, monkeypatch):
-    monkeypatch.setattr("lfscp.server.cpu_affinity.CHOOSE_AGAIN_S", 0.0)
-    choice = iter(sorted(EVERYWHERE)[:2])
-    monkeypatch.setattr(
-        "lfscp.server.cpu_affinity._current_processor", lambda _thread: next(choice)
-    )
-    processor = OneProcessor()
-    all_of_them = [threads(processor) for _ in range(3)]
-    assert processor.chosen == sorted(EVERYWHERE)[1]
-    assert [thread.allowed for thread in all_of_them] == 3 * [{processor.chosen}]
-
-
-@pytest.mark.usefixtures("two_are_many")
-def test_threads_whose_time_is_the_kernels_go_where_they_like(threads, monkeypatch):
-    used = [0.0, 0.0]
-    monkeypatch.setattr("lfscp.server.cpu_affinity._processor_time", lambda: tuple(used))
-    processor = OneProcessor()
-    members = [threads(processor), threads(processor)]
-    assert members[0].allowed == {processor.chosen}
-    used[:] = 0.1, 0.4  # of which four fifths in the kernel
-    members.append(threads(processor))
-    assert [thread.allowed for thread in members] == 3 * [EVERYWHERE]
-    used[:] = 0.15, 0.45  # too little to judge anew
-    members.append(threads(processor))
-    assert processor.chosen is None
-    used[:] = 0.3, 0.6
-    members.append(threads(processor))
-    assert [thread.allowed for thread in members] == 5 * [{processor.chosen}]
-
-
-@pytest.mark.usefixtures("two_are_many")
 @pytest.mark.parametrize("workers", [2, 3, 200])
 def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
     processors = sorted(EVERYWHERE)
@@ -220,15 +189,12 @@ def test_long_work_of_a_member_is_done_anywhere_and_it_returns_to_the_others(thr
 
 
 @pytest.mark.usefixtures("two_are_many")
-def test_nobody_stays_bound_when_no_processor_can_be_chosen(threads, monkeypatch):
-    monkeypatch.setattr("lfscp.server.cpu_affinity.CHOOSE_AGAIN_S", 0.0)
-    processor = OneProcessor()
-    members = [threads(processor), threads(processor)]
-    chosen = processor.chosen
+def test_nobody_is_bound_when_no_processor_can_be_chosen(threads, monkeypatch):
     monkeypatch.setattr("lfscp.server.cpu_affinity._current_processor", lambda _thread: None)
-    members.append(threads(processor))
-    assert [thread.allowed for thread in members] == 3 * [{chosen}]
-    assert [thread.leave() for thread in members] == 3 * [EVERYWHERE]
+    processor = OneProcessor()
+    members = [threads(processor) for _ in range(3)]
+    assert [thread.allowed for thread in members] == 3 * [EVERYWHERE]
+    assert processor.chosen is None
 
 
 @pytest.mark.parametrize("binds", [True, False])
