@@ -61,11 +61,11 @@ from lfscp.archive.store.object_store import NameTakenError, ObjectStore, Piece
 from lfscp.archive.store.placement import Placement
 from lfscp.archive.store.received_objects import (
     Duplicates,
-    Outcome,
     Received,
     Statistics,
     Stored,
     StoredInstance,
+    StoreOutcome,
     digest_of_received,
     read_received,
     require_identity,
@@ -85,9 +85,9 @@ __all__ = [
     "Archive",
     "Duplicates",
     "Durability",
-    "Outcome",
     "Received",
     "Statistics",
+    "StoreOutcome",
     "Stored",
     "StoredInstance",
 ]
@@ -356,9 +356,9 @@ class Archive:
                 return self._store_again(received, header, result)
             if self.files.is_remote:
                 self.files.keep(piece, placement)
-            outcome = Outcome.STORED
+            outcome = StoreOutcome.STORED
             if result.replaced_path is not None:
-                outcome = Outcome.REPLACED
+                outcome = StoreOutcome.REPLACED
                 if result.replaced_path != placement.path:  # the same when the file was missing
                     self.remove_files([result.replaced_path])
             if received.is_handed_over:
@@ -421,14 +421,14 @@ class Archive:
             same = is_same(received, existing, self.files.file_of(existing))
         except DamagedError:
             return self._heal(received, header, "damaged")
-        outcome = Outcome.IDENTICAL
+        outcome = StoreOutcome.IDENTICAL
         if not same:
             if self._duplicates is Duplicates.REPLACE:
                 require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejectedError(header.sop_instance_uid)
-            outcome = Outcome.KEPT
+            outcome = StoreOutcome.KEPT
         stored = Stored(
             outcome, existing.study_uid, existing.series_uid, size_of(received), header=header
         )
@@ -442,7 +442,7 @@ class Archive:
             raise OutOfResourcesError("store the instance", self.absence)
         healed = self._store_new(received, header, replace=True)
         notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
-        return replace(healed, outcome=Outcome.REPLACED, notes=notes)
+        return replace(healed, outcome=StoreOutcome.REPLACED, notes=notes)
 
     # Finding and removing
 

@@ -51,7 +51,7 @@ _BROKEN: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     """One file of a ZIP.
 
     Args:
@@ -74,7 +74,7 @@ def is_zip(beginning: bytes) -> bool:
     return beginning[:4] in _BEGINNINGS and beginning[128:132] != b"DICM"
 
 
-def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[Entry]:
+def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[ZipEntry]:
     """The files in a ZIP.
 
     Args:
@@ -127,7 +127,7 @@ class _LimitedFile(io.FileIO):
 
 def _entry(
     opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Archive, max_bytes: int
-) -> Iterator[Entry]:
+) -> Iterator[ZipEntry]:
     name = "".join(each if each.isprintable() else "\ufffd" for each in info.filename)
     path = archive.incoming_dir / f"zip-{uuid.uuid4().hex}"
     try:
@@ -136,14 +136,14 @@ def _entry(
             archive.space.require_for(info.file_size)
             _unpack(opened, info, path)
         except OperationError as error:
-            yield Entry(name, problem=error)
+            yield ZipEntry(name, problem=error)
         except _BROKEN:
-            yield Entry(name, problem=DatasetError("it cannot be unpacked, the ZIP is damaged"))
+            yield ZipEntry(name, problem=DatasetError("it cannot be unpacked, the ZIP is damaged"))
         except OSError as error:
             reason = error.strerror or "it cannot be unpacked"
-            yield Entry(name, problem=OutOfResourcesError("unpack the file", reason))
+            yield ZipEntry(name, problem=OutOfResourcesError("unpack the file", reason))
         else:
-            yield Entry(name, path)
+            yield ZipEntry(name, path)
     finally:
         path.unlink(missing_ok=True)
 

@@ -27,7 +27,7 @@ from lfscp.errors import OperationError
 from lfscp.node.parts import begin_trail, warn_of_lost_index
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
-from lfscp.services.audit_events import Patients, Received
+from lfscp.services.audit_events import Patients, ReceivedObjects
 from lfscp.services.contexts import require_stored_class
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class _Importer:
 
     def __init__(self, settings: Settings, archive: Archive) -> None:
         begin_trail(settings)
-        peer = audit.Peer(f"uid {os.getuid()}", socket.gethostname())
-        self._trail = Received(peer, Patients(archive))
+        peer = audit.AuditedPeer(f"uid {os.getuid()}", socket.gethostname())
+        self._trail = ReceivedObjects(peer, Patients(archive))
         self._archive = archive
         self._require_class = partial(require_stored_class, settings)
         self._max_bytes = settings.storage.max_object_mb * _MEGABYTE

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from lfscp.archive.store.received_objects import StoredInstance
     from lfscp.scu.parts import RetrieveProgress, RetrieveResult
     from lfscp.scu.peer import Peer
-    from lfscp.services.sending.sub_operations import Outcome
+    from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 
 def echo(
@@ -308,7 +308,7 @@ def send(
     with interruptible() as cancel, progress_bar("sending") as show:
         show(0, len(instances), "")
 
-        def note_sent(instance: StoredInstance, _outcome: Outcome, reason: str) -> None:
+        def note_sent(instance: StoredInstance, _outcome: SubOperationOutcome, reason: str) -> None:
             nonlocal done
             done += 1
             show(done, len(instances), f"{instance.path}: {reason}" if reason else "")

@@ -108,7 +108,7 @@ class Identity(Section):
         return self
 
 
-class Peer(Section):
+class PeerSettings(Section):
     """Another node, by its AE title: one table for each, `[peers.TITLE]`."""
 
     host: Annotated[str, AfterValidator(check_host)] = setting(

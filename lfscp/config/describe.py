@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lfscp.config.access import Peer
+from lfscp.config.access import PeerSettings
 from lfscp.config.declaration import Section
 from lfscp.config.settings import Settings
 
@@ -101,7 +101,7 @@ def sections() -> dict[str, type[Section]]:
         for name, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     }
-    return {**found, "peers.*": Peer}
+    return {**found, "peers.*": PeerSettings}
 
 
 @cache

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from lfscp.config.access import TLS, Identity, Network, Peer
+from lfscp.config.access import TLS, Identity, Network, PeerSettings
 from lfscp.config.audit import Audit
 from lfscp.config.budgets import Budgets
 from lfscp.config.checks import (
@@ -42,10 +42,10 @@ from lfscp.config.checks import (
     no_title_twice,
 )
 from lfscp.config.declaration import Section, setting
-from lfscp.config.web import Web
+from lfscp.config.web import WebSettings
 
 
-class Server(Section):
+class ServerSettings(Section):
     """The DICOM listener and its associations."""
 
     host: str = setting(
@@ -176,7 +176,7 @@ class Pool(Section):
     )
 
 
-class Index(Section):
+class IndexSettings(Section):
     """The index of patients, studies, series and instances."""
 
     url: Annotated[str, AfterValidator(check_index_url)] = setting(
@@ -277,7 +277,7 @@ class Storage(Section):
     )
 
 
-class Retention(Section):
+class RetentionSettings(Section):
     """Automatic deletion of whole studies. The one that received nothing for longest goes first."""
 
     max_gb: Amount = setting(0.0, "Most disk space for objects, in gigabytes. 0 means no limit.")
@@ -291,7 +291,7 @@ class Retention(Section):
     interval_s: Seconds = setting(60.0, "How often the node looks at these limits, in seconds.")
 
 
-class Query(Section):
+class QuerySettings(Section):
     """Answering C-FIND."""
 
     max_results: Count = setting(
@@ -391,22 +391,22 @@ class Settings(Section):
         "one stays, and the answer is success. replace: the new one takes its place. reject: "
         "the first one stays, and the answer is 0xA700.",
     )
-    server: Server = Server()
+    server: ServerSettings = ServerSettings()
     tls: TLS = Field(TLS(), validate_default=True)
     identity: Identity = Identity()
     pool: Pool = Pool()
-    index: Index = Index()
+    index: IndexSettings = IndexSettings()
     objects: Objects = Objects()
     storage: Storage = Storage()
-    retention: Retention = Retention()
-    query: Query = Query()
+    retention: RetentionSettings = RetentionSettings()
+    query: QuerySettings = QuerySettings()
     retrieve: Retrieve = Retrieve()
-    web: Web = Web()
+    web: WebSettings = WebSettings()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()
     budgets: Budgets = Budgets()
-    peers: Annotated[dict[AETitle, Peer], BeforeValidator(no_title_twice)] = Field(
+    peers: Annotated[dict[AETitle, PeerSettings], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )
 
@@ -414,6 +414,6 @@ class Settings(Section):
     @classmethod
     def _listens_at_all(cls, tls: TLS, info: ValidationInfo) -> TLS:
         server = info.data.get("server")  # absent when it is wrong itself
-        if isinstance(server, Server) and not server.plain and not tls.enabled:
+        if isinstance(server, ServerSettings) and not server.plain and not tls.enabled:
             raise ValueError("set enabled, since server.plain is false")
         return tls

@@ -33,7 +33,7 @@ from lfscp.dicom.encapsulated import PIXEL_DATA, padded_fragments
 from lfscp.dicom.encoder import Encoder, Piece
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.image_pixel import PIXEL_REPRESENTATION
-from lfscp.dicom.nesting import Level
+from lfscp.dicom.nesting import OpenLevel
 from lfscp.dicom.value_representations import (
     KNOWN,
     MAX_SHORT_LENGTH,
@@ -116,7 +116,7 @@ class _Conversion:
         self._edited_groups = {tag >> 16 for tag in self._edits} | {_ICON_IMAGE_SEQUENCE >> 16}
         self._out = out
         self._at = 0
-        self._root = Level(len(dataset), 0, None, is_item=True, is_delimited=False)
+        self._root = OpenLevel(len(dataset), 0, None, is_item=True, is_delimited=False)
         self._stack = [self._root]
         self._deepest = 1
 
@@ -133,7 +133,7 @@ class _Conversion:
                 self._item(top)
         return self._out.pieces()
 
-    def _end_of_bytes(self, top: Level) -> None:
+    def _end_of_bytes(self, top: OpenLevel) -> None:
         if top is self._root and not any(self._buffer[self._at :]):
             self._at = top.end
             return
@@ -141,7 +141,7 @@ class _Conversion:
 
     # Items and sequences
 
-    def _item(self, sequence: Level) -> None:
+    def _item(self, sequence: OpenLevel) -> None:
         raw, length = self._source.unpack_tag_length(self._buffer, self._at)
         tag = self._source.raw_tag(raw)
         self._at += 8
@@ -166,7 +166,7 @@ class _Conversion:
             self._deepest = len(self._stack)
             self._out.spend(_LEVEL_BYTES)
         self._stack.append(
-            Level(end, self._out.size, mark, is_item=is_item, is_delimited=is_delimited)
+            OpenLevel(end, self._out.size, mark, is_item=is_item, is_delimited=is_delimited)
         )
 
     def _close(self) -> None:
@@ -183,7 +183,7 @@ class _Conversion:
 
     # Elements
 
-    def _element(self, top: Level) -> None:
+    def _element(self, top: OpenLevel) -> None:
         buffer, source, at = self._buffer, self._source, self._at
         tag = source.raw_tag(source.unpack_length(buffer, at)[0])
         if tag >> 16 == 0xFFFE:
@@ -223,12 +223,12 @@ class _Conversion:
         is_sequence = bytes(self._buffer[self._at + 4 : self._at + 6]) == SQ
         return is_sequence and self._has_items(self._buffer[value : value + length])
 
-    def _end_of(self, top: Level, value: int, length: int, inner: Encoding) -> int:
+    def _end_of(self, top: OpenLevel, value: int, length: int, inner: Encoding) -> int:
         if length == UNDEFINED_LENGTH:
             return skip_undefined(self._buffer, value, top.end, inner)
         return value + length
 
-    def _vr(self, top: Level, tag: int, length: int) -> tuple[bytes, bool]:
+    def _vr(self, top: OpenLevel, tag: int, length: int) -> tuple[bytes, bool]:
         """The VR of the element at the present position, and whether it may be SS instead."""
         if not self._source.explicit:
             return top.deciding.vr_of(tag, length)
@@ -237,7 +237,7 @@ class _Conversion:
             return vr, False
         return left_out(tag, length) if vr in NO_VRS else (UN, False)
 
-    def _undefined(self, top: Level, tag: int, value: int) -> None:
+    def _undefined(self, top: OpenLevel, tag: int, value: int) -> None:
         vr, _ = self._vr(top, tag, 0)
         is_unknown = not self._source.explicit and tag != PIXEL_DATA
         if vr == SQ or (self._pads and is_unknown):  # what is inside must be padded as well
@@ -258,7 +258,7 @@ class _Conversion:
         self._out.head(tag, UN, UNDEFINED_LENGTH)
         self._out.copy(self._buffer[value : self._at])
 
-    def _defined(self, top: Level, tag: int, value: int, length: int) -> None:
+    def _defined(self, top: OpenLevel, tag: int, value: int, length: int) -> None:
         vr, may_be_signed = self._vr(top, tag, length)
         content = self._buffer[value : value + length]
         if vr == SQ and self._has_items(content):
@@ -301,7 +301,7 @@ class _Conversion:
 
     # Group lengths
 
-    def _begin_group(self, top: Level, tag: int, value: int) -> None:
+    def _begin_group(self, top: OpenLevel, tag: int, value: int) -> None:
         self._out.head(tag, b"UL", 4)
         self._out.value(self._buffer[value : value + 4], b"UL")
         self._at = value + 4
@@ -313,7 +313,9 @@ class _Conversion:
 
     # Edits
 
-    def _is_edited(self, top: Level, tag: int, value: int, length: int, inner: Encoding) -> bool:
+    def _is_edited(
+        self, top: OpenLevel, tag: int, value: int, length: int, inner: Encoding
+    ) -> bool:
         """Whether an element is replaced, which is done, or left out."""
         if tag == _ICON_IMAGE_SEQUENCE and self._drops_icons and inner.explicit:
             end = self._end_of(top, value, length, inner)

@@ -1,7 +1,7 @@
 """The keys of a query's identifier as text, however its elements were built or received.
 
-An identifier is a pydicom Dataset or, read here from the bytes of a request, a `Received` one:
-the way through pydicom takes ten times as long as the query itself.
+An identifier is a pydicom Dataset or, read here from the bytes of a request, a
+`ReceivedIdentifier`: the way through pydicom takes ten times as long as the query itself.
 
 Rules: values that break their VR ("1*" in an IS, a range in a DA) are read without complaint,
 since in a query they may mean something; padding goes; several values keep their backslash.
@@ -61,7 +61,7 @@ class _Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedIdentifier:
     """An identifier as it was received: tag to value, padding and all.
 
     Args:
@@ -79,10 +79,10 @@ class Received:
         return len(self.values)
 
 
-Identifier = Dataset | Received
+Identifier = Dataset | ReceivedIdentifier
 
 
-def read_identifier(data: bytes, transfer_syntax_uid: str) -> Received:
+def read_identifier(data: bytes, transfer_syntax_uid: str) -> ReceivedIdentifier:
     """Read an identifier's elements; nothing is decoded yet.
 
     Raises:
@@ -96,7 +96,7 @@ def read_identifier(data: bytes, transfer_syntax_uid: str) -> Received:
     return _received(data, 0, len(data), encoding)
 
 
-def _received(data: bytes, at: int, end: int, encoding: Encoding) -> Received:
+def _received(data: bytes, at: int, end: int, encoding: Encoding) -> ReceivedIdentifier:
     values: dict[int, bytes] = {}
     items: dict[int, Encoding] = {}
     last = -1
@@ -107,21 +107,21 @@ def _received(data: bytes, at: int, end: int, encoding: Encoding) -> Received:
         values[tag] = data[begin:until]
         if inner is not None:
             items[tag] = inner
-    return Received(values, items, encoding.byteorder)
+    return ReceivedIdentifier(values, items, encoding.byteorder)
 
 
 def character_set(identifier: Identifier) -> str:
     """The identifier's Specific Character Set, several values with backslash; may be empty."""
     if SPECIFIC_CHARACTER_SET not in identifier:
         return ""
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         return text(identifier, SPECIFIC_CHARACTER_SET, "CS")
     return _text_of(identifier.get_item(SPECIFIC_CHARACTER_SET), "CS", "")
 
 
 def tags(identifier: Identifier) -> Iterator[int]:
     """The tags in ascending order, without group lengths."""
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         return (tag for tag in identifier.values if tag & 0xFFFF)
     return (int(tag) for tag in sorted(identifier.keys()) if tag & 0xFFFF)
 
@@ -133,7 +133,7 @@ def text(identifier: Identifier, tag: int, vr: str, specific_character_set: str 
         vr: the attribute's VR by the data dictionary.
         specific_character_set: see `character_set`; used for what was received.
     """
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         raw = identifier.values.get(tag)
         if not raw:
             return ""
@@ -146,7 +146,7 @@ def text(identifier: Identifier, tag: int, vr: str, specific_character_set: str 
 
 def is_empty(identifier: Identifier, tag: int) -> bool:
     """Whether an element has zero length."""
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         return not identifier.values[tag]
     value = getattr(identifier.get_item(tag), "value", None)
     return value is None or (isinstance(value, bytes | str | list | MultiValue) and not value)
@@ -154,7 +154,7 @@ def is_empty(identifier: Identifier, tag: int) -> bool:
 
 def content(identifier: Identifier, tag: int) -> bytes:
     """One element's value before it is decoded; of a built one, as UTF-8."""
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         return identifier.values[tag]
     value = getattr(identifier.get_item(tag), "value", None)
     if isinstance(value, bytes):
@@ -170,19 +170,19 @@ def count_items(identifier: Identifier, tag: int) -> int:
     Raises:
         DatasetError: a received sequence is broken.
     """
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         encoding = identifier.items.get(tag)
         return 0 if encoding is None else len(_spans(identifier.values[tag], tag, encoding))
     return len(items(identifier, tag))
 
 
-def items(identifier: Identifier, tag: int) -> list[Dataset] | list[Received]:
+def items(identifier: Identifier, tag: int) -> list[Dataset] | list[ReceivedIdentifier]:
     """The items of a sequence element; none when it is empty.
 
     Raises:
         DatasetError: a received sequence is broken.
     """
-    if isinstance(identifier, Received):
+    if isinstance(identifier, ReceivedIdentifier):
         value, encoding = identifier.values[tag], identifier.items.get(tag)
         if encoding is None:
             return []

@@ -37,7 +37,7 @@ EXTENDED_OFFSET_TABLE_LENGTHS: Final = 0x7FE00002
 FLOAT_PIXEL_DATA: Final = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
 
-_LONGEST_KEPT: Final = 256  # bytes, of values that have 16 at most
+_MAX_KEPT: Final = 256  # bytes, of values that have 16 at most
 CELL_BITS: Final = (8, 16, 32, 64)  # Bits Allocated that arrays have
 _NUMBERS: Final = {
     SAMPLES_PER_PIXEL: "Samples per Pixel",
@@ -129,7 +129,7 @@ def read_pixel_element(
         if at > end:
             raise DatasetError(f"{length} bytes of value, {end - value} are there", tag)
         if tag in _KEPT:
-            values[tag] = bytes(dataset[value : min(at, value + _LONGEST_KEPT)])
+            values[tag] = bytes(dataset[value : min(at, value + _MAX_KEPT)])
         elif tag in _TABLES and length <= 8 * MAX_FRAGMENTS:
             offsets = range(value, at - 7, 8)
             tables[tag] = array(

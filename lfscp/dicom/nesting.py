@@ -10,7 +10,7 @@ from lfscp.dicom.encoder import Encoder, Mark
 from lfscp.dicom.value_representations import Deciding
 
 
-class Level:
+class OpenLevel:
     """A sequence or an item that is being converted; the dataset itself counts as an item.
 
     Args:
@@ -61,7 +61,7 @@ class Level:
             self._group_length = None
             self.group = -1
 
-    def decide(self, around: Level | None) -> None:
+    def decide(self, around: OpenLevel | None) -> None:
         """Settle what is US or SS, or leave it to the level around.
 
         Source: PS3.5 annex A.1.

@@ -65,7 +65,7 @@ class Control:
         items: what earlier runs have behind them.
     """
 
-    MOST_PROBLEMS: Final = 200  # kept word by word; more are counted
+    MAX_PROBLEMS: Final = 200  # kept word by word; more are counted
 
     def __init__(
         self, tell: Callable[[Progress, list[str], bool], None], items: set[str] | None = None
@@ -106,7 +106,7 @@ class Control:
 
     def problem(self, what: str, reason: str) -> None:
         """Something could not be done; `what` names it without patient data."""
-        if len(self.progress.problems) < self.MOST_PROBLEMS:
+        if len(self.progress.problems) < self.MAX_PROBLEMS:
             named = {"what": shown(what, MAX_WORDS), "reason": shown(reason, MAX_WORDS)}
             self.progress.problems.append(named)
 

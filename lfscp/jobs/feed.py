@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final, Self
 if TYPE_CHECKING:
     from lfscp.jobs.model import Job
 
-MOST_WAITING: Final = 1000
+MAX_WAITING: Final = 1000
 
 
 class Subscription:
     """What has changed since the last look; any thread may use it, and close it.
 
     A job that changes several times between two looks comes once, as it is now; of more than
-    `MOST_WAITING` changed jobs the oldest news are dropped.
+    `MAX_WAITING` changed jobs the oldest news are dropped.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -42,7 +42,7 @@ class Subscription:
         """Give the news; never waits."""
         with self._changed:
             self._waiting[job.id] = job
-            if len(self._waiting) > MOST_WAITING:
+            if len(self._waiting) > MAX_WAITING:
                 self._waiting.popitem(last=False)
             self._changed.notify()
 

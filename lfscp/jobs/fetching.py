@@ -85,7 +85,7 @@ def _list(value: Any) -> list[str]:
     return [str(each) for each in values]
 
 
-class Fetching:
+class RetrieveMethod:
     """How a job's objects are retrieved; it remembers which peers have no C-GET.
 
     Raises:
@@ -203,8 +203,8 @@ class Fetching:
 
         asked = identifier(unit.keys, unit.level)
         if method == "get":
-            sender = audit.Peer(unit.peer.ae_title, unit.peer.host)
-            self._trail = audit_events.Received(sender, audit_events.Patients(self._archive))
+            sender = audit.AuditedPeer(unit.peer.ae_title, unit.peer.host)
+            self._trail = audit_events.ReceivedObjects(sender, audit_events.Patients(self._archive))
             try:
                 result = get(
                     unit.peer,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MEGABYTE: Final = 1_000_000
 _IN_MEMORY_BYTES: Final = 1 << 20
-_LONGEST_LINE: Final = 32 << 20
+_MAX_LINE: Final = 32 << 20
 # A hostile match takes a hundred times its bytes while it is decoded.
 _DECODING: Final = threading.Lock()
 
@@ -86,7 +86,7 @@ def each_match(pieces: Iterable[str]) -> Iterator[Mapping[str, Any]]:
         first, *others = piece.split("\n")
         begun.append(first)
         size += len(first)
-        if size > _LONGEST_LINE:
+        if size > _MAX_LINE:
             return  # none of ours
         for other in others:
             yield from _matches("".join(begun))

@@ -25,7 +25,7 @@ PATIENT_KEYS: Final = frozenset(
 
 JSON = Any  # None, bool, int, float, str, and lists and dicts of them
 
-LONGEST_DELAY_S: Final = 3600.0  # before a job is tried again
+MAX_DELAY_S: Final = 3600.0  # before a job is tried again
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
@@ -34,7 +34,7 @@ SHORT_RESULT: Final = (
 )  # characters of JSON; a longer one of a query does not go with its job
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     """What a job does."""
 
     ECHO = "echo"
@@ -99,20 +99,20 @@ class WrongStateError(ValueError):
 
 # What dtools calls these jobs in its list; a retrieve is a C-Get there, whichever way it goes.
 _DTOOLS_NAMES: Final = {
-    Kind.ECHO: "C-Echo",
-    Kind.FIND: "C-Find",
-    Kind.RETRIEVE: "C-Get",
-    Kind.SEND: "C-Store",
-    Kind.COLLECT: "Collect",
+    JobKind.ECHO: "C-Echo",
+    JobKind.FIND: "C-Find",
+    JobKind.RETRIEVE: "C-Get",
+    JobKind.SEND: "C-Store",
+    JobKind.COLLECT: "Collect",
 }
 _PARAMETERS: Final = {
-    Kind.ECHO: frozenset({"retries"}),
-    Kind.FIND: frozenset({"retries", "keys", "level", "model", "limit"}),
-    Kind.RETRIEVE: frozenset(
+    JobKind.ECHO: frozenset({"retries"}),
+    JobKind.FIND: frozenset({"retries", "keys", "level", "model", "limit"}),
+    JobKind.RETRIEVE: frozenset(
         {"retries", "keys", "level", "model", "method", "destination", "folder"}
     ),
-    Kind.SEND: frozenset({"retries", "paths", "studies"}),
-    Kind.COLLECT: frozenset({"retries", "keys", "model", "method"}),
+    JobKind.SEND: frozenset({"retries", "paths", "studies"}),
+    JobKind.COLLECT: frozenset({"retries", "keys", "model", "method"}),
 }
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
 
@@ -148,20 +148,22 @@ class JobRequest:
         Raises:
             InvalidRequestError: it cannot; names the field.
         """
-        if self.kind not in tuple(Kind):
-            raise InvalidRequestError("kind", f"{self.kind!r}, expected one of {', '.join(Kind)}")
-        if not self.peers or (len(self.peers) > 1 and self.kind != Kind.COLLECT):
+        if self.kind not in tuple(JobKind):
+            raise InvalidRequestError(
+                "kind", f"{self.kind!r}, expected one of {', '.join(JobKind)}"
+            )
+        if not self.peers or (len(self.peers) > 1 and self.kind != JobKind.COLLECT):
             raise InvalidRequestError("peer", f"{len(self.peers)} peers, a {self.kind} takes one")
         for name in self.parameters:
-            if name not in _PARAMETERS[Kind(self.kind)]:
-                known = ", ".join(sorted(_PARAMETERS[Kind(self.kind)]))
+            if name not in _PARAMETERS[JobKind(self.kind)]:
+                known = ", ".join(sorted(_PARAMETERS[JobKind(self.kind)]))
                 raise InvalidRequestError(f"parameters.{name}", f"unknown field; known are {known}")
         _check_values(self.parameters)
-        if self.kind == Kind.SEND:
+        if self.kind == JobKind.SEND:
             _check_sources(self.parameters)
-        elif self.kind != Kind.ECHO:
-            _check_keys(Kind(self.kind), self.parameters.get("keys"))
-            if self.kind != Kind.FIND:
+        elif self.kind != JobKind.ECHO:
+            _check_keys(JobKind(self.kind), self.parameters.get("keys"))
+            if self.kind != JobKind.FIND:
                 _check_patient(self.parameters)
 
 
@@ -198,8 +200,8 @@ def _check_sources(parameters: Mapping[str, JSON]) -> None:
         raise InvalidRequestError("parameters", "nothing to send: expected paths or studies")
 
 
-def _check_keys(kind: Kind, keys: JSON) -> None:
-    if not isinstance(keys, dict) or (kind is not Kind.FIND and not any(keys.values())):
+def _check_keys(kind: JobKind, keys: JSON) -> None:
+    if not isinstance(keys, dict) or (kind is not JobKind.FIND and not any(keys.values())):
         raise InvalidRequestError("parameters.keys", 'expected {"StudyInstanceUID": "1.2.3", …}')
     for keyword, value in keys.items():
         name = f"parameters.keys.{keyword}"
@@ -246,7 +248,7 @@ class Job:
     """
 
     id: str
-    kind: Kind
+    kind: JobKind
     peers: tuple[Peer, ...]
     parameters: Mapping[str, JSON]
     state: State = State.SLEEPING
@@ -299,7 +301,7 @@ class Job:
 
 def is_result_apart(job: Job) -> bool:
     """Whether a job may have a result that is too large to be carried with it."""
-    return job.kind is Kind.FIND and job.state.is_end and job.result is None
+    return job.kind is JobKind.FIND and job.state.is_end and job.result is None
 
 
 def now() -> str:
@@ -309,7 +311,7 @@ def now() -> str:
 
 def longest_wait() -> str:
     """The latest that a job which fails now is tried again."""
-    return timestamp(datetime.now(UTC) + timedelta(seconds=LONGEST_DELAY_S))
+    return timestamp(datetime.now(UTC) + timedelta(seconds=MAX_DELAY_S))
 
 
 def timestamp(moment: datetime) -> str:

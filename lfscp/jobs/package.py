@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
 _PIECE_BYTES: Final = 1 << 20
-MOST_PACKED: Final = 8_000  # objects of one ZIP
+MAX_PACKED: Final = 8_000  # objects of one ZIP
 _MAKING: Final = threading.Lock()  # a directory
 # What a DICOMDIR must say of an object (type 1, PS3.3 section F.5) and the object may lack; as
 # other tools invent it.
@@ -103,9 +103,9 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
         PackageError: they have too many objects, or another ZIP is being made.
     """
     instances = archive.select(Level.STUDY, {Level.STUDY: list(dict.fromkeys(studies))})
-    if len(instances) > MOST_PACKED:
+    if len(instances) > MAX_PACKED:
         raise PackageError(
-            f"a ZIP holds at most {MOST_PACKED:,} objects, and these studies have "
+            f"a ZIP holds at most {MAX_PACKED:,} objects, and these studies have "
             f"{len(instances):,}; select fewer, or retrieve them into a folder"
         )
     if not _MAKING.acquire(blocking=False):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _META: Final = 65_536  # bytes in which the file meta information ends
 _LARGE: Final = 1 << 16  # bytes of an element that is passed over
-_MOST: Final = 1 << 20  # bytes of what is read of all
+_MAX: Final = 1 << 20  # bytes of what is read of all
 _INFLATED: Final = 8 << 20  # bytes of a deflated dataset that are looked at
 _PIXELS: Final = 0x7FE00000
 
@@ -64,7 +64,7 @@ def _beginning(deflated: memoryview) -> bytes:
 
 def _small(dataset: Buffer, encoding: Encoding) -> Iterator[bytes]:
     """The elements of a dataset that are not large, as they are; what is broken ends them."""
-    at, end, left = 0, len(dataset), _MOST
+    at, end, left = 0, len(dataset), _MAX
     while at + 8 <= end:
         try:
             raw, value, length, inner = element_head(dataset, at, end, encoding)

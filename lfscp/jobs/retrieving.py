@@ -15,11 +15,11 @@ from pydicom.dataset import Dataset
 
 from lfscp.dicom.header import is_uid
 from lfscp.jobs.exporting import write_files
-from lfscp.jobs.fetching import Fetching, Unit
+from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
 from lfscp.jobs.outcome import Ended
-from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError, UnsupportedError
+from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveResult
@@ -37,7 +37,7 @@ _RETURNED: Final = {
 }
 
 
-_MOST_CLASSES: Final = 200  # of one study; of others the peer is asked once more
+_MAX_CLASSES: Final = 200  # of one study; of others the peer is asked once more
 _UNIT_BYTES: Final = 700  # what a study takes in memory, about
 _CLASS_BYTES: Final = 120
 _MEMORY_OF_A_BYTE: Final = 4  # what the budget's bytes may take once they are decoded
@@ -106,7 +106,7 @@ class _Retrieving:
         self._max_bytes = settings.budgets.job_mb * MEGABYTE
         self._folder: str = job.parameters.get("folder") or ""
         self._model: str = job.parameters.get("model", "study")
-        self._fetching = Fetching(job, control, archive, settings)
+        self._fetching = RetrieveMethod(job, control, archive, settings)
         self._todo: list[Unit] = []
         self._weight = 0
         self._studies: dict[str, None] = {}
@@ -277,7 +277,9 @@ def _written(unit: Unit) -> str:
 def _is_of_one(error: PeerError) -> bool:
     """Whether a peer refused one study, and may well send the next."""
     return (
-        error.kind is Kind.REFUSED and not error.passing and not isinstance(error, UnsupportedError)
+        error.kind is PeerErrorKind.REFUSED
+        and not error.passing
+        and not isinstance(error, UnsupportedError)
     )
 
 
@@ -291,8 +293,8 @@ def _classes(match: Dataset) -> tuple[str, ...]:
     if not value:
         return ()
     values = [value] if isinstance(value, str) else list(value)
-    found = dict.fromkeys(str(each) for each in values[: _MOST_CLASSES + 1] if is_uid(str(each)))
-    return tuple(found) if len(values) <= _MOST_CLASSES else ()
+    found = dict.fromkeys(str(each) for each in values[: _MAX_CLASSES + 1] if is_uid(str(each)))
+    return tuple(found) if len(values) <= _MAX_CLASSES else ()
 
 
 def _count(match: Dataset) -> int:

@@ -14,7 +14,7 @@ from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.scu.send import objects_in, send
 from lfscp.services.audit_events import Sent
-from lfscp.services.sending.sub_operations import Outcome
+from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -39,16 +39,19 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     control.report()
 
     sent = Sent()
-    here = audit.Peer(settings.server.ae_title, "")
-    receiver = audit.Peer(job.peer.ae_title, job.peer.host)
+    here = audit.AuditedPeer(settings.server.ae_title, "")
+    receiver = audit.AuditedPeer(job.peer.ae_title, job.peer.host)
 
-    def note(instance: StoredInstance, outcome: Outcome, reason: str) -> None:
+    def note(instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         progress.left -= 1
         if instance.study_uid:  # none is known of a file
-            sent.count(instance, failed=outcome not in (Outcome.COMPLETED, Outcome.WARNING))
+            sent.count(
+                instance,
+                failed=outcome not in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING),
+            )
             if sent.is_due:
                 sent.write(here, receiver, archive)
-        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
             progress.done += 1
             progress.bytes += instance.size
             control.put_behind(instance.sop_instance_uid)

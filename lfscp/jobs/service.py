@@ -24,11 +24,11 @@ from lfscp.jobs.control import MAX_WORDS, Control, JobStoppedError, Progress, Wi
 from lfscp.jobs.feed import Feed, Subscription
 from lfscp.jobs.matches import EncodedJSON, Matches, each_match
 from lfscp.jobs.model import (
-    LONGEST_DELAY_S,
+    MAX_DELAY_S,
     InvalidRequestError,
     Job,
+    JobKind,
     JobRequest,
-    Kind,
     State,
     TooManyJobsError,
     UnknownJobError,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 LOG: Final = get_logger("lfscp.jobs")
-MOST_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
+MAX_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
 _EXPECTED: Final = (
@@ -222,11 +222,11 @@ class JobService:
         self._make_real(parameters)
         if self._balancer.is_terminated:
             raise TerminatedError("no more jobs are taken, the node stops")
-        if self._unfinished() >= MOST_UNFINISHED:
-            raise TooManyJobsError(MOST_UNFINISHED)
+        if self._unfinished() >= MAX_UNFINISHED:
+            raise TooManyJobsError(MAX_UNFINISHED)
         job = Job(
             id=uuid.uuid4().hex,
-            kind=Kind(request.kind),
+            kind=JobKind(request.kind),
             peers=request.peers,
             parameters=parameters,
             created_at=now(),
@@ -376,7 +376,7 @@ class JobService:
         due = datetime.fromisoformat(job.next_attempt_at)
         # A clock that was set meanwhile makes no job wait for longer than any does.
         left_s = (due - datetime.now(UTC)).total_seconds()
-        self._alarm.set(job.id, min(max(0.0, left_s), LONGEST_DELAY_S))
+        self._alarm.set(job.id, min(max(0.0, left_s), MAX_DELAY_S))
 
     def _wake(self, job_id: str) -> None:
         with self._lock:
@@ -389,7 +389,7 @@ class JobService:
     def _peers_of(self, job_id: str) -> list[tuple[str, str, int]]:
         with self._lock:
             job = self._jobs.get(job_id)
-        peers = job.peers if job is not None and job.kind is not Kind.COLLECT else ()
+        peers = job.peers if job is not None and job.kind is not JobKind.COLLECT else ()
         return [(peer.ae_title, peer.host, peer.port) for peer in peers]
 
     def _run(self, job_id: str) -> Ended:
@@ -444,11 +444,11 @@ class JobService:
             self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
 
     def _may_retry(self, job: Job) -> bool:
-        default = 0 if job.kind in (Kind.ECHO, Kind.FIND) else self._settings.jobs.retries
+        default = 0 if job.kind in (JobKind.ECHO, JobKind.FIND) else self._settings.jobs.retries
         return job.failures < int(job.parameters.get("retries", default))
 
     def _retry_later(self, job: Job, reason: str) -> None:
-        delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, LONGEST_DELAY_S)
+        delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, MAX_DELAY_S)
         due = timestamp(datetime.now(UTC) + timedelta(seconds=delay_s))
         # First the alarm: whoever hears of the next attempt can hurry it, or call it off. If it
         # rings at once, the job sleeps in the balancer until this run has ended.

@@ -21,7 +21,7 @@ from lfscp.archive.index.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.claims import Claims, LostJobError
 from lfscp.jobs.control import Control, Wish
-from lfscp.jobs.model import Job, Kind, State, WrongStateError, now
+from lfscp.jobs.model import Job, JobKind, State, WrongStateError, now
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import LOG, WISHED, JobService
 from lfscp.jobs.tasks import perform
@@ -226,6 +226,6 @@ class SharedJobService(JobService):
 
 def _peers(job: Job) -> list[Hashable]:
     """The groups of a job, as the balancer knows them."""
-    if job.kind is Kind.COLLECT:
+    if job.kind is JobKind.COLLECT:
         return []
     return [(peer.ae_title, peer.host, peer.port) for peer in job.peers]

@@ -23,13 +23,13 @@ from sqlalchemy import (
 from lfscp.archive.index.dialects import insert_if_absent
 from lfscp.archive.index.job_tables import job, job_item
 from lfscp.jobs.matches import EncodedJSON
-from lfscp.jobs.model import SHORT_RESULT, Job, Kind, State
+from lfscp.jobs.model import SHORT_RESULT, Job, JobKind, State
 from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-_LONGEST_LISTED: Final = 1 << 18  # characters of a result that comes with a list of jobs
+_MAX_LISTED: Final = 1 << 18  # characters of a result that comes with a list of jobs
 _PIECE: Final = 1 << 20  # characters of a result that are read at once
 _FIELDS: Final = tuple(each.name for each in fields(Job))
 _ITEMS_PER_STATEMENT: Final = 400  # SQLite's oldest limit is 999 parameters
@@ -82,7 +82,7 @@ class Record:
         newest_first: bool = True,
     ) -> list[Job]:
         """Jobs in the order of their arrival, or the newest first."""
-        wanted = select(*_with_short_result(_LONGEST_LISTED)).where(self._of_this_node)
+        wanted = select(*_with_short_result(_MAX_LISTED)).where(self._of_this_node)
         if states is not None:
             wanted = wanted.where(job.c.state.in_([str(state) for state in states]))
         order = job.c.arrival.desc() if newest_first else job.c.arrival
@@ -114,7 +114,7 @@ class Record:
             found = {(kind, state): n for kind, state, n in connection.execute(wanted)}
         return {
             (kind.value, state.value): found.get((kind, state), 0)
-            for kind in Kind
+            for kind in JobKind
             for state in State
         }
 
@@ -152,7 +152,7 @@ class Record:
 def _with_short_result(most: int | None = None) -> list[ColumnElement[Any]]:
     """The columns of a job, a long result left out: a query's, and any longer than `most`."""
     size = func.length(job.c.result)
-    fits = or_(size <= SHORT_RESULT, job.c.kind != str(Kind.FIND))
+    fits = or_(size <= SHORT_RESULT, job.c.kind != str(JobKind.FIND))
     if most is not None:
         fits = and_(fits, size <= most)
     short = case((fits, job.c.result), else_="null").label("result")
@@ -186,7 +186,7 @@ def job_of(row: Any) -> Job:
     """A row of the table as the job it is."""
     values = {each: row["remaining" if each == "left" else each] for each in _FIELDS}
     values |= {
-        "kind": Kind(row["kind"]),
+        "kind": JobKind(row["kind"]),
         "peers": tuple(Peer.from_json(each) for each in json.loads(row["peers"])),
         "parameters": json.loads(row["parameters"]),
         "state": State(row["state"]),

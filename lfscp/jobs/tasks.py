@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.jobs import retrieving, sending
 from lfscp.jobs.matches import MEGABYTE, Matches
-from lfscp.jobs.model import Job, Kind
+from lfscp.jobs.model import Job, JobKind
 from lfscp.jobs.outcome import Ended
 from lfscp.observe import metrics
 from lfscp.scu.echo import echo
@@ -81,10 +81,10 @@ def _cut(matches: Matches, settings: Settings) -> str:
     return f"cut off: only the first {matches.count} matches, more would take over {size}"
 
 
-TASKS: Final[Mapping[Kind, Task]] = {
-    Kind.ECHO: _echo,
-    Kind.FIND: _find,
-    Kind.RETRIEVE: retrieving.retrieve,
-    Kind.SEND: sending.send_objects,
-    Kind.COLLECT: retrieving.collect,
+TASKS: Final[Mapping[JobKind, Task]] = {
+    JobKind.ECHO: _echo,
+    JobKind.FIND: _find,
+    JobKind.RETRIEVE: retrieving.retrieve,
+    JobKind.SEND: sending.send_objects,
+    JobKind.COLLECT: retrieving.collect,
 }

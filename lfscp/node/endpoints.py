@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lfscp.config.access import TLS
-from lfscp.config.settings import Server
+from lfscp.config.settings import ServerSettings
 from lfscp.server.listener import bind
 from lfscp.upperlayer.tls import ServerTLS, server_context
 
@@ -63,7 +63,7 @@ class Endpoints:
 
 
 def open_endpoints(
-    server: Server, tls: TLS, handed_over: Mapping[str, socket.socket] | None = None
+    server: ServerSettings, tls: TLS, handed_over: Mapping[str, socket.socket] | None = None
 ) -> Endpoints:
     """Listen where the settings say, on the sockets that were handed over where there are any.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.config import ConfigError, Settings
 from lfscp.config.current import CurrentSettings, Renewal, renew
-from lfscp.config.settings import Server
+from lfscp.config.settings import ServerSettings
 from lfscp.node.endpoints import tls_context
 from lfscp.observe.logging import get_logger, set_level
 from lfscp.server.address_limits import AddressLimits
@@ -60,7 +60,7 @@ def tell(renewal: Renewal) -> None:
     LOG.info("configuration reloaded", **fields)
 
 
-def tune(ae: AE, server: Server) -> None:
+def tune(ae: AE, server: ServerSettings) -> None:
     """Give an AE what may change while it runs."""
     ae.acse_timeout = server.acse_timeout_s
     ae.dimse_timeout = server.dimse_timeout_s

@@ -25,7 +25,7 @@ LOGGER = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
 _FIRST_DELAY_S: Final = 0.1
-_LONGEST_DELAY_S: Final = 10.0
+_MAX_DELAY_S: Final = 10.0
 _STEADY_AFTER_S: Final = 30.0  # a worker that lived so long is replaced without delay
 HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead: end, and take your time
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, HANDED_OVER)
@@ -178,7 +178,7 @@ class Workers:
         if now - worker.started_at >= _STEADY_AFTER_S:
             worker.delay_s = 0.0
         else:
-            worker.delay_s = min(max(2 * worker.delay_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+            worker.delay_s = min(max(2 * worker.delay_s, _FIRST_DELAY_S), _MAX_DELAY_S)
         worker.due_at = now + worker.delay_s
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         LOGGER.error(

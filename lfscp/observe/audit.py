@@ -28,7 +28,7 @@ Format = Literal["json", "xml"]
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class AuditedPeer:
     """Another application entity."""
 
     ae_title: str
@@ -75,7 +75,7 @@ class _Trail:
     short_queries: Repeats  # and that are recorded at all
 
     def write(
-        self, message: m.Message, source: Hashable = None, limit: Repeats | None = None
+        self, message: m.AuditMessage, source: Hashable = None, limit: Repeats | None = None
     ) -> None:
         """Write a message, or count it when many that are alike have come.
 
@@ -86,14 +86,14 @@ class _Trail:
         if self.may_write(_source_or(message, text), lambda: message, source, limit):
             self.file.write(text.replace(f'"{_TIME}"', f'"{m.now()}"', 1))
 
-    def text(self, message: m.Message, time: str = "") -> str:
+    def text(self, message: m.AuditMessage, time: str = "") -> str:
         """A message as a line of the file; `time` as in `Message.parts`."""
         return message.to_xml(time) if self.as_xml else message.to_json(time)
 
     def may_write(
         self,
         key: Hashable,
-        message: Callable[[], m.Message],
+        message: Callable[[], m.AuditMessage],
         source: Hashable = None,
         limit: Repeats | None = None,
     ) -> bool:
@@ -133,13 +133,13 @@ class _Trail:
         )
 
 
-def _source_or(message: m.Message, text: str) -> Hashable:
+def _source_or(message: m.AuditMessage, text: str) -> Hashable:
     """What is the same for messages that are alike.
 
     Args:
         text: the message, the same whatever its time is.
     """
-    refused = message.outcome is not m.Outcome.SUCCESS and message.event in _OF_STRANGERS
+    refused = message.outcome is not m.EventOutcome.SUCCESS and message.event in _OF_STRANGERS
     if refused and message.type is not m.DETACH and message.participants:
         kind = message.type.value if message.type else ""
         return message.event.value, kind, source_of(message.participants[0].address)
@@ -262,44 +262,44 @@ def application_stopped(reason: str = "") -> None:
 def _application(kind: m.Code, reason: str = "") -> None:
     if _trail is None:
         return
-    outcome = m.Outcome.SERIOUS_FAILURE if reason else m.Outcome.SUCCESS
+    outcome = m.EventOutcome.SERIOUS_FAILURE if reason else m.EventOutcome.SUCCESS
     here = (_trail.here(m.APPLICATION),)
     event = m.APPLICATION_ACTIVITY
-    _write(m.Message(_trail.source, event, m.EXECUTE, here, (), kind, outcome, reason))
+    _write(m.AuditMessage(_trail.source, event, m.EXECUTE, here, (), kind, outcome, reason))
 
 
 # Associations: systems that enter and leave (A.5.3.9), or may not (A.5.3.11)
 
 
-def association_began(peer: Peer, called_ae_title: str, reason: str = "") -> None:
+def association_began(peer: AuditedPeer, called_ae_title: str, reason: str = "") -> None:
     """A peer's association was accepted; `reason` when there was no room for it."""
     _network(m.ATTACH, peer, called_ae_title, reason)
 
 
-def association_ended(peer: Peer, called_ae_title: str, reason: str = "") -> None:
+def association_ended(peer: AuditedPeer, called_ae_title: str, reason: str = "") -> None:
     """It ended; `reason` when that was no orderly release."""
     _network(m.DETACH, peer, called_ae_title, reason)
 
 
-def _network(kind: m.Code, peer: Peer, called_ae_title: str, reason: str = "") -> None:
+def _network(kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str = "") -> None:
     if _trail is None:
         return
-    outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
+    outcome = m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS
     # The schema of this event has nobody who requests it.
     entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
     here = replace(_trail.here(m.DESTINATION), user_id=called_ae_title or _trail.ae_title)
     both = (entering, here)
     event = m.NETWORK_ENTRY
-    message = m.Message(_trail.source, event, m.EXECUTE, both, (), kind, outcome, reason)
+    message = m.AuditMessage(_trail.source, event, m.EXECUTE, both, (), kind, outcome, reason)
     _trail.write(message, (kind.value, source_of(peer.address)))
 
 
-def association_rejected(peer: Peer, called_ae_title: str, reason: str) -> None:
+def association_rejected(peer: AuditedPeer, called_ae_title: str, reason: str) -> None:
     """A peer was turned away since it is not known here, or did not prove who it is."""
     _alert(m.NODE_AUTHENTICATION, _as_requestor(peer), called_ae_title, reason)
 
 
-def not_authorised(peer: Peer, service: str, reason: str) -> None:
+def not_authorised(peer: AuditedPeer, service: str, reason: str) -> None:
     """A peer asked for what it may not do."""
     _alert(m.RESTRICTED_FUNCTION, _as_requestor(peer), service, reason)
 
@@ -309,16 +309,20 @@ def _alert(kind: m.Code, who: m.Participant, what: str, reason: str) -> None:
         return
     participants = (who, _trail.here())
     subject = (m.Subject(what or _trail.ae_title, reason),)
-    outcome = m.Outcome.MINOR_FAILURE
+    outcome = m.EventOutcome.MINOR_FAILURE
     event = m.SECURITY_ALERT
-    _write(m.Message(_trail.source, event, m.EXECUTE, participants, subject, kind, outcome, reason))
+    _write(
+        m.AuditMessage(
+            _trail.source, event, m.EXECUTE, participants, subject, kind, outcome, reason
+        )
+    )
 
 
 # Instances (A.5.3.7, A.5.3.3), queries (A.5.3.10), deletions (A.5.3.8)
 
 
 def instances_received(
-    peer: Peer, study_uid: str, transfer: Transfer, patient: m.Patient | None
+    peer: AuditedPeer, study_uid: str, transfer: Transfer, patient: m.Patient | None
 ) -> None:
     """A peer, or whoever acts, stored instances of one study here."""
     if _trail is None:
@@ -328,7 +332,7 @@ def instances_received(
     _transferred(participants, m.CREATE, study_uid, transfer, patient)
 
 
-def instances_refused(peer: Peer, failures: Mapping[str, int]) -> None:
+def instances_refused(peer: AuditedPeer, failures: Mapping[str, int]) -> None:
     """Instances that a peer sent were not stored: how many, by status."""
     if _trail is None:
         return
@@ -337,8 +341,8 @@ def instances_refused(peer: Peer, failures: Mapping[str, int]) -> None:
         _trail.here(m.DESTINATION),
     )
     reason = ", ".join(f"{number} answered {status}" for status, number in failures.items())
-    event, outcome = m.INSTANCES_TRANSFERRED, m.Outcome.MINOR_FAILURE
-    message = m.Message(
+    event, outcome = m.INSTANCES_TRANSFERRED, m.EventOutcome.MINOR_FAILURE
+    message = m.AuditMessage(
         _trail.source, event, m.CREATE, participants, outcome=outcome, reason=m.cut(reason)
     )
     # Ever other counts make none of them alike.
@@ -346,8 +350,8 @@ def instances_refused(peer: Peer, failures: Mapping[str, int]) -> None:
 
 
 def instances_sent(
-    requestor: Peer,
-    destination: Peer,
+    requestor: AuditedPeer,
+    destination: AuditedPeer,
     study_uid: str,
     transfer: Transfer,
     patient: m.Patient | None,
@@ -377,20 +381,20 @@ def _transferred(
     details = {"bytes": transfer.size, "failed": failed} if failed else {"bytes": transfer.size}
     study = m.Study(study_uid, transfer.instances, details)
     _write(
-        m.Message(
+        m.AuditMessage(
             _trail.source,
             m.INSTANCES_TRANSFERRED,
             action,
             participants,
             (study,) if patient is None else (study, patient),
-            outcome=m.Outcome.MINOR_FAILURE if failed else m.Outcome.SUCCESS,
+            outcome=m.EventOutcome.MINOR_FAILURE if failed else m.EventOutcome.SUCCESS,
             reason=f"{failed} instances failed" if failed else "",
         )
     )
 
 
 def queried(
-    peer: Peer,
+    peer: AuditedPeer,
     sop_class_uid: str,
     identifier: bytes,
     details: Mapping[str, object],
@@ -405,13 +409,13 @@ def queried(
     source = source_of(peer.address)
     is_short = not _trail.queries.may_write(source, lambda *_: None)
     query = m.QueryObject.of(sop_class_uid, identifier, details, is_short=is_short)
-    message = m.Message(
+    message = m.AuditMessage(
         _trail.source,
         m.QUERY,
         m.EXECUTE,
         (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION)),
         (query,),
-        outcome=m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS,
+        outcome=m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS,
         reason=m.cut(reason),
     )
     _trail.write(message, source if is_short else None, _trail.short_queries)
@@ -449,7 +453,7 @@ def _on_study(
     actor = _actor.get() or _trail.here(is_requestor=True)
     study = m.Study(study_uid, instances, details)
     objects = (study,) if patient is None else (study, patient)
-    _write(m.Message(_trail.source, event, action, (actor,), objects))
+    _write(m.AuditMessage(_trail.source, event, action, (actor,), objects))
 
 
 # People (A.5.3.12)
@@ -469,15 +473,15 @@ def _authentication(kind: m.Code, user: str, address: str, reason: str = "") -> 
     if _trail is None:
         return
     who = (m.Participant(m.cut(user), address, is_requestor=True), _trail.here())
-    outcome = m.Outcome.MINOR_FAILURE if reason else m.Outcome.SUCCESS
+    outcome = m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS
     event = m.USER_AUTHENTICATION
-    _write(m.Message(_trail.source, event, m.EXECUTE, who, (), kind, outcome, reason))
+    _write(m.AuditMessage(_trail.source, event, m.EXECUTE, who, (), kind, outcome, reason))
 
 
-def _as_requestor(peer: Peer) -> m.Participant:
+def _as_requestor(peer: AuditedPeer) -> m.Participant:
     return m.Participant(peer.ae_title, peer.address, is_requestor=True)
 
 
-def _write(message: m.Message) -> None:
+def _write(message: m.AuditMessage) -> None:
     if _trail is not None:
         _trail.write(message)

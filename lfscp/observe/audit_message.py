@@ -29,7 +29,7 @@ MAX_SOP_CLASSES: Final = 64  # of a study; further ones are counted together
 _NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class Outcome(IntEnum):
+class EventOutcome(IntEnum):
     """EventOutcomeIndicator."""
 
     SUCCESS = 0
@@ -233,7 +233,7 @@ Object = Patient | Study | QueryObject | Subject
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AuditMessage:
     """One event.
 
     Args:
@@ -248,7 +248,7 @@ class Message:
     participants: tuple[Participant, ...]
     objects: tuple[Object, ...] = ()
     type: Code | None = None
-    outcome: Outcome = Outcome.SUCCESS
+    outcome: EventOutcome = EventOutcome.SUCCESS
     reason: str = ""
 
     def parts(self, time: str = "") -> dict[str, Any]:

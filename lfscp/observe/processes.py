@@ -16,7 +16,7 @@ _DATA: Final = 5  # of /proc/self/statm
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ProcessUsage:
     """What one process uses.
 
     Args:
@@ -31,7 +31,7 @@ class Usage:
     threads: int
 
 
-def usage(pid: int) -> Usage | None:
+def usage(pid: int) -> ProcessUsage | None:
     """What a process of ours uses now; None when there is none (any more)."""
     folder = Path(f"/proc/{pid}")
     try:
@@ -39,7 +39,7 @@ def usage(pid: int) -> Usage | None:
         open_files = sum(1 for _ in os.scandir(folder / "fd"))
     except (OSError, UnicodeDecodeError):
         return None
-    return Usage(
+    return ProcessUsage(
         cpu_s=(int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / _TICKS_PER_S,
         resident_bytes=int(fields[_RESIDENT]) * _PAGE_BYTES,
         open_files=open_files,

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.scu.errors import GivenUpError, Kind, PeerError, UnsupportedError
+from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
 from lfscp.upperlayer.association import InlineAssociation
 from lfscp.upperlayer.errors import CalledOffError
@@ -139,9 +139,11 @@ def _open(
         )
     except UnicodeError:  # a name that no server can have, such as one with an empty label
         reason = "cannot be reached: its name is no host name"
-        raise PeerError(Kind.UNREACHABLE, peer, reason, passing=False) from None
+        raise PeerError(PeerErrorKind.UNREACHABLE, peer, reason, passing=False) from None
     except OSError as error:  # its name is unknown, or a certificate cannot be read
-        raise PeerError(Kind.UNREACHABLE, peer, f"cannot be reached: {_plain(error)}") from error
+        raise PeerError(
+            PeerErrorKind.UNREACHABLE, peer, f"cannot be reached: {_plain(error)}"
+        ) from error
 
 
 def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerError:
@@ -150,17 +152,21 @@ def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerErr
         answer = attempt.acceptor.primitive
         if answer is not None and answer.result in (1, 2):
             reason = f"rejected the association: {answer.reason_str} ({answer.result_str})"
-            return PeerError(Kind.REJECTED, peer, reason, passing=answer.result == _TRANSIENT)
-        return PeerError(Kind.REJECTED, peer, "rejected the association")
+            return PeerError(
+                PeerErrorKind.REJECTED, peer, reason, passing=answer.result == _TRANSIENT
+            )
+        return PeerError(PeerErrorKind.REJECTED, peer, "rejected the association")
     reason = attempt.end_reason or ""
     if reason.startswith("cannot connect"):
         what = f"cannot be reached: {reason.partition(': ')[2]}"
-        return PeerError(Kind.UNREACHABLE, peer, what)
+        return PeerError(PeerErrorKind.UNREACHABLE, peer, what)
     if not reason and waited_s >= peer.acse_timeout_s:
         waited = f"took the connection, but did not answer within {peer.acse_timeout_s:g} s"
-        return PeerError(Kind.TIMED_OUT, peer, waited)
+        return PeerError(PeerErrorKind.TIMED_OUT, peer, waited)
     why = reason or "is it a DICOM server?"
-    return PeerError(Kind.ABORTED, peer, f"ended the connection before the association: {why}")
+    return PeerError(
+        PeerErrorKind.ABORTED, peer, f"ended the connection before the association: {why}"
+    )
 
 
 def _plain(error: OSError) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from pynetdicom import build_context
 
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import GivenUpError, Kind, PeerError, UnsupportedError
+from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -54,12 +54,12 @@ def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
                 raise GivenUpError(peer)
             if assoc.end_reason or assoc.is_aborted:
                 why = f" ({assoc.end_reason})" if assoc.end_reason else ""
-                raise PeerError(Kind.ABORTED, peer, f"ended the association{why}")
+                raise PeerError(PeerErrorKind.ABORTED, peer, f"ended the association{why}")
             reason = f"did not answer the C-ECHO within {peer.dimse_timeout_s:g} s"
-            raise PeerError(Kind.TIMED_OUT, peer, reason)
+            raise PeerError(PeerErrorKind.TIMED_OUT, peer, reason)
         if status != _SUCCESS:
             reason = f"answered the C-ECHO with status 0x{status:04X}"
-            raise PeerError(Kind.REFUSED, peer, reason, status=status)
+            raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=status)
         other = assoc.acceptor
         return EchoResult(
             round((time.monotonic() - started) * 1000, 1),

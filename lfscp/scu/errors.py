@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lfscp.scu.peer import Peer
 
 
-class Kind(StrEnum):
+class PeerErrorKind(StrEnum):
     """How a peer failed us."""
 
     UNREACHABLE = "unreachable"  # no connection, or no TLS
@@ -23,7 +23,9 @@ class Kind(StrEnum):
     REFUSED = "refused"  # it answered with a failure, or takes none of our contexts
 
 
-_PASSING: Final = frozenset({Kind.UNREACHABLE, Kind.ABORTED, Kind.TIMED_OUT})
+_PASSING: Final = frozenset(
+    {PeerErrorKind.UNREACHABLE, PeerErrorKind.ABORTED, PeerErrorKind.TIMED_OUT}
+)
 
 
 class PeerError(Exception):
@@ -39,7 +41,7 @@ class PeerError(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: PeerErrorKind,
         peer: Peer,
         reason: str,
         *,
@@ -61,7 +63,7 @@ class GivenUpError(PeerError):
     """We wanted to wait for the peer no longer."""
 
     def __init__(self, peer: Peer) -> None:
-        super().__init__(Kind.ABORTED, peer, "was not waited for any longer")
+        super().__init__(PeerErrorKind.ABORTED, peer, "was not waited for any longer")
 
 
 class TooManyMatchesError(PeerError):
@@ -69,7 +71,7 @@ class TooManyMatchesError(PeerError):
 
     def __init__(self, peer: Peer, max_bytes: int) -> None:
         reason = f"sent more than {max_bytes / 1e6:g} MB of matches, ask for less"
-        super().__init__(Kind.REFUSED, peer, reason)
+        super().__init__(PeerErrorKind.REFUSED, peer, reason)
 
 
 class UnsupportedError(PeerError):
@@ -82,5 +84,5 @@ class UnsupportedError(PeerError):
     def __init__(
         self, peer: Peer, service: str, rejected: Sequence[PresentationContext] = ()
     ) -> None:
-        super().__init__(Kind.REFUSED, peer, f"does not support {service}")
+        super().__init__(PeerErrorKind.REFUSED, peer, f"does not support {service}")
         self.rejected = rejected

@@ -10,7 +10,7 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError
+from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError
 from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
@@ -71,7 +71,7 @@ def find(
         except UnansweredError as error:
             raise unanswered(peer, error) from None
         except ValueError as error:
-            raise PeerError(Kind.REFUSED, peer, f"sent {error}") from None
+            raise PeerError(PeerErrorKind.REFUSED, peer, f"sent {error}") from None
 
 
 def is_failure(status: int) -> bool:
@@ -91,9 +91,11 @@ def require_success(peer: Peer, what: str, answer: Answer) -> None:
     comment = f": {words}" if words else ""
     reason = f"refused {what} with status 0x{answer.status:04X}{comment}"
     passing = answer.status & 0xFF00 == 0xA700  # out of resources
-    raise PeerError(Kind.REFUSED, peer, reason, status=answer.status, passing=passing)
+    raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=answer.status, passing=passing)
 
 
 def unanswered(peer: Peer, error: UnansweredError) -> PeerError:
     """The same in terms of the peer."""
-    return PeerError(Kind.TIMED_OUT if error.timed_out else Kind.ABORTED, peer, error.reason)
+    return PeerError(
+        PeerErrorKind.TIMED_OUT if error.timed_out else PeerErrorKind.ABORTED, peer, error.reason
+    )

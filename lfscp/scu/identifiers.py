@@ -48,7 +48,7 @@ _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "UV": (0, 2**64 - 1),
     "SV": (-(2**63), 2**63 - 1),
 }
-_LARGEST: Final[Mapping[str, float]] = {"FL": 3.4028235e38, "FD": 1.7976931348623157e308}
+_MAX: Final[Mapping[str, float]] = {"FL": 3.4028235e38, "FD": 1.7976931348623157e308}
 _WITHOUT_TEXT: Final = frozenset({"AT", "OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 
 
@@ -86,7 +86,7 @@ def _value(value: Any, vr: str) -> Any:
     if vr in _WITHOUT_TEXT:
         raise ValueError(f"a key of VR {vr} can only be asked for, not matched")
     given = value if isinstance(value, list) else [value]
-    if vr in _INTEGERS or vr in _LARGEST:
+    if vr in _INTEGERS or vr in _MAX:
         given = [_number(each, vr) for each in given]
     else:
         given = [str(each) for each in given]
@@ -100,11 +100,11 @@ def _number(value: Any, vr: str) -> int | float:
         ValueError: it is none.
     """
     try:
-        number = float(value) if vr in _LARGEST else int(value)
+        number = float(value) if vr in _MAX else int(value)
     except ValueError:
         raise ValueError(f"{value!r} is no value of VR {vr}") from None
-    if vr in _LARGEST:
-        if not abs(number) <= _LARGEST[vr]:  # NaN is none either
+    if vr in _MAX:
+        if not abs(number) <= _MAX[vr]:  # NaN is none either
             raise ValueError(f"{value!r} is no value of VR {vr}")
         return number
     smallest, largest = _INTEGERS[vr]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from lfscp.scu.errors import Kind, PeerError
-from lfscp.scu.proposals import MOST_CONTEXTS
+from lfscp.scu.errors import PeerError, PeerErrorKind
+from lfscp.scu.proposals import MAX_CONTEXTS
 
 _CANCELLED: Final = 0xFE00
 _SUCCESS: Final = 0x0000
@@ -64,15 +64,15 @@ def get_in_parts(
     Raises:
         PeerError: as `get_once`; a refusal only of the first.
     """
-    result = get_once(sop_classes[:MOST_CONTEXTS], progress)
-    for at in range(MOST_CONTEXTS, len(sop_classes), MOST_CONTEXTS):
+    result = get_once(sop_classes[:MAX_CONTEXTS], progress)
+    for at in range(MAX_CONTEXTS, len(sop_classes), MAX_CONTEXTS):
         if result.is_cancelled or not result.failed:
             break
         follow = _following(result, progress)
         try:
-            part = get_once(sop_classes[at : at + MOST_CONTEXTS], follow)
+            part = get_once(sop_classes[at : at + MAX_CONTEXTS], follow)
         except PeerError as error:
-            if error.kind is not Kind.REFUSED:
+            if error.kind is not PeerErrorKind.REFUSED:
                 raise
             break  # it has nothing of these SOP classes
         result = _together(result, part)

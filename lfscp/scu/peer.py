@@ -11,8 +11,8 @@ from lfscp.ae_title import validate_ae_title
 from lfscp.upperlayer.tls import Verification, client_context
 
 if TYPE_CHECKING:
-    from lfscp.config.access import Peer as ConfiguredPeer
-    from lfscp.config.settings import Server
+    from lfscp.config.access import PeerSettings as ConfiguredPeer
+    from lfscp.config.settings import ServerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Peer:
         return f"{self.ae_title}@{host}:{self.port}"
 
     @classmethod
-    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: Server) -> Peer:
+    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: ServerSettings) -> Peer:
         """A peer of the configuration, called by this node."""
         return cls(
             ae_title,

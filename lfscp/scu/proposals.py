@@ -14,8 +14,8 @@ from typing import Final
 
 from lfscp.services.contexts import UNCOMPRESSED, storage_sop_classes, transfer_syntaxes
 
-MOST_CONTEXTS: Final = 127  # 128 of an association (PS3.8 section 9.3.2.2) and one for the C-GET
-MOST_SYNTAXES: Final = 24  # in one context: DCMTK ends associations that propose more than 50
+MAX_CONTEXTS: Final = 127  # 128 of an association (PS3.8 section 9.3.2.2) and one for the C-GET
+MAX_SYNTAXES: Final = 24  # in one context: DCMTK ends associations that propose more than 50
 _IMAGE: Final = "1.2.840.10008.5.1.4.1.1."
 # By how often archives hold them: what stands first gets a context for compressed objects too.
 _USUAL: Final = tuple(
@@ -41,7 +41,7 @@ Proposal = tuple[str, tuple[str, ...]]
 
 
 def get_proposals(sop_classes: Sequence[str] = ()) -> tuple[Proposal, ...]:
-    """The contexts, as (SOP class, transfer syntaxes), at most `MOST_CONTEXTS`.
+    """The contexts, as (SOP class, transfer syntaxes), at most `MAX_CONTEXTS`.
 
     Args:
         sop_classes: those of the objects, when known.
@@ -49,8 +49,8 @@ def get_proposals(sop_classes: Sequence[str] = ()) -> tuple[Proposal, ...]:
     known = list(dict.fromkeys(uid for uid in sop_classes if uid))
     if not known:
         return _of_usual_classes()
-    known = known[:MOST_CONTEXTS]
-    each = MOST_CONTEXTS // len(known)
+    known = known[:MAX_CONTEXTS]
+    each = MAX_CONTEXTS // len(known)
     return tuple(proposal for uid in known for proposal in _of_one_class(uid, each))
 
 
@@ -58,7 +58,7 @@ def _of_one_class(sop_class: str, most: int) -> list[Proposal]:
     """Single syntaxes as far as there is room; the rest together in the last context."""
     every = (*UNCOMPRESSED, *_rest())
     singles: list[Proposal] = [(sop_class, (uid,)) for uid in every[: most - 1]]
-    together = every[most - 1 :][:MOST_SYNTAXES]
+    together = every[most - 1 :][:MAX_SYNTAXES]
     return [*singles, (sop_class, together)] if together else singles
 
 
@@ -73,8 +73,8 @@ def _of_usual_classes() -> tuple[Proposal, ...]:
     every = (*_USUAL, *(uid for uid in storage_sop_classes() if uid not in _USUAL))
     twice = 42
     found: list[Proposal] = []
-    for position, uid in enumerate(every[: MOST_CONTEXTS - twice]):
+    for position, uid in enumerate(every[: MAX_CONTEXTS - twice]):
         found.append((uid, UNCOMPRESSED))
         if position < twice:
-            found.append((uid, _rest()[:MOST_SYNTAXES]))
+            found.append((uid, _rest()[:MAX_SYNTAXES]))
     return tuple(found)

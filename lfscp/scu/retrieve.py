@@ -16,7 +16,7 @@ from pynetdicom.presentation import PresentationContext
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid
 from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
-from lfscp.scu.errors import Kind, PeerError, UnsupportedError
+from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.find import is_failure, require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
 from lfscp.scu.parts import OnProgress, RetrieveProgress, RetrieveResult, get_in_parts
@@ -29,7 +29,7 @@ from lfscp.services.storage.received import received_object
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
-_MOST_FAILED_UIDS: Final = 100_000  # of one list
+_MAX_FAILED_UIDS: Final = 100_000  # of one list
 _WITH_FAILURES: Final = 0xB000  # "complete, one or more failures" (PS3.4 table C.4-2)
 
 
@@ -198,7 +198,7 @@ class _Asked:
     def _require_no_flood(self) -> None:
         if self._is_flooded:
             reason = "keeps sending objects that were not requested or cannot be read"
-            raise PeerError(Kind.REFUSED, self._peer, reason)
+            raise PeerError(PeerErrorKind.REFUSED, self._peer, reason)
 
     def _stored(self, said: RetrieveProgress) -> tuple[RetrieveProgress, int]:
         """What was stored, of what the peer says; and how many objects never came."""
@@ -260,8 +260,8 @@ def _failed_uids(answer: Answer, transfer_syntax_uid: str) -> tuple[str, ...]:
             value = dataset.get_item(_FAILED_SOP_INSTANCE_UID_LIST).value
     if not isinstance(value, bytes):
         return ()
-    uids = value.decode("ascii", "replace").rstrip("\0 ").split("\\", _MOST_FAILED_UIDS)
-    return tuple(uid for uid in uids[:_MOST_FAILED_UIDS] if is_uid(uid))
+    uids = value.decode("ascii", "replace").rstrip("\0 ").split("\\", _MAX_FAILED_UIDS)
+    return tuple(uid for uid in uids[:_MAX_FAILED_UIDS] if is_uid(uid))
 
 
 def _roles(sop_classes: Iterator[str]) -> list[Any]:

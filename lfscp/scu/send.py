@@ -11,18 +11,18 @@ from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.scu.connection import Flag, association
-from lfscp.scu.errors import Kind, PeerError, UnsupportedError
+from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.files import BrokenObjectError, NoObjectError, files_below, read_instance
 from lfscp.scu.peer import Peer
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
-from lfscp.services.sending.sub_operations import Outcome, Sender
+from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
 from lfscp.upperlayer.errors import CalledOffError
 
-_MOST_FRUITLESS: Final = 3  # associations in a row that transferred nothing
+_MAX_FRUITLESS: Final = 3  # associations in a row that transferred nothing
 CANCEL_PATIENCE_S: Final = 1.0  # for the object on its way when a send is cancelled
 
 # Called after each object: what came of it, and why when it failed.
-OnSent = Callable[[StoredInstance, Outcome, str], None]
+OnSent = Callable[[StoredInstance, SubOperationOutcome, str], None]
 
 
 @dataclass(slots=True)
@@ -140,9 +140,9 @@ class _Sending:
                 self._fail_all(todo, Accepted((), error.rejected))
                 return
             fruitless = 0 if transferred else fruitless + 1
-            if fruitless == _MOST_FRUITLESS and todo:
+            if fruitless == _MAX_FRUITLESS and todo:
                 reason = f"keeps ending the association: {self._why_broken}"
-                raise PeerError(Kind.ABORTED, self._peer, reason)
+                raise PeerError(PeerErrorKind.ABORTED, self._peer, reason)
         self.result.left += len(todo)
 
     def _over_one_association(self, batch: Batch, todo: list[StoredInstance]) -> int:
@@ -159,31 +159,34 @@ class _Sending:
             while todo and assoc.is_established and not self._stop():
                 instance = todo[-1]
                 outcome, reason = self._sender.attempt(assoc, accepted, instance)
-                if outcome is Outcome.CALLED_OFF:
+                if outcome is SubOperationOutcome.CALLED_OFF:
                     break
-                if outcome is Outcome.BROKEN:
+                if outcome is SubOperationOutcome.BROKEN:
                     self._why_broken = reason
                     if self._broke_at is not instance:
                         self._broke_at = instance  # perhaps not its fault: once more
                         break
                 todo.pop()
-                transferred += outcome in (Outcome.COMPLETED, Outcome.WARNING)
+                transferred += outcome in (
+                    SubOperationOutcome.COMPLETED,
+                    SubOperationOutcome.WARNING,
+                )
                 self._count(instance, outcome, reason)
         return transferred
 
     def _fail_all(self, todo: list[StoredInstance], accepted: Accepted) -> None:
         while todo:
             instance = todo.pop()
-            self._count(instance, Outcome.FAILED, accepted.why_not(instance))
+            self._count(instance, SubOperationOutcome.FAILED, accepted.why_not(instance))
 
-    def _count(self, instance: StoredInstance, outcome: Outcome, reason: str) -> None:
-        if outcome is Outcome.COMPLETED:
+    def _count(self, instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
+        if outcome is SubOperationOutcome.COMPLETED:
             self.result.completed += 1
-        elif outcome is Outcome.WARNING:
+        elif outcome is SubOperationOutcome.WARNING:
             self.result.warning += 1
         else:
             self.result.failed.append((instance.sop_instance_uid, reason))
-        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
             self.result.bytes += instance.size
         if self._on_sent is not None:
             self._on_sent(instance, outcome, reason)

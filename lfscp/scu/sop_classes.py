@@ -16,8 +16,8 @@ from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
 
-_MOST_SERIES: Final = 500  # that are asked one by one
-_MOST_CLASSES: Final = 1000  # the standard has fewer than 200
+_MAX_SERIES: Final = 500  # that are asked one by one
+_MAX_CLASSES: Final = 1000  # the standard has fewer than 200
 
 
 def sop_classes_of(
@@ -39,7 +39,7 @@ def sop_classes_of(
     for uid in asking.classes():
         if is_uid(uid):
             found[uid] = None
-        if len(found) == _MOST_CLASSES:
+        if len(found) == _MAX_CLASSES:
             break
     return list(found)
 
@@ -70,7 +70,7 @@ class _Asking:
         wanted = {**study, "SeriesInstanceUID": self._keys.get("SeriesInstanceUID") or ""}
         for (uids,) in self._find(wanted, "SERIES", "SeriesInstanceUID"):
             self._series += 1
-            if not uids or self._series > _MOST_SERIES:
+            if not uids or self._series > _MAX_SERIES:
                 continue
             instance = self._keys.get("SOPInstanceUID") or ""
             of_one = {"SeriesInstanceUID": uids[0], "SOPInstanceUID": instance, "SOPClassUID": ""}
@@ -92,5 +92,5 @@ class _Asking:
 def _values(value: Any) -> list[str]:
     if not value:
         return []
-    values = [value] if isinstance(value, str) else list(value)[:_MOST_CLASSES]
+    values = [value] if isinstance(value, str) else list(value)[:_MAX_CLASSES]
     return [str(each) for each in values if isinstance(each, str)]

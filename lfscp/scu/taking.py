@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OnObject = Callable[[Received], int | Dataset]
 OnRefused = Callable[[str, str], None]
 
-_MOST_REFUSED: Final = 1000  # then the retrieve ends
+_MAX_REFUSED: Final = 1000  # then the retrieve ends
 _UNIQUE_KEYS: Final = {
     "StudyInstanceUID": "study_instance_uid",
     "SeriesInstanceUID": "series_instance_uid",
@@ -66,7 +66,7 @@ class Taking:
     @property
     def is_flooded(self) -> bool:
         """Whether the peer keeps sending what was not asked for."""
-        return self.refused >= _MOST_REFUSED
+        return self.refused >= _MAX_REFUSED
 
     def take(self, received: Received) -> int | Dataset:
         """Store an object, or refuse it; gives the C-STORE's status."""

@@ -22,7 +22,7 @@ from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 
-MOST_OF_ADDRESS: Final = 100  # associations, unless somebody says otherwise
+MAX_OF_ADDRESS: Final = 100  # associations, unless somebody says otherwise
 TOO_MANY_FROM_ADDRESS: Final = Rejection(
     2, 3, 2, "local limit of associations from one address exceeded"
 )

@@ -35,8 +35,8 @@ from lfscp.server.first_bytes import LOOKED_AT, bytes_wanted
 from lfscp.server.listener import Address, Listener, NothingAcceptedError
 from lfscp.server.proxy_protocol import named_source
 
-MOST: Final = 1000
-MOST_OF_ADDRESS: Final = 200
+MAX: Final = 1000
+MAX_OF_ADDRESS: Final = 200
 _NEWS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -110,8 +110,8 @@ class Arrivals:
         speaks_tls: Callable[[], bool] = lambda: False,
         has_proxy_header: bool = False,
         hands_over_ends: Callable[[], bool] = lambda: False,
-        most: int = MOST,
-        most_of_address: Callable[[], int] = lambda: MOST_OF_ADDRESS,
+        most: int = MAX,
+        most_of_address: Callable[[], int] = lambda: MAX_OF_ADDRESS,
     ) -> None:
         self._timeout_s = timeout_s
         self._refuse = refuse

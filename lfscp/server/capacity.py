@@ -28,7 +28,7 @@ _TIME_TO_REJECT_S: Final = 5.0
 _TIME_WITHOUT_THREAD_S: Final = 0.05
 _SHARE_OF_ASSOCIATIONS: Final = 4  # an association has a socket, and often a file
 _SHARE_OF_ARRIVALS: Final = 16  # of those that are silent, and again of those that wait for turns
-_MOST_ASSOCIATIONS: Final = 4000  # so many can be counted by address
+_MAX_ASSOCIATIONS: Final = 4000  # so many can be counted by address
 _FOR_KNOWN: Final = 10  # of so many associations one is kept for peers that are known
 _SAY_AGAIN_S: Final = 60.0
 
@@ -45,13 +45,13 @@ class Capacity:
     """
 
     def __init__(self, files: int) -> None:
-        self.most_associations = min(files // _SHARE_OF_ASSOCIATIONS, _MOST_ASSOCIATIONS)
-        self.most_arrivals = min(files // _SHARE_OF_ARRIVALS, arrivals.MOST)
+        self.most_associations = min(files // _SHARE_OF_ASSOCIATIONS, _MAX_ASSOCIATIONS)
+        self.most_arrivals = min(files // _SHARE_OF_ARRIVALS, arrivals.MAX)
         self._said_full_at = -_SAY_AGAIN_S
 
     def most_arrivals_of_address(self, max_associations: int) -> int:
         """The same of one address, which may have so many associations; 0 is no limit of them."""
-        few = min(self.most_arrivals // 2, arrivals.MOST_OF_ADDRESS)
+        few = min(self.most_arrivals // 2, arrivals.MAX_OF_ADDRESS)
         return max(few, min(self.most_arrivals, 2 * max_associations or self.most_arrivals))
 
     def hold(

@@ -33,7 +33,7 @@ from lfscp.observe.metrics import PROMOTION, REFUSED
 from lfscp.observe.open_files import most_open_files
 from lfscp.pool import LeaderFollowerPool
 from lfscp.python_build import require_gil
-from lfscp.server.address_limits import MOST_OF_ADDRESS, AddressLimitError, AddressLimits, Place
+from lfscp.server.address_limits import MAX_OF_ADDRESS, AddressLimitError, AddressLimits, Place
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
 from lfscp.server.cpu_affinity import OneProcessor
@@ -182,7 +182,7 @@ class LeaderFollowerServer:
         self._admit = admit
         self._on_end = on_end
         self.one_processor = OneProcessor() if one_processor else None
-        self._limits = AddressLimits(MOST_OF_ADDRESS) if limits is None else limits
+        self._limits = AddressLimits(MAX_OF_ADDRESS) if limits is None else limits
         self._proxies = proxies
         self.receive_limits = receive_limits
         self._listener: Listener | None = None

@@ -22,7 +22,7 @@ from lfscp.server.listener import Address
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _VERSION_1: Final = b"PROXY "
 _HEAD: Final = struct.Struct(">12sBBH")  # signature, version and command, family, length
-_MOST_BYTES: Final = 4096  # behind the head; balancers send less than 600
+_MAX_BYTES: Final = 4096  # behind the head; balancers send less than 600
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
 _UNSPECIFIED: Final = 0x00
@@ -103,7 +103,7 @@ def header_bytes(seen: bytes) -> int | None:
     if len(seen) < _HEAD.size:
         return _HEAD.size
     size: int = _HEAD.unpack_from(seen)[3]
-    return _HEAD.size + size if size <= _MOST_BYTES else None
+    return _HEAD.size + size if size <= _MAX_BYTES else None
 
 
 def named_source(seen: bytes) -> str | None:
@@ -155,7 +155,7 @@ def _decode_head(head: bytes) -> tuple[int, int, bool]:
         raise InvalidProxyHeaderError(
             f"PROXY protocol version and command 0x{command:02X} are unknown"
         )
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise InvalidProxyHeaderError(f"a PROXY protocol header of {size} bytes")
     return family, size, command == _LOCAL
 

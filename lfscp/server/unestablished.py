@@ -17,8 +17,8 @@ from typing import Final
 from lfscp.observe.metrics import REFUSED
 from lfscp.upperlayer.association import InlineAssociation
 
-MOST: Final = 64
-MOST_OF_ADDRESS: Final = 32  # more than may begin at the same time
+MAX: Final = 64
+MAX_OF_ADDRESS: Final = 32  # more than may begin at the same time
 
 
 class Unestablished:
@@ -29,7 +29,7 @@ class Unestablished:
         most_of_address: how many of them of one address.
     """
 
-    def __init__(self, most: int = MOST, most_of_address: int = MOST_OF_ADDRESS) -> None:
+    def __init__(self, most: int = MAX, most_of_address: int = MAX_OF_ADDRESS) -> None:
         self._most = most
         self._most_of_address = most_of_address
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from pynetdicom import evt
 
 from lfscp.observe import audit, metrics
 from lfscp.observe.stdlib_bridge import redact
-from lfscp.services.audit_events import Patients, Received, peer_of
+from lfscp.services.audit_events import Patients, ReceivedObjects, peer_of
 from lfscp.services.service_log import LOG, association_fields, called_ae_title
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def handlers(patients: Patients) -> Handlers:
         if audit.is_on():
             peer = peer_of(event.assoc)
             audit.association_began(peer, called_ae_title(event.assoc))
-            event.assoc.trail = Received(peer, patients)  # type: ignore[attr-defined]
+            event.assoc.trail = ReceivedObjects(peer, patients)  # type: ignore[attr-defined]
 
     return [(evt.EVT_ESTABLISHED, begin)]
 

@@ -27,7 +27,7 @@ from lfscp.dicom import identifiers
 from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.errors import OperationError
 from lfscp.observe import audit
-from lfscp.observe.audit import Peer, Transfer
+from lfscp.observe.audit import AuditedPeer, Transfer
 from lfscp.observe.audit_message import Patient, cut
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
     from lfscp.config.audit import Audit
 
-MOST_INSTANCES: Final = 1000  # of an association, in one record
-LONGEST_S: Final = 300.0
+MAX_INSTANCES: Final = 1000  # of an association, in one record
+MAX_S: Final = 300.0
 _PATIENTS: Final = 1024  # remembered
 _REMEMBERED_S: Final = 60.0
 _MEGABYTE: Final = 1_000_000
@@ -160,7 +160,7 @@ def _said_by(stored: Stored) -> _Said:
     return stored.study_uid, () if header is None else header.raw(_SAID_OF_PATIENT)
 
 
-class Received:
+class ReceivedObjects:
     """What one association has stored and not been recorded yet; used by the thread that serves it.
 
     Args:
@@ -170,7 +170,7 @@ class Received:
 
     __slots__ = ("_count", "_patients", "_peer", "_refused", "_since", "_stored")
 
-    def __init__(self, peer: Peer, patients: Patients) -> None:
+    def __init__(self, peer: AuditedPeer, patients: Patients) -> None:
         self._peer = peer
         self._patients = patients
         self._stored: dict[_Said, tuple[Stored, Transfer]] = {}  # one of the objects, and counts
@@ -186,7 +186,7 @@ class Received:
             noted = self._stored[said] = (stored, Transfer({}))
         noted[1].count(sop_class_uid, stored.size)
         self._count += 1
-        if self._count >= MOST_INSTANCES or time.monotonic() - self._since > LONGEST_S:
+        if self._count >= MAX_INSTANCES or time.monotonic() - self._since > MAX_S:
             self.write()
 
     def refused(self, status: str) -> None:
@@ -229,12 +229,12 @@ class Sent:
     @property
     def is_due(self) -> bool:
         """Whether it has become so much, or old, that it is to be written."""
-        return self._count >= MOST_INSTANCES or time.monotonic() - self._since > LONGEST_S
+        return self._count >= MAX_INSTANCES or time.monotonic() - self._since > MAX_S
 
     def __bool__(self) -> bool:
         return bool(self._studies)
 
-    def write(self, requestor: Peer, destination: Peer, archive: Archive) -> None:
+    def write(self, requestor: AuditedPeer, destination: AuditedPeer, archive: Archive) -> None:
         """Record it, for each patient whose study it was, and begin anew."""
         studies = self._studies
         self._begin()
@@ -267,10 +267,10 @@ def _by_patient(
     return counts
 
 
-def peer_of(association: Any) -> Peer:
+def peer_of(association: Any) -> AuditedPeer:
     """The requestor of an association."""
     requestor = association.requestor
-    return Peer(str(requestor.ae_title).strip(), requestor.address or "")
+    return AuditedPeer(str(requestor.ae_title).strip(), requestor.address or "")
 
 
 def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:

@@ -108,7 +108,7 @@ def _note_failure(event: Event, service: str, status: int, reason: str) -> None:
     """Let the audit trail know of what was refused."""
     if status == _NOT_AUTHORISED:
         requestor = event.assoc.requestor
-        peer = audit.Peer(calling_ae_title(event), requestor.address or "")
+        peer = audit.AuditedPeer(calling_ae_title(event), requestor.address or "")
         audit.not_authorised(peer, service, reason)
     trail = getattr(event.assoc, "trail", None)
     if trail is not None and service == "C-STORE":

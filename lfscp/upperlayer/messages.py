@@ -69,7 +69,7 @@ Request = tuple[int, DimseServiceType]
 def _split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
     try:
         return commands.split_command(encoded)
-    except commands.CommandError as problem:
+    except commands.CommandSetError as problem:
         raise ProtocolError(str(problem)) from problem
 
 
@@ -271,7 +271,7 @@ class InlineMessages(DIMSEServiceProvider):
         incoming.field = commands.command_field(elements)
         try:
             has_data_set = commands.has_data_set(elements)
-        except commands.CommandError as problem:
+        except commands.CommandSetError as problem:
             raise ProtocolError(str(problem)) from problem
         if incoming.field == commands.C_STORE_RQ:
             incoming.store = commands.read_store_request(elements)

@@ -20,7 +20,7 @@ class OutsideRootsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FolderEntry:
     """A file or folder; `size` in bytes, 0 for folders."""
 
     name: str
@@ -41,7 +41,7 @@ class Listing:
 
     path: str
     parent: str | None
-    entries: list[Entry]
+    entries: list[FolderEntry]
     is_complete: bool = True
 
 
@@ -74,9 +74,9 @@ def listing(roots: Sequence[Path], text: str) -> Listing:
         OutsideRootsError: see `resolve`; also when it is no folder or cannot be read.
     """
     if not text:
-        return Listing("", None, [Entry(str(root), str(root), True, 0) for root in roots])
+        return Listing("", None, [FolderEntry(str(root), str(root), True, 0) for root in roots])
     folder = resolve(roots, text)
-    entries: list[Entry] = []
+    entries: list[FolderEntry] = []
     is_complete = True
     try:
         with os.scandir(folder) as found:
@@ -94,15 +94,15 @@ def listing(roots: Sequence[Path], text: str) -> Listing:
     return Listing(str(folder), "" if is_root else str(folder.parent), entries, is_complete)
 
 
-def _entry(roots: Sequence[Path], found: os.DirEntry[str]) -> Entry | None:
+def _entry(roots: Sequence[Path], found: os.DirEntry[str]) -> FolderEntry | None:
     """One entry; None when it is a link that leads out of the roots, or no file or folder."""
     try:
         if found.is_symlink():
             resolve(roots, found.path)
         if found.is_dir():
-            return Entry(found.name, found.path, True, 0)
+            return FolderEntry(found.name, found.path, True, 0)
         if found.is_file():
-            return Entry(found.name, found.path, False, found.stat().st_size)
+            return FolderEntry(found.name, found.path, False, found.stat().st_size)
     except (OSError, OutsideRootsError):
         pass
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lfscp.config import Peer
+from lfscp.config import PeerSettings
 from lfscp.services.access.added_peers import AddedPeers
 
 
@@ -32,11 +32,11 @@ class PeerBook:
         added: those added while the node runs.
     """
 
-    def __init__(self, configured: Mapping[str, Peer], added: AddedPeers) -> None:
+    def __init__(self, configured: Mapping[str, PeerSettings], added: AddedPeers) -> None:
         self._added = added
         self.configure(configured)
 
-    def configure(self, configured: Mapping[str, Peer]) -> None:
+    def configure(self, configured: Mapping[str, PeerSettings]) -> None:
         """Take over the configured peers, at the start and when they have changed."""
         self.configured = configured
         self._configured = {
@@ -65,7 +65,7 @@ class PeerBook:
         """
         if peer.ae_title in self._configured:
             raise ValueError(f"{peer.ae_title} is in the configuration; change it there")
-        self._added.put(peer.ae_title, Peer(host=peer.host, port=peer.port, tls=peer.tls))
+        self._added.put(peer.ae_title, PeerSettings(host=peer.host, port=peer.port, tls=peer.tls))
 
     def remove(self, ae_title: str) -> bool:
         """Remove an added peer; False when there is none.
@@ -79,5 +79,5 @@ class PeerBook:
         return self._added.remove(ae_title)
 
 
-def _known(ae_title: str, peer: Peer) -> KnownPeer:
+def _known(ae_title: str, peer: PeerSettings) -> KnownPeer:
     return KnownPeer(ae_title, peer.host, peer.port, peer.tls)

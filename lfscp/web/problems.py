@@ -31,7 +31,7 @@ from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.web")
 MEDIA_TYPE: Final = "application/problem+json"
-MOST_ERRORS: Final = 100  # that one answer names
+MAX_ERRORS: Final = 100  # that one answer names
 
 
 class Problem(Exception):  # noqa: N818 - the name of RFC 9457
@@ -174,7 +174,7 @@ def of_validation(error: RequestValidationError) -> Problem:
         if each["type"] == "model_attributes_type" and isinstance(each["input"], bytes):
             detail = "send the body as JSON, with the header Content-Type: application/json"
             return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    errors = [_field(each, error.body) for each in found[:MOST_ERRORS]]
+    errors = [_field(each, error.body) for each in found[:MAX_ERRORS]]
     first = errors[0]
     where = first.get("pointer") or first.get("parameter", "")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
 AGAIN_AFTER_S: Final = 600.0
-_MOST: Final = 4096  # remembered
+_MAX: Final = 4096  # remembered
 
 
 class Views:
@@ -50,7 +50,7 @@ class Views:
                 return
             self._seen[key] = now
             self._seen.move_to_end(key)
-            while len(self._seen) > _MOST:
+            while len(self._seen) > _MAX:
                 self._seen.popitem(last=False)
         for patient in patients_of(self._archive, study_uid, study_key) or (None,):
             audit.accessed(study_uid, how, patient)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from lfscp.archive.archive import Archive, Outcome, Received
+from lfscp.archive.archive import Archive, Received, StoreOutcome
 from lfscp.archive.errors import DuplicateRejectedError
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.store.s3_client import S3Options
-from lfscp.archive.upkeep.check import Problem, check
+from lfscp.archive.upkeep.check import Difference, check
 from lfscp.dicom.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.s3_service import S3Service
@@ -111,7 +111,7 @@ def left_of(archive: Archive) -> list[Path]:
 
 def test_an_object_is_stored_under_its_uids_and_read_back(place, open_with):
     archive = open_with()
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
     assert place.names() == [KEY]
     assert [dataset_of(each) for each in stored(archive)] == [encoded(1)]
     assert left_of(archive) == []
@@ -136,8 +136,8 @@ def test_a_large_object_is_stored_and_read_back(place, open_with):
 def test_the_same_object_again_changes_nothing(place, open_with):
     archive = open_with()
     archive.store(received(1))
-    assert archive.store(received(1)).outcome is Outcome.IDENTICAL
-    assert archive.store(spooled(archive, 1)).outcome is Outcome.IDENTICAL
+    assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL
+    assert archive.store(spooled(archive, 1)).outcome is StoreOutcome.IDENTICAL
     assert place.names() == [KEY]
     assert left_of(archive) == []
 
@@ -145,7 +145,7 @@ def test_the_same_object_again_changes_nothing(place, open_with):
 def test_another_content_is_kept_out_by_default(place, open_with):
     archive = open_with()
     archive.store(received(1))
-    assert archive.store(received(1, PatientName="Roe")).outcome is Outcome.KEPT
+    assert archive.store(received(1, PatientName="Roe")).outcome is StoreOutcome.KEPT
     assert dataset_of(*stored(archive)) == encoded(1)
     assert place.names() == [KEY]
 
@@ -163,7 +163,7 @@ def test_another_content_takes_the_place_when_so_configured(place, open_with):
     archive = open_with(duplicates="replace")
     archive.store(received(1))
     for name in ("Roe", "Poe", "Moe"):
-        assert archive.store(received(1, PatientName=name)).outcome is Outcome.REPLACED
+        assert archive.store(received(1, PatientName=name)).outcome is StoreOutcome.REPLACED
         assert dataset_of(*stored(archive)) == encoded(1, PatientName=name)
     assert len(place.names()) == 1
 
@@ -171,7 +171,7 @@ def test_another_content_takes_the_place_when_so_configured(place, open_with):
 def test_a_name_that_a_crash_left_taken_is_not_written_over(place, open_with):
     archive = open_with()
     place.put(KEY, b"of a crash")
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
     assert dataset_of(*stored(archive)) == encoded(1)
     assert len(place.names()) == 2
 
@@ -203,8 +203,8 @@ def test_check_finds_what_is_missing_and_what_is_left_over(place, open_with):
     place.put("1.2.3/1.2.3.1/1.2.3.1.7.dcm", b"no DICOM object")
     found = {finding.path: finding.problem for finding in check(archive)}
     assert found == {
-        KEY: Problem.MISSING,
-        "1.2.3/1.2.3.1/1.2.3.1.7.dcm": Problem.LEFT_OVER,
+        KEY: Difference.MISSING,
+        "1.2.3/1.2.3.1/1.2.3.1.7.dcm": Difference.LEFT_OVER,
     }
     repaired = list(check(archive, repair=True))
     assert all(finding.repaired for finding in repaired)
@@ -224,7 +224,7 @@ def test_check_finds_an_object_that_changed(place, open_with):
     content[-1] ^= 1
     place.delete(KEY)
     place.put(KEY, bytes(content))
-    assert [finding.problem for finding in check(archive)] == [Problem.WRONG_DIGEST]
+    assert [finding.problem for finding in check(archive)] == [Difference.WRONG_DIGEST]
 
 
 @pytest.mark.parametrize("place", ["shared folder", "bucket"], indirect=True)
@@ -242,8 +242,8 @@ def test_nodes_that_share_their_objects_keep_out_of_each_other_s_way(
             for archive in (here, there)
         ]
         outcomes = Counter(each.result().outcome for each in stores)
-    assert outcomes == {Outcome.STORED: 20, Outcome.IDENTICAL: 20}
-    assert here.store(on_its_way).outcome is Outcome.IDENTICAL
+    assert outcomes == {StoreOutcome.STORED: 20, StoreOutcome.IDENTICAL: 20}
+    assert here.store(on_its_way).outcome is StoreOutcome.IDENTICAL
     assert sorted(map(dataset_of, stored(here))) == sorted(map(encoded, range(20)))
     assert len(place.names()) == 20
     assert list(check(here)) == []

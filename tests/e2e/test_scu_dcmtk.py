@@ -15,7 +15,7 @@ from pynetdicom import AE, evt
 
 from lfscp.archive.store.received_objects import Received
 from lfscp.scu.echo import echo
-from lfscp.scu.errors import Kind, PeerError, UnsupportedError
+from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import FIND_MODELS, identifier, plain
 from lfscp.scu.peer import Peer
@@ -149,7 +149,7 @@ def test_move_sends_to_the_destination_that_the_peer_knows(dcmtk: Any, tmp_path:
 def test_a_destination_that_the_peer_does_not_know_is_said(pacs: Peer) -> None:
     with pytest.raises(PeerError) as caught:
         move(pacs, study(), "NOBODY")
-    assert (caught.value.kind, caught.value.status) == (Kind.REFUSED, 0xA801)
+    assert (caught.value.kind, caught.value.status) == (PeerErrorKind.REFUSED, 0xA801)
     assert not caught.value.passing
 
 
@@ -186,7 +186,7 @@ def test_what_the_receiver_does_not_take_fails_alone(dcmtk: Any, tmp_path: Path)
 def test_nobody_there_is_said_at_once(dcmtk: Any) -> None:
     with pytest.raises(PeerError) as caught:
         echo(Peer("X", "127.0.0.1", dcmtk.free_port()))
-    assert caught.value.kind is Kind.UNREACHABLE
+    assert caught.value.kind is PeerErrorKind.UNREACHABLE
     assert "cannot be reached: Connection refused" in str(caught.value)
     assert caught.value.passing
 
@@ -196,7 +196,7 @@ def test_a_silent_server_is_given_up_after_the_timeout() -> None:
         peer = Peer("X", "127.0.0.1", silent.getsockname()[1], acse_timeout_s=0.3)
         with pytest.raises(PeerError, match=r"did not answer within 0\.3 s") as caught:
             echo(peer)
-    assert caught.value.kind is Kind.TIMED_OUT
+    assert caught.value.kind is PeerErrorKind.TIMED_OUT
     assert caught.value.passing
 
 
@@ -214,13 +214,13 @@ def test_a_server_that_is_no_dicom_server_is_said() -> None:
         with pytest.raises(PeerError) as caught:
             echo(Peer("X", "127.0.0.1", other.getsockname()[1], acse_timeout_s=5))
         thread.join(10)
-    assert caught.value.kind is Kind.ABORTED
+    assert caught.value.kind is PeerErrorKind.ABORTED
 
 
 def test_a_wrong_called_ae_title_is_said_in_the_peer_s_words(pacs: Peer) -> None:
     with pytest.raises(PeerError) as caught:
         echo(replace(pacs, ae_title="WRONG"))
-    assert caught.value.kind is Kind.REJECTED
+    assert caught.value.kind is PeerErrorKind.REJECTED
     assert "Called AE title not recognised" in str(caught.value)
     assert not caught.value.passing
 

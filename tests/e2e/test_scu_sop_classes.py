@@ -19,7 +19,7 @@ from lfscp.jobs.model import State
 from lfscp.scu.identifiers import FIND_MODELS, identifier
 from lfscp.scu.parts import RetrieveProgress
 from lfscp.scu.peer import Peer
-from lfscp.scu.proposals import MOST_CONTEXTS
+from lfscp.scu.proposals import MAX_CONTEXTS
 from lfscp.scu.retrieve import get
 from lfscp.scu.send import objects_in, send
 from lfscp.scu.sop_classes import sop_classes_of
@@ -259,7 +259,7 @@ def test_without_a_study_or_patient_nothing_is_asked() -> None:
 
 def test_a_study_of_more_classes_than_an_association_proposes_comes_whole(tmp_path: Path) -> None:
     classes = storage_sop_classes()
-    assert len(classes) > MOST_CONTEXTS
+    assert len(classes) > MAX_CONTEXTS
     told: list[RetrieveProgress] = []
     with served(tmp_path) as node:
         stored = {}

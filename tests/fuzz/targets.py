@@ -222,14 +222,14 @@ def run_commands(data: bytes) -> None:
     """A command set, read as every message that the codec knows; written and read again."""
     try:
         elements = commands.split_command(data)
-    except commands.CommandError:
+    except commands.CommandSetError:
         return
     assert sum(8 + len(value) for value in elements.values()) <= len(data)
     commands.command_field(elements)
     commands.cancelled_message_id(elements)
     commands.read_echo_request(elements)
     commands.read_query_request(elements)
-    with contextlib.suppress(commands.CommandError):
+    with contextlib.suppress(commands.CommandSetError):
         commands.has_data_set(elements)
     request = commands.read_store_request(elements)
     if request is not None and request.sop_class_uid and request.sop_instance_uid:
@@ -255,7 +255,7 @@ def commands_seeds() -> Iterator[bytes]:
     yield commands.encode_store_request(
         commands.StoreRequest(7, peer.CT, "1.2.3", 0, "ORIGINATOR", 9)
     )
-    counts = commands.SubOperations(1, 2, 3, 4)
+    counts = commands.SubOperationCounts(1, 2, 3, 4)
     yield commands.encode_response(
         commands.C_MOVE_RSP, 1, 0xB000, sop_class_uid="1.2.3", sub_operations=counts
     )

@@ -32,8 +32,8 @@ from lfscp.dicom.attributes import Level, at_level
 from lfscp.dicom.person_names import search_form
 
 MAX_PAGE: Final = 500
-MOST_NAMES: Final = 10  # of one patient that are shown
-MOST_WORDS: Final = 20  # of a search; further ones narrow it no more
+MAX_NAMES: Final = 10  # of one patient that are shown
+MAX_WORDS: Final = 20  # of a search; further ones narrow it no more
 MAX_WORD: Final = 250  # characters of one of them
 _ESCAPE: Final = "\\"
 
@@ -154,7 +154,7 @@ def patients(
     statement = select(
         patient.c.id, patient.c.patient_name_search, patient.c.has_conflict, *_PATIENT
     ).order_by(*key)
-    for word in text.split()[:MOST_WORDS]:
+    for word in text.split()[:MAX_WORDS]:
         statement = statement.where(patient.c.id.in_(union_all(*_of_patients(word, _OF_PATIENT))))
     if after is not None:
         statement = statement.where(tuple_(*key) > tuple_(*after))
@@ -297,7 +297,7 @@ def _page(connection: Connection, statement: Select[Any], key: Sequence[str], li
 
 
 def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
-    for word in wanted.text.split()[:MOST_WORDS]:
+    for word in wanted.text.split()[:MAX_WORDS]:
         yield study.c.id.in_(_studies_of(word))
     if wanted.modality:
         with_modality = select(series.c.study_fk).where(series.c.modality == wanted.modality)
@@ -360,7 +360,7 @@ def names_of_patient(connection: Connection, patient_key: int) -> list[dict[str,
     """What the studies of a patient say of name, birth date and sex, each once, some at most."""
     said = (study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex)
     statement = select(*said).where(study.c.patient_id_fk == patient_key).distinct()
-    return [dict(row) for row in connection.execute(statement.limit(MOST_NAMES)).mappings()]
+    return [dict(row) for row in connection.execute(statement.limit(MAX_NAMES)).mappings()]
 
 
 def studies_of_uid(connection: Connection, study_uid: str) -> list[dict[str, Any]]:
@@ -369,7 +369,7 @@ def studies_of_uid(connection: Connection, study_uid: str) -> list[dict[str, Any
         study.c.id, study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex
     )
     rows = statement.where(study.c.study_instance_uid == study_uid).order_by(study.c.id)
-    return [dict(row) for row in connection.execute(rows.limit(MOST_NAMES)).mappings()]
+    return [dict(row) for row in connection.execute(rows.limit(MAX_NAMES)).mappings()]
 
 
 def _count_below_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

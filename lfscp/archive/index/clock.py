@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.index.clock_readings import (
     JUMP_MS,
-    MOST_OFF_MS,
+    MAX_OFF_MS,
     Kept,
     Reading,
     is_synchronised,
@@ -78,7 +78,7 @@ class Clock:
         self._kept = self._new()
         self._has_said_differs = False
 
-    def look(self, most_off_ms: int = MOST_OFF_MS) -> int:
+    def look(self, most_off_ms: int = MAX_OFF_MS) -> int:
         """The time of day by which something is old, in ms since 1970; never later than it is.
 
         Args:
@@ -104,9 +104,9 @@ class Clock:
             SQLAlchemyError, OSError: the index cannot be read.
         """
         if self._index is None:
-            return _earliest(self._look(self._kept, MOST_OFF_MS), None)
+            return _earliest(self._look(self._kept, MAX_OFF_MS), None)
         with self._index.engine.connect() as connection:
-            kept = self._look(self._read(connection), MOST_OFF_MS)
+            kept = self._look(self._read(connection), MAX_OFF_MS)
             return _earliest(kept, self._others_ms(connection))
 
     def confirm(self) -> None:

@@ -17,7 +17,7 @@ from lfscp.archive.index.maintenance_tables import maintenance
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 JUMP_MS: Final = 600_000  # more than clocks are slewed by in the time between two looks
-MOST_OFF_MS: Final = 3 * DAY_MS  # a machine that is off for a long weekend
+MAX_OFF_MS: Final = 3 * DAY_MS  # a machine that is off for a long weekend
 STEADY_MS: Final = 7 * DAY_MS
 STEADY_SYNCHRONISED_MS: Final = HOUR_MS
 TASK: Final = "clock"

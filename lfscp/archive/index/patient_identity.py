@@ -27,8 +27,8 @@ _PATIENT_BIRTH_DATE: Final = 0x00100030
 _PATIENT_SEX: Final = 0x00100040
 _TAGS: Final = (PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, _PATIENT_BIRTH_DATE, _PATIENT_SEX)
 _SAID: Final = (*_TAGS, SPECIFIC_CHARACTER_SET)
-LONGEST_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
-_MOST_COMPARED: Final = 100  # more identities of one patient are a conflict without a look
+MAX_TEXT: Final = 300  # characters; two of them, in four bytes each, go into one index
+_MAX_COMPARED: Final = 100  # more identities of one patient are a conflict without a look
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class PatientIdentity:
 
 
 def _is_same(said: str, kept: str) -> bool:
-    return said == kept or (len(kept) == LONGEST_TEXT and said.startswith(kept))
+    return said == kept or (len(kept) == MAX_TEXT and said.startswith(kept))
 
 
 def are_in_conflict(identities: Sequence[PatientIdentity]) -> bool:
     """Whether any two contradict each other."""
-    if len(identities) > _MOST_COMPARED:
+    if len(identities) > _MAX_COMPARED:
         return True
     return any(one.contradicts(other) for one, other in combinations(identities, 2))
 

@@ -33,7 +33,7 @@ from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.index.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
-_LONGEST_PAUSE_S: Final = 1.0
+_MAX_PAUSE_S: Final = 1.0
 _ATTEMPTS: Final = 10
 _LIBPQ_WITH_CHUNKS: Final = 170000
 _CHUNK_ROWS: Final = 500
@@ -247,7 +247,7 @@ class _Waiting(Patience):
         if left_s <= 0:
             return False
         time.sleep(min(self._pause_s, left_s))
-        self._pause_s = min(max(self._pause_s * 2, 0.02), _LONGEST_PAUSE_S)
+        self._pause_s = min(max(self._pause_s * 2, 0.02), _MAX_PAUSE_S)
         return True
 
 

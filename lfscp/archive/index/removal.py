@@ -44,7 +44,7 @@ _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
 _ABOVE_INSTANCES: Final = series.join(study).join(patient)
 _Key = TypeVar("_Key", int, str)
 _OF_PATIENT: Final = [study.c[column.name] for column in attribute_columns(Level.PATIENT)]
-_MOST_SAID: Final = 1000  # different values of one patient's studies that are looked at
+_MAX_SAID: Final = 1000  # different values of one patient's studies that are looked at
 
 
 def named(level: Level, uid: str, key: int | None = None) -> ColumnElement[bool]:
@@ -187,7 +187,7 @@ def _settle(connection: Connection, key: int) -> bool:
     """The attributes are those of the patient's first study, completed by the others'."""
     row = connection.execute(select(patient).where(patient.c.id == key)).mappings().first()
     own = select(*_OF_PATIENT).where(study.c.patient_id_fk == key)
-    said = connection.execute(own.distinct().limit(_MOST_SAID)).mappings().all()
+    said = connection.execute(own.distinct().limit(_MAX_SAID)).mappings().all()
     first = connection.execute(own.order_by(study.c.id).limit(1)).mappings().first()
     if row is None or first is None:
         return False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lfscp.archive.index.patient_identity import LONGEST_TEXT, PatientIdentity
+from lfscp.archive.index.patient_identity import MAX_TEXT, PatientIdentity
 from lfscp.archive.store.placement import Placement
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level, at_level
 from lfscp.dicom.header import Header
@@ -128,7 +128,7 @@ class Shortened:
 
     @staticmethod
     def _cut(tag: int, value: str) -> str:
-        return value if tag in _IN_NO_INDEX else value[:LONGEST_TEXT]
+        return value if tag in _IN_NO_INDEX else value[:MAX_TEXT]
 
 
 def texts(header: Header, level: Level) -> list[str]:

@@ -20,7 +20,7 @@ from lfscp.archive.index.statements import compiled
 from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.matched_objects import ObjectRow, read_attributes
 from lfscp.archive.query.matching import Matching, Residuals, build
-from lfscp.archive.query.object_attributes import Element, empty
+from lfscp.archive.query.object_attributes import ObjectAttribute, empty
 from lfscp.archive.query.query import Key, Query
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.object_store import ObjectStore
@@ -145,7 +145,7 @@ def _with_objects(
 ) -> Iterator[bytes]:
     keys, columns = query.object_keys, len(query.keys)
     while chunk := list(islice(rows, _CHUNK_OBJECTS)):
-        read: Iterator[list[Element | None]]
+        read: Iterator[list[ObjectAttribute | None]]
         if files is None:
             read = repeat([None] * len(keys), len(chunk))
         else:
@@ -156,12 +156,14 @@ def _with_objects(
             yield Incomplete(response) if None in found else response
 
 
-def _filled(found: list[Element | None], row: Sequence[Any], query: Query) -> list[Element]:
+def _filled(
+    found: list[ObjectAttribute | None], row: Sequence[Any], query: Query
+) -> list[ObjectAttribute]:
     """With what the index keeps, or zero length, where an object cannot be read."""
     if None not in found:
-        return cast("list[Element]", found)
+        return cast("list[ObjectAttribute]", found)
     in_index = {key.attribute.tag: (key, row[at]) for at, key in enumerate(query.keys)}
-    filled: list[Element] = []
+    filled: list[ObjectAttribute] = []
     for key, element in zip(query.object_keys, found, strict=True):
         if element is None:
             element = _kept(*in_index[key.tag]) if key.tag in in_index else empty(key)
@@ -169,12 +171,12 @@ def _filled(found: list[Element | None], row: Sequence[Any], query: Query) -> li
     return filled
 
 
-def _kept(key: Key, stored: str) -> Element:
+def _kept(key: Key, stored: str) -> ObjectAttribute:
     """What the index keeps of a sequence whose object cannot be read."""
     kept = [key.attribute.item_attribute(keyword) for keyword in key.items]
     items = [
-        [Element(one.tag, one.vr, item.get(one.keyword, "")) for one in kept]
+        [ObjectAttribute(one.tag, one.vr, item.get(one.keyword, "")) for one in kept]
         for item in stored_items(stored)
         if not isinstance(key.match, Items) or key.match.accepts_item(item)
     ]
-    return Element(key.attribute.tag, "SQ", items)
+    return ObjectAttribute(key.attribute.tag, "SQ", items)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.query.object_attributes import DatasetAttributes, Element
+from lfscp.archive.query.object_attributes import DatasetAttributes, ObjectAttribute
 from lfscp.archive.query.object_keys import ObjectKey
 from lfscp.archive.store.object_store import ObjectStore
 from lfscp.dicom.elements import (
@@ -47,7 +47,7 @@ def read_attributes(
     rows: Iterable[ObjectRow],
     keys: Sequence[ObjectKey],
     interruption: Interruption,
-) -> Iterator[list[Element | None]]:
+) -> Iterator[list[ObjectAttribute | None]]:
     """Read the attributes of objects one after another, in the thread that draws them.
 
     Args:
@@ -100,7 +100,7 @@ def _elements(
     end: int,
     keys: Sequence[ObjectKey],
     interruption: Interruption,
-) -> list[Element | None]:
+) -> list[ObjectAttribute | None]:
     begin = row.dataset_offset
     look = interruption.look
     if row.transfer_syntax_uid not in DEFLATED:

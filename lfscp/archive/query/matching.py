@@ -53,7 +53,7 @@ MAX_BOUND_SPELLINGS: Final = 500  # of the numbers of one key, of which there ma
 _LONG_TEXT: Final = 1_024  # characters; SQLite compares them with a pattern in one step
 # A literal, not a parameter: a partial index with this condition serves it.
 SEVERAL_GROUPS: Final[ColumnElement[str]] = literal_column("'%=%'")
-_LONGEST_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
+_MAX_INTEGER: Final = 12  # characters of an IS (PS3.5 table 6.2-1)
 _PARENT: Final = {
     Level.STUDY: schema.study.c.patient_id_fk == schema.patient.c.id,
     Level.SERIES: schema.series.c.study_fk == schema.study.c.id,
@@ -278,7 +278,7 @@ def _numbers(column: ColumnElement[str], match: Numbers, _: str) -> Condition:
 
 def _is_integer(value: Decimal) -> bool:
     """Whether an IS can hold it."""
-    return value.adjusted() < _LONGEST_INTEGER and value == value.to_integral_value()
+    return value.adjusted() < _MAX_INTEGER and value == value.to_integral_value()
 
 
 def _spellings(value: Decimal) -> Iterator[str]:
@@ -287,7 +287,7 @@ def _spellings(value: Decimal) -> Iterator[str]:
     digits = str(abs(int(value)))
     signs = ("", "+", "-") if value == 0 else ("-",) if value < 0 else ("", "+")
     for sign in signs:
-        for width in range(len(digits), _LONGEST_INTEGER + 1 - len(sign)):
+        for width in range(len(digits), _MAX_INTEGER + 1 - len(sign)):
             yield sign + digits.zfill(width)
 
 

@@ -51,7 +51,7 @@ _VRS: Final = TEXT_VRS | _NUMBER_BYTES.keys() | {"OB", "SQ"}
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
+class ObjectAttribute:
     """One attribute of an object.
 
     Args:
@@ -60,7 +60,7 @@ class Element:
 
     tag: int
     vr: str
-    value: str | bytes | list[list[Element]]
+    value: str | bytes | list[list[ObjectAttribute]]
 
 
 class _Span(NamedTuple):
@@ -73,9 +73,9 @@ class _Span(NamedTuple):
     is_undefined: bool
 
 
-def empty(key: ObjectKey) -> Element:
+def empty(key: ObjectKey) -> ObjectAttribute:
     """The attribute with zero length."""
-    return Element(key.tag, _chosen(vr_by_dictionary(key.tag)), b"")
+    return ObjectAttribute(key.tag, _chosen(vr_by_dictionary(key.tag)), b"")
 
 
 class DatasetAttributes:
@@ -115,9 +115,9 @@ class DatasetAttributes:
             return 0
         return int.from_bytes(self._buffer[span.value : span.until], self._encoding.byteorder)
 
-    def elements(self, keys: Sequence[ObjectKey]) -> list[Element | None]:
+    def elements(self, keys: Sequence[ObjectKey]) -> list[ObjectAttribute | None]:
         """One element per key; None where it cannot be read."""
-        found: list[Element | None] = []
+        found: list[ObjectAttribute | None] = []
         for key in keys:
             span = self._spans.get(key.tag)
             try:
@@ -126,7 +126,7 @@ class DatasetAttributes:
                 found.append(None)
         return found
 
-    def _top(self, key: ObjectKey, span: _Span) -> Element:
+    def _top(self, key: ObjectKey, span: _Span) -> ObjectAttribute:
         length = span.until - span.value
         if length > min(_MAX_VALUE, self._bytes_left):
             raise DatasetError("too long", key.tag)
@@ -141,21 +141,23 @@ class DatasetAttributes:
         codecs: Sequence[str],
         key: ObjectKey,
         depth: int,
-    ) -> Element:
+    ) -> ObjectAttribute:
         if depth > MAX_DEPTH:
             raise DatasetError("too deep", key.tag)
         vr = _chosen(_vr_of(buffer, span, encoding, key.tag), is_signed=self._is_signed)
         value = bytes(buffer[span.value : span.until])
         if vr == "SQ" or (span.is_undefined and vr == "UN"):
             items = self._items(value, span.inner or encoding, codecs, key, depth)
-            return Element(key.tag, "SQ", items)
+            return ObjectAttribute(key.tag, "SQ", items)
         if span.is_undefined:  # fragments, such as an icon's: they have no place in a response
             raise DatasetError("its value is compressed", key.tag)
         if vr in TEXT_VRS:
-            return Element(key.tag, vr, _text(value, codecs, vr))
+            return ObjectAttribute(key.tag, vr, _text(value, codecs, vr))
         if len(value) % _NUMBER_BYTES.get(vr, 1):
             raise DatasetError(f"{len(value)} bytes are no {vr}", key.tag)
-        return Element(key.tag, vr, value if encoding is not EXPLICIT_BIG else swapped(value, vr))
+        return ObjectAttribute(
+            key.tag, vr, value if encoding is not EXPLICIT_BIG else swapped(value, vr)
+        )
 
     def _items(
         self,
@@ -164,8 +166,8 @@ class DatasetAttributes:
         codecs: Sequence[str],
         key: ObjectKey,
         depth: int,
-    ) -> list[list[Element]]:
-        items: list[list[Element]] = []
+    ) -> list[list[ObjectAttribute]]:
+        items: list[list[ObjectAttribute]] = []
         for begin, end in items_of(value, encoding):
             self._look()
             spans = _spans(value, begin, end, encoding, None)
@@ -263,7 +265,7 @@ def _text(value: bytes, codecs: Sequence[str], vr: str) -> str:
     return text.rstrip(" \0") if vr in LEADING_SPACE_VRS else text.strip(" \0")
 
 
-def _texts(item: list[Element]) -> dict[str, str]:
+def _texts(item: list[ObjectAttribute]) -> dict[str, str]:
     """An item as the index would keep it, to be compared with a key."""
     return {keyword_for_tag(e.tag): e.value for e in item if isinstance(e.value, str)}
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from lfscp.archive.query.computed import GATHERED, GATHERED_DELIMITER
 from lfscp.archive.query.keys import Items, stored_items
-from lfscp.archive.query.object_attributes import Element, swapped
+from lfscp.archive.query.object_attributes import ObjectAttribute, swapped
 from lfscp.archive.query.query import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
@@ -37,7 +37,7 @@ from lfscp.dicom.transfer_syntaxes import (
 _LONG_VRS: Final = frozenset(  # four bytes of length
     {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
 )
-_LONGEST_SHORT: Final = 0xFFFE
+_MAX_SHORT: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
 _KEPT_LENGTH: Final = 130  # bytes; the headers of longer values are not kept
 _KEPT_ENCODERS: Final = 64
@@ -64,7 +64,7 @@ class Syntax:
         group, element = tag >> 16, tag & 0xFFFF
         if not self.explicit or tag == _ITEM:
             return struct.pack(f"{self.order}HHL", group, element, length)
-        if vr not in _LONG_VRS and length > _LONGEST_SHORT:
+        if vr not in _LONG_VRS and length > _MAX_SHORT:
             vr = "UN"
         name = vr.encode("ascii")
         if vr in _LONG_VRS:
@@ -126,7 +126,7 @@ class _Layout:
         return _Field(column, encode, _padding(vr), before, {}, tag, vr)
 
     def _object_field(self, column: int, tag: int, before: bytes, encode_text: Encoder) -> _Field:
-        def encode(element: Element) -> bytes:
+        def encode(element: ObjectAttribute) -> bytes:
             return _encode_element(element, self._syntax, encode_text)
 
         return _Field(column, encode, b"", before, {}, tag, "")
@@ -218,7 +218,7 @@ def _sequence_encoder(key: Key, syntax: Syntax, encode_text: Encoder) -> Callabl
     return lambda stored: b"".join(encode_item(item) for item in stored_items(stored))
 
 
-def _encode_element(element: Element, syntax: Syntax, encode_text: Encoder) -> bytes:
+def _encode_element(element: ObjectAttribute, syntax: Syntax, encode_text: Encoder) -> bytes:
     """A whole element as it was read from an object."""
     value = element.value
     if isinstance(value, str):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 IDENTITY_FOLDER: Final = ".lfscp-objects"
 
 
-class Place(Protocol):
+class ObjectsPlace(Protocol):
     """Where objects are, as far as its identity is concerned. Each method may raise OSError."""
 
     name: str  # for messages
@@ -63,7 +63,7 @@ class Known:
     sample: tuple[str, ...] = ()
 
 
-def recognise(place: Place, index_knows: Known) -> str:
+def recognise(place: ObjectsPlace, index_knows: Known) -> str:
     """Look whether a place is that of an index's objects, and make its identity if it may have one.
 
     Returns:
@@ -90,7 +90,7 @@ def recognise(place: Place, index_knows: Known) -> str:
     return place.make(wanted or uuid.uuid4().hex)
 
 
-def _is_another(place: Place, why: str, otherwise: str = "") -> ArchiveError:
+def _is_another(place: ObjectsPlace, why: str, otherwise: str = "") -> ArchiveError:
     hint = f"see that its volume is mounted, or correct objects.url{otherwise}"
     reason = f"{place.name} is not where its objects are: {why}"
     return ArchiveError("open the archive", reason, hint)

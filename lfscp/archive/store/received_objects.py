@@ -33,7 +33,7 @@ class Duplicates(str, Enum):  # noqa: UP042 - as attributes.Level
     REJECT = "reject"
 
 
-class Outcome(Enum):
+class StoreOutcome(Enum):
     """How a store ended; each is a success."""
 
     STORED = "stored"
@@ -83,7 +83,7 @@ class Stored:
         header: what the object says of itself.
     """
 
-    outcome: Outcome
+    outcome: StoreOutcome
     study_uid: str
     series_uid: str
     size: int

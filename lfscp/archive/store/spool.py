@@ -33,7 +33,7 @@ SPACE: Final = Budget(
     in_order=False,  # a receiver may take its time with what is there
 )
 _SMALL: Final = 2 << 20  # bytes
-_MOST_IN_MEMORY: Final = 16 << 20
+_MAX_IN_MEMORY: Final = 16 << 20
 _places: list[tuple[Path, Space]] = []
 
 
@@ -79,7 +79,7 @@ class _InMemory:
     def take(self, size: int) -> bool:
         """Take so many bytes, if there are as many."""
         with self._lock:
-            if self._size + size > _MOST_IN_MEMORY:
+            if self._size + size > _MAX_IN_MEMORY:
                 return False
             self._size += size
             return True

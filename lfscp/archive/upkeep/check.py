@@ -34,7 +34,7 @@ from lfscp.dicom.part10 import read_part10
 _ROWS: Final = 1000  # at a time
 
 
-class Problem(Enum):
+class Difference(Enum):
     """How an object and its row can differ."""
 
     MISSING = "missing"  # a row without its file
@@ -56,7 +56,7 @@ class Finding:
         repaired: index and objects agree about this one again.
     """
 
-    problem: Problem
+    problem: Difference
     path: str
     detail: str = ""
     action: str = ""
@@ -104,10 +104,10 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
             if found is None:
                 continue
             problem, detail = found
-            if problem is Problem.MISSING and is_aside(archive, row.path):
+            if problem is Difference.MISSING and is_aside(archive, row.path):
                 detail = "it is damaged and in quarantine"
             action = _mend_row(archive, row, problem) if repair else ""
-            repaired = repair and problem is not Problem.UNREADABLE
+            repaired = repair and problem is not Difference.UNREADABLE
             yield Finding(problem, row.path, detail, action, repaired)
         last = rows[-1].id
     if repair:
@@ -116,7 +116,7 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
 
 def compare(
     path: StoredFile, row: Any, *, digests: bool = True, pause: Callable[[int], None] | None = None
-) -> tuple[Problem, str] | None:
+) -> tuple[Difference, str] | None:
     """Compare one file with its row: what is wrong and in what way, or None.
 
     Args:
@@ -126,19 +126,19 @@ def compare(
     try:
         size = path.stat().st_size
         if size != row.file_size or size - row.dataset_offset != row.size:
-            return Problem.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
+            return Difference.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
         if digests or isinstance(path, Path):  # of a bucket's object the whole would be fetched
             fault = _fault_of_head(path, Expected.of(row))
             if fault:
-                return Problem.WRONG_META, fault
+                return Difference.WRONG_META, fault
         if digests and row.digest:
             actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest), pause=pause)
             if actual != row.digest:
-                return Problem.WRONG_DIGEST, f"{actual}, the index says {row.digest}"
+                return Difference.WRONG_DIGEST, f"{actual}, the index says {row.digest}"
     except (FileNotFoundError, NotADirectoryError):
-        return Problem.MISSING, ""
+        return Difference.MISSING, ""
     except (OSError, ValueError) as error:  # ValueError: a digest of an unknown algorithm
-        return Problem.UNREADABLE, str(getattr(error, "strerror", None) or error)
+        return Difference.UNREADABLE, str(getattr(error, "strerror", None) or error)
     return None
 
 
@@ -147,12 +147,12 @@ def _fault_of_head(path: StoredFile, expected: Expected) -> str:
         return fault_of_head(file.read(HEAD_BYTES), expected)
 
 
-def _mend_row(archive: Archive, row: Any, problem: Problem) -> str:
-    if problem is Problem.UNREADABLE:
+def _mend_row(archive: Archive, row: Any, problem: Difference) -> str:
+    if problem is Difference.UNREADABLE:
         return "left as it is, look at the disk"
     archive.require_present("repair the archive")
     archive.index.forget(row.sop_instance_uid, row.path)
-    if problem is Problem.MISSING:
+    if problem is Difference.MISSING:
         return "row removed"
     return f"row removed, moved to {put_aside(archive, row.path)}"
 
@@ -163,7 +163,7 @@ def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
         if row is not None and row.path == path:
             continue
         action = index_again(archive, path) if repair else ""
-        yield Finding(Problem.LEFT_OVER, path, "", action, repair)
+        yield Finding(Difference.LEFT_OVER, path, "", action, repair)
 
 
 def index_again(archive: Archive, path: str) -> str:

@@ -27,7 +27,7 @@ from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.schema import instance, series, study
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.upkeep.backup import connect
-from lfscp.archive.upkeep.check import Finding, Problem, fault_of_file, index_again
+from lfscp.archive.upkeep.check import Difference, Finding, fault_of_file, index_again
 from lfscp.archive.upkeep.quarantine import put_aside
 
 _SUFFIXES: Final = ("-wal", "-shm", "-journal")
@@ -92,7 +92,7 @@ def _index_all(archive: Archive, old: _Old) -> Iterator[Finding]:
             yield from _set_older_aside(archive, path, written[path])
             action = index_again(archive, path)
             if action != "indexed again":
-                yield Finding(Problem.LEFT_OVER, path, "", action, repaired=True)
+                yield Finding(Difference.LEFT_OVER, path, "", action, repaired=True)
                 continue
             done.append({"uid": instance_of(path), "at": written[path]})
         if done:
@@ -109,7 +109,7 @@ def _set_older_aside(archive: Archive, path: str, written_ms: int) -> Iterator[F
         return
     archive.index.forget(instance_of(path), row.path)
     action = f"moved to {put_aside(archive, row.path)}, the instance is in a newer file"
-    yield Finding(Problem.LEFT_OVER, row.path, "", action, repaired=True)
+    yield Finding(Difference.LEFT_OVER, row.path, "", action, repaired=True)
 
 
 def _written_ms(archive: Archive, path: str) -> int:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.index.clock import Clock
-from lfscp.archive.index.clock_readings import MOST_OFF_MS
+from lfscp.archive.index.clock_readings import MAX_OFF_MS
 from lfscp.archive.index.protection import is_of_protected, locked_study
 from lfscp.archive.index.removal import delete_entity
 from lfscp.archive.index.schema import instance, series, study
@@ -61,7 +61,7 @@ class Limits:
 
 def most_off_ms(limits: Limits) -> int:
     """How long the machine may be off until its clock is doubted; see clock.look_at."""
-    return min(MOST_OFF_MS, limits.max_age_ms // 2) if limits.max_age_ms else MOST_OFF_MS
+    return min(MAX_OFF_MS, limits.max_age_ms // 2) if limits.max_age_ms else MAX_OFF_MS
 
 
 @dataclass(frozen=True, slots=True)

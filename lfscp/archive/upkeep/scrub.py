@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.upkeep.check import Problem, compare
+from lfscp.archive.upkeep.check import Difference, compare
 from lfscp.archive.upkeep.quarantine import is_aside, put_aside
 from lfscp.archive.upkeep.task_lease import Turn
 from lfscp.observe import metrics
@@ -83,7 +83,7 @@ class Scrub:
             self._archive.require_present("read the objects again")
             self._confirm(path, row)
 
-    def _compare(self, path: StoredFile, row: Any) -> tuple[Problem, str] | None:
+    def _compare(self, path: StoredFile, row: Any) -> tuple[Difference, str] | None:
         _forget_cached(path)
         return compare(path, row, pause=self._pause)
 
@@ -112,10 +112,10 @@ class Scrub:
             action=self._put_aside(row.path, problem),
         )
 
-    def _put_aside(self, path: str, problem: Problem) -> str:
-        if problem is Problem.UNREADABLE:
+    def _put_aside(self, path: str, problem: Difference) -> str:
+        if problem is Difference.UNREADABLE:
             return "left as it is, look at the disk"
-        if problem is Problem.MISSING:
+        if problem is Difference.MISSING:
             aside = "is in quarantine" if is_aside(self._archive, path) else "is nowhere"
             return f"{aside}, send it again or restore it"
         try:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from lfscp.archive.durability import write_whole
-from lfscp.config import Peer
+from lfscp.config import PeerSettings
 from lfscp.observe.logging import get_logger
 
 LOG: Final = get_logger("lfscp.node")
@@ -34,19 +34,19 @@ class AddedPeers:
         self._file = data_dir / PEERS_FILE
         self._lock = threading.Lock()
         self._read_at: tuple[int, int, int] | None = None
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, PeerSettings] = {}
 
-    def all(self) -> Mapping[str, Peer]:
+    def all(self) -> Mapping[str, PeerSettings]:
         """All of them, as they are now."""
         with self._lock:
             self._refresh()
             return self._peers
 
-    def get(self, ae_title: str) -> Peer | None:
+    def get(self, ae_title: str) -> PeerSettings | None:
         """The one with that AE title."""
         return self.all().get(ae_title)
 
-    def put(self, ae_title: str, peer: Peer) -> None:
+    def put(self, ae_title: str, peer: PeerSettings) -> None:
         """Add a peer, or replace it.
 
         Raises:
@@ -82,7 +82,7 @@ class AddedPeers:
         if version != self._read_at:
             self._peers, self._read_at = _read(self._file), version
 
-    def _write(self, peers: dict[str, Peer]) -> None:
+    def _write(self, peers: dict[str, PeerSettings]) -> None:
         entries = [
             {"ae_title": title, "host": peer.host, "port": peer.port, "tls": peer.tls}
             for title, peer in peers.items()
@@ -91,11 +91,11 @@ class AddedPeers:
         self._peers, self._read_at = peers, None
 
 
-def _read(file: Path) -> dict[str, Peer]:
+def _read(file: Path) -> dict[str, PeerSettings]:
     try:
         entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         return {
-            str(each["ae_title"]): Peer(
+            str(each["ae_title"]): PeerSettings(
                 host=each["host"], port=each["port"], tls=bool(each.get("tls"))
             )
             for each in entries

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
-from lfscp.config.access import Identity, Peer
+from lfscp.config.access import Identity, PeerSettings
 from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
 from lfscp.services.access.attempts import TooManyAttemptsError
@@ -76,7 +76,7 @@ class Admission:
             rejection = association.limit_rejection(known_as=title)
         return rejection or _identify(settings.identity, self._users, association)
 
-    def _comes_from(self, peer: Peer, association: InlineAssociation) -> bool:
+    def _comes_from(self, peer: PeerSettings, association: InlineAssociation) -> bool:
         address = plain_address(association.requestor.address or "")
         if address is None:
             return False

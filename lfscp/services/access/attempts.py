@@ -30,8 +30,8 @@ MAX_FAILURES_OF_ADDRESS: Final = 50
 MAX_FAILURES_OF_ACCOUNT: Final = 20  # before they are slowed down
 WAIT_S: Final = 60.0
 FORGOTTEN_S: Final = 900.0  # when an account's count is
-_MOST_KEPT: Final = 10_000
-_MOST_DOUBLINGS: Final = 10
+_MAX_KEPT: Final = 10_000
+_MAX_DOUBLINGS: Final = 10
 _Key = tuple[str, ...]
 
 
@@ -116,7 +116,7 @@ class Attempts:
                     count.number -= 1
             self._known[account, address] = None
             self._known.move_to_end((account, address))
-            if len(self._known) > _MOST_KEPT:
+            if len(self._known) > _MAX_KEPT:
                 self._known.popitem(last=False)
 
     def _count(self, key: _Key, forgotten_s: float, now: float) -> _Count:
@@ -124,7 +124,7 @@ class Attempts:
         if count is None or now - count.last >= forgotten_s:
             count = self._counts[key] = _Count(0, now)
         self._counts.move_to_end(key)
-        if len(self._counts) > _MOST_KEPT:
+        if len(self._counts) > _MAX_KEPT:
             self._counts.popitem(last=False)
         return count
 
@@ -157,6 +157,6 @@ def _require_slow(count: _Count, now: float) -> None:
     over = count.number - MAX_FAILURES_OF_ACCOUNT
     if over < 0:
         return
-    wait_s = count.last + min(2.0 ** min(over, _MOST_DOUBLINGS), WAIT_S) - now
+    wait_s = count.last + min(2.0 ** min(over, _MAX_DOUBLINGS), WAIT_S) - now
     if wait_s > 0:
         raise TooManyAttemptsError(wait_s, is_first=False)

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from lfscp.config import Peer
+from lfscp.config import PeerSettings
 
 Right = Literal["echo", "store", "query", "retrieve", "destination"]
 
 
-def may(peers: Mapping[str, Peer], calling_ae_title: str, right: Right) -> bool:
+def may(peers: Mapping[str, PeerSettings], calling_ae_title: str, right: Right) -> bool:
     """Whether the peer with this AE title (spaces around it do not count) may do `right`."""
     peer = peers.get(calling_ae_title.strip(" "))
     return peer is None or right in peer.may
 
 
 def destination(
-    peers: Mapping[str, Peer], ae_title: str, calling_ae_title: str = ""
-) -> Peer | None:
+    peers: Mapping[str, PeerSettings], ae_title: str, calling_ae_title: str = ""
+) -> PeerSettings | None:
     """The peer to which objects may be moved under this AE title; None refuses the move.
 
     Args:

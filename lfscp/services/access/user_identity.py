@@ -21,7 +21,7 @@ from lfscp.config.access import Identity
 from lfscp.config.passwords import hash_password, is_password
 from lfscp.services.access.attempts import Attempts
 
-_MOST_KNOWN: Final = 10_000
+_MAX_KNOWN: Final = 10_000
 
 
 class UserIdentities:
@@ -73,7 +73,7 @@ class UserIdentities:
         self._attempts.succeeded(account, address)
         with self._lock:
             self._known[digest] = None
-            if len(self._known) > _MOST_KNOWN:
+            if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         return True
 

@@ -18,7 +18,7 @@ from pynetdicom import evt
 from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
-from lfscp.config import Peer, Settings
+from lfscp.config import PeerSettings, Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
@@ -32,11 +32,11 @@ from lfscp.services.query_retrieve.cancellation import Cancellation
 from lfscp.services.query_retrieve.destination import (
     Destination,
     DestinationError,
-    NothingAcceptedError,
+    NoContextAcceptedError,
 )
 from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.sending.retrieve_contexts import Accepted, batches
-from lfscp.services.sending.sub_operations import Counters, Outcome, Sender
+from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
 from lfscp.services.service_log import (
     LOG,
     association_fields,
@@ -162,11 +162,11 @@ class _Retrieve:
             **values,
         )
 
-    def count(self, outcome: Outcome, instance: StoredInstance) -> None:
+    def count(self, outcome: SubOperationOutcome, instance: StoredInstance) -> None:
         """Count one sub-operation that has ended."""
         self.counters.count(outcome, instance.sop_instance_uid)
         if self._sent is not None:
-            failed = outcome not in (Outcome.COMPLETED, Outcome.WARNING)
+            failed = outcome not in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING)
             self._sent.count(instance, failed=failed)
             if self._sent.is_due:
                 self._write_sent()
@@ -175,7 +175,7 @@ class _Retrieve:
         if self._sent:
             self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
 
-    def receiver(self) -> audit.Peer:
+    def receiver(self) -> audit.AuditedPeer:
         """Who gets the objects."""
         return peer_of(self.event.assoc)
 
@@ -286,7 +286,7 @@ class _Get(_Retrieve):
             if self.stop():
                 return
             outcome = sender.send(association, accepted, instance)
-            if outcome is Outcome.CALLED_OFF:
+            if outcome is SubOperationOutcome.CALLED_OFF:
                 return
             self.count(outcome, instance)
             yield self.pending()
@@ -304,13 +304,13 @@ class _Move(_Retrieve):
             reason = f"{title or 'the empty AE title'} is no move destination here"
             raise RefusedError(status.MOVE_DESTINATION_UNKNOWN, reason)
         self._destination = Destination(title, peer, self.settings.server)
-        self._receiver = audit.Peer(title, peer.host)
+        self._receiver = audit.AuditedPeer(title, peer.host)
 
-    def receiver(self) -> audit.Peer:
+    def receiver(self) -> audit.AuditedPeer:
         """The destination; asked for only when something was to be sent there."""
         return self._receiver
 
-    def _destinations(self, title: str) -> Mapping[str, Peer]:
+    def _destinations(self, title: str) -> Mapping[str, PeerSettings]:
         """The configured peers; and the one with this AE title that was added while we run."""
         peers = self.settings.peers
         added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
@@ -326,7 +326,7 @@ class _Move(_Retrieve):
             for batch, todo in waiting:
                 try:
                     yield from self._send_all(batch.contexts(), todo, sender)
-                except NothingAcceptedError as error:
+                except NoContextAcceptedError as error:
                     self._fail([todo], str(error))
         except DestinationError as error:
             self._fail([todo for _, todo in waiting], str(error))
@@ -346,7 +346,7 @@ class _Move(_Retrieve):
                 while todo and association.is_established and not self.stop():
                     instance = todo.following()
                     outcome = sender.send(association, accepted, instance)
-                    if outcome is Outcome.CALLED_OFF:
+                    if outcome is SubOperationOutcome.CALLED_OFF:
                         return
                     self.count(outcome, instance)
                     yield self.pending()
@@ -363,7 +363,7 @@ class _Move(_Retrieve):
         failed = sum(map(len, rests))
         for todo in rests:
             while todo:
-                self.count(Outcome.FAILED, todo.following())
+                self.count(SubOperationOutcome.FAILED, todo.following())
         metrics.SUB_OPERATIONS.of(self.service, "failed").add(failed)
         fields = association_fields(self.event.assoc)
         LOG.warning("destination failed", **fields, failed=failed, reason=reason)

@@ -10,13 +10,13 @@ from typing import Any
 
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.config import Peer
-from lfscp.config.settings import Server
+from lfscp.config import PeerSettings
+from lfscp.config.settings import ServerSettings
 from lfscp.upperlayer.scu.requestor import associate
 from lfscp.upperlayer.tls import client_context
 
 
-def ssl_context(peer: Peer) -> ssl.SSLContext | None:
+def ssl_context(peer: PeerSettings) -> ssl.SSLContext | None:
     """What TLS with a configured peer needs; None without TLS.
 
     Raises:
@@ -36,7 +36,7 @@ class DestinationError(Exception):
     """There is no association with the destination; the text says why."""
 
 
-class NothingAcceptedError(DestinationError):
+class NoContextAcceptedError(DestinationError):
     """The destination is there, but takes none of the objects offered; others it may take."""
 
 
@@ -49,7 +49,7 @@ class Destination:
         server: our own AE title, time limits and PDU size.
     """
 
-    def __init__(self, ae_title: str, peer: Peer, server: Server) -> None:
+    def __init__(self, ae_title: str, peer: PeerSettings, server: ServerSettings) -> None:
         self._ae_title = ae_title
         self._peer = peer
         self._server = server
@@ -68,7 +68,7 @@ class Destination:
             while_waiting: called about once a second while the association waits for the peer.
         Raises:
             DestinationError: it cannot be opened.
-            NothingAcceptedError: no presentation context was accepted.
+            NoContextAcceptedError: no presentation context was accepted.
         """
         association = self._open(contexts, while_waiting)
         try:
@@ -98,7 +98,7 @@ class Destination:
         if association.is_established:
             return association
         if association.rejected_contexts and not association.accepted_contexts:
-            raise NothingAcceptedError(f"{self} accepts none of the SOP classes")
+            raise NoContextAcceptedError(f"{self} accepts none of the SOP classes")
         what = "rejected the association" if association.is_rejected else "cannot be reached"
         reason = (association.end_reason or "").removeprefix("cannot connect: ")
         why = f": {reason}" if reason else ""

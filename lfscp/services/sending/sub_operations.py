@@ -33,7 +33,7 @@ _MAX_FAILED_UIDS: Final = 100_000  # that a response lists; more are counted onl
 _SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
 
 
-class Outcome(Enum):
+class SubOperationOutcome(Enum):
     """What came of one sub-operation."""
 
     COMPLETED = "completed"
@@ -44,10 +44,10 @@ class Outcome(Enum):
 
 
 _COUNTED_AS: Final = {
-    Outcome.COMPLETED: "completed",
-    Outcome.WARNING: "warning",
-    Outcome.FAILED: "failed",
-    Outcome.BROKEN: "failed",
+    SubOperationOutcome.COMPLETED: "completed",
+    SubOperationOutcome.WARNING: "warning",
+    SubOperationOutcome.FAILED: "failed",
+    SubOperationOutcome.BROKEN: "failed",
 }
 
 
@@ -61,12 +61,12 @@ class Counters:
     warning: int = 0
     failed_uids: list[str] = field(default_factory=list)
 
-    def count(self, outcome: Outcome, sop_instance_uid: str) -> None:
+    def count(self, outcome: SubOperationOutcome, sop_instance_uid: str) -> None:
         """Count one sub-operation that has ended."""
         self.remaining -= 1
-        if outcome is Outcome.COMPLETED:
+        if outcome is SubOperationOutcome.COMPLETED:
             self.completed += 1
-        elif outcome is Outcome.WARNING:
+        elif outcome is SubOperationOutcome.WARNING:
             self.warning += 1
         else:
             self.failed += 1
@@ -126,7 +126,9 @@ class Sender:
     originator_ae_title: str | None = None
     originator_message_id: int | None = None
 
-    def send(self, association: Any, accepted: Accepted, instance: StoredInstance) -> Outcome:
+    def send(
+        self, association: Any, accepted: Accepted, instance: StoredInstance
+    ) -> SubOperationOutcome:
         """Send one object, wait for its response, and log when it failed.
 
         Args:
@@ -143,17 +145,17 @@ class Sender:
                 sop_instance_uid=instance.sop_instance_uid,
                 reason=reason,
             )
-        if outcome is Outcome.CALLED_OFF:
+        if outcome is SubOperationOutcome.CALLED_OFF:
             return outcome
         service = self.log_fields.get("service", "")
         metrics.SUB_OPERATIONS.of(service, _COUNTED_AS[outcome]).add()
-        if outcome in (Outcome.COMPLETED, Outcome.WARNING):
+        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
             metrics.SENT_BYTES.of(service).add(instance.size)
         return outcome
 
     def attempt(
         self, association: Any, accepted: Accepted, instance: StoredInstance
-    ) -> tuple[Outcome, str]:
+    ) -> tuple[SubOperationOutcome, str]:
         """The same without the log: what came of it, and why when it failed.
 
         The reason has the receiver's own words too, which may name a patient.
@@ -163,14 +165,14 @@ class Sender:
 
     def _attempt(
         self, association: Any, accepted: Accepted, instance: StoredInstance
-    ) -> tuple[Outcome, str, str]:
+    ) -> tuple[SubOperationOutcome, str, str]:
         """Outcome, reason, and what the receiver remarks on a failure."""
         if not instance.path.exists():
             # Replaced by a newer copy meanwhile, perhaps; else the attempt says what is wrong.
             instance = self.locate(instance) or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
-            return Outcome.FAILED, accepted.why_not(instance), ""
+            return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
         try:
             if choice.transfer_syntax_uid == instance.transfer_syntax_uid and not instance.size % 2:
                 answer = association.send_stored(self._as_stored(instance, choice))
@@ -178,9 +180,9 @@ class Sender:
                 with self._converted(instance, choice) as body:
                     answer = association.send_stored(self._request(instance, choice, body))
         except DecodingError as error:
-            return Outcome.FAILED, str(error), ""
+            return SubOperationOutcome.FAILED, str(error), ""
         except CalledOffError:
-            return Outcome.CALLED_OFF, "", ""
+            return SubOperationOutcome.CALLED_OFF, "", ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
             if not isinstance(error, OperationError | OSError):
                 kind = type(error).__name__  # its text may quote a value
@@ -195,11 +197,11 @@ class Sender:
         if answer is None:
             return _failed(association), "the association broke before the receiver answered", ""
         if answer.status == status.SUCCESS:
-            return Outcome.COMPLETED, "", ""
+            return SubOperationOutcome.COMPLETED, "", ""
         if status.is_store_warning(answer.status):
-            return Outcome.WARNING, "", ""
+            return SubOperationOutcome.WARNING, "", ""
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
-        return Outcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
+        return SubOperationOutcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
     def _as_stored(self, instance: StoredInstance, choice: Choice) -> SendRequest:
         file = instance.path
@@ -236,5 +238,5 @@ class Sender:
         )
 
 
-def _failed(association: Any) -> Outcome:
-    return Outcome.FAILED if association.is_established else Outcome.BROKEN
+def _failed(association: Any) -> SubOperationOutcome:
+    return SubOperationOutcome.FAILED if association.is_established else SubOperationOutcome.BROKEN

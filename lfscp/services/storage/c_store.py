@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import (
     ClassNotStoredError,
     DuplicateRejectedError,
@@ -66,7 +66,7 @@ def handlers(
         except Exception as error:  # noqa: BLE001 - the sender gets a status whatever happened
             failed_unexpectedly(event, _SERVICE, error, status.PROCESSING_FAILURE, **named)
             return status.with_reason(status.PROCESSING_FAILURE, "internal error, see the log")
-        if stored.outcome is not Outcome.STORED:
+        if stored.outcome is not StoreOutcome.STORED:
             named["outcome"] = stored.outcome.value
         if stored.notes:
             named["notes"] = "; ".join(stored.notes)

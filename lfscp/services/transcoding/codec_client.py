@@ -18,12 +18,12 @@ from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.processes.forking_server import Child, ForkingServer, IdleChildren
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 
-_LONGEST_S: Final = 60.0  # for one frame
-_MOST_KEPT: Final = 2  # processes between two objects
+_MAX_S: Final = 60.0  # for one frame
+_MAX_KEPT: Final = 2  # processes between two objects
 _KEPT_S: Final = 3.0  # less than until they end by themselves
 
 _SERVER: Final = ForkingServer(f"{__package__}.decoding_process")
-_KEPT: Final = IdleChildren(_MOST_KEPT, _KEPT_S)
+_KEPT: Final = IdleChildren(_MAX_KEPT, _KEPT_S)
 atexit.register(_SERVER.close)
 
 
@@ -61,7 +61,7 @@ class CodecProcess:
         self.is_ready = False
         with _failing():
             self.child.send(request, *frame)
-            answer, length, _ = self.child.receive(_LONGEST_S)
+            answer, length, _ = self.child.receive(_MAX_S)
             if "error" in answer:
                 raise DecodingError(str(answer["error"]))
             if "more" in answer:
@@ -72,7 +72,7 @@ class CodecProcess:
 
     def _pieces(self, length: int) -> Iterator[memoryview]:
         """What it sends of a frame, in one place of memory after the other."""
-        pieces = self.child.pieces(length, _LONGEST_S)
+        pieces = self.child.pieces(length, _MAX_S)
         while length:
             with _failing():
                 piece = next(pieces)
@@ -86,7 +86,7 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise DecodingError(f"the codec takes longer than {_LONGEST_S:g} s") from None
+        raise DecodingError(f"the codec takes longer than {_MAX_S:g} s") from None
     except (EOFError, OSError, ValueError, KeyError, TypeError):
         raise DecodingError("the codec failed") from None
 

@@ -23,7 +23,7 @@ _COC: Final = 0xFF53
 _SOT: Final = 0xFF90
 _SOD: Final = 0xFF93
 _EOC: Final = 0xFFD9
-_MOST_TILE_PARTS: Final = 100_000
+_MAX_TILE_PARTS: Final = 100_000
 _MANY_COMPONENTS: Final = 257  # from here on two bytes name one
 
 # Bytes of memory for each, as OpenJPEG 2.5 takes them, and some more.
@@ -110,7 +110,7 @@ def _coding_styles(frame: bytes, at: int, components: int) -> Iterator[bytes]:
             (size,) = struct.unpack_from(">L", segment, 2)
             tile_part_end = at + size if size >= 12 else 0  # 0: to the end
             tile_parts += 1
-            if tile_parts > _MOST_TILE_PARTS:
+            if tile_parts > _MAX_TILE_PARTS:
                 raise IndexError("too many tile-parts")
         elif marker == _COD:
             yield _with_precincts(segment[0], segment[5:])

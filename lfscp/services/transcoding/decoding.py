@@ -39,7 +39,7 @@ from lfscp.upperlayer.scu.sending import FileSlice, Parts
 __all__ = ["TARGETS", "Converted", "DecodingError", "converted", "needs_codec"]
 
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
-_MOST_AT_ONCE: Final = 2  # of those who look at large datasets
+_MAX_AT_ONCE: Final = 2  # of those who look at large datasets
 _LEAST_SHARE: Final = 1 << 20  # bytes
 _QUICK: Final = frozenset(TARGETS) - frozenset(DEFLATED_SYNTAXES)
 
@@ -140,7 +140,7 @@ def _conversion(
     Raises:
         DecodingError, DatasetError, BudgetExceededError, OSError: as `converted`.
     """
-    share = MEMORY.limit_bytes // _MOST_AT_ONCE
+    share = MEMORY.limit_bytes // _MAX_AT_ONCE
     if stored_syntax not in DEFLATED_SYNTAXES:
         share = min(share, max(path.stat().st_size, _LEAST_SHARE))
     with MEMORY.reserve(share, look), anywhere():

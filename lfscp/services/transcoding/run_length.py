@@ -16,9 +16,9 @@ from lfscp.dicom.image_pixel import CELL_BITS, ImagePixel
 from lfscp.services.transcoding.decoded import Array, DecodedFrame, DecodingError
 
 _HEADER: Final = struct.Struct("<16L")  # count of segments, where each begins
-_MOST_SEGMENTS: Final = 15
+_MAX_SEGMENTS: Final = 15
 _NOTHING: Final = 128  # of control bytes: those below say how many bytes follow, those above repeat
-_MOST_FOR_ONE: Final = 64  # bytes of pixels for one: two bytes stand for 128
+_MAX_FOR_ONE: Final = 64  # bytes of pixels for one: two bytes stand for 128
 _AT_ONCE: Final = 4096  # bytes that are decoded before what they stand for is stored
 
 
@@ -34,7 +34,7 @@ def run_length_frame(frame: bytes, image: ImagePixel) -> DecodedFrame:
     if image.bits_allocated not in CELL_BITS:
         raise DecodingError(f"Bits Allocated {image.bits_allocated}")
     size, samples = image.bits_allocated // 8, image.samples_per_pixel
-    if image.samples * size > _MOST_FOR_ONE * len(frame):
+    if image.samples * size > _MAX_FOR_ONE * len(frame):
         raise DecodingError(f"{len(frame)} bytes are too few for the pixels that the header says")
     segments = _segments(frame, samples * size)
     pixels = np.empty((image.rows * image.columns, samples, size), np.uint8)
@@ -51,7 +51,7 @@ def _segments(frame: bytes, expected: int) -> list[tuple[int, int]]:
     if len(frame) < _HEADER.size:
         raise DecodingError("it has no RLE header")
     count, *begins = _HEADER.unpack_from(frame)
-    if count != expected or count > _MOST_SEGMENTS:
+    if count != expected or count > _MAX_SEGMENTS:
         raise DecodingError(f"it has {count} RLE segments, {expected} are expected")
     return list(zip(begins[:count], [*begins[1:count], len(frame)], strict=True))
 

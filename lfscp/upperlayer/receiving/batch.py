@@ -20,8 +20,8 @@ from lfscp.upperlayer.wire import pdata
 
 _P_DATA: Final = pdata.P_DATA_TF
 _HEADER_BYTES: Final = pdata.HEADER.size
-_MOST_PDUS: Final = 32
-_MOST_BYTES: Final = 1 << 19  # in one call
+_MAX_PDUS: Final = 32
+_MAX_BYTES: Final = 1 << 19  # in one call
 
 
 class Outcome(Enum):
@@ -56,7 +56,7 @@ class ForetoldReader:
         self._size = size
         self._before_each = before_each
         self._stride = _HEADER_BYTES + size
-        self._most = max(1, min(_MOST_PDUS, _MOST_BYTES // size))
+        self._most = max(1, min(_MAX_PDUS, _MAX_BYTES // size))
         self._headers = bytearray(_HEADER_BYTES * self._most)
 
     def read(self, room: int | None) -> Outcome:

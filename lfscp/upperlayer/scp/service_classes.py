@@ -362,7 +362,7 @@ class InlineQueryRetrieve(_Inline, QueryRetrieveServiceClass):
             response.status,
             sop_class_uid=req.AffectedSOPClassUID,
             data_set_follows=data_set is not None,
-            sub_operations=commands.SubOperations(
+            sub_operations=commands.SubOperationCounts(
                 response.completed, response.failed, response.warning, response.remaining
             ),
             error_comment=response.error_comment,

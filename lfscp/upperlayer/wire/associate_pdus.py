@@ -45,7 +45,7 @@ _ACCEPT_HEAD: Final = struct.Struct(">BxIH2x")
 _VERSION_1: Final = 0x0001
 _NO_UID: Final = uid_of(b"")
 # 128 contexts with 64 transfer syntaxes each are fewer. More means nothing, and costs time.
-_MOST_ITEMS: Final = 10_000
+_MAX_ITEMS: Final = 10_000
 _ECHOED: Final = slice(10, 74)  # bytes 11 to 74 of the PDU, counted from 1
 
 
@@ -63,8 +63,8 @@ def _items(
     """
     position, end = 0, len(data)
     while position < end:
-        if counted is not None and next(counted) >= _MOST_ITEMS:
-            raise AssociateError(f"more than {_MOST_ITEMS} items")
+        if counted is not None and next(counted) >= _MAX_ITEMS:
+            raise AssociateError(f"more than {_MAX_ITEMS} items")
         if end - position < _ITEM.size:
             raise AssociateError("an item's header is cut")
         kind, length = _ITEM.unpack_from(data, position)

@@ -28,7 +28,7 @@ C_CANCEL_RQ: Final = 0x0FFF
 NO_DATA_SET: Final = 0x0101
 _DATA_SET_PRESENT: Final = 0x0001
 MAX_UID_LENGTH: Final = 64
-_LARGEST_US: Final = 0xFFFF
+_MAX_US: Final = 0xFFFF
 
 _AFFECTED_SOP_CLASS_UID: Final = 0x0002
 _COMMAND_FIELD: Final = 0x0100
@@ -55,12 +55,12 @@ _GROUP_LENGTH = struct.Struct("<HHII")
 _RESPONSE_CORE = struct.Struct("<" + 4 * "HHIH")  # the four US elements of every response
 
 
-class CommandError(Exception):
+class CommandSetError(Exception):
     """The bytes are no command set; the message says where it breaks."""
 
 
 @dataclass(frozen=True, slots=True)
-class SubOperations:
+class SubOperationCounts:
     """The counters of a C-MOVE or C-GET response; each saturates at 65535 (they are US).
 
     `remaining` is None where PS3.4 section C.4.2.1.6 leaves it out, in most final responses.
@@ -80,20 +80,20 @@ def split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
     Returns:
         Element number of group 0000 to value field.
     Raises:
-        CommandError: an element does not fit, or is of another group.
+        CommandSetError: an element does not fit, or is of another group.
     Source: PS3.7 section 6.3.1.
     """
     elements: dict[int, bytes] = {}
     position, end = 0, len(encoded)
     while position < end:
         if end - position < _ELEMENT.size:
-            raise CommandError(f"command set ends inside an element, at byte {position}")
+            raise CommandSetError(f"command set ends inside an element, at byte {position}")
         group, element, length = _ELEMENT.unpack_from(encoded, position)
         position += _ELEMENT.size
         if group != 0:
-            raise CommandError(f"element ({group:04X},{element:04X}) in a command set")
+            raise CommandSetError(f"element ({group:04X},{element:04X}) in a command set")
         if length > end - position:
-            raise CommandError(f"element (0000,{element:04X}) is longer than the command set")
+            raise CommandSetError(f"element (0000,{element:04X}) is longer than the command set")
         elements[element] = bytes(encoded[position : position + length])
         position += length
     return elements
@@ -124,11 +124,11 @@ def has_data_set(elements: dict[int, bytes]) -> bool:
     """Whether a data set follows: any value but 0x0101 says so (PS3.7 section E.1).
 
     Raises:
-        CommandError: the Command Data Set Type is missing.
+        CommandSetError: the Command Data Set Type is missing.
     """
     data_set_type = unsigned_short(elements, _COMMAND_DATA_SET_TYPE)
     if data_set_type is None:
-        raise CommandError("command set without a Command Data Set Type (0000,0800)")
+        raise CommandSetError("command set without a Command Data Set Type (0000,0800)")
     return data_set_type != NO_DATA_SET
 
 
@@ -312,14 +312,14 @@ def encode_store_request(request: StoreRequest) -> bytes:
     return _with_group_length(b"".join(parts))
 
 
-def _counters(counts: SubOperations) -> Iterable[bytes]:
+def _counters(counts: SubOperationCounts) -> Iterable[bytes]:
     numbered = (
         (_REMAINING, counts.remaining),
         (_COMPLETED, counts.completed),
         (_FAILED, counts.failed),
         (_WARNING, counts.warning),
     )
-    return [_us(n, min(value, _LARGEST_US)) for n, value in numbered if value is not None]
+    return [_us(n, min(value, _MAX_US)) for n, value in numbered if value is not None]
 
 
 def encode_response(
@@ -330,7 +330,7 @@ def encode_response(
     sop_class_uid: str | None = None,
     sop_instance_uid: str | None = None,
     data_set_follows: bool = False,
-    sub_operations: SubOperations | None = None,
+    sub_operations: SubOperationCounts | None = None,
     error_comment: str | None = None,
     offending_elements: Sequence[int] = (),
 ) -> bytes:

@@ -19,7 +19,7 @@ from lfscp.upperlayer.wire.commands import MAX_UID_LENGTH, printable_name
 
 _IGNORE_VALIDITY: Final = 0
 # With its padding; what is longer is no name, and would only fill the caches below.
-_LONGEST_BYTES: Final = 2 * MAX_UID_LENGTH
+_MAX_BYTES: Final = 2 * MAX_UID_LENGTH
 
 
 @lru_cache(maxsize=4096)
@@ -36,7 +36,7 @@ def uid_of(value: bytes) -> UID:
 
     Source: PS3.5 section 9.1: at most 64 characters; its padding is one NUL.
     """
-    return _uid_of(value) if len(value) <= _LONGEST_BYTES else _NO_UID
+    return _uid_of(value) if len(value) <= _MAX_BYTES else _NO_UID
 
 
 @lru_cache(maxsize=4096)
@@ -62,7 +62,7 @@ def readable(value: bytes) -> str:
 
     Where pynetdicom is configured to try other codecs, what it makes of the name with them.
     """
-    return _decoded(value[:_LONGEST_BYTES], tuple(_config.CODECS))
+    return _decoded(value[:_MAX_BYTES], tuple(_config.CODECS))
 
 
 def fault_of_ae_title(title: str) -> str:

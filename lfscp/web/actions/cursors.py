@@ -10,7 +10,7 @@ from typing import Final
 from lfscp.archive.index.browse import Cursor
 from lfscp.web.problems import Problem
 
-MOST: Final = 2**63 - 1  # of a number in the index
+MAX: Final = 2**63 - 1  # of a number in the index
 
 
 def to_text(cursor: Cursor | None) -> str | None:
@@ -33,7 +33,7 @@ def from_text(text: str | None, kinds: tuple[type, ...]) -> Cursor | None:
     try:
         values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         numbers = [value for value in values if isinstance(value, int)]
-        if [type(value) for value in values] == list(kinds) and max(map(abs, numbers)) <= MOST:
+        if [type(value) for value in values] == list(kinds) and max(map(abs, numbers)) <= MAX:
             return tuple(values)
     except (ValueError, TypeError, RecursionError, binascii.Error):
         pass

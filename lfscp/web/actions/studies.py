@@ -19,7 +19,7 @@ from lfscp.web.problems import not_found
 
 Key = Annotated[
     int | None,
-    Query(ge=0, le=cursors.MOST, description="`key` of the one that is meant, of several."),
+    Query(ge=0, le=cursors.MAX, description="`key` of the one that is meant, of several."),
 ]
 
 

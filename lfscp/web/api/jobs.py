@@ -72,7 +72,7 @@ def jobs(
     web: Context,
     state: Annotated[list[StateName] | None, Query(description="Only those.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=cursors.MOST)] = 0,
+    offset: Annotated[int, Query(ge=0, le=cursors.MAX)] = 0,
 ) -> list[dict[str, Any]]:
     """Jobs, the newest first; a long `result` is null here, and comes with the job alone."""
     return [job.to_json() for job in web.jobs.jobs(state, limit, offset)]

@@ -17,7 +17,7 @@ from lfscp.web.rendering.rendering import MEDIA_TYPES, Wanted
 
 router = APIRouter(prefix="/api/instances/{instance_uid}", tags=["pictures"])
 THUMBNAIL_EDGE: Final = 192
-MOST: Final = 1e12  # of a window: no stored value is larger; infinity and NaN are none
+MAX: Final = 1e12  # of a window: no stored value is larger; infinity and NaN are none
 _CACHED: Final = "private, max-age=300"
 
 
@@ -74,8 +74,8 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
     web: Context,
     instance_uid: str,
     number: int,
-    center: Annotated[float | None, Query(ge=-MOST, le=MOST)] = None,
-    width: Annotated[float | None, Query(gt=0, le=MOST)] = None,
+    center: Annotated[float | None, Query(ge=-MAX, le=MAX)] = None,
+    width: Annotated[float | None, Query(gt=0, le=MAX)] = None,
     function: Annotated[Function, Query(description="Of the window that is given.")] = "LINEAR",
     edge: Annotated[int, Query(ge=0, le=4096, description="Longest edge; 0 is all.")] = 0,
     encoding: Literal["jpeg", "png"] = "jpeg",

@@ -52,7 +52,7 @@ Words = Annotated[Text, Query(description="Words: name, ID, accession number, de
 After = Annotated[str | None, Query(description="`next` of the page before.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
-Patient = Annotated[int | None, Query(ge=0, le=cursors.MOST, description="`id` of a patient.")]
+Patient = Annotated[int | None, Query(ge=0, le=cursors.MAX, description="`id` of a patient.")]
 
 
 @router.get("/patients")
@@ -167,7 +167,7 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 
 @router.delete("/patients/{key}")
-def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MOST)]) -> DeletedOut:
+def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MAX)]) -> DeletedOut:
     """Delete a patient, named by `id`, with all studies; none, when one of them is protected."""
     with web.index() as connection:
         require_unprotected(connection, patient.c.id == key)

@@ -31,7 +31,7 @@ from lfscp.observe.logging import get_logger
 from lfscp.services.audit_events import patient_of
 from lfscp.services.contexts import require_stored_class
 from lfscp.web.api.models import StoredOut
-from lfscp.web.api.upload_outcome import Outcome
+from lfscp.web.api.upload_outcome import UploadOutcome
 from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.problems import Problem
 from lfscp.web.security.forms import MAX_FILES, FormParser
@@ -89,7 +89,7 @@ async def upload(web: Context, request: Request) -> Any:
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
-    outcome = Outcome(request.url.path)
+    outcome = UploadOutcome(request.url.path)
     try:
         stored = await _store_stream(web, request.stream(), outcome, visitor=visitor_of(request))
     except ClientDisconnect:
@@ -98,7 +98,7 @@ async def upload(web: Context, request: Request) -> Any:
 
 
 async def _store_form(web: Web, request: Request) -> Response:
-    outcome = Outcome(request.url.path)
+    outcome = UploadOutcome(request.url.path)
     with _place(web, visitor_of(request)):
         form = await _form(web, request)
         try:
@@ -188,7 +188,7 @@ async def _pieces(file: UploadFile) -> AsyncGenerator[bytes, None]:
 async def _store_stream(
     web: Web,
     stream: AsyncGenerator[bytes, None],
-    outcome: Outcome,
+    outcome: UploadOutcome,
     name: str = "",
     visitor: str = "",
 ) -> StoredOut | None:
@@ -224,7 +224,7 @@ async def _spool(web: Web, stream: AsyncGenerator[bytes, None], path: Path) -> N
 
 
 def _store_spooled(
-    web: Web, spooled: Path, outcome: Outcome, name: str, visitor: str
+    web: Web, spooled: Path, outcome: UploadOutcome, name: str, visitor: str
 ) -> StoredOut | None:
     with spooled.open("rb") as file:
         beginning = file.read(132)
@@ -235,7 +235,7 @@ def _store_spooled(
     return None
 
 
-def _store_zip(web: Web, spooled: Path, outcome: Outcome, folder: str) -> None:
+def _store_zip(web: Web, spooled: Path, outcome: UploadOutcome, folder: str) -> None:
     """Store what is in a ZIP; a file that is refused does not keep the others back."""
     max_bytes = web.settings.storage.max_object_mb * MEGABYTE
     for entry in entries(spooled, web.archive, max_bytes):
@@ -262,7 +262,7 @@ def _store(web: Web, spooled: Path) -> StoredOut:
     if audit.is_on():
         transfer = audit.Transfer({found.sop_class_uid: 1}, stored.size)
         patient = patient_of(web.archive, stored)
-        audit.instances_received(audit.Peer("", ""), stored.study_uid, transfer, patient)
+        audit.instances_received(audit.AuditedPeer("", ""), stored.study_uid, transfer, patient)
     metrics.RECEIVED_INSTANCES.of("upload").add()
     metrics.RECEIVED_BYTES.of("upload").add(stored.size)
     LOG.info(

@@ -19,7 +19,7 @@ from lfscp.web.problems import Problem, document, of_archive
 MAX_ANSWER_BYTES: Final = 16 << 20  # some 50,000 files
 
 
-class Outcome:
+class UploadOutcome:
     """What became of several files.
 
     Args:

@@ -52,7 +52,7 @@ def _port(value: object) -> object:
     return int(text)
 
 
-class Server(BaseModel):
+class DtoolsServer(BaseModel):
     """Whom to ask, and as whom: dtools' EchoReq and ServerSet."""
 
     model_config = ConfigDict(extra="ignore")
@@ -85,7 +85,7 @@ class Find(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    ServerSet: Server
+    ServerSet: DtoolsServer
     StudyInstanceUID: str = ""
     PatientName: str = ""
     PatientID: str = ""
@@ -113,7 +113,7 @@ class Store(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    ServerSet: Server
+    ServerSet: DtoolsServer
     File: str = Field(min_length=1)
 
 
@@ -158,8 +158,10 @@ def _described(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
-@router.post("/c-echo", openapi_extra=_described(Server))
-async def c_echo(web: Context, asked: Annotated[Server, Depends(_read(Server))]) -> dict[str, bool]:
+@router.post("/c-echo", openapi_extra=_described(DtoolsServer))
+async def c_echo(
+    web: Context, asked: Annotated[DtoolsServer, Depends(_read(DtoolsServer))]
+) -> dict[str, bool]:
     """Ping a server."""
     peer = asked.peer(web)
     job = await _wait(lambda: _ended(web, "echo", peer, {"retries": 0}))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _UNCOMPRESSED: Final = DEFLATED | NATIVE
 _ITEM: Final = b"\xfe\xff\x00\xe0"
-_MOST_REDUCED: Final = 65_536
+_MAX_REDUCED: Final = 65_536
 _LEAST: Final = 1 << 20
 _LARGE: Final = 1 << 22  # samples
 # What codecs take, as measured: bytes for each sample of up to 8 bits, and of more; the result is
@@ -125,7 +125,7 @@ def _reductions(layout: ImagePixel, edge: int) -> Iterator[int]:
     """None at first; else to what is wanted, and then further."""
     yield 1
     reduction = max(2, max(layout.rows, layout.columns) // edge if edge else 2)
-    while reduction <= _MOST_REDUCED:
+    while reduction <= _MAX_REDUCED:
         yield reduction
         reduction += max(1, reduction // 8)
 

@@ -19,8 +19,8 @@ from lfscp.web.problems import Problem
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 MAX_MATCHES: Final = 1000  # of one search, so that a page stays a page
 JOBS_SHOWN: Final = 200
-_LONGEST_CELL: Final = 200  # characters of one value
-_MOST_VALUES: Final = 20
+_MAX_CELL: Final = 200  # characters of one value
+_MAX_VALUES: Final = 20
 OTHER: Final = "(other)"
 _RETURNED: Final = (
     "PatientID",
@@ -119,9 +119,9 @@ def _shown(web: Web, job: Job) -> list[dict[str, Any]]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return [_cell(each) for each in value[:_MOST_VALUES]]
-    if isinstance(value, str) and len(value) > _LONGEST_CELL:
-        return f"{value[:_LONGEST_CELL]}…"
+        return [_cell(each) for each in value[:_MAX_VALUES]]
+    if isinstance(value, str) and len(value) > _MAX_CELL:
+        return f"{value[:_MAX_CELL]}…"
     return value
 
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import is_token
-from lfscp.config.web import Role, Web
+from lfscp.config.web import Role, WebSettings
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
 from lfscp.web.security.logins import Logins
@@ -77,7 +77,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AccessRequest:
     """What access is decided by. Header names are in lower case."""
 
     method: str
@@ -109,7 +109,7 @@ class Access:
         web: the settings.
     """
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: WebSettings) -> None:
         self._is_local = is_loopback(web.host)
         self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
         self._logins = Logins(web)
@@ -123,7 +123,7 @@ class Access:
         """Whether users or a token are configured; where others reach the page, always."""
         return self._logins.are_any or not self._is_local
 
-    def renew(self, web: Web) -> None:
+    def renew(self, web: WebSettings) -> None:
         """Take over users and tokens that were read again.
 
         Who is no user any more, or has another password, is logged out; a role counts at once.
@@ -131,7 +131,7 @@ class Access:
         self._metrics_token_hash = web.metrics_token_hash
         self._logins = self._logins.renewed(web)
 
-    def decide(self, asked: Asked) -> Caller:
+    def decide(self, asked: AccessRequest) -> Caller:
         """Let a request through, or say why not.
 
         Returns:
@@ -152,7 +152,7 @@ class Access:
         self._require_role(asked, caller)
         return caller
 
-    def _caller(self, asked: Asked, *, changes: bool) -> Caller:
+    def _caller(self, asked: AccessRequest, *, changes: bool) -> Caller:
         """Who asks, by header or session."""
         scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
         if scheme:
@@ -172,13 +172,15 @@ class Access:
             raise Problem(HTTPStatus.FORBIDDEN, "the form is too old; load the page again")
         return _caller_of(session)
 
-    def _require_role(self, asked: Asked, caller: Caller) -> None:
+    def _require_role(self, asked: AccessRequest, caller: Caller) -> None:
         """Refuse what the caller's role may not do; the audit trail hears of it."""
         try:
             require_role(asked.method, asked.path, caller.role)
         except Problem as problem:
             what = f"{asked.method} {asked.path}"
-            audit.not_authorised(audit.Peer(caller.name, asked.address), what, problem.detail)
+            audit.not_authorised(
+                audit.AuditedPeer(caller.name, asked.address), what, problem.detail
+            )
             raise
 
     # Logging in

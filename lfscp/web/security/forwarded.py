@@ -17,7 +17,7 @@ from typing import Final
 
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
-_MOST: Final = 32  # hops that are looked at
+_MAX: Final = 32  # hops that are looked at
 _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)
 
 
@@ -70,7 +70,7 @@ def is_forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 def _rightmost(peer: str, hops: list[str], proxies: Networks) -> str:
     """The last address that is no trusted proxy's; of only trusted ones the first."""
     known = peer
-    for hop in hops[: -_MOST - 1 : -1]:
+    for hop in hops[: -_MAX - 1 : -1]:
         found = _address(_without_port(hop))
         if found is None:  # "unknown", or a name that hides it: nothing before it can be believed
             break

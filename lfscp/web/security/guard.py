@@ -17,14 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.web.problems import Problem, respond, wants_page
-from lfscp.web.security.access import SECURITY_HEADERS, SESSION_COOKIE, Access, Asked
+from lfscp.web.security.access import SECURITY_HEADERS, SESSION_COOKIE, Access, AccessRequest
 from lfscp.web.security.forms import require_form_in_utf_8
 from lfscp.web.security.forwarded import ReverseProxies, is_forwarded, visitor_address
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
 
 PROBES: Final = ("/healthz", "/readyz")  # they tell nothing of anybody
-MOST_HEADERS: Final = 200
+MAX_HEADERS: Final = 200
 LOG: Final = get_logger("lfscp.web")
 CSRF_HEADER: Final = "x-csrf-token"
 
@@ -136,13 +136,13 @@ def _too_many_requests() -> Problem:
 
 
 def _require_few_headers(scope: Scope) -> None:
-    if len(scope["headers"]) > MOST_HEADERS:
-        detail = f"a request has {MOST_HEADERS} header lines at most"
+    if len(scope["headers"]) > MAX_HEADERS:
+        detail = f"a request has {MAX_HEADERS} header lines at most"
         raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
 
-def _asked(request: Request) -> Asked:
-    return Asked(
+def _asked(request: Request) -> AccessRequest:
+    return AccessRequest(
         method=request.method,
         path=request.scope["path"],  # what the routes see; that of `url` depends on Host
         headers=request.headers,

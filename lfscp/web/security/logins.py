@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Final
 
 from lfscp.config.passwords import hash_password, is_password, is_token
-from lfscp.config.web import Login, Role, Web, read_login
+from lfscp.config.web import Login, Role, WebSettings, read_login
 from lfscp.observe import audit
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
@@ -28,7 +28,7 @@ MAX_WAITING: Final = 16  # passwords that wait for their turn
 MAX_WAITING_OF_ADDRESS: Final = 8
 MAX_KNOWN: Final = 1000  # scripts' passwords that were right
 WRONG: Final = "the name or the password is wrong"
-_MOST_OF_A_NAME: Final = 64  # characters in the audit trail
+_MAX_OF_A_NAME: Final = 64  # characters in the audit trail
 _WRONG_CREDENTIAL: Final = "the token or password in the header Authorization is wrong"
 
 
@@ -39,7 +39,7 @@ class Logins:
         web: the settings.
     """
 
-    def __init__(self, web: Web, attempts: Attempts | None = None) -> None:
+    def __init__(self, web: WebSettings, attempts: Attempts | None = None) -> None:
         self._users = {each.name: each for each in map(read_login, web.users)}
         self._tokens = [read_login(each) for each in web.tokens]
         if web.token_hash:
@@ -51,7 +51,7 @@ class Logins:
         self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
         self._digest_key = secrets.token_bytes(32)
 
-    def renewed(self, web: Web) -> Logins:
+    def renewed(self, web: WebSettings) -> Logins:
         """Those of other settings; wrong passwords stay counted."""
         return Logins(web, self._attempts)
 
@@ -72,7 +72,7 @@ class Logins:
         """
         login = self._checked(name, password, address)
         if login is None:
-            audit.user_authenticated(name[:_MOST_OF_A_NAME], address, reason=WRONG)
+            audit.user_authenticated(name[:_MAX_OF_A_NAME], address, reason=WRONG)
             raise Problem(HTTPStatus.UNAUTHORIZED, WRONG)
         audit.user_authenticated(name, address)
         return login
@@ -90,7 +90,7 @@ class Logins:
             login = self._of_basic(credential, address)
         if login is None:
             user = _name_and_password(credential)[0] if scheme == "basic" else BEARER
-            audit.user_authenticated(user[:_MOST_OF_A_NAME], address, reason=_WRONG_CREDENTIAL)
+            audit.user_authenticated(user[:_MAX_OF_A_NAME], address, reason=_WRONG_CREDENTIAL)
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(HTTPStatus.UNAUTHORIZED, _WRONG_CREDENTIAL, headers=headers)
         return login
@@ -153,7 +153,7 @@ def _too_many(name: str, address: str, reason: TooManyAttemptsError) -> Problem:
     note_refusal("guesses", address)
     if reason.is_first:
         text = "too many wrong passwords or tokens"
-        audit.user_authenticated(name[:_MOST_OF_A_NAME], address, reason=text)
+        audit.user_authenticated(name[:_MAX_OF_A_NAME], address, reason=text)
     seconds = int(reason.wait_s) + 1
     return _wait(seconds, f"too many wrong passwords; wait {seconds} seconds")
 

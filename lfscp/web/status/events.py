@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
 
 LOG: Final = get_logger("lfscp.web")
-MOST_WAITING: Final = 500  # events per page
-MOST_RECENT: Final = 50  # jobs that a page is told of when it begins to listen
+MAX_WAITING: Final = 500  # events per page
+MAX_RECENT: Final = 50  # jobs that a page is told of when it begins to listen
 SAMPLE_S: Final = 1.0
 KEEP_ALIVE_S: Final = 15.0
 _END: Final = None
@@ -44,12 +44,12 @@ class EventHub:
 
     async def stream(self) -> AsyncIterator[str]:
         """Server-sent events for one page, until it goes away or the node stops."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(MOST_WAITING)
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_WAITING)
         self._join(queue)
         try:
             yield _encoded("node", self._node())
             # A page was made before it listens: what has changed meanwhile, it learns here.
-            for job in await asyncio.to_thread(self._jobs.jobs, None, MOST_RECENT):
+            for job in await asyncio.to_thread(self._jobs.jobs, None, MAX_RECENT):
                 yield _encoded("job", job.to_json())
             while True:
                 try:

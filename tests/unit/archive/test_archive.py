@@ -16,7 +16,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from lfscp.archive.archive import Archive, Duplicates, Outcome, Received, StoredInstance
+from lfscp.archive.archive import Archive, Duplicates, Received, StoredInstance, StoreOutcome
 from lfscp.archive.errors import (
     ArchiveError,
     ArchiveInUseError,
@@ -64,7 +64,7 @@ def row(archive: Archive, sql: str) -> Any:
 def test_a_stored_object_is_a_dicom_file_with_the_very_bytes_received(archive: Archive) -> None:
     stored = archive.store(received(1))
     assert (stored.outcome, stored.study_uid, stored.series_uid) == (
-        Outcome.STORED,
+        StoreOutcome.STORED,
         "1.2.3",
         "1.2.3.1",
     )
@@ -96,7 +96,7 @@ def test_everything_survives_a_restart(tmp_path: Path, open_archive: OpenArchive
     with open_archive(tmp_path) as archive:
         archive.store(received(1))
     with open_archive(tmp_path) as archive:
-        assert archive.store(received(2)).outcome is Outcome.STORED
+        assert archive.store(received(2)).outcome is StoreOutcome.STORED
         assert [dataset_of(instance) for instance in instances(archive)] == [encoded(1), encoded(2)]
         assert archive.statistics().instances == 2
         assert archive.statistics().studies == 1
@@ -118,13 +118,13 @@ def test_the_same_bytes_again_are_a_success_whatever_the_policy(
 ) -> None:
     with open_archive(tmp_path, duplicates=policy) as archive:
         archive.store(received(1))
-        assert archive.store(received(1)).outcome is Outcome.IDENTICAL
+        assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL
         assert len(objects_on_disk(archive)) == len(instances(archive)) == 1
 
 
 def test_keep_keeps_the_first(archive: Archive) -> None:
     archive.store(received(1))
-    assert archive.store(received(1, pixels=b"\1" * 64)).outcome is Outcome.KEPT
+    assert archive.store(received(1, pixels=b"\1" * 64)).outcome is StoreOutcome.KEPT
     assert dataset_of(*instances(archive)) == encoded(1)
     assert len(objects_on_disk(archive)) == 1
 
@@ -137,8 +137,8 @@ def test_replace_replaces_again_and_again(
         archive.store(received(1))
         for number in (1, 2, 3):
             pixels = bytes([number]) * 64
-            assert archive.store(received(1, pixels=pixels)).outcome is Outcome.REPLACED
-            assert archive.store(received(1, pixels=pixels)).outcome is Outcome.IDENTICAL
+            assert archive.store(received(1, pixels=pixels)).outcome is StoreOutcome.REPLACED
+            assert archive.store(received(1, pixels=pixels)).outcome is StoreOutcome.IDENTICAL
             assert dataset_of(*instances(archive)) == encoded(1, pixels=pixels)
             assert len(objects_on_disk(archive)) == 1
 
@@ -149,10 +149,10 @@ def test_replace_into_another_study_leaves_no_empty_one(
     with open_archive(tmp_path, duplicates="replace") as archive:
         archive.store(received(1))
         moved = received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1")
-        assert archive.store(moved).outcome is Outcome.REPLACED
+        assert archive.store(moved).outcome is StoreOutcome.REPLACED
         assert objects_on_disk(archive) == ["1.2.4/1.2.4.1/1.2.3.1.1.dcm"]
         assert archive.statistics().studies == 1
-        assert archive.store(received(2)).outcome is Outcome.STORED
+        assert archive.store(received(2)).outcome is StoreOutcome.STORED
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_an_instance_of_a_protected_study_is_not_replaced(
             StudyProtectedError, match=r"study 1\.2\.3 is protected; unprotect it first"
         ):
             archive.store(received(1, **values))
-        assert archive.store(received(1)).outcome is Outcome.IDENTICAL
+        assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL
         assert dataset_of(*instances(archive)) == encoded(1)
-        assert archive.store(received(2)).outcome is Outcome.STORED, "it may grow"
+        assert archive.store(received(2)).outcome is StoreOutcome.STORED, "it may grow"
 
         archive.set_protected("1.2.3", on=False)
-        assert archive.store(received(1, **values)).outcome is Outcome.REPLACED
+        assert archive.store(received(1, **values)).outcome is StoreOutcome.REPLACED
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -190,7 +190,7 @@ def test_a_lost_file_of_a_protected_study_is_healed_by_the_same_object_alone(
             with pytest.raises(StudyProtectedError):
                 archive.store(received(1, StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1"))
         else:
-            assert archive.store(received(1)).outcome is Outcome.REPLACED
+            assert archive.store(received(1)).outcome is StoreOutcome.REPLACED
 
 
 def test_reject_rejects_other_content(tmp_path: Path, open_archive: OpenArchive) -> None:
@@ -260,7 +260,7 @@ def test_a_broken_dataset_is_refused_and_the_next_one_stored(archive: Archive) -
     with pytest.raises(DatasetError):
         archive.store(Received(CT_IMAGE, "1.2.3.1.1", EXPLICIT, dataset=encoded(1)[:-5]))
     assert objects_on_disk(archive) == []
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
 
 
 def spool(archive: Archive, number: int, pixels: bytes = b"\0" * 64) -> Received:
@@ -279,10 +279,10 @@ def spool(archive: Archive, number: int, pixels: bytes = b"\0" * 64) -> Received
 
 def test_a_spooled_object_is_taken_over(archive: Archive) -> None:
     pixels = bytes(range(256)) * 8000
-    assert archive.store(spool(archive, 1, pixels)).outcome is Outcome.STORED
+    assert archive.store(spool(archive, 1, pixels)).outcome is StoreOutcome.STORED
     assert dataset_of(*instances(archive)) == encoded(1, pixels=pixels)
-    assert archive.store(received(1, pixels=pixels)).outcome is Outcome.IDENTICAL
-    assert archive.store(spool(archive, 1, pixels)).outcome is Outcome.IDENTICAL
+    assert archive.store(received(1, pixels=pixels)).outcome is StoreOutcome.IDENTICAL
+    assert archive.store(spool(archive, 1, pixels)).outcome is StoreOutcome.IDENTICAL
     assert list(archive.files.pieces()) == []
 
 
@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_nothing_and_is_survived(
             archive.store(received(1))
     assert list(archive.files.pieces()) == []
     assert objects_on_disk(archive) == instances(archive) == []
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
 
 
 def test_a_write_done_in_parts_is_whole(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,14 +342,14 @@ def test_when_the_index_fails_the_file_is_gone(
         with pytest.raises(OutOfResourcesError, match="full"):
             archive.store(received(2))
     assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
-    assert archive.store(received(2)).outcome is Outcome.STORED
+    assert archive.store(received(2)).outcome is StoreOutcome.STORED
 
 
 def test_a_left_over_file_of_the_same_name_does_no_harm(archive: Archive) -> None:
     left_over = archive.data_dir / "objects/1.2.3/1.2.3.1/1.2.3.1.1.dcm"
     left_over.parent.mkdir(parents=True)
     left_over.write_bytes(b"left over")
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
     assert dataset_of(*instances(archive)) == encoded(1)
     assert left_over.read_bytes() == b"left over"
 
@@ -383,7 +383,7 @@ def test_deleting_takes_rows_files_and_folders(archive: Archive) -> None:
     assert archive.delete(Level.STUDY, "1.2.3") == 0
     assert not (archive.data_dir / "objects/1.2.3").exists()
     assert archive.statistics().studies == 1
-    assert archive.store(received(1)).outcome is Outcome.STORED  # its folders are made again
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED  # its folders are made again
     assert archive.delete(Level.PATIENT, "P1") == 2
     assert objects_on_disk(archive) == []
     assert archive.statistics().patients == 0
@@ -427,7 +427,7 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
                 Path(path).rmdir()
 
     monkeypatch.setattr(os, "mkdir", make_between_a_store_and_a_deletion)
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
     assert len(hindered) == 3
     (stored,) = instances(archive)
     assert dataset_of(stored) == encoded(1)
@@ -499,7 +499,7 @@ def test_concurrent_first_objects_of_one_study_end_in_one_study(archive: Archive
 def test_concurrent_stores_of_one_instance_leave_one_file_that_matches_its_row(
     tmp_path: Path, policy: str, open_archive: OpenArchive
 ) -> None:
-    outcomes: list[Outcome] = []
+    outcomes: list[StoreOutcome] = []
     with open_archive(tmp_path, duplicates=policy) as archive:
         for number in range(10):
             start = threading.Barrier(4)
@@ -516,7 +516,7 @@ def test_concurrent_stores_of_one_instance_leave_one_file_that_matches_its_row(
                 thread.join()
         from lfscp.archive.upkeep.check import check
 
-        assert outcomes.count(Outcome.STORED) == 10
+        assert outcomes.count(StoreOutcome.STORED) == 10
         assert len(outcomes) == 40
         assert list(check(archive)) == []
         assert len(objects_on_disk(archive)) == 10
@@ -611,9 +611,9 @@ def test_a_damaged_file_is_healed_by_the_next_store_of_the_object(
         path.symlink_to("/proc/self/mem")  # which is there, and whose first bytes nobody can read
     else:
         path.write_bytes(content[:-1] + (b"\1" if damage == "changed" else b""))
-    assert archive.store(received(1, pixels=b"\2" * 64)).outcome is Outcome.KEPT
+    assert archive.store(received(1, pixels=b"\2" * 64)).outcome is StoreOutcome.KEPT
     stored = archive.store(received(1))
-    assert stored.outcome is Outcome.REPLACED
+    assert stored.outcome is StoreOutcome.REPLACED
     assert "was damaged and is whole" in stored.notes[-1]
     assert dataset_of(*instances(archive)) == encoded(1)
-    assert archive.store(received(1)).outcome is Outcome.IDENTICAL
+    assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import ArchiveError, ClassNotStoredError, OutOfResourcesError
 from lfscp.archive.store.received_objects import mapped, read_file_header
 from lfscp.archive.store_file import StoredObject, store_file
@@ -67,7 +67,7 @@ def test_the_dataset_is_stored_as_a_right_file(
     archive: Archive, head: bytes, is_ours: bool
 ) -> None:
     found = stored(archive, head + encoded(1), is_ours=is_ours)
-    assert found.stored.outcome is Outcome.STORED
+    assert found.stored.outcome is StoreOutcome.STORED
     assert (found.sop_class_uid, found.sop_instance_uid) == (CT_IMAGE, UID)
     assert bool(found.notes) == (head not in (HEAD, LARGE_META, LONG_TITLE))
     (instance,) = archive.select(Level.IMAGE, {Level.IMAGE: [UID]})
@@ -81,7 +81,7 @@ def test_the_dataset_is_stored_as_a_right_file(
 
 def test_the_same_dataset_in_another_form_is_the_same_object(archive: Archive) -> None:
     stored(archive, HEAD + encoded(1))
-    assert stored(archive, encoded(1)).stored.outcome is Outcome.IDENTICAL
+    assert stored(archive, encoded(1)).stored.outcome is StoreOutcome.IDENTICAL
 
 
 def test_a_sop_class_that_is_not_wanted_is_refused(archive: Archive, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.store_file import store_file
-from lfscp.archive.upkeep.check import Problem, check, index_again
+from lfscp.archive.upkeep.check import Difference, check, index_again
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.dicom.file_head import Expected, fault_of_head
 from lfscp.dicom.part10 import part10_header
@@ -86,11 +86,11 @@ def test_check_finds_it_and_repair_lets_it_be_sent_again(
 ) -> None:
     damage_first(archive, damage)
     (finding,) = check(archive, digests=digests)
-    assert (finding.problem, finding.path) == (Problem.WRONG_META, FIRST)
+    assert (finding.problem, finding.path) == (Difference.WRONG_META, FIRST)
     assert DAMAGES[damage][1] in finding.detail
     assert [each.repaired for each in check(archive, repair=True)] == [True]
     assert (archive.data_dir / "quarantine" / FIRST).exists()
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
     assert list(check(archive)) == []
 
 
@@ -103,9 +103,9 @@ def test_the_scrub_puts_it_aside(archive: Archive) -> None:
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_same_object_sent_again_heals_it(archive: Archive, damage: str) -> None:
     damage_first(archive, damage)
-    assert archive.store(received(1)).outcome is Outcome.REPLACED
+    assert archive.store(received(1)).outcome is StoreOutcome.REPLACED
     assert list(check(archive)) == []
-    assert archive.store(received(1)).outcome is Outcome.IDENTICAL
+    assert archive.store(received(1)).outcome is StoreOutcome.IDENTICAL
 
 
 @pytest.mark.parametrize("damage", ["SOP class", "instance", "prefix"])

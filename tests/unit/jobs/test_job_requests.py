@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, Kind
+from lfscp.jobs.model import InvalidRequestError, Job, JobKind, JobRequest
 from lfscp.jobs.roots import allowed_path
 from lfscp.jobs.timer import Alarm
 from lfscp.scu.peer import Peer
@@ -50,18 +50,18 @@ def test_a_request_that_cannot_be_a_job_names_its_field(
 @pytest.mark.parametrize(
     ("kind", "parameters", "expected"),
     [
-        (Kind.ECHO, {}, "C-Echo request: PACS@127.0.0.1:104"),
+        (JobKind.ECHO, {}, "C-Echo request: PACS@127.0.0.1:104"),
         (
-            Kind.FIND,
+            JobKind.FIND,
             {"keys": {"PatientID": "1", "StudyDate": ""}},
             "C-Find request: {} PatientID=1",
         ),
-        (Kind.RETRIEVE, {"keys": KEYS}, "C-Get request: {} StudyInstanceUID=1.2.3"),
-        (Kind.SEND, {"paths": ["/srv/in"]}, "C-Store request: {} /srv/in"),
+        (JobKind.RETRIEVE, {"keys": KEYS}, "C-Get request: {} StudyInstanceUID=1.2.3"),
+        (JobKind.SEND, {"paths": ["/srv/in"]}, "C-Store request: {} /srv/in"),
     ],
 )
 def test_descriptions_are_those_of_dtools(
-    kind: Kind, parameters: dict[str, Any], expected: str
+    kind: JobKind, parameters: dict[str, Any], expected: str
 ) -> None:
     job = Job("1", kind, (PACS,), parameters)
     assert job.description == f"sleeping job: {expected.format('PACS@127.0.0.1:104')}"

@@ -31,11 +31,11 @@ from lfscp.jobs.model import (
     UnknownJobError,
     WrongStateError,
 )
-from lfscp.jobs.model import Kind as JobKind
+from lfscp.jobs.model import JobKind as JobKind
 from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import SharedJobService
-from lfscp.scu.errors import Kind, PeerError
+from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
 
 DEADLINE_S = 30
@@ -193,7 +193,7 @@ def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archiv
     def fail(job: Job, _control: Control) -> Ended:
         if job.attempts > 3:
             return Ended()
-        raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+        raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     with (
         serving(archive, fail, retry_delay_s=0.01, retries=5) as service,
@@ -213,15 +213,15 @@ def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archiv
 @pytest.mark.parametrize(
     ("request_", "kind", "retries", "attempts"),
     [
-        (RETRIEVE, Kind.UNREACHABLE, 2, 3),
-        (RETRIEVE, Kind.TIMED_OUT, 2, 3),
-        (RETRIEVE, Kind.REJECTED, 2, 1),
-        (RETRIEVE, Kind.REFUSED, 2, 1),
-        (ECHO, Kind.UNREACHABLE, 2, 1),
+        (RETRIEVE, PeerErrorKind.UNREACHABLE, 2, 3),
+        (RETRIEVE, PeerErrorKind.TIMED_OUT, 2, 3),
+        (RETRIEVE, PeerErrorKind.REJECTED, 2, 1),
+        (RETRIEVE, PeerErrorKind.REFUSED, 2, 1),
+        (ECHO, PeerErrorKind.UNREACHABLE, 2, 1),
     ],
 )
 def test_only_what_may_pass_is_tried_again(
-    archive: Archive, request_: JobRequest, kind: Kind, retries: int, attempts: int
+    archive: Archive, request_: JobRequest, kind: PeerErrorKind, retries: int, attempts: int
 ) -> None:
     def fail(_job: Job, _control: Control) -> Ended:
         raise PeerError(kind, PACS, "is no good")
@@ -252,7 +252,7 @@ def test_a_job_that_waits_for_its_next_attempt_can_be_hurried_or_cancelled(
 ) -> None:
     def fail(job: Job, _control: Control) -> Ended:
         if job.attempts == 1:
-            raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+            raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
         return Ended()
 
     with serving(archive, fail, retry_delay_s=3600.0) as service:
@@ -268,7 +268,7 @@ def test_a_job_that_waits_for_its_next_attempt_can_be_hurried_or_cancelled(
 
 def test_the_wait_for_the_next_attempt_outlasts_a_restart(archive: Archive) -> None:
     def fail(_job: Job, _control: Control) -> Ended:
-        raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+        raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     with serving(archive, fail, retry_delay_s=3600.0) as service, service.subscribe() as news:
         job = service.submit(RETRIEVE)
@@ -286,7 +286,7 @@ def test_a_clock_that_was_wrong_puts_off_no_attempt(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_job: Job, _control: Control) -> Ended:
-        raise PeerError(Kind.UNREACHABLE, PACS, "cannot be reached")
+        raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     class Ahead(datetime):
         @classmethod
@@ -299,7 +299,7 @@ def test_a_clock_that_was_wrong_puts_off_no_attempt(
             job = service.submit(RETRIEVE)
             while service.job(job.id).next_attempt_at is None:
                 assert news.next(DEADLINE_S)
-    monkeypatch.setattr("lfscp.jobs.service.LONGEST_DELAY_S", 0.01)
+    monkeypatch.setattr("lfscp.jobs.service.MAX_DELAY_S", 0.01)
     with serving(archive, done) as service:  # its clock is right again
         wait_for(service, job.id, State.DONE)
 

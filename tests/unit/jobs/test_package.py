@@ -178,7 +178,7 @@ def test_a_large_element_costs_the_directory_no_memory(tmp_path: Path, is_deflat
 def test_studies_of_too_many_objects_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lfscp.jobs.package.MOST_PACKED", 2)
+    monkeypatch.setattr("lfscp.jobs.package.MAX_PACKED", 2)
     with Archive.open(tmp_path / "archive", durability="os") as archive:
         for number in range(3):
             archive.store(received(number, StudyInstanceUID=f"1.{number + 1}"))

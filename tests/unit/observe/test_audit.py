@@ -17,14 +17,14 @@ import pytest
 
 from lfscp.observe import audit, audit_log, audit_repeats, metrics
 from lfscp.observe import audit_message as m
-from lfscp.observe.audit import Peer, Transfer
+from lfscp.observe.audit import AuditedPeer, Transfer
 from lfscp.observe.audit_log import AuditFile, old_files
 from lfscp.observe.audit_message import Patient
 from lfscp.observe.audit_repeats import Repeats
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY = "1.2.3.4"
-MODALITY = Peer("MODALITY", "192.0.2.7")
+MODALITY = AuditedPeer("MODALITY", "192.0.2.7")
 JANE = Patient("SECRET-47", "Doe^Jane")
 
 
@@ -91,7 +91,7 @@ def test_each_event_has_its_code_action_and_outcome(trail: Path) -> None:
     audit.association_rejected(MODALITY, "LFSCP", "calling AE title not recognised")
     audit.not_authorised(MODALITY, "C-MOVE", "this AE title may not retrieve")
     audit.instances_refused(MODALITY, {"0xA700": 3})
-    audit.instances_sent(MODALITY, Peer("WS", "ws.example"), STUDY, sent, JANE)
+    audit.instances_sent(MODALITY, AuditedPeer("WS", "ws.example"), STUDY, sent, JANE)
     audit.queried(MODALITY, "1.2.840.10008.5.1.4.1.2.2.1", b"\x08\x00", {"keys": "PatientID=4*"})
     audit.deleted(STUDY, {CT: 7}, JANE)
     audit.deleted(STUDY, {CT: 1}, JANE, "instance 1.2.3.4.5")
@@ -137,7 +137,7 @@ def test_xml_is_a_line_and_keeps_what_peers_write_harmless(tmp_path: Path) -> No
     audit.start(path, "LFSCP", format="xml")
     try:
         odd = Patient("4\n7</a>\x00", "Doe<&>\x1b[2J")
-        audit.instances_received(Peer('A"\n', ""), STUDY, Transfer({CT: 1}), odd)
+        audit.instances_received(AuditedPeer('A"\n', ""), STUDY, Transfer({CT: 1}), odd)
         audit.queried(MODALITY, CT, b"\xff\x00", {"keys": "PatientName=Ä*"})
     finally:
         audit.stop()
@@ -162,7 +162,7 @@ def test_json_is_the_same_as_the_parts() -> None:
     who = m.Participant('A"B', "::1", is_requestor=True, role=m.SOURCE)
     for reason in ("", 'no "room"'):
         objects = (Patient("1", "Ä"), m.Study(STUDY, {CT: 1}, {"bytes": 2}))
-        message = m.Message("X", m.QUERY, "E", (who, who), objects, m.LOGIN, reason=reason)
+        message = m.AuditMessage("X", m.QUERY, "E", (who, who), objects, m.LOGIN, reason=reason)
         expected, written = message.parts(), json.loads(message.to_json())
         for each in (expected, written):
             assert each["EventIdentification"].pop("EventDateTime").endswith("+00:00")
@@ -185,7 +185,7 @@ def test_no_message_takes_more_than_a_small_part_of_a_file(
 ) -> None:
     path = tmp_path / "audit.log"
     audit.start(path, "LFSCP", format=format)
-    peer, patient = Peer(value, value), Patient(value, value)
+    peer, patient = AuditedPeer(value, value), Patient(value, value)
     many = Transfer({f"{value[:100]}{number}": 1 for number in range(2000)}, 9, failed=1)
     try:
         audit.application_stopped(value)
@@ -195,7 +195,7 @@ def test_no_message_takes_more_than_a_small_part_of_a_file(
         audit.not_authorised(peer, value, value)
         audit.instances_received(peer, value, many, patient)
         audit.instances_refused(peer, {value: 3})
-        audit.instances_sent(peer, Peer("X", value), value, many, patient)
+        audit.instances_sent(peer, AuditedPeer("X", value), value, many, patient)
         audit.queried(peer, value, value.encode(), {"keys": value, "matches": 1}, value)
         with audit.acting(value, value):
             audit.deleted(value, many.instances, patient, value)
@@ -256,9 +256,9 @@ def test_refusals_of_one_address_are_counted_whatever_names_they_give(
 ) -> None:
     path, now = limited
     for number in range(1000):
-        audit.association_rejected(Peer(f"TITLE{number}", "192.0.2.7"), "LFSCP", "not known")
+        audit.association_rejected(AuditedPeer(f"TITLE{number}", "192.0.2.7"), "LFSCP", "not known")
         audit.user_authenticated(f"user{number}", f"2001:db8::{number:x}", reason="wrong")
-    audit.association_rejected(Peer("OTHER", "192.0.2.8"), "LFSCP", "not known")
+    audit.association_rejected(AuditedPeer("OTHER", "192.0.2.8"), "LFSCP", "not known")
     assert len(messages(path)) == 7
     now[0] += 61
     audit.application_started()  # whoever writes next says it
@@ -287,7 +287,7 @@ def test_an_address_that_comes_under_ever_other_titles_is_counted(
 ) -> None:
     path, _ = limited
     for number in range(100):
-        audit.association_began(Peer(f"TITLE{number}", "192.0.2.7"), "LFSCP")
+        audit.association_began(AuditedPeer(f"TITLE{number}", "192.0.2.7"), "LFSCP")
     assert len(messages(path)) == 30
 
 
@@ -305,9 +305,9 @@ def test_ever_other_queries_of_one_address_are_recorded_in_short_and_then_counte
     path = tmp_path / "audit.log"
     audit.start(path, "LFSCP", format=format, same_per_minute=60, queries_per_minute=2)
     for number in range(30):
-        title = Peer(f"TITLE{number}", "192.0.2.7")
+        title = AuditedPeer(f"TITLE{number}", "192.0.2.7")
         audit.queried(title, CT, b"%04d" % number * 5000, {"keys": f"PatientID={number}" * 99})
-    audit.queried(Peer("OTHER", "192.0.2.8"), CT, b"another's", {"keys": "PatientID=1"})
+    audit.queried(AuditedPeer("OTHER", "192.0.2.8"), CT, b"another's", {"keys": "PatientID=1"})
     audit.stop()
     lines = path.read_text().splitlines()
     assert len(lines) == 2 + 20 + 1 + 1

@@ -15,7 +15,7 @@ import pytest
 
 from lfscp.archive.store.received_objects import Received, StoredInstance
 from lfscp.scu.echo import echo
-from lfscp.scu.errors import Kind, PeerError, TooManyMatchesError
+from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import MAX_ELEMENTS, identifier
 from lfscp.scu.parts import RetrieveResult
@@ -366,7 +366,7 @@ def test_a_peer_that_leaves_in_the_middle_of_an_echo_was_not_silent() -> None:
 
     with scripted(script) as asked, pytest.raises(PeerError) as error:
         echo(asked)
-    assert error.value.kind is Kind.ABORTED
+    assert error.value.kind is PeerErrorKind.ABORTED
 
 
 # --- when nobody wants to wait any longer ---

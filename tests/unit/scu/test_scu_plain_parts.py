@@ -9,15 +9,15 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from lfscp.config.access import Peer as ConfiguredPeer
-from lfscp.config.settings import Server
+from lfscp.config.access import PeerSettings as ConfiguredPeer
+from lfscp.config.settings import ServerSettings
 from lfscp.dicom.part10 import part10_header
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
 from lfscp.scu.files import NoObjectError, files_below, read_instance
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.peer import Peer
-from lfscp.scu.proposals import MOST_CONTEXTS, MOST_SYNTAXES, get_proposals
+from lfscp.scu.proposals import MAX_CONTEXTS, MAX_SYNTAXES, get_proposals
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -59,7 +59,7 @@ def test_a_name_that_no_host_can_have_is_said_and_not_tried_again(host: str) -> 
 
 def test_a_configured_peer_is_called_by_this_node() -> None:
     configured = ConfiguredPeer(host="pacs", port=104, tls=True)
-    peer = Peer.configured("PACS", configured, Server(ae_title="ME"))
+    peer = Peer.configured("PACS", configured, ServerSettings(ae_title="ME"))
     assert (peer.ae_title, peer.calling_ae_title, peer.host, peer.port, peer.tls) == (
         *("PACS", "ME", "pacs", 104),
         True,
@@ -108,8 +108,8 @@ def test_sequences_and_private_elements_become_plain() -> None:
 @pytest.mark.parametrize("classes", [[], [CT], [CT, MR], [f"1.2.3.{n}" for n in range(100)]])
 def test_proposals_fit_an_association(classes: list[str]) -> None:
     proposals = get_proposals(classes)
-    assert 0 < len(proposals) <= MOST_CONTEXTS
-    assert all(0 < len(syntaxes) <= MOST_SYNTAXES for _, syntaxes in proposals)
+    assert 0 < len(proposals) <= MAX_CONTEXTS
+    assert all(0 < len(syntaxes) <= MAX_SYNTAXES for _, syntaxes in proposals)
     assert len(set(proposals)) == len(proposals)
 
 

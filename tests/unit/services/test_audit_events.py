@@ -12,10 +12,10 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.dicom.attributes import Level
 from lfscp.observe import audit
-from lfscp.services.audit_events import Patients, Received, Sent, patient_of
+from lfscp.services.audit_events import Patients, ReceivedObjects, Sent, patient_of
 from tests.support.archive_datasets import CT_IMAGE, received
 
-HERE, SENDER = audit.Peer("LFSCP", "127.0.0.1"), audit.Peer("CT", "127.0.0.1")
+HERE, SENDER = audit.AuditedPeer("LFSCP", "127.0.0.1"), audit.AuditedPeer("CT", "127.0.0.1")
 DOE = {"PatientID": "P1", "PatientName": "Doe^Jane"}
 ROE = {"PatientID": "P2", "PatientName": "Roe^Richard"}
 
@@ -61,7 +61,7 @@ def store_all(archive: Archive, *patients: dict[str, str]) -> list[Any]:
 
 
 def record(archive: Archive, stored: list[Any]) -> None:
-    noted = Received(SENDER, Patients(archive))
+    noted = ReceivedObjects(SENDER, Patients(archive))
     for each in stored:
         noted.stored(each, CT_IMAGE)
     noted.write()

@@ -13,10 +13,10 @@ import pytest
 from lfscp.dicom.part10 import part10_header
 from lfscp.observe import metrics
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
-from lfscp.web.problems import MOST_ERRORS
+from lfscp.web.problems import MAX_ERRORS
 from lfscp.web.security.bodies import MAX_BYTES_OF_ALL, MAX_BYTES_OF_VISITOR, MAX_VALUES
 from lfscp.web.security.forms import MAX_FIELDS, MAX_FILES
-from lfscp.web.security.guard import MOST_HEADERS
+from lfscp.web.security.guard import MAX_HEADERS
 from lfscp.web.security.shares import Share
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.web_app import serving
@@ -79,7 +79,7 @@ def test_an_answer_names_a_hundred_of_many_faults(client):
     answer = client.post("/api/send", json={"peer": "A", **{f"x{n}": 1 for n in range(500)}})
 
     assert answer.status_code == 422
-    assert len(answer.json()["errors"]) == MOST_ERRORS
+    assert len(answer.json()["errors"]) == MAX_ERRORS
     assert "(and 499 more)" in answer.json()["detail"]
 
 
@@ -101,7 +101,7 @@ def test_bodies_that_wait_for_their_answer_are_counted_together(client, monkeypa
 
 
 def test_more_headers_than_anybody_needs_are_refused(client):
-    headers = {f"x-{number}": "1" for number in range(MOST_HEADERS + 1)}
+    headers = {f"x-{number}": "1" for number in range(MAX_HEADERS + 1)}
     assert client.get("/api/studies", headers=headers).status_code == 431
 
 

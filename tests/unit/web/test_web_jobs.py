@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from lfscp.jobs.matches import EncodedJSON
-from lfscp.jobs.model import Kind
+from lfscp.jobs.model import JobKind
 from lfscp.jobs.outcome import Ended
-from lfscp.scu.errors import Kind as Failure
 from lfscp.scu.errors import PeerError
+from lfscp.scu.errors import PeerErrorKind as Failure
 from tests.support.web_app import serving
 
 MATCH = {
@@ -45,7 +45,7 @@ class Work:
         self.go.wait(30)
         if job.peer.host == "down":
             raise PeerError(Failure.UNREACHABLE, job.peer, "cannot be reached: refused")
-        return Ended(result=self._matches() if job.kind is Kind.FIND else {"studies": ["1.2.3"]})
+        return Ended(result=self._matches() if job.kind is JobKind.FIND else {"studies": ["1.2.3"]})
 
     def _matches(self):
         return list(self.found) if isinstance(self.found, tuple) else self.found
@@ -322,7 +322,7 @@ def test_what_was_searched_for_is_shown_as_text(client, work):
 
 
 def test_no_more_jobs_are_taken_than_can_be_held(client, work, monkeypatch):
-    monkeypatch.setattr("lfscp.jobs.service.MOST_UNFINISHED", 2)
+    monkeypatch.setattr("lfscp.jobs.service.MAX_UNFINISHED", 2)
     work.go.clear()
     answers = [client.post("/api/echo", json={"peer": "PACS"}) for _ in range(3)]
     assert [each.status_code for each in answers] == [202, 202, 503]

@@ -17,7 +17,7 @@ from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import (
     DAY_MS,
     HOUR_MS,
-    MOST_OFF_MS,
+    MAX_OFF_MS,
     STEADY_MS,
     Kept,
     Reading,
@@ -66,7 +66,7 @@ class Looks:
         """Look; whether the clock is trusted."""
         synchronised = self.machine.is_synchronised
         reading = self.machine.reading()
-        self.kept = look_at(self.kept, reading, MOST_OFF_MS, is_synchronised=synchronised)
+        self.kept = look_at(self.kept, reading, MAX_OFF_MS, is_synchronised=synchronised)
         return not self.kept.steady_since_ms
 
     @property

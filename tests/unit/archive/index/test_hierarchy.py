@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 
-from lfscp.archive.archive import Archive, Duplicates, Outcome
+from lfscp.archive.archive import Archive, Duplicates, StoreOutcome
 from lfscp.archive.errors import InstanceElsewhereError
 from lfscp.archive.index import browse
 from lfscp.archive.query.query import Model, parse_query
@@ -224,7 +224,7 @@ def test_a_replaced_instance_moves_to_the_patient_that_it_names(
         for number in (1, 2):
             uids = {"StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.1"}
             stored = archive.store(received(number, PatientID="right", **uids))
-            assert stored.outcome is Outcome.REPLACED
+            assert stored.outcome is StoreOutcome.REPLACED
         assert find(archive, "STUDY", PatientID="", StudyInstanceUID="") == [("right", "1.1")]
         assert by_uids(archive, patient="right", study="1.1") == 2
 
@@ -303,7 +303,7 @@ def test_the_same_bytes_again_are_identical_whatever_the_patient_id(
     values = {"PatientID": patient_id, "SpecificCharacterSet": "ISO_IR 192"}
     store(archive, 1, "1.1", **values)
     uids = {"StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.1"}
-    assert archive.store(received(1, **uids, **values)).outcome is Outcome.IDENTICAL
+    assert archive.store(received(1, **uids, **values)).outcome is StoreOutcome.IDENTICAL
 
 
 @pytest.mark.parametrize(

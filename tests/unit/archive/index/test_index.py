@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.index import migrations
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
@@ -201,7 +201,7 @@ def test_a_series_deleted_by_another_process_is_made_anew(tmp_path: Path) -> Non
             "c.commit()"
         )
         subprocess.run([sys.executable, "-c", script, tmp_path / "index.sqlite"], check=True)
-        assert archive.store(received(2)).outcome is Outcome.STORED
+        assert archive.store(received(2)).outcome is StoreOutcome.STORED
         assert archive.statistics().series == 1
 
 
@@ -224,7 +224,7 @@ def test_a_database_locked_for_a_while_is_waited_for(tmp_path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
         unlock = threading.Timer(0.3, other.execute, ["ROLLBACK"])
         unlock.start()
-        assert archive.store(received(1)).outcome is Outcome.STORED
+        assert archive.store(received(1)).outcome is StoreOutcome.STORED
         unlock.join()
         other.close()
 

@@ -18,7 +18,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index import migrations
 from lfscp.archive.index.index import Index
@@ -201,8 +201,8 @@ def test_values_too_long_for_an_index_are_stored_all_the_same(
         stored = archive.store(
             received(1, SpecificCharacterSet="ISO_IR 192", PatientName=noise, StudyID=noise)
         )
-        assert stored.outcome is Outcome.STORED
-        assert archive.store(received(2)).outcome is Outcome.STORED
+        assert stored.outcome is StoreOutcome.STORED
+        assert archive.store(received(2)).outcome is StoreOutcome.STORED
         (row,) = archive.select(Level.IMAGE, {Level.IMAGE: ["1.2.3.1.1"]})
         assert noise.encode() in row.path.read_bytes()
         with archive.index.engine.connect() as connection:
@@ -398,7 +398,7 @@ def test_stores_wait_for_a_server_that_comes_back(
 
         def store(first: int) -> None:
             for number in range(first, first + 120):
-                assert archive.store(received(number)).outcome is Outcome.STORED
+                assert archive.store(received(number)).outcome is StoreOutcome.STORED
                 begun.release()
 
         def crash() -> None:
@@ -447,7 +447,7 @@ def test_a_server_that_stays_away_is_out_of_resources(
         finally:
             frail_server.start()
         for number in (2, 3):
-            assert archive.store(received(number)).outcome is Outcome.STORED
+            assert archive.store(received(number)).outcome is StoreOutcome.STORED
         assert archive.statistics().instances == 3
         assert list(check(archive)) == [], "what was not acknowledged has left nothing"
 
@@ -521,7 +521,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(
             archive.store(received(1))
             archive.store(received(2))
             number, pixels = (3, b"\0" * 64) if duplicates == "keep" else (2, b"\1" * 64)
-            outcomes: list[Outcome] = []
+            outcomes: list[StoreOutcome] = []
             proxy.hold()
 
             def store() -> None:
@@ -532,7 +532,9 @@ def test_a_commit_whose_answer_is_lost_counts_once(
                 proxy.cut()
 
             in_parallel(store, cut)
-            assert outcomes == [Outcome.STORED if duplicates == "keep" else Outcome.REPLACED]
+            assert outcomes == [
+                StoreOutcome.STORED if duplicates == "keep" else StoreOutcome.REPLACED
+            ]
             (row,) = archive.select(Level.IMAGE, {Level.IMAGE: [f"1.2.3.1.{number}"]})
             assert row.path.read_bytes().endswith(encoded(number, pixels=pixels))
             assert list(check(archive)) == []

@@ -23,7 +23,7 @@ from lfscp.archive.query.query import InvalidKeyError, Model, parse_query, uniqu
 from lfscp.dicom.identifiers import (
     MAX_ELEMENTS,
     ExcessiveIdentifierError,
-    Received,
+    ReceivedIdentifier,
     read_identifier,
 )
 
@@ -39,14 +39,14 @@ SERIES_UID = 0x0020000E
 SERIES_NUMBER = 0x00200011
 REQUESTS = 0x00400275
 PRIVATE = 0x00091001
-MOST_NAMES = DEFAULT_MAX_VALUES // PATTERN_VALUES
+MAX_NAMES = DEFAULT_MAX_VALUES // PATTERN_VALUES
 
 
 def element(tag: int, value: bytes) -> bytes:
     return pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
 
 
-def asked(keys: dict[int, bytes]) -> Received:
+def asked(keys: dict[int, bytes]) -> ReceivedIdentifier:
     """An identifier as it comes from the network."""
     elements = [
         element(tag, value + b" " * (len(value) % 2)) for tag, value in sorted(keys.items())
@@ -74,9 +74,9 @@ TOO_MUCH = {
     "uids": {SOP_INSTANCE_UID: joined(b"1.2", DEFAULT_MAX_VALUES + 1)},
     "numbers": {SERIES_NUMBER: joined(b"7", DEFAULT_MAX_VALUES + 1)},
     "empty values": {SERIES_NUMBER: b"\\" * DEFAULT_MAX_VALUES},
-    "names": {NAME: joined(b"A", MOST_NAMES + 1)},
-    "patterns": {DESCRIPTION: joined(b"A*", MOST_NAMES + 1)},
-    "question marks": {DESCRIPTION: joined(b"?", MOST_NAMES + 1)},
+    "names": {NAME: joined(b"A", MAX_NAMES + 1)},
+    "patterns": {DESCRIPTION: joined(b"A*", MAX_NAMES + 1)},
+    "question marks": {DESCRIPTION: joined(b"?", MAX_NAMES + 1)},
     "a long text": {DESCRIPTION: b"A" * (MAX_SHORT_VALUE_BYTES + 2)},
     "a long value among short ones": {
         DESCRIPTION: b"A\\" + b"B" * (MAX_SHORT_VALUE_BYTES + 2) + b"\\C"
@@ -113,7 +113,7 @@ def test_too_many_keys_are_refused() -> None:
 
 WELL_ASKED = {
     "uids of a large study": {SOP_INSTANCE_UID: joined(b"1.2.826.0.1.3680043.8.498.1", 9_000)},
-    "some names": {NAME: joined(b"A*=B*=C*", MOST_NAMES - 1)},
+    "some names": {NAME: joined(b"A*=B*=C*", MAX_NAMES - 1)},
     "a name of three groups in UTF-8": {NAME: b"=".join([("山" * 64).encode()] * 3)},
     "a comment": {COMMENTS: b"A" * 10_240},
     "nested sequences": {REQUESTS: sequences(MAX_DEPTH)},
@@ -159,7 +159,7 @@ def test_the_limit_is_over_all_keys_and_is_a_setting() -> None:
 
 def test_an_identifier_that_was_built_has_the_same_limits() -> None:
     built = Dataset()
-    built.PatientName = ["A"] * (MOST_NAMES + 1)
+    built.PatientName = ["A"] * (MAX_NAMES + 1)
     step = Dataset()
     step.StudyInstanceUID = ["1.2"] * (DEFAULT_MAX_VALUES + 1)
     other = Dataset()

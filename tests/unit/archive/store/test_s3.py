@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from lfscp.archive.archive import Archive, Outcome, Received
+from lfscp.archive.archive import Archive, Received, StoreOutcome
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index.maintenance_tables import removal
 from lfscp.archive.query.find import Incomplete
@@ -117,7 +117,7 @@ def test_a_store_that_refuses_keeps_nothing_and_recovers_by_itself(
     assert stored(archive) == []
     relay.heal()
     assert s3_service.keys(bucket) == []
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
     assert list(archive.incoming_dir.iterdir()) == []
 
 
@@ -126,7 +126,7 @@ def test_a_store_that_does_not_answer_is_given_up_in_time(archive, relay):
     with pytest.raises(OutOfResourcesError, match="does not answer in time"):
         archive.store(received(1))
     relay.heal()
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
 
 
 def test_a_store_that_is_down_is_said_in_one_line(archive, relay):
@@ -172,7 +172,7 @@ def test_an_upload_in_parts_that_breaks_leaves_no_object(archive, relay, s3_serv
         archive.store(large)
     relay.heal()
     assert stored(archive) == []
-    assert archive.store(large).outcome is Outcome.STORED
+    assert archive.store(large).outcome is StoreOutcome.STORED
     assert len(dataset_of(*stored(archive))) > PUT_IN_PARTS_ABOVE
 
 

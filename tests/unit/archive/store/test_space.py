@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.space import Space
 from tests.support.archive_datasets import received
@@ -86,7 +86,7 @@ def test_what_is_refused_has_written_nothing(
             patched.setattr(archive.files, "write_piece", lambda *_: pytest.fail("it was written"))
             with pytest.raises(OutOfResourcesError):
                 archive.store(received(1))
-        assert archive.store(received(1)).outcome is Outcome.STORED
+        assert archive.store(received(1)).outcome is StoreOutcome.STORED
 
 
 def test_a_file_system_that_does_not_answer_is_short(tmp_path: Path) -> None:

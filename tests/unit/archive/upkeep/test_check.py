@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lfscp.archive.archive import Archive, Outcome
-from lfscp.archive.upkeep.check import Problem, check
+from lfscp.archive.archive import Archive, StoreOutcome
+from lfscp.archive.upkeep.check import Difference, check
 from lfscp.dicom.attributes import Level
 from tests.support.archive_datasets import encoded, received
 
@@ -23,7 +23,7 @@ def archive(tmp_path: Path, open_archive: Callable[..., Archive]) -> Iterator[Ar
         yield opened
 
 
-def found(archive: Archive, *, repair: bool = False) -> list[tuple[Problem, str]]:
+def found(archive: Archive, *, repair: bool = False) -> list[tuple[Difference, str]]:
     return [(finding.problem, finding.path) for finding in check(archive, repair=repair)]
 
 
@@ -33,8 +33,8 @@ def test_a_sound_archive_has_no_findings(archive: Archive) -> None:
 
 def test_a_missing_file_loses_its_row(archive: Archive) -> None:
     archive.files.path(FIRST).unlink()
-    assert found(archive) == [(Problem.MISSING, FIRST)]
-    assert found(archive, repair=True) == [(Problem.MISSING, FIRST)]
+    assert found(archive) == [(Difference.MISSING, FIRST)]
+    assert found(archive, repair=True) == [(Difference.MISSING, FIRST)]
     assert found(archive) == []
     assert archive.statistics().instances == 1
 
@@ -44,14 +44,14 @@ def test_a_study_whose_last_file_is_missing_is_gone(archive: Archive) -> None:
         archive.files.path(f"1.2.3/1.2.3.1/1.2.3.1.{number}.dcm").unlink()
     assert len(found(archive, repair=True)) == 2
     assert archive.statistics().patients == archive.statistics().studies == 0
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
 
 
 @pytest.mark.parametrize(
-    ("damage", "problem"), [(b"", Problem.WRONG_SIZE), (b"\xff", Problem.WRONG_DIGEST)]
+    ("damage", "problem"), [(b"", Difference.WRONG_SIZE), (b"\xff", Difference.WRONG_DIGEST)]
 )
 def test_a_damaged_file_goes_to_quarantine_and_can_be_sent_again(
-    archive: Archive, damage: bytes, problem: Problem
+    archive: Archive, damage: bytes, problem: Difference
 ) -> None:
     path = archive.files.path(FIRST)
     damaged = path.read_bytes()[:-1] + damage
@@ -60,15 +60,15 @@ def test_a_damaged_file_goes_to_quarantine_and_can_be_sent_again(
     assert found(archive, repair=True) == [(problem, FIRST)]
     assert (archive.data_dir / "quarantine" / FIRST).read_bytes() == damaged
     assert found(archive) == []
-    assert archive.store(received(1)).outcome is Outcome.STORED
+    assert archive.store(received(1)).outcome is StoreOutcome.STORED
 
 
 def test_a_left_over_object_is_indexed_again(archive: Archive) -> None:
     content = archive.files.path(FIRST).read_bytes()
     archive.delete(Level.IMAGE, "1.2.3.1.1")
     archive.files.path(FIRST).write_bytes(content)
-    assert found(archive) == [(Problem.LEFT_OVER, FIRST)]
-    assert found(archive, repair=True) == [(Problem.LEFT_OVER, FIRST)]
+    assert found(archive) == [(Difference.LEFT_OVER, FIRST)]
+    assert found(archive, repair=True) == [(Difference.LEFT_OVER, FIRST)]
     assert found(archive) == []
     (instance,) = archive.select(Level.IMAGE, {Level.IMAGE: ["1.2.3.1.1"]})
     assert instance.path.read_bytes()[instance.dataset_offset :] == encoded(1)
@@ -80,7 +80,7 @@ def test_what_cannot_be_indexed_goes_to_quarantine(archive: Archive, name: str) 
     left_over = f"1.2.3/1.2.3.1/{name}"
     for _ in range(2):  # the second does not overwrite the first
         archive.files.path(left_over).write_bytes(content)
-        assert found(archive, repair=True) == [(Problem.LEFT_OVER, left_over)]
+        assert found(archive, repair=True) == [(Difference.LEFT_OVER, left_over)]
     assert found(archive) == []
     assert len(list((archive.data_dir / "quarantine").rglob(f"{name}*"))) == 2
     assert archive.statistics().instances == 2

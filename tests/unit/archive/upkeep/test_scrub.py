@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from lfscp.archive.archive import Archive, Outcome
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.index.maintenance_tables import maintenance
-from lfscp.archive.upkeep.check import Problem, check
+from lfscp.archive.upkeep.check import Difference, check
 from lfscp.archive.upkeep.maintenance import Maintenance
 from lfscp.archive.upkeep.retention import Limits
 from lfscp.archive.upkeep.scrub import Scrub
@@ -63,10 +63,10 @@ def test_a_sound_archive(archive: Archive, log: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "problem"), [(b"", Problem.WRONG_SIZE), (b"\xff", Problem.WRONG_DIGEST)]
+    ("damage", "problem"), [(b"", Difference.WRONG_SIZE), (b"\xff", Difference.WRONG_DIGEST)]
 )
 def test_a_damaged_object_is_put_aside_and_healed_when_it_is_sent_again(
-    archive: Archive, log: Any, damage: bytes, problem: Problem
+    archive: Archive, log: Any, damage: bytes, problem: Difference
 ) -> None:
     path = archive.files.path(FIRST)
     path.write_bytes(path.read_bytes()[:-1] + damage)
@@ -83,7 +83,7 @@ def test_a_damaged_object_is_put_aside_and_healed_when_it_is_sent_again(
     assert [str(each) for each in check(archive)] == [
         f"missing: {FIRST} (it is damaged and in quarantine)"
     ]
-    assert archive.store(received(1)).outcome is Outcome.REPLACED
+    assert archive.store(received(1)).outcome is StoreOutcome.REPLACED
     assert scrubbed(archive) == (3, 0)
     assert list(check(archive)) == []
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lfscp.config import Peer
+from lfscp.config import PeerSettings
 from lfscp.services.access.permissions import destination, may
 
 PEERS = {
-    "SENDER": Peer(host="127.0.0.1", port=104, may=("echo", "store")),
-    "SCREEN": Peer(host="127.0.0.1", port=105, may=("query", "retrieve", "destination")),
+    "SENDER": PeerSettings(host="127.0.0.1", port=104, may=("echo", "store")),
+    "SCREEN": PeerSettings(host="127.0.0.1", port=105, may=("query", "retrieve", "destination")),
 }
 
 

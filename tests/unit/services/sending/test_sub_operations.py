@@ -14,7 +14,7 @@ from pynetdicom.dsutils import encode
 
 from lfscp.archive.archive import StoredInstance
 from lfscp.services.sending.retrieve_contexts import Accepted
-from lfscp.services.sending.sub_operations import Counters, Outcome, Sender
+from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
 from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, StoreAnswer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -35,15 +35,15 @@ SENDER = Sender(log_fields={}, priority=1, may_decode=True, locate=lambda _: Non
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
-        ([Outcome.COMPLETED, Outcome.COMPLETED], 0x0000),
+        ([SubOperationOutcome.COMPLETED, SubOperationOutcome.COMPLETED], 0x0000),
         ([], 0x0000),
-        ([Outcome.COMPLETED, Outcome.FAILED], 0xB000),
-        ([Outcome.COMPLETED, Outcome.WARNING], 0xB000),
-        ([Outcome.WARNING, Outcome.FAILED], 0xB000),
-        ([Outcome.FAILED, Outcome.BROKEN], 0xA702),
+        ([SubOperationOutcome.COMPLETED, SubOperationOutcome.FAILED], 0xB000),
+        ([SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING], 0xB000),
+        ([SubOperationOutcome.WARNING, SubOperationOutcome.FAILED], 0xB000),
+        ([SubOperationOutcome.FAILED, SubOperationOutcome.BROKEN], 0xA702),
     ],
 )
-def test_final_status(outcomes: list[Outcome], expected: int) -> None:
+def test_final_status(outcomes: list[SubOperationOutcome], expected: int) -> None:
     counters = Counters(remaining=len(outcomes))
     for number, outcome in enumerate(outcomes):
         counters.count(outcome, f"1.{number}")
@@ -54,9 +54,9 @@ def test_final_status(outcomes: list[Outcome], expected: int) -> None:
 
 def test_failed_list_names_the_failed_only() -> None:
     counters = Counters(remaining=3)
-    counters.count(Outcome.COMPLETED, "1.1")
-    counters.count(Outcome.FAILED, "1.2")
-    counters.count(Outcome.WARNING, "1.3")
+    counters.count(SubOperationOutcome.COMPLETED, "1.1")
+    counters.count(SubOperationOutcome.FAILED, "1.2")
+    counters.count(SubOperationOutcome.WARNING, "1.3")
 
     identifier = counters.failed_list()
 
@@ -71,7 +71,7 @@ def test_no_failures_no_identifier() -> None:
 def test_failures_without_end_are_counted_and_some_of_them_listed() -> None:
     counters = Counters(remaining=100_010)
     for number in range(100_010):
-        counters.count(Outcome.FAILED, f"1.{number}")
+        counters.count(SubOperationOutcome.FAILED, f"1.{number}")
     assert (counters.failed, counters.remaining) == (100_010, 0)
     assert len(counters.failed_uids) == 100_000
 
@@ -118,22 +118,22 @@ def accepted(sop_class: str = CT) -> Accepted:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (0x0000, Outcome.COMPLETED),
-        (0xB000, Outcome.WARNING),
-        (0x0111, Outcome.WARNING),
-        (0xA700, Outcome.FAILED),
-        (0x0122, Outcome.FAILED),
-        (None, Outcome.BROKEN),
-        (FileNotFoundError("gone"), Outcome.FAILED),
+        (0x0000, SubOperationOutcome.COMPLETED),
+        (0xB000, SubOperationOutcome.WARNING),
+        (0x0111, SubOperationOutcome.WARNING),
+        (0xA700, SubOperationOutcome.FAILED),
+        (0x0122, SubOperationOutcome.FAILED),
+        (None, SubOperationOutcome.BROKEN),
+        (FileNotFoundError("gone"), SubOperationOutcome.FAILED),
     ],
 )
-def test_outcome_of_an_answer(answer: Any, expected: Outcome) -> None:
+def test_outcome_of_an_answer(answer: Any, expected: SubOperationOutcome) -> None:
     assert SENDER.send(FakeAssociation(answer), accepted(), INSTANCE) is expected
 
 
 def test_the_receiver_s_words_are_for_the_sender_not_for_the_log(capfd: Any) -> None:
     attempt = SENDER.attempt(FakeAssociation(0xA700), accepted(), INSTANCE)
-    assert attempt == (Outcome.FAILED, "the receiver answered 0xA700: no?[31m room")
+    assert attempt == (SubOperationOutcome.FAILED, "the receiver answered 0xA700: no?[31m room")
     SENDER.send(FakeAssociation(0xA700), accepted(), INSTANCE)
     logged = capfd.readouterr().err
     assert "the receiver answered 0xA700" in logged
@@ -151,7 +151,7 @@ def test_why_an_object_was_not_sent_is_said_in_words(
     error: Exception, reason: str, capfd: Any
 ) -> None:
     attempt = SENDER.attempt(FakeAssociation(error), accepted(), INSTANCE)
-    assert attempt == (Outcome.FAILED, reason)
+    assert attempt == (SubOperationOutcome.FAILED, reason)
     logged = capfd.readouterr().err
     assert "Doe" not in logged
     assert ("sending failed unexpectedly" in logged) is isinstance(error, RuntimeError)
@@ -181,5 +181,5 @@ def test_without_a_context_nothing_is_sent() -> None:
 
     outcome = SENDER.send(association, accepted("1.2.840.10008.5.1.4.1.1.4"), INSTANCE)
 
-    assert outcome is Outcome.FAILED
+    assert outcome is SubOperationOutcome.FAILED
     assert association.requests == []

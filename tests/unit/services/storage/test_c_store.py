@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lfscp.archive.archive import Outcome, Received, Stored
+from lfscp.archive.archive import Received, Stored, StoreOutcome
 from lfscp.archive.errors import (
     ArchiveError,
     DuplicateRejectedError,
@@ -56,8 +56,8 @@ def send(archive: Any, calling: str = "SENDER") -> Any:
     return handle(SimpleNamespace(assoc=FakeAssociation(calling), request=request, context=context))
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_stored_kept_or_replaced_is_success(outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", list(StoreOutcome))
+def test_stored_kept_or_replaced_is_success(outcome: StoreOutcome) -> None:
     archive = FakeArchive(Stored(outcome, "1.2", "1.2.1", 8))
 
     assert send(archive) == 0x0000
@@ -94,7 +94,7 @@ def test_every_error_becomes_a_status_with_a_comment(
 
 
 def test_peer_that_may_not_store_is_refused_before_the_archive_is_asked() -> None:
-    archive = FakeArchive(Stored(Outcome.STORED, "1.2", "1.2.1", 8))
+    archive = FakeArchive(Stored(StoreOutcome.STORED, "1.2", "1.2.1", 8))
 
     answer = send(archive, calling="SCREEN ")
 

@@ -80,7 +80,7 @@ def test_where_much_is_held_already_it_waits_on_disk(
 ) -> None:
     path = stored(tmp_path, 4096)
     expected = decode(path, EXPLICIT, IMPLICIT)
-    monkeypatch.setattr(spool, "_MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(spool, "_MAX_IN_MEMORY", 0)
     with converted(path, EXPLICIT, IMPLICIT) as made:
         assert isinstance(made.body, FileSlice)
         assert spool.SPACE.in_use > 8 * MB
@@ -91,7 +91,7 @@ def test_nothing_counts_as_held_when_it_was_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = stored(tmp_path, 64)
-    monkeypatch.setattr(spool, "_MOST_IN_MEMORY", MB)
+    monkeypatch.setattr(spool, "_MAX_IN_MEMORY", MB)
     for _ in range(10):
         with converted(path, EXPLICIT, IMPLICIT) as made:
             assert isinstance(made.body, bytes)

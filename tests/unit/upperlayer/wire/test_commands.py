@@ -132,7 +132,7 @@ def test_an_echo_response_is_what_pynetdicom_writes(message_id, status, sop_clas
 @CASES
 @given(
     counts=st.builds(
-        commands.SubOperations, numbers, numbers, numbers, remaining=st.none() | numbers
+        commands.SubOperationCounts, numbers, numbers, numbers, remaining=st.none() | numbers
     ),
     status=numbers,
     follows=st.booleans(),
@@ -161,7 +161,10 @@ def test_a_retrieve_response_is_what_pynetdicom_writes(
 
 def test_counters_saturate():
     encoded = commands.encode_response(
-        commands.C_MOVE_RSP, 1, 0, sub_operations=commands.SubOperations(70000, 65536, 65535, 99999)
+        commands.C_MOVE_RSP,
+        1,
+        0,
+        sub_operations=commands.SubOperationCounts(70000, 65536, 65535, 99999),
     )
     primitive = decoded_by_pynetdicom(C_MOVE_RSP, encoded)
     assert primitive.NumberOfCompletedSuboperations == 0xFFFF
@@ -192,13 +195,13 @@ def test_a_cancel_names_its_operation():
 def test_bytes_are_split_wholly_or_refused(encoded):
     try:
         elements = commands.split_command(encoded)
-    except commands.CommandError:
+    except commands.CommandSetError:
         return
     assert sum(8 + len(value) for value in elements.values()) <= len(encoded)
 
 
 def test_a_command_set_must_say_whether_a_data_set_follows():
-    with pytest.raises(commands.CommandError, match="0000,0800"):
+    with pytest.raises(commands.CommandSetError, match="0000,0800"):
         commands.has_data_set({})
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lfscp.config import passwords
 from lfscp.config.passwords import hash_password, is_password, new_token
-from lfscp.config.web import Web
+from lfscp.config.web import WebSettings
 from lfscp.services.access import attempts as counts
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
@@ -51,7 +51,7 @@ def hashed():
 
 @pytest.fixture
 def logins(hashed, attempts):
-    return Logins(Web(users=(f"anna:work:{hashed}", f"otto:{hashed}")), attempts)
+    return Logins(WebSettings(users=(f"anna:work:{hashed}", f"otto:{hashed}")), attempts)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_right_password_is_forgotten_as_an_attempt(attempts):
 
 
 def test_counts_do_not_grow_without_end_nor_do_new_names_push_a_wait_out(attempts, monkeypatch):
-    monkeypatch.setattr(counts, "_MOST_KEPT", 100)
+    monkeypatch.setattr(counts, "_MAX_KEPT", 100)
     fail(attempts, counts.MAX_FAILURES)
     for number in range(500):
         with pytest.raises(TooManyAttemptsError):
@@ -210,7 +210,7 @@ def test_a_script_s_right_password_is_hashed_once_and_never_locked_out(logins, h
 def test_wrong_tokens_have_to_wait_and_hold_up_no_right_one(attempts, hashed):
     token, of_token = new_token()
     users = (f"anna:{hashed}",)
-    logins = Logins(Web(users=users, tokens=(f"script:read:{of_token}",)), attempts)
+    logins = Logins(WebSettings(users=users, tokens=(f"script:read:{of_token}",)), attempts)
     for _ in range(counts.MAX_FAILURES_OF_ADDRESS):
         assert status(logins.of_header, "bearer", "wrong", HERE) == 401
     assert status(logins.of_header, "bearer", "wrong", HERE) == 429
@@ -219,7 +219,7 @@ def test_wrong_tokens_have_to_wait_and_hold_up_no_right_one(attempts, hashed):
 
 
 def test_few_passwords_wait_for_their_turn(hashed, attempts, monkeypatch):
-    logins = Logins(Web(users=(f"anna:{hashed}",)), attempts)
+    logins = Logins(WebSettings(users=(f"anna:{hashed}",)), attempts)
     go_on, waiting = threading.Event(), threading.Semaphore(0)
 
     def slow(*_):
