@@ -1,7 +1,7 @@
-"""Stores of which nobody knows whether they were committed: their files stay until that is known.
+"""Keeps the files of stores that may have been committed, until the index tells.
 
-A database that goes away while it commits may have done it. Such a store was not acknowledged, so
-it need not be there; its file must be, if its row is.
+A database that goes away during a commit may have done it. Such a store was not acknowledged, so
+its object need not be there. But if its row is there, its file must be too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lfscp.archive.index.rows import Existing
 SETTLED_AFTER_S: Final = 60.0  # a server that lost its client has ended what it did for it
 
 
-class Undecided:
-    """Those of this process. Any thread may call any method.
+class StoresInDoubt:
+    """The stores in doubt of this process. Any thread may call any method.
 
     Args:
         find: the row of an instance, by its UID.
@@ -37,11 +37,11 @@ class Undecided:
         return bool(self._stores)
 
     def add(self, uid: str, path: str) -> None:
-        """Keep a file in mind."""
+        """Remember a file."""
         self._stores.append((uid, path, time.monotonic()))
 
     def settle(self) -> None:
-        """Remove the files of which the index turned out to know nothing."""
+        """Remove the files that have no row in the index, once a minute has passed."""
         with suppress(IndexError):  # another thread settles as well
             while time.monotonic() - self._stores[0][2] >= SETTLED_AFTER_S:
                 store = self._stores.popleft()

@@ -121,6 +121,11 @@ class Header:
         self.study_instance_uid = self._uid(STUDY_INSTANCE_UID)
         self.series_instance_uid = self._uid(SERIES_INSTANCE_UID)
 
+    @property
+    def uids(self) -> tuple[str, str, str]:
+        """Study, Series and SOP Instance UID."""
+        return self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid
+
     def text(self, tag: int) -> str:
         """The value of one attribute as text; empty when it is absent.
 

@@ -30,7 +30,7 @@ from sqlalchemy import StaticPool, create_engine, insert
 
 from lfscp.archive.index import schema
 from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.query.find import find, find_prepared
+from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import wildcard_expression
 from lfscp.archive.query.matched_objects import ObjectRow, _elements
 from lfscp.archive.query.matching import build
@@ -476,7 +476,8 @@ def run_query(data: bytes) -> None:
     assert len(found) <= 2
     statement = prepared.statement(query)
     if statement is not None:
-        again = list(find_prepared(driver.cursor(), statement, query, **encoding))
+        cursor = driver.cursor()
+        again = list(find(cursor, connection.dialect, query, prepared=statement, **encoding))
         assert again == found, "prepared and composed statements disagree"
 
 

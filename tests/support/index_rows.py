@@ -22,7 +22,7 @@ from lfscp.archive.durability import Durability
 from lfscp.archive.index import schema
 from lfscp.archive.index.connect import open_database
 from lfscp.archive.index.schema import attribute_columns
-from lfscp.archive.query.find import find, find_prepared
+from lfscp.archive.query.find import find
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.dicom.attributes import Level, at_level
@@ -98,7 +98,10 @@ def answers(
 ) -> list[bytes]:
     """The responses; asserted to be the same where the query has a prepared statement."""
     query = parse_query(asked, model, **options)
-    encoding = {"transfer_syntax_uid": transfer_syntax_uid, "retrieve_ae_title": "LFSCP"}
+    encoding: dict[str, Any] = {
+        "transfer_syntax_uid": transfer_syntax_uid,
+        "retrieve_ae_title": "LFSCP",
+    }
     dialect = by_position(connection.dialect)
     driver: Any = connection.connection.driver_connection
     found = list(find(driver.cursor(), dialect, query, limit=limit, **encoding))
@@ -106,7 +109,8 @@ def answers(
     for _ in range(2):  # compiled, then taken from what is kept
         statement = prepared.statement(query)
         if statement is not None:
-            again = find_prepared(driver.cursor(), statement, query, limit=limit, **encoding)
+            encoding["prepared"] = statement
+            again = find(driver.cursor(), dialect, query, limit=limit, **encoding)
             in_order = list if limit else sorted  # PostgreSQL may take another way the next time
             assert in_order(again) == in_order(found)
     return found

@@ -10,7 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
@@ -143,6 +143,15 @@ class Index:
     def cannot(self, operation: str, error: BaseException) -> ArchiveError:
         """The error of something that could not be done because of the database."""
         return ArchiveError(operation, reason_of(error), self._hint)
+
+    @contextmanager
+    def doing(self, operation: str) -> Iterator[None]:
+        """Turn whatever the index can fail with into an ArchiveError of an operation."""
+        try:
+            yield
+        except (SQLAlchemyError, self.error, OSError) as error:
+            hint = "check the index and its disk"
+            raise ArchiveError(operation, reason_of(error), hint) from None
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -19,7 +19,7 @@ from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.index.statements import compiled
 from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.matched_objects import ObjectRow, read_attributes
-from lfscp.archive.query.matching import Matching, Residuals, build
+from lfscp.archive.query.matching import Residuals, build
 from lfscp.archive.query.object_attributes import ObjectAttribute, empty
 from lfscp.archive.query.query import Key, Query
 from lfscp.archive.query.responses import response_encoder
@@ -40,6 +40,7 @@ def find(
     dialect: Dialect,
     query: Query,
     *,
+    prepared: tuple[str, list[Any]] | None = None,
     transfer_syntax_uid: str,
     retrieve_ae_title: str,
     limit: int = 0,
@@ -52,6 +53,7 @@ def find(
         cursor: the driver's own.
         dialect: of the database; takes parameters by position.
         query: see query.parse_query.
+        prepared: its SQL and parameters, when they are compiled; see prepared.PreparedQueries.
         transfer_syntax_uid: of the presentation context the responses go out in.
         retrieve_ae_title: goes into every response.
         limit: the most responses to give, 0 for all. To know whether there are more, ask for
@@ -68,45 +70,22 @@ def find(
     encode = response_encoder(
         query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
     )
-    matching = build(query, dialect.name)
     asked = interruption or Interruption()
-    rows = _accepted(iter(cursor.execute(*compiled(matching.statement, dialect))), matching, asked)
-    if matching.entity is not None:
-        rows = _one_each(rows, matching.entity)
-    yield from _encoded(islice(rows, limit or None), query, files, encode, asked)
-
-
-def find_prepared(
-    cursor: Any,
-    statement: tuple[str, list[Any]],
-    query: Query,
-    *,
-    transfer_syntax_uid: str,
-    retrieve_ae_title: str,
-    limit: int = 0,
-    files: ObjectStore | None = None,
-    interruption: Interruption | None = None,
-) -> Generator[bytes, None, None]:
-    """As `find`, for a statement that is compiled already.
-
-    Args:
-        cursor: the driver's own.
-        statement: SQL and its parameters; see prepared.PreparedQueries.
-    """
-    encode = response_encoder(
-        query, transfer_syntax_uid=transfer_syntax_uid, retrieve_ae_title=retrieve_ae_title
-    )
-    rows = iter(cursor.execute(*statement))
+    residuals: Residuals = ()
+    if prepared is None:
+        matching = build(query, dialect.name)
+        prepared, residuals = compiled(matching.statement, dialect), matching.residuals
+    rows = iter(cursor.execute(*prepared))
+    if residuals:
+        rows = _tested(rows, residuals, asked)
     if query.level is Level.PATIENT:
-        rows = _one_each(rows, -1)
-    asked = interruption or Interruption()
-    yield from _encoded(islice(rows, limit) if limit else rows, query, files, encode, asked)
-
-
-def _accepted(
-    rows: Iterator[Sequence[Any]], matching: Matching, interruption: Interruption
-) -> Iterator[Sequence[Any]]:
-    return _tested(rows, matching.residuals, interruption) if matching.residuals else rows
+        rows = _one_each(rows)
+    if limit:
+        rows = islice(rows, limit)
+    if query.object_keys:
+        yield from _with_objects(rows, query, files, encode, asked)
+    else:
+        yield from map(encode, rows)
 
 
 def _tested(
@@ -118,22 +97,9 @@ def _tested(
             yield row
 
 
-def _one_each(rows: Iterator[Sequence[Any]], entity: int) -> Iterator[Sequence[Any]]:
-    """The first row of each entity; its rows follow one another."""
-    return (next(group) for _, group in groupby(rows, itemgetter(entity)))
-
-
-def _encoded(
-    rows: Iterator[Sequence[Any]],
-    query: Query,
-    files: ObjectStore | None,
-    encode: _Encode,
-    interruption: Interruption,
-) -> Iterator[bytes]:
-    """The responses of rows, each with what its object has, if anything is asked of that."""
-    if not query.object_keys:
-        return map(encode, rows)
-    return _with_objects(rows, query, files, encode, interruption)
+def _one_each(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The first row of each patient, whose rows follow one another; its key comes last in them."""
+    return (next(group) for _, group in groupby(rows, itemgetter(-1)))
 
 
 def _with_objects(

@@ -84,19 +84,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A query's statement: the columns of `returned` keys first, then those of residual tests.
+    """A query's statement: the columns of its keys first, then those of residual tests.
 
-    Last come those of matched_objects.ObjectRow, when the query has object keys.
-
-    Args:
-        entity: the column that tells apart what is asked for, when an entity may have several
-            rows, which come one after another; else None.
+    Last come those of matched_objects.ObjectRow, when the query has object keys; at PATIENT level,
+    the patient's key, by which the rows of one patient come one after another.
     """
 
     statement: Select[Any]
-    returned: tuple[Key, ...]
     residuals: Residuals
-    entity: int | None = None
 
 
 def build(query: Query, dialect: str) -> Matching:
@@ -132,13 +127,13 @@ def build(query: Query, dialect: str) -> Matching:
         columns += [schema.instance.c[name] for name in ObjectRow._fields]
     statement = select(*columns).select_from(_joined(query)).where(*conditions)
     if query.level is not Level.PATIENT:
-        return Matching(statement, query.keys, tuple(residuals))
+        return Matching(statement, tuple(residuals))
     of_patient = schema.study.c.patient_id_fk
     # An expression to sort by leaves the index to the conditions; without any, it gives the order.
     order = of_patient + literal_column("0") if conditions else of_patient
     statement = statement.add_columns(of_patient.label("entity"))
     statement = statement.order_by(order.desc(), schema.study.c.id.desc())
-    return Matching(statement, query.keys, tuple(residuals), len(columns))
+    return Matching(statement, tuple(residuals))
 
 
 def _joined(query: Query) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from lfscp.archive.open_objects import CACHED_OBJECTS
+from lfscp.archive.opening import CACHED_OBJECTS
 from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.web.app import PICTURES
 from lfscp.web.imaging.errors import NoPictureError

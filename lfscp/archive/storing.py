@@ -1,0 +1,187 @@
+"""Stores an object: writes its file, commits its row, and answers for one that is there already.
+
+The order keeps the durability contract: read the header; write the file as a piece and sync it;
+link it under its final name and sync the folder; commit the index row; answer. A file without a row
+is not visible, so a crash leaves at most such a file, and the next start removes it. A replaced
+object's old file goes after the new row is committed. Until it is gone the index names it, so that
+the next start after a crash removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
+from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfResourcesError
+from lfscp.archive.in_doubt import StoresInDoubt
+from lfscp.archive.index.protection import require_replaceable
+from lfscp.archive.index.rows import Added, Existing
+from lfscp.archive.opening import Opened, OpenOptions
+from lfscp.archive.store.object_store import NameTakenError, Piece
+from lfscp.archive.store.placement import Placement
+from lfscp.archive.store.received_objects import (
+    Duplicates,
+    Received,
+    Stored,
+    StoreOutcome,
+    digest_of_received,
+    read_received,
+    require_identity,
+    size_of,
+)
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.header import Header
+from lfscp.dicom.part10 import part10_header
+
+
+class Storing:
+    """The storing side of an open archive. Any thread may call it.
+
+    Args:
+        remove_files: removes the files of replaced rows.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        options: OpenOptions,
+        remove_files: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._files = opened.files
+        self._index = opened.index
+        self._presence = opened.presence
+        self._remove_files = remove_files
+        self._duplicates = Duplicates(options.duplicates)
+        self._digest = options.digest
+        self._in_doubt = StoresInDoubt(opened.index.find, opened.files.remove)
+
+    def store(self, received: Received) -> Stored:
+        """Store one object; see `Archive.store`."""
+        header = read_received(received)
+        require_identity(header, received)
+        try:
+            return self._store(received, header)
+        except OSError as error:  # of a disk that fails: what was there before is there still
+            raise OutOfResourcesError("store the instance", error.strerror or str(error)) from None
+
+    def _store(self, received: Received, header: Header) -> Stored:
+        try:
+            if self._files.may_exist(*header.uids):
+                return self._store_found(received, header)
+            return self._store_new(received, header)
+        except NameTakenError:  # of a store that could not tell beforehand
+            return self._store_found(received, header, beside=True)
+
+    def _store_found(self, received: Received, header: Header, *, beside: bool = False) -> Stored:
+        """Store an object whose name may be taken: by itself, or by what a crash left."""
+        existing = self._index.find(header.sop_instance_uid)
+        if existing is not None:
+            return self._store_again(received, header, existing)
+        return self._store_new(received, header, beside=beside)
+
+    def _store_new(
+        self, received: Received, header: Header, *, replace: bool = False, beside: bool = False
+    ) -> Stored:
+        """Write, place, commit; `replace` puts it in the place of the one that is there."""
+        piece, offset, digest = self._piece(received, header)
+        try:
+            place = self._files.place_beside if beside or replace else self._files.place
+            placement = Placement(
+                place(piece, *header.uids),
+                received.transfer_syntax_uid,
+                offset,
+                piece.size - offset,
+                piece.size,
+                digest,
+                received.calling_ae_title,
+            )
+            result = self._commit(header, placement, replace=replace)
+            if isinstance(result, Existing):  # another thread or node was faster
+                self._files.remove(placement.path)
+                return self._store_again(received, header, result)
+            if self._files.is_remote:
+                self._files.keep(piece, placement)
+            outcome = StoreOutcome.STORED
+            if result.replaced_path is not None:
+                outcome = StoreOutcome.REPLACED
+                if result.replaced_path != placement.path:  # the same when the file was missing
+                    self._remove_files([result.replaced_path])
+            if received.is_handed_over:
+                self._files.discard(piece)
+        finally:
+            if received.spooled_path is None:
+                self._files.discard(piece)
+        if self._in_doubt:
+            self._in_doubt.settle()
+        return Stored(
+            outcome, result.study_uid, result.series_uid, placement.size, result.notes, header
+        )
+
+    def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
+        """Commit the row; when that surely failed, remove the placed file."""
+        try:
+            if replace:
+                return self._index.replace(header, placement)
+            result = self._index.add(header, placement)
+        except InDoubtError:
+            # The row may be there. Without a row the file is a left-over that nobody sees.
+            self._in_doubt.add(header.sop_instance_uid, placement.path)
+            raise
+        except BaseException:
+            self._files.remove(placement.path)
+            raise
+        if isinstance(result, Existing) and result.is_of(placement):
+            # An attempt had succeeded unheard, or the file was missing.
+            note = f"the row of {header.sop_instance_uid} was there already, its file is now"
+            return Added(result.study_uid, result.series_uid, (note,), placement.path)
+        return result
+
+    def _piece(self, received: Received, header: Header) -> tuple[Piece, int, str]:
+        """The complete file in the incoming folder, its dataset's offset and digest."""
+        digest = digest_of_received(received, self._digest) if self._digest else ""
+        if received.spooled_path is not None:
+            piece = self._files.adopt(received.spooled_path, received.spooled_descriptor)
+            return piece, received.dataset_offset, digest
+        if received.dataset is None:
+            raise DatasetError("there is no dataset")
+        head = part10_header(
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            received.transfer_syntax_uid,
+            received.calling_ae_title,
+        )
+        return self._files.write_piece(head, received.dataset), len(head), digest
+
+    def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
+        """Answer for an instance whose UID is in the index already."""
+        if not self._files.exists(existing.path):
+            if existing.is_elsewhere(header):
+                require_replaceable(self._index, existing.study_uid)
+            return self._heal(received, header, "missing")
+        if self._duplicates is not Duplicates.REPLACE:
+            require_same_place(header, existing)
+        try:
+            same = is_same(received, existing, self._files.file_of(existing))
+        except DamagedError:
+            return self._heal(received, header, "damaged")
+        outcome = StoreOutcome.IDENTICAL
+        if not same:
+            if self._duplicates is Duplicates.REPLACE:
+                require_replaceable(self._index, existing.study_uid)
+                return self._store_new(received, header, replace=True)
+            if self._duplicates is Duplicates.REJECT:
+                raise DuplicateRejectedError(header.sop_instance_uid)
+            outcome = StoreOutcome.KEPT
+        size = size_of(received)
+        if received.is_handed_over:
+            self._files.discard(Piece(str(received.spooled_path), 0))
+        return Stored(outcome, existing.study_uid, existing.series_uid, size, header=header)
+
+    def _heal(self, received: Received, header: Header, was: str) -> Stored:
+        """Put the same object in the place of a file that cannot be used any more."""
+        if self._presence.problem:
+            raise OutOfResourcesError("store the instance", self._presence.problem)
+        healed = self._store_new(received, header, replace=True)
+        notes = (*healed.notes, f"the file of {header.sop_instance_uid} was {was} and is whole")
+        return replace(healed, outcome=StoreOutcome.REPLACED, notes=notes)
