@@ -90,7 +90,7 @@ class Archive:
         return archive
 
     def close(self) -> None:
-        """Close this process's connections and give the data folder free."""
+        """Close this process's connections and free the data folder."""
         self.files.close()
         self.index.close()
         self._presence.close()
@@ -179,7 +179,7 @@ class Archive:
             Encoded identifiers; one that lacks a value of its object is find.Incomplete.
         Raises:
             ArchiveError: the index cannot be read.
-            InterruptionError: nobody waits for the answer any longer.
+            InterruptionError: the answer is no longer wanted.
         """
         prepared = self._prepared.statement(query)
         with self.index.doing("read the index"), self.index.reading(interruption) as cursor:
@@ -209,7 +209,7 @@ class Archive:
             interruption: asked while it lasts.
         Raises:
             ArchiveError: the index cannot be read.
-            InterruptionError: nobody waits for the answer any longer.
+            InterruptionError: the answer is no longer wanted.
         """
         wanted = {
             key: list(unique_keys[key])
@@ -249,7 +249,7 @@ class Archive:
         One that cannot be removed is invisible; the next start tries again.
         """
         if self.absence:
-            return  # what is not there is not gone
+            return  # a file that is away with its volume was not removed
         gone = self.files.remove_all(paths)
         with suppress(ArchiveError):
             self._forget_removals(gone)

@@ -1,19 +1,18 @@
-"""What names an archive, so that no backup of one is overwritten by another's.
+"""Gives an archive a name of its own, so that its backup never overwrites another archive's.
 
-Kept in the index, so that a backup and what is restored from it have it too, and a new, empty index
-in the place of a lost one does not.
+The index keeps the name. So a backup and what is restored from it have the name too, and a new,
+empty index in the place of a lost one has another.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.maintenance_tables import holder_of, maintenance
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -44,8 +43,4 @@ def keep_name(connection: Connection, identity: str) -> None:
 
 def archive_id(connection: sqlite3.Connection) -> str:
     """The name in an SQLite index; empty when it has none, or cannot be read."""
-    with suppress(sqlite3.Error):
-        wanted = "SELECT holder FROM maintenance WHERE task = ?"
-        for (identity,) in connection.execute(wanted, (_TASK,)):
-            return str(identity)
-    return ""
+    return holder_of(connection, _TASK)

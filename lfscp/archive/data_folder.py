@@ -1,4 +1,4 @@
-"""The data folder: whose it is, and whether it is whole."""
+"""Locks the data folder for one node, and refuses one that a restore left incomplete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.errors import ArchiveError, ArchiveInUseError
+from lfscp.archive.errors import ArchiveError, ArchiveInUseError, not_writable
 
 LOCK_FILE: Final = "lfscp.lock"
 RESTORING: Final = "restoring"  # in a folder that a restore has not filled yet
@@ -38,11 +38,7 @@ def lock_folder(data_dir: Path) -> int:
         data_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise ArchiveError(
-            "open the archive",
-            f"{error.strerror}: {data_dir}",
-            "give the user of the node the right to write there, or set data_dir",
-        ) from None
+        raise not_writable("open the archive", error, data_dir, ", or set data_dir") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,6 +1,6 @@
-"""What a deletion takes away, told to the audit trail when it is done.
+"""Records deletions in the audit trail: which studies, of which patients.
 
-The studies are looked up before their rows go; whoever deletes says afterwards that it happened.
+The studies are looked up before their rows go. The caller confirms afterwards that it happened.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Deletion:
     """One deletion about to happen.
 
     Args:
-        index: asked at once for what is there; not at all when there is no audit trail.
-        level: of what is deleted.
+        index: asked at once for the studies, unless there is no audit trail.
+        level: of the deletion.
         uid: its unique key.
         key: of its row, where only one of several with this UID goes.
     """

@@ -1,4 +1,4 @@
-"""Whether an object that came again is the one that is stored: in its place, byte for byte."""
+"""Compares an object that came again with the stored one: its place, and its bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lfscp.archive.store.received_objects import (
     has_same_bytes,
     size_of,
 )
-from lfscp.dicom.file_head import Expected, fault_of_head
+from lfscp.archive.store.stored_head import fault_in_file
+from lfscp.dicom.file_head import Expected
 from lfscp.dicom.header import SOP_INSTANCE_UID, Header
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DamagedError(Exception):
-    """The object that came is the one that was stored, and the stored file is that no more."""
+    """The object that came is the one that was stored, but the stored file is damaged."""
 
 
 def require_same_place(header: Header, existing: Existing) -> None:
@@ -60,7 +61,14 @@ def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:
         return True
     try:
         if has_same_bytes(received, file, existing.dataset_offset):
-            _require_head(received, existing, file)
+            expected = Expected(
+                received.sop_class_uid,
+                received.sop_instance_uid,
+                existing.transfer_syntax_uid,
+                existing.dataset_offset,
+            )
+            if fault_in_file(file, expected):
+                raise DamagedError
             return True
         found = digest_of_file(file, existing.dataset_offset, algorithm)
     except OSError:
@@ -68,15 +76,3 @@ def is_same(received: Received, existing: Existing, file: StoredFile) -> bool:
     if found != existing.digest:
         raise DamagedError
     return False  # made on purpose: other bytes of the same digest
-
-
-def _require_head(received: Received, existing: Existing, file: StoredFile) -> None:
-    expected = Expected(
-        received.sop_class_uid,
-        received.sop_instance_uid,
-        existing.transfer_syntax_uid,
-        existing.dataset_offset,
-    )
-    with file.open("rb") as stream:
-        if fault_of_head(stream.read(existing.dataset_offset), expected):
-            raise DamagedError

@@ -1,4 +1,4 @@
-"""When something counts as stored, and how files and names are put on disk."""
+"""Puts files and names safely on disk, and says when an object counts as stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: Path | str) -> None:
     """Have the names in a folder on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

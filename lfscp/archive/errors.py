@@ -1,7 +1,8 @@
-"""What can go wrong in the archive: each error says what was done, why, and what to do next."""
+"""The errors of the archive: each says what failed, why, and what to do next."""
 
 from __future__ import annotations
 
+from lfscp.dicom.errors import named
 from lfscp.errors import OperationError
 
 _PATIENT_ID = 0x00100020
@@ -9,6 +10,12 @@ _PATIENT_ID = 0x00100020
 
 class ArchiveError(OperationError):
     """An operation of the archive failed."""
+
+
+def not_writable(operation: str, error: OSError, folder: object, more: str = "") -> ArchiveError:
+    """The error of a folder that the node may not write to; `more` ends the hint."""
+    hint = f"give the user of the node the right to write there{more}"
+    return ArchiveError(operation, f"{error.strerror}: {folder}", hint)
 
 
 class ArchiveInUseError(ArchiveError):
@@ -20,7 +27,7 @@ class OutOfResourcesError(ArchiveError):
 
 
 class InDoubtError(OutOfResourcesError):
-    """The index went away while it committed: what was written stays until it is known (0xA700)."""
+    """The index went away during a commit: the files stay until its outcome is known (0xA700)."""
 
 
 class IdentityMismatchError(ArchiveError):
@@ -33,7 +40,7 @@ class IdentityMismatchError(ArchiveError):
     """
 
     def __init__(self, tag: int, expected: str, actual: str) -> None:
-        reason = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is {actual}, the command says {expected}"
+        reason = f"{named(tag)} is {actual}, the command says {expected}"
         super().__init__("store the instance", reason)
         self.tag = tag
         self.expected = expected
@@ -44,7 +51,7 @@ class InstanceElsewhereError(ArchiveError):
     """The SOP Instance UID is in use: another series, study or patient has it (C-STORE 0xA900).
 
     Args:
-        tag: what differs, SOP Instance UID (of what is in another place) or Patient ID.
+        tag: of SOP Instance UID when the place differs, or of Patient ID.
         study_uid: where it is.
         series_uid: likewise.
     """

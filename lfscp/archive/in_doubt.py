@@ -15,7 +15,7 @@ from typing import Final
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.index.rows import Existing
 
-SETTLED_AFTER_S: Final = 60.0  # a server that lost its client has ended what it did for it
+SETTLED_AFTER_S: Final = 60.0  # by then a server that lost its client has ended its work
 
 
 class StoresInDoubt:

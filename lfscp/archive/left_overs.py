@@ -31,16 +31,14 @@ def clear_incoming(files: ObjectStore, index: Index, *, may_judge: bool) -> None
             if may_judge and piece.stat().st_nlink > 1:  # placed under its final name
                 _clear_placed(files, index, piece)
         except (DatasetError, OSError):
-            pass  # nothing that was placed by us; `lfscp check` tells what it is
+            pass  # lfscp has not placed it; `lfscp check` reports it
         files.discard(Piece(str(piece), 0))
 
 
 def _clear_placed(files: ObjectStore, index: Index, piece: Path) -> None:
     header = read_file_header(piece)
     row = index.find(header.sop_instance_uid)
-    names = files.names_of(
-        header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-    )
+    names = files.names_of(*header.uids)
     same = {name for name in names if os.path.samefile(files.path(name), piece)}  # noqa: PTH121
     for name in names:
         is_replaced = row is not None and row.path in same
@@ -54,9 +52,9 @@ def remove_unused(
     """Remove the files of rows that are gone.
 
     Args:
-        before_ms: newer files stay, since other nodes are at work; None when nobody else is.
+        before_ms: newer files stay, since other nodes may write them; None without other nodes.
     Returns:
-        The paths that need not be looked at again: of what is gone, or has a row once more.
+        The paths that are done: their files are gone, or have a row again.
     """
     rows = {path: index.find(instance_of(path)) for path in paths}
     again = {path for path, row in rows.items() if row is not None and row.path == path}
@@ -68,7 +66,7 @@ def remove_unused(
 
 
 def _older(files: ObjectStore, paths: Sequence[str], than_ms: int) -> tuple[list[str], list[str]]:
-    """Of these objects those of before a time, and those that are gone.
+    """Those of the objects that are older than a time, and those that are gone.
 
     A newer one has taken the name of one that was removed, and its row may be on its way.
     """

@@ -1,4 +1,4 @@
-"""What names a node among those that share an index or a folder of objects."""
+"""Gives a node its name among those that share an index or a folder of objects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether the archive could store an object now: some questions, each with its answer.
+"""Checks whether the archive could store an object now.
 
-What is asked leaves no trace: a file that is written and removed, a write of the index that changes
-no row. Nothing of a patient is in an answer.
+The checks leave no trace: a file is written and removed, and a write of the index changes no row.
+No answer contains anything of a patient.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, false, select, update
+from sqlalchemy import false, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.database import reason_of
@@ -85,7 +85,8 @@ def _ask_index(archive: Archive) -> None:
     with archive.index.engine.connect() as connection:
         for statement in _limits(connection.dialect.name):
             connection.exec_driver_sql(statement)
-        _read(connection)
+        for table in TABLES.values():
+            connection.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).first()
         # No row is changed, but the database must let us write to find that out.
         unchanged = update(study).where(false()).values(study_instance_uid="")
         try:
@@ -93,11 +94,6 @@ def _ask_index(archive: Archive) -> None:
         finally:
             connection.rollback()
             connection.invalidate()  # the next query opens a new one, with the usual limits
-
-
-def _read(connection: Connection) -> None:
-    for table in TABLES.values():
-        connection.execute(select(table.c.id).order_by(table.c.id.desc()).limit(1)).first()
 
 
 def _limits(dialect: str) -> tuple[str, ...]:

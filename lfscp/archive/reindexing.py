@@ -1,13 +1,13 @@
 """Reads from the objects which patient a study belongs to, where the index cannot tell.
 
 An older version gave all studies of one Patient ID, and all without one, the attributes of the
-first of them, and filed a series under the first study that had its UID. And when an instance is
-replaced or deleted, what its study knew of the patient may have been said by that one alone.
+first of them, and filed a series under the first study that had its UID. Also, when an instance is
+replaced or deleted, it may have been the only one to say something of its study's patient.
 
-Rules: the table `unread_study` says what is to be done, so that it can be interrupted and goes on
-later; nodes that share an index may do it at the same time. First each study gets the patient that
-its first object names; then what belongs elsewhere goes there, folder by folder; at last, while the
-node serves, every object is read. What cannot be read stays as it was, and is said.
+Rules: the table `unread_study` lists the work, so that it can stop and go on later, and nodes that
+share an index may do it at the same time. First each study gets the patient that its first object
+names. Then folders of objects go to the studies they belong to. At last, while the node serves,
+every object is read. An object that cannot be read stays where it was, and the log names it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ IsStopping = Callable[[], bool]
 
 
 def never() -> bool:
-    """Nobody stops it."""
+    """Go on to the end."""
     return False
 
 
@@ -87,8 +87,9 @@ def place_studies(index: Index, files: ObjectStore, is_stopping: IsStopping = ne
         ArchiveError: other nodes keep changing the studies.
         SQLAlchemyError, OSError: the index cannot be read or written to.
     """
+    unplaced = unread_study.c.step < EVERY_OBJECT
     with index.engine.connect() as connection:
-        total = _count(connection)
+        total = connection.execute(select(func.count()).where(unplaced)).scalar_one()
     if not total:
         return
     progress = _Progress(total)
@@ -117,7 +118,7 @@ def read_every_object(index: Index, files: ObjectStore, is_stopping: IsStopping 
 
 
 class _Progress:
-    """Says how far it is: in the log, and to systemd, which would lose its patience."""
+    """Tells the log how far it is, and systemd, so that it goes on waiting."""
 
     def __init__(self, studies: int) -> None:
         self._steps, self._done = 2 * studies, 0
@@ -138,11 +139,6 @@ class _Progress:
         LOG.info("updated patients from the objects", duration_s=duration)
 
 
-def _count(connection: Connection) -> int:
-    unplaced = unread_study.c.step < EVERY_OBJECT
-    return connection.execute(select(func.count()).where(unplaced)).scalar_one()
-
-
 def _next(index: Index, step: int) -> list[int]:
     wanted = select(unread_study.c.study_fk).where(unread_study.c.step == step)
     with index.engine.connect() as connection:
@@ -151,7 +147,7 @@ def _next(index: Index, step: int) -> list[int]:
 
 
 def _in_transaction(index: Index, work: Callable[[Connection], dict[str, list[str]]]) -> None:
-    """Do it, again while other nodes are at the same rows, and say what was found."""
+    """Do it, again while other nodes work on the same rows, and log the conflicts."""
     for _ in range(_ATTEMPTS):
         try:
             notes = index.transact(work)
@@ -230,17 +226,14 @@ def _give_patients(
     for each in studies:
         done = update(unread_study).where(unread_study.c.study_fk == each.key)
         connection.execute(done.values(step=EACH_FOLDER))
-        header = next((g.header for g in each.groups if _is_of(g.header, each.uid)), None)
+        headers = (group.header for group in each.groups if group.header is not None)
+        header = next((one for one in headers if one.study_instance_uid == each.uid), None)
         if header is not None:
             for key in _give_patient(index, connection, each.key, header):
                 patients[key] = each.uid
     in_conflict = settle_patients(connection, patients)
     _remove_those_without_studies(connection, patients)
     return {patients[key]: [STUDIES_DIFFER] for key in in_conflict}
-
-
-def _is_of(header: Header | None, study_uid: str) -> bool:
-    return header is not None and header.study_instance_uid == study_uid
 
 
 def _give_patient(
@@ -255,7 +248,7 @@ def _give_patient(
             return ()
         patient_key = index.hierarchy.patient_of(cursor, header, identity)
     if any(each.patient_key == patient_key and each.key != key for each in found):
-        return ()  # that patient's study is there by now; what is here goes there in the next step
+        return ()  # that patient's study exists by now; the next step moves these objects there
     _set_patient(connection, own, patient_key, header)
     return own.patient_key, patient_key
 
@@ -280,7 +273,9 @@ def _move_groups(
     notes: dict[str, list[str]] = {}
     for each in studies:
         filed = _file_anew(index, connection, each.groups, notes)
-        _read_again(index, connection, {study_key for study_key, _ in filed} - {each.key})
+        with _cursor(connection) as cursor:  # a folder's other objects may say something else
+            for study_key in {study_key for study_key, _ in filed} - {each.key}:
+                index.hierarchy.read_again(cursor, study_key)
         done = update(unread_study).where(unread_study.c.study_fk == each.key)
         connection.execute(done.values(step=EVERY_OBJECT))
         prune(connection, series.c.study_fk == each.key)
@@ -306,13 +301,6 @@ def _file_anew(
                 notes.setdefault(group.header.study_instance_uid, []).extend(said)
             filed.append((found.study_key, group.header))
     return filed
-
-
-def _read_again(index: Index, connection: Connection, studies: Iterable[int]) -> None:
-    """Have all objects of studies read that some were moved to by folder."""
-    with _cursor(connection) as cursor:
-        for key in studies:
-            index.hierarchy.read_again(cursor, key)
 
 
 def _move(connection: Connection, instances: Iterable[int], series_key: int) -> None:

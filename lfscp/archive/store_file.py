@@ -1,7 +1,7 @@
-"""Stores a DICOM file that somebody gives us, whatever its form: for uploads and imports.
+"""Stores a DICOM file of any form, for uploads and imports.
 
-Rules: the dataset's own UIDs count, not those of the file meta information. What is stored is a
-right Part 10 file: a file that is one is taken as it is, of another its dataset's bytes are.
+Rules: the dataset's own UIDs count, not those of the file meta information. The stored file is a
+correct Part 10 file: a file that is one is taken as it is; of any other, only the dataset is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from lfscp.dicom.media import MediaFile, NotDicomError, read_media
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
-    from lfscp.dicom.header import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +59,22 @@ def store_file(
             header = read_header(dataset, media.transfer_syntax_uid)
             require_class(header.sop_class_uid)
             notes = media.notes_on(header.sop_class_uid, header.sop_instance_uid)
-            received = _received(media, header)
+            received = Received(
+                header.sop_class_uid,
+                header.sop_instance_uid,
+                media.transfer_syntax_uid,
+                media.source_ae_title,
+                dataset,
+                header=header,
+            )
             if is_ours and not notes and _is_right(content, media):
-                received = replace(received, spooled_path=path, dataset_offset=media.dataset_offset)
-            else:
-                received = replace(received, dataset=dataset)
+                received = replace(
+                    received, dataset=None, spooled_path=path, dataset_offset=media.dataset_offset
+                )
             stored = archive.store(received)
     return StoredObject(stored, header.sop_class_uid, header.sop_instance_uid, notes)
 
 
 def _is_right(content: memoryview, media: MediaFile) -> bool:
     """Whether the file's head is one that `lfscp check` finds nothing wrong with."""
-    expected = Expected(
-        media.sop_class_uid,
-        media.sop_instance_uid,
-        media.transfer_syntax_uid,
-        media.dataset_offset,
-    )
-    return not fault_of_head(bytes(content[:HEAD_BYTES]), expected)
-
-
-def _received(media: MediaFile, header: Header) -> Received:
-    return Received(
-        header.sop_class_uid,
-        header.sop_instance_uid,
-        media.transfer_syntax_uid,
-        calling_ae_title=media.source_ae_title,
-        header=header,
-    )
+    return not fault_of_head(bytes(content[:HEAD_BYTES]), Expected.of(media))

@@ -62,7 +62,7 @@ class Storing:
         require_identity(header, received)
         try:
             return self._store(received, header)
-        except OSError as error:  # of a disk that fails: what was there before is there still
+        except OSError as error:  # a disk that fails: what was stored before is still there
             raise OutOfResourcesError("store the instance", error.strerror or str(error)) from None
 
     def _store(self, received: Received, header: Header) -> Stored:
@@ -154,7 +154,7 @@ class Storing:
         return self._files.write_piece(head, received.dataset), len(head), digest
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
-        """Answer for an instance whose UID is in the index already."""
+        """Store an instance whose UID is in the index already."""
         if not self._files.exists(existing.path):
             if existing.is_elsewhere(header):
                 require_replaceable(self._index, existing.study_uid)

@@ -1,9 +1,9 @@
-"""The files in a ZIP, one after another, each in a file of its own for as long as it is looked at.
+"""Unpacks the files in a ZIP one after another, each for as long as it is looked at.
 
 Rules: memory is bounded whatever the ZIP says of itself. An entry unpacks to no more than it
-states, which must fit on the disk, and no large one to more than 500 times its size; entries may
-not overlap. Names are words, never paths. What is no DICOM file is not unpacked further than its
-beginning. A ZIP in a ZIP is not opened.
+states, which must fit on the disk, and a large one to at most 500 times its size. Entries may not
+overlap. Names are shown and never used as paths. A file that is not DICOM is unpacked no further
+than its beginning. A ZIP in a ZIP is not opened.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def entries(file: Path, archive: Archive, max_bytes: int = 0) -> Iterator[ZipEnt
 
 
 class _NoPlace(zipfile.BadZipFile, OSError):  # noqa: N818 - says what it is
-    """A ZIP names a place that no file has; zipfile itself asks for one before a small ZIP."""
+    """A ZIP names a position that no file has; zipfile asks for one before a small ZIP."""
 
 
 class _LimitedFile(io.FileIO):
-    """Refuses the one read of a ZIP whose length the ZIP itself decides: the list of entries.
+    """Limits the only read of a ZIP whose length the ZIP itself decides: the list of entries.
 
-    A place that it names and no file has is damage as well, no fault of the disk.
+    A position outside the file is damage of the ZIP, no fault of the disk.
     """
 
     def seek(self, position: int, whence: int = 0, /) -> int:

@@ -1,4 +1,4 @@
-"""The attributes the index knows: one table from which header reader, schema and matching are made.
+"""Lists the attributes of the index; header reader, schema and matching are made from it.
 
 Rules: every attribute stands here once, with the level it belongs to in the query/retrieve
 information model (PS3.4 tables C.6-1 to C.6-5) and the kind of matching its VR allows

@@ -1,4 +1,4 @@
-"""Bytes to text and text to bytes by Specific Character Set (PS3.3 C.12.1.1.2, PS3.5 6.1.2).
+"""Decodes and encodes text by Specific Character Set (PS3.3 C.12.1.1.2, PS3.5 6.1.2).
 
 Decoding never fails and never warns; what cannot be decoded becomes U+FFFD. Encoding replaces and
 loses nothing: it raises UnicodeEncodeError for what a character set cannot hold, and the caller
@@ -22,8 +22,8 @@ _ESCAPE: Final = b"\x1b"
 _FRAGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _DEFAULT: Final = "latin_1"  # the default repertoire is ASCII; Latin-1 keeps every byte visible
 _STAND_ALONE: Final = frozenset({"ISO_IR 192", "GBK", "GB18030"})
-# Python's codecs for these read and strip the escape sequences themselves.
-_ESCAPES_READ_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
+# Python's codecs for these read and write the escape sequences themselves.
+_WITH_ESCAPES: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 # A delimiter resets to the first character set (PS3.5 section 6.1.2.5.3); which ones do depends
 # on the VR: names have components, and some VRs never have several values.
 _DELIMITERS: Final = re.compile(rb"[\\\r\n\f\t]")
@@ -35,7 +35,6 @@ _ASCII_TERMS: Final = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _TEXT_DELIMITERS: Final = re.compile(r"([\\^=\r\n\f\t])")
 _TO_FIRST: Final = b"\x1b(B"  # Python's codecs end a run of kanji by going back to ASCII
 _TO_FIRST_KATAKANA: Final = b"\x1b(J"
-_ESCAPES_WRITTEN_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _ESCAPE_SEQUENCES: Final = ENCODINGS_TO_CODES | {"shift_jis": b"\x1b)I"}
 
 # Python's codecs for these write a few characters as others: a yen sign as a backslash.
@@ -89,7 +88,7 @@ def _decode_fragment(fragment: bytes, codecs: Sequence[str], delimiters: re.Patt
     codec = CODES_TO_ENCODINGS.get(fragment[:length])
     if codec is None:  # plain text, or an escape sequence of no standard character set
         return fragment.decode(codecs[0], "replace")
-    if codec in _ESCAPES_READ_BY_CODEC:
+    if codec in _WITH_ESCAPES:
         return fragment.decode(codec, "replace")
     fragment = fragment[length:]
     delimiter = delimiters.search(fragment)
@@ -111,7 +110,7 @@ def encoder(specific_character_set: str) -> tuple[str, Encoder]:
     if specific_character_set in ("", UTF_8) or not all(term in python_encoding for term in terms):
         return UTF_8, str.encode
     codecs = [_codec(term) for term in terms]
-    if len(codecs) == 1 and codecs[0] not in _ESCAPES_WRITTEN_BY_CODEC:
+    if len(codecs) == 1 and codecs[0] not in _WITH_ESCAPES:
         return specific_character_set, lambda text: _encode_single(text, codecs[0])
     return specific_character_set, lambda text: _encode_extended(text, codecs)
 
@@ -140,12 +139,9 @@ def _encode_part(part: str, codecs: list[str]) -> bytes:
     """One part between delimiters: in the first character set when it holds all of it."""
     if part.isascii():
         return part.encode("ascii")
-    if codecs[0] not in _ESCAPES_WRITTEN_BY_CODEC and _fits(part, codecs[0]):
+    if codecs[0] not in _WITH_ESCAPES and _fits(part, codecs[0]):
         return part.encode(codecs[0])
-    pieces: list[bytes] = []
-    for codec, run in _runs(part, codecs):
-        pieces.append(_encode_run(run, codec, codecs[0]))
-    return b"".join(pieces)
+    return b"".join(_encode_run(run, codec, codecs[0]) for codec, run in _runs(part, codecs))
 
 
 def _runs(part: str, codecs: list[str]) -> list[tuple[str, str]]:
@@ -173,14 +169,14 @@ def _fits(text: str, codec: str) -> bool:
     except UnicodeEncodeError:
         return False
     # A codec of ISO 2022 may reach for a character set of its own that was not named.
-    return codec not in _ESCAPES_WRITTEN_BY_CODEC or encoded.startswith(ENCODINGS_TO_CODES[codec])
+    return codec not in _WITH_ESCAPES or encoded.startswith(ENCODINGS_TO_CODES[codec])
 
 
 def _encode_run(run: str, codec: str, first: str) -> bytes:
     encoded = run.encode(codec)
     if codec == "ascii":
         return encoded
-    if codec in _ESCAPES_WRITTEN_BY_CODEC:
+    if codec in _WITH_ESCAPES:
         tail = _TO_FIRST_KATAKANA if first == "shift_jis" else _TO_FIRST
         return encoded.removesuffix(_TO_FIRST) + tail
     return _ESCAPE_SEQUENCES[codec] + encoded

@@ -1,4 +1,4 @@
-"""Datasets from one encoding to another: implicit and explicit VR, little and big endian.
+"""Converts datasets between encodings: implicit and explicit VR, little and big endian.
 
 Rules: structure is converted, values are not: headers are rewritten, numbers change their byte
 order, all other bytes are copied as they are, right or wrong. A value that does not fit the VR it
@@ -31,7 +31,7 @@ from lfscp.dicom.elements import (
 )
 from lfscp.dicom.encapsulated import PIXEL_DATA, padded_fragments
 from lfscp.dicom.encoder import Encoder, Piece
-from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.errors import DatasetError, named
 from lfscp.dicom.image_pixel import PIXEL_REPRESENTATION
 from lfscp.dicom.nesting import OpenLevel
 from lfscp.dicom.value_representations import (
@@ -252,7 +252,7 @@ class _Conversion:
                 self._out.copy(piece)
             return
         if tag == PIXEL_DATA or (self._source.explicit and vr != UN):
-            name = f"{_name(tag)} {vr.decode()}"
+            name = f"{named(tag)} {vr.decode()}"
             raise DatasetError(f"{name} of undefined length cannot be converted", tag)
         self._at = skip_undefined(self._buffer, value, top.end, IMPLICIT_LITTLE)
         self._out.head(tag, UN, UNDEFINED_LENGTH)
@@ -293,7 +293,7 @@ class _Conversion:
             return UN
         fits = length % WIDTH.get(vr, 1) == 0
         if not fits and (tag == PIXEL_DATA or (self._source.explicit and self._out.turns_round)):
-            reason = f"{_name(tag)} {vr.decode()} has {length} bytes, no whole numbers"
+            reason = f"{named(tag)} {vr.decode()} has {length} bytes, no whole numbers"
             raise DatasetError(reason, tag)
         if self._names_vrs and (not fits or (vr in SHORT_FORM and length > MAX_SHORT_LENGTH)):
             return UN
@@ -334,10 +334,6 @@ class _Conversion:
             self._out.head(tag, edit.vr, sum(len(piece) for piece in edit.pieces))
             for piece in edit.pieces:
                 self._out.value(piece, edit.vr)
-
-
-def _name(tag: int) -> str:
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def _is_compressed(icons: memoryview, encoding: Encoding) -> bool:

@@ -1,4 +1,4 @@
-"""The layout of data elements in a stream of bytes: explicit and implicit VR, both byte orders.
+"""Walks the data elements in a stream of bytes: explicit and implicit VR, both byte orders.
 
 Rules: nothing is copied or decoded; nothing recurses, so that depth of nesting costs a list
 entry and no stack; a length that points past the end is an error, never an allocation.
@@ -81,14 +81,11 @@ def long_form(buffer: Buffer, at: int, vr: int, end: int, encoding: Encoding) ->
     if not (letters.isalpha() and letters.isupper()):
         if letters in NO_VRS:
             return at + 8, encoding.unpack_short(buffer, at + 6)[0]
-        raise DatasetError(f"no value representation at byte {at}", _tag(buffer, at, encoding))
+        tag = encoding.raw_tag(encoding.unpack_length(buffer, at)[0])
+        raise DatasetError(f"no value representation at byte {at}", tag)
     if at + 12 > end:
         raise DatasetError(f"the dataset ends inside an element, at byte {at}")
     return at + 12, encoding.unpack_length(buffer, at + 8)[0]
-
-
-def _tag(buffer: Buffer, at: int, encoding: Encoding) -> int:
-    return encoding.raw_tag(encoding.unpack_length(buffer, at)[0])
 
 
 def elements(

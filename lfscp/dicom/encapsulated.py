@@ -1,9 +1,9 @@
-"""Encapsulated pixel data: its fragments, and which of them make up a frame.
+"""Reads encapsulated pixel data: its fragments, and which of them make up a frame.
 
-Rules: one reading for all who want frames; nothing is copied. An offset table counts when it fits
-the fragments; for one frame alone, when it fits that frame's, so that others' are not looked at.
-Fragments of no bytes at the end belong to no frame. What leaves in doubt which fragments are a
-frame's is an error.
+Rules: all code that wants frames reads them here; nothing is copied. An offset table counts when it
+fits the fragments. For one frame alone it counts when it fits that frame's; others are not looked
+at. Empty fragments at the end belong to no frame. If it is in doubt which fragments are a frame's,
+that is an error.
 Source: PS3.5 section A.4.
 """
 
@@ -61,7 +61,7 @@ class Spans(Sequence[Span]):
         return self._numbers[2 * place], self._numbers[2 * place + 1]
 
 
-class FrameSpans(Sequence[tuple[Span, ...]]):
+class FrameSpans:
     """The fragments of each frame.
 
     Args:
@@ -81,17 +81,12 @@ class FrameSpans(Sequence[tuple[Span, ...]]):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    @overload
-    def __getitem__(self, at: int) -> tuple[Span, ...]: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> tuple[tuple[Span, ...], ...]: ...
-
-    def __getitem__(self, at: int | slice) -> tuple[Span, ...] | tuple[tuple[Span, ...], ...]:
-        if isinstance(at, slice):
-            return tuple(self[one] for one in range(*at.indices(len(self))))
+    def __getitem__(self, at: int) -> tuple[Span, ...]:
         place = range(len(self))[at]
         return self._spans[self._starts[place] : self._starts[place + 1]]
+
+    def __iter__(self) -> Iterator[tuple[Span, ...]]:
+        return (self[place] for place in range(len(self)))
 
 
 class Fragments(NamedTuple):

@@ -25,8 +25,6 @@ _READY: Final = (bytes, bytearray, memoryview)
 
 
 class _Heads:
-    """How headers are packed in one byte order."""
-
     def __init__(self, order: str) -> None:
         self.item = struct.Struct(order + "HHL").pack
         self.short = struct.Struct(order + "HH2sH").pack

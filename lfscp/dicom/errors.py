@@ -1,8 +1,13 @@
-"""What can be wrong with DICOM data."""
+"""The error of DICOM data that is wrong, and how messages name an element."""
 
 from __future__ import annotations
 
 from lfscp.errors import OperationError
+
+
+def named(tag: int) -> str:
+    """A tag as messages show it: (gggg,eeee)."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 class DatasetError(OperationError):

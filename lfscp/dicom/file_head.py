@@ -1,4 +1,4 @@
-"""Whether a stored file's head still says what the index says: all before the dataset's bytes.
+"""Compares a stored file's head, all before its dataset, with what the index says.
 
 The digest in the index is the dataset's. A file whose file meta information is damaged is refused
 by its readers, or read in a wrong transfer syntax, however sound its dataset is.
@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydicom.valuerep import VR
-
 from lfscp.dicom.elements import EXPLICIT_LITTLE, elements
-from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.errors import DatasetError, named
 from lfscp.dicom.part10 import IMPLEMENTATION_CLASS_UID, PREAMBLE_BYTES, read_part10
+from lfscp.dicom.value_representations import KNOWN
 
 _GROUP_LENGTH: Final = PREAMBLE_BYTES + 4  # where the meta information begins
-_VRS: Final = frozenset(str(vr).encode() for vr in VR if len(vr) == 2)
 HEAD_BYTES: Final = 65_536  # bytes in which the file meta information ends
 
 
@@ -38,7 +36,7 @@ class Expected:
 
 
 def fault_of_head(head: bytes, expected: Expected) -> str:
-    """What is wrong with the first bytes of a stored file; empty when nothing is.
+    """The fault in the first bytes of a stored file; empty when there is none.
 
     The preamble means nothing, and a file that came with one keeps it; ours is zeros.
     """
@@ -57,7 +55,7 @@ def fault_of_head(head: bytes, expected: Expected) -> str:
         ("the SOP Instance UID is", meta.sop_instance_uid, expected.sop_instance_uid),
     ):
         if actual != wanted:
-            return f"{what} {_shown(actual)}, the index says {wanted}"
+            return f"{what} {shown(actual)}, the index says {wanted}"
     return ""
 
 
@@ -71,14 +69,14 @@ def _require_readable(head: bytes, end: int) -> None:
         raise DatasetError("the group length is no number of 4 bytes")
     at = _GROUP_LENGTH
     for tag, _, until, _ in elements(head, at, end, EXPLICIT_LITTLE):
-        named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
         if tag >> 16 != 0x0002:
-            raise DatasetError(f"{named} is among the meta information")
-        if head[at + 4 : at + 6] not in _VRS:
-            raise DatasetError(f"{named} has no VR")
+            raise DatasetError(f"{named(tag)} is among the meta information")
+        if head[at + 4 : at + 6] not in KNOWN:
+            raise DatasetError(f"{named(tag)} has no VR")
         at = until
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """What a file says, as a terminal may show it."""
     text = str(value) or "empty"
     return text if text.isprintable() else ascii(text)

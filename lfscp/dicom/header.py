@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -25,6 +24,7 @@ from lfscp.dicom.attributes import (
     Attribute,
 )
 from lfscp.dicom.charset import codecs_of, decode
+from lfscp.dicom.deflate import inflate, pieces_of
 from lfscp.dicom.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -38,7 +38,7 @@ from lfscp.dicom.elements import (
     long_form,
     skip_undefined,
 )
-from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.errors import DatasetError, named
 from lfscp.dicom.header_cache import Found, Layouts
 from lfscp.dicom.temporal import without_delimiters
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -172,10 +172,10 @@ class Header:
     def _uid(self, tag: int) -> str:
         value = self._found.get(self._raw_tags[tag])
         if not value:
-            raise DatasetError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is missing", tag)
+            raise DatasetError(f"{named(tag)} is missing", tag)
         uid = _uid_of(value)
         if not uid:
-            raise DatasetError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is no valid UID", tag)
+            raise DatasetError(f"{named(tag)} is no valid UID", tag)
         return uid
 
     def _sequence(self, attribute: Attribute, value: bytes, encoding: Encoding) -> str:
@@ -265,10 +265,8 @@ def read_first(beginning: Buffer, transfer_syntax_uid: str) -> Header | None:
     """
     if transfer_syntax_uid in DEFLATED or transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
         return None
-    implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
-    encoding = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE
     try:
-        return _read(bytes(beginning[:_WINDOW]), encoding, None)
+        return _read(bytes(beginning[:_WINDOW]), encoding_of(transfer_syntax_uid), None)
     except DatasetError:
         return None
 
@@ -283,7 +281,7 @@ def _read_deflated(dataset: Buffer) -> Header:
     """Inflate piece by piece, only as far as the header goes."""
     inflated = bytearray()
     next_reading = _WINDOW
-    for piece in _inflate(dataset):
+    for piece in inflate(pieces_of(dataset)):
         inflated += piece
         if len(inflated) >= next_reading:
             header = _read_inflated(inflated, None)
@@ -304,29 +302,10 @@ def _read_inflated(inflated: bytearray, total: int | None) -> Header | None:
         return _read(view, EXPLICIT_LITTLE, total)
 
 
-def _inflate(dataset: Buffer) -> Iterator[bytes]:
-    """The inflated bytes in pieces of bounded size (PS3.5 section A.5: no zlib header)."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        for start in range(0, len(dataset), _WINDOW):
-            pending = bytes(dataset[start : start + _WINDOW])
-            while pending and not inflater.eof:  # behind its end stands padding, which never goes
-                yield inflater.decompress(pending, _WINDOW)
-                pending = inflater.unconsumed_tail
-        while piece := inflater.decompress(b"", _WINDOW):
-            yield piece
-    except zlib.error:
-        raise DatasetError("the deflated dataset cannot be inflated") from None
-    if not inflater.eof:
-        raise DatasetError("the deflated dataset ends too early")
-
-
 def _read(buffer: Buffer, encoding: Encoding, total: int | None) -> Header | None:
-    """Read from the dataset's first bytes; None when they do not reach far enough.
+    """Read from a dataset's first bytes; None when they do not reach far enough.
 
-    Args:
-        buffer: the dataset or its first bytes.
-        total: length of the dataset in bytes; None when it is not known (deflated).
+    `total` is the dataset's length; None when it is not known (deflated).
     """
     known = _LAYOUTS[encoding].read(buffer) if type(buffer) is bytes else None
     if known is not None and _is_whole(known.end, total):
@@ -367,8 +346,7 @@ def _require_dataset(buffer: Buffer, encoding: Encoding) -> None:
         return
     tag = encoding.raw_tag(encoding.unpack_length(buffer, 0)[0])
     if tag >> 16 in _NOT_OF_DATASETS:
-        named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-        raise DatasetError(f"it begins with {named}, which no dataset may have", tag)
+        raise DatasetError(f"it begins with {named(tag)}, which no dataset may have", tag)
 
 
 def invalid_start(dataset: Buffer, transfer_syntax_uid: str) -> int:
@@ -400,11 +378,7 @@ def _walk_explicit(
     items: dict[int, Encoding],
     total: int | None,
 ) -> int:
-    """Collect the wanted values; the position reached.
-
-    Returns:
-        Below 0 when stopped before bulk data: where that ends.
-    """
+    """Collect the wanted values; the position reached, or minus the end of bulk data met."""
     unpack, short_vrs, wanted = encoding.unpack, encoding.short_vrs, _WANTED_RAW[encoding]
     at, end = 0, len(buffer)
     last = end - 8

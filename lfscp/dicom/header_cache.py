@@ -1,4 +1,4 @@
-"""Layouts of datasets seen before: an object like the last ones is read without walking it.
+"""Remembers how datasets are laid out, so that one like the last ones is read without a walk.
 
 The instances of a series differ in their values, hardly ever in the order and lengths of their
 elements. A layout is all that a walk over a dataset looked at, to be compared at once; where it is

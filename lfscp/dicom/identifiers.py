@@ -1,11 +1,11 @@
-"""The keys of a query's identifier as text, however its elements were built or received.
+"""Reads the keys of a query's identifier as text, however its elements were built or received.
 
 An identifier is a pydicom Dataset or, read here from the bytes of a request, a
 `ReceivedIdentifier`: the way through pydicom takes ten times as long as the query itself.
 
 Rules: values that break their VR ("1*" in an IS, a range in a DA) are read without complaint,
 since in a query they may mean something; padding goes; several values keep their backslash.
-pydicom's own conversion is passed by for what was received, since it warns and raises there.
+pydicom's own conversion is not used for received identifiers, since it warns and raises there.
 """
 
 from __future__ import annotations
@@ -18,25 +18,18 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from lfscp.dicom.attributes import LEADING_SPACE_VRS, SINGLE_VALUE_VRS
+from lfscp.dicom.attributes import LEADING_SPACE_VRS, SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.dicom.charset import codecs_of, decode
-from lfscp.dicom.elements import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    ITEM,
-    Encoding,
-    elements,
-    items_of,
-)
+from lfscp.dicom.elements import ITEM, Encoding, elements, items_of
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.header import encoding_of
+from lfscp.dicom.transfer_syntaxes import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
-_ENCODINGS: Final = {
-    "1.2.840.10008.1.2": IMPLICIT_LITTLE,
-    "1.2.840.10008.1.2.1": EXPLICIT_LITTLE,
-    "1.2.840.10008.1.2.2": EXPLICIT_BIG,
-}
-SPECIFIC_CHARACTER_SET: Final = 0x00080005
+_PLAIN: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 MAX_ELEMENTS: Final = 30_000  # with items and delimiters
 _BINARY_LENGTH: Final = {"US": 2, "UL": 4}
 
@@ -90,10 +83,9 @@ def read_identifier(data: bytes, transfer_syntax_uid: str) -> ReceivedIdentifier
         DatasetError: it does not follow its transfer syntax, or that one is another than
             implicit, explicit and big endian. pydicom may still make something of it.
     """
-    encoding = _ENCODINGS.get(transfer_syntax_uid)
-    if encoding is None:
+    if transfer_syntax_uid not in _PLAIN:
         raise DatasetError("the transfer syntax is none of the three plain ones")
-    return _received(data, 0, len(data), encoding)
+    return _received(data, 0, len(data), encoding_of(transfer_syntax_uid))
 
 
 def _received(data: bytes, at: int, end: int, encoding: Encoding) -> ReceivedIdentifier:

@@ -1,4 +1,4 @@
-"""What a dataset says of its pixels (the Image Pixel module), and where in its bytes they are.
+"""Reads what a dataset says of its pixels (the Image Pixel module), and where they are.
 
 Rules: only the dataset's own elements are read, not those in sequences; values are taken from the
 bytes, so that what pydicom would say of a broken one does not matter.
@@ -51,7 +51,6 @@ _NUMBERS: Final = {
 }
 PIXELS: Final = frozenset({PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA})
 _KEPT: Final = frozenset({*_NUMBERS, PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES})
-_TABLES: Final = frozenset({EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def read_pixel_element(
         DatasetError: the dataset is broken.
     """
     values: dict[int, bytes] = {}
-    tables: dict[int, Sequence[int]] = {}
+    extended: Sequence[int] = ()
     at, end = 0, len(dataset)
     found: PixelElement | None = None
     while at + 8 <= end and found is None:
@@ -120,7 +119,6 @@ def read_pixel_element(
         vr = bytes(dataset[at + 4 : at + 6]) if encoding.explicit else b""
         if length == UNDEFINED_LENGTH:
             if tag == PIXEL_DATA:
-                extended = tables.get(EXTENDED_OFFSET_TABLE, ())
                 found = PixelElement(tag, vr, value, end, True, extended)
             else:
                 at = skip_undefined(dataset, value, end, inner or encoding)
@@ -130,12 +128,10 @@ def read_pixel_element(
             raise DatasetError(f"{length} bytes of value, {end - value} are there", tag)
         if tag in _KEPT:
             values[tag] = bytes(dataset[value : min(at, value + _MAX_KEPT)])
-        elif tag in _TABLES and length <= 8 * MAX_FRAGMENTS:
-            offsets = range(value, at - 7, 8)
-            tables[tag] = array(
-                "Q",
-                (int.from_bytes(dataset[one : one + 8], encoding.byteorder) for one in offsets),
-            )
+        elif tag == EXTENDED_OFFSET_TABLE and length <= 8 * MAX_FRAGMENTS:
+            starts = range(value, at - 7, 8)
+            offsets = (int.from_bytes(dataset[one : one + 8], encoding.byteorder) for one in starts)
+            extended = array("Q", offsets)
         elif tag in PIXELS:
             found = PixelElement(tag, vr, value, at)
     return found, values

@@ -1,10 +1,10 @@
 """DICOM files as others write them: where the dataset begins, and in which transfer syntax.
 
-What we write is read by `part10.read_part10`, strictly. Here a file may lack its preamble, its
-prefix, its meta information's group length, or all meta information; what was odd is noted, so that
-somebody hears of it. Rules: nothing is guessed that the dataset itself does not show: without a
-transfer syntax the whole dataset must be sound in the one that its first element is written in,
-and none of the compressed ones. A DICOMDIR is no object, and named as what it is.
+`part10.read_part10` reads lfscp's own files strictly. Here a file may lack its preamble, its
+prefix, its meta information's group length, or all meta information; a note says what was odd.
+Rules: nothing is guessed that the dataset itself does not show. Without a transfer syntax the whole
+dataset must be sound in the one that its first element is written in, and none of the compressed
+ones. A DICOMDIR is no object, and the error says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom.uid import UID
-from pydicom.valuerep import VR
 
 from lfscp.dicom.elements import (
     EXPLICIT_BIG,
@@ -26,13 +25,16 @@ from lfscp.dicom.elements import (
     element_head,
     elements,
 )
-from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, SOP_CLASS_UID, SOP_INSTANCE_UID, is_uid
+from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.errors import DatasetError, named
+from lfscp.dicom.file_head import shown
+from lfscp.dicom.header import DEFLATED, SOP_CLASS_UID, SOP_INSTANCE_UID, encoding_of, is_uid
 from lfscp.dicom.transfer_syntaxes import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.dicom.value_representations import KNOWN
 
 MEDIA_STORAGE_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _PREFIX: Final = b"DICM"
@@ -47,8 +49,6 @@ _MEDIA_SOP_INSTANCE: Final = 0x00020003
 _TRANSFER_SYNTAX: Final = 0x00020010
 _SOURCE_AE_TITLE: Final = 0x00020016
 _MAX_AE_TITLE: Final = 16  # characters
-_PIXEL_DATA: Final = 0x7FE00010
-_VRS: Final = frozenset(str(vr).encode() for vr in VR if len(vr) == 2)
 _NO_META: Final = "the file meta information is missing"
 _NO_SYNTAX: Final = "no transfer syntax is named"
 _FIRST: Final = 65_536  # bytes to inflate for the first elements of a deflated dataset
@@ -90,17 +90,12 @@ class MediaFile:
         ):
             if meta != dataset and meta:
                 found.append(
-                    f"the file meta information has {name} {_shown(meta)}, "
-                    f"the dataset {_shown(dataset)}"
+                    f"the file meta information has {name} {shown(meta)}, "
+                    f"the dataset {shown(dataset)}"
                 )
             elif meta != dataset and _NO_META not in self.notes:
                 found.append(f"the file meta information lacks the {name}")
         return tuple(found)
-
-
-def _shown(text: str) -> str:
-    """What a file says, as a terminal may see it."""
-    return text if text.isprintable() else ascii(text)
 
 
 def could_be_dicom(beginning: bytes) -> bool:
@@ -131,7 +126,7 @@ def read_media(content: memoryview) -> MediaFile:
     syntax = meta.get(_TRANSFER_SYNTAX, "")
     if not is_uid(syntax):
         named, syntax = syntax, _guess(content, offset)
-        what = f"the transfer syntax {_shown(named)} is no UID" if named else _NO_SYNTAX
+        what = f"the transfer syntax {shown(named)} is no UID" if named else _NO_SYNTAX
         notes.append(f"{what}, it is {UID(syntax).name}")
     elif _is_plainly_other(content, offset, syntax):
         named, syntax = syntax, _guess(content, offset)
@@ -210,9 +205,9 @@ def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[
     at, end, last = begin, len(content), 0
     while _starts(content, at, _META):
         tag = 2 << 16 | int.from_bytes(content[at + 2 : at + 4], "little")
-        if stated is not None and at >= stated and _is_of_the_dataset(tag, last, found):
-            named = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-            raise DatasetError(f"it begins with {named}, which no dataset may have", tag)
+        is_new = tag > last and tag not in found  # the stated length may have left it out
+        if stated is not None and at >= stated and not is_new:
+            raise DatasetError(f"it begins with {named(tag)}, which no dataset may have", tag)
         value, until = _meta_element(content, at, end, encoding)
         if tag == _GROUP_LENGTH:
             stated = until + int.from_bytes(content[value:until], "little")
@@ -221,16 +216,9 @@ def _read_meta(content: memoryview, begin: int, notes: list[str]) -> tuple[dict[
         if at == stated and found.get(_TRANSFER_SYNTAX) in DEFLATED:
             break  # what follows is deflated, and may begin with any byte
     if at != stated:
-        notes.append(
-            "the file meta information's group length is "
-            + ("missing" if stated is None else "wrong")
-        )
+        what = "missing" if stated is None else "wrong"
+        notes.append(f"the file meta information's group length is {what}")
     return found, at
-
-
-def _is_of_the_dataset(tag: int, last: int, found: dict[int, str]) -> bool:
-    """Whether an element behind the stated end is none that the stated length has left out."""
-    return tag <= last or tag in found
 
 
 def _meta_element(content: memoryview, at: int, end: int, encoding: Encoding) -> tuple[int, int]:
@@ -249,21 +237,17 @@ def _is_plainly_other(content: memoryview, offset: int, syntax: str) -> bool:
     vr = bytes(content[offset + 4 : offset + 6])
     if syntax == EXPLICIT_VR_LITTLE_ENDIAN:
         return not vr.isalpha() and vr not in NO_VRS
-    return syntax == IMPLICIT_VR_LITTLE_ENDIAN and vr in _VRS
+    return syntax == IMPLICIT_VR_LITTLE_ENDIAN and vr in KNOWN
 
 
 def _guess(content: memoryview, offset: int) -> str:
-    """The transfer syntax of a dataset, by how it is written.
-
-    Raises:
-        DatasetError: none of the uncompressed ones fits the whole dataset.
-    """
+    """The uncompressed transfer syntax that fits the whole dataset; DatasetError if none does."""
     vr = bytes(content[offset + 4 : offset + 6])
     if _starts(content, offset, _IDENTIFYING):
         syntax, encoding = IMPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_LITTLE
-        if vr in _VRS:
+        if vr in KNOWN:
             syntax, encoding = EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_LITTLE
-    elif _starts(content, offset, _IDENTIFYING_BIG) and vr in _VRS:
+    elif _starts(content, offset, _IDENTIFYING_BIG) and vr in KNOWN:
         syntax, encoding = EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_BIG
     else:
         raise NotDicomError("no DICOM file: no transfer syntax is named, and none can be seen")
@@ -272,7 +256,7 @@ def _guess(content: memoryview, offset: int) -> str:
         if tag <= last:
             raise NotDicomError("no DICOM file: no transfer syntax is named, and none fits")
         last = tag
-        if tag == _PIXEL_DATA and _is_encapsulated(content, value, until, encoding):
+        if tag == PIXEL_DATA and _is_encapsulated(content, value, until, encoding):
             raise DatasetError(
                 "the pixel data is compressed, and no transfer syntax is named", _TRANSFER_SYNTAX
             )
@@ -288,16 +272,12 @@ def _is_encapsulated(content: memoryview, value: int, until: int, encoding: Enco
 def identity_of(dataset: memoryview, transfer_syntax_uid: str) -> tuple[str, str]:
     """SOP Class and SOP Instance UID of a dataset; empty where it has none that can be read."""
     beginning: bytes | memoryview = dataset
-    encoding = EXPLICIT_LITTLE
     if transfer_syntax_uid in DEFLATED:
         try:
             beginning = zlib.decompressobj(-zlib.MAX_WBITS).decompress(dataset[:_FIRST], _FIRST)
         except zlib.error:
             return "", ""
-    elif transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
-        encoding = IMPLICIT_LITTLE
-    elif transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
-        encoding = EXPLICIT_BIG
+    encoding = encoding_of(transfer_syntax_uid)
     found = {}
     try:
         for tag, value, until, _ in elements(beginning, 0, len(beginning), encoding):

@@ -1,7 +1,7 @@
-"""What is open while a dataset is converted: the dataset itself, its sequences and their items.
+"""Holds what is open during a conversion: the dataset itself, its sequences and their items.
 
-Each knows what can be written only when it ends: its length, the length of its group, and what was
-not decided before all of it was read.
+Each keeps places that can be written only when it ends: its length, the length of its group, and
+VRs that depend on values which come later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Person names as the index compares them: case, padding and empty components do not count.
+"""Brings person names into the form that is compared: no case, padding or empty components.
 
 Rules: the same form is made when a name is stored and when it is asked for, so that the
 database compares plain text. A name's component groups (alphabetic, ideographic, phonetic)

@@ -1,4 +1,4 @@
-"""Dates, times and date-times of a query as bounds that stored values are compared with.
+"""Reads dates, times and date-times of a query as bounds for stored values.
 
 Rules: DA and TM bounds are text, so that the database compares them with the stored text:
 a lower bound is written in its shortest form ("1030" for 10:30:00), an upper bound is open
@@ -40,7 +40,6 @@ class Span:
     high: str
 
     def accepts(self, stored: str) -> bool:
-        """Whether the stored text lies inside."""
         return self.low <= stored <= self.high
 
 

@@ -1,4 +1,4 @@
-"""Value representations: how wide their numbers are, and which one a value has that comes without.
+"""Tells how wide a VR's numbers are, and which VR a value has that comes without one.
 
 Rules: a value in implicit VR has the dictionary's VR if it fits, else UN; where the dictionary
 leaves a choice the dataset decides. Private elements have the VR that pydicom's private dictionary
@@ -13,15 +13,14 @@ from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
+from lfscp.dicom.elements import SHORT_VRS
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.image_pixel import BITS_ALLOCATED, PIXEL_REPRESENTATION
 
 UN: Final = b"UN"
 SQ: Final = b"SQ"
 LONG_FORM: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-SHORT_FORM: Final = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
+SHORT_FORM: Final = frozenset(SHORT_VRS)
 KNOWN: Final = LONG_FORM | SHORT_FORM
 MAX_SHORT_LENGTH: Final = 0xFFFF
 # Bytes that change places together between byte orders; 1 for all that are not here.
@@ -42,7 +41,7 @@ def padding_of(vr: bytes) -> bytes:
 
 
 class Deciding:
-    """What has been read of one dataset or item that decides about the VR of what follows.
+    """Values of one dataset or item that decide about the VRs of later elements.
 
     Args:
         is_signed: what its own Pixel Representation says; None as long as there is none.

@@ -1,8 +1,7 @@
 """The audit trail: who did what with whose data, one message per event, in a log of its own.
 
-Patients are named here and nowhere else. Nothing is done until `start` was called, and nothing here
-raises: what becomes of a record that cannot be written is `audit_log`'s matter, and of one that
-repeats without end `audit_repeats`'.
+Only the audit trail names patients. Nothing happens here before `start`, and nothing here raises:
+`audit_log` keeps records that cannot be written, `audit_repeats` counts those that repeat.
 
 Source: PS3.15 section A.5.3, one function for each event.
 """
@@ -11,8 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -37,7 +35,7 @@ class AuditedPeer:
 
 @dataclass(slots=True)
 class Transfer:
-    """What was transferred of one study.
+    """Instances of one study that were transferred.
 
     Args:
         instances: how many of each SOP class, by UID.
@@ -77,11 +75,7 @@ class _Trail:
     def write(
         self, message: m.AuditMessage, source: Hashable = None, limit: Repeats | None = None
     ) -> None:
-        """Write a message, or count it when many that are alike have come.
-
-        Args:
-            source, limit: as `may_write` takes them.
-        """
+        """Write a message, or count it when many that are alike have come; see `may_write`."""
         text = self.text(message, _TIME)
         if self.may_write(_source_or(message, text), lambda: message, source, limit):
             self.file.write(text.replace(f'"{_TIME}"', f'"{m.now()}"', 1))
@@ -121,9 +115,27 @@ class _Trail:
         return False
 
     def tell_repeats(self) -> None:
-        """Write how many more there were of what was counted."""
+        """Write how many records were only counted."""
         for each in (self.repeats, self.associations, self.short_queries):
             each.tell()
+
+    def message(
+        self,
+        event: m.Code,
+        action: str,
+        participants: tuple[m.Participant, ...],
+        objects: tuple[m.Object, ...] = (),
+        *,
+        kind: m.Code | None = None,
+        reason: str = "",
+        outcome: m.EventOutcome | None = None,
+    ) -> m.AuditMessage:
+        """A message of this node; what has a reason is a minor failure, unless `outcome` says."""
+        if outcome is None:
+            outcome = m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS
+        return m.AuditMessage(
+            self.source, event, action, participants, objects, kind, outcome, reason
+        )
 
     def here(self, role: m.Code | None = None, *, is_requestor: bool = False) -> m.Participant:
         """This node as a participant."""
@@ -134,11 +146,7 @@ class _Trail:
 
 
 def _source_or(message: m.AuditMessage, text: str) -> Hashable:
-    """What is the same for messages that are alike.
-
-    Args:
-        text: the message, the same whatever its time is.
-    """
+    """What is the same for messages that are alike; `text` has no time."""
     refused = message.outcome is not m.EventOutcome.SUCCESS and message.event in _OF_STRANGERS
     if refused and message.type is not m.DETACH and message.participants:
         kind = message.type.value if message.type else ""
@@ -146,13 +154,13 @@ def _source_or(message: m.AuditMessage, text: str) -> Hashable:
     return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).digest()
 
 
-# Anybody can have these written, under any name.
+# Any client can have these written, under any name.
 _OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
 _TITLES: Final = 10  # times same_per_minute: messages on associations of one address in a minute
 _SHORT: Final = 10  # times queries_per_minute: those that are recorded in short
 _TIME: Final = "-"  # in the place of a message's time, which comes before all else in it
 _trail: _Trail | None = None
-# Who asked for what the current thread or task does; None is the node itself.
+# The user of the current thread or task; None is the node itself.
 _actor: Final[ContextVar[m.Participant | None]] = ContextVar("lfscp_actor", default=None)
 
 
@@ -225,23 +233,13 @@ def must_stop() -> bool:
     return _trail is not None and _trail.file.must_stop()
 
 
-@contextmanager
-def acting(user: str, address: str = "") -> Iterator[None]:
-    """Name the person or program that asks for what happens within."""
-    token = _actor.set(m.Participant(m.cut(user), address, is_requestor=True))
-    try:
-        yield
-    finally:
-        _actor.reset(token)
-
-
 def act_as(user: str, address: str = "") -> None:
-    """The same for the rest of the calling task."""
+    """Name the user of all that happens in the rest of the calling task, or context."""
     _actor.set(m.Participant(m.cut(user), address, is_requestor=True))
 
 
 def actor() -> str:
-    """Who acts: name and address; empty for the node itself."""
+    """The acting user: name and address; empty for the node itself."""
     who = _actor.get()
     return "" if who is None else f"{who.user_id}@{who.address}"
 
@@ -260,12 +258,13 @@ def application_stopped(reason: str = "") -> None:
 
 
 def _application(kind: m.Code, reason: str = "") -> None:
-    if _trail is None:
-        return
-    outcome = m.EventOutcome.SERIOUS_FAILURE if reason else m.EventOutcome.SUCCESS
-    here = (_trail.here(m.APPLICATION),)
-    event = m.APPLICATION_ACTIVITY
-    _write(m.AuditMessage(_trail.source, event, m.EXECUTE, here, (), kind, outcome, reason))
+    if _trail is not None:
+        here = (_trail.here(m.APPLICATION),)
+        outcome = m.EventOutcome.SERIOUS_FAILURE if reason else m.EventOutcome.SUCCESS
+        event = m.APPLICATION_ACTIVITY
+        _trail.write(
+            _trail.message(event, m.EXECUTE, here, kind=kind, reason=reason, outcome=outcome)
+        )
 
 
 # Associations: systems that enter and leave (A.5.3.9), or may not (A.5.3.11)
@@ -284,23 +283,21 @@ def association_ended(peer: AuditedPeer, called_ae_title: str, reason: str = "")
 def _network(kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str = "") -> None:
     if _trail is None:
         return
-    outcome = m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS
-    # The schema of this event has nobody who requests it.
+    # The schema of this event has no requestor.
     entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
     here = replace(_trail.here(m.DESTINATION), user_id=called_ae_title or _trail.ae_title)
     both = (entering, here)
-    event = m.NETWORK_ENTRY
-    message = m.AuditMessage(_trail.source, event, m.EXECUTE, both, (), kind, outcome, reason)
+    message = _trail.message(m.NETWORK_ENTRY, m.EXECUTE, both, kind=kind, reason=reason)
     _trail.write(message, (kind.value, source_of(peer.address)))
 
 
 def association_rejected(peer: AuditedPeer, called_ae_title: str, reason: str) -> None:
-    """A peer was turned away since it is not known here, or did not prove who it is."""
+    """A peer was rejected: it is not known here, or did not prove its identity."""
     _alert(m.NODE_AUTHENTICATION, _as_requestor(peer), called_ae_title, reason)
 
 
 def not_authorised(peer: AuditedPeer, service: str, reason: str) -> None:
-    """A peer asked for what it may not do."""
+    """A peer asked for a service that it may not use."""
     _alert(m.RESTRICTED_FUNCTION, _as_requestor(peer), service, reason)
 
 
@@ -309,11 +306,15 @@ def _alert(kind: m.Code, who: m.Participant, what: str, reason: str) -> None:
         return
     participants = (who, _trail.here())
     subject = (m.Subject(what or _trail.ae_title, reason),)
-    outcome = m.EventOutcome.MINOR_FAILURE
-    event = m.SECURITY_ALERT
-    _write(
-        m.AuditMessage(
-            _trail.source, event, m.EXECUTE, participants, subject, kind, outcome, reason
+    _trail.write(
+        _trail.message(
+            m.SECURITY_ALERT,
+            m.EXECUTE,
+            participants,
+            subject,
+            kind=kind,
+            reason=reason,
+            outcome=m.EventOutcome.MINOR_FAILURE,
         )
     )
 
@@ -324,7 +325,7 @@ def _alert(kind: m.Code, who: m.Participant, what: str, reason: str) -> None:
 def instances_received(
     peer: AuditedPeer, study_uid: str, transfer: Transfer, patient: m.Patient | None
 ) -> None:
-    """A peer, or whoever acts, stored instances of one study here."""
+    """A peer, or the acting user, stored instances of one study here."""
     if _trail is None:
         return
     sender = _actor.get() or _as_requestor(peer)
@@ -336,15 +337,10 @@ def instances_refused(peer: AuditedPeer, failures: Mapping[str, int]) -> None:
     """Instances that a peer sent were not stored: how many, by status."""
     if _trail is None:
         return
-    participants = (
-        replace(_as_requestor(peer), role=m.SOURCE),
-        _trail.here(m.DESTINATION),
-    )
+    participants = (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION))
     reason = ", ".join(f"{number} answered {status}" for status, number in failures.items())
-    event, outcome = m.INSTANCES_TRANSFERRED, m.EventOutcome.MINOR_FAILURE
-    message = m.AuditMessage(
-        _trail.source, event, m.CREATE, participants, outcome=outcome, reason=m.cut(reason)
-    )
+    event = m.INSTANCES_TRANSFERRED
+    message = _trail.message(event, m.CREATE, participants, reason=m.cut(reason))
     # Ever other counts make none of them alike.
     _trail.write(message, ("refused", source_of(peer.address)))
 
@@ -380,17 +376,10 @@ def _transferred(
     failed = transfer.failed
     details = {"bytes": transfer.size, "failed": failed} if failed else {"bytes": transfer.size}
     study = m.Study(study_uid, transfer.instances, details)
-    _write(
-        m.AuditMessage(
-            _trail.source,
-            m.INSTANCES_TRANSFERRED,
-            action,
-            participants,
-            (study,) if patient is None else (study, patient),
-            outcome=m.EventOutcome.MINOR_FAILURE if failed else m.EventOutcome.SUCCESS,
-            reason=f"{failed} instances failed" if failed else "",
-        )
-    )
+    objects = (study,) if patient is None else (study, patient)
+    reason = f"{failed} instances failed" if failed else ""
+    event = m.INSTANCES_TRANSFERRED
+    _trail.write(_trail.message(event, action, participants, objects, reason=reason))
 
 
 def queried(
@@ -409,15 +398,8 @@ def queried(
     source = source_of(peer.address)
     is_short = not _trail.queries.may_write(source, lambda *_: None)
     query = m.QueryObject.of(sop_class_uid, identifier, details, is_short=is_short)
-    message = m.AuditMessage(
-        _trail.source,
-        m.QUERY,
-        m.EXECUTE,
-        (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION)),
-        (query,),
-        outcome=m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS,
-        reason=m.cut(reason),
-    )
+    participants = (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION))
+    message = _trail.message(m.QUERY, m.EXECUTE, participants, (query,), reason=m.cut(reason))
     _trail.write(message, source if is_short else None, _trail.short_queries)
 
 
@@ -436,7 +418,7 @@ def deleted(
 
 
 def accessed(study_uid: str, how: str, patient: m.Patient | None) -> None:
-    """Somebody looked at a study, or took it away, through the page or the API."""
+    """A user looked at a study, or downloaded it, through the page or the API."""
     _on_study(m.INSTANCES_ACCESSED, m.READ, study_uid, {}, patient, {"access": how})
 
 
@@ -453,19 +435,19 @@ def _on_study(
     actor = _actor.get() or _trail.here(is_requestor=True)
     study = m.Study(study_uid, instances, details)
     objects = (study,) if patient is None else (study, patient)
-    _write(m.AuditMessage(_trail.source, event, action, (actor,), objects))
+    _trail.write(_trail.message(event, action, (actor,), objects))
 
 
 # People (A.5.3.12)
 
 
 def user_authenticated(user: str, address: str, *, reason: str = "") -> None:
-    """Somebody logged in at the page, or failed to, for `reason`."""
+    """A user logged in at the page, or failed to, for `reason`."""
     _authentication(m.LOGIN, user, address, reason)
 
 
 def user_left(user: str, address: str) -> None:
-    """Somebody logged out."""
+    """A user logged out."""
     _authentication(m.LOGOUT, user, address)
 
 
@@ -473,15 +455,8 @@ def _authentication(kind: m.Code, user: str, address: str, reason: str = "") -> 
     if _trail is None:
         return
     who = (m.Participant(m.cut(user), address, is_requestor=True), _trail.here())
-    outcome = m.EventOutcome.MINOR_FAILURE if reason else m.EventOutcome.SUCCESS
-    event = m.USER_AUTHENTICATION
-    _write(m.AuditMessage(_trail.source, event, m.EXECUTE, who, (), kind, outcome, reason))
+    _trail.write(_trail.message(m.USER_AUTHENTICATION, m.EXECUTE, who, kind=kind, reason=reason))
 
 
 def _as_requestor(peer: AuditedPeer) -> m.Participant:
     return m.Participant(peer.ae_title, peer.address, is_requestor=True)
-
-
-def _write(message: m.AuditMessage) -> None:
-    if _trail is not None:
-        _trail.write(message)

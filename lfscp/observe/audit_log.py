@@ -1,12 +1,12 @@
-"""The audit trail's file: one record a line, appended whole, never lost without a word.
+"""Appends the audit trail's records to its file, one a line; none is lost without a message.
 
-Rules: a record is one write to a file opened for appending, so that those of several threads and
-processes never mix. A file that was renamed meanwhile (logrotate) is left for a new one of the old
-name. What cannot be written waits, is counted and complained about, and is written as soon as
-that is possible, in its order; nothing here raises. What the node does meanwhile is its setting:
-go on, or take no associations (`must_stop`). A renamed file is removed when there are enough newer
-ones and it is old as well: who fills the file makes no record go. A jump of the clock counts for a
-part of that age only.
+Rules: a record is one write to a file opened for appending, so that records of several threads and
+processes never mix. If the file was renamed meanwhile (logrotate), a new one of the old name is
+opened. Records that cannot be written wait, are counted and logged, and are written in their order
+as soon as that is possible; nothing here raises. The node's setting decides what it does meanwhile:
+go on, or take no associations (`must_stop`). A renamed file is removed only when there are enough
+newer ones and it is old as well, so filling the file makes no record go. A jump of the clock counts
+for a part of that age only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One audit message: its parts after the schema, its codes, its text as JSON or as XML.
+"""Builds one audit message: its parts after the schema, its codes, its text as JSON or XML.
 
 Names are those of the schema, in JSON as in XML, so that either can be made of the other. Texts
 come from peers: in JSON they are escaped, in XML what XML cannot hold is replaced. One that is long
@@ -47,7 +47,6 @@ class Code:
     scheme: str = "DCM"
 
     def parts(self) -> dict[str, str]:
-        """Its attributes."""
         return {
             "csd-code": self.value,
             "codeSystemName": self.scheme,
@@ -60,7 +59,6 @@ APPLICATION_ACTIVITY: Final = Code("110100", "Application Activity")
 INSTANCES_ACCESSED: Final = Code("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
 STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
-IMPORT: Final = Code("110107", "Import")
 NETWORK_ENTRY: Final = Code("110108", "Network Entry")
 QUERY: Final = Code("110112", "Query")
 SECURITY_ALERT: Final = Code("110113", "Security Alert")
@@ -82,12 +80,12 @@ SOP_CLASS_UID: Final = Code("110181", "SOP Class UID")
 NODE_ID: Final = Code("110182", "Node ID")
 PATIENT_NUMBER: Final = Code("2", "Patient Number", "RFC-3881")
 
-CREATE, READ, UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
+CREATE, READ, _UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
 
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """Who takes part (ActiveParticipant).
+    """A participant (ActiveParticipant).
 
     Args:
         user_id: an AE title, or the name of a person who logged in.
@@ -105,7 +103,6 @@ class Participant:
     alternative: str = ""
 
     def parts(self) -> dict[str, Any]:
-        """Its element."""
         parts: dict[str, Any] = {"UserID": cut(self.user_id)}
         if self.alternative:
             parts["AlternativeUserID"] = self.alternative
@@ -129,7 +126,6 @@ class Patient:
     name: str = ""
 
     def parts(self) -> dict[str, Any]:
-        """Its element."""
         parts = _object(self.patient_id, "1", "1", PATIENT_NUMBER)
         parts["ParticipantObjectName"] = cut(self.name)
         return parts
@@ -150,7 +146,6 @@ class Study:
     details: Mapping[str, object]
 
     def parts(self) -> dict[str, Any]:
-        """Its element."""
         parts = _object(self.study_uid, "2", "3", STUDY_INSTANCE_UID)
         parts["ParticipantObjectName"] = ""  # the schema wants a name or a query
         named = list(self.instances.items())[:MAX_SOP_CLASSES]
@@ -173,7 +168,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class QueryObject:
-    """What was asked (ParticipantObjectIdentification); made by `QueryObject.of`.
+    """A query (ParticipantObjectIdentification); made by `QueryObject.of`.
 
     It is cut when it is made, since a message may be kept until it is told how many were alike.
     """
@@ -210,19 +205,17 @@ class QueryObject:
         return cls(said)
 
     def parts(self) -> dict[str, Any]:
-        """Its element."""
         return dict(self.said)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a security alert is about (ParticipantObjectIdentification)."""
+    """The subject of a security alert (ParticipantObjectIdentification)."""
 
     name: str
     description: str
 
     def parts(self) -> dict[str, Any]:
-        """Its element."""
         parts = _object(self.name, "2", "13", NODE_ID)
         parts["ParticipantObjectName"] = cut(self.name)
         parts["ParticipantObjectDetail"] = _details({"Alert Description": self.description})
@@ -260,7 +253,10 @@ class AuditMessage:
         return {
             "EventIdentification": self._event(time or now()),
             "ActiveParticipant": [each.parts() for each in self.participants],
-            "AuditSourceIdentification": _source(self.source),
+            "AuditSourceIdentification": {
+                "AuditSourceID": self.source,
+                "AuditSourceTypeCode": [{"csd-code": "4"}],  # on a server
+            },
             "ParticipantObjectIdentification": [each.parts() for each in self.objects],
         }
 
@@ -326,10 +322,6 @@ def _width(text: str) -> int:
 def now() -> str:
     """EventDateTime."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _source(source: str) -> dict[str, Any]:
-    return {"AuditSourceID": source, "AuditSourceTypeCode": [{"csd-code": "4"}]}  # on a server
 
 
 def _object(identifier: str, kind: str, role: str, identified_by: Code) -> dict[str, Any]:

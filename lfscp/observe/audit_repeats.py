@@ -1,8 +1,8 @@
 """Counts equal records of the audit trail, so that a flood of them does not fill the disk.
 
-So many alike are written in full each minute; the rest is counted, and one record at the end of the
-minute says how many more there were. Alike are records that say the same but for the time; and of
-what was refused (associations, logins, services) all of one kind from one address, whatever names
+Each minute a number of equal records is written in full; the rest is counted, and one record at the
+end of the minute says how many more there were. Records are equal if only their times differ.
+Refusals (associations, logins, services) are equal if their kind and address are, whatever names
 they give. Nothing else is held back. A SIGKILL loses the count of a minute, as it does the counts
 of what an association has stored.
 """
@@ -34,7 +34,7 @@ class _Kind:
 
 
 class Repeats:
-    """What came within the last minute. Any thread may call any method.
+    """Counts records within the last minute. Any thread may call any method.
 
     Args:
         most: so many alike are written in full within a minute; 0 for all.
@@ -86,7 +86,7 @@ class Repeats:
         _tell(over, self._clock())
 
     def _take_over(self, now: float) -> list[_Kind]:
-        """Take out those whose minute is over, and what is too many."""
+        """Take out those whose minute is over, and those above MAX_KINDS."""
         over = []
         with self._lock:
             while self._kinds:
@@ -97,7 +97,7 @@ class Repeats:
         return over
 
     def _set_timer(self) -> None:
-        """Look again when nobody else does; lock held."""
+        """Look again after a minute, if no record comes; lock held."""
         if self._timer is None:
             self._timer = threading.Timer(WINDOW_S, self._look)
             self._timer.daemon = True

@@ -1,6 +1,6 @@
 """Counters and histograms that cost a fraction of a microsecond, summed over all processes.
 
-Each process counts in a line of its own, of numbers in memory that all share; whoever is asked sums
+Each process counts in a line of its own, of numbers in memory that all share; a reader sums
 the lines. A worker that is replaced goes on in the line of its predecessor, so that no sum ever
 goes back. What can be counted is declared once, with every value that a label may have: a peer can
 make no new one, and a count is found by its place.
@@ -8,7 +8,7 @@ make no new one, and a count is found by its place.
 No lock is taken. Relied on: CPython with its global lock changes threads at calls and jumps only,
 so that `values[at] += amount`, once `at` is known, is never cut in two; a test holds it to that.
 
-What it does not do: it knows no format and no name of ours; see `metrics`.
+It knows no format, and no name of a metric; see `metrics`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import itertools
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
 
 OTHER: Final = "other"  # the value of a label for whatever was not declared
 _NUMBER: Final = "d"
@@ -102,7 +102,27 @@ class Distribution:
         values[self._sum] += value
 
 
-class Counter:
+class _Labelled:
+    """An instrument with a place on the board for each combination of its label values."""
+
+    def __init__(
+        self, board: Board, name: str, text: str, width: int, labels: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.labels = tuple(labels)
+        self._values = tuple(labels.values())
+        combinations = list(itertools.product(*self._values))
+        start = board.reserve(cast("Counter | Histogram", self), width * len(combinations))
+        self._places = {each: start + width * at for at, each in enumerate(combinations)}
+
+    def _declared(self, values: Sequence[str]) -> tuple[str, ...]:
+        """The same label values with `other` for those that were not declared."""
+        pairs = zip(values, self._values, strict=True)
+        return tuple(value if value in declared else OTHER for value, declared in pairs)
+
+
+class Counter(_Labelled):
     """Counts of one kind, one for each combination of label values.
 
     Args:
@@ -113,18 +133,12 @@ class Counter:
     """
 
     def __init__(self, board: Board, name: str, text: str, **labels: Sequence[str]) -> None:
-        self.name = name
-        self.text = text
-        self.labels = tuple(labels)
-        self._values = tuple(labels.values())
-        combinations = list(itertools.product(*labels.values()))
-        start = board.reserve(self, len(combinations))
-        self._counts = {each: Count(board, start + at) for at, each in enumerate(combinations)}
-        self._places = {each: start + at for at, each in enumerate(combinations)}
+        super().__init__(board, name, text, 1, labels)
+        self._counts = {each: Count(board, at) for each, at in self._places.items()}
 
     def of(self, *values: str) -> Count:
         """The count of these label values; one that was not declared is `other`."""
-        return self._counts.get(values) or self._counts[_declared(self._values, values)]
+        return self._counts.get(values) or self._counts[self._declared(values)]
 
     def add(self, amount: float = 1.0) -> None:
         """Count, where there are no labels."""
@@ -159,7 +173,7 @@ class Gauge:
         return sums[self._at]
 
 
-class Histogram:
+class Histogram(_Labelled):
     """Distributions of one kind, one for each combination of label values.
 
     Args:
@@ -175,15 +189,8 @@ class Histogram:
         bounds: Sequence[float],
         **labels: Sequence[str],
     ) -> None:
-        self.name = name
-        self.text = text
         self.bounds = tuple(bounds)
-        self.labels = tuple(labels)
-        self._values = tuple(labels.values())
-        combinations = list(itertools.product(*labels.values()))
-        width = len(self.bounds) + 2  # the last bucket and the sum
-        start = board.reserve(self, width * len(combinations))
-        self._places = {each: start + width * at for at, each in enumerate(combinations)}
+        super().__init__(board, name, text, len(self.bounds) + 2, labels)  # the rest, and the sum
         self._distributions = {
             each: Distribution(board, at, self.bounds) for each, at in self._places.items()
         }
@@ -191,7 +198,7 @@ class Histogram:
     def of(self, *values: str) -> Distribution:
         """The distribution of these label values; one that was not declared is `other`."""
         found = self._distributions.get(values)
-        return found or self._distributions[_declared(self._values, values)]
+        return found or self._distributions[self._declared(values)]
 
     def observe(self, value: float) -> None:
         """Count one observation, where there are no labels."""
@@ -204,9 +211,3 @@ class Histogram:
         for values, at in self._places.items():
             end = at + len(self.bounds) + 1
             yield values, list(itertools.accumulate(sums[at:end])), sums[end]
-
-
-def _declared(known: Sequence[Sequence[str]], values: Sequence[str]) -> tuple[str, ...]:
-    """The same label values with `other` for those that were not declared."""
-    pairs = zip(values, known, strict=True)
-    return tuple(value if value in declared else OTHER for value, declared in pairs)

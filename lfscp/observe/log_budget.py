@@ -1,8 +1,8 @@
 """Limits the log lines about one address and about all, so that a flood does not fill the log.
 
-Whoever is about to write a line asks first. What was left out is counted, and said in one line per
-span of time: of connections by the server, of requests by `REQUESTS` itself. An object that was
-stored always has its line. Any thread may call any method.
+Code asks before it writes a line. Lines that are left out are counted, and one line per span of
+time says how many: of connections by the server, of requests by `REQUESTS` itself. A stored object
+always has its line. Any thread may call any method.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class LogBudget:
         return bool(self._left_out)
 
     def left_out(self, *, now: bool = False) -> LeftOut | None:
-        """What was left out, when the span is over; None when it is not, or nothing was.
+        """The lines left out, once the span is over; None before, and when there are none.
 
         Args:
             now: say it before the span is over.
@@ -145,7 +145,7 @@ class RequestLines:
         return False
 
     def say_left_out(self) -> None:
-        """Say now what was left out."""
+        """Log now which lines were left out."""
         with self._lock:
             timer, self._timer = self._timer, None
         if timer is not None:

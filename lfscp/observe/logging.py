@@ -3,8 +3,8 @@
 Rules: a line costs little (thousands of objects a second are logged), so the level is tested
 before anything is built, there are two processors, and one os.write per line, which keeps lines of
 several threads apart. A value can break neither its line nor the terminal: control characters are
-escaped. No patient identifier belongs here; UIDs do. What other libraries log comes through
-`foreign`. Field names in use: association, calling_ae_title, called_ae_title, peer, service,
+escaped. No patient identifier belongs here; UIDs do. Other libraries' logs come through
+`stdlib_bridge`. Field names in use: association, calling_ae_title, called_ae_title, peer, service,
 sop_class_uid, sop_instance_uid, status (hexadecimal text), bytes, duration_ms, reason.
 """
 
@@ -69,7 +69,7 @@ class LineWriter:
         self.descriptor = descriptor
 
     def write(self, line: str) -> None:
-        """Write one line; a log that nobody reads any more must not stop the node."""
+        """Write one line; a log that cannot be written must not stop the node."""
         try:
             os.write(self.descriptor, line.encode("utf-8", "backslashreplace"))
         except OSError:
@@ -106,7 +106,7 @@ def configure(
     render = render_json if format == "json" else _console(colours=_wants_colours(descriptor))
     _writer.descriptor = descriptor
     _processors[:] = [_describe_exception, _renderer(render)]
-    structlog.configure(  # for whoever asks structlog itself for a logger
+    structlog.configure(  # for code that asks structlog itself for a logger
         processors=_processors,
         wrapper_class=EventLogger,
         context_class=dict,

@@ -1,7 +1,7 @@
 """What a node counts: every counter and histogram, declared once; `/metrics` shows their sums.
 
-Names follow Prometheus: base units, `_total` for counters. Whoever counts on a hot path draws the
-count he needs once (`SERVED.of("C-ECHO", "0x0000")`) and adds to it later; see `counters`.
+Names follow Prometheus: base units, `_total` for counters. Code on a hot path looks up its count
+once (`SERVED.of("C-ECHO", "0x0000")`) and adds to it later; see `counters`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PROCESS_STARTS: Final = _counter(
     "lfscp_process_starts_total", "Processes of the node that have started."
 )
 ACCEPTED: Final = _counter(
-    "lfscp_associations_accepted_total", "Associations that peers asked for and got."
+    "lfscp_associations_accepted_total", "Associations of peers that were accepted."
 )
 REJECTED: Final = _counter(
     "lfscp_associations_rejected_total",
@@ -53,7 +53,7 @@ REJECTED: Final = _counter(
 )
 ENDED: Final = _counter(
     "lfscp_associations_ended_total",
-    "Connections that ended otherwise than by a rejection, by how.",
+    "Connections that ended without a rejection, by the way they ended.",
     outcome=ENDS,
 )
 REFUSALS: Final = (
@@ -77,7 +77,7 @@ UNASSOCIATED: Final = _gauge(
 )
 SHORTAGES: Final = _counter(
     "lfscp_accept_failures_total",
-    "Attempts to accept a connection that failed for want of a file descriptor or memory.",
+    "Failures to accept a connection, since file descriptors or memory ran out.",
 )
 ASSOCIATION_SECONDS: Final = _histogram(
     "lfscp_association_duration_seconds",
@@ -107,7 +107,7 @@ OVERSIZE_MESSAGES: Final = _counter(
 )
 RECEIVED_INSTANCES: Final = _counter(
     "lfscp_received_instances_total",
-    "Objects that came and were acknowledged, by the way they came.",
+    "Objects that were received and acknowledged, by service.",
     service=("C-STORE", "C-GET", "upload"),
 )
 RECEIVED_BYTES: Final = _counter(
@@ -124,7 +124,7 @@ EXCESSIVE_IDENTIFIERS: Final = _counter(
 )
 SUB_OPERATIONS: Final = _counter(
     "lfscp_sub_operations_total",
-    "C-STORE sub-operations of retrieves, by what came of them.",
+    "C-STORE sub-operations of retrieves, by outcome.",
     service=("C-MOVE", "C-GET", OTHER),
     outcome=SUB_OPERATION_OUTCOMES,
 )
@@ -171,7 +171,7 @@ SYNC: Final = _histogram(
 OBJECT_STORE_REQUESTS: Final = ("put", "get", "head", "list", "delete")
 OBJECT_STORE_SECONDS: Final = _histogram(
     "lfscp_object_store_request_duration_seconds",
-    "Requests to the S3 service that has the objects, with tries again; get is one part.",
+    "Requests to the S3 service of the objects, retries included; a get is one part.",
     SECONDS,
     request=OBJECT_STORE_REQUESTS,
 )
@@ -199,7 +199,7 @@ CLOCK_DOUBTED: Final = _gauge(
 )
 SCRUBBED_INSTANCES: Final = _counter(
     "lfscp_scrubbed_instances_total",
-    "Stored objects that were read again in the background, by what was found.",
+    "Stored objects that were read again in the background, by outcome.",
     outcome=("sound", "damaged"),
 )
 SCRUBBED_BYTES: Final = _counter(
@@ -215,7 +215,7 @@ RECYCLED_INSTANCES: Final = _counter(
 )
 FAILED_UNEXPECTEDLY: Final = _counter(
     "lfscp_unexpected_failures_total",
-    "Requests that failed as they should not have; the log says more.",
+    "Requests that failed unexpectedly; the log says more.",
     service=SERVICES,
 )
 HTTP_REFUSALS: Final = (

@@ -1,4 +1,4 @@
-"""How many files and connections a process may have open; raises it to what the system allows."""
+"""Raises the number of files and connections that a process may have open, and tells it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What a process uses of the machine, from /proc (proc(5)): CPU time, memory, files, threads."""
+"""Reads from /proc (proc(5)) what a process uses of the machine, and when that was started."""
 
 from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # Places behind the process's name, which may hold anything.
 _USER_TIME, _SYSTEM_TIME, _THREADS, _RESIDENT = 11, 12, 17, 21
-_DATA: Final = 5  # of /proc/self/statm
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def usage(pid: int) -> ProcessUsage | None:
     )
 
 
-def data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process: private memory, whether it is in use or not."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[_DATA]) * _PAGE_BYTES
+def boot_id_of_machine() -> str:
+    """What names this start of the machine; empty when the system does not tell."""
+    with suppress(OSError):
+        return _BOOT_ID.read_text("ascii").strip()
+    return ""

@@ -1,4 +1,4 @@
-"""Other libraries' logs and warnings, led into the ordinary log as events of one line.
+"""Leads other libraries' logs and warnings into the ordinary log as events of one line.
 
 Rules: pynetdicom's running commentary (INFO) is debug here, and its DEBUG, which prints
 datasets, is never shown. Its errors, and pydicom's, lose quoted values, because those may be a

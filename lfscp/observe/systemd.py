@@ -1,4 +1,4 @@
-"""What systemd is told and what it hands over: readiness, status, watchdog, the listening socket.
+"""Talks to systemd: readiness, status, watchdog, and the listening socket that it hands over.
 
 The protocols are sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3): a datagram to the
 socket named in the environment, two variables, and file descriptors from number 3 on. Without

@@ -1,8 +1,8 @@
 """Pages through the index for people: patients, studies, series, instances, a page at a time.
 
 Rules: pages are cut by key, never by offset, so the last page costs what the first one costs; a
-cursor is the sort key of the last row shown. Every statement is bounded by its page. What is
-typed in a search box is text: LIKE's own signs in it are escaped. Counts of what lies below a row
+cursor is the sort key of the last row shown. Every statement is bounded by its page. Text
+in a search box is literal: LIKE's own signs in it are escaped. Counts of what lies below a row
 are made for the rows of the page only.
 """
 
@@ -50,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class StudyFilter:
-    """What studies must be like.
+    """Conditions for studies.
 
     Args:
         text: words; each must be in the patient's name or the study's description, or begin the
@@ -84,18 +84,14 @@ _SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
 _INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
 
 
-def _number(column: ColumnElement[str]) -> ColumnElement[int]:
-    """A column's text as a number to sort by; absent is 0."""
-    return leading_integer(column)
-
-
 _OF_PATIENT: Final = study.c.patient_id_fk
-_SERIES_NUMBER: Final = _number(series.c.series_number)
-_INSTANCE_NUMBER: Final = _number(instance.c.instance_number)
+# As numbers to sort by; absent is 0.
+_SERIES_NUMBER: Final = leading_integer(series.c.series_number)
+_INSTANCE_NUMBER: Final = leading_integer(instance.c.instance_number)
 
 
 def require_short_words(text: str) -> str:
-    """The text of a search, whose words are compared with every row.
+    """The text of a search, if its words are short enough to be compared with every row.
 
     Raises:
         ValueError: a word has more characters than MAX_WORD.
@@ -311,7 +307,7 @@ def _conditions(wanted: StudyFilter) -> Iterable[ColumnElement[bool]]:
 
 
 def _of_patients(word: str, key: ColumnElement[int]) -> Iterator[Select[Any]]:
-    """Keys of studies, or of their patients, whose patient's name holds a word or ID begins so."""
+    """Keys of studies or patients, by a word in the patient's name or at the start of the ID."""
     name = f"%{_escaped(search_form(word))}%"
     yield select(key).where(study.c.patient_name_search.like(name, escape=_ESCAPE))
     yield select(key).where(_begins(study.c.patient_id, word))
@@ -339,7 +335,7 @@ def _escaped(text: str) -> str:
 
 
 def _describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Add to the rows of a page what is below them, and whether retention spares them."""
+    """Add counts to the rows of a page, and whether retention spares them."""
     _count_below_studies(connection, rows)
     _mark_shared(connection, study.c.study_instance_uid, rows)
     protected = protected_among(connection, [row["study_instance_uid"] for row in rows])
@@ -348,7 +344,7 @@ def _describe_studies(connection: Connection, rows: Sequence[dict[str, Any]]) ->
 
 
 def _mark_shared(connection: Connection, uid: Column[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Say of the rows of a page whether others have their UID, against the standard."""
+    """Mark rows of a page that share their UID with others, against the standard."""
     uids = {row[uid.name] for row in rows}
     several = select(uid).where(uid.in_(uids)).group_by(uid).having(func.count() > 1)
     shared = set(connection.execute(several).scalars())
@@ -357,7 +353,7 @@ def _mark_shared(connection: Connection, uid: Column[str], rows: Sequence[dict[s
 
 
 def names_of_patient(connection: Connection, patient_key: int) -> list[dict[str, str]]:
-    """What the studies of a patient say of name, birth date and sex, each once, some at most."""
+    """Names, birth dates and sexes in a patient's studies: each set once, MAX_NAMES at most."""
     said = (study.c.patient_name, study.c.patient_birth_date, study.c.patient_sex)
     statement = select(*said).where(study.c.patient_id_fk == patient_key).distinct()
     return [dict(row) for row in connection.execute(statement.limit(MAX_NAMES)).mappings()]

@@ -1,16 +1,15 @@
-"""Tells whether the time of day is right, so that a wrong clock deletes nothing.
+"""Decides whether the time of day can be trusted, so that a wrong clock deletes nothing.
 
-The index keeps when the clock was looked at last, and how the clock that nobody sets (of the time
-since the machine was started) stood then. A clock that says another time than it must was set,
-while the node ran or was stopped: it is not trusted. When the machine was started in between, only
-the clock itself says how long it was off: more than is usual is not trusted either.
+At each look the index keeps the time of day, and the time since the machine was started, which
+nobody sets. If the two disagree at a later look, somebody has set the clock, while the node ran or
+was stopped, and it is not trusted. After a restart of the machine only the time of day says how
+long it was off. If that is longer than usual, the clock is not trusted either.
 
-Rules: by a clock that is not trusted nothing is older than by the last time that was trusted and
-what has passed since for certain; so retention goes on, only later. It is trusted again when it
-has run without a jump for an hour, synchronised by NTP as the kernel says, or else for a week; or
-when the administrator says that it is right; at once, when it was set to what it must be. An index
-that knows of no look goes by its newest object. Where nodes share an index, the database's clock is
-asked too.
+Rules: while the clock is not trusted, nothing is older than it was at the last trusted time, plus
+the time that has passed for certain. So retention goes on, only later. The clock is trusted again
+after an hour without a jump, if NTP synchronises it as the kernel says, or else after a week; when
+the administrator confirms it; and at once, when it is set to the right time. An index without any
+look goes by its newest object. Where nodes share an index, the database's clock is asked too.
 
 `clock_readings.look_at` decides, without a clock or an index.
 """
@@ -33,7 +32,6 @@ from lfscp.archive.index.clock_readings import (
     Reading,
     is_synchronised,
     look_at,
-    read_boot,
     read_kept,
     task_of,
     up_s,
@@ -43,6 +41,7 @@ from lfscp.archive.index.maintenance_tables import maintenance
 from lfscp.archive.index.schema import instance
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
+from lfscp.observe.processes import boot_id_of_machine
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -74,7 +73,7 @@ class Clock:
         self._synchronised = synchronised
         self._index = index
         self._task = task_of(node)
-        self._boot = read_boot() if index is not None else "here"
+        self._boot = boot_id_of_machine() if index is not None else "here"
         self._kept = self._new()
         self._has_said_differs = False
 
@@ -168,7 +167,7 @@ class Clock:
             LOG.warning(
                 "the clock has jumped and is not trusted",
                 by_s=round(by_ms / 1000),
-                # An index of before, or a new clock's row: nobody knows how long it was idle.
+                # An older index, or a new clock's row: how long it was idle is not known.
                 since="the last look" if before.seen.up_ms else "the newest object came",
                 effect="studies and jobs are deleted later",
                 hint="set the clock; if it is right, run: lfscp retention --clock-is-right",

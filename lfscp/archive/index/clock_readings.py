@@ -1,4 +1,4 @@
-"""What a clock has said and when: whether it has jumped, what is kept of it, stamps for rows."""
+"""Compares readings of a clock: has it jumped, what is kept of it, which stamps do rows get."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ MAX_OFF_MS: Final = 3 * DAY_MS  # a machine that is off for a long weekend
 STEADY_MS: Final = 7 * DAY_MS
 STEADY_SYNCHRONISED_MS: Final = HOUR_MS
 TASK: Final = "clock"
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _TIMESYNCD: Final = Path("/run/systemd/timesync/synchronized")
 _UNSYNCHRONISED: Final = 5  # TIME_ERROR, what adjtimex(2) returns then
 _TIMEX_BYTES: Final = 512  # more than any struct timex
@@ -44,7 +43,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of the looks at a clock.
+    """A record of the last look at a clock.
 
     Args:
         seen: the last one.
@@ -61,7 +60,7 @@ def look_at(kept: Kept, now: Reading, most_off_ms: int, *, is_synchronised: bool
     """Decide what a look at the clock tells; no I/O, no clock.
 
     Args:
-        most_off_ms: how long the machine may have been off without anybody wondering.
+        most_off_ms: how long it is usual for the machine to be off.
     """
     jump, passed = _compare(kept.seen, now, most_off_ms)
     trusted_ms = kept.trusted_ms + passed
@@ -97,13 +96,6 @@ def is_synchronised() -> bool:
     return False
 
 
-def read_boot() -> str:
-    """What names this start of the machine; empty when that is not known."""
-    with suppress(OSError):
-        return _BOOT_ID.read_text("ascii").strip()
-    return ""
-
-
 def up_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -134,9 +126,9 @@ def doubt_of(kept: Kept | None) -> str:
 
 
 class Stamps:
-    """The time that new rows are given: the clock's, but not before what was certain at the start.
+    """The time for new rows: the clock's, but not before the time that was certain at the start.
 
-    A clock that was put back would make what comes old on the day when it is set right.
+    If a clock is put back, objects that come meanwhile would be old once it is set right.
 
     Args:
         kept: of the clock, at the start.

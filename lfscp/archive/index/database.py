@@ -1,8 +1,9 @@
-"""The index's database as the rest of the archive sees it, whichever one is behind it.
+"""Defines what the archive asks of the index's database, whichever one it is.
 
-Rules: what only one database needs is in its own module, `sqlite` or `postgresql`; everybody else
-asks a `Database`. Work that failed for a passing reason (a connection that was lost, a deadlock)
-is done again until its patience is over; whether it may have been done already is said as well.
+Rules: what only one database needs is in its own module, `sqlite` or `postgresql`; other modules
+use a `Database`. Work that fails for a passing reason (a lost connection, a deadlock) is tried
+again until its patience is over. The `Patience` also tells whether an attempt may have been
+committed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the databases of the index say differently in SQL: one word here, one spelling for each.
+"""Spells the SQL that SQLite and PostgreSQL write differently: one word here, a spelling each.
 
 Everything else of the SQL is portable. How they are connected to, locked and retried is in
 `sqlite` and `postgresql`; matching by wildcards in `matching`.
@@ -6,7 +6,8 @@ Everything else of the SQL is portable. How they are connected to, locked and re
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Dialect, Insert, Table, Text
 from sqlalchemy.ext.compiler import compiles
@@ -27,24 +28,26 @@ def _bytewise_text_of_postgresql(_type: Any, _compiler: Any, **_options: Any) ->
     return 'TEXT COLLATE "C"'
 
 
+def _spell(word: type[FunctionElement[Any]], **templates: str) -> None:
+    """Compile a word of SQL by a template for each database, with a place for each argument."""
+
+    def spelling(template: str) -> Callable[..., str]:
+        def spell(element: Any, compiler: Any, **options: Any) -> str:
+            arguments = (compiler.process(each, **options) for each in element.clauses)
+            return template.format(*arguments)
+
+        return spell
+
+    for dialect, template in templates.items():
+        compiles(word, dialect)(spelling(template))
+
+
 class leading_integer(FunctionElement[int]):  # noqa: N801 - a word of SQL
     """The whole number that a text begins with; 0 when it begins with none."""
 
     type = BigInteger()
     inherit_cache = True
     name = "leading_integer"
-
-
-@compiles(leading_integer, "sqlite")
-def _leading_integer_of_sqlite(element: Any, compiler: Any, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
-
-
-@compiles(leading_integer, "postgresql")
-def _leading_integer_of_postgresql(element: Any, compiler: Any, **options: Any) -> str:
-    column = compiler.process(element.clauses, **options)
-    digits = f"substring({column} from '^ *([+-]?[0-9]{{1,18}})')"
-    return f"coalesce(CAST({digits} AS BIGINT), 0)"
 
 
 class holds_text(FunctionElement[bool]):  # noqa: N801 - a word of SQL
@@ -55,18 +58,6 @@ class holds_text(FunctionElement[bool]):  # noqa: N801 - a word of SQL
     name = "holds_text"
 
 
-@compiles(holds_text, "sqlite")
-def _holds_text_of_sqlite(element: Any, compiler: Any, **options: Any) -> str:
-    column, pattern = (compiler.process(each, **options) for each in element.clauses)
-    return f"{column} LIKE {pattern} ESCAPE '\\'"
-
-
-@compiles(holds_text, "postgresql")
-def _holds_text_of_postgresql(element: Any, compiler: Any, **options: Any) -> str:
-    column, pattern = (compiler.process(each, **options) for each in element.clauses)
-    return f"{column} ILIKE {pattern}"
-
-
 class now_ms(FunctionElement[int]):  # noqa: N801 - a word of SQL
     """The time by the database's clock, which all nodes share: milliseconds since 1970 UTC."""
 
@@ -75,14 +66,18 @@ class now_ms(FunctionElement[int]):  # noqa: N801 - a word of SQL
     name = "now_ms"
 
 
-@compiles(now_ms, "sqlite")
-def _now_ms_of_sqlite(_element: Any, _compiler: Any, **_options: Any) -> str:
-    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-
-
-@compiles(now_ms, "postgresql")
-def _now_ms_of_postgresql(_element: Any, _compiler: Any, **_options: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+_INTEGER: Final = "substring({} from '^ *([+-]?[0-9]{{1,18}})')"
+_spell(
+    leading_integer,
+    sqlite="CAST({} AS INTEGER)",
+    postgresql=f"coalesce(CAST({_INTEGER} AS BIGINT), 0)",
+)
+_spell(holds_text, sqlite="{} LIKE {} ESCAPE '\\'", postgresql="{} ILIKE {}")
+_spell(
+    now_ms,
+    sqlite="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    postgresql="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+)
 
 
 def insert_if_absent(table: Table, on: Dialect) -> Insert:

@@ -1,9 +1,8 @@
-"""Group commit: whoever waits to write shares the next transaction, and so its sync.
+"""Commits the tasks of several threads in one transaction, and so with one sync of the disk.
 
-Rules: who comes first leads, without waiting for anybody; who comes while one leads waits, and
-all who wait are committed together by the first of them as soon as the leader is done. So a
-single sender is never held up, and with many each sync of the disk serves many. Nobody returns
-before what he brought is committed.
+Rules: the first thread leads and waits for no other. Threads that come meanwhile wait; as soon as
+the leader is done, the first of them commits the tasks of all. So a single sender is never held up,
+and with many senders each sync serves many. A call returns only after its task is committed.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class GroupCommit(Generic[Task, Result]):
         return result
 
     def _wait(self, ticket: _Ticket[Task, Result]) -> Result:
-        ticket.wake.acquire()  # until done, or until all who wait are ours to commit
+        ticket.wake.acquire()  # until done, or until this thread commits for all that wait
         if ticket.is_done:
             return _outcome(ticket)
         with self._lock:

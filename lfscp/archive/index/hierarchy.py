@@ -1,11 +1,11 @@
 """Finds or makes the rows above an instance: its series, study and patient (PS3.4 section C.6).
 
-Rules: an instance belongs to the patient, study and series that it names itself, also where their
+Rules: an instance belongs to the patient, study and series that it names itself, even where their
 identifiers are shared against the standard: a Series Instance UID counts within its study, a Study
-Instance UID within its patient. Without a Patient ID each study has a patient of its own. What says
-less of the patient than the one study of its UID belongs to that; a study learns what it did not
-know, and then belongs to the patient of whom that is said. What is known stays as it is; what
-contradicts it is marked and noted. Notes hold no patient data.
+Instance UID within its patient. Without a Patient ID each study has a patient of its own. An object
+that says less of its patient than the only study with its UID belongs to that study. A study learns
+what it did not know, and then belongs to the patient with these attributes. Known values stay; an
+object that contradicts them is marked and noted. Notes hold no patient data.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Hierarchy:
         self._statements = statements
 
     def series_of(self, cursor: Any, header: Header, now: int) -> tuple[KnownSeries, list[str]]:
-        """The series that an object belongs to, made when it is new, and what is worth a note.
+        """The series that an object belongs to, made when it is new, and notes for the log.
 
         Args:
             now: ms since 1970.
@@ -74,7 +74,7 @@ class Hierarchy:
         """The patient that an object's study has, made when it is new.
 
         Args:
-            identity: what is said of Patient ID and issuer, by the object or others of its study.
+            identity: Patient ID and issuer, as the object or others of its study say.
         """
         unique = _unique_key(header, identity)
         find = self._statements.find_patient
@@ -88,7 +88,7 @@ class Hierarchy:
         return int(row[0])
 
     def read_again(self, cursor: Any, study_key: int) -> None:
-        """Have all objects of a study read, since what it knows may have been said by others."""
+        """Have all objects of a study read, since its values may come from other objects."""
         self._statements.read_again.run(cursor, (study_key,))
 
     def complete(self, cursor: Any, header: Header, study_key: int) -> None:
@@ -129,7 +129,7 @@ class Hierarchy:
         """Let a study know what its first objects left out, and belong to that patient."""
         identity = own.identity.completed_by(PatientIdentity.of(header))
         patient_key = self.patient_of(cursor, header, identity)
-        values = [*texts(header, Level.PATIENT), patient_key, own.key]
+        values = [patient_key, *texts(header, Level.PATIENT), own.key]
         self._statements.complete_study.run(cursor, values)
         if patient_key != own.patient_key:
             self._statements.delete_patient_without_study.run(cursor, (own.patient_key,))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Engine, func, select, true
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.durability import Durability
@@ -26,7 +26,6 @@ from lfscp.archive.index.database import (
     DEFAULT_TIMEOUT_S,
     REBUILD_HINT,
     Patience,
-    Result,
     is_damaged,
     reason_of,
 )
@@ -69,7 +68,12 @@ _SELECTED: Final = (
 
 
 class Index:
-    """The index behind an archive. Any thread may call any method; workers may be forked."""
+    """The index behind an archive. Any thread may call any method; workers may be forked.
+
+    Attributes:
+        engine, dialect, error, is_shared, reading, writing, transact, transaction: those of the
+            `Database`, for the tables that others keep in it.
+    """
 
     def __init__(
         self,
@@ -79,17 +83,25 @@ class Index:
         connections: int = DEFAULT_CONNECTIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._database = open_database(
+        database = self._database = open_database(
             url, durability, connections=connections, timeout_s=timeout_s
         )
+        self.engine = database.engine
+        self.dialect = database.dialect
+        self.error = database.error
+        self.is_shared = database.is_shared
+        self.reading = database.reading
+        self.writing = database.writing
+        self.transact = database.transact
+        self.transaction = database.transaction
         try:
-            migrations.upgrade(self._database.engine)
+            migrations.upgrade(database.engine)
         except (SQLAlchemyError, OSError) as error:
-            self._database.close()
+            database.close()
             hint = REBUILD_HINT if is_damaged(error) else self._hint
             raise ArchiveError("open the index", reason_of(error), hint) from None
         except BaseException:
-            self._database.close()
+            database.close()
             raise
         self._statements = Statements(self._database.dialect)
         self.hierarchy = Hierarchy(self._statements)
@@ -99,46 +111,10 @@ class Index:
         self._group = GroupCommit(self._insert) if self._database.has_one_writer else None
 
     @property
-    def is_shared(self) -> bool:
-        """Whether several nodes may use it at once."""
-        return self._database.is_shared
-
-    @property
     def _hint(self) -> str:
         if self._database.is_shared:
             return "check index.url, and that its server, database and user are there"
         return "check index.url and the rights on the folder"
-
-    @property
-    def engine(self) -> Engine:
-        """The engine, for reading."""
-        return self._database.engine
-
-    @property
-    def error(self) -> type[Exception]:
-        """What the driver's own cursors raise."""
-        return self._database.error
-
-    def reading(self, interruption: Interruption | None = None) -> AbstractContextManager[Any]:
-        """The driver's cursor, for a statement of `dialect`; see Database.reading."""
-        return self._database.reading(interruption)
-
-    @property
-    def dialect(self) -> Dialect:
-        """What statements for the driver's cursor are compiled for."""
-        return self._database.dialect
-
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A writing transaction, for the tables that others keep in the same database."""
-        return self._database.writing()
-
-    def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:
-        """Do work in a writing transaction; see Database.transact."""
-        return self._database.transact(work, snapshot=snapshot)
-
-    def transaction(self) -> AbstractContextManager[Any]:
-        """A writing transaction with the driver's cursor, for `hierarchy`."""
-        return self._database.transaction()
 
     def cannot(self, operation: str, error: BaseException) -> ArchiveError:
         """The error of something that could not be done because of the database."""
@@ -168,9 +144,9 @@ class Index:
         Raises:
             OutOfResourcesError: the database cannot take it (disk full, connection lost).
         """
-        row = (header, _values(header, placement, self.stamps.now_ms()))
         patience = self._database.patience()
         for attempt in itertools.count(1):
+            row = (header, _values(header, placement, self.stamps.now_ms()))
             try:
                 add = self._insert_one if self._group is None else self._group.perform
                 _, notes = add(row)
@@ -182,13 +158,17 @@ class Index:
                         return Added(existing.study_uid, existing.series_uid)  # by us, before
                     return existing
                 self._others_were_faster(header, attempt)
-            except self._database.error as error:
-                if self._database.is_too_long(error) and not isinstance(header, Shortened):
-                    header = cast("Header", Shortened(header))
-                    row = (header, _values(header, placement, self.stamps.now_ms()))
-                elif not patience.allows(error):
-                    raise self._out_of_resources(error, patience) from None
+            except self.error as error:
+                header = self._for_another_attempt(header, error, patience)
         raise AssertionError  # the loop ends by return or raise
+
+    def _for_another_attempt(self, header: Header, error: Exception, patience: Patience) -> Header:
+        """The header to try again with after an error; raises when there is no use in it."""
+        if self._database.is_too_long(error) and not isinstance(header, Shortened):
+            return cast("Header", Shortened(header))
+        if not patience.allows(error):
+            raise self._out_of_resources(error, patience) from None
+        return header
 
     def _insert_one(self, row: _Row) -> _Inserted:
         return self._insert([row])[0]
@@ -208,19 +188,19 @@ class Index:
         return [(known, [])]
 
     def _insert_all(self, rows: list[_Row]) -> list[_Inserted]:
-        """Insert instances in one transaction; the series of each."""
         now = self.stamps.now_ms()
         inserted: list[_Inserted] = []
         touched: dict[int, KnownSeries] = {}
         started = time.monotonic()
         with self._database.transaction() as cursor:
             for header, values in rows:
-                known = self._recall(header)
-                found, notes = (known, []) if known else self._series(cursor, header, now)
+                found, notes = self._recall(header), list[str]()
+                if found is None:
+                    found, notes = self.hierarchy.series_of(cursor, header, now)
                 # The clock may have been put back since. The study comes before its instances,
-                # as for those who delete, so that neither waits for the other.
+                # as for deletions, so that neither waits for the other.
                 if abs(now - found.touched_at) > _TOUCH_MS and found.study_key not in touched:
-                    self._statements.touch_study.run(cursor, (found.study_key, now))
+                    self._statements.touch_study.run(cursor, (now, found.study_key))
                     touched[found.study_key] = found
                 self._statements.insert_instance.run(cursor, [found.key, *values])
                 inserted.append((found, notes))
@@ -247,11 +227,8 @@ class Index:
                 break
             except (self._database.integrity_error, RowVanishedError):
                 self._others_were_faster(header, attempt)
-            except self._database.error as error:
-                if self._database.is_too_long(error) and not isinstance(header, Shortened):
-                    header = cast("Header", Shortened(header))
-                elif not patience.allows(error):
-                    raise self._out_of_resources(error, patience) from None
+            except self.error as error:
+                header = self._for_another_attempt(header, error, patience)
         if len(seen) > 1 and seen[-1].path == placement.path:
             seen.pop()  # it is ours: the attempt before had come through
         old = seen[-1] if seen else None
@@ -271,10 +248,10 @@ class Index:
                 self._statements.delete_instance.run(cursor, (seen[-1].key,))
                 if seen[-1].path != placement.path:
                     self._statements.note_removal.run(cursor, (seen[-1].path, now))
-            found, notes = self._series(cursor, header, now)
+            found, notes = self.hierarchy.series_of(cursor, header, now)
             values = [found.key, *_values(header, placement, now)]
             self._statements.insert_instance.run(cursor, values)
-            # What the study knew of its patient may have been said by what is gone.
+            # Only the old object may have said what the study knows of its patient.
             if row is not None and seen[-1].patient != PatientIdentity.of(header):
                 self.hierarchy.read_again(cursor, seen[-1].study_key)
         return found, notes
@@ -293,10 +270,6 @@ class Index:
         hint = "see that the index's server runs" if self.is_shared else "free space for the index"
         kind = InDoubtError if patience.may_be_done else OutOfResourcesError
         return kind("index the instance", reason_of(error), hint)
-
-    def _series(self, cursor: Any, header: Header, now: int) -> _Inserted:
-        """Find or make the series; for the first object of a series in this process only."""
-        return self.hierarchy.series_of(cursor, header, now)
 
     def _recall(self, header: Header) -> KnownSeries | None:
         """The series, when an object of it that said the same of its patient came before."""
@@ -359,12 +332,12 @@ class Index:
             instance.c.transfer_syntax_uid,
         )
         wanted = select(*columns).where(instance.c.id > after).order_by(instance.c.id).limit(limit)
-        with self._database.engine.connect() as connection:
+        with self.engine.connect() as connection:
             return list(connection.execute(wanted))
 
     def counts(self) -> dict[Level, int]:
         """How many patients, studies, series and instances there are."""
-        with self._database.engine.connect() as connection:
+        with self.engine.connect() as connection:
             return {
                 level: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for level, table in TABLES.items()
@@ -372,7 +345,7 @@ class Index:
 
     def total_size(self) -> int:
         """Bytes of all files in the index."""
-        with self._database.engine.connect() as connection:
+        with self.engine.connect() as connection:
             return int(connection.execute(select(func.sum(instance.c.file_size))).scalar() or 0)
 
     # Removing

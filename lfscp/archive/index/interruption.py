@@ -1,7 +1,7 @@
-"""Ends long work when nobody waits for its result any longer.
+"""Ends long work once its result is no longer wanted.
 
-Rules: the thread that works asks itself, now and then; the one who waits is asked no more often
-than every fifth of a second. Inside a statement the database's driver asks.
+Rules: the working thread checks now and then, at most five times a second. Inside a statement the
+database's driver checks.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ _LOOK_AGAIN_S: Final = 0.2
 
 
 class InterruptionError(Exception):
-    """Nobody waits for the answer any longer."""
+    """The answer is no longer wanted."""
 
 
 class Interruption:
-    """For one piece of work in one thread: whether somebody still waits for it.
+    """For one piece of work in one thread: whether its result is still wanted.
 
     Args:
         is_unwanted: asked in the thread that works; True ends the work.
-        source: the address of whoever waits, when others must not wait for them; else empty.
+        source: the address of the client, if its share of connections is limited; else empty.
     """
 
     def __init__(
@@ -37,12 +37,10 @@ class Interruption:
         """Look whether to go on; cheap, to be called in every turn of a loop.
 
         Raises:
-            InterruptionError: nobody waits any longer.
+            InterruptionError: the result is no longer wanted.
         """
-        if time.monotonic() >= self._next_look:
-            self._look()
-
-    def _look(self) -> None:
+        if time.monotonic() < self._next_look:
+            return
         if self._is_unwanted():
             raise InterruptionError
         self._next_look = time.monotonic() + _LOOK_AGAIN_S

@@ -19,11 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from lfscp.archive.index.schema import KEY, TEXT, metadata
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, TEXT, nullable=False, server_default="")
+from lfscp.archive.index.schema import KEY, TEXT, metadata, text_column
 
 
 def _number(name: str) -> Column[int]:
@@ -35,12 +31,12 @@ job: Final = Table(
     metadata,
     Column("arrival", KEY, primary_key=True),
     Column("id", TEXT, nullable=False),
-    _text("node"),
-    _text("kind"),
-    _text("peers"),  # JSON, as `parameters` and `result`
-    _text("parameters"),
-    _text("state"),
-    _text("created_at"),  # ISO 8601 in UTC, as all times here
+    text_column("node"),
+    text_column("kind"),
+    text_column("peers"),  # JSON, as `parameters` and `result`
+    text_column("parameters"),
+    text_column("state"),
+    text_column("created_at"),  # ISO 8601 in UTC, as all times here
     Column("started_at", TEXT),
     Column("ended_at", TEXT),
     _number("attempts"),
@@ -49,14 +45,14 @@ job: Final = Table(
     _number("remaining"),
     _number("bytes"),
     Column("rate_bytes_s", Float, nullable=False, server_default="0"),
-    _text("reason"),
-    _text("result"),
+    text_column("reason"),
+    text_column("result"),
     _number("failures"),
     Column("next_attempt_at", TEXT),
-    _text("ae_title"),  # of the nodes that may run it, when several share the index
-    _text("bound_to"),  # the only node that may, since it reads that machine's files
-    _text("held_by"),  # the node that runs it now, until `held_until` unless it says more
-    _text("wish"),  # of another node's user, for the one that runs it
+    text_column("ae_title"),  # of the nodes that may run it, when several share the index
+    text_column("bound_to"),  # the only node that may, since it reads that machine's files
+    text_column("held_by"),  # the node that runs it now, until `held_until` unless it says more
+    text_column("wish"),  # of another node's user, for the one that runs it
     _number("held_until"),
     UniqueConstraint("id"),
     Index(None, "node", "state"),
@@ -77,9 +73,9 @@ node: Final = Table(
     "node",
     metadata,
     Column("id", TEXT, nullable=False),
-    _text("ae_title"),
-    _text("host"),
-    _text("configuration"),  # JSON: the settings in which nodes have to agree
+    text_column("ae_title"),
+    text_column("host"),
+    text_column("configuration"),  # JSON: the settings in which nodes have to agree
     _number("seen_at"),
     PrimaryKeyConstraint("id"),
 )

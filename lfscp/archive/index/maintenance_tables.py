@@ -1,4 +1,4 @@
-"""The tables of what the archive does unasked: which studies stay, what is still to be removed.
+"""The tables of the archive's upkeep: protected studies, files to remove, tasks, unread studies.
 
 `protection` names studies by UID and not by row, so that adding a study costs what it did.
 `removal` names the files of rows that were deleted or replaced: written with that and emptied when
@@ -10,6 +10,8 @@ have to be read, since the index cannot tell their patient; see reindexing.py.
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Integer, Table, Text
@@ -48,3 +50,12 @@ unread_study: Final = Table(
     Column("study_fk", KEY, primary_key=True, autoincrement=False),
     Column("step", Integer, nullable=False, server_default="0"),  # the next one
 )
+
+
+def holder_of(connection: sqlite3.Connection, task: str) -> str:
+    """The holder of a task in an SQLite index; empty when there is none, or it cannot be read."""
+    with suppress(sqlite3.Error):
+        wanted = "SELECT holder FROM maintenance WHERE task = ?"
+        for (holder,) in connection.execute(wanted, (task,)):
+            return str(holder)
+    return ""

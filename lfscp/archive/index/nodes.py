@@ -1,9 +1,8 @@
-"""The nodes that share an index: who is there, and whether their settings go together.
+"""Registers the nodes that share an index, and refuses settings that do not go together.
 
-Rules: a node that shares an index says who it is before it serves, and again every few seconds by
-the database's clock; one that was not heard of for a while does not count. Nodes of one AE title
-stand for each other behind a load balancer, so they have to do the same; all nodes find their
-objects in the same place.
+Rules: a node registers before it serves, and again every few seconds by the database's clock. A
+node that was silent for a while does not count. Nodes of one AE title stand for each other behind a
+load balancer, so they must have the same settings. All nodes find their objects in the same place.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class Membership:
             with self._index.writing() as connection:
                 connection.execute(update(node).where(this).values(values))
         except SQLAlchemyError:
-            pass  # the index is away: who stores or asks now says it, and the next time may go well
+            pass  # the index is away: stores and queries log it, and the next time may go well
 
     def stop(self) -> None:
         """Say no more."""

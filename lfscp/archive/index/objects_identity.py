@@ -1,9 +1,9 @@
-"""The identity of the place of the objects, as the index knows it."""
+"""Keeps in the index the identity of the place of its objects."""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,17 +11,14 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.maintenance_tables import holder_of, maintenance
 from lfscp.archive.index.schema import instance
 from lfscp.archive.store.identity import Known
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-
 _TASK: Final = "objects"  # its row in the table, whose holder is the identity
-
-
 _SAMPLED: Final = 10  # of the first objects of the index, and as many of the last
 
 
@@ -33,12 +30,10 @@ def known(index: Index) -> Known:
     """
     identity = select(maintenance.c.holder).where(maintenance.c.task == _TASK)
     path = select(instance.c.path)
+    ends = (path.order_by(order).limit(_SAMPLED) for order in (instance.c.id, instance.c.id.desc()))
     try:
         with index.engine.connect() as connection:
-            sample = [
-                *connection.execute(path.order_by(instance.c.id).limit(_SAMPLED)).scalars(),
-                *connection.execute(path.order_by(instance.c.id.desc()).limit(_SAMPLED)).scalars(),
-            ]
+            sample = [each for end in ends for each in connection.execute(end).scalars()]
             bound = connection.execute(identity).scalar() or ""
     except SQLAlchemyError as error:
         raise index.cannot("read the index", error) from None
@@ -47,13 +42,11 @@ def known(index: Index) -> Known:
 
 def known_by_file(index: Path) -> str:
     """The identity that an SQLite index knows; empty when it knows none, or cannot be read."""
-    with suppress(sqlite3.Error):
-        connection = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
-        try:
-            wanted = "SELECT holder FROM maintenance WHERE task = ?"
-            return str((connection.execute(wanted, (_TASK,)).fetchone() or ("",))[0])
-        finally:
-            connection.close()
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as connection,
+    ):
+        return holder_of(connection, _TASK)
     return ""
 
 

@@ -1,8 +1,8 @@
-"""Whom an object, a study or a patient's row is about, and whether two of them may be one person.
+"""Compares what objects, studies and patients' rows say of a patient: may two be one person?
 
-Rules: pure. A patient is a Patient ID and its issuer. Who says less than another, and nothing else,
-may be the same; name, birth date or sex that differ are a contradiction and decide nothing by
-themselves where the Patient IDs are the same.
+Rules: pure. A Patient ID and its issuer name a patient. One that says less than another, and
+nothing else, may be the same. A different name, birth date or sex is a contradiction; where the
+Patient IDs are the same, it decides nothing by itself.
 Source: PS3.3 section C.7.1.1; PS3.4 section C.6.
 """
 
@@ -33,7 +33,7 @@ _MAX_COMPARED: Final = 100  # more identities of one patient are a conflict with
 
 @dataclass(frozen=True, slots=True)
 class PatientIdentity:
-    """Whom it is about; the name is in search form, what is absent is empty."""
+    """A patient's attributes; the name is in search form, an absent value is empty."""
 
     patient_id: str = ""
     issuer: str = ""
@@ -43,7 +43,7 @@ class PatientIdentity:
 
     @classmethod
     def of(cls, header: Header) -> PatientIdentity:
-        """Whom an object is about."""
+        """The patient of an object."""
         said = [text.replace("\0", "\ufffd") for text in header.texts(_TAGS)]  # as rows.texts does
         patient_id, issuer, name, birth_date, sex = said
         return cls(patient_id, issuer, search_form(name), birth_date, sex)

@@ -1,10 +1,10 @@
-"""The index in PostgreSQL: connections, what passes by itself, and how long that is waited for.
+"""Keeps the index in PostgreSQL: its connections, and which failures are waited out.
 
-Rules: several nodes share the database, and each thread that writes has a transaction of its own;
-constraints, not locks of ours, keep the rows right. Connections are counted: storing, querying and
-everything else have each their own, so that none starves another; of those for queries one address
-has half at most, however slowly it takes what it asked for. A connection that was lost is
-replaced, and the work done again within its time; a password is in no message.
+Rules: several nodes share the database, and each writing thread has a transaction of its own;
+constraints, not locks of lfscp, keep the rows right. Connections are limited. Storing, querying and
+everything else have their own, so that none starves another; one address has at most half of those
+for queries, however slowly it takes its answers. A lost connection is replaced, and the work done
+again within its time. No message contains a password.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, cast
 
 import psycopg
@@ -113,20 +113,17 @@ class PostgreSQLDatabase(Database):
     # A child must not speak on its parent's connections: none is open while a process forks.
 
     def before_fork(self) -> None:
-        """Close all connections."""
         self.close()
 
     def after_fork_in_parent(self) -> None:
         """The next use connects again."""
 
     def after_fork_in_child(self) -> None:
-        """Begin with locks and connections of its own."""
         self.engine.dispose(close=False)
         self._writers.reset()
         self._readers.reset()
 
     def close(self) -> None:
-        """Close this process's connections; the next use opens new ones."""
         self._writers.close_idle()
         self._readers.close_idle()
         self.engine.dispose()
@@ -144,18 +141,15 @@ class PostgreSQLDatabase(Database):
 
     @contextmanager
     def lookup(self) -> Iterator[Any]:
-        """The driver's cursor for one SELECT of a row or none."""
         with self._writers.one() as connection, connection.cursor() as cursor:
             yield cursor
 
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
-        """Run a statement that is its own transaction."""
         with self._writers.one() as connection, connection.cursor() as cursor:
             statement.run(cursor, values)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """The driver's cursor in a transaction."""
         with self._writers.one() as connection, connection.cursor() as cursor:
             cursor.execute("BEGIN")
             try:
@@ -166,22 +160,16 @@ class PostgreSQLDatabase(Database):
                     connection.rollback()
                 raise
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A writing transaction for statements that need no speed."""
-        with self.engine.begin() as connection:
-            yield connection
+    def writing(self) -> AbstractContextManager[Connection]:
+        return self.engine.begin()
 
     def is_too_long(self, error: BaseException) -> bool:
-        """Whether a value is longer than an index takes, which is a third of a page."""
         return isinstance(error, psycopg.errors.ProgramLimitExceeded)
 
     def patience(self) -> Patience:
-        """As long as the time limit for the index."""
         return _Waiting(self._timeout_s)
 
     def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:
-        """Do work in a transaction, again when others were in its way."""
         patience, attempts = self.patience(), 0
         engine = self.engine
         if snapshot:
@@ -192,7 +180,7 @@ class PostgreSQLDatabase(Database):
                     return work(connection)
             except DBAPIError as error:
                 attempts += 1
-                # Others added below what this deletes: with what they did in sight it will go.
+                # Others added rows below the deleted ones; another attempt sees these.
                 in_the_way = isinstance(error.orig, psycopg.IntegrityError)
                 if in_the_way and attempts < _ATTEMPTS:
                     time.sleep(random.uniform(0, 0.01 * attempts))  # noqa: S311 - out of step
@@ -201,7 +189,7 @@ class PostgreSQLDatabase(Database):
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection whose statement may be interrupted; the server is then told to end it.
+    """A connection whose statement may be interrupted; then it tells the server to end it.
 
     Relied on: all that waits for the server goes through `wait`, which gives the generator a turn
     when `interval` is over.
@@ -237,7 +225,6 @@ class _Waiting(Patience):
         self._pause_s = 0.0  # a connection may just be old: the first new one comes at once
 
     def allows(self, error: BaseException) -> bool:
-        """Whether to try again after this error; waits a moment before it says so."""
         original = error.orig if isinstance(error, DBAPIError) else error
         if _is_lost(original):
             self.may_be_done = self.may_be_done or not isinstance(original, CannotConnectError)
@@ -299,7 +286,7 @@ class _Connections:
                 self._turn.notify_all()
 
     def close_idle(self) -> None:
-        """Close those that nobody uses."""
+        """Close those that are not in use."""
         while self._idle:
             with contextlib.suppress(psycopg.Error, IndexError):
                 self._idle.pop().close()

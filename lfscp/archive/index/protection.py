@@ -1,4 +1,4 @@
-"""Protects studies from deletion and change until somebody unprotects them."""
+"""Protects studies from deletion and change, until they are unprotected."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    delete,
-    exists,
-    insert,
-    select,
-)
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from lfscp.archive.errors import ArchiveError, StudyProtectedError
-from lfscp.archive.index.database import reason_of
+from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.schema import study
@@ -35,15 +26,10 @@ def require_replaceable(index: Index, study_uid: str) -> None:
         StudyProtectedError: it is one.
         ArchiveError: the index cannot be read.
     """
-    wanted = select(protection.c.protected_at).where(protection.c.study_instance_uid == study_uid)
-    try:
-        with index.engine.connect() as connection:
-            is_protected = connection.execute(wanted).first() is not None
-    except SQLAlchemyError as error:
-        reason = reason_of(error)
-        raise ArchiveError("read the index", reason, "check the index and its disk") from None
-    if is_protected:
-        raise StudyProtectedError(study_uid, "replace an instance")
+    with index.doing("read the index"), index.engine.connect() as connection:
+        if not is_protected(connection, study_uid):
+            return
+    raise StudyProtectedError(study_uid, "replace an instance")
 
 
 def is_of_protected(uid: ColumnElement[str]) -> ColumnElement[bool]:

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Join,
     RowMapping,
-    Select,
     and_,
     bindparam,
     delete,
@@ -79,12 +79,14 @@ def delete_entity(
         StudyProtectedError: see `spare_protected`; nothing is removed.
     """
     condition = named(level, uid, key)
+    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
     if connection.dialect.name != "sqlite":  # which has one writer
-        _hold_above(connection, level, condition)
+        _hold_above(connection, tables, condition)
     if spare_protected:
         require_unprotected(connection, condition)
     rows = select(instance.c.id, instance.c.path).select_from(_ABOVE_INSTANCES.join(instance))
-    parents = _parents(connection, series.c.id.in_(_series_of(level, condition)))
+    series_keys = select(series.c.id).select_from(tables).where(condition)
+    parents = _parents(connection, series.c.id.in_(series_keys))
     # By key from here on: another node may add or replace an instance between two statements.
     wanted = {row.id: row.path for row in connection.execute(rows.where(condition))}
     removed = list(wanted.values())
@@ -119,19 +121,12 @@ def prune(connection: Connection, condition: ColumnElement[bool]) -> None:
     _prune(connection, _parents(connection, condition))
 
 
-def _hold_above(connection: Connection, level: Level, condition: ColumnElement[bool]) -> None:
-    """Let other nodes add nothing below what is about to go: what refers to a row waits for it."""
-    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
-    for table in (patient, study, series):  # as those who add go from one to the next
+def _hold_above(connection: Connection, tables: Join, condition: ColumnElement[bool]) -> None:
+    """Lock the rows above a deletion, so that other nodes add nothing below them."""
+    for table in (patient, study, series):  # in the order of those that add
         keys = select(table.c.id).select_from(tables).where(condition)
         held = select(table.c.id).where(table.c.id.in_(keys)).order_by(table.c.id)
         connection.execute(held.with_for_update()).all()
-
-
-def _series_of(level: Level, condition: ColumnElement[bool]) -> Select[tuple[int]]:
-    """The keys of the series that an entity of any level belongs to or has."""
-    tables = _ABOVE_INSTANCES.join(instance) if level is Level.IMAGE else _ABOVE_INSTANCES
-    return select(series.c.id).select_from(tables).where(condition)
 
 
 def _parents(connection: Connection, condition: ColumnElement[bool]) -> list[set[int]]:

@@ -1,4 +1,4 @@
-"""What the index's rows hold beyond attributes, and the texts of a header in column order."""
+"""Records of the index's rows, and the texts of a header in the order of the columns."""
 
 from __future__ import annotations
 
@@ -53,19 +53,8 @@ class Existing:
 
     def is_of(self, placement: Placement) -> bool:
         """Whether the row says of its file all that a placement says."""
-        return (
-            self.path,
-            self.transfer_syntax_uid,
-            self.dataset_offset,
-            self.size,
-            self.digest,
-        ) == (
-            placement.path,
-            placement.transfer_syntax_uid,
-            placement.dataset_offset,
-            placement.size,
-            placement.digest,
-        )
+        said = ("path", "transfer_syntax_uid", "dataset_offset", "size", "digest")
+        return all(getattr(self, name) == getattr(placement, name) for name in said)
 
     def is_elsewhere(self, header: Header) -> bool:
         """Whether the row is of another series, study or patient than an object names."""
@@ -80,7 +69,7 @@ class Existing:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A new row: the study and series it went to, and what is worth a line in the log."""
+    """A new row: the study and series it went to, and notes for the log."""
 
     study_uid: str
     series_uid: str
@@ -90,7 +79,7 @@ class Added:
 
 @dataclass(slots=True)
 class KnownSeries:
-    """What is remembered of a series.
+    """A series that this process remembers.
 
     Args:
         patient: what the object said of its patient that was found to belong here; see
@@ -105,7 +94,7 @@ class KnownSeries:
 
 
 class Shortened:
-    """A header whose values are cut for an index that takes no longer ones.
+    """A header with its values cut to the length that the index takes.
 
     No VR that is indexed allows so many characters; the object itself keeps them all. Running
     text and sequences are in no index and stay whole: half a sequence would be no JSON.

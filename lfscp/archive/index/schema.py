@@ -48,6 +48,11 @@ def _several_groups(column: str) -> Index:
     return Index(f"ix_{column}_groups", column, sqlite_where=few, postgresql_where=few)
 
 
+def text_column(name: str) -> Column[str]:
+    """A column of text that is empty unless it is given."""
+    return Column(name, TEXT, nullable=False, server_default="")
+
+
 def _flag(name: str) -> Column[int]:
     return Column(name, Integer, nullable=False, server_default="0")
 
@@ -56,9 +61,9 @@ def attribute_columns(level: Level) -> list[Column[str]]:
     """One text column per attribute of the level, and one more per person name to search in."""
     columns: list[Column[str]] = []
     for attribute in at_level(level):
-        columns.append(Column(attribute.column, TEXT, nullable=False, server_default=""))
+        columns.append(text_column(attribute.column))
         if attribute.search_column is not None:
-            columns.append(Column(attribute.search_column, TEXT, nullable=False, server_default=""))
+            columns.append(text_column(attribute.search_column))
     return columns
 
 
@@ -77,7 +82,7 @@ patient: Final = Table(
     *attribute_columns(Level.PATIENT),
     # Without a Patient ID nothing says that two studies are of one patient: this is the study's
     # UID then, and empty otherwise.
-    Column("only_study_uid", TEXT, nullable=False, server_default=""),
+    text_column("only_study_uid"),
     _flag("has_conflict"),  # its studies differ in name, birth date or sex
     UniqueConstraint("patient_id", "issuer_of_patient_id", "only_study_uid"),
     Index(None, "patient_name_search"),
@@ -131,14 +136,14 @@ instance: Final = Table(
     Column("series_fk", KEY, ForeignKey("series.id"), nullable=False),
     *attribute_columns(Level.IMAGE),
     Column("transfer_syntax_uid", TEXT, nullable=False),
-    Column("dataset_character_set", TEXT, nullable=False, server_default=""),
+    text_column("dataset_character_set"),
     Column("path", TEXT, nullable=False),  # of the file, relative to the objects folder
     Column("dataset_offset", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the dataset
     Column("file_size", BigInteger, nullable=False),
     Column("digest", TEXT, nullable=False),  # "algorithm:hex" of the dataset's bytes; "" when off
     Column("received_at", BigInteger, nullable=False),
-    Column("calling_ae_title", TEXT, nullable=False, server_default=""),
+    text_column("calling_ae_title"),
     UniqueConstraint("sop_instance_uid"),
     Index(None, "series_fk", "instance_number"),
 )

@@ -1,8 +1,8 @@
-"""The index in SQLite: who may write when, and what a fork must not share.
+"""Keeps the index in SQLite: one writer at a time, and nothing shared across a fork.
 
-Rules: one writer at a time. In a process a lock sees to it; a lock file does so between
-processes, in the order of arrival and without polling, so that nobody meets "database is locked".
-The writer's connection stays open; readers draw theirs from SQLAlchemy's pool.
+Rules: a lock admits one writer of a process, and a lock file one process, in the order of arrival
+and without polling. So no writer meets "database is locked". The writer's connection stays open;
+readers draw theirs from SQLAlchemy's pool.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -51,28 +51,24 @@ class SQLiteDatabase(Database):
         self._lock = threading.Lock()
         self._writer: Any = None
         self._lock_file = -1
-        self._readers: list[Any] = []  # connections that nobody reads from now
+        self._readers: list[Any] = []  # connections not in use
 
     # SQLite keeps its locks per process, in memory that a fork copies: a child would believe to
     # hold what its parent's connections held. So none is open while a process forks; workers
-    # have to be forked while nobody queries.
+    # have to be forked while no query runs.
 
     def before_fork(self) -> None:
-        """Close all connections."""
         self._lock.acquire()
         self._disconnect()
 
     def after_fork_in_parent(self) -> None:
-        """Let others write again."""
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin with locks and connections of its own."""
         self.engine.dispose(close=False)
         self._reset()
 
     def close(self) -> None:
-        """Close this process's connections; the next use opens new ones."""
         with self._lock:
             self._disconnect()
 
@@ -89,7 +85,7 @@ class SQLiteDatabase(Database):
                 record.invalidate()
 
     def _disconnect(self) -> None:
-        self._closings += 1  # before all else: who is reading looks at it afterwards
+        self._closings += 1  # before all else: readers look at it afterwards
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -106,13 +102,11 @@ class SQLiteDatabase(Database):
 
     @contextmanager
     def reading(self, interruption: Interruption | None = None) -> Iterator[Any]:
-        """The driver's cursor for one SELECT of SQLite, without SQLAlchemy's check-out."""
         closings = self._closings
         try:
             connection = self._readers.pop()  # the one used last: its pages are in memory
         except IndexError:
-            connection = self._connect_alone()
-            connection.execute("PRAGMA temp_store = FILE")  # large sorts go to the disk
+            connection = self._new_reader()
         try:
             cursor = connection.cursor()
             if interruption is not None:
@@ -139,21 +133,25 @@ class SQLiteDatabase(Database):
 
     lookup = reading
 
+    def _new_reader(self) -> Any:
+        connection = self._connect_alone()
+        try:
+            connection.execute("PRAGMA temp_store = FILE")  # large sorts go to the disk
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def write(self, statement: Statement, values: Sequence[Any]) -> None:
-        """Run a statement on the path of each C-STORE that is a transaction by itself."""
         self._take()
         try:
-            cursor = self._writing_cursor()
-            try:
+            with closing(self._writing_cursor()) as cursor:
                 statement.run(cursor, values)
-            finally:
-                cursor.close()
         finally:
             self._give_free()
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """A writing transaction of several statements; yields the driver's cursor."""
         self._take()
         try:
             cursor = self._writing_cursor()
@@ -170,7 +168,7 @@ class SQLiteDatabase(Database):
             self._give_free()
 
     def _writing_cursor(self) -> Any:
-        """The driver's cursor for who has become the writer."""
+        """The driver's cursor for the thread that has become the writer."""
         if self._writer is None:
             self._writer = self._connect_alone()
         if self._writer.in_transaction:  # its rollback has failed: a statement would join it
@@ -179,7 +177,6 @@ class SQLiteDatabase(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A writing transaction for statements that need no speed."""
         self._take()
         try:
             with self.engine.begin() as connection:
@@ -188,11 +185,10 @@ class SQLiteDatabase(Database):
             self._give_free()
 
     def patience(self) -> Patience:
-        """None: who waits for the lock gets it, and nothing else passes by itself."""
+        """None: a waiting writer gets the lock, and nothing else passes by itself."""
         return _NO_PATIENCE
 
     def transact(self, work: Callable[[Connection], Result], *, snapshot: bool = False) -> Result:  # noqa: ARG002 - there is one writer
-        """Do work in a transaction."""
         with self.writing() as connection:
             return work(connection)
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
-    Column,
+    BindParameter,
     ColumnElement,
     Delete,
     Dialect,
     Insert,
     Select,
+    Table,
     Update,
     bindparam,
     case,
@@ -42,135 +43,83 @@ from lfscp.dicom.attributes import Level
 _NO: Final[ColumnElement[int]] = literal_column("0")
 _YES: Final[ColumnElement[int]] = literal_column("1")
 _EMPTY: Final[ColumnElement[str]] = literal_column("''")
-_OF_PATIENT: Final = [column.name for column in attribute_columns(Level.PATIENT)]
 
 
 class Statement:
-    """One compiled statement whose parameters are given in a fixed order."""
+    """One compiled statement.
 
-    def __init__(
-        self, statement: Select[Any] | Insert | Update | Delete, names: Sequence[str], on: Dialect
-    ) -> None:
-        compiled = statement.compile(dialect=on)
-        self._text = str(compiled)
-        self._names = list(names)
-        self._order: list[int] | None = None
-        positions = getattr(compiled, "positiontup", None)
-        if positions is not None:
-            self._order = [self._names.index(name) for name in positions]
-        self._in_order = self._order == list(range(len(self._names)))
+    Args:
+        on: takes parameters by position.
+    """
+
+    def __init__(self, statement: Select[Any] | Insert | Update | Delete, on: Dialect) -> None:
+        self._text = str(statement.compile(dialect=on))
 
     def run(self, cursor: Any, values: Sequence[Any]) -> Any:
-        """Execute with one value per name; returns the cursor."""
-        if self._in_order:
-            cursor.execute(self._text, values)
-        elif self._order is not None:
-            cursor.execute(self._text, [values[index] for index in self._order])
-        else:
-            cursor.execute(self._text, dict(zip(self._names, values, strict=True)))
+        """Execute with its values in the order of the SQL; returns the cursor."""
+        cursor.execute(self._text, values)
         return cursor
 
 
-def _if_empty(column: Column[str]) -> ColumnElement[str]:
-    """A value given for a column that has none; one that it has stays."""
-    return case((column == _EMPTY, bindparam(column.name)), else_=column)
-
-
 class Statements:
-    """All statements of the index's writing side."""
+    """All statements of the index's writing side; each takes its values in the order of its SQL."""
 
     def __init__(self, on: Dialect) -> None:
-        def statement(made: Select[Any] | Insert | Update | Delete, *names: str) -> Statement:
-            return Statement(made, names, on)
-
-        def insert(table: Any) -> Statement:
+        def insert(table: Any) -> Insert:
             names = [column.name for column in table.columns if column.name != "id"]
             values: dict[str, Any] = {name: bindparam(name) for name in names}
             # Several nodes may add the same study at once: what is there already is read again.
             # SQLite's writers come one after the other, and an instance is to be told apart.
             several = on.name == "postgresql" and table is not instance
             made = insert_if_absent(table, on) if several else table.insert()
-            return statement(made.values(values).inline(), *names)
+            return made.values(values).inline()
 
-        self.insert_patient = insert(patient)
-        self.insert_study = insert(study)
-        self.insert_series = insert(series)
-        self.insert_instance = insert(instance)
+        def statement(made: Select[Any] | Insert | Update | Delete) -> Statement:
+            return Statement(made, on)
+
+        key: BindParameter[int] = bindparam("key")
+        self.insert_patient = statement(insert(patient))
+        self.insert_study = statement(insert(study))
+        self.insert_series = statement(insert(series))
+        self.insert_instance = statement(insert(instance))
         self.find_patient = statement(
-            select(
-                patient.c.id,
-                *identity_columns(patient),
-            ).where(
-                patient.c.patient_id == bindparam("patient_id"),
-                patient.c.issuer_of_patient_id == bindparam("issuer"),
-                patient.c.only_study_uid == bindparam("only_study_uid"),
-            ),
-            "patient_id",
-            "issuer",
-            "only_study_uid",
+            select(patient.c.id, *identity_columns(patient)).where(*_named_patient())
         )
         self.find_studies = statement(
-            select(
-                study.c.id,
-                study.c.patient_id_fk,
-                *identity_columns(study),
-            )
+            select(study.c.id, study.c.patient_id_fk, *identity_columns(study))
             .where(study.c.study_instance_uid == bindparam("uid"))
-            .order_by(study.c.id),
-            "uid",
+            .order_by(study.c.id)
         )
         self.find_series = statement(
             select(series.c.id, series.c.study_fk)
             .where(series.c.series_instance_uid == bindparam("uid"))
-            .order_by(series.c.id),
-            "uid",
+            .order_by(series.c.id)
         )
-        self.mark_study = statement(
-            update(study)
-            .where(study.c.id == bindparam("key"), study.c.has_conflict == _NO)
-            .values(has_conflict=_YES),
-            "key",
-        )
-        self.mark_patient = statement(
-            update(patient)
-            .where(patient.c.id == bindparam("key"), patient.c.has_conflict == _NO)
-            .values(has_conflict=_YES),
-            "key",
+        self.mark_study, self.mark_patient = (
+            statement(
+                update(table)
+                .where(table.c.id == key, table.c.has_conflict == _NO)
+                .values(has_conflict=_YES)
+            )
+            for table in (study, patient)
         )
         self.complete_patient = statement(
-            update(patient)
-            .where(
-                patient.c.patient_id == bindparam("of_patient_id"),
-                patient.c.issuer_of_patient_id == bindparam("of_issuer"),
-                patient.c.only_study_uid == bindparam("only_study_uid"),
-            )
-            .values({name: _if_empty(patient.c[name]) for name in _OF_PATIENT}),
-            *_OF_PATIENT,
-            "of_patient_id",
-            "of_issuer",
-            "only_study_uid",
+            update(patient).where(*_named_patient()).values(_completed(patient))
         )
         self.complete_study = statement(
             update(study)
-            .where(study.c.id == bindparam("key"))
-            .values({name: _if_empty(study.c[name]) for name in _OF_PATIENT})
-            .values(patient_id_fk=bindparam("patient_key")),
-            *_OF_PATIENT,
-            "patient_key",
-            "key",
+            .where(study.c.id == key)
+            .values(_completed(study))
+            .values(patient_id_fk=bindparam("patient_key"))
         )
         self.delete_patient_without_study = statement(
             delete(patient).where(
-                patient.c.id == bindparam("key"),
-                ~exists().where(study.c.patient_id_fk == patient.c.id),
-            ),
-            "key",
+                patient.c.id == key, ~exists().where(study.c.patient_id_fk == patient.c.id)
+            )
         )
+        step: ColumnElement[int] = literal_column(str(EVERY_OBJECT))
         self.read_again = statement(
-            insert_if_absent(unread_study, on).values(
-                study_fk=bindparam("key"), step=literal_column(str(EVERY_OBJECT))
-            ),
-            "key",
+            insert_if_absent(unread_study, on).values(study_fk=key, step=step)
         )
         self.find_instance = statement(
             select(
@@ -188,33 +137,42 @@ class Statements:
                 *identity_columns(study),
             )
             .select_from(instance.join(series).join(study))
-            .where(instance.c.sop_instance_uid == bindparam("uid")),
-            "uid",
+            .where(instance.c.sop_instance_uid == bindparam("uid"))
         )
         self.touch_study = statement(
-            update(study).where(study.c.id == bindparam("key")).values(updated_at=bindparam("now")),
-            "key",
-            "now",
+            update(study).where(study.c.id == key).values(updated_at=bindparam("now"))
         )
         # The replaced file's removal, noted with the replacement; see removal.py.
         self.note_removal = statement(
             insert_if_absent(removal, on).values(
                 path=bindparam("path"), removed_at=bindparam("now")
-            ),
-            "path",
-            "now",
+            )
         )
-        self.delete_instance = statement(
-            delete(instance).where(instance.c.id == bindparam("key")), "key"
-        )
+        self.delete_instance = statement(delete(instance).where(instance.c.id == key))
         self.delete_path = statement(
             delete(instance).where(
                 instance.c.sop_instance_uid == bindparam("uid"),
                 instance.c.path == bindparam("path"),
-            ),
-            "uid",
-            "path",
+            )
         )
+
+
+def _named_patient() -> tuple[ColumnElement[bool], ...]:
+    """The condition of the patient's row with a unique key."""
+    return (
+        patient.c.patient_id == bindparam("of_patient_id"),
+        patient.c.issuer_of_patient_id == bindparam("of_issuer"),
+        patient.c.only_study_uid == bindparam("only_study_uid"),
+    )
+
+
+def _completed(table: Table) -> dict[str, ColumnElement[str]]:
+    """Values for the columns of a patient's attributes that have none; others stay."""
+    columns = (table.c[column.name] for column in attribute_columns(Level.PATIENT))
+    return {
+        column.name: case((column == _EMPTY, bindparam(column.name)), else_=column)
+        for column in columns
+    }
 
 
 def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Whose the studies of stored instances are, as the index's rows of the studies say.
+"""Finds the patients of stored studies and instances, as the index's rows of the studies say.
 
 Rules: a Study Instance UID may stand for studies of several patients, so that only an instance, or
 the study's key, says which one is meant. Statements take lists in pieces of bounded size.
@@ -54,7 +54,7 @@ def patients_of_study(
 def patients_of_instances(
     connection: Connection, sop_instance_uids: Iterable[str]
 ) -> dict[str, StudyPatient]:
-    """Whose instances are, by SOP Instance UID; those that are not there are left out."""
+    """The patients of instances, by SOP Instance UID; missing instances are left out."""
     wanted = select(instance.c.sop_instance_uid, *_WHOSE).select_from(
         instance.join(series).join(study)
     )

@@ -1,7 +1,7 @@
 """Run a query on the index and give its matches as encoded response identifiers.
 
 Rules: rows are drawn one by one and never held all together, so a query over a million studies
-takes bounded memory and ends as soon as its reader stops, or nobody waits any longer. All rows
+takes bounded memory and ends as soon as its reader stops, or is no longer wanted. All rows
 come from one statement, hence from one state of the index. An object is read only for a query
 that asks for what the index lacks, when its response is drawn.
 """
@@ -64,7 +64,7 @@ def find(
         Encoded identifiers, in no particular order. One that lacks a value of its object is
         Incomplete.
     Raises:
-        InterruptionError: nobody waits for them any longer.
+        InterruptionError: the responses are no longer wanted.
     Source: PS3.4 section C.4.1.
     """
     encode = response_encoder(
@@ -138,7 +138,7 @@ def _filled(
 
 
 def _kept(key: Key, stored: str) -> ObjectAttribute:
-    """What the index keeps of a sequence whose object cannot be read."""
+    """The part of a sequence that the index keeps, where its object cannot be read."""
     kept = [key.attribute.item_attribute(keyword) for keyword in key.items]
     items = [
         [ObjectAttribute(one.tag, one.vr, item.get(one.keyword, "")) for one in kept]

@@ -1,8 +1,8 @@
 """Limits what an identifier may ask for: the number, length and depth of keys and values.
 
 Rules: all of it is looked at, also keys that are not known, before a value is decoded or a
-statement is made. What is refused is refused for what it costs, not for breaking its VR: the
-limits of single values are several times those of PS3.5 table 6.2-1, since objects break them, too.
+statement is made. A key is refused for its cost, not for breaking its VR: the limits of single
+values are several times those of PS3.5 table 6.2-1, since objects break these, too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def require_within_limits(identifier: Identifier, max_values: int = DEFAULT_MAX_
 
 
 class _Count:
-    """What has been met of one identifier so far."""
+    """Counts keys and values of one identifier."""
 
     def __init__(self, max_values: int) -> None:
         self._max_values = max_values

@@ -1,4 +1,4 @@
-"""What one key of a query asks for, and whether one stored value answers it (PS3.4 C.2.2.2).
+"""Matches one key of a query with one stored value (PS3.4 C.2.2.2).
 
 Rules: pure; text in, yes or no out. The database narrows down with statements made in
 matching.py; where a statement cannot say it exactly, `accepts` here decides. Stored values
@@ -29,9 +29,7 @@ _AT_ONCE: Final = 500_000  # characters of a value times those of a pattern: a m
 class Match(Protocol):
     """The condition of one key."""
 
-    def accepts(self, stored: str) -> bool:
-        """Whether the stored value answers the key."""
-        ...
+    def accepts(self, stored: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,6 @@ class Universal:
     """Zero length, or nothing but asterisks: everything matches, also an absent value."""
 
     def accepts(self, stored: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Everything matches."""
         return True
 
 
@@ -140,7 +137,6 @@ class Texts:
         return tuple(WildcardPattern(pattern) for pattern in self.patterns)
 
     def accepts(self, stored: str) -> bool:
-        """Whether one stored value equals a value or fits a pattern; absent never does."""
         if not self.several:
             return self._accepts_one(stored)
         values = stored.split(VALUE_DELIMITER)
@@ -170,10 +166,6 @@ class Name:
         )
 
     def accepts(self, stored: str) -> bool:
-        """Whether one name in search form fits.
-
-        A key of one group may fit any group; a key of several fits group by group.
-        """
         groups = stored.split(GROUP_DELIMITER)
         if len(self.groups) == 1:
             return any(group and self._fits(0, group) for group in groups)
@@ -210,7 +202,6 @@ class Names:
         return cls(_patterns(search_form(text)), several, written)
 
     def accepts(self, stored: str) -> bool:
-        """Whether the stored search form fits one of the names."""
         return self._accepts(self.names, stored)
 
     def accepts_written(self, stored: str) -> bool:
@@ -256,7 +247,6 @@ class Numbers:
         return frozenset(self.values)
 
     def accepts(self, stored: str) -> bool:
-        """Whether one stored number equals one of the values; what is no number does not."""
         return any(self._accepts_one(text) for text in stored.split(VALUE_DELIMITER))
 
     def _accepts_one(self, text: str) -> bool:
@@ -273,7 +263,6 @@ class Items:
     keys: tuple[tuple[str, Match], ...]
 
     def accepts(self, stored: str) -> bool:
-        """Whether one item of the stored JSON text fits."""
         return any(self.accepts_item(item) for item in stored_items(stored))
 
     def accepts_item(self, item: dict[str, str]) -> bool:

@@ -17,16 +17,9 @@ from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.query.object_attributes import DatasetAttributes, ObjectAttribute
 from lfscp.archive.query.object_keys import ObjectKey
 from lfscp.archive.store.object_store import ObjectStore
-from lfscp.dicom.elements import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    Buffer,
-    Encoding,
-)
+from lfscp.dicom.elements import EXPLICIT_LITTLE, Buffer
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.header import DEFLATED, encoding_of
 
 _MAX_FETCHED: Final = 8 << 20  # bytes of an object that is not on this machine yet
 _INFLATED: Final = (1 << 16, 1 << 20, 1 << 24)  # bytes of a deflated dataset to try, in turn
@@ -57,7 +50,7 @@ def read_attributes(
         For each object one element per key, of zero length where it has none; None where it
         cannot be read.
     Raises:
-        InterruptionError: nobody waits for them any longer.
+        InterruptionError: the values are no longer wanted.
     """
     rows = list(rows)
     for row, file in zip(rows, files.located(rows), strict=True):
@@ -104,7 +97,7 @@ def _elements(
     begin = row.dataset_offset
     look = interruption.look
     if row.transfer_syntax_uid not in DEFLATED:
-        encoding = _encoding_of(row.transfer_syntax_uid)
+        encoding = encoding_of(row.transfer_syntax_uid)
         is_cut = end < begin + row.size
         dataset = DatasetAttributes(buffer, begin, end, encoding, keys, is_cut=is_cut, look=look)
         return dataset.elements(keys)
@@ -122,9 +115,3 @@ def _elements(
             if len(inflated) < length:
                 raise
     raise DatasetError("the header of the deflated dataset is too long")
-
-
-def _encoding_of(transfer_syntax_uid: str) -> Encoding:
-    if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE

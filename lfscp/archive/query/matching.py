@@ -1,4 +1,4 @@
-"""A query as one SELECT, and what the database cannot decide exactly as tests in Python.
+"""Makes one SELECT of a query, and tests in Python for what SQL cannot decide exactly.
 
 Rules: each key gives a condition that never loses a match and that an index can serve; where
 it may hold too much (wildcards inside person names, several values in one attribute, numbers,
@@ -237,16 +237,11 @@ def _texts(column: ColumnElement[str], match: Texts, dialect: str) -> Condition:
     if exact:
         tests.append(column == exact[0] if len(exact) == 1 else column.in_(exact))
     if match.several:
-        literal = [_literal_text(value) for value in exact]
+        literal = [value.replace("*", "?") for value in exact]  # a sign in it may be anything
         patterns += [f"*{value}*" for value in (*literal, *patterns)]
     compared = [_wildcard(column, pattern, dialect) for pattern in patterns]
     tests += [_require(each.sql) for each in compared]
     return Condition(or_(*tests), all(each.exact for each in compared) and not match.several)
-
-
-def _literal_text(value: str) -> str:
-    """An exact value as a pattern: a wildcard sign in it may stand for anything."""
-    return value.replace("*", "?")
 
 
 def _span(column: ColumnElement[str], match: Span, _: str) -> Condition:

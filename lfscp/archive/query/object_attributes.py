@@ -1,7 +1,7 @@
-"""The attributes of a dataset that a query asks for and the index lacks, ready for a response.
+"""Reads the attributes of a dataset that a query asks for and the index lacks.
 
-Rules: reading stops at Pixel Data. A value that is too long, or a sequence nested too deep, is
-none, and the caller is told. Text is decoded by the character set of its dataset or item, so that
+Rules: reading stops at Pixel Data. A value that is too long, or a sequence nested too deep, is left
+out, and the caller is told. Text is decoded by the character set of its dataset or item, so that
 a response may be written in one of its own; all other values stay bytes, in little endian. An
 attribute that is absent has zero length. No files.
 Source: PS3.5 sections 6.2, 7.1, 7.5.
@@ -36,17 +36,14 @@ from lfscp.dicom.elements import (
     skip_undefined,
 )
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.image_pixel import PIXEL_REPRESENTATION
+from lfscp.dicom.value_representations import WIDTH
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included
 _MAX_VALUES: Final = 2 << 20  # bytes of all attributes of one object
 _MAX_ELEMENTS: Final = 100_000  # that are answered of one object, those in items included
 _MAX_CHARACTER_SET: Final = 1024  # bytes of its names
-_PIXEL_REPRESENTATION: Final = 0x00280103
-_NUMBER_BYTES: Final = {
-    **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
-    **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
-    **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
-}
+_NUMBER_BYTES: Final = {vr.decode(): width for vr, width in WIDTH.items()}
 _VRS: Final = TEXT_VRS | _NUMBER_BYTES.keys() | {"OB", "SQ"}
 
 
@@ -104,10 +101,10 @@ class DatasetAttributes:
         self._look = look
         self._bytes_left = _MAX_VALUES
         self._elements_left = _MAX_ELEMENTS
-        wanted = {key.tag for key in keys} | {SPECIFIC_CHARACTER_SET, _PIXEL_REPRESENTATION}
+        wanted = {key.tag for key in keys} | {SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION}
         self._spans = _spans(buffer, at, end, encoding, wanted, is_cut=is_cut, look=look)
         self._codecs = _codecs(buffer, self._spans, codecs_of(""))
-        self._is_signed = bool(self._number(_PIXEL_REPRESENTATION))
+        self._is_signed = bool(self._number(PIXEL_REPRESENTATION))
 
     def _number(self, tag: int) -> int:
         span = self._spans.get(tag)

@@ -1,4 +1,4 @@
-"""Keys of a query that the index lacks and the objects have: which these are, and what they ask.
+"""Reads the keys of a query that the index lacks and the objects have.
 
 Rules: only at IMAGE level, where one match is one object; only what stands before Pixel Data; no
 private attributes, whose block differs from object to object. Such a key is returned and never

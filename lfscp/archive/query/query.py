@@ -1,4 +1,4 @@
-"""A C-FIND, C-MOVE or C-GET identifier, checked and read into what is asked for.
+"""Checks the identifier of a C-FIND, C-MOVE or C-GET, and reads what it asks for.
 
 Rules: hierarchical queries need the unique key of every level above (PS3.4 C.4.1.3.1.1);
 relational ones, when negotiated, do not. Keys of the query level and of all levels above are
@@ -39,6 +39,7 @@ from lfscp.dicom.attributes import (
     Attribute,
     Level,
 )
+from lfscp.dicom.errors import named
 from lfscp.dicom.identifiers import Identifier
 from lfscp.dicom.temporal import date_span, date_time_span, time_span
 
@@ -168,7 +169,7 @@ def parse_query(
                 of_objects.append(object_key(identifier, tag))
                 if not is_unsupported(identifier, tag):
                     continue
-            unsupported.append(_named(tag))
+            unsupported.append(_keyword(tag))
             continue
         key, inside = _key(identifier, attribute, charset)
         keys.append(key)
@@ -216,8 +217,8 @@ def unique_keys(
     return level, found
 
 
-def _named(tag: int) -> str:
-    return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+def _keyword(tag: int) -> str:
+    return keyword_for_tag(tag) or named(tag)
 
 
 def _level(identifier: Identifier, model: Model) -> Level:
@@ -370,7 +371,7 @@ def _item_keys(
     for tag in identifiers.tags(item):
         if tag == SPECIFIC_CHARACTER_SET:
             continue
-        keyword = _named(tag)
+        keyword = _keyword(tag)
         if keyword not in attribute.items:
             yield tag, keyword, None
             continue

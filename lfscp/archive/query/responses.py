@@ -1,4 +1,4 @@
-"""Rows of a query's statement as encoded identifiers of C-FIND responses.
+"""Encodes the rows of a query's statement as identifiers of C-FIND responses.
 
 Rules: everything that is the same for all rows is prepared once and kept for the next query of
 the same keys: the order of the elements, the constant ones, headers by length. Specific
@@ -33,10 +33,9 @@ from lfscp.dicom.transfer_syntaxes import (
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.dicom.value_representations import LONG_FORM
 
-_LONG_VRS: Final = frozenset(  # four bytes of length
-    {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
-)
+_LONG_VRS: Final = frozenset(vr.decode() for vr in LONG_FORM)  # four bytes of length
 _MAX_SHORT: Final = 0xFFFE
 _ITEM: Final = 0xFFFEE000
 _KEPT_LENGTH: Final = 130  # bytes; the headers of longer values are not kept

@@ -1,4 +1,4 @@
-"""The instances that a retrieve selects, packed so that any number fits in memory.
+"""Holds the instances that a retrieve selects, packed so that any number fits in memory.
 
 A million instances take a gigabyte as objects, and some tens of megabytes packed. They are as the
 index had them when they were selected; they are unpacked in their order, some at a time.
@@ -95,14 +95,7 @@ class Selection(Sequence[StoredInstance]):
         rows = self._rows(number)
         return [
             StoredInstance(
-                row.sop_class_uid,
-                row.sop_instance_uid,
-                row.transfer_syntax_uid,
-                file,
-                row.dataset_offset,
-                row.size,
-                row.study_uid,
-                row.series_uid,
+                *row[:3], file, row.dataset_offset, row.size, row.study_uid, row.series_uid
             )
             for row, file in zip(rows, self._located(rows), strict=True)
         ]

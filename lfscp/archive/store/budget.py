@@ -1,10 +1,10 @@
-"""A budget of bytes that all threads of a process share; a thread waits for what is not free.
+"""Shares a budget of bytes among the threads of a process; a thread waits until enough is free.
 
-Rules: turns go in the order they were asked for, large or small, so that nobody is passed over,
-unless the budget is one whose bytes others may hold for long; then whoever fits goes. What alone is
-more than the budget is refused at once. Nobody asks while he holds some, so that nobody waits for
-himself. Whoever waits looks round several times a second, outside the lock, and may give up. It
-counts what it is told and knows nothing of what the bytes are for.
+Rules: threads get their bytes in the order in which they asked, large or small, so that none is
+passed over; in a budget whose bytes may be held for long, any request that fits may go first. A
+request for more than the whole budget is refused at once. A thread must not ask while it holds
+some, or it could wait for itself. A waiting thread calls `look` several times a second, outside the
+lock, and may give up. The budget does not know what its bytes are for.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Self
 
 from lfscp.observe.counters import Count, Gauge
 
@@ -31,7 +31,7 @@ class Budget:
         limit_bytes: all that may be spent at once.
         setting: which states it in megabytes, for the text of a refusal.
         spent, waits, refusals: where it counts.
-        in_order: whether nobody overtakes.
+        in_order: whether threads get their bytes in the order in which they asked.
         before_return: called with the bytes before others may have them.
     """
 
@@ -57,10 +57,9 @@ class Budget:
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
 
-    @contextmanager
     def reserve(
         self, size: int, look: Callable[[], None], patience_s: float = float("inf")
-    ) -> Iterator[Reservation]:
+    ) -> Reservation:
         """Spend so many bytes for a while.
 
         Args:
@@ -69,12 +68,7 @@ class Budget:
         Raises:
             BudgetExceededError: it is more than the budget, or the wait was too long.
         """
-        reservation = Reservation(self, size, look, patience_s)
-        reservation.take()
-        try:
-            yield reservation
-        finally:
-            reservation.give_back()
+        return Reservation(self, size, look, patience_s)
 
     def take(self, size: int, look: Callable[[], None], patience_s: float) -> None:
         """Take the bytes, in turn; see `reserve`."""
@@ -138,7 +132,7 @@ class Budget:
 
 
 class Reservation:
-    """Bytes that one thread spends."""
+    """Bytes that one thread spends within a `with` block."""
 
     def __init__(
         self, budget: Budget, size: int, look: Callable[[], None], patience_s: float
@@ -148,6 +142,13 @@ class Reservation:
         self._look = look
         self._patience_s = patience_s
         self._is_on = False
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
 
     def take(self) -> None:
         """Wait for the bytes and take them."""
@@ -161,7 +162,7 @@ class Reservation:
             self._budget.give_back(self._size)
 
     def give_way(self) -> None:
-        """Let those who wait go first, between two steps that need the same bytes."""
+        """Let waiting threads go first, between two steps that need the same bytes."""
         if self._budget.waiting:
             self.give_back()
             self.take()

@@ -1,28 +1,27 @@
-"""Deflated datasets that explode: how far one inflates is counted before anybody inflates it whole.
+"""Limits how far a deflated dataset may inflate, by counting before it is inflated whole.
 
 A megabyte may inflate to a gigabyte, and pydicom inflates all of a dataset at once. Counting takes
-bounded memory, and time in proportion to the bound. What is inflated is on disk unless it is small.
+bounded memory, and time in proportion to the bound. Large inflated datasets are kept on disk.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.spool import mapped
+from lfscp.archive.store.stored_head import read_head
+from lfscp.dicom.deflate import inflate, pieces_of
 from lfscp.dicom.elements import Buffer
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.part10 import read_part10
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
 
 MAX_INFLATED_BYTES: Final = 512 << 20  # of an object that is decoded or shown
 MAX_INFLATED_IDENTIFIER_BYTES: Final = 1 << 20
-_HEAD: Final = 65_536  # the file meta information ends in it
 _PIECE: Final = 65_536
 _FEW: Final = 1 << 20  # bytes that may be in memory
 
@@ -35,14 +34,14 @@ def require_bounded_file(path: StoredFile, limit: int = MAX_INFLATED_BYTES) -> N
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        meta = read_part10(file.read(_HEAD))
+        meta = read_head(file)
         if meta.transfer_syntax_uid in DEFLATED:
             file.seek(meta.dataset_offset)
-            require_bounded(_pieces(file), limit)
+            require_bounded(iter(lambda: file.read(_PIECE), b""), limit)
 
 
 def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> memoryview:
-    """Inflate a dataset of at most so many bytes; what is more is not inflated at all.
+    """Inflate a dataset of at most so many bytes; a larger one is not inflated at all.
 
     Returns:
         its bytes; in a file without a name, mapped, when they are many.
@@ -50,45 +49,13 @@ def inflated(dataset: Buffer, limit: int = MAX_INFLATED_BYTES) -> memoryview:
         DatasetError: it inflates to more, cannot be inflated, or ends too early.
         OSError, OutOfResourcesError: there is no room on the disk.
     """
-    size = require_bounded(_cut(dataset), limit)
+    size = require_bounded(pieces_of(dataset), limit)
     if size <= _FEW:
-        return memoryview(b"".join(_whole(_cut(dataset))))
+        return memoryview(b"".join(inflate(pieces_of(dataset))))
     try:
-        return memoryview(mapped(size, _whole(_cut(dataset))))
+        return memoryview(mapped(size, inflate(pieces_of(dataset))))
     except BudgetExceededError as error:
         raise DatasetError(f"it cannot be inflated now: {error}") from None
-
-
-def _cut(dataset: Buffer) -> Iterator[bytes]:
-    return (bytes(dataset[start : start + _PIECE]) for start in range(0, len(dataset), _PIECE))
-
-
-def _whole(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Inflate a dataset that must not end too early, in pieces."""
-    inflater = _inflater()
-    yield from _inflate(inflater, pieces)
-    if not inflater.eof:
-        raise DatasetError("the deflated dataset ends too early")
-
-
-def _inflater() -> zlib._Decompress:
-    """What inflates a dataset (PS3.5 section A.5: no zlib header)."""
-    return zlib.decompressobj(-zlib.MAX_WBITS)
-
-
-def _inflate(inflater: zlib._Decompress, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        pending = piece
-        while pending and not inflater.eof:  # behind its end stands padding, which never goes
-            yield inflater.decompress(pending, _PIECE)
-            pending = inflater.unconsumed_tail
-    while more := inflater.decompress(b"", _PIECE):
-        yield more
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(_PIECE):
-        yield piece
 
 
 def require_bounded(pieces: Iterable[bytes], limit: int) -> int:
@@ -100,11 +67,8 @@ def require_bounded(pieces: Iterable[bytes], limit: int) -> int:
         DatasetError: they do, or cannot be inflated.
     """
     count = 0
-    try:
-        for piece in _inflate(_inflater(), pieces):
-            count += len(piece)
-            if count > limit:
-                raise DatasetError(f"it inflates to more than {limit >> 20} MB")
-    except zlib.error:
-        raise DatasetError("the deflated dataset cannot be inflated") from None
+    for piece in inflate(pieces, may_be_cut=True):
+        count += len(piece)
+        if count > limit:
+            raise DatasetError(f"it inflates to more than {limit >> 20} MB")
     return count

@@ -1,4 +1,4 @@
-"""Files that can be had again, kept on disk up to a bound; the longest unread leave first.
+"""Caches files on disk up to a bound; those unread for longest go first.
 
 It serves copies of remote objects and rendered pictures.
 
@@ -26,10 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from lfscp.archive.errors import ArchiveError
+from lfscp.archive.errors import not_writable
 from lfscp.archive.store.files import INCOMING
+from lfscp.observe.processes import boot_id_of_machine
 
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _KEPT_PART: Final = 0.9  # of the bound, when there is too much
 _UNSEEN_PART: Final = 16  # what a process adds before it counts again: this part of the bound
 _IN_USE_S: Final = 10.0
@@ -41,7 +41,7 @@ class DiskCache:
     Args:
         folder: made when missing.
         max_bytes: of all files; 0 keeps none longer than they are in use.
-        is_ours: nobody else uses the folder yet, so what is half-written was left by a crash.
+        is_ours: no other process uses the folder yet, so a crash left the half-written files.
         in_use_s: how long a file stays after it was read, whatever the bound.
     Raises:
         ArchiveError: the folder cannot be made or written to.
@@ -66,17 +66,13 @@ class DiskCache:
             self._copies.mkdir(parents=True, exist_ok=True)
             self.incoming.mkdir(exist_ok=True)
         except OSError as error:
-            raise ArchiveError(
-                "open a cache on disk",
-                f"{error.strerror}: {folder}",
-                "give the user of the node the right to write there",
-            ) from None
+            raise not_writable("open a cache on disk", error, folder) from None
 
     def _drop_unsynced(self) -> None:
         """Drop files that a crash of the machine may have left in part."""
-        boot_id = _BOOT_ID.read_text("ascii") if _BOOT_ID.exists() else ""
+        boot_id = boot_id_of_machine()
         noted = self.folder / "boot-id"
-        if not boot_id or not noted.exists() or noted.read_text("ascii") != boot_id:
+        if not boot_id or not noted.exists() or noted.read_text("ascii").strip() != boot_id:
             shutil.rmtree(self._copies, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         noted.write_text(boot_id, "ascii")

@@ -28,8 +28,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.durability import Durability
-from lfscp.archive.errors import ArchiveError, OutOfResourcesError
+from lfscp.archive.durability import Durability, sync_folder
+from lfscp.archive.errors import OutOfResourcesError, not_writable
+from lfscp.archive.store.identity import folder_identity
 from lfscp.archive.store.object_store import Piece
 from lfscp.observe import metrics
 
@@ -45,7 +46,7 @@ _FOLDER_GONE: Final = (errno.ENOENT, errno.ESTALE)
 
 
 class _OpenFolder:
-    """A series' folder, open as long as somebody uses it."""
+    """A series' folder, open as long as it is referred to."""
 
     __slots__ = ("descriptor",)
 
@@ -63,7 +64,7 @@ class ObjectFiles:
     Args:
         root: made when missing.
         node: names this node, when others may share the folder.
-        identity: a folder that is there as long as the root is the archive's; see `objects_id`.
+        identity: a folder that is there as long as the root is the archive's; see `store.identity`.
     """
 
     is_remote = False
@@ -87,36 +88,19 @@ class ObjectFiles:
         self._open: dict[str, _OpenFolder] = {}  # of the series that objects came for lately
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
-            self._root_is = _which(self._root)
+            self._root_is = folder_identity(self._root)
         except OSError as error:
-            raise ArchiveError(
-                "open the objects folder",
-                f"{error.strerror}: {root}",
-                "give the user of the node the right to write there",
-            ) from None
+            raise not_writable("open the objects folder", error, root) from None
 
     def path(self, relative: str) -> Path:
-        """The file of an index row."""
         return self.root / relative
 
     def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
-        """Write one file into the incoming folder.
-
-        Raises:
-            OutOfResourcesError: disk full, quota, read-only, too many open files; nothing is left.
-        """
         path = f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
         write_file(path, header, dataset, sync=self._sync)
         return Piece(path, len(header) + len(dataset))
 
     def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
-        """Take a complete file that was written into the incoming folder as a piece.
-
-        Args:
-            descriptor: of the file, when it is open already.
-        Raises:
-            OutOfResourcesError: it cannot be synced.
-        """
         try:
             if descriptor >= 0:
                 return self._adopt(path, descriptor)
@@ -136,13 +120,6 @@ class ObjectFiles:
         return Piece(str(path), os.fstat(descriptor).st_size)
 
     def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
-        """Give a piece its final name, on disk when this returns.
-
-        Returns:
-            The file's path relative to the root.
-        Raises:
-            OutOfResourcesError: no final name could be made, or the volume has gone away meanwhile.
-        """
         path = f"{self._root}/{study_uid}/{series_uid}"
         try:
             folder, name = self._link(piece, study_uid, path, instance_uid)
@@ -158,7 +135,7 @@ class ObjectFiles:
     def _require_volume(self, folder: _OpenFolder, path: str, name: str) -> None:
         """Take a file back that is not on the volume which readers will find it on."""
         with contextlib.suppress(OSError):
-            device, _ = root_is = _which(self._root)
+            device, _ = root_is = folder_identity(self._root)
             if root_is == self._root_is and os.fstat(folder.descriptor).st_dev == device:
                 return
             self._open.clear()
@@ -215,14 +192,13 @@ class ObjectFiles:
         """Make study and series folder; their names are on disk even if another made them."""
         _make_folder(folder)
         if self._sync:
-            _sync_folder(f"{self._root}/{study_uid}")
-            _sync_folder(self._root)
+            sync_folder(f"{self._root}/{study_uid}")
+            sync_folder(self._root)
         if len(self._synced) >= _MAX_SYNCED_FOLDERS:
             self._synced.clear()
         self._synced.add(folder)
 
     def discard(self, piece: Piece) -> None:
-        """Remove a piece's own name; the object under its final name stays."""
         _unlink(piece.path)
 
     def remove(self, relative: str) -> None:
@@ -239,7 +215,6 @@ class ObjectFiles:
                 break  # not empty, or gone already
 
     def remove_all(self, paths: Iterable[str]) -> list[str]:
-        """Remove objects; returns those that are gone."""
         gone = []
         for path in paths:
             self.remove(path)
@@ -248,18 +223,15 @@ class ObjectFiles:
         return gone
 
     def file_of(self, row: Any) -> Path:
-        """The file of an index row, given whole."""
         return self.path(row.path)
 
     def located(self, rows: Iterable[Any]) -> list[Path]:
-        """The files of rows of `Index.select`."""
         return [self.path(row.path) for row in rows]
 
     def close(self) -> None:
         """Nothing to do: it is all done when a call returns."""
 
     def exists(self, relative: str) -> bool:
-        """Whether an index row's file is there."""
         return os.path.exists(f"{self._root}/{relative}")
 
     def may_exist(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
@@ -275,7 +247,6 @@ class ObjectFiles:
                         yield Path(entry.path)
 
     def names_of(self, study_uid: str, series_uid: str, instance_uid: str) -> list[str]:
-        """All names (relative paths) that files of one instance have taken."""
         return [
             f"{study_uid}/{series_uid}/{name}"
             for name in _names(f"{self._root}/{study_uid}/{series_uid}")
@@ -334,11 +305,7 @@ def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> N
 
 
 def _make_folder(path: str) -> None:
-    """Make a folder with those above it, unless it is there.
-
-    Raises:
-        FileNotFoundError: it was there, and somebody has removed it since.
-    """
+    """Make a folder and those above it; FileNotFoundError if another process just removed it."""
     try:
         os.makedirs(path, mode=0o750, exist_ok=True)
     except FileExistsError:
@@ -362,19 +329,6 @@ def _is_same(piece: str, name: str, folder: int) -> bool:
     with contextlib.suppress(OSError):
         return os.path.samestat(os.stat(piece), os.stat(name, dir_fd=folder))  # noqa: PTH116
     return False
-
-
-def _which(path: str) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116
-    return found.st_dev, found.st_ino
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unlink(path: str) -> None:

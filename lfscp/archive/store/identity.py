@@ -18,13 +18,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from lfscp.archive.durability import sync_folder
 from lfscp.archive.errors import ArchiveError
-
-if TYPE_CHECKING:
-    pass
 
 # In the folder of the objects: a folder with one of the identity's name. A file would be no DICOM
 # file among those.
@@ -97,7 +94,7 @@ def _is_another(place: ObjectsPlace, why: str, otherwise: str = "") -> ArchiveEr
 
 
 class FolderPlace:
-    """A folder of objects; see Place."""
+    """A folder of objects; see `ObjectsPlace`."""
 
     identity_name = IDENTITY_FOLDER
 
@@ -106,7 +103,6 @@ class FolderPlace:
         self._root = root
 
     def read(self) -> str:
-        """The identity; empty when there is no folder either."""
         try:
             names = os.listdir(self._root / IDENTITY_FOLDER)  # noqa: PTH208 - a name is wanted
         except (FileNotFoundError, NotADirectoryError):
@@ -133,11 +129,9 @@ class FolderPlace:
         self.make(identity)
 
     def count(self, paths: Sequence[str]) -> int:
-        """How many of some objects are there."""
         return sum((self._root / path).is_file() for path in paths)
 
     def how_to_accept(self, identity: str) -> str:
-        """A command."""
         return f"mkdir -p {self._root / IDENTITY_FOLDER / identity}"
 
 
@@ -156,9 +150,9 @@ class Presence:
         self._objects = objects
         self._identity = identity
         self._data_dir = str(data_dir)
-        self._data_is = _which(self._data_dir)
+        self._data_is = folder_identity(self._data_dir)
         self._folder = "" if objects is None else str(objects / IDENTITY_FOLDER)
-        self._folder_is = _which(self._folder) if self._folder else None
+        self._folder_is = folder_identity(self._folder) if self._folder else None
         # Open, it keeps the volume from being unmounted by mistake.
         self._held = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC) if self._folder else -1
 
@@ -171,13 +165,13 @@ class Presence:
                 f"{IDENTITY_FOLDER} is missing or of another archive; is its volume mounted?"
             )
         with suppress(OSError):
-            if _which(self._data_dir) == self._data_is:
+            if folder_identity(self._data_dir) == self._data_is:
                 return ""
         return f"{self._data_dir} is not the data folder that was opened; is its volume mounted?"
 
     def _is_same(self) -> bool:
         try:
-            now = _which(self._folder)
+            now = folder_identity(self._folder)
             if now != self._folder_is:
                 assert self._objects is not None  # noqa: S101 - the caller looked
                 if FolderPlace(self._objects).read() != self._identity:
@@ -194,6 +188,7 @@ class Presence:
             self._held = -1
 
 
-def _which(path: str) -> tuple[int, int]:
+def folder_identity(path: str) -> tuple[int, int]:
+    """Which folder a path stands for now: device and inode."""
     found = os.stat(path)  # noqa: PTH116 - costs half of pathlib's
     return found.st_dev, found.st_ino

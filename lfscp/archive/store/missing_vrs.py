@@ -1,4 +1,4 @@
-"""Files whose explicit dataset leaves out a VR, as pydicom can read their headers.
+"""Opens files whose explicit dataset leaves out VRs, so that pydicom can read them.
 
 Where two blanks stand for the VR (`elements.NO_VRS`), pydicom takes them and the length for the
 32-bit length of an implicit element, and swallows what follows. In its place the attribute's own VR
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from pydicom.datadict import dictionary_VR
 
 from lfscp.archive.store.received_objects import mapped
+from lfscp.archive.store.stored_head import read_head
 from lfscp.dicom.elements import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
     NO_VRS,
     SEQUENCE_DELIMITER,
     SHORT_VRS,
@@ -27,14 +26,12 @@ from lfscp.dicom.elements import (
 )
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.part10 import read_part10
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.header import DEFLATED, encoding_of
+from lfscp.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
 
-_HEAD: Final = 65_536  # bytes in which the file meta information ends
 _ITEMS: Final = 0xFFFE  # the group of items and delimiters
 _SHORT_HEAD: Final = 8  # bytes
 _ANY: Final = "LO"
@@ -51,14 +48,13 @@ def open_with_vrs(path: StoredFile) -> BinaryIO:
     """
     file = cast(BinaryIO, path.open("rb"))
     try:
-        meta = read_part10(file.read(_HEAD))
+        meta = read_head(file)
         file.seek(0)
         syntax = meta.transfer_syntax_uid
         if syntax == IMPLICIT_VR_LITTLE_ENDIAN or syntax in DEFLATED:
             return file
-        encoding = EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
         with mapped(file.fileno()) as content:
-            places = list(_missing(content, meta.dataset_offset, encoding))
+            places = list(_missing(content, meta.dataset_offset, encoding_of(syntax)))
     except BaseException:
         file.close()
         raise
@@ -87,7 +83,7 @@ def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple
     """Where a VR is missing, and of which tag; as far as the dataset is sound.
 
     Sequences are walked into where they begin, so that each byte is passed once, however deep. The
-    object's own compressed pixels end the walk: who reads headers ends there too, and their
+    object's own compressed pixels end the walk: readers of headers end there too, and their
     fragments lie all over a large file.
     """
     end = len(content)
@@ -115,7 +111,7 @@ def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple
                     yield at + 4, tag
                 at = value + length
     except DatasetError:
-        return  # pydicom says what it makes of it
+        return  # pydicom reports the fault
 
 
 def _vr_of(tag: int) -> bytes:

@@ -33,7 +33,7 @@ def recognise_bucket(options: S3Options, index_knows: Known) -> str:
     It is done in another process, so that this one may fork.
 
     Returns:
-        The identity of the bucket; see `objects_id`.
+        The identity of the bucket; see `store.identity`.
     Raises:
         ArchiveError: a right is missing, the store cannot be used, or it is another's.
     """
@@ -96,7 +96,7 @@ def probe(options: S3Options) -> None:
 
 
 class _Bucket:
-    """A bucket with its prefix; see objects_id.Place."""
+    """A bucket with its prefix; see `identity.ObjectsPlace`."""
 
     identity_name = BUCKET_IDENTITY
 
@@ -105,14 +105,12 @@ class _Bucket:
         self._client = connect(options)
 
     def read(self) -> str:
-        """The identity; empty when there is none."""
         try:
             return bytes(self._client.get(BUCKET_IDENTITY).bytes()).decode("ascii", "replace")
         except FileNotFoundError:
             return ""
 
     def make(self, identity: str) -> str:
-        """Put the object; of several nodes that do so at once one succeeds."""
         from obstore.exceptions import AlreadyExistsError
 
         with suppress(AlreadyExistsError):
@@ -120,11 +118,9 @@ class _Bucket:
         return self.read()
 
     def count(self, paths: Sequence[str]) -> int:
-        """How many of some objects are there."""
         return sum(map(self._has, paths))
 
     def how_to_accept(self, identity: str) -> str:
-        """What to put."""
         return f"put {identity} as the object {BUCKET_IDENTITY}"
 
     def _has(self, path: str) -> bool:

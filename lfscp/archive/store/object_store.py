@@ -1,4 +1,4 @@
-"""What the archive asks of the place where its objects are, be it a folder or a bucket.
+"""Defines what the archive asks of the place of its objects, a folder or a bucket.
 
 Two implementations: `files.ObjectFiles`, a folder of this machine or one that several nodes share,
 and `s3.S3Objects`. An object's name is `<Study UID>/<Series UID>/<Instance UID>.dcm` in both; a

@@ -1,4 +1,4 @@
-"""Where an object is stored, and how its dataset is encoded."""
+"""Says where an object is stored, and how its dataset is encoded."""
 
 from __future__ import annotations
 

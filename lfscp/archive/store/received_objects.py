@@ -1,4 +1,4 @@
-"""Objects as they come to the archive and as it answers for them; how either is read.
+"""Records of objects that come in and of what became of them, and how these are read.
 
 A received object is in memory or in a spooled file; the functions here read both alike, with
 bounded memory.
@@ -18,9 +18,9 @@ from typing import Final
 from lfscp.archive.errors import IdentityMismatchError, OutOfResourcesError
 from lfscp.archive.store.digest import digest_of, digest_of_file
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.stored_head import read_head
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, invalid_start, read_header
-from lfscp.dicom.part10 import read_part10
 
 _COMPARED: Final = 1 << 20  # bytes compared at a time
 
@@ -51,8 +51,8 @@ class Received:
         spooled_path: a file of it in `Archive.incoming_dir`, which the archive takes over on
             success; None when there is none yet.
         dataset_offset: bytes in that file before the dataset.
-        spooled_descriptor: of that file while it is open: whoever has it open removes its name
-            afterwards, when the sender has been answered. -1: it is handed over to the archive.
+        spooled_descriptor: of that file while the caller has it open, and removes its name after
+            the answer to the sender. -1: the file is handed over to the archive.
         header: what `header.read_first` gave while it was received.
     """
 
@@ -124,7 +124,7 @@ def read_file_header(path: StoredFile) -> Header:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        meta = read_part10(file.read(65_536))
+        meta = read_head(file)
         return _read_mapped(
             file.fileno(), meta.dataset_offset, meta.transfer_syntax_uid, is_stored=True
         )
@@ -153,11 +153,7 @@ def read_received(received: Received) -> Header:
 def _read_mapped(
     descriptor: int, offset: int, transfer_syntax_uid: str, *, is_stored: bool = False
 ) -> Header:
-    """Read a header through a memory map, so that only the header's pages are read.
-
-    Args:
-        is_stored: what the archive took once is read, also where it is refused today.
-    """
+    """Read a header's pages through a memory map; of a stored file also what is refused today."""
     if os.fstat(descriptor).st_size <= offset:
         raise DatasetError("the dataset is empty")
     with mapped(descriptor, offset) as dataset:

@@ -193,7 +193,7 @@ class ReadAhead:
     def __init__(self, remote: Remote, objects: Sequence[RemoteObject]) -> None:
         self._remote = remote
         self._objects = objects
-        self._next = 0  # the first that nobody has asked for
+        self._next = 0  # the first that has not been asked for
         self._lock = threading.Lock()
 
     def note(self, number: int) -> None:
@@ -266,7 +266,7 @@ class RemoteObject:
         return begun or (None if self._copy() is not None else self._begin())
 
     def fetch_ahead(self) -> None:
-        """Have a local copy, if it is of a size to keep; what fails is told to who needs it."""
+        """Fetch a local copy, if it is of a size to keep; a failure shows when it is read."""
         if 0 < self._size <= PART_BYTES and self._copy() is None:
             with contextlib.suppress(OSError):
                 self._begin().finish()
@@ -274,7 +274,7 @@ class RemoteObject:
     def exists(self) -> bool:
         """Whether it is in the bucket; of a known version, whether it can be read.
 
-        Then its first piece is fetched at once: who asks this reads it next.
+        Then its first piece is fetched at once, since it is read next.
         """
         try:
             if not self._version:
@@ -286,12 +286,10 @@ class RemoteObject:
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # who reads it is told why it cannot be read
+            return True  # reading it says why it cannot be read
         return True
 
-    def is_file(self) -> bool:
-        """As `exists`."""
-        return self.exists()
+    is_file = exists
 
     def stat(self) -> os.stat_result:
         """Size, time of change, and a number that changes with the content as the inode's."""

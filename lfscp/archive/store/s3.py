@@ -4,7 +4,7 @@ Rules: a received object is written into the cache's incoming folder first, then
 when the store has answered that it has it. Puts are conditional (`If-None-Match: *`), so that a
 name never changes hands; a name that is taken gives way to `<UID>~<random>.dcm`. A large object
 goes up in parts, which S3 cannot do conditionally: an empty object takes the name for it first.
-A put whose answer never came may have happened: what it left has no row; `lfscp check` finds it.
+A put without an answer may have happened: its object has no row, and `lfscp check` finds it.
 After the row is committed the file stays in the cache as a copy for readers.
 """
 
@@ -83,7 +83,7 @@ class S3Objects:
         return self._ahead
 
     def close(self) -> None:
-        """Fetch nothing ahead any more; what is being fetched ends by itself."""
+        """Fetch nothing ahead any more; fetches that have begun end by themselves."""
         if self._ahead is not None and self._made_by == os.getpid():
             self._ahead.shutdown(wait=False, cancel_futures=True)
             self._ahead = None
@@ -91,76 +91,45 @@ class S3Objects:
     # Storing
 
     def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
-        """Write one file into the incoming folder.
-
-        Raises:
-            OutOfResourcesError: disk full, quota, too many open files; nothing is left.
-        """
         path = self._cache.new_piece()
         write_file(path, header, dataset, sync=False)
         return Piece(path, len(header) + len(dataset))
 
     def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
-        """Take a complete file in the incoming folder as a piece."""
         found = os.stat(path if descriptor < 0 else descriptor)  # noqa: PTH116
         return Piece(str(path), found.st_size)
 
     def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
-        """Put a piece under the instance's usual name.
-
-        Raises:
-            NameTakenError: there is an object of that name.
-            OutOfResourcesError: the store did not take it.
-        """
         key = f"{study_uid}/{series_uid}/{instance_uid}.dcm"
         self._put(piece, key)
         return key
 
     def place_beside(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
-        """Put a piece under a name that nobody else uses."""
         key = f"{study_uid}/{series_uid}/{instance_uid}~{secrets.token_hex(8)}.dcm"
         self._put(piece, key)
         return key
 
     def _put(self, piece: Piece, key: str) -> None:
+        if piece.size <= PUT_IN_PARTS_ABOVE:
+            self._put_once(key, Path(piece.path), mode="create", use_multipart=False)
+            return
+        self._put_once(key, b"", mode="create", use_multipart=False)  # holds the name
+        parts = {"chunk_size": PART_BYTES, "max_concurrency": PARTS_AT_ONCE}
+        try:
+            self._put_once(key, Path(piece.path), mode="overwrite", use_multipart=True, **parts)
+        except OutOfResourcesError:
+            self.remove(key)
+            raise
+
+    def _put_once(self, key: str, content: bytes | Path, **how: Any) -> None:
         from obstore.exceptions import AlreadyExistsError, BaseError
 
-        client = self._connected()
-        path = Path(piece.path)
-        in_parts = piece.size > PUT_IN_PARTS_ABOVE
         try:
             with counted("put"):
-                client.put(
-                    key,
-                    b"" if in_parts else path,
-                    attributes=_CONTENT_TYPE,
-                    mode="create",
-                    use_multipart=False,
-                )
+                self._connected().put(key, content, attributes=_CONTENT_TYPE, **how)
         except AlreadyExistsError:
             raise NameTakenError(key) from None
         except (BaseError, OSError, ValueError) as error:
-            raise OutOfResourcesError("store the instance", reason_of(error), _HINT) from None
-        if in_parts:
-            self._put_in_parts(client, path, key)
-
-    def _put_in_parts(self, client: S3Store, path: Path, key: str) -> None:
-        """Put a large object in the place of the empty one that holds its name."""
-        from obstore.exceptions import BaseError
-
-        try:
-            with counted("put"):
-                client.put(
-                    key,
-                    path,
-                    attributes=_CONTENT_TYPE,
-                    mode="overwrite",
-                    use_multipart=True,
-                    chunk_size=PART_BYTES,
-                    max_concurrency=PARTS_AT_ONCE,
-                )
-        except (BaseError, OSError, ValueError) as error:
-            self.remove(key)
             raise OutOfResourcesError("store the instance", reason_of(error), _HINT) from None
 
     def keep(self, piece: Piece, placement: Placement) -> None:
@@ -179,11 +148,9 @@ class S3Objects:
     # Removing
 
     def remove(self, relative: str) -> None:
-        """Remove an object; one that cannot be removed stays, invisible."""
         self.remove_all([relative])
 
     def remove_all(self, paths: Iterable[str]) -> list[str]:
-        """Remove objects, many with one request; returns those that are gone."""
         from obstore.exceptions import BaseError
 
         gone: list[str] = []
@@ -202,16 +169,13 @@ class S3Objects:
     # Reading
 
     def path(self, relative: str) -> RemoteObject:
-        """An object whose version is asked for when it is read."""
         return RemoteObject(self._remote, relative)
 
     def file_of(self, row: Any) -> RemoteObject:
-        """The object of a row that has path, digest, transfer syntax, offset and size."""
         version = _version(row.digest, row.transfer_syntax_uid, row.dataset_offset)
         return RemoteObject(self._remote, row.path, version, row.dataset_offset + row.size)
 
     def located(self, rows: Iterable[Any]) -> list[RemoteObject]:
-        """The objects of rows; while one is sent the next ones are fetched."""
         found = [self.file_of(row) for row in rows]
         ahead = ReadAhead(self._remote, found)
         for number, each in enumerate(found):
@@ -219,11 +183,6 @@ class S3Objects:
         return found
 
     def exists(self, relative: str) -> bool:
-        """Whether there is an object of this name.
-
-        Raises:
-            OSError: the store does not say.
-        """
         try:
             self._remote.head(relative)
         except FileNotFoundError:
@@ -239,7 +198,6 @@ class S3Objects:
         return iter(())
 
     def names_of(self, study_uid: str, series_uid: str, instance_uid: str) -> list[str]:
-        """All names that objects of one instance have taken."""
         return [
             key
             for key in self._keys(f"{study_uid}/{series_uid}")

@@ -1,6 +1,6 @@
 """The connection to an S3 object store: options, limits of time, and errors in plain words.
 
-obstore does the talking. Its threads do not survive a fork, so whoever is going to fork must not
+obstore does the talking. Its threads do not survive a fork, so a process that will fork must not
 use it: a process makes its own client when it first needs one, and the check of rights at start
 runs in a process of its own (object_probe.py).
 """

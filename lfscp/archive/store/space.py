@@ -1,8 +1,8 @@
 """The reserve of free disk: below it nothing is stored, so that the node itself can live on.
 
 Rules: while there is room the file systems are asked once a second at most, whatever is stored
-meanwhile, so the reserve must be larger than what arrives in a second. What is refused here has
-written nothing; reading goes on; the first store after there is room again is taken.
+meanwhile, so the reserve must be larger than what arrives in a second. A store that is refused
+has written nothing; reading goes on; the first store after there is room again is taken.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Space:
         if now >= self._ask_at:
             shortages = map(self._shortage_in, self._folders)
             self._shortage = self._absence() or next(filter(None, shortages), "")
-            # Who is refused has time to ask again at once.
+            # After a refusal there is time to look again at once.
             self._ask_at = now if self._shortage else now + _ASK_AGAIN_S
         return self._shortage
 

@@ -52,8 +52,7 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
     """A file without a name for at most so many bytes, for as long as it is needed; or a BytesIO.
 
     Args:
-        look: called several times a second while others must take theirs first; what it raises
-            ends the wait.
+        look: called several times a second during a wait for bytes; what it raises ends the wait.
     Raises:
         BudgetExceededError: it is more than the budget, or was not free within a minute.
         OutOfResourcesError: the disk is full.
@@ -70,7 +69,7 @@ def spooled(size: int, look: Callable[[], None]) -> Iterator[IO[bytes]]:
 
 
 class _InMemory:
-    """What small files take; for one more than there may be nobody waits."""
+    """Counts the memory that small files take; a file that does not fit goes to the disk."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The dataset of a DICOM file as bytes to be read where they are: mapped, or inflated.
+"""Opens the dataset of a DICOM file as bytes to be read in place: mapped, or inflated.
 
 Rules: read by the transfer syntax of the file meta information, where the file meta information
 ends by its own length, unless the caller knows both; nothing in the dataset changes either. A
@@ -14,15 +14,13 @@ import threading
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from lfscp.archive.store.deflated import inflated
+from lfscp.archive.store.stored_head import read_head
 from lfscp.dicom.elements import Encoding
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.part10 import read_part10
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
-
-_HEAD: Final = 65_536  # bytes in which the file meta information ends
 
 
 class _Last:
@@ -89,7 +87,7 @@ def dataset_of(
     """The same of a file that is open; it may be closed afterwards."""
     syntax, offset = transfer_syntax_uid, dataset_offset
     if not syntax or offset is None:
-        meta = read_part10(file.read(_HEAD))
+        meta = read_head(file)
         syntax, offset = syntax or meta.transfer_syntax_uid, meta.dataset_offset
     state = os.fstat(file.fileno())
     if state.st_size <= offset:

@@ -3,12 +3,12 @@
 Rules: the index is copied first, at one moment, with its jobs; then the objects that this copy
 names. An object deleted in the meantime loses its row in the copy, so that the two agree. The
 manifest is written last and names the copy of the index: without it, or with another index, a
-folder is no backup. Running it again into the same folder brings what is new, and drops at the end
-what the archive has dropped; but not what another archive had put there, nor most of what is there,
-unless that is asked for: a wrong data folder or a lost index must not cost the backup too.
+folder is no backup. Another backup into the same folder brings new objects, and at the end drops
+those that the archive has dropped. It refuses to drop another archive's objects, or most of the
+backup, unless that is asked for: a wrong data folder or a lost index must not cost the backup too.
 
-No lock of the node's is needed. Only an SQLite index and objects in files are handled here;
-PostgreSQL and object stores bring their own ways.
+It takes no lock of the node. It handles an SQLite index and objects in files only; PostgreSQL and
+object stores bring their own backups.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from lfscp.archive.index.removal import prune
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
+from lfscp.archive.store.stored_head import fault_in_file
 from lfscp.archive.upkeep.copying import Brought, Copier
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.file_head import Expected
 
 MANIFEST: Final = "backup.json"
 OBJECTS: Final = "objects"
@@ -176,11 +177,7 @@ class _Backup:
         return Report(manifest, self._counts)
 
     def _require_objects(self, copied: Path) -> None:
-        """Refuse another folder than that of the index's objects.
-
-        Raises:
-            ArchiveError: it is another, or the one below a volume that is not mounted.
-        """
+        """Refuse another folder, or the one below a volume that is not mounted."""
         identity = known_by_file(copied)
         if identity and FolderPlace(self._source).read() != identity:
             copied.unlink()
@@ -192,11 +189,7 @@ class _Backup:
             )
 
     def _require_kept(self, copied: Path) -> None:
-        """Refuse to drop what is another archive's, or most of what the backup has.
-
-        Raises:
-            ArchiveError: that would be.
-        """
+        """Refuse to drop what is another archive's, or most of what the backup has."""
         with closing(sqlite3.connect(copied)) as connection:
             theirs, mine = _archive_of(self._manifest), archive_id(connection)
             there = dropped = 0
@@ -239,14 +232,16 @@ class _Backup:
                     replaced += 1
                 else:
                     self._complain(row, problem)
-            _remove_rows(rows, vanished)
+            with rows:
+                keys = ((key,) for key in vanished)
+                rows.executemany("DELETE FROM instance WHERE id = ?", keys)
         if vanished:
             _prune(copied)
         self._copier.sync()
         return replaced
 
     def _bring(self, row: Row, started: float) -> str:
-        """Bring one object; what is wrong with it, or nothing."""
+        """Bring one object; the problem with it, or nothing."""
         source, target = self._source / row.path, self._objects / row.path
         try:
             problem = _problem_of(source, row, started)
@@ -289,7 +284,7 @@ class _Backup:
         return self._target / MANIFEST
 
     def _commit(self, part: Path, index: Path, started: float) -> Manifest:
-        """Make what was brought the backup: from now on it is this one, before it is the old."""
+        """Write the manifest: until then the folder holds the old backup, from then on the new."""
         with closing(sqlite3.connect(part)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # a file that stands for itself
             objects, size = connection.execute(
@@ -335,11 +330,7 @@ def _archive_of(manifest: Path) -> str:
 
 
 def _problem_of(source: Path, row: Row, started: float) -> str:
-    """What an object is otherwise than its row says.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
+    """How an object differs from its row."""
     found = source.stat()
     if found.st_size != row.file_size:
         return f"{found.st_size} bytes, the index says {row.file_size}"
@@ -348,13 +339,8 @@ def _problem_of(source: Path, row: Row, started: float) -> str:
 
 
 def _difference(file: Path, row: Row) -> str:
-    """What an object's head or digest is otherwise than its row says.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with file.open("rb") as stream:
-        fault = fault_of_head(stream.read(HEAD_BYTES), Expected.of(row))
+    """How an object's head or digest differs from its row."""
+    fault = fault_in_file(file, Expected.of(row))
     if fault or not row.digest:
         return fault
     actual = digest_of_file(file, row.dataset_offset, algorithm_of(row.digest))
@@ -402,7 +388,7 @@ def connect(index: Path) -> sqlite3.Connection:
 
 
 def copy_index(index: Path, target: Path) -> None:
-    """Copy an index as it is at one moment, whoever writes to it.
+    """Copy an index as it is at one moment, also while a node writes to it.
 
     Raises:
         sqlite3.Error: it cannot be read, or it is damaged.
@@ -417,13 +403,7 @@ def copy_index(index: Path, target: Path) -> None:
     os.chmod(target, 0o640)  # noqa: PTH101
 
 
-def _remove_rows(connection: sqlite3.Connection, keys: list[int]) -> None:
-    with connection:
-        connection.executemany("DELETE FROM instance WHERE id = ?", ((key,) for key in keys))
-
-
 def _prune(index: Path) -> None:
-    """Remove series, studies and patients that have nothing any more."""
     engine: Any = create_engine(sqlite_url(index))
     with engine.begin() as connection:
         prune(connection, true())

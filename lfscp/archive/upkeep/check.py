@@ -2,7 +2,7 @@
 
 Rules: nothing is destroyed: a file that cannot be kept where it is goes to the quarantine
 folder beside the index. Memory is bounded: rows and files are walked in pieces. Each finding
-is reported as it is met, with what was done about it.
+is reported as it is met, with its repair.
 """
 
 from __future__ import annotations
@@ -14,22 +14,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from lfscp.archive.archive import Archive
-from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.database import reason_of
 from lfscp.archive.index.rows import Existing
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.placement import Placement
 from lfscp.archive.store.received_objects import read_file_header
+from lfscp.archive.store.stored_head import fault_in_file, read_head
 from lfscp.archive.upkeep.quarantine import is_aside, put_aside
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.file_head import Expected
 from lfscp.dicom.header import Header
-from lfscp.dicom.part10 import read_part10
 
 _ROWS: Final = 1000  # at a time
 
@@ -68,16 +64,15 @@ class Finding:
         return f"{self.problem.value}: {self.path}{detail}{action}"
 
 
-def check(archive: Archive, *, repair: bool = False, digests: bool = True) -> Iterator[Finding]:
+def check(archive: Archive, *, repair: bool = False) -> Iterator[Finding]:
     """Compare the index with the objects on disk; nothing may be stored meanwhile.
 
     Args:
         repair: remove rows whose file is missing; index left-over files again when they are
             readable and their instance is in no other file, otherwise move them to quarantine;
             move damaged files there and remove their rows, so that they can be sent again.
-        digests: read every file and compare its digest; False compares sizes and heads only.
     """
-    yield from _check_rows(archive, repair=repair, digests=digests)
+    yield from _check_rows(archive, repair=repair)
     yield from _check_files(archive, repair=repair)
 
 
@@ -89,18 +84,16 @@ def has_lost_index(archive: Archive) -> bool:
     """
     if archive.files.is_remote:
         return False
-    try:
+    with archive.index.doing("read the index"):
         is_empty = not archive.index.placements(limit=1)
-    except SQLAlchemyError as error:
-        raise ArchiveError("read the index", reason_of(error)) from None
     return is_empty and next(archive.files.walk(), None) is not None
 
 
-def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Finding]:
+def _check_rows(archive: Archive, *, repair: bool) -> Iterator[Finding]:
     last = 0
     while rows := archive.index.placements(after=last, limit=_ROWS):
         for row in rows:
-            found = compare(archive.files.path(row.path), row, digests=digests)
+            found = compare(archive.files.path(row.path), row)
             if found is None:
                 continue
             problem, detail = found
@@ -115,9 +108,9 @@ def _check_rows(archive: Archive, *, repair: bool, digests: bool) -> Iterator[Fi
 
 
 def compare(
-    path: StoredFile, row: Any, *, digests: bool = True, pause: Callable[[int], None] | None = None
+    path: StoredFile, row: Any, *, pause: Callable[[int], None] | None = None
 ) -> tuple[Difference, str] | None:
-    """Compare one file with its row: what is wrong and in what way, or None.
+    """Compare one file with its row: the difference and a detail, or None.
 
     Args:
         row: of `Index.placements`.
@@ -127,11 +120,10 @@ def compare(
         size = path.stat().st_size
         if size != row.file_size or size - row.dataset_offset != row.size:
             return Difference.WRONG_SIZE, f"{size} bytes, the index says {row.file_size}"
-        if digests or isinstance(path, Path):  # of a bucket's object the whole would be fetched
-            fault = _fault_of_head(path, Expected.of(row))
-            if fault:
-                return Difference.WRONG_META, fault
-        if digests and row.digest:
+        fault = fault_in_file(path, Expected.of(row))
+        if fault:
+            return Difference.WRONG_META, fault
+        if row.digest:
             actual = digest_of_file(path, row.dataset_offset, algorithm_of(row.digest), pause=pause)
             if actual != row.digest:
                 return Difference.WRONG_DIGEST, f"{actual}, the index says {row.digest}"
@@ -140,11 +132,6 @@ def compare(
     except (OSError, ValueError) as error:  # ValueError: a digest of an unknown algorithm
         return Difference.UNREADABLE, str(getattr(error, "strerror", None) or error)
     return None
-
-
-def _fault_of_head(path: StoredFile, expected: Expected) -> str:
-    with path.open("rb") as file:
-        return fault_of_head(file.read(HEAD_BYTES), expected)
 
 
 def _mend_row(archive: Archive, row: Any, problem: Difference) -> str:
@@ -183,7 +170,7 @@ def fault_of_file(archive: Archive, path: str) -> str:
 
 
 def _read_again(archive: Archive, path: str) -> tuple[Header, Placement] | str:
-    """What a file's row says; or why it can have none."""
+    """The row for a file, or why it can have none."""
     file = archive.files.path(path)
     try:
         header = read_file_header(file)
@@ -194,19 +181,19 @@ def _read_again(archive: Archive, path: str) -> tuple[Header, Placement] | str:
             placement.transfer_syntax_uid,
             placement.dataset_offset,
         )
-        fault = _fault_of_head(file, expected)
+        fault = fault_in_file(file, expected)
     except (DatasetError, OSError) as error:
         return f"it cannot be read ({getattr(error, 'reason', None) or str(error)})"
     if fault:
         return f"its head is damaged ({fault})"
-    if not _is_in_its_place(header, path):
+    if (*Path(path).parts[:2], instance_of(path)) != header.uids:
         return "it is not the object that its file name says"
     return header, placement
 
 
 def _placement(file: StoredFile, path: str) -> Placement:
     with file.open("rb") as stream:
-        meta = read_part10(stream.read(65_536))
+        meta = read_head(stream)
         size = os.fstat(stream.fileno()).st_size
     return Placement(
         path,
@@ -217,8 +204,3 @@ def _placement(file: StoredFile, path: str) -> Placement:
         digest_of_file(file, meta.dataset_offset, DEFAULT_ALGORITHM),
         meta.source_ae_title,
     )
-
-
-def _is_in_its_place(header: Header, path: str) -> bool:
-    uids = [header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid]
-    return [*Path(path).parts[:2], instance_of(path)] == uids

@@ -2,8 +2,8 @@
 
 Rules: a name in the target tree stands for a whole file that is on disk: a copy is made under
 another name, synced, and renamed. A link costs no space and no time; it is not tried again once the
-file system has refused one. What is there already, the same file or an equal size and time of
-change, is left as it is.
+file system has refused one. A file that is there already (the same file, or one of equal size and
+time of change) is left as it is.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the archive does unasked, in threads of one process of the node: scrub and retention.
+"""Runs the archive's upkeep, such as scrub and retention, in threads of one process of the node.
 
-A bucket is not scrubbed, which its store does itself: there a thread removes what an earlier
-deletion could not.
+The store of a bucket scrubs it by itself. For a bucket a thread removes what an earlier deletion
+could not.
 
-Rules: nothing here ends the node; what fails is said once and tried again a minute later. The
+Rules: nothing here ends the node; a failure is logged once and tried again a minute later. The
 threads have a low priority, hold no lock of the index for longer than one study's deletion takes,
 and end soon after they are asked to.
 """
@@ -49,7 +49,6 @@ class Maintenance:
         limits: of retention; without any its thread is not started.
         interval_s: between two looks at them.
         scrub_mb_s: speed of the scrub in megabytes per second; 0 is none.
-        deleted: told of each study that retention deleted, and of how many instances.
     """
 
     def __init__(
@@ -59,12 +58,10 @@ class Maintenance:
         *,
         interval_s: float,
         scrub_mb_s: float,
-        deleted: Callable[[Candidate, int], None] | None = None,
     ) -> None:
         self._archive = archive
         self._stopping = threading.Event()
         self._interval_s = interval_s
-        self._deleted = deleted
         self._turn = Turn(archive, TASK)
         self._retention = Retention(archive, limits, self._tell)
         self._scrub = Scrub(archive, scrub_mb_s, self._stopping)
@@ -131,7 +128,7 @@ class Maintenance:
         return _REMOVALS_S
 
     def _read_studies(self) -> float:
-        """Read objects of studies whose patient the index cannot tell; nearly always of none."""
+        """Read objects of studies with an unknown patient; there are nearly always none."""
         self._archive.require_present("read objects of studies")
         for read in (place_studies, read_every_object):
             read(self._archive.index, self._archive.files, self._stopping.is_set)
@@ -156,8 +153,6 @@ class Maintenance:
             bytes=gone.bytes,
         )
         self._turn.keep()
-        if self._deleted is not None:
-            self._deleted(gone, instances)
 
     def _scrub_once(self) -> float:
         started = time.monotonic()

@@ -1,9 +1,8 @@
-"""Puts a damaged object's file aside, where nobody takes it for good, and destroys nothing.
+"""Moves a damaged object's file to the quarantine, and destroys nothing.
 
-The file leaves the objects' tree; its row, which stays unless somebody removes it, then names a
-file that is missing: a retrieve fails for this object, and the object is healed when it is sent
-again. This is how what is damaged is kept from being served without a question to anybody for
-each object that is sent.
+The file leaves the objects' tree. Its row stays unless somebody removes it, and then names a
+missing file: a retrieve fails for this object, and the object is healed when it is sent again. So a
+damaged object is not served, and sending needs no check of each object.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Makes the index anew from the objects, when it is lost or damaged and there is no backup.
 
 Rules: the new index is made beside the old one and takes its place when it is complete; the old
-one is kept under another name. An object counts as received when its file was written. What the old
-index can still tell of the archive's name, of protected studies and of removals that were not
-finished is used; jobs are lost. Of several files of one instance, in whatever studies, the newest
+one is kept under another name. An object counts as received when its file was written. From the
+old index the rebuild takes what is readable of the archive's name, protected studies and unfinished
+removals; jobs are lost. Of several files of one instance, in whatever studies, the newest
 is taken, the others go to the quarantine.
 """
 
@@ -65,7 +65,7 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
 
 
 class _Old:
-    """What a damaged index can still tell."""
+    """Readable parts of a damaged index."""
 
     def __init__(self, index: Path) -> None:
         self.protected: list[tuple[str, int]] = []

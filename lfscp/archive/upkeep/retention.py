@@ -1,13 +1,12 @@
-"""Which studies go when the archive has too much, and their going: whole, the oldest first.
+"""Deletes whole studies, the oldest first, when the archive holds more than its limits allow.
 
-Rules: the oldest study is the one that received its last instance the longest ago. A protected
-study never goes, nor one that has received something just now. Each study goes in a transaction of
-its own, in which it is looked at once more, so that stores go on in between and a study that was
-protected or added to meanwhile stays. By a clock that is not trusted no study becomes old; see
-clock.py.
+Rules: the oldest study is the one that received its last instance the longest ago. Protected
+studies stay, and those that have just received something. Each study is deleted in a transaction of
+its own, which looks at it once more: so stores go on in between, and a study that was protected or
+added to meanwhile stays. By a clock that is not trusted no study becomes old; see clock.py.
 
-What the objects take up is summed from the whole index only when it may be too much: in between,
-what came is added to what is known. To do so rarely, a little more goes than must.
+The sizes of the whole index are summed only when they may be too much. In between, what came is
+added to the last sum. To sum rarely, retention deletes a little more than it must.
 """
 
 from __future__ import annotations
@@ -17,12 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import (
-    Connection,
-    func,
-    select,
-    tuple_,
-)
+from sqlalchemy import Connection, func, select, tuple_
 
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.index.clock import Clock
@@ -91,22 +85,17 @@ class Usage:
     last_key: int
 
 
-def usage(connection: Connection) -> Usage:
-    """Count everything; reads all instances of the index."""
-    size, last = connection.execute(
-        select(func.coalesce(func.sum(instance.c.file_size), 0), func.max(instance.c.id))
-    ).one()
-    return Usage(int(size), count_studies(connection), last or 0)
+def usage(connection: Connection, known: Usage | None = None) -> Usage:
+    """Count everything; reads all instances of the index, or those that came since a count.
 
-
-def at_most(connection: Connection, known: Usage) -> Usage:
-    """What there is at most, from an earlier count and what came since: never too little."""
-    size, last = connection.execute(
-        select(func.coalesce(func.sum(instance.c.file_size), 0), func.max(instance.c.id)).where(
-            instance.c.id > known.last_key
-        )
-    ).one()
-    return Usage(known.bytes + int(size), count_studies(connection), last or known.last_key)
+    Args:
+        known: an earlier count; what was removed since is counted still.
+    """
+    before = known or Usage(0, 0, 0)
+    counted = select(func.coalesce(func.sum(instance.c.file_size), 0), func.max(instance.c.id))
+    size, last = connection.execute(counted.where(instance.c.id > before.last_key)).one()
+    studies = count_studies(connection)
+    return Usage(before.bytes + int(size), studies, last or before.last_key)
 
 
 def count_studies(connection: Connection) -> int:
@@ -190,9 +179,6 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     return len(paths)
 
 
-# Protection
-
-
 def now_ms() -> int:
     """The time, in ms since 1970."""
     return time.time_ns() // 1_000_000
@@ -219,7 +205,7 @@ class Retention:
         self._known: Usage | None = None
 
     def run(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
-        """Delete what has to go now; the number of studies.
+        """Delete the studies over the limits; how many.
 
         Raises:
             SQLAlchemyError, OSError: the index cannot be read or written to.
@@ -250,7 +236,7 @@ class Retention:
         if not self._limits.max_bytes:
             return Usage(0, count_studies(connection), 0)
         if self._known is not None:
-            self._known = at_most(connection, self._known)
+            self._known = usage(connection, self._known)
             if self._known.bytes <= self._limits.max_bytes:
                 return self._known
         self._known = usage(connection)

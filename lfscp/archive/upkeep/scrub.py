@@ -1,9 +1,9 @@
-"""Reads every stored object again, slowly, and holds it against its digest, for ever.
+"""Reads every stored object again and again, slowly, and compares it with its digest.
 
-Rules: so many bytes a second and no more, whatever is found; a buffer's worth of memory. The disk
-is asked, not the system's cache of it. What seems damaged is read a second time. A damaged object's
-file is put aside, so that it is not served as if it were sound; one that cannot be read is left
-to the administrator. How far the scrub is stands in the index: a restart goes on there.
+Rules: it reads at most so many bytes a second, and one buffer of memory is enough. It reads from
+the disk, not from the system's cache. An object that seems damaged is read a second time. A damaged
+object's file is put aside, so that it is not served as if it were sound; one that cannot be read is
+left to the administrator. The index keeps how far the scrub is, so that a restart goes on there.
 """
 
 from __future__ import annotations
@@ -124,11 +124,7 @@ class Scrub:
             return f"could not be put aside: {error.strerror}"
 
     def _pause(self, count: int) -> None:
-        """Wait as long as so many bytes take at our speed.
-
-        Raises:
-            _StoppedError: the node ends.
-        """
+        """Wait as long as so many bytes take at our speed; _StoppedError when the node ends."""
         metrics.SCRUBBED_BYTES.add(count)
         now = time.monotonic()
         self._due = max(self._due, now - 1.0) + count / self._bytes_s  # no racing after a stall

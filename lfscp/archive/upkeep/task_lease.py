@@ -1,8 +1,8 @@
-"""Whose turn a task of the archive is, when several nodes share one index, and how far it is.
+"""Gives each task of the archive to one node of a shared index, and keeps how far the task is.
 
-Rules: a node holds a task for some minutes and says so again while it is at it; one that died is
-followed by another when its time is over. The clock that counts is that of each node; one that is
-far ahead of the others holds nothing for longer than a turn lasts.
+Rules: a node holds a task for some minutes and renews that while it works. When it dies, another
+node goes on after that time. Each node goes by its own clock; one whose clock is far ahead holds a
+task no longer than a turn lasts.
 """
 
 from __future__ import annotations
@@ -69,12 +69,7 @@ class Turn:
         Raises:
             SQLAlchemyError, OSError: the index cannot be written to.
         """
-        with self._archive.index.writing() as connection:
-            connection.execute(
-                update(maintenance)
-                .where(maintenance.c.task == self._task, maintenance.c.holder == self._holder)
-                .values(position=position, held_until=now_ms() + _TURN_MS)
-            )
+        self._note(position=position, held_until=now_ms() + _TURN_MS)
 
     def give_up(self, position: int = 0) -> None:
         """Let another node go on from here.
@@ -82,9 +77,9 @@ class Turn:
         Raises:
             SQLAlchemyError, OSError: the index cannot be written to.
         """
+        self._note(position=position, holder="", held_until=0)
+
+    def _note(self, **values: int | str) -> None:
+        is_mine = (maintenance.c.task == self._task, maintenance.c.holder == self._holder)
         with self._archive.index.writing() as connection:
-            connection.execute(
-                update(maintenance)
-                .where(maintenance.c.task == self._task, maintenance.c.holder == self._holder)
-                .values(position=position, holder="", held_until=0)
-            )
+            connection.execute(update(maintenance).where(*is_mine).values(values))

@@ -9,6 +9,7 @@ import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -124,8 +125,9 @@ def test_each_event_has_its_code_action_and_outcome(trail: Path) -> None:
 
 
 def test_who_acts_is_named_for_what_happens_meanwhile(trail: Path) -> None:
-    with audit.acting("admin", "192.0.2.9"):
-        audit.deleted(STUDY, {}, None)
+    of_a_request = copy_context()
+    of_a_request.run(audit.act_as, "admin", "192.0.2.9")
+    of_a_request.run(audit.deleted, STUDY, {}, None)
     audit.deleted(STUDY, {}, None)
     by_admin, by_itself = messages(trail)
     assert by_admin["ActiveParticipant"][0]["UserID"] == "admin"
@@ -197,9 +199,10 @@ def test_no_message_takes_more_than_a_small_part_of_a_file(
         audit.instances_refused(peer, {value: 3})
         audit.instances_sent(peer, AuditedPeer("X", value), value, many, patient)
         audit.queried(peer, value, value.encode(), {"keys": value, "matches": 1}, value)
-        with audit.acting(value, value):
-            audit.deleted(value, many.instances, patient, value)
-            audit.accessed(value, value, patient)
+        of_a_request = copy_context()
+        of_a_request.run(audit.act_as, value, value)
+        of_a_request.run(audit.deleted, value, many.instances, patient, value)
+        of_a_request.run(audit.accessed, value, value, patient)
         audit.user_authenticated(value, value, reason=value)
         audit.user_left(value, value)
     finally:

@@ -96,7 +96,6 @@ def _lock(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """Make all tables."""
     assert job.metadata is maintenance.metadata  # noqa: S101 - one schema has them all
     job.metadata.create_all(connection, checkfirst=False)
     connection.exec_driver_sql(_VERSION_TABLE)

@@ -18,7 +18,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.index import migrations
@@ -240,3 +240,24 @@ def test_a_connection_in_use_while_the_index_closes_is_closed_afterwards(tmp_pat
     for driver in drivers:
         with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
             driver.execute("SELECT 1")
+
+
+def test_a_reader_that_cannot_be_set_up_is_closed(tmp_path: Path) -> None:
+    index = Index(sqlite_url(tmp_path / "index.sqlite"))
+    index.close()  # so that reading makes a new connection
+    made: list[sqlite3.Connection] = []
+
+    def forbid_temp_store(action: int, name: str | None, *_: object) -> int:
+        is_denied = action == sqlite3.SQLITE_PRAGMA and name == "temp_store"
+        return sqlite3.SQLITE_DENY if is_denied else sqlite3.SQLITE_OK
+
+    @event.listens_for(index.engine, "connect")
+    def note(connection: sqlite3.Connection, _: object) -> None:
+        connection.set_authorizer(forbid_temp_store)
+        made.append(connection)
+
+    with pytest.raises(sqlite3.DatabaseError, match="not authorized"), index.reading():
+        pass
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[-1].execute("SELECT 1")
+    index.close()

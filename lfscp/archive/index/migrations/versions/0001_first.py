@@ -9,8 +9,6 @@ from lfscp.archive.index.dialects import BytewiseText
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 TEXT = BytewiseText()
@@ -171,10 +169,3 @@ def upgrade() -> None:
     create_study()
     create_series()
     create_instance()
-
-
-def downgrade() -> None:
-    op.drop_table("instance")
-    op.drop_table("series")
-    op.drop_table("study")
-    op.drop_table("patient")

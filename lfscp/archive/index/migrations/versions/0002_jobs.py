@@ -9,8 +9,6 @@ from lfscp.archive.index.dialects import BytewiseText
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 TEXT = BytewiseText()
@@ -60,9 +58,3 @@ def upgrade() -> None:
         sa.Column("item", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("job_id", "item", name="pk_job_item"),
     )
-
-
-def downgrade() -> None:
-    """Remove the tables."""
-    op.drop_table("job_item")
-    op.drop_table("job")

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 COLUMNS = {"patient": "patient_name_search", "study": "referring_physician_name_search"}
 
@@ -20,9 +18,3 @@ def upgrade() -> None:
         op.create_index(
             f"ix_{column}_groups", table, [column], sqlite_where=few, postgresql_where=few
         )
-
-
-def downgrade() -> None:
-    """Remove the indexes."""
-    for table, column in COLUMNS.items():
-        op.drop_index(f"ix_{column}_groups", table)

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -33,10 +31,3 @@ def upgrade() -> None:
         sa.Column("held_until", sa.BigInteger, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("task", name="pk_maintenance"),
     )
-
-
-def downgrade() -> None:
-    """Remove the tables."""
-    op.drop_table("maintenance")
-    op.drop_table("removal")
-    op.drop_table("protection")

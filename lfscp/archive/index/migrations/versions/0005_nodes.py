@@ -9,8 +9,6 @@ from lfscp.archive.index.dialects import BytewiseText
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 TEXT = BytewiseText()
 
@@ -35,11 +33,3 @@ def upgrade() -> None:
     held_until = sa.Column("held_until", sa.BigInteger, nullable=False, server_default="0")
     op.add_column("job", held_until)
     op.create_index("ix_job_state", "job", ["state"])
-
-
-def downgrade() -> None:
-    """Remove them."""
-    op.drop_index("ix_job_state", "job")
-    for name in ("ae_title", "bound_to", "held_by", "wish", "held_until"):
-        op.drop_column("job", name)
-    op.drop_table("node")

@@ -15,8 +15,6 @@ from lfscp.archive.index.dialects import BytewiseText
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 TEXT = BytewiseText()
@@ -129,8 +127,3 @@ def _fill() -> None:
         sa.PrimaryKeyConstraint("study_fk", name="pk_unread_study"),
     )
     op.execute("INSERT INTO unread_study (study_fk) SELECT id FROM study")
-
-
-def downgrade() -> None:
-    """Refuse: two studies of one UID cannot become one again."""
-    raise NotImplementedError("restore the backup that was made before the update")
