@@ -18,8 +18,7 @@ from lfscp.archive.in_doubt import StoresInDoubt
 from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.rows import Added, Existing
 from lfscp.archive.opening import Opened, OpenOptions
-from lfscp.archive.store.object_store import NameTakenError, Piece
-from lfscp.archive.store.placement import Placement
+from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
 from lfscp.archive.store.received_objects import (
     Duplicates,
     Received,

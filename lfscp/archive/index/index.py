@@ -37,7 +37,7 @@ from lfscp.archive.index.removal import delete_entity, pieces_of, prune
 from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
 from lfscp.archive.index.schema import TABLES, instance, patient, series, study
 from lfscp.archive.index.statements import Statements, compiled
-from lfscp.archive.store.placement import Placement
+from lfscp.archive.store.object_store import Placement
 from lfscp.dicom.attributes import UNIQUE_KEY, Level
 from lfscp.dicom.header import Header
 from lfscp.observe import metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lfscp.archive.index.patient_identity import MAX_TEXT, PatientIdentity
-from lfscp.archive.store.placement import Placement
+from lfscp.archive.store.object_store import Placement
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level, at_level
 from lfscp.dicom.header import Header
 from lfscp.dicom.person_names import search_form

@@ -26,16 +26,13 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lfscp.archive.durability import Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
 from lfscp.archive.store.identity import folder_identity
-from lfscp.archive.store.object_store import Piece
+from lfscp.archive.store.object_store import Piece, Placement
 from lfscp.observe import metrics
-
-if TYPE_CHECKING:
-    from lfscp.archive.store.placement import Placement
 
 INCOMING: Final = ".incoming"
 _FILE_SYNC: Final = metrics.SYNC.of("file")

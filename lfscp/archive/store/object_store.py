@@ -17,8 +17,6 @@ from lfscp.archive.errors import ArchiveError
 if TYPE_CHECKING:
     import os
 
-    from lfscp.archive.store.placement import Placement
-
 
 class NameTakenError(ArchiveError):
     """An object of this name is there; only a store that cannot tell beforehand raises it."""
@@ -33,6 +31,26 @@ class Piece:
 
     path: str
     size: int  # bytes, with the Part 10 header
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an instance's file is and how its dataset is encoded.
+
+    Args:
+        path: of the file, relative to the objects folder.
+        dataset_offset: bytes in the file before the dataset.
+        size: bytes of the dataset; `file_size` those of the whole file.
+        digest: "algorithm:hex" over the dataset's bytes; empty when digests are off.
+    """
+
+    path: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    size: int
+    file_size: int
+    digest: str
+    calling_ae_title: str
 
 
 class StoredFile(Protocol):

@@ -25,7 +25,7 @@ from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.files import instance_of, write_file
 from lfscp.archive.store.object_probe import PROBES
-from lfscp.archive.store.object_store import NameTakenError, Piece
+from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
 from lfscp.archive.store.remote_object import ReadAhead, Remote, RemoteObject
 from lfscp.archive.store.s3_client import (
     PART_BYTES,
@@ -38,8 +38,6 @@ from lfscp.archive.store.s3_client import (
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
-
-    from lfscp.archive.store.placement import Placement
 
 PUT_IN_PARTS_ABOVE: Final = 2 * PART_BYTES
 _DELETED_AT_ONCE: Final = 1000  # what one request takes

@@ -18,8 +18,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.index.rows import Existing
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import instance_of
-from lfscp.archive.store.object_store import StoredFile
-from lfscp.archive.store.placement import Placement
+from lfscp.archive.store.object_store import Placement, StoredFile
 from lfscp.archive.store.received_objects import read_file_header
 from lfscp.archive.store.stored_head import fault_in_file, read_head
 from lfscp.archive.upkeep.quarantine import is_aside, put_aside
