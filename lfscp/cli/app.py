@@ -115,7 +115,7 @@ def _fail_of(error: Exception) -> NoReturn:
     """Say in one line why a command failed, for every error that is not the command's own."""
     from lfscp.config import ConfigError
     from lfscp.errors import OperationError
-    from lfscp.node.parts import NodeError
+    from lfscp.node.errors import NodeError
     from lfscp.observe.systemd import SystemdError
 
     if isinstance(error, ConfigError):

@@ -153,6 +153,6 @@ def serve(
 
     settings = read()
     configure_logging(settings)
-    from lfscp.node.supervisor import run_node
+    from lfscp.node.serve import run_node
 
     raise typer.Exit(run_node(settings, read, follow_on=take_over))

@@ -105,7 +105,7 @@ WebUser = Annotated[str, AfterValidator(check_web_user)]
 WebToken = Annotated[str, AfterValidator(check_web_token)]
 
 
-class WebSettings(Section):
+class WebSection(Section):
     """The web page and the API. They are on, for this machine only, unless you say otherwise."""
 
     enabled: Bool = setting(True, "Serve the page and the API. --no-http turns them off.")

@@ -12,7 +12,7 @@ from lfscp.upperlayer.tls import Verification, client_context
 
 if TYPE_CHECKING:
     from lfscp.config.access import PeerSettings as ConfiguredPeer
-    from lfscp.config.settings import ServerSettings
+    from lfscp.config.settings import ServerSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Peer:
         return f"{self.ae_title}@{host}:{self.port}"
 
     @classmethod
-    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: ServerSettings) -> Peer:
+    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: ServerSection) -> Peer:
         """A peer of the configuration, called by this node."""
         return cls(
             ae_title,

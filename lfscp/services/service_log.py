@@ -40,7 +40,8 @@ def association_fields(association: Association) -> Mapping[str, Any]:
             "called_ae_title": called_ae_title(association),
             "peer": f"{requestor.address}:{requestor.port}",
         }
-        _known[association] = fields
+        if requestor.primitive is not None:  # else it has not said who it is yet
+            _known[association] = fields
     return fields
 
 

@@ -31,6 +31,7 @@ from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
+from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
@@ -61,6 +62,7 @@ def create_app(
         node_state: gives the node's state now; called from any thread.
         proxies: shared with the server; made from the settings when it is None.
     """
+    counts = ArchiveCounts(archive)
     connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
     app = FastAPI(
         title="lfscp",
@@ -85,7 +87,8 @@ def create_app(
         ),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
-        exposition=Exposition(archive, job_service, node_state),
+        counts=counts,
+        exposition=Exposition(archive, counts, job_service, node_state),
         readiness=Readiness(archive, node_state),
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),

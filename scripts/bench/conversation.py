@@ -25,7 +25,7 @@ from typing import Any
 from peers import dul
 
 from lfscp.config import Settings
-from lfscp.node.worker import Node
+from lfscp.node.single_process import SingleProcess
 from lfscp.observe import logging as log
 from lfscp.upperlayer.messages import InlineMessages
 from lfscp.upperlayer.scp.acceptor import open_acceptor, serve_acceptor
@@ -39,7 +39,7 @@ class FailedError(Exception):
 
 
 @contextmanager
-def node_in(folder: Path) -> Iterator[Node]:
+def node_in(folder: Path) -> Iterator[SingleProcess]:
     """A node with default settings and its data in `folder`; its log goes to a file there."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -47,10 +47,10 @@ def node_in(folder: Path) -> Iterator[Node]:
     settings = Settings.model_validate(
         {"data_dir": folder / "data", "server": {"host": "127.0.0.1", "port": 0}}
     )
-    node = Node(settings)
+    node = SingleProcess(settings)
     node.start()
     gc.collect()
-    gc.freeze()  # as Node.run()
+    gc.freeze()  # as a worker does
     try:
         yield node
     finally:
@@ -89,7 +89,7 @@ def feed(client: socket.socket, data: bytes) -> None:
 
 
 def converse(
-    node: Node,
+    node: SingleProcess,
     pair: tuple[socket.socket, socket.socket],
     associate_rq: bytes,
     requests: Iterable[bytes],
@@ -109,7 +109,7 @@ def converse(
     """
     client, served = pair
     # Relied on: the settings that all associations of the node's server share.
-    settings: Any = node._running_server._settings  # noqa: SLF001
+    settings: Any = node.worker.server._acceptors  # noqa: SLF001
     waiting = iter(requests)
     original = InlineMessages.next_request
     began = 0.0

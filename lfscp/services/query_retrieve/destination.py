@@ -11,7 +11,7 @@ from typing import Any
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.config import PeerSettings
-from lfscp.config.settings import ServerSettings
+from lfscp.config.settings import ServerSection
 from lfscp.upperlayer.scu.requestor import associate
 from lfscp.upperlayer.tls import client_context
 
@@ -49,7 +49,7 @@ class Destination:
         server: our own AE title, time limits and PDU size.
     """
 
-    def __init__(self, ae_title: str, peer: PeerSettings, server: ServerSettings) -> None:
+    def __init__(self, ae_title: str, peer: PeerSettings, server: ServerSection) -> None:
         self._ae_title = ae_title
         self._peer = peer
         self._server = server

@@ -218,4 +218,4 @@ def delete_instance(web: Context, instance_uid: str) -> DeletedOut:
 @router.get("/statistics")
 def statistics(web: Context) -> StatisticsOut:
     """How much is in the archive; counted anew every few seconds at most."""
-    return StatisticsOut.model_validate(asdict(web.statistics()))
+    return StatisticsOut.model_validate(asdict(web.counts.now()))

@@ -42,7 +42,7 @@ def archive(request: Request, web: Context) -> Response:
         request,
         "archive.html",
         modalities=modalities,
-        statistics=web.statistics(),
+        statistics=web.counts.now(),
         **_rows(request, web),
     )
 
@@ -199,7 +199,7 @@ def node(request: Request, web: Context) -> Response:
         "node.html",
         state=state,
         uptime_s=time.time() - state.started_at,
-        statistics=web.statistics(),
+        statistics=web.counts.now(),
         data_dir=web.settings.data_dir,
         clock_doubt=web.archive.clock_doubt(),
     )

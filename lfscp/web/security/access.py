@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import is_token
-from lfscp.config.web import Role, WebSettings
+from lfscp.config.web import Role, WebSection
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
 from lfscp.web.security.logins import Logins
@@ -109,7 +109,7 @@ class Access:
         web: the settings.
     """
 
-    def __init__(self, web: WebSettings) -> None:
+    def __init__(self, web: WebSection) -> None:
         self._is_local = is_loopback(web.host)
         self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
         self._logins = Logins(web)
@@ -123,7 +123,7 @@ class Access:
         """Whether users or a token are configured; where others reach the page, always."""
         return self._logins.are_any or not self._is_local
 
-    def renew(self, web: WebSettings) -> None:
+    def renew(self, web: WebSection) -> None:
         """Take over users and tokens that were read again.
 
         Who is no user any more, or has another password, is logged out; a role counts at once.

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Final
 
 from lfscp.config.passwords import hash_password, is_password, is_token
-from lfscp.config.web import Login, Role, WebSettings, read_login
+from lfscp.config.web import Login, Role, WebSection, read_login
 from lfscp.observe import audit
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
@@ -39,7 +39,7 @@ class Logins:
         web: the settings.
     """
 
-    def __init__(self, web: WebSettings, attempts: Attempts | None = None) -> None:
+    def __init__(self, web: WebSection, attempts: Attempts | None = None) -> None:
         self._users = {each.name: each for each in map(read_login, web.users)}
         self._tokens = [read_login(each) for each in web.tokens]
         if web.token_hash:
@@ -51,7 +51,7 @@ class Logins:
         self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
         self._digest_key = secrets.token_bytes(32)
 
-    def renewed(self, web: WebSettings) -> Logins:
+    def renewed(self, web: WebSection) -> Logins:
         """Those of other settings; wrong passwords stay counted."""
         return Logins(web, self._attempts)
 

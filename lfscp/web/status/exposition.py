@@ -1,7 +1,6 @@
 """The node's metrics in Prometheus' format: what was counted, and gauges of the node as it is now.
 
-Everything is made when somebody asks. Counting the archive reads the index, so it is done again
-only after a hundred times as long as it took, and half a minute at least.
+Everything is made when somebody asks; the archive is counted now and then (`archive_counts`).
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -28,18 +25,16 @@ from pynetdicom import __version__ as pynetdicom_version
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp import __version__
-from lfscp.archive.archive import Archive, Statistics
+from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.observe import metrics
 from lfscp.observe.counters import Counter, Gauge
 from lfscp.observe.processes import usage
+from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.state import NodeState, ProcessState
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
-
-COUNTED_FOR_S: Final = 30.0
-SHARE_OF_TIME: Final = 0.01  # of counting the archive, at most
 
 Families = Iterator[Metric]
 
@@ -52,16 +47,18 @@ class Exposition:
     """
 
     def __init__(
-        self, archive: Archive, jobs: JobService, node_state: Callable[[], NodeState]
+        self,
+        archive: Archive,
+        counts: ArchiveCounts,
+        jobs: JobService,
+        node_state: Callable[[], NodeState],
     ) -> None:
         self._archive = archive
+        self._counts = counts
         self._jobs = jobs
         self._node_state = node_state
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._counting = threading.Lock()
-        self._counted: Statistics | None = None
-        self._count_again_at = 0.0
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text that Prometheus reads, and its content type.
@@ -114,19 +111,10 @@ class Exposition:
         yield from found
 
     def _sizes(self) -> Families:
-        for name, number in asdict(self._statistics()).items():
+        for name, number in asdict(self._counts.now()).items():
             unit = "bytes" if name == "size" else name
             text = "Bytes of all stored files." if name == "size" else f"Stored {name}."
             yield GaugeMetricFamily(f"lfscp_archive_{unit}", text, number)
-
-    def _statistics(self) -> Statistics:
-        with self._counting:
-            started = time.monotonic()
-            if self._counted is None or started >= self._count_again_at:
-                self._counted = self._archive.statistics()
-                ended = time.monotonic()
-                self._count_again_at = ended + max(COUNTED_FOR_S, (ended - started) / SHARE_OF_TIME)
-            return self._counted
 
     def _job_counts(self) -> Families:
         family = GaugeMetricFamily(

@@ -575,7 +575,7 @@ def test_nothing_of_a_protected_study_is_deleted_before_it_is_unprotected(filled
         assert f"study {CT_STUDY} is protected; unprotect it first" in answer.json()["detail"]
     assert filled.get(f"/api/instances/{rows[0]['sop_instance_uid']}/file").status_code == 200
     assert ">Delete</button>" not in filled.get(f"/studies/{CT_STUDY}").text
-    filled.app.state.web._counted = None
+    filled.app.state.web.counts._counted = None
     assert filled.get("/api/statistics").json()["instances"] == before
 
     filled.delete(f"/api/studies/{CT_STUDY}/protection")

@@ -3,8 +3,9 @@
 import pytest
 
 from lfscp.config import Settings
-from lfscp.node.parts import NodeError, application_entity
-from lfscp.node.worker import Node
+from lfscp.node.dicom_server import application_entity
+from lfscp.node.errors import NodeError
+from lfscp.node.single_process import SingleProcess
 
 
 def settings(tmp_path, **server):
@@ -32,35 +33,35 @@ def test_the_application_entity_is_the_configured_one(tmp_path):
 
 
 def test_a_node_starts_and_stops_without_signals(tmp_path):
-    node = Node(settings(tmp_path))
+    node = SingleProcess(settings(tmp_path))
     node.start()
 
     assert node.address[0] == "127.0.0.1"
     assert node.address[1] > 0
     node.stop()
-    again = Node(settings(tmp_path))  # the archive is free again
+    again = SingleProcess(settings(tmp_path))  # the archive is free again
     again.start()
     again.stop()
 
 
 def test_a_node_that_cannot_listen_leaves_the_archive_free(tmp_path):
-    first = Node(settings(tmp_path))
+    first = SingleProcess(settings(tmp_path))
     first.start()
     other = tmp_path / "other"
     taken = settings(other, port=first.address[1])
     with pytest.raises(NodeError, match="Address already in use; choose another port"):
-        Node(taken).start()
+        SingleProcess(taken).start()
     first.stop()
 
-    free = Node(settings(other))
+    free = SingleProcess(settings(other))
     free.start()
     free.stop()
 
 
 def test_a_node_whose_pool_ends_by_itself_ends_with_1(tmp_path):
-    class Broken(Node):
+    class Broken(SingleProcess):
         def start(self):
             super().start()
-            self._running_server.pool.shutdown()
+            self.worker.server.pool.shutdown()
 
     assert Broken(settings(tmp_path)).run() == 1
