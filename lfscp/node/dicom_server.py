@@ -23,7 +23,7 @@ from lfscp.services.access.admission import Admission
 from lfscp.services.associations import record_end
 from lfscp.services.contexts import contexts, storage_classes
 from lfscp.services.handlers import all_handlers
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -19,7 +19,7 @@ from lfscp.config.settings import ServerSection, Settings
 from lfscp.node.errors import NodeError
 from lfscp.observe import systemd
 from lfscp.server.listener import bind
-from lfscp.upperlayer.tls import ServerTLS, server_context
+from lfscp.upperlayer.connection.tls import ServerTLS, server_context
 
 if TYPE_CHECKING:
     from lfscp.node.handover import Taken

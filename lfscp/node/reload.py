@@ -18,7 +18,7 @@ from lfscp.config.settings import ServerSection
 from lfscp.node.endpoints import tls_context
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger, set_level
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -11,10 +11,10 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.errors import CalledOffError
-from lfscp.upperlayer.limits import ReceiveLimits
-from lfscp.upperlayer.scu.requestor import associate
+from lfscp.upperlayer.connection.errors import CalledOffError
+from lfscp.upperlayer.connection.limits import ReceiveLimits
+from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.requestor import associate
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
 _LOOK_EVERY_S: Final = 0.25  # whether somebody wants to stop
@@ -79,7 +79,7 @@ def association(
             opened.abort()
         raise
     finally:
-        opened.dimse.discard_incoming()  # half an object leaves no file
+        opened.receiver.discard()  # half an object leaves no file
     waiting.is_open = False
     if opened.is_established:
         opened.release()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfscp.ae_title import validate_ae_title
-from lfscp.upperlayer.tls import Verification, client_context
+from lfscp.upperlayer.connection.tls import Verification, client_context
 
 if TYPE_CHECKING:
     from lfscp.config.access import PeerSettings as ConfiguredPeer

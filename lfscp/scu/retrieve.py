@@ -26,6 +26,7 @@ from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
 from lfscp.services.storage.received import received_object
+from lfscp.upperlayer.receiving.receiver import StoreOptions
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
@@ -90,7 +91,7 @@ def get(
             max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
             max_object_bytes=max_object_bytes,
         ) as assoc:
-            assoc.spool_dir = spool_dir
+            assoc.receiver.options = StoreOptions(spool_dir)
             context = _accepted(assoc, GET_MODELS[model])
             if context is None:
                 raise UnsupportedError(peer, service)

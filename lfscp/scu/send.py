@@ -16,7 +16,7 @@ from lfscp.scu.files import BrokenObjectError, NoObjectError, files_below, read_
 from lfscp.scu.peer import Peer
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
-from lfscp.upperlayer.errors import CalledOffError
+from lfscp.upperlayer.connection.errors import CalledOffError
 
 _MAX_FRUITLESS: Final = 3  # associations in a row that transferred nothing
 CANCEL_PATIENCE_S: Final = 1.0  # for the object on its way when a send is cancelled

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from lfscp.server.association_board import AssociationBoard
-from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
+from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 

@@ -42,9 +42,7 @@ from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError
 from lfscp.server.refusals import Refusals
 from lfscp.server.settings import ServerSettings
 from lfscp.server.unestablished import Unestablished
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.scp.acceptor import (
+from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
     forget_server,
     open_acceptor,
@@ -52,7 +50,10 @@ from lfscp.upperlayer.scp.acceptor import (
     serve_acceptor,
     unregister_server,
 )
-from lfscp.upperlayer.scp.negotiation import Rejection, SupportedContexts
+from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.scp.association import AcceptorAssociation
+from lfscp.upperlayer.scp.contexts import SupportedContexts
+from lfscp.upperlayer.wire.rejections import Rejection
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -147,7 +148,7 @@ class LeaderFollowerServer:
         self._refusals = Refusals()
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
         # In the order of their beginning, as pynetdicom's server lists them.
-        self._associations: dict[InlineAssociation, None] = {}
+        self._associations: dict[AcceptorAssociation, None] = {}
         self._lock = threading.Lock()
 
     # --- life ---
@@ -282,7 +283,7 @@ class LeaderFollowerServer:
         abort_all(associations)
         return len(associations)
 
-    def _served(self) -> list[InlineAssociation]:
+    def _served(self) -> list[AcceptorAssociation]:
         with self._lock:
             return list(self._associations)
 
@@ -395,7 +396,7 @@ class LeaderFollowerServer:
                 self._associations.pop(association, None)
             self._report(association)
 
-    def _report(self, association: InlineAssociation) -> None:
+    def _report(self, association: AcceptorAssociation) -> None:
         if association.end_reason is not None:
             address = association.requestor.address or ""
             association.is_worth_a_line = self._refusals.budget.allows(address)

@@ -11,10 +11,11 @@ from typing import Final
 from lfscp.server.address_limits import AddressLimits
 from lfscp.server.listener import DEFAULT_BACKLOG, Address
 from lfscp.server.proxy_protocol import TrustedProxies
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
-from lfscp.upperlayer.receiving.received import Examine, FileHeader
-from lfscp.upperlayer.scp.negotiation import Rejection
+from lfscp.upperlayer.connection.limits import NO_LIMITS, ReceiveLimits
+from lfscp.upperlayer.receiving.receiver import Examine
+from lfscp.upperlayer.receiving.sink import FileHeader
+from lfscp.upperlayer.scp.association import AcceptorAssociation
+from lfscp.upperlayer.wire.rejections import Rejection
 
 FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
 
@@ -25,8 +26,7 @@ class ServerSettings:
 
     Args:
         spool_dir: where objects of more than 4 MB go as they arrive; None keeps them in memory.
-        file_header: makes the head of a received file; given, an object that comes in fragments is
-            written to `spool_dir` while it is received, for a handler that keeps it as a file.
+        file_header: makes the head of such a file; None leaves it to pynetdicom.
         examine: called with the first bytes of an object that comes in fragments and its transfer
             syntax, while the rest is on its way; its result is `event.request.examined`.
         backlog: connections that may wait in the kernel while nobody leads.
@@ -57,10 +57,10 @@ class ServerSettings:
     tls_socket: socket.socket | None = None
     accept_unknown_storage: bool = False
     storage_classes: Iterable[str] = ()
-    admit: Callable[[InlineAssociation], Rejection | None] | None = None
+    admit: Callable[[AcceptorAssociation], Rejection | None] | None = None
     limits: AddressLimits | None = None
     proxies: TrustedProxies | None = None
     receive_limits: ReceiveLimits = NO_LIMITS
-    on_end: Callable[[InlineAssociation], object] | None = None
+    on_end: Callable[[AcceptorAssociation], object] | None = None
     one_processor: bool = False
     max_idle_s: float | None = FOLLOWER_IDLE_S

@@ -16,8 +16,8 @@ from lfscp.services.audit_events import Patients, ReceivedObjects, peer_of
 from lfscp.services.service_log import LOG, association_fields, called_ae_title
 
 if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
-    from lfscp.upperlayer.scp.negotiation import Rejection
+    from lfscp.upperlayer.scp.association import AcceptorAssociation
+    from lfscp.upperlayer.wire.rejections import Rejection
 
 Handlers = list[tuple[Any, Any]]
 
@@ -49,7 +49,7 @@ def handlers(patients: Patients) -> Handlers:
     return [(evt.EVT_ESTABLISHED, begin)]
 
 
-def record_end(association: InlineAssociation) -> None:
+def record_end(association: AcceptorAssociation) -> None:
     """Count an association that ended, and write its line."""
     duration_s = time.monotonic() - association.started_at
     count_end(association, duration_s)
@@ -64,7 +64,7 @@ def record_end(association: InlineAssociation) -> None:
         LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
 
 
-def count_end(association: InlineAssociation, duration_s: float) -> None:
+def count_end(association: AcceptorAssociation, duration_s: float) -> None:
     """Count how an association ended."""
     if association.is_rejected:
         metrics.REJECTED.of(rejection_reason(association.rejection)).add()
@@ -74,7 +74,7 @@ def count_end(association: InlineAssociation, duration_s: float) -> None:
         metrics.ASSOCIATION_SECONDS.observe(duration_s)
 
 
-def audit_end(association: InlineAssociation) -> None:
+def audit_end(association: AcceptorAssociation) -> None:
     """Write what is left to say of an association to the audit trail."""
     if association.trail is not None:
         association.trail.write()
@@ -90,7 +90,7 @@ def audit_end(association: InlineAssociation) -> None:
         audit.association_rejected(peer_of(association), called, reason)
 
 
-def outcome_of(association: InlineAssociation) -> str:
+def outcome_of(association: AcceptorAssociation) -> str:
     """How an association that was not rejected ended: one of `metrics.ENDS`."""
     reason = association.end_reason or ""
     if any(words in reason for words in _TIMED_OUT):

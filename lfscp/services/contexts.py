@@ -30,7 +30,7 @@ from lfscp.dicom.transfer_syntaxes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
-from lfscp.upperlayer.scp.negotiation import may_be_storage
+from lfscp.upperlayer.scp.contexts import may_be_storage
 
 if TYPE_CHECKING:
     from lfscp.config import Settings

@@ -19,10 +19,10 @@ from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
 from lfscp.services.access.attempts import TooManyAttemptsError
 from lfscp.services.access.user_identity import UserIdentities
-from lfscp.upperlayer.scp.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
+from lfscp.upperlayer.wire.rejections import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
 
 if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
+    from lfscp.upperlayer.scp.association import AcceptorAssociation
 
 Resolve = Callable[[str], Iterable[str]]
 
@@ -58,7 +58,7 @@ class Admission:
         self._names = _Names(resolve or _look_up)
         self._users = UserIdentities()
 
-    def __call__(self, association: InlineAssociation) -> Rejection | None:
+    def __call__(self, association: AcceptorAssociation) -> Rejection | None:
         """A Rejection, or None to admit it."""
         if audit.must_stop():
             return AUDIT_TRAIL_FAILS
@@ -71,12 +71,14 @@ class Admission:
         if peer is not None and is_bound and not self._comes_from(peer, association):
             reason = "calling AE title not recognised: not at the address where it comes from"
             return Rejection(1, 1, 3, reason)
-        rejection = association.limit_rejection()
-        if rejection is not None and peer is not None and self._comes_from(peer, association):
-            rejection = association.limit_rejection(known_as=title)
+
+        def known_as() -> str:
+            return title if peer is not None and self._comes_from(peer, association) else ""
+
+        rejection = association.limit_rejection(known_as)
         return rejection or _identify(settings.identity, self._users, association)
 
-    def _comes_from(self, peer: PeerSettings, association: InlineAssociation) -> bool:
+    def _comes_from(self, peer: PeerSettings, association: AcceptorAssociation) -> bool:
         address = plain_address(association.requestor.address or "")
         if address is None:
             return False
@@ -124,7 +126,7 @@ def _look_up(host: str) -> list[str]:
 
 
 def _identify(
-    identity: Identity, users: UserIdentities, association: InlineAssociation
+    identity: Identity, users: UserIdentities, association: AcceptorAssociation
 ) -> Rejection | None:
     """Look at the user that the requestor names (PS3.7 section D.3.3.7)."""
     if not identity.users:

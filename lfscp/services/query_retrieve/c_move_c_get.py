@@ -44,7 +44,7 @@ from lfscp.services.service_log import (
     failed_unexpectedly,
     performed,
 )
-from lfscp.upperlayer.errors import CalledOffError
+from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
 
 Handlers = list[tuple[Any, Any]]

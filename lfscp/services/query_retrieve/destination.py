@@ -12,8 +12,8 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp.config import PeerSettings
 from lfscp.config.settings import ServerSection
-from lfscp.upperlayer.scu.requestor import associate
-from lfscp.upperlayer.tls import client_context
+from lfscp.upperlayer.connection.tls import client_context
+from lfscp.upperlayer.requestor import associate
 
 
 def ssl_context(peer: PeerSettings) -> ssl.SSLContext | None:

@@ -22,8 +22,8 @@ from lfscp.services import status
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
 from lfscp.services.transcoding.decoding import DecodingError, converted
-from lfscp.upperlayer.errors import CalledOffError
-from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
+from lfscp.upperlayer.connection.errors import CalledOffError
+from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest, send_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -175,10 +175,10 @@ class Sender:
             return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
         try:
             if choice.transfer_syntax_uid == instance.transfer_syntax_uid and not instance.size % 2:
-                answer = association.send_stored(self._as_stored(instance, choice))
+                answer = send_stored(association, self._as_stored(instance, choice))
             else:
                 with self._converted(instance, choice) as body:
-                    answer = association.send_stored(self._request(instance, choice, body))
+                    answer = send_stored(association, self._request(instance, choice, body))
         except DecodingError as error:
             return SubOperationOutcome.FAILED, str(error), ""
         except CalledOffError:

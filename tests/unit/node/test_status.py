@@ -5,7 +5,7 @@ import threading
 
 from lfscp.node.status import process_state
 from lfscp.services.service_log import association_fields
-from lfscp.upperlayer.scp.acceptor import open_acceptor, serve_acceptor
+from lfscp.upperlayer.acceptor import open_acceptor, serve_acceptor
 from tests.support.dicom_peer import Peer, associate_rq, until
 from tests.support.serving import serving
 

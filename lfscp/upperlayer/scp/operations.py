@@ -4,6 +4,7 @@ A request names a SOP class of its own, besides the one its context was negotiat
 - they are the same; or the context's is a Meta SOP Class, whose requests name one of its classes,
   or a related general SOP class that was agreed on; UPS requests always name UPS Push. Else: SOP
   class not supported.
+- a C-STORE names its object.
 - the operation is one that the context's service class has, and that we are to perform: without the
   SCP role only events are reported to us. Else: unrecognised operation, or an abort where
   pynetdicom's service class aborts.
@@ -13,12 +14,12 @@ What is refused reaches no handler.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple, cast
 
 from pydicom.uid import UID
 from pynetdicom import _config
 from pynetdicom.association import Association
-from pynetdicom.dimse import _RSP_TO_MESSAGE
 from pynetdicom.dimse_primitives import (
     C_ECHO,
     C_FIND,
@@ -57,12 +58,13 @@ from pynetdicom.service_class_n import (
 from pynetdicom.sop_class import uid_to_service_class
 
 from lfscp.observe.log_budget import REQUESTS
-
-if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.receiving.primitives import kind_of, response_to
+from lfscp.upperlayer.receiving.received import ReceivedStore
 
 LOGGER = logging.getLogger(__name__)
 
+_INVALID_SOP_INSTANCE: Final = 0x0117
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 _UNRECOGNISED_OPERATION: Final = 0x0211
 _META_SOP_CLASS: Final = "Meta SOP Class"  # as pydicom's dictionary calls the type
@@ -102,6 +104,7 @@ _QUERIES: Final = {"C-FIND": C_FIND, "C-GET": C_GET, "C-MOVE": C_MOVE}
 class ContextService(NamedTuple):
     """What a presentation context serves; `operations` is None when nobody knows them."""
 
+    context: PresentationContext
     sop_class_uid: UID
     service: type[ServiceClass]
     operations: Operations | None
@@ -118,58 +121,71 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def service_of(association: InlineAssociation, context: PresentationContext) -> ContextService:
-    """The service class of a presentation context, and its operations."""
+_NO_UIDS: Final = "Affected SOP Class or Instance UID missing or invalid"
+_NAMES_NO_OBJECT: Final = Refusal(_INVALID_SOP_INSTANCE, _NO_UIDS, _NO_UIDS)
+
+
+def service_of(
+    association: InlineAssociation,
+    context: PresentationContext,
+    storage_classes: Collection[str],
+    takes_unknown_storage: bool,
+) -> ContextService:
+    """The service class of a presentation context, and its operations; see `Dispatcher`."""
     sop_class_uid = cast(UID, context.abstract_syntax)
-    found = _service_class(association, sop_class_uid)
+    is_storage = sop_class_uid in storage_classes
+    found: type[ServiceClass] = StorageServiceClass
+    if not is_storage:
+        found = _service_class(association, sop_class_uid, takes_unknown_storage)
+    operations = _OPERATIONS.get(found, ())
     # Relied on: `_SUPPORTED_UIDS`, from operation to the SOP classes that have it.
     supported = getattr(found, "_SUPPORTED_UIDS", None)
     if issubclass(found, QueryRetrieveServiceClass) and supported is not None:
-        operations: Operations = tuple(
+        operations = tuple(
             operation
             for name, operation in _QUERIES.items()
             if sop_class_uid in supported.get(name, ())
         )
-        return ContextService(sop_class_uid, found, _performed(association, context, operations))
-    operations = _OPERATIONS.get(found, ())
-    return ContextService(sop_class_uid, found, _performed(association, context, operations))
+    takes = association.is_requestor and is_storage
+    return ContextService(context, sop_class_uid, found, _performed(context, operations, takes))
 
 
 def _performed(
-    association: InlineAssociation, context: PresentationContext, operations: Operations
+    context: PresentationContext, operations: Operations, takes: bool
 ) -> Operations | None:
     """Those of a service's operations that the peer may ask of us; None when nobody knows them.
 
-    Source: PS3.7 section D.3.3.4. Of a peer that leaves our proposal to be the SCP unanswered, and
-    sends objects nevertheless, the objects are taken.
+    Args:
+        takes: of a peer that leaves our proposal to be the SCP unanswered, and sends objects
+            nevertheless, the objects are taken.
+    Source: PS3.7 section D.3.3.4.
     """
-    takes = context.abstract_syntax in association.storage_classes
-    if not operations or context.as_scp or (association.is_requestor and takes):
+    if not operations or context.as_scp or takes:
         return operations or None
     return (N_EVENT_REPORT,) if N_EVENT_REPORT in operations else _NOTHING
 
 
-def fits(request: DimseServiceType, serves: ContextService) -> bool:
-    """Whether a request plainly fits; `refusal` looks closely at what does not.
-
-    Relied on: DIMSEPrimitive's `_affected_sop_class_uid`.
-    """
-    sop_class_uid, _, operations = serves
-    return (
-        request._affected_sop_class_uid == sop_class_uid
-        and operations is not None
-        and isinstance(request, operations)
-    )
-
-
-def _service_class(association: InlineAssociation, sop_class_uid: UID) -> type[ServiceClass]:
-    if sop_class_uid in association.storage_classes:
-        return StorageServiceClass
+def _service_class(
+    association: InlineAssociation, sop_class_uid: UID, takes_unknown_storage: bool
+) -> type[ServiceClass]:
     common = association.acceptor.accepted_common_extended.get(sop_class_uid)
     found = uid_to_service_class(common[0] if common else sop_class_uid)
     # Unknown ones only got a presentation context where they are taken for storage.
-    takes_unknown = _config.UNRESTRICTED_STORAGE_SERVICE or association.takes_unknown_storage
+    takes_unknown = _config.UNRESTRICTED_STORAGE_SERVICE or takes_unknown_storage
     return StorageServiceClass if found is ServiceClass and takes_unknown else found
+
+
+def _fits(request: DimseServiceType, serves: ContextService) -> bool:
+    """Whether a request plainly fits.
+
+    Relied on: DIMSEPrimitive's `_affected_sop_class_uid`.
+    """
+    operations = serves.operations
+    return (
+        request._affected_sop_class_uid == serves.sop_class_uid
+        and operations is not None
+        and isinstance(request, operations)
+    )
 
 
 def refusal(
@@ -182,6 +198,10 @@ def refusal(
 
     Source: PS3.7 annex C.
     """
+    if isinstance(request, ReceivedStore) and not request.is_valid_request:
+        return _NAMES_NO_OBJECT
+    if _fits(request, serves):
+        return None
     named: Any = getattr(request, "AffectedSOPClassUID", None)
     if named is None:
         named = getattr(request, "RequestedSOPClassUID", None)
@@ -193,7 +213,7 @@ def refusal(
             f"SOP class {named!a} in presentation context {context_id} of {negotiated}",
         )
     if serves.operations is not None and not isinstance(request, serves.operations):
-        operation = _kind(request).__name__.replace("_", "-")
+        operation = kind_of(request).__name__.replace("_", "-")
         answers = issubclass(serves.service, _ANSWERING) or serves.operations in _AS_SCU
         return Refusal(
             _UNRECOGNISED_OPERATION if answers else None,
@@ -229,7 +249,8 @@ def refuse(
     """Answer a request that does not fit, with a line in the log."""
     if why.status is not None:
         log_refusal(association, request, why.status, why.reason)
-        association.dimse.send_msg(_response(request, why), context_id)
+        response = response_to(request, why.status, error_comment=why.comment)
+        association.dimse.send_msg(response, context_id)
         return
     association.end_reason = why.reason
     # pynetdicom's own aborts, with the words that it logs.
@@ -251,7 +272,7 @@ def log_refusal(
     LOGGER.log(
         level,
         "%s%s, association %d of %s at %s, answered 0x%04X: %s",
-        _kind(request).__name__.replace("_", "-"),
+        kind_of(request).__name__.replace("_", "-"),
         f" of {instance}" if instance else "",
         association.serial,
         requestor.ae_title.strip(),
@@ -259,24 +280,3 @@ def log_refusal(
         status,
         reason,
     )
-
-
-def _kind(request: object) -> Any:
-    """The primitive's class; a request received by hand is of a subclass."""
-    return next(each for each in type(request).__mro__ if each in _RSP_TO_MESSAGE)
-
-
-def _response(request: Any, why: Refusal) -> DimseServiceType:
-    """A response of the request's kind, whatever the kind."""
-    response = _kind(request)()
-    response.MessageIDBeingRespondedTo = request.MessageID
-    response.Status = why.status
-    for attribute in ("SOPClassUID", "SOPInstanceUID"):
-        value = getattr(request, f"Affected{attribute}", None)
-        if value is None:
-            value = getattr(request, f"Requested{attribute}", None)
-        if value is not None and hasattr(response, f"Affected{attribute}"):
-            setattr(response, f"Affected{attribute}", value)
-    if "ErrorComment" in response.STATUS_OPTIONAL_KEYWORDS:
-        response.ErrorComment = why.comment
-    return cast(DimseServiceType, response)

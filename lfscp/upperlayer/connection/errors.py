@@ -1,4 +1,4 @@
-"""The errors of an association's connection, for those who read or write it."""
+"""What ends the wait for a peer: its silence, its end, or what it must not send."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class CalledOffError(ConnectionLostError):
 
 class ReadTimeoutError(Exception):
     """Nothing, or not enough, arrived in time."""
+
+
+class ProtocolError(Exception):
+    """The peer broke PS3.7 or PS3.8; the association is aborted. The message says how."""

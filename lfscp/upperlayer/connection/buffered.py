@@ -1,17 +1,13 @@
-"""The association's socket, read and written by the thread that calls: no polling, no queue.
+"""Reads and writes of an association's socket, by the thread that calls: no polling, no queue.
 
 Rules: a read blocks in the kernel, with SO_RCVTIMEO as its time limit; small PDUs are read several
 at a time into one buffer, large fragments straight into their destination; after each read
-TCP_QUICKACK is set again and TCP_NODELAY is always on, since DCMTK's clients leave Nagle's
-algorithm on and every message would cost 40 ms. Errors become `ConnectionLostError` or
-`ReadTimeoutError`.
+TCP_QUICKACK is set again, since DCMTK's clients leave Nagle's algorithm on and every message would
+cost 40 ms. Errors become `ConnectionLostError` or `ReadTimeoutError`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import logging
 import os
 import select
 import socket
@@ -20,173 +16,66 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
-from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from lfscp.upperlayer.errors import CalledOffError, ConnectionLostError, ReadTimeoutError
-from lfscp.upperlayer.scu.connecting import connect, secure
-from lfscp.upperlayer.send_pace import SendPace
-from lfscp.upperlayer.socket_calls import GATHER, bytes_acknowledged, drop_received, timeval
-from lfscp.upperlayer.tls import TLSSocket, adopt
-
-LOGGER = logging.getLogger(__name__)
+from lfscp.upperlayer.connection.errors import ConnectionLostError, ReadTimeoutError
+from lfscp.upperlayer.connection.record import ConnectionRecord
+from lfscp.upperlayer.connection.send_pace import SendPace
+from lfscp.upperlayer.connection.socket_calls import GATHER, bytes_acknowledged, timeval
+from lfscp.upperlayer.connection.tls import TLSSocket
 
 BUFFER_BYTES: Final = 16384
 # A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
 # that a length that is only claimed takes no memory.
 _STEP_BYTES: Final = 1 << 16
 _PROGRESS_BYTES: Final = 1 << 16
-_ESTABLISHED: Final = 1  # the first byte of struct tcp_info, as long as the peer has not closed
-_LOOK_AGAIN_S: Final = 0.005
-_ABORTED_CLOSE_WAIT_S: Final = 1.0  # for the peer to close when another thread has aborted
 # A send that took longer waited for the peer.
 _WAITED_S: Final = 0.5
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
 
 
-class InlineSocket(AssociationSocket):
+class BufferedSocket(AssociationSocket):
     """pynetdicom's AssociationSocket with blocking, buffered reads and gathering sends.
 
     Args:
         assoc: the association it serves.
+        record: its limits and times.
         client_socket: an accepted connection, TLS handshake not yet done.
         address: for a requestor, the local address to bind.
+
+    Attributes:
+        reads: how often something came.
+        while_waiting: called about every `look_every_s` while waiting, for a C-MOVE's pending
+            responses; also while the peer sends or takes without end. May raise CalledOffError,
+            which ends the association at once.
+        is_sending: a part of a PDU is out, perhaps; only with `while_waiting`.
     """
 
     def __init__(
         self,
         assoc: Association,
+        record: ConnectionRecord,
         client_socket: socket.socket | None = None,
         address: AddressInformation | None = None,
     ) -> None:
         super().__init__(assoc, client_socket=client_socket, address=address)
+        self._record = record
         self._set_buffer(bytearray(BUFFER_BYTES))
         self._start = 0
         self._end = 0
         self._limit_s: float | None = -1.0
         self._deadline = 0.0
         self._is_tls = False
-        self.is_woken = False
-        self.reads = 0  # how often something came
+        self.reads = 0
         self._quick_ack = True
-        self.connect_error: OSError | None = None
-        # Called about every `look_every_s` while waiting, for a C-MOVE's pending responses; also
-        # while the peer sends or takes without end. May raise CalledOffError, which ends the
-        # association at once.
         self.while_waiting: Callable[[], None] | None = None
         self.look_every_s = 1.0
         self._look_at = 0.0
-        self.is_sending = False  # a part of a PDU is out, perhaps; only with `while_waiting`
-        self._pace = SendPace(assoc)
-        if client_socket is not None:
-            self._configure(client_socket)
-
-    def _configure(self, sock: socket.socket) -> None:
-        self._look_at = time.monotonic() + self.look_every_s
-        self._is_tls = isinstance(sock, ssl.SSLSocket)
-        if isinstance(sock, ssl.SSLSocket):
-            self.socket = adopt(sock, self.assoc.network_timeout)
-        else:
-            sock.settimeout(None)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:
-            self._quick_ack = False  # not TCP: a Unix socket, or already gone
-        self._set_send_limit(sock)
-
-    def _set_send_limit(self, sock: socket.socket) -> None:
-        limit_s = self.assoc.network_timeout
-        if limit_s is not None:
-            limit_s /= 2  # so that what was taken is known in between
-        if self.while_waiting is not None:
-            limit_s = self.look_every_s if limit_s is None else min(self.look_every_s, limit_s)
-            if isinstance(sock, TLSSocket):
-                sock.send_limit_s = limit_s
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limit_s))
-        except OSError:
-            return  # gone: the next read or send says so
-
-    def wrap_tls(self, context: ssl.SSLContext, timeout_s: float | None) -> None:
-        """Do the server's side of a TLS handshake, within a deadline.
-
-        Raises:
-            OSError: the handshake failed or took too long (ssl.SSLError, TimeoutError).
-        """
-        if self.socket is None:
-            raise ConnectionResetError("closed before the TLS handshake")
-        self.socket.settimeout(timeout_s)
-        self.socket = context.wrap_socket(
-            self.socket, server_side=True, do_handshake_on_connect=False
-        )
-        self.socket.do_handshake()
-        self._configure(self.socket)
-
-    def connect(self, primitive: T_CONNECT) -> None:
-        """Connect as a requestor; `while_waiting` is called meanwhile, about once a second.
-
-        The outcome goes to the state machine: a T_CONNECT with Evt2 confirms it, or the event
-        Evt17 (PS3.8 section 9.2).
-        """
-        try:
-            self._connect(primitive.address_info.as_tuple)
-        except OSError as problem:
-            self.connect_error = problem
-            LOGGER.debug("Unable to connect: %s", problem)
-            self._shutdown_socket()
-            self.socket = None
-            # Not as a T_CONNECT: the action for Evt17 leaves it in the queue, to come for ever.
-            self.event_queue.put("Evt17")
-        else:
-            local = cast(socket.socket, self.socket).getsockname()
-            self.assoc.requestor.address_info = AddressInformation.from_tuple(local)
-            self._is_connected = True
-            evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple})
-            primitive.result = "Evt2"
-            self.provider_queue.put(primitive)
-        finally:
-            self._ready.set()  # ACSE waits for it before it looks for the answer
-
-    def _shutdown_socket(self) -> None:
-        # pynetdicom's leaves a socket open when its connection never was, or is gone already.
-        sock = self.socket
-        if sock is None:
-            return
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            sock.close()
-
-    def _connect(self, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
-        timeout_s = self.assoc.connection_timeout
-        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        sock = cast(socket.socket, self.socket)
-        wait = partial(self._await, deadline)
-        connect(sock, address, wait)
-        if self.tls_args:
-            self.socket = sock = secure(sock, self.tls_args, wait)
-        self._configure(sock)
-
-    def _await(self, deadline: float, sock: socket.socket, events: int) -> None:
-        """Wait until the socket that connects is ready for something.
-
-        Raises:
-            OSError: it is not in time (TimeoutError), or the wait was called off.
-        """
-        poller = select.poll()
-        poller.register(sock, events)
-        while (left := deadline - time.monotonic()) > 0:
-            if poller.poll(1000 * min(self.look_every_s, left)):
-                return
-            if self.while_waiting is not None:
-                try:
-                    self.while_waiting()
-                except CalledOffError as problem:
-                    raise OSError(errno.ECANCELED, str(problem)) from problem
-        raise TimeoutError(f"no connection within {self.assoc.connection_timeout} s")
+        self.is_sending = False
+        self._pace = SendPace(record)
 
     # --- reading ---
 
@@ -393,66 +282,6 @@ class InlineSocket(AssociationSocket):
             self._set_quick_ack(sock)
         return True
 
-    def drain(self, seconds: float) -> None:
-        """Read and drop what still comes, until the peer closes or the time is over."""
-        self._start = self._end = 0
-        deadline = time.monotonic() + seconds
-        self.while_waiting = None
-        if self.is_woken:
-            self._await_close(min(deadline, time.monotonic() + _ABORTED_CLOSE_WAIT_S))
-            return
-        try:
-            while (left := deadline - time.monotonic()) > 0:
-                self.begin_wait(left)
-                self._receive(self._view)
-        except (ConnectionLostError, ReadTimeoutError):
-            return
-
-    def _await_close(self, deadline: float) -> None:
-        """The same on a socket shut down for reading, which blocks no more: look now and then."""
-        sock = self.socket
-        try:
-            while sock is not None and time.monotonic() < deadline:
-                # What came is dropped undecrypted: a close with it unread would be a reset, which
-                # might overtake the A-ABORT.
-                drop_received(sock, self._view)
-                if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
-                    return
-                time.sleep(_LOOK_AGAIN_S)
-        except OSError:
-            return  # reset, or no TCP
-
-    def wake_reader(self) -> None:
-        """End a read that another thread is blocked in."""
-        sock = self.socket
-        if sock is not None:
-            self.is_woken = True
-            try:
-                # TLS: socket.socket's own shutdown, SSLSocket's would drop the session's state.
-                socket.socket.shutdown(sock, socket.SHUT_RD)
-            except OSError:
-                return  # not connected any more: nobody is blocked in it
-
-    def takes_more(self) -> bool:
-        """Whether a few bytes can be sent without waiting for the peer."""
-        sock = self.socket
-        if sock is None:
-            return False
-        poller = select.poll()
-        try:
-            poller.register(sock, select.POLLOUT)
-        except (OSError, ValueError):
-            return False
-        return bool(poller.poll(0))
-
-    def cut_off(self) -> None:
-        """End reads and sends that other threads are blocked in, without a word to the peer."""
-        sock = self.socket
-        if sock is not None:
-            self.is_woken = True
-            with contextlib.suppress(OSError):  # not connected any more
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
     # --- sending ---
 
     def send_all(self, buffers: Sequence[bytes | memoryview]) -> None:
@@ -465,18 +294,16 @@ class InlineSocket(AssociationSocket):
         sock = self.socket
         if sock is None:
             raise ConnectionLostError("closed")
-        if self.while_waiting is not None:
-            for buffer in buffers if len(buffers) < GATHER else [b"".join(buffers)]:
-                self._send_looking(sock, memoryview(buffer).cast("B"))
-            return
+        if self.while_waiting is not None and len(buffers) >= GATHER:
+            buffers = [b"".join(buffers)]
         began = time.monotonic()
-        if self._is_tls or len(buffers) == 1:
+        if self._is_tls or self.while_waiting is not None or len(buffers) == 1:
             for buffer in buffers:
                 self._send_one(sock, buffer)
         else:
             for first in range(0, len(buffers), GATHER):
                 self._send_gathered(sock, buffers[first : first + GATHER])
-        if time.monotonic() - began > _WAITED_S:
+        if self.while_waiting is None and time.monotonic() - began > _WAITED_S:
             self._pace.waited(self.socket, time.monotonic() - began)
 
     def send_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
@@ -495,26 +322,22 @@ class InlineSocket(AssociationSocket):
                 raise OSError(f"file is {size - len(piece)} bytes shorter than expected")
             self.send_all([before, piece])
             return
-        if self.while_waiting is not None:
-            self._send_looking(sock, memoryview(before), socket.MSG_MORE)
-            size = self._send_file_looking(sock, fd, offset, size)
-            if size > 0:
-                raise OSError(f"file is {size} bytes shorter than expected")
-            return
         self._send_one(sock, before, socket.MSG_MORE)
         size = self._send_file_looking(sock, fd, offset, size)
         if size > 0:
             raise OSError(f"file is {size} bytes shorter than expected")
 
     def _send_one(self, sock: socket.socket, buffer: bytes | memoryview, flags: int = 0) -> None:
-        try:
-            sent = sock.send(buffer, flags)
-        except _NOT_YET:
-            sent = 0
-        except (OSError, ValueError) as problem:
-            raise ConnectionLostError(str(problem)) from problem
+        sent = 0
+        if self.while_waiting is None:
+            try:
+                sent = sock.send(buffer, flags)
+            except _NOT_YET:
+                pass
+            except (OSError, ValueError) as problem:
+                raise ConnectionLostError(str(problem)) from problem
         if sent < len(buffer):
-            self._send_looking(sock, memoryview(buffer)[sent:], flags)
+            self._send_looking(sock, memoryview(buffer).cast("B")[sent:], flags)
 
     def _send_gathered(self, sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
         try:

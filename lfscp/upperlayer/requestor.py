@@ -13,9 +13,11 @@ from pynetdicom.pdu_primitives import _UI, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
-from lfscp.upperlayer.transport import InlineSocket
+from lfscp.upperlayer.connection.limits import NO_LIMITS, ReceiveLimits
+from lfscp.upperlayer.connection.transport import InlineSocket
+from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.scp.dispatch import Dispatcher
 
 MAX_CONTEXTS = 128  # context IDs are odd and at most 255 (PS3.8 section 9.3.2.2)
 
@@ -66,7 +68,7 @@ def associate(
     local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::0", 0))
 
     association = InlineAssociation(ae, MODE_REQUESTOR, limits=limits)
-    connection = InlineSocket(association, address=local)
+    connection = InlineSocket(association, association.record, address=local)
     connection.while_waiting = while_waiting
     connection.look_every_s = look_every_s
     if ssl_context is not None:
@@ -82,14 +84,14 @@ def associate(
     for item in ext_neg:
         association.requestor.add_negotiation_item(item)
     # Whoever proposes to be the SCP of a SOP class, beside a C-GET, takes its objects for storage.
-    association.storage_classes = frozenset(
+    storage_classes = frozenset(
         str(item.sop_class_uid)
         for item in ext_neg
         if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.scp_role
     )
+    association.dispatch = Dispatcher(association, storage_classes).dispatch
     association.requestor.requested_contexts = _numbered(contexts)
-    for handler in evt_handlers:
-        association.bind(*handler)
+    association.take_handlers(Bindings(evt_handlers))
     association.request()
     if not association.is_established:
         association.dul.close()  # pynetdicom leaves that to its thread

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import socket
 
-from pynetdicom.association import Association
-
-from lfscp.upperlayer.errors import ConnectionLostError
-from lfscp.upperlayer.socket_calls import bytes_acknowledged
+from lfscp.upperlayer.connection.errors import ConnectionLostError
+from lfscp.upperlayer.connection.record import ConnectionRecord
+from lfscp.upperlayer.connection.socket_calls import bytes_acknowledged
 
 
 class SendPace:
     """Of one association.
 
     Args:
-        assoc: has the network timeout, and perhaps the slowest pace (`limits.min_bytes_per_s`).
+        record: has the network timeout, and the slowest pace (`limits.min_bytes_per_s`).
     """
 
-    def __init__(self, assoc: Association) -> None:
-        self._assoc = assoc
+    def __init__(self, record: ConnectionRecord) -> None:
+        self._record = record
         self._waited_s = 0.0  # in sends, since so many bytes were acknowledged
         self._acknowledged: int | None = None
 
@@ -35,7 +34,7 @@ class SendPace:
         Raises:
             ConnectionLostError: it has waited for the network timeout.
         """
-        timeout_s, acknowledged = self._assoc.network_timeout, bytes_acknowledged(sock)
+        timeout_s, acknowledged = self._record.network_timeout_s, bytes_acknowledged(sock)
         self._waited_s += waited_s
         if self._acknowledged is None:
             self._acknowledged = acknowledged
@@ -44,8 +43,7 @@ class SendPace:
         taken = (acknowledged or 0) - (self._acknowledged or 0)
         if taken <= 0:
             raise ConnectionLostError("send timed out")
-        limits = getattr(self._assoc, "limits", None)
-        rate = 0 if limits is None else limits.min_bytes_per_s
+        rate = self._record.limits.min_bytes_per_s
         if taken < rate * self._waited_s:
             raise ConnectionLostError(
                 f"peer too slow: took {taken} bytes in {self._waited_s:.0f} s, "

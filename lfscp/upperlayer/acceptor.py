@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pynetdicom import evt
-from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
-from lfscp.upperlayer.receiving.received import Examine, FileHeader
-from lfscp.upperlayer.scp.negotiation import Rejection, SupportedContexts
-from lfscp.upperlayer.transport import InlineSocket
+from lfscp.upperlayer.connection.limits import NO_LIMITS, ReceiveLimits
+from lfscp.upperlayer.connection.transport import InlineSocket
+from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.receiving.receiver import Examine, StoreOptions
+from lfscp.upperlayer.receiving.sink import FileHeader
+from lfscp.upperlayer.scp.association import AcceptorAssociation
+from lfscp.upperlayer.scp.contexts import SupportedContexts
+from lfscp.upperlayer.scp.dispatch import Dispatcher
+from lfscp.upperlayer.scp.negotiation import InlineACSE
+from lfscp.upperlayer.wire.rejections import Rejection
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -64,7 +67,7 @@ class AcceptorSettings:
     local: AddressInformation
     bindings: Bindings
     supported: SupportedContexts
-    admit: Callable[[InlineAssociation], Rejection | None] | None
+    admit: Callable[[AcceptorAssociation], Rejection | None] | None
     spool_dir: Path | None
     file_header: FileHeader | None
     examine: Examine | None
@@ -77,7 +80,7 @@ def open_acceptor(
     connection: socket.socket,
     address: Address,
     since: float | None = None,
-) -> InlineAssociation:
+) -> AcceptorAssociation:
     """An association for an accepted connection, ready to be served.
 
     Args:
@@ -86,27 +89,29 @@ def open_acceptor(
         since: when it has connected, in monotonic seconds; None is now.
     """
     ae = settings.ae
-    association = InlineAssociation(
+    supported = settings.supported
+    association = AcceptorAssociation(
         ae,
-        MODE_ACCEPTOR,
-        supported=settings.supported,
-        admit=settings.admit,
-        spool_dir=settings.spool_dir,
-        file_header=settings.file_header,
-        examine=settings.examine,
         limits=settings.limits,
+        options=StoreOptions(settings.spool_dir, settings.file_header, settings.examine),
         count_acceptors=lambda: len(settings.server.active_associations),
     )
+    association.acse = InlineACSE(association, supported, settings.admit)
+    association.dispatch = Dispatcher(
+        association,
+        supported.storage_classes,
+        takes_unknown_storage=supported.takes_unknown_storage,
+    ).dispatch
     if since is not None:
-        association.started_at = since
+        association.record.started_at = since
     association.name = f"Acceptor-{association.serial}"
     # Relied on: `_server` is where pynetdicom's handlers find the server.
     association._server = cast(Any, settings.server)
-    association.set_socket(InlineSocket(association, client_socket=connection))
+    association.set_socket(InlineSocket(association, association.record, client_socket=connection))
     association.acceptor.maximum_length = ae.maximum_pdu_size
     association.acceptor.ae_title = settings.ae_title
     # Relied on: `_contexts`, which `supported_contexts` would set only after a check of the mode.
-    association.acceptor._contexts = list(settings.supported.contexts)
+    association.acceptor._contexts = list(supported.contexts)
     association.acceptor.address_info = settings.local
     association.acceptor.implementation_class_uid = ae.implementation_class_uid
     association.acceptor.implementation_version_name = ae.implementation_version_name
@@ -118,7 +123,7 @@ def open_acceptor(
 
 
 def serve_acceptor(
-    association: InlineAssociation, address: Address, ssl_context: ssl.SSLContext | None
+    association: AcceptorAssociation, address: Address, ssl_context: ssl.SSLContext | None
 ) -> None:
     """Serve an association to its end, in the calling thread; the TLS handshake comes first."""
     if ssl_context is not None:
