@@ -71,7 +71,7 @@ def _association_state(association: Any, names: dict[int | None, str]) -> Associ
         called_ae_title=str(fields["called_ae_title"]),
         peer=str(fields["peer"]),
         service=", ".join(dict.fromkeys(filter(None, found))),
-        thread=names.get(association.reader, ""),
+        thread=names.get(association.record.reader, ""),
         since=round(time.time() - (time.monotonic() - association.started_at), 1),
     )
 
