@@ -1,6 +1,6 @@
-"""What a rendering process does: one picture at a time, within a limit of memory.
+"""Runs a rendering process: one picture at a time, within a limit of memory.
 
-See `processes.forking` for how it begins and ends.
+`processes.forking` says how it begins and ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOLD: Final = 4000  # characters of a failure that nobody expected
 
 
 def prepare() -> None:
-    """Let the node go first."""
+    """Let the node's own threads have the processor first."""
     with contextlib.suppress(OSError):
         os.nice(_NICE)
 

@@ -1,7 +1,8 @@
-"""The node's metrics in Prometheus' format: what was counted, and gauges of the node as it is now.
+"""Writes the node's metrics in Prometheus' format: its counters, and gauges of its state now.
 
-Everything is made when somebody asks. Counting the archive reads the index, so it is done again
-only after a hundred times as long as it took, and half a minute at least.
+Everything is computed for each request, except the size of the archive: counting it reads the
+index. It is counted again after a hundred times as long as it took, and after half a minute at
+least.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Exposition:
         yield size
 
     def _index(self) -> Families:
-        """What the index tells; without it only that it does not answer."""
+        """What the index tells; or that it does not answer."""
         up = GaugeMetricFamily("lfscp_index_up", "1 when the index answered this scrape.")
         try:
             found = [*self._sizes(), *self._job_counts()]
@@ -141,7 +142,7 @@ _JOB: Final = ("kind", "state")
 
 
 def counted() -> Families:
-    """What all processes of the node have counted since it started."""
+    """The counters of all processes since the node started."""
     sums = metrics.BOARD.sums()
     for instrument in metrics.BOARD.instruments:
         if isinstance(instrument, Counter):
@@ -160,7 +161,7 @@ def counted() -> Families:
         )
         bounds = [*map(floatToGoString, instrument.bounds), "+Inf"]
         for values, numbers, total in instrument.samples(sums):
-            # Of many statuses most never come; success is there from the beginning.
+            # Most of the many statuses never occur; success is shown from the beginning.
             if numbers[-1] or len(values) < 2 or values[1] == "0x0000":
                 histogram.add_metric(values, list(zip(bounds, numbers, strict=True)), total)
         yield histogram
@@ -237,13 +238,13 @@ def _processes(state: NodeState) -> Families:
 
 
 def _named(state: NodeState) -> list[tuple[str, ProcessState]]:
-    """The processes that have a pool, by what they are."""
+    """The processes that have a pool, with their names."""
     if len(state.processes) == 1:
         return [("node", state.processes[0])]
     return [(f"worker-{number}", each) for number, each in enumerate(state.processes)]
 
 
 def _with_this_process(named: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """With several workers the page, which answers here, has a process of its own."""
+    """Add the page's own process, which this is if there are several workers."""
     here = os.getpid()
     return named if any(pid == here for _, pid in named) else [*named, ("page", here)]
