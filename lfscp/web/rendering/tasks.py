@@ -43,7 +43,7 @@ Answer = tuple[dict[str, Any], bytes | memoryview]
 
 @dataclass(slots=True)
 class Memory:
-    """Headers and frames that were asked for last.
+    """The headers and frames that were asked for last.
 
     Args:
         most_frames: bytes of frames.
@@ -66,7 +66,7 @@ class Memory:
     def frame(
         self, path: Path, state: str, number: int, edge: int, room: Room
     ) -> tuple[Frame, tuple[Omission, ...]]:
-        """A frame, and what it is shown without, when it was not remembered."""
+        """A frame, with its omissions if it was not remembered."""
         header = self.header(path, state)
         whole, wanted = (state, number, 0), (state, number, edge)
         for each in (whole, wanted):
@@ -88,13 +88,13 @@ class Memory:
             total -= self._frames.popitem(last=False)[1].size
 
     def clear(self) -> None:
-        """Remember nothing more."""
+        """Forget all of them."""
         self._headers.clear()
         self._frames.clear()
 
 
 def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
-    """What there is to see; with a window around the frame's values if it has none of its own."""
+    """Describe an object, with a window around the frame's values if it has none of its own."""
     found = describe(memory.header(path, asked["state"]), asked["frame"])
     fitting: Window | None = None
     omissions: tuple[Omission, ...] = ()
@@ -110,7 +110,7 @@ def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> 
 
 
 def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
-    """One frame as JPEG or PNG; of no number, the middle one."""
+    """Draw a frame as JPEG or PNG; without a number, the middle one."""
     number, edge = asked["frame"], asked["edge"]
     if number is None:
         number = describe(memory.header(path, asked["state"])).frames // 2
@@ -119,7 +119,7 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     window = Window(**asked["window"]) if asked["window"] else None
     picture = Image.fromarray(to_display(frame, window, overlays=asked["overlays"]))
     size = _size(picture.size, aspect_of(frame.header, frame.number), edge)
-    del frame  # one that is not remembered need not be there while the picture is encoded
+    del frame  # frees its memory while the picture is encoded, unless it is remembered
     if size != picture.size:
         method = Image.Resampling.LANCZOS if edge else Image.Resampling.BILINEAR
         picture = picture.resize(size, method)
@@ -146,7 +146,7 @@ def _size(size: tuple[int, int], aspect: float, edge: int) -> tuple[int, int]:
 
 
 def _elements(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:  # noqa: ARG001 - a task
-    """Some elements as JSON; `next` is where the following ones begin.
+    """List some elements as JSON; `next` is where the following ones begin.
 
     A deflated object is inflated in the node's folder: the system's one may be in memory.
     """
