@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
@@ -99,6 +99,7 @@ def create_app(
     )
     problems.install(app)
     for each in (*_API, *_PAGES):
+        _summarise(each.router)
         app.include_router(each.router)
     swagger = documents.swagger_files()
     if swagger is not None:
@@ -117,6 +118,13 @@ def create_app(
 def _operation_id(route: APIRoute) -> str:
     """Name an operation by its tag and function: dtools' /jobs is not the API's."""
     return "_".join([*map(str, route.tags), route.name])
+
+
+def _summarise(router: APIRouter) -> None:
+    """Take the first line of a docstring as an operation's summary, not its function's name."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.summary is None:
+            route.summary, _, route.description = route.description.partition("\n")
 
 
 def renew(app: Any, settings: Settings) -> None:

@@ -150,7 +150,7 @@ class Unexpected:
             LOG.error(  # noqa: TRY400 - our own logger
                 "request failed unexpectedly", path=scope["path"], exc_info=error
             )
-            detail = "internal error; see the node's log"
+            detail = "internal error; the log of the node says more"
             answer = respond(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
             await answer(scope, receive, send)
 

@@ -49,7 +49,7 @@ def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
         known = web.peers.get(title)
         if known is None:
             titles = ", ".join(peer.ae_title for peer in web.peers.all()) or "none"
-            detail = f"no peer {asked!r} is known; known peers: {titles}"
+            detail = f"no peer {asked!r} is known; known are {titles}"
             errors = [{"pointer": pointer, "detail": detail}]
             raise Problem(422, f"{pointer[1:]}: {detail}", errors=errors)
         asked = PeerIn.model_construct(

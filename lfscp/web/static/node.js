@@ -14,8 +14,6 @@ function draw(parent, name, attributes, text) {
 
 function cap(words, value, none) { return value === none ? "no limit" : `${words} ${value}`; }
 
-function limit(value, none) { return value === none ? "no limit" : value; }
-
 function picture(svg, node, state) {
   svg.replaceChildren();
   const serving = state.associations;
@@ -30,7 +28,7 @@ function picture(svg, node, state) {
   draw(svg, "rect", { x: 20, y: middle - 46, width: 170, height: 92, rx: 10, class: "box" });
   draw(svg, "text", { x: 105, y: middle - 16, "text-anchor": "middle" }, `${node.host}:${node.port}`);
   draw(svg, "text", { x: 105, y: middle + 4, "text-anchor": "middle", class: "dim" }, `backlog ${node.backlog}`);
-  draw(svg, "text", { x: 105, y: middle + 24, "text-anchor": "middle", class: "dim" }, `associations ${serving.length} of ${limit(node.max_associations, 0)}`);
+  draw(svg, "text", { x: 105, y: middle + 24, "text-anchor": "middle", class: "dim" }, `associations ${serving.length}, ${cap("at most", node.max_associations, 0)}`);
   draw(svg, "path", { d: `M190 ${middle} H262`, class: "arrow" });
   draw(svg, "path", { d: `M256 ${middle - 5} L264 ${middle} L256 ${middle + 5}`, class: "arrow" });
 
