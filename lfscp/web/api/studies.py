@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 from lfscp.archive.index import browse
 from lfscp.archive.index.removal import require_unprotected
@@ -45,6 +45,7 @@ from lfscp.web.rendering.elements import MAX_ELEMENTS
 from lfscp.web.rendering.responses import no_picture, response_of
 
 router = APIRouter(prefix="/api", tags=["archive"])
+Row = TypeVar("Row", bound=BaseModel)
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
 Text = Annotated[str, AfterValidator(browse.require_short_words)]
@@ -53,6 +54,11 @@ After = Annotated[str | None, Query(description="`next` of the previous page.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
 Patient = Annotated[int | None, Query(ge=0, le=cursors.MAX, description="`id` of a patient.")]
+
+
+def _page(model: type[Row], page: browse.Page) -> PageOut[Row]:
+    rows = [model.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
 
 
 @router.get("/patients")
@@ -64,8 +70,7 @@ def patients(
         page = browse.patients(
             connection, q, after=cursors.from_text(after, PATIENT_CURSOR), limit=limit
         )
-    rows = [PatientOut.model_validate(row) for row in page.rows]
-    return PageOut(rows=rows, next=cursors.to_text(page.next))
+    return _page(PatientOut, page)
 
 
 @router.get("/studies")
@@ -85,8 +90,7 @@ def studies(  # noqa: PLR0913, RUF100 - a parameter each
         page = browse.studies(
             connection, wanted, after=cursors.from_text(after, STUDY_CURSOR), limit=limit
         )
-    rows = [StudyOut.model_validate(row) for row in page.rows]
-    return PageOut(rows=rows, next=cursors.to_text(page.next))
+    return _page(StudyOut, page)
 
 
 @router.get("/studies/{study_uid}")
@@ -120,8 +124,7 @@ def instances_of(
         page = browse.instances_of(
             connection, row["id"], after=cursors.from_text(after, INSTANCE_CURSOR), limit=limit
         )
-    rows = [InstanceOut.model_validate(row) for row in page.rows]
-    return PageOut(rows=rows, next=cursors.to_text(page.next))
+    return _page(InstanceOut, page)
 
 
 @router.get("/instances/{instance_uid}")

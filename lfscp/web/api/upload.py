@@ -45,6 +45,13 @@ MAX_FORMS: Final = 16  # forms and ZIPs at once, if enough files may be open
 MAX_FORMS_OF_VISITOR: Final = 2
 OPEN_FILES_OF_FORM: Final = MAX_FILES
 _LOOK_AT_SPACE_BYTES: Final = 16 << 20
+_BINARY: Final = {"type": "string", "format": "binary"}
+_FORM: Final = {"type": "object", "properties": {"files": {"type": "array", "items": _BINARY}}}
+_CONTENT: Final = {
+    "application/dicom": {"schema": _BINARY},
+    "application/zip": {"schema": _BINARY},
+    "multipart/form-data": {"schema": _FORM},
+}
 
 
 def most_forms(connections: int) -> int:
@@ -60,26 +67,7 @@ def most_forms(connections: int) -> int:
     "/instances",
     status_code=201,
     response_model=None,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/dicom": {"schema": {"type": "string", "format": "binary"}},
-                "application/zip": {"schema": {"type": "string", "format": "binary"}},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {
-                            "files": {
-                                "type": "array",
-                                "items": {"type": "string", "format": "binary"},
-                            }
-                        },
-                    }
-                },
-            },
-        }
-    },
+    openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
 )
 async def upload(web: Context, request: Request) -> Any:
     """Store a DICOM file (the body) or several (a form, a ZIP), and answer the outcome of each.

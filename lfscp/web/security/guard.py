@@ -64,7 +64,9 @@ class Guard:
         visitor = scope["client"][0] if scope["client"] else ""
         if self._requests.take(visitor):
             note_refusal("requests", visitor)
-            await respond(request, _too_many_requests())(scope, receive, send_guarded)
+            detail = "too many requests at once; try again in a moment"
+            problem = Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": "1"})
+            await respond(request, problem)(scope, receive, send_guarded)
             return
         try:
             await self._serve(request, receive, send_guarded)
@@ -74,7 +76,9 @@ class Guard:
     async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
         scope = request.scope
         try:
-            _require_few_headers(scope)
+            if len(scope["headers"]) > MAX_HEADERS:
+                detail = f"the request has more than {MAX_HEADERS} header lines"
+                raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)  # noqa: TRY301
             require_form_in_utf_8(request.headers.get("content-type", ""))
             # Hashing a password takes time: not in the event loop's thread.
             asked = _asked(request)
@@ -125,20 +129,6 @@ def _guarded(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return send_guarded
-
-
-def _too_many_requests() -> Problem:
-    return Problem(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "too many requests at once; try again in a moment",
-        headers={"Retry-After": "1"},
-    )
-
-
-def _require_few_headers(scope: Scope) -> None:
-    if len(scope["headers"]) > MAX_HEADERS:
-        detail = f"the request has more than {MAX_HEADERS} header lines"
-        raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
 
 def _asked(request: Request) -> AccessRequest:
