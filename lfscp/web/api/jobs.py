@@ -143,7 +143,7 @@ async def events(web: Context, request: Request) -> StreamingResponse:
 
 
 class EventStream(StreamingResponse):
-    """The events for one visitor, who may open a limited number of streams."""
+    """The live view of one visitor, who may open a limited number of them."""
 
     def __init__(self, web: Web, request: Request) -> None:
         super().__init__(
@@ -155,12 +155,12 @@ class EventStream(StreamingResponse):
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events, or refuse them if too many streams are open."""
+        """Send the events, or refuse them if too many live views are open."""
         visitor = visitor_of(self._request)
         if shortage := self._share.take(visitor):
             note_refusal("event_streams", visitor)
             status = HTTPStatus.TOO_MANY_REQUESTS if shortage == "each" else 503
-            detail = "too many event streams are open (web.max_event_streams)"
+            detail = "too many live views are open (web.max_event_streams)"
             problem = Problem(status, detail, headers={"Retry-After": "10"})
             await respond(self._request, problem)(scope, receive, send)
             return

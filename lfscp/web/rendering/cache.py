@@ -37,7 +37,7 @@ class PictureCache:
     @cached_property
     def _cache(self) -> DiskCache:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return DiskCache(self._folder, self._max_bytes, in_use_s=0)  # who reads one has it open
+        return DiskCache(self._folder, self._max_bytes, in_use_s=0)  # a reader has it open
 
     def open(self, uid: str, name: str) -> BinaryIO | None:
         """A picture that is kept; None when it is not."""

@@ -19,9 +19,9 @@ from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.tasks import TASKS, Memory
 
 IDLE_S: Final = None
-_SLACK: Final = 6 << 20  # for all that nobody counts: Python's objects, buffers of libraries
+_SLACK: Final = 6 << 20  # for memory that is not counted: Python's objects, buffers of libraries
 _NICE: Final = 2
-_TOLD: Final = 4000  # characters of a failure that nobody expected
+_TOLD: Final = 4000  # characters of an unexpected failure
 
 
 def prepare() -> None:

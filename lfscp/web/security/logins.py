@@ -46,7 +46,7 @@ class Logins:
             self._tokens.append(Login(BEARER, Role.ADMIN, web.token_hash))
         self._attempts = attempts or Attempts()
         self._waiting = Share(MAX_WAITING, MAX_WAITING_OF_ADDRESS)
-        self._nobody = hash_password(secrets.token_urlsafe(16)) if self._users else ""
+        self._unknown_hash = hash_password(secrets.token_urlsafe(16)) if self._users else ""
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
         self._digest_key = secrets.token_bytes(32)
@@ -128,7 +128,7 @@ class Logins:
         try:
             self._attempts.begin(name, address)
             login = self._users.get(name)
-            right = is_password(password, login.hashed if login else self._nobody)
+            right = is_password(password, login.hashed if login else self._unknown_hash)
         except TooManyAttemptsError as reason:
             raise _too_many(name, address, reason) from None
         finally:
