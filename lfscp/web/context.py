@@ -16,16 +16,16 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
 from lfscp.config.web import Role
-from lfscp.web.peer_book import PeerBook
-from lfscp.web.rendering.rendering import Renderer
+from lfscp.services.access.known_peers import KnownPeers
+from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import NOBODY, Access, Caller
 from lfscp.web.security.shares import Share
+from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
-from lfscp.web.views import Views
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
@@ -40,7 +40,7 @@ class Web:
     jobs: JobService
     node_state: Callable[[], NodeState]
     access: Access
-    peers: PeerBook
+    peers: KnownPeers
     renderer: Renderer
     events: EventHub
     templates: Jinja2Templates

@@ -438,7 +438,7 @@ def test_malformed_json_is_told_where(client):
     )
 
     assert problem(answer)["status"] == 400
-    assert "the body is no JSON" in answer.json()["detail"]
+    assert "the body is not JSON" in answer.json()["detail"]
 
 
 def test_a_body_that_is_not_called_json_is_told_so(client):
@@ -598,7 +598,7 @@ def test_a_patient_one_of_whose_studies_is_protected_keeps_all(client):
 
 def test_elements_are_shown_a_page_at_a_time(filled, monkeypatch):
     monkeypatch.setattr("lfscp.web.api.studies.MAX_ELEMENTS", 10)
-    monkeypatch.setattr("lfscp.web.pages.local.PAGE_ELEMENTS", 10)
+    monkeypatch.setattr("lfscp.web.pages.studies.PAGE_ELEMENTS", 10)
     path = f"/api/instances/{LOOP_INSTANCE}/elements"
     answer = filled.get(path)
     assert len(answer.json()) == 10

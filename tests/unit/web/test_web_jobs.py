@@ -194,7 +194,7 @@ def test_dtools_need_not_say_that_it_sends_json(client):
     assert answer.json() == {"IsAlive": True}
     broken = client.post("/c-echo", content=b"{", headers=form)
     assert broken.status_code == 400
-    assert "the body is no JSON" in broken.json()["detail"]
+    assert "the body is not JSON" in broken.json()["detail"]
 
 
 def test_dtools_searches(client, work):

@@ -1,4 +1,4 @@
-"""HTTP answers with a rendered picture, or with the reason why there is none."""
+"""Builds HTTP answers with a rendered picture, or with the reason why there is none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from fastapi.responses import StreamingResponse
 
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
-from lfscp.web.rendering.rendering import PictureRefusedError, Rendered
+from lfscp.web.rendering.pool import PictureRefusedError
+from lfscp.web.rendering.renderer import Rendered
 
 
 def response_of(
     found: Rendered, media_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """What was rendered as an answer; what is large is read as fast as it is taken."""
+    """Answer with what was rendered; a large file is read only as fast as the client reads."""
     if found.is_small:
         return Response(found.read(), media_type=media_type, headers=headers)
     headers = {**(headers or {}), "Content-Length": str(found.size)}
@@ -32,8 +33,8 @@ def no_picture(error: NoPictureError, status: int = HTTPStatus.UNSUPPORTED_MEDIA
     if not isinstance(error, PictureRefusedError):
         return Problem(status, str(error))
     if error.why == "busy":
-        status, wait = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
-        return Problem(status, str(error), headers=wait)
+        wait = {"Retry-After": "1"}
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=wait)
     if error.why == "disk":
         return Problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))

@@ -14,10 +14,10 @@ import pytest
 
 from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
-from lfscp.web.security import limited_protocol
+from lfscp.web.security import connection as http_connection
+from lfscp.web.security.connection import MAX_HEAD_BYTES
 from lfscp.web.security.connection_limits import ConnectionLimits
 from lfscp.web.security.forwarded import ReverseProxies
-from lfscp.web.security.limited_protocol import MAX_HEAD_BYTES
 from lfscp.web.server import HttpServer
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -341,7 +341,7 @@ def test_half_requests_do_not_hold_up_the_stop():
 def test_who_is_silent_in_the_middle_is_let_go_when_the_server_stops(
     content, reason, caplog, monkeypatch
 ):
-    monkeypatch.setattr(limited_protocol, "SILENT_S", 0.1)
+    monkeypatch.setattr(http_connection, "SILENT_S", 0.1)
     before = refused(reason)
     with serving() as (address, app, _):
         held = connect(address, content)
@@ -354,7 +354,7 @@ def test_who_is_silent_in_the_middle_is_let_go_when_the_server_stops(
 
 
 def test_who_goes_on_sending_while_the_server_stops_is_answered(monkeypatch):
-    monkeypatch.setattr(limited_protocol, "SILENT_S", 1.0)
+    monkeypatch.setattr(http_connection, "SILENT_S", 1.0)
     with serving() as (address, app, _):
         sock = connect(address, POST)
         while not app.served:

@@ -18,9 +18,9 @@ from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.frames import to_display
 from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.windows import Window, apply_window
-from lfscp.web.rendering import rendering
-from lfscp.web.rendering.drawing import decode, describe
-from lfscp.web.rendering.rendering import Renderer, Wanted
+from lfscp.web.rendering import renderer as renderers
+from lfscp.web.rendering.decoding import decode, describe
+from lfscp.web.rendering.renderer import Renderer, Wanted
 from tests.support.web_objects import CT_CLASS, new, set_pixels
 
 
@@ -147,7 +147,7 @@ def test_a_picture_of_an_older_rendering_is_not_shown(tmp_path, monkeypatch):
         Renderer(cache, 1 << 20).render(path, "1", wanted).read() == b"wrong"
     )  # it is kept on disk
 
-    monkeypatch.setattr(rendering, "RENDERING_VERSION", rendering.RENDERING_VERSION + 1)
+    monkeypatch.setattr(renderers, "RENDERING_VERSION", renderers.RENDERING_VERSION + 1)
     assert Renderer(cache, 1 << 20).render(path, "1", wanted).read() == right
 
 

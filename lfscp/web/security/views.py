@@ -1,7 +1,7 @@
-"""Who looked at which study, for the audit trail: once for each person, study and way of looking.
+"""Notes in the audit trail who looked at which study: once for each person, study and way.
 
-A viewer asks for hundreds of frames; one record says that the study was seen. It is written again
-when the same person comes back later.
+A viewer asks for hundreds of frames; one record says that the study was seen. If the same person
+comes back later, there is another record.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MAX: Final = 4096  # remembered
 
 
 class Views:
-    """What was looked at lately. Any thread may call it.
+    """The studies that were looked at lately. Any thread may call it.
 
     Args:
-        archive: asked whose a study is.
+        archive: asked for the patient of a study.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -34,11 +34,11 @@ class Views:
         self._seen: OrderedDict[tuple[str, str, int | None, str], float] = OrderedDict()
 
     def note(self, study_uid: str, how: str, study_key: int | None = None) -> None:
-        """Whoever acts sees something of a study.
+        """Note that the current caller sees something of a study.
 
         Args:
-            study_key: of its row; without it, of each study that has the UID.
-            how: in which way: "page", "picture", "elements", "file", "ZIP".
+            how: the way: "page", "picture", "elements", "file", "ZIP".
+            study_key: of its row; None for each study that has the UID.
         """
         if not audit.is_on():
             return

@@ -1,6 +1,6 @@
-"""Pictures of stored objects: what there is to see in one, and one frame of it.
+"""Describes the pictures of a stored object, and decodes one frame of it.
 
-The steps themselves are in `imaging`; this is the way through them from a file.
+The steps are in `imaging`; here they are put in order, from a file to a frame.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SPACINGS: Final = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSp
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a viewer must know of an object before its first frame."""
+    """What a viewer needs to know of an object before its first frame."""
 
     frames: int
     rows: int
@@ -46,13 +46,13 @@ class Description:
 
 
 def describe(header: Dataset, number: int = 0) -> Description:
-    """What the header says about the pictures.
+    """Describe the pictures of an object.
 
     Args:
         header: from `read_header`.
         number: of the frame whose window and aspect are wanted.
     Raises:
-        NoPictureError: there are none.
+        NoPictureError: it has none.
     """
     layout = _image_of(header)
     window = window_of(header, number)
@@ -107,7 +107,7 @@ def decode(
 
 
 def _reduced(frame: Frame, layout: ImagePixel, edge: int, reduction: int) -> Frame:
-    """A frame that was reduced to fit, which is told when it is smaller than it should be."""
+    """A frame that was reduced to fit, with an omission if it is smaller than wanted."""
     longest, found = max(layout.rows, layout.columns), max(frame.cells.shape[:2])
     frame = replace(frame, reduction=reduction)
     if found >= min(edge or longest, longest):
@@ -117,7 +117,7 @@ def _reduced(frame: Frame, layout: ImagePixel, edge: int, reduction: int) -> Fra
 
 
 def _image_of(header: Dataset) -> ImagePixel:
-    """What the header says of the pixels; raises NoPictureError when there are none to be shown."""
+    """The pixel format of a header; raises NoPictureError if there are no pixels to show."""
     layout = pixel_format(header)
     place_of(header)
     if not layout.rows or not layout.columns or not layout.photometric_interpretation:
@@ -127,9 +127,9 @@ def _image_of(header: Dataset) -> ImagePixel:
 
 
 def aspect_of(header: Dataset, number: int) -> float:
-    """How many times higher than wide a frame's pixels are.
+    """The height of a frame's pixels divided by their width.
 
-    Pixel Aspect Ratio counts where no spacing is known (PS3.3 section C.7.6.3.1.7).
+    Pixel Aspect Ratio counts if no spacing is known (PS3.3 section C.7.6.3.1.7).
     """
     for keyword in (*_SPACINGS, "PixelAspectRatio"):
         values = numbers(holder(header, number, keyword), keyword)

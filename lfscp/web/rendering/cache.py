@@ -1,7 +1,7 @@
-"""Rendered pictures on disk, by the UID of their object.
+"""Keeps rendered pictures on disk, by the UID of their object.
 
-Rules: the longest unused leave first when there are too many bytes; a full disk costs the cache,
-not the answer.
+Rules: if there are too many bytes, the picture unused longest goes first. A full disk costs the
+cache, not the answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PictureCache:
     @cached_property
     def _cache(self) -> DiskCache:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return DiskCache(self._folder, self._max_bytes, in_use_s=0)  # who reads one has it open
+        return DiskCache(self._folder, self._max_bytes, in_use_s=0)  # a reader has it open
 
     def open(self, uid: str, name: str) -> BinaryIO | None:
         """A picture that is kept; None when it is not."""
@@ -47,16 +47,21 @@ class PictureCache:
                 return open(path, "rb") if path else None
         return None
 
-    def spool(self, size: int) -> BinaryIO:
-        """A file without a name, for a picture on its way to a visitor: here, or where temporary
-        files are when this disk is full or not written to.
-
-        Raises:
-            OSError: there is no room for one.
-        """
+    def make_folder(self) -> str:
+        """Make the folder, where files without a name are as well; not when the disk is full."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self._folder, Path(tempfile.gettempdir())):
+        return str(self._folder)
+
+    def spool(self, size: int) -> BinaryIO:
+        """Make a file without a name for a picture on its way to a visitor.
+
+        It is in the cache's folder; if this disk takes nothing, in the system's temporary folder.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        for folder in (self.make_folder(), tempfile.gettempdir()):
             with contextlib.suppress(OSError):
                 if shutil.disk_usage(folder).free > size:
                     return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))

@@ -1,10 +1,10 @@
-"""Rendered pictures of stored objects: drawn in processes of their own, kept on disk for a while.
+"""Renders pictures of stored objects in processes of their own, and keeps them on disk for a while.
 
-Rules: the node decodes nothing, and reads no header: a hostile object costs a process that renders.
-Finished pictures with the object's own window go to disk up to a bound, the longest unused first to
-leave. A name on disk holds the file's size and time of change, so a replaced object never shows the
-old picture; and the version of the rendering, so a picture that was rendered wrong is not shown
-after an update. Deleting an object through the page deletes its pictures too.
+Rules: the node itself decodes nothing and reads no header, so a hostile object costs no more than
+a rendering process. A picture with the object's own window is kept on disk; if there are too many,
+the one unused longest goes first. Its name there holds the file's size and time of change, so a
+replaced object never shows the old picture, and the version of the rendering, so an update never
+shows a picture that was rendered wrong. Deleting an object through the page deletes its pictures.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.space import AUTOMATIC
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.web.imaging.cine import FrameTimes
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Window
-from lfscp.web.rendering.drawing import Description
-from lfscp.web.rendering.picture_cache import PictureCache
-from lfscp.web.rendering.process_pool import SMALL, Answer, RenderingError, RenderPool, Task
+from lfscp.web.rendering.cache import PictureCache
+from lfscp.web.rendering.decoding import Description
+from lfscp.web.rendering.pool import SMALL, Answer, PictureRefusedError, RenderPool, Task
 
 LOG: Final = get_logger("lfscp.web")
 RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before
@@ -35,21 +36,9 @@ _PIECE: Final = 1 << 18
 _GONE: Final = "the file of this object is missing; `lfscp check` tells more"
 
 
-class PictureRefusedError(NoPictureError):
-    """A picture is refused for what it costs, not for what it is.
-
-    Args:
-        why: one of `metrics.REFUSED_PICTURES`.
-    """
-
-    def __init__(self, why: str, text: str) -> None:
-        super().__init__(text)
-        self.why = why
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which picture.
+    """Which picture is asked for.
 
     Args:
         frame: counted from 0; None is the middle one.
@@ -67,7 +56,7 @@ class Wanted:
 
 
 class Rendered:
-    """What was rendered: in memory when it is small, else in a file.
+    """A rendered picture or list: in memory when it is small, else in a file.
 
     Args:
         content: a file is closed when it has been read.
@@ -75,15 +64,11 @@ class Rendered:
 
     def __init__(self, content: bytes | BinaryIO) -> None:
         self._content = content
+        self.is_small = isinstance(content, bytes)
         if isinstance(content, bytes):
             self.size = len(content)
         else:
             self.size = os.fstat(content.fileno()).st_size
-
-    @property
-    def is_small(self) -> bool:
-        """Whether it is in memory."""
-        return isinstance(self._content, bytes)
 
     def read(self) -> bytes:
         """All of it."""
@@ -104,9 +89,10 @@ class Renderer:
 
     Args:
         folder: where finished pictures are kept; made when needed.
-        max_bytes: on disk; 0 keeps nothing there.
+        max_bytes: of finished pictures on disk; 0 keeps none.
         most_bytes: memory of the processes that render.
         at_once: most pictures rendered at the same time; 0 is one for each processor.
+        reserve_mb: of the disk, which inflated objects leave free; as `Space` takes it.
     """
 
     def __init__(
@@ -115,8 +101,10 @@ class Renderer:
         max_bytes: int,
         most_bytes: int = RENDERING_BYTES,
         at_once: int = 0,
+        reserve_mb: int = AUTOMATIC,
     ) -> None:
         self._cache = PictureCache(folder, max_bytes)
+        self._reserve_mb = reserve_mb
         self.pool = RenderPool(most_bytes, at_once)
 
     def close(self) -> None:
@@ -126,7 +114,7 @@ class Renderer:
     def describe(
         self, path: StoredFile, sop_instance_uid: str, number: int = 0
     ) -> tuple[Description, Window | None]:
-        """What there is to see, and a window around a frame's values if it has none of its own.
+        """Describe an object, with a window around a frame's values if it has none of its own.
 
         Args:
             number: of the frame, counted from 0.
@@ -145,7 +133,7 @@ class Renderer:
         return description, Window(**fitting) if fitting else None
 
     def render(self, path: StoredFile, sop_instance_uid: str, wanted: Wanted) -> Rendered:
-        """One picture, encoded.
+        """Render one picture.
 
         Raises:
             NoPictureError: there is none; the text says why.
@@ -156,23 +144,30 @@ class Renderer:
             plain = "" if wanted.overlays else "-plain"
             frame = "middle" if wanted.frame is None else wanted.frame
             name = f"{digest}-{frame}-{wanted.edge}{plain}.{wanted.encoding}"
-            kept = self._cache.open(sop_instance_uid, name)
-            if kept is not None:
+            if kept := self._cache.open(sop_instance_uid, name):
                 return _kept(kept)
         answer = self._run(path, sop_instance_uid, {"task": "draw", **asdict(wanted)}, state)
         if name:
             self._cache.write(sop_instance_uid, name, answer.content)
-        return _from_start(answer.content)
+        if not isinstance(answer.content, bytes):
+            answer.content.seek(0)
+        return Rendered(answer.content)
 
     def elements(
         self, path: StoredFile, sop_instance_uid: str, first: int, most: int
     ) -> tuple[Rendered, int | None]:
-        """Some elements of an object as JSON, and where the following ones begin.
+        """List some elements of an object as JSON, and say where the following ones begin.
 
         Raises:
             NoPictureError: it cannot be read.
         """
-        task = {"task": "elements", "first": first, "most_elements": most}
+        task = {
+            "task": "elements",
+            "first": first,
+            "most_elements": most,
+            "folder": self._cache.make_folder(),
+            "reserve_mb": self._reserve_mb,
+        }
         answer = self._run(path, sop_instance_uid, task, _state(path))
         return Rendered(answer.content), answer.fields["next"]
 
@@ -188,7 +183,7 @@ class Renderer:
             with path.open("rb") as file:
                 wanted = Task(task, file.fileno(), state, self._cache.spool)
                 answer = self.pool.run(wanted)
-        except RenderingError as error:
+        except PictureRefusedError as error:
             metrics.REFUSED_PICTURES.of(error.why).add()
             LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
             raise PictureRefusedError(error.why, f"this object is not shown: {error}") from None
@@ -216,14 +211,8 @@ def _kept(file: BinaryIO) -> Rendered:
         return Rendered(file.read())
 
 
-def _from_start(content: bytes | BinaryIO) -> Rendered:
-    if not isinstance(content, bytes):
-        content.seek(0)
-    return Rendered(content)
-
-
 def _state(path: StoredFile) -> str:
-    """Names a file as it is now: path, identity, size and time of change."""
+    """Name the file's content now: path, identity, size and time of change."""
     try:
         found = path.stat()
     except OSError:

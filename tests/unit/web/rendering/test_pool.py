@@ -18,6 +18,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -31,8 +32,9 @@ from lfscp.services.transcoding.codestream import read_codestream
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.room import UNLIMITED
 from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
-from lfscp.web.rendering import process_pool
-from lfscp.web.rendering.rendering import PictureRefusedError, Renderer, Wanted
+from lfscp.web.rendering import pool as pools
+from lfscp.web.rendering.pool import PictureRefusedError
+from lfscp.web.rendering.renderer import Renderer, Wanted
 from lfscp.web.rendering.tasks import Memory
 from tests.support.lossless_jpeg import lossless_jpeg
 from tests.support.web_objects import CT_CLASS, new, set_pixels
@@ -192,7 +194,7 @@ def give_room(renderer, path, size):
     with contextlib.suppress(NoPictureError):
         renderer.describe(path, "1.2.3.4")
     pool = renderer.pool
-    pool._memory.limit_bytes = pool._server.resident_bytes + size + process_pool._OWN_BYTES
+    pool._memory.limit_bytes = pool._server.resident_bytes + size + pools._OWN_BYTES
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_memory_that_nobody_foresaw_is_refused_too(renderer, tmp_path):
     """Values of the header are in memory before anything can be counted."""
     path = saved(tmp_path / "object.dcm", ICCProfile=bytes(80 * MB))
 
-    with pytest.raises(PictureRefusedError, match="it needs too much of memory"):
+    with pytest.raises(PictureRefusedError, match="it needs too much memory"):
         renderer.render(path, "1.2.3.4", Wanted())
     assert opened(renderer, saved(tmp_path / "other.dcm")).size == (16, 16)
 
@@ -326,7 +328,8 @@ _PARENT = """
 import sys, time
 from pathlib import Path
 from lfscp.web.imaging.scaled_frames import scaled_frame, scales_of
-from lfscp.web.rendering.rendering import Renderer, Wanted
+from lfscp.web.rendering.pool import PictureRefusedError
+from lfscp.web.rendering.renderer import Renderer, Wanted
 renderer = Renderer(Path(sys.argv[1]) / "cache", 0)
 renderer.render(Path(sys.argv[1]) / "object.dcm", "1.2.3.4", Wanted())
 print("drawn", flush=True)
@@ -372,7 +375,7 @@ def test_signals_for_the_node_s_group_leave_its_pictures_alone(renderer, tmp_pat
 
 
 def test_few_pictures_wait_and_the_others_are_told_to_ask_again(renderer, tmp_path, monkeypatch):
-    monkeypatch.setattr(process_pool, "MAX_WAITING", 1)
+    monkeypatch.setattr(pools, "MAX_WAITING", 1)
     path = saved(tmp_path / "object.dcm")
     opened(renderer, path)
     (pid,) = drawing(renderer)
@@ -437,3 +440,32 @@ def test_a_jpeg_2000_decoded_small_has_the_values_that_are_stored(bits, signed):
         found = cells.view(f"{'i' if signed else 'u'}{size}").astype(int)
         differences = abs(found - pixels[::scale, ::scale])
         assert differences.max() <= max(4, (1 << bits) // 500)
+
+
+def deflated(path):
+    """An object that inflates to 4 MB, which is more than is inflated in memory."""
+    dataset = set_pixels(new(CT_CLASS, "1.2.3.4", "1.2", "1.2.3"), np.zeros((1024, 2048), "<u2"))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_deflated_object_is_inflated_in_the_data_folder(renderer, tmp_path):
+    """The system's folder for temporary files may be in memory, or small."""
+    found, _ = renderer.elements(deflated(tmp_path / "object.dcm"), "1.2.3.4", 0, 100)
+
+    assert b"1.2.3.4" in found.read()
+    (pid,) = drawing(renderer)
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    files = [line.split(maxsplit=5)[5] for line in maps if line.endswith("(deleted)")]
+    assert [file for file in files if file.startswith(f"{tmp_path}/cache/")]
+
+
+def test_a_deflated_object_that_the_disk_has_no_room_for_is_refused(tmp_path):
+    path = deflated(tmp_path / "object.dcm")
+    renderer = Renderer(tmp_path / "cache", 0, reserve_mb=1 << 40)
+    with (
+        contextlib.closing(renderer),
+        pytest.raises(PictureRefusedError, match="the disk has no room to inflate it"),
+    ):
+        renderer.elements(path, "1.2.3.4", 0, 100)

@@ -1,10 +1,11 @@
-"""uvicorn's HTTP/1.1 connection with time limits, a slowest pace and a limited number.
+"""Adds limits to uvicorn's HTTP/1.1 connection: waiting time, slowest pace, size of the head.
 
-Rules: a connection waits for a request (its head, the first or the next one) for `timeout_s` at
-most. While a body comes or an answer goes, the kernel's own counts of bytes say how fast: whoever
-is slower than `min_rate` over `timeout_s`, though the node waits for him, is cut off; a gigabyte
-over a slow line is not. A head has 16 kB at most, whatever comes in one piece with it: what follows
-a request is held back until that is answered. An answered request's body is not read for long.
+Rules: a connection waits for the head of a request, the first or the next one, for `timeout_s` at
+most. While a body comes or an answer goes, the kernel counts the bytes: if the node waits for a
+client that is slower than `min_rate` over `timeout_s`, it closes the connection; a gigabyte over a
+slow line passes. A head has 16 kB at most, also if more comes in one piece with it: bytes that
+follow a request are held back until it is answered. The rest of a body whose request is answered is
+read for a short time only.
 
 Source: RFC 9112. Built on uvicorn's `H11Protocol`: its `data_received`, `handle_events`,
 `on_response_complete`, `shutdown` and `send_400_response`.
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
     from lfscp.web.security.connection_limits import ConnectionLimits
 
 MAX_HEAD_BYTES: Final = 16 << 10
-LINGER_S: Final = 2.0  # for what still comes of a request that is answered
-SILENT_S: Final = 3.0  # of a client that is waited for, while the server stops
-PARTING_S: Final = 0.5  # for a client that is refused to read the answer
+LINGER_S: Final = 2.0  # for the rest of a request that is answered
+SILENT_S: Final = 3.0  # of a client that the node waits for while the server stops
+PARTING_S: Final = 0.5  # for a refused client to read the answer
 _SOON_S: Final = 0.01
-_IDLE: Final = "idle"  # a reason that nobody need hear of
+_IDLE: Final = "idle"  # a reason that is not reported
 _RETRY_S: Final = 5
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 47\r\n\r\n"
     b"too many connections are open; try again later\n"
 ) % _RETRY_S
-_NO_REQUEST: Final = "this is no HTTP/1.1 request, or its head is longer than 16 kB"
+_NO_REQUEST: Final = "this is not an HTTP/1.1 request, or its head is longer than 16 kB"
 _TCP_INFO_BYTES: Final = 136  # of linux/tcp.h, as far as the next two
 _ACKNOWLEDGED_AT: Final = 120  # tcpi_bytes_acked, then tcpi_bytes_received
 
@@ -66,13 +67,13 @@ class LimitedProtocol(H11Protocol):
         self.address = ""
         self._limits = limits
         self._is_admitted = False
-        self._unread = b""  # what came behind a request that is not answered yet
+        self._unread = b""  # bytes after a request that is not answered yet
         self.waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._seen = _Progress()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a place, or say that there is none."""
+        """Take a place, or refuse the client."""
         self.transport = transport
         peer = get_remote_addr(transport)
         self.address = peer[0] if peer else ""
@@ -93,9 +94,9 @@ class LimitedProtocol(H11Protocol):
             super().connection_lost(exc)
 
     def _refuse(self) -> None:
-        """Say that there is no place; what the client has sent is not read, but thrown away.
+        """Answer that there is no place, and throw away what the client has sent.
 
-        To close at once while something is unread would take the answer back.
+        If the node closed at once with bytes unread, the kernel would drop the answer.
         """
         self.transport.write(_FULL)
         if self._limits.is_time_to_part:
@@ -105,13 +106,13 @@ class LimitedProtocol(H11Protocol):
             self.transport.close()
 
     def leave(self) -> None:
-        """Make room for another one."""
+        """Close at once, to make room for another connection."""
         self.transport.abort()
 
-    # What comes
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, a piece at a time, so that no head is longer than is allowed."""
+        """Take the bytes a piece at a time, so that no head is longer than allowed."""
         if self._is_admitted:
             self._unread += data
             self._read_on()
@@ -126,11 +127,11 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def _is_answering(self) -> bool:
-        """Whether a request has come whole and its answer has not gone out."""
+        """Whether a whole request has come, and its answer is not complete."""
         return self.conn.their_state in (h11.DONE, h11.MUST_CLOSE) and not self._is_waiting
 
     def handle_events(self) -> None:
-        """Hand requests and bodies on; a connection with a request waits no more."""
+        """Hand requests and bodies on, and note that the connection has a request."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
@@ -138,7 +139,7 @@ class LimitedProtocol(H11Protocol):
             self._seen = self._progress(self.loop.time())
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for the rest of this one, not for long."""
+        """Wait for the next request; for the rest of this one only a short time."""
         self.waits_since = self.loop.time()
         self._limits.wait(self)
         super().on_response_complete()
@@ -151,7 +152,7 @@ class LimitedProtocol(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's says nothing
-        """Answer what is no HTTP, or too long; in the middle of a body, for the application."""
+        """Answer a request that is not HTTP, or too long, also in the middle of a body."""
         note_refusal("bad_request", self.address)
         if not self._is_waiting:
             self.cycle.disconnected = True
@@ -161,19 +162,19 @@ class LimitedProtocol(H11Protocol):
                 return
         try:
             super().send_400_response(_NO_REQUEST)
-        except h11.LocalProtocolError:  # it cannot be answered any more
+        except h11.LocalProtocolError:  # too late for an answer
             self.transport.abort()
 
-    # What takes too long
+    # Time limits
 
     def shutdown(self) -> None:
-        """Finish the request that is served, unless its client is silent meanwhile."""
+        """Finish the request that is served, unless its client falls silent."""
         super().shutdown()
         if self._is_admitted:
             self._end_silent(None)
 
     def _end_silent(self, seen: _Progress | None) -> None:
-        """End a client that the node waits for and that has done nothing since."""
+        """Close the connection if the node waits for the client and nothing has come since."""
         now = self._progress(self.loop.time())
         if self.transport.is_closing() and not now.unsent:
             return
@@ -188,7 +189,7 @@ class LimitedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _look(self) -> None:
-        """End what takes too long, or look again later."""
+        """Close the connection if it takes too long, or look again later."""
         now, timeout_s = self.loop.time(), self._limits.timeout_s
         seen, self._seen = self._seen, self._progress(now)
         reason = self._seen.too_slow_since(seen, self._limits.min_rate)
@@ -216,10 +217,11 @@ class LimitedProtocol(H11Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """How far a connection is at some time.
+    """The progress of a connection at one time.
 
     Args:
-        acknowledged: bytes of ours that the client has, `received`: of the client's.
+        acknowledged: bytes that the client has received.
+        received: bytes that the client has sent.
         unsent: bytes that the kernel does not take, since the client does not.
         wants_body: whether the node waits for more of a request's body.
     """
@@ -231,7 +233,7 @@ class _Progress:
     wants_body: bool = False
 
     def too_slow_since(self, before: _Progress, min_rate: int) -> str:
-        """Why the client is too slow; "" when it is not, or when it is not the client's turn."""
+        """Why the client is too slow; "" if it is not, or if it is not the client's turn."""
         needed = min_rate * (self.at - before.at)
         if before.unsent and self.unsent:
             return "slow_reader" if self.acknowledged - before.acknowledged < needed else ""
@@ -240,7 +242,7 @@ class _Progress:
         return ""
 
     def has_stood_still_since(self, before: _Progress) -> bool:
-        """Whether it is the client's turn, and nothing came of it."""
+        """Whether it is the client's turn, and it did nothing."""
         if self.unsent and before.unsent:
             return self.acknowledged == before.acknowledged
         return self.wants_body and before.wants_body and self.received == before.received

@@ -1,9 +1,9 @@
-"""The pool of rendering processes: starts, limits and replaces them.
+"""Starts the rendering processes, limits them, and replaces them.
 
-Rules: all of them together stay within `budgets.rendering_mb`. A picture gets an equal share; one
-that needs more has all of it, alone. Turns are taken in the order of asking, and few may wait. What
-a process dies of is that picture's fault, and the next one gets a new process. One that takes too
-long is ended.
+Rules: all of them together stay within `budgets.rendering_mb`. Each picture gets an equal share; a
+picture that needs more is rendered alone, with all of it. Pictures take turns in the order they
+were asked for, and few may wait. If a process dies or takes too long, its picture is refused, and
+the next picture gets a new process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lfscp.archive.store.budget import Budget
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.processes.forking_server import Child, ForkingServer, IdleChildren
+from lfscp.web.imaging.errors import NoPictureError
 
 LOG: Final = get_logger("lfscp.web")
 PICTURE_S: Final = 30.0  # that one picture may take
@@ -34,11 +35,12 @@ _STOPPING: Final = "the node is stopping"
 _LARGE: Final = 64
 
 
-class RenderingError(Exception):
-    """A picture is refused; the text says why, fit for the visitor.
+class PictureRefusedError(NoPictureError):
+    """A picture is refused for what it costs, not for what it is.
 
     Args:
         why: as it is counted, one of `metrics.REFUSED_PICTURES`.
+        text: fit for the visitor.
     """
 
     def __init__(self, why: str, text: str) -> None:
@@ -47,15 +49,15 @@ class RenderingError(Exception):
 
 
 class _NoSpaceError(OSError):
-    """The disk takes no more of a picture."""
+    """The disk is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a process answered.
+    """The answer of a process.
 
     Args:
-        content: its bytes; a file, at its beginning, when they are many.
+        content: a file, at its beginning, when it is large.
     """
 
     fields: dict[str, Any]
@@ -64,11 +66,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked for (see `render_tasks`).
+    """A task for a process (see `tasks`).
 
     Args:
         descriptor: of the object's file.
-        state: names its content: who has it in memory is asked first.
+        state: names its content; a process that has it in memory is asked first.
         spool: makes a file for so many bytes.
     """
 
@@ -98,7 +100,7 @@ class RenderPool:
         weakref.finalize(self, self._server.close)
 
     def close(self) -> None:
-        """End all processes; what is being rendered fails, and so does what waits."""
+        """End all processes; the pictures that are being rendered, or wait, are refused."""
         self._is_closed = True
         self._server.close()
         self._idle.end()
@@ -107,7 +109,7 @@ class RenderPool:
         """Have a task done.
 
         Raises:
-            RenderingError: it is refused.
+            PictureRefusedError: it is refused.
         """
         alone = task.state in self._large
         answer = self._run(task, alone=alone)
@@ -116,12 +118,14 @@ class RenderPool:
             answer = self._run(task, alone=True)
         if "more" in answer.fields:
             need, most = answer.fields["more"], self._grant(alone=True)
-            what = f"about {-(-need >> 20)} MB" if need > most else "too much"
+            what = f"about {-(-need >> 20)} MB of" if need > most else "too much"
             left = f"{most >> 20} MB of budgets.rendering_mb are left"
-            raise RenderingError("memory", f"it needs {what} of memory, and {left}")
+            raise PictureRefusedError("memory", f"it needs {what} memory, and {left}")
+        if "no_space" in answer.fields:
+            raise PictureRefusedError("disk", answer.fields["no_space"])
         if "failed" in answer.fields:
             LOG.error("rendering failed unexpectedly", reason=answer.fields["failed"])
-            raise RenderingError("process", "rendering failed; see the node's log")
+            raise PictureRefusedError("process", "rendering failed; see the node's log")
         return answer
 
     def _run(self, task: Task, *, alone: bool) -> Answer:
@@ -148,7 +152,7 @@ class RenderPool:
         """Wait for a share of the memory, or all of it."""
         self._require_open()
         if self._memory.waiting >= MAX_WAITING:
-            raise RenderingError("busy", "too many pictures are requested at once; try again")
+            raise PictureRefusedError("busy", "too many pictures are requested at once; try again")
         whole = self._memory.limit_bytes
         try:
             with self._memory.reserve(whole // (1 if alone else self._count()), self._look):
@@ -163,10 +167,10 @@ class RenderPool:
 
     def _require_open(self) -> None:
         if self._is_closed:
-            raise RenderingError("busy", _STOPPING)
+            raise PictureRefusedError("busy", _STOPPING)
 
     def _left(self) -> int:
-        """What the first process leaves to the others."""
+        """Bytes that the first process leaves to the others."""
         return self._memory.limit_bytes - self._server.resident_bytes
 
     def _count(self) -> int:
@@ -204,20 +208,20 @@ class RenderPool:
             return Answer(answer.fields, b"".join(bytes(each) for each in pieces))
         return Answer(answer.fields, _spooled(pieces, answer.length, task.spool))
 
-    def _failure(self, error: Exception, took_s: float, child: Child | None) -> RenderingError:
-        """What to say of a process that ended, or did not answer."""
+    def _failure(self, error: Exception, took_s: float, child: Child | None) -> PictureRefusedError:
+        """Say why a process ended, or did not answer."""
         if isinstance(error, _NoSpaceError):
-            return RenderingError("disk", f"there is no room for it on the disk: {error}")
+            return PictureRefusedError("disk", f"there is no room for it on the disk: {error}")
         if self._is_closed:  # which ended the process, and may have before it began
-            return RenderingError("busy", _STOPPING)
+            return PictureRefusedError("busy", _STOPPING)
         metrics.RENDERING_PROCESS_FAILURES.add()
         if child is None:
             LOG.error("cannot start a rendering process", reason=str(error))
-            return RenderingError("process", "the rendering process cannot be started")
+            return PictureRefusedError("process", "the rendering process cannot be started")
         if took_s >= self._seconds:
-            return RenderingError("time", f"it takes longer than {self._seconds:g} s")
-        return RenderingError(
-            "process", "the process that rendered it ended; perhaps it is damaged"
+            return PictureRefusedError("time", f"it takes longer than {self._seconds:g} s")
+        return PictureRefusedError(
+            "process", "the process that rendered it ended; it may be damaged"
         )
 
 
