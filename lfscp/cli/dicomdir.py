@@ -50,7 +50,7 @@ class FoundFile:
     is_directory: bool = False
 
 
-def find_files(path: Path) -> Iterator[FoundFile]:
+def files_to_import(path: Path) -> Iterator[FoundFile]:
     """The file itself, or all below a folder; a DICOMDIR stands for the files that it lists."""
     if path.is_file():
         listed = _listed(path)

@@ -19,7 +19,7 @@ from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.cli.archive import open_stopped
-from lfscp.cli.dicomdir import FoundFile, find_files
+from lfscp.cli.dicomdir import FoundFile, files_to_import
 from lfscp.cli.errors import OptionError
 from lfscp.cli.terminal import progress_bar, tell
 from lfscp.dicom.media import NotDicomError
@@ -42,7 +42,7 @@ _MEGABYTE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FileOutcome:
     """What became of one file.
 
     Args:
@@ -69,7 +69,7 @@ def import_files(settings: Settings, folder: Path) -> int:
     """
     if not folder.exists():
         raise OptionError(f"{folder}: there is no such file or folder")
-    files = list(find_files(folder))
+    files = list(files_to_import(folder))
     counts: Counter[str] = Counter()
     with open_stopped(settings) as archive:
         warn_of_lost_index(archive)
@@ -106,7 +106,7 @@ class _Importer:
         self._trail.write()
         audit.stop()
 
-    def outcomes(self, found: FoundFile) -> Iterator[Outcome]:
+    def outcomes(self, found: FoundFile) -> Iterator[FileOutcome]:
         """Store a file, or each that it holds, or say what it is.
 
         Raises:
@@ -114,7 +114,7 @@ class _Importer:
         """
         name = str(found.path)
         if found.problem or found.is_directory:
-            yield Outcome(_FAILED if found.problem else "", name, found.problem or found.remark)
+            yield FileOutcome(_FAILED if found.problem else "", name, found.problem or found.remark)
             return
         try:
             with found.path.open("rb") as stream:
@@ -127,11 +127,11 @@ class _Importer:
             return
         outcome = self._store(found.path, name)
         if outcome.counted_as == _NO_OBJECT and found.remark:
-            yield Outcome(_NO_OBJECT, name)  # beside a DICOMDIR that does not list it
+            yield FileOutcome(_NO_OBJECT, name)  # beside a DICOMDIR that does not list it
         else:
-            yield Outcome(outcome.counted_as, name, outcome.remark or found.remark)
+            yield FileOutcome(outcome.counted_as, name, outcome.remark or found.remark)
 
-    def _zip(self, file: Path) -> Iterator[Outcome]:
+    def _zip(self, file: Path) -> Iterator[FileOutcome]:
         try:
             for entry in entries(file, self._archive, self._max_bytes):
                 name = f"{file}/{entry.name}"
@@ -146,7 +146,7 @@ class _Importer:
         except OSError as error:
             yield _unreadable(str(file), error)
 
-    def _store(self, path: Path, name: str, *, is_ours: bool = False) -> Outcome:
+    def _store(self, path: Path, name: str, *, is_ours: bool = False) -> FileOutcome:
         try:
             found = store_file(
                 self._archive, path, require_class=self._require_class, is_ours=is_ours
@@ -157,16 +157,18 @@ class _Importer:
             return _unreadable(name, error)
         except Exception as error:
             LOG.error("import failed unexpectedly", file=name, exc_info=error)  # noqa: TRY400
-            return Outcome(_FAILED, name, "internal error, see the log")
+            return FileOutcome(_FAILED, name, "internal error, see the log")
         self._trail.stored(found.stored, found.sop_class_uid)
-        return Outcome(found.stored.outcome.value, name, "; ".join(found.notes))
+        return FileOutcome(found.stored.outcome.value, name, "; ".join(found.notes))
 
 
-def _unreadable(name: str, error: OSError) -> Outcome:
-    return Outcome(_FAILED, name, error.strerror or str(error))
+def _unreadable(name: str, error: OSError) -> FileOutcome:
+    return FileOutcome(_FAILED, name, error.strerror or str(error))
 
 
-def _refused(name: str, error: OperationError) -> Outcome:
+def _refused(name: str, error: OperationError) -> FileOutcome:
     if isinstance(error, OutOfResourcesError):
         raise error  # the next file would fail as well
-    return Outcome(_NO_OBJECT if isinstance(error, NotDicomError) else _FAILED, name, error.reason)
+    return FileOutcome(
+        _NO_OBJECT if isinstance(error, NotDicomError) else _FAILED, name, error.reason
+    )

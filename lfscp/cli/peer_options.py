@@ -135,7 +135,7 @@ def peer_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class PeerQuery:
     """What is asked for: keys by keyword, the same as a dataset with the level, and the model."""
 
     keys: dict[str, str]
@@ -145,7 +145,7 @@ class Query:
 
 def query_of(
     keys: list[str] | None, level: str | None, patient: bool, study: bool, psonly: bool
-) -> Query:
+) -> PeerQuery:
     """The query that the options name.
 
     Raises:
@@ -161,7 +161,7 @@ def query_of(
         raise OptionError(f"flag --level {chosen}: expected one of {', '.join(_LEVELS)}")
     model = "patient" if patient else "patient-study" if psonly else "study"
     try:
-        return Query(named, identifier(named, chosen), model)
+        return PeerQuery(named, identifier(named, chosen), model)
     except ValueError as error:
         raise OptionError(f"flag --key {error}") from None
 

@@ -28,7 +28,7 @@ from lfscp.cli.peer_options import (
     OurTitle,
     PatientRoot,
     PatientStudy,
-    Query,
+    PeerQuery,
     QueryLevel,
     StudyRoot,
     Target,
@@ -182,7 +182,7 @@ def get(
         _end_retrieve(result, facts, cancel, output, as_json)
 
 
-def _sop_classes(asked: Peer, query: Query, cancel: threading.Event) -> list[str]:
+def _sop_classes(asked: Peer, query: PeerQuery, cancel: threading.Event) -> list[str]:
     """What is to come, as far as the peer tells; with it, objects come as they are stored."""
     from lfscp.scu.errors import GivenUpError, PeerError
     from lfscp.scu.sop_classes import sop_classes_of

@@ -109,7 +109,7 @@ def interruptible() -> Iterator[Interrupt]:
     Raises:
         CommandError: the peer failed.
     """
-    from lfscp.scu.errors import GivenUpError, PeerError
+    from lfscp.scu.errors import PeerError
 
     cancel = Interrupt()
     signals: list[int] = []
@@ -130,9 +130,7 @@ def interruptible() -> Iterator[Interrupt]:
     except PeerError as error:
         if not signals:
             raise CommandError(str(error)) from error
-        waited = isinstance(error, GivenUpError)
-        said = f"interrupted while waiting for {error.peer}" if waited else str(error)
-        warn(f"lfscp: {said}")
+        warn(f"lfscp: {error}")
         sys.exit(cancel.exit_code)
     finally:
         for number, handler in before.items():

@@ -92,8 +92,8 @@ class TooManyJobsError(RuntimeError):
 class WrongStateError(ValueError):
     """A job in this state cannot do that."""
 
-    def __init__(self, job: Job, wish: str, expected: str) -> None:
-        super().__init__(f"a job that is {job.state} cannot {wish}; it must be {expected}")
+    def __init__(self, job: Job, action: str, expected: str) -> None:
+        super().__init__(f"a job that is {job.state} cannot {action}; it must be {expected}")
         self.job = job
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.header import is_uid
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
-from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
@@ -28,7 +28,6 @@ from lfscp.scu.peer import Peer
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.jobs.control import Control
 
 _RETURNED: Final = {
     "StudyInstanceUID": "",
@@ -56,7 +55,7 @@ def _merged(units: Iterable[Unit]) -> Iterable[Unit]:
     return merged.values()
 
 
-def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     """Retrieve what matches the job's keys.
 
     Raises:
@@ -68,7 +67,7 @@ def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -
     return work.ended()
 
 
-def collect(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def collect(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     """Retrieve the studies that match from every peer; one that is down keeps no other back.
 
     Raises:
@@ -254,7 +253,7 @@ class _Retrieving:
         if complete and control.is_behind(unit.name):
             control.put_behind(_written(unit))
 
-    def ended(self) -> Ended:
+    def ended(self) -> JobEnd:
         """What is to be said of it."""
         progress, result = self._control.progress, self._control.result
         if progress.failed:
@@ -262,11 +261,11 @@ class _Retrieving:
             first = progress.problems[0]["reason"] if progress.problems else "see the peer's log"
             what = "retrieved and written" if self._folder else "retrieved"
             reason = f"{progress.failed} of {total} objects could not be {what}: {first}"
-            return Ended(State.FAILED, reason, result)
+            return JobEnd(State.FAILED, reason, result)
         if not progress.done and not self._studies:
-            return Ended(State.FAILED, "nothing matches the keys", result)
+            return JobEnd(State.FAILED, "nothing matches the keys", result)
         written = f"{result['written']} files written to {self._folder}" if self._folder else ""
-        return Ended(reason=written, result=result)
+        return JobEnd(reason=written, result=result)
 
 
 def _written(unit: Unit) -> str:

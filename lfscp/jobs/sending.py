@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.attributes import Level
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.scu.send import objects_in, send
-from lfscp.services.audit_events import Sent
+from lfscp.services.audit_events import SentObjects
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.jobs.control import Control
 
 LOG: Final = get_logger("lfscp.jobs")
 
 
-def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     """Send what the job names, but for what an earlier run has sent.
 
     Raises:
@@ -38,7 +37,7 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     progress.left = len(todo)
     control.report()
 
-    sent = Sent()
+    sent = SentObjects()
     here = audit.AuditedPeer(settings.server.ae_title, "")
     receiver = audit.AuditedPeer(job.peer.ae_title, job.peer.host)
 
@@ -104,17 +103,17 @@ def _objects(
     return list({each.sop_instance_uid: each for each in instances}.values())
 
 
-def _ended(control: Control, any_objects: bool) -> Ended:
+def _ended(control: Control, any_objects: bool) -> JobEnd:
     progress = control.progress
     if not any_objects:
         first = f": {_first(control)}" if progress.problems else ""
-        return Ended(State.FAILED, f"there is no DICOM object to send{first}")
+        return JobEnd(State.FAILED, f"there is no DICOM object to send{first}")
     if progress.failed:
         total = progress.done + progress.failed
         reason = f"{progress.failed} of {total} objects were not taken: {_first_failure(control)}"
-        return Ended(State.FAILED, reason)
+        return JobEnd(State.FAILED, reason)
     others = len(progress.problems)
-    return Ended(reason=f"{others} passed over, see problems" if others else "")
+    return JobEnd(reason=f"{others} passed over, see problems" if others else "")
 
 
 def _first(control: Control) -> str:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from lfscp.jobs import retrieving, sending
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
-from lfscp.jobs.outcome import Ended
 from lfscp.observe import metrics
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
@@ -19,12 +19,11 @@ from lfscp.scu.identifiers import identifier
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.jobs.control import Control
 
-Task = Callable[[Job, "Control", "Archive", "Settings"], Ended]
+Task = Callable[[Job, Control, "Archive", "Settings"], JobEnd]
 
 
-def perform(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def perform(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     """Do the work of one job, in the calling thread.
 
     Raises:
@@ -35,10 +34,10 @@ def perform(job: Job, control: Control, archive: Archive, settings: Settings) ->
     return TASKS[job.kind](job, control, archive, settings)
 
 
-def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> Ended:
+def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> JobEnd:
     answer = echo(job.peer, cancel=control.stop)
     control.progress.done = 1
-    return Ended(result=asdict(answer))
+    return JobEnd(result=asdict(answer))
 
 
 class _Either:
@@ -53,7 +52,7 @@ class _Either:
         return self.enough or self._stop.is_set()
 
 
-def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     most = min(job.parameters.get("limit", settings.jobs.max_matches), settings.jobs.max_matches)
     wanted = identifier(job.parameters["keys"], job.parameters.get("level", "STUDY"))
     cancel = _Either(control)
@@ -70,7 +69,7 @@ def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> E
         if not cancel.enough:  # else it only went on in spite of the C-CANCEL
             raise
     control.check()
-    return Ended(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
+    return JobEnd(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
 
 
 def _cut(matches: Matches, settings: Settings) -> str:

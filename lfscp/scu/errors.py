@@ -60,10 +60,13 @@ class PeerError(Exception):
 
 
 class GivenUpError(PeerError):
-    """We wanted to wait for the peer no longer."""
+    """A user or the node stopped the work while it waited for the peer."""
 
     def __init__(self, peer: Peer) -> None:
-        super().__init__(PeerErrorKind.ABORTED, peer, "was not waited for any longer")
+        super().__init__(PeerErrorKind.ABORTED, peer, "interrupted while waiting for an answer")
+
+    def __str__(self) -> str:
+        return f"interrupted while waiting for {self.peer}"
 
 
 class TooManyMatchesError(PeerError):

@@ -209,7 +209,7 @@ class ReceivedObjects:
         self._since = time.monotonic()
 
 
-class Sent:
+class SentObjects:
     """What a retrieve has sent of each study and not been recorded yet."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.permissions import destination, may
-from lfscp.services.audit_events import Sent, peer_of
+from lfscp.services.audit_events import SentObjects, peer_of
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
 from lfscp.services.query_retrieve.cancellation import Cancellation
 from lfscp.services.query_retrieve.destination import (
@@ -76,7 +76,7 @@ class _Retrieve:
         self.archive = archive
         self.settings = settings
         self.event = event
-        self._sent = Sent() if audit.is_on() else None
+        self._sent = SentObjects() if audit.is_on() else None
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
         self._cancellation = Cancellation(event)
