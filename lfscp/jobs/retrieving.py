@@ -101,7 +101,7 @@ class _Retrieving:
         self._job = job
         self._control = control
         self._archive = archive
-        self._roots = settings.web.roots
+        self._settings = settings
         self._max_bytes = settings.budgets.job_mb * MEGABYTE
         self._folder: str = job.parameters.get("folder") or ""
         self._model: str = job.parameters.get("model", "study")
@@ -240,7 +240,7 @@ class _Retrieving:
             return
         control, progress = self._control, self._control.progress
         complete = True
-        for instance, reason in write_files(unit.here(self._archive), self._folder, self._roots):
+        for instance, reason in write_files(unit.here(self._archive), self._folder, self._settings):
             if reason:
                 complete = False
                 progress.done -= 1
