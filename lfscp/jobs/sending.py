@@ -44,13 +44,10 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     def note(instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         progress.left -= 1
         if instance.study_uid:  # none is known of a file
-            sent.count(
-                instance,
-                failed=outcome not in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING),
-            )
+            sent.count(instance, failed=not outcome.is_transferred)
             if sent.is_due:
                 sent.write(here, receiver, archive)
-        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
+        if outcome.is_transferred:
             progress.done += 1
             progress.bytes += instance.size
             control.put_behind(instance.sop_instance_uid)

@@ -166,8 +166,7 @@ class _Retrieve:
         """Count one sub-operation that has ended."""
         self.counters.count(outcome, instance.sop_instance_uid)
         if self._sent is not None:
-            failed = outcome not in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING)
-            self._sent.count(instance, failed=failed)
+            self._sent.count(instance, failed=not outcome.is_transferred)
             if self._sent.is_due:
                 self._write_sent()
 
