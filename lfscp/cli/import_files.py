@@ -1,7 +1,7 @@
-"""What `lfscp import` does: store each file, or say why not.
+"""Stores the files of `lfscp import`, or says why a file cannot be stored.
 
-Rules: one file that cannot be stored keeps no other back, and is named with its reason. The files
-of a ZIP are imported one by one.
+Rules: if a file cannot be stored, it is named with the reason, and the others are stored all the
+same. The files of a ZIP are imported one by one.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _MEGABYTE: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """What became of one file.
+    """The outcome of one file.
 
     Args:
-        counted_as: a word for the summary; empty for what does not count.
+        counted_as: a word of the summary; empty if the file does not count.
         name: of the file, as the user knows it.
-        remark: what is to be said of it; empty for nothing.
+        remark: for the user; empty for none.
     """
 
     counted_as: str
@@ -57,12 +57,12 @@ class FileOutcome:
 
 
 def import_files(settings: Settings, folder: Path) -> int:
-    """Store every DICOM file under `folder`; exit code 0 when all that are DICOM were stored.
+    """Store every DICOM file below a folder; gives the exit code, 0 if all of them were stored.
 
-    Each file that is not stored is named with its reason, and so is what is odd about one that is.
+    Files that are not stored, or are odd, are named with the reason.
 
     Args:
-        folder: or a file, a ZIP among them; of a DICOMDIR, what it lists.
+        folder: or a file, a ZIP, or a DICOMDIR, which stands for the files that it lists.
     Raises:
         OptionError: there is no such folder.
         CommandError, ArchiveError: nothing can be imported at all, or the disk is full.
@@ -91,7 +91,7 @@ def import_files(settings: Settings, folder: Path) -> int:
 
 
 class _Importer:
-    """Stores files; what is stored goes to the audit trail in the name of whoever runs this."""
+    """Stores files, and records them in the audit trail under the user who runs this."""
 
     def __init__(self, settings: Settings, archive: Archive) -> None:
         begin_trail(settings)
@@ -102,16 +102,11 @@ class _Importer:
         self._max_bytes = settings.storage.max_object_mb * _MEGABYTE
 
     def end(self) -> None:
-        """Write the rest of the audit trail."""
         self._trail.write()
         audit.stop()
 
     def outcomes(self, found: FoundFile) -> Iterator[FileOutcome]:
-        """Store a file, or each that it holds, or say what it is.
-
-        Raises:
-            OutOfResourcesError: the next file would fail as well.
-        """
+        """Store a file, or each file in a ZIP."""
         name = str(found.path)
         if found.problem or found.is_directory:
             yield FileOutcome(_FAILED if found.problem else "", name, found.problem or found.remark)
@@ -127,7 +122,7 @@ class _Importer:
             return
         outcome = self._store(found.path, name)
         if outcome.counted_as == _NO_OBJECT and found.remark:
-            yield FileOutcome(_NO_OBJECT, name)  # beside a DICOMDIR that does not list it
+            yield FileOutcome(_NO_OBJECT, name)  # a DICOMDIR beside it does not list it
         else:
             yield FileOutcome(outcome.counted_as, name, outcome.remark or found.remark)
 

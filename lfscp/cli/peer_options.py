@@ -1,4 +1,4 @@
-"""The options of the commands that ask another node, and the peer and the query that they name."""
+"""Defines the options of the commands that ask another node, and makes peer and query of them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def peer_of(
 
 @dataclass(frozen=True, slots=True)
 class PeerQuery:
-    """What is asked for: keys by keyword, the same as a dataset with the level, and the model."""
+    """The query of a command: keys by keyword, the same as a dataset with the level, the model."""
 
     keys: dict[str, str]
     identifier: Dataset

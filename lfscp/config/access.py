@@ -1,4 +1,4 @@
-"""The settings of who may come in and how: TLS, users, peers."""
+"""The settings of access: TLS, users, peers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The settings described: config/lfscp.toml, config/settings.md, the help of each flag.
+"""Describes the settings in config/lfscp.toml and config/settings.md.
 
-All are made from the declarations in `settings`; tests/meta fails when a file differs.
+Both are made from the declarations in `settings`; tests/meta fails if a file differs.
 """
 
 from __future__ import annotations

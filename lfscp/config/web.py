@@ -41,11 +41,11 @@ class Role(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Its place among the roles."""
+        """The place among the roles."""
         return list(Role).index(self)
 
     def may(self, needed: Role) -> bool:
-        """Whether it is the needed role or one above."""
+        """Whether this is the needed role or a higher one."""
         return self.rank >= needed.rank
 
 
@@ -59,7 +59,7 @@ class Login:
 
 
 def read_login(entry: str) -> Login:
-    """Read NAME:ROLE:HASH or NAME:HASH, which is an administrator's.
+    """Read NAME:ROLE:HASH, or NAME:HASH of an administrator.
 
     Raises:
         ValueError: it is neither.

@@ -1,4 +1,4 @@
-"""The work of a send job: files, folders and studies of the archive to a peer."""
+"""Does the work of a send job: sends files, folders and studies of the archive to a peer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ LOG: Final = get_logger("lfscp.jobs")
 
 
 def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
-    """Send what the job names, but for what an earlier run has sent.
+    """Send the objects that the job names, without those that an earlier run has sent.
 
     Raises:
-        JobStoppedError, PeerError, ArchiveError: as the words say.
-        InvalidRequestError: a path is not allowed any more.
+        JobStoppedError: the job was asked to stop.
+        PeerError: the peer is down or refuses.
+        ArchiveError: the index cannot be read.
+        InvalidRequestError: a path may no longer be used.
     """
     instances = _objects(job, control, archive, settings)
     todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]
@@ -43,7 +45,7 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
 
     def note(instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         progress.left -= 1
-        if instance.study_uid:  # none is known of a file
+        if instance.study_uid:  # a file has none
             sent.count(instance, failed=not outcome.is_transferred)
             if sent.is_due:
                 sent.write(here, receiver, archive)
@@ -63,16 +65,9 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
         return next(iter(archive.select(Level.IMAGE, key)), None)
 
     if todo:
-        may_decode = settings.retrieve.decode_when_needed
+        may_decode, stop = settings.retrieve.decode_when_needed, control.stop
         try:
-            send(
-                job.peer,
-                todo,
-                on_sent=note,
-                cancel=control.stop,
-                may_decode=may_decode,
-                locate=locate,
-            )
+            send(job.peer, todo, on_sent=note, cancel=stop, may_decode=may_decode, locate=locate)
         finally:
             sent.write(here, receiver, archive)
     if progress.left:
@@ -101,23 +96,14 @@ def _objects(
 
 
 def _ended(control: Control, any_objects: bool) -> JobEnd:
-    progress = control.progress
+    progress, problems = control.progress, control.progress.problems
     if not any_objects:
-        first = f": {_first(control)}" if progress.problems else ""
+        first = f": {problems[0]['what']} {problems[0]['reason']}" if problems else ""
         return JobEnd(State.FAILED, f"there is no DICOM object to send{first}")
     if progress.failed:
         total = progress.done + progress.failed
-        reason = f"{progress.failed} of {total} objects were not taken: {_first_failure(control)}"
+        reasons = (each["reason"] for each in problems)
+        first = next((reason for reason in reasons if not reason.startswith("not sent: ")), "")
+        reason = f"{progress.failed} of {total} objects were not taken: {first}"
         return JobEnd(State.FAILED, reason)
-    others = len(progress.problems)
-    return JobEnd(reason=f"{others} passed over, see problems" if others else "")
-
-
-def _first(control: Control) -> str:
-    problem = control.progress.problems[0]
-    return f"{problem['what']} {problem['reason']}"
-
-
-def _first_failure(control: Control) -> str:
-    found = (each["reason"] for each in control.progress.problems)
-    return next((reason for reason in found if not reason.startswith("not sent: ")), "")
+    return JobEnd(reason=f"{len(problems)} passed over, see problems" if problems else "")

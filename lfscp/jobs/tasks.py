@@ -1,4 +1,4 @@
-"""What jobs do, by kind: the work itself, without its record and without the balancer."""
+"""Does the work of each kind of job, without storing the job and without the balancer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def perform(job: Job, control: Control, archive: Archive, settings: Settings) ->
     """Do the work of one job, in the calling thread.
 
     Raises:
-        JobStoppedError: somebody wished so.
+        JobStoppedError: the job was asked to stop.
         PeerError: a peer is down, or refuses.
         ArchiveError, OSError: the archive or a file cannot be used.
     """
@@ -41,14 +41,13 @@ def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) ->
 
 
 class _Either:
-    """A flag that is up when somebody wants to stop, or there is enough."""
+    """A flag that is set when the job is to stop, or has enough matches."""
 
     def __init__(self, control: Control) -> None:
         self._stop = control.stop
         self.enough = False
 
     def is_set(self) -> bool:
-        """Whether to stop."""
         return self.enough or self._stop.is_set()
 
 
@@ -66,7 +65,7 @@ def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> J
             else:
                 cancel.enough = True
     except PeerError:
-        if not cancel.enough:  # else it only went on in spite of the C-CANCEL
+        if not cancel.enough:  # else the peer only ignored the C-CANCEL
             raise
     control.check()
     return JobEnd(reason=_cut(matches, settings) if cancel.enough else "", result=matches)

@@ -11,9 +11,9 @@ from pynetdicom import build_context
 from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
+from lfscp.services.status import SUCCESS
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
-_SUCCESS: Final = 0x0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def echo(peer: Peer, *, cancel: Flag = NEVER) -> EchoResult:
                 raise PeerError(PeerErrorKind.ABORTED, peer, f"ended the association{why}")
             reason = f"did not answer the C-ECHO within {peer.dimse_timeout_s:g} s"
             raise PeerError(PeerErrorKind.TIMED_OUT, peer, reason)
-        if status != _SUCCESS:
+        if status != SUCCESS:
             reason = f"answered the C-ECHO with status 0x{status:04X}"
             raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=status)
         other = assoc.acceptor

@@ -14,11 +14,9 @@ from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError
 from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.status import error_comment
+from lfscp.services.status import CANCELLED, SUCCESS, error_comment
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
-_SUCCESS: Final = 0x0000
-_CANCELLED: Final = 0xFE00
 _KEPT_OF_A_MATCH_BYTES: Final = 300  # about what is kept of one beside its values
 MAX_UNTOLD_BYTES: Final = 8_000_000  # of matches that only serve to find out what to ask for
 
@@ -75,7 +73,7 @@ def find(
 
 def is_failure(status: int) -> bool:
     """Whether a final status is a failure: no success, no warning, not cancelled."""
-    return status not in (_SUCCESS, _CANCELLED) and status & 0xF000 != 0xB000
+    return status not in (SUCCESS, CANCELLED) and status & 0xF000 != 0xB000
 
 
 def require_success(peer: Peer, what: str, answer: Answer) -> None:

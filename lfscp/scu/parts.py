@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.proposals import MAX_CONTEXTS
-
-_CANCELLED: Final = 0xFE00
-_SUCCESS: Final = 0x0000
-_COMPLETE_WITH_FAILURES: Final = 0xB000
+from lfscp.services.status import CANCELLED, SUB_OPERATIONS_COMPLETE_WITH_FAILURES, SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ class RetrieveResult:
     @property
     def is_cancelled(self) -> bool:
         """Whether a C-CANCEL ended it."""
-        return self.status == _CANCELLED
+        return self.status == CANCELLED
 
 
 OnProgress = Callable[[RetrieveProgress], None]
@@ -97,7 +93,7 @@ def _together(before: RetrieveResult, part: RetrieveResult) -> RetrieveResult:
     failed = max(0, before.failed - part.completed - part.warning)
     status = part.status
     if not part.is_cancelled:
-        status = _COMPLETE_WITH_FAILURES if failed else _SUCCESS
+        status = SUB_OPERATIONS_COMPLETE_WITH_FAILURES if failed else SUCCESS
     uids = frozenset(part.failed_uids)
     return replace(
         part,

@@ -23,13 +23,17 @@ from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
 from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
+from lfscp.services.status import (
+    CANNOT_UNDERSTAND,
+    SUB_OPERATIONS_COMPLETE_WITH_FAILURES,
+    error_comment,
+    with_reason,
+)
 from lfscp.services.storage.received import received_object
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MAX_FAILED_UIDS: Final = 100_000  # of one list
-_WITH_FAILURES: Final = 0xB000  # "complete, one or more failures" (PS3.4 table C.4-2)
 
 
 def get(
@@ -208,7 +212,7 @@ class _Asked:
             require_success(self._peer, "the retrieve", answer)
             told = (answer.completed, answer.failed, answer.warning)
             if self._taking is None and not said.completed and told == (None, None, None):
-                failed = answer.status == _WITH_FAILURES
+                failed = answer.status == SUB_OPERATIONS_COMPLETE_WITH_FAILURES
                 comment = comment or "the peer does not report how many"
         elif not failed and is_failure(answer.status):
             failed = 1  # at least

@@ -1,4 +1,4 @@
-"""C-ECHO: says that the node is there (PS3.4 annex A)."""
+"""Answers C-ECHO (PS3.4 annex A)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Converts one dataset to another transfer syntax, within the shared budgets.
 
-Rules: what it takes is known before it begins, and nothing is held while it waits; pixels are
-decoded, turned round, deflated and written piece by piece; between two frames others may have their
-turn. Errors go on without their tracebacks, which would hold on to what was decoded.
+Rules: the memory is known and reserved before the work begins, and none is held during a wait.
+Pixels are decoded, swapped, deflated and written piece by piece. Between two frames another
+conversion may have its turn. Errors lose their tracebacks, which would keep decoded pixels alive.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ TARGETS: Final = (
     EXPLICIT_VR_BIG_ENDIAN,
 )
 _STEP: Final = 1 << 20  # bytes written at a time
-_FORGET_BYTES: Final = 4 << 20  # read or written until what was mapped is let go
-_LITTLE: Final = 1 << 20  # bytes of memory that one may keep while others have their turn
+_FORGET_BYTES: Final = 4 << 20  # read or written until mapped pages are released
+_LITTLE: Final = 1 << 20  # bytes that a conversion may keep while others have their turn
 _ROUNDING: Final = 65_536  # bytes of new elements, and of padding
 _LOOK_AGAIN_S: Final = 0.25
 _TURN_S: Final = 1.0  # until others go first, between two frames
 
 
 class Converted(NamedTuple):
-    """A dataset as it may be sent."""
+    """A dataset that is ready to be sent."""
 
     body: bytes | FileSlice | Parts
     size: int
@@ -66,7 +66,7 @@ def needs_codec(transfer_syntax_uid: str) -> bool:
 
 
 def anew(error: DecodingError | DatasetError | MemoryError) -> Exception:
-    """The same without its traceback, which holds on to the memory that is to be given back."""
+    """The same error without its traceback, which keeps memory alive."""
     if isinstance(error, DatasetError):
         return DatasetError(error.reason)
     if isinstance(error, MemoryError):
@@ -120,12 +120,12 @@ class Conversion:
             yield Converted(_body_of(file, size, self._path), size)
 
     def _most_bytes(self) -> int:
-        """What the result may need on disk; headers grow by half at most."""
+        """The largest size of the result; headers grow by half at most."""
         pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
         return pixels + 2 * self._small + _ROUNDING
 
     def _write(self, file: IO[bytes]) -> int:
-        """Write the result; its length."""
+        """Write the result; gives its length."""
         for_elements = min(2 * self._small, MEMORY.limit_bytes // 2) + _ROUNDING
         room = 0
         refusal: Exception | None
@@ -179,7 +179,7 @@ class Conversion:
         return file.tell()
 
     def _note(self, moved: int) -> None:
-        """So many bytes were read or written: let go of the mapped ones, and look round."""
+        """Note moved bytes: now and then release mapped pages, and ask whether to stop."""
         self._moved += moved
         if self._moved >= _FORGET_BYTES:
             self._moved = 0
@@ -193,7 +193,7 @@ class Conversion:
         self._turn_ends = time.monotonic() + _TURN_S
 
     def _between(self) -> None:
-        """A frame is written, and nothing of it is in memory: others may have their turn."""
+        """Between two frames, when nothing is in memory: let others have their turn."""
         is_long = time.monotonic() >= self._turn_ends
         if self._reservation is not None and is_long and MEMORY.waiting:
             self._for_turn.close()
@@ -208,7 +208,7 @@ def _body_of(file: IO[bytes], size: int, path: StoredFile) -> bytes | FileSlice:
 
 
 def _bytes_beside_pixels(dataset: StoredDataset, element: PixelElement | None) -> int:
-    """Bytes of what may be gathered: values that are large are not."""
+    """Bytes of the elements beside the pixels, without large values."""
     content, encoding = dataset.content, dataset.encoding
     stop = element.begin if element is not None else len(content)
     total, at = stop, 0
