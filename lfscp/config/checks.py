@@ -122,6 +122,11 @@ def check_token_hash(text: str) -> str:
     return text
 
 
+def is_password_hash(text: str) -> bool:
+    """Whether a text looks like what `lfscp hash-password` prints."""
+    return text.startswith("scrypt$") and text.count("$") == 5
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     if host.lower() == "localhost":

@@ -14,6 +14,7 @@ import hmac
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 _COST: Final = (1 << 14, 8, 1)  # n, r, p: 16 MB and some 50 ms
@@ -66,11 +67,8 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     global _thread
     if _thread is None:
         _thread = ThreadPoolExecutor(1, "lfscp-passwords")
-    return _thread.submit(_scrypt_now, password, salt, n, r, p).result()
-
-
-def _scrypt_now(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+    work = partial(hashlib.scrypt, salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+    return _thread.submit(work, password.encode()).result()
 
 
 def _forget_thread() -> None:

@@ -19,6 +19,7 @@ from lfscp.config.checks import (
     Seconds,
     check_token_hash,
     is_loopback,
+    is_password_hash,
 )
 from lfscp.config.declaration import Section, setting
 
@@ -75,8 +76,7 @@ def read_login(entry: str) -> Login:
 
 def check_web_user(entry: str) -> str:
     """A user of the page with the hash of the password."""
-    hashed = read_login(entry).hashed
-    if not hashed.startswith("scrypt$") or hashed.count("$") != 5:
+    if not is_password_hash(read_login(entry).hashed):
         raise ValueError(_LOGIN)
     return entry
 

@@ -30,10 +30,6 @@ class TerminatedError(RuntimeError):
     """The balancer takes no more work."""
 
 
-def _no_groups(_work: object) -> tuple[Hashable, ...]:
-    return ()
-
-
 class Balancer(Generic[Work, Result]):
     """Runs pieces of work in threads.
 
@@ -54,7 +50,7 @@ class Balancer(Generic[Work, Result]):
         on_success: Callable[[Work, Result], None],
         on_error: Callable[[Work, Exception], None],
         max_active: int = 10,
-        groups: Callable[[Work], Collection[Hashable]] = _no_groups,
+        groups: Callable[[Work], Collection[Hashable]] = lambda _work: (),
         max_per_group: int = 0,
         name: str = "lfscp-job",
     ) -> None:

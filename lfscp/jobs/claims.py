@@ -103,7 +103,11 @@ class Claims(JobStore):
 
         def work(connection: Connection) -> list[Job]:
             found: list[Job] = []
-            left = min(room, self._left(connection, cap)) if cap else room
+            left = room
+            if cap:
+                connection.execute(select(func.pg_advisory_xact_lock(_CAP_LOCK)))  # one at a time
+                held = select(func.count()).where(job.c.held_by != "", job.c.held_until > now_ms())
+                left = min(room, cap - int(connection.execute(held).scalar_one()))
             if left <= 0:
                 return found
             in_groups = taken.copy()
@@ -118,11 +122,6 @@ class Claims(JobStore):
             return found
 
         return self._index.transact(work)
-
-    def _left(self, connection: Connection, cap: int) -> int:
-        connection.execute(select(func.pg_advisory_xact_lock(_CAP_LOCK)))  # count one by one
-        held = select(func.count()).where(job.c.held_by != "", job.c.held_until > now_ms())
-        return cap - int(connection.execute(held).scalar_one())
 
     def _claimable(self) -> Any:
         sleeps = and_(

@@ -204,7 +204,9 @@ def _check_keys(kind: JobKind, keys: JSON) -> None:
         tag = tag_for_keyword(keyword)
         if tag is None:
             raise InvalidRequestError(name, "unknown field, no keyword of the DICOM dictionary")
-        if dictionary_VR(tag) == "SQ" or not _is_key(value):
+        values = value if isinstance(value, list) else [value]
+        is_plain = all(each is None or type(each) in (str, int, float) for each in values)
+        if dictionary_VR(tag) == "SQ" or not is_plain:
             raise InvalidRequestError(name, "expected a text, a number or a list of them")
         try:
             identifier({keyword: value}, "STUDY")
@@ -220,11 +222,6 @@ def _check_patient(parameters: Mapping[str, JSON]) -> None:
         raise InvalidRequestError(
             "parameters.keys", "this model needs a key of the patient, as PatientID or PatientName"
         )
-
-
-def _is_key(value: JSON) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return all(each is None or type(each) in (str, int, float) for each in values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,9 @@ class _Retrieving:
         """Add what there is to do, without what an earlier run has done."""
         progress = self._control.progress
         for unit in _merged(self._weighed(units)):
-            self._note_study(unit)
+            if unit.level == "STUDY":
+                self._studies[unit.study_uid] = None
+                self._control.result["studies"] = list(self._studies)
             if self._control.is_behind(unit.name):
                 progress.done += unit.size
                 if not self._control.is_behind(_written(unit)):
@@ -183,11 +185,6 @@ class _Retrieving:
             if self._weight > _MEMORY_OF_A_BYTE * self._max_bytes:
                 raise TooManyMatchesError(unit.peer, self._max_bytes)
             yield unit
-
-    def _note_study(self, unit: Unit) -> None:
-        if unit.level == "STUDY":
-            self._studies[unit.study_uid] = None
-            self._control.result["studies"] = list(self._studies)
 
     def abandon(self) -> None:
         self._todo.clear()
@@ -268,11 +265,8 @@ def _written(unit: Unit) -> str:
 
 def _is_of_one(error: PeerError) -> bool:
     """Whether a peer refused one study, but may send the next."""
-    return (
-        error.kind is PeerErrorKind.REFUSED
-        and not error.passing
-        and not isinstance(error, UnsupportedError)
-    )
+    is_final = error.kind is PeerErrorKind.REFUSED and not error.passing
+    return is_final and not isinstance(error, UnsupportedError)
 
 
 def is_single(value: Any) -> bool:

@@ -410,10 +410,12 @@ class JobService:
         with self._lock:
             job = self._jobs[job_id]
             request = self._controls[job_id].stop_request
+        default = 0 if job.kind in (JobKind.ECHO, JobKind.FIND) else self._settings.jobs.retries
+        retries = int(job.parameters.get("retries", default))
         if request is not None and isinstance(error, JobStoppedError | PeerError):
             state, reason = STOPPED[request]
             self._end(job_id, state, reason=reason)
-        elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
+        elif isinstance(error, PeerError) and error.passing and job.failures < retries:
             self._retry_later(job, str(error))
         else:
             if isinstance(error, TooManyMatchesError):
@@ -421,10 +423,6 @@ class JobService:
             if not isinstance(error, _EXPECTED):
                 LOG.error("job failed unexpectedly", job=job_id, exc_info=error)
             self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
-
-    def _may_retry(self, job: Job) -> bool:
-        default = 0 if job.kind in (JobKind.ECHO, JobKind.FIND) else self._settings.jobs.retries
-        return job.failures < int(job.parameters.get("retries", default))
 
     def _retry_later(self, job: Job, reason: str) -> None:
         delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, MAX_DELAY_S)

@@ -137,17 +137,14 @@ def _has_too_many_elements(encoded: memoryview, *, explicit: bool) -> bool:
                 at += 8  # an item or a delimiter
                 continue
             _, value, length, inner = element_head(encoded, at, end, encoding)
-            if length == UNDEFINED_LENGTH or (inner is encoding and _has_items(encoded, value)):
+            has_items = bytes(encoded[value : value + 4]) == b"\xfe\xff\x00\xe0"
+            if length == UNDEFINED_LENGTH or (inner is encoding and has_items):
                 at = value
             else:
                 at = value + length
     except DatasetError:
         return False  # decoding will say what is wrong
     return count > MAX_ELEMENTS
-
-
-def _has_items(encoded: memoryview, at: int) -> bool:
-    return bytes(encoded[at : at + 4]) == b"\xfe\xff\x00\xe0"
 
 
 def plain(dataset: Dataset) -> dict[str, Any]:

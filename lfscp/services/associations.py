@@ -6,20 +6,18 @@ All of it runs in the thread that serves the association, after the peer has its
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pynetdicom import evt
 
 from lfscp.observe import audit, metrics
 from lfscp.observe.stdlib_bridge import redact
 from lfscp.services.audit_events import Patients, ReceivedObjects, peer_of
-from lfscp.services.service_log import LOG, association_fields, called_ae_title
+from lfscp.services.service_log import LOG, Handlers, association_fields, called_ae_title
 
 if TYPE_CHECKING:
     from lfscp.upperlayer.association import InlineAssociation
     from lfscp.upperlayer.scp.negotiation import Rejection
-
-Handlers = list[tuple[Any, Any]]
 
 # What an A-ASSOCIATE-RJ says, by source and reason (PS3.8 table 9-21).
 _REJECTIONS: Final = {

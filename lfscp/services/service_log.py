@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
 
+Handlers = list[tuple[Any, Any]]  # as pynetdicom takes them
+
 LOG: Final = get_logger("lfscp.services")
 _NOT_AUTHORISED: Final = 0x0124
 _INTERNAL_ERROR: Final = "internal error, see the log"

@@ -69,7 +69,7 @@ class Admission:
             return CALLING_AE_TITLE_NOT_RECOGNISED
         is_bound = settings.server.require_peer_addresses or (peer is not None and peer.addresses)
         if peer is not None and is_bound and not self._comes_from(peer, association):
-            reason = "calling AE title not recognised: not at the address where it comes from"
+            reason = "calling AE title not recognised: it calls from an address that is not its own"
             return Rejection(1, 1, 3, reason)
         rejection = association.limit_rejection()
         if rejection is not None and peer is not None and self._comes_from(peer, association):

@@ -32,6 +32,7 @@ from lfscp.services.models import QUERY_MODELS, negotiated
 from lfscp.services.query_retrieve.cancellation import Cancellation
 from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.service_log import (
+    Handlers,
     after_answer,
     calling_ae_title,
     failed_unexpectedly,
@@ -39,7 +40,6 @@ from lfscp.services.service_log import (
 )
 from lfscp.upperlayer.scp.encoded import EncodedDataset
 
-Handlers = list[tuple[Any, Any]]
 Response = tuple[int | Dataset, EncodedDataset | None]
 
 _SERVICE: Final = "C-FIND"

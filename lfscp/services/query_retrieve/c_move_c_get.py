@@ -10,7 +10,7 @@ releases the outbound association too.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pynetdicom import evt
@@ -18,7 +18,7 @@ from pynetdicom import evt
 from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
-from lfscp.config import PeerSettings, Settings
+from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
@@ -39,6 +39,7 @@ from lfscp.services.sending.retrieve_contexts import Accepted, batches
 from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
 from lfscp.services.service_log import (
     LOG,
+    Handlers,
     association_fields,
     calling_ae_title,
     failed_unexpectedly,
@@ -47,7 +48,6 @@ from lfscp.services.service_log import (
 from lfscp.upperlayer.errors import CalledOffError
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
 
-Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
 
 PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
@@ -127,7 +127,7 @@ class _Retrieve:
         """
         if self.stop():
             if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
-                raise CalledOffError("cancelled, since its C-MOVE was")
+                raise CalledOffError("cancelled together with its C-MOVE")
             return
         self._tell()
 
@@ -285,7 +285,10 @@ class _Move(_Retrieve):
 
     def prepare(self) -> None:
         title = str(self.event.move_destination or "").strip()
-        peer = destination(self._destinations(title), title, calling_ae_title(self.event))
+        peers = self.settings.peers
+        added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
+        peers = peers if added is None else {**peers, title: added}
+        peer = destination(peers, title, calling_ae_title(self.event))
         if peer is None:
             reason = f"{title or 'the empty AE title'} is no move destination here"
             raise RefusedError(status.MOVE_DESTINATION_UNKNOWN, reason)
@@ -294,12 +297,6 @@ class _Move(_Retrieve):
 
     def receiver(self) -> audit.AuditedPeer:
         return self._receiver
-
-    def _destinations(self, title: str) -> Mapping[str, PeerSettings]:
-        """The configured peers, and the added peer with this AE title."""
-        peers = self.settings.peers
-        added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
-        return peers if added is None else {**peers, title: added}
 
     def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
         sender = self.sender(

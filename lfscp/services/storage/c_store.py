@@ -29,14 +29,13 @@ from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import Patients
 from lfscp.services.service_log import (
+    Handlers,
     after_answer,
     calling_ae_title,
     failed_unexpectedly,
     performed,
 )
 from lfscp.services.storage.received import received_object
-
-Handlers = list[tuple[Any, Any]]
 
 _SERVICE: Final = "C-STORE"
 

@@ -89,7 +89,7 @@ def _container_bits(precision: int) -> int:
     for bits in CELL_BITS:
         if precision <= bits:
             return bits
-    raise DecodingError(f"samples of {precision} bits")
+    raise DecodingError(f"samples of {precision} bits are not supported")
 
 
 def _run(
@@ -190,7 +190,7 @@ def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:
         dtype = np.dtype(f"<{'i' if image.is_signed else 'u'}{allocated // 8}")
         lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
     else:
-        raise DecodingError(f"Bits Allocated {allocated}")
+        raise DecodingError(f"Bits Allocated {allocated} is not supported")
     if values.dtype == dtype and allocated > 1:
         return values
     if int(values.min(initial=0)) < lowest or int(values.max(initial=0)) > highest:

@@ -100,10 +100,8 @@ class Conversion:
         element, _ = read_pixel_element(dataset.content, dataset.encoding)
         self._decodes = needs_codec(dataset.transfer_syntax_uid) and wanted_syntax in TARGETS
         has_pixels = element is not None and element.tag == PIXEL_DATA
-        is_there = element is not None and element.begin != element.end
-        self._frames = (
-            Frames(dataset, self._decode) if self._decodes and has_pixels and is_there else None
-        )
+        is_there = has_pixels and element is not None and element.begin != element.end
+        self._frames = Frames(dataset, self._decode) if self._decodes and is_there else None
         self._small = _bytes_beside_pixels(dataset, element)
         self._working_set = self._frames.working_set() if self._frames else 2 * _STEP
         self._reservation: Reservation | None = None
@@ -114,15 +112,16 @@ class Conversion:
 
     @contextmanager
     def run(self) -> Iterator[Converted]:
-        with spooled(self._most_bytes(), self._look) as file:
+        pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
+        most_bytes = pixels + 2 * self._small + _ROUNDING  # headers grow by half at most
+        with spooled(most_bytes, self._look) as file:
             with anywhere():
                 size = self._write(file)
-            yield Converted(_body_of(file, size, self._path), size)
-
-    def _most_bytes(self) -> int:
-        """The largest size of the result; headers grow by half at most."""
-        pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
-        return pixels + 2 * self._small + _ROUNDING
+            if isinstance(file, BytesIO):
+                yield Converted(file.getvalue(), size)
+            else:
+                body = FileSlice(self._path, 0, size, descriptor=file.fileno())
+                yield Converted(body, size)
 
     def _write(self, file: IO[bytes]) -> int:
         """Write the result; gives its length."""
@@ -160,11 +159,8 @@ class Conversion:
         return converted_pieces(self._dataset, self._wanted, edits, most_bytes=most_bytes)
 
     def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
-        deflater = (
-            zlib.compressobj(wbits=-zlib.MAX_WBITS)
-            if self._wanted == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-            else None
-        )
+        deflates = self._wanted == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if deflates else None
         for piece in read_pieces(pieces):
             for start in range(0, len(piece), _STEP):
                 step = piece[start : start + _STEP]
@@ -199,12 +195,6 @@ class Conversion:
             self._for_turn.close()
             self._reservation.give_way()
             self._begin_turn()
-
-
-def _body_of(file: IO[bytes], size: int, path: StoredFile) -> bytes | FileSlice:
-    if isinstance(file, BytesIO):
-        return file.getvalue()
-    return FileSlice(path, 0, size, descriptor=file.fileno())
 
 
 def _bytes_beside_pixels(dataset: StoredDataset, element: PixelElement | None) -> int:

@@ -92,25 +92,17 @@ class NativeFrames:
         Raises:
             DecodingError: the frame is not there.
         """
-        self._require_whole(number)
-        image = self.image
-        shape = (
-            -(-image.rows // reduction),
-            -(-image.columns // reduction),
-            image.samples_per_pixel,
-        )
-        out = np.empty(shape, self._dtype)
-        for plane, first, cells in self._planes(number):
-            for rows in self._strips(reduction):
-                values = self._rows(number, first, cells, rows)
-                lines = slice(-(-rows.start // reduction), -(-rows.stop // reduction))
-                out[lines, :, plane] = values[:: rows.step, ::reduction]
-        return out if image.samples_per_pixel > 1 else out[:, :, 0]
-
-    def _require_whole(self, number: int) -> None:
-        bits = self._cells_in_frame * self.bits
-        if (number + 1) * bits > 8 * self._length:
+        if (number + 1) * self._cells_in_frame * self.bits > 8 * self._length:
             raise self._too_short(number)
+        image = self.image
+        rows, columns = (-(-size // reduction) for size in (image.rows, image.columns))
+        out = np.empty((rows, columns, image.samples_per_pixel), self._dtype)
+        for plane, first, cells in self._planes(number):
+            for strip in self._strips(reduction):
+                values = self._rows(number, first, cells, strip)
+                lines = slice(-(-strip.start // reduction), -(-strip.stop // reduction))
+                out[lines, :, plane] = values[:: strip.step, ::reduction]
+        return out if image.samples_per_pixel > 1 else out[:, :, 0]
 
     @property
     def _cells_in_frame(self) -> int:
@@ -151,7 +143,9 @@ class NativeFrames:
         count = (rows.stop - rows.start) * cells
         values = self._cells(number, first + rows.start * cells, count)
         if self.is_subsampled:
-            return _spread(values).reshape(-1, self.image.columns, 3)
+            # Each of two pixels gets the chrominance they share (PS3.3 section C.7.6.3.1.2).
+            pairs = values.reshape(-1, 4)  # luminance of both, blue, red
+            return pairs[:, [0, 2, 3, 1, 2, 3]].reshape(-1, self.image.columns, 3)
         return values.reshape(rows.stop - rows.start, self.image.columns, -1)
 
     def _cells(self, number: int, first: int, count: int) -> Array:
@@ -167,12 +161,6 @@ class NativeFrames:
         if len(values) < count:
             raise self._too_short(number)
         return values.view(self._dtype)
-
-
-def _spread(values: Array) -> Array:
-    """Give each of two pixels the chrominance they share (PS3.3 section C.7.6.3.1.2)."""
-    pairs = values.reshape(-1, 4)  # luminance of both, blue, red
-    return pairs[:, [0, 2, 3, 1, 2, 3]]
 
 
 def in_little_endian(content: bytes, vr: bytes, *, is_big_endian: bool) -> bytes:

@@ -32,7 +32,7 @@ def run_length_frame(frame: bytes, image: ImagePixel) -> DecodedFrame:
         DecodingError: the frame is broken, or differs from the header.
     """
     if image.bits_allocated not in CELL_BITS:
-        raise DecodingError(f"Bits Allocated {image.bits_allocated}")
+        raise DecodingError(f"Bits Allocated {image.bits_allocated} is not supported")
     size, samples = image.bits_allocated // 8, image.samples_per_pixel
     if image.samples * size > _MAX_FOR_ONE * len(frame):
         raise DecodingError(f"{len(frame)} bytes are too few for the pixels that the header says")
@@ -61,7 +61,9 @@ def _decode(segment: bytes, out: Array) -> None:
     at = filled = 0
     while at < len(segment) and filled < len(out):
         piece, at = _piece(segment, at)
-        filled = _store(piece, filled, out)
+        count = min(len(piece), len(out) - filled)
+        out[filled : filled + count] = np.frombuffer(piece, np.uint8, count)
+        filled += count
     if filled < len(out):
         raise DecodingError(f"an RLE segment has {filled} bytes, {len(out)} are expected")
 
@@ -82,9 +84,3 @@ def _piece(segment: bytes, at: int) -> tuple[bytearray, int]:
             extend(segment[at : at + 1] * (257 - control))
             at += 1
     return piece, at
-
-
-def _store(piece: bytearray, filled: int, out: Array) -> int:
-    count = min(len(piece), len(out) - filled)
-    out[filled : filled + count] = np.frombuffer(piece, np.uint8, count)
-    return filled + count
