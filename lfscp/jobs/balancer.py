@@ -40,7 +40,6 @@ class Balancer(Generic[Work, Result]):
         max_active: how many pieces run at once at most.
         groups: gives the groups of a piece of work; called when it may start.
         max_per_group: how many pieces of one group run at once at most; 0 is no limit.
-        name: of the threads.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Balancer(Generic[Work, Result]):
         max_active: int = 10,
         groups: Callable[[Work], Collection[Hashable]] = lambda _work: (),
         max_per_group: int = 0,
-        name: str = "lfscp-job",
     ) -> None:
         if max_active < 1:
             raise ValueError(f"max_active {max_active}: expected 1 or more")
@@ -62,30 +60,12 @@ class Balancer(Generic[Work, Result]):
         self._max_active = max_active
         self._groups = groups
         self._max_per_group = max_per_group
-        self._name = name
         self._threads = 0
         self._changed = threading.Condition()
         self._sleeping: dict[Work, None] = {}  # in order of arrival
         self._active: dict[Work, tuple[Hashable, ...]] = {}  # with its groups
         self._in_group: Counter[Hashable] = Counter()
         self._terminated = False
-
-    @property
-    def max_active(self) -> int:
-        """How many pieces run at once at most."""
-        return self._max_active
-
-    @property
-    def active(self) -> list[Work]:
-        """The work that runs now."""
-        with self._changed:
-            return list(self._active)
-
-    @property
-    def sleeping(self) -> list[Work]:
-        """The work that sleeps, the oldest first."""
-        with self._changed:
-            return list(self._sleeping)
 
     @property
     def is_terminated(self) -> bool:
@@ -145,7 +125,7 @@ class Balancer(Generic[Work, Result]):
     def _start(self, work: Work | None) -> None:
         while work is not None:
             self._threads += 1
-            name = f"{self._name}-{self._threads}"
+            name = f"lfscp-job-{self._threads}"
             thread = threading.Thread(target=self._work_off, args=(work,), name=name, daemon=True)
             try:
                 thread.start()

@@ -25,14 +25,10 @@ _MAX_KNOWN: Final = 10_000
 
 
 class UserIdentities:
-    """The users of one node. Any thread may call any method.
+    """The users of one node. Any thread may call any method."""
 
-    Args:
-        attempts: where wrong passcodes are counted.
-    """
-
-    def __init__(self, attempts: Attempts | None = None) -> None:
-        self._attempts = attempts or Attempts(slows_accounts=False)
+    def __init__(self) -> None:
+        self._attempts = Attempts(slows_accounts=False)
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, None] = OrderedDict()

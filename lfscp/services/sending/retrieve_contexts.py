@@ -53,13 +53,8 @@ class Choice:
     transfer_syntax_uid: str
 
 
-def batches(instances: Sequence[StoredInstance], limit: int = MAX_CONTEXTS) -> list[Batch]:
-    """Divide objects among associations; their order stays within each.
-
-    Args:
-        instances: the objects to send.
-        limit: most presentation contexts per association.
-    """
+def batches(instances: Sequence[StoredInstance]) -> list[Batch]:
+    """Divide objects among associations; their order stays within each."""
     stored: dict[str, dict[str, None]] = {}
     for sop_class, syntax in _kinds(instances):
         stored.setdefault(sop_class, {})[syntax] = None
@@ -67,7 +62,7 @@ def batches(instances: Sequence[StoredInstance], limit: int = MAX_CONTEXTS) -> l
     classes: list[set[str]] = []
     for sop_class, syntaxes in stored.items():
         proposals = [(sop_class, proposal) for proposal in _proposals(syntaxes)]
-        if not divided or len(divided[-1].proposals) + len(proposals) > limit:
+        if not divided or len(divided[-1].proposals) + len(proposals) > MAX_CONTEXTS:
             divided.append(Batch())
             classes.append(set())
         classes[-1].add(sop_class)

@@ -96,8 +96,8 @@ def test_the_timer_wakes_jobs_in_order_and_not_a_cancelled_one() -> None:
             all_rung.set()
 
     timer = JobTimer(ring)
-    timer.set("last", 0.05)
-    timer.set("cancelled", 0.02)
+    timer.set("last", 0.5)
+    timer.set("cancelled", 0.2)
     timer.set("first", 0.01)
     assert timer.cancel("cancelled")
     assert not timer.cancel("unknown")
