@@ -1,8 +1,7 @@
-"""Every setting of a node, declared once: name, type, default, unit, check, help, flag.
+"""Declares every setting of a node once: name, type, default, unit, check, help, flag.
 
-The files config/lfscp.toml and config/settings.md and the help of `lfscp serve` are made from
-these declarations (see `describe`); where values come from and how they are merged is in `sources`.
-Units stand in the names. Settings are frozen: a running node is never reconfigured behind its back.
+config/lfscp.toml, config/settings.md and the help of `lfscp serve` are made from it (see
+`describe`); `sources` reads and merges the values. Units are in the names. Settings are frozen.
 """
 
 from __future__ import annotations
@@ -365,7 +364,7 @@ class Logging(Section):
 
 
 def _default_data_dir() -> Path:
-    """The data folder when nobody names one: the user's, by the XDG convention."""
+    """The data folder of the user, by the XDG convention."""
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "lfscp"
 

@@ -1,4 +1,4 @@
-"""The destination of a C-MOVE: associations with a configured peer, opened and released."""
+"""Opens and releases associations with the destination of a C-MOVE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lfscp.upperlayer.requestor import associate
 
 
 def ssl_context(peer: PeerSettings) -> ssl.SSLContext | None:
-    """What TLS with a configured peer needs; None without TLS.
+    """The TLS context for a configured peer; None without TLS.
 
     Raises:
         TLSFilesError: a certificate or key cannot be used.
@@ -37,7 +37,7 @@ class DestinationError(Exception):
 
 
 class NoContextAcceptedError(DestinationError):
-    """The destination is there, but takes none of the objects offered; others it may take."""
+    """The destination takes none of these objects, but may take others."""
 
 
 class Destination:

@@ -1,4 +1,4 @@
-"""What a C-STORE request brought, in the terms of the archive: for SCPs and C-GET requestors."""
+"""Turns a C-STORE request into an object for the archive: for SCPs and C-GET requestors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from lfscp.upperlayer.receiving.received import ReceivedStore
 
 
 def received_object(event: evt.Event, caller: str) -> Received:
-    """What a C-STORE request brought, as the archive takes it; valid while the handler runs.
+    """The object of a C-STORE request, for the archive; valid while the handler runs.
 
     Args:
-        event: of the C-STORE.
         caller: AE title to note as the sender.
     Raises:
         DatasetError: it has no dataset.
