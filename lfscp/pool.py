@@ -1,19 +1,20 @@
 """Leader/follower thread pool: one thread waits for work, wakes its successor, then does the work.
 
 A port of LF_ThreadPool of dcm4che 1.4. One member is the leader: it alone waits for the next
-request (in accept, usually). When it has one, it promotes a new leader and becomes a processor;
-done, it leads again, follows or leaves. No queue and no hand-over of the request between threads.
+request (in accept, usually). When it has one, it promotes a new leader and becomes a processor.
+After the request it leads again, follows or leaves. There is no queue, and no request goes from one
+thread to another.
 
 Rules kept here:
-- A condition is tested and the state changed under one lock, so both caps hold at every instant.
-- After a promotion that answers True there is a leader, or an heir on its way whose place is
-  reserved. While there is an heir nobody else takes the lead.
-- Nobody polls. Each follower sleeps on a lock of its own, and exactly one is woken: the one that
-  came last, whose stack and caches are the warmest. So those that are not needed sleep on, and with
-  `max_idle_s` each of them leaves when it has slept for so long.
-- State is one tuple, replaced as a whole: anybody reads it at any time, without the lock.
+- Conditions are tested and the state is changed under one lock, so both caps hold at all times.
+- After a promotion that returns True there is a leader, or an heir on its way with a reserved
+  place. While there is an heir, no other thread takes the lead.
+- No thread polls. Each follower sleeps on a lock of its own, and exactly one is woken: the one that
+  came last, whose stack and caches are the warmest. So the others sleep on, and with `max_idle_s`
+  each of them leaves after so long.
+- The state is one tuple, replaced as a whole, so any thread reads it without the lock.
 
-What it does not do: it knows nothing of sockets; the handler accepts, and `wake_leader` wakes it.
+The pool knows nothing of sockets: the handler accepts, and `wake_leader` wakes it.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _names_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class PoolState:
-    """What a pool looked like at one instant.
+    """The state of a pool at one moment.
 
     Args:
-        leader: name of the leading thread, None when nobody leads.
+        leader: name of the leading thread; None if there is none.
         waiting: followers; one that was notified counts until it has woken.
         running: the leader and the processors.
         max_running: cap on running, and on waiting + running; 0 is no limit.
@@ -68,7 +69,7 @@ class _Now(NamedTuple):
 
 
 class _Heir:
-    """A leader on its way: a follower that was woken, or a thread that is being started."""
+    """The next leader: a follower that was woken, or a thread that is being started."""
 
     __slots__ = ("gate", "is_new_thread", "is_waiting")
 
@@ -144,7 +145,7 @@ class LeaderFollowerPool:
 
     @property
     def leader(self) -> str | None:
-        """The leading thread's name, None when nobody leads."""
+        """The name of the leading thread; None if there is none."""
         return self.state().leader
 
     @property
@@ -195,7 +196,7 @@ class LeaderFollowerPool:
         self._max_idle_s = value
 
     def state(self) -> PoolState:
-        """Return what the pool looks like now, all of one instant."""
+        """The state of one moment."""
         leader, waiting, running, is_shutdown = self._now
         return PoolState(
             leader=None if leader is None else leader.name,
@@ -254,9 +255,9 @@ class LeaderFollowerPool:
         """Let another thread lead; called by the leader that has a request to serve.
 
         Returns:
-            True when a leader is on its way. False when nobody can lead: a cap is reached (the
-            next processor to finish takes the lead), no thread can be started (the caller keeps
-            the lead until it is done or another thread is free), or the pool is shut down.
+            True if a leader is on its way. False if none is: a cap is reached (the next processor
+            to finish takes the lead), no thread can be started (the caller keeps the lead until it
+            is done or another thread is free), or the pool is shut down.
         Raises:
             RuntimeError: the caller is not the leader; nothing has changed.
         """
@@ -291,7 +292,7 @@ class LeaderFollowerPool:
             while self._followers:
                 self._followers.pop().gate.release()
         with self._start_lock:
-            pass  # a start that was under way is over; the next sees the flag
+            pass  # a start that was under way is over; the next start sees the flag
         if is_first and self._wake_leader is not None:
             try:
                 self._wake_leader()
@@ -313,7 +314,7 @@ class LeaderFollowerPool:
                 raise RuntimeError("a member cannot wait for the pool to drain; use another thread")
             return self._empty.wait_for(lambda: not self._members and not self._expected, timeout_s)
 
-    # The rest is internal. "Lock held" means: by the calling thread
+    # The rest is internal. "Lock held" means by the calling thread
 
     def _live(self, me: threading.Thread, heir: _Heir | None) -> None:
         """Lead, process and follow in turns until it is time to leave; runs in the member."""
@@ -338,7 +339,7 @@ class LeaderFollowerPool:
                 self._handler(self)
                 if self._lead_is_offered:
                     self._withdraw_offer(me)
-        except Exception:  # noqa: BLE001 - whatever a request's handler raises stays with it
+        except Exception:  # noqa: BLE001 - an error ends this request only
             _log.warning("Exception thrown in %s", me.name, exc_info=True)
             self._shut_down_if_leading(me)
         except BaseException:  # KeyboardInterrupt, SystemExit: this thread's end
@@ -349,20 +350,20 @@ class LeaderFollowerPool:
             raise
 
     def _withdraw_offer(self, me: threading.Thread) -> None:
-        """Lead on in earnest, when the request is served and nobody has taken the lead."""
+        """Keep the lead if no other thread has taken it during the request."""
         with self._lock:
             if self._now.leader is me:
                 self._lead_is_offered = False
 
     def _shut_down_if_leading(self, me: threading.Thread) -> None:
-        """A leader that failed before it promoted ends the pool; a processor only its request."""
+        """End the pool if the leader failed before it promoted; else only the request ends."""
         with self._lock:
             failed_as_leader = self._now.leader is me and not self._lead_is_offered
         if failed_as_leader:
             self.shutdown()
 
     def _take_lead_or_wait(self, me: threading.Thread, *, has_run: bool = False) -> bool:
-        """Lead at once or follow until it is this thread's turn; False: leave the pool."""
+        """Lead at once, or follow until it is this thread's turn; False: leave the pool."""
         follower = _Heir(is_new_thread=False)
         try:
             with self._lock:
@@ -383,7 +384,7 @@ class LeaderFollowerPool:
         return self._inherit(me, follower)
 
     def _sleep(self, follower: _Heir) -> bool:
-        """Wait for the lead; False when it did not come in time, and the follower is out."""
+        """Wait for the lead; False if it did not come in time, and the follower leaves."""
         max_idle_s = self._max_idle_s
         if max_idle_s is None:
             return follower.gate.acquire()
@@ -411,7 +412,7 @@ class LeaderFollowerPool:
             return True
 
     def _withdraw(self, follower: _Heir) -> None:
-        """Take out a follower whose wait was interrupted; pass on the lead if it had it."""
+        """Remove a follower whose wait was interrupted; pass on the lead if it had it."""
         with self._lock:
             if follower in self._followers:
                 self._followers.remove(follower)
@@ -442,7 +443,7 @@ class LeaderFollowerPool:
         return self._max_running == 0 or self._now.running < self._max_running
 
     def _change(self, leader: threading.Thread | None, waiting: int, running: int) -> None:
-        """Replace the state; every change but that of shutdown goes through here."""
+        """Replace the state; all changes but shutdown go through here."""
         is_shutdown = self._now.is_shutdown
         # A signal handler may have shut the pool down in this very thread, lock or not.
         self._now = _Now(None if is_shutdown else leader, waiting, running, is_shutdown)
@@ -477,7 +478,7 @@ class LeaderFollowerPool:
         self._heir.gate.release()
 
     def _wake_heir_if_vacant(self) -> None:
-        """Leave no follower asleep when nobody leads, as after a cap was lowered."""
+        """Wake a follower if no thread leads, as after a cap was changed."""
         if self._followers and self._is_vacant() and self._has_room_to_run():
             self._wake_heir()
 
@@ -500,7 +501,7 @@ class LeaderFollowerPool:
             if is_shutdown:
                 return False
             self._heir = None
-            self._wake_heir_if_vacant()  # somebody may have come to wait for the heir
+            self._wake_heir_if_vacant()  # another thread may have come to wait for the heir
             if self._heir is not None:
                 return True
             self._change(me, waiting, running)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 PART: Final = ".part"  # ends the name of a file that is not whole
 
@@ -32,12 +34,33 @@ def sync_folder(path: Path | str) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A new file to write, which gets its name once it is whole; it replaces an older one.
+
+    Args:
+        sync: put its bytes on disk first, so that a power cut leaves no part of it. The name
+            itself is on disk once the caller has synced the folder.
+    Raises:
+        OSError: the file cannot be written.
+    """
+    part = path.with_name(path.name + PART)
+    part.unlink(missing_ok=True)  # left by a run that was interrupted, or a link
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or as it was before, also after a power cut."""
-    part = path.with_name(path.name + PART)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(text.encode())
     sync_folder(path.parent)

@@ -1,9 +1,8 @@
-"""The command line `lfscp`: its commands in the order of --help, and how each of them ends.
+"""The command line `lfscp`: puts the commands together, and ends each with the right exit code.
 
-Rules: exit 0 when done, 1 when it failed, 2 when it was asked wrongly (configuration, options).
-A failure is one line on standard error; nobody is shown a traceback, except at log level debug.
-A command imports what it needs when it runs: most commands are short, and `lfscp --help` needs
-nothing.
+Rules: the exit code is 0 when all is done, 1 after a failure, and 2 if the configuration or an
+option is wrong. A failure is one line on standard error; there is a traceback at log level debug
+only. A command imports what it needs when it runs, so that short commands and --help start fast.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lfscp.cli.errors import CommandError
 from lfscp.cli.terminal import keep_writable, warn
 from lfscp.python_build import PythonBuildError, require_gil
 
-_OTHERS: Final = 0o027  # what nobody outside the group may do, nor the group change
+_NOT_FOR_OTHERS: Final = 0o027  # the group may not write, others may do nothing
 
 app = typer.Typer(
     add_completion=False,
@@ -75,27 +74,27 @@ def main() -> None:
     _fill_standard_streams()
     keep_writable()
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # pydicom's, which quote what peers say; the log shows them
-    # What is written is about patients: files 0640 and folders 0750 at most, SQLite's too.
-    os.umask(os.umask(_OTHERS) | _OTHERS)
+        warnings.simplefilter("ignore")  # pydicom's quote values of peers; the log shows them
+    # Files are about patients: 0640 and folders 0750 at most, SQLite's too.
+    os.umask(os.umask(_NOT_FOR_OTHERS) | _NOT_FOR_OTHERS)
     try:
         require_gil()
         app(prog_name="lfscp")
     except PythonBuildError as error:
         _fail(str(error), 1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush does not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the last flush does not fail too
         sys.exit(1)
     except CommandError as error:
         _fail(str(error), error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort, so that nobody sees a traceback
+    except Exception as error:  # noqa: BLE001 - the last resort against a traceback
         _fail_of(error)
 
 
 def _fill_standard_streams() -> None:
     """Put /dev/null where a standard stream is closed.
 
-    Else the first file opened gets its number, and the log is written into it: into the index!
+    Otherwise the first file that is opened, the index, gets its number, and the log goes into it.
     """
     for number in (0, 1, 2):
         try:
@@ -112,10 +111,10 @@ def _fail(message: str, exit_code: int) -> NoReturn:
 
 
 def _fail_of(error: Exception) -> NoReturn:
-    """Say in one line why a command failed, for every error that is not the command's own."""
+    """Say in one line why a command failed."""
     from lfscp.config import ConfigError
     from lfscp.errors import OperationError
-    from lfscp.node.parts import NodeError
+    from lfscp.node.errors import NodeError
     from lfscp.observe.systemd import SystemdError
 
     if isinstance(error, ConfigError):

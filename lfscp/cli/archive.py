@@ -160,16 +160,13 @@ def _verdict(found: int, repaired: int, *, repair: bool, is_lost: bool) -> str:
         return "index and objects agree"
     problems = counted(found, "problem", "problems")
     if repair:
-        return (
-            f"{problems} found, {repaired} repaired" if repaired < found else f"{problems} repaired"
-        )
+        return f"{problems} {f'found, {repaired} ' if repaired < found else ''}repaired"
     if is_lost:
         return f"{problems} found, the index is empty: run `lfscp check --rebuild` to make it anew"
     return f"{problems} found, run `lfscp check --repair` to mend them"
 
 
 def _rebuild_index(settings: Settings) -> None:
-    """Make the index anew from the objects."""
     from lfscp.archive.index.database import sqlite_url
     from lfscp.archive.index.objects_identity import known_by_file
     from lfscp.archive.upkeep.check import Finding
@@ -242,13 +239,13 @@ def open_stopped(settings: Settings, *, objects_id: str = "") -> Archive:
 
 
 def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:
-    """Refuse an archive that is not there: opening it would make an empty one.
+    """Refuse an archive without an index, since opening it would make an empty one.
 
     Args:
         to_rebuild: objects without an index are enough.
     Raises:
         CommandError: there is no index.
-        ArchiveError: it is the folder of a restore that did not end.
+        ArchiveError: a restore into the folder did not end.
     """
     from lfscp.archive.data_folder import require_whole
 

@@ -1,9 +1,9 @@
-"""The files that an import tries: all below a folder, in a DICOMDIR's order where there is one.
+"""Lists the files that an import tries: all below a folder, in the order of a DICOMDIR if any.
 
-Rules: what a DICOMDIR lists comes first, and a file that it lists and that is not there is named.
-Files that it does not list are tried too, so that nothing is lost; such folders hold viewers as
-well, so what is no DICOM file there is not complained of. A listed name never leads out of the
-DICOMDIR's folder, and counts whatever its case: file systems of discs change it.
+Rules: files that a DICOMDIR lists come first, and missing ones are named. Other files are tried
+too, so that nothing is lost; if one is no DICOM file, there is no message, because discs hold
+viewers as well. A listed name never leads out of the DICOMDIR's folder, and its case does not
+count, because the file systems of discs change it.
 Source: PS3.10 section 8, PS3.3 annex F.
 """
 
@@ -15,13 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lfscp.dicom.elements import (
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    Encoding,
-    elements,
-    items_of,
-)
+from lfscp.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, elements, items_of
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.media import MEDIA_STORAGE_DIRECTORY
 from lfscp.dicom.part10 import read_part10
@@ -39,9 +33,9 @@ class FoundFile:
     """A file to import.
 
     Args:
-        remark: what is odd about where it was found.
+        remark: what is odd about its place.
         problem: why it cannot be imported.
-        is_directory: it is a DICOMDIR, and `remark` says what it lists.
+        is_directory: whether it is a DICOMDIR; then `remark` says what it lists.
     """
 
     path: Path
@@ -50,8 +44,8 @@ class FoundFile:
     is_directory: bool = False
 
 
-def find_files(path: Path) -> Iterator[FoundFile]:
-    """The file itself, or all below a folder; a DICOMDIR stands for the files that it lists."""
+def files_to_import(path: Path) -> Iterator[FoundFile]:
+    """The file itself, or all files below a folder; a DICOMDIR stands for those that it lists."""
     if path.is_file():
         listed = _listed(path)
         if listed is None:
@@ -77,7 +71,7 @@ def _below(folder: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(names):
             path = Path(parent, name)
-            # A link to nothing is named; a pipe would let us wait for ever.
+            # A broken link is named; reading a pipe would wait for ever.
             if path.is_file() or not path.exists():
                 yield path
 
@@ -85,7 +79,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def _by(
     directory: Path, listed: list[tuple[str, ...]], files: Iterable[Path], *, others: bool
 ) -> Iterator[FoundFile]:
-    """The files that a DICOMDIR lists, there or missing; and the others if they are wanted."""
+    """The files that a DICOMDIR lists, there or missing; then the others if they are wanted."""
     there: dict[tuple[str, ...], list[Path]] = {}  # a folder may hold `IM1` beside `im1`
     for file in files:
         if file != directory:
@@ -104,12 +98,12 @@ def _by(
 
 
 def _key(parts: Iterable[str]) -> tuple[str, ...]:
-    """A name as it is compared: discs show `IM1` as `im1`, `IM1.` or `IM1;1`."""
+    """A name for comparison: discs show `IM1` as `im1`, `IM1.` or `IM1;1`."""
     return tuple(part.partition(";")[0].rstrip(". ").lower() for part in parts)
 
 
 def _listed(file: Path) -> list[tuple[str, ...]] | None:
-    """The names of the files that a DICOMDIR lists; None when it is none that can be read."""
+    """The names that a DICOMDIR lists; None if the file is no DICOMDIR that can be read."""
     try:
         if file.stat().st_size > _MAX_BYTES:
             return None

@@ -1,4 +1,4 @@
-"""The errors of commands that a user can do something about; their text is one line."""
+"""The errors of commands that the user can correct; their text is one line."""
 
 from typing import ClassVar
 

@@ -1,7 +1,7 @@
-"""What `lfscp import` does: store each file, or say why not.
+"""Stores the files of `lfscp import`, or says why a file cannot be stored.
 
-Rules: one file that cannot be stored keeps no other back, and is named with its reason. The files
-of a ZIP are imported one by one.
+Rules: if a file cannot be stored, it is named with the reason, and the others are stored all the
+same. The files of a ZIP are imported one by one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.cli.archive import open_stopped
-from lfscp.cli.dicomdir import FoundFile, find_files
+from lfscp.cli.dicomdir import FoundFile, files_to_import
 from lfscp.cli.errors import OptionError
 from lfscp.cli.terminal import progress_bar, tell
 from lfscp.dicom.media import NotDicomError
@@ -42,13 +42,13 @@ _MEGABYTE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one file.
+class FileOutcome:
+    """The outcome of one file.
 
     Args:
-        counted_as: a word for the summary; empty for what does not count.
+        counted_as: a word of the summary; empty if the file does not count.
         name: of the file, as the user knows it.
-        remark: what is to be said of it; empty for nothing.
+        remark: for the user; empty for none.
     """
 
     counted_as: str
@@ -57,19 +57,19 @@ class Outcome:
 
 
 def import_files(settings: Settings, folder: Path) -> int:
-    """Store every DICOM file under `folder`; exit code 0 when all that are DICOM were stored.
+    """Store every DICOM file below a folder; gives the exit code, 0 if all of them were stored.
 
-    Each file that is not stored is named with its reason, and so is what is odd about one that is.
+    Files that are not stored, or are odd, are named with the reason.
 
     Args:
-        folder: or a file, a ZIP among them; of a DICOMDIR, what it lists.
+        folder: or a file, a ZIP, or a DICOMDIR, which stands for the files that it lists.
     Raises:
         OptionError: there is no such folder.
         CommandError, ArchiveError: nothing can be imported at all, or the disk is full.
     """
     if not folder.exists():
         raise OptionError(f"{folder}: there is no such file or folder")
-    files = list(find_files(folder))
+    files = list(files_to_import(folder))
     counts: Counter[str] = Counter()
     with open_stopped(settings) as archive:
         warn_of_lost_index(archive)
@@ -91,7 +91,7 @@ def import_files(settings: Settings, folder: Path) -> int:
 
 
 class _Importer:
-    """Stores files; what is stored goes to the audit trail in the name of whoever runs this."""
+    """Stores files, and records them in the audit trail under the user who runs this."""
 
     def __init__(self, settings: Settings, archive: Archive) -> None:
         begin_trail(settings)
@@ -102,19 +102,14 @@ class _Importer:
         self._max_bytes = settings.storage.max_object_mb * _MEGABYTE
 
     def end(self) -> None:
-        """Write the rest of the audit trail."""
         self._trail.write()
         audit.stop()
 
-    def outcomes(self, found: FoundFile) -> Iterator[Outcome]:
-        """Store a file, or each that it holds, or say what it is.
-
-        Raises:
-            OutOfResourcesError: the next file would fail as well.
-        """
+    def outcomes(self, found: FoundFile) -> Iterator[FileOutcome]:
+        """Store a file, or each file in a ZIP."""
         name = str(found.path)
         if found.problem or found.is_directory:
-            yield Outcome(_FAILED if found.problem else "", name, found.problem or found.remark)
+            yield FileOutcome(_FAILED if found.problem else "", name, found.problem or found.remark)
             return
         try:
             with found.path.open("rb") as stream:
@@ -127,11 +122,11 @@ class _Importer:
             return
         outcome = self._store(found.path, name)
         if outcome.counted_as == _NO_OBJECT and found.remark:
-            yield Outcome(_NO_OBJECT, name)  # beside a DICOMDIR that does not list it
+            yield FileOutcome(_NO_OBJECT, name)  # a DICOMDIR beside it does not list it
         else:
-            yield Outcome(outcome.counted_as, name, outcome.remark or found.remark)
+            yield FileOutcome(outcome.counted_as, name, outcome.remark or found.remark)
 
-    def _zip(self, file: Path) -> Iterator[Outcome]:
+    def _zip(self, file: Path) -> Iterator[FileOutcome]:
         try:
             for entry in entries(file, self._archive, self._max_bytes):
                 name = f"{file}/{entry.name}"
@@ -146,7 +141,7 @@ class _Importer:
         except OSError as error:
             yield _unreadable(str(file), error)
 
-    def _store(self, path: Path, name: str, *, is_ours: bool = False) -> Outcome:
+    def _store(self, path: Path, name: str, *, is_ours: bool = False) -> FileOutcome:
         try:
             found = store_file(
                 self._archive, path, require_class=self._require_class, is_ours=is_ours
@@ -157,16 +152,18 @@ class _Importer:
             return _unreadable(name, error)
         except Exception as error:
             LOG.error("import failed unexpectedly", file=name, exc_info=error)  # noqa: TRY400
-            return Outcome(_FAILED, name, "internal error, see the log")
+            return FileOutcome(_FAILED, name, "internal error, see the log")
         self._trail.stored(found.stored, found.sop_class_uid)
-        return Outcome(found.stored.outcome.value, name, "; ".join(found.notes))
+        return FileOutcome(found.stored.outcome.value, name, "; ".join(found.notes))
 
 
-def _unreadable(name: str, error: OSError) -> Outcome:
-    return Outcome(_FAILED, name, error.strerror or str(error))
+def _unreadable(name: str, error: OSError) -> FileOutcome:
+    return FileOutcome(_FAILED, name, error.strerror or str(error))
 
 
-def _refused(name: str, error: OperationError) -> Outcome:
+def _refused(name: str, error: OperationError) -> FileOutcome:
     if isinstance(error, OutOfResourcesError):
         raise error  # the next file would fail as well
-    return Outcome(_NO_OBJECT if isinstance(error, NotDicomError) else _FAILED, name, error.reason)
+    return FileOutcome(
+        _NO_OBJECT if isinstance(error, NotDicomError) else _FAILED, name, error.reason
+    )

@@ -1,4 +1,4 @@
-"""The options that most commands have, and the settings that they lead to."""
+"""Defines the options of most commands, and reads the settings that they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the commands that ask another node, and the peer and the query that they name."""
+"""Defines the options of the commands that ask another node, and makes peer and query of them."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def peer_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What is asked for: keys by keyword, the same as a dataset with the level, and the model."""
+class PeerQuery:
+    """The query of a command: keys by keyword, the same as a dataset with the level, the model."""
 
     keys: dict[str, str]
     identifier: Dataset
@@ -145,7 +145,7 @@ class Query:
 
 def query_of(
     keys: list[str] | None, level: str | None, patient: bool, study: bool, psonly: bool
-) -> Query:
+) -> PeerQuery:
     """The query that the options name.
 
     Raises:
@@ -161,7 +161,7 @@ def query_of(
         raise OptionError(f"flag --level {chosen}: expected one of {', '.join(_LEVELS)}")
     model = "patient" if patient else "patient-study" if psonly else "study"
     try:
-        return Query(named, identifier(named, chosen), model)
+        return PeerQuery(named, identifier(named, chosen), model)
     except ValueError as error:
         raise OptionError(f"flag --key {error}") from None
 

@@ -1,8 +1,8 @@
 """The commands that ask another node: `echo`, `find`, `get`, `move`, `send`.
 
 Their options are those of DCMTK's tools. Results go to standard output, progress and problems to
-standard error. Exit code 0 when all was done, 1 when something failed, 130 when Ctrl-C cancelled it
-and 143 when SIGTERM did (the peer gets a C-CANCEL).
+standard error. The exit code is 0 when all is done, 1 after a failure, 130 after Ctrl-C and 143
+after SIGTERM (then the peer gets a C-CANCEL).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lfscp.cli.peer_options import (
     OurTitle,
     PatientRoot,
     PatientStudy,
-    Query,
+    PeerQuery,
     QueryLevel,
     StudyRoot,
     Target,
@@ -119,7 +119,7 @@ def find(
                 if count == limit:
                     cancel.set()
         except PeerError:
-            if count != limit:  # else it only went on in spite of the C-CANCEL
+            if count != limit:  # else the peer only ignored the C-CANCEL
                 raise
     if not as_json:
         tell(counted(count, "match", "matches"))
@@ -182,8 +182,8 @@ def get(
         _end_retrieve(result, facts, cancel, output, as_json)
 
 
-def _sop_classes(asked: Peer, query: Query, cancel: threading.Event) -> list[str]:
-    """What is to come, as far as the peer tells; with it, objects come as they are stored."""
+def _sop_classes(asked: Peer, query: PeerQuery, cancel: threading.Event) -> list[str]:
+    """The SOP classes that will come; if known, objects come as they are stored."""
     from lfscp.scu.errors import GivenUpError, PeerError
     from lfscp.scu.sop_classes import sop_classes_of
 
@@ -192,7 +192,7 @@ def _sop_classes(asked: Peer, query: Query, cancel: threading.Event) -> list[str
     except GivenUpError:
         raise
     except PeerError:
-        return []  # the C-GET itself will say what is wrong, if anything is
+        return []  # if something is wrong, the C-GET will say so
 
 
 def move(
@@ -248,7 +248,7 @@ def _following(what: str) -> Iterator[Callable[[RetrieveProgress], None]]:
 def _end_retrieve(
     result: RetrieveResult, facts: dict[str, Any], cancel: Interrupt, to: object, as_json: bool
 ) -> None:
-    """Print what a retrieve has brought, and end the command with the right exit code."""
+    """Print the result of a retrieve, and end the command with the right exit code."""
     done = result.completed + result.warning
     if as_json:
         tell_json({**asdict(result), **facts})

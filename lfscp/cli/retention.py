@@ -1,4 +1,4 @@
-"""The commands `retention`, `protect` and `unprotect`: what goes by itself, and what never does.
+"""The commands `retention`, `protect` and `unprotect`.
 
 All but `retention` without an option may run beside the node.
 """
@@ -61,7 +61,6 @@ def _trust_clock(settings: Settings) -> None:
 
 
 def _show_candidates(settings: Settings) -> None:
-    """Print what has to go now, the first one first."""
     from lfscp.archive.upkeep.retention import candidates, now_ms, usage
 
     limits = _limits(settings)
@@ -133,7 +132,7 @@ def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -
 
 @contextmanager
 def _index(settings: Settings, operation: str) -> Iterator[Index]:
-    """The index of an archive that is there, beside whoever else uses it."""
+    """The index of an existing archive, which others may use at the same time."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from lfscp.archive.archive import INDEX_FILE

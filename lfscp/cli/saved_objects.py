@@ -1,4 +1,7 @@
-"""The files that `lfscp get` writes into a folder: one for each object that comes."""
+"""Writes the objects that `lfscp get` retrieves into a folder, one file each.
+
+An object is on disk before the peer is told that it is stored.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lfscp.archive.durability import sync_file, sync_folder, whole_file
 from lfscp.cli.terminal import warn
 from lfscp.dicom.part10 import part10_header
 from lfscp.services import status
@@ -38,6 +42,7 @@ class SavedObjects:
         target = self._folder / f"{uid}.dcm"
         try:
             self.bytes += self._write(received, target)
+            sync_folder(self._folder)
         except OSError as error:
             reason = error.strerror or str(error)
             warn(f"lfscp: {target}: {reason}")
@@ -50,23 +55,18 @@ class SavedObjects:
         if received.dataset is None:
             spooled = Path(received.spooled_path or "")
             size = spooled.stat().st_size - received.dataset_offset
+            sync_file(spooled)
             spooled.replace(target)
             return size
-        piece = target.with_suffix(".part")
         header = part10_header(
             received.sop_class_uid,
             received.sop_instance_uid,
             received.transfer_syntax_uid,
             received.calling_ae_title,
         )
-        try:
-            with piece.open("wb") as file:
-                file.write(header)
-                file.write(received.dataset)
-            piece.replace(target)
-        except OSError:
-            piece.unlink(missing_ok=True)
-            raise
+        with whole_file(target) as file:
+            file.write(header)
+            file.write(received.dataset)
         return len(received.dataset)
 
     def warn_of_refused(self, sop_instance_uid: str, reason: str) -> None:

@@ -1,7 +1,7 @@
 """The command `serve`: run the node.
 
-An option that is a setting says what lfscp/config/settings.py says of it; tests/meta compares them.
-The option's text is checked like that of the environment.
+The help of an option that is a setting is that of lfscp/config/settings.py; tests/meta compares
+them. Its value is checked like a variable of the environment.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def serve(
 
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
-    gc.disable()  # imports make much and drop little; Node.run() turns it on again
+    gc.disable()  # imports leave little garbage; Node.run() turns it on again
     if http_port is not None and no_http:
         raise OptionError(f"flag --http-port {http_port}: contradicts --no-http; leave one out")
     flags = {
@@ -153,6 +153,6 @@ def serve(
 
     settings = read()
     configure_logging(settings)
-    from lfscp.node.supervisor import run_node
+    from lfscp.node.serve import run_node
 
     raise typer.Exit(run_node(settings, read, follow_on=take_over))

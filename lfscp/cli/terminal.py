@@ -1,8 +1,8 @@
-"""A command at its terminal: what it writes, how it shows its progress, what Ctrl-C does.
+"""Writes to the terminal of a command, shows its progress, and handles Ctrl-C.
 
-Rule: no text from peers, files and objects steers the terminal. What is no printable character
-(controls, escape sequences, marks that turn the direction of text, half characters) is written as
-an escape, `\\x1b`.
+Rule: no text from peers, files and objects controls the terminal. Characters that are not printable
+(controls, escape sequences, marks that turn the direction of text, half characters) are written as
+escapes, `\\x1b`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ def printable(text: str) -> str:
     """The text on one line, with escapes for what is not printable."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def tell(text: str) -> None:
@@ -43,7 +42,7 @@ def warn(text: str) -> None:
 
 
 def tell_json(values: Any) -> None:
-    """Write values as JSON on one line; JSON itself lets controls beyond ASCII stand."""
+    """Write values as JSON on one line, also without controls beyond ASCII."""
     text = json.dumps(values, ensure_ascii=False)
     if not text.isprintable():
         text = "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
@@ -65,10 +64,10 @@ def counted(number: int, one: str, several: str) -> str:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
-    """A bar on standard error for as long as something lasts; without a terminal, the remarks.
+    """A progress bar on standard error; without a terminal, only the remarks.
 
     Yields:
-        A function that shows how much is done, of how much, and a remark that stays to be read.
+        A function that shows how much is done, of how much, and a remark that stays visible.
     """
 
     def show(_done: int, _total: int | None, remark: str) -> None:
@@ -95,21 +94,22 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
 
 
 class Interrupt(threading.Event):
-    """Set by a signal; `exit_code` says by which, as shells do."""
+    """Set by a signal; `exit_code` tells which one, as in shells."""
 
     exit_code = 128 + signal.SIGINT
 
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Ask a peer; its failure ends the command with one line.
+    """Let signals interrupt the work with a peer, whose failure ends the command with one line.
 
     Ctrl-C or SIGTERM sets the event, so that a C-CANCEL goes out. A second signal ends the command
     at once, a third one without cleaning up.
+
     Raises:
         CommandError: the peer failed.
     """
-    from lfscp.scu.errors import GivenUpError, PeerError
+    from lfscp.scu.errors import PeerError
 
     cancel = Interrupt()
     signals: list[int] = []
@@ -130,9 +130,7 @@ def interruptible() -> Iterator[Interrupt]:
     except PeerError as error:
         if not signals:
             raise CommandError(str(error)) from error
-        waited = isinstance(error, GivenUpError)
-        said = f"interrupted while waiting for {error.peer}" if waited else str(error)
-        warn(f"lfscp: {said}")
+        warn(f"lfscp: {error}")
         sys.exit(cancel.exit_code)
     finally:
         for number, handler in before.items():

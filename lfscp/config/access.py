@@ -1,4 +1,4 @@
-"""The settings of who may come in and how: TLS, users, peers."""
+"""The settings of access: TLS, users, peers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from lfscp.config.checks import AETitle, Bool, ListenPort, ListOf, Permission, Port, check_host
+from lfscp.config.checks import (
+    AETitle,
+    Bool,
+    ListenPort,
+    ListOf,
+    Permission,
+    Port,
+    check_host,
+    is_password_hash,
+)
 from lfscp.config.declaration import Section, setting
 
 
@@ -30,8 +39,7 @@ def check_network(text: str) -> str:
 def check_identity(entry: str) -> str:
     """A user of associations, with the hash of the passcode or without."""
     name, colon, hashed = entry.partition(":")
-    well_formed = hashed.startswith("scrypt$") and hashed.count("$") == 5
-    if not name.strip() or (colon and not well_formed):
+    if not name.strip() or (colon and not is_password_hash(hashed)):
         raise ValueError(
             "NAME:HASH, or NAME alone for a user without a passcode; `lfscp hash-password` makes "
             "the hash"

@@ -1,4 +1,4 @@
-"""The settings of budgets: how much memory and work others may take of a node."""
+"""The settings of budgets: the memory and work that others may take."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a setting's value must be: checks that say in words what was expected, and their types.
+"""Checks the values of settings, and defines their types.
 
-Each check raises ValueError with the expectation; the line for the administrator, with file and
-key, is made of it in `sources`.
+Each check raises ValueError with what was expected; `sources` makes the line for the administrator
+of it, with file and key.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def check_index_url(url: str) -> str:
 
 
 def _is_sqlalchemy_url(url: str) -> bool:
-    from sqlalchemy.engine import make_url  # takes its time, and few name a database
+    from sqlalchemy.engine import make_url  # slow to import
     from sqlalchemy.exc import ArgumentError
 
     try:
@@ -122,8 +122,13 @@ def check_token_hash(text: str) -> str:
     return text
 
 
+def is_password_hash(text: str) -> bool:
+    """Whether a text looks like what `lfscp hash-password` prints."""
+    return text.startswith("scrypt$") and text.count("$") == 5
+
+
 def is_loopback(host: str) -> bool:
-    """Whether an address is of this machine only."""
+    """Whether only this machine can reach an address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -133,19 +138,19 @@ def is_loopback(host: str) -> bool:
 
 
 def lower(text: object) -> object:
-    """Text without regard to case; what is no text is left to the type."""
+    """Text in lower case; other values are left to the type."""
     return text.lower() if isinstance(text, str) else text
 
 
 def as_tuple(items: object) -> object:
-    """A list as a tuple; a single value is no list."""
+    """A list as a tuple; a single value is an error."""
     if not isinstance(items, list | tuple):
         raise ValueError("a list")  # noqa: TRY004 - pydantic turns only ValueError into its own report
     return tuple(items)
 
 
 def no_title_twice(peers: object) -> object:
-    """Peers by AE title, spaces around a title not counted."""
+    """Peers by AE title; spaces around a title do not count."""
     titles = [str(title).strip(" ") for title in peers] if isinstance(peers, dict) else []
     for title in titles:
         if titles.count(title) > 1:

@@ -1,7 +1,7 @@
-"""The settings of a node that runs: replaced as a whole when it is told to read them again.
+"""Holds the settings of a running node, which a reload replaces as a whole.
 
-Settings themselves never change. Who must see a change holds a `CurrentSettings` and asks it each
-time; what was asked for once, by an association that runs, stays as it was.
+Settings themselves never change. Code that must see a reload holds a `CurrentSettings` and reads it
+each time. An association keeps the settings with which it began.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from lfscp.config.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What came of reading the settings again.
+    """The outcome of reading the settings again.
 
     Args:
         settings: the old ones with every change that a running node can make.
-        changed: the names of those changes ("server.max_associations", "peers").
-        waiting: the names of changes that the next start will make.
+        changed: the names of these changes ("server.max_associations", "peers").
+        waiting: the names of the changes that need a restart.
     """
 
     settings: Settings
@@ -28,10 +28,10 @@ class Renewal:
 
 
 class CurrentSettings:
-    """The settings as they are now. Any thread may ask; they are replaced in one step.
+    """The present settings. Any thread may read them; a reload replaces them in one step.
 
     Attributes:
-        settings: the settings; to be read once for all that belongs together.
+        settings: read it once for values that belong together.
     """
 
     __slots__ = ("settings",)
@@ -41,12 +41,12 @@ class CurrentSettings:
 
     @classmethod
     def of(cls, settings: Settings | CurrentSettings) -> CurrentSettings:
-        """Settings that never change, or those that do, as one type."""
+        """Settings as current ones; those that are current stay the same."""
         return settings if isinstance(settings, CurrentSettings) else cls(settings)
 
 
 def renew(old: Settings, new: Settings) -> Renewal:
-    """Take over what a running node can change; no I/O."""
+    """Take over the changes that a running node can make; no I/O."""
     changed: list[str] = []
     waiting: list[str] = []
     sections: dict[str, dict[str, object]] = {}

@@ -1,4 +1,4 @@
-"""How a setting is declared: its default, help and flag beside its name, type and check."""
+"""Declares a setting: default, help and flag beside name, type and check."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The settings described: config/lfscp.toml, config/settings.md, the help of each flag.
+"""Describes the settings in config/lfscp.toml and config/settings.md.
 
-All are made from the declarations in `settings`; tests/meta fails when a file differs.
+Both are made from the declarations in `settings`; tests/meta fails if a file differs.
 """
 
 from __future__ import annotations
@@ -133,19 +133,14 @@ def toml_value(value: Any) -> str:
 def template() -> str:
     """The file config/lfscp.toml."""
     out = [_HEAD]
-    section = ""
-    for item in leaves():
-        if item.section != section:
-            section = item.section
-            out.append(_section_head(section))
-        value = item.default or _EXAMPLES[item.key]
-        out.append(f"{_comment(item.help)}\n#{item.key} = {value}\n")
+    for section, items in groupby(leaves(), attrgetter("section")):
+        if section:
+            name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
+            out.append(f"{_comment(_about(section))}\n{name}\n")
+        for item in items:
+            value = item.default or _EXAMPLES[item.key]
+            out.append(f"{_comment(item.help)}\n#{item.key} = {value}\n")
     return "\n".join(out)
-
-
-def _section_head(section: str) -> str:
-    name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
-    return f"{_comment(_about(section))}\n{name}\n"
 
 
 def _about(section: str) -> str:
@@ -160,16 +155,11 @@ def markdown() -> str:
     """The file config/settings.md."""
     out = [_MARKDOWN_HEAD]
     for section, items in groupby(leaves(), attrgetter("section")):
-        out.append(_markdown_head(section))
+        name = section.replace("*", "TITLE")
+        about = f"[{name}]\n\n{_about(section)}" if section else "Outside the sections"
+        out.append(f"## {about}\n")
         out.append("\n".join([_TABLE_HEAD, *map(_markdown_row, items)]) + "\n")
     return "\n".join(out)
-
-
-def _markdown_head(section: str) -> str:
-    if not section:
-        return "## Outside the sections\n"
-    name = section.replace("*", "TITLE")
-    return f"## [{name}]\n\n{_about(section)}\n"
 
 
 def _markdown_row(item: Leaf) -> str:

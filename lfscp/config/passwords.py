@@ -1,9 +1,8 @@
-"""Passwords and tokens, as the configuration keeps them: only their hashes.
+"""Hashes and verifies passwords and tokens; the configuration keeps their hashes only.
 
-A password is short, so its hash is slow on purpose (scrypt, 16 MB); a token is 256 random bits,
-so that one SHA-256 is enough and every request can afford it. Comparisons take constant time. All
-passwords of a process are hashed by one thread, one after another: in many threads at once each
-would take its 16 MB, and the C library would keep them.
+A password is short, so its hash is slow on purpose (scrypt, 16 MB). A token is 256 random bits, so
+one SHA-256 is enough, and cheap at each request. Comparisons take constant time. One thread hashes
+all passwords of a process: in many threads, each would take 16 MB, and the C library would keep it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import hmac
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 _COST: Final = (1 << 14, 8, 1)  # n, r, p: 16 MB and some 50 ms
@@ -33,7 +33,7 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password: str, hashed: str) -> bool:
-    """Whether a password is the hashed one; a malformed hash fits no password."""
+    """Whether a password fits a hash; a malformed hash fits none."""
     try:
         method, n, r, p, salt, digest = hashed.split("$")
         if method != "scrypt":
@@ -56,7 +56,7 @@ def hash_token(token: str) -> str:
 
 
 def is_token(token: str, hashed: str) -> bool:
-    """Whether a token is the hashed one; no token fits an empty hash."""
+    """Whether a token fits a hash; an empty hash fits none."""
     return bool(hashed) and hmac.compare_digest(hash_token(token), hashed)
 
 
@@ -64,19 +64,14 @@ _thread: ThreadPoolExecutor | None = None
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    """Hash in the one thread; the caller waits for its turn."""
     global _thread
     if _thread is None:
         _thread = ThreadPoolExecutor(1, "lfscp-passwords")
-    return _thread.submit(_scrypt_now, password, salt, n, r, p).result()
-
-
-def _scrypt_now(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+    work = partial(hashlib.scrypt, salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+    return _thread.submit(work, password.encode()).result()
 
 
 def _forget_thread() -> None:
-    """A forked process has none of its parent's threads."""
     global _thread
     _thread = None
 

@@ -1,8 +1,7 @@
-"""Every setting of a node, declared once: name, type, default, unit, check, help, flag.
+"""Declares every setting of a node once: name, type, default, unit, check, help, flag.
 
-The files config/lfscp.toml and config/settings.md and the help of `lfscp serve` are made from
-these declarations (see `describe`); where values come from and how they are merged is in `sources`.
-Units stand in the names. Settings are frozen: a running node is never reconfigured behind its back.
+config/lfscp.toml, config/settings.md and the help of `lfscp serve` are made from it (see
+`describe`); `sources` reads and merges the values. Units are in the names. Settings are frozen.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ from lfscp.config.checks import (
     no_title_twice,
 )
 from lfscp.config.declaration import Section, setting
-from lfscp.config.web import WebSettings
+from lfscp.config.web import WebSection
 
 
-class ServerSettings(Section):
+class ServerSection(Section):
     """The DICOM listener and its associations."""
 
     host: str = setting(
@@ -176,7 +175,7 @@ class Pool(Section):
     )
 
 
-class IndexSettings(Section):
+class IndexSection(Section):
     """The index of patients, studies, series and instances."""
 
     url: Annotated[str, AfterValidator(check_index_url)] = setting(
@@ -277,7 +276,7 @@ class Storage(Section):
     )
 
 
-class RetentionSettings(Section):
+class RetentionSection(Section):
     """Automatic deletion of whole studies. The one that received nothing for longest goes first."""
 
     max_gb: Amount = setting(0.0, "Most disk space for objects, in gigabytes. 0 means no limit.")
@@ -291,7 +290,7 @@ class RetentionSettings(Section):
     interval_s: Seconds = setting(60.0, "How often the node looks at these limits, in seconds.")
 
 
-class QuerySettings(Section):
+class QuerySection(Section):
     """Answering C-FIND."""
 
     max_results: Count = setting(
@@ -365,7 +364,7 @@ class Logging(Section):
 
 
 def _default_data_dir() -> Path:
-    """The data folder when nobody names one: the user's, by the XDG convention."""
+    """The data folder of the user, by the XDG convention."""
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "lfscp"
 
@@ -391,17 +390,17 @@ class Settings(Section):
         "one stays, and the answer is success. replace: the new one takes its place. reject: "
         "the first one stays, and the answer is 0xA700.",
     )
-    server: ServerSettings = ServerSettings()
+    server: ServerSection = ServerSection()
     tls: TLS = Field(TLS(), validate_default=True)
     identity: Identity = Identity()
     pool: Pool = Pool()
-    index: IndexSettings = IndexSettings()
+    index: IndexSection = IndexSection()
     objects: Objects = Objects()
     storage: Storage = Storage()
-    retention: RetentionSettings = RetentionSettings()
-    query: QuerySettings = QuerySettings()
+    retention: RetentionSection = RetentionSection()
+    query: QuerySection = QuerySection()
     retrieve: Retrieve = Retrieve()
-    web: WebSettings = WebSettings()
+    web: WebSection = WebSection()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()
@@ -414,6 +413,6 @@ class Settings(Section):
     @classmethod
     def _listens_at_all(cls, tls: TLS, info: ValidationInfo) -> TLS:
         server = info.data.get("server")  # absent when it is wrong itself
-        if isinstance(server, ServerSettings) and not server.plain and not tls.enabled:
+        if isinstance(server, ServerSection) and not server.plain and not tls.enabled:
             raise ValueError("set enabled, since server.plain is false")
         return tls

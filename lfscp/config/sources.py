@@ -1,8 +1,7 @@
-"""Where settings come from: defaults < file < environment < command line, merged with provenance.
+"""Reads and merges settings with their sources: defaults < file < environment < command line.
 
-One rule for errors: the first guilty value is named with its source, key, value and what was
-expected, in one line (`ConfigError`). Nothing is guessed, and an unknown name is an error too,
-so that a typing mistake never goes unnoticed.
+The first wrong value is one line with its source, key, value and what was expected (`ConfigError`).
+An unknown name is an error too, so that no typing mistake goes unnoticed.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ DEFAULT: Final = "default"
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
-# What pydantic expected, in words, where its own are a programmer's.
+# Plain words for what pydantic expected.
 _EXPECTED: Final = {
     "bool_type": "true or false",
     "dict_type": "a table",
@@ -65,13 +64,13 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The settings, and for each value given by somebody: who gave it."""
+    """The settings, and the source of each value that is not a default."""
 
     settings: Settings
     origins: Mapping[KeyPath, str]
 
     def origin(self, path: KeyPath) -> str:
-        """Who gave the value at `path`, or all around it."""
+        """The source of the value at `path`."""
         return _origin(self.origins, path)
 
 
@@ -115,7 +114,9 @@ def resolve_settings(
     if environment.get("STATE_DIRECTORY"):
         first = environment["STATE_DIRECTORY"].split(":")[0]
         layers.put(("data_dir",), first, "environment STATE_DIRECTORY")
-    file = config_file or _usual_file(environment)
+    usual = SYSTEM_FILE if SYSTEM_FILE.exists() else None
+    named = environment.get(FILE_VARIABLE)
+    file = config_file or (Path(named) if named else usual)
     if file is not None:
         _put_table(layers, (), _read_file(file), str(file))
     for name in sorted(environment):
@@ -127,13 +128,6 @@ def resolve_settings(
     for text in peers:
         _put_peer(layers, text)
     return Resolved(_validate(layers), layers.origins)
-
-
-def _usual_file(environment: Mapping[str, str]) -> Path | None:
-    """The configuration file when no option names one; None when there is none."""
-    if environment.get(FILE_VARIABLE):
-        return Path(environment[FILE_VARIABLE])
-    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -161,9 +155,8 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
     if rest == "PEERS":
         table = _from_json(text, ("peers",), origin)
         if not isinstance(table, dict):
-            raise ConfigError(
-                _complaint(origin, ("peers",), text, "a JSON object of peers by AE title")
-            )
+            expected = "a JSON object of peers by AE title"
+            raise ConfigError(_complaint(origin, ("peers",), text, expected))
         _put_table(layers, ("peers",), table, origin)
         return
     known = {each.name: each for each in leaves()}
@@ -192,15 +185,14 @@ def _put_peer(layers: _Layers, text: str) -> None:
     except ValueError:
         complete = False
     if not complete:
-        raise ConfigError(
-            f"{origin} {text!r}: expected AET=HOST:PORT, for example PACS=10.0.0.5:104"
-        )
+        expected = "expected AET=HOST:PORT, for example PACS=10.0.0.5:104"
+        raise ConfigError(f"{origin} {text!r}: {expected}")
     layers.put(("peers", title, "host"), host, origin)
     layers.put(("peers", title, "port"), number, origin)
 
 
 def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str) -> None:
-    """Put in the text of a variable or flag, as the type that the file would have given."""
+    """Put in the text of a variable or flag, as the type that the file would give."""
     value: Any = text
     expected = ""
     if get_origin(item.annotation) is tuple:
@@ -237,7 +229,7 @@ def _validate(layers: _Layers) -> Settings:
 
 
 def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
-    """What pydantic found, in one line for the administrator."""
+    """Pydantic's error in one line for the administrator."""
     where = f"{origin}: {'.'.join(path)}"
     kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
@@ -257,14 +249,14 @@ def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
 
 
 def _guilty(layers: _Layers, path: KeyPath) -> str:
-    """Who gave a wrong value; a table has no source of its own, but what is in it has."""
+    """The source of a wrong value; for a table, the source of a value in it."""
     origin = _origin(layers.origins, path)
     inside = (by for at, by in layers.origins.items() if at[: len(path) - 1] == path[:-1])
     return next(inside, DEFAULT) if origin == DEFAULT else origin
 
 
 def _origin(origins: Mapping[KeyPath, str], path: KeyPath) -> str:
-    """Who gave the value at `path`, or all around it."""
+    """The source of the value at `path`, or of a table around it."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             return origins[path[:length]]

@@ -19,6 +19,7 @@ from lfscp.config.checks import (
     Seconds,
     check_token_hash,
     is_loopback,
+    is_password_hash,
 )
 from lfscp.config.declaration import Section, setting
 
@@ -41,11 +42,11 @@ class Role(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Its place among the roles."""
+        """The place among the roles."""
         return list(Role).index(self)
 
     def may(self, needed: Role) -> bool:
-        """Whether it is the needed role or one above."""
+        """Whether this is the needed role or a higher one."""
         return self.rank >= needed.rank
 
 
@@ -59,7 +60,7 @@ class Login:
 
 
 def read_login(entry: str) -> Login:
-    """Read NAME:ROLE:HASH or NAME:HASH, which is an administrator's.
+    """Read NAME:ROLE:HASH, or NAME:HASH of an administrator.
 
     Raises:
         ValueError: it is neither.
@@ -75,8 +76,7 @@ def read_login(entry: str) -> Login:
 
 def check_web_user(entry: str) -> str:
     """A user of the page with the hash of the password."""
-    hashed = read_login(entry).hashed
-    if not hashed.startswith("scrypt$") or hashed.count("$") != 5:
+    if not is_password_hash(read_login(entry).hashed):
         raise ValueError(_LOGIN)
     return entry
 
@@ -105,7 +105,7 @@ WebUser = Annotated[str, AfterValidator(check_web_user)]
 WebToken = Annotated[str, AfterValidator(check_web_token)]
 
 
-class WebSettings(Section):
+class WebSection(Section):
     """The web page and the API. They are on, for this machine only, unless you say otherwise."""
 
     enabled: Bool = setting(True, "Serve the page and the API. --no-http turns them off.")

@@ -1,22 +1,21 @@
-"""Runs work, at most so much at once; the rest sleeps in the order it came.
+"""Runs a limited number of jobs at once; the others sleep in the order in which they came.
 
-The port of dtools' JobBallancer, and like it without any idea of what the work is:
+A port of dtools' JobBallancer; it does not know what the work is:
 
-- at most `max_active` run, each in a thread of its own; the others sleep;
-- when one ends, by success or error, its dispatcher is called, exactly once, in the thread that
-  ran it and while its place is still taken; then the next sleeping one starts in that thread;
-- `terminate()` takes no more, waits until all have run, and says what was left at its deadline.
+- at most `max_active` pieces run, each in a thread of its own; the others sleep;
+- when one ends, by success or error, its dispatcher is called exactly once, in the same thread and
+  while its place is still taken; then the next sleeping piece starts in that thread;
+- `terminate()` takes no more work, waits until all has run, and gives what is left at its deadline.
 
-Nothing polls: threads exist only while there is something to run. Beyond the original, work may
-belong to groups, each with a limit of its own: the first sleeping one whose groups have room
-starts. A dispatcher may submit its own work again.
+Threads exist only while there is work; nothing polls. Beyond the original, work may belong to
+groups with limits of their own: the first sleeping piece whose groups have room starts. A
+dispatcher may submit its own work again.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from typing import Final, Generic, TypeVar
@@ -31,21 +30,16 @@ class TerminatedError(RuntimeError):
     """The balancer takes no more work."""
 
 
-def _no_groups(_work: object) -> tuple[Hashable, ...]:
-    return ()
-
-
 class Balancer(Generic[Work, Result]):
-    """A balancer; other handlers make it do other work.
+    """Runs pieces of work in threads.
 
     Args:
-        run: does one piece of work, in a thread of the balancer's.
-        on_success: the dispatcher of work that ended well, with its result.
-        on_error: the dispatcher of work that raised.
-        max_active: how many run at once at most.
-        groups: the groups a piece of work belongs to, asked when it may start.
-        max_per_group: how many of one group run at once at most; 0 is no limit.
-        name: of the threads.
+        run: does one piece of work, in a thread of the balancer.
+        on_success: the dispatcher of work that succeeded, called with its result.
+        on_error: the dispatcher of work that raised an error.
+        max_active: how many pieces run at once at most.
+        groups: gives the groups of a piece of work; called when it may start.
+        max_per_group: how many pieces of one group run at once at most; 0 is no limit.
     """
 
     def __init__(
@@ -55,9 +49,8 @@ class Balancer(Generic[Work, Result]):
         on_success: Callable[[Work, Result], None],
         on_error: Callable[[Work, Exception], None],
         max_active: int = 10,
-        groups: Callable[[Work], Collection[Hashable]] = _no_groups,
+        groups: Callable[[Work], Collection[Hashable]] = lambda _work: (),
         max_per_group: int = 0,
-        name: str = "lfscp-job",
     ) -> None:
         if max_active < 1:
             raise ValueError(f"max_active {max_active}: expected 1 or more")
@@ -67,30 +60,12 @@ class Balancer(Generic[Work, Result]):
         self._max_active = max_active
         self._groups = groups
         self._max_per_group = max_per_group
-        self._name = name
         self._threads = 0
         self._changed = threading.Condition()
         self._sleeping: dict[Work, None] = {}  # in order of arrival
         self._active: dict[Work, tuple[Hashable, ...]] = {}  # with its groups
         self._in_group: Counter[Hashable] = Counter()
         self._terminated = False
-
-    @property
-    def max_active(self) -> int:
-        """How many run at once at most."""
-        return self._max_active
-
-    @property
-    def active(self) -> list[Work]:
-        """What runs now."""
-        with self._changed:
-            return list(self._active)
-
-    @property
-    def sleeping(self) -> list[Work]:
-        """What waits for its turn, first come first."""
-        with self._changed:
-            return list(self._sleeping)
 
     @property
     def is_terminated(self) -> bool:
@@ -100,7 +75,7 @@ class Balancer(Generic[Work, Result]):
     def submit(self, work: Work) -> None:
         """Take a piece of work: it starts at once, or sleeps.
 
-        What is active sleeps until it has ended, and then runs again.
+        Work that is active runs again when it has ended.
 
         Raises:
             TerminatedError: after `terminate()`.
@@ -117,7 +92,7 @@ class Balancer(Generic[Work, Result]):
             self._start(started)
 
     def remove(self, work: Work) -> bool:
-        """Take a sleeping piece of work out, undispatched. False when it does not sleep here."""
+        """Remove a sleeping piece of work; no dispatcher is called. False if it does not sleep."""
         with self._changed:
             found = work in self._sleeping
             self._sleeping.pop(work, None)
@@ -125,7 +100,7 @@ class Balancer(Generic[Work, Result]):
         return found
 
     def remove_all(self) -> list[Work]:
-        """Take all sleeping work out, undispatched."""
+        """Remove all sleeping work; no dispatcher is called."""
         with self._changed:
             removed = list(self._sleeping)
             self._sleeping.clear()
@@ -133,21 +108,16 @@ class Balancer(Generic[Work, Result]):
         return removed
 
     def terminate(self, timeout_s: float | None = None) -> list[Work]:
-        """Take no more, and wait until everything has run and was dispatched.
+        """Take no more work, and wait until all has run and was dispatched.
 
         Args:
-            timeout_s: the longest wait; None is for ever.
+            timeout_s: the longest wait; None waits for ever.
         Returns:
-            What was left, active before sleeping; empty when all is done.
+            The work that is left, active before sleeping.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             self._terminated = True
-            while self._active or self._sleeping:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    break
-                self._changed.wait(left)
+            self._changed.wait_for(lambda: not (self._active or self._sleeping), timeout_s)
             return [*self._active, *self._sleeping]
 
     # --- the threads ---
@@ -155,18 +125,18 @@ class Balancer(Generic[Work, Result]):
     def _start(self, work: Work | None) -> None:
         while work is not None:
             self._threads += 1
-            name = f"{self._name}-{self._threads}"
+            name = f"lfscp-job-{self._threads}"
             thread = threading.Thread(target=self._work_off, args=(work,), name=name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError as error:  # the system gives no thread: an end by error
+            except RuntimeError as error:  # the system gives no thread
                 self._dispatch(work, error)
                 work = self._end(work)
             else:
                 return
 
     def _work_off(self, work: Work | None) -> None:
-        """Run one piece of work and what follows it, until nothing may start."""
+        """Run one piece of work, then those that may start after it."""
         while work is not None:
             self._run_one(work)
             work = self._end(work)
@@ -174,7 +144,7 @@ class Balancer(Generic[Work, Result]):
     def _run_one(self, work: Work) -> None:
         try:
             result = self._run(work)
-        except Exception as error:  # noqa: BLE001 - whatever it raised is its outcome
+        except Exception as error:  # noqa: BLE001 - any error is an outcome
             self._dispatch(work, error)
             return
         try:
@@ -189,7 +159,7 @@ class Balancer(Generic[Work, Result]):
             LOGGER.exception("The dispatcher of %r failed", work)
 
     def _end(self, work: Work) -> Work | None:
-        """Give the place free; what may start now: the first here, others in new threads."""
+        """Free the place; gives the work to start in this thread, and starts others in new ones."""
         with self._changed:
             self._in_group.subtract(self._active.pop(work))
             self._in_group += Counter()  # forget the groups that are at 0
@@ -205,7 +175,7 @@ class Balancer(Generic[Work, Result]):
         return started[0] if started else None
 
     def _take(self) -> Work | None:
-        """The first sleeping one that may run, now active; under the lock."""
+        """Make the first sleeping piece that may run active; under the lock."""
         for work in self._sleeping:
             if work in self._active:
                 continue

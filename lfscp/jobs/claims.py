@@ -1,10 +1,9 @@
-"""The jobs of several nodes in one database: who runs which, and for how long without a word.
+"""The jobs of several nodes in one database: which node runs which, and until when it holds it.
 
-Rules: a job that runs is held by one node, whose lease it renews; a node that is not heard of any
-longer loses what it held, and another one takes it. Nodes claim with FOR UPDATE SKIP LOCKED, so
-that none waits for another, and what one has lost it can change no more. Leases go by the
-database's clock. Nodes run the jobs of their own AE title; a job that reads or writes files below
-web.roots runs where it was submitted.
+Rules: one node holds a running job, and renews its lease. A node that gives no sign of life loses
+its jobs, and another takes them; what a node has lost it can no longer change. Nodes claim with FOR
+UPDATE SKIP LOCKED, so none waits for another. Leases go by the database's clock. Nodes run the jobs
+of their own AE title; a job that uses files below web.roots runs where it was submitted.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from sqlalchemy import update as update_of
 
 from lfscp.archive.index.dialects import insert_if_absent, now_ms
 from lfscp.archive.index.job_tables import job
-from lfscp.jobs.control import Wish
+from lfscp.jobs.control import StopRequest
 from lfscp.jobs.model import Job, State, UnknownJobError, longest_wait, now
-from lfscp.jobs.store import Record, job_of, put_items, row_of
+from lfscp.jobs.store import JobStore, job_of, put_items, row_of
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -31,10 +30,10 @@ _FREE: Final = {"held_by": "", "held_until": 0, "wish": ""}
 
 
 class LostJobError(Exception):
-    """Another node has taken the job, since this one was not heard of for too long."""
+    """Another node has taken the job, because this one gave no sign of life for too long."""
 
 
-class Claims(Record):
+class Claims(JobStore):
     """The jobs of all nodes, and this one's hold on those it runs.
 
     Args:
@@ -50,10 +49,10 @@ class Claims(Record):
 
     @property
     def _of_this_node(self) -> ColumnElement[bool]:
-        return true()  # every node shows, and forgets, all jobs
+        return true()  # every node shows and forgets all jobs
 
     def add(self, added: Job) -> None:
-        """Keep a new job, which no node holds yet."""
+        """Save a new job, which no node holds yet."""
         files = added.parameters.get("paths") or added.parameters.get("folder")
         row = {
             **row_of(added),
@@ -68,10 +67,10 @@ class Claims(Record):
         )
 
     def save(self, changed: Job, items: Collection[str] = ()) -> None:
-        """Keep a job that this node holds as it is now; one that does not run any more is free.
+        """Save a job that this node holds, and free it if it no longer runs.
 
         Raises:
-            LostJobError: it holds the job no longer.
+            LostJobError: this node no longer holds the job.
         """
         held = {"held_until": now_ms() + self._lease_ms}
         values = {**row_of(changed), **(held if changed.state is State.ACTIVE else _FREE)}
@@ -94,7 +93,7 @@ class Claims(Record):
         taken: Counter[Hashable],
         max_per_group: int,
     ) -> list[Job]:
-        """Take sleeping jobs, and those of nodes that are gone, first come first.
+        """Take sleeping jobs, and those of nodes that are gone; the oldest first.
 
         Args:
             room: how many this node can run now.
@@ -104,7 +103,11 @@ class Claims(Record):
 
         def work(connection: Connection) -> list[Job]:
             found: list[Job] = []
-            left = min(room, self._left(connection, cap)) if cap else room
+            left = room
+            if cap:
+                connection.execute(select(func.pg_advisory_xact_lock(_CAP_LOCK)))  # one at a time
+                held = select(func.count()).where(job.c.held_by != "", job.c.held_until > now_ms())
+                left = min(room, cap - int(connection.execute(held).scalar_one()))
             if left <= 0:
                 return found
             in_groups = taken.copy()
@@ -119,11 +122,6 @@ class Claims(Record):
             return found
 
         return self._index.transact(work)
-
-    def _left(self, connection: Connection, cap: int) -> int:
-        connection.execute(select(func.pg_advisory_xact_lock(_CAP_LOCK)))  # count one by one
-        held = select(func.count()).where(job.c.held_by != "", job.c.held_until > now_ms())
-        return cap - int(connection.execute(held).scalar_one())
 
     def _claimable(self) -> Any:
         sleeps = and_(
@@ -159,12 +157,12 @@ class Claims(Record):
         return job_of(connection.execute(wanted).mappings().one())
 
     def renew(self, job_ids: Collection[str]) -> dict[str, str]:
-        """Say that this node is at work on these: the wish for each; lost ones are left out."""
+        """Renew the leases of these jobs; the stop request for each, without lost jobs."""
         mine = and_(job.c.held_by == self._node, job.c.id.in_(list(job_ids)))
 
         def work(connection: Connection) -> dict[str, str]:
-            wishes = select(job.c.id, job.c.wish).where(mine).with_for_update()
-            found = {row.id: row.wish for row in connection.execute(wishes)}
+            requests = select(job.c.id, job.c.wish).where(mine).with_for_update()
+            found = {row.id: row.wish for row in connection.execute(requests)}
             held = {"held_until": now_ms() + self._lease_ms, "wish": ""}
             connection.execute(update_of(job).where(mine).values(**held))
             return found
@@ -172,7 +170,7 @@ class Claims(Record):
         return self._index.transact(work)
 
     def release_all(self) -> None:
-        """Give free all that this node held: it is about to stop, or has just started."""
+        """Free all jobs of this node, which is about to stop or has just started."""
         mine = update_of(job).where(job.c.held_by == self._node)
         active = job.c.state == str(State.ACTIVE)
         interrupted = {"state": str(State.SLEEPING), "reason": "interrupted, runs again"}
@@ -186,9 +184,9 @@ class Claims(Record):
     # --- jobs that this node does not hold ---
 
     def change_free(
-        self, job_id: str, wish: Wish | None, change: Callable[[Job], Job]
+        self, job_id: str, request: StopRequest | None, change: Callable[[Job], Job]
     ) -> tuple[Job, bool]:
-        """Change a job that no node runs; tell the wish to the node that does.
+        """Change a job that no node runs; else leave the request for the node that runs it.
 
         Args:
             change: makes the changed job, or raises.
@@ -209,8 +207,8 @@ class Claims(Record):
             changed = change(found)
             this = update_of(job).where(job.c.id == job_id)
             if row["is_held"]:
-                if wish is not None:
-                    connection.execute(this.values(wish=str(wish)))
+                if request is not None:
+                    connection.execute(this.values(wish=str(request)))
                 return found, False
             connection.execute(this.values(**{**row_of(changed), **_FREE}))
             put_items(connection, changed, ())

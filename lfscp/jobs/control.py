@@ -1,4 +1,4 @@
-"""What a running job and the service say to each other: wishes one way, progress the other."""
+"""Connects a running job with the job service: stop requests go in, progress and end come out."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from lfscp.jobs.model import JSON, State
+
 PUBLISH_INTERVAL_S: Final = 0.2
 SAVE_INTERVAL_S: Final = 2.0
-MAX_WORDS: Final = 1000  # characters of one reason, in which a peer may have its say
+MAX_WORDS: Final = 1000  # characters of one reason, which may quote a peer
 
 
 def shown(text: str, most: int) -> str:
-    """A text that others had a part in, on one line, and not without end."""
+    """A text that may quote a peer or a file: on one line, and cut to `most` characters."""
     cut = text if len(text) <= most else f"{text[: most - 1]}…"
-    return cut if cut.isprintable() else "".join(_shown(each) for each in cut)
+    return "".join(
+        each if each.isprintable() else " " if each.isspace() else "\ufffd" for each in cut
+    )
 
 
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if character.isspace() else "\ufffd"
-
-
-class Wish(StrEnum):
+class StopRequest(StrEnum):
     """Why a running job should stop."""
 
     CANCEL = "cancel"
@@ -35,11 +33,22 @@ class Wish(StrEnum):
 
 
 class JobStoppedError(Exception):
-    """The job stopped since somebody wished so."""
+    """The job stopped because a user or the node asked it to."""
 
-    def __init__(self, wish: Wish) -> None:
-        super().__init__(wish)
-        self.wish = wish
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """The end of a job that raised no error: done, or failed in part.
+
+    Args:
+        state: DONE or FAILED.
+        reason: a remark for the user.
+        result: what the job found.
+    """
+
+    state: State = State.DONE
+    reason: str = ""
+    result: JSON = None
 
 
 @dataclass(slots=True)
@@ -55,17 +64,16 @@ class Progress:
 
 
 class Control:
-    """One run of one job: the wish to stop it, and its progress.
+    """One run of one job: the request to stop it, and its progress.
 
-    Any thread may wish; only the one that runs the job reports.
+    Any thread may ask it to stop. Only the thread that runs the job reports.
 
     Args:
-        tell: called with the progress and the items that are newly done: `save` says that they
-            should be kept, else subscribers only are told.
-        items: what earlier runs have behind them.
+        tell: called with the progress, the items done since the last save, and whether to save.
+        items: what earlier runs of the job have done.
     """
 
-    MAX_PROBLEMS: Final = 200  # kept word by word; more are counted
+    MAX_PROBLEMS: Final = 200  # further ones are only counted
 
     def __init__(
         self, tell: Callable[[Progress, list[str], bool], None], items: set[str] | None = None
@@ -76,59 +84,58 @@ class Control:
         self._started = self._published = self._saved = time.monotonic()
         self.progress = Progress()
         self.stop = threading.Event()
-        self.wish: Wish | None = None
-        self.result: Any = None  # what a job has to show even when it does not come to its end
+        self.stop_request: StopRequest | None = None
+        self.result: Any = None  # what a job has to show even if it does not finish
 
-    def wish_for(self, wish: Wish) -> None:
-        """Ask the job to stop."""
-        if self.wish is not Wish.CANCEL:  # a cancelled one is not paused after all
-            self.wish = wish
+    def request_stop(self, request: StopRequest) -> None:
+        """Ask the job to stop; a cancelled job stays cancelled."""
+        if self.stop_request is not StopRequest.CANCEL:
+            self.stop_request = request
         self.stop.set()
 
     def check(self) -> None:
-        """Go on, unless somebody wished otherwise.
+        """Go on, unless the job was asked to stop.
 
         Raises:
-            JobStoppedError: with the wish.
+            JobStoppedError: it was.
         """
-        if self.stop.is_set() and self.wish is not None:
-            raise JobStoppedError(self.wish)
+        if self.stop.is_set() and self.stop_request is not None:
+            raise JobStoppedError(self.stop_request)
 
     def is_behind(self, item: str) -> bool:
-        """Whether an earlier run has done this."""
+        """Whether an earlier run has done this item."""
         return item in self._items
 
     def put_behind(self, item: str) -> None:
-        """This is done, and need not be again."""
+        """Note that this item is done; later runs skip it."""
         if item not in self._items:
             self._items.add(item)
             self._new_items.append(item)
 
     def problem(self, what: str, reason: str) -> None:
-        """Something could not be done; `what` names it without patient data."""
+        """Note what could not be done; `what` names it without patient data."""
         if len(self.progress.problems) < self.MAX_PROBLEMS:
             named = {"what": shown(what, MAX_WORDS), "reason": shown(reason, MAX_WORDS)}
             self.progress.problems.append(named)
 
     def report(self) -> None:
-        """The progress has changed: tell, but not more often than somebody can look."""
+        """Publish the progress a few times a second at most, and save it every two seconds."""
         now = time.monotonic()
         if now - self._published < PUBLISH_INTERVAL_S:
             return
         self._published = now
-        elapsed = now - self._started
-        self.progress.rate_bytes_s = round(self.progress.bytes / elapsed, 1) if elapsed else 0.0
+        self.measure_rate()
         save = now - self._saved >= SAVE_INTERVAL_S
         if save:
             self._saved = now
         self._tell(self.progress, self.take_items() if save else [], save)
 
-    def finish(self) -> None:
-        """The run has ended: work out its rate."""
+    def measure_rate(self) -> None:
+        """Work out the rate of this run up to now."""
         elapsed = time.monotonic() - self._started
         self.progress.rate_bytes_s = round(self.progress.bytes / elapsed, 1) if elapsed else 0.0
 
     def take_items(self) -> list[str]:
-        """What is newly done and not yet kept."""
+        """The items done since the last call."""
         taken, self._new_items = self._new_items, []
         return taken

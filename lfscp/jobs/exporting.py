@@ -1,53 +1,55 @@
-"""Objects of the archive as files in a folder: what a retrieve into a folder ends with.
+"""Writes objects of the archive as files into a folder, for a retrieve that names one.
 
-A file is there as a whole or not at all, as `FOLDER/<StudyUID>/<InstanceUID>.dcm`, with exactly the
-bytes that the archive has; one that is there already is replaced.
+A file is there whole or not at all, as `FOLDER/<StudyUID>/<InstanceUID>.dcm`, with exactly the
+bytes of the archive. It replaces an older file of this name. With durability "full" the files are
+on disk before the job counts them as written.
 """
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.durability import sync_folder, whole_file
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.jobs.roots import allowed_folder
 
+if TYPE_CHECKING:
+    from lfscp.config import Settings
+
 
 def write_files(
-    instances: Iterable[StoredInstance], folder: str, roots: Sequence[Path]
+    instances: Iterable[StoredInstance], folder: str, settings: Settings
 ) -> Iterator[tuple[StoredInstance, str]]:
-    """Write objects into a folder; gives each, with the reason why it could not be written or "".
+    """Write objects into a folder; gives each with the reason why it was not written, or "".
 
     Args:
-        folder: below one of `roots`.
-        roots: web.roots.
+        folder: below one of web.roots.
     Raises:
-        InvalidRequestError: the folder may not be used any more.
+        InvalidRequestError: the folder may no longer be used.
+        OSError: the names of the files cannot be put on disk.
     """
+    roots, sync = settings.web.roots, settings.durability == "full"
     top = allowed_folder(folder, roots)
+    written: set[Path] = set()
     for instance in instances:
         try:
             below = top / instance.study_uid
             below.mkdir(exist_ok=True)
-            # Somebody may have put a link there that leads out of the roots.
-            _write(instance.path, allowed_folder(below, roots) / f"{instance.sop_instance_uid}.dcm")
+            # A link that was put there may lead out of the roots.
+            study = allowed_folder(below, roots)
+            with (
+                instance.path.open("rb") as source,
+                whole_file(study / f"{instance.sop_instance_uid}.dcm", sync=sync) as file,
+            ):
+                shutil.copyfileobj(source, file, 1 << 20)
         except OSError as error:
             yield instance, f"not written: {error.strerror or error}"
         else:
+            written.add(study)
             yield instance, ""
-
-
-def _write(source: StoredFile, target: Path) -> None:
-    piece = target.with_suffix(".part")
-    piece.unlink(missing_ok=True)  # of a run that was interrupted
-    try:
-        with source.open("rb") as read, piece.open("xb") as written:
-            shutil.copyfileobj(read, written, 1 << 20)
-        piece.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            piece.unlink()
-        raise
+    if sync and written:
+        for each in (*written, top):
+            sync_folder(each)

@@ -1,4 +1,4 @@
-"""News of jobs for whoever watches: each subscriber draws the newest state of what has changed."""
+"""Publishes news of jobs: each subscriber draws the newest state of the jobs that changed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_WAITING: Final = 1000
 
 
 class Subscription:
-    """What has changed since the last look; any thread may use it, and close it.
+    """The jobs that changed since the last look. Any thread may use and close it.
 
-    A job that changes several times between two looks comes once, as it is now; of more than
-    `MAX_WAITING` changed jobs the oldest news are dropped.
+    A job that changed several times comes once, in its newest state. Of more than `MAX_WAITING`
+    changed jobs the oldest news are dropped.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -26,7 +26,7 @@ class Subscription:
         self._closed = False
 
     def next(self, timeout_s: float | None = None) -> Job | None:
-        """Wait for the next changed job; None when none came in time, or after `close()`."""
+        """Wait for the next changed job; None if none came in time, or after `close()`."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
             if self._closed or not self._waiting:
@@ -35,11 +35,11 @@ class Subscription:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether no more news comes."""
         return self._closed
 
     def put(self, job: Job) -> None:
-        """Give the news; never waits."""
+        """Add news; never waits."""
         with self._changed:
             self._waiting[job.id] = job
             if len(self._waiting) > MAX_WAITING:
@@ -47,7 +47,7 @@ class Subscription:
             self._changed.notify()
 
     def close(self) -> None:
-        """Take no more news, and wake who waits for them."""
+        """Take no more news, and wake the waiting thread."""
         self._feed.drop(self)
         with self._changed:
             self._closed = True
@@ -61,7 +61,7 @@ class Subscription:
 
 
 class Feed:
-    """Gives news to all subscribers."""
+    """Gives the news to all subscribers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class Feed:
         self._closed = False
 
     def subscribe(self) -> Subscription:
-        """A new subscriber; closed at once when the feed is."""
+        """A new subscriber; closed at once if the feed is closed."""
         subscription = Subscription(self)
         with self._lock:
             if not self._closed:
@@ -81,17 +81,16 @@ class Feed:
     def drop(self, subscription: Subscription) -> None:
         """Forget a subscriber."""
         with self._lock:
-            self._subscriptions = tuple(
-                each for each in self._subscriptions if each is not subscription
-            )
+            others = (each for each in self._subscriptions if each is not subscription)
+            self._subscriptions = tuple(others)
 
     def publish(self, job: Job) -> None:
-        """Tell everybody."""
+        """Give the news of a job to all subscribers."""
         for subscription in self._subscriptions:
             subscription.put(job)
 
     def close(self) -> None:
-        """Close all subscriptions: nothing will change any more."""
+        """Close all subscriptions."""
         with self._lock:
             self._closed = True
             subscriptions = self._subscriptions

@@ -1,8 +1,8 @@
-"""One study, or what is asked for below it, from one peer into the archive, or elsewhere.
+"""Retrieves one study, or a part of it, from one peer into the archive or to another node.
 
-By C-GET when the objects come here and the peer has it: that needs nothing to be configured there.
-What it could not send that way, a compressed object above all, is asked for once more by C-MOVE to
-our own SCP, as is everything when the peer has no C-GET.
+Objects that come here are retrieved by C-GET if the peer has it: that needs no configuration there.
+Objects that the peer cannot send that way, compressed ones above all, are retrieved by C-MOVE to
+our own SCP; so is everything if the peer has no C-GET.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lfscp.scu.retrieve import get, move
 from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services import audit_events
 from lfscp.services.contexts import require_stored_class
+from lfscp.services.status import SUCCESS
 from lfscp.services.storage.c_store import refusal
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
     from lfscp.jobs.control import Control
 
-_SUCCESS: Final = 0x0000
 _UNIQUE_KEYS: Final = {
     Level.PATIENT: "PatientID",
     Level.STUDY: "StudyInstanceUID",
@@ -46,10 +46,10 @@ _UNIQUE_KEYS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one retrieve asks for: a study, or what the keys name below it.
+    """What one retrieve asks for: a study, or a part of it that the keys name.
 
     Args:
-        size: how many objects the peer says it has; 0 when it does not say.
+        size: how many objects the peer reports; 0 if it does not say.
     """
 
     peer: Peer
@@ -61,23 +61,19 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What it is called among the things that are done."""
+        """The name of the unit among the items that are done."""
         patient = f"|{self.keys['PatientID']}" if "PatientID" in self.keys else ""
         return f"{self.peer}|{self.level}|{self.study_uid}{patient}"
 
     def here(self, archive: Archive) -> Sequence[StoredInstance]:
-        """What the archive has of it.
+        """The objects of the unit in the archive.
 
         Raises:
             OperationError: the index cannot be read.
         """
-        wanted = {
-            level: _list(self.keys[key]) for level, key in _UNIQUE_KEYS.items() if self._has(key)
-        }
+        given = {level: self.keys.get(key) for level, key in _UNIQUE_KEYS.items()}
+        wanted = {level: _list(value) for level, value in given.items() if value}
         return archive.select(Level(self.level), wanted)
-
-    def _has(self, key: str) -> bool:
-        return bool(self.keys.get(key))
 
 
 def _list(value: Any) -> list[str]:
@@ -86,7 +82,7 @@ def _list(value: Any) -> list[str]:
 
 
 class RetrieveMethod:
-    """How a job's objects are retrieved; it remembers which peers have no C-GET.
+    """Retrieves the objects of one job; remembers which peers have no C-GET.
 
     Raises:
         InvalidRequestError: the job's method and destination exclude each other.
@@ -106,12 +102,12 @@ class RetrieveMethod:
         self._without_get: set[Peer] = set()
 
     def fetch(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
-        """Retrieve one unit by the method that the peer has.
+        """Retrieve one unit by a method that the peer has.
 
         Args:
-            expected: how many objects are to come after it, as far as known.
+            expected: how many objects will come after this unit, as far as known.
         Returns:
-            "get", "move" or "get and move", and how it ended.
+            "get", "move" or "get and move", and the result.
         Raises:
             PeerError: no object came.
         """
@@ -126,7 +122,7 @@ class RetrieveMethod:
             return "move", self._by("move", unit, expected)
 
     def _get_and_move(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
-        """By C-GET; then by C-MOVE what could not be sent that way."""
+        """Retrieve by C-GET; then by C-MOVE the objects that failed."""
         progress = self._control.progress
         before = progress.failed
         result = self._by("get", unit, expected)
@@ -138,7 +134,7 @@ class RetrieveMethod:
             for part in [unit] if nothing_came else self._missing(unit, result.failed_uids):
                 progress.failed = before + moved.failed
                 moved = _sum(moved, self._by("move", part, expected))
-        except PeerError:  # it cannot reach us, perhaps: the C-GET's word stands
+        except PeerError:  # perhaps the peer cannot reach us: the result of the C-GET stands
             progress.failed = before + result.failed
             return "get", result
         if nothing_came:
@@ -156,11 +152,7 @@ class RetrieveMethod:
         )
 
     def _missing(self, unit: Unit, failed_uids: Sequence[str]) -> Iterator[Unit]:
-        """What a C-GET could not send, series by series; what we have refused is left out.
-
-        Raises:
-            PeerError: the peer cannot be asked where they are.
-        """
+        """The objects that a C-GET failed to bring, by series; without those that we refused."""
         refused = {problem["what"] for problem in self._control.progress.problems}
         wanted = [uid for uid in failed_uids if uid not in refused]
         above = {
@@ -178,7 +170,7 @@ class RetrieveMethod:
                 yield Unit(unit.peer, "IMAGE", keys, unit.study_uid, size=len(there))
 
     def _find(self, keys: Mapping[str, Any], level: str, peer: Peer) -> list[str]:
-        """The unique keys of that level that the peer has."""
+        """The values of the level's unique key that the peer has."""
         matches = find(
             peer,
             identifier(keys, level),
@@ -229,7 +221,7 @@ class RetrieveMethod:
                 progress=follow,
                 cancel=control.stop,
             )
-            if self.is_ours and result.completed:  # it has come to our own SCP meanwhile
+            if self.is_ours and result.completed:  # the objects came to our own SCP
                 here = unit.here(self._archive)
                 progress.bytes += sum(each.size for each in here)
                 if unit.level == "STUDY":
@@ -238,15 +230,14 @@ class RetrieveMethod:
         return result
 
     def _classes_of(self, unit: Unit) -> list[str]:
-        """What will come, as far as the peer tells."""
         try:
             return sop_classes_of(unit.peer, unit.keys, self._model, self._control.stop)
         except PeerError:
             self._control.check()
-            return []  # the C-GET itself will say what is wrong, if anything is
+            return []  # if something is wrong, the C-GET will say so
 
     def _store(self, received: Received) -> int | Dataset:
-        """Store an object of a C-GET; the peer is told what could not be."""
+        """Store an object of a C-GET; gives the status for the peer."""
         try:
             require_stored_class(self._settings, received.sop_class_uid)
             stored = self._archive.store(received)
@@ -258,13 +249,13 @@ class RetrieveMethod:
         metrics.RECEIVED_INSTANCES.of("C-GET").add()
         metrics.RECEIVED_BYTES.of("C-GET").add(stored.size)
         self._control.report()
-        return _SUCCESS
+        return SUCCESS
 
 
 def _of_what_came(result: RetrieveResult, came: int, unit: Unit) -> RetrieveResult:
-    """The peer's word on what it has sent to our own SCP, as far as it is here."""
+    """Correct the peer's count of objects sent to our own SCP by those that arrived."""
     said = result.completed + result.warning
-    if came >= said or "PatientID" in unit.keys:  # which objects may write otherwise
+    if came >= said or "PatientID" in unit.keys:  # objects may spell the Patient ID differently
         return result
     comment = f"the peer reports {said} objects sent, {came} arrived"
     failed = result.failed + said - came

@@ -1,7 +1,7 @@
-"""Keeps the matches of one query to a peer within a budget, and on disk if they are many.
+"""Keeps the matches of one query to a peer within a budget, on disk if they are many.
 
-Rules: a match is JSON on one line, so that it can be read without the others; what one job keeps is
-bounded in bytes; no more than one match at a time is decoded in a process.
+Rules: a match is JSON on one line, so that it can be read alone. The bytes of a job are limited. A
+process decodes one match at a time.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _DECODING: Final = threading.Lock()
 
 
 class EncodedJSON(str):
-    """JSON that is encoded already."""
+    """Text that is JSON already."""
 
     __slots__ = ()
 
 
 class Matches:
-    """The matches of one run of a job; to be closed.
+    """The matches of one run of a job; the caller closes it.
 
     Args:
-        folder: where they go when they are many.
-        max_bytes: how much is kept.
+        folder: for a file, if the matches are many.
+        max_bytes: limit of all matches.
 
     Attributes:
-        count: how many are kept.
-        is_full: the next would have been too much.
+        count: how many there are.
+        is_full: a match was left out because of the limit.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -52,7 +52,7 @@ class Matches:
         self.is_full = False
 
     def add(self, match: Dataset) -> bool:
-        """Keep one; False when it would be too much.
+        """Add a match; False if it exceeds the limit.
 
         Raises:
             OSError: the disk is full.
@@ -68,13 +68,13 @@ class Matches:
         return True
 
     def result(self) -> list[Any] | EncodedJSON:
-        """All of them; as JSON when they are many."""
+        """All matches; as JSON text if they are many."""
         self._file.seek(0)
         encoded = f"[{self._file.read().decode('ascii')}]"
         return json.loads(encoded) if len(encoded) <= SHORT_RESULT else EncodedJSON(encoded)
 
     def close(self) -> None:
-        """Drop them."""
+        """Drop the matches."""
         self._file.close()
 
 
@@ -87,7 +87,7 @@ def each_match(pieces: Iterable[str]) -> Iterator[Mapping[str, Any]]:
         begun.append(first)
         size += len(first)
         if size > _MAX_LINE:
-            return  # none of ours
+            return  # not written by us
         for other in others:
             yield from _matches("".join(begun))
             begun, size = [other], len(other)

@@ -1,7 +1,7 @@
-"""What a job is: its request, checked, and its state; plain data without any I/O.
+"""Defines a job: its request, which is checked here, and its state; plain data without I/O.
 
-Rules: a job's identity is a random string; times are ISO 8601 in UTC; everything can be kept as
-JSON. A request is refused here, before anything is stored, with the field that is to blame.
+Rules: the id of a job is a random string; times are ISO 8601 in UTC; all of it fits into JSON. A
+wrong request is refused before anything is stored, with the name of the wrong field.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ MAX_DELAY_S: Final = 3600.0  # before a job is tried again
 LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 MODELS: Final = ("study", "patient", "patient-study")
 METHODS: Final = ("auto", "get", "move")
-SHORT_RESULT: Final = (
-    1 << 16
-)  # characters of JSON; a longer one of a query does not go with its job
+SHORT_RESULT: Final = 1 << 16  # characters of JSON; a query's longer one is left out of its job
 
 
 class JobKind(StrEnum):
@@ -45,9 +43,9 @@ class JobKind(StrEnum):
 
 
 class State(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
-    SLEEPING = "sleeping"  # waits for its turn, or for the time of its next attempt
+    SLEEPING = "sleeping"  # waits for its turn or its next attempt
     ACTIVE = "active"
     PAUSED = "paused"
     DONE = "done"
@@ -61,11 +59,11 @@ class State(StrEnum):
 
 
 class InvalidRequestError(ValueError):
-    """A job cannot be asked for like this.
+    """The request of a job is wrong.
 
     Args:
-        name: the field to blame ("parameters.keys.PatientNam").
-        reason: what is wrong with it and what was expected.
+        name: the wrong field ("parameters.keys.PatientNam").
+        reason: what is wrong, and what was expected.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -83,7 +81,7 @@ class UnknownJobError(LookupError):
 
 
 class TooManyJobsError(RuntimeError):
-    """So many jobs have not ended that no further one is taken."""
+    """Too many jobs have not ended; no further one is taken."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"{most} jobs have not ended yet; wait, or cancel some")
@@ -92,12 +90,12 @@ class TooManyJobsError(RuntimeError):
 class WrongStateError(ValueError):
     """A job in this state cannot do that."""
 
-    def __init__(self, job: Job, wish: str, expected: str) -> None:
-        super().__init__(f"a job that is {job.state} cannot {wish}; it must be {expected}")
+    def __init__(self, job: Job, action: str, expected: str) -> None:
+        super().__init__(f"a job that is {job.state} cannot {action}; it must be {expected}")
         self.job = job
 
 
-# What dtools calls these jobs in its list; a retrieve is a C-Get there, whichever way it goes.
+# The names of dtools' job list, where every retrieve is a C-Get.
 _DTOOLS_NAMES: Final = {
     JobKind.ECHO: "C-Echo",
     JobKind.FIND: "C-Find",
@@ -106,29 +104,27 @@ _DTOOLS_NAMES: Final = {
     JobKind.COLLECT: "Collect",
 }
 _PARAMETERS: Final = {
-    JobKind.ECHO: frozenset({"retries"}),
-    JobKind.FIND: frozenset({"retries", "keys", "level", "model", "limit"}),
-    JobKind.RETRIEVE: frozenset(
-        {"retries", "keys", "level", "model", "method", "destination", "folder"}
-    ),
-    JobKind.SEND: frozenset({"retries", "paths", "studies"}),
-    JobKind.COLLECT: frozenset({"retries", "keys", "model", "method"}),
+    JobKind.ECHO: {"retries"},
+    JobKind.FIND: {"retries", "keys", "level", "model", "limit"},
+    JobKind.RETRIEVE: {"retries", "keys", "level", "model", "method", "destination", "folder"},
+    JobKind.SEND: {"retries", "paths", "studies"},
+    JobKind.COLLECT: {"retries", "keys", "model", "method"},
 }
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What somebody wants done.
+    """The request of a job.
 
     Args:
         kind: "echo", "find", "retrieve", "send" or "collect".
-        peer: whom to ask; several for "collect" only.
-        parameters: by kind; `retries` for each (how often a peer that is down is tried again).
+        peer: the peer to ask; several for "collect" only.
+        parameters: by kind; `retries` for each (how often to try again while the peer is down).
             find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study", "patient" or
                 "patient-study"), `limit` of matches.
             retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title),
-                `folder` (below web.roots, for what came as files, beside the archive).
+                `folder` (below web.roots, for a copy of the objects as files).
             send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive).
             collect: `keys`, `model`, `method`.
     """
@@ -139,31 +135,31 @@ class JobRequest:
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """Whom to ask."""
+        """The peers to ask."""
         return (self.peer,) if isinstance(self.peer, Peer) else tuple(self.peer)
 
     def check(self) -> None:
-        """See whether this can be a job; paths are looked at by the service, which has the roots.
+        """Check all but the paths, which the service checks with the roots.
 
         Raises:
-            InvalidRequestError: it cannot; names the field.
+            InvalidRequestError: a field is wrong; names it.
         """
         if self.kind not in tuple(JobKind):
-            raise InvalidRequestError(
-                "kind", f"{self.kind!r}, expected one of {', '.join(JobKind)}"
-            )
-        if not self.peers or (len(self.peers) > 1 and self.kind != JobKind.COLLECT):
-            raise InvalidRequestError("peer", f"{len(self.peers)} peers, a {self.kind} takes one")
+            expected = f"expected one of {', '.join(JobKind)}"
+            raise InvalidRequestError("kind", f"{self.kind!r}, {expected}")
+        kind = JobKind(self.kind)
+        if not self.peers or (len(self.peers) > 1 and kind is not JobKind.COLLECT):
+            raise InvalidRequestError("peer", f"{len(self.peers)} peers, a {kind} takes one")
         for name in self.parameters:
-            if name not in _PARAMETERS[JobKind(self.kind)]:
-                known = ", ".join(sorted(_PARAMETERS[JobKind(self.kind)]))
+            if name not in _PARAMETERS[kind]:
+                known = ", ".join(sorted(_PARAMETERS[kind]))
                 raise InvalidRequestError(f"parameters.{name}", f"unknown field; known are {known}")
         _check_values(self.parameters)
-        if self.kind == JobKind.SEND:
+        if kind is JobKind.SEND:
             _check_sources(self.parameters)
-        elif self.kind != JobKind.ECHO:
-            _check_keys(JobKind(self.kind), self.parameters.get("keys"))
-            if self.kind != JobKind.FIND:
+        elif kind is not JobKind.ECHO:
+            _check_keys(kind, self.parameters.get("keys"))
+            if kind is not JobKind.FIND:
                 _check_patient(self.parameters)
 
 
@@ -208,17 +204,18 @@ def _check_keys(kind: JobKind, keys: JSON) -> None:
         tag = tag_for_keyword(keyword)
         if tag is None:
             raise InvalidRequestError(name, "unknown field, no keyword of the DICOM dictionary")
-        if dictionary_VR(tag) == "SQ" or not _is_key(value):
+        values = value if isinstance(value, list) else [value]
+        is_plain = all(each is None or type(each) in (str, int, float) for each in values)
+        if dictionary_VR(tag) == "SQ" or not is_plain:
             raise InvalidRequestError(name, "expected a text, a number or a list of them")
         try:
             identifier({keyword: value}, "STUDY")
-        except ValueError:  # its text may hold the value, which may be a patient's
+        except ValueError:  # its text may quote the value, which may be a patient's
             vr = dictionary_VR(tag)
             raise InvalidRequestError(name, f"expected a value of an element of VR {vr}") from None
 
 
 def _check_patient(parameters: Mapping[str, JSON]) -> None:
-    """The Patient Root models go from the patient to the studies."""
     keys = parameters["keys"]
     named = any(keys.get(keyword) for keyword in PATIENT_KEYS)
     if parameters.get("model", "study") != "study" and not named:
@@ -227,24 +224,19 @@ def _check_patient(parameters: Mapping[str, JSON]) -> None:
         )
 
 
-def _is_key(value: JSON) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return all(each is None or type(each) in (str, int, float) for each in values)
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it is at one moment.
+    """A job at one moment.
 
     Attributes:
-        attempts: how often it was begun.
-        done: objects (matches of a find) that are done; `failed` those that are not going to be,
-            `left` those still to do as far as known.
-        bytes: how many were transferred; `rate_bytes_s` of the present attempt.
-        reason: why it failed or sleeps, or what should be said of its end.
-        result: what it found: matches of a find, facts of an echo, problems of a transfer.
-        failures: failed attempts since the last that got anywhere.
-        next_attempt_at: when a sleeping one runs again, if it waits for that.
+        attempts: how often it was started.
+        done: objects (of a find: matches) that are done; `failed` those that failed, `left` those
+            still to do as far as known.
+        bytes: how many were transferred; `rate_bytes_s` in the present attempt.
+        reason: why it failed or sleeps, or a remark on its end.
+        result: matches of a find, facts of an echo, problems of a transfer.
+        failures: failed attempts since the last success.
+        next_attempt_at: when a sleeping job is tried again, if it waits for that.
     """
 
     id: str
@@ -268,12 +260,12 @@ class Job:
 
     @property
     def peer(self) -> Peer:
-        """Whom it asks; the first of several."""
+        """The peer it asks; the first of several."""
         return self.peers[0]
 
     @property
     def description(self) -> str:
-        """One line as dtools' job list has it: "active job: C-Echo request: …"."""
+        """One line as in dtools' job list: "active job: C-Echo request: …"."""
         facts = ", ".join(str(peer) for peer in self.peers)
         keys = self.parameters.get("keys") or {}
         named = [f"{name}={value}" for name, value in keys.items() if value not in ("", None)]
@@ -285,7 +277,7 @@ class Job:
         return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts}"
 
     def to_json(self) -> dict[str, JSON]:
-        """All of it for JSON; `peer` is the first of `peers`."""
+        """The whole job for JSON; `peer` is the first of `peers`."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         peers = [asdict(peer) for peer in self.peers]
         return {
@@ -300,17 +292,17 @@ class Job:
 
 
 def is_result_apart(job: Job) -> bool:
-    """Whether a job may have a result that is too large to be carried with it."""
+    """Whether a job may have a result that is too large to go with it."""
     return job.kind is JobKind.FIND and job.state.is_end and job.result is None
 
 
 def now() -> str:
-    """The time as jobs keep it."""
+    """The present time, for a job."""
     return timestamp(datetime.now(UTC))
 
 
 def longest_wait() -> str:
-    """The latest that a job which fails now is tried again."""
+    """The latest time at which a job that fails now is tried again."""
     return timestamp(datetime.now(UTC) + timedelta(seconds=MAX_DELAY_S))
 
 

@@ -1,10 +1,9 @@
-"""Studies of the archive as one ZIP with a DICOMDIR, made while it is read (PS3.10, PS3.3 annex F).
+"""Packs studies into a ZIP with a DICOMDIR, while the ZIP is read (PS3.10, PS3.3 annex F).
 
-The DICOMDIR is made first, from the objects' headers only, in a temporary folder; then objects go
-from the archive into the ZIP piece by piece. No object is copied to disk. Memory stays bounded: a
-directory takes 20 kB for each object while it is made, so that one is made at a time, and of so
-many objects only.
-Its patients are those of the studies in the index, whatever single objects say or leave out.
+The DICOMDIR comes first, made from the headers in a temporary folder. Then the objects go from the
+archive into the ZIP piece by piece; none is copied to disk. While a directory is made, each object
+takes 20 kB of memory. So only one is made at a time, of a limited number of objects. Its patients
+are those of the studies in the index, whatever single objects say.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES: Final = 1 << 20
 MAX_PACKED: Final = 8_000  # objects of one ZIP
-_MAKING: Final = threading.Lock()  # a directory
-# What a DICOMDIR must say of an object (type 1, PS3.3 section F.5) and the object may lack; as
-# other tools invent it.
+_MAKING: Final = threading.Lock()  # held while a directory is made
+# Values that a DICOMDIR needs (type 1, PS3.3 section F.5) and an object may lack; invented as other
+# tools do.
 _UNKNOWN: Final = "UNKNOWN"
 _INVENTED: Final = {
     "StudyDate": "19000101",
@@ -54,7 +53,7 @@ _INVENTED: Final = {
 
 
 class _Pieces(RawIOBase):
-    """A file that cannot seek, from which what was written is drawn."""
+    """A file that cannot seek; its reader draws what was written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +72,7 @@ class _Pieces(RawIOBase):
         return self._position
 
     def draw(self) -> bytes:
-        """All that was written since the last time."""
+        """The bytes written since the last call."""
         drawn, self._written = b"".join(self._written), []
         return drawn
 
@@ -92,12 +91,10 @@ class PackageError(Exception):
 
 
 def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
-    """The ZIP of these studies, piece by piece; an object that is gone by then is left out.
-
-    The DICOMDIR is made before this returns.
+    """The ZIP of these studies, piece by piece; the DICOMDIR is made before this returns.
 
     Args:
-        studies: Study Instance UIDs; those that the archive does not have are left out.
+        studies: Study Instance UIDs. Studies and objects that are gone are left out.
     Raises:
         ArchiveError: the index cannot be read.
         PackageError: they have too many objects, or another ZIP is being made.
@@ -130,11 +127,7 @@ def _zipped(
 
 
 def _whose(archive: Archive, instances: Iterable[StoredInstance]) -> dict[str, StudyPatient]:
-    """The patient of each instance's study, by SOP Instance UID.
-
-    Raises:
-        ArchiveError: the index cannot be read.
-    """
+    """The patient of each instance's study, by SOP Instance UID."""
     try:
         with archive.index.engine.connect() as connection:
             return patients_of_instances(connection, [each.sop_instance_uid for each in instances])
@@ -143,7 +136,7 @@ def _whose(archive: Archive, instances: Iterable[StoredInstance]) -> dict[str, S
 
 
 def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) -> Iterator[bytes]:
-    # Stored, not deflated: most images are compressed already, or not worth the time.
+    # Stored, not deflated: most images are compressed already.
     try:
         stream = file.open("rb")
     except OSError:
@@ -155,13 +148,10 @@ def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) 
 
 
 class _Patients:
-    """The PATIENT records there shall be: one for each patient of the index and name.
+    """The PATIENT records of a directory: one for each patient of the index and each name.
 
-    What a patient's studies leave out of the name is no other name. Who has no Patient ID gets one
-    that no other has.
-
-    Args:
-        whose: the patients of all studies of the directory.
+    A study without a name joins another record of its patient. A patient without a Patient ID gets
+    one that no other has.
     """
 
     def __init__(self, whose: Iterable[StudyPatient]) -> None:
@@ -179,7 +169,7 @@ class _Patients:
         return study.patient_key, search_form(study.name)
 
     def number(self, study: StudyPatient) -> str:
-        """What stands for the patient's record while the directory is made."""
+        """The number that stands for the patient while the directory is made."""
         key = self._key(study)
         if not key[1]:
             key = next((each for each in self._records if each[0] == key[0] and each[1]), key)
@@ -192,7 +182,7 @@ class _Patients:
         return self._numbers[key]
 
     def complete(self, record: Dataset) -> None:
-        """Put the patient in the place of the number."""
+        """Put the patient in place of the number."""
         patient = self._named[str(record.PatientID)]
         text = "\\".join((patient.patient_id, patient.issuer, patient.name))
         if not text.isascii():
@@ -203,7 +193,7 @@ class _Patients:
 
 
 def _character_set(record: Dataset, text: str) -> list[str]:
-    """The character set of a record if it has the text, else one that has."""
+    """The character set of a record if it can encode the text, else UTF-8."""
     own = record.get("SpecificCharacterSet") or ""
     charset, encode = encoder(own if isinstance(own, str) else "\\".join(own))
     try:
@@ -214,43 +204,31 @@ def _character_set(record: Dataset, text: str) -> list[str]:
 
 
 class _FileSet(FileSet):
-    """pydicom's, with the patients of the index, and with an end.
+    """pydicom's, with the patients of the index, and a way to close it.
 
-    It knows patients by their Patient ID alone, which several may share or lack: each is added
-    under a number of its own, and gets its own values afterwards. Without an end its temporary
-    folder stays until the garbage is collected.
+    pydicom tells patients apart by Patient ID alone, which several may share or lack. So each is
+    added under a number, and gets its own values at the end.
     """
 
-    def add_head(self, head: Dataset, patient_number: str) -> None:
-        """Make the records of an object."""
-        head.PatientID = patient_number
-        self.add(head)
-
     def complete(self, patients: _Patients) -> None:
-        """To be called when all is added. Relied on: patients are children of `_tree`."""
+        """Put in the patients. Relied on: they are children of `_tree`."""
         for node in self._tree.children:
             if node.record_type == "PATIENT":
                 patients.complete(node._record)  # noqa: SLF001
 
     def close(self) -> None:
-        """Remove the folder. Relied on: `_stage["t"]` is its TemporaryDirectory."""
+        """Remove the temporary folder. Relied on: it is `_stage["t"]`."""
         self._stage["t"].cleanup()
 
 
 def _directory(
     instances: Iterable[StoredInstance], whose: Mapping[str, StudyPatient]
 ) -> tuple[bytes, dict[str, str]]:
-    """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID.
-
-    What pydicom cannot make a directory record of goes into the folder OTHER, unlisted.
-    """
+    """A DICOMDIR, and the name of each object in the ZIP by its SOP Instance UID."""
     names: dict[str, str] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="lfscp-") as folder,
-        closing(_FileSet()) as file_set,
-    ):
+    with tempfile.TemporaryDirectory(prefix="lfscp-") as folder, closing(_FileSet()) as file_set:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that are not quite as they should be
+            warnings.simplefilter("ignore")  # about odd values
             _fill(file_set, instances, whose, names)
             if not len(file_set):
                 return b"", names
@@ -267,19 +245,20 @@ def _fill(
     whose: Mapping[str, StudyPatient],
     names: dict[str, str],
 ) -> None:
-    """Make the records; what none can be made of gets its name in the ZIP at once."""
+    """Make the records; an object of which pydicom cannot make one goes unlisted into OTHER."""
     patients = _Patients(whose.values())
     for number, instance in enumerate(instances, 1):
         try:
-            patient = patients.number(whose[instance.sop_instance_uid])
-            file_set.add_head(_head(instance), patient)
+            head = _head(instance)
+            head.PatientID = patients.number(whose[instance.sop_instance_uid])
+            file_set.add(head)
         except Exception:  # noqa: BLE001 - pydicom raises what it likes on odd objects
             names[instance.sop_instance_uid] = f"OTHER/{number:08d}"
     file_set.complete(patients)
 
 
 def _head(instance: StoredInstance) -> Dataset:
-    """The object without its bulk, and with what its record needs."""
+    """The head of an object, completed with what its record needs."""
     head = read_record_head(instance)
     for keyword, value in _INVENTED.items():
         if not head.get(keyword) and head.get(keyword) != 0:

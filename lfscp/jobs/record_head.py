@@ -1,7 +1,7 @@
-"""Reads the elements that a directory record needs of an object, in little memory.
+"""Reads the elements of an object that a directory record needs, in little memory.
 
-Rules: elements that are large are passed over, and nothing is read behind the first megabyte of
-small ones or behind the beginning of the pixels. A deflated dataset is inflated that far only.
+Rules: large elements are skipped. Reading ends at the pixels, or after a megabyte of small
+elements. A deflated dataset is inflated no further.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from lfscp.archive.store.received_objects import StoredInstance
 
 _META: Final = 65_536  # bytes in which the file meta information ends
-_LARGE: Final = 1 << 16  # bytes of an element that is passed over
-_MAX: Final = 1 << 20  # bytes of what is read of all
-_INFLATED: Final = 8 << 20  # bytes of a deflated dataset that are looked at
+_LARGE: Final = 1 << 16  # bytes of an element that is skipped
+_MAX: Final = 1 << 20  # bytes of all elements that are read
+_INFLATED: Final = 8 << 20  # bytes of a deflated dataset that are inflated
 _PIXELS: Final = 0x7FE00000
 
 
@@ -38,7 +38,7 @@ def read_record_head(instance: StoredInstance) -> Dataset:
     Raises:
         DatasetError: it is no DICOM file, or cannot be inflated.
         OSError: it cannot be read.
-        Exception: what pydicom raises on odd elements.
+        Exception: pydicom's, on odd elements.
     """
     with instance.path.open("rb") as file:
         meta = read_part10(file.read(_META))
@@ -63,7 +63,7 @@ def _beginning(deflated: memoryview) -> bytes:
 
 
 def _small(dataset: Buffer, encoding: Encoding) -> Iterator[bytes]:
-    """The elements of a dataset that are not large, as they are; what is broken ends them."""
+    """The small elements of a dataset, up to the first broken one."""
     at, end, left = 0, len(dataset), _MAX
     while at + 8 <= end:
         try:

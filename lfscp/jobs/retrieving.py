@@ -1,8 +1,8 @@
-"""The work of retrieve and collect jobs: studies of one or several peers into the archive.
+"""Does the work of retrieve and collect jobs: studies of one or several peers into the archive.
 
-Study by study, so that a job that is interrupted, paused or tried again goes on where it was. The
-peer is queried first: for the studies that match, and for the SOP classes in them, with which a
-C-GET gets every object as it is stored there.
+A job retrieves study by study, so that it goes on where it was after an interruption, a pause or a
+failed attempt. It first queries the peer for the studies that match and for their SOP classes; with
+these a C-GET gets every object as it is stored there.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.header import is_uid
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
-from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
 from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
@@ -28,39 +28,38 @@ from lfscp.scu.peer import Peer
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.jobs.control import Control
 
 _RETURNED: Final = {
     "StudyInstanceUID": "",
     "SOPClassesInStudy": "",
     "NumberOfStudyRelatedInstances": "",
 }
-
-
-_MAX_CLASSES: Final = 200  # of one study; of others the peer is asked once more
-_UNIT_BYTES: Final = 700  # what a study takes in memory, about
+_MAX_CLASSES: Final = 200  # of one study; if it has more, the peer is asked again
+_UNIT_BYTES: Final = 700  # of memory that a study takes, about
 _CLASS_BYTES: Final = 120
-_MEMORY_OF_A_BYTE: Final = 4  # what the budget's bytes may take once they are decoded
+_MEMORY_OF_A_BYTE: Final = 4  # bytes of memory for one of the budget, once it is decoded
 
 
 def _merged(units: Iterable[Unit]) -> Iterable[Unit]:
-    """The units, each once: what patients share a Study Instance UID for comes all at once."""
+    """The units, each once: patients may share a Study Instance UID, and come together."""
     merged: dict[str, Unit] = {}
     for unit in units:
         other = merged.setdefault(unit.name, unit)
         if other is not unit:
-            both = other.sop_classes and unit.sop_classes  # else the peer is asked
+            both = other.sop_classes and unit.sop_classes  # else the peer is asked again
             classes = dict.fromkeys((*other.sop_classes, *unit.sop_classes)) if both else ()
             size = other.size + unit.size
             merged[unit.name] = replace(other, sop_classes=tuple(classes), size=size)
     return merged.values()
 
 
-def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
-    """Retrieve what matches the job's keys.
+def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
+    """Retrieve the studies that match the job's keys.
 
     Raises:
-        JobStoppedError, PeerError, ArchiveError.
+        JobStoppedError: the job was asked to stop.
+        PeerError: the peer is down or refuses.
+        ArchiveError: the archive cannot be used.
     """
     work = _Retrieving(job, control, archive, settings)
     work.prepare(work.units(job.peer))
@@ -68,12 +67,13 @@ def retrieve(job: Job, control: Control, archive: Archive, settings: Settings) -
     return work.ended()
 
 
-def collect(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
-    """Retrieve the studies that match from every peer; one that is down keeps no other back.
+def collect(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
+    """Retrieve the studies that match from every peer, also if one of the peers is down.
 
     Raises:
-        JobStoppedError, ArchiveError.
-        PeerError: of a peer that was down, after all others were asked; it can be tried again.
+        JobStoppedError: the job was asked to stop.
+        ArchiveError: the archive cannot be used.
+        PeerError: a peer was down; raised after all others were asked.
     """
     work = _Retrieving(job, control, archive, settings)
     down: list[PeerError] = []
@@ -96,13 +96,13 @@ def collect(job: Job, control: Control, archive: Archive, settings: Settings) ->
 
 
 class _Retrieving:
-    """A retrieve or collect job at work."""
+    """The run of a retrieve or collect job."""
 
     def __init__(self, job: Job, control: Control, archive: Archive, settings: Settings) -> None:
         self._job = job
         self._control = control
         self._archive = archive
-        self._roots = settings.web.roots
+        self._settings = settings
         self._max_bytes = settings.budgets.job_mb * MEGABYTE
         self._folder: str = job.parameters.get("folder") or ""
         self._model: str = job.parameters.get("model", "study")
@@ -114,10 +114,9 @@ class _Retrieving:
         if self._folder:
             control.result |= {"folder": self._folder, "written": 0}
 
-    # --- what there is to do ---
+    # --- finding out what to do ---
 
     def units(self, peer: Peer) -> Iterator[Unit]:
-        """What the peer has that matches."""
         keys = {name: value for name, value in self._job.parameters["keys"].items() if value}
         level = self._job.parameters.get("level", "STUDY")
         if level in ("SERIES", "IMAGE"):
@@ -132,10 +131,7 @@ class _Retrieving:
                     yield unit
 
     def _patients(self, peer: Peer, keys: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-        """The Patient ID that a query for studies has to name in the Patient Root models.
-
-        Source: PS3.4 section C.4.1.3.1.1: the unique keys of the levels above are single values.
-        """
+        """The Patient IDs of studies; Patient Root needs a single one (PS3.4 C.4.1.3.1.1)."""
         if self._model == "study":
             yield {} if "PatientID" in keys else {"PatientID": ""}
             return
@@ -167,10 +163,12 @@ class _Retrieving:
         return Unit(peer, "STUDY", keys, uid, _classes(match), _count(match))
 
     def prepare(self, units: Iterator[Unit]) -> None:
-        """Put together what is to be done, and leave out what is behind us."""
+        """Add what there is to do, without what an earlier run has done."""
         progress = self._control.progress
         for unit in _merged(self._weighed(units)):
-            self._note_study(unit)
+            if unit.level == "STUDY":
+                self._studies[unit.study_uid] = None
+                self._control.result["studies"] = list(self._studies)
             if self._control.is_behind(unit.name):
                 progress.done += unit.size
                 if not self._control.is_behind(_written(unit)):
@@ -181,27 +179,20 @@ class _Retrieving:
         self._control.report()
 
     def _weighed(self, units: Iterator[Unit]) -> Iterator[Unit]:
-        """The units, as long as they do not take too much memory."""
+        """The units, or an error once they take too much memory."""
         for unit in units:
             self._weight += _UNIT_BYTES + _CLASS_BYTES * len(unit.sop_classes)
             if self._weight > _MEMORY_OF_A_BYTE * self._max_bytes:
                 raise TooManyMatchesError(unit.peer, self._max_bytes)
             yield unit
 
-    def _note_study(self, unit: Unit) -> None:
-        if unit.level == "STUDY":
-            self._studies[unit.study_uid] = None
-            self._control.result["studies"] = list(self._studies)
-
     def abandon(self) -> None:
-        """What is still to do stays undone."""
         self._todo.clear()
         self._control.progress.left = 0
 
     # --- doing it ---
 
     def perform(self) -> None:
-        """Retrieve one after another."""
         control = self._control
         while self._todo:
             control.check()
@@ -236,12 +227,12 @@ class _Retrieving:
             self._control.put_behind(unit.name)
 
     def _write(self, unit: Unit) -> None:
-        """What has come of a unit, as files into the job's folder if it has one."""
+        """Write the objects of a unit as files, if the job has a folder."""
         if not self._folder:
             return
         control, progress = self._control, self._control.progress
         complete = True
-        for instance, reason in write_files(unit.here(self._archive), self._folder, self._roots):
+        for instance, reason in write_files(unit.here(self._archive), self._folder, self._settings):
             if reason:
                 complete = False
                 progress.done -= 1
@@ -254,33 +245,28 @@ class _Retrieving:
         if complete and control.is_behind(unit.name):
             control.put_behind(_written(unit))
 
-    def ended(self) -> Ended:
-        """What is to be said of it."""
+    def ended(self) -> JobEnd:
         progress, result = self._control.progress, self._control.result
         if progress.failed:
             total = progress.done + progress.failed
             first = progress.problems[0]["reason"] if progress.problems else "see the peer's log"
             what = "retrieved and written" if self._folder else "retrieved"
             reason = f"{progress.failed} of {total} objects could not be {what}: {first}"
-            return Ended(State.FAILED, reason, result)
+            return JobEnd(State.FAILED, reason, result)
         if not progress.done and not self._studies:
-            return Ended(State.FAILED, "nothing matches the keys", result)
+            return JobEnd(State.FAILED, "nothing matches the keys", result)
         written = f"{result['written']} files written to {self._folder}" if self._folder else ""
-        return Ended(reason=written, result=result)
+        return JobEnd(reason=written, result=result)
 
 
 def _written(unit: Unit) -> str:
-    """What the files of a unit are called among the things that are done."""
     return f"{unit.name}|written"
 
 
 def _is_of_one(error: PeerError) -> bool:
-    """Whether a peer refused one study, and may well send the next."""
-    return (
-        error.kind is PeerErrorKind.REFUSED
-        and not error.passing
-        and not isinstance(error, UnsupportedError)
-    )
+    """Whether a peer refused one study, but may send the next."""
+    is_final = error.kind is PeerErrorKind.REFUSED and not error.passing
+    return is_final and not isinstance(error, UnsupportedError)
 
 
 def is_single(value: Any) -> bool:

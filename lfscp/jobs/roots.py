@@ -1,4 +1,4 @@
-"""Folders that jobs and the web page may use: below the configured roots only."""
+"""Checks that jobs and the page use only folders below the configured roots."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lfscp.jobs.model import InvalidRequestError
 
 
 def allowed_folder(path: str | Path, roots: Sequence[Path], name: str = "folder") -> Path:
-    """A folder below one of the roots that can be written into; see `allowed_path`.
+    """A writable folder below one of the roots; see `allowed_path`.
 
     Raises:
-        InvalidRequestError: it is outside, is not there, or cannot be written into.
+        InvalidRequestError: it is outside the roots, is not there, or cannot be written.
     """
     folder = allowed_path(path, roots, name)
     if not folder.is_dir():
@@ -29,9 +29,9 @@ def allowed_path(path: str | Path, roots: Sequence[Path], name: str = "path") ->
     Args:
         path: absolute, or relative to the only root.
         roots: web.roots.
-        name: of the field that it comes from.
+        name: of the field with the path.
     Raises:
-        InvalidRequestError: it is outside, or is not there.
+        InvalidRequestError: it is outside the roots, or is not there.
     """
     text = str(path)
     if "\0" in text or not text:
@@ -46,7 +46,7 @@ def allowed_path(path: str | Path, roots: Sequence[Path], name: str = "path") ->
     except (OSError, RuntimeError) as error:  # a loop of links
         raise InvalidRequestError(name, f"{text} cannot be read: {error}") from None
     if not inside:
-        # Whether it exists is nobody's business.
+        # The message does not tell whether it exists.
         known = ", ".join(map(str, roots)) or "none; set web.roots"
         raise InvalidRequestError(name, f"{text} is outside the folders that may be used: {known}")
     if not found:

@@ -1,4 +1,4 @@
-"""The work of a send job: files, folders and studies of the archive to a peer."""
+"""Does the work of a send job: sends files, folders and studies of the archive to a peer."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.attributes import Level
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.scu.send import objects_in, send
-from lfscp.services.audit_events import Sent
+from lfscp.services.audit_events import SentObjects
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.jobs.control import Control
 
 LOG: Final = get_logger("lfscp.jobs")
 
 
-def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
-    """Send what the job names, but for what an earlier run has sent.
+def send_objects(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
+    """Send the objects that the job names, without those that an earlier run has sent.
 
     Raises:
-        JobStoppedError, PeerError, ArchiveError: as the words say.
-        InvalidRequestError: a path is not allowed any more.
+        JobStoppedError: the job was asked to stop.
+        PeerError: the peer is down or refuses.
+        ArchiveError: the index cannot be read.
+        InvalidRequestError: a path may no longer be used.
     """
     instances = _objects(job, control, archive, settings)
     todo = [each for each in instances if not control.is_behind(each.sop_instance_uid)]
@@ -38,20 +39,17 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
     progress.left = len(todo)
     control.report()
 
-    sent = Sent()
+    sent = SentObjects()
     here = audit.AuditedPeer(settings.server.ae_title, "")
     receiver = audit.AuditedPeer(job.peer.ae_title, job.peer.host)
 
     def note(instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         progress.left -= 1
-        if instance.study_uid:  # none is known of a file
-            sent.count(
-                instance,
-                failed=outcome not in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING),
-            )
+        if instance.study_uid:  # a file has none
+            sent.count(instance, failed=not outcome.is_transferred)
             if sent.is_due:
                 sent.write(here, receiver, archive)
-        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
+        if outcome.is_transferred:
             progress.done += 1
             progress.bytes += instance.size
             control.put_behind(instance.sop_instance_uid)
@@ -67,16 +65,9 @@ def send_objects(job: Job, control: Control, archive: Archive, settings: Setting
         return next(iter(archive.select(Level.IMAGE, key)), None)
 
     if todo:
-        may_decode = settings.retrieve.decode_when_needed
+        may_decode, stop = settings.retrieve.decode_when_needed, control.stop
         try:
-            send(
-                job.peer,
-                todo,
-                on_sent=note,
-                cancel=control.stop,
-                may_decode=may_decode,
-                locate=locate,
-            )
+            send(job.peer, todo, on_sent=note, cancel=stop, may_decode=may_decode, locate=locate)
         finally:
             sent.write(here, receiver, archive)
     if progress.left:
@@ -104,24 +95,15 @@ def _objects(
     return list({each.sop_instance_uid: each for each in instances}.values())
 
 
-def _ended(control: Control, any_objects: bool) -> Ended:
-    progress = control.progress
+def _ended(control: Control, any_objects: bool) -> JobEnd:
+    progress, problems = control.progress, control.progress.problems
     if not any_objects:
-        first = f": {_first(control)}" if progress.problems else ""
-        return Ended(State.FAILED, f"there is no DICOM object to send{first}")
+        first = f": {problems[0]['what']} {problems[0]['reason']}" if problems else ""
+        return JobEnd(State.FAILED, f"there is no DICOM object to send{first}")
     if progress.failed:
         total = progress.done + progress.failed
-        reason = f"{progress.failed} of {total} objects were not taken: {_first_failure(control)}"
-        return Ended(State.FAILED, reason)
-    others = len(progress.problems)
-    return Ended(reason=f"{others} passed over, see problems" if others else "")
-
-
-def _first(control: Control) -> str:
-    problem = control.progress.problems[0]
-    return f"{problem['what']} {problem['reason']}"
-
-
-def _first_failure(control: Control) -> str:
-    found = (each["reason"] for each in control.progress.problems)
-    return next((reason for reason in found if not reason.startswith("not sent: ")), "")
+        reasons = (each["reason"] for each in problems)
+        first = next((reason for reason in reasons if not reason.startswith("not sent: ")), "")
+        reason = f"{progress.failed} of {total} objects were not taken: {first}"
+        return JobEnd(State.FAILED, reason)
+    return JobEnd(reason=f"{len(problems)} passed over, see problems" if problems else "")

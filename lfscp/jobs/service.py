@@ -1,9 +1,9 @@
-"""Jobs: taken, run by the balancer, recorded, tried again, and told about.
+"""Takes jobs, runs them by the balancer, stores them, tries them again, and publishes their news.
 
-Rules: what was submitted is in the database before `submit` returns, and so is each change of a
-job's state; progress is kept every two seconds. A job that ran when the process ended runs again
-after `start()`. Only the thread that runs a job changes it while it is active; everybody else
-wishes (cancel, pause) and the thread follows.
+Rules: a job is in the database before `submit` returns, and so is each change of its state.
+Progress is saved every two seconds. A job that ran when the process ended runs again after
+`start()`. While a job is active, only the thread that runs it changes it; others ask it to stop
+(cancel, pause), and the thread obeys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from lfscp.archive.node_id import node_id
 from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.balancer import Balancer, TerminatedError
-from lfscp.jobs.control import MAX_WORDS, Control, JobStoppedError, Progress, Wish, shown
+from lfscp.jobs.control import (
+    MAX_WORDS,
+    Control,
+    JobEnd,
+    JobStoppedError,
+    Progress,
+    StopRequest,
+    shown,
+)
 from lfscp.jobs.feed import Feed, Subscription
 from lfscp.jobs.matches import EncodedJSON, Matches, each_match
 from lfscp.jobs.model import (
@@ -37,12 +45,11 @@ from lfscp.jobs.model import (
     now,
     timestamp,
 )
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.package import package
 from lfscp.jobs.roots import allowed_folder, allowed_path
-from lfscp.jobs.store import Record
+from lfscp.jobs.store import JobStore
 from lfscp.jobs.tasks import perform
-from lfscp.jobs.timer import Alarm
+from lfscp.jobs.timer import JobTimer
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.scu.errors import PeerError, TooManyMatchesError
@@ -55,17 +62,21 @@ LOG: Final = get_logger("lfscp.jobs")
 MAX_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
-_EXPECTED: Final = (
-    OperationError,
-    InvalidRequestError,
-    OSError,
-    PeerError,
-)  # whose texts are for users
-WISHED: Final = {
-    Wish.CANCEL: (State.CANCELLED, "cancelled"),
-    Wish.PAUSE: (State.PAUSED, ""),
-    Wish.INTERRUPT: (State.SLEEPING, "interrupted, runs again when the node does"),
+# The texts of these errors are for users.
+_EXPECTED: Final = (OperationError, InvalidRequestError, OSError, PeerError)
+_COUNTS: Final = ("done", "failed", "left", "bytes", "rate_bytes_s")
+STOPPED: Final = {
+    StopRequest.CANCEL: (State.CANCELLED, "cancelled"),
+    StopRequest.PAUSE: (State.PAUSED, ""),
+    StopRequest.INTERRUPT: (State.SLEEPING, "interrupted, runs again when the node does"),
 }
+ANEW: Final[dict[str, Any]] = {
+    "state": State.SLEEPING,
+    "reason": "",
+    "failures": 0,
+    "failed": 0,
+    **dict.fromkeys(("ended_at", "next_attempt_at")),
+}  # what changes in a job that runs again
 
 
 class JobService:
@@ -82,41 +93,43 @@ class JobService:
         archive: Archive,
         settings: Settings,
         *,
-        perform: Callable[[Job, Control, Archive, Settings], Ended] = perform,
+        perform: Callable[[Job, Control, Archive, Settings], JobEnd] = perform,
     ) -> None:
         self._archive = archive
         self._settings = settings
         self._perform = perform
-        self._record = Record(archive.index, node_id(archive.data_dir))
+        self._store = JobStore(archive.index, node_id(archive.data_dir))
         self._feed = Feed()
-        # Held while a job's state changes, in memory and in the record alike; `_lock` only guards
-        # the tables below, and is never held while something is written.
+        # Held while a job's state changes, in memory and in the database. `_lock` guards only the
+        # tables below, and is never held during a write.
         self._changing = threading.RLock()
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}  # those that have not ended
         self._controls: dict[str, Control] = {}  # of those that run
-        self._early: dict[str, Wish] = {}  # for those that are about to run
-        self._alarm = Alarm(self._wake)
+        self._early: dict[str, StopRequest] = {}  # for those that are about to run
+        self._timer = JobTimer(self._wake)
         self._forgot_at = float("-inf")
-        self._balancer: Balancer[str, Ended] = Balancer(
+        self._balancer: Balancer[str, JobEnd] = Balancer(
             self._run,
-            on_success=self._succeeded,
+            on_success=lambda job_id, end: self._end(
+                job_id, end.state, reason=end.reason, result=end.result
+            ),
             on_error=self._failed,
             max_active=settings.jobs.max_active,
-            groups=self._peers_of,
+            groups=lambda job_id: groups_of(self._jobs.get(job_id)),
             max_per_group=settings.jobs.per_peer,
         )
 
     # --- life ---
 
     def start(self) -> None:
-        """Take up what was left: interrupted and sleeping jobs run, paused ones stay paused."""
+        """Take up unfinished jobs: interrupted and sleeping ones run, paused ones stay paused."""
         self._forget_old()
         unfinished = (State.SLEEPING, State.ACTIVE, State.PAUSED)
-        for job in self._record.jobs(unfinished, newest_first=False):
+        for job in self._store.jobs(unfinished, newest_first=False):
             if job.state is State.ACTIVE:
                 job = replace(job, state=State.SLEEPING, reason="interrupted, runs again")
-                self._record.save(job)
+                self._store.save(job)
                 LOG.info("job interrupted", job=job.id, kind=str(job.kind))
             with self._lock:
                 self._jobs[job.id] = job
@@ -129,9 +142,9 @@ class JobService:
         Args:
             timeout_s: how long active jobs may go on before they are interrupted.
         Returns:
-            What was left: unfinished jobs, which run again after the next start.
+            The unfinished jobs, which run again after the next start.
         """
-        self._alarm.stop()
+        self._timer.stop()
         removed = self._balancer.remove_all()
         left = self._balancer.terminate(timeout_s)
         removed += self._balancer.remove_all()  # came while the first were removed
@@ -139,7 +152,7 @@ class JobService:
             with self._lock:
                 control = self._controls.get(job_id)
             if control is not None:
-                control.wish_for(Wish.INTERRUPT)
+                control.request_stop(StopRequest.INTERRUPT)
         if left:
             self._balancer.terminate(INTERRUPT_TIME_S)
         self._feed.close()
@@ -158,7 +171,7 @@ class JobService:
         """
         with self._lock:
             found = self._jobs.get(job_id)
-        found = found or self._record.get(job_id)
+        found = found or self._store.get(job_id)
         if found is None:
             raise UnknownJobError(job_id)
         return found
@@ -168,23 +181,19 @@ class JobService:
     ) -> list[Job]:
         """Jobs, the newest first; only those in `states` when given."""
         wanted = None if states is None else [State(state) for state in states]
-        found = self._record.jobs(wanted, limit=limit, offset=offset)
-        with self._lock:  # whose progress is newer than the record
+        found = self._store.jobs(wanted, limit=limit, offset=offset)
+        with self._lock:  # where progress is newer than in the database
             return [self._jobs.get(job.id, job) for job in found]
 
     def matches(self, job: Job) -> Iterator[Mapping[str, Any]]:
-        """What a query found, match by match; nothing while it runs.
-
-        Args:
-            job: as it is now.
-        """
+        """The matches of a query, one by one; none while it runs."""
         if isinstance(job.result, list):
             return iter(job.result)
         return each_match(self.result(job)) if is_result_apart(job) else iter(())
 
     def result(self, job: Job) -> Iterator[str]:
         """The result of a job as JSON, in pieces; see `is_result_apart`."""
-        return self._record.result(job.id)
+        return self._store.result(job.id)
 
     def subscribe(self) -> Subscription:
         """News of all jobs from now on."""
@@ -207,7 +216,7 @@ class JobService:
             raise WrongStateError(job, "be packed", "one whose studies are in the archive")
         return package(self._archive, studies)
 
-    # --- wishes ---
+    # --- changing ---
 
     def submit(self, request: JobRequest) -> Job:
         """Take a job; it starts at once, or sleeps until it is its turn.
@@ -222,7 +231,7 @@ class JobService:
         self._make_real(parameters)
         if self._balancer.is_terminated:
             raise TerminatedError("no more jobs are taken, the node stops")
-        if self._unfinished() >= MAX_UNFINISHED:
+        if len(self._jobs) >= MAX_UNFINISHED:
             raise TooManyJobsError(MAX_UNFINISHED)
         job = Job(
             id=uuid.uuid4().hex,
@@ -231,14 +240,10 @@ class JobService:
             parameters=parameters,
             created_at=now(),
         )
-        self._record.add(job)
+        self._store.add(job)
         self._feed.publish(job)
         self._begin(job)
         return job
-
-    def _unfinished(self) -> int:
-        with self._lock:
-            return len(self._jobs)
 
     def _begin(self, job: Job) -> None:
         with self._lock:
@@ -266,8 +271,8 @@ class JobService:
                 raise InvalidRequestError("parameters.folder", reason)
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """How many jobs there are, ended ones too while they are kept, by kind and state."""
-        return self._record.counts()
+        """How many jobs there are by kind and state, ended ones included while they are kept."""
+        return self._store.counts()
 
     def cancel(self, job_id: str) -> Job:
         """End a job: a sleeping or paused one at once, an active one as soon as it notices.
@@ -275,7 +280,7 @@ class JobService:
         Raises:
             UnknownJobError, WrongStateError: there is none, or it has ended.
         """
-        return self._wish(job_id, Wish.CANCEL, (State.SLEEPING, State.ACTIVE, State.PAUSED))
+        return self._stop(job_id, StopRequest.CANCEL, (State.SLEEPING, State.ACTIVE, State.PAUSED))
 
     def pause(self, job_id: str) -> Job:
         """Let a job rest until `resume`; an active one stops as soon as it notices.
@@ -283,7 +288,7 @@ class JobService:
         Raises:
             UnknownJobError, WrongStateError: there is none, or it neither sleeps nor runs.
         """
-        return self._wish(job_id, Wish.PAUSE, (State.SLEEPING, State.ACTIVE))
+        return self._stop(job_id, StopRequest.PAUSE, (State.SLEEPING, State.ACTIVE))
 
     def resume(self, job_id: str) -> Job:
         """Let a paused job run again, where it was.
@@ -301,14 +306,14 @@ class JobService:
         """
         with self._changing:
             job = self.job(job_id)
-            if job.state is State.SLEEPING and self._alarm.cancel(job_id):
+            if job.state is State.SLEEPING and self._timer.cancel(job_id):
                 job = self._change(job_id, next_attempt_at=None, reason="")
                 self._submit(job_id)
                 return job
         return self._again(job_id, "be tried again", (State.FAILED, State.CANCELLED))
 
     def forget(self, job_id: str) -> None:
-        """Drop an ended or paused job and all that is known of it; what it stored stays.
+        """Drop an ended or paused job and its result; the objects that it stored stay.
 
         Raises:
             UnknownJobError, WrongStateError: there is none, or it has not ended.
@@ -319,47 +324,32 @@ class JobService:
                 raise WrongStateError(job, "be forgotten", "ended or paused; cancel it first")
             with self._lock:
                 self._jobs.pop(job_id, None)
-            self._record.forget(job_id)
+            self._store.forget(job_id)
 
-    def _wish(self, job_id: str, wish: Wish, states: tuple[State, ...]) -> Job:
+    def _stop(self, job_id: str, request: StopRequest, states: tuple[State, ...]) -> Job:
         with self._changing:
             job = self.job(job_id)
-            if job.state not in states:
-                what = "cancelled" if wish is Wish.CANCEL else f"{wish}d"
-                raise WrongStateError(job, f"be {what}", " or ".join(states))
+            state, reason = STOPPED[request]
+            require_state(job, f"be {state}", states)
             with self._lock:
                 control = self._controls.get(job_id)
             if control is not None:
-                control.wish_for(wish)
+                control.request_stop(request)
                 return job
-            waits = self._alarm.cancel(job_id)
+            waits = self._timer.cancel(job_id)
             if self._balancer.remove(job_id) or waits or job.state is State.PAUSED:
-                state, reason = WISHED[wish]
                 return self._change(job_id, state=state, reason=reason, next_attempt_at=None)
-            return self._wish_for_next(job_id, wish)
+            with self._lock:  # the balancer has just taken it, and its thread will see this
+                self._early[job_id] = request
+            return self.job(job_id)
 
-    def _wish_for_next(self, job_id: str, wish: Wish) -> Job:
-        """The balancer has just taken it: the thread that is about to run it will see."""
-        with self._lock:
-            self._early[job_id] = wish
-        return self.job(job_id)
-
-    def _again(self, job_id: str, what: str, states: tuple[State, ...]) -> Job:
+    def _again(self, job_id: str, action: str, states: tuple[State, ...]) -> Job:
         with self._changing:
             job = self.job(job_id)
-            if job.state not in states:
-                raise WrongStateError(job, what, " or ".join(states))
+            require_state(job, action, states)
             with self._lock:
                 self._jobs[job_id] = job
-            job = self._change(
-                job_id,
-                state=State.SLEEPING,
-                reason="",
-                ended_at=None,
-                failures=0,
-                next_attempt_at=None,
-                failed=0,
-            )
+            job = self._change(job_id, **ANEW)
         self._submit(job_id)
         return job
 
@@ -376,7 +366,7 @@ class JobService:
         due = datetime.fromisoformat(job.next_attempt_at)
         # A clock that was set meanwhile makes no job wait for longer than any does.
         left_s = (due - datetime.now(UTC)).total_seconds()
-        self._alarm.set(job.id, min(max(0.0, left_s), MAX_DELAY_S))
+        self._timer.set(job.id, min(max(0.0, left_s), MAX_DELAY_S))
 
     def _wake(self, job_id: str) -> None:
         with self._lock:
@@ -386,23 +376,17 @@ class JobService:
 
     # --- running: in the balancer's threads ---
 
-    def _peers_of(self, job_id: str) -> list[tuple[str, str, int]]:
-        with self._lock:
-            job = self._jobs.get(job_id)
-        peers = job.peers if job is not None and job.kind is not JobKind.COLLECT else ()
-        return [(peer.ae_title, peer.host, peer.port) for peer in peers]
-
-    def _run(self, job_id: str) -> Ended:
+    def _run(self, job_id: str) -> JobEnd:
         control = Control(
             lambda progress, items, save: self._progress(job_id, progress, items, save=save),
-            self._record.items(job_id),
+            self._store.items(job_id),
         )
         with self._lock:
             self._controls[job_id] = control
             attempts = self._jobs[job_id].attempts + 1
             early = self._early.pop(job_id, None)
         if early is not None:
-            control.wish_for(early)
+            control.request_stop(early)
         job = self._change(
             job_id,
             state=State.ACTIVE,
@@ -419,22 +403,19 @@ class JobService:
         with self._lock:
             job = self._jobs[job_id] = _with(self._jobs[job_id], progress)
         if save:
-            self._record.save(job, items)
+            self._store.save(job, items)
         self._feed.publish(job)
 
-    def _succeeded(self, job_id: str, ended: Ended) -> None:
-        """The dispatcher of jobs that came to their end."""
-        self._end(job_id, ended.state, reason=ended.reason, result=ended.result)
-
     def _failed(self, job_id: str, error: Exception) -> None:
-        """The dispatcher of jobs that raised."""
         with self._lock:
             job = self._jobs[job_id]
-            wish = self._controls[job_id].wish
-        if wish is not None and isinstance(error, JobStoppedError | PeerError):
-            state, reason = WISHED[wish]
+            request = self._controls[job_id].stop_request
+        default = 0 if job.kind in (JobKind.ECHO, JobKind.FIND) else self._settings.jobs.retries
+        retries = int(job.parameters.get("retries", default))
+        if request is not None and isinstance(error, JobStoppedError | PeerError):
+            state, reason = STOPPED[request]
             self._end(job_id, state, reason=reason)
-        elif isinstance(error, PeerError) and error.passing and self._may_retry(job):
+        elif isinstance(error, PeerError) and error.passing and job.failures < retries:
             self._retry_later(job, str(error))
         else:
             if isinstance(error, TooManyMatchesError):
@@ -443,16 +424,12 @@ class JobService:
                 LOG.error("job failed unexpectedly", job=job_id, exc_info=error)
             self._end(job_id, State.FAILED, reason=_text(error), logged=_kind(error))
 
-    def _may_retry(self, job: Job) -> bool:
-        default = 0 if job.kind in (JobKind.ECHO, JobKind.FIND) else self._settings.jobs.retries
-        return job.failures < int(job.parameters.get("retries", default))
-
     def _retry_later(self, job: Job, reason: str) -> None:
         delay_s = min(self._settings.jobs.retry_delay_s * 2.0**job.failures, MAX_DELAY_S)
         due = timestamp(datetime.now(UTC) + timedelta(seconds=delay_s))
-        # First the alarm: whoever hears of the next attempt can hurry it, or call it off. If it
-        # rings at once, the job sleeps in the balancer until this run has ended.
-        self._alarm.set(job.id, delay_s)
+        # The timer first: a user who sees the next attempt can hurry or cancel it. If the timer
+        # wakes the job at once, it sleeps in the balancer until this run has ended.
+        self._timer.set(job.id, delay_s)
         self._end(
             job.id,
             State.SLEEPING,
@@ -463,15 +440,14 @@ class JobService:
         )
 
     def _end(self, job_id: str, state: State, *, logged: str = "", **changes: Any) -> None:
-        """One run has ended; the job as well, when its state is an end.
+        """End one run, and the job if `state` is an end.
 
-        Args:
-            logged: its reason without what peers and files say, which could name a patient.
+        `logged` is the reason without the words of peers and files, which could name a patient.
         """
         with self._changing:
             with self._lock:
                 control = self._controls.pop(job_id)
-                control.finish()
+                control.measure_rate()
                 if changes.get("result") is None:
                     problems = control.progress.problems
                     found = {"problems": problems} if problems else None
@@ -483,9 +459,12 @@ class JobService:
                 matches.close()
             changes["reason"] = shown(changes.get("reason", ""), MAX_WORDS)
             job = self._change(job_id, control.take_items(), state=state, **changes)
-            if state is State.SLEEPING and control.wish in (Wish.CANCEL, Wish.PAUSE):
-                # It came when the run had failed already: there is no next attempt.
-                job = self._wish(job_id, control.wish, (State.SLEEPING,))
+            if state is State.SLEEPING and control.stop_request in (
+                StopRequest.CANCEL,
+                StopRequest.PAUSE,
+            ):
+                # The request came after the run had failed: there is no next attempt.
+                job = self._stop(job_id, control.stop_request, (State.SLEEPING,))
         LOG.info(
             "job ended",
             job=job_id,
@@ -500,19 +479,15 @@ class JobService:
             self._forget_old()
 
     def _change(self, job_id: str, items: Collection[str] = (), **changes: Any) -> Job:
-        """Change a job that has not ended; one that ends by it leaves the memory.
-
-        Args:
-            items: what it has newly behind it.
-        """
+        """Change a job that has not ended, and note the items done; an ended job leaves memory."""
         with self._changing:
             with self._lock:
                 job = replace(self._jobs[job_id], **changes)
                 if job.state.is_end:
                     job = replace(job, ended_at=now())
-            self._record.save(job, items)
+            self._store.save(job, items)
             if isinstance(job.result, EncodedJSON):
-                job = replace(job, result=None)  # the record has it, and nobody has it twice
+                job = replace(job, result=None)  # the database has it, and memory need not
             with self._lock:
                 if job.state.is_end:
                     del self._jobs[job_id]
@@ -525,29 +500,34 @@ class JobService:
         self._forgot_at = time.monotonic()
         now = datetime.fromtimestamp(self._archive.trusted_ms() / 1000, UTC)
         oldest = now - timedelta(days=self._settings.jobs.keep_days)
-        self._record.forget_ended_before(timestamp(oldest))
+        self._store.forget_ended_before(timestamp(oldest))
+
+
+def groups_of(job: Job | None) -> list[tuple[str, str, int]]:
+    """The peers of a job, each with a limit of running jobs; none for a collect job."""
+    peers = () if job is None or job.kind is JobKind.COLLECT else job.peers
+    return [(peer.ae_title, peer.host, peer.port) for peer in peers]
+
+
+def require_state(job: Job, action: str, states: tuple[State, ...]) -> None:
+    """Raise WrongStateError if a job is in none of these states."""
+    if job.state not in states:
+        raise WrongStateError(job, action, " or ".join(states))
 
 
 def _with(job: Job, progress: Progress) -> Job:
-    return replace(
-        job,
-        done=progress.done,
-        failed=progress.failed,
-        left=progress.left,
-        bytes=progress.bytes,
-        rate_bytes_s=progress.rate_bytes_s,
-    )
+    return replace(job, **{name: getattr(progress, name) for name in _COUNTS})
 
 
 def _kind(error: Exception) -> str:
-    """Why a run failed, for the log: nothing that a peer or a file says."""
+    """Why a run failed, for the log, without the words of peers and files."""
     if isinstance(error, PeerError):
         return f"peer {error.kind}"
     return "invalid request" if isinstance(error, InvalidRequestError) else _text(error)
 
 
 def _text(error: Exception) -> str:
-    """Why a run failed, for whoever asks for the job."""
+    """Why a run failed, for the user."""
     if isinstance(error, OSError):
         return error.strerror or str(error) or "the system gives no reason"
     return str(error) if isinstance(error, _EXPECTED) else "internal error, see the log"

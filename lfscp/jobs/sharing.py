@@ -1,9 +1,9 @@
 """The job service of a node that shares its index with others: any of them runs a job.
 
-What differs from a node alone: a job waits in the database and not in a node's memory; a node
-takes it when it can run it at once, holds it by a lease while it runs, and gives it back then. A
-wish for a job that another node runs reaches that node with the renewal of its lease. One thread
-renews and claims, every two seconds and when there is a reason to.
+Unlike on a node alone, a job waits in the database and not in a node's memory. A node claims a job
+when it can run it at once, holds it by a lease while it runs, and gives it back at the end. A stop
+request for a job that another node runs reaches that node when it renews its lease. One thread
+renews and claims, every two seconds and whenever there is a reason to.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.claims import Claims, LostJobError
-from lfscp.jobs.control import Control, Wish
-from lfscp.jobs.model import Job, JobKind, State, WrongStateError, now
-from lfscp.jobs.outcome import Ended
-from lfscp.jobs.service import LOG, WISHED, JobService
+from lfscp.jobs.control import Control, JobEnd, StopRequest
+from lfscp.jobs.model import Job, State, now
+from lfscp.jobs.service import ANEW, LOG, STOPPED, JobService, groups_of, require_state
 from lfscp.jobs.tasks import perform
 
 if TYPE_CHECKING:
@@ -48,10 +47,10 @@ class SharedJobService(JobService):
         archive: Archive,
         settings: Settings,
         *,
-        perform: Callable[[Job, Control, Archive, Settings], Ended] = perform,
+        perform: Callable[[Job, Control, Archive, Settings], JobEnd] = perform,
     ) -> None:
         super().__init__(archive, settings, perform=perform)
-        self._claims = self._record = Claims(
+        self._claims = self._store = Claims(
             archive.index,
             node_id(archive.data_dir),
             settings.server.ae_title,
@@ -62,7 +61,7 @@ class SharedJobService(JobService):
         self._thread = threading.Thread(target=self._hold, name="lfscp-claims", daemon=True)
 
     def start(self) -> None:
-        """Give back what this node held when it ended without a word, and begin to claim."""
+        """Give back what this node still held after a crash, and begin to claim."""
         self._claims.release_all()
         self._forget_old()
         self._thread.start()
@@ -100,34 +99,36 @@ class SharedJobService(JobService):
             held = list(self._jobs)
         if not held:
             return
-        wishes = self._claims.renew(held)
+        requests = self._claims.renew(held)
         for job_id in held:
             with self._lock:
                 control = self._controls.get(job_id)
             if control is None:
                 continue
-            if job_id not in wishes:  # another node has it; or it has just ended
-                control.wish_for(Wish.INTERRUPT)
-            elif wishes[job_id]:
-                control.wish_for(Wish(wishes[job_id]))
+            if job_id not in requests:  # another node has it, or it has just ended
+                control.request_stop(StopRequest.INTERRUPT)
+            elif requests[job_id]:
+                control.request_stop(StopRequest(requests[job_id]))
 
     def _claim(self) -> None:
         jobs = self._settings.jobs
-        with self._changing:  # nobody is to look for a job between the record and the memory
+        with self._changing:  # so that no request finds a job in the database but not in memory
             with self._lock:
                 held = list(self._jobs.values())
             room = jobs.max_active - len(held)
             if room <= 0 or self._stopping:
                 return
-            taken = Counter(group for job in held for group in _peers(job))
-            claimed = self._claims.claim(room, jobs.max_active_of_all, _peers, taken, jobs.per_peer)
+            taken: Counter[Hashable] = Counter(group for job in held for group in groups_of(job))
+            claimed = self._claims.claim(
+                room, jobs.max_active_of_all, groups_of, taken, jobs.per_peer
+            )
             with self._lock:
                 self._jobs.update({job.id: job for job in claimed})
         for job in claimed:
             self._feed.publish(job)
             self._submit(job.id)
 
-    # --- what is otherwise than on a node alone ---
+    # --- what differs from a node alone ---
 
     def _begin(self, job: Job) -> None:  # noqa: ARG002 - it waits in the database
         self._look.set()
@@ -156,7 +157,7 @@ class SharedJobService(JobService):
             self._drop(job_id, error)
 
     def _drop(self, job_id: str, error: Exception) -> None:
-        """Let go of a job that is another node's by now, or will be when the lease ends."""
+        """Let go of a job that another node has, or gets when the lease ends."""
         with self._lock:
             self._jobs.pop(job_id, None)
             self._controls.pop(job_id, None)
@@ -164,29 +165,23 @@ class SharedJobService(JobService):
         LOG.warning("job given up", job=job_id, reason=reason)
         self._look.set()
 
-    def _holds(self, job_id: str) -> bool:
-        with self._lock:
-            return job_id in self._jobs
-
-    def _wish(self, job_id: str, wish: Wish, states: tuple[State, ...]) -> Job:
+    def _stop(self, job_id: str, request: StopRequest, states: tuple[State, ...]) -> Job:
+        state, reason = STOPPED[request]
         with self._changing:
-            if self._holds(job_id):
+            if job_id in self._jobs:
                 try:
-                    return super()._wish(job_id, wish, states)
+                    return super()._stop(job_id, request, states)
                 except LostJobError as error:
                     self._drop(job_id, error)
 
             def change(job: Job) -> Job:
-                if job.state not in states:
-                    what = "cancelled" if wish is Wish.CANCEL else f"{wish}d"
-                    raise WrongStateError(job, f"be {what}", " or ".join(states))
-                state, reason = WISHED[wish]
+                require_state(job, f"be {state}", states)
                 ended_at = now() if state.is_end else None
                 return replace(
                     job, state=state, reason=reason, ended_at=ended_at, next_attempt_at=None
                 )
 
-            return self._told(*self._claims.change_free(job_id, wish, change))
+            return self._published(*self._claims.change_free(job_id, request, change))
 
     def retry(self, job_id: str) -> Job:
         """Run a failed or cancelled job again, or one that waits for its next attempt at once."""
@@ -194,38 +189,20 @@ class SharedJobService(JobService):
         def change(job: Job) -> Job:
             if job.state is State.SLEEPING and job.next_attempt_at is not None:
                 return replace(job, next_attempt_at=None, reason="")
-            return self._anew(job, "be tried again", (State.FAILED, State.CANCELLED))
+            require_state(job, "be tried again", (State.FAILED, State.CANCELLED))
+            return replace(job, **ANEW)
 
-        return self._told(*self._claims.change_free(job_id, None, change))
+        return self._published(*self._claims.change_free(job_id, None, change))
 
-    def _again(self, job_id: str, what: str, states: tuple[State, ...]) -> Job:
-        return self._told(
-            *self._claims.change_free(job_id, None, lambda job: self._anew(job, what, states))
-        )
+    def _again(self, job_id: str, action: str, states: tuple[State, ...]) -> Job:
+        def change(job: Job) -> Job:
+            require_state(job, action, states)
+            return replace(job, **ANEW)
 
-    @staticmethod
-    def _anew(job: Job, what: str, states: tuple[State, ...]) -> Job:
-        if job.state not in states:
-            raise WrongStateError(job, what, " or ".join(states))
-        return replace(
-            job,
-            state=State.SLEEPING,
-            reason="",
-            ended_at=None,
-            failures=0,
-            next_attempt_at=None,
-            failed=0,
-        )
+        return self._published(*self._claims.change_free(job_id, None, change))
 
-    def _told(self, job: Job, changed: bool) -> Job:
+    def _published(self, job: Job, changed: bool) -> Job:
         if changed:
             self._feed.publish(job)
             self._look.set()
         return job
-
-
-def _peers(job: Job) -> list[Hashable]:
-    """The groups of a job, as the balancer knows them."""
-    if job.kind is JobKind.COLLECT:
-        return []
-    return [(peer.ae_title, peer.host, peer.port) for peer in job.peers]

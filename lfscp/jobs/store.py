@@ -1,4 +1,4 @@
-"""Jobs in the database: written as they change, read back after a restart."""
+"""Stores jobs in the database: writes each change, and reads them back after a restart."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _FIELDS: Final = tuple(each.name for each in fields(Job))
 _ITEMS_PER_STATEMENT: Final = 400  # SQLite's oldest limit is 999 parameters
 
 
-class Record:
+class JobStore:
     """The jobs of one node in the index's database. Any thread may call any method.
 
     Args:
         index: of the archive.
-        node: what tells this node's jobs from others' in a shared database.
+        node: this node's id, which tells its jobs from others' in a shared database.
     """
 
     def __init__(self, index: Index, node: str) -> None:
@@ -52,12 +52,12 @@ class Record:
         return job.c.node == self._node
 
     def add(self, added: Job) -> None:
-        """Keep a new job."""
+        """Save a new job."""
         row = {"node": self._node, **row_of(added)}
         self._index.transact(lambda connection: connection.execute(insert(job).values(**row)))
 
     def save(self, changed: Job, items: Collection[str] = ()) -> None:
-        """Keep a job as it is now, and what it has newly behind it; an ended one's items go."""
+        """Save a job and the items newly done; a job that is done needs its items no longer."""
 
         def work(connection: Connection) -> None:
             this = update(job).where(job.c.id == changed.id)
@@ -104,7 +104,7 @@ class Record:
             at += _PIECE
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """How many jobs there are, by kind and state."""
+        """How many jobs there are by kind and state."""
         wanted = (
             select(job.c.kind, job.c.state, func.count())
             .where(self._of_this_node)
@@ -119,7 +119,7 @@ class Record:
         }
 
     def items(self, job_id: str) -> set[str]:
-        """What an unfinished job has behind it."""
+        """The items that an unfinished job has done."""
         with self._index.engine.connect() as connection:
             wanted = select(job_item.c.item).where(job_item.c.job_id == job_id)
             return set(connection.execute(wanted).scalars())
@@ -129,7 +129,7 @@ class Record:
         self._drop([job_id])
 
     def forget_ended_before(self, moment: str) -> int:
-        """Drop the ended jobs that ended before a time; how many there were."""
+        """Drop the jobs that ended before a time; how many there were."""
         ended = [str(state) for state in State if state.is_end]
         wanted = select(job.c.id).where(
             self._of_this_node, job.c.ended_at < moment, job.c.state.in_(ended)
@@ -150,7 +150,7 @@ class Record:
 
 
 def _with_short_result(most: int | None = None) -> list[ColumnElement[Any]]:
-    """The columns of a job, a long result left out: a query's, and any longer than `most`."""
+    """The columns of a job without a long result: of a query, or longer than `most`."""
     size = func.length(job.c.result)
     fits = or_(size <= SHORT_RESULT, job.c.kind != str(JobKind.FIND))
     if most is not None:
@@ -160,7 +160,7 @@ def _with_short_result(most: int | None = None) -> list[ColumnElement[Any]]:
 
 
 def put_items(connection: Connection, of: Job, items: Collection[str]) -> None:
-    """Keep what a job has newly behind it; one that is done needs nothing of that any more."""
+    """Save the items that a job has newly done; drop them all once the job is done."""
     if of.state is State.DONE:
         connection.execute(delete(job_item).where(job_item.c.job_id == of.id))
     elif items:
@@ -169,7 +169,7 @@ def put_items(connection: Connection, of: Job, items: Collection[str]) -> None:
 
 
 def row_of(kept: Job) -> dict[str, Any]:
-    """A job as the table has it."""
+    """A job as a row of the table."""
     row = {each: getattr(kept, each) for each in _FIELDS}
     return row | {
         "kind": str(kept.kind),
@@ -183,7 +183,7 @@ def row_of(kept: Job) -> dict[str, Any]:
 
 
 def job_of(row: Any) -> Job:
-    """A row of the table as the job it is."""
+    """A job from its row."""
     values = {each: row["remaining" if each == "left" else each] for each in _FIELDS}
     values |= {
         "kind": JobKind(row["kind"]),

@@ -1,4 +1,4 @@
-"""What jobs do, by kind: the work itself, without its record and without the balancer."""
+"""Does the work of each kind of job, without storing the job and without the balancer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from lfscp.jobs import retrieving, sending
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
-from lfscp.jobs.outcome import Ended
 from lfscp.observe import metrics
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
@@ -19,41 +19,39 @@ from lfscp.scu.identifiers import identifier
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
-    from lfscp.jobs.control import Control
 
-Task = Callable[[Job, "Control", "Archive", "Settings"], Ended]
+Task = Callable[[Job, Control, "Archive", "Settings"], JobEnd]
 
 
-def perform(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def perform(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     """Do the work of one job, in the calling thread.
 
     Raises:
-        JobStoppedError: somebody wished so.
+        JobStoppedError: the job was asked to stop.
         PeerError: a peer is down, or refuses.
         ArchiveError, OSError: the archive or a file cannot be used.
     """
     return TASKS[job.kind](job, control, archive, settings)
 
 
-def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> Ended:
+def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> JobEnd:
     answer = echo(job.peer, cancel=control.stop)
     control.progress.done = 1
-    return Ended(result=asdict(answer))
+    return JobEnd(result=asdict(answer))
 
 
 class _Either:
-    """A flag that is up when somebody wants to stop, or there is enough."""
+    """A flag that is set when the job is to stop, or has enough matches."""
 
     def __init__(self, control: Control) -> None:
         self._stop = control.stop
         self.enough = False
 
     def is_set(self) -> bool:
-        """Whether to stop."""
         return self.enough or self._stop.is_set()
 
 
-def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> Ended:
+def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> JobEnd:
     most = min(job.parameters.get("limit", settings.jobs.max_matches), settings.jobs.max_matches)
     wanted = identifier(job.parameters["keys"], job.parameters.get("level", "STUDY"))
     cancel = _Either(control)
@@ -67,10 +65,10 @@ def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> E
             else:
                 cancel.enough = True
     except PeerError:
-        if not cancel.enough:  # else it only went on in spite of the C-CANCEL
+        if not cancel.enough:  # else the peer only ignored the C-CANCEL
             raise
     control.check()
-    return Ended(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
+    return JobEnd(reason=_cut(matches, settings) if cancel.enough else "", result=matches)
 
 
 def _cut(matches: Matches, settings: Settings) -> str:

@@ -1,71 +1,62 @@
-"""Calls something at a later time: one thread that sleeps until the next is due; nothing polls."""
+"""Wakes sleeping jobs at their times: one thread, which sleeps until the next job is due."""
 
 from __future__ import annotations
 
-import heapq
+import sched
 import threading
-import time
 from collections.abc import Callable
 
 
-class Alarm:
-    """Wakes names at their times.
+class JobTimer:
+    """Wakes jobs at their times. Any thread may call any method.
 
     Args:
-        ring: called with each name when its time has come, in the alarm's thread.
+        wake: called with the job's id when its time has come, in the timer's thread.
     """
 
-    def __init__(self, ring: Callable[[str], None]) -> None:
-        self._ring = ring
-        self._changed = threading.Condition()
-        self._due: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+    def __init__(self, wake: Callable[[str], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._scheduler = sched.scheduler()
+        self._due: dict[str, object] = {}  # the job's latest entry in the scheduler
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def set(self, name: str, after_s: float) -> None:
-        """Ring for `name` in so many seconds, instead of any time set before."""
-        due = time.monotonic() + after_s
-        with self._changed:
+    def set(self, job_id: str, after_s: float) -> None:
+        """Wake a job in so many seconds; this replaces any time set before."""
+        with self._lock:
             if self._stopped:
                 return
-            self._due[name] = due
-            heapq.heappush(self._heap, (due, name))
+            entry = self._due[job_id] = object()
+            self._scheduler.enter(after_s, 0, self._ring, (job_id, entry))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lfscp-alarm", daemon=True)
+                name = "lfscp-job-timer"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+        self._changed.set()
 
-    def cancel(self, name: str) -> bool:
-        """Do not ring for `name`; whether it was set."""
-        with self._changed:
-            return self._due.pop(name, None) is not None
+    def cancel(self, job_id: str) -> bool:
+        """Do not wake a job; whether it had a time."""
+        with self._lock:
+            return self._due.pop(job_id, None) is not None
 
     def stop(self) -> None:
-        """Ring no more."""
-        with self._changed:
+        """Wake no job any more."""
+        with self._lock:
             self._stopped = True
             self._due.clear()
-            self._changed.notify_all()
+        self._changed.set()
 
     def _run(self) -> None:
-        while (name := self._next()) is not None:
-            self._ring(name)
+        while not self._stopped:
+            left_s = self._scheduler.run(blocking=False)
+            self._changed.wait(left_s)
+            self._changed.clear()
 
-    def _next(self) -> str | None:
-        """Wait for the next that is due; None after `stop()`."""
-        with self._changed:
-            while not self._stopped:
-                if not self._heap:
-                    self._changed.wait()
-                    continue
-                due, name = self._heap[0]
-                if self._due.get(name) != due:  # cancelled, or set anew
-                    heapq.heappop(self._heap)
-                elif (left := due - time.monotonic()) > 0:
-                    self._changed.wait(left)
-                else:
-                    heapq.heappop(self._heap)
-                    del self._due[name]
-                    return name
-        return None
+    def _ring(self, job_id: str, entry: object) -> None:
+        with self._lock:
+            if self._due.get(job_id) is not entry:  # cancelled, or set anew
+                return
+            del self._due[job_id]
+        self._wake(job_id)

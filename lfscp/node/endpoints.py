@@ -7,89 +7,103 @@ connections that wait there are served, none is refused.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lfscp.config.access import TLS
-from lfscp.config.settings import ServerSettings
+from lfscp.config.settings import ServerSection, Settings
+from lfscp.node.errors import NodeError
+from lfscp.observe import systemd
 from lfscp.server.listener import bind
-from lfscp.upperlayer.tls import ServerTLS, server_context
+from lfscp.upperlayer.connection.tls import ServerTLS, server_context
+
+if TYPE_CHECKING:
+    from lfscp.node.handover import Taken
 
 PLAIN: Final = "dicom"  # the names under which sockets are handed over
 SECURE: Final = "dicom-tls"
 
 
-class ListenError(Exception):
-    """A port cannot be listened on; its text is one line for the administrator."""
-
-
-@dataclass(frozen=True, slots=True)
 class Endpoints:
     """Sockets that listen, at least one.
 
     Args:
-        plain: for associations without TLS.
-        tls: for those with it.
+        sockets: by the names under which they are handed over, the plain one first.
+
+    Attributes:
+        address: where the node listens, with the port that the system chose for port 0.
+        tls_port: the port of TLS; None when there is none.
     """
 
-    plain: socket.socket | None
-    tls: socket.socket | None
+    def __init__(self, sockets: dict[str, socket.socket]) -> None:
+        self.sockets = sockets
+        # Asked for once: they are still told when the sockets are closed.
+        host, port = self.first.getsockname()[:2]
+        self.address = str(host), int(port)
+        self.tls_port = sockets[SECURE].getsockname()[1] if SECURE in sockets else None
 
     @property
     def first(self) -> socket.socket:
         """The plain one; that of TLS when it is alone."""
-        found = self.plain or self.tls
-        assert found is not None  # noqa: S101 - the settings see to it
-        return found
+        return next(iter(self.sockets.values()))
 
     @property
     def second(self) -> socket.socket | None:
         """That of TLS beside the plain one."""
-        return self.tls if self.plain is not None else None
-
-    def named(self) -> dict[str, socket.socket]:
-        """The sockets under the names by which they are handed over."""
-        both = {PLAIN: self.plain, SECURE: self.tls}
-        return {name: sock for name, sock in both.items() if sock is not None}
+        return self.sockets.get(SECURE) if PLAIN in self.sockets else None
 
     def close(self) -> None:
         """Close this process's descriptors."""
-        for sock in self.named().values():
+        for sock in self.sockets.values():
             sock.close()
 
 
-def open_endpoints(
-    server: ServerSettings, tls: TLS, handed_over: Mapping[str, socket.socket] | None = None
-) -> Endpoints:
-    """Listen where the settings say, on the sockets that were handed over where there are any.
+def open_endpoints(settings: Settings, taken: Taken | None = None) -> Endpoints:
+    """Listen where the settings say, or on what systemd or a predecessor hands over.
 
     Raises:
-        ListenError: a port cannot be had; nothing is left open.
+        NodeError, SystemdError: it is not possible; nothing is left open.
     """
-    found = dict(handed_over or {})
-    opened: list[socket.socket] = []
-
-    def one(name: str, key: str, port: int) -> socket.socket:
-        if name in found:
-            return found.pop(name)
-        try:
-            sock = bind((server.host, port), server.backlog)
-        except OSError as error:
-            for each in opened:
-                each.close()
-            raise listen_error(server.host, key, port, error) from error
-        opened.append(sock)
-        return sock
-
-    plain = one(PLAIN, "server.port", server.port) if server.plain else None
-    secure = one(SECURE, "tls.port", tls.port) if tls.enabled else None
-    for unused in found.values():
+    server, tls = settings.server, settings.tls
+    wanted = [(PLAIN, "server.port", server.port)] if server.plain else []
+    if tls.enabled:
+        wanted.append((SECURE, "tls.port", tls.port))
+    names = (PLAIN, SECURE) if server.plain else (SECURE,)
+    given = systemd.take_listening_sockets(os.environ, names)
+    sockets: dict[str, socket.socket] = {}
+    with ExitStack() as opened:
+        for name, key, port in wanted:
+            sock = given.pop(name, None) or (taken and taken.take(name, port))
+            sockets[name] = opened.enter_context(sock or _listen(server, key, port))
+        opened.pop_all()
+    for unused in given.values():
         unused.close()
-    return Endpoints(plain, secure)
+    return Endpoints(sockets)
+
+
+def _listen(server: ServerSection, key: str, port: int) -> socket.socket:
+    try:
+        return bind((server.host, port), server.backlog)
+    except OSError as error:
+        raise listen_error(server.host, key, port, error) from error
+
+
+def listen_error(host: str, key: str, port: int, error: OSError) -> NodeError:
+    """Why a port cannot be listened on, and what can be done."""
+    reason = error.strerror or str(error)
+    return NodeError(f"cannot listen on {host}:{port}: {reason}; {_hint(key, error)}")
+
+
+def _hint(key: str, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "ports below 1024 need a privilege; use lfscp.socket or another port"
+    if error.errno == errno.EADDRINUSE:
+        return f"choose another port ({key}), or stop what uses it"
+    return "give server.host an address of this machine"
 
 
 def tls_context(tls: TLS) -> ssl.SSLContext | None:
@@ -111,17 +125,3 @@ def tls_context(tls: TLS) -> ssl.SSLContext | None:
             tls.minimum_version,
         )
     )
-
-
-def listen_error(host: str, key: str, port: int, error: OSError) -> ListenError:
-    """Why a port cannot be listened on, and what can be done."""
-    reason = error.strerror or str(error)
-    return ListenError(f"cannot listen on {host}:{port}: {reason}; {_hint(key, error)}")
-
-
-def _hint(key: str, error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "ports below 1024 need a privilege; use lfscp.socket or another port"
-    if error.errno == errno.EADDRINUSE:
-        return f"choose another port ({key}), or stop what uses it"
-    return "give server.host an address of this machine"

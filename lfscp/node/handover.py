@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -25,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lfscp.observe.logging import get_logger
+from lfscp.node.errors import NodeError
+from lfscp.node.signals import SignalPipe
+from lfscp.observe.logging import get_logger, mark_lines
 
 LOG: Final = get_logger("lfscp.node")
 FILE: Final = "handover.sock"
@@ -35,10 +38,6 @@ _READY: Final = b"ready\n"
 _ANSWER_S: Final = 10.0
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 _MAX_DESCRIPTORS: Final = 16
-
-
-class HandoverError(Exception):
-    """The node that runs did not hand over; its text is one line for the administrator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +54,39 @@ class Taken:
     lock: int
     channel: socket.socket
 
+    def take(self, name: str, port: int) -> socket.socket | None:
+        """Take the socket of a name; None when there is none, or another port is configured by now.
+
+        Args:
+            port: 0 is any.
+        """
+        sock = self.sockets.get(name)
+        if sock is None or port not in (0, sock.getsockname()[1]):
+            return None
+        return self.sockets.pop(name)
+
     def ready(self) -> None:
         """Say that this node accepts: from now on the other does not."""
         with contextlib.suppress(OSError):  # it has ended: then nobody need be told
             self.channel.sendall(_READY)
         self.channel.close()
 
+    def close_unused(self) -> None:
+        """Close what was not taken: else connections would wait where nobody accepts them."""
+        for each in self.sockets.values():
+            each.close()
+
     def give_back(self) -> None:
         """Give up: the node that runs goes on. The lock is the archive's, if that has it."""
         self.channel.close()
-        for each in self.sockets.values():
-            each.close()
+        self.close_unused()
 
 
 def take_over(data_dir: Path) -> Taken | None:
     """Ask the node that runs on a data folder for its place; None when there is none.
 
     Raises:
-        HandoverError: it runs, but did not hand over.
+        NodeError: it runs, but did not hand over.
     """
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -84,16 +98,14 @@ def take_over(data_dir: Path) -> Taken | None:
         return None
     except OSError as error:
         channel.close()
-        raise HandoverError(f"cannot ask the node of {data_dir}: {error.strerror}") from error
+        raise NodeError(f"cannot ask the node of {data_dir}: {error.strerror}") from error
     try:
         channel.sendall(_REQUEST)
         message, descriptors, _, _ = socket.recv_fds(channel, 4096, _MAX_DESCRIPTORS)
         names = json.loads(message)
     except (OSError, ValueError) as error:
         channel.close()
-        raise HandoverError(
-            f"the node of {data_dir} did not hand over; is it of this user?"
-        ) from error
+        raise NodeError(f"the node of {data_dir} did not hand over; is it of this user?") from error
     for each in descriptors:
         os.set_inheritable(each, False)
     *listening, lock = descriptors
@@ -210,6 +222,18 @@ class Offer:
             return True
         LOG.warning("the successor did not start, this node goes on", successor=pid)
         return False
+
+
+def wait_for_successor(offer: Offer) -> int:
+    """Keep an offer open in a process of its own, for a parent that forks and has no threads."""
+    os.environ.pop("NOTIFY_SOCKET", None)
+    mark_lines(worker="handover")
+    with SignalPipe() as signals:
+        offer.start()
+        while signals.wait(None) == signal.SIGHUP:
+            pass
+        offer.close()
+    return 0
 
 
 @contextmanager

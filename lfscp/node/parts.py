@@ -1,26 +1,25 @@
-"""The parts of a node, each made from its settings: archive, listeners, place among others.
+"""The parts that every node has, whatever its processes: archive, place among nodes, sockets.
 
-What is imported is imported where it is needed: a command that opens the archive alone need not
-load a server.
+Each is made from the settings. What is imported is imported where it is needed: a command that
+opens the archive alone need not load a server.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import stat
-from contextlib import suppress
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lfscp.observe import systemd
+from lfscp.node.errors import NodeError
+from lfscp.node.signals import HANDED_OVER
+from lfscp.observe import audit, systemd
+from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
-    from pynetdicom import AE
-
     from lfscp.archive.archive import Archive
     from lfscp.archive.index.nodes import Membership
     from lfscp.archive.store.s3_client import S3Options
@@ -30,14 +29,114 @@ if TYPE_CHECKING:
     from lfscp.config.settings import Objects
     from lfscp.node.endpoints import Endpoints
     from lfscp.node.handover import Offer, Taken
-    from lfscp.server.proxy_protocol import TrustedProxies
 
-HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead; see server/handover
-PAGE: Final = "page"  # the name of its socket in a handover
+LOG: Final = get_logger("lfscp.node")
+STATUS_INTERVAL_S: Final = 10.0  # of systemd's status line, when it asks for no watchdog
 
 
-class NodeError(Exception):
-    """The node cannot start; its text is one line for the administrator."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is opened once for a node, and closed when its last process has ended.
+
+    Args:
+        settings: as they were at the start.
+        membership: the node's place among those that share its index.
+        page: the page's socket; None when there is no page.
+        taken: what the node that this one follows on has handed over.
+    """
+
+    settings: Settings
+    archive: Archive
+    membership: Membership
+    page: socket.socket | None
+    endpoints: Endpoints
+    taken: Taken | None = None
+
+    def offer(self, pid: int) -> Offer:
+        """What lets a successor take over from the process `pid`."""
+        from lfscp.node.handover import Offer
+        from lfscp.node.web_service import PAGE
+
+        sockets = dict(self.endpoints.sockets)
+        if self.page is not None:
+            sockets[PAGE] = self.page
+        return Offer(
+            self.archive.data_dir,
+            sockets,
+            self.archive.lock_descriptor,
+            lambda: os.kill(pid, HANDED_OVER),
+        )
+
+    def announce(self, started: float, **fields: object) -> None:
+        """Tell everybody that the node accepts connections.
+
+        Args:
+            started: when it began to, in monotonic seconds.
+            fields: more for the log.
+        """
+        if self.taken is not None:
+            self.taken.ready()
+        audit.application_started()
+        host, port = self.endpoints.address
+        follows = () if self.taken is None else (f"MAINPID={os.getpid()}",)
+        systemd.notify(*follows, "READY=1", f"STATUS=listening on {host}:{port}")
+        if self.endpoints.tls_port is not None:
+            fields = {"tls_port": self.endpoints.tls_port, **fields}
+        LOG.info(
+            "listening",
+            ae_title=self.settings.server.ae_title,
+            host=host,
+            port=port,
+            **fields,
+            data_dir=self.settings.data_dir,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+
+    def close(self, *, is_handed_over: bool = False) -> None:
+        """Close all, once nobody stores any more; a successor has the node's place then."""
+        self.endpoints.close()
+        if self.page is not None:
+            self.page.close()
+        self.membership.stop()
+        if not is_handed_over:
+            self.membership.leave()
+        self.archive.close()
+        if self.taken is not None:
+            self.taken.give_back()
+
+
+def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
+    """Open all that a node needs, before any peer does; what cannot be had is said at once.
+
+    Raises:
+        NodeError, ArchiveError, SystemdError: the node cannot start; nothing is left open.
+    """
+    from lfscp.node.endpoints import open_endpoints
+    from lfscp.node.web_service import bind_page
+
+    with ExitStack() as opened:
+        if taken is not None:
+            opened.callback(taken.give_back)
+        archive = open_archive(settings, taken)
+        opened.callback(archive.close)
+        warn_of_lost_index(archive)
+        membership = join_nodes(settings, archive)
+        opened.callback(membership.leave)
+        begin_trail(settings)
+        page = bind_page(settings, taken)
+        if page is not None:
+            opened.enter_context(page)
+        endpoints = open_endpoints(settings, taken)
+        if taken is not None:
+            taken.close_unused()
+        opened.pop_all()
+    return Parts(settings, archive, membership, page, endpoints, taken)
+
+
+def announce_end(settings: Settings) -> None:
+    """Tell systemd that the node is about to end."""
+    timeout_s = settings.server.drain_timeout_s
+    systemd.notify("STOPPING=1", f"STATUS=draining for {timeout_s:g} s at most")
 
 
 def open_archive(
@@ -81,8 +180,6 @@ def warn_of_lost_index(archive: Archive) -> None:
 
     if not has_lost_index(archive):
         return
-    from lfscp.observe.logging import get_logger
-
     remedy = "check --repair" if archive.index.is_shared else "check --rebuild"
     get_logger("lfscp.archive").warning(
         "the index is empty, but there are objects",
@@ -157,29 +254,6 @@ def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:
     return maintenance
 
 
-def trusted_proxies(settings: Settings) -> TrustedProxies | None:
-    """The load balancers that say whom they speak for; None without any."""
-    from lfscp.server.proxy_protocol import TrustedProxies
-
-    server = settings.server
-    if not server.proxy_protocol:
-        return None
-    return TrustedProxies(server.proxy_protocol, server.acse_timeout_s)
-
-
-def application_entity(settings: Settings) -> AE:
-    """The pynetdicom application entity of a node as configured."""
-    from pynetdicom import AE
-
-    from lfscp.node.reload import tune
-
-    server = settings.server
-    ae = AE(server.ae_title)
-    ae.maximum_pdu_size = server.max_pdu_bytes
-    tune(ae, server)
-    return ae
-
-
 def begin_trail(settings: Settings) -> None:
     """Begin the audit trail as configured.
 
@@ -196,94 +270,3 @@ def begin_trail(settings: Settings) -> None:
             f"audit.file: cannot open {file}: {error.strerror}; "
             "name a file that the node's user may write"
         ) from error
-
-
-def open_listeners(settings: Settings, taken: Taken | None = None) -> Endpoints:
-    """Listen where the settings say, or on what systemd or a predecessor hands over.
-
-    Raises:
-        NodeError, SystemdError: it is not possible; nothing is left open.
-    """
-    from lfscp.node.endpoints import PLAIN, SECURE, ListenError, open_endpoints
-
-    names = (PLAIN, SECURE) if settings.server.plain else (SECURE,)
-    handed_over = systemd.take_listening_sockets(os.environ, names)
-    for name, port in ((PLAIN, settings.server.port), (SECURE, settings.tls.port)):
-        sock = taken.sockets.pop(name, None) if taken is not None else None
-        if sock is not None and port in (0, sock.getsockname()[1]):
-            handed_over.setdefault(name, sock)
-        elif sock is not None:
-            sock.close()  # another port is configured by now
-    try:
-        return open_endpoints(settings.server, settings.tls, handed_over)
-    except ListenError as error:
-        raise NodeError(str(error)) from error
-
-
-def page_of(taken: Taken | None, settings: Settings) -> socket.socket | None:
-    """The page's socket of the node that this one follows on, if it is the right one."""
-    sock = taken.sockets.pop(PAGE, None) if taken is not None else None
-    if sock is None or settings.web.port in (0, sock.getsockname()[1]):
-        return sock
-    sock.close()
-    return None
-
-
-def make_offer(
-    archive: Archive, endpoints: Endpoints, page: socket.socket | None, pid: int
-) -> Offer:
-    """What lets a successor take over from the process `pid`."""
-    from lfscp.node.handover import Offer
-
-    sockets = endpoints.named()
-    if page is not None:
-        sockets[PAGE] = page
-    return Offer(
-        archive.data_dir, sockets, archive.lock_descriptor, lambda: os.kill(pid, HANDED_OVER)
-    )
-
-
-def tell_ready(status: str, taken: Taken | None) -> None:
-    """Tell systemd that the node listens, and which process it is when it has followed on."""
-    follows = () if taken is None else (f"MAINPID={os.getpid()}",)
-    systemd.notify(*follows, "READY=1", f"STATUS={status}")
-
-
-def secure_context(settings: Settings) -> SSLContext | None:
-    """What the listener for TLS needs; None when there is none.
-
-    Raises:
-        ConfigError: a certificate or key cannot be used.
-    """
-    from lfscp.config import ConfigError
-    from lfscp.node.endpoints import tls_context
-
-    warn_of_readable_keys(settings)
-    try:
-        return tls_context(settings.tls)
-    except OSError as error:
-        raise ConfigError(f"tls: {error}") from error
-
-
-def warn_of_readable_keys(settings: Settings) -> None:
-    """Say which private keys anybody on this machine could read."""
-    from lfscp.observe.logging import get_logger
-
-    tls = settings.tls
-    keys = [tls.key_file or tls.certificate_file] if tls.enabled else []
-    keys += [peer.tls_key_file or peer.tls_certificate_file for peer in settings.peers.values()]
-    for key in dict.fromkeys(filter(None, keys)):
-        with suppress(OSError):  # that it is missing is said by whoever needs it
-            if os.stat(key).st_mode & stat.S_IROTH:  # noqa: PTH116 - as text, as configured
-                get_logger("lfscp.server").warning(
-                    "everybody can read a private key",
-                    file=key,
-                    hint=f"chmod o-r {key}",
-                )
-
-
-def tls_port(endpoints: Endpoints | None) -> dict[str, int]:
-    """The port of TLS, for the log."""
-    if endpoints is None or endpoints.tls is None:
-        return {}
-    return {"tls_port": endpoints.tls.getsockname()[1]}

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.config import ConfigError, Settings
 from lfscp.config.current import CurrentSettings, Renewal, renew
-from lfscp.config.settings import ServerSettings
+from lfscp.config.settings import ServerSection
 from lfscp.node.endpoints import tls_context
+from lfscp.observe import audit
 from lfscp.observe.logging import get_logger, set_level
-from lfscp.server.address_limits import AddressLimits
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -36,8 +36,9 @@ ReadSettings = Callable[[], Settings]
 def read_again(current: CurrentSettings, read: ReadSettings | None) -> Renewal | None:
     """Read the settings and try their certificates; None, and one line, when that fails.
 
-    `current` has the new ones when this returns them.
+    `current` has the new ones when this returns them. The audit trail's file is opened anew.
     """
+    audit.reopen()
     if read is None:
         LOG.warning("nothing to reload", reason="this node was not started from a configuration")
         return None
@@ -60,7 +61,7 @@ def tell(renewal: Renewal) -> None:
     LOG.info("configuration reloaded", **fields)
 
 
-def tune(ae: AE, server: ServerSettings) -> None:
+def tune(ae: AE, server: ServerSection) -> None:
     """Give an AE what may change while it runs."""
     ae.acse_timeout = server.acse_timeout_s
     ae.dimse_timeout = server.dimse_timeout_s
@@ -81,7 +82,6 @@ def receive_limits(settings: Settings) -> ReceiveLimits:
 def apply(
     settings: Settings,
     server: LeaderFollowerServer,
-    limits: AddressLimits,
     ssl_context: SSLContext | None = None,
 ) -> None:
     """Give a server what the settings say now.
@@ -98,6 +98,7 @@ def apply(
     server.pool.max_running = settings.pool.max_running
     server.pool.max_waiting = settings.pool.max_waiting
     server.pool.max_idle_s = settings.pool.max_idle_s or None
+    limits = server.limits
     limits.max_associations = settings.server.max_associations_per_address
     # One process counts its own without help.
     limits.max_total = settings.server.max_associations if limits.board.workers > 1 else 0

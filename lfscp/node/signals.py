@@ -1,4 +1,8 @@
-"""What wakes the main thread of a node: signals, and messages of other threads, in one pipe."""
+"""What wakes the main thread of a process: signals, and messages of other threads, in one pipe.
+
+Rules: no handler runs code of ours. Python writes the number of each signal into the pipe itself,
+so no signal is lost between a test and a wait.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ import threading
 from types import FrameType, TracebackType
 from typing import Final, Self
 
+HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead: end, and take your time
+NOBODY_LEFT: Final = 0  # a message: of the pool's threads, or of the workers; no signal is 0
 
-class Mailbox:
-    """Wakes the main thread: signals while it is open (SIGNALS), and what other threads put in.
 
-    Python writes the number of each signal into the pipe itself, so no signal can be lost between
-    a test and a wait, and no handler runs code of ours. To be opened in the main thread.
+class SignalPipe:
+    """The signals of a process while it is open, and what other threads put in.
+
+    To be opened in the main thread.
     """
 
     SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

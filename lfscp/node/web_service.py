@@ -1,4 +1,4 @@
-"""The node's side towards people and scripts: the page's socket, its server, and the jobs.
+"""The page of a node and its jobs: the socket, the HTTP server behind it, and the job service.
 
 Binding happens at start, so that a port that cannot be had is said at once. What costs time,
 importing and building the application, waits for the first connection, for a moment in which the
@@ -13,10 +13,10 @@ import os
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from lfscp.node.errors import NodeError
 from lfscp.observe.logging import get_logger
 from lfscp.observe.open_files import allow_most_open_files
 
@@ -24,44 +24,34 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config import Settings
     from lfscp.jobs.service import JobService
-    from lfscp.server import LeaderFollowerServer
+    from lfscp.node.handover import Taken
     from lfscp.web.security.connection_limits import ConnectionLimits
     from lfscp.web.security.forwarded import ReverseProxies
     from lfscp.web.server import HttpServer
-    from lfscp.web.status.state import AssociationState, NodeState, ProcessState
+    from lfscp.web.status.state import NodeState
 
 LOG: Final = get_logger("lfscp.web")
 JOBS_STOP_S: Final = 5.0  # how long active jobs may go on when the node stops
 IDLE_S: Final = 10  # without any association, before the page is built unasked
+PAGE: Final = "page"  # the name of its socket in a handover
 JOBS_LOCK: Final = "jobs.lock"
 _LOOK_AGAIN_S: Final = 0.2
 _BACKLOG: Final = 128
-_SERVICES: Final = (  # by the beginning of an abstract syntax (PS3.4 annexes A, B, C)
-    ("1.2.840.10008.5.1.4.1.1.", "storage"),
-    ("1.2.840.10008.5.1.4.1.2.1.1", "query"),
-    ("1.2.840.10008.5.1.4.1.2.2.1", "query"),
-    ("1.2.840.10008.5.1.4.1.2.3.1", "query"),
-    ("1.2.840.10008.5.1.4.1.2.", "retrieve"),
-    ("1.2.840.10008.1.1", "verification"),
-)
 
 
-class PageError(Exception):
-    """The page's port cannot be had; the text is one line for the administrator."""
-
-
-def bind_page(settings: Settings, handed_over: socket.socket | None = None) -> socket.socket | None:
+def bind_page(settings: Settings, taken: Taken | None = None) -> socket.socket | None:
     """Listen for the page; None when it is off, or when nobody asked for the port that is taken.
 
     Args:
-        handed_over: a socket that listens there already.
+        taken: of the node that this one follows on; its page's socket listens already.
     Raises:
-        PageError: the port that was asked for cannot be had.
+        NodeError: the port that was asked for cannot be had.
     """
     web = settings.web
     if not web.enabled:
         return None
     allow_most_open_files()  # of which the page has a share
+    handed_over = taken.take(PAGE, web.port) if taken is not None else None
     if handed_over is not None:
         return handed_over
     host = web.host.strip("[]")
@@ -71,7 +61,7 @@ def bind_page(settings: Settings, handed_over: socket.socket | None = None) -> s
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         if web.model_fields_set & {"port", "host"}:
-            raise PageError(
+            raise NodeError(
                 f"cannot serve the page on {web.host}:{web.port}: {reason}; choose another "
                 "--http-port, or --no-http"
             ) from error
@@ -81,7 +71,7 @@ def bind_page(settings: Settings, handed_over: socket.socket | None = None) -> s
     return listener
 
 
-class WebSide:
+class WebService:
     """Jobs and page of one node, in threads of their own.
 
     Args:
@@ -233,69 +223,3 @@ def _end_streams(app: Any) -> None:
 
     events_of(app).close()
     renderer_of(app).close()
-
-
-def node_state(
-    settings: Settings,
-    address: tuple[str, int],
-    started_at: float,
-    processes: tuple[ProcessState, ...],
-) -> NodeState:
-    """The node as the page shows it."""
-    from lfscp.web.status.state import NodeState
-
-    server = settings.server
-    return NodeState(
-        ae_title=server.ae_title,
-        host=address[0],
-        port=address[1],
-        backlog=server.backlog,
-        max_associations=server.max_associations,
-        started_at=started_at,
-        processes=processes,
-    )
-
-
-def process_state(server: LeaderFollowerServer) -> ProcessState:
-    """One process's pool and associations now; called in that process."""
-    from lfscp.web.status.state import ProcessState
-
-    state = server.pool.state()
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return ProcessState(
-        pid=os.getpid(),
-        leader=state.leader,
-        waiting=state.waiting,
-        running=state.running,
-        max_running=state.max_running,
-        max_waiting=state.max_waiting,
-        is_shutdown=state.is_shutdown,
-        text=str(server.pool),
-        associations=tuple(_association_state(each, names) for each in server.active_associations),
-        queued=server.queued(),
-    )
-
-
-def _association_state(association: Any, names: dict[int | None, str]) -> AssociationState:
-    from lfscp.services.service_log import association_fields
-    from lfscp.web.status.state import AssociationState
-
-    fields = association_fields(association)
-    contexts = [str(context.abstract_syntax) for context in association.accepted_contexts]
-    found = [_service(uid) for uid in contexts]
-    return AssociationState(
-        serial=association.serial,
-        calling_ae_title=str(fields["calling_ae_title"]),
-        called_ae_title=str(fields["called_ae_title"]),
-        peer=str(fields["peer"]),
-        service=", ".join(dict.fromkeys(filter(None, found))),
-        thread=names.get(association.reader, ""),
-        since=round(time.time() - (time.monotonic() - association.started_at), 1),
-    )
-
-
-def _service(abstract_syntax: str) -> str:
-    for beginning, name in _SERVICES:
-        if abstract_syntax.startswith(beginning):
-            return name
-    return ""

@@ -18,8 +18,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+from lfscp.node.signals import HANDED_OVER
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,7 +29,6 @@ _PR_SET_PDEATHSIG: Final = 1
 _FIRST_DELAY_S: Final = 0.1
 _MAX_DELAY_S: Final = 10.0
 _STEADY_AFTER_S: Final = 30.0  # a worker that lived so long is replaced without delay
-HANDED_OVER: Final = signal.SIGUSR1  # another node accepts instead: end, and take your time
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, HANDED_OVER)
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR2)
 _WATCHED: Final = frozenset((signal.SIGCHLD, *_ENDING, *_PASSED_ON))
@@ -39,7 +40,7 @@ class _Worker:
     pid: int = 0
     started_at: float = 0.0
     delay_s: float = 0.0
-    due_at: float | None = field(default=None)  # of its restart
+    due_at: float | None = None  # of its restart
 
 
 class Workers:
@@ -64,10 +65,10 @@ class Workers:
         work: Callable[[int], int],
         *,
         kill_after_s: float,
-        on_started: Callable[[], None] | None = None,
-        on_ending: Callable[[int], None] | None = None,
-        on_signal: Callable[[int], bool] | None = None,
-        on_tick: Callable[[], None] | None = None,
+        on_started: Callable[[], None] = lambda: None,
+        on_ending: Callable[[int], None] = lambda _: None,
+        on_signal: Callable[[int], bool] = lambda _: True,
+        on_tick: Callable[[], None] = lambda: None,
         tick_s: float = 3600.0,
     ) -> None:
         if count < 1:
@@ -100,11 +101,9 @@ class Workers:
             gc.freeze()
             for worker in self._workers:
                 self._fork(worker)
-            if self._on_started is not None:
-                self._on_started()
+            self._on_started()
             number = self._watch()
-            if self._on_ending is not None:
-                self._on_ending(number)
+            self._on_ending(number)
             return self._end(HANDED_OVER if number == HANDED_OVER else signal.SIGTERM)
         finally:
             gc.unfreeze()
@@ -160,7 +159,7 @@ class Workers:
             number = received.si_signo if received is not None else 0
             if number in _ENDING:
                 return number
-            if number in _PASSED_ON and (self._on_signal is None or self._on_signal(number)):
+            if number in _PASSED_ON and self._on_signal(number):
                 self._signal(number)
             for worker, code in self._reap():
                 self._plan_restart(worker, code)
@@ -170,8 +169,7 @@ class Workers:
                     self._fork(worker)
             if now >= next_tick:
                 next_tick = now + self._tick_s
-                if self._on_tick is not None:
-                    self._on_tick()
+                self._on_tick()
 
     def _plan_restart(self, worker: _Worker, code: int) -> None:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Processes that do one kind of work for the node, each within a limit of memory and one of time.
+"""Runs processes that do one kind of work for the node, within limits of memory and time.
 
 | file | responsibility |
 |---|---|
@@ -7,5 +7,5 @@
 | connection | messages between the node and such a process |
 | memory | limits, measures and gives back the memory of a process |
 
-They know nothing of the work: a module that the node names does it.
+The work itself is done by a module that the node names.
 """

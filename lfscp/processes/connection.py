@@ -1,8 +1,8 @@
-"""Messages between the node and its processes: fields as JSON, then bytes.
+"""Sends messages between the node and its processes: fields as JSON, then bytes.
 
-Rules: no more is trusted than that fields are JSON of a bounded length; nothing that comes from a
-process whose codec was led astray is run. Who waits looks round several times a second and may
-give up.
+Rules: a hostile frame may have taken over the process at the other end. So fields are JSON of a
+limited length, and nothing that is received is executed. During a wait, the caller is asked several
+times a second whether to give up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Message(NamedTuple):
     """One message.
 
     Args:
-        length: bytes of its body, which is still to be received.
+        length: bytes of its body, which the caller still has to receive.
         descriptor: of a file that came with it; -1 for none.
     """
 
@@ -38,10 +38,11 @@ class Message(NamedTuple):
 
 
 class Connection:
-    """One end of a socket; of one thread at a time.
+    """One end of a socket, for one thread at a time.
 
     Args:
-        look: called several times a second during a wait that ends; what it raises ends it.
+        look: called several times a second during a wait with a limit; an error that it raises
+            ends the wait.
     """
 
     def __init__(self, sock: socket.socket, look: Callable[[], None] = lambda: None) -> None:
@@ -52,7 +53,7 @@ class Connection:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the other end is gone: an idle one says nothing."""
+        """Whether the other end is gone; an idle process sends nothing."""
         return bool(self._poller.poll(0))
 
     def send(self, fields: dict[str, Any], *body: bytes | memoryview, descriptor: int = -1) -> None:
@@ -61,14 +62,14 @@ class Connection:
         Args:
             descriptor: of a file that the receiver gets as well.
         Raises:
-            OSError: the other end is gone, or takes nothing for too long.
+            OSError: the other end is gone, or receives nothing for too long.
         """
         text = json.dumps(fields).encode()
         length = sum(len(each) for each in body)
         head = _HEAD.pack(len(text), length) + text
         if descriptor >= 0:
             head = head[socket.send_fds(self.sock, [head], [descriptor]) :]
-        if length <= _AT_ONCE:  # so that who waits for it wakes once
+        if length <= _AT_ONCE:  # so that the receiver wakes once
             head, body = b"".join((head, *body)), ()
         self.sock.sendall(head)
         for each in body:
@@ -80,7 +81,8 @@ class Connection:
         Raises:
             EOFError: the other end is gone.
             ValueError: it is no message.
-            OSError: it takes longer than that (TimeoutError).
+            TimeoutError: it takes longer than that.
+            OSError: the socket fails.
         """
         deadline = time.monotonic() + seconds
         descriptor = -1
@@ -98,11 +100,11 @@ class Connection:
             raise
 
     def read(self, length: int) -> bytes:
-        """All of a body that is small, or that may block; raises EOFError, OSError."""
+        """A whole body, without a time limit; raises EOFError, OSError."""
         return self._read(length, math.inf)
 
     def pieces(self, length: int, seconds: float) -> Iterator[memoryview]:
-        """A body in one place of memory, one piece after the other; raises EOFError, OSError."""
+        """A body, piece by piece in the same memory; raises EOFError, OSError."""
         deadline = time.monotonic() + seconds
         place = memoryview(bytearray(min(length, _PIECE)))
         for start in range(0, length, _PIECE):
@@ -123,11 +125,11 @@ class Connection:
         except RecursionError:
             found = None
         if not isinstance(found, dict):
-            raise ValueError("no fields")  # noqa: TRY004 - what was sent is wrong
+            raise ValueError("no fields")  # noqa: TRY004 - the message is wrong
         return found
 
     def _read(self, size: int, deadline: float) -> bytes:
-        """So many bytes, without a copy of them where the socket blocks and no signal comes."""
+        """Read so many bytes, usually without a copy."""
         pieces: list[bytes] = []
         while size:
             self._wait(deadline)
@@ -139,12 +141,11 @@ class Connection:
         return b"".join(pieces)
 
     def _wait(self, deadline: float) -> None:
-        while not self._poller.poll(_milliseconds(deadline - time.monotonic())):
+        while True:
+            left_s = deadline - time.monotonic()
+            look_again_ms = 1000 * min(LOOK_AGAIN_S, max(0.0, left_s))
+            if self._poller.poll(None if left_s == math.inf else look_again_ms):
+                return
             self.look()
             if time.monotonic() >= deadline:
                 raise TimeoutError("no answer in time")
-
-
-def _milliseconds(left_s: float) -> float | None:
-    """How long to wait until the next look; None for as long as it takes."""
-    return None if left_s == math.inf else 1000 * min(LOOK_AGAIN_S, max(0.0, left_s))

@@ -1,10 +1,9 @@
-"""The first process of a kind, which has none of the node's sockets and files.
+"""Runs the first process of a kind, which forks the others; it has no socket or file of the node.
 
-Rules: it imports what the work needs, then forks one process each time the node asks for it: they
-share that memory, and begin in no time. Each works for the node over a socket of its own, one task
-at a time. A codec that fails takes its process along, and nothing else. The first ends when the
-node does, by a closed socket, or when nobody has asked for long and none works; the kernel ends the
-others with it. One thread.
+Rules: it imports what the work needs, then forks a process whenever the node asks for one. These
+share its memory and start at once. Each works for the node over a socket of its own, one task at a
+time. A codec that crashes ends its own process only. The first process ends with the node, when its
+socket is closed, or when it is idle for long; the kernel then ends the others. It has one thread.
 """
 
 from __future__ import annotations
@@ -35,17 +34,16 @@ def main(module: str, descriptor: str) -> None:
     """Be the first process, until the node closes the socket.
 
     Args:
-        module: its `prepare()` is for the first process, its `serve(connection, own_bytes)` works
-            until the connection ends; IDLE_S is how long the first process stays without being
-            asked, None for always.
+        module: `prepare()` runs in the first process; `serve(connection, own_bytes)` works until
+            the connection ends; IDLE_S is how long the first process stays idle, None for always.
     """
-    for each in _IGNORED:  # the node says when to end; a terminal or systemd tells all processes
+    for each in _IGNORED:  # a terminal and systemd signal all processes; the node ends this one
         signal.signal(each, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no one waits for those that end
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaves no zombies
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with contextlib.suppress(OSError):  # when memory runs out, the node stays
         Path("/proc/self/oom_score_adj").write_text(_DIES_FIRST, encoding="ascii")
-    # What pydicom would fetch its examples with takes memory and time, and decodes nothing.
+    # pydicom fetches examples with it; it takes memory and time, and decodes nothing.
     sys.modules["requests"] = None  # type: ignore[assignment]
     work = importlib.import_module(module)
     work.prepare()
@@ -62,7 +60,7 @@ def main(module: str, descriptor: str) -> None:
 
 
 def _is_asked(node: socket.socket, idle_s: float | None) -> bool:
-    """Wait until the node asks, or has ended; False when nobody has for long, and none works."""
+    """Wait until the node asks or has ended; False if it was idle for long and no process works."""
     while not select.select([node], [], [], idle_s)[0]:
         try:
             os.waitpid(-1, os.WNOHANG)

@@ -1,8 +1,7 @@
 """Starts processes for one kind of work when they are needed, and ends them; see `forking`.
 
-Rules: they inherit no socket and no file of the node. A process that may have been taken over by
-what it worked on is asked for nothing but that; it is ended at once, whatever it does, by whoever
-waits no longer.
+Rules: they inherit no socket and no file of the node. A hostile object may take over the process
+that works on it, so the process gets no other owner's work. A caller that gives up ends it at once.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from lfscp.processes.connection import Connection
 _BEGIN_S: Final = 60.0
 _SEND_S: Final = 60.0
 _KNOWN: Final = 64
-# glibc: large blocks go back to the system when they are freed. Threads would only cost memory,
-# and who forks has one.
+# glibc: large blocks go back to the system when they are freed. More threads only cost memory.
 _ENVIRONMENT: Final = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
@@ -40,43 +38,38 @@ _NOT_INHERITED: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LIST
 
 
 class Child(Connection):
-    """The connection to a process that was forked.
-
-    Args:
-        sock: to it.
-        look: as `Connection` takes it.
-    """
+    """The connection to a forked process; see `Connection`."""
 
     def __init__(self, sock: socket.socket, look: Callable[[], None]) -> None:
         super().__init__(sock, look)
         sock.settimeout(_SEND_S)
         self._pidfd = -1
-        self.resident_bytes = 0  # of the one that forked it
+        self.resident_bytes = 0  # of the process that forked it
         self.unlimited = ""  # why its memory has no limit
         self.worked_for: deque[object] = deque(maxlen=_KNOWN)
         self.idle_since = 0.0
 
     def begin(self) -> None:
-        """Wait until it is there; raises EOFError, OSError, ValueError."""
+        """Wait until the process runs; raises EOFError, OSError, ValueError."""
         hello = self.receive(_BEGIN_S).fields
         self._pidfd = os.pidfd_open(hello["pid"])
         self.resident_bytes, self.unlimited = hello["resident"], hello["unlimited"]
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """End the process, whatever it does."""
         self.sock.close()
         if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):  # it has seen the end of the socket
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.close(self._pidfd)
             self._pidfd = -1
 
 
 class ForkingServer:
-    """The process that forks those that work; any thread may call any method.
+    """Starts the first process, and has it fork others. Any thread may call any method.
 
     Args:
-        module: what they do, see `forking.main`.
+        module: does the work, see `forking.main`.
     """
 
     def __init__(self, module: str) -> None:
@@ -94,20 +87,20 @@ class ForkingServer:
         return self._first.pid if self._first else 0
 
     def child(self, look: Callable[[], None] = lambda: None) -> Child:
-        """A process of one's own.
+        """Start a process.
 
         Args:
-            look: called several times a second; what it raises ends the wait.
+            look: called several times a second; an error that it raises ends the wait.
         Raises:
-            OSError, EOFError, ValueError: there can be none.
+            OSError, EOFError, ValueError: none can be started.
         """
         try:
             return self._begun(look)
-        except EOFError:  # the first one was just ending, since nobody had asked for long
+        except EOFError:  # the first process was just ending because it was idle
             return self._begun(look)
 
     def close(self) -> None:
-        """End all of them; there are no more afterwards."""
+        """End all processes; no more are started."""
         with self._lock:
             self._is_closed = True
             self._end()
@@ -119,7 +112,7 @@ class ForkingServer:
             child.begin()
         except BaseException as error:
             child.end()
-            if isinstance(error, TimeoutError):  # it does not answer: the next one begins anew
+            if isinstance(error, TimeoutError):  # the first process hangs: start another
                 with self._lock:
                     if self._first is first:
                         self._end()
@@ -133,7 +126,7 @@ class ForkingServer:
             with theirs, self._lock:
                 try:
                     self._hand_over(theirs)
-                except ConnectionError:  # it has ended since, or was not yet there
+                except ConnectionError:  # it has ended, or was never started
                     self._start()
                     self._hand_over(theirs)
                 return ours, self._first
@@ -173,16 +166,16 @@ class ForkingServer:
         if control is not None:
             control.close()
         if first is not None and self._owner == os.getpid():  # else its parent's
-            first.kill()  # the kernel ends those that it has forked
+            first.kill()  # the kernel ends the others
             first.wait()
 
 
 class IdleChildren:
-    """Processes that may be asked for more; any thread may call any method.
+    """Keeps idle processes for more work. Any thread may call any method.
 
     Args:
-        limit: most of them; the longest idle are ended.
-        seconds: that each is kept.
+        limit: of their number; those that are idle for longest are ended.
+        seconds: for which each is kept.
     """
 
     def __init__(self, limit: int, seconds: float = math.inf) -> None:
@@ -193,10 +186,10 @@ class IdleChildren:
         self._end = weakref.finalize(self, _end_all, self._idle)
 
     def take(self, owner: object, *, of_others: bool = False) -> Child | None:
-        """One that has worked for this owner, if it is still there.
+        """A process that has worked for this owner, if there is one.
 
         Args:
-            of_others: one of another's will do.
+            of_others: take one of another owner if there is none.
         """
         with self._lock:
             since = time.monotonic() - self._seconds
@@ -210,7 +203,7 @@ class IdleChildren:
         return found[0] if found else None
 
     def keep(self, child: Child, owner: object) -> None:
-        """Keep one that has worked for this owner."""
+        """Keep a process that has worked for this owner."""
         child.worked_for.append(owner)
         child.idle_since = time.monotonic()
         with self._lock:
@@ -220,7 +213,7 @@ class IdleChildren:
         _end_all(too_many)
 
     def end(self) -> None:
-        """End all of them."""
+        """End all idle processes."""
         with self._lock:
             _end_all(self._idle)
 

@@ -1,4 +1,4 @@
-"""The memory of this process: what it takes, a limit to it, and giving it back to the system."""
+"""Measures and limits the memory of this process, and gives it back to the system."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _TRIM: Final[Any] = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has
 
 
 def give_back_memory() -> None:
-    """Return what is free, which the allocator would keep; any thread may call it."""
+    """Return free memory that the allocator would keep; for any thread."""
     if _TRIM is not None:
         _TRIM(0)
 
 
 def limit_data(size: int) -> str:
-    """Limit this process's memory; why that cannot be done, or nothing."""
+    """Limit the memory of this process; gives the reason if that fails, else ""."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     size = size if hard == resource.RLIM_INFINITY else min(size, hard)
     try:
@@ -30,13 +30,13 @@ def limit_data(size: int) -> str:
 
 
 def data_bytes() -> int:
-    """What that limit counts: private memory, whether it is in use or not."""
+    """The memory that this limit counts: all private memory, also if it is not in use."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[_DATA]) * _PAGE_BYTES
 
 
 def anonymous_bytes() -> int:
-    """Memory of this process that is in use and in no file."""
+    """Memory of this process that is in use and belongs to no file."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         found = next((line for line in file if line.startswith("RssAnon:")), "RssAnon: 0 kB")
     return int(found.split()[1]) << 10

@@ -1,7 +1,8 @@
-"""An association with a peer for as long as it is needed, or the reason why there is none."""
+"""Opens an association with a peer for as long as it is needed, or says why there is none."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,10 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.errors import CalledOffError
-from lfscp.upperlayer.limits import ReceiveLimits
-from lfscp.upperlayer.scu.requestor import associate
+from lfscp.upperlayer.connection.errors import CalledOffError
+from lfscp.upperlayer.connection.limits import ReceiveLimits
+from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.requestor import associate
 
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ: rejected for now
 _LOOK_EVERY_S: Final = 0.25  # whether somebody wants to stop
@@ -25,11 +26,14 @@ MAX_RETRIEVE_RESPONSE_BYTES: Final = 4 << 20
 
 
 class Flag(Protocol):
-    """What says whether to stop; a threading.Event does."""
+    """Says whether to stop; a threading.Event is one."""
 
     def is_set(self) -> bool:
         """Whether to stop."""
         ...
+
+
+NEVER: Final[Flag] = threading.Event()  # nothing sets it
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def association(
     service: str,
     ext_neg: Sequence[Any] = (),
     evt_handlers: Sequence[Any] = (),
-    cancel: Flag | None = None,
+    cancel: Flag = NEVER,
     while_waiting: Callable[[], None] | None = None,
     max_response_bytes: int = MAX_MATCH_BYTES,
     max_object_bytes: int = 0,
@@ -51,10 +55,10 @@ def association(
         contexts: to propose, 1 to 128.
         service: what is wanted of the peer, for the message that it does not support it.
         ext_neg: further negotiation items (roles, for a C-GET).
-        cancel: once set, the peer is not waited for any longer: neither for its connection, nor for
-            its answer to the request, nor for that to the release.
-        while_waiting: called several times a second while the peer is waited for in between; it
-            ends the association by raising `CalledOffError`, by default when `cancel` is set.
+        cancel: once set, the wait for the connection, for the answer to the request and for the
+            answer to the release ends.
+        while_waiting: called several times a second during any other wait for the peer; it ends
+            the association by raising `CalledOffError`, by default when `cancel` is set.
         max_response_bytes: largest data set of a response; the association ends at a larger one.
         max_object_bytes: largest object that is taken; 0 is no limit.
     Raises:
@@ -62,16 +66,25 @@ def association(
         PeerError: there is none; the reason says why.
     """
     started = time.monotonic()
-    waiting = _Waiting(cancel, while_waiting)
+    is_open = is_given_up = False
+
+    def look() -> None:
+        nonlocal is_given_up
+        if is_open and while_waiting is not None:
+            while_waiting()
+        elif cancel.is_set():
+            is_given_up = True
+            raise CalledOffError("called off")
+
     limits = ReceiveLimits(max_object_bytes, _MIN_BYTES_PER_S, max_response_bytes)
-    opened = _open(peer, contexts, ext_neg, evt_handlers, waiting.look, limits)
+    opened = _open(peer, contexts, ext_neg, evt_handlers, look, limits)
     if not opened.is_established:
-        if waiting.is_given_up:
+        if is_given_up:
             raise GivenUpError(peer)
         if opened.rejected_contexts and not opened.accepted_contexts:
             raise UnsupportedError(peer, service, opened.rejected_contexts)
         raise _failure(peer, opened, time.monotonic() - started)
-    waiting.is_open = True
+    is_open = True
     try:
         yield opened
     except BaseException:
@@ -79,37 +92,10 @@ def association(
             opened.abort()
         raise
     finally:
-        opened.dimse.discard_incoming()  # half an object leaves no file
-    waiting.is_open = False
+        opened.receiver.discard()  # half an object leaves no file
+    is_open = False
     if opened.is_established:
         opened.release()
-
-
-class _Waiting:
-    """What is looked at while the peer is waited for.
-
-    Attributes:
-        is_open: the association is established, and not yet to be released.
-        is_given_up: the wait was called off.
-    """
-
-    def __init__(self, cancel: Flag | None, while_open: Callable[[], None] | None) -> None:
-        self._cancel = cancel
-        self._while_open = while_open
-        self.is_open = False
-        self.is_given_up = False
-
-    def look(self) -> None:
-        """Called several times a second.
-
-        Raises:
-            CalledOffError: nobody wants to wait any longer.
-        """
-        if self.is_open and self._while_open is not None:
-            self._while_open()
-        elif self._cancel is not None and self._cancel.is_set():
-            self.is_given_up = True
-            raise CalledOffError("called off")
 
 
 def _open(
@@ -141,21 +127,18 @@ def _open(
         reason = "cannot be reached: its name is no host name"
         raise PeerError(PeerErrorKind.UNREACHABLE, peer, reason, passing=False) from None
     except OSError as error:  # its name is unknown, or a certificate cannot be read
-        raise PeerError(
-            PeerErrorKind.UNREACHABLE, peer, f"cannot be reached: {_plain(error)}"
-        ) from error
+        reason = f"cannot be reached: {error.strerror or error}"
+        raise PeerError(PeerErrorKind.UNREACHABLE, peer, reason) from error
 
 
 def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerError:
-    """Why there is no association, in words."""
     if attempt.is_rejected:
         answer = attempt.acceptor.primitive
+        reason, passing = "rejected the association", False
         if answer is not None and answer.result in (1, 2):
-            reason = f"rejected the association: {answer.reason_str} ({answer.result_str})"
-            return PeerError(
-                PeerErrorKind.REJECTED, peer, reason, passing=answer.result == _TRANSIENT
-            )
-        return PeerError(PeerErrorKind.REJECTED, peer, "rejected the association")
+            reason += f": {answer.reason_str} ({answer.result_str})"
+            passing = answer.result == _TRANSIENT
+        return PeerError(PeerErrorKind.REJECTED, peer, reason, passing=passing)
     reason = attempt.end_reason or ""
     if reason.startswith("cannot connect"):
         what = f"cannot be reached: {reason.partition(': ')[2]}"
@@ -163,11 +146,5 @@ def _failure(peer: Peer, attempt: InlineAssociation, waited_s: float) -> PeerErr
     if not reason and waited_s >= peer.acse_timeout_s:
         waited = f"took the connection, but did not answer within {peer.acse_timeout_s:g} s"
         return PeerError(PeerErrorKind.TIMED_OUT, peer, waited)
-    why = reason or "is it a DICOM server?"
-    return PeerError(
-        PeerErrorKind.ABORTED, peer, f"ended the connection before the association: {why}"
-    )
-
-
-def _plain(error: OSError) -> str:
-    return error.strerror or str(error)
+    why = f"ended the connection before the association: {reason or 'is it a DICOM server?'}"
+    return PeerError(PeerErrorKind.ABORTED, peer, why)

@@ -1,4 +1,4 @@
-"""C-ECHO: whether a peer is there and speaks DICOM (PS3.7 section 9.1.5)."""
+"""Asks a peer by C-ECHO whether it speaks DICOM (PS3.7 section 9.1.5)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from pynetdicom import build_context
 
-from lfscp.scu.connection import Flag, association
+from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
+from lfscp.services.status import SUCCESS
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
-_SUCCESS: Final = 0x0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class EchoResult:
     """A peer that answered.
 
     Args:
-        duration_ms: from the connection's begin to the answer.
-        implementation_class_uid: what it says of itself; empty when it does not.
+        duration_ms: from the begin of the connection to the answer.
+        implementation_class_uid: as the peer gives it; "" if it does not.
         max_pdu_bytes: the largest P-DATA-TF PDU it takes; 0 is no limit.
     """
 
@@ -32,14 +32,14 @@ class EchoResult:
     max_pdu_bytes: int = 0
 
 
-def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
+def echo(peer: Peer, *, cancel: Flag = NEVER) -> EchoResult:
     """Verify that a peer answers.
 
     Args:
-        cancel: once set the peer is not waited for any longer.
+        cancel: once set, the wait for the peer ends.
     Raises:
         GivenUpError: it was cancelled.
-        PeerError: it does not, or not with success.
+        PeerError: it does not answer, or not with success.
     """
     started = time.monotonic()
     contexts = [build_context(_VERIFICATION)]
@@ -50,14 +50,14 @@ def echo(peer: Peer, *, cancel: Flag | None = None) -> EchoResult:
             raise UnsupportedError(peer, "Verification") from None
         status = answer.get("Status")
         if status is None:
-            if cancel is not None and cancel.is_set():
+            if cancel.is_set():
                 raise GivenUpError(peer)
             if assoc.end_reason or assoc.is_aborted:
                 why = f" ({assoc.end_reason})" if assoc.end_reason else ""
                 raise PeerError(PeerErrorKind.ABORTED, peer, f"ended the association{why}")
             reason = f"did not answer the C-ECHO within {peer.dimse_timeout_s:g} s"
             raise PeerError(PeerErrorKind.TIMED_OUT, peer, reason)
-        if status != _SUCCESS:
+        if status != SUCCESS:
             reason = f"answered the C-ECHO with status 0x{status:04X}"
             raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=status)
         other = assoc.acceptor

@@ -1,4 +1,4 @@
-"""What can go wrong with a peer: which kind it is decides whether trying again can help."""
+"""The errors of peers; their kind decides whether trying again can help."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class PeerErrorKind(StrEnum):
-    """How a peer failed us."""
+    """How a peer failed."""
 
     UNREACHABLE = "unreachable"  # no connection, or no TLS
     REJECTED = "rejected"  # A-ASSOCIATE-RJ
     ABORTED = "aborted"  # the association broke
-    TIMED_OUT = "timed out"  # it was silent for too long
-    REFUSED = "refused"  # it answered with a failure, or takes none of our contexts
+    TIMED_OUT = "timed out"  # the peer was silent for too long
+    REFUSED = "refused"  # the peer answered with a failure, or takes none of our contexts
 
 
 _PASSING: Final = frozenset(
@@ -29,14 +29,14 @@ _PASSING: Final = frozenset(
 
 
 class PeerError(Exception):
-    """A peer could not do, or did not want to do, what was asked.
+    """A peer could not do what was asked, or refused it.
 
     Args:
         kind: how it failed.
         peer: which one.
         reason: one sentence for the user; no patient data.
         status: the DIMSE status, when there was one.
-        passing: whether trying again later may help; by default that follows from the kind.
+        passing: whether trying again later may help; by default it depends on the kind.
     """
 
     def __init__(
@@ -60,14 +60,17 @@ class PeerError(Exception):
 
 
 class GivenUpError(PeerError):
-    """We wanted to wait for the peer no longer."""
+    """A user or the node stopped the work while it waited for the peer."""
 
     def __init__(self, peer: Peer) -> None:
-        super().__init__(PeerErrorKind.ABORTED, peer, "was not waited for any longer")
+        super().__init__(PeerErrorKind.ABORTED, peer, "interrupted while waiting for an answer")
+
+    def __str__(self) -> str:
+        return f"interrupted while waiting for {self.peer}"
 
 
 class TooManyMatchesError(PeerError):
-    """The peer sends more than is kept of its answer."""
+    """The peer sends more matches than fit into the budget."""
 
     def __init__(self, peer: Peer, max_bytes: int) -> None:
         reason = f"sent more than {max_bytes / 1e6:g} MB of matches, ask for less"
@@ -78,7 +81,7 @@ class UnsupportedError(PeerError):
     """The peer does not support the service at all: no context of ours was accepted.
 
     Args:
-        rejected: those contexts, as far as they were answered.
+        rejected: the contexts that the peer answered.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""DICOM files in folders, as objects that can be sent."""
+"""Reads DICOM files and folders as objects that can be sent."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lfscp.dicom.media import NotDicomError, identity_of, read_media
 
 
 class NoObjectError(Exception):
-    """A file that is no DICOM object; the text says why."""
+    """The file is no DICOM object; the text says why."""
 
 
 class BrokenObjectError(NoObjectError):
-    """A file that is one, and cannot be sent."""
+    """The file is a DICOM object that cannot be sent."""
 
 
 def files_below(path: Path) -> Iterator[Path]:
@@ -37,7 +37,7 @@ def files_below(path: Path) -> Iterator[Path]:
 
 
 def read_instance(file: Path, on_note: Callable[[str], None] | None = None) -> StoredInstance:
-    """What a DICOM file holds; study and series are left empty. The dataset's own UIDs count.
+    """Read a DICOM file; study and series stay empty. The dataset's own UIDs count.
 
     Args:
         on_note: told what is odd about the file.
@@ -59,13 +59,13 @@ def read_instance(file: Path, on_note: Callable[[str], None] | None = None) -> S
                 raise BrokenObjectError(error.reason) from None
             dataset = content[media.dataset_offset :]
             uids = identity_of(dataset, media.transfer_syntax_uid)
-    # Of a dataset that is broken from its first element the receiver says what it thinks.
+    # If the dataset is broken from its first element on, the receiver decides.
     sop_class_uid = uids[0] or media.sop_class_uid
     sop_instance_uid = uids[1] or media.sop_instance_uid
     if not sop_class_uid or not sop_instance_uid:
         raise BrokenObjectError("it has no SOP Class UID or no SOP Instance UID")
     for name, uid in (("Class", sop_class_uid), ("Instance", sop_instance_uid)):
-        if not is_uid(uid):  # none could be told of it, nor propose its class
+        if not is_uid(uid):
             raise BrokenObjectError(f"its SOP {name} UID is no valid UID")
     notes = media.notes_on(sop_class_uid, sop_instance_uid)
     if notes and on_note is not None:

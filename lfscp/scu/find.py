@@ -1,4 +1,4 @@
-"""C-FIND: what a peer has (PS3.4 section C.4.1)."""
+"""Queries a peer by C-FIND (PS3.4 section C.4.1)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_FIND
 
-from lfscp.scu.connection import Flag, association
+from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError
 from lfscp.scu.identifiers import FIND_MODELS, decoded, require_few_elements
 from lfscp.scu.peer import Peer
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.status import error_comment
+from lfscp.services.status import CANCELLED, SUCCESS, error_comment
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
-_SUCCESS: Final = 0x0000
-_CANCELLED: Final = 0xFE00
 _KEPT_OF_A_MATCH_BYTES: Final = 300  # about what is kept of one beside its values
 MAX_UNTOLD_BYTES: Final = 8_000_000  # of matches that only serve to find out what to ask for
 
@@ -28,17 +26,17 @@ def find(
     identifier: Dataset,
     model: str = "study",
     *,
-    cancel: Flag | None = None,
+    cancel: Flag = NEVER,
     max_bytes: int | None = None,
 ) -> Iterator[Dataset]:
-    """Ask a peer, and give its matches as they come.
+    """Query a peer; gives its matches as they come.
 
     Args:
         identifier: the keys, Query/Retrieve Level among them.
         model: "study" or "patient".
-        cancel: once set a C-CANCEL goes out; what still comes is not given any more, and a peer
-            that goes on is left. Closing the iterator aborts the association.
-        max_bytes: most of all matches together, for who keeps something of each of them.
+        cancel: once set, a C-CANCEL goes out and no further match is given; if the peer goes on,
+            the association ends. Closing the iterator aborts the association.
+        max_bytes: limit of all matches together, for callers that keep part of each.
     Raises:
         GivenUpError: it was cancelled before there was an association.
         PeerError: the peer cannot be reached, refuses, or sends more than `max_bytes`.
@@ -54,8 +52,7 @@ def find(
     service = f"queries ({model} root)"
     with association(peer, contexts, service=service, cancel=cancel, while_waiting=look) as assoc:
         context = assoc.accepted_contexts[0]
-        wanted = cancel.is_set if cancel is not None else lambda: False
-        operation = Operation(assoc, C_FIND, context, identifier, wants_cancel=wanted)
+        operation = Operation(assoc, C_FIND, context, identifier, wants_cancel=cancel.is_set)
         try:
             for answer in operation.answers():
                 if answer.is_pending and not operation.is_cancelled:
@@ -75,15 +72,15 @@ def find(
 
 
 def is_failure(status: int) -> bool:
-    """Whether a final status is neither success, nor a warning, nor that it was cancelled."""
-    return status not in (_SUCCESS, _CANCELLED) and status & 0xF000 != 0xB000
+    """Whether a final status is a failure: no success, no warning, not cancelled."""
+    return status not in (SUCCESS, CANCELLED) and status & 0xF000 != 0xB000
 
 
 def require_success(peer: Peer, what: str, answer: Answer) -> None:
-    """See whether a final response is no failure.
+    """Accept a final response that is no failure.
 
     Raises:
-        PeerError: it is; with the peer's own words if it gave any.
+        PeerError: it is one; with the peer's own words if it gave any.
     """
     if not is_failure(answer.status):
         return
@@ -95,7 +92,6 @@ def require_success(peer: Peer, what: str, answer: Answer) -> None:
 
 
 def unanswered(peer: Peer, error: UnansweredError) -> PeerError:
-    """The same in terms of the peer."""
-    return PeerError(
-        PeerErrorKind.TIMED_OUT if error.timed_out else PeerErrorKind.ABORTED, peer, error.reason
-    )
+    """The same error as one of the peer."""
+    kind = PeerErrorKind.TIMED_OUT if error.timed_out else PeerErrorKind.ABORTED
+    return PeerError(kind, peer, error.reason)

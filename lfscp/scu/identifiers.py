@@ -1,9 +1,11 @@
-"""Identifiers of queries and retrieves: from plain values, and back to them."""
+"""Makes the identifiers of queries and retrieves from plain values, and plain values of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
+from itertools import chain
 from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -21,22 +23,11 @@ from lfscp.dicom.elements import (
 )
 from lfscp.dicom.errors import DatasetError
 
-_ROOT: Final = "1.2.840.10008.5.1.4.1.2"
-FIND_MODELS: Final[Mapping[str, str]] = {
-    "patient": f"{_ROOT}.1.1",
-    "study": f"{_ROOT}.2.1",
-    "patient-study": f"{_ROOT}.3.1",  # retired
-}
-MOVE_MODELS: Final[Mapping[str, str]] = {
-    "patient": f"{_ROOT}.1.2",
-    "study": f"{_ROOT}.2.2",
-    "patient-study": f"{_ROOT}.3.2",
-}
-GET_MODELS: Final[Mapping[str, str]] = {
-    "patient": f"{_ROOT}.1.3",
-    "study": f"{_ROOT}.2.3",
-    "patient-study": f"{_ROOT}.3.3",
-}
+_MODELS: Final = ("patient", "study", "patient-study")  # the last one is retired
+FIND_MODELS, MOVE_MODELS, GET_MODELS = (
+    {name: f"1.2.840.10008.5.1.4.1.2.{number}.{end}" for number, name in enumerate(_MODELS, 1)}
+    for end in (1, 2, 3)
+)  # SOP classes by the name of their information model
 _UTF_8: Final = "ISO_IR 192"
 MAX_ELEMENTS: Final = 10_000  # of a response; each takes a hundred times its bytes in memory
 # Smallest and largest value by VR (PS3.5 table 6.2-1).
@@ -48,15 +39,15 @@ _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "UV": (0, 2**64 - 1),
     "SV": (-(2**63), 2**63 - 1),
 }
-_MAX: Final[Mapping[str, float]] = {"FL": 3.4028235e38, "FD": 1.7976931348623157e308}
+_REALS: Final[Mapping[str, float]] = {"FL": 3.4028235e38, "FD": 1.7976931348623157e308}
 _WITHOUT_TEXT: Final = frozenset({"AT", "OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 
 
 def identifier(keys: Mapping[str, Any], level: str) -> Dataset:
-    """An identifier from keywords and values; values that are no ASCII make it UTF-8.
+    """Make an identifier of keywords and values; if a value is not ASCII, it is in UTF-8.
 
     Args:
-        keys: texts, numbers, lists of them, and None or "" for what is only to be returned.
+        keys: texts, numbers, lists of them; None or "" for a key that is only returned.
         level: PATIENT, STUDY, SERIES or IMAGE.
     Raises:
         ValueError: an unknown keyword, or a value that cannot be one of its element.
@@ -74,8 +65,9 @@ def identifier(keys: Mapping[str, Any], level: str) -> Dataset:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{keyword}: {error}") from None
         made.add(element)
-    texts = (text for value in keys.values() for text in _texts(value))
-    if "SpecificCharacterSet" not in made and not all(text.isascii() for text in texts):
+    lists = (value if isinstance(value, list) else [value] for value in keys.values())
+    is_ascii = all(str(each).isascii() for each in chain.from_iterable(lists))
+    if "SpecificCharacterSet" not in made and not is_ascii:
         made.SpecificCharacterSet = _UTF_8
     return made
 
@@ -86,7 +78,7 @@ def _value(value: Any, vr: str) -> Any:
     if vr in _WITHOUT_TEXT:
         raise ValueError(f"a key of VR {vr} can only be asked for, not matched")
     given = value if isinstance(value, list) else [value]
-    if vr in _INTEGERS or vr in _MAX:
+    if vr in _INTEGERS or vr in _REALS:
         given = [_number(each, vr) for each in given]
     else:
         given = [str(each) for each in given]
@@ -94,31 +86,18 @@ def _value(value: Any, vr: str) -> Any:
 
 
 def _number(value: Any, vr: str) -> int | float:
-    """A number that an element of this VR can hold.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        number = float(value) if vr in _MAX else int(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is no value of VR {vr}") from None
-    if vr in _MAX:
-        if not abs(number) <= _MAX[vr]:  # NaN is none either
-            raise ValueError(f"{value!r} is no value of VR {vr}")
-        return number
-    smallest, largest = _INTEGERS[vr]
-    if isinstance(value, float) or not smallest <= number <= largest:
-        raise ValueError(f"{value!r} is no value of VR {vr}")
-    return number
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(each) for each in (value if isinstance(value, list) else [value])]
+    is_real = vr in _REALS
+    smallest, largest = (-_REALS[vr], _REALS[vr]) if is_real else _INTEGERS[vr]
+    with suppress(ValueError):
+        number = float(value) if is_real else int(value)
+        # NaN is in no range.
+        if smallest <= number <= largest and (is_real or not isinstance(value, float)):
+            return number
+    raise ValueError(f"{value!r} is no value of VR {vr}")
 
 
 def decoded(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
-    """A response's identifier.
+    """Decode the identifier of a response.
 
     Raises:
         ValueError: it cannot be decoded.
@@ -133,7 +112,7 @@ def decoded(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
 
 
 def require_few_elements(encoded: bytes, transfer_syntax_uid: str) -> None:
-    """See whether a match may be decoded: elements and values take much memory then.
+    """Refuse a match with so many elements that decoding takes much memory.
 
     Raises:
         ValueError: it has more than `MAX_ELEMENTS`.
@@ -158,21 +137,18 @@ def _has_too_many_elements(encoded: memoryview, *, explicit: bool) -> bool:
                 at += 8  # an item or a delimiter
                 continue
             _, value, length, inner = element_head(encoded, at, end, encoding)
-            if length == UNDEFINED_LENGTH or (inner is encoding and _has_items(encoded, value)):
+            has_items = bytes(encoded[value : value + 4]) == b"\xfe\xff\x00\xe0"
+            if length == UNDEFINED_LENGTH or (inner is encoding and has_items):
                 at = value
             else:
                 at = value + length
     except DatasetError:
-        return False  # whoever decodes it says what is wrong
+        return False  # decoding will say what is wrong
     return count > MAX_ELEMENTS
 
 
-def _has_items(encoded: memoryview, at: int) -> bool:
-    return bytes(encoded[at : at + 4]) == b"\xfe\xff\x00\xe0"
-
-
 def plain(dataset: Dataset) -> dict[str, Any]:
-    """A dataset as {keyword: text, list of texts, or list of such}, without private elements.
+    """A dataset as {keyword: text, list of texts, or list of items}, without private elements.
 
     Elements that cannot be decoded come as None: one bad value must not hide the others.
     """

@@ -1,25 +1,22 @@
 """Splits a C-GET of more SOP classes than one association can propose over several associations.
 
-Each brings what is of its SOP classes, and fails the rest; so what failed is what none has brought.
+Each association brings the objects of its SOP classes and fails the rest. An object has failed if
+none of them brought it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.proposals import MAX_CONTEXTS
-
-_CANCELLED: Final = 0xFE00
-_SUCCESS: Final = 0x0000
-_COMPLETE_WITH_FAILURES: Final = 0xB000
+from lfscp.services.status import CANCELLED, SUB_OPERATIONS_COMPLETE_WITH_FAILURES, SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
 class RetrieveProgress:
-    """The counters of a pending response; None where the peer does not say."""
+    """The counters of a pending response; `remaining` is None if the peer does not say."""
 
     remaining: int | None
     completed: int
@@ -29,11 +26,11 @@ class RetrieveProgress:
 
 @dataclass(frozen=True, slots=True)
 class RetrieveResult:
-    """How a retrieve ended: success, in part (`failed`), or cancelled.
+    """The end of a retrieve: success, success in part (`failed`), or cancelled.
 
     Args:
-        completed: of a C-GET, what was stored; of a C-MOVE, what the peer says.
-        failed_uids: SOP Instance UIDs that the peer could not send, as far as it says.
+        completed: of a C-GET, objects that were stored; of a C-MOVE, as the peer reports.
+        failed_uids: SOP Instance UIDs that the peer could not send, as far as it reports them.
         comment: the peer's own words, if any.
     """
 
@@ -46,8 +43,8 @@ class RetrieveResult:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether it stopped at a C-CANCEL."""
-        return self.status == _CANCELLED
+        """Whether a C-CANCEL ended it."""
+        return self.status == CANCELLED
 
 
 OnProgress = Callable[[RetrieveProgress], None]
@@ -84,7 +81,7 @@ def _following(before: RetrieveResult, progress: OnProgress | None) -> OnProgres
         return None
 
     def follow(part: RetrieveProgress) -> None:
-        # What failed before may still come, and what fails now has come.
+        # Objects that failed before may still come; objects that fail now have come before.
         completed = before.completed + part.completed
         failed = max(0, before.failed - part.completed - part.warning)
         progress(RetrieveProgress(part.remaining, completed, failed, before.warning + part.warning))
@@ -96,7 +93,7 @@ def _together(before: RetrieveResult, part: RetrieveResult) -> RetrieveResult:
     failed = max(0, before.failed - part.completed - part.warning)
     status = part.status
     if not part.is_cancelled:
-        status = _COMPLETE_WITH_FAILURES if failed else _SUCCESS
+        status = SUB_OPERATIONS_COMPLETE_WITH_FAILURES if failed else SUCCESS
     uids = frozenset(part.failed_uids)
     return replace(
         part,

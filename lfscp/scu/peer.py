@@ -1,4 +1,4 @@
-"""Another application entity, and how to talk to it: plain data that can be kept as JSON."""
+"""Describes another application entity and how to reach it: plain data that fits into JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfscp.ae_title import validate_ae_title
-from lfscp.upperlayer.tls import Verification, client_context
+from lfscp.upperlayer.connection.tls import Verification, client_context
 
 if TYPE_CHECKING:
     from lfscp.config.access import PeerSettings as ConfiguredPeer
-    from lfscp.config.settings import ServerSettings
+    from lfscp.config.settings import ServerSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,6 @@ class Peer:
     dimse_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        """Check what came from a person or a script."""
         for name in ("ae_title", "calling_ae_title"):
             try:
                 object.__setattr__(self, name, validate_ae_title(getattr(self, name)))
@@ -65,12 +64,12 @@ class Peer:
                 raise ValueError(f"{name} {seconds!r}: expected seconds, more than 0")
 
     def __str__(self) -> str:
-        """The peer as it is written on the command line."""
+        """The peer as on the command line."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
 
     @classmethod
-    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: ServerSettings) -> Peer:
+    def configured(cls, ae_title: str, peer: ConfiguredPeer, server: ServerSection) -> Peer:
         """A peer of the configuration, called by this node."""
         return cls(
             ae_title,

@@ -1,9 +1,8 @@
-"""The presentation contexts a C-GET proposes for the objects it expects; pure.
+"""Chooses the presentation contexts that a C-GET proposes for the objects it expects; pure.
 
-An acceptor takes one transfer syntax per context. So when the SOP classes are known each gets a
-context for every single syntax, and objects come as they are stored; many classes get fewer. When
-they are not, the usual classes get one context with the uncompressed syntaxes and one with the
-compressed ones.
+An acceptor takes one transfer syntax per context. If the SOP classes are known, each gets a context
+for every single syntax, so that objects come as they are stored; many classes get fewer. Otherwise
+the usual classes get one context with the uncompressed syntaxes and one with the compressed ones.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from lfscp.services.contexts import UNCOMPRESSED, storage_sop_classes, transfer_
 MAX_CONTEXTS: Final = 127  # 128 of an association (PS3.8 section 9.3.2.2) and one for the C-GET
 MAX_SYNTAXES: Final = 24  # in one context: DCMTK ends associations that propose more than 50
 _IMAGE: Final = "1.2.840.10008.5.1.4.1.1."
-# By how often archives hold them: what stands first gets a context for compressed objects too.
+# The most frequent first; those get a context for compressed objects too.
 _USUAL: Final = tuple(
     _IMAGE + end
     for end in (
@@ -41,10 +40,10 @@ Proposal = tuple[str, tuple[str, ...]]
 
 
 def get_proposals(sop_classes: Sequence[str] = ()) -> tuple[Proposal, ...]:
-    """The contexts, as (SOP class, transfer syntaxes), at most `MAX_CONTEXTS`.
+    """The contexts as (SOP class, transfer syntaxes), at most `MAX_CONTEXTS`.
 
     Args:
-        sop_classes: those of the objects, when known.
+        sop_classes: of the objects, if known.
     """
     known = list(dict.fromkeys(uid for uid in sop_classes if uid))
     if not known:

@@ -1,21 +1,20 @@
-"""C-GET and C-MOVE: have a peer send objects, here or elsewhere (PS3.4 sections C.4.2, C.4.3)."""
+"""Asks a peer to send objects, by C-GET or C-MOVE (PS3.4 sections C.4.2, C.4.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
-from pynetdicom import build_context, evt
+from pydicom.uid import UID
+from pynetdicom import build_context, build_role, evt
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
-from pynetdicom.presentation import PresentationContext
 
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid
-from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, Flag, association
+from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, NEVER, Flag, association
 from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.find import is_failure, require_success, unanswered
 from lfscp.scu.identifiers import GET_MODELS, MOVE_MODELS, decoded
@@ -24,13 +23,18 @@ from lfscp.scu.peer import Peer
 from lfscp.scu.proposals import get_proposals
 from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
-from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
+from lfscp.services.status import (
+    CANNOT_UNDERSTAND,
+    SUB_OPERATIONS_COMPLETE_WITH_FAILURES,
+    error_comment,
+    with_reason,
+)
 from lfscp.services.storage.received import received_object
+from lfscp.upperlayer.receiving.receiver import StoreOptions
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _MAX_FAILED_UIDS: Final = 100_000  # of one list
-_WITH_FAILURES: Final = 0xB000  # "complete, one or more failures" (PS3.4 table C.4-2)
 
 
 def get(
@@ -41,23 +45,23 @@ def get(
     model: str = "study",
     sop_classes: Sequence[str] = (),
     progress: OnProgress | None = None,
-    cancel: Flag | None = None,
+    cancel: Flag = NEVER,
     spool_dir: Path | None = None,
     on_refused: OnRefused = lambda _uid, _reason: None,
     max_object_bytes: int = 0,
 ) -> RetrieveResult:
-    """Have a peer send objects over associations of ours, mostly one.
+    """Have a peer send objects here, over one association or several.
 
     Args:
         identifier: unique keys and Query/Retrieve Level.
-        on_object: gets each object while it lasts; gives the C-STORE's status.
-        sop_classes: those that are to be expected; empty when that is not known. With them every
-            transfer syntax gets a context of its own, so that objects come as they are stored.
+        on_object: gets each object, which is valid during the call; gives the C-STORE's status.
+        sop_classes: that will come; empty if unknown. If they are known, every transfer syntax
+            gets a context of its own, so that objects come as they are stored.
         progress: called with each pending response's counters.
-        cancel: once set a C-CANCEL goes out.
+        cancel: once set, a C-CANCEL goes out.
         spool_dir: where large objects go as they arrive; None keeps them in memory.
-        on_refused: told of each object that was not asked for or cannot be read, and why.
-        max_object_bytes: largest object that is taken; 0 is no limit.
+        on_refused: called with each object that was not requested or cannot be read, and why.
+        max_object_bytes: largest object that is accepted; 0 is no limit.
     Raises:
         GivenUpError: it was cancelled before there was an association.
         UnsupportedError: the peer has no C-GET.
@@ -83,15 +87,17 @@ def get(
             peer,
             contexts,
             service=service,
-            ext_neg=_roles(uid for uid, _ in proposals),
+            # We are the SCP of storage, though we open the association (PS3.7 section D.3.3.4).
+            ext_neg=[build_role(uid, scp_role=True) for uid in dict(proposals)],
             evt_handlers=[(evt.EVT_C_STORE, store)],
             cancel=cancel,
             while_waiting=asked.look,
             max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
             max_object_bytes=max_object_bytes,
         ) as assoc:
-            assoc.spool_dir = spool_dir
-            context = _accepted(assoc, GET_MODELS[model])
+            assoc.receiver.options = StoreOptions(spool_dir)
+            accepted = {context.abstract_syntax: context for context in assoc.accepted_contexts}
+            context = accepted.get(UID(GET_MODELS[model]))
             if context is None:
                 raise UnsupportedError(peer, service)
             operation = Operation(assoc, C_GET, context, identifier, wants_cancel=asked.stop)
@@ -107,7 +113,7 @@ def move(
     *,
     model: str = "study",
     progress: OnProgress | None = None,
-    cancel: Flag | None = None,
+    cancel: Flag = NEVER,
 ) -> RetrieveResult:
     """Have a peer send objects to an application entity that it knows.
 
@@ -130,27 +136,19 @@ def move(
         while_waiting=asked.look,
         max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
     ) as assoc:
-        context = assoc.accepted_contexts[0]
-        operation = Operation(
-            assoc,
-            C_MOVE,
-            context,
-            identifier,
-            destination=destination,
-            wants_cancel=asked.stop,
+        context, stop = assoc.accepted_contexts[0], asked.stop
+        return asked.perform(
+            Operation(
+                assoc, C_MOVE, context, identifier, destination=destination, wants_cancel=stop
+            )
         )
-        return asked.perform(operation)
 
 
 class _Asked:
-    """A retrieve that goes on: its progress, its end."""
+    """One retrieve: its progress and its end."""
 
     def __init__(
-        self,
-        peer: Peer,
-        progress: OnProgress | None,
-        cancel: Flag | None,
-        taking: Taking | None = None,
+        self, peer: Peer, progress: OnProgress | None, cancel: Flag, taking: Taking | None = None
     ) -> None:
         self._peer = peer
         self._taking = taking
@@ -159,24 +157,17 @@ class _Asked:
         self._operation: Operation | None = None
 
     def stop(self) -> bool:
-        """Whether it shall be cancelled."""
-        return self._is_flooded or (self._cancel is not None and self._cancel.is_set())
+        return self._is_flooded or self._cancel.is_set()
 
     @property
     def _is_flooded(self) -> bool:
         return self._taking is not None and self._taking.is_flooded
 
     def look(self) -> None:
-        """Called several times a second while the peer is waited for."""
         if self._operation is not None:
             self._operation.look_for_cancel()
 
     def perform(self, operation: Operation) -> RetrieveResult:
-        """Ask, and follow the responses to the last.
-
-        Raises:
-            PeerError: no response came, or a refusal.
-        """
         self._operation = operation
         last = RetrieveProgress(None, 0, 0, 0)
         try:
@@ -193,7 +184,7 @@ class _Asked:
             if self._taking is not None and self._taking.came:
                 broken.reason += f", after {self._taking.came} objects"
             raise broken from None
-        raise AssertionError  # the responses end with a final one, or raise
+        raise AssertionError  # the responses end with a final one or with an error
 
     def _require_no_flood(self) -> None:
         if self._is_flooded:
@@ -201,16 +192,14 @@ class _Asked:
             raise PeerError(PeerErrorKind.REFUSED, self._peer, reason)
 
     def _stored(self, said: RetrieveProgress) -> tuple[RetrieveProgress, int]:
-        """What was stored, of what the peer says; and how many objects never came."""
+        """What was stored of what the peer reports, and how many objects never came."""
         if self._taking is None:
             return said, 0
         taken = self._taking.came + self._taking.refused
         missing = max(0, said.completed + said.warning - taken)
         failed = max(said.failed, self._taking.refused)
-        counters = RetrieveProgress(
-            said.remaining, self._taking.completed, failed, self._taking.warning
-        )
-        return counters, missing
+        completed, warning = self._taking.completed, self._taking.warning
+        return RetrieveProgress(said.remaining, completed, failed, warning), missing
 
     def _result(self, answer: Answer, said: RetrieveProgress, syntax: str) -> RetrieveResult:
         stored, missing = self._stored(said)
@@ -222,25 +211,19 @@ class _Asked:
             comment = f"the peer reports {sent} objects sent, {came} arrived"
         if not (stored.completed or failed or stored.warning):
             require_success(self._peer, "the retrieve", answer)
-            if self._taking is None and not (said.completed or _counts(answer)):
-                failed = answer.status == _WITH_FAILURES
+            told = (answer.completed, answer.failed, answer.warning)
+            if self._taking is None and not said.completed and told == (None, None, None):
+                failed = answer.status == SUB_OPERATIONS_COMPLETE_WITH_FAILURES
                 comment = comment or "the peer does not report how many"
         elif not failed and is_failure(answer.status):
-            failed = 1  # at least: it gave up
+            failed = 1  # at least
             comment = comment or f"it ended with status 0x{answer.status:04X}"
-        uids = _failed_uids(answer, syntax)
-        return RetrieveResult(
-            answer.status, stored.completed, failed, stored.warning, uids, comment
-        )
-
-
-def _counts(answer: Answer) -> bool:
-    """Whether a final response says how many objects there were, if only that there was none."""
-    return any(each is not None for each in (answer.completed, answer.failed, answer.warning))
+        completed, warning, uids = stored.completed, stored.warning, _failed_uids(answer, syntax)
+        return RetrieveResult(answer.status, completed, failed, warning, uids, comment)
 
 
 def _counters(answer: Answer, before: RetrieveProgress) -> RetrieveProgress:
-    """The counters of a response; those it leaves out stay."""
+    """The counters of a response; a counter that is missing keeps its value."""
     return RetrieveProgress(
         answer.remaining if answer.is_pending else 0,
         before.completed if answer.completed is None else answer.completed,
@@ -256,25 +239,9 @@ def _failed_uids(answer: Answer, transfer_syntax_uid: str) -> tuple[str, ...]:
     with suppress(ValueError):  # the counters say how many
         dataset = decoded(answer.identifier, transfer_syntax_uid)
         if _FAILED_SOP_INSTANCE_UID_LIST in dataset:
-            # As it came, not as a UID each: they may be many.
+            # The raw value, because there may be many UIDs.
             value = dataset.get_item(_FAILED_SOP_INSTANCE_UID_LIST).value
     if not isinstance(value, bytes):
         return ()
     uids = value.decode("ascii", "replace").rstrip("\0 ").split("\\", _MAX_FAILED_UIDS)
     return tuple(uid for uid in uids[:_MAX_FAILED_UIDS] if is_uid(uid))
-
-
-def _roles(sop_classes: Iterator[str]) -> list[Any]:
-    """We are the SCP of storage, though we opened the association (PS3.7 section D.3.3.4)."""
-    roles = []
-    for uid in dict.fromkeys(sop_classes):
-        role = SCP_SCU_RoleSelectionNegotiation()
-        role.sop_class_uid = uid
-        role.scu_role = False
-        role.scp_role = True
-        roles.append(role)
-    return roles
-
-
-def _accepted(assoc: Any, model: str) -> PresentationContext | None:
-    return next((cx for cx in assoc.accepted_contexts if cx.abstract_syntax == model), None)

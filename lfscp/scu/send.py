@@ -1,4 +1,4 @@
-"""C-STORE: send objects to a peer, one association after another as far as it takes."""
+"""Sends objects to a peer by C-STORE, over as many associations as that takes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.scu.connection import Flag, association
+from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.files import BrokenObjectError, NoObjectError, files_below, read_instance
 from lfscp.scu.peer import Peer
 from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
-from lfscp.upperlayer.errors import CalledOffError
+from lfscp.upperlayer.connection.errors import CalledOffError
 
 _MAX_FRUITLESS: Final = 3  # associations in a row that transferred nothing
 CANCEL_PATIENCE_S: Final = 1.0  # for the object on its way when a send is cancelled
 
-# Called after each object: what came of it, and why when it failed.
+# Called after each object with its outcome, and the reason if it failed.
 OnSent = Callable[[StoredInstance, SubOperationOutcome, str], None]
 
 
 @dataclass(slots=True)
 class SendResult:
-    """What came of a send.
+    """The outcome of a send.
 
     Args:
-        warning: objects that the peer has, with something to remark.
-        failed: (SOP Instance UID or file, reason) each.
-        left: not tried, since it was cancelled.
+        warning: objects that the peer has, with a warning.
+        failed: (SOP Instance UID or file, reason) of each.
+        left: objects that were not tried because the send was cancelled.
     """
 
     completed: int = 0
@@ -52,9 +52,10 @@ def objects_in(
     """The DICOM objects in files and folders.
 
     Args:
-        on_other: told of each file that is none, and why; it ends nothing.
-        on_broken: told of each that is one, or may be, and cannot be sent; else `on_other` is.
-        on_note: told of each file that is one, and odd: in what way.
+        on_other: called with each file that is no DICOM object, and why.
+        on_broken: called with each file that is or may be one and cannot be sent; `on_other` by
+            default.
+        on_note: called with each file that is one and odd, and in what way.
     """
     found = []
     broken = on_broken or on_other
@@ -75,26 +76,26 @@ def send(
     peer: Peer,
     instances: Sequence[StoredInstance],
     *,
-    on_sent: OnSent | None = None,
-    cancel: Flag | None = None,
+    on_sent: OnSent = lambda _instance, _outcome, _reason: None,
+    cancel: Flag = NEVER,
     may_decode: bool = True,
     locate: Callable[[StoredInstance], StoredInstance | None] = lambda _instance: None,
 ) -> SendResult:
-    """Send objects; one that fails does not keep the others back.
+    """Send objects; if one fails, the others are sent all the same.
 
     Args:
         instances: from an archive or from `objects_in`.
-        on_sent: called after each; what it raises ends the send.
-        cancel: once set no further object is sent, and one that is on its way has a second.
-        may_decode: decode compressed objects when the peer takes only uncompressed ones.
-        locate: where an instance is now, for one whose file has gone since.
+        on_sent: called after each; an error that it raises ends the send.
+        cancel: once set, no further object is sent; one that is on its way has a second.
+        may_decode: decode compressed objects if the peer takes only uncompressed ones.
+        locate: gives the place of an instance whose file has moved.
     Raises:
         GivenUpError: it was cancelled before there was an association.
         PeerError: no association, or several in a row broke without any object transferred.
     """
 
     def look() -> None:
-        if cancel is not None and cancel.is_set():
+        if cancel.is_set():
             raise CalledOffError("called off")
 
     sender = Sender(log_fields={}, priority=0, may_decode=may_decode, locate=locate, look=look)
@@ -105,9 +106,7 @@ def send(
 
 
 class _Sending:
-    def __init__(
-        self, peer: Peer, sender: Sender, on_sent: OnSent | None, cancel: Flag | None
-    ) -> None:
+    def __init__(self, peer: Peer, sender: Sender, on_sent: OnSent, cancel: Flag) -> None:
         self._peer = peer
         self._on_sent = on_sent
         self._cancel = cancel
@@ -117,12 +116,9 @@ class _Sending:
         self._patience_ends = float("inf")
         self.result = SendResult()
 
-    def _stop(self) -> bool:
-        return self._cancel is not None and self._cancel.is_set()
-
     def _look(self) -> None:
         """Called several times a second while the peer takes an object, or answers."""
-        if not self._stop():
+        if not self._cancel.is_set():
             return
         now = time.monotonic()
         self._patience_ends = min(self._patience_ends, now + CANCEL_PATIENCE_S)
@@ -130,14 +126,17 @@ class _Sending:
             raise CalledOffError("called off")
 
     def send(self, batch: Batch) -> None:
-        """Send what goes over one association, over a new one when one breaks."""
+        """Send the objects of one batch, over a new association whenever one breaks."""
         todo = list(reversed(batch.instances))
         fruitless = 0
-        while todo and not self._stop():
+        while todo and not self._cancel.is_set():
             try:
                 transferred = self._over_one_association(batch, todo)
             except UnsupportedError as error:
-                self._fail_all(todo, Accepted((), error.rejected))
+                accepted = Accepted((), error.rejected)
+                for instance in reversed(todo):
+                    reason = accepted.why_not(instance)
+                    self._count(instance, SubOperationOutcome.FAILED, reason)
                 return
             fruitless = 0 if transferred else fruitless + 1
             if fruitless == _MAX_FRUITLESS and todo:
@@ -146,7 +145,7 @@ class _Sending:
         self.result.left += len(todo)
 
     def _over_one_association(self, batch: Batch, todo: list[StoredInstance]) -> int:
-        """Send until the association ends; how many the peer has now."""
+        """Send until the association ends; how many objects the peer got."""
         transferred = 0
         with association(
             self._peer,
@@ -156,7 +155,7 @@ class _Sending:
             while_waiting=self._look,
         ) as assoc:
             accepted = Accepted(assoc.accepted_contexts, assoc.rejected_contexts)
-            while todo and assoc.is_established and not self._stop():
+            while todo and assoc.is_established and not self._cancel.is_set():
                 instance = todo[-1]
                 outcome, reason = self._sender.attempt(assoc, accepted, instance)
                 if outcome is SubOperationOutcome.CALLED_OFF:
@@ -164,20 +163,12 @@ class _Sending:
                 if outcome is SubOperationOutcome.BROKEN:
                     self._why_broken = reason
                     if self._broke_at is not instance:
-                        self._broke_at = instance  # perhaps not its fault: once more
+                        self._broke_at = instance  # try it once more
                         break
                 todo.pop()
-                transferred += outcome in (
-                    SubOperationOutcome.COMPLETED,
-                    SubOperationOutcome.WARNING,
-                )
+                transferred += outcome.is_transferred
                 self._count(instance, outcome, reason)
         return transferred
-
-    def _fail_all(self, todo: list[StoredInstance], accepted: Accepted) -> None:
-        while todo:
-            instance = todo.pop()
-            self._count(instance, SubOperationOutcome.FAILED, accepted.why_not(instance))
 
     def _count(self, instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         if outcome is SubOperationOutcome.COMPLETED:
@@ -186,7 +177,6 @@ class _Sending:
             self.result.warning += 1
         else:
             self.result.failed.append((instance.sop_instance_uid, reason))
-        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
+        if outcome.is_transferred:
             self.result.bytes += instance.size
-        if self._on_sent is not None:
-            self._on_sent(instance, outcome, reason)
+        self._on_sent(instance, outcome, reason)

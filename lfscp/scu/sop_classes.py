@@ -1,8 +1,8 @@
-"""Which SOP classes a retrieve will bring, asked of the peer beforehand.
+"""Asks a peer which SOP classes a retrieve will bring.
 
-A C-GET can bring only objects of the SOP classes that it proposes, at most 128 with all their
-transfer syntaxes; so what is proposed has to be what is there, private SOP classes included. Most
-peers tell with the study (SOP Classes in Study); of others each object is asked for.
+A C-GET brings only objects of the SOP classes that it proposes, at most 128 with all their transfer
+syntaxes. So it must propose those that the peer has, private ones included. Most peers tell them
+with the study (SOP Classes in Study); the others are asked for each object.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lfscp.dicom.header import is_uid
-from lfscp.scu.connection import Flag
+from lfscp.scu.connection import NEVER, Flag
 from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.peer import Peer
@@ -21,12 +21,12 @@ _MAX_CLASSES: Final = 1000  # the standard has fewer than 200
 
 
 def sop_classes_of(
-    peer: Peer, keys: Mapping[str, Any], model: str, cancel: Flag | None = None
+    peer: Peer, keys: Mapping[str, Any], model: str, cancel: Flag = NEVER
 ) -> list[str]:
-    """The SOP classes of what a retrieve asks for, as far as the peer tells.
+    """The SOP classes of the objects of a retrieve, as far as the peer tells.
 
     Args:
-        keys: of the retrieve. Without a patient's or study's nothing is asked.
+        keys: of the retrieve. Without one of a patient or study the peer is not asked.
         model: "study", "patient" or "patient-study".
     Raises:
         GivenUpError: it was cancelled.
@@ -45,9 +45,7 @@ def sop_classes_of(
 
 
 class _Asking:
-    def __init__(
-        self, peer: Peer, keys: Mapping[str, Any], model: str, cancel: Flag | None
-    ) -> None:
+    def __init__(self, peer: Peer, keys: Mapping[str, Any], model: str, cancel: Flag) -> None:
         self._peer = peer
         self._keys = keys
         self._model = model

@@ -1,7 +1,7 @@
-"""Takes the objects that a C-GET asked for, refuses others, and counts what was stored.
+"""Takes the objects that a C-GET asked for, refuses others, and counts those that were stored.
 
-What a peer says of itself is not believed: neither that an object is what it was asked for, nor how
-many it has sent.
+It does not trust the peer: neither that an object is one that was asked for, nor how many the peer
+reports as sent.
 """
 
 from __future__ import annotations
@@ -23,15 +23,10 @@ OnObject = Callable[[Received], int | Dataset]
 OnRefused = Callable[[str, str], None]
 
 _MAX_REFUSED: Final = 1000  # then the retrieve ends
-_UNIQUE_KEYS: Final = {
-    "StudyInstanceUID": "study_instance_uid",
-    "SeriesInstanceUID": "series_instance_uid",
-    "SOPInstanceUID": "sop_instance_uid",
-}
-_NAMES: Final = {
-    "StudyInstanceUID": "study",
-    "SeriesInstanceUID": "series",
-    "SOPInstanceUID": "instance",
+_UNIQUE_KEYS: Final = {  # with the header's attribute, and the word for messages
+    "StudyInstanceUID": ("study_instance_uid", "study"),
+    "SeriesInstanceUID": ("series_instance_uid", "series"),
+    "SOPInstanceUID": ("sop_instance_uid", "instance"),
 }
 
 
@@ -39,21 +34,21 @@ class Taking:
     """Takes the objects of one C-GET.
 
     Args:
-        identifier: what is asked for.
-        on_object: stores an object that was; gives the C-STORE's status.
-        on_refused: told of each that is not taken: its SOP Instance UID, and why.
+        identifier: of the C-GET.
+        on_object: stores an object; gives the C-STORE's status.
+        on_refused: called with the SOP Instance UID of each refused object, and why.
 
     Attributes:
-        came: how often something was stored.
-        completed: objects that were stored; `warning` those with something to remark.
-        refused: those that were not.
+        came: how often an object was stored.
+        completed: objects that were stored without a warning; `warning` those with one.
+        refused: objects that were not stored.
     """
 
     def __init__(self, identifier: Dataset, on_object: OnObject, on_refused: OnRefused) -> None:
         self._asked = {
-            attribute: (name, values)
-            for name, attribute in _UNIQUE_KEYS.items()
-            if (values := _values(identifier, name))
+            named: values
+            for keyword, named in _UNIQUE_KEYS.items()
+            if (values := _values(identifier, keyword))
         }
         self._on_object = on_object
         self._on_refused = on_refused
@@ -74,7 +69,7 @@ class Taking:
             header = read_received(received)
             require_identity(header, received)
         except OperationError as error:
-            from lfscp.services.storage.c_store import refusal  # which takes its time
+            from lfscp.services.storage.c_store import refusal  # slow to import
 
             return self._refuse(received.sop_instance_uid, error.reason, refusal(error))
         other = self._other(header)
@@ -87,11 +82,10 @@ class Taking:
         return answered
 
     def _other(self, header: Header) -> str:
-        """What an object is of, when it was not asked for."""
-        for attribute, (name, values) in self._asked.items():
-            found = getattr(header, attribute)
-            if found not in values:
-                return f"{_NAMES[name]} {found}"
+        """What an object belongs to, if it was not asked for."""
+        for (attribute, word), values in self._asked.items():
+            if (found := getattr(header, attribute)) not in values:
+                return f"{word} {found}"
         return ""
 
     def _refuse(self, sop_instance_uid: str, reason: str, answer: Dataset) -> Dataset:

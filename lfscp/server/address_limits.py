@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from lfscp.server.association_board import AssociationBoard
-from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
+from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,21 +51,21 @@ class Place:
 
     def __init__(self, limits: AddressLimits, address: str) -> None:
         self._limits = limits
-        self._number = limits.enter(address)
+        self._number = limits.board.enter(address)
         self.rejection: Rejection | None = None
 
     def move_to(self, name: str) -> Rejection | None:
         """Count it under a name instead of its address; what to reject it with then."""
         if self.rejection is TOO_MANY_FROM_ADDRESS:
             self.leave()
-            self._number = self._limits.enter(name)
+            self._number = self._limits.board.enter(name)
             is_over = self._limits.of(name) > self._limits.max_associations
             self.rejection = TOO_MANY_OF_PEER if is_over else self._limits.excess_of_all()
         return self.rejection
 
     def leave(self) -> None:
         """Count it no more."""
-        self._limits.leave(self._number)
+        self._limits.board.leave(self._number)
 
 
 class AddressLimits:
@@ -141,16 +141,6 @@ class AddressLimits:
         """What to reject one with when all addresses together have too many."""
         is_full = self.max_total and self.board.total() > self.max_total
         return LOCAL_LIMIT_EXCEEDED if is_full else None
-
-    def enter(self, name: str) -> int:
-        """Count one more under a name; its number, for `leave`."""
-        with self._lock:
-            return self.board.enter(name)
-
-    def leave(self, place: int) -> None:
-        """Count it no more."""
-        with self._lock:
-            self.board.leave(place)
 
     def _left_of_the_minute(self, address: str) -> float:
         """Take one connection off what the address has left; it gets them back evenly."""

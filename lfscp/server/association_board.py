@@ -11,6 +11,7 @@ import hashlib
 import mmap
 import socket
 import struct
+import threading
 from collections import Counter
 from typing import Final
 
@@ -22,7 +23,7 @@ _PART: Final = _HEAD.size + _PLACES * _SIZE
 
 
 class AssociationBoard:
-    """Counts associations by address. The caller keeps threads of one process apart.
+    """Counts associations by address. Any thread may call any method but `use`.
 
     Args:
         workers: processes that will count; made before they are forked.
@@ -35,37 +36,34 @@ class AssociationBoard:
 
     def use(self, number: int) -> None:
         """Be the worker of this number, from 0, from now on."""
-        self._number = number
         self._start = number * _PART
+        self._number = number
+        self._lock = threading.Lock()
         self._own: Counter[bytes] = Counter()
         self._keys: dict[int, bytes] = {}  # of the places that are taken
-        self._used = 0
         self._memory[self._start : self._start + _PART] = bytes(_PART)
-        self._taken = 0
+        self._taken = self._used = 0
         self._free = list(range(_PLACES - 1, -1, -1))
 
     def enter(self, address: str) -> int:
         """Take a place for an association; -1 when there is none left, and it is not counted."""
-        if not self._free:
-            return -1
-        place = self._free.pop()
-        key = self._keys[place] = _key(address)
-        self._own[key] += 1
-        self._used = max(self._used, place + 1)
-        self._write(place, key)
-        self._count(1)
-        return place
+        with self._lock:
+            if not self._free:
+                return -1
+            place = self._free.pop()
+            self._used = max(self._used, place + 1)
+            key = self._keys[place] = _key(address)
+            self._write(place, key)
+            self._count(key, 1)
+            return place
 
     def leave(self, place: int) -> None:
         """Give back what `enter` gave."""
         if place >= 0:
-            self._write(place, _FREE)
-            key = self._keys.pop(place)
-            self._own[key] -= 1
-            if not self._own[key]:
-                del self._own[key]
-            self._free.append(place)
-            self._count(-1)
+            with self._lock:
+                self._write(place, _FREE)
+                self._free.append(place)
+                self._count(self._keys.pop(place), -1)
 
     def of(self, address: str) -> int:
         """The associations of an address, in all workers."""
@@ -91,7 +89,10 @@ class AssociationBoard:
         at = self._start + _HEAD.size + place * _SIZE
         self._memory[at : at + _SIZE] = key
 
-    def _count(self, change: int) -> None:
+    def _count(self, key: bytes, change: int) -> None:
+        self._own[key] += change
+        if not self._own[key]:
+            del self._own[key]
         self._taken += change
         _HEAD.pack_into(self._memory, self._start, self._taken, self._used)
 

@@ -16,8 +16,8 @@ from lfscp.observe.metrics import REFUSED
 from lfscp.observe.open_files import most_open_files
 from lfscp.server import arrivals
 from lfscp.server.address_limits import Place
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED, Rejection
+from lfscp.upperlayer.scp.association import AcceptorAssociation
+from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED, Rejection
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Capacity:
 
     def hold(
         self,
-        association: InlineAssociation,
+        association: AcceptorAssociation,
         count: Callable[[], int],
         place: Place | None,
         refusal: Rejection | None,
@@ -88,7 +88,7 @@ class Capacity:
 
     def _as_known(
         self,
-        association: InlineAssociation,
+        association: AcceptorAssociation,
         count: Callable[[], int],
         place: Place | None,
         name: str,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.scp.association import AcceptorAssociation
 
 IDLE_BEFORE_ABORT_S: Final = 1.0
 SILENT_BEFORE_ABORT_S: Final = 3.0
@@ -32,7 +32,7 @@ def time_to_end_s(left_s: float) -> float:
     return max(left_s, _LEAST_TO_END_S)
 
 
-def abort_all(associations: Iterable[InlineAssociation]) -> None:
+def abort_all(associations: Iterable[AcceptorAssociation]) -> None:
     """Abort associations without waiting for any peer: who takes no answer is cut off."""
     deadline = time.monotonic() + _SEND_S
     for association in associations:
@@ -44,9 +44,9 @@ class Silence:
 
     def __init__(self) -> None:
         # What came and what was taken, and since when.
-        self._heard: dict[InlineAssociation, tuple[tuple[int, int], float]] = {}
+        self._heard: dict[AcceptorAssociation, tuple[tuple[int, int], float]] = {}
 
-    def reason_to_abort(self, association: InlineAssociation) -> str | None:
+    def reason_to_abort(self, association: AcceptorAssociation) -> str | None:
         """Why not to wait for an association; None while it is worth waiting for."""
         if association.idle_s() >= IDLE_BEFORE_ABORT_S:
             return "idle while the server was stopping"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from lfscp.server.proxy_protocol import header_bytes
-from lfscp.upperlayer.provider import MAX_ACSE_PDU_BYTES
+from lfscp.upperlayer.wire.associate_pdus import MAX_ACSE_PDU_BYTES
 
 # Who asks for more than this is served as it comes; a request of 128 contexts with the usual
 # transfer syntaxes is about half as long.

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom import evt
@@ -38,22 +37,12 @@ from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
 from lfscp.server.cpu_affinity import OneProcessor
 from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
-from lfscp.server.listener import (
-    DEFAULT_BACKLOG,
-    Address,
-    Listener,
-    ListenerClosedError,
-    bind,
-    queued,
-)
-from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError, TrustedProxies
+from lfscp.server.listener import Address, Listener, ListenerClosedError, bind, queued
+from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError
 from lfscp.server.refusals import Refusals
+from lfscp.server.settings import ServerSettings
 from lfscp.server.unestablished import Unestablished
-from lfscp.upperlayer.association import InlineAssociation
-from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.limits import NO_LIMITS, ReceiveLimits
-from lfscp.upperlayer.receiving.received import Examine, FileHeader
-from lfscp.upperlayer.scp.acceptor import (
+from lfscp.upperlayer.acceptor import (
     AcceptorSettings,
     forget_server,
     open_acceptor,
@@ -61,14 +50,16 @@ from lfscp.upperlayer.scp.acceptor import (
     serve_acceptor,
     unregister_server,
 )
-from lfscp.upperlayer.scp.negotiation import Rejection, SupportedContexts
+from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.scp.association import AcceptorAssociation
+from lfscp.upperlayer.scp.contexts import SupportedContexts
+from lfscp.upperlayer.wire.rejections import Rejection
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
 
 LOGGER = logging.getLogger(__name__)
 
-FOLLOWER_IDLE_S: Final = 30.0  # how long a thread that nobody needs is kept
 _WATCHING_CONNECTIONS: Final = (evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
 
 
@@ -89,36 +80,22 @@ class LeaderFollowerServer:
         max_running: most associations served at once and threads waiting; 0 is no limit.
         max_waiting: most threads waiting to lead; -1 is no limit.
         threads: threads to begin with.
-        spool_dir: where objects of more than 4 MB go as they arrive; None keeps them in memory.
-        file_header: makes the head of such a file; None leaves it to pynetdicom.
-        examine: called with the first bytes of an object that comes in fragments and its transfer
-            syntax, while the rest is on its way; its result is `event.request.examined`.
-        backlog: connections that may wait in the kernel while nobody leads.
-        listen_socket: one that listens already (systemd's), instead of binding `address`.
-        tls_address: a second address to listen on; then TLS is spoken there, and not at the first.
-        tls_socket: one that listens already, instead of binding `tls_address`.
-        accept_unknown_storage: take private and unknown SOP classes for storage.
-        storage_classes: SOP classes of `contexts` to serve as storage though pynetdicom does not
-            know them: retired and private ones.
-        admit: called with each association before negotiation: a Rejection, or None to admit it.
-        limits: what one address may do; None is 100 associations at once (`AddressLimits()` is no
-            limit).
-        proxies: load balancers that say whom they speak for; given, only they may connect.
-        receive_limits: of what is received on an association.
-        on_end: called with each association when it has ended, in the thread that served it.
-        one_processor: bind the threads that serve at the same time to one processor, where they
-            take turns at less cost; not for handlers that compute, or that start threads, which
-            would stay bound (`lfscp.server.cpu_affinity`). Associations with TLS are left out.
-        max_idle_s: how long a thread that waits to lead is kept; None is for ever.
+        settings: everything else that can be chosen.
+        options: single settings by name, instead of those in `settings`.
     Raises:
         ValueError: there are no presentation contexts, a cap is out of range, or there is an
             address for TLS and no context.
 
     Attributes:
+        settings: with what was given as an option.
         ssl_context, receive_limits: may be replaced while it runs, for the associations to come.
+        limits: what one address may do; its numbers may be changed while it runs.
         one_processor: where threads are bound to one processor; None when they are not. Its
             `look_again` wants to be called every few seconds, for who has fallen silent since.
     """
+
+    _arrivals: Arrivals  # both are made by `start`
+    _acceptors: AcceptorSettings
 
     def __init__(
         self,
@@ -132,68 +109,46 @@ class LeaderFollowerServer:
         max_waiting: int = -1,
         threads: int = 1,
         *,
-        spool_dir: Path | None = None,
-        file_header: FileHeader | None = None,
-        examine: Examine | None = None,
-        backlog: int = DEFAULT_BACKLOG,
-        listen_socket: socket.socket | None = None,
-        tls_address: Address | None = None,
-        tls_socket: socket.socket | None = None,
-        accept_unknown_storage: bool = False,
-        storage_classes: Iterable[str] = (),
-        admit: Callable[[InlineAssociation], Rejection | None] | None = None,
-        limits: AddressLimits | None = None,
-        proxies: TrustedProxies | None = None,
-        receive_limits: ReceiveLimits = NO_LIMITS,
-        on_end: Callable[[InlineAssociation], object] | None = None,
-        one_processor: bool = False,
-        max_idle_s: float | None = FOLLOWER_IDLE_S,
+        settings: ServerSettings | None = None,
+        **options: Any,
     ) -> None:
+        self.settings = settings = replace(settings or ServerSettings(), **options)
         self.ae = ae
         self.ae_title = ae_title or ae.ae_title
         self.contexts = list(contexts or ae.supported_contexts)
-        if ssl_context is None and (tls_address is not None or tls_socket is not None):
+        if ssl_context is None and (settings.tls_address or settings.tls_socket):
             raise ValueError("tls_address without ssl_context: TLS needs a certificate")
         self.ssl_context = ssl_context
-        self.tls_address = tls_address
-        self.tls_socket = tls_socket
         self.server_address: Address = address
-        self.socket: socket.socket | None = listen_socket
+        self.socket = settings.listen_socket
+        self.tls_address = settings.tls_address
+        self.tls_socket = settings.tls_socket
         self.pool = LeaderFollowerPool(
             self._handle,
             max_running=max_running,
             max_waiting=max_waiting,
             wake_leader=self._wake_leader,
-            max_idle_s=max_idle_s,
+            max_idle_s=settings.max_idle_s,
         )
         self._threads = threads
-        self._backlog = backlog
         self._bindings = Bindings(evt_handlers or ())
         self._supported = SupportedContexts(
             self.contexts,
-            accept_unknown_storage=accept_unknown_storage,
-            storage_classes=storage_classes,
+            accept_unknown_storage=settings.accept_unknown_storage,
+            storage_classes=settings.storage_classes,
         )
         if self._supported.is_nothing:
             raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
-        self._spool_dir = spool_dir
-        self._file_header = file_header
-        self._examine = examine
-        self._admit = admit
-        self._on_end = on_end
-        self.one_processor = OneProcessor() if one_processor else None
-        self._limits = AddressLimits(MAX_OF_ADDRESS) if limits is None else limits
-        self._proxies = proxies
-        self.receive_limits = receive_limits
+        self.limits = settings.limits or AddressLimits(MAX_OF_ADDRESS)
+        self.receive_limits = settings.receive_limits
+        self.one_processor = OneProcessor() if settings.one_processor else None
         self._listener: Listener | None = None
-        self._arrivals: Arrivals | None = None
         self._unestablished = Unestablished()
-        self._capacity: Capacity | None = None
+        self._capacity = Capacity(most_open_files())
         self._refusals = Refusals()
         self._taken_at = 0.0  # monotonic; when nobody has led since: 0 once somebody does
-        self._settings: AcceptorSettings | None = None
         # In the order of their beginning, as pynetdicom's server lists them.
-        self._associations: dict[InlineAssociation, None] = {}
+        self._associations: dict[AcceptorAssociation, None] = {}
         self._lock = threading.Lock()
 
     # --- life ---
@@ -209,16 +164,17 @@ class LeaderFollowerServer:
             raise RuntimeError("the server was started before; make a new one")
         require_gil()
         self._listen(self._bind())
-        self._settings = AcceptorSettings(
+        settings = self.settings
+        self._acceptors = AcceptorSettings(
             ae=self.ae,
             ae_title=self.ae_title,
             local=self.address_info,
             bindings=self._bindings,
             supported=self._supported,
-            admit=self._admit,
-            spool_dir=self._spool_dir,
-            file_header=self._file_header,
-            examine=self._examine,
+            admit=settings.admit,
+            spool_dir=settings.spool_dir,
+            file_header=settings.file_header,
+            examine=settings.examine,
             server=self,
             limits=self.receive_limits,
         )
@@ -226,17 +182,15 @@ class LeaderFollowerServer:
         self.pool.start(self._threads)
 
     def _listen(self, sock: socket.socket) -> None:
-        self._capacity = capacity = Capacity(most_open_files())
+        capacity = self._capacity
         self._arrivals = Arrivals(
             timeout_s=lambda: self.ae.acse_timeout,
             refuse=self._refusals.note,
             speaks_tls=self._speaks_tls,
-            has_proxy_header=self._proxies is not None,
+            has_proxy_header=self.settings.proxies is not None,
             hands_over_ends=self._watches_connections,
             most=capacity.most_arrivals,
-            most_of_address=lambda: capacity.most_arrivals_of_address(
-                self._limits.max_associations
-            ),
+            most_of_address=lambda: capacity.most_arrivals_of_address(self.limits.max_associations),
         )
         self._listener = Listener(
             sock,
@@ -259,10 +213,10 @@ class LeaderFollowerServer:
         """Listen where nobody does yet; what listens at the first address."""
         try:
             if self.socket is None:
-                self.socket = bind(self.server_address, self._backlog)
+                self.socket = bind(self.server_address, self.settings.backlog)
             self.server_address = self.socket.getsockname()
             if self.tls_socket is None and self.tls_address is not None:
-                self.tls_socket = bind(self.tls_address, self._backlog)
+                self.tls_socket = bind(self.tls_address, self.settings.backlog)
             if self.tls_socket is not None:
                 self.tls_address = self.tls_socket.getsockname()
         except BaseException:
@@ -274,7 +228,7 @@ class LeaderFollowerServer:
         """Accept no more connections. Associations that run go on; see `drain`."""
         self.pool.shutdown()
         self.server_close()
-        if self._arrivals is not None and self.pool.running == 0:
+        if self._listener is not None and self.pool.running == 0:
             self._arrivals.close()
         unregister_server(self.ae, self)
 
@@ -315,10 +269,8 @@ class LeaderFollowerServer:
                 self._abort_silent(silence)
 
     def _abort_silent(self, silence: Silence) -> None:
-        with self._lock:
-            associations = list(self._associations)
         hopeless = []
-        for association in associations:
+        for association in self._served():
             reason = silence.reason_to_abort(association)
             if reason is not None:
                 association.end_reason = association.end_reason or reason
@@ -327,10 +279,13 @@ class LeaderFollowerServer:
 
     def abort_all(self) -> int:
         """Abort every association, without waiting for its end; how many."""
-        with self._lock:
-            associations = list(self._associations)
+        associations = self._served()
         abort_all(associations)
         return len(associations)
+
+    def _served(self) -> list[AcceptorAssociation]:
+        with self._lock:
+            return list(self._associations)
 
     # --- what the pool's threads run ---
 
@@ -340,8 +295,7 @@ class LeaderFollowerServer:
 
     def _handle(self, pool: LeaderFollowerPool) -> None:
         """Lead: wait until somebody asks, let another thread lead, serve. The pool's handler."""
-        assert self._listener is not None  # noqa: S101 - start() made both before any thread
-        assert self._arrivals is not None  # noqa: S101
+        assert self._listener is not None  # noqa: S101 - start() made it before any thread
         if self._taken_at:
             PROMOTION.observe(time.monotonic() - self._taken_at)
             self._taken_at = 0.0
@@ -370,7 +324,6 @@ class LeaderFollowerServer:
 
     def _serve_the_last(self) -> None:
         """Serve those who had just connected when the server was told to stop."""
-        assert self._arrivals is not None  # noqa: S101 - as above
         threads: list[threading.Thread] = []
         while (arrival := self._arrivals.last()) is not None:
             thread = threading.Thread(target=self._serve_arrival, args=(arrival,), daemon=True)
@@ -394,37 +347,41 @@ class LeaderFollowerServer:
             arrival.connection.close()
 
     def _serve(self, arrival: Arrival, refusal: Rejection | None) -> None:
-        address = arrival.address
-        if self._proxies is not None:
-            try:
-                address = self._proxies.peer_of(arrival.connection, address)
-            except InvalidProxyHeaderError as problem:
-                if self._refusals.budget.allows(address[0]):
-                    LOGGER.warning("Closing a connection of %s: %s", address[0], problem)
-                return
-            except ProbeOnlyError:
-                return
-        if not self._limits.is_on:
+        address = self._peer_of(arrival)
+        if address is None:
+            return
+        if not self.limits.is_on:
             self._serve_association(arrival, address, None, refusal)
             return
-        with suppress(AddressLimitError), self._limits.counting(address[0]) as place:
+        with suppress(AddressLimitError), self.limits.counting(address[0]) as place:
             self._serve_association(arrival, address, place, refusal)
             return
         REFUSED.of("far_over_limit").add()
 
+    def _peer_of(self, arrival: Arrival) -> Address | None:
+        """The address of the peer, which a proxy may tell; None when nobody is to be served."""
+        if self.settings.proxies is None:
+            return arrival.address
+        try:
+            return self.settings.proxies.peer_of(arrival.connection, arrival.address)
+        except InvalidProxyHeaderError as problem:
+            host = arrival.address[0]
+            if self._refusals.budget.allows(host):
+                LOGGER.warning("Closing a connection of %s: %s", host, problem)
+        except ProbeOnlyError:
+            pass
+        return None
+
     def _serve_association(
         self, arrival: Arrival, address: Address, place: Place | None, refusal: Rejection | None
     ) -> None:
-        settings = self._settings
-        assert settings is not None  # noqa: S101 - as above
-        if settings.limits is not self.receive_limits:
-            self._settings = settings = replace(settings, limits=self.receive_limits)
-        association = open_acceptor(settings, arrival.connection, address, arrival.since)
+        if self._acceptors.limits is not self.receive_limits:
+            self._acceptors = replace(self._acceptors, limits=self.receive_limits)
+        association = open_acceptor(self._acceptors, arrival.connection, address, arrival.since)
         ssl_context = self.ssl_context if arrival.is_tls else None
         arrival.is_under_way = association.is_beginning
         with self._lock:
             self._associations[association] = None
-        assert self._capacity is not None  # noqa: S101 - as above
         self._capacity.hold(association, lambda: len(self._associations), place, refusal)
         # Encryption needs no interpreter: it may well take place on several processors.
         gathering = self.one_processor if ssl_context is None else None
@@ -439,12 +396,12 @@ class LeaderFollowerServer:
                 self._associations.pop(association, None)
             self._report(association)
 
-    def _report(self, association: InlineAssociation) -> None:
+    def _report(self, association: AcceptorAssociation) -> None:
         if association.end_reason is not None:
             address = association.requestor.address or ""
             association.is_worth_a_line = self._refusals.budget.allows(address)
-        if self._on_end is not None:
-            self._on_end(association)
+        if self.settings.on_end is not None:
+            self.settings.on_end(association)
         elif association.end_reason is not None and association.is_worth_a_line:
             LOGGER.warning(
                 "Association %d of %s ended: %s",
@@ -463,8 +420,7 @@ class LeaderFollowerServer:
     @property
     def active_associations(self) -> list[Association]:
         """The associations that are being served."""
-        with self._lock:
-            return list(self._associations)
+        return list[Association](self._served())
 
     def queued(self) -> int:
         """How many connections wait in the kernel for a leader."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from lfscp.observe.metrics import REFUSED
-from lfscp.upperlayer.association import InlineAssociation
+from lfscp.upperlayer.scp.association import AcceptorAssociation
 
 MAX: Final = 64
 MAX_OF_ADDRESS: Final = 32  # more than may begin at the same time
@@ -33,10 +33,10 @@ class Unestablished:
         self._most = most
         self._most_of_address = most_of_address
         self._lock = threading.Lock()
-        self._members: dict[InlineAssociation, None] = {}  # the oldest first
+        self._members: dict[AcceptorAssociation, None] = {}  # the oldest first
 
     @contextmanager
-    def member(self, association: InlineAssociation) -> Iterator[None]:
+    def member(self, association: AcceptorAssociation) -> Iterator[None]:
         """Count an association while it is served; another may have to go for it."""
         with self._lock:
             self._members[association] = None
@@ -51,7 +51,7 @@ class Unestablished:
             with self._lock:
                 self._members.pop(association, None)
 
-    def _victim(self, newest: str | None) -> InlineAssociation | None:
+    def _victim(self, newest: str | None) -> AcceptorAssociation | None:
         """The one to cut off, which is then no member any more; lock held.
 
         Args:
@@ -73,7 +73,7 @@ class Unestablished:
             for each in self._members
             if each.requestor.address in chosen and each.waits_to_begin_or_end
         ]
-        victim = min(waiting, key=InlineAssociation.is_beginning, default=None)
+        victim = min(waiting, key=AcceptorAssociation.is_beginning, default=None)
         if victim is not None:
             del self._members[victim]
         return victim

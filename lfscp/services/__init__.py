@@ -1,1 +1,1 @@
-"""The DICOM services of a node as pynetdicom handlers over the archive: a folder or module each."""
+"""The DICOM services of a node as pynetdicom handlers: a folder or module for each."""

@@ -1,28 +1,25 @@
-"""The beginning and the end of each association: log, counts, audit trail.
+"""Logs, counts and audits the begin and the end of each association.
 
-Everything here runs in the thread that serves the association, after the peer has its answer.
+All of it runs in the thread that serves the association, after the peer has its answer.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pynetdicom import evt
 
 from lfscp.observe import audit, metrics
 from lfscp.observe.stdlib_bridge import redact
 from lfscp.services.audit_events import Patients, ReceivedObjects, peer_of
-from lfscp.services.service_log import LOG, association_fields, called_ae_title
+from lfscp.services.service_log import LOG, Handlers, association_fields, called_ae_title
 
 if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
-    from lfscp.upperlayer.scp.negotiation import Rejection
+    from lfscp.upperlayer.scp.association import AcceptorAssociation
+    from lfscp.upperlayer.wire.rejections import Rejection
 
-Handlers = list[tuple[Any, Any]]
-
-# Result and source do not matter: (source, reason) tell what an A-ASSOCIATE-RJ says
-# (PS3.8 table 9-21).
+# What an A-ASSOCIATE-RJ says, by source and reason (PS3.8 table 9-21).
 _REJECTIONS: Final = {
     (1, 2): "application_context_not_supported",
     (1, 3): "calling_ae_title_not_recognized",
@@ -32,7 +29,7 @@ _REJECTIONS: Final = {
     (3, 1): "temporary_congestion",
     (3, 2): "local_limit_exceeded",
 }
-_NO_FAULT: Final = ("local_limit_exceeded", "temporary_congestion")  # of the peer
+_NO_FAULT: Final = ("local_limit_exceeded", "temporary_congestion")  # the peer did nothing wrong
 _TIMED_OUT: Final = ("timeout", "stopped in mid-PDU", "too slow")  # words of `end_reason`
 
 
@@ -49,7 +46,7 @@ def handlers(patients: Patients) -> Handlers:
     return [(evt.EVT_ESTABLISHED, begin)]
 
 
-def record_end(association: InlineAssociation) -> None:
+def record_end(association: AcceptorAssociation) -> None:
     """Count an association that ended, and write its line."""
     duration_s = time.monotonic() - association.started_at
     count_end(association, duration_s)
@@ -64,7 +61,7 @@ def record_end(association: InlineAssociation) -> None:
         LOG.warning("association ended", **fields, reason=reason, duration_ms=duration_ms)
 
 
-def count_end(association: InlineAssociation, duration_s: float) -> None:
+def count_end(association: AcceptorAssociation, duration_s: float) -> None:
     """Count how an association ended."""
     if association.is_rejected:
         metrics.REJECTED.of(rejection_reason(association.rejection)).add()
@@ -74,8 +71,8 @@ def count_end(association: InlineAssociation, duration_s: float) -> None:
         metrics.ASSOCIATION_SECONDS.observe(duration_s)
 
 
-def audit_end(association: InlineAssociation) -> None:
-    """Write what is left to say of an association to the audit trail."""
+def audit_end(association: AcceptorAssociation) -> None:
+    """Write the last records of an association to the audit trail."""
     if association.trail is not None:
         association.trail.write()
     called = called_ae_title(association)
@@ -90,8 +87,8 @@ def audit_end(association: InlineAssociation) -> None:
         audit.association_rejected(peer_of(association), called, reason)
 
 
-def outcome_of(association: InlineAssociation) -> str:
-    """How an association that was not rejected ended: one of `metrics.ENDS`."""
+def outcome_of(association: AcceptorAssociation) -> str:
+    """How an accepted association ended: one of `metrics.ENDS`."""
     reason = association.end_reason or ""
     if any(words in reason for words in _TIMED_OUT):
         return "timed_out"

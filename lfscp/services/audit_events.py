@@ -1,9 +1,9 @@
-"""What DICOM peers do, gathered for the audit trail: a record per association and study.
+"""Gathers what DICOM peers do for the audit trail: one record for each association and study.
 
-Rules: nothing is written per instance. What an association stores is counted in memory, about a
-microsecond each, and written when it ends, or sooner when it has become much or old. A crash loses
-these counts, never an instance. An object that was stored names its patient itself; the index is
-asked for the others when a record is written, and a record names one patient.
+Rules: there is no record for each instance. Stored instances are counted in memory, at about a
+microsecond each, and the record is written when the association ends, or sooner when the counts are
+large or old. A crash loses these counts, never an instance. A record names one patient. A stored
+object names its patient itself; for the others the index is asked when the record is written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
@@ -33,7 +32,6 @@ from lfscp.observe.audit_message import Patient, cut
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive, Stored, StoredInstance
     from lfscp.config import Settings
-    from lfscp.config.audit import Audit
 
 MAX_INSTANCES: Final = 1000  # of an association, in one record
 MAX_S: Final = 300.0
@@ -46,13 +44,8 @@ _SAYS_WHOSE: Final = (
     *("SeriesInstanceUID", "SOPInstanceUID", "QueryRetrieveLevel"),
 )
 _DAY_S: Final = 86_400.0
-_SAID_OF_PATIENT: Final = (
-    PATIENT_ID,
-    ISSUER_OF_PATIENT_ID,
-    PATIENT_NAME,
-    SPECIFIC_CHARACTER_SET,
-)
-_Said = tuple[str, tuple[bytes | None, ...]]  # a study's UID, and of whom an object says it is
+_PATIENT_TAGS: Final = (PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, SPECIFIC_CHARACTER_SET)
+_StudyAndPatient = tuple[str, tuple[bytes | None, ...]]  # a Study Instance UID, and raw values
 
 
 def start_trail(settings: Settings) -> None:
@@ -61,15 +54,14 @@ def start_trail(settings: Settings) -> None:
     Raises:
         OSError: the file cannot be opened.
     """
-    if settings.audit.enabled:
-        _start(settings.audit, settings.audit.path(settings.data_dir), settings.server.ae_title)
-
-
-def _start(chosen: Audit, path: Path, ae_title: str) -> None:
-    path.open("a").close()  # a wrong path is said at the start
+    chosen = settings.audit
+    if not chosen.enabled:
+        return
+    path = chosen.path(settings.data_dir)
+    path.open("a").close()  # so that a wrong path is an error at the start
     audit.start(
         path,
-        ae_title,
+        settings.server.ae_title,
         format=chosen.format,
         sync=chosen.durability == "full",
         max_bytes=chosen.max_mb * _MEGABYTE,
@@ -82,25 +74,24 @@ def _start(chosen: Audit, path: Path, ae_title: str) -> None:
 
 
 class Patients:
-    """Whose stored objects are.
+    """Finds the patients of stored objects.
 
-    What the index was asked is remembered for a minute, since modalities send a study piece by
-    piece.
+    It remembers the index's answers for a minute, because modalities send a study piece by piece.
 
     Args:
-        archive: its index is asked for what objects leave out.
+        archive: its index knows what objects leave out.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._known: OrderedDict[_Said, tuple[float, Patient | None]] = OrderedDict()
+        self._known: OrderedDict[_StudyAndPatient, tuple[float, Patient | None]] = OrderedDict()
 
     def of(self, stored: Stored) -> Patient | None:
-        """The same as `patient_of`."""
+        """The patient of a stored object, as `patient_of` finds it."""
         own = _named_by(stored)
         if own.patient_id and own.name:
             return own
-        said, now = _said_by(stored), time.monotonic()
+        said, now = _study_and_patient(stored), time.monotonic()
         at, found = self._known.get(said, (-_REMEMBERED_S, None))
         if now - at >= _REMEMBERED_S:
             found = patient_of(self._archive, stored)
@@ -111,9 +102,9 @@ class Patients:
 
 
 def patient_of(archive: Archive, stored: Stored) -> Patient | None:
-    """Whom a stored object is about: as it says, and what it leaves out as its study has it.
+    """The patient of a stored object: as it says itself, completed from its study in the index.
 
-    None when it says nothing, and the index does not either.
+    None when neither names one.
     """
     own = _named_by(stored)
     if own.patient_id and own.name:
@@ -126,15 +117,15 @@ def patient_of(archive: Archive, stored: Stored) -> Patient | None:
 
 
 def patients_of(archive: Archive, study_uid: str, key: int | None = None) -> list[Patient]:
-    """The patients of the studies with a UID as the index has them; none when it does not answer.
+    """The patients of the studies with a UID in the index; none when it does not answer.
 
     Args:
-        key: of the row of the study that is meant.
+        key: of the row of the study, to choose one of several.
     """
     try:
         with archive.index.engine.connect() as connection:
             found = patients_of_study(connection, study_uid, key)
-    except (SQLAlchemyError, OperationError):  # the record is written without the patient
+    except (SQLAlchemyError, OperationError):  # the record goes without the patient
         return []
     return list(dict.fromkeys(Patient(each.patient_id, each.name) for each in found))
 
@@ -148,23 +139,22 @@ def _of_instances(archive: Archive, uids: Iterable[str]) -> dict[str, StudyPatie
 
 
 def _named_by(stored: Stored) -> Patient:
-    """Whom an object names itself."""
-    return (
-        Patient(*stored.header.texts((PATIENT_ID, PATIENT_NAME))) if stored.header else Patient("")
-    )
-
-
-def _said_by(stored: Stored) -> _Said:
-    """What is the same for objects of one study and patient; cheap."""
+    """The patient that an object names itself."""
     header = stored.header
-    return stored.study_uid, () if header is None else header.raw(_SAID_OF_PATIENT)
+    return Patient(*header.texts((PATIENT_ID, PATIENT_NAME))) if header else Patient("")
+
+
+def _study_and_patient(stored: Stored) -> _StudyAndPatient:
+    """A value that all objects of one study and patient share; cheap."""
+    header = stored.header
+    return stored.study_uid, () if header is None else header.raw(_PATIENT_TAGS)
 
 
 class ReceivedObjects:
-    """What one association has stored and not been recorded yet; used by the thread that serves it.
+    """The objects of one association that are not recorded yet; for the thread that serves it.
 
     Args:
-        peer: who stores.
+        peer: the sender.
         patients: asked when a record is written.
     """
 
@@ -173,14 +163,14 @@ class ReceivedObjects:
     def __init__(self, peer: AuditedPeer, patients: Patients) -> None:
         self._peer = peer
         self._patients = patients
-        self._stored: dict[_Said, tuple[Stored, Transfer]] = {}  # one of the objects, and counts
+        self._stored: dict[_StudyAndPatient, tuple[Stored, Transfer]] = {}  # one object, and counts
         self._refused: Counter[str] = Counter()
         self._count = 0
         self._since = time.monotonic()
 
     def stored(self, stored: Stored, sop_class_uid: str) -> None:
         """Note one object that was acknowledged."""
-        said = _said_by(stored)
+        said = _study_and_patient(stored)
         noted = self._stored.get(said)
         if noted is None:
             noted = self._stored[said] = (stored, Transfer({}))
@@ -194,7 +184,7 @@ class ReceivedObjects:
         self._refused[status] += 1
 
     def write(self) -> None:
-        """Record what was noted, and begin anew."""
+        """Record what was noted, and begin again."""
         records: dict[tuple[str, Patient | None], Transfer] = {}
         for stored, transfer in self._stored.values():
             whose = (stored.study_uid, self._patients.of(stored))
@@ -209,8 +199,8 @@ class ReceivedObjects:
         self._since = time.monotonic()
 
 
-class Sent:
-    """What a retrieve has sent of each study and not been recorded yet."""
+class SentObjects:
+    """The objects that a retrieve has sent of each study and that are not recorded yet."""
 
     def __init__(self) -> None:
         self._begin()
@@ -228,14 +218,14 @@ class Sent:
 
     @property
     def is_due(self) -> bool:
-        """Whether it has become so much, or old, that it is to be written."""
+        """Whether the counts are so large or old that it is time to write them."""
         return self._count >= MAX_INSTANCES or time.monotonic() - self._since > MAX_S
 
     def __bool__(self) -> bool:
         return bool(self._studies)
 
     def write(self, requestor: AuditedPeer, destination: AuditedPeer, archive: Archive) -> None:
-        """Record it, for each patient whose study it was, and begin anew."""
+        """Write a record for each patient and study, and begin again."""
         studies = self._studies
         self._begin()
         for study_uid, (sent, not_sent) in studies.items():
@@ -249,7 +239,7 @@ def _by_patient(
     sent: Sequence[StoredInstance],
     not_sent: Sequence[StoredInstance],
 ) -> dict[Patient | None, Transfer]:
-    """What was sent of each patient; what nobody can tell of any longer counts for all of them."""
+    """The objects sent by patient; an object without a known patient counts for all of them."""
     known: Sequence[Patient | None] = patients_of(archive, study_uid) or (None,)
     uids = [each.sop_instance_uid for each in (*sent, *not_sent)] if len(known) > 1 else []
     whose = {
@@ -276,7 +266,8 @@ def peer_of(association: Any) -> AuditedPeer:
 def keys_of(identifier: bytes, transfer_syntax_uid: str) -> str:
     """The keys of a query that have a value, as text: "PatientID=47 StudyDate=2026-".
 
-    Each long value is cut, and whose data is asked for comes first: no other key pushes it out.
+    Long values are cut. The keys that name a patient or study come first, so that no other key
+    pushes them out.
     """
     try:
         received = identifiers.read_identifier(identifier, transfer_syntax_uid)

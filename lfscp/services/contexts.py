@@ -1,14 +1,14 @@
-"""What the node supports: SOP classes, transfer syntaxes and roles, prepared once.
+"""Lists what the node supports: SOP classes, transfer syntaxes and roles, prepared once.
 
 Rules:
 - every standard composite storage SOP class, current and retired, that has a study and a series
-  (objects without a patient, as hanging protocols, have no place in the index);
-- of other SOP classes those that the standard does not know, private ones and later ones, unless
-  the configuration says that only those it names are stored;
-- the same SOP classes on every way in: C-STORE, C-GET of our own, upload, import;
-- in every transfer syntax whose datasets can travel in a C-STORE, since bytes are kept as received;
-- uncompressed first: of several syntaxes in one proposed context the first of ours is accepted,
-  and a receiver's context with an uncompressed syntax can carry every object (C-GET).
+  (objects without a patient, such as hanging protocols, have no place in the index);
+- other SOP classes if the standard does not know them (private and future ones), unless the
+  configuration allows only those that it names;
+- the same SOP classes for C-STORE, our own C-GET, upload and import;
+- every transfer syntax whose datasets can travel in a C-STORE, because bytes are kept as received;
+- uncompressed first: of several syntaxes in one context we accept our first one, and a receiver's
+  context with an uncompressed syntax can carry every object (C-GET).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lfscp.dicom.transfer_syntaxes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from lfscp.services.models import QUERY_MODELS, RETRIEVE_MODELS
-from lfscp.upperlayer.scp.negotiation import may_be_storage
+from lfscp.upperlayer.scp.contexts import may_be_storage
 
 if TYPE_CHECKING:
     from lfscp.config import Settings
@@ -101,10 +101,10 @@ def storage_classes(settings: Settings) -> tuple[str, ...]:
 
 
 def require_stored_class(settings: Settings, sop_class_uid: str) -> None:
-    """Let objects of a SOP class be stored; the rule of every way in.
+    """Refuse objects of a SOP class that is not stored, however they come in.
 
     Raises:
-        ClassNotStoredError: they are not; the reason says what to do.
+        ClassNotStoredError: it is not stored; the reason says what to do.
     """
     if sop_class_uid in _standard() or sop_class_uid in settings.storage.private_sop_classes:
         return
@@ -124,26 +124,21 @@ def _standard() -> frozenset[str]:
 
 
 def contexts(settings: Settings) -> list[PresentationContext]:
-    """All presentation contexts of a node; prepare once, share among all associations.
+    """All presentation contexts of a node; all associations share them.
 
-    Storage contexts accept both roles: a requestor that proposes to be SCP for C-GET gets it, and
-    one that proposes nothing stores as usual.
+    Storage contexts accept both roles: a requestor may be their SCP for C-GET, and one that
+    proposes no role stores as usual.
 
     Source: PS3.4 annexes A, B and C; PS3.7 section D.3.3.4 for the roles.
     """
-    every_syntax = list(transfer_syntaxes())
-    found = [build_context(VERIFICATION, list(UNCOMPRESSED))]
-    models = (*QUERY_MODELS, *RETRIEVE_MODELS)
-    found += [build_context(model, list(UNCOMPRESSED)) for model in models]
-    found += _storage_contexts(storage_classes(settings), every_syntax)
-    return found
+    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS)
+    found = [build_context(uid, list(UNCOMPRESSED)) for uid in others]
+    return [*found, *_storage_contexts(storage_classes(settings))]
 
 
-def _storage_contexts(
-    sop_classes: Iterable[str], syntaxes: list[str]
-) -> Iterable[PresentationContext]:
-    # Adding a syntax checks it, 0.15 s for all of them; so it is done once, and the list shared.
-    prepared = build_context(VERIFICATION, list(syntaxes))
+def _storage_contexts(sop_classes: Iterable[str]) -> Iterable[PresentationContext]:
+    # Adding a syntax checks it, which takes 0.15 s for all of them. So the list is shared.
+    prepared = build_context(VERIFICATION, list(transfer_syntaxes()))
     prepared.scu_role = True
     prepared.scp_role = True
     for uid in sop_classes:

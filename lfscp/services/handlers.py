@@ -1,4 +1,4 @@
-"""Every handler of a node, put together."""
+"""Puts all handlers of a node together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list[tuple[Any, Any]]:
-    """Every handler of a node, to be given to a server as `evt_handlers`."""
+    """Every handler of a node, for a server's `evt_handlers`."""
     current = CurrentSettings.of(settings)
     patients = Patients(archive)
     return [

@@ -1,7 +1,7 @@
-"""The query/retrieve SOP classes, the information model of each, and what peers negotiate for them.
+"""The query/retrieve SOP classes with their information models, and their extended negotiation.
 
-Extended negotiation: a requestor sends one byte per option, we answer with the options that both
-have; what is not answered is not in use.
+A requestor sends one byte for each option. We answer with the options that both sides have; the
+others are not in use.
 """
 
 from __future__ import annotations
@@ -17,27 +17,16 @@ from lfscp.archive.query.query import Model
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
-_ROOT: Final = "1.2.840.10008.5.1.4.1.2"
-QUERY_MODELS: Final[Mapping[str, Model]] = {
-    f"{_ROOT}.1.1": Model.PATIENT_ROOT,
-    f"{_ROOT}.2.1": Model.STUDY_ROOT,
-    f"{_ROOT}.3.1": Model.PATIENT_STUDY_ONLY,
-}
-MOVE_MODELS: Final[Mapping[str, Model]] = {
-    f"{_ROOT}.1.2": Model.PATIENT_ROOT,
-    f"{_ROOT}.2.2": Model.STUDY_ROOT,
-    f"{_ROOT}.3.2": Model.PATIENT_STUDY_ONLY,
-}
-GET_MODELS: Final[Mapping[str, Model]] = {
-    f"{_ROOT}.1.3": Model.PATIENT_ROOT,
-    f"{_ROOT}.2.3": Model.STUDY_ROOT,
-    f"{_ROOT}.3.3": Model.PATIENT_STUDY_ONLY,
-}
+_MODELS: Final = (Model.PATIENT_ROOT, Model.STUDY_ROOT, Model.PATIENT_STUDY_ONLY)
+QUERY_MODELS, MOVE_MODELS, GET_MODELS = (
+    {f"1.2.840.10008.5.1.4.1.2.{number}.{end}": model for number, model in enumerate(_MODELS, 1)}
+    for end in (1, 2, 3)
+)  # information models by SOP class
 RETRIEVE_MODELS: Final[Mapping[str, Model]] = {**MOVE_MODELS, **GET_MODELS}
 
-# Options this node has, by the position of their byte.
-_FIND_OPTIONS: Final = (True, True)  # relational queries, combined date-time matching
-_RETRIEVE_OPTIONS: Final = (True,)  # relational retrieval
+# How many of the options this node has; it has none of the later ones.
+_FIND_OPTIONS: Final = 2  # relational queries, combined date-time matching
+_RETRIEVE_OPTIONS: Final = 1  # relational retrieval
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +38,7 @@ class Negotiated:
 
 
 def answer(sop_class_uid: str, proposed: bytes) -> bytes | None:
-    """Answer one SOP Class Extended Negotiation item; None when we do not know the SOP class.
+    """Answer one SOP Class Extended Negotiation item; None for an unknown SOP class.
 
     Args:
         sop_class_uid: the SOP class the item is for.
@@ -58,21 +47,17 @@ def answer(sop_class_uid: str, proposed: bytes) -> bytes | None:
         As many bytes, 1 where both sides have the option.
     Source: PS3.4 tables C.5-1 to C.5-6.
     """
-    ours: tuple[bool, ...]
     if sop_class_uid in QUERY_MODELS:
         ours = _FIND_OPTIONS
     elif sop_class_uid in RETRIEVE_MODELS:
         ours = _RETRIEVE_OPTIONS
     else:
         return None
-    return bytes(
-        position < len(ours) and ours[position] and byte == 1
-        for position, byte in enumerate(proposed)
-    )
+    return bytes(position < ours and byte == 1 for position, byte in enumerate(proposed))
 
 
 def negotiated(association: Association, sop_class_uid: str) -> Negotiated:
-    """Read what was agreed on for a SOP class when the association was opened."""
+    """The options that were agreed on for a SOP class."""
     agreed = association.acceptor.sop_class_extended
     options = next((info for uid, info in agreed.items() if uid == sop_class_uid), b"")
     return Negotiated(

@@ -1,7 +1,7 @@
-"""One log line per service performed, and its count: which association, which object, what came.
+"""Logs and counts each service performed: which association, which object, which status.
 
-The fields of an association are made once and kept while it lives, since a line is written for
-every object stored. No attribute of a patient is ever named; UIDs are.
+The fields of an association are made once and kept while it lives, because every stored object has
+a line. The log names UIDs, and never an attribute of a patient.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
 
+Handlers = list[tuple[Any, Any]]  # as pynetdicom takes them
+
 LOG: Final = get_logger("lfscp.services")
 _NOT_AUTHORISED: Final = 0x0124
 _INTERNAL_ERROR: Final = "internal error, see the log"
@@ -30,7 +32,7 @@ _known: WeakKeyDictionary[Association, Mapping[str, Any]] = WeakKeyDictionary()
 
 
 def association_fields(association: Association) -> Mapping[str, Any]:
-    """Who talks to whom: the fields that every line about an association carries."""
+    """The fields of every line about an association: who talks to whom."""
     fields = _known.get(association)
     if fields is None:
         requestor = association.requestor
@@ -40,7 +42,8 @@ def association_fields(association: Association) -> Mapping[str, Any]:
             "called_ae_title": called_ae_title(association),
             "peer": f"{requestor.address}:{requestor.port}",
         }
-        _known[association] = fields
+        if requestor.primitive is not None:  # else it has not said who it is yet
+            _known[association] = fields
     return fields
 
 
@@ -50,13 +53,13 @@ def calling_ae_title(event: Event) -> str:
 
 
 def called_ae_title(association: Association) -> str:
-    """The AE title the requestor called us by."""
+    """The AE title by which the requestor called us."""
     request = association.requestor.primitive
     return str(request.called_ae_title).strip() if request is not None else ""
 
 
 def after_answer(association: Association, write: Callable[[], None]) -> None:
-    """Write a line when the peer has its answer, which need not wait for it."""
+    """Write a line once the peer has its answer, which does not wait for it."""
     later = getattr(association, "after_answer", None)
     if later is None:  # served by pynetdicom's own server
         write()
@@ -67,17 +70,17 @@ def after_answer(association: Association, write: Callable[[], None]) -> None:
 def performed(
     event: Event, service: str, status: int, started: float, *, reason: str = "", **fields: Any
 ) -> None:
-    """Count one service performed and write its line: info when it succeeded, else warning.
+    """Count one service performed and write its line: info if it succeeded, else warning.
 
-    A flood of requests has fewer lines; objects that were stored, `bytes` of them, have all.
+    In a flood of requests some lines are left out, but never those of stored objects (`bytes`).
 
     Args:
         event: the request's event.
         service: "C-STORE", "C-FIND", …
         status: the status answered.
-        started: time.monotonic() when the request came.
+        started: time.monotonic() at the begin of the request.
         reason: why the status is not success.
-        fields: sop_class_uid, sop_instance_uid, bytes (of an object that was stored), counters.
+        fields: sop_class_uid, sop_instance_uid, bytes (of a stored object), counters.
     """
     duration_s = time.monotonic() - started
     code = f"0x{status:04X}"
@@ -105,7 +108,6 @@ def performed(
 
 
 def _note_failure(event: Event, service: str, status: int, reason: str) -> None:
-    """Let the audit trail know of what was refused."""
     if status == _NOT_AUTHORISED:
         requestor = event.assoc.requestor
         peer = audit.AuditedPeer(calling_ae_title(event), requestor.address or "")
@@ -116,9 +118,9 @@ def _note_failure(event: Event, service: str, status: int, reason: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """What went wrong in words, for whoever asked; they name no patient.
+    """An error in words for the peer or user, without a patient's data.
 
-    Messages of the system and of our own errors are safe; those of libraries may quote a value.
+    The texts of the system and of our own errors are safe; those of libraries may quote a value.
     """
     if isinstance(error, OperationError):
         return str(error)
@@ -129,7 +131,7 @@ def describe(error: Exception) -> str:
 
 
 def _logged(error: Exception) -> str:
-    """The same for the log, which tells a defect of ours by its kind."""
+    """The same for the log, which names the kind of an internal error."""
     words = describe(error)
     return type(error).__name__ if words == _INTERNAL_ERROR else words
 
@@ -137,10 +139,10 @@ def _logged(error: Exception) -> str:
 def failed_unexpectedly(
     event: Event, service: str, error: Exception, status: int | None = None, **fields: Any
 ) -> None:
-    """Write the line of a service that failed as it should not have; the traceback at debug.
+    """Log a service that failed by an internal error; the traceback is at level debug.
 
     Args:
-        status: what is answered, when `performed` is not called for the same request.
+        status: the status answered, if `performed` is not called for the same request.
     """
     if status is not None:
         metrics.FAILED_UNEXPECTEDLY.of(service).add()

@@ -1,7 +1,7 @@
-"""Named status codes of the services, and how a status with its reason is put into a response.
+"""Names the status codes of the services, and puts a status with its reason into a response.
 
 Sources: PS3.4 table B.2-1 (storage), C.4-1 (find), C.4-2 (move), C.4-3 (get); PS3.7 annex C
-(general). A code means the same in every service that uses it, except where two names say so.
+(general). A code means the same in every service, unless it has two names.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ UNABLE_TO_PROCESS: Final = 0xC001  # C-FIND, C-MOVE, C-GET
 ERROR_COMMENT_LENGTH: Final = 64  # VR LO
 
 _STORE_WARNINGS: Final = frozenset(
-    # 0x0111: the instance was there already, so nothing is lost at the receiver.
+    # 0x0111: the receiver has the instance already.
     {0x0001, ATTRIBUTE_LIST_ERROR, DUPLICATE_SOP_INSTANCE, ATTRIBUTE_VALUE_OUT_OF_RANGE}
 )
 
 
 def is_store_warning(status: int) -> bool:
-    """Whether a C-STORE response says: stored, but with something to remark.
+    """Whether a C-STORE response says that the object is stored, but with a remark.
 
     Source: PS3.7 annex C, PS3.4 table B.2-1 (0xB000, 0xB006, 0xB007 and their family).
     """
@@ -63,14 +63,13 @@ def error_comment(text: str) -> str:
 
 
 def with_reason(status: int, comment: str, offending_tags: tuple[int, ...] = ()) -> Dataset:
-    """A response's status elements with the reason for it.
+    """The elements of a response with its status and the reason.
 
     Args:
-        status: the status code.
-        comment: the reason in words; shortened to what Error Comment can hold.
-        offending_tags: elements that caused it, as integers (0x0020000D).
+        comment: the reason in words; cut to what Error Comment can hold.
+        offending_tags: the elements that caused it, as integers (0x0020000D).
     Returns:
-        A dataset as pynetdicom's handlers give it instead of a bare status code.
+        A dataset that pynetdicom takes from a handler instead of a bare status code.
     Source: PS3.7 section C (Status, Offending Element, Error Comment).
     """
     response = Dataset()

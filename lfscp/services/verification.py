@@ -1,9 +1,8 @@
-"""C-ECHO: says that the node is there (PS3.4 annex A)."""
+"""Answers C-ECHO (PS3.4 annex A)."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
@@ -11,9 +10,7 @@ from pynetdicom import evt
 from lfscp.config.current import CurrentSettings
 from lfscp.services import status
 from lfscp.services.access.permissions import may
-from lfscp.services.service_log import after_answer, calling_ae_title, performed
-
-Handlers = list[tuple[Any, Any]]
+from lfscp.services.service_log import Handlers, after_answer, calling_ae_title, performed
 
 
 def handlers(current: CurrentSettings) -> Handlers:

@@ -1,4 +1,4 @@
-"""The application: routes, gate, templates, put together for one node."""
+"""Builds the web application of one node from its routes, its guard and its templates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
@@ -15,36 +15,42 @@ from lfscp.archive.archive import Archive
 from lfscp.config import Settings
 from lfscp.observe.open_files import most_open_files
 from lfscp.services.access.added_peers import AddedPeers
+from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web import problems
-from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, upload
-from lfscp.web.api import studies as archive_api
+from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, studies, upload
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.pages import local, remote
+from lfscp.web.pages import jobs as jobs_page
+from lfscp.web.pages import login, remote
+from lfscp.web.pages import node as node_page
+from lfscp.web.pages import studies as studies_pages
+from lfscp.web.pages import upload as upload_page
 from lfscp.web.pages.templating import templates
-from lfscp.web.peer_book import PeerBook
-from lfscp.web.rendering.rendering import Renderer
+from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
 from lfscp.web.security.bodies import BodyLimit
 from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
+from lfscp.web.security.views import Views
+from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
-from lfscp.web.views import Views
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
 
 FOLDER: Final = Path(__file__).parent
 PICTURES: Final = Path("cache/pictures")  # in the data folder
-_DESCRIPTION: Final = """Everything that the page does, for scripts.
+_API: Final = (studies, pictures, upload, jobs, peers, node, monitoring, documents, dtools)
+_PAGES: Final = (studies_pages, upload_page, remote, jobs_page, node_page, login)
+_DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
-Errors are problem documents (RFC 9457, `application/problem+json`). With users or a token
+An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
 configured, send `Authorization: Bearer TOKEN`."""
 
 
@@ -61,6 +67,7 @@ def create_app(
         node_state: gives the node's state now; called from any thread.
         proxies: shared with the server; made from the settings when it is None.
     """
+    counts = ArchiveCounts(archive)
     connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
     app = FastAPI(
         title="lfscp",
@@ -77,23 +84,25 @@ def create_app(
         jobs=job_service,
         node_state=node_state,
         access=Access(settings.web),
-        peers=PeerBook(settings.peers, AddedPeers(archive.data_dir)),
+        peers=KnownPeers(settings.peers, AddedPeers(archive.data_dir)),
         renderer=Renderer(
             archive.data_dir / PICTURES,
             settings.web.cache_mb << 20,
             settings.budgets.rendering_mb << 20,
+            reserve_mb=settings.storage.reserve_mb,
         ),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
-        exposition=Exposition(archive, job_service, node_state),
+        counts=counts,
+        exposition=Exposition(archive, counts, job_service, node_state),
         readiness=Readiness(archive, node_state),
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
     )
     problems.install(app)
-    routers = (archive_api, pictures, upload, jobs, peers, node, monitoring, documents, dtools)
-    for each in (*routers, local, remote):
+    for each in (*_API, *_PAGES):
+        _summarise(each.router)
         app.include_router(each.router)
     swagger = documents.swagger_files()
     if swagger is not None:
@@ -110,15 +119,22 @@ def create_app(
 
 
 def _operation_id(route: APIRoute) -> str:
-    """A name of its own for each operation: dtools' /jobs is not the API's."""
+    """Name an operation by its tag and function: dtools' /jobs is not the API's."""
     return "_".join([*map(str, route.tags), route.name])
+
+
+def _summarise(router: APIRouter) -> None:
+    """Take the first line of a docstring as an operation's summary, not its function's name."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.summary is None:
+            route.summary, _, route.description = route.description.partition("\n")
 
 
 def renew(app: Any, settings: Settings) -> None:
     """Take over settings that were read again: peers, users and tokens."""
     web: Web = app.state.web
     before, web.settings = web.settings, settings
-    web.peers.configure(settings.peers)
+    web.peers.configured = settings.peers
     if settings.web != before.web:
         web.access.renew(settings.web)
         web.events.begin_anew()
@@ -131,6 +147,6 @@ def events_of(app: Any) -> EventHub:
 
 
 def renderer_of(app: Any) -> Renderer:
-    """What renders pictures, which must be closed too: a picture may take long."""
+    """The renderer, which must be closed too: a picture may take long."""
     web: Web = app.state.web
     return web.renderer

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, Request
 from fastapi.templating import Jinja2Templates
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.archive import Archive, Statistics
+from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.config import Settings
 from lfscp.config.web import Role
-from lfscp.web.peer_book import PeerBook
-from lfscp.web.rendering.rendering import Renderer
+from lfscp.services.access.known_peers import KnownPeers
+from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import NOBODY, Access, Caller
 from lfscp.web.security.shares import Share
+from lfscp.web.security.views import Views
+from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
 from lfscp.web.status.exposition import Exposition
 from lfscp.web.status.readiness import Readiness
 from lfscp.web.status.state import NodeState
-from lfscp.web.views import Views
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
-
-
-COUNTED_FOR_S: Final = 5.0  # counting reads the whole index
 
 
 @dataclass(slots=True)
@@ -44,29 +40,16 @@ class Web:
     jobs: JobService
     node_state: Callable[[], NodeState]
     access: Access
-    peers: PeerBook
+    peers: KnownPeers
     renderer: Renderer
     events: EventHub
     templates: Jinja2Templates
+    counts: ArchiveCounts
     exposition: Exposition
     readiness: Readiness
     views: Views
     event_streams: Share
     forms: Share
-    _counting: threading.Lock = field(default_factory=threading.Lock)
-    _counted: tuple[float, Statistics] | None = None
-
-    def statistics(self) -> Statistics:
-        """How much is in the archive; counted anew every few seconds at most, by one at a time.
-
-        Raises:
-            ArchiveError: the index cannot be read.
-        """
-        with self._counting:
-            now = time.monotonic()
-            if self._counted is None or now - self._counted[0] > COUNTED_FOR_S:
-                self._counted = (now, self.archive.statistics())
-            return self._counted[1]
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

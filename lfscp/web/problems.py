@@ -1,7 +1,7 @@
-"""Errors as answers: RFC 9457 problem documents for the API, a plain page for people.
+"""Turns errors into answers: RFC 9457 problem documents for the API, a plain page for people.
 
-Rules: an answer names the guilty field and the next step, and never shows a traceback. What is
-unexpected goes to the log, and the answer says only that it did.
+Rules: an answer names the wrong field and the next step, and never shows a traceback. An unexpected
+error goes to the log, and the answer says only that.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MAX_ERRORS: Final = 100  # that one answer names
 
 
 class Problem(Exception):  # noqa: N818 - the name of RFC 9457
-    """A request that cannot be done.
+    """A request that the node refuses.
 
     Args:
         status: the HTTP status.
         detail: what is wrong and what to do, one sentence for the caller.
-        errors: one entry per guilty field: pointer (RFC 6901) or parameter, and detail.
+        errors: one entry per wrong field: pointer (RFC 6901) or parameter, and detail.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
 
 
 def not_found(what: str, name: str) -> Problem:
-    """The answer for something that is not there."""
+    """The answer when something does not exist."""
     return Problem(HTTPStatus.NOT_FOUND, f"there is no {what} {name}")
 
 
@@ -85,7 +85,7 @@ def wants_page(request: Request) -> bool:
 
 
 def respond(request: Request, problem: Problem) -> Response:
-    """The answer: a page for people, a problem document for everybody else."""
+    """Answer with a page for people, with a problem document for programs."""
     if wants_page(request):
         templates = request.app.state.web.templates
         context = {"problem": problem, "title": HTTPStatus(problem.status).phrase}
@@ -102,34 +102,28 @@ def respond(request: Request, problem: Problem) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Let every exception end as an answer."""
+    """Answer every exception of the application."""
 
-    @app.exception_handler(Problem)
-    async def _problem(request: Request, error: Problem) -> Response:
+    async def handle(request: Request, error: Any) -> Response:
+        if isinstance(error, HTTPException):
+            is_missing = error.status_code == HTTPStatus.NOT_FOUND
+            detail = f"there is nothing at {request.url.path}" if is_missing else str(error.detail)
+            error = Problem(error.status_code, detail, headers=error.headers)
+        elif isinstance(error, RequestValidationError):
+            error = of_validation(error)
+        elif isinstance(error, OperationError):
+            error = of_archive(error)
         return respond(request, error)
 
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> Response:
-        detail = str(error.detail)
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            detail = f"there is nothing at {request.url.path}"
-        return respond(request, Problem(error.status_code, detail, headers=error.headers))
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return respond(request, of_validation(error))
-
-    @app.exception_handler(OperationError)
-    async def _archive(request: Request, error: OperationError) -> Response:
-        return respond(request, of_archive(error))
-
+    for kind in (Problem, HTTPException, RequestValidationError, OperationError):
+        app.add_exception_handler(kind, handle)
     app.add_middleware(Unexpected)
 
 
 class Unexpected:
-    """ASGI middleware: what nobody expected goes to our log, once, and is answered in a sentence.
+    """ASGI middleware: logs an unexpected error once, and answers it in one sentence.
 
-    A handler of FastAPI's for Exception would do so too, but it raises it again for uvicorn, which
+    FastAPI's handler for Exception would do so too, but it raises the error again, and uvicorn
     would log it a second time.
     """
 
@@ -148,7 +142,7 @@ class Unexpected:
         try:
             await self._app(scope, receive, send_noted)
         except ClientDisconnect:
-            LOG.debug("visitor went away in mid-request", path=scope["path"])
+            LOG.debug("the client closed the connection during its request", path=scope["path"])
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise  # half an answer is out: the connection must break, and uvicorn logs why
@@ -162,14 +156,14 @@ class Unexpected:
 
 
 def of_validation(error: RequestValidationError) -> Problem:
-    """Name each field that is not as it should be."""
+    """Name each wrong field."""
     found = error.errors()
     for each in found:
         if each["type"] == "json_invalid":
             reason = each.get("ctx", {}).get("error", "")
             place = each["loc"][-1]  # FastAPI says it here, pydantic in its reason
             where = f" at character {place}" if isinstance(place, int) else ""
-            detail = f"the body is no JSON: {reason}{where}"
+            detail = f"the body is not JSON: {reason}{where}"
             return Problem(HTTPStatus.BAD_REQUEST, detail)
         if each["type"] == "model_attributes_type" and isinstance(each["input"], bytes):
             detail = "send the body as JSON, with the header Content-Type: application/json"
@@ -189,7 +183,7 @@ def pointer_to(path: Iterable[object]) -> str:
 
 
 def _in_document(path: Sequence[str | int], document: Any, *, is_missing: bool) -> list[str | int]:
-    """The path without what is no part of the document: names of the types that were tried."""
+    """The path without the names of types that pydantic tried: they are not in the document."""
     if not isinstance(document, dict | list):
         return list(path)
     found: list[str | int] = []
@@ -227,7 +221,7 @@ _ARCHIVE_STATUS: Final = (
 
 
 def of_archive(error: OperationError) -> Problem:
-    """What the archive refused, with the status that fits."""
+    """Answer an error of the archive with the status that fits."""
     for kind, status in _ARCHIVE_STATUS:
         if isinstance(error, kind):
             return Problem(status, str(error))

@@ -1,8 +1,8 @@
-"""The HTTP server: uvicorn in a thread of the node, on a socket that is bound beforehand.
+"""Runs the HTTP server: uvicorn in a thread of the node, on a socket that is bound beforehand.
 
-Binding is quick and tells at once when an address cannot be had; what takes time, importing and
-building the application, happens in the server's thread while early connections wait in the
-kernel.
+The node binds the socket first, so that an address in use is reported at once. Importing and
+building the application takes longer, and happens in the server's thread; connections that come
+early wait in the kernel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lfscp.web.security.connection_limits import ConnectionLimits
 
 LOG: Final = get_logger("lfscp.web")
-BACKLOG: Final = 128  # so many more than allowed may be open for a moment
+BACKLOG: Final = 128  # connections beyond the limit that may be open for a moment
 STOP_S: Final = 10
 
 
@@ -33,7 +33,7 @@ class HttpServer:
         build: makes the application; called in the server's thread.
         listener: a socket that listens; the server closes it.
         limits: of its connections.
-        before_stop: called with the application when the server stops, to end what never ends.
+        before_stop: called with the application when the server stops, to end its endless answers.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class HttpServer:
         return str(host), int(port)
 
     def start(self) -> None:
-        """Begin to serve; connections are taken from now on, answers come when it is built."""
+        """Begin to serve; requests are answered when the application is built."""
         self._thread.start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the application answers; False when it is not there in time, or failed."""
+        """Wait until the application answers; False if it does not in time, or failed."""
         return self._ready.wait(timeout_s) and self._server is not None
 
     def stop(self) -> None:
-        """Finish the requests that run, within some seconds; close the socket."""
+        """Finish the running requests, within some seconds, and close the socket."""
         with self._lock:
             self._stopped = True
             server = self._server
@@ -85,7 +85,7 @@ class HttpServer:
         try:
             import uvicorn
 
-            from lfscp.web.security.limited_protocol import LimitedProtocol
+            from lfscp.web.security.connection import LimitedProtocol
 
             app = self._build()
             protocol: Any = functools.partial(LimitedProtocol, self._limits)
@@ -106,7 +106,7 @@ class HttpServer:
             )
             server = uvicorn.Server(config)
         except Exception as error:  # the node goes on without its page
-            LOG.error("the page cannot be served", exc_info=error)  # noqa: TRY400 - our own logger
+            LOG.error("cannot serve the page", exc_info=error)  # noqa: TRY400 - our own logger
             self._ready.set()
             return
         with self._lock:

@@ -25,10 +25,10 @@ from typing import Any
 from peers import dul
 
 from lfscp.config import Settings
-from lfscp.node.worker import Node
+from lfscp.node.single_process import SingleProcess
 from lfscp.observe import logging as log
-from lfscp.upperlayer.messages import InlineMessages
-from lfscp.upperlayer.scp.acceptor import open_acceptor, serve_acceptor
+from lfscp.upperlayer.acceptor import open_acceptor, serve_acceptor
+from lfscp.upperlayer.engine.provider import InlineProvider
 
 _SOCKET_BUFFER = 4 << 20
 _ASSOCIATE_AC = 2
@@ -39,7 +39,7 @@ class FailedError(Exception):
 
 
 @contextmanager
-def node_in(folder: Path) -> Iterator[Node]:
+def node_in(folder: Path) -> Iterator[SingleProcess]:
     """A node with default settings and its data in `folder`; its log goes to a file there."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -47,10 +47,10 @@ def node_in(folder: Path) -> Iterator[Node]:
     settings = Settings.model_validate(
         {"data_dir": folder / "data", "server": {"host": "127.0.0.1", "port": 0}}
     )
-    node = Node(settings)
+    node = SingleProcess(settings)
     node.start()
     gc.collect()
-    gc.freeze()  # as Node.run()
+    gc.freeze()  # as a worker does
     try:
         yield node
     finally:
@@ -89,7 +89,7 @@ def feed(client: socket.socket, data: bytes) -> None:
 
 
 def converse(
-    node: Node,
+    node: SingleProcess,
     pair: tuple[socket.socket, socket.socket],
     associate_rq: bytes,
     requests: Iterable[bytes],
@@ -109,16 +109,16 @@ def converse(
     """
     client, served = pair
     # Relied on: the settings that all associations of the node's server share.
-    settings: Any = node._running_server._settings  # noqa: SLF001
+    settings: Any = node.worker.server._acceptors  # noqa: SLF001
     waiting = iter(requests)
-    original = InlineMessages.next_request
+    original = InlineProvider.read_until_request
     began = 0.0
     accepted = False
 
     def received() -> bytes:
         return _all_there_is(client) if takes_answers else b""
 
-    def next_request(messages: Any, timeout_s: float | None) -> Any:
+    def read_until_request(provider: Any, timeout_s: float | None) -> Any:
         nonlocal began, accepted
         if accepted:
             elapsed = time.perf_counter() - began
@@ -128,21 +128,21 @@ def converse(
         accepted = True
         request = next(waiting, None)
         if request is None:
-            InlineMessages.next_request = original  # type: ignore[method-assign]
+            InlineProvider.read_until_request = original  # type: ignore[method-assign]
             feed(client, dul.RELEASE_RQ)
             client.shutdown(socket.SHUT_WR)  # the node waits for it before it closes
         else:
             feed(client, request)
         began = time.perf_counter()
-        return original(messages, timeout_s)
+        return original(provider, timeout_s)
 
     client.sendall(associate_rq)
     association = open_acceptor(settings, served, ("127.0.0.1", 104))
-    InlineMessages.next_request = next_request  # type: ignore[assignment,method-assign]
+    InlineProvider.read_until_request = read_until_request  # type: ignore[assignment,method-assign]
     try:
         serve_acceptor(association, ("127.0.0.1", 104), None)
     finally:
-        InlineMessages.next_request = original  # type: ignore[method-assign]
+        InlineProvider.read_until_request = original  # type: ignore[method-assign]
         client.close()
         served.close()
     if not accepted or association.end_reason is not None:

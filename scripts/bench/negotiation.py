@@ -33,7 +33,7 @@ from tables import Samples, number, table
 
 from lfscp.config import Settings
 from lfscp.services.contexts import contexts
-from lfscp.upperlayer.scp.negotiation import SupportedContexts
+from lfscp.upperlayer.scp.contexts import SupportedContexts
 from lfscp.upperlayer.wire.associate_pdus import AssociateRequest, encode_accept
 
 Step = Callable[[], Any]

@@ -6,12 +6,12 @@ from typing import Final
 
 from probes import Probe
 
-_TRANSPORT: Final = "lfscp.upperlayer.transport:InlineSocket"
-_PROVIDER: Final = "lfscp.upperlayer.provider:InlineProvider"
-_MESSAGES: Final = "lfscp.upperlayer.messages:InlineMessages"
-_SINK: Final = "lfscp.upperlayer.receiving.received:DatasetSink"
-_RECEIVED: Final = "lfscp.upperlayer.receiving.received:ReceivedStore"
-_ASSOCIATION: Final = "lfscp.upperlayer.association:InlineAssociation"
+_SOCKET: Final = "lfscp.upperlayer.connection.buffered:BufferedSocket"
+_PROVIDER: Final = "lfscp.upperlayer.engine.provider:InlineProvider"
+_MESSAGES: Final = "lfscp.upperlayer.engine.messages:InlineMessages"
+_SINK: Final = "lfscp.upperlayer.receiving.sink:DatasetSink"
+_RECEIVED: Final = "lfscp.upperlayer.receiving.received:ReceivedDataset"
+_ASSOCIATION: Final = "lfscp.upperlayer.engine.association:InlineAssociation"
 _PENDING: Final = "lfscp.upperlayer.scp.find_responses:PendingResponses"
 _ARCHIVE: Final = "lfscp.archive.archive:Archive"
 _FILES: Final = "lfscp.archive.store.files:ObjectFiles"
@@ -19,14 +19,14 @@ _INDEX: Final = "lfscp.archive.index.index:Index"
 
 # Of whatever has no probe of its own, the caller's stage has the time. First match wins the row.
 READING: Final = (
-    Probe("wait in recv()", _TRANSPORT, "_receive"),
+    Probe("wait in recv()", _SOCKET, "_receive"),
     Probe("read PDUs, PDVs, command set", _PROVIDER, "read_pdu"),
 )
 ANSWERING: Final = (
     Probe("serve: events, handler, glue", _ASSOCIATION, "_serve_request"),
     Probe("answer: encode", "lfscp.upperlayer.wire.commands", "encode_response"),
     Probe("answer: encode", _MESSAGES, "send_encoded"),
-    Probe("answer: send()", _TRANSPORT, "send_all"),
+    Probe("answer: send()", _SOCKET, "send_all"),
 )
 STORE: Final = (
     *READING,
@@ -34,7 +34,7 @@ STORE: Final = (
     Probe("sink: reserve, fill, give back", _SINK, "reserve"),
     Probe("sink: reserve, fill, give back", _SINK, "commit"),
     Probe("request object", _RECEIVED, "__init__"),
-    Probe("sink: reserve, fill, give back", _RECEIVED, "finish"),
+    Probe("sink: reserve, fill, give back", _RECEIVED, "take_back"),
     *ANSWERING,
     Probe("archive: glue", _ARCHIVE, "store"),
     Probe("header: read and check", "lfscp.archive.archive", "read_received"),
@@ -74,7 +74,7 @@ FIND: Final = (
     Probe("log line", "lfscp.services.query_retrieve.c_find", "performed"),
 )
 GET: Final = (
-    Probe("wait for the receiver in recv()", _TRANSPORT, "_receive"),
+    Probe("wait for the receiver in recv()", _SOCKET, "_receive"),
     Probe("read PDUs, PDVs, command set", _PROVIDER, "read_pdu"),
     *ANSWERING,
     Probe("select the instances", _ARCHIVE, "select"),
@@ -83,8 +83,8 @@ GET: Final = (
         "lfscp.services.sending.sub_operations:Sender",
         "attempt",
     ),
-    Probe("open, command set, fragments", _ASSOCIATION, "send_stored"),
-    Probe("send: sendfile()", _TRANSPORT, "send_file"),
+    Probe("open, command set, fragments", "lfscp.services.sending.sub_operations", "send_stored"),
+    Probe("send: sendfile()", _SOCKET, "send_file"),
     Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
     Probe("log line", "lfscp.services.query_retrieve.c_move_c_get", "performed"),
 )

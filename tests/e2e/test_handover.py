@@ -180,3 +180,16 @@ def test_page_and_jobs_are_handed_over(start_node: StartNode) -> None:
     assert new.stop() == 0
     for name in ("handover.sock", "handover.sock.*"):
         assert list(new.data_dir.glob(name)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_page_that_the_successor_has_not_leaves_no_port_that_nobody_answers(
+    start_node: StartNode, workers: int
+) -> None:
+    flags = ["--workers", workers]
+    old = start_node(flags=[*flags, "--http-port", 0])
+    port = int(old.wait_for("page")["url"].rstrip("/").rpartition(":")[2])
+    start_node(flags=[*flags, "--no-http", "--take-over"])
+    assert old.wait() == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)

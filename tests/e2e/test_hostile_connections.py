@@ -216,7 +216,7 @@ def test_one_address_may_have_a_hundred_associations_by_default():
 
 def serving_default_limit():
     with serving() as server:
-        return server._limits.max_associations
+        return server.limits.max_associations
 
 
 def test_associations_take_no_more_than_their_share_of_the_open_files(caplog):

@@ -9,9 +9,8 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
-from lfscp.jobs.control import Control
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer
 from tests.e2e.test_jobs_retrieve import STUDY, jobs_of, retrieve, wait
@@ -122,10 +121,10 @@ def test_an_interrupted_retrieve_writes_its_files_after_the_restart(
     settings = {"data_dir": tmp_path / "mine", "web": {"roots": [str(root)]}}
     chosen = Settings.model_validate(settings)
 
-    def until_the_end(_job: Job, control: Control, *_others: object) -> Ended:
+    def until_the_end(_job: Job, control: Control, *_others: object) -> JobEnd:
         control.stop.wait()
         control.check()
-        return Ended()
+        return JobEnd()
 
     with served(tmp_path / "theirs") as theirs:
         peer = stored(theirs)

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from lfscp.server.address_limits import AddressLimits
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 from tests.support.dicom_peer import (
     ABORT,
     ASSOCIATE_RJ,

@@ -26,7 +26,7 @@ from PIL import Image
 
 from lfscp.web.imaging.frames import to_display
 from lfscp.web.imaging.object_header import read_header
-from lfscp.web.rendering.drawing import decode
+from lfscp.web.rendering.decoding import decode
 from tests.support.ci import in_ci
 from tests.support.images import image, palettes, planar, save, table
 

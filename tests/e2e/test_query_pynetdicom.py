@@ -289,7 +289,7 @@ def test_a_query_that_finds_nothing_for_long_is_cancelled(
     asked = identifier("STUDY", StudyInstanceUID="")
     with served(tmp_path) as node:
         with monkeypatch.context() as patch:
-            patch.setattr(node.archive.index.prepared, "statement", lambda _: (LONG, []))
+            patch.setattr(node.archive._prepared, "statement", lambda _: (LONG, []))
             with asking(node) as association:
                 responses = association.send_c_find(asked, STUDY_ROOT, msg_id=3)
                 association.send_c_cancel(3, query_model=STUDY_ROOT)
@@ -313,7 +313,7 @@ def test_a_query_that_finds_nothing_for_long_ends_with_its_association(
             begun.set()
             return LONG, []
 
-        monkeypatch.setattr(node.archive.index.prepared, "statement", statement)
+        monkeypatch.setattr(node.archive._prepared, "statement", statement)
         with asking(node) as association:
             association.send_c_find(asked, STUDY_ROOT)
             assert begun.wait(10)

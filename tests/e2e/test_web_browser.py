@@ -398,7 +398,7 @@ def test_a_peer_is_pinged_searched_and_studies_are_retrieved(
     folder = objects / "back"
     folder.mkdir()
     page.fill("[name=folder]", str(folder))
-    page.get_by_role("button", name="Retrieve what is ticked").click()
+    page.get_by_role("button", name="Retrieve selected").click()
     page.locator(".toast a").last.click()
 
     row = page.locator("#job-rows tr").first
@@ -418,14 +418,14 @@ def test_a_study_and_files_of_a_folder_are_sent_and_the_job_can_be_watched(
     page.goto(f"{url}/studies/{CT_STUDY}")
     page.select_option("[name=peer]", "REMOTE")
     page.get_by_role("button", name="Send", exact=True).click()
-    expect(page.locator(".toast")).to_contain_text("being sent to REMOTE")
+    expect(page.locator(".toast")).to_contain_text("to REMOTE")
     remote.wait_for("C-STORE", count=12)
 
     page.goto(f"{url}/upload")
     page.get_by_role("button", name=re.compile("objects$")).click()
     page.get_by_role("checkbox", name="loop.dcm").check()
     page.select_option("[name=peer]", "REMOTE")
-    page.get_by_role("button", name="Send what is ticked").click()
+    page.get_by_role("button", name="Send selected").click()
     page.locator(".toast a").last.click()
     expect(page.locator("#job-rows tr").first.locator(".state")).to_have_text("done")
     remote.wait_for("C-STORE", count=13)
@@ -474,7 +474,7 @@ def test_a_job_that_ended_while_the_page_was_loading_is_shown_as_it_is(page, url
     page.goto(f"{url}/studies/{LOOP_STUDY}")
     page.select_option("[name=peer]", "DOWN")
     page.get_by_role("button", name="Send", exact=True).click()
-    expect(page.locator(".toast")).to_contain_text("being sent to DOWN")
+    expect(page.locator(".toast")).to_contain_text("to DOWN")
     held = []
     page.route("**/jobs.js*", lambda route: held.append(route), times=1)
     page.goto(f"{url}/jobs", wait_until="commit")
@@ -502,7 +502,7 @@ def test_the_pool_is_drawn_with_who_is_connected(page, url, local, shoot):
         shoot("node")
     finally:
         association.release()
-    expect(page.locator("#associations")).to_contain_text("Nobody.")
+    expect(page.locator("#associations")).to_contain_text("No open associations.")
 
 
 def test_a_narrow_screen_shows_all_of_it(page, url, objects, shoot):

@@ -45,7 +45,7 @@ def test_a_node_without_http_has_no_page(start_node):
 
 
 def test_a_node_imports_nothing_of_the_page_before_the_first_visitor():
-    program = "import sys, lfscp.cli.app, lfscp.node.supervisor, lfscp.node.worker; "
+    program = "import sys, lfscp.cli.app, lfscp.node.serve; "
     program += "import lfscp.node.web_service; "
     program += "print(sorted({'fastapi', 'uvicorn', 'jinja2', 'lfscp.web.app'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

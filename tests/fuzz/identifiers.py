@@ -49,7 +49,7 @@ PIECES = (
     *(b"\x1b$)C", b"\xff\xfe", "ß".encode(), "ﷺ".encode(), b"ISO 2022 IR 87", b"ISO_IR 192"),
     *(b"101010.123456", b"9" * 400, b"*a" * 40, b"A=" * 40, b"1.2.3\\" * 30, b"1.2.3.1", b"P1"),
 )
-LONGEST_VALUE = 200_000
+MAX_VALUE = 200_000
 COUNTS = (1, 1, 1, 2, 3, 17, 40, 300, 3_000, 12_000)
 STATUSES = frozenset(
     {
@@ -93,7 +93,7 @@ def _value(chosen: _Bytes) -> bytes:
 
 def _repeated(value: bytes, chosen: _Bytes) -> bytes:
     times = COUNTS[chosen.number(len(COUNTS))]
-    return (value * min(times, LONGEST_VALUE // max(1, len(value)) + 1))[:LONGEST_VALUE]
+    return (value * min(times, MAX_VALUE // max(1, len(value)) + 1))[:MAX_VALUE]
 
 
 def _keys(chosen: _Bytes, order: str, depth: int, most: int) -> bytes:

@@ -16,9 +16,9 @@ from pathlib import Path
 import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-LONGEST_INPUT = 8192
+MAX_INPUT = 8192
 SLOW_S = 20  # an input that takes so long is a finding
-LARGEST_MB = 2048
+MAX_MB = 2048
 
 with atheris.instrument_imports(
     include=["lfscp.archive", "lfscp.services", "lfscp.upperlayer", "lfscp.scu"]
@@ -42,9 +42,9 @@ def main() -> None:
     for number, seed in enumerate(target.seeds()):
         (folder / f"seed-{number:03}").write_bytes(seed)
     limits = [
-        f"-max_len={LONGEST_INPUT}",
+        f"-max_len={MAX_INPUT}",
         f"-timeout={SLOW_S}",
-        f"-rss_limit_mb={LARGEST_MB}",
+        f"-rss_limit_mb={MAX_MB}",
         f"-artifact_prefix={os.getcwd()}/",  # noqa: PTH109 - a prefix, no path
     ]
     atheris.Setup([sys.argv[0], *limits, *options, str(folder)], target.run)

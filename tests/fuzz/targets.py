@@ -48,9 +48,9 @@ from lfscp.dicom.identifiers import read_identifier
 from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media
 from lfscp.dicom.part10 import part10_header
 from lfscp.dicom.person_names import search_form
-from lfscp.upperlayer.bindings import Bindings
-from lfscp.upperlayer.scp.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
-from lfscp.upperlayer.scp.negotiation import SupportedContexts
+from lfscp.upperlayer.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
+from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.scp.contexts import SupportedContexts
 from lfscp.upperlayer.wire import commands, pdata
 from lfscp.upperlayer.wire.associate_pdus import (
     AssociateError,

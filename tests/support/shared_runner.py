@@ -12,9 +12,8 @@ from pathlib import Path
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
-from lfscp.jobs.control import Control
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.sharing import SharedJobService
 
 LEASE_S = 1.5
@@ -29,13 +28,13 @@ def main() -> None:
         sys.stdout.write(f"{what} {job.id}\n")
         sys.stdout.flush()
 
-    def perform(job: Job, control: Control, *_: object) -> Ended:
+    def perform(job: Job, control: Control, *_: object) -> JobEnd:
         say("began", job)
         while not (folder.parent / job.id).exists():
             control.stop.wait(0.02)
             control.check()
         say("ended", job)
-        return Ended(result=folder.name)
+        return JobEnd(result=folder.name)
 
     place = folder.parent / "objects"
     with Archive.open(folder, index_url=url, objects_root=place, durability="os") as archive:

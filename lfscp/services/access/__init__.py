@@ -1,1 +1,1 @@
-"""Who may associate, and who may do what."""
+"""Decides who may associate, and who may do what."""

@@ -1,8 +1,8 @@
-"""The peers that were added while the node runs, on its page or by its API: `peers.json`.
+"""Keeps the peers that were added while the node runs, on its page or by its API: `peers.json`.
 
-The page's process writes the file, as a whole or not at all; any process that serves reads it again
-when it has changed. Added peers are whom jobs may be sent to and where objects may be moved; what a
-peer may ask of this node stands in the configuration alone.
+The page's process writes the file; any process that serves reads it again when it has changed.
+Jobs may talk to added peers, and objects may be moved to them. What a peer may ask of this node is
+in the configuration alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PEERS_FILE: Final = "peers.json"
 
 
 class AddedPeers:
-    """The added peers of one node by AE title. Any thread, of any process, may ask.
+    """The added peers of one node by AE title. Any thread of any process may ask.
 
     Args:
-        data_dir: of the node; the file may not be there yet.
+        data_dir: of the node.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -37,7 +37,7 @@ class AddedPeers:
         self._peers: dict[str, PeerSettings] = {}
 
     def all(self) -> Mapping[str, PeerSettings]:
-        """All of them, as they are now."""
+        """All added peers."""
         with self._lock:
             self._refresh()
             return self._peers

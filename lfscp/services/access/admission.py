@@ -1,7 +1,7 @@
-"""Who may associate: calling AE titles, the addresses they come from, the users they name.
+"""Decides who may associate, by calling AE title, address and user.
 
-Every association passes here once, in the thread that serves it. The order: what costs nothing
-first, the hash of a passcode last, and only when there is room for the association at all.
+Every association passes here once, in the thread that serves it. Cheap checks come first. The hash
+of a passcode comes last, and only if there is room for the association at all.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
 from lfscp.services.access.attempts import TooManyAttemptsError
 from lfscp.services.access.user_identity import UserIdentities
-from lfscp.upperlayer.scp.negotiation import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
+from lfscp.upperlayer.wire.rejections import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
 
 if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
+    from lfscp.upperlayer.scp.association import AcceptorAssociation
 
 Resolve = Callable[[str], Iterable[str]]
 
 _USER: Final = 1  # types of user identity (PS3.7 table D.3-14)
 _USER_AND_PASSCODE: Final = 2
 _OTHER_TYPES: Final = {3: "a Kerberos ticket", 4: "a SAML assertion", 5: "a JSON web token"}
-_NAME_LASTS_S: Final = 60.0  # how long the addresses of a host's name are believed
+_NAME_LASTS_S: Final = 60.0  # after which a host's name is looked up again
 
 # PS3.8 table 9-21: transient, by the presentation related part, temporary congestion.
 AUDIT_TRAIL_FAILS: Final = Rejection(2, 3, 1, "the audit trail cannot be written")
@@ -41,7 +41,7 @@ def user_rejected(reason: str) -> Rejection:
 
 
 def too_many_wrong(wait_s: float) -> Rejection:
-    """The rejection of one who has to wait: transient, by the ACSE (PS3.8 table 9-21)."""
+    """The rejection after too many wrong passcodes: transient, by the ACSE (PS3.8 table 9-21)."""
     return Rejection(2, 2, 1, f"too many wrong passcodes; wait {int(wait_s) + 1} seconds")
 
 
@@ -49,7 +49,7 @@ class Admission:
     """Decides on the admission of associations; given to the server as `admit`.
 
     Args:
-        current: the settings, asked at each association.
+        current: the settings, read at each association.
         resolve: gives the addresses of a host's name.
     """
 
@@ -58,7 +58,7 @@ class Admission:
         self._names = _Names(resolve or _look_up)
         self._users = UserIdentities()
 
-    def __call__(self, association: InlineAssociation) -> Rejection | None:
+    def __call__(self, association: AcceptorAssociation) -> Rejection | None:
         """A Rejection, or None to admit it."""
         if audit.must_stop():
             return AUDIT_TRAIL_FAILS
@@ -69,14 +69,16 @@ class Admission:
             return CALLING_AE_TITLE_NOT_RECOGNISED
         is_bound = settings.server.require_peer_addresses or (peer is not None and peer.addresses)
         if peer is not None and is_bound and not self._comes_from(peer, association):
-            reason = "calling AE title not recognised: not at the address where it comes from"
+            reason = "calling AE title not recognised: it calls from an address that is not its own"
             return Rejection(1, 1, 3, reason)
-        rejection = association.limit_rejection()
-        if rejection is not None and peer is not None and self._comes_from(peer, association):
-            rejection = association.limit_rejection(known_as=title)
+
+        def known_as() -> str:
+            return title if peer is not None and self._comes_from(peer, association) else ""
+
+        rejection = association.limit_rejection(known_as)
         return rejection or _identify(settings.identity, self._users, association)
 
-    def _comes_from(self, peer: PeerSettings, association: InlineAssociation) -> bool:
+    def _comes_from(self, peer: PeerSettings, association: AcceptorAssociation) -> bool:
         address = plain_address(association.requestor.address or "")
         if address is None:
             return False
@@ -87,7 +89,7 @@ class Admission:
 
 
 def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address, an IPv4 one also where an IPv6 socket shows it (::ffff:10.0.0.7)."""
+    """Read an address; one of IPv4 that an IPv6 socket shows (::ffff:10.0.0.7) becomes plain."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -104,7 +106,6 @@ class _Names:
         self._known: dict[str, tuple[float, frozenset[object]]] = {}
 
     def addresses(self, host: str) -> frozenset[object]:
-        """The addresses of a host; none when its name is not known."""
         literal = plain_address(host.strip("[]"))
         if literal is not None:
             return frozenset({literal})
@@ -124,9 +125,9 @@ def _look_up(host: str) -> list[str]:
 
 
 def _identify(
-    identity: Identity, users: UserIdentities, association: InlineAssociation
+    identity: Identity, users: UserIdentities, association: AcceptorAssociation
 ) -> Rejection | None:
-    """Look at the user that the requestor names (PS3.7 section D.3.3.7)."""
+    """Check the user that the requestor names (PS3.7 section D.3.3.7)."""
     if not identity.users:
         return None
     item: Any = association.requestor.user_identity

@@ -1,16 +1,16 @@
 """Counts wrong passwords by account and address, and makes those who guess wait.
 
-Rules: an attempt is counted before its password is looked at, and forgotten when that was right:
-guesses sent all at once are no more than guesses one by one. Three counts:
+Rules: an attempt counts before its password is checked, and no longer once the password was right.
+So guesses sent all at once gain nothing. There are three counts:
 
-- of an account from an address: after 10, a minute's wait;
-- of an address, whoever was meant: after 50, a minute's wait;
+- of an account from one address: after 10, a minute's wait;
+- of an address, for any account: after 50, a minute's wait;
 - of an account from any address: after 20, one attempt at a time, a second after the one before,
   then two, then four, up to a minute, until there was none for a quarter of an hour.
 
-The last one is left out where many devices share an account: a stranger's guesses would lock all
-of them out. Where somebody has logged in before, only the first of them counts for that account:
-what others guess elsewhere never locks its owner out.
+The last count is not used where many devices share an account, because a stranger's guesses would
+lock all of them out. From an address where the account has logged in before, only the first count
+holds for it: guesses from elsewhere never lock its owner out.
 
 Source: OWASP Authentication Cheat Sheet, on lockout and on its use against those locked out.
 """
@@ -42,11 +42,11 @@ class _Count:
 
 
 class TooManyAttemptsError(Exception):
-    """One has to wait.
+    """There were too many attempts.
 
     Args:
-        wait_s: how long.
-        is_first: whether nobody was told of it yet.
+        wait_s: how long to wait before the next one.
+        is_first: whether this is the first refusal of this wait.
     """
 
     def __init__(self, wait_s: float, *, is_first: bool) -> None:
@@ -59,8 +59,8 @@ class Attempts:
     """The counts of one node. Any thread may call any method.
 
     Args:
-        now: seconds of a clock that nobody sets.
-        slows_accounts: whether an account is counted from all addresses together as well.
+        now: a monotonic clock, in seconds.
+        slows_accounts: whether an account is also counted from all addresses together.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class Attempts:
         """Count an attempt; it is wrong until `succeeded` is called.
 
         Raises:
-            TooManyAttemptsError: it is not to be looked at.
+            TooManyAttemptsError: do not check the password.
         """
         with self._lock:
             now = self._now()
             counts = []
             if (account, address) not in self._known:
-                # First, so that refused guesses at many names push no count out.
-                counts.append(self._count(_of_address(address), WAIT_S, now))
+                # First, so that refused guesses at many names push out no count.
+                counts.append(self._count(("address", address), WAIT_S, now))
                 _require(counts[-1], MAX_FAILURES_OF_ADDRESS, now)
                 if self._slows_accounts:
                     counts.append(self._count(_of_account(account), FORGOTTEN_S, now))
@@ -95,10 +95,10 @@ class Attempts:
                 each.last = now
 
     def begin_with_token(self, address: str) -> None:
-        """Count a wrong token, which is a stale script's sooner than a guess.
+        """Count a wrong token; it is more often an old script than a guess.
 
         Raises:
-            TooManyAttemptsError: there were too many from there.
+            TooManyAttemptsError: there were too many from this address.
         """
         with self._lock:
             now = self._now()
@@ -107,10 +107,10 @@ class Attempts:
             count.number, count.last = count.number + 1, now
 
     def succeeded(self, account: str, address: str) -> None:
-        """The attempt that was begun was right."""
+        """Note that the password of the attempt was right."""
         with self._lock:
             self._counts.pop(_of_pair(account, address), None)
-            for key in (_of_address(address), _of_account(account)):
+            for key in (("address", address), _of_account(account)):
                 count = self._counts.get(key)
                 if count is not None and count.number and (account, address) not in self._known:
                     count.number -= 1
@@ -133,23 +133,18 @@ def _of_pair(account: str, address: str) -> _Key:
     return ("pair", _short(account), address)
 
 
-def _of_address(address: str) -> _Key:
-    return ("address", address)
-
-
 def _of_account(account: str) -> _Key:
     return ("account", _short(account))
 
 
 def _short(account: str) -> str:
-    """A name of any length in little room."""
     return hashlib.sha256(account.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _require(count: _Count, most: int, now: float) -> None:
     if count.number >= most:
         is_first = count.number == most
-        count.number += is_first  # so that it is told once
+        count.number += is_first  # so that only one refusal is the first
         raise TooManyAttemptsError(count.last + WAIT_S - now, is_first=is_first)
 
 

@@ -1,7 +1,7 @@
-"""Who may do what: the `may` of a configured peer, asked for by its calling AE title.
+"""Decides which services a peer may use: the `may` of its configuration.
 
-An AE title that is not configured may do everything here; whether it may associate at all is
-decided before, when the association is negotiated (`server.require_known_peers`).
+An AE title that is not configured may do everything. Whether it may associate at all is decided
+earlier (`server.require_known_peers`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def may(peers: Mapping[str, PeerSettings], calling_ae_title: str, right: Right) 
 def destination(
     peers: Mapping[str, PeerSettings], ae_title: str, calling_ae_title: str = ""
 ) -> PeerSettings | None:
-    """The peer to which objects may be moved under this AE title; None refuses the move.
+    """The peer with this AE title, if objects may be moved to it; else None.
 
     Args:
         ae_title: the move destination.
-        calling_ae_title: of who asks for the move.
+        calling_ae_title: of the requestor of the move.
     """
     title = ae_title.strip(" ")
     requestor = peers.get(calling_ae_title.strip(" "))

@@ -1,9 +1,9 @@
-"""Verifies users and passcodes that associations name (PS3.7 section D.3.3.7).
+"""Verifies the users and passcodes that associations name (PS3.7 section D.3.3.7).
 
-To hash a passcode is slow on purpose, and all of a process are hashed one after another. So that
-who guesses holds up no other: of one address one passcode is looked at at a time, wrong ones are
-counted (`attempts`), and one that was right lately is known by a digest with a key that only this
-process has. A passcode itself is not kept.
+Hashing a passcode is slow on purpose, and a process hashes one at a time. So that guesses hold up
+nobody else, each address has one passcode checked at a time, wrong ones are counted (`attempts`),
+and passcodes that were right are remembered as digests, with a key that only this process has. No
+passcode itself is kept.
 """
 
 from __future__ import annotations
@@ -25,14 +25,10 @@ _MAX_KNOWN: Final = 10_000
 
 
 class UserIdentities:
-    """The users of one node. Any thread may call any method.
+    """The users of one node. Any thread may call any method."""
 
-    Args:
-        attempts: where wrong passcodes are counted.
-    """
-
-    def __init__(self, attempts: Attempts | None = None) -> None:
-        self._attempts = attempts or Attempts(slows_accounts=False)
+    def __init__(self) -> None:
+        self._attempts = Attempts(slows_accounts=False)
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -41,14 +37,14 @@ class UserIdentities:
     def is_user(
         self, identity: Identity, name: bytes, passcode: bytes | None, address: str
     ) -> bool:
-        """Whether a user may be named so; an unknown name takes as long as a wrong passcode.
+        """Whether name and passcode are right; an unknown name takes as long as a wrong passcode.
 
         Args:
             name: in UTF-8, as received.
-            passcode: as received; None when none came: then a user with a hash is not believed.
+            passcode: as received; None if none came, which is wrong for a user with a hash.
             address: of the requestor.
         Raises:
-            TooManyAttemptsError: too many were wrong; it is not looked at.
+            TooManyAttemptsError: too many were wrong; this one was not checked.
         """
         hashed = dict(_split(entry) for entry in identity.users).get(name)
         if hashed == "" or passcode is None:
@@ -78,7 +74,7 @@ class UserIdentities:
         return True
 
     def _digest(self, hashed: str, name: bytes, passcode: bytes) -> bytes:
-        """Other than before once the configuration has another hash."""
+        # With the hash, so that a new one in the configuration makes the old digest useless.
         parts = (hashed.encode(), name, passcode)
         text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.digest(self._key, text, "sha256")
@@ -89,7 +85,7 @@ class UserIdentities:
 
     @contextmanager
     def _turn_of(self, address: str) -> Iterator[None]:
-        """Wait until no other passcode of an address is looked at."""
+        """Wait until no other passcode of this address is being checked."""
         with self._lock:
             turn, count = self._looking.get(address, (threading.Lock(), 0))
             self._looking[address] = turn, count + 1

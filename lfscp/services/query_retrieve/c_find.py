@@ -1,9 +1,9 @@
-"""C-FIND: identifier to query, query to responses (PS3.4 section C.4.1).
+"""Answers C-FIND: makes a query of the identifier, and responses of the matches (PS3.4 C.4.1).
 
-Responses are drawn from the archive one by one, so a query over everything needs little memory and
-can be cancelled between any two. At IMAGE level, what the index lacks is read from the objects; a
-match whose object cannot be read has 0xFF01. A cut by `query.max_results` is answered as 0xA700
-with the reason, after the matches: a final warning (0xB001) exists for the Repository Query class
+Matches come from the archive one by one. So a query over everything needs little memory, and can be
+cancelled between any two. At IMAGE level, values that the index lacks are read from the objects; if
+an object cannot be read, its match has 0xFF01. If `query.max_results` cuts a query, the final
+status is 0xA700 with the reason: a final warning (0xB001) exists for the Repository Query class
 only.
 """
 
@@ -32,6 +32,7 @@ from lfscp.services.models import QUERY_MODELS, negotiated
 from lfscp.services.query_retrieve.cancellation import Cancellation
 from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.service_log import (
+    Handlers,
     after_answer,
     calling_ae_title,
     failed_unexpectedly,
@@ -39,7 +40,6 @@ from lfscp.services.service_log import (
 )
 from lfscp.upperlayer.scp.encoded import EncodedDataset
 
-Handlers = list[tuple[Any, Any]]
 Response = tuple[int | Dataset, EncodedDataset | None]
 
 _SERVICE: Final = "C-FIND"
@@ -69,7 +69,7 @@ class _Find:
         self._cancellation = Cancellation(event)
 
     def responses(self) -> Iterator[Response]:
-        """Every match, then the final response unless it is success, which the caller adds."""
+        """Every match, then the final response; the caller adds it if it is success."""
         try:
             yield from self._pending()
         except RefusedError as refused:
@@ -117,18 +117,13 @@ class _Find:
             query,
             transfer_syntax_uid=str(self._event.context.transfer_syntax),
             retrieve_ae_title=self._settings.server.ae_title,
-            limit=limit + 1 if limit else 0,  # one more shows that there is more
+            limit=limit + 1 if limit else 0,  # the extra match shows that there are more
             interruption=Interruption(
                 self._cancellation, source=self._event.assoc.requestor.address or ""
             ),
         )
 
     def _read_request(self) -> Query:
-        """Make the query of the request.
-
-        Raises:
-            RefusedError: not permitted, not decodable, or no valid identifier of its model.
-        """
         if not may(self._settings.peers, calling_ae_title(self._event), "query"):
             raise RefusedError(status.NOT_AUTHORISED, "this AE title may not query")
         model = QUERY_MODELS.get(self._sop_class_uid)
@@ -159,11 +154,7 @@ class _Find:
         performed(self._event, _SERVICE, code, self._started, reason=reason, **fields)
 
     def _record_query(self, reason: str) -> str:
-        """Tell the audit trail what was asked.
-
-        Returns:
-            The keys as text.
-        """
+        """Tell the audit trail what was asked; gives the keys as text."""
         request: Any = self._event.request
         identifier = b"" if request.Identifier is None else request.Identifier.getvalue()
         transfer_syntax_uid = str(self._event.context.transfer_syntax)

@@ -1,16 +1,16 @@
-"""C-MOVE and C-GET: what is asked for, the responses, and their counters (PS3.4 C.4.2, C.4.3).
+"""Answers C-MOVE and C-GET: selects the objects, sends them, counts (PS3.4 C.4.2, C.4.3).
 
-One generator per request yields the responses; it runs in the thread that serves the association
-and performs the sub-operations between its yields. While a C-MOVE waits for its destination, the
-outbound association calls back about once a second: then a pending response goes out when the
-last one is old, and a C-CANCEL is noticed. The generator can be closed at any yield; the outbound
-association is released then too.
+A generator for each request yields the responses. It runs in the thread that serves the
+association, and performs the sub-operations between its yields. While a C-MOVE waits for its
+destination, the outbound association calls back about once a second: then an overdue pending
+response goes out, and a C-CANCEL is noticed. The generator can be closed at any yield; that
+releases the outbound association too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pynetdicom import evt
@@ -18,7 +18,7 @@ from pynetdicom import evt
 from lfscp.archive.archive import Archive, StoredInstance
 from lfscp.archive.index.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
-from lfscp.config import PeerSettings, Settings
+from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
@@ -26,7 +26,7 @@ from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.permissions import destination, may
-from lfscp.services.audit_events import Sent, peer_of
+from lfscp.services.audit_events import SentObjects, peer_of
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
 from lfscp.services.query_retrieve.cancellation import Cancellation
 from lfscp.services.query_retrieve.destination import (
@@ -39,15 +39,15 @@ from lfscp.services.sending.retrieve_contexts import Accepted, batches
 from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
 from lfscp.services.service_log import (
     LOG,
+    Handlers,
     association_fields,
     calling_ae_title,
     failed_unexpectedly,
     performed,
 )
-from lfscp.upperlayer.errors import CalledOffError
+from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
 
-Handlers = list[tuple[Any, Any]]
 Responses = Iterator[SubOperationResponse]
 
 PENDING_INTERVAL_S: Final = 3.0  # requestors give up after 30 s of silence; 5 s is promised
@@ -76,7 +76,7 @@ class _Retrieve:
         self.archive = archive
         self.settings = settings
         self.event = event
-        self._sent = Sent() if audit.is_on() else None
+        self._sent = SentObjects() if audit.is_on() else None
         self.request: Any = event.request
         self.counters = Counters(remaining=0)
         self._cancellation = Cancellation(event)
@@ -87,10 +87,10 @@ class _Retrieve:
         self._started = self._last_response = time.monotonic()
 
     def prepare(self) -> None:
-        """Look at whatever may refuse the request before its objects are counted."""
+        """Refuse the request, if there is a reason, before its objects are selected."""
 
     def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
-        """Send the objects; a pending response after each."""
+        """Send the objects, with a pending response after each."""
         raise NotImplementedError
 
     def responses(self) -> Responses:
@@ -120,24 +120,19 @@ class _Retrieve:
         return stops
 
     def keep_alive(self) -> None:
-        """Called about once a second while a sub-operation lasts.
+        """Called about once a second during a sub-operation.
 
         Raises:
-            CalledOffError: it lasts too long for a request that nobody waits for, or that is
-                cancelled.
+            CalledOffError: the request has ended, or was cancelled some seconds ago.
         """
         if self.stop():
             if self._cancellation.has_ended() or time.monotonic() > self._patience_ends:
-                raise CalledOffError("cancelled, since its C-MOVE was")
+                raise CalledOffError("cancelled together with its C-MOVE")
             return
         self._tell()
 
     def look(self) -> None:
-        """Called several times a second before a sub-operation, while its object is made ready.
-
-        Raises:
-            CalledOffError: it shall not begin.
-        """
+        """Called several times a second while an object is converted before its sub-operation."""
         if self.stop():
             raise CalledOffError("called off")
         self._tell()
@@ -163,11 +158,9 @@ class _Retrieve:
         )
 
     def count(self, outcome: SubOperationOutcome, instance: StoredInstance) -> None:
-        """Count one sub-operation that has ended."""
         self.counters.count(outcome, instance.sop_instance_uid)
         if self._sent is not None:
-            failed = outcome not in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING)
-            self._sent.count(instance, failed=failed)
+            self._sent.count(instance, failed=not outcome.is_transferred)
             if self._sent.is_due:
                 self._write_sent()
 
@@ -176,11 +169,9 @@ class _Retrieve:
             self._sent.write(peer_of(self.event.assoc), self.receiver(), self.archive)
 
     def receiver(self) -> audit.AuditedPeer:
-        """Who gets the objects."""
         return peer_of(self.event.assoc)
 
     def sender(self, **originator: Any) -> Sender:
-        """How the objects of this request are sent."""
         priority = self.request.Priority
         return Sender(
             log_fields={**association_fields(self.event.assoc), "service": self.service},
@@ -192,11 +183,6 @@ class _Retrieve:
         )
 
     def _instances(self) -> Sequence[StoredInstance]:
-        """The objects asked for.
-
-        Raises:
-            RefusedError: not permitted, a wrong identifier, an unknown destination, or no index.
-        """
         if not may(self.settings.peers, calling_ae_title(self.event), "retrieve"):
             raise RefusedError(status.NOT_AUTHORISED, "this AE title may not retrieve")
         sop_class = str(self.request.AffectedSOPClassUID)
@@ -230,7 +216,7 @@ class _Retrieve:
 
     def _final(self) -> SubOperationResponse:
         counters = self.counters
-        # Stopped after the last object: everything was done, so the usual end.
+        # If the stop came after the last object, everything was done.
         cancelled = counters.remaining > 0 and self.stop()
         code = status.CANCELLED if cancelled else counters.final_status()
         if cancelled:
@@ -254,7 +240,7 @@ class _Retrieve:
         )
 
     def _record(self, code: int, reason: str) -> None:
-        if self._is_recorded:  # and its last response reached nobody
+        if self._is_recorded:
             return
         self._is_recorded = True
         counters = self.counters
@@ -299,7 +285,10 @@ class _Move(_Retrieve):
 
     def prepare(self) -> None:
         title = str(self.event.move_destination or "").strip()
-        peer = destination(self._destinations(title), title, calling_ae_title(self.event))
+        peers = self.settings.peers
+        added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
+        peers = peers if added is None else {**peers, title: added}
+        peer = destination(peers, title, calling_ae_title(self.event))
         if peer is None:
             reason = f"{title or 'the empty AE title'} is no move destination here"
             raise RefusedError(status.MOVE_DESTINATION_UNKNOWN, reason)
@@ -307,14 +296,7 @@ class _Move(_Retrieve):
         self._receiver = audit.AuditedPeer(title, peer.host)
 
     def receiver(self) -> audit.AuditedPeer:
-        """The destination; asked for only when something was to be sent there."""
         return self._receiver
-
-    def _destinations(self, title: str) -> Mapping[str, PeerSettings]:
-        """The configured peers; and the one with this AE title that was added while we run."""
-        peers = self.settings.peers
-        added = AddedPeers(self.archive.data_dir).get(title) if title not in peers else None
-        return peers if added is None else {**peers, title: added}
 
     def transfer(self, instances: Sequence[StoredInstance]) -> Responses:
         sender = self.sender(
@@ -332,10 +314,10 @@ class _Move(_Retrieve):
             self._fail([todo for _, todo in waiting], str(error))
 
     def _send_all(self, contexts: list[Any], todo: _Rest, sender: Sender) -> Responses:
-        """Send one batch, over a new association when one breaks.
+        """Send one batch, over a new association if one breaks.
 
         Raises:
-            DestinationError: no association, or two in a row broke without any object transferred.
+            DestinationError: no association, or two in a row broke without an object transferred.
         """
         fruitless = 0
         while todo and not self.stop():
@@ -358,7 +340,7 @@ class _Move(_Retrieve):
                 raise DestinationError(f"associations with {self._destination} keep breaking")
 
     def _fail(self, rests: list[_Rest], reason: str) -> None:
-        """Count all that cannot be sent any more, with one line for all of them."""
+        """Count the objects that cannot be sent, with one log line for all."""
         self.reason = reason
         failed = sum(map(len, rests))
         for todo in rests:
@@ -370,7 +352,7 @@ class _Move(_Retrieve):
 
 
 class _Rest:
-    """What is still to be sent of some instances."""
+    """The instances that are still to be sent."""
 
     def __init__(self, instances: Sequence[StoredInstance]) -> None:
         self._instances = iter(instances)
@@ -380,6 +362,5 @@ class _Rest:
         return self._left
 
     def following(self) -> StoredInstance:
-        """The next one, which does not count any longer."""
         self._left -= 1
         return next(self._instances)

@@ -1,4 +1,4 @@
-"""Tells, while a request is served, whether the requestor still waits for the answer."""
+"""Tells whether the requestor of a request still waits for the answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pynetdicom.events import Event
 
 
 class Cancellation:
-    """Of one request; asked by the thread that serves its association.
+    """Whether one request is to end; for the thread that serves its association.
 
     Attributes:
         is_cancelled: the peer has sent a C-CANCEL.
@@ -18,13 +18,10 @@ class Cancellation:
 
     def __call__(self) -> bool:
         """Whether to end: the peer has cancelled, or the association has ended."""
-        return self.has_ended() or self.has_come()
-
-    def has_come(self) -> bool:
-        """Whether the peer has cancelled, as far as it has arrived."""
-        # The engine forgets a C-CANCEL once it has told of it, so we remember it.
-        if not self.is_cancelled and self._event.is_cancelled and not self.has_ended():
-            self.is_cancelled = True
+        if self.has_ended():
+            return True
+        # The engine reports a C-CANCEL only once.
+        self.is_cancelled = self.is_cancelled or self._event.is_cancelled
         return self.is_cancelled
 
     @property
@@ -33,6 +30,6 @@ class Cancellation:
         return "cancelled by the peer" if self.is_cancelled else "the association ended"
 
     def has_ended(self) -> bool:
-        """Whether the association has ended, as far as is known."""
+        """Whether the association has ended."""
         association = self._event.assoc
         return not association.is_established or association.acse.is_aborted()

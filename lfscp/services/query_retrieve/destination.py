@@ -1,4 +1,4 @@
-"""The destination of a C-MOVE: associations with a configured peer, opened and released."""
+"""Opens and releases associations with the destination of a C-MOVE."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.config import PeerSettings
-from lfscp.config.settings import ServerSettings
-from lfscp.upperlayer.scu.requestor import associate
-from lfscp.upperlayer.tls import client_context
+from lfscp.config.settings import ServerSection
+from lfscp.upperlayer.connection.tls import client_context
+from lfscp.upperlayer.requestor import associate
 
 
 def ssl_context(peer: PeerSettings) -> ssl.SSLContext | None:
-    """What TLS with a configured peer needs; None without TLS.
+    """The TLS context for a configured peer; None without TLS.
 
     Raises:
         TLSFilesError: a certificate or key cannot be used.
@@ -37,7 +37,7 @@ class DestinationError(Exception):
 
 
 class NoContextAcceptedError(DestinationError):
-    """The destination is there, but takes none of the objects offered; others it may take."""
+    """The destination takes none of these objects, but may take others."""
 
 
 class Destination:
@@ -49,7 +49,7 @@ class Destination:
         server: our own AE title, time limits and PDU size.
     """
 
-    def __init__(self, ae_title: str, peer: PeerSettings, server: ServerSettings) -> None:
+    def __init__(self, ae_title: str, peer: PeerSettings, server: ServerSection) -> None:
         self._ae_title = ae_title
         self._peer = peer
         self._server = server

@@ -1,4 +1,4 @@
-"""The identifier of a C-FIND, C-MOVE or C-GET request, and why such a request is refused."""
+"""Reads the identifier of a C-FIND, C-MOVE or C-GET request, or says why it is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RefusedError(Exception):
     Args:
         code: the status to answer.
         reason: why, for the peer (Error Comment) and for the log.
-        offending_tags: elements of the identifier that are to blame.
+        offending_tags: elements of the identifier that caused it.
     """
 
     def __init__(self, code: int, reason: str, offending_tags: tuple[int, ...] = ()) -> None:
@@ -39,11 +39,6 @@ class RefusedError(Exception):
         self.code = code
         self.reason = reason
         self.offending_tags = offending_tags
-
-    @classmethod
-    def because_of(cls, error: InvalidKeyError) -> RefusedError:
-        """The identifier does not match its SOP class."""
-        return cls(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, (error.tag,))
 
 
 def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -> Parsed:
@@ -63,7 +58,8 @@ def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -
     except InvalidKeyError as error:
         if isinstance(error, ExcessiveKeyError):
             metrics.EXCESSIVE_IDENTIFIERS.add()
-        raise RefusedError.because_of(error) from error
+        tags: tuple[int, ...] = (error.tag,)
+        raise RefusedError(status.IDENTIFIER_DOES_NOT_MATCH, error.comment, tags) from error
     except ExcessiveIdentifierError as error:
         metrics.EXCESSIVE_IDENTIFIERS.add()
         tags = () if error.tag is None else (error.tag,)
@@ -76,7 +72,7 @@ def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -
 
 
 def _identifier(event: Event) -> Identifier:
-    """The request's identifier; by pydicom only where the archive's own reader gives up."""
+    """Decode the identifier; with pydicom only if our own reader fails."""
     request: Any = event.request
     if request.Identifier is not None:
         syntax = str(event.context.transfer_syntax)
@@ -88,8 +84,8 @@ def _identifier(event: Event) -> Identifier:
             return read_identifier(data, syntax)
         except ExcessiveIdentifierError:
             raise
-        except DatasetError:  # not laid out as it should be: pydicom forgives much
-            if len(data) > _MAX_FORGIVEN_BYTES:  # and makes a hundred bytes of one
+        except DatasetError:  # pydicom forgives more, but takes a hundred bytes for one
+            if len(data) > _MAX_FORGIVEN_BYTES:
                 raise
     identifier = event.identifier
     _require_whole(identifier)
@@ -97,7 +93,7 @@ def _identifier(event: Event) -> Identifier:
 
 
 def _require_whole(identifier: Dataset) -> None:
-    """pydicom takes a value cut short for the value; here it could name another object."""
+    """Refuse a value that was cut short, which pydicom accepts: it could name another object."""
     for element in identifier.values():
         if not isinstance(element, RawDataElement) or element.value is None:
             continue

@@ -1,1 +1,1 @@
-"""C-STORE sub-operations: which presentation contexts they need, and each of them."""
+"""Sends objects by C-STORE sub-operations, and chooses their presentation contexts."""

@@ -1,9 +1,9 @@
-"""Which presentation contexts a retrieve proposes, and which one each object goes through; pure.
+"""Chooses the presentation contexts that a retrieve proposes, and one for each object; pure.
 
-Rules: each stored (SOP class, transfer syntax) pair has a context of its own, because an acceptor
-takes one syntax per context; each SOP class has a context with the uncompressed syntaxes to fall
-back to; at most 128 contexts per association (PS3.8 section 7.1.1.13: odd IDs from 1 to 255), so
-more than that take several associations one after another, each with whole SOP classes.
+Rules: each stored pair of SOP class and transfer syntax has a context of its own, because an
+acceptor takes one syntax per context. Each SOP class also has a context with the uncompressed
+syntaxes. An association has at most 128 contexts (PS3.8 section 7.1.1.13: odd IDs from 1 to 255).
+More take several associations, one after another, each with whole SOP classes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Syntaxes = tuple[str, ...]
 
 @dataclass(slots=True)
 class Batch:
-    """What goes over one association: proposals as (SOP class, transfer syntaxes), and objects."""
+    """The proposals of one association, as (SOP class, transfer syntaxes), and its objects."""
 
     proposals: list[tuple[str, Syntaxes]] = field(default_factory=list)
     instances: Sequence[StoredInstance] = ()
@@ -53,13 +53,8 @@ class Choice:
     transfer_syntax_uid: str
 
 
-def batches(instances: Sequence[StoredInstance], limit: int = MAX_CONTEXTS) -> list[Batch]:
-    """Divide objects among associations; their order stays within each.
-
-    Args:
-        instances: the objects to send.
-        limit: most presentation contexts per association.
-    """
+def batches(instances: Sequence[StoredInstance]) -> list[Batch]:
+    """Divide objects among associations; their order stays within each."""
     stored: dict[str, dict[str, None]] = {}
     for sop_class, syntax in _kinds(instances):
         stored.setdefault(sop_class, {})[syntax] = None
@@ -67,7 +62,7 @@ def batches(instances: Sequence[StoredInstance], limit: int = MAX_CONTEXTS) -> l
     classes: list[set[str]] = []
     for sop_class, syntaxes in stored.items():
         proposals = [(sop_class, proposal) for proposal in _proposals(syntaxes)]
-        if not divided or len(divided[-1].proposals) + len(proposals) > limit:
+        if not divided or len(divided[-1].proposals) + len(proposals) > MAX_CONTEXTS:
             divided.append(Batch())
             classes.append(set())
         classes[-1].add(sop_class)
@@ -121,7 +116,7 @@ class Accepted:
                 self._contexts.setdefault(pair, context.context_id)
 
     def why_not(self, instance: StoredInstance) -> str:
-        """Why there is no context for an object."""
+        """Why no context fits an object."""
         uid = instance.sop_class_uid
         is_taken = any(sop_class == uid for sop_class, _ in self._contexts) or any(
             context.abstract_syntax == uid and context.result == _TRANSFER_SYNTAXES_NOT_SUPPORTED

@@ -1,7 +1,7 @@
-"""C-STORE sub-operations: one object over one association, and the count of what came of them.
+"""Performs C-STORE sub-operations: sends one object over one association, and counts outcomes.
 
-One failed sub-operation never ends a retrieve. What the receiver remarks upon (0xBxxx, and 0x0111
-for an instance it has already) is a warning, since it has the object.
+A failed sub-operation never ends a retrieve. If the receiver has the object, but with a remark
+(0xBxxx, or 0x0111 for an instance that it has already), the outcome is a warning.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lfscp.services import status
 from lfscp.services.sending.retrieve_contexts import Accepted, Choice
 from lfscp.services.service_log import LOG, describe
 from lfscp.services.transcoding.decoding import DecodingError, converted
-from lfscp.upperlayer.errors import CalledOffError
-from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
+from lfscp.upperlayer.connection.errors import CalledOffError
+from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest, send_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,26 +34,23 @@ _SHORT_VALUE_BYTES: Final = 0xFFFE  # what a 16-bit length field can say
 
 
 class SubOperationOutcome(Enum):
-    """What came of one sub-operation."""
+    """The outcome of one sub-operation."""
 
     COMPLETED = "completed"
     WARNING = "warning"
     FAILED = "failed"
     BROKEN = "broken"  # failed, and the association with it
-    CALLED_OFF = "called off"  # before anything was sent: it is as if it had not begun
+    CALLED_OFF = "called off"  # before any byte was sent, as if it had not begun
 
-
-_COUNTED_AS: Final = {
-    SubOperationOutcome.COMPLETED: "completed",
-    SubOperationOutcome.WARNING: "warning",
-    SubOperationOutcome.FAILED: "failed",
-    SubOperationOutcome.BROKEN: "failed",
-}
+    @property
+    def is_transferred(self) -> bool:
+        """Whether the receiver has the object."""
+        return self in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING)
 
 
 @dataclass(slots=True)
 class Counters:
-    """The counters of one retrieve, and the instances that failed, some at most."""
+    """The counters of one retrieve, and the instances that failed (up to a limit)."""
 
     remaining: int
     completed: int = 0
@@ -108,12 +105,12 @@ class Sender:
     """How the objects of one retrieve are sent; the same for each of them.
 
     Args:
-        log_fields: what every log line of this retrieve carries.
+        log_fields: the fields of every log line of this retrieve.
         priority: of the C-STORE requests, as the retrieve's (0 medium, 1 high, 2 low).
         may_decode: whether compressed objects may be decoded for the receiver.
-        locate: where an instance is now, for one whose file has gone since it was selected.
-        look: called several times a second while an object is made ready for the receiver; raises
-            CalledOffError to have done with it.
+        locate: gives the place of an instance whose file has gone since it was selected.
+        look: called several times a second while an object is converted; raises CalledOffError
+            to end that.
         originator_ae_title: of a C-MOVE, its requestor's AE title.
         originator_message_id: of a C-MOVE, its Message ID.
     """
@@ -129,7 +126,7 @@ class Sender:
     def send(
         self, association: Any, accepted: Accepted, instance: StoredInstance
     ) -> SubOperationOutcome:
-        """Send one object, wait for its response, and log when it failed.
+        """Send one object, wait for its response, and log a failure.
 
         Args:
             association: the inline engine's, established; we are its SCU of storage.
@@ -148,17 +145,18 @@ class Sender:
         if outcome is SubOperationOutcome.CALLED_OFF:
             return outcome
         service = self.log_fields.get("service", "")
-        metrics.SUB_OPERATIONS.of(service, _COUNTED_AS[outcome]).add()
-        if outcome in (SubOperationOutcome.COMPLETED, SubOperationOutcome.WARNING):
+        counted_as = outcome.value if outcome.is_transferred else "failed"
+        metrics.SUB_OPERATIONS.of(service, counted_as).add()
+        if outcome.is_transferred:
             metrics.SENT_BYTES.of(service).add(instance.size)
         return outcome
 
     def attempt(
         self, association: Any, accepted: Accepted, instance: StoredInstance
     ) -> tuple[SubOperationOutcome, str]:
-        """The same without the log: what came of it, and why when it failed.
+        """The same without the log: the outcome, and the reason if it failed.
 
-        The reason has the receiver's own words too, which may name a patient.
+        The reason includes the receiver's own words, which may name a patient.
         """
         outcome, reason, comment = self._attempt(association, accepted, instance)
         return outcome, f"{reason}: {comment}" if comment else reason
@@ -166,31 +164,26 @@ class Sender:
     def _attempt(
         self, association: Any, accepted: Accepted, instance: StoredInstance
     ) -> tuple[SubOperationOutcome, str, str]:
-        """Outcome, reason, and what the receiver remarks on a failure."""
+        """Outcome, reason, and the receiver's own words on a failure."""
         if not instance.path.exists():
-            # Replaced by a newer copy meanwhile, perhaps; else the attempt says what is wrong.
+            # Perhaps a newer copy has replaced it; else the attempt says what is wrong.
             instance = self.locate(instance) or instance
         choice = accepted.choose(instance, may_decode=self.may_decode)
         if choice is None:
             return SubOperationOutcome.FAILED, accepted.why_not(instance), ""
         try:
-            if choice.transfer_syntax_uid == instance.transfer_syntax_uid and not instance.size % 2:
-                answer = association.send_stored(self._as_stored(instance, choice))
-            else:
-                with self._converted(instance, choice) as body:
-                    answer = association.send_stored(self._request(instance, choice, body))
+            with self._body(instance, choice.transfer_syntax_uid) as body:
+                answer = send_stored(association, self._request(instance, choice, body))
         except DecodingError as error:
             return SubOperationOutcome.FAILED, str(error), ""
         except CalledOffError:
             return SubOperationOutcome.CALLED_OFF, "", ""
         except Exception as error:  # noqa: BLE001 - this one fails, the retrieve goes on
             if not isinstance(error, OperationError | OSError):
-                kind = type(error).__name__  # its text may quote a value
-                uid = instance.sop_instance_uid
                 LOG.error(
                     "sending failed unexpectedly",
-                    sop_instance_uid=uid,
-                    reason=kind,
+                    sop_instance_uid=instance.sop_instance_uid,
+                    reason=type(error).__name__,  # the text may quote a value
                     exc_info=error,
                 )
             return _failed(association), describe(error), ""
@@ -203,24 +196,19 @@ class Sender:
         comment = status.error_comment(answer.error_comment)  # which may not steer a terminal
         return SubOperationOutcome.FAILED, f"the receiver answered 0x{answer.status:04X}", comment
 
-    def _as_stored(self, instance: StoredInstance, choice: Choice) -> SendRequest:
-        file = instance.path
-        begin = file.begin if isinstance(file, RemoteObject) else None
-        body = FileSlice(file, instance.dataset_offset, instance.size, begin)
-        return self._request(instance, choice, body)
-
     @contextmanager
-    def _converted(
-        self, instance: StoredInstance, choice: Choice
+    def _body(
+        self, instance: StoredInstance, wanted_syntax: str
     ) -> Iterator[FileSlice | Parts | bytes]:
-        """What to send instead of the stored bytes; it is there as long as it is sent."""
+        """The dataset to send: as stored if possible, else converted."""
+        file, offset, size = instance.path, instance.dataset_offset, instance.size
+        stored_syntax = instance.transfer_syntax_uid
+        if wanted_syntax == stored_syntax and not size % 2:
+            begin = file.begin if isinstance(file, RemoteObject) else None
+            yield FileSlice(file, offset, size, begin)
+            return
         with converted(
-            instance.path,
-            instance.transfer_syntax_uid,
-            choice.transfer_syntax_uid,
-            instance.dataset_offset,
-            look=self.look,
-            owner=self,
+            file, stored_syntax, wanted_syntax, offset, look=self.look, owner=self
         ) as made:
             yield made.body
 

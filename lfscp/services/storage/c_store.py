@@ -1,7 +1,7 @@
-"""C-STORE: gives what was received to the archive, and its errors their status (PS3.4 annex B).
+"""Answers C-STORE: stores the object, and turns errors into statuses (PS3.4 annex B).
 
-Success is answered only after the archive has the object safe. Every error becomes a status with
-an Error Comment; nothing leaves this handler as an exception.
+The answer is success only once the archive has the object safe. Every error becomes a status with
+an Error Comment; no exception leaves this handler.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import Patients
 from lfscp.services.service_log import (
+    Handlers,
     after_answer,
     calling_ae_title,
     failed_unexpectedly,
     performed,
 )
 from lfscp.services.storage.received import received_object
-
-Handlers = list[tuple[Any, Any]]
 
 _SERVICE: Final = "C-STORE"
 
@@ -57,8 +56,9 @@ def handlers(
         }
         caller = calling_ae_title(event)
         if not may(current.settings.peers, caller, "store"):
-            answer = status.with_reason(status.NOT_AUTHORISED, "this AE title may not store")
-            return _refused(event, answer, started, "this AE title may not store", named)
+            reason = "this AE title may not store"
+            answer = status.with_reason(status.NOT_AUTHORISED, reason)
+            return _refused(event, answer, started, reason, named)
         try:
             stored = archive.store(received_object(event, caller))
         except OperationError as error:
@@ -76,14 +76,8 @@ def handlers(
             if names_patients is not None:
                 patient = names_patients.of(stored)
                 named["patient_id"] = patient.patient_id if patient else ""
-            performed(
-                event,
-                _SERVICE,
-                status.SUCCESS,
-                time.monotonic() - stored_in_s,
-                **named,
-                bytes=stored.size,
-            )
+            began = time.monotonic() - stored_in_s
+            performed(event, _SERVICE, status.SUCCESS, began, **named, bytes=stored.size)
             trail = getattr(event.assoc, "trail", None)
             if trail is not None:
                 trail.stored(stored, named["sop_class_uid"])
@@ -95,9 +89,9 @@ def handlers(
 
 
 def refusal(error: OperationError) -> Dataset:
-    """The status of a C-STORE that the archive refused; no I/O.
+    """The status for an object that the archive refused; no I/O.
 
-    Source: PS3.4 table B.2-1. There is no code for duplicates; they are refused as A7xx.
+    Source: PS3.4 table B.2-1. It has no code for duplicates; they get A7xx.
     """
     match error:
         case DatasetError(tag=tag):
@@ -120,7 +114,7 @@ def refusal(error: OperationError) -> Dataset:
         case OutOfResourcesError():
             return status.with_reason(status.OUT_OF_RESOURCES, error.reason)
         case _:
-            # The object is not at fault: the sender should try again later.
+            # The object is in order: the sender should try again later.
             return status.with_reason(status.OUT_OF_RESOURCES, "archive error, see the log")
 
 

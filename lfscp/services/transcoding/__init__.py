@@ -1,1 +1,1 @@
-"""Stored objects in another transfer syntax."""
+"""Converts stored objects to another transfer syntax."""

@@ -1,9 +1,9 @@
 """Decodes frames in another process; see `decoding_process`.
 
-Rules: a process decodes the objects of one retrieve and no others', since it may have been taken
-over by what it decoded; what comes back is believed as far as its length. It is gone with the first
-object that fails, or when none follows within some seconds. Who waits for a frame looks round
-several times a second and may give up, which ends that process at once.
+Rules: a process decodes the objects of one retrieve only, because a hostile frame may have taken it
+over; of its answers only the length is checked. It ends with the first object that fails, or when
+no object follows within some seconds. During a wait for a frame, the caller is asked several times
+a second whether to give up, which ends the process at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CodecProcess:
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.is_ready = True  # for a frame: nothing is to come
+        self.is_ready = True  # nothing of an earlier frame is still to come
 
     def decode(
         self,
@@ -46,18 +46,15 @@ class CodecProcess:
 
         Args:
             frame: its fragments.
-            memory_bytes: that it may take.
-            room_bytes: of them, for what a codestream needs beside what the header lets expect.
+            memory_bytes: the memory that decoding may take.
+            room_bytes: the part of it for what a codestream needs beyond what the header implies.
         Raises:
-            DecodingError, MoreMemoryNeededError: as there; it crashed, or takes too long. Reading
-                the pieces may raise the first.
+            DecodingError: as there; or the codec crashed, or takes too long. Reading the pieces
+                may raise it too.
+            MoreMemoryNeededError: as there.
         """
-        request = {
-            "syntax": transfer_syntax_uid,
-            "image": asdict(image),
-            "memory": memory_bytes,
-            "room": room_bytes,
-        }
+        limits = {"memory": memory_bytes, "room": room_bytes}
+        request = {"syntax": transfer_syntax_uid, "image": asdict(image), **limits}
         self.is_ready = False
         with _failing():
             self.child.send(request, *frame)
@@ -71,7 +68,6 @@ class CodecProcess:
             return FramePieces(self._pieces(length), str(answer["photometric"]))
 
     def _pieces(self, length: int) -> Iterator[memoryview]:
-        """What it sends of a frame, in one place of memory after the other."""
         pieces = self.child.pieces(length, _MAX_S)
         while length:
             with _failing():
@@ -93,14 +89,13 @@ def _failing() -> Iterator[None]:
 
 @contextmanager
 def codec_process(look: Callable[[], None], owner: object = None) -> Iterator[CodecProcess]:
-    """A process that decodes the frames of one object, for as long as it is needed.
+    """A process that decodes the frames of one object.
 
     Args:
-        look: called several times a second; what it raises ends the wait.
-        owner: who may have another object for it soon; the same process for all of his objects,
-            as long as none fails.
+        look: called several times a second; an error that it raises ends the wait.
+        owner: the retrieve of the object. All its objects share a process, as long as none fails.
     Raises:
-        DecodingError: there can be none.
+        DecodingError: no process can be started.
     """
     child = (None if owner is None else _KEPT.take(owner)) or _begun(look)
     child.look = look

@@ -1,8 +1,8 @@
-"""What a compressed frame says of itself: size, samples, precision and sign, before it is decoded.
+"""Reads size, samples, precision and sign of a compressed frame before it is decoded.
 
-Rules: pure; only marker segments are read, and none that a codec would read otherwise is passed
-over: what says its size twice is none. It is looked at first, because a codec allocates what the
-codestream says, whatever the dataset does.
+Rules: pure; only marker segments are read, and all that a codec would read. A codestream that gives
+its size twice is refused. This comes first, because a codec allocates what the codestream says,
+whatever the dataset says.
 Source: ITU-T T.81 (JPEG) annex B, T.87 (JPEG-LS) annex C.
 """
 
@@ -19,14 +19,14 @@ _EOI: Final = b"\xff\xd9"  # never part of coded samples
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN: Final = 0xDA
 _NUMBER_OF_LINES: Final = b"\xff\xdc\x00\x04"
-_HIERARCHICAL: Final = frozenset({0xDE, 0xDF})  # which DICOM has no use for
+_HIERARCHICAL: Final = frozenset({0xDE, 0xDF})  # not used in DICOM
 _PRESET_PARAMETERS: Final = 0xF8
-_OVERSIZE: Final = 4  # preset parameters of JPEG-LS that say another size
+_OVERSIZE: Final = 4  # preset parameters of JPEG-LS that give another size
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
-    """Read the size of a compressed frame; None when it is none of JPEG, JPEG-LS, JPEG 2000."""
+    """Read the size of a compressed frame; None if it is neither JPEG, JPEG-LS nor JPEG 2000."""
     try:
         return _read_jpeg(frame) if frame.startswith(_SOI) else read_jpeg_2000(frame)
     except (struct.error, IndexError):
@@ -64,7 +64,7 @@ def _frame_header(frame: bytes, at: int) -> Codestream:
 
 
 def _lines(frame: bytes, at: int) -> int:
-    """The rows that are said behind the first scan; the most when it is said more than once."""
+    """The number of rows that follows the first scan; the largest if there are several."""
     most = 0
     while (at := frame.find(_NUMBER_OF_LINES, at)) >= 0:
         at += len(_NUMBER_OF_LINES)

@@ -1,9 +1,8 @@
-"""Reads the header of a JPEG 2000 codestream, and the memory that its parts take.
+"""Reads the header of a JPEG 2000 codestream, and estimates the memory that its parts take.
 
-Rules: pure; the headers of the codestream and of its tile-parts are read, nothing else. In the file
-format the boxes are walked, as codecs do: what looks like a codestream inside of another box is
-none. A codec keeps a record of each tile, precinct and code-block, so small ones cost a multiple
-of the samples in them.
+Rules: pure; only the headers of the codestream and its tile-parts are read. In the file format the
+boxes are walked, as codecs do: a codestream inside another box does not count. A codec keeps a
+record of each tile, precinct and code-block, so small ones cost a multiple of their samples.
 Source: ITU-T T.800 annexes A.4 to A.6, B.6, B.7 and I.4.
 """
 
@@ -41,7 +40,7 @@ class _Size(NamedTuple):
 
 
 def read_jpeg_2000(frame: bytes) -> Codestream | None:
-    """Read the size of a frame; None when it is no JPEG 2000.
+    """Read the size of a frame; None if it is not JPEG 2000.
 
     Raises:
         struct.error, IndexError: it is cut off.

@@ -1,9 +1,9 @@
-"""Frames that codecs decode, brought into the pixel cells that the header describes.
+"""Decodes frames with codecs, and brings them into the pixel cells that the header describes.
 
-Rules: what a codec gives is compared with the codestream and the header: 8-bit samples under Bits
-Allocated 16 are widened, a sign that differs from Pixel Representation is set right, the samples
-stand at High Bit; what does not fit is an error. RLE gives whole cells, which stay as they are.
-Codecs are pydicom's plugins (the extra `codecs`); RLE is decoded here.
+Rules: the result is compared with codestream and header. 8-bit samples under Bits Allocated 16 are
+widened, a sign that differs from Pixel Representation is corrected, samples are put at High Bit;
+anything else that does not fit is an error. RLE gives whole cells, which stay as they are. Codecs
+are pydicom's plugins (the extra `codecs`); RLE is decoded here.
 Source: PS3.5 sections 8.1.1, 8.2.1 to 8.2.4.
 """
 
@@ -45,11 +45,11 @@ def decode_compressed(
 
     Args:
         frame: the bytes of its fragments.
-        image: how the header describes it.
-        room_bytes: memory for what a codestream needs beside what the header lets expect.
+        image: the frame as the header describes it.
+        room_bytes: memory for what a codestream needs beyond what the header implies.
     Raises:
-        DecodingError: it is broken, or is not what the header describes.
-        MoreMemoryNeededError: it needs more than the room; nothing was decoded.
+        DecodingError: the frame is broken, or differs from the header.
+        MoreMemoryNeededError: the frame needs more than this room; nothing was decoded.
     """
     if decoder.UID == _RLE_LOSSLESS:
         return run_length_frame(frame, image)
@@ -89,13 +89,13 @@ def _container_bits(precision: int) -> int:
     for bits in CELL_BITS:
         if precision <= bits:
             return bits
-    raise DecodingError(f"samples of {precision} bits")
+    raise DecodingError(f"samples of {precision} bits are not supported")
 
 
 def _run(
     decoder: Decoder, frame: bytes, image: ImagePixel, container: int
 ) -> tuple[bytes | bytearray | memoryview, dict[str, Any]]:
-    """Let the codec decode one frame: its bytes, and how it says they are laid out."""
+    """Let the codec decode one frame; gives the bytes and their layout."""
     plugin = _STRICT_JPEG_LS if _STRICT_JPEG_LS in decoder.available_plugins else ""
     try:
         return decoder.as_buffer(
@@ -121,10 +121,7 @@ def _run(
 
 
 class _OneFragment(BytesIO):
-    """Pixel data with one frame in one fragment, as a file: reading the frame copies nothing.
-
-    Source: PS3.5 section A.4.
-    """
+    """Pixel data with one frame in one fragment, as a file that copies nothing (PS3.5 A.4)."""
 
     def __init__(self, frame: bytes) -> None:
         super().__init__()
@@ -158,11 +155,7 @@ def _words_of(error: Exception) -> str:
 
 
 def _cells(values: Array, stream: Codestream, image: ImagePixel) -> Array:
-    """Bring decoded samples into the pixel cells that the header describes.
-
-    Source: PS3.5 sections 8.1.1 and 8.2.1 to 8.2.4: JPEG and JPEG-LS carry signed samples as
-    unsigned ones.
-    """
+    """Bring decoded samples into the header's cells; JPEG and JPEG-LS carry no sign (PS3.5 8.2)."""
     container = values.dtype.itemsize
     precision = stream.precision
     if stream.is_signed and not image.is_signed:
@@ -184,12 +177,12 @@ def _cells(values: Array, stream: Codestream, image: ImagePixel) -> Array:
 
 
 def _writable(values: Array) -> Array:
-    """The same to be changed where it is, when nobody else has it: a copy takes memory."""
+    """The same values to change in place, copied only if they are read-only."""
     return values if values.flags.writeable else values.copy()
 
 
 def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:
-    """The same values as numbers of Bits Allocated."""
+    """The same values in cells of Bits Allocated."""
     allocated = image.bits_allocated
     if allocated == 1:
         lowest, highest, dtype = 0, 1, np.dtype("u1")
@@ -197,7 +190,7 @@ def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:
         dtype = np.dtype(f"<{'i' if image.is_signed else 'u'}{allocated // 8}")
         lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
     else:
-        raise DecodingError(f"Bits Allocated {allocated}")
+        raise DecodingError(f"Bits Allocated {allocated} is not supported")
     if values.dtype == dtype and allocated > 1:
         return values
     if int(values.min(initial=0)) < lowest or int(values.max(initial=0)) > highest:
@@ -206,7 +199,7 @@ def _in_cells(values: Array, precision: int, image: ImagePixel) -> Array:
 
 
 def _rgb(values: Array) -> Array:
-    """YBR_FULL as RGB, some rows at a time: the conversion takes many times their bytes."""
+    """Turn YBR_FULL into RGB, some rows at a time because the conversion takes much memory."""
     converted = np.empty_like(values)
     rows = max(1, _ROWS_OF_SAMPLES // max(1, values[0].size))
     for first in range(0, len(values), rows):
@@ -216,10 +209,7 @@ def _rgb(values: Array) -> Array:
 
 
 def _coloured(values: Array, photometric: str, transfer_syntax_uid: str) -> DecodedFrame:
-    """Turn lossy YBR into RGB, which every receiver displays.
-
-    Other colour spaces are kept: turning lossless YBR into RGB would round.
-    """
+    """Turn lossy YBR into RGB, which every receiver displays; lossless YBR would be rounded."""
     if values.ndim == 2:
         return DecodedFrame(values, photometric)
     is_lossy = transfer_syntax_uid in _LOSSY_JPEG

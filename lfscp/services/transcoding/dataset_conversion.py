@@ -1,8 +1,8 @@
 """Converts one dataset to another transfer syntax, within the shared budgets.
 
-Rules: what it takes is known before it begins, and nothing is held while it waits; pixels are
-decoded, turned round, deflated and written piece by piece; between two frames others may have their
-turn. Errors go on without their tracebacks, which would hold on to what was decoded.
+Rules: the memory is known and reserved before the work begins, and none is held during a wait.
+Pixels are decoded, swapped, deflated and written piece by piece. Between two frames another
+conversion may have its turn. Errors lose their tracebacks, which would keep decoded pixels alive.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ TARGETS: Final = (
     EXPLICIT_VR_BIG_ENDIAN,
 )
 _STEP: Final = 1 << 20  # bytes written at a time
-_FORGET_BYTES: Final = 4 << 20  # read or written until what was mapped is let go
-_LITTLE: Final = 1 << 20  # bytes of memory that one may keep while others have their turn
+_FORGET_BYTES: Final = 4 << 20  # read or written until mapped pages are released
+_LITTLE: Final = 1 << 20  # bytes that a conversion may keep while others have their turn
 _ROUNDING: Final = 65_536  # bytes of new elements, and of padding
 _LOOK_AGAIN_S: Final = 0.25
 _TURN_S: Final = 1.0  # until others go first, between two frames
 
 
 class Converted(NamedTuple):
-    """A dataset as it may be sent."""
+    """A dataset that is ready to be sent."""
 
     body: bytes | FileSlice | Parts
     size: int
@@ -66,7 +66,7 @@ def needs_codec(transfer_syntax_uid: str) -> bool:
 
 
 def anew(error: DecodingError | DatasetError | MemoryError) -> Exception:
-    """The same without its traceback, which holds on to the memory that is to be given back."""
+    """The same error without its traceback, which keeps memory alive."""
     if isinstance(error, DatasetError):
         return DatasetError(error.reason)
     if isinstance(error, MemoryError):
@@ -100,10 +100,8 @@ class Conversion:
         element, _ = read_pixel_element(dataset.content, dataset.encoding)
         self._decodes = needs_codec(dataset.transfer_syntax_uid) and wanted_syntax in TARGETS
         has_pixels = element is not None and element.tag == PIXEL_DATA
-        is_there = element is not None and element.begin != element.end
-        self._frames = (
-            Frames(dataset, self._decode) if self._decodes and has_pixels and is_there else None
-        )
+        is_there = has_pixels and element is not None and element.begin != element.end
+        self._frames = Frames(dataset, self._decode) if self._decodes and is_there else None
         self._small = _bytes_beside_pixels(dataset, element)
         self._working_set = self._frames.working_set() if self._frames else 2 * _STEP
         self._reservation: Reservation | None = None
@@ -114,18 +112,19 @@ class Conversion:
 
     @contextmanager
     def run(self) -> Iterator[Converted]:
-        with spooled(self._most_bytes(), self._look) as file:
+        pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
+        most_bytes = pixels + 2 * self._small + _ROUNDING  # headers grow by half at most
+        with spooled(most_bytes, self._look) as file:
             with anywhere():
                 size = self._write(file)
-            yield Converted(_body_of(file, size, self._path), size)
-
-    def _most_bytes(self) -> int:
-        """What the result may need on disk; headers grow by half at most."""
-        pixels = bytes_of(self._frames.image) if self._frames else len(self._dataset.content)
-        return pixels + 2 * self._small + _ROUNDING
+            if isinstance(file, BytesIO):
+                yield Converted(file.getvalue(), size)
+            else:
+                body = FileSlice(self._path, 0, size, descriptor=file.fileno())
+                yield Converted(body, size)
 
     def _write(self, file: IO[bytes]) -> int:
-        """Write the result; its length."""
+        """Write the result; gives its length."""
         for_elements = min(2 * self._small, MEMORY.limit_bytes // 2) + _ROUNDING
         room = 0
         refusal: Exception | None
@@ -160,11 +159,8 @@ class Conversion:
         return converted_pieces(self._dataset, self._wanted, edits, most_bytes=most_bytes)
 
     def _write_pieces(self, file: IO[bytes], pieces: list[Piece]) -> int:
-        deflater = (
-            zlib.compressobj(wbits=-zlib.MAX_WBITS)
-            if self._wanted == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-            else None
-        )
+        deflates = self._wanted == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if deflates else None
         for piece in read_pieces(pieces):
             for start in range(0, len(piece), _STEP):
                 step = piece[start : start + _STEP]
@@ -179,7 +175,7 @@ class Conversion:
         return file.tell()
 
     def _note(self, moved: int) -> None:
-        """So many bytes were read or written: let go of the mapped ones, and look round."""
+        """Note moved bytes: now and then release mapped pages, and ask whether to stop."""
         self._moved += moved
         if self._moved >= _FORGET_BYTES:
             self._moved = 0
@@ -193,7 +189,7 @@ class Conversion:
         self._turn_ends = time.monotonic() + _TURN_S
 
     def _between(self) -> None:
-        """A frame is written, and nothing of it is in memory: others may have their turn."""
+        """Between two frames, when nothing is in memory: let others have their turn."""
         is_long = time.monotonic() >= self._turn_ends
         if self._reservation is not None and is_long and MEMORY.waiting:
             self._for_turn.close()
@@ -201,14 +197,8 @@ class Conversion:
             self._begin_turn()
 
 
-def _body_of(file: IO[bytes], size: int, path: StoredFile) -> bytes | FileSlice:
-    if isinstance(file, BytesIO):
-        return file.getvalue()
-    return FileSlice(path, 0, size, descriptor=file.fileno())
-
-
 def _bytes_beside_pixels(dataset: StoredDataset, element: PixelElement | None) -> int:
-    """Bytes of what may be gathered: values that are large are not."""
+    """Bytes of the elements beside the pixels, without large values."""
     content, encoding = dataset.content, dataset.encoding
     stop = element.begin if element is not None else len(content)
     total, at = stop, 0

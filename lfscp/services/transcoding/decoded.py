@@ -1,4 +1,4 @@
-"""What is known of a frame before it is decoded, and what decoding gives: values, or a reason."""
+"""Defines a frame before and after decoding, and the errors of decoding."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Array = NDArray[Any]
 
 
 class DecodingError(Exception):
-    """The object cannot be decoded or converted; the text says why, fit for one log line."""
+    """The object cannot be decoded or converted; the text says why."""
 
 
 class MoreMemoryNeededError(DecodingError):
     """Decoding takes more memory than was allowed for; nothing was decoded.
 
     Args:
-        more_bytes: beside what the header of the dataset lets expect.
+        more_bytes: beyond what the header of the dataset implies.
     """
 
     def __init__(self, more_bytes: int) -> None:
@@ -34,11 +34,11 @@ class Codestream(NamedTuple):
     """The size of a compressed frame.
 
     Args:
-        rows: 0 when the codestream says it nowhere.
+        rows: 0 if the codestream does not say.
         precision: bits of each sample.
-        is_signed: JPEG and JPEG-LS cannot say it: False.
-        is_whole: the end marker of JPEG or JPEG-LS is there. Some decoders make up what is missing.
-        overhead_bytes: of memory that a codec takes for the parts the codestream is cut into.
+        is_signed: always False for JPEG and JPEG-LS, which cannot say.
+        is_whole: the end marker of JPEG or JPEG-LS is there. Some decoders invent what is missing.
+        overhead_bytes: memory that a codec takes for the parts of the codestream.
     """
 
     rows: int
@@ -58,8 +58,8 @@ class DecodedFrame:
         values: whole pixel cells of Bits Allocated, signed as Pixel Representation says; 0 and 1
             as uint8 when Bits Allocated is 1. Shape: (rows, columns), or (rows, columns, samples)
             whatever Planar Configuration says; C order.
-        photometric_interpretation: of these values: lossy JPEG in YBR has become RGB, what a
-            codec transformed is RGB, and sub-sampled chrominance has been spread.
+        photometric_interpretation: of these values. Lossy JPEG in YBR and colours that a codec
+            transformed are RGB; sub-sampled chrominance has been spread.
     """
 
     values: Array
@@ -67,7 +67,7 @@ class DecodedFrame:
 
 
 class FramePieces(NamedTuple):
-    """One frame whose bytes are read once, in order, each piece before the next is asked for.
+    """One frame whose bytes are read once, piece by piece.
 
     Args:
         pieces: of whole cells, as `DecodedFrame.values` has them.

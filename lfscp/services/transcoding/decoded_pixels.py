@@ -1,8 +1,8 @@
-"""Changes the elements of a dataset whose pixels are decoded, frame by frame.
+"""Makes the elements that change in a dataset whose pixels are decoded, frame by frame.
 
-Rules: the first frame is decoded to know how all are described; the others are decoded when they
-are read, and one is gone before the next is made. What turns out wrong then is an error all the
-same, so whoever reads them keeps the result to himself until the last one is there.
+Rules: the first frame is decoded at once, because its colours describe all. The others are decoded
+as they are read, one at a time. They may still fail then, so the reader sends nothing before the
+last one is there.
 Source: PS3.5 sections 8.1 and 8.2, annex A.1 to A.3.
 """
 
@@ -37,7 +37,7 @@ def decoded_pixels(
 
     Args:
         room_bytes: as `Frames.pieces` takes it.
-        between: called between two frames, when one is gone.
+        between: called between two frames, when none is in memory.
     Raises:
         DecodingError: the first frame cannot be decoded, or all are too large for an object.
         MoreMemoryNeededError: as `Frames.pieces`; reading the pixels may raise it too.
@@ -72,10 +72,7 @@ def bytes_of(image: ImagePixel) -> int:
 
 
 class _Pixels:
-    """The value of Pixel Data, of even length; read once.
-
-    Source: PS3.5 section 8.1.1, annex D for bits.
-    """
+    """The value of Pixel Data, of even length; read once (PS3.5 8.1.1, annex D for bits)."""
 
     def __init__(
         self, frames: Frames, first: FramePieces, room_bytes: float, between: Callable[[], None]
@@ -104,7 +101,7 @@ class _Pixels:
             yield memoryview(b"\0")
 
     def _contents(self) -> Iterator[memoryview]:
-        """Each frame's bytes; of bits, those that are whole, with the rest before the next."""
+        """The bytes of each frame; bits that fill no byte go before the next frame's."""
         is_bits = self._frames.image.bits_allocated == 1
         rest = np.empty(0, np.uint8)
         last = self._frames.image.number_of_frames - 1

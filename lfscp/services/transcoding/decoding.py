@@ -1,11 +1,10 @@
-"""Stored objects in another transfer syntax, for receivers that do not take the stored one.
+"""Converts stored objects for receivers that do not take the stored transfer syntax.
 
-Rules: only towards uncompressed syntaxes; the SOP Instance UID stays, since the image stays what it
-is; of a decoded object only the elements of its pixels change; what cannot be converted is said
-with its reason and never sent half right: all that is made is there, whole, before any of it is
-sent. Memory is that of one frame, and all who convert share a budget; it is free again before the
-receiver takes the first byte, since that one may take its time. Codecs run in another process, see
-`decoding_process`.
+Rules: the target is an uncompressed syntax. The SOP Instance UID stays, because the image stays the
+same; only the elements of the pixels change. The result is whole before any of it is sent, and an
+object that cannot be converted is an error with a reason. A conversion takes the memory of one
+frame from a shared budget, and gives it back before a slow receiver takes the first byte. Codecs
+run in another process, see `decoding_process`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from lfscp.upperlayer.scu.sending import FileSlice, Parts
 __all__ = ["TARGETS", "Converted", "DecodingError", "converted", "needs_codec"]
 
 _HEAD: Final = 65_536  # bytes in which the file meta information ends
-_MAX_AT_ONCE: Final = 2  # of those who look at large datasets
+_MAX_AT_ONCE: Final = 2  # large datasets that are read at once
 _LEAST_SHARE: Final = 1 << 20  # bytes
 _QUICK: Final = frozenset(TARGETS) - frozenset(DEFLATED_SYNTAXES)
 
@@ -54,25 +53,25 @@ def converted(
     look: Callable[[], None] = lambda: None,
     owner: object = None,
 ) -> Iterator[Converted]:
-    """Read a stored object and encode its dataset as it may be sent.
+    """Read a stored object and encode its dataset for a receiver.
 
-    In the transfer syntax it is stored in, values of odd length are padded; a deflated dataset of
-    odd length gets a zero behind its end. The archive keeps what it was given; a message's
-    fragments are of even length, and some receivers abort at an odd one.
+    In the stored transfer syntax, values of odd length are padded; a deflated dataset of odd length
+    gets a zero at its end. The archive keeps odd lengths, but the fragments of a message are even,
+    and some receivers abort at an odd one.
 
     Args:
         path: a DICOM file.
-        stored_syntax: the transfer syntax UID it is stored in.
+        stored_syntax: its transfer syntax UID.
         wanted_syntax: the same, or one of TARGETS.
-        dataset_offset: where its dataset begins; by its head when None.
-        look: called several times a second; what it raises ends the work.
-        owner: the retrieve that the object is for; a codec's process is for one of them.
+        dataset_offset: where its dataset begins; None reads the head of the file.
+        look: called several times a second; an error that it raises ends the work.
+        owner: the retrieve that the object is for; each has a codec process of its own.
     Returns:
         The encoded dataset, of even length, without file meta information.
     Raises:
-        DecodingError: no decoder, the object is broken, it cannot be padded to an even length, or
-            it needs more than the budgets give.
-        OSError, ArchiveError: the file cannot be read, or the result not be written.
+        DecodingError: there is no decoder, the object is broken or cannot be padded to an even
+            length, or it needs more than the budgets allow.
+        OSError, ArchiveError: the file cannot be read, or the result cannot be written.
     Source: PS3.5 sections 6.2, 7.1.1 and A.5; PS3.8 annex E.
     """
     name = UID(stored_syntax).name
@@ -107,7 +106,7 @@ def _quickly(
     dataset_offset: int | None,
     kept: ExitStack,
 ) -> Converted | None:
-    """Without a codec, nor inflated or deflated; None when it is not to be done so."""
+    """Convert without a codec and without deflating; None if that is not possible."""
     if wanted_syntax != stored_syntax and not _QUICK.issuperset((stored_syntax, wanted_syntax)):
         return None
     with ExitStack() as tried:
@@ -135,11 +134,7 @@ def _conversion(
     look: Callable[[], None],
     owner: object,
 ) -> Conversion:
-    """Look at a dataset; the larger it is, the fewer do at once, since that takes the interpreter.
-
-    Raises:
-        DecodingError, DatasetError, BudgetExceededError, OSError: as `converted`.
-    """
+    """Read a dataset; few large ones at once, because that keeps the interpreter busy."""
     share = MEMORY.limit_bytes // _MAX_AT_ONCE
     if stored_syntax not in DEFLATED_SYNTAXES:
         share = min(share, max(path.stat().st_size, _LEAST_SHARE))

@@ -1,6 +1,6 @@
-"""The memory budget for decoding, shared by all associations of the process.
+"""Holds the memory budget for decoding, which all associations of the process share.
 
-Rules: what is counted is the working set; it is given back to the system, not only to the
+Rules: the budget counts the working set. Memory goes back to the system and not only to the
 allocator, which would keep it in an arena for each thread.
 """
 
@@ -13,13 +13,13 @@ from lfscp.archive.store.budget import Budget
 from lfscp.observe import metrics
 from lfscp.processes.memory import give_back_memory
 
-_SMALL: Final = 4 << 20  # bytes, which are used again soon
+_SMALL: Final = 4 << 20  # bytes that are soon used again
 _TRIM_BYTES: Final = 32 << 20  # given back since the last time
 _LAST_TRIM_BYTES: Final = 8 << 20  # the same when nobody else decodes
 
 
 class _Returns:
-    """Has the allocator return free memory now and then; any thread may call it."""
+    """Has the allocator return free memory now and then; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

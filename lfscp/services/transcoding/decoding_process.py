@@ -1,8 +1,8 @@
 """Decodes the frames that the node sends, in a process of its own; see `processes.forking`.
 
-Rules: most codecs keep the interpreter to themselves while they work, take what memory the bytes
-make them take, and may crash on them; here none of that reaches an association. It ends when
-nothing comes for some seconds.
+Rules: most codecs block the interpreter while they work, take as much memory as the bytes demand,
+and may crash on them. In here none of that reaches an association. The process ends when no frame
+comes for some seconds.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _PARTS: Final = ("PIL.JpegImagePlugin", "PIL.Jpeg2KImagePlugin", "openjpeg", "li
 
 
 def prepare() -> None:
-    """Import the codecs, once for all."""
-    logging.disable()  # what goes wrong is answered
+    """Import the codecs."""
+    logging.disable()  # errors go into the answers
     warnings.simplefilter("ignore")
     for part in _PARTS:
         with contextlib.suppress(ImportError):
@@ -41,13 +41,13 @@ def serve(connection: Connection, own_bytes: int) -> None:
     """Decode frames until no more come.
 
     Args:
-        own_bytes: of memory, that this process takes anyway.
+        own_bytes: memory that this process takes anyway.
     Raises:
-        EOFError, OSError: they do not.
+        EOFError, OSError: no more come.
     """
     while True:
         request = connection.receive(_NO_FRAME_S)
-        # Have the codec fail that takes more than it should.
+        # A codec that takes more fails.
         limit_data(own_bytes + request.fields["memory"] + _SLACK_BYTES)
         connection.send(*_answer(connection, request))
         give_back_memory()

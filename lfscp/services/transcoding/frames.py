@@ -1,7 +1,7 @@
-"""The encapsulated frames of a stored object: as many bytes as the header says, or an error.
+"""Reads the encapsulated frames of a stored object: the bytes that the header says, or an error.
 
-Rules: one reading for who is sent an object and for who looks at it. Bits of a cell outside the
-sample stay as they were.
+Rules: sent objects and shown pictures are read alike. Bits of a cell outside the sample stay as
+they were.
 Source: PS3.5 sections 8.1, 8.2 and annex A.4.
 """
 
@@ -64,11 +64,10 @@ class Frames:
 
     Args:
         dataset: as `read_stored_dataset` gives it.
-        decode: lets a codec decode for `pieces`; in this process, unless it is given.
+        decode: decodes for `pieces` with a codec elsewhere; by default in this process.
     Raises:
-        DecodingError: it has no pixels, there is no decoder for them, or what describes them is
-            missing.
-        DatasetError: its bytes are broken.
+        DecodingError: there are no pixels, no decoder, or no description of the pixels.
+        DatasetError: the bytes are broken.
     """
 
     def __init__(self, dataset: StoredDataset, decode: Decode | None = None) -> None:
@@ -95,7 +94,7 @@ class Frames:
         return tag in self._said
 
     def working_set(self) -> int:
-        """Bytes of memory that decoding one of the frames takes, whichever it is.
+        """Bytes of memory that decoding any one frame takes.
 
         Raises:
             DatasetError: the fragments are broken.
@@ -110,9 +109,9 @@ class Frames:
 
         Args:
             number: counted from 0.
-            alone: no other frame is wanted, so a large object need not be read for one.
+            alone: no other frame is wanted, so a large object is not read as a whole.
         Raises:
-            DecodingError: there is none, or it is broken.
+            DecodingError: there is no such frame, or it is broken.
             DatasetError: the fragments are broken.
         """
         self._require_frame(number)
@@ -125,13 +124,13 @@ class Frames:
             return decode_compressed(decoder, frame, self.image)
 
     def pieces(self, number: int, *, room_bytes: float) -> FramePieces:
-        """Decode one frame to read it once; what is wrong may turn out while it is read.
+        """Decode one frame to read it once; errors may come while it is read.
 
         Args:
             number: counted from 0.
             room_bytes: memory for what a codestream needs beside the working set.
         Raises:
-            MoreMemoryNeededError: it needs more than that.
+            MoreMemoryNeededError: the frame needs more than that.
             DecodingError, DatasetError: as `decode`.
         """
         self._require_frame(number)
@@ -155,7 +154,7 @@ class Frames:
 
     @contextmanager
     def _said_of(self, number: int) -> Iterator[None]:
-        """Why a frame cannot be decoded, with which it is."""
+        """Add the number of the frame to the reason why it cannot be decoded."""
         try:
             yield
         except MoreMemoryNeededError:
@@ -191,7 +190,7 @@ class Frames:
             raise DecodingError(f"there is no frame {number + 1}, the object has {frames}")
 
     def _native(self, frame: bytes) -> DecodedFrame:
-        """A frame of little endian cells in fragments of its own, perhaps deflated."""
+        """Read a frame of little endian cells in its own fragments, perhaps deflated."""
         image = replace(self.image, number_of_frames=1)
         bits = image.bits_allocated
         if bits not in (1, *CELL_BITS):
@@ -208,7 +207,7 @@ class Frames:
 
 
 def _inflated(frame: bytes, size: int) -> bytes:
-    """The first so many inflated bytes of a frame (PS3.5 section A.4.14)."""
+    """Inflate the first bytes of a frame (PS3.5 section A.4.14)."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, size)
     except zlib.error:
@@ -216,7 +215,7 @@ def _inflated(frame: bytes, size: int) -> bytes:
 
 
 def decoder_of(transfer_syntax_uid: str) -> Decoder:
-    """What decodes this transfer syntax; raises DecodingError without one."""
+    """The decoder of a transfer syntax; raises DecodingError if there is none."""
     name = UID(transfer_syntax_uid).name
     try:
         decoder = get_decoder(transfer_syntax_uid)

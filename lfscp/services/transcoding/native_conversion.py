@@ -1,9 +1,9 @@
 """Converts datasets with uncompressed pixels to another transfer syntax at low cost.
 
-Rules: what is small is made in memory; of what is large only the elements beside pixels are, and
-the pixels are sent from the stored file, where their bytes stand already. What is held until the
-receiver has it is counted; where there would be too much of it, or values must be turned round or
-deflated, nothing is made, and the caller does it piece by piece.
+Rules: a small dataset is converted in memory. Of a large one, only the elements beside the pixels
+are; the pixels are sent from the stored file. The memory held until the receiver has the object is
+counted. If that would be too much, or if values must be swapped or deflated, the caller converts
+the dataset piece by piece instead.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def convert_native(
     """Convert a dataset that need not be decoded, inflated or deflated.
 
     Args:
-        kept: what the result needs as long as it is sent.
+        kept: holds what the result needs until it is sent.
     Returns:
-        None when it is not to be done so; whoever does it otherwise will say what is wrong.
+        None if the caller must convert it otherwise, which also says what is wrong.
     Raises:
         OSError: the file cannot be read.
     """
@@ -79,7 +79,7 @@ def converted_pieces(
     Args:
         edits, most_bytes: as `convert` takes them.
     Raises:
-        DatasetError: as `convert`, or it cannot be padded to an even length.
+        DatasetError: as `convert`; or the dataset cannot be padded to an even length.
     """
     target = encoding_of(wanted_syntax)
     encode = partial(
@@ -102,7 +102,7 @@ def _is_odd(pieces: Sequence[Piece]) -> bool:
 def _parts(
     path: StoredFile, descriptor: int, dataset: StoredDataset, pieces: Sequence[Piece]
 ) -> Parts | None:
-    """The same as parts; None when some are only made when they are read."""
+    """The pieces as parts of a message; None if some are made only as they are read."""
     first = _address(dataset.content) - dataset.offset
     end = dataset.offset + len(dataset.content)
     parts: list[bytes | bytearray | FileSlice] = []

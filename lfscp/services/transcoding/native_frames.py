@@ -1,7 +1,7 @@
-"""Reads frames that are not compressed strip by strip: every pixel, or every nth row and column.
+"""Reads uncompressed frames strip by strip: every pixel, or every nth row and column.
 
-Rules: memory holds the result and one strip. A reduced frame has values that are stored, none that
-is made up: palettes, padding and overlays in unused bits mean what they meant.
+Rules: memory holds the result and one strip. A reduced frame has stored values only, so palettes,
+padding and overlays in unused bits keep their meaning.
 Source: PS3.5 section 8.1.1, annex D; PS3.3 section C.7.6.3.1.2.
 """
 
@@ -32,10 +32,10 @@ class NativeFrames:
     """The uncompressed pixel data of an object.
 
     Args:
-        file: at whose `element.begin` the pixel data begins.
-        is_big_endian: whether it is in big endian.
+        file: its pixel data begins at `element.begin`.
+        is_big_endian: whether the pixel data is in big endian.
     Raises:
-        DecodingError: cells of a size that nobody reads.
+        DecodingError: the size of the cells is not supported.
     """
 
     file: BinaryIO
@@ -57,10 +57,7 @@ class NativeFrames:
 
     @property
     def is_subsampled(self) -> bool:
-        """Whether two pixels of YBR_FULL_422 share their chrominance.
-
-        They do unless the length says that they do not.
-        """
+        """Whether two pixels of YBR_FULL_422 share their chrominance, judged by the length."""
         image = self.image
         if image.photometric_interpretation not in SUBSAMPLED or image.samples_per_pixel != 3:
             return False
@@ -68,13 +65,13 @@ class NativeFrames:
 
     @property
     def photometric(self) -> str:
-        """How to understand the cells of a frame, where each pixel has its chrominance."""
+        """The photometric interpretation of a frame, in which each pixel has its chrominance."""
         named = self.image.photometric_interpretation
         return named.removesuffix("_422") if self.image.samples_per_pixel == 3 else named
 
     @property
     def bytes_per_pixel(self) -> int:
-        """In memory."""
+        """Bytes of one pixel in memory."""
         return self._dtype.itemsize * self.image.samples_per_pixel
 
     @property
@@ -93,27 +90,19 @@ class NativeFrames:
         Returns:
             Shape: (rows, columns) or (rows, columns, samples).
         Raises:
-            DecodingError: it is not there.
+            DecodingError: the frame is not there.
         """
-        self._require_whole(number)
-        image = self.image
-        shape = (
-            -(-image.rows // reduction),
-            -(-image.columns // reduction),
-            image.samples_per_pixel,
-        )
-        out = np.empty(shape, self._dtype)
-        for plane, first, cells in self._planes(number):
-            for rows in self._strips(reduction):
-                values = self._rows(number, first, cells, rows)
-                lines = slice(-(-rows.start // reduction), -(-rows.stop // reduction))
-                out[lines, :, plane] = values[:: rows.step, ::reduction]
-        return out if image.samples_per_pixel > 1 else out[:, :, 0]
-
-    def _require_whole(self, number: int) -> None:
-        bits = self._cells_in_frame * self.bits
-        if (number + 1) * bits > 8 * self._length:
+        if (number + 1) * self._cells_in_frame * self.bits > 8 * self._length:
             raise self._too_short(number)
+        image = self.image
+        rows, columns = (-(-size // reduction) for size in (image.rows, image.columns))
+        out = np.empty((rows, columns, image.samples_per_pixel), self._dtype)
+        for plane, first, cells in self._planes(number):
+            for strip in self._strips(reduction):
+                values = self._rows(number, first, cells, strip)
+                lines = slice(-(-strip.start // reduction), -(-strip.stop // reduction))
+                out[lines, :, plane] = values[:: strip.step, ::reduction]
+        return out if image.samples_per_pixel > 1 else out[:, :, 0]
 
     @property
     def _cells_in_frame(self) -> int:
@@ -126,7 +115,7 @@ class NativeFrames:
         return DecodingError(f"it ends before the end of frame {number + 1}")
 
     def _planes(self, number: int) -> Iterator[tuple[slice, int, int]]:
-        """Which samples, where they begin, and how many cells a row of them has."""
+        """Each plane: its samples, where it begins, and how many cells a row has."""
         image, first = self.image, number * self._cells_in_frame
         if self.is_subsampled:
             yield slice(0, 3), first, 2 * image.columns
@@ -138,7 +127,7 @@ class NativeFrames:
             yield slice(0, image.samples_per_pixel), first, image.samples_per_pixel * image.columns
 
     def _strips(self, reduction: int) -> Iterator[slice]:
-        """Rows to read at a time; the step is the one by which they are reduced."""
+        """The rows to read at a time; the step is the reduction."""
         rows, width = self.image.rows, max(1, self.image.columns * self.image.samples_per_pixel)
         if self.is_subsampled and self.image.columns % 2:  # pairs of pixels pass the row's end
             yield slice(0, rows, reduction)
@@ -154,11 +143,12 @@ class NativeFrames:
         count = (rows.stop - rows.start) * cells
         values = self._cells(number, first + rows.start * cells, count)
         if self.is_subsampled:
-            return _spread(values).reshape(-1, self.image.columns, 3)
+            # Each of two pixels gets the chrominance they share (PS3.3 section C.7.6.3.1.2).
+            pairs = values.reshape(-1, 4)  # luminance of both, blue, red
+            return pairs[:, [0, 2, 3, 1, 2, 3]].reshape(-1, self.image.columns, 3)
         return values.reshape(rows.stop - rows.start, self.image.columns, -1)
 
     def _cells(self, number: int, first: int, count: int) -> Array:
-        """Some cells, by their number."""
         element, bits = self.element, self.bits
         unit = 8 * (_WORD_BYTES.get(element.vr, 1) if self.is_big_endian else 1)
         begin, end = first * bits, (first + count) * bits
@@ -173,16 +163,9 @@ class NativeFrames:
         return values.view(self._dtype)
 
 
-def _spread(values: Array) -> Array:
-    """Give each of two pixels the chrominance they share (PS3.3 section C.7.6.3.1.2)."""
-    pairs = values.reshape(-1, 4)  # luminance of both, blue, red
-    return pairs[:, [0, 2, 3, 1, 2, 3]]
-
-
 def in_little_endian(content: bytes, vr: bytes, *, is_big_endian: bool) -> bytes:
-    """Turn the words of a value, when it comes from a big endian object.
+    """Swap the words of a value of a big endian object: OW, OF, OD and so on.
 
-    pydicom hands over the bytes of OW, OF, OD and the like as they are in the file.
     Source: PS3.5 section 7.3.
     """
     width = _WORD_BYTES.get(vr, 1) if is_big_endian else 1
@@ -196,15 +179,9 @@ def in_little_endian(content: bytes, vr: bytes, *, is_big_endian: bool) -> bytes
 
 
 def _from_cells(content: bytes, count: int, bits: int, skipped: int = 0) -> Array:
-    """Read cells that lie one behind the other, the lowest bits first.
+    """Read little endian cells, of 1 bit or of whole bytes, behind `skipped` (0 to 7) bits.
 
-    Args:
-        content: little endian.
-        count: of cells.
-        bits: of one cell: 1, or a multiple of 8 up to 64.
-        skipped: bits before the first, fewer than 8.
-    Returns:
-        Shape: (count,), unsigned; fewer when there are not enough.
+    Shape: (count,) or shorter if there are not enough; unsigned.
     """
     raw = np.frombuffer(content, np.uint8)
     if bits == 1:

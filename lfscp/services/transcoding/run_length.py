@@ -1,7 +1,7 @@
-"""Decodes RLE frames into their cells with little memory besides.
+"""Decodes RLE frames into their cells with little extra memory.
 
-Rules: a segment holds one byte of one sample of every pixel; what is there too much is left out,
-what is there too little is an error.
+Rules: a segment holds one byte of one sample of every pixel. Bytes too many are ignored, bytes too
+few are an error.
 Source: PS3.5 annex G.
 """
 
@@ -19,7 +19,7 @@ _HEADER: Final = struct.Struct("<16L")  # count of segments, where each begins
 _MAX_SEGMENTS: Final = 15
 _NOTHING: Final = 128  # of control bytes: those below say how many bytes follow, those above repeat
 _MAX_FOR_ONE: Final = 64  # bytes of pixels for one: two bytes stand for 128
-_AT_ONCE: Final = 4096  # bytes that are decoded before what they stand for is stored
+_AT_ONCE: Final = 4096  # bytes that are decoded before the result is stored
 
 
 def run_length_frame(frame: bytes, image: ImagePixel) -> DecodedFrame:
@@ -27,12 +27,12 @@ def run_length_frame(frame: bytes, image: ImagePixel) -> DecodedFrame:
 
     Args:
         frame: the bytes of its fragments.
-        image: how the header describes it.
+        image: the frame as the header describes it.
     Raises:
-        DecodingError: it is broken, or is not what the header describes.
+        DecodingError: the frame is broken, or differs from the header.
     """
     if image.bits_allocated not in CELL_BITS:
-        raise DecodingError(f"Bits Allocated {image.bits_allocated}")
+        raise DecodingError(f"Bits Allocated {image.bits_allocated} is not supported")
     size, samples = image.bits_allocated // 8, image.samples_per_pixel
     if image.samples * size > _MAX_FOR_ONE * len(frame):
         raise DecodingError(f"{len(frame)} bytes are too few for the pixels that the header says")
@@ -57,17 +57,19 @@ def _segments(frame: bytes, expected: int) -> list[tuple[int, int]]:
 
 
 def _decode(segment: bytes, out: Array) -> None:
-    """Decode one segment into what it is long, piece by piece."""
+    """Decode one segment, piece by piece."""
     at = filled = 0
     while at < len(segment) and filled < len(out):
         piece, at = _piece(segment, at)
-        filled = _store(piece, filled, out)
+        count = min(len(piece), len(out) - filled)
+        out[filled : filled + count] = np.frombuffer(piece, np.uint8, count)
+        filled += count
     if filled < len(out):
         raise DecodingError(f"an RLE segment has {filled} bytes, {len(out)} are expected")
 
 
 def _piece(segment: bytes, at: int) -> tuple[bytearray, int]:
-    """What some bytes stand for, and where the next ones begin."""
+    """Decode some bytes; gives the result and where the next ones begin."""
     piece = bytearray()
     extend = piece.extend
     stop = min(at + _AT_ONCE, len(segment))
@@ -82,10 +84,3 @@ def _piece(segment: bytes, at: int) -> tuple[bytearray, int]:
             extend(segment[at : at + 1] * (257 - control))
             at += 1
     return piece, at
-
-
-def _store(piece: bytearray, filled: int, out: Array) -> int:
-    """Put a piece behind what is filled; how much is filled then."""
-    count = min(len(piece), len(out) - filled)
-    out[filled : filled + count] = np.frombuffer(piece, np.uint8, count)
-    return filled + count

@@ -1,9 +1,9 @@
-"""Estimates how much memory the decoding of a frame takes, before it begins.
+"""Estimates the memory for decoding a frame before it begins.
 
-Rules: pure; counted is all that is held at once: the stored bytes with their copy, what the codec
-works on, its output, and what colours and cells are made from; what comes of it goes on piece by
-piece. The numbers were measured with the codecs of the extra `codecs` on images of 23 million
-samples, and rounded up.
+Rules: pure. The estimate counts all that is held at once: the stored bytes with their copy, the
+codec's own memory, its output, and the copies for colours and cells. The result itself goes on
+piece by piece. The numbers were measured with the codecs of the extra `codecs` on images of 23
+million samples, and rounded up.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def working_set(transfer_syntax_uid: str, image: ImagePixel, stored_bytes: int) 
     """Bytes of memory that decoding one frame takes.
 
     Args:
-        transfer_syntax_uid: how it is compressed; empty when it is not.
-        image: how the header describes it.
-        stored_bytes: its own, compressed; 0 when it is not.
+        transfer_syntax_uid: of the compressed frame; empty if it is not compressed.
+        image: the frame as the header describes it.
+        stored_bytes: of the compressed frame; 0 if it is not compressed.
     """
     rates = _RATES.get(transfer_syntax_uid, _OF_OTHER_CODECS)
     if not transfer_syntax_uid.startswith(_JPEG) and transfer_syntax_uid not in _RATES:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lfscp.upperlayer.receiving.received import DatasetSink
-from lfscp.upperlayer.transport import InlineSocket
+from lfscp.upperlayer.connection.transport import InlineSocket
+from lfscp.upperlayer.receiving.sink import DatasetSink
 from lfscp.upperlayer.wire import pdata
 
 _P_DATA: Final = pdata.P_DATA_TF

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from pynetdicom.presentation import PresentationContext
 
-from lfscp.upperlayer.receiving.received import DatasetSink
+from lfscp.upperlayer.connection.errors import ProtocolError
+from lfscp.upperlayer.connection.record import ConnectionRecord
+from lfscp.upperlayer.receiving.sink import DatasetSink
 from lfscp.upperlayer.wire import commands
+
+# Fragments without a byte that one message may have: each costs work and brings nothing.
+_MAX_EMPTY_FRAGMENTS: Final = 100
 
 
 class Source(Protocol):
@@ -49,7 +54,7 @@ class Incoming:
 
     Args:
         context_id: of the presentation context it comes in.
-        timeout_s: after how long its pace is looked at; None for never.
+        record: its slowest pace, and after how long that is looked at.
 
     Attributes:
         began: monotonic time of its first fragment, in seconds.
@@ -60,6 +65,7 @@ class Incoming:
     """
 
     __slots__ = (
+        "_min_bytes_per_s",
         "began",
         "command",
         "context",
@@ -78,8 +84,10 @@ class Incoming:
     )
 
     def __init__(
-        self, context_id: int, context: PresentationContext, timeout_s: float | None
+        self, context_id: int, context: PresentationContext, record: ConnectionRecord
     ) -> None:
+        timeout_s = record.network_timeout_s
+        self._min_bytes_per_s = record.limits.min_bytes_per_s
         self.began = time.monotonic()
         self.look_at = self.began + timeout_s if timeout_s is not None else math.inf
         self.context_id = context_id
@@ -101,3 +109,35 @@ class Incoming:
         """Bytes of it so far."""
         sink = 0 if self.sink is None else self.sink.size
         return len(self.command) + len(self.data) + sink
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """Of its data set."""
+        return str(self.context.transfer_syntax[0])
+
+    def count_empty(self) -> None:
+        """A fragment without a byte came, and it was not the last.
+
+        Raises:
+            ProtocolError: there are too many of them.
+        """
+        self.empty_fragments += 1
+        if self.empty_fragments > _MAX_EMPTY_FRAGMENTS:
+            raise ProtocolError(f"more than {_MAX_EMPTY_FRAGMENTS} empty fragments in a message")
+
+    def check_pace(self) -> None:
+        """End the association of a peer whose message lasts too long for what has come of it.
+
+        Raises:
+            ProtocolError: it is slower than that.
+        """
+        now = time.monotonic()
+        if now < self.look_at:
+            return
+        self.look_at = now + 1.0
+        elapsed_s = now - self.began
+        if self.received < self._min_bytes_per_s * elapsed_s:
+            raise ProtocolError(
+                f"peer too slow: {self.received} bytes of a message in {elapsed_s:.0f} s, "
+                f"expected {self._min_bytes_per_s} a second"
+            )

@@ -17,7 +17,7 @@ from pynetdicom.dimse_messages import _MESSAGE_TYPES
 from pynetdicom.dimse_primitives import C_CANCEL, DimsePrimitiveType
 
 from lfscp.observe import metrics
-from lfscp.upperlayer.provider import ProtocolError
+from lfscp.upperlayer.connection.errors import ProtocolError
 from lfscp.upperlayer.wire import commands
 
 _RESPONSE: Final = 0x8000  # the bit of a Command Field that says so (PS3.7 section E.1)
@@ -25,6 +25,7 @@ _RESPONSE: Final = 0x8000  # the bit of a Command Field that says so (PS3.7 sect
 _CANCELS_AT_ONCE: Final = 100
 _MOMENT_S: Final = 0.0001
 _PENDING: Final = (0xFF00, 0xFF01)
+_WARNING: Final = 0xB  # of a C-FIND, after which more may follow
 # Relied on: `_MESSAGE_TYPES`, from Command Field to name and class of message.
 _FIELDS: Final = {message: field for field, (_, message) in _MESSAGE_TYPES.items()}
 _RESPONSE_FIELDS: Final = {
@@ -66,7 +67,12 @@ class Outstanding:
         if primitive.MessageIDBeingRespondedTo is None:
             message_id = cast(int, primitive.MessageID)
             self._awaited[message_id] = _RESPONSE_FIELDS[type(primitive)]
-        elif primitive.Status not in _PENDING:
+        else:
+            self.note_status(cast(int, primitive.Status))
+
+    def note_status(self, status: int) -> None:
+        """A response goes out: a final one ends the peer's request."""
+        if status not in _PENDING and status >> 12 != _WARNING:
             self.served_id = None
 
     def admit(self, elements: dict[int, bytes], *, waits: bool) -> None:

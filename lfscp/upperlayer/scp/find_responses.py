@@ -6,14 +6,12 @@ long for its neighbours. The command set is the same for each, and is encoded on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from pynetdicom.dimse_primitives import C_FIND
 
+from lfscp.upperlayer.engine.messages import InlineMessages
 from lfscp.upperlayer.wire import commands, pdata
-
-if TYPE_CHECKING:
-    from lfscp.upperlayer.messages import InlineMessages
 
 # Few enough that a C-CANCEL is noticed soon, many enough that the kernel's part becomes small.
 _SEND_ABOVE_BYTES: Final = 8192
@@ -23,7 +21,7 @@ class PendingResponses:
     """Collects the pending responses to one C-FIND; `send` before anything else is sent.
 
     Args:
-        dimse: the association's DIMSE provider; nobody may be bound to the sent events.
+        dimse: the association's DIMSE provider.
         context_id: of the presentation context.
         request: the C-FIND that is answered.
     """
@@ -39,6 +37,11 @@ class PendingResponses:
 
     def add(self, status: int, identifier: bytes) -> None:
         """Add a response; it may go out now or with those that follow."""
+        if self._dimse.is_watched:
+            self._dimse.send_response(
+                commands.C_FIND_RSP, self._request, self._context_id, status, data_set=identifier
+            )
+            return
         command = self._commands.get(status)
         if command is None:
             command = self._commands[status] = self._command(status)
@@ -56,7 +59,7 @@ class PendingResponses:
     def send(self) -> None:
         """Send what waits."""
         if self._waiting:
-            self._dimse.send_buffers([b"".join(self._waiting)])
+            self._dimse.send_packed([b"".join(self._waiting)])
             self._waiting.clear()
             self._size = 0
 

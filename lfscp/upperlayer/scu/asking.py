@@ -19,13 +19,12 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.dsutils import encode
 
-from lfscp.upperlayer.errors import CalledOffError, ReadTimeoutError
+from lfscp.upperlayer.connection.errors import CalledOffError, ReadTimeoutError
+from lfscp.upperlayer.engine.association import InlineAssociation
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import DimseServiceType
     from pynetdicom.presentation import PresentationContext
-
-    from lfscp.upperlayer.association import InlineAssociation
 
 Query = C_FIND | C_GET | C_MOVE
 _PENDING: Final = (0xFF00, 0xFF01)
@@ -123,13 +122,9 @@ class Operation:
         """
         self._assoc.dimse.send_msg(self._request, self._context_id)
         while True:
-            context_id, message = self._next_message()
-            if self._kind is C_GET and isinstance(message, C_STORE) and _is_request(message):
-                self._assoc._serve_request(message, context_id)
-                continue
-            if not isinstance(message, self._kind) or _is_request(message):
-                what = "request" if _is_request(message) else "response"
-                self._give_up(f"a {message.msg_type} {what}")
+            context_id, message = self._next_response()
+            if not isinstance(message, self._kind):
+                self._give_up(f"a {message.msg_type} response")
             if message.MessageIDBeingRespondedTo != self._message_id:
                 self._give_up(f"a response to Message ID {message.MessageIDBeingRespondedTo}")
             if context_id != self._context_id:
@@ -158,11 +153,11 @@ class Operation:
                 self._assoc.send_c_cancel(self._message_id, self._context_id)
         elif self.is_cancelled and time.monotonic() > self._patience_ends:
             reason = f"the peer went on for {CANCEL_PATIENCE_S:g} s after a C-CANCEL"
-            self._assoc.end_reason = self._assoc.end_reason or reason
+            self._assoc.record.note_end(reason)
             raise CalledOffError(reason)
 
-    def _next_message(self) -> tuple[int, DimseServiceType]:
-        """The next response, or request of the peer's; looks for the cancel meanwhile."""
+    def _next_response(self) -> tuple[int, DimseServiceType]:
+        """The next response; serves the objects of a C-GET, and looks for the cancel meanwhile."""
         dimse, dul = self._assoc.dimse, self._assoc.dul
         timeout_s = dimse.dimse_timeout
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -173,8 +168,9 @@ class Operation:
                 dul.called_off(str(problem))
             if not self._assoc.is_established:
                 self._note_end()
-            if dimse._requests:
-                return dimse._requests.popleft()
+            if self._assoc.receiver.requests:
+                self._serve_next()
+                continue
             try:
                 context_id, message = dimse.msg_queue.get_nowait()
             except queue.Empty:
@@ -192,7 +188,14 @@ class Operation:
                 reason = f"was silent for {timeout_s:g} s"
                 raise UnansweredError(reason, timed_out=True) from None
 
-    def _note_end(self) -> None:
+    def _serve_next(self) -> None:
+        request = self._assoc.receiver.requests[0][1]
+        if not (self._kind is C_GET and isinstance(request, C_STORE)):
+            self._give_up(f"a {request.msg_type} request")
+        del request  # who has it keeps its data set
+        self._assoc.serve_next()
+
+    def _note_end(self) -> NoReturn:
         self._assoc._handle_no_response()
         reason = self._assoc.end_reason
         if reason and self._assoc._sent_abort:
@@ -203,10 +206,6 @@ class Operation:
         self._assoc.dul.called_off(reason)  # without waiting for the peer to close
         self._assoc._handle_no_response()
         raise UnansweredError(f"sent what nobody asked for: {reason}")
-
-
-def _is_request(message: DimseServiceType) -> bool:
-    return getattr(message, "MessageIDBeingRespondedTo", None) is None
 
 
 def _answer(message: Query) -> Answer:

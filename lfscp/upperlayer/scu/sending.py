@@ -7,16 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
-from lfscp.upperlayer.errors import CalledOffError
+from lfscp.upperlayer.connection.errors import CalledOffError
+from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.wire import commands, pdata
-
-if TYPE_CHECKING:
-    from lfscp.upperlayer.association import InlineAssociation
 
 _PROGRESS_S: Final = 1.0
 _GATHERED_BYTES: Final = 65_536
@@ -109,7 +107,14 @@ class StoreAnswer(NamedTuple):
 
 
 def send_stored(assoc: InlineAssociation, request: SendRequest) -> StoreAnswer | None:
-    """Send one object and wait for the answer; see `InlineAssociation.send_stored`."""
+    """Send one object as a C-STORE sub-operation and wait for its answer.
+
+    Returns:
+        What the C-STORE response says; None when there was none, the association then being at its
+        end.
+    Raises:
+        OSError: the file could not be opened, or is shorter than stated; nothing was sent.
+    """
     message_id = assoc.next_message_id()
     assoc.dimse.outstanding.await_response(message_id, commands.C_STORE_RSP)
     if assoc.dimse.is_watched:

@@ -31,6 +31,8 @@ from lfscp.upperlayer.wire import user_information
 from lfscp.upperlayer.wire.names import readable, uid_of
 from lfscp.upperlayer.wire.user_information import UnreadableItemError, read_user_item
 
+# An A-ASSOCIATE-RQ of 128 contexts with 40 transfer syntaxes each is about 370 KB.
+MAX_ACSE_PDU_BYTES: Final = 1 << 20
 # PS3.8 table 9-11: type, reserved, length, protocol version, reserved, called, calling, reserved.
 _FIXED: Final = struct.Struct(">BxIH2x16s16s32x")
 _ITEM: Final = struct.Struct(">BxH")

@@ -8,7 +8,7 @@ No I/O, no pynetdicom.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -42,10 +42,7 @@ _STATUS: Final = 0x0900
 _OFFENDING_ELEMENT: Final = 0x0901
 _ERROR_COMMENT: Final = 0x0902
 _AFFECTED_SOP_INSTANCE_UID: Final = 0x1000
-_REMAINING: Final = 0x1020
-_COMPLETED: Final = 0x1021
-_FAILED: Final = 0x1022
-_WARNING: Final = 0x1023
+_COUNTERS: Final = {"Remaining": 0x1020, "Completed": 0x1021, "Failed": 0x1022, "Warning": 0x1023}
 _MOVE_ORIGINATOR_AE_TITLE: Final = 0x1030
 _MOVE_ORIGINATOR_MESSAGE_ID: Final = 0x1031
 
@@ -70,6 +67,16 @@ class SubOperationCounts:
     failed: int
     warning: int
     remaining: int | None = None
+
+    def by_name(self) -> dict[str, int]:
+        """Those that are sent, each as it is sent."""
+        counts = {
+            "Remaining": self.remaining,
+            "Completed": self.completed,
+            "Failed": self.failed,
+            "Warning": self.warning,
+        }
+        return {name: min(n, _MAX_US) for name, n in counts.items() if n is not None}
 
 
 def split_command(encoded: bytes | bytearray) -> dict[int, bytes]:
@@ -312,16 +319,6 @@ def encode_store_request(request: StoreRequest) -> bytes:
     return _with_group_length(b"".join(parts))
 
 
-def _counters(counts: SubOperationCounts) -> Iterable[bytes]:
-    numbered = (
-        (_REMAINING, counts.remaining),
-        (_COMPLETED, counts.completed),
-        (_FAILED, counts.failed),
-        (_WARNING, counts.warning),
-    )
-    return [_us(n, min(value, _MAX_US)) for n, value in numbered if value is not None]
-
-
 def encode_response(
     field: int,
     message_id: int,
@@ -363,5 +360,5 @@ def encode_response(
     if sop_instance_uid is not None:
         parts.append(_uid_element(_AFFECTED_SOP_INSTANCE_UID, sop_instance_uid))
     if sub_operations is not None:
-        parts += _counters(sub_operations)
+        parts += [_us(_COUNTERS[name], n) for name, n in sub_operations.by_name().items()]
     return _with_group_length(b"".join(parts))

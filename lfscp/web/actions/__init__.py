@@ -1,1 +1,1 @@
-"""What the pages, the API and the messages of dtools do: one function for all of them."""
+"""Functions that pages, API and dtools messages share."""

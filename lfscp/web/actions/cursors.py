@@ -1,4 +1,4 @@
-"""Cursors of pages as text for an address: opaque to callers, checked when they come back."""
+"""Writes cursors of lists as text for an address, and checks them when they come back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def from_text(text: str | None, kinds: tuple[type, ...]) -> Cursor | None:
     Args:
         kinds: the types of its values.
     Raises:
-        Problem: it is none.
+        Problem: it is not such a text.
     """
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""Jobs: asked for, found, and told to stop, to go on or to try again."""
+"""Submits jobs, finds them, and cancels, pauses, resumes or retries them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, A
     """Hand a job to the balancer.
 
     Raises:
-        Problem: it cannot be one, the node stops, or too many have not ended.
+        Problem: a parameter is wrong, the node is stopping, or too many jobs are waiting.
     """
     try:
         return web.jobs.submit(JobRequest(kind, peer, parameters))
@@ -41,7 +41,7 @@ def job_of(web: Web, job_id: str) -> Job:
     """One job.
 
     Raises:
-        Problem: there is none.
+        Problem: it does not exist.
     """
     try:
         return web.jobs.job(job_id)
@@ -53,7 +53,7 @@ def act(web: Web, job_id: str, wish: str) -> Job:
     """Cancel, pause, resume, retry or forget a job.
 
     Raises:
-        Problem: there is none, or it is in another state.
+        Problem: it does not exist, or its state does not allow that.
     """
     job = job_of(web, job_id)
     try:

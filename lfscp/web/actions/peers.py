@@ -1,26 +1,21 @@
-"""Peers: named or given with a request, added and removed."""
+"""Finds the peer that a request names or describes; adds and removes peers."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from lfscp.config.checks import AETitle
+from lfscp.services.access.known_peers import KnownPeer
 from lfscp.web.context import Web
-from lfscp.web.peer_book import KnownPeer
 from lfscp.web.problems import Problem, not_found
 
 Host = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
 
 
 class Asked(BaseModel):
-    """What comes from outside: an unknown field is an error."""
+    """A request body: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,16 +27,16 @@ class PeerIn(Asked):
     host: Host
     port: int = Field(ge=1, le=65535)
     tls: bool = False
-    calling_ae_title: AETitle | None = Field(None, description="Ours; the node's own when absent.")
+    calling_ae_title: AETitle | None = Field(None, description="Default: the node's own.")
 
 
 def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
-    """The peer that a request names, as the client side takes it.
+    """The peer that a request names or describes, as the client side takes it.
 
     Args:
-        pointer: to where the request names it.
+        pointer: JSON pointer to the field that names it.
     Raises:
-        Problem: no such peer is known, or a field is not what it should be.
+        Problem: no such peer is known.
     """
     from lfscp.scu.peer import Peer
 
@@ -57,12 +52,8 @@ def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
             detail = f"no peer {asked!r} is known; known are {titles}"
             errors = [{"pointer": pointer, "detail": detail}]
             raise Problem(422, f"{pointer[1:]}: {detail}", errors=errors)
-        asked = PeerIn(
-            ae_title=title,
-            host=known.host,
-            port=known.port,
-            tls=known.tls,
-            calling_ae_title=None,
+        asked = PeerIn.model_construct(
+            ae_title=title, host=known.host, port=known.port, tls=known.tls, calling_ae_title=None
         )
     return Peer(
         asked.ae_title,
@@ -77,10 +68,10 @@ def peer_of(web: Web, asked: str | PeerIn, pointer: str = "/peer") -> Any:
 
 
 def put(web: Web, asked: PeerIn) -> KnownPeer:
-    """Add or change a peer.
+    """Add a peer, or change an added one.
 
     Raises:
-        Problem: the configuration has it.
+        Problem: it is in the configuration.
     """
     known = KnownPeer(asked.ae_title, asked.host, asked.port, asked.tls)
     try:
@@ -91,10 +82,10 @@ def put(web: Web, asked: PeerIn) -> KnownPeer:
 
 
 def drop(web: Web, ae_title: str) -> None:
-    """Remove a peer.
+    """Remove an added peer.
 
     Raises:
-        Problem: there is none, or the configuration has it.
+        Problem: it does not exist, or is in the configuration.
     """
     try:
         removed = web.peers.remove(ae_title)

@@ -1,4 +1,4 @@
-"""Studies, series and instances of the archive: found, deleted, protected."""
+"""Finds, deletes and protects studies, series and instances of the archive."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from lfscp.web.problems import not_found
 
 Key = Annotated[
     int | None,
-    Query(ge=0, le=cursors.MAX, description="`key` of the one that is meant, of several."),
+    Query(ge=0, le=cursors.MAX, description="`key` of the row, if several have this UID."),
 ]
 
-
-STUDY_CURSOR: Final = (str, str, int)
-
-
+STUDY_CURSOR: Final = (str, str, int)  # types of the values of a cursor
 PATIENT_CURSOR: Final = (str, int)
-
-
 INSTANCE_CURSOR: Final = (int, int)
 
 
 def file_of(web: Web, row: dict[str, Any]) -> StoredFile:
-    """The file of what `instance_row` gave."""
+    """The file of an instance.
+
+    Args:
+        row: from `instance_row`.
+    """
     return web.archive.files.file_of(SimpleNamespace(**row))
 
 
@@ -41,7 +40,7 @@ def study_row(web: Web, study_uid: str, key: int | None = None) -> dict[str, Any
     """One study by its UID, and by its row's key where several have it.
 
     Raises:
-        Problem: it is not there.
+        Problem: it does not exist.
     """
     return _row(web, "study", partial(browse.study_row, key=key), study_uid)
 
@@ -50,7 +49,7 @@ def series_row(web: Web, series_uid: str, key: int | None = None) -> dict[str, A
     """One series by its UID, and by its row's key where several have it.
 
     Raises:
-        Problem: it is not there.
+        Problem: it does not exist.
     """
     return _row(web, "series", partial(browse.series_row, key=key), series_uid)
 
@@ -59,7 +58,7 @@ def instance_row(web: Web, instance_uid: str) -> dict[str, Any]:
     """One instance by its UID.
 
     Raises:
-        Problem: it is not there.
+        Problem: it does not exist.
     """
     return _row(web, "instance", browse.instance_row, instance_uid)
 
@@ -75,10 +74,10 @@ def _row(
 
 
 def set_protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> dict[str, Any]:
-    """Protect a study, or protect it no longer; a wrong key changes nothing.
+    """Protect a study, or end its protection; a wrong key changes nothing.
 
     Raises:
-        Problem: it is not there.
+        Problem: it does not exist.
     """
     study_row(web, study_uid, key)
     web.archive.set_protected(study_uid, on=on)
@@ -88,10 +87,10 @@ def set_protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> dic
 def delete(
     web: Web, level: Level, uid: str, key: int | None = None, *, missing_ok: bool = False
 ) -> int:
-    """Delete from the archive, and from the rendered pictures; how many instances that were.
+    """Delete instances with their rendered pictures; returns how many there were.
 
     Raises:
-        Problem: there is nothing of this UID, and that is not `missing_ok`.
+        Problem: nothing has this UID, unless `missing_ok`.
     """
     uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
     deleted = web.archive.delete(level, uid, key=key)

@@ -1,1 +1,1 @@
-"""The JSON API under /api, one module per kind of thing."""
+"""The JSON API under /api, one module for each kind of thing."""

@@ -1,4 +1,4 @@
-"""/api/docs: the API's documentation, served from this node; nothing comes from elsewhere."""
+"""Answers /api/docs: the documentation of the API, all of it served from this node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASSETS: Final = "/static/swagger"
 
 
 def swagger_files() -> StaticFiles | None:
-    """Swagger UI's files from the package swagger-ui-bundle; None when it is not installed."""
+    """The files of Swagger UI; None when the package swagger-ui-bundle is not installed."""
     try:
         from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
     except ImportError:
@@ -24,7 +24,7 @@ def swagger_files() -> StaticFiles | None:
 
 @router.get("/api/docs", response_class=HTMLResponse)
 def docs(request: Request) -> HTMLResponse:
-    """The page that shows the OpenAPI document."""
+    """Show the OpenAPI document."""
     page: HTMLResponse = request.app.state.web.templates.TemplateResponse(
         request, "docs.html", {"assets": ASSETS}
     )

@@ -1,4 +1,4 @@
-"""/api: jobs at other application entities: ask for one, watch it, cancel, pause, try again."""
+"""Answers requests for jobs at other application entities: submit, watch, cancel, pause, retry."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lfscp.jobs.model import (
-    Job,
-    UnknownJobError,
-    WrongStateError,
-    is_result_apart,
-)
+from lfscp.jobs.model import Job, UnknownJobError, WrongStateError, is_result_apart
 from lfscp.jobs.package import PackageError
 from lfscp.web.actions import cursors
 from lfscp.web.actions.jobs import act, job_of, submit
@@ -28,59 +23,66 @@ from lfscp.web.security.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["jobs"])
 
+_Asked = EchoIn | FindIn | RetrieveIn | SendIn | CollectIn
 StateName = Literal["sleeping", "active", "paused", "done", "failed", "cancelled"]
 
 
 @router.post("/echo", status_code=202)
 def echo(web: Context, asked: EchoIn, response: Response) -> dict[str, Any]:
     """Verify that a peer answers (C-ECHO)."""
-    peer = peer_of(web, asked.peer)
-    return _accepted(submit(web, "echo", peer, {"retries": asked.retries}), response)
+    return _submit(web, "echo", asked, response)
 
 
 @router.post("/find", status_code=202)
 def find(web: Context, asked: FindIn, response: Response) -> dict[str, Any]:
     """Search a peer (C-FIND); the matches are in the job's `result`."""
-    parameters = asked.model_dump(exclude={"peer"}, exclude_none=True)
-    return _accepted(submit(web, "find", peer_of(web, asked.peer), parameters), response)
+    return _submit(web, "find", asked, response)
 
 
 @router.post("/retrieve", status_code=202)
 def retrieve(web: Context, asked: RetrieveIn, response: Response) -> dict[str, Any]:
-    """Bring objects from a peer (C-GET, or C-MOVE when it has none)."""
-    parameters = asked.model_dump(exclude={"peer"}, exclude_none=True)
-    return _accepted(submit(web, "retrieve", peer_of(web, asked.peer), parameters), response)
+    """Retrieve objects from a peer (C-GET; C-MOVE if the peer has no C-GET)."""
+    return _submit(web, "retrieve", asked, response)
 
 
 @router.post("/send", status_code=202)
 def send(web: Context, asked: SendIn, response: Response) -> dict[str, Any]:
     """Send studies of the archive, or files, to a peer (C-STORE)."""
-    parameters = asked.model_dump(exclude={"peer"}, exclude_none=True)
-    return _accepted(submit(web, "send", peer_of(web, asked.peer), parameters), response)
+    return _submit(web, "send", asked, response)
 
 
 @router.post("/collect", status_code=202)
 def collect(web: Context, asked: CollectIn, response: Response) -> dict[str, Any]:
-    """Bring what matches from several peers together; the job's ZIP is at `/zip` below it."""
-    peers = [peer_of(web, each, f"/peers/{at}") for at, each in enumerate(asked.peers)]
-    parameters = asked.model_dump(exclude={"peers"}, exclude_none=True)
-    return _accepted(submit(web, "collect", peers, parameters), response)
+    """Retrieve matching studies from several peers; `/zip` below the job is their ZIP."""
+    return _submit(web, "collect", asked, response)
+
+
+def _submit(web: Web, kind: str, asked: _Asked, response: Response) -> dict[str, Any]:
+    """Submit a job for the peer of a request, or for its peers."""
+    parameters = asked.model_dump(exclude={"peer", "peers"}, exclude_none=True)
+    if isinstance(asked, CollectIn):
+        peer = [peer_of(web, each, f"/peers/{at}") for at, each in enumerate(asked.peers)]
+    else:
+        peer = peer_of(web, asked.peer)
+    job = submit(web, kind, peer, parameters)
+    response.headers["Location"] = f"/api/jobs/{job.id}"
+    return job.to_json()
 
 
 @router.get("/jobs")
 def jobs(
     web: Context,
-    state: Annotated[list[StateName] | None, Query(description="Only those.")] = None,
+    state: Annotated[list[StateName] | None, Query(description="Only these states.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=cursors.MAX)] = 0,
 ) -> list[dict[str, Any]]:
-    """Jobs, the newest first; a long `result` is null here, and comes with the job alone."""
+    """Jobs, newest first. A long `result` is null here; ask for the job to get it."""
     return [job.to_json() for job in web.jobs.jobs(state, limit, offset)]
 
 
 @router.get("/jobs/{job_id}", response_model=dict[str, Any])
 def job(web: Context, job_id: str) -> dict[str, Any] | StreamingResponse:
-    """One job as it is now."""
+    """One job."""
     found = job_of(web, job_id)
     if is_result_apart(found):
         return StreamingResponse(_with_result(web, found), media_type="application/json")
@@ -88,7 +90,7 @@ def job(web: Context, job_id: str) -> dict[str, Any] | StreamingResponse:
 
 
 def _with_result(web: Web, found: Job) -> Iterator[str]:
-    """A job as JSON in pieces, with a result that is too large to be held."""
+    """A job as JSON in pieces: its result is too large for the memory."""
     facts = found.to_json()
     del facts["result"]
     yield json.dumps(facts)[:-1] + ', "result": '
@@ -101,7 +103,7 @@ def _with_result(web: Web, found: Job) -> Iterator[str]:
 
 @router.get("/jobs/{job_id}/zip", response_class=StreamingResponse)
 def job_zip(web: Context, job_id: str) -> StreamingResponse:
-    """The studies of a collect or retrieve job as a ZIP with a DICOMDIR."""
+    """The studies of a collect or retrieve job, as a ZIP with a DICOMDIR."""
     try:
         pieces = web.jobs.package(job_id)
     except UnknownJobError as error:
@@ -124,24 +126,24 @@ def job_zip(web: Context, job_id: str) -> StreamingResponse:
 def wish(
     web: Context, job_id: str, wish: Literal["cancel", "pause", "resume", "retry"]
 ) -> dict[str, Any]:
-    """Change what becomes of a job."""
+    """Cancel, pause, resume or retry a job."""
     return act(web, job_id, wish).to_json()
 
 
 @router.delete("/jobs/{job_id}", status_code=204)
 def forget(web: Context, job_id: str) -> None:
-    """Drop a job that has ended from the list."""
+    """Remove an ended job from the list."""
     act(web, job_id, "forget")
 
 
 @router.get("/events", tags=["node"], response_class=StreamingResponse)
 async def events(web: Context, request: Request) -> StreamingResponse:
-    """Server-sent events: `job` with each change of a job, `node` with the pool's state."""
+    """Server-sent events: `job` for each change of a job, `node` for each change of the node."""
     return EventStream(web, request)
 
 
 class EventStream(StreamingResponse):
-    """The live view of one visitor, who has only so many."""
+    """The live view of one visitor, who may open a limited number of them."""
 
     def __init__(self, web: Web, request: Request) -> None:
         super().__init__(
@@ -153,7 +155,7 @@ class EventStream(StreamingResponse):
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, or say that there are too many; its place is free again when it ends."""
+        """Send the events, or refuse them if too many live views are open."""
         visitor = visitor_of(self._request)
         if shortage := self._share.take(visitor):
             note_refusal("event_streams", visitor)
@@ -166,8 +168,3 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._share.give(visitor)
-
-
-def _accepted(job: Job, response: Response) -> dict[str, Any]:
-    response.headers["Location"] = f"/api/jobs/{job.id}"
-    return job.to_json()

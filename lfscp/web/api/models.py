@@ -1,30 +1,23 @@
-"""What the API takes and gives, as types: from them come the checks and the OpenAPI document."""
+"""The types of requests and answers: they check requests, and make the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    FailFast,
-    Field,
-    Tag,
-)
+from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
 
 from lfscp.config.checks import AETitle
 from lfscp.web.actions.peers import Asked, PeerIn
 
 T = TypeVar("T")
-Texts = Annotated[list[str], FailFast()]  # of many faults the first is enough
+Texts = Annotated[list[str], FailFast()]  # the first of many errors is enough
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
 Model = Annotated[
     Literal["study", "patient", "patient-study"], Field(description="Information model.")
 ]
 Keys = Annotated[
     dict[str, Any],
-    Field(description="DICOM keyword to value", examples=[{"PatientName": "DOE*"}]),
+    Field(description="DICOM keywords with values.", examples=[{"PatientName": "DOE*"}]),
 ]
 
 
@@ -32,7 +25,7 @@ def _is_title(value: object) -> str:
     return "AE title" if isinstance(value, str) else "peer in full"
 
 
-# Told apart first, so that only what is wrong with the one that was meant is said.
+# The two are told apart first, so that an error speaks of the one that was meant.
 PeerRef = Annotated[
     Annotated[str, Tag("AE title")] | Annotated[PeerIn, Tag("peer in full")],
     Discriminator(_is_title),
@@ -54,20 +47,20 @@ class FindIn(Asked):
     keys: Keys
     level: Level = "STUDY"
     model: Model = "study"
-    limit: int | None = Field(None, ge=1, description="Stop after so many matches.")
+    limit: int | None = Field(None, ge=1, description="Stop after this number of matches.")
     retries: int = Field(0, ge=0, le=100)
 
 
 class RetrieveIn(Asked):
-    """Bring objects from a peer into the archive, or have them sent elsewhere."""
+    """Retrieve objects from a peer into the archive, or have them sent elsewhere."""
 
     peer: PeerRef
     keys: Keys
     level: Level = "STUDY"
     model: Model = "study"
     method: Literal["auto", "get", "move"] = "auto"
-    destination: AETitle | None = Field(None, description="AE title of a move; ours when absent.")
-    folder: str | None = Field(None, description="Files go here as well, below web.roots.")
+    destination: AETitle | None = Field(None, description="Of a C-MOVE; default: the node's.")
+    folder: str | None = Field(None, description="Also save files here, below web.roots.")
     retries: int | None = Field(None, ge=0, le=100)
 
 
@@ -81,7 +74,7 @@ class SendIn(Asked):
 
 
 class CollectIn(Asked):
-    """Bring what matches from several peers together in one ZIP with a DICOMDIR."""
+    """Retrieve matching studies from several peers into one ZIP with a DICOMDIR."""
 
     peers: list[PeerRef] = Field(min_length=1, max_length=100)
     keys: Keys
@@ -97,11 +90,11 @@ class PeerOut(BaseModel):
     host: str
     port: int
     tls: bool
-    is_configured: bool = Field(description="Configured ones cannot be changed here.")
+    is_configured: bool = Field(description="Configured peers cannot be changed here.")
 
 
 class PageOut(BaseModel, Generic[T]):
-    """Some of the rows; `next` goes into `after` for the following ones."""
+    """A page of rows; `next` is the value of `after` for the following page."""
 
     rows: list[T]
     next: str | None
@@ -109,8 +102,6 @@ class PageOut(BaseModel, Generic[T]):
 
 class PatientOut(BaseModel):
     """A patient of the archive."""
-
-    model_config = ConfigDict(extra="ignore")
 
     id: int
     patient_id: str
@@ -124,9 +115,7 @@ class PatientOut(BaseModel):
 class StudyOut(BaseModel):
     """A study of the archive, with its patient."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    key: int = Field(validation_alias="id", description="Names it where others have its UID.")
+    key: int = Field(validation_alias="id", description="Identifies it if several have this UID.")
     study_instance_uid: str
     study_date: str
     study_time: str
@@ -143,18 +132,16 @@ class StudyOut(BaseModel):
     number_of_instances: int
     received_at: int = Field(description="Milliseconds since 1970, UTC.")
     updated_at: int
-    has_conflict: bool = Field(description="Its objects differ in the patient's name, say.")
-    patient_has_conflict: bool = Field(description="So do the studies of its Patient ID.")
-    shares_uid: bool = Field(description="Another patient has a study with its UID.")
-    is_protected: bool = Field(description="It never goes by itself when space is made.")
+    has_conflict: bool = Field(description="Its objects name different patients.")
+    patient_has_conflict: bool = Field(description="So do the studies of this Patient ID.")
+    shares_uid: bool = Field(description="Another patient has a study with this UID.")
+    is_protected: bool = Field(description="It cannot be deleted, and retention keeps it.")
 
 
 class SeriesOut(BaseModel):
     """A series of the archive."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    key: int = Field(validation_alias="id", description="Names it where others have its UID.")
+    key: int = Field(validation_alias="id", description="Identifies it if several have this UID.")
     series_instance_uid: str
     series_number: str
     series_description: str
@@ -166,13 +153,11 @@ class SeriesOut(BaseModel):
     manufacturer: str
     number_of_instances: int
     middle_instance_uid: str
-    shares_uid: bool = Field(description="Another study has a series with its UID.")
+    shares_uid: bool = Field(description="Another study has a series with this UID.")
 
 
 class InstanceOut(BaseModel):
     """An instance of the archive."""
-
-    model_config = ConfigDict(extra="ignore")
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -187,7 +172,7 @@ class InstanceOut(BaseModel):
 
 
 class StatisticsOut(BaseModel):
-    """How much is in the archive; `size` in bytes."""
+    """The size of the archive; `size` in bytes."""
 
     patients: int
     studies: int
@@ -197,13 +182,13 @@ class StatisticsOut(BaseModel):
 
 
 class DeletedOut(BaseModel):
-    """How many instances are gone."""
+    """How many instances were deleted."""
 
     deleted: int
 
 
 class StoredOut(BaseModel):
-    """What became of an uploaded file; `notes` say what was odd about it."""
+    """The outcome of an uploaded file; `notes` say what was unusual about it."""
 
     outcome: Literal["stored", "identical", "kept", "replaced"]
     study_instance_uid: str
@@ -214,7 +199,7 @@ class StoredOut(BaseModel):
 
 
 class ElementOut(BaseModel):
-    """One element of an object, for people to read."""
+    """One element of an object, as readable text."""
 
     depth: int
     tag: str

@@ -1,4 +1,4 @@
-"""/metrics, /healthz, /readyz: for the machines that watch the node."""
+"""Answers /metrics, /healthz and /readyz, for monitoring."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ router = APIRouter(tags=["monitoring"])
 
 @router.get("/metrics", response_class=Response)
 def metrics(web: Context, request: Request) -> Response:
-    """What the node has counted, and how it is, for Prometheus."""
+    """The node's counters and gauges, in Prometheus' format."""
     content, content_type = web.exposition.render(request.headers.get("accept", ""))
     return Response(content, media_type=content_type)
 
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process answers; nothing else is looked at."""
+    """The process answers; nothing else is checked."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses={503: {"description": "A check failed; `detail` names it."}})
 def readyz(web: Context, request: Request) -> JSONResponse:
-    """The node takes associations and could store what they bring."""
+    """Whether the node accepts associations and can store objects."""
     checks = web.readiness.checks()
     answers: dict[str, Any] = {each.name: each.problem or "ok" for each in checks}
     failed = [f"{each.name}: {each.problem}" for each in checks if each.problem]

@@ -1,4 +1,4 @@
-"""/api/node, /api/folders: the node itself."""
+"""Answers /api/node and /api/folders: the node now, and its folders."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from lfscp.web import folders as below
+from lfscp.web.actions.folders import listing
 from lfscp.web.context import Context
-from lfscp.web.problems import Problem
 
 router = APIRouter()
 
 
 @router.get("/api/node", tags=["node"])
 def node(web: Context) -> dict[str, Any]:
-    """The pool, its limits, and who is connected."""
+    """The node now: its pool, its limits, and the open associations."""
     return asdict(web.node_state())
 
 
 @router.get("/api/folders", tags=["node"])
 def folders(web: Context, path: str = "") -> dict[str, Any]:
-    """What is in a folder below web.roots; without a path the roots themselves."""
-    try:
-        return asdict(below.listing(web.settings.web.roots, path))
-    except below.OutsideRootsError as error:
-        raise Problem(403, str(error)) from None
+    """List a folder below web.roots; without `path`, the roots."""
+    return asdict(listing(web.settings.web.roots, path))

@@ -1,4 +1,4 @@
-"""/api/peers: the application entities that jobs may be sent to."""
+"""Answers /api/peers: the application entities that jobs can be sent to."""
 
 from __future__ import annotations
 

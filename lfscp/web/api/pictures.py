@@ -1,4 +1,4 @@
-"""/api: pictures of stored objects, rendered on the node."""
+"""Answers requests for pictures of stored objects, which the node renders."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from lfscp.web.actions.studies import file_of, instance_row
 from lfscp.web.context import Context, Web
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Function, Window
-from lfscp.web.rendering.picture_answers import no_picture, response_of
-from lfscp.web.rendering.rendering import MEDIA_TYPES, Wanted
+from lfscp.web.rendering.renderer import MEDIA_TYPES, Wanted
+from lfscp.web.rendering.responses import no_picture, response_of
 
 router = APIRouter(prefix="/api/instances/{instance_uid}", tags=["pictures"])
 THUMBNAIL_EDGE: Final = 192
-MAX: Final = 1e12  # of a window: no stored value is larger; infinity and NaN are none
+MAX: Final = 1e12  # of a window: no stored value is larger; keeps out infinity and NaN
 _CACHED: Final = "private, max-age=300"
 
 
 class PictureOut(BaseModel):
-    """What a viewer must know before it asks for frames."""
+    """What a viewer needs to know before it asks for frames."""
 
     frames: int
     rows: int
     columns: int
     is_colour: bool
-    center: float | None = Field(description="Of the frame's own window.")
-    width: float | None
-    voi_lut: bool = Field(description="Whether the frame is shown by a VOI LUT of its own.")
-    fitting_center: float | None = Field(description="Of one around its values, without its own.")
+    center: float | None = Field(description="Center of the frame's own window.")
+    width: float | None = Field(description="Its width.")
+    voi_lut: bool = Field(description="Whether the frame has a VOI LUT instead of a window.")
+    fitting_center: float | None = Field(description="Of a window around its values.")
     fitting_width: float | None
-    function: Function | None = Field(description="Of whichever of the two there is.")
-    frame_time_ms: float = Field(description="On the average; 0 when the object names none.")
-    frame_times_ms: list[float] | None = Field(description="Of each frame, when they differ.")
-    overlays: int = Field(description="How many overlay planes there are.")
+    function: Function | None = Field(description="VOI LUT Function of that window.")
+    frame_time_ms: float = Field(description="Average time of a frame; 0 if the object names none.")
+    frame_times_ms: list[float] | None = Field(description="Time of each frame, if they differ.")
+    overlays: int = Field(description="Number of overlay planes.")
 
 
 @router.get("/picture")
 def picture(
     web: Context,
     instance_uid: str,
-    frame: Annotated[int, Query(ge=1, description="Whose window; counted from 1.")] = 1,
+    frame: Annotated[int, Query(ge=1, description="Counted from 1.")] = 1,
 ) -> PictureOut:
-    """What there is to see: frames, size, window, overlays, how fast to play."""
-    path = path_of(web, instance_uid)
+    """Describe an object's pictures: frames, size, window, overlays, frame times."""
+    path = _path_of(web, instance_uid)
     try:
         found, fitting = web.renderer.describe(path, instance_uid, frame - 1)
     except NoPictureError as error:
@@ -76,12 +76,12 @@ def frame(  # noqa: PLR0913, RUF100 - a parameter each
     number: int,
     center: Annotated[float | None, Query(ge=-MAX, le=MAX)] = None,
     width: Annotated[float | None, Query(gt=0, le=MAX)] = None,
-    function: Annotated[Function, Query(description="Of the window that is given.")] = "LINEAR",
-    edge: Annotated[int, Query(ge=0, le=4096, description="Longest edge; 0 is all.")] = 0,
+    function: Annotated[Function, Query(description="Of the given window.")] = "LINEAR",
+    edge: Annotated[int, Query(ge=0, le=4096, description="Longest edge; 0 is full size.")] = 0,
     encoding: Literal["jpeg", "png"] = "jpeg",
-    overlays: Annotated[bool, Query(description="Whether they are drawn.")] = True,  # noqa: FBT002, RUF100 - as HTTP has it
+    overlays: Annotated[bool, Query(description="Whether to draw overlays.")] = True,  # noqa: FBT002, RUF100 - as HTTP has it
 ) -> Response:
-    """One frame, counted from 1, with its own window or the one given."""
+    """One frame, counted from 1, with its own window or the given one."""
     window = None
     if center is not None and width is not None:
         window = Window(center, width, function)
@@ -95,12 +95,7 @@ def thumbnail(web: Context, instance_uid: str) -> Response:
     return _rendered(web, instance_uid, Wanted(None, edge=THUMBNAIL_EDGE))
 
 
-def path_of(web: Web, instance_uid: str) -> StoredFile:
-    """The file of an instance.
-
-    Raises:
-        Problem: it is not there.
-    """
+def _path_of(web: Web, instance_uid: str) -> StoredFile:
     row = instance_row(web, instance_uid)
     web.views.note(row["study_instance_uid"], "picture", row["study_key"])
     return file_of(web, row)
@@ -108,7 +103,7 @@ def path_of(web: Web, instance_uid: str) -> StoredFile:
 
 def _rendered(web: Web, instance_uid: str, wanted: Wanted) -> Response:
     try:
-        found = web.renderer.render(path_of(web, instance_uid), instance_uid, wanted)
+        found = web.renderer.render(_path_of(web, instance_uid), instance_uid, wanted)
     except NoPictureError as error:
         raise no_picture(error) from None
     return response_of(found, MEDIA_TYPES[wanted.encoding], {"Cache-Control": _CACHED})

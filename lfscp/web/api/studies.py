@@ -1,15 +1,15 @@
-"""/api: what is in the local archive: browse, read, delete, count."""
+"""Answers requests for the local archive: list, read, delete, protect, count."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 from lfscp.archive.index import browse
 from lfscp.archive.index.removal import require_unprotected
@@ -42,30 +42,35 @@ from lfscp.web.context import Context
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem, not_found
 from lfscp.web.rendering.elements import MAX_ELEMENTS
-from lfscp.web.rendering.picture_answers import no_picture, response_of
+from lfscp.web.rendering.responses import no_picture, response_of
 
 router = APIRouter(prefix="/api", tags=["archive"])
+Row = TypeVar("Row", bound=BaseModel)
 
 Limit = Annotated[int, Query(ge=1, le=browse.MAX_PAGE, description="Rows of a page.")]
 Text = Annotated[str, AfterValidator(browse.require_short_words)]
-Words = Annotated[Text, Query(description="Words: name, ID, accession number, description.")]
-After = Annotated[str | None, Query(description="`next` of the page before.")]
+Words = Annotated[Text, Query(description="Words of name, ID, accession number or description.")]
+After = Annotated[str | None, Query(description="`next` of the previous page.")]
 Date = Annotated[str, Query(pattern=r"^(\d{8})?$", description="YYYYMMDD.")]
 
 Patient = Annotated[int | None, Query(ge=0, le=cursors.MAX, description="`id` of a patient.")]
+
+
+def _page(model: type[Row], page: browse.Page) -> PageOut[Row]:
+    rows = [model.model_validate(row) for row in page.rows]
+    return PageOut(rows=rows, next=cursors.to_text(page.next))
 
 
 @router.get("/patients")
 def patients(
     web: Context, q: Text = "", after: After = None, limit: Limit = 50
 ) -> PageOut[PatientOut]:
-    """Patients by name; `q` is part of the name or the beginning of the Patient ID."""
+    """Patients by name; `q` is part of a name or the beginning of a Patient ID."""
     with web.index() as connection:
         page = browse.patients(
             connection, q, after=cursors.from_text(after, PATIENT_CURSOR), limit=limit
         )
-    rows = [PatientOut.model_validate(row) for row in page.rows]
-    return PageOut(rows=rows, next=cursors.to_text(page.next))
+    return _page(PatientOut, page)
 
 
 @router.get("/studies")
@@ -79,14 +84,13 @@ def studies(  # noqa: PLR0913, RUF100 - a parameter each
     after: After = None,
     limit: Limit = 50,
 ) -> PageOut[StudyOut]:
-    """Studies, the newest first."""
+    """Studies, newest first."""
     wanted = browse.StudyFilter(q, modality, date_from, date_to, patient)
     with web.index() as connection:
         page = browse.studies(
             connection, wanted, after=cursors.from_text(after, STUDY_CURSOR), limit=limit
         )
-    rows = [StudyOut.model_validate(row) for row in page.rows]
-    return PageOut(rows=rows, next=cursors.to_text(page.next))
+    return _page(StudyOut, page)
 
 
 @router.get("/studies/{study_uid}")
@@ -120,8 +124,7 @@ def instances_of(
         page = browse.instances_of(
             connection, row["id"], after=cursors.from_text(after, INSTANCE_CURSOR), limit=limit
         )
-    rows = [InstanceOut.model_validate(row) for row in page.rows]
-    return PageOut(rows=rows, next=cursors.to_text(page.next))
+    return _page(InstanceOut, page)
 
 
 @router.get("/instances/{instance_uid}")
@@ -139,7 +142,7 @@ def instance_elements(
 ) -> Response:
     """The elements of an instance without its pixel data, sequences item by item.
 
-    If there are more of them, the header `Link` names the next page.
+    If there are more elements, the header `Link` names the next page.
     """
     row = instance_row(web, instance_uid)
     web.views.note(row["study_instance_uid"], "elements", row["study_key"])
@@ -168,7 +171,7 @@ def instance_file(web: Context, instance_uid: str) -> FileResponse:
 
 @router.delete("/patients/{key}")
 def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MAX)]) -> DeletedOut:
-    """Delete a patient, named by `id`, with all studies; none, when one of them is protected."""
+    """Delete a patient, given by `id`, with all studies; nothing, if a study is protected."""
     with web.index() as connection:
         require_unprotected(connection, patient.c.id == key)
     deleted = 0
@@ -187,25 +190,25 @@ def delete_patient(web: Context, key: Annotated[int, InPath(ge=0, le=cursors.MAX
 
 @router.delete("/studies/{study_uid}")
 def delete_study(web: Context, study_uid: str, key: Key = None) -> DeletedOut:
-    """Delete a study with all its instances; without `key` all studies with its UID."""
+    """Delete a study with all its instances; without `key`, all studies with this UID."""
     return DeletedOut(deleted=delete(web, Level.STUDY, study_uid, key))
 
 
 @router.put("/studies/{study_uid}/protection")
 def protect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
-    """Keep a study from being deleted, by itself or by hand, and its instances from replacement."""
+    """Protect a study: it cannot be deleted, nor its instances replaced, and retention keeps it."""
     return StudyOut.model_validate(set_protected(web, study_uid, key, on=True))
 
 
 @router.delete("/studies/{study_uid}/protection")
 def unprotect_study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
-    """Let a study be deleted again."""
+    """End the protection of a study."""
     return StudyOut.model_validate(set_protected(web, study_uid, key, on=False))
 
 
 @router.delete("/series/{series_uid}")
 def delete_series(web: Context, series_uid: str, key: Key = None) -> DeletedOut:
-    """Delete a series with all its instances; without `key` all series with its UID."""
+    """Delete a series with all its instances; without `key`, all series with this UID."""
     return DeletedOut(deleted=delete(web, Level.SERIES, series_uid, key))
 
 
@@ -217,5 +220,5 @@ def delete_instance(web: Context, instance_uid: str) -> DeletedOut:
 
 @router.get("/statistics")
 def statistics(web: Context) -> StatisticsOut:
-    """How much is in the archive; counted anew every few seconds at most."""
-    return StatisticsOut.model_validate(asdict(web.statistics()))
+    """The size of the archive; counted again every few seconds at most."""
+    return StatisticsOut.model_validate(asdict(web.counts.now()))

@@ -1,8 +1,8 @@
-"""/api/instances: storing what is uploaded, one DICOM file per request or several in a form or ZIP.
+"""Stores uploads at /api/instances: one DICOM file per request, or several in a form or ZIP.
 
-Rules: a body goes to disk as it arrives, on the archive's volume, so memory stays bounded
-whatever its size; then the archive takes the file over, as it takes a spooled C-STORE. The files of
-a ZIP are unpacked one by one. A body that fills the disk ends when the reserve is reached.
+Rules: a body goes to disk as it arrives, on the archive's volume, so its size needs no memory. Then
+the archive takes the file over, like a spooled C-STORE. The files of a ZIP are
+unpacked one by one. If a body fills the disk, it is refused when the reserve is reached.
 """
 
 from __future__ import annotations
@@ -41,17 +41,24 @@ router = APIRouter(prefix="/api", tags=["archive"])
 LOG: Final = get_logger("lfscp.web")
 MEGABYTE: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
-MAX_FORMS: Final = 16  # forms and ZIPs at once, of all, where so many files may be open
+MAX_FORMS: Final = 16  # forms and ZIPs at once, if enough files may be open
 MAX_FORMS_OF_VISITOR: Final = 2
 OPEN_FILES_OF_FORM: Final = MAX_FILES
 _LOOK_AT_SPACE_BYTES: Final = 16 << 20
+_BINARY: Final = {"type": "string", "format": "binary"}
+_FORM: Final = {"type": "object", "properties": {"files": {"type": "array", "items": _BINARY}}}
+_CONTENT: Final = {
+    "application/dicom": {"schema": _BINARY},
+    "application/zip": {"schema": _BINARY},
+    "multipart/form-data": {"schema": _FORM},
+}
 
 
 def most_forms(connections: int) -> int:
-    """How many forms and ZIPs may be worked on at once.
+    """How many forms and ZIPs may be read at once.
 
     Args:
-        connections: how many there may be; as many files of forms may be open.
+        connections: their limit; as many files of forms may be open.
     """
     return max(1, min(MAX_FORMS, connections // OPEN_FILES_OF_FORM))
 
@@ -60,32 +67,13 @@ def most_forms(connections: int) -> int:
     "/instances",
     status_code=201,
     response_model=None,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/dicom": {"schema": {"type": "string", "format": "binary"}},
-                "application/zip": {"schema": {"type": "string", "format": "binary"}},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {
-                            "files": {
-                                "type": "array",
-                                "items": {"type": "string", "format": "binary"},
-                            }
-                        },
-                    }
-                },
-            },
-        }
-    },
+    openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
 )
 async def upload(web: Context, request: Request) -> Any:
-    """Store a DICOM file (the body), or several (a form, a ZIP); answers what became of each.
+    """Store a DICOM file (the body) or several (a form, a ZIP), and answer the outcome of each.
 
-    With one file the answer is one outcome; with a form of up to 100 files, or with a ZIP, `stored`
-    and `refused`.
+    For one file, the answer is its outcome. For a form of up to 100 files, or a ZIP, the answer has
+    the lists `stored` and `refused`.
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _store_form(web, request)
@@ -104,7 +92,7 @@ async def _store_form(web: Web, request: Request) -> Response:
         try:
             files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
             if not files:
-                raise Problem(422, "the form holds no file")
+                raise Problem(422, "the form has no file")
             for file in files:
                 name = file.filename or ""
                 if outcome.is_full:
@@ -126,7 +114,7 @@ async def _form(web: Web, request: Request) -> FormData:
     """Read a form.
 
     Raises:
-        Problem: it is none, has too much, or the disk is full.
+        Problem: it is not a form, has too many parts, or the disk is full.
     """
     async with (
         aclosing(request.stream()) as body,
@@ -145,10 +133,10 @@ async def _form(web: Web, request: Request) -> FormData:
 async def _while_there_is_space(
     web: Web, stream: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    """The pieces of a body, as long as the disk keeps its reserve.
+    """The pieces of a body.
 
     Raises:
-        OperationError: it does not.
+        OperationError: the disk has less than its reserve.
     """
     unchecked = 0
     async for piece in stream:
@@ -165,14 +153,14 @@ def _not_written(error: OSError) -> Problem:
 
 @contextmanager
 def _place(web: Web, visitor: str) -> Iterator[None]:
-    """A place among the forms and ZIPs that are worked on at once.
+    """A place among the forms and ZIPs that are read at once.
 
     Raises:
-        Problem: there is none.
+        Problem: all places are taken.
     """
     if web.forms.take(visitor):
         note_refusal("forms", visitor)
-        detail = "too many forms and ZIPs at once; try again later, or upload file by file"
+        detail = "too many forms and ZIPs at once; try again later, or upload single files"
         raise Problem(503, detail, headers={"Retry-After": "5"})
     try:
         yield
@@ -192,12 +180,12 @@ async def _store_stream(
     name: str = "",
     visitor: str = "",
 ) -> StoredOut | None:
-    """Write a body to disk, then store it, or what is in it.
+    """Write a body to disk, then store it, or the files in it.
 
     Args:
-        outcome: hears of each file of a ZIP.
-        name: of the ZIP, before the names in it.
-        visitor: who needs a place for a ZIP; "" has one already.
+        outcome: notes each file of a ZIP.
+        name: of the ZIP, put before the names of its files.
+        visitor: takes a place for a ZIP; "" has one already.
     Returns:
         What was stored; None for a ZIP.
     Raises:
@@ -236,7 +224,7 @@ def _store_spooled(
 
 
 def _store_zip(web: Web, spooled: Path, outcome: UploadOutcome, folder: str) -> None:
-    """Store what is in a ZIP; a file that is refused does not keep the others back."""
+    """Store the files of a ZIP; a file that is refused does not stop the others."""
     max_bytes = web.settings.storage.max_object_mb * MEGABYTE
     for entry in entries(spooled, web.archive, max_bytes):
         if outcome.is_full:

@@ -1,7 +1,7 @@
-"""The answer to an upload: what became of each file.
+"""Builds the answer to an upload: the outcome of each file.
 
-Rules: each is JSON as soon as it is known, which takes little memory; the answer has a most of
-bytes, and of what would be beyond it nothing is stored, so that no object goes in unsaid.
+Rules: each outcome becomes JSON at once, which takes little memory. The answer has a maximum size;
+files beyond it are not stored, so that no object is stored without the answer saying so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_ANSWER_BYTES: Final = 16 << 20  # some 50,000 files
 
 
 class UploadOutcome:
-    """What became of several files.
+    """The outcomes of several files.
 
     Args:
         path: of the request.
@@ -34,7 +34,7 @@ class UploadOutcome:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more files may be looked at."""
+        """Whether no more files may be read."""
         return self._bytes >= MAX_ANSWER_BYTES
 
     def store(self, stored: StoredOut) -> None:
@@ -46,8 +46,8 @@ class UploadOutcome:
         self._note(name, of_archive(error))
 
     def refuse_rest(self, name: str) -> None:
-        """Note that a file, and those after it, were not looked at."""
-        detail = "this file and the next ones were not read: split the upload"
+        """Note that a file, and the files after it, were not read."""
+        detail = "this file and those after it were not read; split the upload"
         self._note(name, Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
 
     def response(self) -> Response:

@@ -1,8 +1,8 @@
-"""The JSON messages of dtools, answered over the real API: its own page works against this node.
+"""Answers the JSON messages of dtools, so that its page works with this node.
 
-Rules: field names are those of dtools, also the misspelt ones; a port is a number or its text;
-unknown fields are ignored, as dtools ignores them. /c-echo and /c-find wait for their job, the
-others answer its id at once, and it is in the list of /jobs. Folders are those below web.roots.
+Rules: field names are those of dtools, also the misspelt ones. A port is a number or its text.
+Unknown fields are ignored. /c-echo and /c-find wait for their job; the others answer its id at
+once, and /jobs lists it. Folders must be below web.roots.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final, TypeVar
 import anyio
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from lfscp.jobs.model import Job, State
-from lfscp.web import folders
+from lfscp.web.actions import folders
 from lfscp.web.actions.jobs import submit
 from lfscp.web.actions.peers import PeerIn, peer_of
 from lfscp.web.context import Context, Web
@@ -53,9 +53,7 @@ def _port(value: object) -> object:
 
 
 class DtoolsServer(BaseModel):
-    """Whom to ask, and as whom: dtools' EchoReq and ServerSet."""
-
-    model_config = ConfigDict(extra="ignore")
+    """The server to ask, and our AE title: dtools' EchoReq and ServerSet."""
 
     Address: str = Field(min_length=1)
     Port: Annotated[int, BeforeValidator(_port), Field(ge=1, le=65535)]
@@ -83,8 +81,6 @@ class DtoolsServer(BaseModel):
 class Find(BaseModel):
     """dtools' FindReq."""
 
-    model_config = ConfigDict(extra="ignore")
-
     ServerSet: DtoolsServer
     StudyInstanceUID: str = ""
     PatientName: str = ""
@@ -94,7 +90,7 @@ class Find(BaseModel):
     StudyDate: str = ""
 
     def keys(self) -> dict[str, str]:
-        """The DICOM keys; a lone * means any, as an empty text does."""
+        """The DICOM keys; a lone * means any value, like an empty text."""
         given = {key: str(getattr(self, name)).strip() for name, key in _KEYS.items()}
         return {key: "" if value == "*" else value for key, value in given.items()}
 
@@ -102,35 +98,29 @@ class Find(BaseModel):
 class Get(BaseModel):
     """dtools' CGetReq."""
 
-    model_config = ConfigDict(extra="ignore")
-
     FindReq: Find
     Folder: str = ""
 
 
 class Store(BaseModel):
-    """dtools' CStorReq; a folder in `File` is sent with all in it."""
-
-    model_config = ConfigDict(extra="ignore")
+    """dtools' CStorReq; a folder in `File` is sent with all its files."""
 
     ServerSet: DtoolsServer
     File: str = Field(min_length=1)
 
 
 class ChangeFolder(BaseModel):
-    """dtools' request to look into a folder: `New` inside `CurDir`."""
-
-    model_config = ConfigDict(extra="ignore")
+    """dtools' request to list a folder: `New` inside `CurDir`."""
 
     New: str = ""
     CurDir: str = ""
 
 
 def _read(model: type[Message]) -> Callable[[Request], Awaitable[Message]]:
-    """Read a body as JSON whatever its Content-Type says, as dtools does.
+    """Read a body as JSON whatever its Content-Type, as dtools does.
 
     Raises:
-        RequestValidationError: it is none, or a field is wrong.
+        RequestValidationError: it is not JSON, or a field is wrong.
     """
 
     async def read(request: Request) -> Message:
@@ -146,7 +136,7 @@ def _read(model: type[Message]) -> Callable[[Request], Awaitable[Message]]:
 
 
 def _described(model: type[BaseModel]) -> dict[str, Any]:
-    """The message for the OpenAPI document, which does not see what `_read` reads."""
+    """The message for the OpenAPI document, which cannot see what `_read` reads."""
     schema = model.model_json_schema()
     text = json.dumps(schema)
     for _ in schema.get("$defs", {}):  # a definition may name another
@@ -185,13 +175,13 @@ async def c_find(
 
 @router.post("/c-get", openapi_extra=_described(Get))
 def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> str:
-    """Download what matches: into the archive, and as files into `Folder` when it is given.
+    """Retrieve matching studies into the archive, and as files into `Folder` if it is given.
 
     Answers the job's id, a JSON string.
     """
     keys = {key: value for key, value in asked.FindReq.keys().items() if value}
     if not keys:
-        raise Problem(422, "FindReq: at least one key is needed, or everything would come")
+        raise Problem(422, "FindReq: give at least one key, or all studies would be retrieved")
     parameters: dict[str, Any] = {"keys": keys}
     if asked.Folder:
         parameters["folder"] = str(_folder(web, asked.Folder))
@@ -201,11 +191,8 @@ def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> str:
 
 @router.post("/c-ctore", openapi_extra=_described(Store))
 def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> str:
-    """Upload a file or a folder to a server; answers the job's id, a JSON string."""
-    try:
-        path = folders.resolve(web.settings.web.roots, asked.File)
-    except folders.OutsideRootsError as error:
-        raise Problem(403, f"File: {error}") from None
+    """Send a file or a folder to a server; answers the job's id, a JSON string."""
+    path = folders.resolve(web.settings.web.roots, asked.File, "File")
     return submit(web, "send", asked.ServerSet.peer(web), {"paths": [str(path)]}).id
 
 
@@ -213,7 +200,7 @@ def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> str
 def chd(
     web: Context, asked: Annotated[ChangeFolder, Depends(_read(ChangeFolder))]
 ) -> dict[str, Any]:
-    """Look into a folder; ".." leads up, not out of web.roots."""
+    """List a folder; ".." leads up, but not out of web.roots."""
     roots = web.settings.web.roots
     path = asked.New if asked.New.startswith("/") else ""
     if not path and asked.CurDir:
@@ -222,10 +209,7 @@ def chd(
             path = ""
     if not path and len(roots) == 1:
         path = str(roots[0])
-    try:
-        found = folders.listing(roots, path)
-    except folders.OutsideRootsError as error:
-        raise Problem(403, str(error)) from None
+    found = folders.listing(roots, path)
     files = [
         {"Name": entry.name, "Path": entry.path, "IsDir": entry.is_folder, "Size": entry.size}
         for entry in found.entries
@@ -249,17 +233,17 @@ def _ended(web: Web, kind: str, peer: Any, parameters: dict[str, Any]) -> Job:
     """Submit a job and wait for its end.
 
     Raises:
-        Problem: it lasts too long; it goes on, and can be seen in the list.
+        Problem: it takes too long; it goes on, and /jobs lists it.
     """
     with web.jobs.subscribe() as news:
         job = submit(web, kind, peer, parameters)
         until = time.monotonic() + WAIT_S
         while not job.state.is_end:
             if news.is_closed:
-                raise Problem(503, "the node stops")
+                raise Problem(503, "the node is stopping")
             left_s = until - time.monotonic()
             if left_s <= 0:
-                raise Problem(504, f"job {job.id} still runs; /jobs lists it")
+                raise Problem(504, f"job {job.id} is still running; /jobs lists it")
             changed = news.next(left_s)
             if changed is not None and changed.id == job.id:
                 job = changed
@@ -269,10 +253,7 @@ def _ended(web: Web, kind: str, peer: Any, parameters: dict[str, Any]) -> Job:
 
 
 def _folder(web: Web, text: str) -> Path:
-    try:
-        folder = folders.resolve(web.settings.web.roots, text)
-    except folders.OutsideRootsError as error:
-        raise Problem(403, f"Folder: {error}") from None
+    folder = folders.resolve(web.settings.web.roots, text, "Folder")
     if not folder.is_dir():
-        raise Problem(422, f"Folder: {text} is no folder")
+        raise Problem(422, f"Folder: {text} is not a folder")
     return folder

@@ -1,4 +1,4 @@
-"""From stored pixel data to what a screen shows (PS3.3 sections C.7.6, C.9, C.11; PS3.5 section 8).
+"""Turns stored pixel data into what a screen shows (PS3.3 C.7.6, C.9, C.11; PS3.5 section 8).
 
-`stored_values` reads files and asks codecs. The rest is pure: values and a header in, values out.
+`pixel_data` and `object_header` read files. The rest is pure: values and a header in, values out.
 """

@@ -1,4 +1,4 @@
-"""How long frames are shown when an image is played (PS3.3 sections C.7.6.5, C.7.6.6)."""
+"""Reads how long frames are shown when an image is played (PS3.3 sections C.7.6.5, C.7.6.6)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class FrameTimes:
     """How long frames are shown, in milliseconds.
 
     Args:
-        nominal_ms: of a frame, on the average; 0 when the object names none.
-        each_ms: of every frame, when they differ.
+        nominal_ms: average time of a frame; 0 if the object names none.
+        each_ms: time of each frame, if they differ.
     """
 
     nominal_ms: float = 0.0
@@ -29,10 +29,10 @@ class FrameTimes:
 
 
 def frame_times(header: Dataset, frames: int) -> FrameTimes:
-    """What the object says about playing it.
+    """The times that the object names.
 
-    Frame Increment Pointer says which of Frame Time and Frame Time Vector counts. Without it, or
-    when that one makes no sense, the first does that there is; then the recommended rates.
+    Frame Increment Pointer says whether Frame Time or Frame Time Vector counts. If it is absent, or
+    what it names makes no sense, the first one there is counts; then the recommended rates.
     """
     vector = _by_vector(header, frames)
     named = _pointers(value(header, "FrameIncrementPointer"))

@@ -1,4 +1,4 @@
-"""Colour: photometric interpretations and palettes as RGB (PS3.3 section C.7.6.3.1.2).
+"""Turns photometric interpretations and palettes into RGB (PS3.3 section C.7.6.3.1.2).
 
 ICC profiles are not applied.
 """
@@ -16,7 +16,7 @@ from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 
 PALETTE: Final = "PALETTE COLOR"
 _FULL: Final = ("YBR_FULL", "YBR_FULL_422")
-# Retired: luminance from 16 to 235. Without its ending once each pixel has its chrominance.
+# Retired: luminance from 16 to 235. The ending goes once each pixel has its chrominance.
 _PARTIAL: Final = ("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_PARTIAL")
 _OTHERS: Final = ("HSV", "ARGB", "CMYK")  # retired
 _CHANNELS: Final = ("Red", "Green", "Blue")
@@ -25,10 +25,10 @@ _WORD: Final = 32
 
 
 def require_shown(photometric: str, samples: int) -> None:
-    """Refuse what has no picture here.
+    """Refuse colours that are not shown.
 
     Raises:
-        NoPictureError: colours that nobody writes any more, or another number of samples.
+        NoPictureError: a retired interpretation, or not 1 or 3 samples.
     """
     if photometric in _OTHERS:
         raise NoPictureError(f"pictures in {photometric} are not shown")
@@ -37,7 +37,7 @@ def require_shown(photometric: str, samples: int) -> None:
 
 
 def to_rgb(values: Array, photometric: str, bits: int) -> Array:
-    """Bring three samples a pixel into RGB.
+    """Turn three samples a pixel into RGB.
 
     Args:
         values: Shape: (rows, columns, 3), unsigned.
@@ -51,7 +51,7 @@ def to_rgb(values: Array, photometric: str, bits: int) -> Array:
 
 
 def to_bytes(values: Array, bits: int) -> Array:
-    """Scale from the range of the stored bits to that of a byte.
+    """Scale stored values to bytes.
 
     Returns:
         Same shape, uint8.
@@ -92,7 +92,7 @@ def palettes_of(header: Dataset, *, signed: bool) -> list[LookupTable]:
     """The palettes for red, green and blue.
 
     Raises:
-        LookupTableError: there are none, or they make no sense.
+        LookupTableError: one is absent or makes no sense.
     Source: PS3.3 sections C.7.6.3.1.5, C.7.6.3.1.6, C.7.9.
     """
     tables = []

@@ -1,4 +1,4 @@
-"""Why there is no picture, or why one is shown without a part of what the object says."""
+"""The reasons why there is no picture, or why a picture lacks something."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class NoPictureError(Exception):
 
 
 class Omission(NamedTuple):
-    """What a picture is shown without, and why."""
+    """Something that a picture lacks, and why."""
 
     what: str
     reason: str
@@ -25,9 +25,9 @@ class LookupTableError(Exception):
 
 
 def words_of(error: Exception) -> str:
-    """A codec's own words, on one line; never the name of a class.
+    """A codec's message on one line, without names of classes.
 
-    pydicom puts a heading before what its plugins say, and a line for each of them.
+    pydicom writes a heading, then a line for each of its plugins.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(":"):
@@ -40,7 +40,7 @@ class NotEnoughMemoryError(Exception):
     """A picture needs more memory than there is.
 
     Args:
-        need: bytes; 0 when nobody knows.
+        need: bytes; 0 if unknown.
     """
 
     def __init__(self, need: int = 0) -> None:
@@ -49,7 +49,7 @@ class NotEnoughMemoryError(Exception):
 
 
 def is_lack_of_memory(error: BaseException | None) -> bool:
-    """Whether an exception was raised since memory ran out, perhaps under another name."""
+    """Whether an exception has lack of memory as its cause."""
     while error is not None:
         if isinstance(error, MemoryError | NotEnoughMemoryError):
             return True

@@ -1,8 +1,8 @@
-"""A frame from its stored cells to what a screen shows. Pure: no files, no HTTP.
+"""Turns the stored cells of a frame into what a screen shows. Pure: no files, no HTTP.
 
-The order is that of PS3.3 section C.11 and PS3.4 section N.2: stored values, modality
-transformation, VOI transformation, polarity; overlays on top. What makes no sense costs that step,
-not the picture, and is told.
+Rules: the order is that of PS3.3 section C.11 and PS3.4 section N.2: stored values, modality
+transformation, VOI transformation, polarity; overlays on top. If a step makes no sense, the picture
+is shown without it, and the omission is reported.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from lfscp.web.imaging.windows import (
     window_in,
 )
 
-_STRIP: Final = 1 << 16  # pixels: what is made of them stays in the processor's cache
-_LOOKED_AT: Final = 1 << 21  # pixels, for a window around values that are not counted
+_STRIP: Final = 1 << 16  # pixels: their values stay in the processor's cache
+_LOOKED_AT: Final = 1 << 21  # pixels sampled for a window around values
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
 
@@ -42,8 +42,8 @@ _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 class Frame:
     """One decoded frame.
 
-    It keeps what is stored, and comes to what is shown strip by strip: large frames need little
-    memory for what is between.
+    It keeps the stored cells, and is transformed strip by strip, so that large frames need little
+    memory in between.
 
     Args:
         cells: Shape: (rows, columns), as stored, when grey; (rows, columns, 3) uint8, as shown,
@@ -52,10 +52,10 @@ class Frame:
         number: counted from 0.
         modality: brings stored values into the units that windows are given in; None for colours.
         voi: the object's own window or table; None when it names none.
-        overlays: Shape: (rows, columns), bool; what overlays cover.
+        overlays: Shape: (rows, columns), bool; true where an overlay is drawn.
         is_inverse: whether small values are white.
-        omissions: what it is shown without.
-        reduction: by which its rows and columns were divided, rounded up.
+        omissions: what the picture lacks.
+        reduction: the divisor of rows and columns; they are rounded up.
     """
 
     cells: Array
@@ -88,7 +88,7 @@ class Frame:
         return self.strip(slice(None))[0]
 
     def strip(self, rows: slice) -> tuple[Array, Array | None]:
-        """The values of some rows, and which of them are padding, that is shown as black."""
+        """The values of some rows, and where they are padding, which is shown black."""
         if self.modality is None:
             return self.cells[rows], None
         stored = self.modality.stored(self.cells[rows])
@@ -106,51 +106,43 @@ def frame_of(
     number: int,
     reduction: int = 1,
 ) -> Frame:
-    """Bring one frame's cells into colour, or into the units that windows are given in.
+    """Turn the cells of one frame into colours, or into the units that windows are given in.
 
     Args:
         cells: Shape: (rows, columns) or (rows, columns, 3); unsigned with all bits, or floating
             point.
-        photometric: how to understand them.
-        reduction: by which rows and columns were divided, rounded up.
+        photometric: their interpretation.
+        reduction: the divisor of rows and columns; they are rounded up.
     """
     layout = pixel_format(header)
     embedded = cells if cells.dtype.kind == "u" and has_embedded(header) else None
     overlays, omissions = overlays_on(header, number, cells.shape, embedded, reduction)
+    convert = _to_colours(cells, photometric, layout, header, omissions)
+    if convert is None:
+        return _grey(cells, layout, header, number, overlays, omissions)
+    rows, columns = cells.shape[:2]
+    is_place = cells.dtype == np.uint8 and cells.ndim == 3 and cells.flags.writeable
+    colours = cells if is_place else np.empty((rows, columns, 3), np.uint8)
+    for each in _strips(rows, columns):
+        is_signed = layout.is_signed and cells.ndim == 2
+        colours[each] = convert(cell_values(cells[each], layout, signed=is_signed))
+    return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
+
+
+def _to_colours(
+    cells: Array, photometric: str, layout: ImagePixel, header: Dataset, omissions: list[Omission]
+) -> Callable[[Array], Array] | None:
+    """The way from stored values to bytes of RGB; None for grey ones."""
     if cells.ndim == 3:
-        colours = _in_colour(
-            cells,
-            lambda rows: to_rgb(
-                cell_values(cells[rows], layout, signed=False),
-                photometric,
-                layout.bits_stored,
-            ),
-        )
-        return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
+        return lambda values: to_rgb(values, photometric, layout.bits_stored)
     if photometric == PALETTE:
         try:
             palettes = palettes_of(header, signed=layout.is_signed)
         except LookupTableError as error:
             omissions.append(Omission("its palette", str(error)))
         else:
-            colours = _in_colour(
-                cells,
-                lambda rows: by_palettes(
-                    cell_values(cells[rows], layout, signed=layout.is_signed), palettes
-                ),
-            )
-            return Frame(colours, header, number, overlays=overlays, omissions=tuple(omissions))
-    return _grey(cells, layout, header, number, overlays, omissions)
-
-
-def _in_colour(cells: Array, convert: Callable[[slice], Array]) -> Array:
-    """Shape: (rows, columns, 3), uint8; in place of the cells where these are bytes."""
-    rows, columns = cells.shape[:2]
-    is_place = cells.dtype == np.uint8 and cells.ndim == 3 and cells.flags.writeable
-    out = cells if is_place else np.empty((rows, columns, 3), np.uint8)
-    for each in _strips(rows, columns):
-        out[each] = convert(each)
-    return out
+            return lambda values: by_palettes(values, palettes)
+    return None
 
 
 def _grey(
@@ -208,8 +200,8 @@ def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = T
     """Turn a frame into what a screen shows.
 
     Args:
-        window: None takes the object's own window or VOI LUT, or one that fits its values.
-        overlays: whether they are drawn, in white.
+        window: None for the object's own window or VOI LUT, or for one that fits its values.
+        overlays: whether to draw overlays, in white.
     Returns:
         Shape: (rows, columns) or (rows, columns, 3), uint8, C order.
     """
@@ -224,7 +216,7 @@ def to_display(frame: Frame, window: Window | None = None, *, overlays: bool = T
 def window_around(frame: Frame) -> Window:
     """A window around nearly all values of a grey frame.
 
-    Few different values are counted; of a large frame of many, some rows and columns are looked at.
+    Values of up to 16 bits are counted. Of other large frames, some rows and columns are sampled.
     """
     assert frame.modality is not None  # noqa: S101 - colours have no window
     cells = frame.cells
@@ -250,12 +242,8 @@ def _counted(frame: Frame, modality: Modality) -> tuple[Array, Array]:
     return values[order], counts[order]
 
 
-def _by_voi(values: Array, voi: Window | LookupTable) -> Array:
-    return voi.to_bytes(values) if isinstance(voi, LookupTable) else apply_window(values, voi)
-
-
 def _strips(rows: int, columns: int) -> Iterator[slice]:
-    """Rows to take at a time, so that large frames need little memory for what is between."""
+    """Rows to transform at a time, so that large frames need little memory."""
     step = max(1, _STRIP // max(1, columns))
     return (slice(first, first + step) for first in range(0, rows, step))
 
@@ -268,13 +256,13 @@ def _shades(frame: Frame, window: Window | None) -> Array:
     for rows in _strips(*cells.shape[:2]):
         if table is None:
             shown[rows] = _shade(frame, rows, voi)
-        else:  # numpy takes such indices as they are, the cells' own type it would copy slowly
+        else:  # numpy would convert the cells' own type slowly
             np.take(table, cells[rows].astype(np.intp), out=shown[rows], mode="wrap")
     return shown
 
 
 def _table(frame: Frame, voi: Window | LookupTable) -> Array | None:
-    """What becomes of each cell there may be, when these are fewer than pixels."""
+    """The shade of each possible cell, if there are fewer than pixels."""
     cells = frame.cells
     if cells.dtype.kind != "u" or cells.dtype.itemsize > 2:
         return None
@@ -288,7 +276,7 @@ def _table(frame: Frame, voi: Window | LookupTable) -> Array | None:
 
 def _shade(frame: Frame, rows: slice, voi: Window | LookupTable) -> Array:
     values, padding = frame.strip(rows)
-    shades = _by_voi(values, voi)
+    shades = apply_window(values, voi) if isinstance(voi, Window) else voi.to_bytes(values)
     if frame.is_inverse:
         shades = 255 - shades
     if padding is not None:

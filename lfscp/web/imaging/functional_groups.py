@@ -1,8 +1,8 @@
-"""An attribute's value for one frame: per frame, then shared, then for the whole object.
+"""Finds an attribute's value for one frame: per frame, then shared, then of the whole object.
 
-Enhanced objects keep attributes of frames in functional groups (PS3.3 section C.7.6.16). Everybody
-who reads such an attribute asks here, so that a frame is never shown with another one's values.
-A value that cannot be read is as none: it costs the attribute, not the picture.
+Rules: enhanced objects keep attributes of frames in functional groups (PS3.3 section C.7.6.16). All
+such attributes are read here, so that a frame is never shown with the values of another. A value
+that cannot be read counts as absent: the picture is shown without it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def value(dataset: Dataset, keyword: str) -> Any:
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none when it is absent or no sequence."""
+    """The items of a sequence; none if it is absent or not a sequence."""
     found = value(dataset, keyword)
     return [each for each in found if isinstance(each, Dataset)] if _is_list(found) else []
 
@@ -59,7 +59,7 @@ def _is_list(found: Any) -> bool:
 
 
 def holders(header: Dataset, number: int, *keywords: str) -> Iterator[Dataset]:
-    """The datasets that hold any of some attributes for a frame, the nearest to it first.
+    """The datasets that hold any of some attributes for a frame, the closest one first.
 
     Args:
         number: of the frame, counted from 0.
@@ -71,7 +71,7 @@ def holders(header: Dataset, number: int, *keywords: str) -> Iterator[Dataset]:
 
 
 def holder(header: Dataset, number: int, *keywords: str) -> Dataset:
-    """The nearest of them; empty when there is none."""
+    """The closest of them; empty if there is none."""
     return next(holders(header, number, *keywords), Dataset())
 
 
@@ -87,7 +87,7 @@ def _places(header: Dataset, number: int, macros: tuple[str, ...]) -> Iterator[D
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """All values of a numeric attribute; none when one of them is no finite number."""
+    """All values of a numeric attribute; none if one of them is not a finite number."""
     found = value(dataset, keyword)
     values = list(found) if isinstance(found, MultiValue | list | tuple) else [found]
     try:
@@ -98,7 +98,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 
 
 def first_number(dataset: Dataset, keyword: str) -> float | None:
-    """The first value of a numeric attribute; None when there is none, or it is no number."""
+    """The first value of a numeric attribute; None if it is absent or not a finite number."""
     found = value(dataset, keyword)
     if isinstance(found, MultiValue | list | tuple):
         found = found[0]
@@ -110,9 +110,11 @@ def first_number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def whole_number(dataset: Dataset, keyword: str, otherwise: int, most: int) -> int:
-    """The first value of a numeric attribute as an integer, or another when there is none.
+    """The first value of a numeric attribute as an integer.
 
-    One below 0 or above the most that the attribute can have is none.
+    Args:
+        otherwise: taken if the attribute is absent, below 0, or above `most`.
+        most: the largest value that the attribute can have.
     """
     found = first_number(dataset, keyword)
     return otherwise if found is None or not 0 <= found <= most else int(found)

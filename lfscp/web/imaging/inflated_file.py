@@ -1,8 +1,7 @@
-"""Reads a deflated dataset as a file, without inflating it as a whole in memory.
+"""Reads a deflated dataset as a file, without inflating it as a whole.
 
-Rules: going on, and going back, begins at the last place that was noted before the one that is
-wanted: whoever plays the frames of a deflated object has each byte of it inflated about once. The
-places of the file that was read last are remembered.
+Rules: reading begins at the last noted place before the wanted one, so that playing the frames of a
+deflated object inflates each byte about once. The places of the file that was read last are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _NOTE_EVERY: Final = 8 << 20  # inflated bytes
 
 @dataclass(slots=True)
 class _Place:
-    """A place from which inflating can go on.
+    """A place where inflating can go on.
 
     Args:
         at: inflated bytes before it.
@@ -48,12 +47,12 @@ class _Places:
     noted: list[_Place] = field(default_factory=list)
 
     def before(self, at: int) -> _Place | None:
-        """The last one that is not behind a position."""
+        """The last place up to a position."""
         found = bisect_right(self.noted, at, key=lambda each: each.at)
         return self.noted[found - 1].copy() if found else None
 
     def note(self, place: _Place) -> None:
-        """Note a place, if it is far from the last one."""
+        """Note a place, if it is far enough behind the last one."""
         if not self.noted or place.at >= self.noted[-1].at + _NOTE_EVERY:
             self.noted.append(place.copy())
 
@@ -123,7 +122,7 @@ class _Inflated(io.RawIOBase):
         return piece
 
     def _fill(self) -> bool:
-        """Have something ready; False at the end."""
+        """Inflate until there is something to read; False at the end."""
         place = self._place
         while not self._ready and not place.inflater.eof and self._at < MAX_INFLATED_BYTES:
             self._places.note(place)

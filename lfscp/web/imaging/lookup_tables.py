@@ -1,4 +1,4 @@
-"""Lookup tables of modality, VOI and palettes, by one routine.
+"""Reads and applies lookup tables: modality, VOI and palettes.
 
 Rules (PS3.3 sections C.7.6.3.1.5, C.7.6.3.1.6, C.11.1.1, C.11.2.1.1):
 - The descriptor is entries (0 is 65536), first value mapped, bits of an entry.
@@ -66,7 +66,7 @@ class LookupTable:
 
     def _index(self, values: Array) -> Array:
         last = self.first + len(self.entries) - 1
-        if values.dtype.kind == "f":  # fmin and fmax take the bound where a value is none
+        if values.dtype.kind == "f":  # fmin and fmax replace NaN by the bound
             bounded = np.fmax(np.fmin(values, last), self.first)
             return np.rint(bounded).astype(np.int32) - np.int32(self.first)
         wide = values.astype(np.int64 if values.dtype.itemsize > 2 else np.int32)
@@ -91,7 +91,7 @@ def read_table(
         signed: whether the first value mapped may be negative.
         descriptor: keyword, as data and segmented.
     Raises:
-        LookupTableError: it makes no sense.
+        LookupTableError: the table makes no sense.
     """
     count, first, bits = _descriptor(value(item, descriptor), signed=signed)
     compressed = value(item, segmented) if segmented else None
@@ -117,7 +117,7 @@ def _descriptor(found: Any, *, signed: bool) -> tuple[int, int, int]:
 
 
 def _words(item: Dataset, keyword: str, *, big_endian: bool) -> Array:
-    """The value as words of 16 bits, however pydicom hands it over."""
+    """The value as words of 16 bits, from any type that pydicom returns."""
     found = value(item, keyword)
     if isinstance(found, bytes | bytearray):
         vr = b"OB" if item[keyword].VR == "OB" else b"OW"

@@ -1,4 +1,4 @@
-"""The modality transformation: from stored grey values to the units of windows.
+"""Applies the modality transformation: from stored grey values to the units of windows.
 
 Source: PS3.3 section C.11.1.
 """
@@ -18,8 +18,8 @@ from lfscp.web.imaging.functional_groups import first_number, holder, holders, i
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 
 _FLOAT32_BITS: Final = 23  # that a float32 keeps of a whole number, without the first
-# X-ray angiographic, radiofluoroscopic, biplane: from the modality transformation come values for
-# measuring; what is stored is for display (PS3.3 section C.8.7.1.1.2).
+# X-ray angiographic, radiofluoroscopic, biplane: the modality transformation gives values for
+# measuring; the stored values are for display (PS3.3 section C.8.7.1.1.2).
 _DISPLAYED_AS_STORED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.12.{each}" for each in (1, 2, 3))
 
 
@@ -91,7 +91,7 @@ def modality_of(
 def _float_for(
     dtype: np.dtype[Any], layout: ImagePixel, slope: float, intercept: float, *, is_float: bool
 ) -> Any:
-    """The smaller floating point type that tells all values apart."""
+    """The smallest floating point type that keeps all values distinct."""
     if is_float:
         exact = dtype.itemsize <= 4 and (slope, intercept) == (1.0, 0.0)
     else:
@@ -101,17 +101,17 @@ def _float_for(
 
 
 def rescale_of(header: Dataset, number: int) -> tuple[float, float]:
-    """Slope and intercept for a frame; a slope of 0 is none, since it leaves no picture."""
+    """Slope and intercept for a frame; a slope of 0, which leaves no picture, counts as 1."""
     source = holder(header, number, "RescaleSlope", "RescaleIntercept")
     slope = first_number(source, "RescaleSlope")
     return slope or 1.0, first_number(source, "RescaleIntercept") or 0.0
 
 
 def cell_values(cells: Array, layout: ImagePixel, *, signed: bool) -> Array:
-    """Take the stored bits out of cells, and nothing else of them, with their sign.
+    """Take the stored bits out of cells, with their sign.
 
     Args:
-        cells: unsigned, or floating point, which are as they are.
+        cells: unsigned; floating point cells stay as they are.
     Returns:
         Same shape and size of a value, signed or unsigned.
     """

@@ -1,8 +1,8 @@
-"""The header of a stored object: its attributes up to the pixel data, and where that is.
+"""Reads the header of a stored object: its attributes up to the pixel data, and where that is.
 
-Rules: read by the transfer syntax of the file meta information, where that ends by its own length;
-nothing in the dataset changes either. A deflated dataset is inflated as far as it is read, to a
-bounded size.
+Rules: the file meta information gives the transfer syntax and, by its length, where the dataset
+begins; nothing in the dataset changes either. A deflated dataset is inflated as far as it is read,
+to a bounded size.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ _HEAD: Final = 65_536  # bytes in which the file meta information ends
 def read_header(path: StoredFile) -> Dataset:
     """Read an object's attributes up to the pixel data.
 
-    The result remembers where that is, for `place_of`: as pydicom's datasets do with facts of
-    their file, in a Python attribute.
+    A Python attribute of the result remembers where that is, for `place_of`.
 
     Raises:
         NoPictureError: the file is gone or broken.
@@ -79,7 +78,7 @@ def syntax_of(header: Dataset) -> str:
 
 
 def is_big_endian(header: Dataset) -> bool:
-    """Whether the object that the header is of is in big endian."""
+    """Whether a header's object is in big endian."""
     return syntax_of(header) == ExplicitVRBigEndian
 
 

@@ -1,7 +1,7 @@
-"""Overlays: graphics and regions of one bit a pixel, drawn on a frame (PS3.3 section C.9).
+"""Draws overlays of one bit a pixel on a frame: graphics and regions (PS3.3 section C.9).
 
-Both kinds are drawn: graphics (G) and regions of interest (R). Bits come from Overlay Data, or in
-old objects from unused bits of the pixels. An overlay that makes no sense is left out.
+Rules: both types are drawn, graphics (G) and regions of interest (R). The bits come from Overlay
+Data, or in old objects from unused bits of the pixels. An overlay that makes no sense is left out.
 """
 
 from __future__ import annotations
@@ -99,16 +99,16 @@ def overlays_on(
     cells: Array | None,
     reduction: int = 1,
 ) -> tuple[Array | None, list[Omission]]:
-    """What all overlays cover of a frame.
+    """Where the overlays of a frame are drawn.
 
     Args:
         number: of the frame, counted from 0.
         shape: rows and columns of the frame.
         cells: Shape: (rows, columns), unsigned; the pixels' cells with all their bits.
-        reduction: by which the frame was reduced; a pixel is covered if any of those is that it
-            stands for.
+        reduction: the divisor of the frame's size; a pixel is covered if any pixel that it stands
+            for is.
     Returns:
-        Shape: (rows, columns), bool, None when there is no overlay; and which are left out, why.
+        Shape: (rows, columns), bool, None if there is no overlay; and the overlays left out.
     """
     canvas: _Canvas | None = None
     omissions = []
@@ -123,7 +123,7 @@ def overlays_on(
 
 
 class _Canvas:
-    """What is covered of a frame, perhaps reduced."""
+    """The covered pixels of a frame, perhaps reduced."""
 
     def __init__(self, header: Dataset, shape: tuple[int, ...], reduction: int) -> None:
         self.covered = np.zeros(shape[:2], bool)
@@ -134,7 +134,7 @@ class _Canvas:
             self.rows, self.columns = layout.rows, layout.columns
 
     def strips(self, top: int, bottom: int, width: int) -> Iterator[tuple[int, int]]:
-        """Rows to draw at a time, none of them reduced into those of another strip."""
+        """Rows to draw at a time; no two strips share a reduced row."""
         step = max(1, _STRIP // max(width, self.columns) // self._reduction) * self._reduction
         first = top
         while first < bottom:
@@ -143,7 +143,7 @@ class _Canvas:
             first = last
 
     def draw(self, top: int, left: int, lines: Array) -> None:
-        """Cover what some lines do, from a row and a column on."""
+        """Cover the pixels of some lines, from a row and a column on."""
         reduction = self._reduction
         bottom, right = top + lines.shape[0], left + lines.shape[1]
         if reduction == 1:

@@ -1,6 +1,6 @@
-"""Which pixels are padding: no measurement, so not for display (PS3.3 section C.7.5.1.1.2).
+"""Finds pixels that are padding: no measurement, so not for display (PS3.3 section C.7.5.1.1.2).
 
-Stored values are compared, before any transformation, since that is what the attributes are about.
+The attributes speak of stored values, so they are compared before any transformation.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _float(header: Dataset, keyword: str, dtype: np.dtype[Any]) -> Any:
 
 
 def _integer(header: Dataset, keyword: str, dtype: np.dtype[Any]) -> int | None:
-    """The value as pixels are read; its own VR, US or SS, is often the wrong one."""
+    """The value with the sign of the pixels; its VR, US or SS, is often wrong."""
     number = _number(header, keyword)
     if number is None or not np.isfinite(number):
         return None

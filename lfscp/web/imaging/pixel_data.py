@@ -1,8 +1,7 @@
-"""One frame's pixels, as they are stored.
+"""Reads the pixels of one frame as they are stored.
 
-Uncompressed frames are read by their place in the file; compressed ones go to pydicom's codecs, or
-to Pillow when they must become smaller to fit. Nothing is transformed: colours, bits and signs are
-for others.
+Uncompressed frames are read from their place in the file. Compressed ones go to pydicom's codecs,
+or to Pillow if they must be reduced to fit in memory. Colours, bits and signs stay as they are.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ _ITEM: Final = b"\xfe\xff\x00\xe0"
 _MAX_REDUCED: Final = 65_536
 _LEAST: Final = 1 << 20
 _LARGE: Final = 1 << 22  # samples
-# What codecs take, as measured: bytes for each sample of up to 8 bits, and of more; the result is
-# among them.
+# Memory of the codecs, as measured: bytes for each sample of up to 8 bits, and of more; with the
+# result.
 _BY_SYNTAX: Final = {
     "1.2.840.10008.1.2.5": (2, 3),  # RLE
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{each}" for each in (50, 51, 57, 70)), (5, 6)),  # JPEG
@@ -54,8 +53,8 @@ class Cells:
     Args:
         values: Shape: (rows, columns) or (rows, columns, samples); unsigned cells with all their
             bits, or floating point.
-        photometric: how to understand them, which a codec may have changed.
-        reduction: by which number rows and columns were divided, rounded up.
+        photometric: their interpretation, which a codec may have changed.
+        reduction: the divisor of rows and columns; they are rounded up.
     """
 
     values: Array
@@ -66,7 +65,7 @@ class Cells:
 def read_cells(
     path: StoredFile, header: Dataset, number: int, edge: int = 0, room: Room = UNLIMITED
 ) -> Cells:
-    """Read one frame; the one place where pixel data is decoded for pictures.
+    """Read one frame; the only place where pixel data is decoded for pictures.
 
     Args:
         header: from `read_header`.
@@ -122,7 +121,7 @@ def _uncompressed(
 
 
 def _reductions(layout: ImagePixel, edge: int) -> Iterator[int]:
-    """None at first; else to what is wanted, and then further."""
+    """The reductions to try: none, then to the wanted edge, then further."""
     yield 1
     reduction = max(2, max(layout.rows, layout.columns) // edge if edge else 2)
     while reduction <= _MAX_REDUCED:
@@ -140,7 +139,7 @@ def _compressed(path: StoredFile, layout: ImagePixel, number: int, room: Room) -
     if whole <= room.most:
         room.require(whole)
         frame = frames.decode(number, alone=True)
-        if image.samples > _LARGE:  # some codecs take a little for every row, and much in all
+        if image.samples > _LARGE:  # some codecs keep a little for every row, which adds up
             give_back_memory()
         values = frame.values.view(f"u{frame.values.dtype.itemsize}")
         return Cells(values, frame.photometric_interpretation)

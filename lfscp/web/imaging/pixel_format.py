@@ -1,4 +1,4 @@
-"""How pixels are stored, as a picture needs it: what makes no sense is read as what is usual.
+"""Reads how pixels are stored; replaces values that make no sense by usual ones.
 
 Source: PS3.3 section C.7.6.3, PS3.5 section 8.1.1.
 """
@@ -14,11 +14,11 @@ from lfscp.web.imaging.functional_groups import first_number, value, whole_numbe
 
 _MAX_US: Final = (1 << 16) - 1  # what the VRs of these attributes hold
 _MAX_IS: Final = (1 << 31) - 1
-_TOO_MANY_BITS: Final = 65  # of a cell; nobody reads it
+_TOO_MANY_BITS: Final = 65  # of a cell; no decoder reads it
 
 
 def pixel_format(header: Dataset) -> ImagePixel:
-    """Read it from a header; rows and columns are 0 when there is no image."""
+    """The pixel format of a header; rows and columns are 0 if there is no image."""
     allocated = whole_number(header, "BitsAllocated", 8, _MAX_US)
     allocated = min(allocated, _TOO_MANY_BITS)
     stored = whole_number(header, "BitsStored", allocated, _MAX_US)

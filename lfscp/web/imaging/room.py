@@ -1,14 +1,14 @@
 """Checks whether a picture fits in memory before anything is decoded.
 
-Rules: what counts is the working set, all that is in memory at one time, not what is stored. How
-far a frame is reduced follows from the whole budget and from nothing that changes from one request
-to the next, so that one picture always looks the same.
+Rules: the working set counts, which is all memory in use at one time, not the size on disk. How far
+a frame is reduced depends on the whole budget only, and on nothing that changes between requests,
+so that a picture always looks the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from lfscp.web.imaging.errors import NotEnoughMemoryError
@@ -18,12 +18,8 @@ _SHOWN_GREY, _SHOWN_COLOUR = 2, 5  # bytes a pixel
 _UNLIMITED: Final = 1 << 62
 
 
-def _unlimited() -> int:
-    return _UNLIMITED
-
-
 def shown_bytes(pixels: int, is_colour: bool) -> int:  # noqa: FBT001, RUF100 - one fact
-    """What comes to a decoded frame: the picture, its overlays, its encoding."""
+    """Memory beside a decoded frame: the picture, its overlays, its encoding."""
     return pixels * (_SHOWN_COLOUR if is_colour else _SHOWN_GREY) + STRIP_BYTES
 
 
@@ -33,11 +29,11 @@ class Room:
 
     Args:
         most: bytes that one picture can have when it is rendered alone.
-        free: tells how many bytes there are now.
+        free: tells how many bytes are free now.
     """
 
     most: int = _UNLIMITED
-    free: Callable[[], int] = field(default=_unlimited)
+    free: Callable[[], int] = lambda: _UNLIMITED
 
     def first_that_fits(self, reductions: Iterable[int], need: Callable[[int], int]) -> int:
         """The first of some reductions whose working set fits; the last one if none does."""
@@ -48,7 +44,7 @@ class Room:
         return reduction
 
     def require(self, need: int) -> None:
-        """Refuse what does not fit.
+        """Refuse a picture that does not fit.
 
         Raises:
             NotEnoughMemoryError: it needs more than is free now.

@@ -1,9 +1,8 @@
 """Decodes compressed frames with Pillow in less memory, mostly at a smaller size.
 
 JPEG is decoded from fewer of its frequencies, JPEG 2000 from fewer of its resolutions; both leave
-out what a small picture does not show. Lossless JPEG of 8 bits is decoded whole, row by row.
-
-What it does not do: colours and signs; the cells are as those of the whole frame.
+out details that a small picture does not show. Lossless JPEG of 8 bits is decoded whole, row by
+row. It does not transform colours and signs; the cells are like those of the whole frame.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _JPEG_2000: Final = frozenset(
 )
 _JPEG_SCALES: Final = (2, 4, 8)
 _JPEG_2000_SCALES: Final = (2, 4, 8, 16, 32)
-_PROGRESSIVE: Final = b"\xff\xc2"  # of which all frequencies are in memory at once
+_PROGRESSIVE: Final = b"\xff\xc2"  # then all frequencies are in memory at once
 _BYTE, _WORD = 8, 16
 _STRIP: Final = 1 << 20  # pixels
 
@@ -37,8 +36,8 @@ def scales_of(syntax: str, stream: Codestream, image: ImagePixel) -> tuple[int, 
     """By which whole numbers a frame can be reduced while it is decoded.
 
     Args:
-        stream: what the codestream says of itself.
-        image: what the header says.
+        stream: as the codestream describes itself.
+        image: as the header describes it.
     """
     same = stream.precision <= image.bits_stored == image.high_bit + 1
     if not same or stream.is_signed != image.is_signed or stream.samples_per_pixel not in (1, 3):
@@ -80,7 +79,7 @@ def scaled_frame(
         Shape: (rows, columns) or (rows, columns, 3), each side divided by the scale and rounded
         up; unsigned cells.
     Raises:
-        DecodingError: it is broken, or not what it seemed.
+        DecodingError: it is broken, or differs from its description.
     """
     shape = (-(-image.rows // scale), -(-image.columns // scale))
     try:

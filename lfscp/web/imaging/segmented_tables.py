@@ -1,7 +1,7 @@
-"""Segmented palette colour lookup tables (PS3.3 section C.7.9.2).
+"""Expands segmented palette colour lookup tables (PS3.3 section C.7.9.2).
 
-A segment is an opcode, a length and values: 0 is entries as they are; 1 a straight line from the
-entry before to its own one; 2 segments from before, once more, by their offset in bytes.
+A segment is an opcode, a length and values. Opcode 0: entries as they are; 1: a straight line from
+the previous entry to the given one; 2: earlier segments again, by their offset in bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def expanded(words: Array, count: int, bits: int) -> Array:
 
     Args:
         words: the value as words of 16 bits.
-        count: how many entries there must be in the end.
+        count: entries of the expanded table.
         bits: of an entry; up to 8, opcodes, lengths and entries are bytes.
     Returns:
         Shape: (count,), uint16.
@@ -34,7 +34,7 @@ def expanded(words: Array, count: int, bits: int) -> Array:
         return _Segments(words.tolist(), 2, count).expand()
     try:
         return _Segments(words.astype("<u2").view(np.uint8).tolist(), 1, count).expand()
-    except LookupTableError:  # some write each of them in a word of its own
+    except LookupTableError:  # some systems write each of them in a word
         return _Segments(words.tolist(), 1, count).expand()
 
 

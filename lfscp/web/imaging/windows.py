@@ -1,4 +1,4 @@
-"""Windows: the object's own, one that fits its values, and how one is applied.
+"""Finds and applies windows: the object's own, or one that fits its values.
 
 Source: PS3.3 sections C.11.2.1.2, C.11.2.1.3.
 """
@@ -33,7 +33,7 @@ class Window:
 
 
 def window_in(item: Dataset) -> Window | None:
-    """The first window that a dataset names; None when there is none that makes sense."""
+    """The first window that a dataset names; None if it names none that makes sense."""
     center, width = first_number(item, "WindowCenter"), first_number(item, "WindowWidth")
     if center is None or width is None or width <= 0:
         return None
@@ -42,14 +42,14 @@ def window_in(item: Dataset) -> Window | None:
 
 
 def window_of(header: Dataset, number: int) -> Window | None:
-    """The first window that the object names for a frame; None when it names none."""
+    """The first window that the object names for a frame; None if it names none."""
     for item in holders(header, number, "WindowCenter", "VOILUTSequence"):
         return window_in(item)
     return None
 
 
 def has_voi_lut(header: Dataset, number: int) -> bool:
-    """Whether the object names a VOI LUT for a frame, where a window would stand."""
+    """Whether the object names a VOI LUT for a frame instead of a window."""
     item = holder(header, number, "WindowCenter", "VOILUTSequence")
     return bool(items(item, "VOILUTSequence"))
 
@@ -57,8 +57,8 @@ def has_voi_lut(header: Dataset, number: int) -> bool:
 def apply_window(values: Array, window: Window) -> Array:
     """Apply a window.
 
-    LINEAR needs a width of 1 or more. Objects whose values are small fractions have less; then
-    LINEAR_EXACT is what they mean.
+    LINEAR needs a width of 1 or more. Objects with small fractions as values have less; they mean
+    LINEAR_EXACT.
 
     Args:
         values: no NaN.
@@ -89,13 +89,13 @@ def fitting_window(values: Array, padding: Array | None = None) -> Window:
     """
     inside = values if padding is None else values[~padding]
     window = _around(inside)
-    if window is None:  # infinities are shown as black and white, and count for nothing
+    if window is None:  # infinities are shown as black and white, and do not count
         window = _around(inside[np.isfinite(inside)])
     return window or Window(128, 256)
 
 
 def fitting_window_of(values: Array, counts: Array) -> Window:
-    """The same, from the values that there are, ascending, and how often each is there."""
+    """The same, from the distinct values in ascending order and their counts."""
     finite = np.isfinite(values)
     if not finite.all():  # they come last, or first
         window = _around(values, counts)
@@ -127,7 +127,7 @@ def _percentiles(values: Array, counts: Array | None) -> tuple[float, float]:
 
 
 def _between(values: Array, ends: Array, place: float) -> float:
-    """The value at a place between two neighbours, all in a row."""
+    """The value at a place between two neighbours of the sorted values."""
     before = math.floor(place)
     last = int(ends[-1]) - 1
     at = np.searchsorted(ends, [before, min(before + 1, last)], side="right")

@@ -1,4 +1,4 @@
-"""What pages answer with: a template, or a short message."""
+"""Builds the answers of pages: a template, or a short message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from lfscp.web.actions.peers import PeerIn
+from lfscp.web.actions.peers import peer_of
 from lfscp.web.context import Web, web_of
 from lfscp.web.problems import Problem
 
@@ -17,20 +17,26 @@ def render(request: Request, template: str, /, **values: Any) -> Response:
     return web_of(request).templates.TemplateResponse(request, template, values)
 
 
-def toast(response: Response, text: str, href: str = "", *, failed: bool = False) -> Response:
-    """Let the page show a short message, with the answer or instead of one."""
-    message = {"toast": {"text": text, "href": href, "failed": failed}}
-    response.headers["HX-Trigger"] = json.dumps(message)
-    return response
+def toast(text: str, href: str = "", content: str | None = None) -> Response:
+    """Show a short message on the page.
+
+    Args:
+        href: where the message leads.
+        content: takes the place of what the request was for; None leaves the page as it is.
+    """
+    message = {"toast": {"text": text, "href": href, "failed": False}}
+    headers = {"HX-Trigger": json.dumps(message)}
+    if content is None:
+        headers["HX-Reswap"] = "none"
+    return Response(content, headers=headers)
 
 
-def nothing(text: str, href: str = "", *, failed: bool = False) -> Response:
-    """Answer with a short message alone; the page stays as it is."""
-    return toast(Response(headers={"HX-Reswap": "none"}), text, href, failed=failed)
+def peer_named(web: Web, name: str) -> Any:
+    """The peer that a form names, as the client side takes it.
 
-
-def peer_given(web: Web, name: str) -> str | PeerIn:
-    """The peer that a form names."""
+    Raises:
+        Problem: no peer was chosen, or it is not known.
+    """
     if web.peers.get(name) is None:
         raise Problem(422, "choose a peer first")
-    return name
+    return peer_of(web, name)

@@ -1,6 +1,6 @@
-"""What a study's page says when studies or objects disagree about a patient; see DICOM PS3.3 C.7.1.
+"""Finds what a study's page says if studies or objects name different patients (PS3.3 C.7.1).
 
-Rules: nothing is decided here: what each study and object says stays as it was received.
+Rules: nothing is decided here; studies and objects stay as they were received.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from lfscp.web.pages.templating import date, name
 _OBJECTS: Final = "Objects of this study name another patient; see their elements."
 _STUDIES: Final = "Studies with this Patient ID name different patients:"
 _STUDY_UID: Final = (
-    "Another patient has a study with the same Study Instance UID. A retrieve or Send by this UID"
-    " takes both."
+    "Another patient has a study with the same Study Instance UID. Send and retrieve take both."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One conflict: what it is, the names in it, and where the other side is shown."""
+    """One conflict: its text, the names in it, and a link to the other study."""
 
     text: str
     names: tuple[str, ...] = ()
@@ -62,5 +61,5 @@ def _others(connection: Connection, study: Mapping[str, Any]) -> list[Conflict]:
 
 def _named(said: Mapping[str, Any]) -> str:
     born = date(said["patient_birth_date"])
-    parts = [name(said["patient_name"]) or "no name", born and f"born {born}", said["patient_sex"]]
+    parts = [name(said["patient_name"]) or "No name", born and f"born {born}", said["patient_sex"]]
     return ", ".join(part for part in parts if part)

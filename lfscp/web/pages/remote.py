@@ -1,24 +1,23 @@
-"""The pages of the client side: remote PACS and jobs."""
+"""The page of remote PACS: ping, search, retrieve, collect; and the peers that are known."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
 from lfscp.jobs.model import Job
-from lfscp.web.actions.jobs import act, job_of, submit
+from lfscp.web.actions.jobs import job_of, submit
 from lfscp.web.actions.peers import PeerIn, drop, peer_of, put
 from lfscp.web.context import Context, Web
-from lfscp.web.pages.answers import nothing, peer_given, render, toast
+from lfscp.web.pages.answers import peer_named, render, toast
 from lfscp.web.problems import Problem
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 MAX_MATCHES: Final = 1000  # of one search, so that a page stays a page
-JOBS_SHOWN: Final = 200
 _MAX_CELL: Final = 200  # characters of one value
 _MAX_VALUES: Final = 20
 OTHER: Final = "(other)"
@@ -40,7 +39,7 @@ Texts = Annotated[list[str], Form()]
 
 @router.get("/remote")
 def remote(request: Request, web: Context) -> Response:
-    """Remote PACS: ping, search, retrieve."""
+    """Show the peers and the search."""
     return render(request, "remote.html", peers=web.peers.all(), roots=web.settings.web.roots)
 
 
@@ -53,28 +52,28 @@ def add_peer(
     port: Text = "",
     tls: Text = "",
 ) -> Response:
-    """Add a peer; answers the list of peers."""
+    """Add a peer, and show the list of peers."""
     put(web, _peer_from(ae_title, host, port, "", tls=bool(tls)))
     return render(request, "peers.html", peers=web.peers.all())
 
 
 @router.post("/remote/peers/{ae_title}/remove")
 def remove_peer(request: Request, web: Context, ae_title: str) -> Response:
-    """Remove an added peer."""
+    """Remove an added peer, and show the list of peers."""
     drop(web, ae_title)
     return render(request, "peers.html", peers=web.peers.all())
 
 
 @router.post("/remote/peers/{ae_title}/ping")
 def ping(request: Request, web: Context, ae_title: str) -> Response:
-    """Ping a peer; the answer asks for news until the job has ended."""
-    job = submit(web, "echo", peer_of(web, peer_given(web, ae_title)), {"retries": 0})
+    """Ping a peer; the page asks again until the job has ended."""
+    job = submit(web, "echo", peer_named(web, ae_title), {"retries": 0})
     return render(request, "ping.html", job=job)
 
 
 @router.get("/remote/ping/{job_id}")
 def ping_news(request: Request, web: Context, job_id: str) -> Response:
-    """How a ping goes."""
+    """Show how a ping goes."""
     return render(request, "ping.html", job=job_of(web, job_id))
 
 
@@ -88,7 +87,7 @@ async def _form(request: Request) -> dict[str, list[str]]:
 def find(
     request: Request, web: Context, form: Annotated[dict[str, list[str]], Depends(_form)]
 ) -> Response:
-    """Search the chosen peers, a job each."""
+    """Search the chosen peers, each in a job of its own."""
     chosen = _chosen(web, form)
     keys: dict[str, Any] = dict.fromkeys(_RETURNED, "")
     for name in ("PatientName", "PatientID", "AccessionNumber", "StudyInstanceUID"):
@@ -103,7 +102,7 @@ def find(
 
 @router.get("/remote/find/{job_id}")
 def find_news(request: Request, web: Context, job_id: str) -> Response:
-    """How a search goes; its matches when it has ended."""
+    """Show how a search goes, and its matches when it has ended."""
     return render(request, "find_results.html", searches=_searches(web, [job_of(web, job_id)]))
 
 
@@ -127,66 +126,23 @@ def _cell(value: Any) -> Any:
 
 @router.post("/remote/retrieve")
 def retrieve(web: Context, study: Texts, folder: Text = "") -> Response:
-    """Retrieve the chosen matches into the archive, and into a folder; a job per peer."""
+    """Retrieve the chosen matches into the archive, and as files into a folder; a job per peer."""
     into = {"folder": folder.strip()} if folder.strip() else {}
     jobs = [
         submit(web, "retrieve", found.peer, {"keys": {"StudyInstanceUID": uids}, **into})
         for found, uids in _by_search(web, study)
     ]
-    return nothing(f"{_count(study)} being retrieved", f"/jobs#job-{jobs[0].id}")
+    return toast(f"Retrieving {_count(study)}.", f"/jobs#job-{jobs[0].id}")
 
 
 @router.post("/remote/collect")
 def collect(web: Context, study: Texts) -> Response:
-    """Bring the chosen matches of all peers together in one ZIP."""
+    """Collect the chosen matches of all peers in one ZIP."""
     chosen = _by_search(web, study)
     peers = [found.peer for found, _ in chosen]
     uids = sorted({uid for _, each in chosen for uid in each})
     job = submit(web, "collect", peers, {"keys": {"StudyInstanceUID": uids}})
-    return nothing(f"{_count(study)} being collected", f"/jobs#job-{job.id}")
-
-
-@router.post("/studies/{study_uid}/send")
-def send_study(web: Context, study_uid: str, peer: Text = "") -> Response:
-    """Send a study of the archive to a peer."""
-    job = submit(web, "send", peer_of(web, peer_given(web, peer)), {"studies": [study_uid]})
-    return nothing(f"the study is being sent to {peer}", f"/jobs#job-{job.id}")
-
-
-@router.post("/folders/send")
-def send_files(web: Context, path: Texts, peer: Text = "") -> Response:
-    """Send files and folders of the node to a peer."""
-    job = submit(web, "send", peer_of(web, peer_given(web, peer)), {"paths": path})
-    return nothing(f"files are being sent to {peer}", f"/jobs#job-{job.id}")
-
-
-# Jobs
-
-
-@router.get("/jobs")
-def jobs(request: Request, web: Context) -> Response:
-    """All jobs, live."""
-    return render(request, "jobs.html", jobs=web.jobs.jobs(limit=JOBS_SHOWN))
-
-
-@router.get("/jobs/rows")
-def job_rows(request: Request, web: Context) -> Response:
-    """The rows of the list."""
-    return render(request, "job_rows.html", jobs=web.jobs.jobs(limit=JOBS_SHOWN))
-
-
-@router.post("/jobs/{job_id}/{wish}")
-def job_wish(
-    request: Request,
-    web: Context,
-    job_id: str,
-    wish: Literal["cancel", "pause", "resume", "retry", "forget"],
-) -> Response:
-    """Change what becomes of a job; answers its row."""
-    job = act(web, job_id, wish)
-    if wish == "forget":
-        return toast(Response(""), "the job is dropped from the list")
-    return render(request, "job_rows.html", jobs=[job])
+    return toast(f"Collecting {_count(study)}.", f"/jobs#job-{job.id}")
 
 
 def _by_search(web: Web, chosen: list[str]) -> list[tuple[Job, list[str]]]:
@@ -244,4 +200,4 @@ def _range(first: str, last: str) -> str:
 
 
 def _count(chosen: list[str]) -> str:
-    return "1 study is" if len(chosen) == 1 else f"{len(chosen)} studies are"
+    return "1 study" if len(chosen) == 1 else f"{len(chosen)} studies"

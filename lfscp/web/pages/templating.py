@@ -1,4 +1,4 @@
-"""Templates and how values are written in them: everything is escaped, dates and names readable."""
+"""Loads the templates, and formats values in them; everything is escaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def templates(folder: Path) -> Jinja2Templates:
-    """The templates of a folder; a name that is not defined is an error, not an empty text."""
+    """The templates of a folder; an undefined name is an error, not an empty text."""
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -30,18 +30,8 @@ def templates(folder: Path) -> Jinja2Templates:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        date=date,
-        time=time,
-        name=name,
-        octets=octets,
-        moment=moment,
-        duration=duration,
-        text=text,
-        values=values,
-        what=what,
-        key=key,
-    )
+    filters = (date, time, name, octets, moment, duration, text, values, what, key)
+    environment.filters.update({each.__name__: each for each in filters})
     environment.globals["version"] = __version__
     return Jinja2Templates(env=environment, context_processors=[_every_page])
 
@@ -58,12 +48,12 @@ def _every_page(request: Request) -> dict[str, Any]:
 
 
 def key(row: Mapping[str, Any]) -> str:
-    """What follows the path of a study or series, where its UID does not say which one it is."""
+    """The query of a link to a study or series, if several have its UID."""
     return f"?key={row['id']}" if row["shares_uid"] else ""
 
 
 def date(value: str) -> str:
-    """A DICOM date for people: 20240131 is 2024-01-31; what is none stays as it is."""
+    """A DICOM date for people: 20240131 is 2024-01-31; other texts stay as they are."""
     if len(value) == 8 and value.isdigit():
         return f"{value[:4]}-{value[4:6]}-{value[6:]}"
     return value
@@ -90,7 +80,7 @@ def _group(group: str) -> str:
 
 
 def values(value: object) -> list[str]:
-    """The values of an attribute in a job's result, but for empty ones.
+    """The values of an attribute in a job's result, without empty ones.
 
     Several values are a list there, as `scu.identifiers.plain` makes it; a text is one value, in
     which a backslash may stand (VR LT, ST, UT).
@@ -99,7 +89,7 @@ def values(value: object) -> list[str]:
 
 
 def text(value: object) -> str:
-    """The same as one text, as it was received; what is absent is empty."""
+    """The values as one text, as received; empty if absent."""
     return "\\".join(_values(value))
 
 
@@ -129,7 +119,7 @@ def octets(count: float) -> str:
 
 
 def moment(value: object) -> str:
-    """A time of ours for people, in UTC: milliseconds since 1970, or ISO 8601."""
+    """A time for people, in UTC: from milliseconds since 1970, or from ISO 8601."""
     if not value:
         return ""
     if isinstance(value, int | float):

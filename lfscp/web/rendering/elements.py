@@ -1,7 +1,7 @@
-"""An object's elements as text for people: some at a time, bounded in depth and length.
+"""Lists an object's elements as text for people: some at a time, bounded in depth and length.
 
-Rules: they are read where they are, one after another, and no further than is asked for; an object
-of a million items costs no more memory than a small one. The pixel data ends the list.
+Rules: elements are read one after another, in place, and no further than asked for, so an object of
+a million items needs no more memory than a small one. The list ends at the pixel data.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HEAD: Final = 65_536  # bytes in which the file meta information ends
 _BINARY: Final = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN", "OB or OW"})
 _PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _CHARACTER_SET: Final = BaseTag(0x00080005)
-_IMAGE_PIXEL: Final = 0x0028  # a group that says how others' ambiguous VRs are meant
+_IMAGE_PIXEL: Final = 0x0028  # this group resolves ambiguous VRs of other elements
 _SHORT: Final = 8  # bytes
 _BROKEN: Final = "cannot be read: its value does not fit its VR"
 
@@ -70,7 +70,7 @@ def elements(
     Returns:
         The elements, and the number of the one that follows; None at the end.
     Raises:
-        NoPictureError: it is no DICOM file.
+        NoPictureError: it is not a DICOM file.
         OSError: it cannot be read.
     """
     try:
@@ -91,11 +91,11 @@ def elements(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One line of the list, which is read when it is shown.
+    """One line of the list, whose value is read when it is shown.
 
     Args:
-        element: None has its text in `value` alone.
-        known: elements beside it that say how it is to be read.
+        element: None if the line is only the text in `value`.
+        known: elements of the same dataset that are needed to read it.
     """
 
     depth: int
@@ -107,7 +107,7 @@ class _Found:
     value: str = ""
 
     def text(self) -> Element:
-        """What is shown of it."""
+        """The line as it is shown."""
         tag = f"({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})" if self.tag else ""
         if self.element is None:
             return Element(self.depth, tag, self.vr, self.name, self.value)
@@ -156,8 +156,8 @@ class _Walk:
         """The elements between two positions.
 
         Args:
-            known: those of the dataset that says how others are to be read; grows.
-            depth: sequences around them.
+            known: elements of the dataset that are needed to read others; grows.
+            depth: number of sequences around them.
         """
         try:
             while at < end:
@@ -228,7 +228,7 @@ class _Walk:
 
 
 def _learn(known: Dataset, element: RawDataElement) -> None:
-    """Keep an element that says how others are to be read."""
+    """Keep an element that is needed to read others."""
     tag = element.tag
     is_short = tag.group == _IMAGE_PIXEL and element.length <= _SHORT
     if tag.is_private_creator or is_short or tag == _CHARACTER_SET:
@@ -236,7 +236,7 @@ def _learn(known: Dataset, element: RawDataElement) -> None:
 
 
 def _vr(content: memoryview, at: int, tag: int, encoding: Encoding, known: Dataset) -> str:
-    """The VR of an element; empty when nobody knows it."""
+    """The VR of an element; empty if it is unknown."""
     letters = bytes(content[at + 4 : at + 6]).decode("latin-1") if encoding.explicit else ""
     if letters.isalpha() and letters.isupper() and letters != "UN":
         return letters

@@ -1,6 +1,6 @@
-"""What a rendering process does: one picture at a time, within a limit of memory.
+"""Runs a rendering process: one picture at a time, within a limit of memory.
 
-See `processes.forking` for how it begins and ends.
+`processes.forking` says how it begins and ends.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lfscp.web.imaging.room import Room
 from lfscp.web.rendering.tasks import TASKS, Memory
 
 IDLE_S: Final = None
-_SLACK: Final = 6 << 20  # for all that nobody counts: Python's objects, buffers of libraries
+_SLACK: Final = 6 << 20  # for memory that is not counted: Python's objects, buffers of libraries
 _NICE: Final = 2
-_TOLD: Final = 4000  # characters of a failure that nobody expected
+_TOLD: Final = 4000  # characters of an unexpected failure
 
 
 def prepare() -> None:
-    """Let the node go first."""
+    """Let the node's own threads have the processor first."""
     with contextlib.suppress(OSError):
         os.nice(_NICE)
 

@@ -1,11 +1,13 @@
-"""The tasks of a rendering process: describe an object, draw a frame, list elements.
+"""Does the tasks of a rendering process: describe an object, draw a frame, list elements.
 
-Each task takes the object's file, what was asked, what is remembered from before, and the room that
-there is; it gives the fields and the bytes of its answer.
+Each task takes the object's file, what was asked, what is remembered from before, and the memory
+that it may use; it returns the fields and the bytes of its answer.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,12 +19,15 @@ from typing import Any, Final
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 from pydicom.dataset import Dataset
 
+from lfscp.archive.errors import OutOfResourcesError
+from lfscp.archive.store import spool
+from lfscp.archive.store.deflated import MAX_INFLATED_BYTES
 from lfscp.web.imaging.errors import NoPictureError, Omission
 from lfscp.web.imaging.frames import Frame, to_display, window_around
 from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.room import Room, shown_bytes
 from lfscp.web.imaging.windows import Window
-from lfscp.web.rendering.drawing import aspect_of, decode, describe
+from lfscp.web.rendering.decoding import aspect_of, decode, describe
 from lfscp.web.rendering.elements import elements
 
 __all__ = ["TASKS", "JpegImagePlugin", "Memory", "PngImagePlugin"]  # the plugins: loaded once
@@ -30,6 +35,7 @@ __all__ = ["TASKS", "JpegImagePlugin", "Memory", "PngImagePlugin"]  # the plugin
 JPEG_QUALITY: Final = 92
 MAX_EDGE: Final = 4096  # pixels of a rendered picture
 _HEADERS: Final = 4
+_INFLATED_BYTES: Final = 2 * MAX_INFLATED_BYTES  # of this object, and of the last one
 Image.MAX_IMAGE_PIXELS = None  # the room decides
 
 Answer = tuple[dict[str, Any], bytes | memoryview]
@@ -37,7 +43,7 @@ Answer = tuple[dict[str, Any], bytes | memoryview]
 
 @dataclass(slots=True)
 class Memory:
-    """Headers and frames that were asked for last.
+    """The headers and frames that were asked for last.
 
     Args:
         most_frames: bytes of frames.
@@ -60,7 +66,7 @@ class Memory:
     def frame(
         self, path: Path, state: str, number: int, edge: int, room: Room
     ) -> tuple[Frame, tuple[Omission, ...]]:
-        """A frame, and what it is shown without, when it was not remembered."""
+        """A frame, with its omissions if it was not remembered."""
         header = self.header(path, state)
         whole, wanted = (state, number, 0), (state, number, edge)
         for each in (whole, wanted):
@@ -82,13 +88,13 @@ class Memory:
             total -= self._frames.popitem(last=False)[1].size
 
     def clear(self) -> None:
-        """Remember nothing more."""
+        """Forget all of them."""
         self._headers.clear()
         self._frames.clear()
 
 
 def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
-    """What there is to see; with a window around the frame's values if it has none of its own."""
+    """Describe an object, with a window around the frame's values if it has none of its own."""
     found = describe(memory.header(path, asked["state"]), asked["frame"])
     fitting: Window | None = None
     omissions: tuple[Omission, ...] = ()
@@ -104,7 +110,7 @@ def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> 
 
 
 def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
-    """One frame as JPEG or PNG; of no number, the middle one."""
+    """Draw a frame as JPEG or PNG; without a number, the middle one."""
     number, edge = asked["frame"], asked["edge"]
     if number is None:
         number = describe(memory.header(path, asked["state"])).frames // 2
@@ -113,7 +119,7 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     window = Window(**asked["window"]) if asked["window"] else None
     picture = Image.fromarray(to_display(frame, window, overlays=asked["overlays"]))
     size = _size(picture.size, aspect_of(frame.header, frame.number), edge)
-    del frame  # one that is not remembered need not be there while the picture is encoded
+    del frame  # frees its memory while the picture is encoded, unless it is remembered
     if size != picture.size:
         method = Image.Resampling.LANCZOS if edge else Image.Resampling.BILINEAR
         picture = picture.resize(size, method)
@@ -140,8 +146,20 @@ def _size(size: tuple[int, int], aspect: float, edge: int) -> tuple[int, int]:
 
 
 def _elements(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:  # noqa: ARG001 - a task
-    """Some elements as JSON; `next` is where the following ones begin."""
-    found, following = elements(path, asked["first"], asked["most_elements"])
+    """List some elements as JSON; `next` is where the following ones begin.
+
+    A deflated object is inflated in the node's folder: the system's one may be in memory.
+    """
+    with contextlib.suppress(OSError):  # there is no such folder, since its disk is full
+        spool.use(Path(asked["folder"]), _INFLATED_BYTES, asked["reserve_mb"])
+    try:
+        found, following = elements(path, asked["first"], asked["most_elements"])
+    except OutOfResourcesError as error:
+        return {"no_space": f"the disk has no room to inflate it: {error.reason}"}, b""
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return {"no_space": f"the disk has no room to inflate it: {error.strerror}"}, b""
     return {"next": following}, json.dumps([asdict(each) for each in found]).encode()
 
 

@@ -1,1 +1,1 @@
-"""Who may ask, and how much: Host, origin, logins, roles, limits."""
+"""Decides who may ask, and how much: Host, origin, logins, roles, limits."""

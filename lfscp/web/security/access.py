@@ -1,10 +1,10 @@
-"""Who may ask: Host, origin, login and token are decided here, before any route sees a request.
+"""Checks Host, origin, login and token of a request before any route sees it.
 
 Rules: on a loopback address without users the page is open, but only under a loopback name, so
-that a foreign page cannot reach it by DNS rebinding. As soon as users or a token are configured,
-everything but the login, the style sheets and the health checks needs them. A request that
-changes something must come from our own pages (or from no browser at all), and with a session it
-must carry that session's token. What a login may do, `roles` says. Every answer carries a strict
+that another site's page cannot reach it by DNS rebinding. If users or a token are configured, all
+requests need a login, except the login itself, static files and health checks. A request that
+changes something must come from our own pages, or from no browser at all; with a session it must
+carry the session's token. `roles` says what a login may do. Every answer carries a strict
 Content-Security-Policy.
 """
 
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import is_token
-from lfscp.config.web import Role, WebSettings
+from lfscp.config.web import Role, WebSection
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
 from lfscp.web.security.logins import Logins
@@ -32,11 +32,13 @@ from lfscp.web.security.roles import OPEN_PATHS, require_role
 SESSION_COOKIE: Final = "lfscp_session"
 SESSION_S: Final = 12 * 3600
 MAX_SESSIONS: Final = 1000
-MAX_SESSIONS_OF_USER: Final = 50  # the oldest ends, so that nobody's logins end others' sessions
+MAX_SESSIONS_OF_USER: Final = (
+    50  # beyond it the oldest ends, so that no user can end others' sessions
+)
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-METRICS_PATH: Final = "/metrics"  # has a token of its own beside the others
-NOBODY: Final = "page"  # in the audit trail, where nobody need log in
-METRICS: Final = "metrics"  # likewise, whoever has the token of that path
+METRICS_PATH: Final = "/metrics"  # has a token of its own, beside the others
+NOBODY: Final = "page"  # the caller in the audit trail when no login is needed
+METRICS: Final = "metrics"  # the caller in the audit trail with the token of that path
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -62,10 +64,11 @@ SECURITY_HEADERS: Final = (
 
 @dataclass(slots=True)
 class Session:
-    """One login: who, with which password, the token that changes must carry, and until when.
+    """A user who is logged in.
 
     Args:
-        hashed: the password's hash, as the settings had it.
+        hashed: the password's hash in the settings at the login.
+        csrf_token: a request that changes something must carry it.
         until: monotonic, in seconds.
     """
 
@@ -78,7 +81,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """What access is decided by. Header names are in lower case."""
+    """The parts of a request that decide about access. Header names are in lower case."""
 
     method: str
     path: str
@@ -90,11 +93,11 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose request it is.
+    """Who makes a request.
 
     Args:
         name: for the audit trail.
-        session: that it belongs to, if any.
+        session: the session of the request, if any.
     """
 
     name: str
@@ -103,41 +106,41 @@ class Caller:
 
 
 class Access:
-    """The rules of one node, and who is logged in. Any thread may ask, also for other settings.
+    """The access rules and sessions of one node. Any thread may call any method.
 
     Args:
         web: the settings.
     """
 
-    def __init__(self, web: WebSettings) -> None:
+    def __init__(self, web: WebSection) -> None:
         self._is_local = is_loopback(web.host)
         self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
         self._logins = Logins(web)
         self._metrics_token_hash = web.metrics_token_hash
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._open_token = secrets.token_urlsafe(24)  # of pages when nobody need log in
+        self._open_token = secrets.token_urlsafe(24)  # of pages when no login is needed
 
     @property
     def needs_login(self) -> bool:
-        """Whether users or a token are configured; where others reach the page, always."""
+        """Whether users or a token are configured, or the page is reachable from other hosts."""
         return self._logins.are_any or not self._is_local
 
-    def renew(self, web: WebSettings) -> None:
+    def renew(self, web: WebSection) -> None:
         """Take over users and tokens that were read again.
 
-        Who is no user any more, or has another password, is logged out; a role counts at once.
+        A user who was removed, or has another password, is logged out. A new role counts at once.
         """
         self._metrics_token_hash = web.metrics_token_hash
         self._logins = self._logins.renewed(web)
 
     def decide(self, asked: AccessRequest) -> Caller:
-        """Let a request through, or say why not.
+        """Let a request through, or refuse it.
 
         Returns:
-            Whose it is.
+            Who makes it.
         Raises:
-            Problem: it is refused.
+            Problem: it is refused; the text says why.
         """
         self._require_name(asked.headers.get("host", ""))
         changes = asked.method not in SAFE_METHODS
@@ -153,7 +156,7 @@ class Access:
         return caller
 
     def _caller(self, asked: AccessRequest, *, changes: bool) -> Caller:
-        """Who asks, by header or session."""
+        """Who makes the request, by its header or session."""
         scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
         if scheme:
             if asked.path == METRICS_PATH and self._is_metrics_token(scheme, credential):
@@ -169,11 +172,11 @@ class Access:
             )
         given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
         if changes and not hmac.compare_digest(given, session.csrf_token.encode()):
-            raise Problem(HTTPStatus.FORBIDDEN, "the form is too old; load the page again")
+            raise Problem(HTTPStatus.FORBIDDEN, "this page is too old; load it again")
         return _caller_of(session)
 
     def _require_role(self, asked: AccessRequest, caller: Caller) -> None:
-        """Refuse what the caller's role may not do; the audit trail hears of it."""
+        """Refuse what the caller's role may not do, and note it in the audit trail."""
         try:
             require_role(asked.method, asked.path, caller.role)
         except Problem as problem:
@@ -191,7 +194,7 @@ class Access:
         Returns:
             The session's id, for the cookie.
         Raises:
-            Problem: it is wrong, or too many were.
+            Problem: name or password is wrong, or too many wrong ones came.
         """
         login = self._logins.user(user, password, address)
         with self._lock:
@@ -215,27 +218,27 @@ class Access:
             audit.user_left(session.user, address)
 
     def session(self, session_id: str) -> Session | None:
-        """The session with that id, while it lasts and its user is one."""
+        """The session with that id, until it ends or its user changes."""
         with self._lock:
             session = self._sessions.get(session_id)
             if session is None:
                 return None
             login = self._logins.of_name(session.user)
-            is_user = login is not None and login.hashed == session.hashed
-            if login is None or not is_user or session.until < time.monotonic():
+            is_same = login is not None and login.hashed == session.hashed
+            if login is None or not is_same or session.until < time.monotonic():
                 del self._sessions[session_id]
                 return None
             session.role = login.role
             return session
 
     def csrf_token(self, session: Session | None) -> str:
-        """The token that a page's changes carry."""
+        """The token for requests of a page that change something."""
         return session.csrf_token if session else self._open_token
 
     # The single rules
 
     def _require_name(self, host: str) -> None:
-        if self.needs_login:  # a foreign name gains nothing, and a proxy may have any
+        if self.needs_login:  # another name gains nothing, and a proxy may have any
             return
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -257,7 +260,7 @@ def _caller_of(session: Session) -> Caller:
 
 
 def _require_own_origin(headers: Mapping[str, str]) -> None:
-    """Refuse what another site's page makes a browser send; scripts send neither header."""
+    """Refuse a request that a page of another site made a browser send; scripts send no Origin."""
     refused = Problem(HTTPStatus.FORBIDDEN, "this request comes from a page of another site")
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise refused

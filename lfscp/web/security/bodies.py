@@ -1,8 +1,8 @@
-"""A bound on what requests may hold in memory (ASGI): bodies that are read as a whole.
+"""Limits the request bodies that are read into memory as a whole (ASGI).
 
-Each has so many bytes and so many values, since a value takes many times its bytes once it is read;
-and all bodies together, and those of one visitor, have so many bytes until they are answered.
-Uploads go to disk as they arrive, and have no bound but the disk's.
+Rules: each body has a maximum of bytes, and of values, since a value in memory takes many times its
+bytes. All bodies together, and those of one visitor, have a maximum of bytes until they are
+answered. Uploads go to disk as they arrive, and only the disk limits them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BEFORE_VALUES: Final = (b",", b"[", b"{", b"&", b"\n")  # of JSON and of forms
 
 
 class BodyLimit:
-    """ASGI middleware: a longer body is refused, before it is read where it says its length."""
+    """ASGI middleware: refuses a body that is too long, unread if its length is known."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,11 +58,11 @@ class BodyLimit:
 
 
 class _Body:
-    """What has come of one body.
+    """The part of a body that has arrived.
 
     Args:
-        held: what all hold.
-        visitor: whose it is.
+        held: bytes of all bodies.
+        visitor: who sends it.
     """
 
     def __init__(self, held: Share, visitor: str) -> None:
@@ -75,8 +75,8 @@ class _Body:
         """Count a piece.
 
         Raises:
-            HTTPException: it is one too many. FastAPI lets this one pass while it reads a body, and
-                calls others a bad body.
+            HTTPException: a limit is exceeded. FastAPI passes this exception on while it reads a
+                body, and reports any other as a bad body.
         """
         if not piece:
             return
@@ -92,7 +92,7 @@ class _Body:
         self._bytes += len(piece)
 
     def forget(self) -> None:
-        """The request is answered."""
+        """Give the bytes back: the request is answered."""
         if self._bytes:
             self._held.give(self._visitor, self._bytes)
 

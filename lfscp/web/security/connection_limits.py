@@ -1,9 +1,9 @@
-"""Limits the HTTP connections, so that DICOM always has enough.
+"""Limits the number of HTTP connections, so that DICOM always has enough.
 
-Rules: a fixed share of the files that the process may open, and of that so many for one address.
-Who comes beyond it takes the place of the connection (of the same address, when that has too many)
-that has waited the longest without a request, if that was for a second; otherwise he is refused.
-Not thread-safe: for the thread of the server's event loop.
+Rules: HTTP has a fixed share of the files that the process may open, and each address a part of it.
+A new connection beyond the limit takes the place of the one that has waited longest without a
+request, for a second at least; if its address has too many, the place of one of that address. If
+there is none, it is refused. Not thread-safe: for the thread of the server's event loop.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from lfscp.web.security.forwarded import ReverseProxies, is_in
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
 
-PART_OF_OPEN_FILES: Final = 4  # the HTTP side has one of so many parts, DICOM the others
-GRACE_S: Final = 1.0  # what has come may not have been read yet
+PART_OF_OPEN_FILES: Final = 4  # HTTP has one of so many parts, DICOM the others
+GRACE_S: Final = 1.0  # a request may have come that is not read yet
 MAX_PARTING: Final = 200  # refused ones in a second, beside those that have places
 _NO_LIMIT: Final = 1 << 30
 
 
 class Connection(Protocol):
-    """What holds a place."""
+    """A connection that holds a place."""
 
     address: str
     waits_since: float  # monotonic
 
     def leave(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
 
 class ConnectionLimits:
@@ -42,7 +42,7 @@ class ConnectionLimits:
         most_of_address: of one address; 0 is no limit of its own.
         timeout_s: longest wait for a request, and how long a slow one is looked at.
         min_rate: the slowest pace of bodies and answers, in bytes a second; 0 is no limit.
-        proxies: whose addresses speak for many.
+        proxies: their addresses stand for many visitors.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class ConnectionLimits:
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._waiting_by_address: dict[str, OrderedDict[Connection, None]] = {}
         self._parting_since, self._parting = 0.0, 0
-        self._places: dict[Connection, str] = {}  # whom each is counted for
+        self._places: dict[Connection, str] = {}  # the visitor that each is counted for
 
     @property
     def taken(self) -> int:
-        """How many places are taken."""
+        """Places that are taken."""
         return self._share.taken
 
     @property
     def is_time_to_part(self) -> bool:
-        """Whether who is refused may stay until the answer is read; not when many are."""
+        """Whether a refused client may stay until it has read the answer; not if there are many."""
         now = time.monotonic()
         if now - self._parting_since >= 1.0:
             self._parting_since, self._parting = now, 0
@@ -78,7 +78,7 @@ class ConnectionLimits:
         return self._parting <= min(MAX_PARTING, self.most // 2)
 
     def enter(self, connection: Connection) -> bool:
-        """Take a place; False when there is none, and none can be made free."""
+        """Take a place; False if there is none, and none can be made free."""
         visitor = self._visitor(connection)
         shortage = self._share.take(visitor)
         if shortage:
@@ -90,7 +90,7 @@ class ConnectionLimits:
                 return False
             self.leave(longest)
             longest.leave()
-            if self._share.take(visitor):  # of all there is room now, but not for this address
+            if self._share.take(visitor):  # there is room again, but not for this address
                 return False
         self._places[connection] = visitor
         metrics.HTTP_CONNECTIONS.set(self._share.taken)
@@ -98,7 +98,7 @@ class ConnectionLimits:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Give a place back, if it was held still."""
+        """Give a place back, if it is still held."""
         visitor = self._places.pop(connection, None)
         if visitor is None:
             return
@@ -132,7 +132,7 @@ class ConnectionLimits:
                 del self._waiting_by_address[visitor]
 
     def _visitor(self, connection: Connection) -> str:
-        """Whom a connection is counted for: a proxy's each for itself, since it speaks for many."""
+        """The visitor a connection is counted for; each of a trusted proxy's counts for itself."""
         if is_in(connection.address, self._proxies.networks):
             return f"{connection.address} {id(connection)}"
         return connection.address

@@ -1,4 +1,4 @@
-"""Limits of forms: character set, size, and where their files wait.
+"""Limits uploaded forms: their character set, their size, and where their files wait.
 
 Source: RFC 7578. Built on Starlette's `MultiPartParser`: `on_headers_finished`, `_current_part`.
 """
@@ -24,12 +24,12 @@ IN_MEMORY_BYTES: Final = 64 << 10  # of a form's file, before it is on the disk
 
 
 def require_form_in_utf_8(content_type: str) -> None:
-    """Refuse a form that names its charset, which RFC 7578 does not know.
+    """Refuse a form that names another charset than UTF-8; RFC 7578 has no such parameter.
 
-    Starlette decodes by it, with any codec of Python's: some take minutes, others fail.
+    Starlette would decode with any codec of Python: some take minutes, others fail.
 
     Raises:
-        Problem: it does, and the name is not that of UTF-8.
+        Problem: it names another one.
     """
     if "charset" not in content_type.lower():
         return
@@ -41,12 +41,12 @@ def require_form_in_utf_8(content_type: str) -> None:
 
 
 class FormParser(MultiPartParser):
-    """Reads a form; its files wait on the archive's volume, which keeps a reserve.
+    """Reads a form, and keeps its files on the archive's volume, which has a reserve.
 
-    Starlette's own wait in TMPDIR, which may be memory.
+    Starlette would keep them in TMPDIR, which may be in memory.
 
     Args:
-        folder: where; the files have no name there, so that none is left.
+        folder: for the files; they have no name there, so that none is left over.
     """
 
     max_part_size = MAX_FIELD_BYTES
@@ -63,7 +63,7 @@ class FormParser(MultiPartParser):
         self._opened: list[SpooledTemporaryFile[bytes]] = []
 
     def on_headers_finished(self) -> None:
-        """Open a file for a part that is one."""
+        """Open a file for a part that is a file."""
         super().on_headers_finished()
         file = self._current_part.file
         if file is not None:
@@ -75,7 +75,7 @@ class FormParser(MultiPartParser):
             file.file = cast(BinaryIO, own)
 
     async def parse(self) -> FormData:
-        """Read it; when that fails nothing stays open."""
+        """Read the form; on an error no file stays open."""
         try:
             return await super().parse()
         except BaseException:

@@ -1,9 +1,8 @@
 """Finds the visitor's address when a reverse proxy forwards a request.
 
-Rules: only a proxy that is named (`web.trusted_proxies`) is believed, and of what it passes on only
-what trusted proxies wrote: from the right, the first address that is none of theirs. A proxy writes
-one of the two headers and passes the other on as a visitor sent it; where both are there and
-disagree, neither is believed.
+Rules: only the proxies in `web.trusted_proxies` are believed. The visitor is the last address in
+the header that is not a trusted proxy's. A proxy writes one of the two headers and passes the other
+on as the visitor sent it; if both are there and disagree, neither is believed.
 
 Source: RFC 7239; X-Forwarded-For has no standard.
 """
@@ -22,7 +21,7 @@ _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE
 
 
 class ReverseProxies:
-    """Whose word is taken, as the settings say now. Any thread may ask.
+    """The trusted proxies, as the settings say now. Any thread may ask.
 
     Args:
         networks: the setting `web.trusted_proxies`.
@@ -38,7 +37,7 @@ class ReverseProxies:
 
 
 def is_in(address: str, networks: Networks) -> bool:
-    """Whether an address is in one of some networks; what is no address is in none."""
+    """Whether an address is in one of some networks; a text that is no address is in none."""
     found = _address(address)
     return found is not None and any(found in network for network in networks)
 
@@ -47,9 +46,9 @@ def visitor_address(peer: str, headers: Iterable[tuple[bytes, bytes]], proxies: 
     """The address of the visitor.
 
     Args:
-        peer: whom the connection is from.
+        peer: address at the other end of the connection.
         headers: of the request, with names in lower case.
-        proxies: whose word is taken.
+        proxies: the trusted ones.
     """
     if not is_in(peer, proxies):
         return peer
@@ -63,12 +62,12 @@ def visitor_address(peer: str, headers: Iterable[tuple[bytes, bytes]], proxies: 
 
 
 def is_forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request says that it was passed on."""
+    """Whether a request says that a proxy forwarded it."""
     return any(name in (b"forwarded", b"x-forwarded-for") for name, _ in headers)
 
 
 def _rightmost(peer: str, hops: list[str], proxies: Networks) -> str:
-    """The last address that is no trusted proxy's; of only trusted ones the first."""
+    """The last address that is not a trusted proxy's; if all are trusted, the first."""
     known = peer
     for hop in hops[: -_MAX - 1 : -1]:
         found = _address(_without_port(hop))

@@ -1,6 +1,6 @@
-"""The gate in front of the application (ASGI): asks `access` about each request, adds headers.
+"""Guards the application (ASGI): checks each request with `access`, and adds headers to the answer.
 
-What comes through a trusted proxy is the visitor's from here on: for limits, log and audit trail.
+If a trusted proxy forwards a request, limits, log and audit trail see the visitor's address.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from lfscp.web.security.forwarded import ReverseProxies, is_forwarded, visitor_a
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
 
-PROBES: Final = ("/healthz", "/readyz")  # they tell nothing of anybody
+PROBES: Final = ("/healthz", "/readyz")  # they tell nothing about patients or users
 MAX_HEADERS: Final = 200
 LOG: Final = get_logger("lfscp.web")
 CSRF_HEADER: Final = "x-csrf-token"
 
 
 class Guard:
-    """ASGI middleware: no request passes that `access` refuses, no answer leaves without headers.
+    """ASGI middleware: refuses what `access` refuses, and adds the headers of every answer.
 
-    A session's changes carry its token in the header X-CSRF-Token; plain forms are sent by the
-    page's script, so that no form has to be read here.
+    A session's requests carry its token in the header X-CSRF-Token. The page's script sends plain
+    forms too, so no form has to be read here.
 
     Args:
-        proxies: whose word is taken for who the visitor is.
+        proxies: the trusted ones.
         requests: how many may be served at once.
     """
 
@@ -56,7 +56,7 @@ class Guard:
             return
         send_guarded = _guarded(scope, send)
         if scope["path"] in PROBES and scope["method"] in ("GET", "HEAD"):
-            # Answered even when no thread is free, whatever name the node is asked by.
+            # Answered even if no thread is free, and whatever the Host header.
             await self._app(scope, receive, send_guarded)
             return
         self._name_visitor(scope)
@@ -64,7 +64,9 @@ class Guard:
         visitor = scope["client"][0] if scope["client"] else ""
         if self._requests.take(visitor):
             note_refusal("requests", visitor)
-            await respond(request, _too_many_requests())(scope, receive, send_guarded)
+            detail = "too many requests at once; try again in a moment"
+            problem = Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": "1"})
+            await respond(request, problem)(scope, receive, send_guarded)
             return
         try:
             await self._serve(request, receive, send_guarded)
@@ -74,9 +76,11 @@ class Guard:
     async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
         scope = request.scope
         try:
-            _require_few_headers(scope)
+            if len(scope["headers"]) > MAX_HEADERS:
+                detail = f"the request has more than {MAX_HEADERS} header lines"
+                raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)  # noqa: TRY301
             require_form_in_utf_8(request.headers.get("content-type", ""))
-            # A password's hash takes its time: not in the thread that serves everybody.
+            # Hashing a password takes time: not in the event loop's thread.
             asked = _asked(request)
             caller = await run_in_threadpool(self._access.decide, asked)
             scope.setdefault("state", {})["caller"] = caller
@@ -87,7 +91,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _name_visitor(self, scope: Scope) -> None:
-        """Put the visitor's address in the place of a trusted proxy's."""
+        """Replace a trusted proxy's address by the visitor's."""
         peer = scope["client"][0] if scope.get("client") else ""
         proxies = self._proxies.networks
         visitor = visitor_address(peer, scope["headers"], proxies)
@@ -96,9 +100,9 @@ class Guard:
         elif not self._has_warned and not proxies and is_forwarded(scope["headers"]):
             self._has_warned = True
             LOG.warning(
-                "a proxy names visitors' addresses, but is not trusted",
+                "a proxy that is not trusted forwards visitors' addresses",
                 peer=peer,
-                hint="add it to web.trusted_proxies, or all its visitors count as one",
+                hint="add it to web.trusted_proxies; until then all its visitors count as one",
             )
 
     def _refuse(self, request: Request, problem: Problem) -> Response:
@@ -112,7 +116,7 @@ class Guard:
 
 
 def _guarded(scope: Scope, send: Send) -> Send:
-    """Add to an answer what every answer carries."""
+    """Add the headers of every answer."""
 
     async def send_guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -127,24 +131,10 @@ def _guarded(scope: Scope, send: Send) -> Send:
     return send_guarded
 
 
-def _too_many_requests() -> Problem:
-    return Problem(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "too many requests at once; try again in a moment",
-        headers={"Retry-After": "1"},
-    )
-
-
-def _require_few_headers(scope: Scope) -> None:
-    if len(scope["headers"]) > MAX_HEADERS:
-        detail = f"a request has {MAX_HEADERS} header lines at most"
-        raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
-
-
 def _asked(request: Request) -> AccessRequest:
     return AccessRequest(
         method=request.method,
-        path=request.scope["path"],  # what the routes see; that of `url` depends on Host
+        path=request.scope["path"],  # the path that routes see; the one in `url` depends on Host
         headers=request.headers,
         address=request.client.host if request.client else "",
         session_id=request.cookies.get(SESSION_COOKIE, ""),

@@ -1,8 +1,8 @@
-"""Checks passwords and tokens, and tells whose they are.
+"""Checks passwords and tokens, and finds the login they belong to.
 
-Rules: one password is looked at after another (scrypt takes 16 MB), a few may wait; an unknown name
-takes as long as a wrong password, so that nobody learns the names. A right token is never held up
-by wrong ones, nor is a script's right password once it was seen.
+Rules: passwords are checked one after another (scrypt takes 16 MB), and a few may wait. An unknown
+name takes as long as a wrong password, so that the time does not tell the names. Wrong tokens never
+delay a right one, nor a script's password that was right before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Final
 
 from lfscp.config.passwords import hash_password, is_password, is_token
-from lfscp.config.web import Login, Role, WebSettings, read_login
+from lfscp.config.web import Login, Role, WebSection, read_login
 from lfscp.observe import audit
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
@@ -24,9 +24,9 @@ from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
 
 BEARER: Final = "bearer"  # the name of web.token_hash in the audit trail
-MAX_WAITING: Final = 16  # passwords that wait for their turn
+MAX_WAITING: Final = 16  # passwords that wait to be checked
 MAX_WAITING_OF_ADDRESS: Final = 8
-MAX_KNOWN: Final = 1000  # scripts' passwords that were right
+MAX_KNOWN: Final = 1000  # right passwords of scripts that are remembered
 WRONG: Final = "the name or the password is wrong"
 _MAX_OF_A_NAME: Final = 64  # characters in the audit trail
 _WRONG_CREDENTIAL: Final = "the token or password in the header Authorization is wrong"
@@ -39,36 +39,36 @@ class Logins:
         web: the settings.
     """
 
-    def __init__(self, web: WebSettings, attempts: Attempts | None = None) -> None:
+    def __init__(self, web: WebSection, attempts: Attempts | None = None) -> None:
         self._users = {each.name: each for each in map(read_login, web.users)}
         self._tokens = [read_login(each) for each in web.tokens]
         if web.token_hash:
             self._tokens.append(Login(BEARER, Role.ADMIN, web.token_hash))
         self._attempts = attempts or Attempts()
         self._waiting = Share(MAX_WAITING, MAX_WAITING_OF_ADDRESS)
-        self._nobody = hash_password(secrets.token_urlsafe(16)) if self._users else ""
+        self._unknown_hash = hash_password(secrets.token_urlsafe(16)) if self._users else ""
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
         self._digest_key = secrets.token_bytes(32)
 
-    def renewed(self, web: WebSettings) -> Logins:
-        """Those of other settings; wrong passwords stay counted."""
+    def renewed(self, web: WebSection) -> Logins:
+        """The logins of new settings; wrong passwords stay counted."""
         return Logins(web, self._attempts)
 
     def of_name(self, name: str) -> Login | None:
-        """The user of that name, whatever the password."""
+        """The user of that name."""
         return self._users.get(name)
 
     @property
     def are_any(self) -> bool:
-        """Whether somebody must log in."""
+        """Whether users or tokens are configured."""
         return bool(self._users or self._tokens)
 
     def user(self, name: str, password: str, address: str) -> Login:
         """The user with this name and password.
 
         Raises:
-            Problem: one of them is wrong, or too many were.
+            Problem: name or password is wrong, or too many wrong ones came.
         """
         login = self._checked(name, password, address)
         if login is None:
@@ -78,10 +78,10 @@ class Logins:
         return login
 
     def of_header(self, scheme: str, credential: str, address: str) -> Login:
-        """Whose the credential of a header Authorization is.
+        """The login of the credential in a header Authorization.
 
         Raises:
-            Problem: it is wrong, or too many were.
+            Problem: it is wrong, or too many wrong ones came.
         """
         login = None
         if scheme == "bearer":
@@ -121,14 +121,14 @@ class Logins:
         return login
 
     def _checked(self, name: str, password: str, address: str) -> Login | None:
-        """The user, None when name or password is wrong; slow on purpose."""
+        """The user; None if name or password is wrong. Slow on purpose."""
         if self._waiting.take(address):
             note_refusal("logins", address)
             raise _wait(1, "too many logins at once; try again in a moment")
         try:
             self._attempts.begin(name, address)
             login = self._users.get(name)
-            right = is_password(password, login.hashed if login else self._nobody)
+            right = is_password(password, login.hashed if login else self._unknown_hash)
         except TooManyAttemptsError as reason:
             raise _too_many(name, address, reason) from None
         finally:
@@ -140,7 +140,7 @@ class Logins:
 
 
 def _name_and_password(credential: str) -> tuple[str, str]:
-    """What Basic authentication sends (RFC 7617); of a credential that is none, two empty texts."""
+    """Name and password of Basic authentication (RFC 7617); two empty texts if it is not that."""
     try:
         name, _, password = base64.b64decode(credential, validate=True).decode().partition(":")
     except ValueError:  # no base64, or no UTF-8
@@ -149,7 +149,7 @@ def _name_and_password(credential: str) -> tuple[str, str]:
 
 
 def _too_many(name: str, address: str, reason: TooManyAttemptsError) -> Problem:
-    """The answer; the audit trail hears of it once."""
+    """The answer; the audit trail notes the first one."""
     note_refusal("guesses", address)
     if reason.is_first:
         text = "too many wrong passwords or tokens"

@@ -1,4 +1,4 @@
-"""Counts what the HTTP side refuses, and logs it once a minute."""
+"""Counts refused HTTP requests and connections, and logs them once a minute."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _said: dict[str, tuple[float, int]] = {}  # by reason: when, and how many since
 
 
 def note_refusal(reason: str, address: str, **fields: object) -> None:
-    """Count one refusal; a line in the log tells of the first, then of all in a minute.
+    """Count a refusal; the log has a line for the first, then one a minute with their number.
 
     Args:
         reason: one of `metrics.HTTP_REFUSALS`.
-        address: whose.
+        address: of the client.
     """
     metrics.HTTP_REFUSED.of(reason).add()
     now = time.monotonic()

@@ -1,7 +1,7 @@
-"""The table of the role that each request needs: pages, API and dtools messages.
+"""Tells the role that each request needs: for pages, API and dtools messages.
 
-Rules: what is not in the table needs `admin`, so that a route that was forgotten is closed and not
-open; a test walks all routes. Where several entries fit a path, the highest role is needed.
+Rules: a request that is not in the table needs `admin`, so that a forgotten route is closed; a test
+checks all routes. If several entries fit a path, the highest role is needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.routing import compile_path
 from lfscp.config.web import Role
 from lfscp.web.problems import Problem
 
-# Of nobody's role: they are answered before anybody has logged in.
+# Answered without a login.
 OPEN: Final = (
     "GET /healthz",
     "GET /readyz",
@@ -24,7 +24,7 @@ OPEN: Final = (
     "POST /login",
     "GET /static/{path:path}",
 )
-# How their paths begin.
+# The beginnings of their paths.
 OPEN_PATHS: Final = tuple({entry.split()[1].partition("{")[0] for entry in OPEN})
 READ: Final = (
     "POST /logout",
@@ -126,7 +126,7 @@ def needed_role(method: str, path: str) -> Role:
 
 
 def require_role(method: str, path: str, role: Role) -> None:
-    """Refuse a request that needs another role.
+    """Refuse a request that needs a higher role.
 
     Raises:
         Problem: it does.

@@ -1,4 +1,4 @@
-"""Limits how much of something all visitors together, and each of them, may have at once."""
+"""Limits how much of something each visitor, and all together, may have at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ENOUGH: Final = ""
 
 
 class Share:
-    """So much for all, so much for each; who asks for more gets nothing. Any thread may ask.
+    """A limit for all visitors and one for each. Any thread may ask.
 
     Args:
-        of_all: the most that all together may have.
-        of_each: the most that one may have.
+        of_all: the maximum for all together.
+        of_each: the maximum for one.
     """
 
     def __init__(self, of_all: int, of_each: int) -> None:
@@ -26,14 +26,14 @@ class Share:
 
     @property
     def taken(self) -> int:
-        """How much all have now."""
+        """How much is taken now."""
         return self._taken
 
     def take(self, visitor: str, amount: int = 1) -> Shortage:
-        """Take some of it; what it says is missing was not taken.
+        """Take an amount, or nothing if a limit would be exceeded.
 
         Returns:
-            ENOUGH; "each": this visitor has too much; "all": all have.
+            ENOUGH, or the limit that would be exceeded: "each" or "all".
         """
         with self._lock:
             own = self._by_visitor.get(visitor, 0) + amount
@@ -46,7 +46,7 @@ class Share:
             return ENOUGH
 
     def give(self, visitor: str, amount: int = 1) -> None:
-        """Give back what was taken."""
+        """Give an amount back."""
         with self._lock:
             self._taken -= amount
             left = self._by_visitor[visitor] - amount

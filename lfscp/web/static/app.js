@@ -1,9 +1,9 @@
-// What every page does: short messages, rows as links, keys, dark and light, live news.
+// Does what every page needs: short messages, rows as links, keys, dark and light, events.
 "use strict";
 
 const csrf = document.body.dataset.csrf;
 
-/** Ask the node; throws an Error whose text is for the person. */
+/** Ask the node; throws an Error with a text for the user. */
 async function ask(path, options = {}) {
   const response = await fetch(path, {
     ...options,
@@ -24,7 +24,7 @@ function toast(text, href, failed) {
   if (href) {
     const link = document.createElement("a");
     link.href = href;
-    link.textContent = "show";
+    link.textContent = "Show";
     box.append(link);
   }
   document.getElementById("toasts").append(box);
@@ -33,16 +33,16 @@ function toast(text, href, failed) {
 
 document.body.addEventListener("toast", (event) => toast(event.detail.text, event.detail.href, event.detail.failed));
 document.body.addEventListener("htmx:responseError", (event) => {
-  let text = `the node answered ${event.detail.xhr.status}`;
+  let text = `The node answered with status ${event.detail.xhr.status}.`;
   try { text = JSON.parse(event.detail.xhr.responseText).detail || text; } catch { /* no problem document */ }
   toast(text, "", true);
 });
-document.body.addEventListener("htmx:sendError", () => toast("the node does not answer", "", true));
+document.body.addEventListener("htmx:sendError", () => toast("The node does not answer.", "", true));
 document.body.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && event.target.matches("form[data-reset]")) event.target.reset();
 });
 
-// A picture that cannot be had leaves its place with a word instead of a broken sign.
+// If a picture cannot be loaded, its place shows a text instead of a broken image.
 function missing(image) { image.closest(".picture")?.classList.add("none"); }
 document.addEventListener("error", (event) => { if (event.target instanceof HTMLImageElement) missing(event.target); }, true);
 for (const image of document.images) if (image.complete && !image.naturalWidth) missing(image);
@@ -80,9 +80,9 @@ document.getElementById("theme").addEventListener("click", () => {
   localStorage.setItem("lfscp-theme", root.dataset.theme);
 });
 
-// Live news: one stream per page; other scripts listen to "lfscp:job" and "lfscp:node".
+// Events: one stream for each page; other scripts listen to "lfscp:job" and "lfscp:node".
 const active = new Set();
-const told = new Set(); // jobs of which an event came: it is newer than any list
+const told = new Set(); // jobs with an event, which is newer than any list
 
 function showActive() {
   const badge = document.getElementById("active-jobs");
@@ -115,7 +115,7 @@ async function watch() {
   showActive();
 }
 
-// Not before: until then other scripts do not listen, and what has ended meanwhile stayed on the page.
+// Not earlier: other scripts do not listen yet, and the page would keep jobs that ended in between.
 document.addEventListener("DOMContentLoaded", () => {
   if (!document.body.classList.contains("login")) watch().catch(() => {});
 });

@@ -1,4 +1,4 @@
-// Keeps the list of jobs as it is now: numbers in place, rows anew when a state changes.
+// Keeps the list of jobs up to date: it changes numbers in place, and fetches rows when a state changes.
 "use strict";
 
 const units = ["bytes", "kB", "MB", "GB", "TB"];
@@ -11,7 +11,7 @@ function octets(count) {
 }
 
 function refresh() {
-  // The first of several sets the time: one that always began anew would never come.
+  // The first of several events sets the time: a timer that every event starts again would never end.
   refreshing ||= setTimeout(() => { refreshing = 0; htmx.trigger("#job-rows", "refresh"); }, 250);
 }
 
@@ -31,10 +31,10 @@ document.addEventListener("lfscp:job", (event) => {
   field("bytes").textContent = job.bytes ? octets(job.bytes) + rate : "";
 });
 
-// What happened between the making of this page and the first event is in no event.
+// No event tells what changed between the rendering of this page and the first event.
 document.addEventListener("lfscp:open", refresh);
 
-// A list that was asked for before a button was pressed may be shown after the button's own answer.
+// A list that was requested before a button was pressed may arrive after the answer to the button.
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.requestConfig.verb === "post") refresh();
 });

@@ -1,4 +1,4 @@
-// Draws the pool as it is now: who leads, who follows, who serves whom.
+// Draws the pool as it is now: the leader, the followers, and the processors with their peers.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -14,8 +14,6 @@ function draw(parent, name, attributes, text) {
 
 function cap(words, value, none) { return value === none ? "no limit" : `${words} ${value}`; }
 
-function limit(value, none) { return value === none ? "no limit" : value; }
-
 function picture(svg, node, state) {
   svg.replaceChildren();
   const serving = state.associations;
@@ -30,7 +28,7 @@ function picture(svg, node, state) {
   draw(svg, "rect", { x: 20, y: middle - 46, width: 170, height: 92, rx: 10, class: "box" });
   draw(svg, "text", { x: 105, y: middle - 16, "text-anchor": "middle" }, `${node.host}:${node.port}`);
   draw(svg, "text", { x: 105, y: middle + 4, "text-anchor": "middle", class: "dim" }, `backlog ${node.backlog}`);
-  draw(svg, "text", { x: 105, y: middle + 24, "text-anchor": "middle", class: "dim" }, `associations ${serving.length} of ${limit(node.max_associations, 0)}`);
+  draw(svg, "text", { x: 105, y: middle + 24, "text-anchor": "middle", class: "dim" }, `associations ${serving.length}, ${cap("at most", node.max_associations, 0)}`);
   draw(svg, "path", { d: `M190 ${middle} H262`, class: "arrow" });
   draw(svg, "path", { d: `M256 ${middle - 5} L264 ${middle} L256 ${middle + 5}`, class: "arrow" });
 
@@ -42,7 +40,7 @@ function picture(svg, node, state) {
     draw(svg, "text", { x: 315, y: middle + 14, class: "leader-text" }, "connection");
     draw(svg, "text", { x: 315, y: middle + 66, "text-anchor": "middle", class: "dim" }, state.leader);
   } else {
-    draw(svg, "text", { x: 315, y: middle + 5, "text-anchor": "middle", class: "dim" }, state.is_shutdown ? "shut down" : "nobody");
+    draw(svg, "text", { x: 315, y: middle + 5, "text-anchor": "middle", class: "dim" }, state.is_shutdown ? "shut down" : "none");
   }
 
   // the followers
@@ -55,10 +53,10 @@ function picture(svg, node, state) {
   for (let k = 0; k < drawn; k += 1) {
     draw(svg, "circle", { cx: 412 + (k % columns) * 27, cy: top + Math.floor(k / columns) * 27, r: 10, class: "follower" });
   }
-  if (!drawn) draw(svg, "text", { x: 404, y: middle + 5, class: "dim" }, "none waits");
+  if (!drawn) draw(svg, "text", { x: 404, y: middle + 5, class: "dim" }, "none");
   if (state.waiting > drawn) draw(svg, "text", { x: 404, y: height - 14, class: "dim" }, `and ${state.waiting - drawn} more`);
 
-  // the processors and whom they serve
+  // the processors and their peers
   draw(svg, "text", { x: 580, y: 26, class: "head" }, `Processors ${processors}`);
   for (let k = 0; k < shown; k += 1) {
     const y = middle + (k - (shown - 1) / 2) * 46;
@@ -69,7 +67,7 @@ function picture(svg, node, state) {
     draw(svg, "text", { x: 702, y: y - 2 }, peer ? `${peer.calling_ae_title || "?"}${peer.service ? " · " + peer.service : ""}` : "connecting");
     draw(svg, "text", { x: 702, y: y + 13, class: "dim" }, peer ? peer.peer : "");
   }
-  if (!shown) draw(svg, "text", { x: 584, y: middle + 5, class: "dim" }, "nobody is being served");
+  if (!shown) draw(svg, "text", { x: 584, y: middle + 5, class: "dim" }, "no associations");
   if (processors > shown) draw(svg, "text", { x: 690, y: height - 12, class: "dim" }, `and ${processors - shown} more`);
 }
 
@@ -94,7 +92,7 @@ function table(processes) {
     const cell = body.insertRow().insertCell();
     cell.colSpan = 7;
     cell.className = "empty";
-    cell.textContent = "Nobody.";
+    cell.textContent = "No open associations.";
   }
 }
 

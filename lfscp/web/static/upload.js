@@ -14,7 +14,7 @@ function show() {
   bar.max = tally.total;
   bar.value = tally.done;
   const parts = [`${tally.done} of ${tally.total} files`, `${tally.stored} stored`];
-  if (tally.same) parts.push(`${tally.same} there already`);
+  if (tally.same) parts.push(`${tally.same} already there`);
   if (tally.refused) parts.push(`${tally.refused} refused`);
   document.getElementById("upload-text").textContent = parts.join(" · ");
 }

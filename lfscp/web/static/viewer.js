@@ -67,7 +67,7 @@ function fetchPicture(path) {
   return found;
 }
 
-// Only the newest wish is fetched while one is on its way: dragging never builds up a queue.
+// While one picture is on its way, only the newest request is kept: dragging never builds up a queue.
 let busy = false;
 async function show() {
   if (!slices.length) return;
@@ -116,7 +116,7 @@ function paint() {
   describe();
 }
 
-// Whole numbers, unless the window is so narrow that they would say nothing.
+// Whole numbers, unless the window is too narrow for them.
 function rounded(number, width) {
   return width >= 10 ? Math.round(number) : Number(number.toPrecision(3));
 }
@@ -176,7 +176,7 @@ function zoomBy(factor, x, y) {
   paint();
 }
 
-// How long a frame is shown, in milliseconds: as its object says, until somebody asks for a rate.
+// How long a frame is shown, in milliseconds: as its object says, until a rate is typed.
 async function pauseAfter(slice) {
   const fps = document.getElementById("fps");
   const asked = 1000 / Math.max(1, Math.min(60, Number(fps.value) || 15));
@@ -278,7 +278,7 @@ function fillPresets(own) {
     box.add(new Option("Wide", `${center} ${width * 2} ${how}`));
     box.add(new Option("Narrow", `${center} ${width / 2} ${how}`));
   }
-  const hidden = new Option("By hand", "");
+  const hidden = new Option("Manual", "");
   hidden.hidden = true;
   box.add(hidden);
   box.addEventListener("change", () => { preset(box.value); screen_.focus(); });

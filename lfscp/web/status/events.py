@@ -1,7 +1,8 @@
-"""Live news for open pages: one thread draws changes of jobs, every page gets them as events.
+"""Sends changes of jobs and of the node to open pages, as server-sent events.
 
-Rules: a page that does not read loses old news and never holds up others; nothing runs while
-nobody watches. The pool's state is sampled here as well, once a second, and sent when it changed.
+Rules: one thread reads the changes for all pages, and runs only while a page is open. A page that
+does not read loses old events, and never holds up other pages. The node's state is sampled once a
+second, and sent if it has changed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Event = tuple[str, dict[str, Any]]
 
 
 class EventHub:
-    """Spreads news from the node's threads to the pages; made once per application."""
+    """Sends events from the node's threads to the pages; one for each application."""
 
     def __init__(self, jobs: JobService, node_state: Callable[[], NodeState]) -> None:
         self._jobs = jobs
@@ -43,12 +44,12 @@ class EventHub:
         self._stopping = threading.Event()
 
     async def stream(self) -> AsyncIterator[str]:
-        """Server-sent events for one page, until it goes away or the node stops."""
+        """Events for one page, until it closes or the node stops."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_WAITING)
         self._join(queue)
         try:
             yield _encoded("node", self._node())
-            # A page was made before it listens: what has changed meanwhile, it learns here.
+            # A page is rendered before it listens: here it learns what changed in between.
             for job in await asyncio.to_thread(self._jobs.jobs, None, MAX_RECENT):
                 yield _encoded("job", job.to_json())
             while True:
@@ -69,7 +70,7 @@ class EventHub:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """End the streams; browsers ask again, as whoever they are by now."""
+        """End the streams; browsers connect again, with the login they have now."""
         with self._lock:
             pages = dict(self._pages)
         for queue, loop in pages.items():
@@ -95,7 +96,7 @@ class EventHub:
             self._pages.pop(queue, None)
 
     def _watch(self, subscription: Subscription) -> None:
-        """Draw news as long as a page watches; runs in a thread of its own."""
+        """Read changes as long as a page is open; runs in a thread of its own."""
         last: dict[str, Any] = {}
         with subscription as news:
             while not self._stopping.is_set() and not news.is_closed:

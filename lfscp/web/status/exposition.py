@@ -1,7 +1,6 @@
-"""The node's metrics in Prometheus' format: what was counted, and gauges of the node as it is now.
+"""Writes the node's metrics in Prometheus' format: its counters, and gauges of its state now.
 
-Everything is made when somebody asks. Counting the archive reads the index, so it is done again
-only after a hundred times as long as it took, and half a minute at least.
+Everything is computed for each request, except the size of the archive; see `archive_counts`.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -28,18 +25,16 @@ from pynetdicom import __version__ as pynetdicom_version
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp import __version__
-from lfscp.archive.archive import Archive, Statistics
+from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.observe import metrics
 from lfscp.observe.counters import Counter, Gauge
-from lfscp.observe.processes import usage
+from lfscp.observe.processes import ProcessUsage, usage
+from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.state import NodeState, ProcessState
 
 if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
-
-COUNTED_FOR_S: Final = 30.0
-SHARE_OF_TIME: Final = 0.01  # of counting the archive, at most
 
 Families = Iterator[Metric]
 
@@ -52,16 +47,18 @@ class Exposition:
     """
 
     def __init__(
-        self, archive: Archive, jobs: JobService, node_state: Callable[[], NodeState]
+        self,
+        archive: Archive,
+        counts: ArchiveCounts,
+        jobs: JobService,
+        node_state: Callable[[], NodeState],
     ) -> None:
         self._archive = archive
+        self._counts = counts
         self._jobs = jobs
         self._node_state = node_state
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._counting = threading.Lock()
-        self._counted: Statistics | None = None
-        self._count_again_at = 0.0
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text that Prometheus reads, and its content type.
@@ -101,7 +98,7 @@ class Exposition:
         yield size
 
     def _index(self) -> Families:
-        """What the index tells; without it only that it does not answer."""
+        """What the index tells; or that it does not answer."""
         up = GaugeMetricFamily("lfscp_index_up", "1 when the index answered this scrape.")
         try:
             found = [*self._sizes(), *self._job_counts()]
@@ -114,34 +111,24 @@ class Exposition:
         yield from found
 
     def _sizes(self) -> Families:
-        for name, number in asdict(self._statistics()).items():
+        for name, number in asdict(self._counts.now()).items():
             unit = "bytes" if name == "size" else name
             text = "Bytes of all stored files." if name == "size" else f"Stored {name}."
             yield GaugeMetricFamily(f"lfscp_archive_{unit}", text, number)
 
-    def _statistics(self) -> Statistics:
-        with self._counting:
-            started = time.monotonic()
-            if self._counted is None or started >= self._count_again_at:
-                self._counted = self._archive.statistics()
-                ended = time.monotonic()
-                self._count_again_at = ended + max(COUNTED_FOR_S, (ended - started) / SHARE_OF_TIME)
-            return self._counted
-
     def _job_counts(self) -> Families:
         family = GaugeMetricFamily(
-            "lfscp_jobs", "Jobs by kind and state; ended ones are kept for a while.", labels=_JOB
+            "lfscp_jobs",
+            "Jobs by kind and state; ended ones are kept for a while.",
+            labels=("kind", "state"),
         )
         for labels, number in self._jobs.counts().items():
             family.add_metric(labels, number)
         yield family
 
 
-_JOB: Final = ("kind", "state")
-
-
 def counted() -> Families:
-    """What all processes of the node have counted since it started."""
+    """The counters of all processes since the node started."""
     sums = metrics.BOARD.sums()
     for instrument in metrics.BOARD.instruments:
         if isinstance(instrument, Counter):
@@ -160,7 +147,7 @@ def counted() -> Families:
         )
         bounds = [*map(floatToGoString, instrument.bounds), "+Inf"]
         for values, numbers, total in instrument.samples(sums):
-            # Of many statuses most never come; success is there from the beginning.
+            # Most of the many statuses never occur; success is shown from the beginning.
             if numbers[-1] or len(values) < 2 or values[1] == "0x0000":
                 histogram.add_metric(values, list(zip(bounds, numbers, strict=True)), total)
         yield histogram
@@ -175,75 +162,67 @@ def _node(state: NodeState) -> Families:
     yield info
     for name, text, number in (
         ("start_time_seconds", "When the node started, in seconds since 1970.", state.started_at),
-        ("draining", "1 while the node takes no more associations.", state.is_shutdown),
+        ("draining", "1 while the node accepts no more associations.", state.is_shutdown),
         ("backlog_connections", "Connections that wait in the kernel.", queued),
-        ("backlog_max_connections", "Most that may wait there.", state.backlog),
-        ("max_associations", "Most associations per process; 0: any.", state.max_associations),
+        ("backlog_max_connections", "Limit of those.", state.backlog),
+        (
+            "max_associations",
+            "Limit per process; 0: no limit.",
+            state.max_associations,
+        ),
     ):
         yield GaugeMetricFamily(f"lfscp_{name}", text, float(number))
 
 
 def _pools(state: NodeState) -> Families:
-    gauges = {
-        name: GaugeMetricFamily(f"lfscp_{name}", text, labels=["process"])
-        for name, text in (
-            ("pool_leaders", "1 while a thread waits for connections."),
-            ("pool_waiting_threads", "Followers: idle threads that wait to lead."),
-            ("pool_running_threads", "The leader, and those that serve associations."),
-            ("pool_max_running_threads", "Cap on running; 0: no limit."),
-            ("pool_max_waiting_threads", "Cap on waiting; -1: no limit."),
-            ("associations", "Associations now."),
-        )
-    }
-    for name, each in _named(state):
-        for key, number in (
-            ("pool_leaders", each.leader is not None),
-            ("pool_waiting_threads", each.waiting),
-            ("pool_running_threads", each.running),
-            ("pool_max_running_threads", each.max_running),
-            ("pool_max_waiting_threads", each.max_waiting),
-            ("associations", len(each.associations)),
-        ):
-            gauges[key].add_metric([name], float(number))
-    yield from gauges.values()
+    for name, text, number in _POOL_GAUGES:
+        gauge = GaugeMetricFamily(f"lfscp_{name}", text, labels=["process"])
+        for process, each in _named(state):
+            gauge.add_metric([process], float(number(each)))
+        yield gauge
 
 
 def _processes(state: NodeState) -> Families:
-    labels = ("process", "pid")
-    cpu = CounterMetricFamily(
-        "lfscp_process_cpu_seconds_total", "CPU time of a process.", labels=labels
-    )
-    gauges = {
-        name: GaugeMetricFamily(f"lfscp_process_{name}", text, labels=labels)
-        for name, text in (
-            ("resident_memory_bytes", "Memory of a process that is in RAM."),
-            ("open_fds", "File descriptors that a process has open."),
-            ("max_fds", "Most that it may have."),
-            ("threads", "Threads of a process."),
-        )
-    }
-    named = [(name, each.pid) for name, each in _named(state) if each.pid]
-    for name, pid in _with_this_process(named):
-        found = usage(pid)
-        if found is None:  # it ended in the meantime
-            continue
-        cpu.add_metric((name, str(pid)), found.cpu_s)
-        gauges["resident_memory_bytes"].add_metric((name, str(pid)), found.resident_bytes)
-        gauges["open_fds"].add_metric((name, str(pid)), found.open_files)
-        gauges["max_fds"].add_metric((name, str(pid)), found.max_open_files)
-        gauges["threads"].add_metric((name, str(pid)), found.threads)
-    yield cpu
-    yield from gauges.values()
+    named = _with_this_process([(name, each.pid) for name, each in _named(state) if each.pid])
+    found = {(name, str(pid)): usage(pid) for name, pid in named}
+    running = {labels: each for labels, each in found.items() if each is not None}
+    for kind, name, text, number in _PROCESS_FAMILIES:
+        family = kind(f"lfscp_process_{name}", text, labels=("process", "pid"))
+        for labels, each in running.items():
+            family.add_metric(labels, number(each))
+        yield family
+
+
+_POOL_GAUGES: Final[tuple[tuple[str, str, Callable[[ProcessState], float]], ...]] = (
+    ("pool_leaders", "1 while a thread waits for connections.", lambda it: it.leader is not None),
+    ("pool_waiting_threads", "Followers: idle threads that wait to lead.", lambda it: it.waiting),
+    ("pool_running_threads", "The leader and the processors.", lambda it: it.running),
+    ("pool_max_running_threads", "Limit of running; 0: no limit.", lambda it: it.max_running),
+    ("pool_max_waiting_threads", "Limit of waiting; -1: no limit.", lambda it: it.max_waiting),
+    ("associations", "Open associations.", lambda it: len(it.associations)),
+)
+_PROCESS_FAMILIES: Final[tuple[tuple[Any, str, str, Callable[[ProcessUsage], float]], ...]] = (
+    (CounterMetricFamily, "cpu_seconds_total", "CPU time of a process.", lambda it: it.cpu_s),
+    (
+        GaugeMetricFamily,
+        "resident_memory_bytes",
+        "Memory of a process that is in RAM.",
+        lambda it: it.resident_bytes,
+    ),
+    (GaugeMetricFamily, "open_fds", "Open file descriptors.", lambda it: it.open_files),
+    (GaugeMetricFamily, "max_fds", "Limit of file descriptors.", lambda it: it.max_open_files),
+    (GaugeMetricFamily, "threads", "Threads of a process.", lambda it: it.threads),
+)
 
 
 def _named(state: NodeState) -> list[tuple[str, ProcessState]]:
-    """The processes that have a pool, by what they are."""
+    """The processes that have a pool, with their names."""
     if len(state.processes) == 1:
         return [("node", state.processes[0])]
     return [(f"worker-{number}", each) for number, each in enumerate(state.processes)]
 
 
 def _with_this_process(named: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """With several workers the page, which answers here, has a process of its own."""
+    """Add the page's own process, which this is if there are several workers."""
     here = os.getpid()
     return named if any(pid == here for _, pid in named) else [*named, ("page", here)]

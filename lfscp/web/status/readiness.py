@@ -1,8 +1,8 @@
-"""Whether the node could serve a peer now, as /readyz says it.
+"""Checks whether the node could serve a peer now, for /readyz.
 
-Rules: the checks run in a thread of their own, one run at a time, and its result is good for a
-second: however often somebody asks, who need not have logged in, the node does it once. Checks
-that do not end, on a disk that hangs, are an answer too.
+Rules: the checks run in a thread of their own, one run at a time, and a result is good for a
+second. Anyone may ask, without a login; however often they ask, the node checks once. Checks that
+hang, as they do if a disk hangs, are reported too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lfscp.web.status.state import NodeState
 
 GOOD_FOR_S: Final = 1.0
-PATIENCE_S: Final = 5.0  # until checks that go on are given up, and said to hang
+PATIENCE_S: Final = 5.0  # until running checks are reported as hanging
 LEADER_WITHIN_S: Final = 1.5  # between two leaders there are microseconds, or a worker's report
 _LOOK_AGAIN_S: Final = 0.05
 
@@ -41,7 +41,7 @@ class Readiness:
         self._checked_at = -GOOD_FOR_S
 
     def checks(self) -> list[Check]:
-        """Every check with what is wrong; waits for a run of them, but not for ever."""
+        """Every check with what is wrong; waits a limited time for them."""
         with self._changed:
             if time.monotonic() - self._checked_at < GOOD_FOR_S:
                 return self._checks
@@ -53,7 +53,7 @@ class Readiness:
         return [Check("checks", f"no answer within {PATIENCE_S:g} s: a disk or the index hangs")]
 
     def _run(self) -> None:
-        checks = [Check("checks", "they failed")]
+        checks = [Check("checks", "the checks failed")]
         try:
             checks = [self._pool(), *readiness(self._archive), _audit_trail()]
         finally:
@@ -66,15 +66,16 @@ class Readiness:
     def _pool(self) -> Check:
         state = self._node_state()
         if state.is_shutdown:
-            return Check("pool", "the node is stopping, it takes no more associations")
+            return Check("pool", "the node is stopping; it accepts no more associations")
         silent = [str(number) for number, each in enumerate(state.processes) if each.is_silent]
         if silent:
-            return Check("pool", f"no report for long from worker {', '.join(silent)}")
+            return Check("pool", f"no report for a long time from worker {', '.join(silent)}")
         until = time.monotonic() + LEADER_WITHIN_S
         while not any(process.leader for process in state.processes):
             if time.monotonic() >= until:
                 return Check(
-                    "pool", "nobody leads: every thread that pool.max_running allows works"
+                    "pool",
+                    "no thread waits for connections: all that pool.max_running allows are busy",
                 )
             time.sleep(_LOOK_AGAIN_S)
             state = self._node_state()

@@ -16,7 +16,7 @@ from .targets import AET, ClientMode, Target
 from .workload import Figure, Values, Workload, loop_seconds
 
 # Closed connections linger in TIME_WAIT: more of them would use up the client's ports.
-MOST_CONNECTIONS = 8000
+MAX_CONNECTIONS = 8000
 IDLE_ASSOCIATIONS = 200
 LOADING_ASSOCIATIONS = 8
 
@@ -51,7 +51,7 @@ def _associate(name: str, associate_rq: bytes, bench: Bench, target: Target) -> 
     with bench.fresh(target) as server:
         done, started = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < loop_seconds(bench):
-            if done == MOST_CONNECTIONS:
+            if done == MAX_CONNECTIONS:
                 break
             association = dul.open_association(server.port, associate_rq)
             if 1 not in association.accepted:

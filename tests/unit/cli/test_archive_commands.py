@@ -10,7 +10,7 @@ from lfscp.cli.errors import CommandError
 from lfscp.config import Settings
 from lfscp.dicom.part10 import read_part10
 from lfscp.node.parts import open_archive
-from lfscp.node.worker import Node
+from lfscp.node.single_process import SingleProcess
 from lfscp.observe.logging import configure
 
 
@@ -158,7 +158,7 @@ def test_an_empty_index_before_objects_is_said_at_start_and_by_check(run, settin
     for file in settings.data_dir.glob("index.sqlite*"):
         file.unlink()
     server = settings.server.model_copy(update={"host": "127.0.0.1", "port": 0})
-    node = Node(settings.model_copy(update={"server": server}))
+    node = SingleProcess(settings.model_copy(update={"server": server}))
     configure("warning", "json")
     try:
         node.start()

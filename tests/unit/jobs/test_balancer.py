@@ -65,7 +65,7 @@ def test_a_load_never_passes_the_cap_and_each_job_is_dispatched_once(jobs: int) 
     for number in range(jobs):
         balancer.submit(number)
         if number % 10 == 0:
-            samples.append(len(balancer.active))
+            samples.append(len(balancer._active))
     assert balancer.terminate(DEADLINE_S) == []
     assert work.most_running <= 10
     assert max(samples) <= 10
@@ -82,8 +82,8 @@ def test_forty_held_jobs_fill_the_cap_and_no_more() -> None:
         balancer.submit(number)
     for _ in range(10):
         assert work.started_one.acquire(timeout=DEADLINE_S)
-    assert len(balancer.active) == 10
-    assert balancer.sleeping == list(range(10, 40))
+    assert len(balancer._active) == 10
+    assert list(balancer._sleeping) == list(range(10, 40))
     work.gate.release(40)
     assert balancer.terminate(DEADLINE_S) == []
     assert work.most_running == 10
@@ -103,7 +103,7 @@ def test_a_dispatcher_is_called_while_the_place_is_still_taken() -> None:
     active_at_dispatch = []
 
     def note(work: str, _result: Any) -> None:
-        active_at_dispatch.append((work, balancer.active))
+        active_at_dispatch.append((work, list(balancer._active)))
 
     balancer: Balancer[str, Any] = Balancer(
         lambda work: work, on_success=note, on_error=note, max_active=1
@@ -188,8 +188,8 @@ def test_a_group_has_its_own_limit_and_does_not_hold_up_others() -> None:
         balancer.submit(name)
     for _ in range(2):
         assert work.started_one.acquire(timeout=DEADLINE_S)
-    assert balancer.active == ["a1", "b1"]
-    assert balancer.sleeping == ["a2"]
+    assert list(balancer._active) == ["a1", "b1"]
+    assert list(balancer._sleeping) == ["a2"]
     work.gate.release(3)
     assert balancer.terminate(DEADLINE_S) == []
     assert sorted(work.started) == ["a1", "a2", "b1"]

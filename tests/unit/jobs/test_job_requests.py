@@ -10,7 +10,7 @@ import pytest
 
 from lfscp.jobs.model import InvalidRequestError, Job, JobKind, JobRequest
 from lfscp.jobs.roots import allowed_path
-from lfscp.jobs.timer import Alarm
+from lfscp.jobs.timer import JobTimer
 from lfscp.scu.peer import Peer
 
 PACS = Peer("PACS", "127.0.0.1", 104)
@@ -86,7 +86,7 @@ def test_paths_stay_below_their_roots(tmp_path: Path) -> None:
         allowed_path(root, [])
 
 
-def test_the_alarm_rings_in_order_and_not_for_what_was_cancelled() -> None:
+def test_the_timer_wakes_jobs_in_order_and_not_a_cancelled_one() -> None:
     rung: list[str] = []
     all_rung = threading.Event()
 
@@ -95,13 +95,13 @@ def test_the_alarm_rings_in_order_and_not_for_what_was_cancelled() -> None:
         if name == "last":
             all_rung.set()
 
-    alarm = Alarm(ring)
-    alarm.set("last", 0.05)
-    alarm.set("cancelled", 0.02)
-    alarm.set("first", 0.01)
-    assert alarm.cancel("cancelled")
-    assert not alarm.cancel("unknown")
+    timer = JobTimer(ring)
+    timer.set("last", 0.5)
+    timer.set("cancelled", 0.2)
+    timer.set("first", 0.01)
+    assert timer.cancel("cancelled")
+    assert not timer.cancel("unknown")
     assert all_rung.wait(30)
-    alarm.stop()
-    alarm.set("after the end", 0)
+    timer.stop()
+    timer.set("after the end", 0)
     assert rung == ["first", "last"]

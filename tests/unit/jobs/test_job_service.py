@@ -21,7 +21,7 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index import job_tables
 from lfscp.config import Settings
 from lfscp.jobs.balancer import TerminatedError
-from lfscp.jobs.control import Control
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.feed import Feed
 from lfscp.jobs.model import (
     InvalidRequestError,
@@ -32,7 +32,6 @@ from lfscp.jobs.model import (
     WrongStateError,
 )
 from lfscp.jobs.model import JobKind as JobKind
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import SharedJobService
 from lfscp.scu.errors import PeerError, PeerErrorKind
@@ -53,7 +52,7 @@ def archive(tmp_path: Path, open_archive: Callable[..., Archive]) -> Iterator[Ar
 
 @contextmanager
 def serving(
-    archive: Archive, perform: Callable[[Job, Control], Ended], **jobs: Any
+    archive: Archive, perform: Callable[[Job, Control], JobEnd], **jobs: Any
 ) -> Iterator[JobService]:
     settings = Settings.model_validate({"data_dir": archive.data_dir, "jobs": jobs})
     kind = SharedJobService if archive.index.is_shared else JobService
@@ -67,8 +66,8 @@ def serving(
         service.terminate(0.0)
 
 
-def done(_job: Job, _control: Control) -> Ended:
-    return Ended(result=["found"])
+def done(_job: Job, _control: Control) -> JobEnd:
+    return JobEnd(result=["found"])
 
 
 class Held:
@@ -78,7 +77,7 @@ class Held:
         self.began = threading.Semaphore(0)
         self.release = threading.Event()
 
-    def __call__(self, job: Job, control: Control) -> Ended:
+    def __call__(self, job: Job, control: Control) -> JobEnd:
         control.progress.done = 3
         control.progress.left = 2
         control.put_behind("1.2.3")
@@ -86,7 +85,7 @@ class Held:
         while not self.release.is_set():
             control.stop.wait(0.01)
             control.check()
-        return Ended(result=job.id)
+        return JobEnd(result=job.id)
 
     def wait(self) -> None:
         assert self.began.acquire(timeout=DEADLINE_S)
@@ -150,9 +149,9 @@ def test_what_a_run_has_behind_it_is_known_to_the_next(archive: Archive) -> None
         assert wait_for(service, job.id, State.PAUSED).left == 2
     seen = []
 
-    def look(_job: Job, control: Control) -> Ended:
+    def look(_job: Job, control: Control) -> JobEnd:
         seen.append(control.is_behind("1.2.3"))
-        return Ended()
+        return JobEnd()
 
     with serving(archive, look) as service:
         assert service.job(job.id).state is State.PAUSED, "a paused job stays so"
@@ -190,9 +189,9 @@ def test_a_sleeping_job_is_cancelled_or_paused_at_once(archive: Archive) -> None
 def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archive) -> None:
     delays = []
 
-    def fail(job: Job, _control: Control) -> Ended:
+    def fail(job: Job, _control: Control) -> JobEnd:
         if job.attempts > 3:
-            return Ended()
+            return JobEnd()
         raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     with (
@@ -223,7 +222,7 @@ def test_a_peer_that_is_down_is_tried_again_after_growing_delays(archive: Archiv
 def test_only_what_may_pass_is_tried_again(
     archive: Archive, request_: JobRequest, kind: PeerErrorKind, retries: int, attempts: int
 ) -> None:
-    def fail(_job: Job, _control: Control) -> Ended:
+    def fail(_job: Job, _control: Control) -> JobEnd:
         raise PeerError(kind, PACS, "is no good")
 
     with serving(archive, fail, retry_delay_s=0.001, retries=retries) as service:
@@ -234,8 +233,8 @@ def test_only_what_may_pass_is_tried_again(
 
 
 def test_a_failed_job_can_be_tried_again(archive: Archive) -> None:
-    def fail_once(job: Job, _control: Control) -> Ended:
-        return Ended(State.FAILED, "1 of 2") if job.attempts == 1 else Ended()
+    def fail_once(job: Job, _control: Control) -> JobEnd:
+        return JobEnd(State.FAILED, "1 of 2") if job.attempts == 1 else JobEnd()
 
     with serving(archive, fail_once) as service:
         job = service.submit(RETRIEVE)
@@ -250,10 +249,10 @@ def test_a_failed_job_can_be_tried_again(archive: Archive) -> None:
 def test_a_job_that_waits_for_its_next_attempt_can_be_hurried_or_cancelled(
     archive: Archive,
 ) -> None:
-    def fail(job: Job, _control: Control) -> Ended:
+    def fail(job: Job, _control: Control) -> JobEnd:
         if job.attempts == 1:
             raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
-        return Ended()
+        return JobEnd()
 
     with serving(archive, fail, retry_delay_s=3600.0) as service:
         hurried, dropped = service.submit(RETRIEVE), service.submit(RETRIEVE)
@@ -267,7 +266,7 @@ def test_a_job_that_waits_for_its_next_attempt_can_be_hurried_or_cancelled(
 
 
 def test_the_wait_for_the_next_attempt_outlasts_a_restart(archive: Archive) -> None:
-    def fail(_job: Job, _control: Control) -> Ended:
+    def fail(_job: Job, _control: Control) -> JobEnd:
         raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     with serving(archive, fail, retry_delay_s=3600.0) as service, service.subscribe() as news:
@@ -285,7 +284,7 @@ def test_the_wait_for_the_next_attempt_outlasts_a_restart(archive: Archive) -> N
 def test_a_clock_that_was_wrong_puts_off_no_attempt(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_job: Job, _control: Control) -> Ended:
+    def fail(_job: Job, _control: Control) -> JobEnd:
         raise PeerError(PeerErrorKind.UNREACHABLE, PACS, "cannot be reached")
 
     class Ahead(datetime):
@@ -307,10 +306,10 @@ def test_a_clock_that_was_wrong_puts_off_no_attempt(
 def test_an_unexpected_error_fails_the_job_and_frees_its_place(
     archive: Archive, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def explode(job: Job, _control: Control) -> Ended:
+    def explode(job: Job, _control: Control) -> JobEnd:
         if job.kind == "echo":
             raise ZeroDivisionError("no reason")
-        return Ended()
+        return JobEnd()
 
     with serving(archive, explode, max_active=1) as service:
         first, second = service.submit(ECHO), service.submit(RETRIEVE)
@@ -330,7 +329,7 @@ def test_an_unexpected_error_fails_the_job_and_frees_its_place(
     ],
 )
 def test_why_a_job_failed_is_said_in_words(archive: Archive, error: Exception, reason: str) -> None:
-    def fail(_job: Job, _control: Control) -> Ended:
+    def fail(_job: Job, _control: Control) -> JobEnd:
         raise error
 
     with serving(archive, fail) as service:

@@ -17,9 +17,8 @@ from sqlalchemy import update
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.job_tables import job as job_table
 from lfscp.config import Settings
-from lfscp.jobs.control import Control
+from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, JobRequest, State
-from lfscp.jobs.outcome import Ended
 from lfscp.jobs.sharing import SharedJobService, job_service
 from lfscp.scu.peer import Peer
 from tests.support import shared_runner
@@ -158,7 +157,7 @@ def wait_until_active(service: SharedJobService, count: int) -> None:
         time.sleep(0.02)
 
 
-def test_a_wish_reaches_the_node_that_runs_the_job(
+def test_a_stop_request_reaches_the_node_that_runs_the_job(
     desk: SharedJobService, start_runner: StartRunner
 ) -> None:
     paused, cancelled = desk.submit(request(0)), desk.submit(request(1))
@@ -203,11 +202,11 @@ def test_a_node_that_lost_its_job_changes_it_no_more(postgresql_url: str, tmp_pa
     """As after a pause of its machine that was longer than the lease."""
     began, goes_on, stopped = (threading.Event() for _ in range(3))
 
-    def perform(_job: Job, control: Control, *_: object) -> Ended:
+    def perform(_job: Job, control: Control, *_: object) -> JobEnd:
         began.set()
         assert goes_on.wait(DEADLINE_S)
         stopped.set()
-        return Ended(result="late")
+        return JobEnd(result="late")
 
     with Archive.open(tmp_path, index_url=postgresql_url, durability="os") as archive:
         settings = Settings.model_validate({"data_dir": tmp_path})

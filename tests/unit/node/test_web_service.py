@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from lfscp.config import Settings
-from lfscp.node.web_service import PageError, bind_page
+from lfscp.node.errors import NodeError
+from lfscp.node.web_service import bind_page
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def taken():
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(taken):
     settings = Settings.model_validate({"web": {"port": taken}})
 
-    with pytest.raises(PageError, match="Address already in use; choose another --http-port"):
+    with pytest.raises(NodeError, match="Address already in use; choose another --http-port"):
         bind_page(settings)
 
 

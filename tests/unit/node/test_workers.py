@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lfscp.node.scoreboard import Scoreboard
 from lfscp.node.workers import Workers
-from lfscp.pool import PoolState
 
 PATIENCE_S = 20.0
 
@@ -137,16 +135,3 @@ def test_workers_end_when_their_parent_is_killed(parent_of, tmp_path):
 def test_at_least_one_worker():
     with pytest.raises(ValueError, match="at least 1"):
         Workers(0, lambda number: number, kill_after_s=1)
-
-
-def test_the_scoreboard_is_shared_with_children():
-    scoreboard = Scoreboard(2)
-    state = PoolState("a", waiting=3, running=4, max_running=0, max_waiting=-1, is_shutdown=False)
-    pid = os.fork()
-    if pid == 0:
-        scoreboard.write(1, 1234, state)
-        os._exit(0)
-    os.waitpid(pid, 0)
-    silent, written = scoreboard.read()
-    assert silent.pid == 0
-    assert (written.pid, written.has_leader, written.waiting, written.running) == (1234, True, 3, 4)

@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from lfscp.config.access import PeerSettings as ConfiguredPeer
-from lfscp.config.settings import ServerSettings
+from lfscp.config.settings import ServerSection
 from lfscp.dicom.part10 import part10_header
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
@@ -59,7 +59,7 @@ def test_a_name_that_no_host_can_have_is_said_and_not_tried_again(host: str) -> 
 
 def test_a_configured_peer_is_called_by_this_node() -> None:
     configured = ConfiguredPeer(host="pacs", port=104, tls=True)
-    peer = Peer.configured("PACS", configured, ServerSettings(ae_title="ME"))
+    peer = Peer.configured("PACS", configured, ServerSection(ae_title="ME"))
     assert (peer.ae_title, peer.calling_ae_title, peer.host, peer.port, peer.tls) == (
         *("PACS", "ME", "pacs", 104),
         True,

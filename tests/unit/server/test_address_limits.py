@@ -13,7 +13,7 @@ from lfscp.server.address_limits import (
     AddressLimits,
 )
 from lfscp.server.association_board import AssociationBoard
-from lfscp.upperlayer.scp.negotiation import LOCAL_LIMIT_EXCEEDED
+from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED
 
 
 class Clock:

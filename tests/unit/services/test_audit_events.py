@@ -12,7 +12,7 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.dicom.attributes import Level
 from lfscp.observe import audit
-from lfscp.services.audit_events import Patients, ReceivedObjects, Sent, patient_of
+from lfscp.services.audit_events import Patients, ReceivedObjects, SentObjects, patient_of
 from tests.support.archive_datasets import CT_IMAGE, received
 
 HERE, SENDER = audit.AuditedPeer("LFSCP", "127.0.0.1"), audit.AuditedPeer("CT", "127.0.0.1")
@@ -107,7 +107,7 @@ def test_what_is_sent_is_told_of_the_patient_whose_study_it_is(
     archive: Archive, trail: Path
 ) -> None:
     store_all(archive, DOE, {"PatientID": "", "PatientName": ""}, ROE, ROE)
-    sent = Sent()
+    sent = SentObjects()
     for number, instance in enumerate(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})):
         sent.count(instance, failed=number == 3)
     sent.write(HERE, SENDER, archive)
@@ -119,7 +119,7 @@ def test_what_is_sent_and_gone_since_is_told_of_all_whose_it_may_have_been(
     archive: Archive, trail: Path
 ) -> None:
     store_all(archive, DOE, DOE, ROE)
-    sent = Sent()
+    sent = SentObjects()
     sent.count(archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})[0], failed=False)
     archive.delete(Level.IMAGE, "1.2.3.1.0")
     sent.write(HERE, SENDER, archive)
@@ -130,7 +130,7 @@ def test_what_is_sent_and_gone_since_is_told_of_all_whose_it_may_have_been(
 def test_a_long_retrieve_is_recorded_piece_by_piece(archive: Archive, trail: Path) -> None:
     store_all(archive, DOE)
     (instance,) = archive.select(Level.STUDY, {Level.STUDY: ["1.2.3"]})
-    sent = Sent()
+    sent = SentObjects()
     for number in range(2500):
         sent.count(instance, failed=number % 1000 == 0)
         if sent.is_due:

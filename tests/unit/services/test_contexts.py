@@ -18,7 +18,7 @@ from lfscp.services.contexts import (
     storage_sop_classes,
     transfer_syntaxes,
 )
-from lfscp.upperlayer.scp.negotiation import may_be_storage
+from lfscp.upperlayer.scp.contexts import may_be_storage
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 REAL_TIME_VIDEO = {f"1.2.840.10008.1.2.7.{number}" for number in (1, 2, 3)}

@@ -6,7 +6,13 @@ import threading
 
 import pytest
 
-from lfscp.upperlayer.tls import ServerTLS, TLSFilesError, adopt, client_context, server_context
+from lfscp.upperlayer.connection.tls import (
+    ServerTLS,
+    TLSFilesError,
+    adopt,
+    client_context,
+    server_context,
+)
 from tests.support.certificates import Authority
 
 

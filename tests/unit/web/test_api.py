@@ -438,7 +438,7 @@ def test_malformed_json_is_told_where(client):
     )
 
     assert problem(answer)["status"] == 400
-    assert "the body is no JSON" in answer.json()["detail"]
+    assert "the body is not JSON" in answer.json()["detail"]
 
 
 def test_a_body_that_is_not_called_json_is_told_so(client):
@@ -575,7 +575,7 @@ def test_nothing_of_a_protected_study_is_deleted_before_it_is_unprotected(filled
         assert f"study {CT_STUDY} is protected; unprotect it first" in answer.json()["detail"]
     assert filled.get(f"/api/instances/{rows[0]['sop_instance_uid']}/file").status_code == 200
     assert ">Delete</button>" not in filled.get(f"/studies/{CT_STUDY}").text
-    filled.app.state.web._counted = None
+    filled.app.state.web.counts._counted = None
     assert filled.get("/api/statistics").json()["instances"] == before
 
     filled.delete(f"/api/studies/{CT_STUDY}/protection")
@@ -598,7 +598,7 @@ def test_a_patient_one_of_whose_studies_is_protected_keeps_all(client):
 
 def test_elements_are_shown_a_page_at_a_time(filled, monkeypatch):
     monkeypatch.setattr("lfscp.web.api.studies.MAX_ELEMENTS", 10)
-    monkeypatch.setattr("lfscp.web.pages.local.PAGE_ELEMENTS", 10)
+    monkeypatch.setattr("lfscp.web.pages.studies.PAGE_ELEMENTS", 10)
     path = f"/api/instances/{LOOP_INSTANCE}/elements"
     answer = filled.get(path)
     assert len(answer.json()) == 10

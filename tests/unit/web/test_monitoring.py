@@ -127,7 +127,7 @@ def test_ready_says_what_was_looked_at(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("process", "words"),
     [
-        (ProcessState(1, None, 0, 9, 9), "nobody leads"),
+        (ProcessState(1, None, 0, 9, 9), "no thread waits for connections"),
         (ProcessState(1, None, 0, 1, is_shutdown=True), "stopping"),
         (ProcessState(1, "Thread-1", 0, 1, is_silent=True), "worker 0"),
     ],

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from lfscp.jobs.control import JobEnd
 from lfscp.jobs.matches import EncodedJSON
 from lfscp.jobs.model import JobKind
-from lfscp.jobs.outcome import Ended
 from lfscp.scu.errors import PeerError
 from lfscp.scu.errors import PeerErrorKind as Failure
 from tests.support.web_app import serving
@@ -45,7 +45,9 @@ class Work:
         self.go.wait(30)
         if job.peer.host == "down":
             raise PeerError(Failure.UNREACHABLE, job.peer, "cannot be reached: refused")
-        return Ended(result=self._matches() if job.kind is JobKind.FIND else {"studies": ["1.2.3"]})
+        return JobEnd(
+            result=self._matches() if job.kind is JobKind.FIND else {"studies": ["1.2.3"]}
+        )
 
     def _matches(self):
         return list(self.found) if isinstance(self.found, tuple) else self.found
@@ -194,7 +196,7 @@ def test_dtools_need_not_say_that_it_sends_json(client):
     assert answer.json() == {"IsAlive": True}
     broken = client.post("/c-echo", content=b"{", headers=form)
     assert broken.status_code == 400
-    assert "the body is no JSON" in broken.json()["detail"]
+    assert "the body is not JSON" in broken.json()["detail"]
 
 
 def test_dtools_searches(client, work):

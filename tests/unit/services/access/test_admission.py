@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from lfscp.services.access import user_identity
 from lfscp.services.access.admission import Admission
 from lfscp.services.access.attempts import MAX_FAILURES
 from lfscp.services.access.user_identity import UserIdentities
-from lfscp.upperlayer.scp.negotiation import Rejection
+from lfscp.upperlayer.wire.rejections import Rejection
 
 SECRET = "correct horse"  # noqa: S105 - of nobody
 HASHED = hash_password(SECRET)
@@ -31,7 +32,7 @@ class Requestor:
         self.answers: list[Any] = []
         self.limit: Rejection | None = None
 
-    def limit_rejection(self) -> Rejection | None:
+    def limit_rejection(self, known_as: Callable[[], str]) -> Rejection | None:
         return self.limit
 
 

@@ -13,6 +13,7 @@ from pynetdicom import build_context
 from pynetdicom.dsutils import encode
 
 from lfscp.archive.archive import StoredInstance
+from lfscp.services.sending import sub_operations
 from lfscp.services.sending.retrieve_contexts import Accepted
 from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
 from lfscp.upperlayer.scu.sending import FileSlice, SendRequest, StoreAnswer
@@ -88,6 +89,13 @@ def test_failed_list_of_thousands_can_be_encoded(implicit: bool) -> None:
     (element,) = read_dataset(BytesIO(encoded), implicit, True).values()
     assert element.tag == 0x00080058
     assert element.value.rstrip(b"\0").decode().split("\\") == uids
+
+
+@pytest.fixture(autouse=True)
+def sent_by_the_fake(monkeypatch):
+    monkeypatch.setattr(
+        sub_operations, "send_stored", lambda association, request: association.send_stored(request)
+    )
 
 
 class FakeAssociation:

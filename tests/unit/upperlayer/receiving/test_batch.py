@@ -11,7 +11,7 @@ import pytest
 from pydicom import Dataset
 from pynetdicom import evt
 
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 from tests.support.dicom_peer import (
     ABORT,
     COMMAND,
@@ -373,7 +373,7 @@ def test_an_object_that_there_is_no_memory_for_is_refused_and_the_next_is_taken(
 
 
 def test_an_object_is_refused_when_there_is_no_memory_for_its_first_byte(monkeypatch):
-    monkeypatch.setattr("lfscp.upperlayer.receiving.received._buffers", deque())
+    monkeypatch.setattr("lfscp.upperlayer.receiving.sink._buffers", deque())
     store, small = Store(), data_set(padding=600 * KB)
     with serving(store.handler) as server, Peer(server.server_address) as peer:
         peer.associate()
@@ -390,7 +390,7 @@ def test_an_object_is_refused_when_there_is_no_memory_for_its_first_byte(monkeyp
 
 
 def test_an_object_goes_to_a_file_when_there_is_no_memory_for_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("lfscp.upperlayer.receiving.received._buffers", deque())
+    monkeypatch.setattr("lfscp.upperlayer.receiving.sink._buffers", deque())
     store, large = Store(), data_set(padding=3_500 * KB)
     with (
         serving(store.handler, spool_dir=tmp_path) as server,
@@ -414,7 +414,7 @@ def test_an_object_goes_to_a_file_when_there_is_no_memory_for_it(monkeypatch, tm
 
 def received_bytes(server):
     """How much of the object on its way has come."""
-    incoming = server.active_associations[0].dimse._incoming
+    incoming = server.active_associations[0].receiver._incoming
     return 0 if incoming is None else incoming.received
 
 

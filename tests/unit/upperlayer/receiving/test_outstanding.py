@@ -11,7 +11,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import evt
 
 from lfscp.observe import metrics
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 from tests.support.dicom_peer import (
     ABORT,
     C_FIND,

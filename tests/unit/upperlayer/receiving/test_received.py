@@ -1,110 +1,116 @@
-"""Where received data sets go: memory is bounded for all of them together, files take the rest."""
+"""The buffer of a received object is lent: who keeps the request gets a copy, and nobody else."""
 
-import random
+import threading
 
 import pytest
 from pynetdicom import evt
 
-from lfscp.upperlayer.limits import ReceiveLimits
-from lfscp.upperlayer.receiving import received
-from lfscp.upperlayer.receiving.received import BUFFER_BYTES, DatasetSink
-from tests.support.dicom_peer import LAST, Peer, data_set, message, p_data, pdv, store_rq
+from lfscp.upperlayer.receiving import sink
+from lfscp.upperlayer.receiving.received import ReceivedStore
+from lfscp.upperlayer.receiving.sink import DatasetSink
+from lfscp.upperlayer.wire.commands import StoreRequest
+from tests.support.dicom_peer import Peer, data_set, message, store_rq, until
 from tests.support.serving import serving
 
-HEAD = b"head"
-SIZE = 3 * BUFFER_BYTES
-FRAGMENT = 100_000
-BODIES = [random.Random(seed).randbytes(SIZE) for seed in range(6)]
+BODY = data_set()
 
 
-def feed(sinks):
-    """Give each its body, fragment by fragment, in turn."""
-    for at in range(0, SIZE, FRAGMENT):
-        for sink, body in zip(sinks, BODIES, strict=True):
-            rest = body[at : at + FRAGMENT]
-            while rest:
-                view = sink.reserve(len(rest))
-                view[:] = rest[: len(view)]
-                sink.commit(len(view))
-                rest = rest[len(view) :]
+def received():
+    target = DatasetSink(None, lambda: b"")
+    target.reserve(len(BODY))[: len(BODY)] = BODY
+    target.commit(len(BODY))
+    request = StoreRequest(1, "1.2.840.10008.5.1.4.1.1.2", "1.2.3", 2, None, None)
+    return ReceivedStore(request, 3, target)
 
 
-def content(sink):
-    view = sink.finish()
-    if view is not None:
-        return bytes(view)
-    spooled = sink.spooled()
-    return spooled.path.read_bytes()[spooled.dataset_offset :]
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """Room for one sink of these to grow as it likes."""
-    monkeypatch.setattr(received, "MAX_GROWN_BYTES", 3 * BUFFER_BYTES)
-    assert received._grown_bytes == 0
-
-
-def test_buffers_do_not_grow_beyond_what_all_may_have(few, tmp_path):
-    for _ in range(3):  # what one had taken is given back
-        sinks = [DatasetSink(tmp_path, lambda: HEAD) for _ in BODIES]
-        feed(sinks)
-        grown = [len(sink._buffer) - BUFFER_BYTES for sink in sinks]
-        assert 0 < received._grown_bytes <= 3 * BUFFER_BYTES
-        assert sum(grown) <= 3 * BUFFER_BYTES + received._KEPT_GROWN_BUFFERS * 3 * BUFFER_BYTES
-        assert grown.count(0) >= 1
-        assert [content(sink) for sink in sinks] == BODIES
-        for sink in sinks:
-            sink.discard_file()
-            sink.give_back()
-        assert received._grown_bytes == 0
-        received._buffers.clear()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_a_folder_for_files_they_grow_all_the_same(few):
-    sinks = [DatasetSink(None, lambda: HEAD) for _ in BODIES]
-    feed(sinks)
-    assert [content(sink) for sink in sinks] == BODIES
-    for sink in sinks:
-        sink.give_back()
-
-
-def test_an_object_that_would_fill_the_disk_is_given_up(tmp_path):
-    said = iter(["", "1 MB is free"])
-    sink = DatasetSink(tmp_path, lambda: HEAD, shortage=lambda: next(said))
-    kept = []
-    for _ in range(20 * BUFFER_BYTES // FRAGMENT):
-        view = sink.reserve(FRAGMENT)
-        sink.commit(len(view))
-        kept.append(len(list(tmp_path.iterdir())))
-    assert sink.finish() is None
-    assert max(kept) == 1
-    assert kept[-1] == 0
-    assert sink.error.strerror == "1 MB is free"
-    sink.give_back()
-
-
-def test_a_peer_is_told_that_there_is_no_room_for_its_object(tmp_path, caplog):
-    limits = ReceiveLimits(shortage=lambda: "1 MB is free")
-    stored = []
-
-    def store(event):
-        stored.append(event.request.size)
-        return 0x0000
-
-    handler = (evt.EVT_C_STORE, store)
+def objects_of(handle, numbers):
+    """What a server's handler makes of objects that are stored one after another."""
     with (
-        serving(handler, spool_dir=tmp_path, receive_limits=limits) as server,
+        serving((evt.EVT_C_STORE, handle)) as server,
         Peer(server.server_address) as peer,
     ):
         peer.associate()
-        peer.send(message(3, store_rq()))
-        peer.send(*[p_data(pdv(3, 0, bytes(FRAGMENT)))] * 100, p_data(pdv(3, LAST, bytes(2))))
-        assert peer.status() == 0xA700
-        peer.send(message(3, store_rq(), data_set()))  # one that needs no file
-        assert peer.status() == 0x0000
+        for number in numbers:
+            peer.send(message(3, store_rq(number, f"1.2.3.{number}"), data_set(f"1.2.3.{number}")))
+            assert peer.status() == 0x0000
         peer.release()
-    assert len(stored) == 1
-    assert list(tmp_path.iterdir()) == []
-    (line,) = [each for each in caplog.messages if "0xA700" in each]
-    assert line.endswith("1 MB is free")
+        assert until(lambda: not server.active_associations)
+
+
+def test_a_request_that_nobody_keeps_is_not_copied():
+    request = received()
+    parts = request.received
+    del request
+    parts.take_back()
+    assert parts.view is None
+    assert parts.stream is None
+
+
+def test_a_request_that_somebody_keeps_is_copied():
+    request = received()
+    request.received.take_back()
+    assert request.dataset is None
+    assert request.DataSet.getvalue() == BODY
+
+
+@pytest.mark.parametrize("kept", ["the event", "the request", "nothing"])
+def test_a_server_copies_what_its_handler_keeps_and_nothing_else(kept):
+    parts, held = [], []
+
+    def handle(event):
+        parts.append(event.request.received)
+        if kept != "nothing":
+            held.append(event if kept == "the event" else event.request)
+        return 0x0000
+
+    objects_of(handle, (1, 2, 3))
+    streams = [each.stream and each.stream.getvalue() for each in parts]
+    whole = [data_set(f"1.2.3.{number}") for number in (1, 2, 3)]
+    assert streams == (whole if held else [None] * 3)
+
+
+def test_one_buffer_serves_objects_that_nobody_keeps():
+    sink._buffers.clear()
+    objects_of(lambda event: 0x0000, range(1, 9))
+    assert len(sink._buffers) == 1
+
+
+def test_what_is_kept_in_the_exception_of_a_handler_is_its_own(caplog):
+    """A traceback holds the frames of a handler, and those its event; a log may hold both."""
+    events = []
+
+    def handle(event):
+        if event.request.MessageID == 1:
+            raise RuntimeError("on purpose")
+        return 0x0000
+
+    with serving((evt.EVT_C_STORE, handle)) as server, Peer(server.server_address) as peer:
+        peer.associate()
+        for number in (1, 2):
+            peer.send(message(3, store_rq(number, f"1.2.3.{number}"), data_set(f"1.2.3.{number}")))
+            peer.status()
+        peer.release()
+    for record in caplog.records:
+        trace = record.msg.__traceback__ if isinstance(record.msg, Exception) else None
+        while trace is not None:
+            events += [trace.tb_frame.f_locals["event"]] if trace.tb_next is None else []
+            trace = trace.tb_next
+    assert [event.encoded_dataset(include_meta=False) for event in events] == [data_set("1.2.3.1")]
+
+
+def test_a_thread_that_reads_while_the_buffer_is_taken_back_gets_the_object():
+    """By turns: each reader starts before the handler's time ends, and must never see a part."""
+    for _ in range(200):
+        request, found = received(), []
+        began = threading.Event()
+
+        def read(request=request, found=found, began=began):
+            began.set()
+            found.append(request.DataSet.getvalue())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        began.wait()
+        request.received.take_back()
+        reader.join()
+        assert found == [BODY]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 
-from lfscp.upperlayer.scp.negotiation import SupportedContexts
+from lfscp.upperlayer.scp.contexts import SupportedContexts
 
 ABSTRACT = ["1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.3"]
 TRANSFER = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50", "1.2.3.4"]

@@ -10,10 +10,10 @@ from pydicom import Dataset
 from pynetdicom import build_context, evt
 from pynetdicom.dimse_primitives import C_FIND
 
-from lfscp.upperlayer.limits import ReceiveLimits
+from lfscp.upperlayer.connection.limits import ReceiveLimits
+from lfscp.upperlayer.requestor import associate
 from lfscp.upperlayer.scu.asking import Operation, UnansweredError
-from lfscp.upperlayer.scu.requestor import associate
-from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest
+from lfscp.upperlayer.scu.sending import FileSlice, Parts, SendRequest, send_stored
 from tests.support.dicom_peer import (
     ABORT,
     APPLICATION_CONTEXT,
@@ -130,13 +130,13 @@ def test_an_object_arrives_as_it_was_sent(tmp_path, received, padding, largest, 
     with serving((evt.EVT_C_STORE, store), ae=make_ae(maximum_pdu_size=largest)) as server:
         assoc = ask(server.server_address, evt_handlers=handlers)
         from_file = FileSlice(path, 4, len(body))
-        assert assoc.send_stored(request("1.2.1", from_file, assoc)) == (0xB007, "odd")
-        assert assoc.send_stored(request("1.2.2", body, assoc)) == (0xB007, "odd")
+        assert send_stored(assoc, request("1.2.1", from_file, assoc)) == (0xB007, "odd")
+        assert send_stored(assoc, request("1.2.2", body, assoc)) == (0xB007, "odd")
         with path.open("rb") as file:
             middle = FileSlice(path, 4 + 10, len(body) - 21, descriptor=file.fileno())
             parts = Parts([body[:7], bytearray(body[7:10]), middle, b"", body[-11:]])
             assert parts.size == len(body)
-            assert assoc.send_stored(request("1.2.3", parts, assoc)) == (0xB007, "odd")
+            assert send_stored(assoc, request("1.2.3", parts, assoc)) == (0xB007, "odd")
         assoc.release()
     assert received == {"1.2.1": body, "1.2.2": body, "1.2.3": body}
 
@@ -151,7 +151,7 @@ def test_parts_whose_file_is_short_end_the_association(tmp_path, received, large
         assoc = ask(server.server_address)
         with path.open("rb") as file:
             parts = Parts([bytes(8), FileSlice(path, 0, 300_002, descriptor=file.fileno())])
-            assert assoc.send_stored(request("1.2.1", parts, assoc)) is None
+            assert send_stored(assoc, request("1.2.1", parts, assoc)) is None
         assert not assoc.is_established
         assert "2 bytes shorter" in assoc.end_reason
 
@@ -161,10 +161,10 @@ def test_a_file_that_is_gone_or_short_is_told_before_anything_is_sent(server, re
     short = tmp_path / "short"
     short.write_bytes(b"1234")
     with pytest.raises(FileNotFoundError):
-        assoc.send_stored(request("1.2.1", FileSlice(tmp_path / "none", 0, 10), assoc))
+        send_stored(assoc, request("1.2.1", FileSlice(tmp_path / "none", 0, 10), assoc))
     with pytest.raises(OSError, match="6 bytes shorter"):
-        assoc.send_stored(request("1.2.1", FileSlice(short, 0, 10), assoc))
-    assert assoc.send_stored(request("1.2.2", data_set(), assoc)) == (0, "")
+        send_stored(assoc, request("1.2.1", FileSlice(short, 0, 10), assoc))
+    assert send_stored(assoc, request("1.2.2", data_set(), assoc)) == (0, "")
     assoc.release()
     assert list(received) == ["1.2.2"]
 
@@ -280,7 +280,7 @@ def test_a_server_that_aborts_ends_what_is_being_sent(tmp_path):
 
     with nothing_left_behind(), serving((evt.EVT_C_STORE, store)) as server:
         assoc = ask(server.server_address)
-        assert assoc.send_stored(request("1.2.1", data_set(), assoc)) is None
+        assert send_stored(assoc, request("1.2.1", data_set(), assoc)) is None
         assert not assoc.is_established
 
 
@@ -367,7 +367,7 @@ def test_a_response_without_end_ends_the_association():
     sent = message(1, answer(0x8020, 1, 0xFF00, DATA_SET)) + fragments
     with nothing_left_behind(), accepting(1, sent) as (address, _):
         assoc = ask(address, FINDS)
-        assoc.limits = ReceiveLimits(max_message_bytes=20_000)
+        assoc.record.limits = ReceiveLimits(max_message_bytes=20_000)
         with pytest.raises(UnansweredError, match="larger than 20000 bytes"):
             next(find(assoc))
 

@@ -22,7 +22,7 @@ from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.frames import to_display
 from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.windows import Window
-from lfscp.web.rendering.drawing import aspect_of, decode, describe
+from lfscp.web.rendering.decoding import aspect_of, decode, describe
 from tests.support.images import image, planar, save, save_as, save_big_endian, table
 
 EXACT = {"VOILUTFunction": "LINEAR_EXACT"}

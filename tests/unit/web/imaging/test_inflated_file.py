@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lfscp.web.imaging.inflated_file import open_inflated
 from lfscp.web.imaging.object_header import read_header
-from lfscp.web.rendering.drawing import decode
+from lfscp.web.rendering.decoding import decode
 from tests.support.web_objects import CT_CLASS, new, set_pixels
 
 BYTES = 30 << 20

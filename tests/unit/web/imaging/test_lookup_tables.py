@@ -11,7 +11,7 @@ from lfscp.web.imaging.errors import LookupTableError
 from lfscp.web.imaging.frames import to_display
 from lfscp.web.imaging.lookup_tables import LookupTable, read_table
 from lfscp.web.imaging.object_header import read_header
-from lfscp.web.rendering.drawing import decode
+from lfscp.web.rendering.decoding import decode
 from tests.support.images import image, palettes, save, save_big_endian, table
 
 PIXELS = np.array([[0, 1], [2, 3]], np.uint8)

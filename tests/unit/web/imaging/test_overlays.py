@@ -7,7 +7,7 @@ import pytest
 
 from lfscp.web.imaging.frames import to_display
 from lfscp.web.imaging.object_header import read_header
-from lfscp.web.rendering.drawing import decode, describe
+from lfscp.web.rendering.decoding import decode, describe
 from tests.support.images import image, save, save_big_endian
 
 GROUND = 100

@@ -12,7 +12,7 @@ import pytest
 
 from lfscp.config import passwords
 from lfscp.config.passwords import hash_password, is_password, new_token
-from lfscp.config.web import WebSettings
+from lfscp.config.web import WebSection
 from lfscp.services.access import attempts as counts
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
@@ -51,7 +51,7 @@ def hashed():
 
 @pytest.fixture
 def logins(hashed, attempts):
-    return Logins(WebSettings(users=(f"anna:work:{hashed}", f"otto:{hashed}")), attempts)
+    return Logins(WebSection(users=(f"anna:work:{hashed}", f"otto:{hashed}")), attempts)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_script_s_right_password_is_hashed_once_and_never_locked_out(logins, h
 def test_wrong_tokens_have_to_wait_and_hold_up_no_right_one(attempts, hashed):
     token, of_token = new_token()
     users = (f"anna:{hashed}",)
-    logins = Logins(WebSettings(users=users, tokens=(f"script:read:{of_token}",)), attempts)
+    logins = Logins(WebSection(users=users, tokens=(f"script:read:{of_token}",)), attempts)
     for _ in range(counts.MAX_FAILURES_OF_ADDRESS):
         assert status(logins.of_header, "bearer", "wrong", HERE) == 401
     assert status(logins.of_header, "bearer", "wrong", HERE) == 429
@@ -219,7 +219,7 @@ def test_wrong_tokens_have_to_wait_and_hold_up_no_right_one(attempts, hashed):
 
 
 def test_few_passwords_wait_for_their_turn(hashed, attempts, monkeypatch):
-    logins = Logins(WebSettings(users=(f"anna:{hashed}",)), attempts)
+    logins = Logins(WebSection(users=(f"anna:{hashed}",)), attempts)
     go_on, waiting = threading.Event(), threading.Semaphore(0)
 
     def slow(*_):

@@ -1,0 +1,72 @@
+"""Knows the peers that jobs can be sent to and objects be moved to: configured ones and added ones.
+
+Rules: a configured peer goes before an added one with the same AE title. What a peer may ask of
+this node stands in the configuration alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lfscp.config import PeerSettings
+from lfscp.services.access.added_peers import AddedPeers
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """A remote application entity; a configured one cannot be changed while the node runs."""
+
+    ae_title: str
+    host: str
+    port: int
+    tls: bool = False
+    is_configured: bool = False
+
+
+class KnownPeers:
+    """The known peers by AE title. Any thread may ask.
+
+    Args:
+        configured: the setting `peers`; replaced when the settings are read again.
+        added: the peers that were added while the node ran.
+    """
+
+    def __init__(self, configured: Mapping[str, PeerSettings], added: AddedPeers) -> None:
+        self.configured = configured
+        self._added = added
+
+    def all(self) -> list[KnownPeer]:
+        """All of them, by AE title."""
+        configured = self.configured
+        peers = {**self._added.all(), **configured}
+        return [
+            KnownPeer(title, peer.host, peer.port, peer.tls, title in configured)
+            for title, peer in sorted(peers.items(), key=lambda each: each[0])
+        ]
+
+    def get(self, ae_title: str) -> KnownPeer | None:
+        """The peer with that AE title."""
+        return next((peer for peer in self.all() if peer.ae_title == ae_title), None)
+
+    def put(self, peer: KnownPeer) -> None:
+        """Add a peer, or replace an added one.
+
+        Raises:
+            ValueError: the configuration has one with that AE title.
+            OSError: it cannot be written.
+        """
+        if peer.ae_title in self.configured:
+            raise ValueError(f"{peer.ae_title} is in the configuration; change it there")
+        self._added.put(peer.ae_title, PeerSettings(host=peer.host, port=peer.port, tls=peer.tls))
+
+    def remove(self, ae_title: str) -> bool:
+        """Remove an added peer; False when there is none.
+
+        Raises:
+            ValueError: it is in the configuration.
+            OSError: it cannot be written.
+        """
+        if ae_title in self.configured:
+            raise ValueError(f"{ae_title} is in the configuration; remove it there")
+        return self._added.remove(ae_title)

@@ -1,0 +1,1 @@
+"""The connection of an association: socket, TLS, limits, errors."""

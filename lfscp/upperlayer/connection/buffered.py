@@ -1,0 +1,395 @@
+"""Reads and writes of an association's socket, by the thread that calls: no polling, no queue.
+
+Rules: a read blocks in the kernel, with SO_RCVTIMEO as its time limit; small PDUs are read several
+at a time into one buffer, large fragments straight into their destination; after each read
+TCP_QUICKACK is set again, since DCMTK's clients leave Nagle's algorithm on and every message would
+cost 40 ms. Errors become `ConnectionLostError` or `ReadTimeoutError`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from lfscp.upperlayer.connection.errors import ConnectionLostError, ReadTimeoutError
+from lfscp.upperlayer.connection.record import ConnectionRecord
+from lfscp.upperlayer.connection.send_pace import SendPace
+from lfscp.upperlayer.connection.socket_calls import GATHER, bytes_acknowledged, timeval
+from lfscp.upperlayer.connection.tls import TLSSocket
+
+BUFFER_BYTES: Final = 16384
+# A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
+# that a length that is only claimed takes no memory.
+_STEP_BYTES: Final = 1 << 16
+_PROGRESS_BYTES: Final = 1 << 16
+# A send that took longer waited for the peer.
+_WAITED_S: Final = 0.5
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
+
+
+class BufferedSocket(AssociationSocket):
+    """pynetdicom's AssociationSocket with blocking, buffered reads and gathering sends.
+
+    Args:
+        assoc: the association it serves.
+        record: its limits and times.
+        client_socket: an accepted connection, TLS handshake not yet done.
+        address: for a requestor, the local address to bind.
+
+    Attributes:
+        reads: how often something came.
+        while_waiting: called about every `look_every_s` while waiting, for a C-MOVE's pending
+            responses; also while the peer sends or takes without end. May raise CalledOffError,
+            which ends the association at once.
+        is_sending: a part of a PDU is out, perhaps; only with `while_waiting`.
+    """
+
+    def __init__(
+        self,
+        assoc: Association,
+        record: ConnectionRecord,
+        client_socket: socket.socket | None = None,
+        address: AddressInformation | None = None,
+    ) -> None:
+        super().__init__(assoc, client_socket=client_socket, address=address)
+        self._record = record
+        self._set_buffer(bytearray(BUFFER_BYTES))
+        self._start = 0
+        self._end = 0
+        self._limit_s: float | None = -1.0
+        self._deadline = 0.0
+        self._is_tls = False
+        self.reads = 0
+        self._quick_ack = True
+        self.while_waiting: Callable[[], None] | None = None
+        self.look_every_s = 1.0
+        self._look_at = 0.0
+        self.is_sending = False
+        self._pace = SendPace(record)
+
+    # --- reading ---
+
+    def _set_buffer(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+
+    @property
+    def can_scatter(self) -> bool:
+        """Whether `receive_into` may be used: not with TLS, whose records come in one piece."""
+        return not self._is_tls
+
+    def give_back(self, data: bytes) -> None:
+        """Have bytes that `receive_into` gave read again, before what is still to come."""
+        data += bytes(self._view[self._start : self._end])
+        self._set_buffer(bytearray(max(BUFFER_BYTES, len(data))))
+        self._start, self._end = 0, len(data)
+        self._view[: len(data)] = data
+
+    def begin_wait(self, timeout_s: float | None) -> None:
+        """Set how long the next reads may wait, all together; None is for ever."""
+        self._deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        limit = timeout_s
+        if self.while_waiting is not None:
+            limit = self.look_every_s if timeout_s is None else min(self.look_every_s, timeout_s)
+        if limit != self._limit_s and self.socket is not None:
+            self._limit_s = limit
+            if isinstance(self.socket, TLSSocket):
+                self.socket.receive_limit_s = limit
+                return
+            try:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
+            except OSError as problem:
+                raise ConnectionLostError(str(problem)) from problem
+
+    def await_request(self, timeout_s: float | None) -> None:
+        """Wait for the first byte of a request."""
+        self.begin_wait(timeout_s)
+        if self._start == self._end:
+            self.fill(1)
+
+    def _receive(self, view: memoryview, flags: int = 0) -> int:
+        """At least one byte into `view`."""
+        return self._read_socket(lambda sock: sock.recv_into(view, 0, flags))
+
+    def receive_into(self, views: list[memoryview]) -> int:
+        """At least one byte into several buffers, one after another; only when `can_scatter`."""
+        if self._start == self._end:
+            return self._read_socket(lambda sock: sock.recvmsg_into(views)[0])
+        count = 0
+        for view in views:
+            piece = self._view[self._start : min(self._end, self._start + len(view))]
+            view[: len(piece)] = piece
+            self._start += len(piece)
+            count += len(piece)
+            if self._start == self._end:
+                break
+        return count
+
+    def _read_socket(self, read: Callable[[socket.socket], int]) -> int:
+        while True:
+            sock = self.socket
+            if sock is None:
+                raise ConnectionLostError("closed")
+            try:
+                count = read(sock)
+            except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
+                if time.monotonic() >= self._deadline - 0.01:
+                    raise ReadTimeoutError from None
+                self._look()
+                continue
+            except (OSError, ValueError) as problem:
+                raise ConnectionLostError(str(problem)) from problem
+            if count == 0:
+                raise ConnectionLostError("closed by the peer")
+            self.reads += 1
+            if self.while_waiting is not None:
+                self._look()  # whoever sends without end is waited for, too
+            if self._quick_ack:
+                self._set_quick_ack(sock)
+            return count
+
+    def _look(self) -> None:
+        """Call `while_waiting`, when it is time."""
+        if self.while_waiting is not None and (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + 0.9 * self.look_every_s  # a wait may end a little early
+            self.while_waiting()
+
+    def _set_quick_ack(self, sock: socket.socket) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:
+            self._quick_ack = False
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise ReadTimeoutError
+
+    def fill(self, size: int) -> None:
+        """Have at least `size` bytes (at most the buffer's) in the buffer."""
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._buffer) > BUFFER_BYTES:  # of what was given back
+                self._set_buffer(bytearray(BUFFER_BYTES))
+        elif self._start + size > BUFFER_BYTES:
+            rest = self._end - self._start
+            self._view[:rest] = bytes(self._view[self._start : self._end])
+            self._start, self._end = 0, rest
+        while self._end - self._start < size:
+            self._end += self._receive(self._view[self._end :])
+            if self._end - self._start < size:
+                self._check_deadline()
+
+    def peek(self, size: int) -> memoryview:
+        """The next `size` bytes, left in the buffer; valid until the next read."""
+        if self._end - self._start < size:
+            self.fill(size)
+        return self._view[self._start : self._start + size]
+
+    def skip(self, size: int) -> None:
+        """Take bytes that were looked at."""
+        self._start += size
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        """Take the next bytes as a fixed layout."""
+        if self._end - self._start < layout.size:
+            self.fill(layout.size)
+        values = layout.unpack_from(self._buffer, self._start)
+        self._start += layout.size
+        return values
+
+    def read_exactly(self, size: int) -> bytes:
+        """The next `size` bytes, copied; for what is small."""
+        if size <= BUFFER_BYTES:
+            data = bytes(self.peek(size))
+            self._start += size
+            return data
+        data_set = bytearray(size)
+        with memoryview(data_set) as view:
+            position = 0
+            while position < size:
+                position += self.read_some(view[position:])
+                if position < size:
+                    self._check_deadline()
+        return bytes(data_set)
+
+    def read_some(self, view: memoryview, *, may_read_ahead: bool = True) -> int:
+        """Some bytes into `view`: from the buffer if it has any, else from the kernel."""
+        size = len(view)
+        buffered = self._end - self._start
+        if buffered:
+            size = min(size, buffered)
+            view[:size] = self._view[self._start : self._start + size]
+            self._start += size
+            return size
+        if may_read_ahead and size < BUFFER_BYTES // 4:  # there is likely more behind it
+            self.fill(1)
+            return self.read_some(view)
+        return self._receive(view, 0 if self._is_tls else socket.MSG_WAITALL)
+
+    def read(self, size: int, timeout_s: float | None = 0.0) -> bytearray:
+        """Exactly `size` bytes.
+
+        Args:
+            timeout_s: while they arrive steadily the deadline moves on by so much; 0 leaves it.
+        """
+        body = bytearray(min(size, _STEP_BYTES))
+        position = progress = 0
+        while position < size:
+            if position == len(body):
+                body.extend(bytes(min(size - position, _STEP_BYTES)))
+            with memoryview(body) as view:
+                position += self.read_some(view[position:])
+            if timeout_s != 0.0 and position - progress >= _PROGRESS_BYTES:
+                progress = position
+                self.begin_wait(timeout_s)
+            self._check_deadline()
+        return body
+
+    def has_data(self) -> bool:
+        """Whether something can be read now, without waiting; a lost connection counts."""
+        if self._end > self._start:
+            return True
+        sock = self.socket
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket):
+            if sock.pending():
+                return True
+            poller = select.poll()
+            poller.register(sock, select.POLLIN)
+            return bool(poller.poll(0))
+        self._start = self._end = 0
+        try:
+            count = sock.recv_into(self._view, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):
+            return True
+        if count == 0:
+            return True  # the next read meets the end again
+        self._end = count
+        if self._quick_ack:
+            self._set_quick_ack(sock)
+        return True
+
+    # --- sending ---
+
+    def send_all(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Send buffers one after another, gathered into as few calls as possible.
+
+        Raises:
+            ConnectionLostError: it broke, the peer took nothing for the network timeout, or less
+                than `min_bytes_per_s` of its limits.
+        """
+        sock = self.socket
+        if sock is None:
+            raise ConnectionLostError("closed")
+        if self.while_waiting is not None and len(buffers) >= GATHER:
+            buffers = [b"".join(buffers)]
+        began = time.monotonic()
+        if self._is_tls or self.while_waiting is not None or len(buffers) == 1:
+            for buffer in buffers:
+                self._send_one(sock, buffer)
+        else:
+            for first in range(0, len(buffers), GATHER):
+                self._send_gathered(sock, buffers[first : first + GATHER])
+        if self.while_waiting is None and time.monotonic() - began > _WAITED_S:
+            self._pace.waited(self.socket, time.monotonic() - began)
+
+    def send_file(self, fd: int, offset: int, size: int, before: bytes) -> None:
+        """Send `before` and then `size` bytes of a file, from the page cache when it can be.
+
+        Raises:
+            ConnectionLostError: as `send_all`.
+            OSError: the file could not be read, or is shorter than it should be.
+        """
+        sock = self.socket
+        if sock is None:
+            raise ConnectionLostError("closed")
+        if self._is_tls or size <= BUFFER_BYTES:
+            piece = os.pread(fd, size, offset)
+            if len(piece) != size:
+                raise OSError(f"file is {size - len(piece)} bytes shorter than expected")
+            self.send_all([before, piece])
+            return
+        self._send_one(sock, before, socket.MSG_MORE)
+        size = self._send_file_looking(sock, fd, offset, size)
+        if size > 0:
+            raise OSError(f"file is {size} bytes shorter than expected")
+
+    def _send_one(self, sock: socket.socket, buffer: bytes | memoryview, flags: int = 0) -> None:
+        sent = 0
+        if self.while_waiting is None:
+            try:
+                sent = sock.send(buffer, flags)
+            except _NOT_YET:
+                pass
+            except (OSError, ValueError) as problem:
+                raise ConnectionLostError(str(problem)) from problem
+        if sent < len(buffer):
+            self._send_looking(sock, memoryview(buffer).cast("B")[sent:], flags)
+
+    def _send_gathered(self, sock: socket.socket, buffers: Sequence[bytes | memoryview]) -> None:
+        try:
+            sent = sock.sendmsg(buffers)
+        except _NOT_YET:
+            sent = 0
+        except (OSError, ValueError) as problem:
+            raise ConnectionLostError(str(problem)) from problem
+        for buffer in buffers:
+            if sent < len(buffer):
+                self._send_looking(sock, memoryview(buffer)[sent:])
+            sent = max(0, sent - len(buffer))
+
+    def _send_looking(self, sock: socket.socket, rest: memoryview, flags: int = 0) -> None:
+        """Send, and call `while_waiting` while the peer takes nothing, or takes it slowly."""
+        while rest:
+            rest = rest[self._sent(partial(sock.send, rest, flags)) :]
+
+    def _send_file_looking(self, sock: socket.socket, fd: int, offset: int, size: int) -> int:
+        """The same from a file; how many bytes it is short of."""
+        while size > 0:
+            sent = self._sent(partial(os.sendfile, sock.fileno(), fd, offset, size))
+            if not sent:
+                break
+            offset += sent
+            size -= sent
+        return size
+
+    def _sent(self, send: Callable[[], int]) -> int:
+        """How much one send took, when it took something; see `send_all`."""
+        while True:
+            began = time.monotonic()
+            try:
+                count = send()
+            except _NOT_YET:
+                count = -1
+            except (OSError, ValueError) as problem:
+                raise ConnectionLostError(str(problem)) from problem
+            waited_s = time.monotonic() - began
+            if count < 0 or waited_s > _WAITED_S:
+                self._pace.waited(self.socket, waited_s)
+            if self.while_waiting is not None:
+                self._look_while_sending()
+            if count >= 0:
+                self._pace.went_on()
+                return count
+
+    def bytes_acknowledged(self) -> int | None:
+        """How much of what was sent the peer has taken; None when the connection is gone."""
+        return bytes_acknowledged(self.socket)
+
+    def _look_while_sending(self) -> None:
+        self.is_sending = True
+        self._look()
+        self.is_sending = False  # not when it was called off: half a PDU is out

@@ -1,0 +1,220 @@
+"""Renders pictures of stored objects in processes of their own, and keeps them on disk for a while.
+
+Rules: the node itself decodes nothing and reads no header, so a hostile object costs no more than
+a rendering process. A picture with the object's own window is kept on disk; if there are too many,
+the one unused longest goes first. Its name there holds the file's size and time of change, so a
+replaced object never shows the old picture, and the version of the rendering, so an update never
+shows a picture that was rendered wrong. Deleting an object through the page deletes its pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from lfscp.archive.store.object_store import StoredFile
+from lfscp.archive.store.space import AUTOMATIC
+from lfscp.observe import metrics
+from lfscp.observe.logging import get_logger
+from lfscp.web.imaging.cine import FrameTimes
+from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.imaging.windows import Window
+from lfscp.web.rendering.cache import PictureCache
+from lfscp.web.rendering.decoding import Description
+from lfscp.web.rendering.pool import SMALL, Answer, PictureRefusedError, RenderPool, Task
+
+LOG: Final = get_logger("lfscp.web")
+RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before
+
+MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png"}
+RENDERING_BYTES: Final = 190 << 20
+_PIECE: Final = 1 << 18
+_GONE: Final = "the file of this object is missing; `lfscp check` tells more"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which picture is asked for.
+
+    Args:
+        frame: counted from 0; None is the middle one.
+        window: None is the object's own.
+        edge: longest edge in pixels; 0 is the object's size.
+        encoding: "jpeg" or "png".
+        overlays: whether they are drawn.
+    """
+
+    frame: int | None = 0
+    window: Window | None = None
+    edge: int = 0
+    encoding: str = "jpeg"
+    overlays: bool = True
+
+
+class Rendered:
+    """A rendered picture or list: in memory when it is small, else in a file.
+
+    Args:
+        content: a file is closed when it has been read.
+    """
+
+    def __init__(self, content: bytes | BinaryIO) -> None:
+        self._content = content
+        self.is_small = isinstance(content, bytes)
+        if isinstance(content, bytes):
+            self.size = len(content)
+        else:
+            self.size = os.fstat(content.fileno()).st_size
+
+    def read(self) -> bytes:
+        """All of it."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it, a piece at a time; once."""
+        if isinstance(self._content, bytes):
+            yield self._content
+            return
+        with self._content as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+
+class Renderer:
+    """Renders pictures, a few at a time. Any thread may ask.
+
+    Args:
+        folder: where finished pictures are kept; made when needed.
+        max_bytes: of finished pictures on disk; 0 keeps none.
+        most_bytes: memory of the processes that render.
+        at_once: most pictures rendered at the same time; 0 is one for each processor.
+        reserve_mb: of the disk, which inflated objects leave free; as `Space` takes it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        most_bytes: int = RENDERING_BYTES,
+        at_once: int = 0,
+        reserve_mb: int = AUTOMATIC,
+    ) -> None:
+        self._cache = PictureCache(folder, max_bytes)
+        self._reserve_mb = reserve_mb
+        self.pool = RenderPool(most_bytes, at_once)
+
+    def close(self) -> None:
+        """End the processes that render."""
+        self.pool.close()
+
+    def describe(
+        self, path: StoredFile, sop_instance_uid: str, number: int = 0
+    ) -> tuple[Description, Window | None]:
+        """Describe an object, with a window around a frame's values if it has none of its own.
+
+        Args:
+            number: of the frame, counted from 0.
+        Raises:
+            NoPictureError: there is none; the text says why.
+        """
+        task = {"task": "describe", "frame": number}
+        fields = self._run(path, sop_instance_uid, task, _state(path)).fields
+        found, fitting = fields["description"], fields["fitting"]
+        window, times = found.pop("window"), found.pop("times")
+        description = Description(
+            **found,
+            window=Window(**window) if window else None,
+            times=FrameTimes(times["nominal_ms"], tuple(times["each_ms"])),
+        )
+        return description, Window(**fitting) if fitting else None
+
+    def render(self, path: StoredFile, sop_instance_uid: str, wanted: Wanted) -> Rendered:
+        """Render one picture.
+
+        Raises:
+            NoPictureError: there is none; the text says why.
+        """
+        state, name = _state(path), ""
+        if wanted.window is None:
+            digest = hashlib.sha256(f"{RENDERING_VERSION}|{state}".encode()).hexdigest()[:16]
+            plain = "" if wanted.overlays else "-plain"
+            frame = "middle" if wanted.frame is None else wanted.frame
+            name = f"{digest}-{frame}-{wanted.edge}{plain}.{wanted.encoding}"
+            if kept := self._cache.open(sop_instance_uid, name):
+                return _kept(kept)
+        answer = self._run(path, sop_instance_uid, {"task": "draw", **asdict(wanted)}, state)
+        if name:
+            self._cache.write(sop_instance_uid, name, answer.content)
+        if not isinstance(answer.content, bytes):
+            answer.content.seek(0)
+        return Rendered(answer.content)
+
+    def elements(
+        self, path: StoredFile, sop_instance_uid: str, first: int, most: int
+    ) -> tuple[Rendered, int | None]:
+        """List some elements of an object as JSON, and say where the following ones begin.
+
+        Raises:
+            NoPictureError: it cannot be read.
+        """
+        task = {
+            "task": "elements",
+            "first": first,
+            "most_elements": most,
+            "folder": self._cache.make_folder(),
+            "reserve_mb": self._reserve_mb,
+        }
+        answer = self._run(path, sop_instance_uid, task, _state(path))
+        return Rendered(answer.content), answer.fields["next"]
+
+    def forget(self, sop_instance_uids: Iterable[str]) -> None:
+        """Remove the pictures of deleted objects."""
+        for uid in sop_instance_uids:
+            self._cache.forget(uid)
+
+    def _run(
+        self, path: StoredFile, sop_instance_uid: str, task: dict[str, Any], state: str
+    ) -> Answer:
+        try:
+            with path.open("rb") as file:
+                wanted = Task(task, file.fileno(), state, self._cache.spool)
+                answer = self.pool.run(wanted)
+        except PictureRefusedError as error:
+            metrics.REFUSED_PICTURES.of(error.why).add()
+            LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
+            raise PictureRefusedError(error.why, f"this object is not shown: {error}") from None
+        except FileNotFoundError:
+            raise NoPictureError(_GONE) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise NoPictureError(f"the file of this object cannot be read: {reason}") from None
+        if "none" in answer.fields:
+            raise NoPictureError(answer.fields["none"])
+        for what, reason in answer.fields.get("omissions", ()):
+            LOG.warning(
+                f"picture shown without {what}",
+                sop_instance_uid=sop_instance_uid,
+                frame=answer.fields.get("frame", task["frame"]) + 1,
+                reason=reason,
+            )
+        return answer
+
+
+def _kept(file: BinaryIO) -> Rendered:
+    if os.fstat(file.fileno()).st_size > SMALL:
+        return Rendered(file)
+    with file:
+        return Rendered(file.read())
+
+
+def _state(path: StoredFile) -> str:
+    """Name the file's content now: path, identity, size and time of change."""
+    try:
+        found = path.stat()
+    except OSError:
+        raise NoPictureError(_GONE) from None
+    return f"{path}|{found.st_ino}|{found.st_size}|{found.st_mtime_ns}"
