@@ -12,6 +12,7 @@ import typer
 
 from lfscp.cli.errors import CommandError
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
+from lfscp.cli.stopped_node import index_file, objects_folder, open_stopped, require_index
 from lfscp.cli.terminal import counted, tell
 
 if TYPE_CHECKING:
@@ -203,58 +204,3 @@ def _places(settings: Settings) -> tuple[Path, Path]:
             "the objects are in a bucket: let the S3 service keep versions or copies of them"
         )
     return index, objects_folder(settings)
-
-
-def index_file(settings: Settings) -> Path | None:
-    """The file of the index; None when the index is in PostgreSQL."""
-    from lfscp.archive.archive import INDEX_FILE
-    from lfscp.archive.index.database import sqlite_path
-
-    return sqlite_path(settings.index.url) if settings.index.url else settings.data_dir / INDEX_FILE
-
-
-def objects_folder(settings: Settings) -> Path:
-    """The folder of the objects, unless they are in a bucket."""
-    from lfscp.archive.archive import OBJECTS
-
-    return settings.objects.root or settings.data_dir / OBJECTS
-
-
-def open_stopped(settings: Settings, *, objects_id: str = "") -> Archive:
-    """Open the archive of a node that does not run.
-
-    Args:
-        objects_id: as `Archive.open` takes it.
-    Raises:
-        CommandError: the node runs.
-        ArchiveError: the archive cannot be opened.
-    """
-    from lfscp.archive.errors import ArchiveInUseError
-    from lfscp.node.parts import open_archive
-
-    try:
-        return open_archive(settings, objects_id=objects_id)
-    except ArchiveInUseError as error:
-        raise CommandError(f"{error.reason}; stop the node first") from error
-
-
-def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:
-    """Refuse an archive without an index, since opening it would make an empty one.
-
-    Args:
-        to_rebuild: objects without an index are enough.
-    Raises:
-        CommandError: there is no index.
-        ArchiveError: a restore into the folder did not end.
-    """
-    from lfscp.archive.data_folder import require_whole
-
-    index = index_file(settings)
-    if index is None or index.is_file():
-        return
-    require_whole(settings.data_dir)
-    has_objects = settings.objects.is_bucket or any(objects_folder(settings).glob("*/*/*.dcm"))
-    if has_objects and to_rebuild:
-        return
-    lost = ", or make it anew with `lfscp check --rebuild`" if has_objects else ""
-    raise CommandError(f"there is no index {index}; check data_dir and index.url{lost}")

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
-from lfscp.cli.archive import open_stopped
 from lfscp.cli.dicomdir import FoundFile, files_to_import
 from lfscp.cli.errors import OptionError
+from lfscp.cli.stopped_node import open_stopped
 from lfscp.cli.terminal import progress_bar, tell
 from lfscp.dicom.media import NotDicomError
 from lfscp.errors import OperationError

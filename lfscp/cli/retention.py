@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lfscp.cli.archive import require_index
 from lfscp.cli.errors import CommandError
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
+from lfscp.cli.stopped_node import require_index
 from lfscp.cli.terminal import tell
 
 if TYPE_CHECKING:
