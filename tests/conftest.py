@@ -59,10 +59,10 @@ def migrated_template(postgresql_server: PostgreSQLServer) -> str:
 
 @pytest.fixture
 def postgresql_url(postgresql_server: PostgreSQLServer, migrated_template: str) -> Iterator[str]:
-    """The URL of a new index in PostgreSQL."""
-    name = postgresql_server.new_database(migrated_template)
+    """The URL of an empty index in PostgreSQL."""
+    name = postgresql_server.lend(migrated_template)
     yield postgresql_server.url(name)
-    postgresql_server.drop(name)
+    postgresql_server.take_back(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -95,3 +95,13 @@ def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def quick_passwords() -> Iterator[None]:
+    """Hashes made from here on cost little, for tests that log in often."""
+    from lfscp.config import passwords
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(passwords, "_COST", (2, 8, 1))
+        yield

@@ -11,32 +11,39 @@ import sys
 from pathlib import Path
 
 import pynetdicom.tests
+import pytest
 
 SUITE = Path(pynetdicom.tests.__file__).parent
 ROOT = Path(__file__).parents[2]
 
-CHOSEN = [
-    "test_service_verification.py",
-    "test_service_storage.py",
-    "test_service_qr.py::TestQRFindServiceClass",
-    "test_service_qr.py::TestQRGetServiceClass",
-    "test_service_qr.py::TestQRMoveServiceClass",
-    "test_service_n.py::TestUPSFindServiceClass",
-    "test_acse.py::TestUserIdentityNegotiation",
-    "test_acse.py::TestSOPClassExtendedNegotiation",
-    "test_acse.py::TestSOPClassCommonExtendedNegotiation",
-    "test_acse.py::TestAsyncOpsNegotiation",
-    "test_assoc.py::TestAssociation::test_invalid_context",
-    "test_assoc.py::TestEventHandlingAcceptor",
-    "test_assoc.py::TestAssociationSendCEcho::test_run_accept_scp_not_implemented",
-    "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_acceptor",
-    "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_release",
-    *(
-        f"test_assoc_n.py::TestAssociationSend{each}::test_meta_uid_good"
-        for each in ("NEventReport", "NGet", "NSet", "NAction", "NCreate", "NDelete")
-    ),
-    "test_transport.py::TestEventHandlingAcceptor",
-]
+# Each is run on its own, so that they share the processors.
+CHOSEN = {
+    "storage": ["test_service_verification.py", "test_service_storage.py"],
+    "query": [
+        "test_service_qr.py::TestQRFindServiceClass",
+        "test_service_n.py::TestUPSFindServiceClass",
+    ],
+    "retrieve": [
+        "test_service_qr.py::TestQRGetServiceClass",
+        "test_service_qr.py::TestQRMoveServiceClass",
+    ],
+    "associations": [
+        "test_acse.py::TestUserIdentityNegotiation",
+        "test_acse.py::TestSOPClassExtendedNegotiation",
+        "test_acse.py::TestSOPClassCommonExtendedNegotiation",
+        "test_acse.py::TestAsyncOpsNegotiation",
+        "test_assoc.py::TestAssociation::test_invalid_context",
+        "test_assoc.py::TestEventHandlingAcceptor",
+        "test_assoc.py::TestAssociationSendCEcho::test_run_accept_scp_not_implemented",
+        "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_acceptor",
+        "test_assoc.py::TestAssociationSendCEcho::test_network_timeout_release",
+        *(
+            f"test_assoc_n.py::TestAssociationSend{each}::test_meta_uid_good"
+            for each in ("NEventReport", "NGet", "NSet", "NAction", "NCreate", "NDelete")
+        ),
+        "test_transport.py::TestEventHandlingAcceptor",
+    ],
+}
 LEFT_OUT = [
     # The requestor's race with a quick rejection.
     "test_functional_not_authorised",
@@ -53,7 +60,8 @@ LEFT_OUT = [
 ]
 
 
-def test_pynetdicoms_own_tests_pass_against_this_server(tmp_path):
+@pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+def test_pynetdicoms_own_tests_pass_against_this_server(tmp_path, chosen):
     environment = dict(os.environ)
     # Their tests take free ports, not 11112, in what they think a worker of pytest-xdist.
     environment["PYTEST_XDIST_WORKER"] = f"gw{os.getpid()}"
@@ -63,7 +71,7 @@ def test_pynetdicoms_own_tests_pass_against_this_server(tmp_path):
             *(sys.executable, "-m", "pytest", "-q", "-p", "tests.support.served_by_lfscp"),
             *("-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tmp_path),
             *("--timeout", "30", "-k", f"not ({' or '.join(LEFT_OUT)})"),
-            *(f"{SUITE}/{each}" for each in CHOSEN),
+            *(f"{SUITE}/{each}" for each in chosen),
         ],
         cwd=tmp_path,
         env=environment,

@@ -119,6 +119,7 @@ def test_hash_password_makes_what_the_configuration_takes(start_node):
         capture_output=True,
         text=True,
     ).stdout.strip()
+    assert made.startswith("scrypt$16384$8$1$")  # to try one password costs 16 MB and some 50 ms
     node = start_node(configuration=f'[web]\nusers = ["anna:{made}"]\n', flags=["--http-port", "0"])
     basic = "Basic YW5uYTpzZWNyZXQ="  # anna:secret
     assert ask(f"{page_of(node)}api/studies", Authorization=basic)[0] == 200

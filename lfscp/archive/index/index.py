@@ -36,7 +36,7 @@ from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patien
 from lfscp.archive.index.removal import delete_entity, pieces_of, prune
 from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
 from lfscp.archive.index.schema import TABLES, instance, patient, series, study
-from lfscp.archive.index.statements import Statements, compiled
+from lfscp.archive.index.statements import compiled, statements_on
 from lfscp.archive.store.object_store import Placement
 from lfscp.dicom.attributes import UNIQUE_KEY, Level
 from lfscp.dicom.header import Header
@@ -103,7 +103,7 @@ class Index:
         except BaseException:
             database.close()
             raise
-        self._statements = Statements(self._database.dialect)
+        self._statements = statements_on(self._database.dialect)
         self.hierarchy = Hierarchy(self._statements)
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[tuple[str, str], KnownSeries] = {}

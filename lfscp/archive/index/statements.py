@@ -1,4 +1,4 @@
-"""The SQL of adding and removing instances, compiled once per database from the schema's tables.
+"""The SQL of adding and removing instances, compiled once per kind of database from the schema.
 
 The path of a C-STORE runs these through the driver itself: SQLAlchemy's execution costs more
 than SQLite's insert. The text still comes from SQLAlchemy, so that it fits every database.
@@ -173,6 +173,17 @@ def _completed(table: Table) -> dict[str, ColumnElement[str]]:
         column.name: case((column == _EMPTY, bindparam(column.name)), else_=column)
         for column in columns
     }
+
+
+_made: Final[dict[tuple[str, str], Statements]] = {}
+
+
+def statements_on(dialect: Dialect) -> Statements:
+    """The statements for a database's dialect, which all indexes of its kind share."""
+    kind = (dialect.name, dialect.driver)
+    if kind not in _made:
+        _made[kind] = Statements(dialect)
+    return _made[kind]
 
 
 def compiled(statement: Select[Any], dialect: Dialect) -> tuple[str, list[Any]]:

@@ -10,9 +10,10 @@ from lfscp.dicom.attributes import Level
 from tests.support.index_rows import add, steps
 
 
-@pytest.fixture
-def connection(engine):
-    with engine.connect() as connection:
+@pytest.fixture(scope="module")
+def filled(engine):
+    """The engine, with rows that no test changes."""
+    with engine.begin() as connection:
         for number in range(1, 24):
             patient = add(
                 connection,
@@ -44,6 +45,12 @@ def connection(engine):
                     SOPInstanceUID=f"1.{number}.1.{position}",
                     InstanceNumber=str(position),
                 )
+    return engine
+
+
+@pytest.fixture
+def connection(filled):
+    with filled.connect() as connection:
         yield connection
 
 

@@ -473,9 +473,9 @@ def test_an_attribute_of_unknown_vr_is_read_by_the_dictionary(archive: Archive) 
 
 
 def test_a_header_longer_than_any_window_is_read(tmp_path: Path) -> None:
+    items = [code(str(number)) for number in range(9_000)]
     for syntax in SYNTAXES:
         with Archive.open(tmp_path / syntax, durability="os") as archive:
-            items = [code(str(number)) for number in range(9_000)]
             has = made(OtherPatientIDsSequence=items, ImageComments="behind it")
             has.SpecificCharacterSet = "ISO_IR 192"
             store(archive, has, syntax)

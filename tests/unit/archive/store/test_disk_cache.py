@@ -122,13 +122,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_one_process_never_keeps_more_than_the_bound(tmp_path):
-    cache = DiskCache(tmp_path, 100_000, in_use_s=0)
-    for number in range(1500):
+    cache = DiskCache(tmp_path, 20_000, in_use_s=0)
+    for number in range(300):
         add(cache, str(number))
-        if number % 50 == 0 or 900 < number < 1100:
+        if number % 50 == 0 or 150 < number < 250:
             size = sum(path.stat().st_size for path in tmp_path.rglob("copies/*/*"))
-            assert size <= 100_000
-    assert cache.find("1499")
+            assert size <= 20_000
+    assert cache.find("299")
 
 
 def test_all_files_of_a_name_are_dropped_and_no_others(tmp_path):

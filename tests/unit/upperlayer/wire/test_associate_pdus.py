@@ -19,7 +19,8 @@ from pynetdicom.presentation import build_context
 from lfscp.upperlayer.wire.associate_pdus import AssociateError, AssociateRequest, encode_accept
 from tests.support.dicom_peer import CONTEXTS, CT, IMPLICIT, VERIFICATION, associate_rq, item, pdu
 
-uids = st.from_regex(r"[1-9](\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
+# As numbers joined, which Hypothesis makes in a tenth of the time of a regular expression.
+uids = st.lists(st.integers(1, 999_999).map(str), min_size=2, max_size=9).map(".".join)
 titles = st.from_regex(r"[A-Z][A-Z0-9_ ]{0,14}[A-Z0-9]", fullmatch=True)
 contexts = st.lists(
     st.tuples(uids, st.lists(uids, min_size=1, max_size=4, unique=True)), min_size=1, max_size=10

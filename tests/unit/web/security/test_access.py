@@ -12,6 +12,7 @@ from lfscp.services.access.attempts import MAX_FAILURES
 from lfscp.web.app import renew
 from tests.support.web_app import serving
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 
 

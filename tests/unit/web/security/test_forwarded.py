@@ -11,6 +11,7 @@ from lfscp.services.access.attempts import MAX_FAILURES
 from lfscp.web.security.forwarded import visitor_address
 from tests.support.web_app import serving
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 PROXIES = [ipaddress.ip_network(each) for each in ("10.0.0.0/24", "fd00::/64")]
 PROXY = "10.0.0.1"
 

@@ -20,6 +20,7 @@ from lfscp.web.security.access import MAX_SESSIONS_OF_USER
 from lfscp.web.security.logins import MAX_WAITING, Logins
 from tests.support.web_app import serving
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 PASSWORD = "correct horse"  # noqa: S105 - of a test
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 

@@ -17,6 +17,7 @@ from lfscp.web.security import roles
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_STUDY
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 ROLES = [Role.READ, Role.WORK, Role.ADMIN]
 TOKENS = {role: new_token() for role in ROLES}
 PASSWORD = "correct horse"  # noqa: S105 - of a test

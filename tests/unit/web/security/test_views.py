@@ -15,6 +15,8 @@ from lfscp.observe import audit
 from tests.support.web_app import serving
 from tests.support.web_objects import CT_CLASS, CT_STUDY, new
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+
 
 @pytest.fixture
 def trail(tmp_path: Path) -> Iterator[Path]:
