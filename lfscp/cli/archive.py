@@ -47,10 +47,10 @@ def check(
         bool, typer.Option("--repair", help="Repair what is found. Without it, nothing is changed.")
     ] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make a lost or damaged index anew from the objects.")
+        bool, typer.Option("--rebuild", help="Make a lost or damaged index again from the objects.")
     ] = False,
 ) -> None:
-    """Compare index and objects, and repair them.
+    """Compare index and objects. With --repair, also repair them.
 
     The command names what is missing, left over or damaged. The node must not be running.
     """
@@ -78,7 +78,7 @@ def backup(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     copy: Annotated[
-        bool, typer.Option("--copy", help="Copy objects. Without it, link them on the same disk.")
+        bool, typer.Option("--copy", help="Copy objects, also where hard links are possible.")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the backup and compare every digest.")
@@ -123,7 +123,7 @@ def restore(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     link: Annotated[
-        bool, typer.Option("--link", help="Link objects on the same disk instead of copying them.")
+        bool, typer.Option("--link", help="On the same disk, make hard links instead of copies.")
     ] = False,
 ) -> None:
     """Fill an empty data folder from a backup, and check it."""

@@ -41,13 +41,17 @@ CaFile = Annotated[
 CertificateFile = Annotated[
     Path | None,
     typer.Option(
-        "--cert", metavar="FILE", help="Our certificate, PEM. It may hold its private key."
+        "--cert",
+        metavar="FILE",
+        help="Our certificate, PEM. The file may also hold the private key.",
     ),
 ]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
-        "--key-file", metavar="FILE", help="Its private key, PEM, when another file holds it."
+        "--key-file",
+        metavar="FILE",
+        help="The private key, PEM, if the file of --cert does not hold it.",
     ),
 ]
 Insecure = Annotated[
@@ -63,8 +67,8 @@ Keys = Annotated[
         "--key",
         "-k",
         metavar="KEYWORD=VALUE",
-        help='A key, such as PatientName=DOE* or "0010,0010=DOE*". Without a value, the key is '
-        "only returned.",
+        help='A key, such as PatientName=DOE* or "0010,0010=DOE*". May be given several times. '
+        "A find returns the values of keys that are given without a value.",
     ),
 ]
 QueryLevel = Annotated[

@@ -266,7 +266,8 @@ def _end_retrieve(
 def send(
     peer: Target,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Files, and folders with all in them.")
+        list[Path],
+        typer.Argument(metavar="PATH…", help="Files, and folders with everything in them."),
     ],
     aet: OurTitle = "LFSCP",
     timeout: Timeout = 60.0,

@@ -35,11 +35,11 @@ def retention(
     clock_is_right: Annotated[
         bool,
         typer.Option(
-            "--clock-is-right", help="Only trust the clock again. The node may be running."
+            "--clock-is-right", help="Delete nothing, but trust the clock. The node may be running."
         ),
     ] = False,
 ) -> None:
-    """Delete the studies that are too many or too old.
+    """Delete the studies that exceed the limits in [retention].
 
     A running node does it by itself; stop it first, or use --dry-run.
     """

@@ -94,8 +94,8 @@ def serve(
         typer.Option(
             metavar="N",
             help=(
-                "Worker processes. Each has a pool and the limits of this section. 0 "
-                "means one for every two CPUs. [default: 0]"
+                "Worker processes. Each has a thread pool of its own, with all limits "
+                "of [pool]. 0 means one process for every two CPUs. [default: 0]"
             ),
         ),
     ] = None,
@@ -120,8 +120,8 @@ def serve(
         bool,
         typer.Option(
             "--take-over",
-            help="Take the place of the node that runs on the data folder. The old node finishes "
-            "what it has begun, and no connection is refused. Without a running node, start as "
+            help="Take the place of the node that uses the data folder. The old node finishes "
+            "what it has begun, and no connection is refused. If no node is running, start as "
             "usual.",
         ),
     ] = False,

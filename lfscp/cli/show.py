@@ -22,10 +22,11 @@ _STANDS_ON = ("pynetdicom", "pydicom", "sqlalchemy", "pydantic", "structlog")
 def config(
     config: ConfigFile = None,
     template: Annotated[
-        bool, typer.Option("--template", help="Print a file with every setting explained.")
+        bool,
+        typer.Option("--template", help="Print a configuration file with every setting explained."),
     ] = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print all settings, in Markdown.")
+        bool, typer.Option("--markdown", help="Print every setting explained, in Markdown.")
     ] = False,
 ) -> None:
     """Print each setting and where its value came from."""
@@ -68,7 +69,7 @@ def _print_value(key: str, value: object, origin: str) -> None:
 def conformance(config: ConfigFile = None) -> None:
     """Print the DICOM conformance statement (PS3.2).
 
-    The statement is in Markdown, and of the node as it is configured.
+    The statement is in Markdown. It describes the node as configured.
     """
     from lfscp.conformance import statement
 
@@ -80,10 +81,11 @@ def hash_password(
         bool, typer.Option("--token", help="Make a bearer token for scripts instead.")
     ] = False,
 ) -> None:
-    """Hash a password, or make a token, for the page.
+    """Hash a password, or make a token.
 
-    Put the hash of a password into web.users. With --token, the command makes a token and its
-    hash; put that hash into web.tokens.
+    Put the hash of a password into web.users (page) as NAME:ROLE:HASH, or into identity.users
+    (associations) as NAME:HASH. With --token, the command makes a token and its hash. Put that
+    hash into web.tokens as NAME:ROLE:HASH, and give the token to the script.
     """
     from lfscp.config import passwords
 

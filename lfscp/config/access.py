@@ -73,13 +73,13 @@ class TLS(Section):
     )
     client_auth: Literal["none", "optional", "required"] = setting(
         "none",
-        "Whether a client shows a certificate from an authority in ca_file: none, optional or "
-        "required. One that is shown is always verified.",
+        "Whether clients must show a certificate of an authority in ca_file: none (the node "
+        "does not ask), optional or required. The node verifies each one that is shown.",
         live=True,
     )
     profile: Literal["bcp195", "non-downgrading"] = setting(
         "bcp195",
-        "bcp195: TLS 1.2 and 1.3 with every cipher suite that RFC 9325 leaves. non-downgrading:"
+        "bcp195: TLS 1.2 and 1.3 with every cipher suite that RFC 9325 allows. non-downgrading:"
         " for TLS 1.2 only AES-GCM and ChaCha20 with ECDHE.",
         live=True,
     )
@@ -105,7 +105,7 @@ class Identity(Section):
     users: ListOf[IdentityUser] = setting(
         (),
         "Users that peers may name, each as NAME:HASH (`lfscp hash-password` makes the hash), "
-        "or as NAME if no passcode is asked for. Empty means that the node looks at no user.",
+        "or as NAME if no passcode is asked for. Empty: the node ignores the users of peers.",
         live=True,
     )
 
@@ -135,7 +135,7 @@ class PeerSettings(Section):
     addresses: ListOf[Network] = setting(
         (),
         "Addresses and networks (10.1.0.0/16) from which the peer calls, besides host. If this "
-        "is set, its AE title is rejected from elsewhere.",
+        "is set, the node rejects its AE title from elsewhere.",
     )
     tls: Bool = setting(False, "Connect to the peer with TLS.")
     tls_verify: Literal["host", "certificate", "none"] = setting(

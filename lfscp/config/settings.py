@@ -98,7 +98,7 @@ class ServerSection(Section):
     acse_timeout_s: Seconds = setting(
         30.0,
         "Longest wait, in seconds, for a TLS handshake, for an association request, or for the "
-        "answer to a request of this node.",
+        "answer to this node's own association request.",
         live=True,
     )
     dimse_timeout_s: Seconds = setting(
@@ -109,7 +109,7 @@ class ServerSection(Section):
     )
     min_receive_rate: Count = setting(
         1000,
-        "Slowest pace at which a peer may send or take a message, in bytes per second. The node"
+        "Lowest rate at which a peer may send or take a message, in bytes per second. The node"
         " measures it once the message has lasted network_timeout_s, or once it has waited for "
         "the peer that long. It aborts a slower association. 0 means no limit.",
         live=True,
@@ -163,12 +163,12 @@ class Pool(Section):
     one_processor: Bool = setting(
         True,
         "Bind the threads of a process to one CPU while four associations or more are busy. "
-        "They take turns with Python's lock anyway, and on one CPU that costs less.",
+        "Python runs one thread at a time anyway, and on one CPU that costs less.",
     )
     workers: Int = setting(
         0,
-        "Worker processes. Each has a pool and the limits of this section. 0 means one for "
-        "every two CPUs.",
+        "Worker processes. Each has a thread pool of its own, with all limits of [pool]. 0 "
+        "means one process for every two CPUs.",
         flag="--workers",
         ge=0,
         le=256,
@@ -285,7 +285,7 @@ class RetentionSection(Section):
     )
     max_studies: Count = setting(0, "Most studies that are kept. 0 means no limit.")
     quiet_s: Seconds = setting(
-        300.0, "A study that received an object this recently is not deleted, in seconds."
+        300.0, "A study is not deleted within this time after its last object came, in seconds."
     )
     interval_s: Seconds = setting(60.0, "How often the node looks at these limits, in seconds.")
 
@@ -323,11 +323,11 @@ class Jobs(Section):
     )
     lease_s: Seconds = setting(
         30.0,
-        "If a node gives no sign of life for so long, in seconds, other nodes that share the "
+        "If a node gives no sign of life for this long, in seconds, other nodes that share the "
         "index run its jobs.",
     )
     per_peer: Count = setting(
-        4, "Most running jobs that talk to one peer. 0 means no limit of its own."
+        4, "Most running jobs that talk to one peer. 0 means no limit for a peer."
     )
     keep_days: Amount = setting(
         1.0, "How long a job that has ended is kept with its outcome, in days.", le=36500
@@ -382,7 +382,7 @@ class Settings(Section):
     durability: Literal["full", "os"] = setting(
         "full",
         "full: a stored object is on the disk before it is acknowledged. os: the operating "
-        "system writes it when it likes, and a power cut loses objects.",
+        "system writes it later, and a power cut can lose acknowledged objects.",
     )
     duplicates: Literal["keep", "replace", "reject"] = setting(
         "keep",

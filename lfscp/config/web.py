@@ -153,7 +153,7 @@ class WebSection(Section):
     )
     min_rate: Count = setting(
         1000,
-        "Slowest pace of a request's body and of an answer, in bytes per second over timeout_s."
+        "Lowest rate of a request's body and of an answer, in bytes per second over timeout_s."
         " A slower connection is closed. 0 means no limit.",
     )
     max_connections: Count = setting(
