@@ -25,7 +25,7 @@ from lfscp.scu.proposals import get_proposals
 from lfscp.scu.taking import OnObject, OnRefused, Taking
 from lfscp.services.contexts import UNCOMPRESSED
 from lfscp.services.status import CANNOT_UNDERSTAND, error_comment, with_reason
-from lfscp.services.storage.c_store import received_object
+from lfscp.services.storage.received import received_object
 from lfscp.upperlayer.receiving.receiver import StoreOptions
 from lfscp.upperlayer.scu.asking import Answer, Operation, UnansweredError
 

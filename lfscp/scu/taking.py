@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset
 from lfscp.archive.store.received_objects import Received, read_received, require_identity
 from lfscp.errors import OperationError
 from lfscp.services import status
-from lfscp.services.storage.c_store import refusal
 
 if TYPE_CHECKING:
     from lfscp.dicom.header import Header
@@ -75,6 +74,8 @@ class Taking:
             header = read_received(received)
             require_identity(header, received)
         except OperationError as error:
+            from lfscp.services.storage.c_store import refusal  # which takes its time
+
             return self._refuse(received.sop_instance_uid, error.reason, refusal(error))
         other = self._other(header)
         if other:

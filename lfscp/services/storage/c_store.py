@@ -7,11 +7,12 @@ an Error Comment; nothing leaves this handler as an exception.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
+from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import (
     ClassNotStoredError,
     DuplicateRejectedError,
@@ -20,25 +21,20 @@ from lfscp.archive.errors import (
     OutOfResourcesError,
     StudyProtectedError,
 )
-from lfscp.archive.store.received_objects import Received, StoreOutcome
+from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import Header
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.access.permissions import may
+from lfscp.services.audit_events import Patients
 from lfscp.services.service_log import (
     after_answer,
     calling_ae_title,
     failed_unexpectedly,
     performed,
 )
-from lfscp.upperlayer.receiving.received import ReceivedStore
-
-if TYPE_CHECKING:  # they take their time, which a C-GET of ours would wait for
-    from lfscp.archive.archive import Archive
-    from lfscp.config import Settings
-    from lfscp.services.audit_events import Patients
+from lfscp.services.storage.received import received_object
 
 Handlers = list[tuple[Any, Any]]
 
@@ -96,38 +92,6 @@ def handlers(
         return status.SUCCESS
 
     return [(evt.EVT_C_STORE, handle_store)]
-
-
-def received_object(event: evt.Event, caller: str) -> Received:
-    """What a C-STORE request brought, as the archive takes it; valid while the handler runs.
-
-    Args:
-        event: of the C-STORE.
-        caller: AE title to note as the sender.
-    Raises:
-        DatasetError: it has no dataset.
-    """
-    request: Any = event.request
-    spooled = header = None
-    dataset: memoryview | None = None
-    if isinstance(request, ReceivedStore):
-        dataset, spooled = request.dataset, request.spooled
-        header = request.examined if isinstance(request.examined, Header) else None
-    elif request.DataSet is not None:  # served by pynetdicom's own server
-        dataset = request.DataSet.getbuffer()
-    if dataset is None and spooled is None:
-        raise DatasetError("the request has no dataset")
-    return Received(
-        sop_class_uid=str(request.AffectedSOPClassUID),
-        sop_instance_uid=str(request.AffectedSOPInstanceUID),
-        transfer_syntax_uid=str(event.context.transfer_syntax),
-        calling_ae_title=caller,
-        dataset=dataset,
-        spooled_path=spooled.name if spooled else None,
-        dataset_offset=spooled.dataset_offset if spooled else 0,
-        spooled_descriptor=spooled.descriptor if spooled else -1,
-        header=header,
-    )
 
 
 def refusal(error: OperationError) -> Dataset:
