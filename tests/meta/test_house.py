@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from lfscp.config.passwords import new_token
@@ -122,6 +123,15 @@ def has_run(ran: set[tuple[str, str]], path: str, name: str) -> bool:
     return any(where == path and f".{name}." in f".{what}." for where, what in ran)
 
 
+@contextmanager
+def asking(ae: AE, port: int) -> Iterator[Association]:
+    """An association for one operation."""
+    association = ae.associate("127.0.0.1", port)
+    assert association.is_established
+    yield association
+    association.release()
+
+
 @pytest.fixture(scope="module")
 def stored_and_found(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     """What runs for two C-STOREs, and for a C-FIND with a part of a name."""
@@ -129,16 +139,16 @@ def stored_and_found(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str,
         ae = AE()
         ae.add_requested_context(CT)
         ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-        association = ae.associate("127.0.0.1", node.port)
         for _ in range(2):  # the second finds its series
-            stored = association.send_c_store(image(study="1.2.3", series="1.2.3.4"))
-            assert stored.Status == 0x0000
+            with asking(ae, node.port) as association:
+                stored = association.send_c_store(image(study="1.2.3", series="1.2.3.4"))
+                assert stored.Status == 0x0000
         query = Dataset()
         query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", ""
         query.PatientName = "D*e^J*"
-        found = list(association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind))
-        assert [status.Status for status, _ in found] == [0xFF00, 0x0000]
-        association.release()
+        with asking(ae, node.port) as association:
+            found = list(association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind))
+            assert [status.Status for status, _ in found] == [0xFF00, 0x0000]
     return ran
 
 
