@@ -27,7 +27,6 @@ from pynetdicom.dsutils import decode
 from lfscp.upperlayer.connection import loggers
 from lfscp.upperlayer.connection.errors import ProtocolError
 from lfscp.upperlayer.receiving.incoming import Incoming
-from lfscp.upperlayer.receiving.received import ReceivedStore
 from lfscp.upperlayer.wire import commands
 from lfscp.upperlayer.wire.names import intern_uid
 
@@ -39,15 +38,13 @@ _QUERIES: Final[dict[int, type[C_FIND | C_GET | C_MOVE]]] = {
 
 
 def of_message(incoming: Incoming) -> DimsePrimitiveType:
-    """The primitive of a complete message.
+    """The primitive of a complete message other than a C-STORE request that can be read.
 
     Raises:
         ProtocolError: it cannot be decoded, or lacks what it must have.
     """
     elements = cast("dict[int, bytes]", incoming.elements)
     context_id = incoming.context_id
-    if incoming.store is not None and incoming.sink is not None:
-        return ReceivedStore(incoming.store, context_id, incoming.sink, incoming.examined)
     if incoming.field == commands.C_ECHO_RQ:
         echo = commands.read_echo_request(elements)
         if echo is not None:

@@ -325,12 +325,17 @@ class MessageReceiver:
         self._incoming = None
         if self.show is not None:
             self._show_message(incoming, self.show)
-        context_id, primitive = incoming.context_id, primitives.of_message(incoming)
+        context_id = incoming.context_id
+        if incoming.store is not None and incoming.sink is not None:
+            request = ReceivedStore(incoming.store, context_id, incoming.sink, incoming.examined)
+            self.requests.append((context_id, request))
+            return
+        primitive = primitives.of_message(incoming)
         if isinstance(primitive, C_CANCEL):
             self._take_cancel(primitive)
         elif primitives.is_response(primitive):
             self.responses.put((context_id, primitive))
-        elif isinstance(primitive, ReceivedStore) or primitive.is_valid_request:
+        elif primitive.is_valid_request:
             self.requests.append((context_id, primitive))
         else:
             # Without a Message ID, for one, there is no way to answer; the peer would wait.

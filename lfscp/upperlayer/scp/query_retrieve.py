@@ -24,7 +24,7 @@ from lfscp.upperlayer.receiving import primitives
 from lfscp.upperlayer.scp.encoded import EncodedDataset
 from lfscp.upperlayer.scp.find_responses import PendingResponses
 from lfscp.upperlayer.scp.own_retrieve import SubOperationResponse, SubOperations
-from lfscp.upperlayer.scp.service import InlineService, log_raised
+from lfscp.upperlayer.scp.service_classes import InlineService, log_raised
 from lfscp.upperlayer.wire import commands
 
 _SUCCESS: Final = 0x0000
