@@ -30,7 +30,7 @@ _here: Final = threading.local()  # whose member the thread is, and how long idl
 _EVERYWHERE: Final = os.sched_getaffinity(0)  # as the process began
 
 
-class OneProcessor:
+class SharedProcessor:
     """Binds the threads inside `member` to one processor, while `MANY` of them are busy.
 
     Any thread may call any method; a forked process has to begin with nobody inside. A thread that
@@ -142,7 +142,9 @@ class OneProcessor:
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
     """Let the calling thread go where it likes: for long work that needs no interpreter."""
-    membership: tuple[OneProcessor, Callable[[], float]] | None = getattr(_here, "membership", None)
+    membership: tuple[SharedProcessor, Callable[[], float]] | None = getattr(
+        _here, "membership", None
+    )
     if membership is None:
         yield
         return

@@ -35,7 +35,7 @@ from lfscp.python_build import require_gil
 from lfscp.server.address_limits import MAX_OF_ADDRESS, AddressLimitError, AddressLimits, Place
 from lfscp.server.arrivals import Arrival, Arrivals
 from lfscp.server.capacity import NO_THREAD, Capacity
-from lfscp.server.cpu_affinity import OneProcessor
+from lfscp.server.cpu_affinity import SharedProcessor
 from lfscp.server.draining import IDLE_BEFORE_ABORT_S, Silence, abort_all
 from lfscp.server.listener import Address, Listener, ListenerClosedError, bind, queued
 from lfscp.server.proxy_protocol import InvalidProxyHeaderError, ProbeOnlyError
@@ -141,7 +141,7 @@ class LeaderFollowerServer:
             raise ValueError("no supported presentation contexts: give contexts, or add them to ae")
         self.limits = settings.limits or AddressLimits(MAX_OF_ADDRESS)
         self.receive_limits = settings.receive_limits
-        self.one_processor = OneProcessor() if settings.one_processor else None
+        self.one_processor = SharedProcessor() if settings.one_processor else None
         self._listener: Listener | None = None
         self._unestablished = Unestablished()
         self._capacity = Capacity(most_open_files())

@@ -24,14 +24,14 @@ _MAX_PDUS: Final = 32
 _MAX_BYTES: Final = 1 << 19  # in one call
 
 
-class Outcome(Enum):
-    """Why the reading of foretold PDUs ends."""
+class BatchEnd(Enum):
+    """Why the reading of PDUs of one size ends."""
 
     COMPLETE = "the last fragment is in the sink"
     OTHERWISE = "what comes next is for the reader of single PDUs"
 
 
-class ForetoldReader:
+class BatchReader:
     """Reads the rest of one object, from the boundary between two PDUs.
 
     Args:
@@ -59,8 +59,8 @@ class ForetoldReader:
         self._most = max(1, min(_MAX_PDUS, _MAX_BYTES // size))
         self._headers = bytearray(_HEADER_BYTES * self._most)
 
-    def read(self, room: int | None) -> Outcome:
-        """Read on until the object is complete or something comes that is not as foretold.
+    def read(self, room: int | None) -> BatchEnd:
+        """Read on until the object is complete or something comes that is cut otherwise.
 
         Args:
             room: how many bytes the object may still grow by; None is no limit.
@@ -71,14 +71,14 @@ class ForetoldReader:
             most = self._most if room is None else min(self._most, room // self._size)
             places = self._sink.reserve_ahead(self._size, most)
             if not places:
-                return Outcome.OTHERWISE
+                return BatchEnd.OTHERWISE
             outcome = self._read_into(places)
             if outcome is not None:
                 return outcome
             if room is not None:
                 room -= len(places) * self._size
 
-    def _read_into(self, places: list[memoryview]) -> Outcome | None:
+    def _read_into(self, places: list[memoryview]) -> BatchEnd | None:
         """Fill the places; None when all are full and more is to come."""
         headers = memoryview(self._headers)
         layout: list[memoryview] = []
@@ -98,7 +98,7 @@ class ForetoldReader:
                 )
                 if size == 0:
                     self._give_back(layout, start, came)
-                    return Outcome.OTHERWISE
+                    return BatchEnd.OTHERWISE
                 start += _HEADER_BYTES
                 has = min(size, came - start)
                 self._sink.commit(has - committed)
@@ -106,7 +106,7 @@ class ForetoldReader:
                     if came > start + size:
                         self._give_back(layout, start + size, came)
                     self._complete(size - has)
-                    return Outcome.COMPLETE if is_last else Outcome.OTHERWISE
+                    return BatchEnd.COMPLETE if is_last else BatchEnd.OTHERWISE
                 if has < size:
                     committed = has
                     if count >= self._stride:
@@ -134,19 +134,19 @@ class ForetoldReader:
         return has < 6 or int.from_bytes(self._headers[at + 2 : at + 6]) >= _HEADER_BYTES - 6
 
     def _fragment(self, number: int) -> tuple[int, bool]:
-        """The size of a fragment by its header, and whether it is the last; 0: not as foretold."""
+        """The size of a fragment by its header, and whether it is the last; 0: cut otherwise."""
         pdu_type, length, pdv_length, context_id, control = pdata.HEADER.unpack_from(
             self._headers, number * _HEADER_BYTES
         )
         size = pdv_length - 2
-        is_foretold = (
+        is_alike = (
             pdu_type == _P_DATA
             and length == pdv_length + 4
             and context_id == self._context_id
             and not control & pdata.COMMAND
             and 0 < size <= self._size
         )
-        return (size if is_foretold else 0), bool(control & pdata.LAST)
+        return (size if is_alike else 0), bool(control & pdata.LAST)
 
     def _give_back(self, layout: list[memoryview], start: int, end: int) -> None:
         """Give the bytes from `start` to `end` of what came back to the socket."""

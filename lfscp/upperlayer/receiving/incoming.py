@@ -61,12 +61,13 @@ class Incoming:
         look_at: when its pace is looked at next.
         fragment_bytes: of the last fragment of its data set that was not the last one.
         empty_fragments: how many came that had no byte and were not the last.
-        is_foretold: its PDUs have been cut alike so far.
+        comes_alike: its PDUs have been cut alike so far.
     """
 
     __slots__ = (
         "_min_bytes_per_s",
         "began",
+        "comes_alike",
         "command",
         "context",
         "context_id",
@@ -77,7 +78,6 @@ class Incoming:
         "field",
         "fragment_bytes",
         "is_examined",
-        "is_foretold",
         "look_at",
         "sink",
         "store",
@@ -99,7 +99,7 @@ class Incoming:
         self.sink: DatasetSink | None = None
         self.fragment_bytes = 0
         self.empty_fragments = 0
-        self.is_foretold = True
+        self.comes_alike = True
         self.is_examined = False
         self.examined: object = None
         self.data = bytearray()

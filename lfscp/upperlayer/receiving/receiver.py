@@ -26,7 +26,7 @@ from lfscp.upperlayer.connection.errors import ProtocolError
 from lfscp.upperlayer.connection.record import ConnectionRecord
 from lfscp.upperlayer.connection.transport import InlineSocket
 from lfscp.upperlayer.receiving import primitives
-from lfscp.upperlayer.receiving.batch import ForetoldReader, Outcome
+from lfscp.upperlayer.receiving.batch import BatchEnd, BatchReader
 from lfscp.upperlayer.receiving.incoming import Incoming, Source
 from lfscp.upperlayer.receiving.outstanding import Outstanding
 from lfscp.upperlayer.receiving.received import ReceivedStore
@@ -143,11 +143,11 @@ class MessageReceiver:
 
         What is anything else stays in the socket for who has to judge it.
         """
-        if sock.can_scatter and incoming.is_foretold:
-            if self._read_foretold(sock, incoming, sink) is Outcome.COMPLETE:
+        if sock.can_scatter and incoming.comes_alike:
+            if self._read_batch(sock, incoming, sink) is BatchEnd.COMPLETE:
                 self._message_ends(incoming)
                 return
-            incoming.is_foretold = False
+            incoming.comes_alike = False
         longest, timeout_s = self.longest_p_data, self._record.network_timeout_s
         while True:
             sock.begin_wait(timeout_s)
@@ -165,7 +165,7 @@ class MessageReceiver:
                 self._message_ends(incoming)
                 return
 
-    def _read_foretold(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> Outcome:
+    def _read_batch(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> BatchEnd:
         """Read those of the next PDUs that are cut like the first one."""
         timeout_s = self._record.network_timeout_s
 
@@ -174,9 +174,7 @@ class MessageReceiver:
             sock.begin_wait(timeout_s)
 
         limit = self._record.limits.max_object_bytes
-        reader = ForetoldReader(
-            sock, sink, incoming.context_id, incoming.fragment_bytes, before_each
-        )
+        reader = BatchReader(sock, sink, incoming.context_id, incoming.fragment_bytes, before_each)
         return reader.read(limit - sink.size if limit else None)
 
     def take_fragment(self, source: Source, size: int, context_id: int, control: int) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lfscp.server.cpu_affinity import IDLE_S, MANY, OneProcessor, anywhere
+from lfscp.server.cpu_affinity import IDLE_S, MANY, SharedProcessor, anywhere
 from tests.support.dicom_peer import EVERYWHERE, Peer, bound_threads, until
 from tests.support.serving import serving
 
@@ -65,14 +65,14 @@ def two_are_many(monkeypatch):
 
 @pytest.mark.parametrize("count", [1, MANY - 1])
 def test_a_few_threads_go_where_they_like(threads, count):
-    processor = OneProcessor()
+    processor = SharedProcessor()
     few = [threads(processor) for _ in range(count)]
     assert [thread.allowed for thread in few] == count * [EVERYWHERE]
     assert processor.chosen is None
 
 
 def test_many_threads_that_serve_at_the_same_time_share_one_processor(threads):
-    processor = OneProcessor()
+    processor = SharedProcessor()
     serving_threads = [threads(processor) for _ in range(MANY + 1)]
     assert processor.chosen in EVERYWHERE
     assert [thread.allowed for thread in serving_threads] == (MANY + 1) * [{processor.chosen}]
@@ -80,7 +80,7 @@ def test_many_threads_that_serve_at_the_same_time_share_one_processor(threads):
 
 
 def test_who_leaves_and_a_few_who_are_left_are_free_again(threads):
-    processor = OneProcessor()
+    processor = SharedProcessor()
     first, second, *others = (threads(processor) for _ in range(MANY + 1))
     assert first.leave() == EVERYWHERE
     bound = {processor.chosen}
@@ -92,7 +92,7 @@ def test_who_leaves_and_a_few_who_are_left_are_free_again(threads):
 
 
 def test_who_has_nothing_to_do_is_not_counted(threads):
-    processor = OneProcessor()
+    processor = SharedProcessor()
     silent = [threads(processor) for _ in range(MANY)]
     for thread in silent:
         thread.idle_s = IDLE_S
@@ -116,7 +116,7 @@ def test_nobody_is_freed_and_bound_again_for_each_that_comes_and_goes(threads, m
         changed.append(thread)
         os.sched_setaffinity(thread, processors)
 
-    processor = OneProcessor()
+    processor = SharedProcessor()
     for thread in [threads(processor) for _ in range(MANY)]:
         thread.idle_s = IDLE_S
     processor.look_again()
@@ -131,7 +131,7 @@ def test_nobody_is_freed_and_bound_again_for_each_that_comes_and_goes(threads, m
 
 def test_many_silent_members_are_not_asked_each_time_that_another_comes(threads, monkeypatch):
     monkeypatch.setattr("lfscp.server.cpu_affinity._LOOK_AGAIN_S", 60.0)
-    processor = OneProcessor()
+    processor = SharedProcessor()
     silent = [threads(processor) for _ in range(MANY - 1)]
     for thread in silent:
         thread.idle_s = IDLE_S
@@ -151,7 +151,7 @@ def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
     )
     chosen = []
     for number in range(workers):
-        processor = OneProcessor()
+        processor = SharedProcessor()
         processor.share(number, workers)
         members = [threads(processor), threads(processor)] if number < len(processors) else []
         chosen += [processor.chosen] if members else []
@@ -161,15 +161,15 @@ def test_workers_choose_processors_of_their_own(threads, monkeypatch, workers):
 
 @pytest.mark.usefixtures("two_are_many")
 def test_a_processor_that_is_gone_does_no_harm(threads, monkeypatch):
-    monkeypatch.setattr(OneProcessor, "_choice", lambda self, thread: 4095)
-    processor = OneProcessor()
+    monkeypatch.setattr(SharedProcessor, "_choice", lambda self, thread: 4095)
+    processor = SharedProcessor()
     first, second = threads(processor), threads(processor)
     assert first.allowed == second.allowed == EVERYWHERE
 
 
 @pytest.mark.usefixtures("two_are_many")
 def test_long_work_of_a_member_is_done_anywhere_and_it_returns_to_the_others(threads):
-    processor = OneProcessor()
+    processor = SharedProcessor()
     others = [threads(processor), threads(processor)]
     try:
         with processor.member():
@@ -191,7 +191,7 @@ def test_long_work_of_a_member_is_done_anywhere_and_it_returns_to_the_others(thr
 @pytest.mark.usefixtures("two_are_many")
 def test_nobody_is_bound_when_no_processor_can_be_chosen(threads, monkeypatch):
     monkeypatch.setattr("lfscp.server.cpu_affinity._current_processor", lambda _thread: None)
-    processor = OneProcessor()
+    processor = SharedProcessor()
     members = [threads(processor) for _ in range(3)]
     assert [thread.allowed for thread in members] == 3 * [EVERYWHERE]
     assert processor.chosen is None
