@@ -142,9 +142,8 @@ class SharedProcessor:
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
     """Let the calling thread go where it likes: for long work that needs no interpreter."""
-    membership: tuple[SharedProcessor, Callable[[], float]] | None = getattr(
-        _here, "membership", None
-    )
+    membership: tuple[SharedProcessor, Callable[[], float]] | None
+    membership = getattr(_here, "membership", None)
     if membership is None:
         yield
         return
