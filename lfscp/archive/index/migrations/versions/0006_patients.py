@@ -97,8 +97,8 @@ def _last_keys() -> dict[str, int]:
 def _restore(last_keys: dict[str, int]) -> None:
     for table, key in last_keys.items():
         for statement in (
-            "DELETE FROM sqlite_sequence WHERE name = ?1",
-            "INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)",
+            "DELETE FROM sqlite_sequence WHERE name = ?",
+            "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
         ):
             op.get_bind().exec_driver_sql(statement, (table, key)[: statement.count("?")])
 
