@@ -26,7 +26,8 @@ class ServerSettings:
 
     Args:
         spool_dir: where objects of more than 4 MB go as they arrive; None keeps them in memory.
-        file_header: makes the head of such a file; None leaves it to pynetdicom.
+        file_header: makes the head of a received file; given, an object that comes in fragments is
+            written to `spool_dir` while it is received, for a handler that keeps it as a file.
         examine: called with the first bytes of an object that comes in fragments and its transfer
             syntax, while the rest is on its way; its result is `event.request.examined`.
         backlog: connections that may wait in the kernel while nobody leads.

@@ -35,6 +35,10 @@ _PROGRESS_BYTES: Final = 1 << 16
 # A send that took longer waited for the peer.
 _WAITED_S: Final = 0.5
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, TimeoutError)
+# A peer whose small requests follow each other this fast is awaited awake: to be woken would cost
+# as much again. Pointless where the peer might need the very processor that waits.
+_PROMPT_S: Final = 0.000_3
+_MAY_WAIT_AWAKE: Final = len(os.sched_getaffinity(0)) > 1
 
 
 class BufferedSocket(AssociationSocket):
@@ -69,6 +73,8 @@ class BufferedSocket(AssociationSocket):
         self._limit_s: float | None = -1.0
         self._deadline = 0.0
         self._is_tls = False
+        self._is_prompt = False  # the last one awaited awake came within _PROMPT_S
+        self._poller: select.poll | None = None
         self.reads = 0
         self._quick_ack = True
         self.while_waiting: Callable[[], None] | None = None
@@ -111,11 +117,31 @@ class BufferedSocket(AssociationSocket):
             except OSError as problem:
                 raise ConnectionLostError(str(problem)) from problem
 
-    def await_request(self, timeout_s: float | None) -> None:
-        """Wait for the first byte of a request."""
+    def await_request(self, timeout_s: float | None, *, awake: bool = False) -> None:
+        """Wait for the first byte of a request.
+
+        Args:
+            awake: do not sleep at first, when the last request came promptly.
+        """
         self.begin_wait(timeout_s)
-        if self._start == self._end:
+        if self._start != self._end:
+            return
+        if not awake or self._is_tls:
             self.fill(1)
+            return
+        began = time.perf_counter()
+        if self._is_prompt:
+            self._wait_awake(began + _PROMPT_S)
+        self.fill(1)
+        self._is_prompt = _MAY_WAIT_AWAKE and time.perf_counter() - began < _PROMPT_S
+
+    def _wait_awake(self, deadline: float) -> None:
+        if self._poller is None and self.socket is not None:
+            self._poller = select.poll()
+            self._poller.register(self.socket, select.POLLIN)
+        poll = self._poller.poll if self._poller is not None else None
+        while poll is not None and not poll(0) and time.perf_counter() < deadline:
+            pass
 
     def _receive(self, view: memoryview, flags: int = 0) -> int:
         """At least one byte into `view`."""

@@ -12,6 +12,8 @@ from lfscp.upperlayer.wire.rejections import Rejection
 # What a connection that had to wait for a thread has left of its time at least.
 _LEAST_TIME_TO_ASK_S: Final = 1.0
 
+_served: set[ConnectionRecord] = set()  # in this process, now
+
 
 class ConnectionRecord:
     """Of one association.
@@ -38,6 +40,16 @@ class ConnectionRecord:
     def begin_serving(self) -> None:
         """The calling thread reads from now on, and no other."""
         self.reader = threading.get_ident()
+        _served.add(self)
+
+    def end_serving(self) -> None:
+        """The association has ended."""
+        _served.discard(self)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other association is served."""
+        return len(_served) <= 1
 
     def reads_here(self) -> bool:
         """Whether the calling thread is one that reads the socket."""

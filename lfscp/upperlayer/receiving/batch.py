@@ -21,7 +21,7 @@ from lfscp.upperlayer.wire import pdata
 _P_DATA: Final = pdata.P_DATA_TF
 _HEADER_BYTES: Final = pdata.HEADER.size
 _MAX_PDUS: Final = 32
-_MAX_BYTES: Final = 1 << 19  # in one call
+_MAX_BYTES: Final = 1 << 19  # in one call, so that what has come is soon written behind
 
 
 class BatchEnd(Enum):
@@ -89,6 +89,7 @@ class BatchReader:
             self._before_each()
             count = self._sock.receive_into(_behind(layout, came))
             came += count
+            before = full
             while full < len(places) and came > full * self._stride:
                 start = full * self._stride
                 if came < start + _HEADER_BYTES and self._may_become_a_header(full, came - start):
@@ -115,6 +116,8 @@ class BatchReader:
                     self._complete(size - has)
                     came = start + size
                 full, committed = full + 1, 0
+            if full > before:
+                self._sink.fragment_ends()
         return None
 
     def _complete(self, missing: int) -> None:

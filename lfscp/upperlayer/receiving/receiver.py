@@ -48,7 +48,7 @@ class StoreOptions:
 
     Args:
         spool_dir: where large ones go; None keeps them in memory.
-        file_header: makes the head of such a file.
+        file_header: makes the head of such a file; given, smaller objects are written behind.
         examine: called with the first bytes of a data set and its transfer syntax when more is to
             come; what it returns is the request's `examined`.
     """
@@ -78,6 +78,7 @@ class MessageReceiver:
         responses: those that somebody waits for.
         options: what becomes of objects.
         show: called with each complete message, when somebody wants to see them.
+        has_been_small: the last message received was a command set alone.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class MessageReceiver:
             queue.Queue()
         )
         self.show: Callable[[DIMSEMessage], object] | None = None
+        self.has_been_small = False
 
     @property
     def is_receiving(self) -> bool:
@@ -164,6 +166,7 @@ class MessageReceiver:
             if control & pdata.LAST:
                 self._message_ends(incoming)
                 return
+            sink.fragment_ends()
 
     def _read_batch(self, sock: InlineSocket, incoming: Incoming, sink: DatasetSink) -> BatchEnd:
         """Read those of the next PDUs that are cut like the first one."""
@@ -250,6 +253,7 @@ class MessageReceiver:
             incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
+        self.has_been_small = not has_data_set
         if not has_data_set:
             self._message_ends(incoming)
 
@@ -265,6 +269,7 @@ class MessageReceiver:
         return DatasetSink(
             self.options.spool_dir,
             header,
+            write_behind=file_header is not None,
             shortage=self._record.limits.shortage,
         )
 
@@ -280,6 +285,7 @@ class MessageReceiver:
             if not last:
                 incoming.fragment_bytes = size
                 self._examine(incoming, sink)
+                sink.fragment_ends()
         if last:
             self._message_ends(incoming)
 

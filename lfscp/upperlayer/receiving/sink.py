@@ -1,7 +1,9 @@
 """Where the data set of a C-STORE goes while it arrives.
 
 Objects are received straight into a buffer that is lent for one message and used again; large ones
-go to a file as they arrive, so that memory stays bounded whatever the object's size.
+go to a file as they arrive, so that memory stays bounded whatever the object's size. If a
+server keeps what it receives, smaller ones that come in fragments are written behind: when the last
+fragment is here, most of the file is on its way to the disk.
 A sink never raises for a full disk, or for want of memory: it takes the rest of the message and
 says afterwards what went wrong, for the association must still be able to answer.
 """
@@ -29,6 +31,7 @@ BUFFER_BYTES: Final = 1 << 20
 SPOOL_ABOVE_BYTES: Final = 4 << 20
 # What all buffers together may have beyond BUFFER_BYTES each; then larger ones go to a file sooner.
 MAX_GROWN_BYTES: Final = 48 << 20
+_WRITE_BEHIND_BYTES: Final = 1 << 16  # as few are worth a write
 _KEPT_BUFFERS: Final = 32
 _KEPT_GROWN_BUFFERS: Final = 4  # with fewer than so many kept, one that has grown is, too
 
@@ -116,6 +119,7 @@ class DatasetSink:
     Args:
         spool_dir: where files go; None keeps everything in memory.
         part10_header: gives preamble to File Meta Information, should a file be needed.
+        write_behind: write a file of what is kept in memory, too, when it comes in fragments.
         shortage: see ReceiveLimits; asked for every few megabytes.
     """
 
@@ -124,6 +128,7 @@ class DatasetSink:
         spool_dir: Path | None,
         part10_header: Callable[[], bytes],
         *,
+        write_behind: bool = False,
         shortage: Callable[[], str] | None = None,
     ) -> None:
         self._spool_dir = spool_dir
@@ -132,7 +137,9 @@ class DatasetSink:
         self._header_size = 0
         self._used = 0
         self._grown = 0  # taken from MAX_GROWN_BYTES
+        self._written = 0  # of the used, what is in the file already
         self._spooled = 0  # what is in the file and no more in the buffer
+        self._write_behind = write_behind and spool_dir is not None
         self._fd = -1
         self.path: str | None = None
         self.error: OSError | None = None
@@ -208,6 +215,14 @@ class DatasetSink:
         """What has arrived so far, while all of it is in memory."""
         return memoryview(self._buffer)[: self._used]
 
+    def fragment_ends(self) -> None:
+        """A fragment is complete and more will come: the time to write behind."""
+        if not self._write_behind or self._spooled or self.error is not None:
+            return
+        if self._used - self._written < _WRITE_BEHIND_BYTES:
+            return
+        self._write()
+
     def _open_file(self) -> None:
         path = f"{self._spool_dir}/{_prefix}-{next(_numbers)}.part"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
@@ -215,23 +230,23 @@ class DatasetSink:
         self._header_size = os.write(self._fd, self._part10_header())
 
     def _write_out(self) -> None:
-        """Make room in the buffer, if the disk has any left."""
+        """Move the buffer's bytes to the file; after an error they are dropped."""
         if self._shortage is not None and self.error is None and (why := self._shortage()):
             self.give_up(OSError(errno.ENOSPC, why))
-        self._move()
+        self._write()
+        self._spooled += self._used
+        self._used = self._written = 0
 
-    def _move(self) -> None:
-        """Move the buffer's bytes to the file, a new one at first; after an error drop them."""
-        view = memoryview(self._buffer)[: self._used]
+    def _write(self) -> None:
+        """Write what is in the buffer and not yet in the file, which is made when it is missing."""
+        view = memoryview(self._buffer)
         try:
             if self.path is None and self.error is None:
                 self._open_file()
-            while view and self.error is None:
-                view = view[os.write(self._fd, view) :]
+            while self._written < self._used and self.error is None:
+                self._written += os.write(self._fd, view[self._written : self._used])
         except OSError as problem:
             self.give_up(problem)
-        self._spooled += self._used
-        self._used = 0
 
     def give_up(self, problem: OSError) -> None:
         """Keep nothing of it: the rest of the message is taken and dropped."""
@@ -240,10 +255,13 @@ class DatasetSink:
 
     def finish(self) -> memoryview | None:
         """The whole data set is here: its bytes, or None when they are in the file alone."""
-        if self.path is None and self.error is None:
-            return memoryview(self._buffer)[: self._used]
-        self._move()
-        return None
+        if self.path is not None:
+            self._write()
+        if self.error is not None or self._spooled:
+            self._spooled += self._used
+            self._used = 0
+            return None
+        return memoryview(self._buffer)[: self._used]
 
     def spooled_file(self) -> SpooledDataset | None:
         """The finished file, if there is one."""

@@ -71,6 +71,7 @@ class AcceptorAssociation(InlineAssociation):
         try:
             self.run_reactor()
         finally:
+            self.record.end_serving()
             self._finish()
 
     def _finish(self) -> None:
