@@ -12,6 +12,7 @@ from lfscp.jobs.matches import EncodedJSON
 from lfscp.jobs.model import JobKind
 from lfscp.scu.errors import PeerError
 from lfscp.scu.errors import PeerErrorKind as Failure
+from tests.support.dicom_peer import until
 from tests.support.web_app import serving
 
 MATCH = {
@@ -230,11 +231,10 @@ def test_dtools_downloads_uploads_and_lists_jobs(client, work, roots):
     for answer, kind in ((got, "retrieve"), (stored, "send")):
         assert answer.headers["content-type"] == "application/json"
         assert answer.text == f'"{ids[kind]}"'
-    lines = sorted(client.post("/jobs").json())
-    assert [line.split(" request: ")[0] for line in lines] == [
-        "active job: C-Get",
-        "active job: C-Store",
-    ]
+    active = {"active job: C-Get", "active job: C-Store"}
+    assert until(  # a job sleeps for a moment before it is active
+        lambda: {line.split(" request: ")[0] for line in client.post("/jobs").json()} == active
+    )
     asked = {each["kind"]: each["parameters"] for each in client.get("/api/jobs").json()}
     assert asked["retrieve"]["folder"] == str(roots)
     assert asked["send"]["paths"] == [str(roots / "a.dcm")]
