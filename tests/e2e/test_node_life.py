@@ -28,15 +28,11 @@ SMALL = bytes(600_000)
 
 @contextmanager
 def store_in_progress(
-    dcmtk: Any,
-    node: NodeProcess,
-    folder: Path,
-    pixels: bytes = LARGE,
-    halt_after: int = 300_000,
+    dcmtk: Any, node: NodeProcess, folder: Path, pixels: bytes = LARGE
 ) -> Iterator[tuple[HaltingProxy, subprocess.Popen[bytes], Path]]:
     """A storescu whose object has arrived in part: its connection, itself, and its file."""
     file = made(folder, PixelData=pixels)
-    with halting_proxy(node.port, halt_after=halt_after) as proxy:
+    with halting_proxy(node.port, halt_after=300_000) as proxy:
         command = dcmtk.command("storescu", "-v", "-R", "127.0.0.1", proxy.port, file)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
             try:
@@ -117,7 +113,7 @@ def test_a_client_that_is_silent_in_mid_object_does_not_hold_up_the_stop(
     dcmtk: Any, start_node: StartNode, tmp_path: Path
 ) -> None:
     node = start_node(configuration="server.drain_timeout_s = 600")
-    with store_in_progress(dcmtk, node, tmp_path, halt_after=5_000_000):
+    with store_in_progress(dcmtk, node, tmp_path):
         assert until(lambda: list(node.data_dir.rglob("*.part"))), "its beginning is on the disk"
         assert node.stop() == 0
     reason = "silent in mid-message while the server was stopping"

@@ -31,7 +31,7 @@ def test_a_full_disk_refuses_the_object_and_nothing_else(
         too_large = made(tmp_path, PixelData=bytes(size))
         refused = dcmtk.run("storescu", "-d", "-R", "127.0.0.1", node.port, too_large)
         assert refused.status == 0xA700, refused.output[-2000:]
-        line = str(node.wait_for(level="warning"))
+        line = node.wait_for(level="warning")["event"]
         assert too_large.stem in line
         assert "0xA700" in line
         assert set(contents(disk / "objects")) == {fits.stem}

@@ -19,6 +19,7 @@ from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.stored_dataset import read_stored_dataset
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.file_head import HEAD_BYTES
 from lfscp.dicom.header import DEFLATED as DEFLATED_SYNTAXES
 from lfscp.dicom.part10 import read_part10
 from lfscp.server.cpu_affinity import anywhere
@@ -37,7 +38,6 @@ from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
 __all__ = ["TARGETS", "Converted", "DecodingError", "converted", "needs_codec"]
 
-_HEAD: Final = 65_536  # bytes in which the file meta information ends
 _MAX_AT_ONCE: Final = 2  # large datasets that are read at once
 _LEAST_SHARE: Final = 1 << 20  # bytes
 _QUICK: Final = frozenset(TARGETS) - frozenset(DEFLATED_SYNTAXES)
@@ -120,7 +120,7 @@ def _quickly(
 def _with_a_zero(path: StoredFile, dataset_offset: int | None, kept: ExitStack) -> Converted:
     file = kept.enter_context(path.open("rb"))
     if dataset_offset is None:
-        dataset_offset = read_part10(file.read(_HEAD)).dataset_offset
+        dataset_offset = read_part10(file.read(HEAD_BYTES)).dataset_offset
     size = file.seek(0, 2) - dataset_offset
     dataset = FileSlice(path, dataset_offset, size, descriptor=file.fileno())
     return Converted(Parts([dataset, b"\0"[: size % 2]]), size + size % 2)

@@ -22,6 +22,7 @@ from lfscp.archive.store.deflated import require_bounded_file
 from lfscp.archive.store.missing_vrs import open_with_vrs
 from lfscp.dicom.elements import UNDEFINED_LENGTH
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.file_head import HEAD_BYTES
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.image_pixel import PIXELS, PixelElement
 from lfscp.dicom.part10 import read_part10
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
 
 NO_PIXEL_DATA: Final = "this object holds no pixel data"
-_HEAD: Final = 65_536  # bytes in which the file meta information ends
 
 
 def read_header(path: StoredFile) -> Dataset:
@@ -94,7 +94,7 @@ def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
         OSError: it cannot be read.
     """
     with open_with_vrs(path) as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD_BYTES)
         meta = read_part10(head)
         file.seek(meta.dataset_offset)
         if meta.transfer_syntax_uid in DEFLATED:

@@ -28,6 +28,7 @@ from lfscp.dicom.elements import (
     skip_undefined,
 )
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.file_head import HEAD_BYTES
 from lfscp.dicom.part10 import read_part10
 from lfscp.web.imaging.errors import NoPictureError
 
@@ -39,7 +40,6 @@ MAX_LENGTH: Final = 500
 MAX_DEPTH: Final = 16
 _MAX_VALUES: Final = 100
 _MAX_READ: Final = 1 << 20  # bytes of one value
-_HEAD: Final = 65_536  # bytes in which the file meta information ends
 _BINARY: Final = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN", "OB or OW"})
 _PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _CHARACTER_SET: Final = BaseTag(0x00080005)
@@ -75,7 +75,7 @@ def elements(
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD_BYTES)
         meta = dcmread(BytesIO(head[: read_part10(head).dataset_offset])).file_meta
         stored = read_stored_dataset(path)
     except DatasetError as error:

@@ -95,7 +95,7 @@ CUTS = {
 
 @pytest.mark.parametrize("sizes", CUTS.values(), ids=CUTS)
 @pytest.mark.parametrize("piece", [None, 100_000, 4099], ids=lambda size: f"sent in {size}")
-@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "with a folder for files"])
+@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "written behind"])
 def test_an_object_is_the_same_however_it_is_cut(tmp_path, sizes, piece, is_kept):
     store = Store()
     options = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"} if is_kept else {}
@@ -122,7 +122,7 @@ def test_what_follows_the_last_fragment_at_once_is_the_next_message():
     assert store.received == [BODY, BODY]
 
 
-@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "with a folder for files"])
+@pytest.mark.parametrize("is_kept", [False, True], ids=["in memory", "written behind"])
 def test_objects_cut_at_random_and_sent_in_random_pieces_are_whole(tmp_path, is_kept):
     chance = random.Random(7)
     store, bodies = Store(), []
@@ -256,7 +256,7 @@ def test_only_the_beginning_of_an_object_is_examined(tmp_path, sizes):
 
 @contextmanager
 def behind_a_large_object(store, tmp_path, **options):
-    """A peer that has stored a large object."""
+    """A peer that has stored a large object, which the server writes behind."""
     kept = {"spool_dir": tmp_path, "file_header": lambda *_: b"head"}
     with (
         serving(store.handler, **kept, **options) as server,
@@ -419,22 +419,22 @@ def received_bytes(server):
 
 
 def test_the_next_object_may_be_too_large_or_find_no_room_for_a_file(tmp_path):
-    store, small, large = Store(), data_set(padding=3 * KB), data_set(padding=5000 * KB)
-    limits = ReceiveLimits(max_object_bytes=len(large))
+    store, small = Store(), data_set(padding=3 * KB)
+    limits = ReceiveLimits(max_object_bytes=SIZE)
     with behind_a_large_object(store, tmp_path, receive_limits=limits) as (_, peer):
-        larger = data_set(padding=5001 * KB)
+        larger = data_set(padding=SIZE + KB)
         peer.send(*store_of(larger, cut(len(larger), 64 * KB)))
         assert peer.status() == 0xA700
-        peer.send(*store_of(large, cut(len(large), 64 * KB)))
+        peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
         assert peer.status() == 0
         tmp_path.rename(f"{tmp_path}.gone")
         for _ in range(2):
-            peer.send(*store_of(large, cut(len(large), 64 * KB)))
+            peer.send(*store_of(BODY, cut(SIZE, 64 * KB)))
             assert peer.status() == 0xA700
         peer.send(*store_of(small, [len(small)]))
         assert peer.status() == 0
         peer.release()
-    assert store.received == [large, small]
+    assert store.received == [BODY, small]
 
 
 def test_an_abort_between_fragments_ends_the_association_at_once():

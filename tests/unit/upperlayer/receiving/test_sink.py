@@ -27,6 +27,7 @@ def feed(sinks):
                 view[:] = rest[: len(view)]
                 sink.commit(len(view))
                 rest = rest[len(view) :]
+            sink.fragment_ends()
 
 
 def content(sink):
@@ -44,9 +45,10 @@ def few(monkeypatch):
     assert module._grown_bytes == 0
 
 
-def test_buffers_do_not_grow_beyond_what_all_may_have(few, tmp_path):
+@pytest.mark.parametrize("write_behind", [False, True])
+def test_buffers_do_not_grow_beyond_what_all_may_have(few, tmp_path, write_behind):
     for _ in range(3):  # what one had taken is given back
-        sinks = [DatasetSink(tmp_path, lambda: HEAD) for _ in BODIES]
+        sinks = [DatasetSink(tmp_path, lambda: HEAD, write_behind=write_behind) for _ in BODIES]
         feed(sinks)
         grown = [len(sink._buffer) - BUFFER_BYTES for sink in sinks]
         assert 0 < module._grown_bytes <= 3 * BUFFER_BYTES
