@@ -3,9 +3,10 @@
 Associations are counted over all worker processes, the connections of a minute by each.
 
 Asked by the thread that serves, after it has promoted another: no limit ever holds up the leader.
-Who is over a limit is told so, with an A-ASSOCIATE-RJ; who is far over it is not listened to. A
-peer that the administrator has listed has associations of its own, so that strangers behind the
-same address, such as that of a gateway, take nothing from it.
+If an address exceeds a limit, lfscp answers with an A-ASSOCIATE-RJ. If it exceeds the limit by far,
+lfscp closes the connection without reading from it. A peer that the administrator has listed has
+associations of its own, so that strangers behind the same address, such as that of a gateway, take
+nothing from it.
 """
 
 from __future__ import annotations

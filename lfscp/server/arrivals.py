@@ -1,8 +1,8 @@
 """Keeps connections that have not asked for an association yet, without a thread.
 
 A connection is worth a thread once what it has sent can be answered: a whole A-ASSOCIATE-RQ, or
-the first message of a TLS handshake, behind the PROXY protocol's header where one is due. What can
-be none of these is worth one at once, since the thread gives it the answer it deserves.
+the first message of a TLS handshake, behind the PROXY protocol's header where one is due. If
+the bytes can become none of these, it gets a thread at once, which refuses it.
 
 Rules kept here:
 - Bytes are looked at, never taken (MSG_PEEK): the thread that serves finds all of them.

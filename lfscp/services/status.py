@@ -1,7 +1,7 @@
 """Names the status codes of the services, and puts a status with its reason into a response.
 
 Sources: PS3.4 table B.2-1 (storage), C.4-1 (find), C.4-2 (move), C.4-3 (get); PS3.7 annex C
-(general). A code means the same in every service, unless it has two names.
+(general). If a code means different things in two services, it has a name for each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Matches one key of a query with one stored value (PS3.4 C.2.2.2).
 
-Rules: pure; text in, yes or no out. The database narrows down with statements made in
-matching.py; where a statement cannot say it exactly, `accepts` here decides. Stored values
+Rules: pure; text in, yes or no out. The SELECT of matching.py narrows the rows down. What
+SQL cannot test exactly, `accepts` here tests. Stored values
 are text without padding, several values joined by a backslash, sequences JSON text.
 """
 

@@ -2,7 +2,7 @@
 
 The supported contexts are prepared once for all associations: 180 SOP classes by 40 transfer
 syntaxes are neither copied nor searched again. Results are pynetdicom's, which a test holds it to.
-A UID that can be none costs its presentation context (results 3 and 4).
+If a UID is invalid, only its presentation context is rejected (results 3 and 4).
 """
 
 from __future__ import annotations
