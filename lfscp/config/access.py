@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, model_validator
 
@@ -124,8 +124,9 @@ class PeerSettings(Section):
     )
     port: Port = setting(..., "DICOM port of the peer.")
     may: ListOf[Permission] = setting(
-        ("echo", "store", "query", "retrieve", "destination"),
-        "What the peer may ask of this node. With destination, objects may be moved to it.",
+        get_args(Permission),
+        "What the peer may ask of this node. With destination, objects may be moved to it. "
+        "procedure-step is for MPPS, commit for storage commitment.",
     )
     may_move_to: ListOf[AETitle] = setting(
         (),

@@ -170,5 +170,7 @@ Amount = Annotated[float, Strict(), Field(ge=0, le=1e9, allow_inf_nan=False)]
 AETitle = Annotated[str, BeforeValidator(validate_ae_title)]
 Folder = Annotated[Path, AfterValidator(check_folder)]
 SOPClassUID = Annotated[str, AfterValidator(check_sop_class_uid)]
-Permission = Literal["echo", "store", "query", "retrieve", "destination"]
+Permission = Literal[
+    "echo", "store", "query", "retrieve", "destination", "worklist", "procedure-step", "commit"
+]
 Level = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(lower)]

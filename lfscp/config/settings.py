@@ -42,6 +42,7 @@ from lfscp.config.checks import (
 )
 from lfscp.config.declaration import Section, setting
 from lfscp.config.web import WebSection
+from lfscp.config.workflow import Commitment, Worklist
 
 
 class ServerSection(Section):
@@ -59,12 +60,20 @@ class ServerSection(Section):
         flag="--port",
     )
     ae_title: AETitle = setting("LFSCP", "AE title of this node.", flag="--aet")
+    ae_titles: ListOf[AETitle] = setting(
+        (),
+        "Further AE titles by which this node may be called, for devices that cannot use one "
+        "title for two services.",
+        live=True,
+    )
     plain: Bool = setting(
         True,
         "Listen without TLS on server.port. With false, only the port of TLS is open (tls.port).",
     )
     require_called_ae_title: Bool = setting(
-        False, "Reject associations that call another AE title than ae_title.", live=True
+        False,
+        "Reject associations that call another AE title than ae_title and ae_titles.",
+        live=True,
     )
     require_known_peers: Bool = setting(
         False,
@@ -400,6 +409,8 @@ class Settings(Section):
     retention: RetentionSection = RetentionSection()
     query: QuerySection = QuerySection()
     retrieve: Retrieve = Retrieve()
+    worklist: Worklist = Worklist()
+    commitment: Commitment = Commitment()
     web: WebSection = WebSection()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lfscp.config.current import CurrentSettings
-from lfscp.node.parts import Parts, start_maintenance
+from lfscp.node.background import Background
+from lfscp.node.parts import Parts
 from lfscp.node.reload import read_again
 from lfscp.node.signals import HANDED_OVER, NOBODY_LEFT, SignalPipe
 from lfscp.node.status import node_state
@@ -63,12 +64,12 @@ def serve_page(
             lambda: node_state(current.settings, address, started_at, table.read()),
         )
         web.start()
-        maintenance = start_maintenance(settings, parts.archive)
+        background = Background(settings, parts)
         while (message := signals.wait(None)) == signal.SIGHUP:
             renewal = read_again(current, read_settings)
             if renewal is not None:
                 web.renew(renewal.settings)
-        maintenance.stop()
+        background.stop()
         if message != HANDED_OVER:  # else the successor has a page of its own
             web.stop_jobs()
             # Until the last worker has ended the page says that the node is stopping.

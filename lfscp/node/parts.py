@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.archive.index.nodes import Membership
     from lfscp.archive.store.s3_client import S3Options
-    from lfscp.archive.upkeep.maintenance import Maintenance
     from lfscp.archive.upkeep.retention import Limits
     from lfscp.config import Settings
     from lfscp.config.settings import Objects
@@ -238,20 +237,6 @@ def retention_limits(settings: Settings) -> Limits:
         max_studies=retention.max_studies,
         quiet_ms=int(retention.quiet_s * 1000),
     )
-
-
-def start_maintenance(settings: Settings, archive: Archive) -> Maintenance:
-    """Begin what the archive does unasked; in one process of the node only."""
-    from lfscp.archive.upkeep.maintenance import Maintenance
-
-    maintenance = Maintenance(
-        archive,
-        retention_limits(settings),
-        interval_s=settings.retention.interval_s,
-        scrub_mb_s=settings.objects.scrub_mb_s,
-    )
-    maintenance.start()
-    return maintenance
 
 
 def begin_trail(settings: Settings) -> None:

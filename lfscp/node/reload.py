@@ -67,7 +67,8 @@ def tune(ae: AE, server: ServerSection) -> None:
     ae.dimse_timeout = server.dimse_timeout_s
     ae.network_timeout = server.network_timeout_s
     ae.maximum_associations = server.max_associations or sys.maxsize
-    ae.require_called_aet = server.require_called_ae_title
+    # With further titles it is Admission that asks for one of them.
+    ae.require_called_aet = server.require_called_ae_title and not server.ae_titles
 
 
 def receive_limits(settings: Settings) -> ReceiveLimits:

@@ -11,8 +11,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from lfscp.node.background import Background
 from lfscp.node.handover import Offer
-from lfscp.node.parts import STATUS_INTERVAL_S, Parts, announce_end, open_parts, start_maintenance
+from lfscp.node.parts import STATUS_INTERVAL_S, Parts, announce_end, open_parts
 from lfscp.node.reload import tell
 from lfscp.node.signals import HANDED_OVER, NOBODY_LEFT, SignalPipe
 from lfscp.node.status import node_state
@@ -22,7 +23,6 @@ from lfscp.observe import audit, systemd
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from lfscp.archive.upkeep.maintenance import Maintenance
     from lfscp.config import Settings
     from lfscp.config.current import Renewal
     from lfscp.node.handover import Taken
@@ -46,7 +46,7 @@ class SingleProcess:
     worker: Worker
     _parts: Parts
     _offer: Offer
-    _maintenance: Maintenance
+    _background: Background
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class SingleProcess:
         if parts.page is not None:
             self._web = WebService(self._settings, parts.archive, parts.page, self._state)
             self._web.start()
-        self._maintenance = start_maintenance(self._settings, parts.archive)
+        self._background = Background(self._settings, parts)
         parts.announce(started)  # 4.
 
     def stop(self, signals: SignalPipe | None = None, told_by: int = NOBODY_LEFT) -> None:
@@ -117,7 +117,7 @@ class SingleProcess:
         web = self._web
         if web is not None:  # a successor has a page of its own
             end = in_background("lfscp-jobs-stop", web.stop if is_handed_over else web.stop_jobs)
-        self._maintenance.stop()
+        self._background.stop()
         drained = self.worker.drain(signals, told_by)  # 2. running ones finish, or are aborted
         if web is not None:
             end.join()

@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from lfscp.node.background import Background
 from lfscp.node.handover import begin_successor, wait_for_successor
 from lfscp.node.page_process import serve_page
-from lfscp.node.parts import STATUS_INTERVAL_S, Parts, announce_end, open_parts, start_maintenance
+from lfscp.node.parts import STATUS_INTERVAL_S, Parts, announce_end, open_parts
 from lfscp.node.reload import tell
 from lfscp.node.signals import HANDED_OVER
 from lfscp.node.status_table import StatusTable
@@ -152,8 +153,8 @@ class Supervisor:
         LOG.debug("worker started", pid=os.getpid())
         with ExitStack() as until_it_ends:
             if parts.page is None and number == 0:
-                maintenance = start_maintenance(worker.settings, parts.archive)
-                until_it_ends.callback(maintenance.stop)
+                background = Background(worker.settings, parts)
+                until_it_ends.callback(background.stop)
             return worker.run(lambda: self._table.write(number, worker.state()))
 
     def _serve_page(self) -> int:

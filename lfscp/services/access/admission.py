@@ -19,9 +19,14 @@ from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
 from lfscp.services.access.attempts import TooManyAttemptsError
 from lfscp.services.access.user_identity import UserIdentities
-from lfscp.upperlayer.wire.rejections import CALLING_AE_TITLE_NOT_RECOGNISED, Rejection
+from lfscp.upperlayer.wire.rejections import (
+    CALLED_AE_TITLE_NOT_RECOGNISED,
+    CALLING_AE_TITLE_NOT_RECOGNISED,
+    Rejection,
+)
 
 if TYPE_CHECKING:
+    from lfscp.config.settings import ServerSection
     from lfscp.upperlayer.scp.association import AcceptorAssociation
 
 Resolve = Callable[[str], Iterable[str]]
@@ -63,6 +68,8 @@ class Admission:
         if audit.must_stop():
             return AUDIT_TRAIL_FAILS
         settings = self._current.settings
+        if not _is_called(association, settings.server):
+            return CALLED_AE_TITLE_NOT_RECOGNISED
         title = association.requestor.ae_title.strip(" ")
         peer = settings.peers.get(title)
         if peer is None and settings.server.require_known_peers:
@@ -96,6 +103,15 @@ def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def _is_called(association: AcceptorAssociation, server: ServerSection) -> bool:
+    """Whether the called AE title is one of the node's, where that is asked for."""
+    if not server.require_called_ae_title:
+        return True
+    request: Any = association.requestor.primitive
+    called = str(request.called_ae_title or "").strip(" ")
+    return called in (server.ae_title, *server.ae_titles)
 
 
 class _Names:

@@ -7,14 +7,12 @@ earlier (`server.require_known_peers`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from lfscp.config import PeerSettings
+from lfscp.config.checks import Permission
 
-Right = Literal["echo", "store", "query", "retrieve", "destination"]
 
-
-def may(peers: Mapping[str, PeerSettings], calling_ae_title: str, right: Right) -> bool:
+def may(peers: Mapping[str, PeerSettings], calling_ae_title: str, right: Permission) -> bool:
     """Whether the peer with this AE title (spaces around it do not count) may do `right`."""
     peer = peers.get(calling_ae_title.strip(" "))
     return peer is None or right in peer.may

@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_ECHO, DimseServiceType
 from pynetdicom.service_class import (
+    BasicWorklistManagementServiceClass,
     QueryRetrieveServiceClass,
     RelevantPatientInformationQueryServiceClass,
     ServiceClass,
@@ -33,7 +34,7 @@ from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.receiving.primitives import kind_of, response_to
 from lfscp.upperlayer.receiving.received import ReceivedStore
 from lfscp.upperlayer.scp.operations import AS_SCU, EVERY_N, ContextService, service_of
-from lfscp.upperlayer.scp.query_retrieve import InlineQueryRetrieve
+from lfscp.upperlayer.scp.query_retrieve import InlineQueryRetrieve, InlineWorklist
 from lfscp.upperlayer.scp.service_classes import InlineStorage, InlineVerification, log_refusal
 
 _INVALID_SOP_INSTANCE: Final = 0x0117
@@ -118,6 +119,8 @@ class Dispatcher:
             return self._verification if service is VerificationServiceClass else None
         if service is QueryRetrieveServiceClass and request.is_valid_request:
             return InlineQueryRetrieve(self._assoc)
+        if service is BasicWorklistManagementServiceClass and request.is_valid_request:
+            return InlineWorklist(self._assoc)
         return None
 
 

@@ -16,7 +16,10 @@ from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.service_class import QueryRetrieveServiceClass
+from pynetdicom.service_class import (
+    BasicWorklistManagementServiceClass,
+    QueryRetrieveServiceClass,
+)
 from pynetdicom.status import code_to_category
 
 from lfscp.upperlayer.connection import loggers
@@ -229,3 +232,16 @@ class InlineQueryRetrieve(InlineService, QueryRetrieveServiceClass):
             error_comment=response.error_comment,
             offending_elements=response.offending_elements,
         )
+
+
+class InlineWorklist(InlineQueryRetrieve):
+    """C-FIND on the worklist (PS3.4 annex K).
+
+    Relied on: QueryRetrieveServiceClass's `SCP`, which serves the SOP classes of `_SUPPORTED_UIDS`.
+    """
+
+    _SUPPORTED_UIDS: dict[str, list[str]] = {  # noqa: RUF012 - declared so in pynetdicom
+        "C-FIND": BasicWorklistManagementServiceClass._SUPPORTED_UIDS["C-FIND"],
+        "C-GET": [],
+        "C-MOVE": [],
+    }

@@ -17,10 +17,11 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.job_tables import job
 from lfscp.archive.index.maintenance_tables import maintenance
 from lfscp.archive.index.schema import instance
+from lfscp.archive.index.workflow_tables import worklist_item
 from lfscp.observe.systemd import notify
 
-HEAD: Final = "0006"
-_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+HEAD: Final = "0007"
+_KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 _NOTHING: Final = ""  # the revision of a database without our tables
 _PATIENCE_US: Final = 1_800_000_000  # asked of systemd: a large index takes minutes
 _LOCK_KEY: Final = 0x6C66736370  # "lfscp", as PostgreSQL numbers its advisory locks
@@ -96,8 +97,10 @@ def _lock(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
-    assert job.metadata is maintenance.metadata  # noqa: S101 - one schema has them all
-    job.metadata.create_all(connection, checkfirst=False)
+    tables = (job, maintenance, worklist_item)
+    metadata = instance.metadata
+    assert all(table.metadata is metadata for table in tables)  # noqa: S101 - one schema has them all
+    metadata.create_all(connection, checkfirst=False)
     connection.exec_driver_sql(_VERSION_TABLE)
     stamp = text("INSERT INTO alembic_version (version_num) VALUES (:head)")
     connection.execute(stamp, {"head": HEAD})
