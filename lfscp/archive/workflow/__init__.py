@@ -1,0 +1,1 @@
+"""The modality workflow in the index: worklist, performed procedure steps, storage commitment."""
