@@ -1,1 +1,1 @@
-"""The modality workflow in the index: worklist, performed procedure steps, storage commitment."""
+"""What the index keeps of the modality workflow: worklist, performed steps, commitments."""
