@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+MODALITY_WORKLIST: Final = "1.2.840.10008.5.1.4.31"
 PROCEDURE_STEP: Final = "1.2.840.10008.3.1.2.3.3"  # modality performed procedure step
 PROCEDURE_STEP_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
 
@@ -131,9 +132,9 @@ def contexts(settings: Settings) -> list[PresentationContext]:
     Storage contexts accept both roles: a requestor may be their SCP for C-GET, and one that
     proposes no role stores as usual.
 
-    Source: PS3.4 annexes A, B and C; PS3.7 section D.3.3.4 for the roles.
+    Source: PS3.4 annexes A, B, C, F and K; PS3.7 section D.3.3.4 for the roles.
     """
-    workflow = (PROCEDURE_STEP, PROCEDURE_STEP_RETRIEVE)
+    workflow = (MODALITY_WORKLIST, PROCEDURE_STEP, PROCEDURE_STEP_RETRIEVE)
     others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS, *workflow)
     found = [build_context(uid, list(UNCOMPRESSED)) for uid in others]
     return [*found, *_storage_contexts(storage_classes(settings))]
