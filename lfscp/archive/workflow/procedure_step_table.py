@@ -79,11 +79,11 @@ def _tag(keyword: str) -> int:
 
 def _code(*, meaning: str, setting: bool) -> tuple[Requirement, ...]:
     """Tables F.7.2-1a to F.7.2-1f: a code in an item; when it is set, its value may be absent."""
-    then = "1" if setting else NOT_ALLOWED
+    value, scheme, text = ("3", "1", meaning) if setting else (NOT_ALLOWED,) * 3
     return (
-        _line("CodeValue", "1", "3", if_none="LongCodeValue URNCodeValue"),
-        _line("CodingSchemeDesignator", "1", then, if_any="CodeValue LongCodeValue"),
-        _line("CodeMeaning", meaning, meaning if setting else NOT_ALLOWED),
+        _line("CodeValue", "1", value, if_none="LongCodeValue URNCodeValue"),
+        _line("CodingSchemeDesignator", "1", scheme, if_any="CodeValue LongCodeValue"),
+        _line("CodeMeaning", meaning, text),
     )
 
 
