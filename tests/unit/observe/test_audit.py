@@ -160,17 +160,17 @@ def test_xml_is_a_line_and_keeps_what_peers_write_harmless(tmp_path: Path) -> No
     assert base64.b64decode(value).decode() == "PatientName=Ä*"
 
 
-@pytest.mark.parametrize("format", ["json", "xml"])
-def test_a_procedure_step_is_named_with_its_study(tmp_path: Path, format: Any) -> None:
+@pytest.mark.parametrize("written_as", ["json", "xml"])
+def test_a_procedure_step_is_named_with_its_study(tmp_path: Path, written_as: Any) -> None:
     path = tmp_path / "audit.log"
-    audit.start(path, "LFSCP", format=format)
+    audit.start(path, "LFSCP", format=written_as)
     try:
         for status in ("IN PROGRESS", "COMPLETED"):
             audit.procedure_step_recorded(MODALITY, m.UPDATE, STUDY, "1.2.3.4", status, JANE)
     finally:
         audit.stop()
     _, line = path.read_text().splitlines()
-    if format == "xml":
+    if written_as == "xml":
         message = ElementTree.fromstring(line)  # noqa: S314 - our own
         assert message.find("EventIdentification").get("EventActionCode") == "U"
         study, patient = message.findall("ParticipantObjectIdentification")
