@@ -86,6 +86,7 @@ procedure_step: Final = Table(
     Column("id", KEY, primary_key=True),
     Column("sop_instance_uid", TEXT, nullable=False),
     Column("status", TEXT, nullable=False),  # IN PROGRESS, COMPLETED, DISCONTINUED
+    text_column("revision"),  # another one with each change
     Column("dataset", LargeBinary, nullable=False),
     text_column("calling_ae_title"),
     text_column("patient_id"),

@@ -9,6 +9,7 @@ Source: PS3.4 annex F.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -100,6 +101,7 @@ class ProcedureSteps:
         row = {
             "sop_instance_uid": sop_instance_uid,
             "status": IN_PROGRESS,
+            "revision": _new_revision(),
             "dataset": encode_tree(dataset),
             "calling_ae_title": _column(calling_ae_title),
             "created_at": now,
@@ -112,7 +114,7 @@ class ProcedureSteps:
             if found is None:
                 connection.execute(insert(procedure_step).values(row))
                 self._tell_worklist(connection, sop_instance_uid, dataset, _STARTED)
-            elif not _is_the_same(found, row):  # else by an attempt whose end was not heard of
+            elif found.revision != row["revision"]:  # else by an attempt whose end was not heard of
                 raise DuplicateStepError
 
         self._transact("keep the performed procedure step", work)
@@ -130,39 +132,52 @@ class ProcedureSteps:
             AttributesError: a change is not allowed, or the step cannot end without more.
         """
         fault = fault_of(changes)
-        now = _now_ms()
-
-        def work(connection: Connection) -> ProcedureStep:
-            found = _row(connection, sop_instance_uid, for_update=True)
-            if found is None:
+        while True:  # again when another request was faster
+            before = self._read(sop_instance_uid)
+            if before is None:
                 raise UnknownStepError
-            step = _step(found)
-            if step.status in FINAL:
-                if step.updated_at == now and changed(step.dataset, changes) == step.dataset:
-                    return step  # by an attempt whose end was not heard of
+            if before.status in FINAL:
                 raise StepEndedError
             if fault is not None:
                 raise fault
-            dataset = changed(step.dataset, changes)
-            values: dict[str, Any] = {
-                "status": dataset.text(STATUS),
-                "dataset": encode_tree(dataset),
-                "updated_at": now,
-                **_columns(dataset),
-            }
-            its_row = procedure_step.c.id == step.id
+            after = _changed(_step(before), changes)
+            if self._replace(before, after):
+                return after
+
+    def _replace(self, before: Row[Any], after: ProcedureStep) -> bool:
+        """Put a step in the place of what was read; False when that is not there any more.
+
+        Other writers wait for the transaction: so all that takes long is done before it.
+        """
+        values = {
+            "status": after.status,
+            "revision": _new_revision(),
+            "dataset": encode_tree(after.dataset),
+            "updated_at": after.updated_at,
+            **_columns(after.dataset),
+        }
+
+        def work(connection: Connection) -> bool:
+            found = _row(connection, after.sop_instance_uid, for_update=True)
+            if found is None or found.revision != before.revision:
+                # It is ours when the end of an attempt was not heard of.
+                return found is not None and found.revision == values["revision"]
+            its_row = procedure_step.c.id == after.id
             connection.execute(update(procedure_step).where(its_row).values(values))
-            if values["status"] in FINAL:
-                self._tell_worklist(connection, sop_instance_uid, dataset, values["status"])
-            return replace(step, status=values["status"], dataset=dataset, updated_at=now)
+            if after.status in FINAL:
+                self._tell_worklist(connection, after.sop_instance_uid, after.dataset, after.status)
+            return True
 
         return self._transact("change the performed procedure step", work)
 
     def get(self, sop_instance_uid: str) -> ProcedureStep | None:
         """The step with a UID; None when there is none."""
+        found = self._read(sop_instance_uid)
+        return None if found is None else _step(found)
+
+    def _read(self, sop_instance_uid: str) -> Row[Any] | None:
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
-            found = _row(connection, sop_instance_uid)
-            return None if found is None else _step(found)
+            return _row(connection, sop_instance_uid)
 
     def steps(
         self,
@@ -254,8 +269,13 @@ def _step(row: Row[Any]) -> ProcedureStep:
     )
 
 
-def _is_the_same(found: Row[Any], row: dict[str, Any]) -> bool:
-    return all(getattr(found, name) == value for name, value in row.items())
+def _changed(step: ProcedureStep, changes: Tree) -> ProcedureStep:
+    dataset = changed(step.dataset, changes)
+    return replace(step, status=dataset.text(STATUS), dataset=dataset, updated_at=_now_ms())
+
+
+def _new_revision() -> str:
+    return uuid.uuid4().hex
 
 
 def _columns(dataset: Tree) -> dict[str, str]:

@@ -148,6 +148,25 @@ def test_changes_at_once_lose_nothing(steps: ProcedureSteps) -> None:
         assert tree_of(changes(**{each: "20260101"})).items() <= dataset.items()
 
 
+def test_a_change_that_another_one_overtakes_is_made_upon_it(
+    steps: ProcedureSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(steps)
+    replace = ProcedureSteps._replace
+    overtaken = []
+
+    def overtake(self: ProcedureSteps, before: Any, after: Any) -> bool:
+        if not overtaken:
+            overtaken.append(True)
+            self.update(UID, tree_of(changes(PerformedProcedureTypeDescription="first")))
+        return replace(self, before, after)
+
+    monkeypatch.setattr(ProcedureSteps, "_replace", overtake)
+    steps.update(UID, tree_of(changes(PerformedProcedureStepDescription="second")))
+    dataset = found(steps).dataset
+    assert (dataset.text(0x00400255), dataset.text(DESCRIPTION)) == ("first", "second")
+
+
 def test_of_many_with_one_uid_one_is_made(steps: ProcedureSteps) -> None:
     def create(number: int) -> str:
         try:
@@ -179,6 +198,18 @@ def test_a_step_whose_commit_was_not_heard_of_is_no_duplicate(
     _AnswerLost(archive, monkeypatch)
     make(steps)
     assert found(steps).status == "IN PROGRESS"
+
+
+def test_the_same_request_at_the_same_moment_is_a_second_one(
+    steps: ProcedureSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procedure_steps, "_now_ms", lambda: 1_795_926_706_862)
+    make(steps)
+    with pytest.raises(DuplicateStepError):
+        make(steps)
+    steps.update(UID, tree_of(ended()))
+    with pytest.raises(StepEndedError):
+        steps.update(UID, tree_of(ended()))
 
 
 def test_an_end_whose_commit_was_not_heard_of_is_no_second_one(

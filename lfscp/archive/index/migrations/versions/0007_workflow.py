@@ -87,6 +87,7 @@ def _procedure_steps() -> None:
         key(),
         text("sop_instance_uid", is_given=True),
         text("status", is_given=True),
+        text("revision"),
         data("dataset"),
         *map(text, ("calling_ae_title", "patient_id", "patient_name", "patient_name_search")),
         *map(text, ("modality", "station_ae_title", "start_date", "start_time")),
