@@ -38,8 +38,8 @@ _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _NOT_FINITE: Final = {"NaN": math.nan, "inf": math.inf, "-inf": -math.inf}
 _MEMBERS: Final = frozenset({"vr", "Value", "InlineBinary", "BulkDataURI"})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
-_WHOLE: Final = re.compile(r"[+-]?\d+")
-_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # Command, file meta information, and the delimiters of sequences: no part of a dataset.
 _NO_GROUPS: Final = frozenset({0x0000, 0x0002, 0xFFFE})
 _Path = tuple[str | int, ...]

@@ -23,19 +23,24 @@ LENGTHS: Final = {"AE": 16, "AS": 4, "CS": 16, "DA": 8, "DS": 16, "DT": 26} | {
     "TM": 14,
     "UI": 64,
 }
-_TIME: Final = r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?"
+_TIME: Final = r"([01][0-9]|2[0-3])([0-5][0-9](([0-5][0-9]|60)(\.[0-9]{1,6})?)?)?"
 _FORMS: Final = {
-    "AS": (re.compile(r"\d{3}[DWMY]"), "expected an age such as 047Y"),
+    "AS": (re.compile(r"[0-9]{3}[DWMY]"), "expected an age such as 047Y"),
     "CS": (re.compile(r"[A-Z0-9 _]+"), "only capitals, digits, spaces and underscores are allowed"),
-    "DA": (re.compile(r"\d{8}"), "expected a date YYYYMMDD"),
-    "DS": (re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"), "expected a number"),
+    "DA": (re.compile(r"[0-9]{8}"), "expected a date YYYYMMDD"),
+    "DS": (
+        re.compile(r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *"),
+        "expected a number",
+    ),
     "DT": (
-        re.compile(rf"\d{{4}}(\d{{2}}(\d{{2}}({_TIME})?)?)?([+-](0\d|1[0-4])[0-5]\d)?"),
+        re.compile(
+            rf"[0-9]{{4}}([0-9]{{2}}([0-9]{{2}}({_TIME})?)?)?([+-](0[0-9]|1[0-4])[0-5][0-9])?"
+        ),
         "expected a date and time YYYYMMDDHHMMSS",
     ),
-    "IS": (re.compile(r" *[+-]?\d+ *"), "expected a whole number"),
+    "IS": (re.compile(r" *[+-]?[0-9]+ *"), "expected a whole number"),
     "TM": (re.compile(_TIME), "expected a time HHMMSS"),
-    "UI": (re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*"), "expected a UID"),
+    "UI": (re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*"), "expected a UID"),
     "UR": (re.compile(r"[!-~]+"), "expected an address without spaces"),
 }
 _ASCII: Final = frozenset({"AE", "UR"})

@@ -115,6 +115,7 @@ def step(**values):
         ({"PatientID": "a\\b"}, ("PatientID",), "a backslash separates values"),
         ({"PatientID": "x" * 65}, ("PatientID",), "at most 64 characters"),
         ({"PatientBirthDate": "20240230"}, ("PatientBirthDate",), "expected a date YYYYMMDD"),
+        ({"PatientBirthDate": "٢٠٢٤٠١٠١"}, ("PatientBirthDate",), "expected a date YYYYMMDD"),
         ({"PatientBirthTime": "2500"}, ("PatientBirthTime",), "expected a time"),
         ({"PatientSex": "f"}, ("PatientSex",), "only capitals"),
         ({"StudyInstanceUID": "1.02"}, ("StudyInstanceUID",), "expected a UID"),
