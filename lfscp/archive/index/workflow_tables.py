@@ -106,6 +106,7 @@ commitment: Final = Table(
     Column("request", LargeBinary, nullable=False),  # the Action Information, as a dataset
     Column("calling_ae_title", TEXT, nullable=False),
     Column("called_ae_title", TEXT, nullable=False),
+    text_column("ae_title"),  # of the nodes that answer for it
     text_column("peer_address"),
     text_column("state"),
     text_column("failures"),  # JSON: [[SOP class UID, SOP instance UID, failure reason], …]
@@ -114,6 +115,7 @@ commitment: Final = Table(
     _number("failed"),
     _number("created_at"),
     _number("verified_at"),
+    _number("report_since"),
     _number("reported_at"),
     _number("attempts"),
     _number("next_attempt_at"),
