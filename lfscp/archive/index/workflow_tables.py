@@ -106,6 +106,7 @@ commitment: Final = Table(
     Column("request", LargeBinary, nullable=False),  # the Action Information, as a dataset
     Column("calling_ae_title", TEXT, nullable=False),
     Column("called_ae_title", TEXT, nullable=False),
+    text_column("ae_title"),  # of the nodes that answer for it
     text_column("peer_address"),
     text_column("state"),
     text_column("failures"),  # JSON: [[SOP class UID, SOP instance UID, failure reason], …]
@@ -114,6 +115,7 @@ commitment: Final = Table(
     _number("failed"),
     _number("created_at"),
     _number("verified_at"),
+    _number("report_since"),
     _number("reported_at"),
     _number("attempts"),
     _number("next_attempt_at"),
@@ -139,12 +141,14 @@ commitment_request: Final = Table(
     metadata,
     Column("transaction_uid", TEXT, nullable=False),
     Column("ae_title", TEXT, nullable=False),  # of the peer
-    text_column("job_id"),
+    text_column("job_id"),  # of the job that waits for the report, if one does
     text_column("state"),
-    text_column("result"),  # JSON, what the report said
+    text_column("asked"),  # JSON: [[SOP class UID, SOP instance UID], …]
+    text_column("result"),  # JSON of what is not committed to, as `commitment.failures`; or empty
     _number("instances"),
-    _number("created_at"),
+    _number("created_at"),  # when the peer was asked
     _number("ended_at"),
     PrimaryKeyConstraint("transaction_uid"),
+    Index(None, "job_id"),
     Index(None, "created_at"),
 )

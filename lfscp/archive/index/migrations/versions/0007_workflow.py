@@ -100,9 +100,9 @@ def _commitments() -> None:
         data("request"),
         text("calling_ae_title", is_given=True),
         text("called_ae_title", is_given=True),
-        *map(text, ("peer_address", "state", "failures", "reason")),
-        *map(number, ("instances", "failed", "created_at", "verified_at", "reported_at")),
-        *map(number, ("attempts", "next_attempt_at")),
+        *map(text, ("ae_title", "peer_address", "state", "failures", "reason")),
+        *map(number, ("instances", "failed", "created_at", "verified_at", "report_since")),
+        *map(number, ("reported_at", "attempts", "next_attempt_at")),
         text("held_by"),
         number("held_until"),
         sa.PrimaryKeyConstraint("id", name="pk_commitment"),
@@ -121,10 +121,11 @@ def _commitments() -> None:
         "commitment_request",
         text("transaction_uid", is_given=True),
         text("ae_title", is_given=True),
-        *map(text, ("job_id", "state", "result")),
+        *map(text, ("job_id", "state", "asked", "result")),
         *map(number, ("instances", "created_at", "ended_at")),
         sa.PrimaryKeyConstraint("transaction_uid", name="pk_commitment_request"),
     )
+    _index("commitment_request", "job_id")
     _index("commitment_request", "created_at")
 
 

@@ -1,0 +1,426 @@
+"""The storage commitments that peers ask for: each request, what became of it, and its report.
+
+Rules: a request is committed before it is answered. Whoever works on one holds it for some seconds,
+and renews that; when it dies, another process or node goes on. So a report is sent once. Nodes take
+the requests that nodes of their AE title were asked. All times are those of the database's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.dialects import insert_if_absent, now_ms
+from lfscp.archive.index.removal import pieces_of
+from lfscp.archive.index.schema import instance, series, study
+from lfscp.archive.index.workflow_tables import commitment, committed_study
+from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_tree
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.index import Index
+
+TRANSACTION_UID: Final = 0x00081195
+REFERENCED_SOP_SEQUENCE: Final = 0x00081199
+REFERENCED_SOP_CLASS_UID: Final = 0x00081150
+REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
+LEASE_MS: Final = 30_000
+_LONGEST_WAIT_MS: Final = 3_600_000  # a later time of an attempt is that of a clock that was wrong
+_FREE: Final = {"held_by": "", "held_until": 0}
+
+
+class State(StrEnum):
+    """How far a commitment is."""
+
+    RECEIVED = "received"  # its instances are to be verified
+    VERIFIED = "verified"  # its report is to be sent
+    REPORTED = "reported"
+    FAILED = "failed"  # its report could not be sent, and is not tried again
+
+
+OPEN: Final = (State.RECEIVED, State.VERIFIED)
+
+
+class Reference(NamedTuple):
+    """An instance that a peer names."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+class Failure(NamedTuple):
+    """An instance that the node does not commit to, with its Failure Reason."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """A request for commitment, and what became of it.
+
+    Args:
+        called_ae_title: by which the peer called this node.
+        peer_address: where the peer called from.
+        reason: why its report could not be sent the last time; empty when there is none.
+        instances: how many it names.
+        failed: how many of them the node does not commit to.
+        created_at: in ms since 1970, as the other times; 0 while something has not happened.
+        report_since: when its report became due, or was asked for once more.
+        attempts: how often its report was sent, or was to be sent.
+        next_attempt_at: of its report.
+    """
+
+    id: int
+    transaction_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    state: State
+    reason: str
+    instances: int
+    failed: int
+    created_at: int
+    verified_at: int
+    report_since: int
+    reported_at: int
+    attempts: int
+    next_attempt_at: int
+
+
+_COLUMNS: Final = [commitment.c[name] for name in Commitment.__dataclass_fields__]
+
+
+class TransactionInUseError(ArchiveError):
+    """The peer has named other instances under this Transaction UID, and waits for the report."""
+
+    def __init__(self, transaction_uid: str) -> None:
+        super().__init__(
+            "take the request", f"Transaction UID {transaction_uid} is in use for other instances"
+        )
+
+
+class Commitments:
+    """The commitments of an index. Any thread may call any method.
+
+    All methods raise ArchiveError when the index cannot be read or written to.
+
+    Args:
+        ae_title: of the node, whose requests it takes; empty for all, to look at them.
+    """
+
+    def __init__(self, index: Index, ae_title: str = "") -> None:
+        self._index = index
+        self._ae_title = ae_title
+        self._name = uuid.uuid4().hex
+
+    @property
+    def _holder(self) -> str:
+        return f"{self._name}:{os.getpid()}"  # a forked process is another one
+
+    # --- taking them ---
+
+    def add(
+        self,
+        transaction_uid: str,
+        references: Sequence[Reference],
+        *,
+        calling_ae_title: str,
+        called_ae_title: str,
+        peer_address: str = "",
+    ) -> tuple[Commitment, bool]:
+        """Keep a request, and hold it; one that was asked before goes on where it is.
+
+        Returns:
+            The commitment, and whether the caller holds it: False while another works on it.
+        Raises:
+            TransactionInUseError: the peer waits for the report of other instances under this UID.
+        """
+        request = encode_tree(request_of(transaction_uid, references))
+        now = now_ms()
+        row: dict[str, Any] = {
+            "transaction_uid": transaction_uid,
+            "request": request,
+            "calling_ae_title": calling_ae_title,
+            "called_ae_title": called_ae_title,
+            "ae_title": self._ae_title,
+            "peer_address": peer_address,
+            "state": State.RECEIVED,
+            "instances": len(references),
+            "created_at": now,
+            "next_attempt_at": now,
+            **self._held(),
+        }
+
+        def work(connection: Connection) -> tuple[Commitment, bool]:
+            if self._index.is_shared:  # one at a time, or the same would be added twice
+                connection.exec_driver_sql("LOCK TABLE commitment IN SHARE ROW EXCLUSIVE MODE")
+            known = self._known(connection, transaction_uid, calling_ae_title, request)
+            if known is not None:
+                return known
+            added = insert(commitment).values(row).returning(*_COLUMNS)
+            return _commitment_of(connection.execute(added).one()), True
+
+        with self._index.doing("write to the index"):
+            return self._index.transact(work)
+
+    def _known(
+        self, connection: Connection, transaction_uid: str, calling_ae_title: str, request: bytes
+    ) -> tuple[Commitment, bool] | None:
+        """The open commitment of a Transaction UID, if there is one, held when it was free."""
+        column = commitment.c
+        found = connection.execute(
+            select(column.id, column.request).where(
+                column.transaction_uid == transaction_uid,
+                column.calling_ae_title == calling_ae_title,
+                column.ae_title == self._ae_title,
+                column.state.in_(OPEN),
+            )
+        ).first()
+        if found is None:
+            return None
+        if bytes(found.request) != request:
+            raise TransactionInUseError(transaction_uid)
+        this = update(commitment).where(column.id == found.id)
+        free = this.where(self._is_free() | self._is_mine()).values(self._held())
+        taken = connection.execute(free.returning(*_COLUMNS)).first()
+        if taken is not None:
+            return _commitment_of(taken), True
+        row = connection.execute(select(*_COLUMNS).where(column.id == found.id)).one()
+        return _commitment_of(row), False
+
+    def take_due(self) -> Commitment | None:
+        """Hold the one that has waited the longest and is due now; None when none is."""
+        wanted = (
+            select(commitment.c.id)
+            .where(
+                commitment.c.state.in_(OPEN),
+                commitment.c.ae_title == self._ae_title,
+                or_(
+                    commitment.c.next_attempt_at <= now_ms(),
+                    commitment.c.next_attempt_at > now_ms() + 2 * _LONGEST_WAIT_MS,
+                ),
+                self._is_free(),
+            )
+            .order_by(commitment.c.next_attempt_at, commitment.c.id)
+            .limit(1)
+        )
+        with self._index.doing("read the index"), self._index.engine.connect() as connection:
+            if connection.execute(wanted).first() is None:  # which needs no writer
+                return None
+
+        def work(connection: Connection) -> Commitment | None:
+            found = connection.execute(wanted.with_for_update(skip_locked=True)).scalar()
+            if found is None:
+                return None
+            taken = update(commitment).where(commitment.c.id == found).values(self._held())
+            return _commitment_of(connection.execute(taken.returning(*_COLUMNS)).one())
+
+        with self._index.doing("write to the index"):
+            return self._index.transact(work)
+
+    def keep(self, commitment_id: int) -> bool:
+        """Hold it for some seconds more; False when another has it now."""
+        return self._change(commitment_id, {"held_until": now_ms() + LEASE_MS})
+
+    def free(self, commitment_id: int) -> bool:
+        """Let another go on with it, at once when it is due."""
+        return self._change(commitment_id, dict(_FREE))
+
+    # --- what became of them ---
+
+    def references(self, commitment_id: int) -> list[Reference]:
+        """The instances that a request names, in its order."""
+        wanted = select(commitment.c.request).where(commitment.c.id == commitment_id)
+        with self._index.doing("read the index"), self._index.engine.connect() as connection:
+            request = connection.execute(wanted).scalar()
+        return [] if request is None else references_of(bytes(request))
+
+    def failures(self, commitment_id: int) -> list[Failure]:
+        """The instances that the node does not commit to."""
+        wanted = select(commitment.c.failures).where(commitment.c.id == commitment_id)
+        with self._index.doing("read the index"), self._index.engine.connect() as connection:
+            text = connection.execute(wanted).scalar()
+        return [Failure(*each) for each in json.loads(text)] if text else []
+
+    def verified(self, commitment_id: int, failures: Sequence[Failure]) -> bool:
+        """Its instances were looked at; it is held still. False when another has it now."""
+        return self._change(
+            commitment_id,
+            {
+                "state": State.VERIFIED,
+                "failures": json.dumps(failures) if failures else "",
+                "failed": len(failures),
+                "verified_at": now_ms(),
+                "report_since": now_ms(),
+                "next_attempt_at": now_ms(),
+                "held_until": now_ms() + LEASE_MS,
+            },
+        )
+
+    def reported(self, commitment_id: int) -> bool:
+        """The peer has taken its report. False when another has it now."""
+        return self._change(
+            commitment_id,
+            {
+                "state": State.REPORTED,
+                "reason": "",
+                "reported_at": now_ms(),
+                "attempts": commitment.c.attempts + 1,
+                **_FREE,
+            },
+        )
+
+    def not_reported(self, commitment_id: int, reason: str, again_in_s: float | None) -> bool:
+        """Its report could not be sent.
+
+        Args:
+            reason: in words.
+            again_in_s: after how many seconds it is tried again; None for not again.
+        """
+        values: dict[str, Any] = {"reason": reason, "attempts": commitment.c.attempts + 1, **_FREE}
+        if again_in_s is None:
+            values["state"] = State.FAILED
+        else:
+            wait_ms = min(round(again_in_s * 1000), _LONGEST_WAIT_MS)
+            values["next_attempt_at"] = now_ms() + wait_ms
+        return self._change(commitment_id, values)
+
+    # --- studies ---
+
+    def note_studies(self, references: Iterable[Reference]) -> None:
+        """Note that the node is about to commit to instances, for retention.
+
+        It comes before they are looked for. A study that retention is deleting is waited for.
+        """
+        with self._index.doing("write to the index"):
+            for piece in pieces_of(each.sop_instance_uid for each in references):
+                self._index.transact(partial(_note, sop_instance_uids=piece))
+
+    # --- looking at them ---
+
+    def get(self, commitment_id: int) -> Commitment | None:
+        """One of them; None when there is none."""
+        wanted = select(*_COLUMNS).where(commitment.c.id == commitment_id)
+        with self._index.doing("read the index"), self._index.engine.connect() as connection:
+            row = connection.execute(wanted).first()
+        return None if row is None else _commitment_of(row)
+
+    def commitments(
+        self, *, states: Collection[str] = (), after: int = 0, limit: int = 100
+    ) -> list[Commitment]:
+        """A page of them, the newest first.
+
+        Args:
+            states: only those in one of these; none for all.
+            after: the id of the last one of the page before; 0 for the first page.
+        """
+        wanted = select(*_COLUMNS).order_by(commitment.c.id.desc()).limit(limit)
+        if states:
+            wanted = wanted.where(commitment.c.state.in_(list(states)))
+        if after:
+            wanted = wanted.where(commitment.c.id < after)
+        with self._index.doing("read the index"), self._index.engine.connect() as connection:
+            return [_commitment_of(row) for row in connection.execute(wanted)]
+
+    def retry(self, commitment_id: int) -> bool:
+        """Send its report now, once more or again; False when there is none to send."""
+        column = commitment.c
+        now = now_ms()
+        again = (
+            update(commitment)
+            .where(column.id == commitment_id, column.state != State.RECEIVED)
+            .values(state=State.VERIFIED, report_since=now, next_attempt_at=now)
+        )
+        with self._index.doing("write to the index"):
+            return self._index.transact(lambda each: each.execute(again).rowcount > 0)
+
+    def forget_ended(self, older_than_ms: int) -> int:
+        """Drop those that ended and were asked for longer ago than this; how many."""
+        is_old = commitment.c.created_at < now_ms() - older_than_ms
+        gone = delete(commitment).where(is_old, commitment.c.state.not_in(OPEN))
+        with self._index.doing("write to the index"):
+            return self._index.transact(lambda each: each.execute(gone).rowcount)
+
+    # --- who holds one ---
+
+    def _held(self) -> dict[str, Any]:
+        return {"held_by": self._holder, "held_until": now_ms() + LEASE_MS}
+
+    def _is_free(self) -> ColumnElement[bool]:
+        until = commitment.c.held_until
+        return or_(until < now_ms(), until > now_ms() + 2 * LEASE_MS)  # by a clock that was wrong
+
+    def _is_mine(self) -> ColumnElement[bool]:
+        return commitment.c.held_by == self._holder
+
+    def _change(self, commitment_id: int, values: dict[str, Any]) -> bool:
+        this = and_(commitment.c.id == commitment_id, self._is_mine())
+        changed = update(commitment).where(this).values(values)
+        with self._index.doing("write to the index"):
+            return self._index.transact(lambda each: each.execute(changed).rowcount > 0)
+
+
+def _commitment_of(row: Any) -> Commitment:
+    values = row._asdict()
+    return Commitment(**{**values, "state": State(values["state"])})
+
+
+def _note(connection: Connection, sop_instance_uids: list[str]) -> None:
+    """Note the studies of some instances in the caller's transaction."""
+    of_instances = (
+        select(study.c.id)
+        .select_from(instance.join(series).join(study))
+        .where(instance.c.sop_instance_uid.in_(sop_instance_uids))
+    )
+    for keys in pieces_of(connection.execute(of_instances.distinct()).scalars()):
+        # Retention holds the row of the study that it deletes.
+        held = select(study.c.study_instance_uid).where(study.c.id.in_(keys)).order_by(study.c.id)
+        uids = connection.execute(held.with_for_update()).scalars().all()
+        rows = [{"study_instance_uid": uid} for uid in uids]
+        if rows:
+            connection.execute(insert_if_absent(committed_study, connection.dialect), rows)
+            noted = update(committed_study).where(committed_study.c.study_instance_uid.in_(uids))
+            connection.execute(noted.values(committed_at=now_ms()))
+
+
+def request_of(transaction_uid: str, references: Iterable[Reference]) -> Tree:
+    """The Action Information of a request: its transaction and its instances.
+
+    Source: PS3.4 table J.3-1.
+    """
+    return Tree(
+        {
+            TRANSACTION_UID: Element(b"UI", transaction_uid),
+            REFERENCED_SOP_SEQUENCE: Element(b"SQ", [item_of(each) for each in references]),
+        }
+    )
+
+
+def item_of(reference: Reference) -> Tree:
+    """An item of the Referenced SOP Sequence."""
+    return Tree(
+        {
+            REFERENCED_SOP_CLASS_UID: Element(b"UI", reference.sop_class_uid),
+            REFERENCED_SOP_INSTANCE_UID: Element(b"UI", reference.sop_instance_uid),
+        }
+    )
+
+
+def references_of(request: bytes) -> list[Reference]:
+    """The instances of a request as it is kept."""
+    items = read_tree(request, EXPLICIT_VR_LITTLE_ENDIAN).sequence(REFERENCED_SOP_SEQUENCE)
+    return [
+        Reference(item.text(REFERENCED_SOP_CLASS_UID), item.text(REFERENCED_SOP_INSTANCE_UID))
+        for item in items
+    ]
