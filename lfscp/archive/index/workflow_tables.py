@@ -83,6 +83,7 @@ procedure_step: Final = Table(
     text_column("calling_ae_title"),
     text_column("patient_id"),
     text_column("patient_name"),
+    text_column("patient_name_search"),
     text_column("modality"),
     text_column("station_ae_title"),
     text_column("start_date"),
