@@ -61,6 +61,12 @@ READ: Final = (
     "GET /api/events",
     "GET /api/peers",
     "GET /api/peers/{ae_title}",
+    "GET /api/worklist",
+    "GET /api/worklist/{item_id}",
+    "GET /api/mpps",
+    "GET /api/mpps/{sop_instance_uid}",
+    "GET /api/commitments",
+    "GET /api/commitments/{commitment_id}",
     "GET /api/node",
 )
 WORK: Final = (
@@ -87,6 +93,10 @@ WORK: Final = (
     "POST /api/jobs/{job_id}/{wish}",
     "DELETE /api/jobs/{job_id}",
     "GET /api/folders",
+    "POST /api/worklist",
+    "PUT /api/worklist/{item_id}",
+    "DELETE /api/worklist/{item_id}",
+    "POST /api/commitments/{commitment_id}/retry",
     # dtools
     "POST /c-echo",
     "POST /c-find",
