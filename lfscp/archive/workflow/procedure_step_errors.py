@@ -74,29 +74,29 @@ class AttributesError(ProcedureStepError):
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
         keyword = keyword_for_tag(first.tag)
         name = f": {keyword}" if keyword else ""
-        super().__init__(f"{self.fault} {first}{more}{name}")
+        super().__init__(f"{first}{more} {self.fault}{name}")
         self.places = tuple(places)
 
 
 class MissingAttributeError(AttributesError):
     """An attribute that must be there is not (0x0120)."""
 
-    fault = "no"
+    fault = "missing"
 
 
 class EmptyAttributeError(AttributesError):
     """An attribute that must have a value has none (0x0121)."""
 
-    fault = "no value of"
+    fault = "without a value"
 
 
 class InvalidValueError(AttributesError):
     """A value is none that the attribute may have (0x0106)."""
 
-    fault = "wrong value of"
+    fault = "with a wrong value"
 
 
 class NotChangeableError(InvalidValueError):
     """An attribute that does not change after the creation is set to another value (0x0106)."""
 
-    fault = "unchangeable:"
+    fault = "not to be changed"
