@@ -36,11 +36,14 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
+from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, remote
 from lfscp.web.pages import node as node_page
+from lfscp.web.pages import procedure_steps as procedure_steps_pages
 from lfscp.web.pages import studies as studies_pages
 from lfscp.web.pages import upload as upload_page
+from lfscp.web.pages import worklist as worklist_pages
 from lfscp.web.pages.templating import templates
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
@@ -61,13 +64,14 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 PICTURES: Final = Path("cache/pictures")  # in the data folder
-_WORKFLOW: Final = (worklist, procedure_steps, commitments)
 _API: Final = (
-    *(studies, pictures, upload, jobs, peers),
-    *_WORKFLOW,
-    *(node, monitoring, documents, dtools),
+    *(studies, pictures, upload, worklist, procedure_steps, commitments),
+    *(jobs, peers, node, monitoring, documents, dtools),
 )
-_PAGES: Final = (studies_pages, upload_page, remote, jobs_page, node_page, login)
+_PAGES: Final = (
+    *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
+    *(upload_page, remote, jobs_page, node_page, login),
+)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are

@@ -36,6 +36,15 @@ READ: Final = (
     "GET /viewer/{series_uid}",
     "GET /instances/{instance_uid}",
     "GET /series/{series_uid}/instances",
+    "GET /worklist",
+    "GET /worklist/rows",
+    "GET /worklist/items/{item_id}",
+    "GET /procedure-steps",
+    "GET /procedure-steps/rows",
+    "GET /procedure-steps/{sop_instance_uid}",
+    "GET /commitments",
+    "GET /commitments/rows",
+    "GET /commitments/{commitment_id}/failures",
     "GET /jobs",
     "GET /jobs/rows",
     "GET /node",
@@ -71,6 +80,11 @@ READ: Final = (
 )
 WORK: Final = (
     # pages
+    "GET /worklist/new",
+    "POST /worklist",
+    "POST /worklist/items/{item_id}",
+    "POST /worklist/items/{item_id}/remove",
+    "POST /commitments/{commitment_id}/retry",
     "GET /upload",
     "GET /folders",
     "POST /folders/send",
