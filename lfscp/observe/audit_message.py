@@ -140,11 +140,13 @@ class Study:
         study_uid: its Study Instance UID.
         instances: how many of each SOP class, by UID.
         details: further values by name: bytes, counts of failures.
+        procedure_step_uid: of the performed procedure step that is meant.
     """
 
     study_uid: str
     instances: Mapping[str, int]
     details: Mapping[str, object]
+    procedure_step_uid: str = ""
 
     def parts(self) -> dict[str, Any]:
         parts = _object(self.study_uid, "2", "3", STUDY_INSTANCE_UID)
@@ -157,13 +159,15 @@ class Study:
             details["instances of these"] = sum(self.instances.values()) - shown
         if details:
             parts["ParticipantObjectDetail"] = _details(details)
+        described: dict[str, list[dict[str, Any]]] = {}
+        if self.procedure_step_uid:
+            described["MPPS"] = [{"UID": cut(self.procedure_step_uid, _UID_BYTES)}]
         if named:
-            parts["ParticipantObjectDescription"] = {
-                "SOPClass": [
-                    {"UID": cut(uid, _UID_BYTES), "NumberOfInstances": number}
-                    for uid, number in named
-                ]
-            }
+            described["SOPClass"] = [
+                {"UID": cut(uid, _UID_BYTES), "NumberOfInstances": number} for uid, number in named
+            ]
+        if described:
+            parts["ParticipantObjectDescription"] = described
         return parts
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 MODALITY_WORKLIST: Final = "1.2.840.10008.5.1.4.31"
+PROCEDURE_STEP: Final = "1.2.840.10008.3.1.2.3.3"  # modality performed procedure step
+PROCEDURE_STEP_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
 
 # For identifiers, which have no pixel data, and for Verification.
 UNCOMPRESSED: Final = (
@@ -132,7 +134,8 @@ def contexts(settings: Settings) -> list[PresentationContext]:
 
     Source: PS3.4 annexes A, B, C and K; PS3.7 section D.3.3.4 for the roles.
     """
-    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS, MODALITY_WORKLIST)
+    workflow = (MODALITY_WORKLIST, PROCEDURE_STEP, PROCEDURE_STEP_RETRIEVE)
+    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS, *workflow)
     found = [build_context(uid, list(UNCOMPRESSED)) for uid in others]
     return [*found, *_storage_contexts(storage_classes(settings))]
 

@@ -13,6 +13,7 @@ from lfscp.services import associations, models, verification
 from lfscp.services.audit_events import Patients
 from lfscp.services.contexts import MODALITY_WORKLIST
 from lfscp.services.find_request import Response
+from lfscp.services.procedure_step import n_create_n_set_n_get
 from lfscp.services.query_retrieve import c_move_c_get
 from lfscp.services.query_retrieve.c_find import ArchiveFind
 from lfscp.services.storage import c_store
@@ -42,5 +43,6 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         *c_store.handlers(archive, current, patients),
         (evt.EVT_C_FIND, find),
         *c_move_c_get.handlers(archive, current),
+        *n_create_n_set_n_get.handlers(archive, current),
         *models.handlers(),
     ]

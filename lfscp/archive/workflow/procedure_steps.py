@@ -25,6 +25,7 @@ from lfscp.archive.workflow.procedure_step_errors import (
 )
 from lfscp.archive.workflow.procedure_step_rules import FINAL, IN_PROGRESS, changed, check_creation
 from lfscp.archive.workflow.procedure_step_table import PERFORMED_SERIES, SCHEDULED_STEPS, STATUS
+from lfscp.archive.workflow.worklist import Worklist
 from lfscp.dicom.element_tree import Tree, encode_tree, read_tree
 from lfscp.dicom.person_names import search_form
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
@@ -40,6 +41,8 @@ _REFERENCES: Final = (0x00081140, 0x00400220)  # to images, and to other objects
 _REFERENCED_UID: Final = 0x00081155
 _STUDY_UID: Final = 0x0020000D
 _ACCESSION_NUMBER: Final = 0x00080050
+_STEP_ID: Final = 0x00400009
+_STARTED: Final = "STARTED"
 _COLUMNS: Final = {
     "patient_id": 0x00100020,
     "patient_name": 0x00100010,
@@ -77,6 +80,7 @@ class ProcedureSteps:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._worklist = Worklist(index)
 
     def create(self, sop_instance_uid: str, dataset: Tree, calling_ae_title: str) -> None:
         """Keep a new step, which is in progress.
@@ -101,6 +105,7 @@ class ProcedureSteps:
             found = _row(connection, sop_instance_uid)
             if found is None:
                 connection.execute(insert(procedure_step).values(row))
+                self._tell_worklist(connection, sop_instance_uid, dataset, _STARTED)
             elif not _is_the_same(found, row):  # else by an attempt whose end was not heard of
                 raise DuplicateStepError
 
@@ -130,7 +135,7 @@ class ProcedureSteps:
                     return step  # by an attempt whose end was not heard of
                 raise StepEndedError
             dataset = changed(step.dataset, changes)
-            values = {
+            values: dict[str, Any] = {
                 "status": dataset.text(STATUS),
                 "dataset": encode_tree(dataset),
                 "updated_at": now,
@@ -138,6 +143,8 @@ class ProcedureSteps:
             }
             its_row = procedure_step.c.id == step.id
             connection.execute(update(procedure_step).where(its_row).values(values))
+            if values["status"] in FINAL:
+                self._tell_worklist(connection, sop_instance_uid, dataset, values["status"])
             return _step(connection.execute(select(procedure_step).where(its_row)).one())
 
         return self._transact("change the performed procedure step", work)
@@ -201,6 +208,24 @@ class ProcedureSteps:
                 for uid in connection.execute(found).scalars():
                     missing.pop(uid, None)
         return list(missing)
+
+    def _tell_worklist(
+        self, connection: Connection, sop_instance_uid: str, dataset: Tree, status: str
+    ) -> None:
+        """Give the steps of the worklist that were performed, if there are any, their status."""
+        performed = {
+            tuple(map(scheduled.text, (_STUDY_UID, _STEP_ID, _ACCESSION_NUMBER)))
+            for scheduled in dataset.sequence(SCHEDULED_STEPS)
+        }
+        for study_uid, step_id, accession_number in sorted(performed):
+            self._worklist.set_step_status(
+                connection,
+                study_uid=study_uid,
+                step_id=step_id,
+                accession_number=accession_number,
+                status=status,
+                procedure_step_uid=sop_instance_uid,
+            )
 
     def _transact(self, operation: str, work: Callable[[Connection], _Result]) -> _Result:
         with self._index.doing(operation):
