@@ -403,7 +403,7 @@ def queried(
     _trail.write(message, source if is_short else None, _trail.short_queries)
 
 
-def procedure_recorded(
+def procedure_step_recorded(
     peer: AuditedPeer,
     action: str,
     study_uid: str,

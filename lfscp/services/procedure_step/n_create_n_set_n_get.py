@@ -164,7 +164,7 @@ class _Request:
         audited = (action, study_uid, self._uid, dataset.text(STATUS), patient)
         after_answer(
             self._event.assoc,
-            lambda: audit.procedure_recorded(peer_of(self._event.assoc), *audited),
+            lambda: audit.procedure_step_recorded(peer_of(self._event.assoc), *audited),
         )
 
     def _named(self) -> dict[str, Any]:

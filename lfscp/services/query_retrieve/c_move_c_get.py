@@ -30,7 +30,7 @@ from lfscp.services.audit_events import SentObjects, peer_of
 from lfscp.services.cancellation import Cancellation
 from lfscp.services.identifier import RefusedError, read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
-from lfscp.services.query_retrieve.destination import (
+from lfscp.services.sending.destination import (
     Destination,
     DestinationError,
     NoContextAcceptedError,

@@ -1,0 +1,1 @@
+"""Storage Commitment, push model, as the SCP (PS3.4 annex J)."""
