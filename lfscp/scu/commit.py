@@ -20,12 +20,11 @@ from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
 from lfscp.services.commitment.reports import (
-    STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
     Keep,
     take_report,
 )
-from lfscp.services.contexts import UNCOMPRESSED
+from lfscp.services.contexts import STORAGE_COMMITMENT, UNCOMPRESSED
 from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.scu.event_reports import serve_until
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"  # the push model
 
 # For identifiers, which have no pixel data, and for Verification.
 UNCOMPRESSED: Final = (
@@ -127,13 +128,16 @@ def contexts(settings: Settings) -> list[PresentationContext]:
     """All presentation contexts of a node; all associations share them.
 
     Storage contexts accept both roles: a requestor may be their SCP for C-GET, and one that
-    proposes no role stores as usual.
+    proposes no role stores as usual. So does Storage Commitment: a requestor is its SCP when it
+    reports what we have asked it for.
 
-    Source: PS3.4 annexes A, B and C; PS3.7 section D.3.3.4 for the roles.
+    Source: PS3.4 annexes A, B, C and J; PS3.7 section D.3.3.4 for the roles.
     """
     others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS)
     found = [build_context(uid, list(UNCOMPRESSED)) for uid in others]
-    return [*found, *_storage_contexts(storage_classes(settings))]
+    commitment = build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED))
+    commitment.scu_role = commitment.scp_role = True
+    return [*found, commitment, *_storage_contexts(storage_classes(settings))]
 
 
 def _storage_contexts(sop_classes: Iterable[str]) -> Iterable[PresentationContext]:

@@ -45,7 +45,6 @@ from lfscp.services.service_log import (
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
-STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 _SERVICE: Final = "N-EVENT-REPORT"
 _EVENT_TYPES: Final = (1, 2)  # all committed to; failures exist
