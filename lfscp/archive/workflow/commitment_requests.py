@@ -122,18 +122,19 @@ class CommitmentRequests:
     def renew(self, transaction_uid: str) -> str:
         """Give a request that may have been asked already a new Transaction UID; that UID."""
         new = str(generate_uid(prefix=None))
-        self._change(transaction_uid, RequestState.ASKING, transaction_uid=new)
+        self._change(transaction_uid, {"transaction_uid": new})
         return new
 
     def asked(self, transaction_uid: str) -> None:
         """Note that the peer has taken a request."""
-        self._change(transaction_uid, RequestState.ASKING, state=str(RequestState.WAITING))
+        self._change(transaction_uid, {"state": str(RequestState.WAITING)})
 
-    def _change(self, transaction_uid: str, state: RequestState, **values: Any) -> None:
+    def _change(self, transaction_uid: str, values: dict[str, Any]) -> None:
         this = update(request).where(
-            request.c.transaction_uid == transaction_uid, request.c.state == str(state)
+            request.c.transaction_uid == transaction_uid,
+            request.c.state == str(RequestState.ASKING),
         )
-        changed = this.values(created_at=now_ms(), **values)
+        changed = this.values({**values, "created_at": now_ms()})
         self._transact(
             "note what a peer was asked to commit to",
             lambda connection: connection.execute(changed),
