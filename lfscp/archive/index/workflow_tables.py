@@ -53,22 +53,23 @@ worklist_item: Final = Table(
     sqlite_autoincrement=True,
 )
 
+# A row for each station of each step: one that any of two stations may perform has two.
 worklist_step: Final = Table(
     "worklist_step",
     metadata,
     Column("item_id", KEY, ForeignKey("worklist_item.id"), nullable=False),
     Column("position", Integer, nullable=False),  # of the step in its item, from 0
+    Column("station_ae_title", TEXT, nullable=False),
     text_column("step_id"),
-    text_column("station_ae_title"),  # several with a backslash
     text_column("modality"),
     text_column("start_date"),
     text_column("start_time"),
     text_column("status"),  # SCHEDULED, …, STARTED, COMPLETED, DISCONTINUED
     text_column("procedure_step_uid"),  # of the performed step that says so
-    PrimaryKeyConstraint("item_id", "position"),
+    PrimaryKeyConstraint("item_id", "position", "station_ae_title"),
     Index(None, "start_date", "start_time"),
-    Index(None, "modality", "start_date"),
-    Index(None, "station_ae_title", "start_date"),
+    Index(None, "modality", "start_date", "start_time"),
+    Index(None, "station_ae_title", "start_date", "start_time"),
     Index(None, "status"),
 )
 

@@ -61,14 +61,15 @@ def _worklist() -> None:
         "worklist_step",
         key("item_id"),
         sa.Column("position", sa.Integer, nullable=False),
-        *map(text, ("step_id", "station_ae_title", "modality", "start_date", "start_time")),
+        text("station_ae_title", is_given=True),
+        *map(text, ("step_id", "modality", "start_date", "start_time")),
         *map(text, ("status", "procedure_step_uid")),
-        sa.PrimaryKeyConstraint("item_id", "position", name="pk_worklist_step"),
+        sa.PrimaryKeyConstraint("item_id", "position", "station_ae_title", name="pk_worklist_step"),
         sa.ForeignKeyConstraint(["item_id"], ["worklist_item.id"], name="fk_worklist_step_item_id"),
     )
     _index("worklist_step", "start_date", "start_time")
-    _index("worklist_step", "modality", "start_date")
-    _index("worklist_step", "station_ae_title", "start_date")
+    _index("worklist_step", "modality", "start_date", "start_time")
+    _index("worklist_step", "station_ae_title", "start_date", "start_time")
     _index("worklist_step", "status")
 
 

@@ -1,0 +1,1 @@
+"""What the index keeps of the modality workflow: worklist, performed steps, commitments."""
