@@ -28,9 +28,9 @@ from lfscp.observe import audit, metrics
 from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import keys_of, peer_of
+from lfscp.services.cancellation import Cancellation
+from lfscp.services.identifier import RefusedError, read
 from lfscp.services.models import QUERY_MODELS, negotiated
-from lfscp.services.query_retrieve.cancellation import Cancellation
-from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.service_log import (
     Handlers,
     after_answer,
