@@ -35,7 +35,11 @@ def read_tree_of_file(content: bytes) -> Tree:
     if _has_head(content):
         media = read_media(memoryview(content))
         return read_tree(content[media.dataset_offset :], media.transfer_syntax_uid)
-    return read_tree(content, _syntax_of(content))
+    try:
+        return read_tree(content, _syntax_of(content))
+    except DatasetError as error:
+        reason = f"no DICOM file, nor a dataset without its head: {error.reason}"
+        raise DatasetError(reason, error.tag) from None
 
 
 def _has_head(content: bytes) -> bool:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.workflow.worklist_file import WorklistFileError, read_worklist_file
-from lfscp.archive.workflow.worklist_item import InvalidItemError, complete_item
 
 if TYPE_CHECKING:
     from lfscp.archive.workflow.folder_listing import Listing
+    from lfscp.archive.workflow.worklist_item import InvalidItemError
     from lfscp.dicom.element_tree import Tree
 
 SETTLED_S: Final = 2.0  # the coarsest times that file systems keep
@@ -83,21 +83,17 @@ class FolderFiles:
         return name not in self._broken or self._broken[name].is_read_again
 
     def read(self, listing: Listing, names: Iterable[str]) -> list[ReadItem]:
-        """Read files of a listing: those that are items, and not as they were read before."""
+        """Read files of a listing: those with a dataset, and not as they were read before."""
         found = (self._read(listing, name) for name in names)
         return [each for each in found if each is not None]
 
     def _read(self, listing: Listing, name: str) -> ReadItem | None:
         try:
             file = read_worklist_file(listing.path(name))
-            complete_item(file.dataset)
         except FileNotFoundError:
             return None
         except WorklistFileError as error:
             self.refuse(name, error.fingerprint or listing.files[name], error)
-            return None
-        except InvalidItemError as error:
-            self.refuse(name, file.fingerprint, error)
             return None
         self._broken.pop(name, None)
         if _age_s(file.fingerprint) > SETTLED_S:

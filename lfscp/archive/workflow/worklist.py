@@ -57,6 +57,27 @@ class Worklist:
 
         return self._transact("keep the worklist item", work)
 
+    def put_valid(
+        self, source: str, items: Iterable[tuple[str, Tree, str]]
+    ) -> dict[str, InvalidItemError]:
+        """Put those of several datasets that are items, in one transaction.
+
+        Returns:
+            Why the others are none, by source key.
+        """
+        listed = list(items)
+
+        def work(connection: Connection) -> dict[str, InvalidItemError]:
+            refused = {}
+            for each in listed:
+                try:
+                    _put(connection, source, *each)
+                except InvalidItemError as error:  # before anything of it is written
+                    refused[each[0]] = error
+            return refused
+
+        return self._transact("keep the worklist items", work)
+
     def replace(self, item_id: int, dataset: Tree) -> bool:
         """Replace an item's dataset; False when there is none with this ID.
 

@@ -20,7 +20,6 @@ from lfscp.archive.node_id import node_id
 from lfscp.archive.workflow.folder_files import NEW, SETTLED_S, FolderFiles, ReadItem
 from lfscp.archive.workflow.folder_listing import Listing, list_folder
 from lfscp.archive.workflow.folder_turn import FolderTurn
-from lfscp.archive.workflow.worklist_item import InvalidItemError
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -207,29 +206,20 @@ class WorklistFolder:
         taken = 0
         for at in range(0, len(found.changed), _TOGETHER):
             names = self._put(self._files.read(listing, found.changed[at : at + _TOGETHER]))
-            taken += len(found.news.intersection(names))
+            taken += len(found.news & names)
         removed = self._worklist.remove_by_keys(self._source, found.gone) if found.gone else 0
         if self._tells:
             removed += self._name_broken()
         if taken or removed:
             LOG.info("worklist files taken", files=taken, removed=removed)
 
-    def _put(self, read: list[ReadItem]) -> list[str]:
-        """Put items into the index; gives the names of their files."""
-        try:
-            self._worklist.put_all(self._source, read)
-        except InvalidItemError:  # of one of them, which the index cannot keep
-            return [each[0] for each in read if self._put_one(each)]
-        return [name for name, _, _ in read]
-
-    def _put_one(self, read: ReadItem) -> bool:
-        name, dataset, fingerprint = read
-        try:
-            self._worklist.put(self._source, name, dataset, fingerprint)
-        except InvalidItemError as error:
-            self._files.refuse(name, fingerprint, error)
-            return False
-        return True
+    def _put(self, read: list[ReadItem]) -> set[str]:
+        """Put items into the index; gives the names of the files that are items."""
+        refused = self._worklist.put_valid(self._source, read)
+        for name, _, fingerprint in read:
+            if name in refused:
+                self._files.refuse(name, fingerprint, refused[name])
+        return {name for name, _, _ in read} - refused.keys()
 
     def _name_broken(self) -> int:
         """Name each broken file once, and remove the item that it had; gives how many had one."""
