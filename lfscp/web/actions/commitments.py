@@ -76,7 +76,7 @@ def is_due(commitment: Commitment) -> bool:
 
 
 def retry(web: Web, commitment_id: int) -> Commitment:
-    """Have its report sent now.
+    """Have it verified and reported now, once more or again.
 
     Raises:
         Problem: it does not exist, or its objects are not verified yet.
@@ -85,5 +85,5 @@ def retry(web: Web, commitment_id: int) -> Commitment:
     if not web.commitments.retry(commitment_id):
         detail = "its objects are still being verified; the report follows by itself"
         raise Problem(HTTPStatus.CONFLICT, detail)
-    LOG.info("commitment report is sent again on request", commitment=commitment_id)
+    LOG.info("commitment is tried again on request", commitment=commitment_id)
     return commitment_of(web, commitment_id)

@@ -54,5 +54,5 @@ def commitment(web: Context, commitment_id: Number) -> CommitmentWithFailuresOut
 
 @router.post("/{commitment_id}/retry")
 def retry(web: Context, commitment_id: Number) -> CommitmentOut:
-    """Send the report of a storage commitment now, once more or again."""
+    """Verify and report a storage commitment now, once more or again."""
     return CommitmentOut.model_validate(_written(commitments.retry(web, commitment_id)))

@@ -94,9 +94,9 @@ class CommitmentOut(BaseModel):
     peer_address: str
     state: State = Field(
         description="received: its objects are to be verified. verified: its report is to be "
-        "sent. reported: the peer has the report. failed: the report could not be sent."
+        "sent. reported: the peer has the report. failed: nothing could be reported."
     )
-    reason: str = Field(description="Why the report could not be sent the last time.")
+    reason: str = Field(description="Why nothing could be reported the last time.")
     instances: int = Field(description="How many objects the peer named.")
     failed: int = Field(description="How many of them the node did not commit to.")
     created_at: int = Field(description=MILLISECONDS)

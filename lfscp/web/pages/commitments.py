@@ -54,7 +54,7 @@ def retry(request: Request, web: Context, commitment_id: Number) -> Response:
     """Have a report sent now, and show the row."""
     rows = [_row(commitments.retry(web, commitment_id))]
     answer = render(request, "commitment_rows.html", **_shown(rows))
-    return say(answer, "The report is sent now.")
+    return say(answer, "The node tries again now.")
 
 
 def _rows(request: Request, web: Web) -> dict[str, Any]:

@@ -331,7 +331,7 @@ def test_commitments_say_how_they_go_and_are_reported_again(client: TestClient) 
             peer_address="10.0.0.7",
         )
     node.verified(1, [Failure(CT_CLASS, "1.2.1", 0x0112)])
-    node.not_reported(1, "the peer has no address here", None)
+    node.put_off(1, "the peer has no address here", None)
     rows = client.get("/api/commitments").json()["rows"]
     one = client.get("/api/commitments/1").json()
     again = client.post("/api/commitments/1/retry")
