@@ -82,7 +82,7 @@ def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, loc
     page.goto(f"{url}/worklist")
     expect(page.locator("#items")).to_contain_text("No item matches.")
     shoot("worklist-empty")
-    page.get_by_role("link", name="Add an item", exact=True).click()
+    page.get_by_role("link", name="Add item", exact=True).click()
     page.get_by_role(
         "button", name="Add", exact=True
     ).click()  # the browser asks for what is needed
@@ -126,7 +126,7 @@ def test_an_item_is_added_changed_found_by_the_device_and_removed(page, url, loc
     expect(rows).to_have_count(0)
     page.get_by_role("link", name="Today").click()
     expect(page.locator("#items")).to_contain_text("No item matches.")
-    page.get_by_role("link", name="All days", exact=True).click()
+    page.get_by_role("link", name="All", exact=True).click()
     expect(rows).to_have_count(1)
     rows.focus()
     page.keyboard.press("Enter")
