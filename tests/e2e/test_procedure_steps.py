@@ -190,8 +190,9 @@ def test_a_creation_without_a_dataset(node: Node, device: Modality) -> None:
 # Refusals of N-SET
 
 
-def test_a_change_before_the_creation(device: Modality) -> None:
-    assert change(device, ended()).status == 0x0112
+@pytest.mark.parametrize("status", ["COMPLETED", "ODD"])
+def test_a_change_before_the_creation(device: Modality, status: str) -> None:
+    assert change(device, ended(status=status)).status == 0x0112
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "DISCONTINUED"])
@@ -360,12 +361,13 @@ def test_any_bytes_are_answered(shared_node: Node, data: bytes, transfer_syntax:
 
 
 def test_many_objects_of_a_step(node: Node, device: Modality) -> None:
+    """The request is larger than budgets.request_mb."""
     create(device)
-    uids = [f"1.2.826.0.1.3680043.8.498.1.1.{number}" for number in range(5000)]
+    uids = [f"1.2.826.0.1.3680043.8.498.1.1.{number}" for number in range(15_000)]
     response = change(device, ended(performed_series(uids)))
     assert response.status == 0x0000
     steps = ProcedureSteps(node.archive.index)
     step = steps.get(UID_1)
     assert step is not None
-    assert steps.arrived(step) == (0, 5000)
+    assert steps.arrived(step) == (0, 15_000)
     assert step.dataset == {**tree_of(started()), **tree_of(ended(performed_series(uids)))}

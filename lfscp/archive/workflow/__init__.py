@@ -1,1 +1,1 @@
-"""What the index keeps of the modality workflow: worklist, performed steps, commitments."""
+"""What the index keeps of the modality workflow: worklist, procedure steps, storage commitment."""

@@ -33,6 +33,7 @@ COMPLETED: Final = "COMPLETED"
 DISCONTINUED: Final = "DISCONTINUED"
 FINAL: Final = frozenset({COMPLETED, DISCONTINUED})
 
+_SETTABLE: Final = tuple(each for each in TABLE.values() if each.setting != NOT_ALLOWED)
 _Path = tuple[tuple[int, int], ...]
 
 
@@ -47,13 +48,26 @@ def check_creation(dataset: Tree) -> None:
         raise InvalidValueError([Place(STATUS)])
 
 
+def fault_of(changes: Tree) -> AttributesError | None:
+    """What is wrong with the Modification List of an N-SET, whatever step it is for."""
+    try:
+        _check(changes, Column.SETTING, _SETTABLE)
+        if STATUS in changes:
+            _check_status(changes)
+    except AttributesError as error:
+        return error
+    return None
+
+
 def changed(dataset: Tree, changes: Tree) -> Tree:
     """A step's dataset with the changes of an N-SET; each element is replaced as a whole.
 
     An attribute that may not be set may come again with the value that it has.
 
+    Args:
+        changes: `fault_of` has found none.
     Raises:
-        AttributesError: the Modification List, or the step in its final state, is not as the
+        AttributesError: a change is not allowed, or the step in its final state is not as the
             standard wants it.
     """
     fixed = [
@@ -63,10 +77,6 @@ def changed(dataset: Tree, changes: Tree) -> Tree:
     ]
     if fixed:
         raise NotChangeableError(fixed)
-    settable = {tag: each for tag, each in TABLE.items() if each.setting != NOT_ALLOWED}
-    _check(changes, Column.SETTING, settable.values())
-    if STATUS in changes:
-        _check_status(changes)
     merged = Tree({**dataset, **changes})
     if merged.text(STATUS) in FINAL:
         _check(merged, Column.FINAL)
@@ -121,12 +131,11 @@ class _Faults:
         return not any(_has_value(dataset.get(tag)) for tag in line.if_none)
 
     def _look_at(self, element: Element, line: Requirement, dataset: Tree, path: _Path) -> None:
-        place = Place(line.tag, path)
         if not element.value:
             if self._is_required(line, dataset, "1"):
-                self.found[EmptyAttributeError].append(place)
+                self.found[EmptyAttributeError].append(Place(line.tag, path))
         elif line.is_sequence != isinstance(element.value, list):
-            self.found[InvalidValueError].append(place)
+            self.found[InvalidValueError].append(Place(line.tag, path))
         elif isinstance(element.value, list):
             for number, item in enumerate(element.value, start=1):
                 self.look(item, line.items, (*path, (line.tag, number)))

@@ -31,6 +31,7 @@ class Requirement(NamedTuple):
     """One line of the table.
 
     Args:
+        is_sequence: whether it has items.
         creation, setting, final: 1: there with a value; 2: there; 3: may be there; NOT_ALLOWED.
         items: the lines of a sequence's items.
         if_any: where it is conditional: required when one of these is in the item.
@@ -38,17 +39,13 @@ class Requirement(NamedTuple):
     """
 
     tag: int
+    is_sequence: bool
     creation: str
     setting: str = NOT_ALLOWED
     final: str = ""
     items: tuple[Requirement, ...] = ()
     if_any: tuple[int, ...] = ()
     if_none: tuple[int, ...] = ()
-
-    @property
-    def is_sequence(self) -> bool:
-        """Whether it has items."""
-        return dictionary_VR(self.tag) == "SQ"
 
     def type_in(self, column: Column) -> str:
         """Its type in a column."""
@@ -67,8 +64,10 @@ def _line(
     if_any: str = "",
     if_none: str = "",
 ) -> Requirement:
-    any_of, none_of = (tuple(map(_tag, names.split())) for names in (if_any, if_none))
-    return Requirement(_tag(keyword), creation, setting, final, tuple(items), any_of, none_of)
+    tag = _tag(keyword)
+    conditions = (tuple(map(_tag, names.split())) for names in (if_any, if_none))
+    types = (creation, setting, final)
+    return Requirement(tag, dictionary_VR(tag) == "SQ", *types, tuple(items), *conditions)
 
 
 def _tag(keyword: str) -> int:
@@ -80,11 +79,11 @@ def _tag(keyword: str) -> int:
 
 def _code(*, meaning: str, setting: bool) -> tuple[Requirement, ...]:
     """Tables F.7.2-1a to F.7.2-1f: a code in an item; when it is set, its value may be absent."""
-    then = "1" if setting else NOT_ALLOWED
+    value, scheme, text = ("3", "1", meaning) if setting else (NOT_ALLOWED,) * 3
     return (
-        _line("CodeValue", "1", "3", if_none="LongCodeValue URNCodeValue"),
-        _line("CodingSchemeDesignator", "1", then, if_any="CodeValue LongCodeValue"),
-        _line("CodeMeaning", meaning, meaning if setting else NOT_ALLOWED),
+        _line("CodeValue", "1", value, if_none="LongCodeValue URNCodeValue"),
+        _line("CodingSchemeDesignator", "1", scheme, if_any="CodeValue LongCodeValue"),
+        _line("CodeMeaning", meaning, text),
     )
 
 

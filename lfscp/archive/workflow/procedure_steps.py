@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
@@ -23,7 +23,13 @@ from lfscp.archive.workflow.procedure_step_errors import (
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.archive.workflow.procedure_step_rules import FINAL, IN_PROGRESS, changed, check_creation
+from lfscp.archive.workflow.procedure_step_rules import (
+    FINAL,
+    IN_PROGRESS,
+    changed,
+    check_creation,
+    fault_of,
+)
 from lfscp.archive.workflow.procedure_step_table import PERFORMED_SERIES, SCHEDULED_STEPS, STATUS
 from lfscp.archive.workflow.worklist import Worklist
 from lfscp.dicom.element_tree import Tree, encode_tree, read_tree
@@ -123,6 +129,7 @@ class ProcedureSteps:
             StepEndedError: it has ended.
             AttributesError: a change is not allowed, or the step cannot end without more.
         """
+        fault = fault_of(changes)
         now = _now_ms()
 
         def work(connection: Connection) -> ProcedureStep:
@@ -134,6 +141,8 @@ class ProcedureSteps:
                 if step.updated_at == now and changed(step.dataset, changes) == step.dataset:
                     return step  # by an attempt whose end was not heard of
                 raise StepEndedError
+            if fault is not None:
+                raise fault
             dataset = changed(step.dataset, changes)
             values: dict[str, Any] = {
                 "status": dataset.text(STATUS),
@@ -145,7 +154,7 @@ class ProcedureSteps:
             connection.execute(update(procedure_step).where(its_row).values(values))
             if values["status"] in FINAL:
                 self._tell_worklist(connection, sop_instance_uid, dataset, values["status"])
-            return _step(connection.execute(select(procedure_step).where(its_row)).one())
+            return replace(step, status=values["status"], dataset=dataset, updated_at=now)
 
         return self._transact("change the performed procedure step", work)
 

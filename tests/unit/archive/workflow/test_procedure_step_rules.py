@@ -15,7 +15,7 @@ from lfscp.archive.workflow.procedure_step_errors import (
     MissingAttributeError,
     NotChangeableError,
 )
-from lfscp.archive.workflow.procedure_step_rules import changed, check_creation
+from lfscp.archive.workflow.procedure_step_rules import changed, check_creation, fault_of
 from lfscp.dicom.element_tree import Element, Tree, tree_of
 from tests.support.procedure_steps import (
     changes,
@@ -80,11 +80,18 @@ def refused(kind: type[AttributesError], dataset: Dataset, *keywords: str) -> At
     return caught.value
 
 
+def change(dataset: Tree, modification: Dataset) -> Tree:
+    fault = fault_of(tree_of(modification))
+    if fault is not None:
+        raise fault
+    return changed(dataset, tree_of(modification))
+
+
 def refused_change(
     kind: type[AttributesError], modification: Dataset, *keywords: str
 ) -> AttributesError:
     with pytest.raises(kind) as caught:
-        changed(tree_of(started()), tree_of(modification))
+        change(tree_of(started()), modification)
     assert type(caught.value) is kind
     assert [place.tag for place in caught.value.places] == [tag(each) for each in keywords]
     return caught.value
@@ -206,7 +213,7 @@ def test_an_issuer_must_say_who_it_is() -> None:
 
 @pytest.mark.parametrize("status", ["COMPLETED", "DISCONTINUED"])
 def test_a_step_ends_with_what_its_final_state_needs(status: str) -> None:
-    merged = changed(tree_of(started()), tree_of(ended(status=status)))
+    merged = change(tree_of(started()), ended(status=status))
     assert merged.text(tag("PerformedProcedureStepStatus")) == status
     assert merged.text(tag("PatientID")) == "P1"
 
@@ -221,13 +228,13 @@ def test_the_final_state_must_have_a_value(keyword: str) -> None:
 
 
 def test_what_the_final_state_needs_may_have_been_set_before() -> None:
-    before = changed(tree_of(started()), tree_of(ended(PerformedProcedureStepStatus=None)))
-    after = changed(before, tree_of(changes(PerformedProcedureStepStatus="COMPLETED")))
+    before = change(tree_of(started()), ended(PerformedProcedureStepStatus=None))
+    after = change(before, changes(PerformedProcedureStepStatus="COMPLETED"))
     assert after.text(tag("PerformedProcedureStepEndDate")) == "20261201"
 
 
 def test_a_series_may_name_no_object() -> None:
-    changed(tree_of(started()), tree_of(ended(performed_series())))
+    change(tree_of(started()), ended(performed_series()))
 
 
 @pytest.mark.parametrize("keyword", ["ProtocolName", "SeriesInstanceUID", *SERIES_TYPE_2])
@@ -259,7 +266,7 @@ def test_what_must_not_be_set_is_not(keyword: str) -> None:
 
 def test_what_must_not_be_set_may_come_again_unchanged() -> None:
     again = started(PerformedProcedureStepDescription="done")
-    merged = changed(tree_of(started()), tree_of(again))
+    merged = change(tree_of(started()), again)
     assert merged.text(tag("PerformedProcedureStepDescription")) == "done"
 
 
@@ -285,7 +292,7 @@ def test_a_sequence_is_replaced_as_a_whole() -> None:
         tree_of(started()),
         tree_of(changes(PerformedSeriesSequence=[performed_series(["1.1"]), performed_series()])),
     )
-    second = changed(first, tree_of(changes(PerformedSeriesSequence=[performed_series(["1.2"])])))
+    second = change(first, changes(PerformedSeriesSequence=[performed_series(["1.2"])]))
     assert (
         second[tag("PerformedSeriesSequence")]
         == tree_of(changes(PerformedSeriesSequence=[performed_series(["1.2"])]))[
@@ -295,5 +302,5 @@ def test_a_sequence_is_replaced_as_a_whole() -> None:
 
 
 def test_an_attribute_that_was_not_created_is_added() -> None:
-    merged = changed(tree_of(started()), tree_of(changes(CommentsOnThePerformedProcedureStep="x")))
+    merged = change(tree_of(started()), changes(CommentsOnThePerformedProcedureStep="x"))
     assert merged.text(tag("CommentsOnThePerformedProcedureStep")) == "x"
