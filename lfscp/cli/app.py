@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, peers, retention, serve, show
+from lfscp.cli import archive, peers, retention, serve, show, worklist
 from lfscp.cli.errors import CommandError
 from lfscp.cli.terminal import keep_writable, warn
 from lfscp.python_build import PythonBuildError, require_gil
@@ -61,6 +61,7 @@ app.command()(archive.restore)
 app.command()(retention.retention)
 app.command()(retention.protect)
 app.command()(retention.unprotect)
+app.add_typer(worklist.app, name="worklist")
 app.command("import")(archive.import_)
 app.command()(archive.check)
 app.command()(show.config)

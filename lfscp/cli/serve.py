@@ -130,6 +130,8 @@ def serve(
 
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
+    from lfscp.config.sources import require_worklist_folder
+
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
     if http_port is not None and no_http:
         raise OptionError(f"flag --http-port {http_port}: contradicts --no-http; leave one out")
@@ -151,7 +153,9 @@ def serve(
     def read() -> Settings:
         return resolve(config, flags, peer).settings
 
-    settings = read()
+    resolved = resolve(config, flags, peer)
+    require_worklist_folder(resolved)
+    settings = resolved.settings
     configure_logging(settings)
     from lfscp.node.serve import run_node
 

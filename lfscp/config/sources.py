@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,21 @@ def resolve_settings(
     for text in peers:
         _put_peer(layers, text)
     return Resolved(_validate(layers), layers.origins)
+
+
+def require_worklist_folder(resolved: Resolved) -> None:
+    """Refuse a folder of worklist files that is not there; for a node that starts.
+
+    A running one reads its settings again also while a volume is away.
+
+    Raises:
+        ConfigError: it is not there, or cannot be read.
+    """
+    folder = resolved.settings.worklist.folder
+    if folder and not (Path(folder).is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        path = ("worklist", "folder")
+        expected = "a folder that is there and that the node may read"
+        raise ConfigError(_complaint(resolved.origin(path), path, folder, expected))
 
 
 def _read_file(file: Path) -> dict[str, Any]:

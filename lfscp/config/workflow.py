@@ -49,3 +49,9 @@ class Commitment(Section):
         24.0,
         "For how long the node tries again to send a report to a peer that is away, in hours.",
     )
+    wait_hours: Seconds = setting(
+        24.0,
+        "For how long a job that sends, and wants the receiver to commit, waits for its report, in "
+        "hours.",
+        live=True,
+    )

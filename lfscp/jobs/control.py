@@ -38,17 +38,19 @@ class JobStoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """The end of a job that raised no error: done, or failed in part.
+    """The end of a run that raised no error: the job is done, failed in part, or goes on later.
 
     Args:
-        state: DONE or FAILED.
+        state: DONE, FAILED, or SLEEPING to go on.
         reason: a remark for the user.
         result: what the job found.
+        sleep_s: until it goes on, unless the index wakes it sooner; at most MAX_DELAY_S.
     """
 
     state: State = State.DONE
     reason: str = ""
     result: JSON = None
+    sleep_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -71,15 +73,22 @@ class Control:
     Args:
         tell: called with the progress, the items done since the last save, and whether to save.
         items: what earlier runs of the job have done.
+        is_woken: the job has slept until this run, and goes on where it was; else it begins, was
+            interrupted, or somebody wants it to run again.
     """
 
     MAX_PROBLEMS: Final = 200  # further ones are only counted
 
     def __init__(
-        self, tell: Callable[[Progress, list[str], bool], None], items: set[str] | None = None
+        self,
+        tell: Callable[[Progress, list[str], bool], None],
+        items: set[str] | None = None,
+        *,
+        is_woken: bool = False,
     ) -> None:
         self._tell = tell
         self._items = items if items is not None else set()
+        self.is_woken = is_woken
         self._new_items: list[str] = []
         self._started = self._published = self._saved = time.monotonic()
         self.progress = Progress()

@@ -107,7 +107,7 @@ _PARAMETERS: Final = {
     JobKind.ECHO: {"retries"},
     JobKind.FIND: {"retries", "keys", "level", "model", "limit"},
     JobKind.RETRIEVE: {"retries", "keys", "level", "model", "method", "destination", "folder"},
-    JobKind.SEND: {"retries", "paths", "studies"},
+    JobKind.SEND: {"retries", "paths", "studies", "commit"},
     JobKind.COLLECT: {"retries", "keys", "model", "method"},
 }
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
@@ -125,7 +125,9 @@ class JobRequest:
                 "patient-study"), `limit` of matches.
             retrieve: `keys`, `level`, `model`, `method` ("auto"), `destination` (our own AE title),
                 `folder` (below web.roots, for a copy of the objects as files).
-            send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive).
+            send: `paths` (files and folders below web.roots), `studies` (UIDs of the archive),
+                `commit` (whether an object counts as delivered only once the peer has committed to
+                keep it).
             collect: `keys`, `model`, `method`.
     """
 
@@ -194,6 +196,8 @@ def _check_sources(parameters: Mapping[str, JSON]) -> None:
             raise InvalidRequestError(f"parameters.{name}", "expected a list of texts")
     if not parameters.get("paths") and not parameters.get("studies"):
         raise InvalidRequestError("parameters", "nothing to send: expected paths or studies")
+    if type(parameters.get("commit", False)) is not bool:
+        raise InvalidRequestError("parameters.commit", "expected true or false")
 
 
 def _check_keys(kind: JobKind, keys: JSON) -> None:
@@ -262,6 +266,11 @@ class Job:
     def peer(self) -> Peer:
         """The peer it asks; the first of several."""
         return self.peers[0]
+
+    @property
+    def is_committed_to(self) -> bool:
+        """Whether its objects are to be committed to by the receiver."""
+        return bool(self.parameters.get("commit"))
 
     @property
     def description(self) -> str:

@@ -16,7 +16,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.index.database import reason_of
 from lfscp.archive.node_id import node_id
+from lfscp.archive.workflow.commitment_requests import CommitmentRequests
 from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.balancer import Balancer, TerminatedError
@@ -62,6 +67,8 @@ LOG: Final = get_logger("lfscp.jobs")
 MAX_UNFINISHED: Final = 20_000  # jobs; each is held in memory until it has ended
 INTERRUPT_TIME_S: Final = 5.0  # for active jobs to notice that the node stops
 _FORGET_INTERVAL_S: Final = 600.0
+WATCH_EVERY_S: Final = 2.0  # for jobs that another process has woken
+_WATCH: Final = "woken jobs"  # what the timer of that calls it
 # The texts of these errors are for users.
 _EXPECTED: Final = (OperationError, InvalidRequestError, OSError, PeerError)
 _COUNTS: Final = ("done", "failed", "left", "bytes", "rate_bytes_s")
@@ -108,12 +115,11 @@ class JobService:
         self._controls: dict[str, Control] = {}  # of those that run
         self._early: dict[str, StopRequest] = {}  # for those that are about to run
         self._timer = JobTimer(self._wake)
+        self._watch = JobTimer(self._look_for_woken)
         self._forgot_at = float("-inf")
         self._balancer: Balancer[str, JobEnd] = Balancer(
             self._run,
-            on_success=lambda job_id, end: self._end(
-                job_id, end.state, reason=end.reason, result=end.result
-            ),
+            on_success=self._ended,
             on_error=self._failed,
             max_active=settings.jobs.max_active,
             groups=lambda job_id: groups_of(self._jobs.get(job_id)),
@@ -145,6 +151,7 @@ class JobService:
             The unfinished jobs, which run again after the next start.
         """
         self._timer.stop()
+        self._watch.stop()
         removed = self._balancer.remove_all()
         left = self._balancer.terminate(timeout_s)
         removed += self._balancer.remove_all()  # came while the first were removed
@@ -367,6 +374,8 @@ class JobService:
         # A clock that was set meanwhile makes no job wait for longer than any does.
         left_s = (due - datetime.now(UTC)).total_seconds()
         self._timer.set(job.id, min(max(0.0, left_s), MAX_DELAY_S))
+        if job.is_committed_to:
+            self._watch.set(_WATCH, WATCH_EVERY_S)
 
     def _wake(self, job_id: str) -> None:
         with self._lock:
@@ -374,12 +383,33 @@ class JobService:
         if sleeps:
             self._submit(job_id)
 
+    def _look_for_woken(self, _watch: str) -> None:
+        """Run the jobs whose report has come: whichever process took it has woken their rows."""
+        with self._lock:
+            waiting = [
+                each.id
+                for each in self._jobs.values()
+                if each.is_committed_to and each.state is State.SLEEPING and each.next_attempt_at
+            ]
+        if not waiting:
+            return
+        try:
+            woken = self._store.woken()
+        except SQLAlchemyError as error:  # the index is away; the next look may find it
+            LOG.warning("jobs cannot be looked for", reason=reason_of(error))
+            woken = set()
+        for job_id in waiting:
+            if job_id in woken and self._timer.cancel(job_id):
+                self._submit(job_id)
+        self._watch.set(_WATCH, WATCH_EVERY_S)
+
     # --- running: in the balancer's threads ---
 
     def _run(self, job_id: str) -> JobEnd:
         control = Control(
             lambda progress, items, save: self._progress(job_id, progress, items, save=save),
             self._store.items(job_id),
+            is_woken=self.job(job_id).next_attempt_at is not None,
         )
         with self._lock:
             self._controls[job_id] = control
@@ -405,6 +435,31 @@ class JobService:
         if save:
             self._store.save(job, items)
         self._feed.publish(job)
+
+    def _ended(self, job_id: str, end: JobEnd) -> None:
+        if end.state is State.SLEEPING:
+            self._sleep(job_id, end)
+        else:
+            self._end(job_id, end.state, reason=end.reason, result=end.result)
+
+    def _sleep(self, job_id: str, end: JobEnd) -> None:
+        """Let a job sleep until its time, or until the index wakes it."""
+        due = timestamp(datetime.now(UTC) + timedelta(seconds=end.sleep_s))
+        self._timer.set(job_id, end.sleep_s)  # first, as for another attempt
+        self._end(
+            job_id,
+            State.SLEEPING,
+            logged="goes on later",
+            reason=end.reason,
+            failures=0,
+            next_attempt_at=due,
+        )
+        try:
+            # What has come while it ran could not wake it.
+            CommitmentRequests(self._archive.index).wake(job_id)
+        except ArchiveError as error:
+            LOG.warning("job sleeps for its whole time", job=job_id, reason=error.reason)
+        self._watch.set(_WATCH, WATCH_EVERY_S)
 
     def _failed(self, job_id: str, error: Exception) -> None:
         with self._lock:
@@ -501,6 +556,7 @@ class JobService:
         now = datetime.fromtimestamp(self._archive.trusted_ms() / 1000, UTC)
         oldest = now - timedelta(days=self._settings.jobs.keep_days)
         self._store.forget_ended_before(timestamp(oldest))
+        CommitmentRequests(self._archive.index).forget_before(round(oldest.timestamp() * 1000))
 
 
 def groups_of(job: Job | None) -> list[tuple[str, str, int]]:

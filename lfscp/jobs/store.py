@@ -23,7 +23,7 @@ from sqlalchemy import (
 from lfscp.archive.index.dialects import insert_if_absent
 from lfscp.archive.index.job_tables import job, job_item
 from lfscp.jobs.matches import EncodedJSON
-from lfscp.jobs.model import SHORT_RESULT, Job, JobKind, State
+from lfscp.jobs.model import SHORT_RESULT, Job, JobKind, State, now
 from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
@@ -117,6 +117,14 @@ class JobStore:
             for kind in JobKind
             for state in State
         }
+
+    def woken(self) -> set[str]:
+        """The sleeping jobs whose time has come, also when another process has put it forward."""
+        wanted = select(job.c.id).where(
+            self._of_this_node, job.c.state == str(State.SLEEPING), job.c.next_attempt_at <= now()
+        )
+        with self._index.engine.connect() as connection:
+            return set(connection.execute(wanted).scalars())
 
     def items(self, job_id: str) -> set[str]:
         """The items that an unfinished job has done."""

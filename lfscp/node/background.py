@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfscp.node.parts import retention_limits
 
 if TYPE_CHECKING:
     from lfscp.archive.upkeep.maintenance import Maintenance
+    from lfscp.archive.workflow.folder_watch import FolderWatch
     from lfscp.config import Settings
     from lfscp.config.current import CurrentSettings
     from lfscp.node.parts import Parts
@@ -30,6 +32,9 @@ class Background:
     def __init__(self, current: CurrentSettings, parts: Parts) -> None:
         with ExitStack() as started:
             started.callback(_start_maintenance(current.settings, parts).stop)
+            watch = _watch_worklist_folder(current.settings, parts)
+            if watch is not None:
+                started.callback(watch.stop)
             started.callback(_start_reporter(current, parts).stop)
             self._stop: Callable[[], None] = started.pop_all().close
 
@@ -46,6 +51,7 @@ def _start_maintenance(settings: Settings, parts: Parts) -> Maintenance:
         retention_limits(settings),
         interval_s=settings.retention.interval_s,
         scrub_mb_s=settings.objects.scrub_mb_s,
+        worklist_keep_days=settings.worklist.keep_days,
     )
     maintenance.start()
     return maintenance
@@ -57,3 +63,19 @@ def _start_reporter(current: CurrentSettings, parts: Parts) -> Reporter:
     reporter = Reporter(parts.archive, current)
     reporter.start()
     return reporter
+
+
+def _watch_worklist_folder(settings: Settings, parts: Parts) -> FolderWatch | None:
+    """Begin to watch the folder of worklist files; without one, its items of earlier go."""
+    from lfscp.archive.workflow.folder_watch import FolderWatch
+    from lfscp.archive.workflow.worklist import Worklist
+    from lfscp.archive.workflow.worklist_folder import WorklistFolder, forget_folder
+
+    worklist, folder = Worklist(parts.archive.index), settings.worklist.folder
+    if not folder:
+        forget_folder(worklist, parts.archive.data_dir)
+        return None
+    seen = WorklistFolder(worklist, Path(folder), parts.archive.data_dir, tells=True)
+    watch = FolderWatch(seen)
+    watch.start()
+    return watch

@@ -72,8 +72,8 @@ def set_level(threshold: int) -> None:
     chatty = logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING)
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(chatty)
-    # Alembic and SQLAlchemy tell their steps at INFO.
-    for library in ("alembic", "sqlalchemy"):
+    # They tell their steps at INFO.
+    for library in ("alembic", "sqlalchemy", "watchfiles"):
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pynetdicom import evt
 
 from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist_folder import WorklistFolder
 from lfscp.config.current import CurrentSettings
 from lfscp.services import associations, models, verification
 from lfscp.services.audit_events import Patients
-from lfscp.services.commitment import n_action
+from lfscp.services.commitment import n_action, reports
 from lfscp.services.contexts import MODALITY_WORKLIST
 from lfscp.services.find_request import Response
 from lfscp.services.procedure_step import n_create_n_set_n_get
@@ -30,12 +32,16 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
     current = CurrentSettings.of(settings)
     patients = Patients(archive)
     worklist = Worklist(archive.index)
+    folder = None
+    if current.settings.worklist.folder:
+        path = Path(current.settings.worklist.folder)
+        folder = WorklistFolder(worklist, path, archive.data_dir)
 
     def find(event: evt.Event) -> Iterator[Response]:
         """Answer a C-FIND, which has one handler for all SOP classes."""
         request: Any = event.request
         if request.AffectedSOPClassUID == MODALITY_WORKLIST:
-            return WorklistFind(worklist, current.settings, event).responses()
+            return WorklistFind(worklist, folder, current.settings, event).responses()
         return ArchiveFind(archive, current.settings, event).responses()
 
     return [
@@ -46,5 +52,6 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         *c_move_c_get.handlers(archive, current),
         *n_create_n_set_n_get.handlers(archive, current),
         *n_action.handlers(archive, current),
+        *reports.handlers(archive),
         *models.handlers(),
     ]

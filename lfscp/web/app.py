@@ -12,20 +12,38 @@ from fastapi.staticfiles import StaticFiles
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
+from lfscp.archive.workflow.commitments import Commitments
+from lfscp.archive.workflow.procedure_steps import ProcedureSteps
+from lfscp.archive.workflow.worklist import Worklist
 from lfscp.config import Settings
 from lfscp.observe.open_files import most_open_files
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web import problems
-from lfscp.web.api import documents, jobs, monitoring, node, peers, pictures, studies, upload
+from lfscp.web.api import (
+    commitments,
+    documents,
+    jobs,
+    monitoring,
+    node,
+    peers,
+    pictures,
+    procedure_steps,
+    studies,
+    upload,
+    worklist,
+)
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
+from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, remote
 from lfscp.web.pages import node as node_page
+from lfscp.web.pages import procedure_steps as procedure_steps_pages
 from lfscp.web.pages import studies as studies_pages
 from lfscp.web.pages import upload as upload_page
+from lfscp.web.pages import worklist as worklist_pages
 from lfscp.web.pages.templating import templates
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
@@ -46,8 +64,14 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 PICTURES: Final = Path("cache/pictures")  # in the data folder
-_API: Final = (studies, pictures, upload, jobs, peers, node, monitoring, documents, dtools)
-_PAGES: Final = (studies_pages, upload_page, remote, jobs_page, node_page, login)
+_API: Final = (
+    *(studies, pictures, upload, worklist, procedure_steps, commitments),
+    *(jobs, peers, node, monitoring, documents, dtools),
+)
+_PAGES: Final = (
+    *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
+    *(upload_page, remote, jobs_page, node_page, login),
+)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -81,6 +105,9 @@ def create_app(
     app.state.web = Web(
         settings=settings,
         archive=archive,
+        worklist=Worklist(archive.index),
+        procedure_steps=ProcedureSteps(archive.index),
+        commitments=Commitments(archive.index),
         jobs=job_service,
         node_state=node_state,
         access=Access(settings.web),

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from tests.support import dcmtk as tools
+from tests.support.browser import browser, page, shoot
 from tests.support.ci import in_ci
 from tests.support.node_process import NodeProcess, StartNode, proper_end
+
+__all__ = ["browser", "page", "shoot"]  # fixtures
 
 
 @pytest.fixture(scope="session")

@@ -151,12 +151,14 @@ commitment_request: Final = Table(
     metadata,
     Column("transaction_uid", TEXT, nullable=False),
     Column("ae_title", TEXT, nullable=False),  # of the peer
-    text_column("job_id"),
+    text_column("job_id"),  # of the job that waits for the report, if one does
     text_column("state"),
-    text_column("result"),  # JSON, what the report said
+    text_column("asked"),  # JSON: [[SOP class UID, SOP instance UID], …]
+    text_column("result"),  # JSON of what is not committed to, as `commitment.failures`; or empty
     _number("instances"),
-    _number("created_at"),
+    _number("created_at"),  # when the peer was asked
     _number("ended_at"),
     PrimaryKeyConstraint("transaction_uid"),
+    Index(None, "job_id"),
     Index(None, "created_at"),
 )

@@ -24,6 +24,7 @@ from lfscp.archive.reindexing import place_studies, read_every_object
 from lfscp.archive.upkeep.retention import Candidate, Limits, Retention, most_off_ms
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.archive.upkeep.task_lease import Turn
+from lfscp.archive.upkeep.worklist_expiry import WorklistExpiry
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
@@ -49,6 +50,7 @@ class Maintenance:
         limits: of retention; without any its thread is not started.
         interval_s: between two looks at them.
         scrub_mb_s: speed of the scrub in megabytes per second; 0 is none.
+        worklist_keep_days: after its last step a worklist item goes; 0 is never.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Maintenance:
         *,
         interval_s: float,
         scrub_mb_s: float,
+        worklist_keep_days: float = 0,
     ) -> None:
         self._archive = archive
         self._stopping = threading.Event()
@@ -72,6 +75,9 @@ class Maintenance:
         self._most_off_ms = most_off_ms(limits)
         self._threads.append(self._thread("lfscp-clock", self._look_at_clock, 0.0))
         self._threads.append(self._thread("lfscp-studies", self._read_studies, _FIRST_S))
+        self._expiry = WorklistExpiry(archive, worklist_keep_days)
+        if worklist_keep_days:
+            self._threads.append(self._thread("lfscp-expiry", self._expiry.run, _FIRST_S))
         # In a bucket no parent of workers may do it at start; and what a node that died has left
         # of a shared index, another one removes.
         if archive.files.is_remote or archive.index.is_shared:

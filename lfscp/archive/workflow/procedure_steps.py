@@ -222,6 +222,17 @@ class ProcedureSteps:
                 here += connection.execute(found).scalar_one()
         return here, len(uids)
 
+    def missing(self, step: ProcedureStep) -> list[str]:
+        """The objects that a step names and that are not in the archive, in its order."""
+        missing = dict.fromkeys(uid for uid in _referenced(step.dataset) if uid)
+        uids = select(instance.c.sop_instance_uid)
+        with self._index.doing("read the index"), self._index.engine.connect() as connection:
+            for piece in pieces_of(list(missing)):
+                found = uids.where(instance.c.sop_instance_uid.in_(piece))
+                for uid in connection.execute(found).scalars():
+                    missing.pop(uid, None)
+        return list(missing)
+
     def _tell_worklist(
         self, connection: Connection, sop_instance_uid: str, dataset: Tree, status: str
     ) -> None:

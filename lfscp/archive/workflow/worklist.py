@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
+from lfscp.archive.index.removal import pieces_of
 from lfscp.archive.index.workflow_tables import worklist_item
 from lfscp.archive.workflow import worklist_rows as rows
 from lfscp.archive.workflow.worklist_item import InvalidItemError, WorklistItem, complete_item
@@ -62,6 +63,27 @@ class Worklist:
 
         return self._transact("keep the worklist item", work)
 
+    def put_valid(
+        self, source: str, items: Iterable[tuple[str, Tree, str]]
+    ) -> dict[str, InvalidItemError]:
+        """Put those of several datasets that are items, in one transaction.
+
+        Returns:
+            Why the others are none, by source key.
+        """
+        listed = list(items)
+
+        def work(connection: Connection) -> dict[str, InvalidItemError]:
+            refused = {}
+            for each in listed:
+                try:
+                    _put(connection, source, *each)
+                except InvalidItemError as error:  # before anything of it is written
+                    refused[each[0]] = error
+            return refused
+
+        return self._transact("keep the worklist items", work)
+
     def replace(self, item_id: int, dataset: Tree) -> bool:
         """Replace an item's dataset; False when there is none with this ID.
 
@@ -94,6 +116,20 @@ class Worklist:
     def remove_by_key(self, source: str, source_key: str) -> bool:
         """Remove the item that a source calls so; False when there is none."""
         return self._remove(rows.named_by_source(source, source_key)) > 0
+
+    def remove_by_keys(self, source: str, source_keys: Iterable[str]) -> int:
+        """Remove the items that a source calls so; gives how many there were."""
+        item = worklist_item.c
+
+        def work(connection: Connection) -> int:
+            return sum(
+                rows.remove_items(
+                    connection, and_(item.source == source, item.source_key.in_(keys))
+                )
+                for keys in pieces_of(source_keys)
+            )
+
+        return self._transact("remove from the worklist", work)
 
     def expire(self, before_date: str) -> int:
         """Remove items whose last step is before a day (YYYYMMDD), but for those of folders.

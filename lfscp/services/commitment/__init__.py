@@ -1,1 +1,1 @@
-"""Storage Commitment, push model, as the SCP (PS3.4 annex J)."""
+"""Storage commitment (PS3.4 annex J): as its SCP, and the reports to what we asked."""

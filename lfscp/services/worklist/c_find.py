@@ -15,6 +15,7 @@ from lfscp.services.identifier import read
 if TYPE_CHECKING:
     from lfscp.archive.index.interruption import Interruption
     from lfscp.archive.workflow.worklist import Worklist
+    from lfscp.archive.workflow.worklist_folder import WorklistFolder
     from lfscp.config import Settings
 
 
@@ -24,14 +25,23 @@ class WorklistFind(FindRequest):
     permission = "worklist"
     not_allowed = "this AE title may not query the worklist"
 
-    def __init__(self, worklist: Worklist, settings: Settings, event: evt.Event) -> None:
+    def __init__(
+        self,
+        worklist: Worklist,
+        folder: WorklistFolder | None,
+        settings: Settings,
+        event: evt.Event,
+    ) -> None:
         super().__init__(settings, event)
         self._worklist = worklist
+        self._folder = folder
 
     def found(
         self, limit: int, interruption: Interruption
     ) -> tuple[int, Generator[bytes, None, None]]:
         query = read(self.event, parse_worklist_query, self.settings.budgets.key_values)
+        if self._folder is not None:
+            self._folder.before_query()
         matched = status.PENDING
         if query.unsupported_keys:
             matched = status.PENDING_WITHOUT_OPTIONAL_KEYS

@@ -70,6 +70,9 @@ class SendIn(Asked):
     peer: PeerRef
     studies: Texts = Field(default_factory=list, description="Study Instance UIDs.")
     paths: Texts = Field(default_factory=list, description="Files and folders on the node.")
+    commit: bool | None = Field(
+        None, description="Ask the peer to commit; only then an object counts as delivered."
+    )
     retries: int | None = Field(None, ge=0, le=100)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
@@ -13,7 +13,7 @@ from lfscp.jobs.model import Job
 from lfscp.web.actions.jobs import job_of, submit
 from lfscp.web.actions.peers import PeerIn, drop, peer_of, put
 from lfscp.web.context import Context, Web
-from lfscp.web.pages.answers import peer_named, render, toast
+from lfscp.web.pages.answers import FormFields, peer_named, render, toast
 from lfscp.web.problems import Problem
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -77,16 +77,8 @@ def ping_news(request: Request, web: Context, job_id: str) -> Response:
     return render(request, "ping.html", job=job_of(web, job_id))
 
 
-async def _form(request: Request) -> dict[str, list[str]]:
-    """The texts of a form, by field."""
-    form = await request.form()
-    return {name: [str(each).strip() for each in form.getlist(name)] for name in form}
-
-
 @router.post("/remote/find")
-def find(
-    request: Request, web: Context, form: Annotated[dict[str, list[str]], Depends(_form)]
-) -> Response:
+def find(request: Request, web: Context, form: FormFields) -> Response:
     """Search the chosen peers, each in a job of its own."""
     chosen = _chosen(web, form)
     keys: dict[str, Any] = dict.fromkeys(_RETURNED, "")

@@ -88,9 +88,15 @@ def study(request: Request, web: Context, study_uid: str, key: studies.Key = Non
 
 
 @router.post("/studies/{study_uid}/send")
-def send_study(web: Context, study_uid: str, peer: Annotated[str, Form()] = "") -> Response:
-    """Send a study to a peer."""
-    job = submit(web, "send", peer_named(web, peer), {"studies": [study_uid]})
+def send_study(
+    web: Context,
+    study_uid: str,
+    peer: Annotated[str, Form()] = "",
+    commit: Annotated[str, Form()] = "",
+) -> Response:
+    """Send a study to a peer, and ask it for storage commitment if `commit` is not empty."""
+    parameters = {"studies": [study_uid], "commit": bool(commit)}
+    job = submit(web, "send", peer_named(web, peer), parameters)
     return toast(f"Sending the study to {peer}.", f"/jobs#job-{job.id}")
 
 

@@ -29,8 +29,11 @@ def folder(request: Request, web: Context, path: str = "") -> Response:
 
 @router.post("/folders/send")
 def send_files(
-    web: Context, path: Annotated[list[str], Form()], peer: Annotated[str, Form()] = ""
+    web: Context,
+    path: Annotated[list[str], Form()],
+    peer: Annotated[str, Form()] = "",
+    commit: Annotated[str, Form()] = "",
 ) -> Response:
-    """Send files and folders of the node to a peer."""
-    job = submit(web, "send", peer_named(web, peer), {"paths": path})
+    """Send files and folders to a peer, and ask it for commitment if `commit` is not empty."""
+    job = submit(web, "send", peer_named(web, peer), {"paths": path, "commit": bool(commit)})
     return toast(f"Sending the files to {peer}.", f"/jobs#job-{job.id}")

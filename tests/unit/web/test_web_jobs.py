@@ -180,6 +180,18 @@ def test_the_page_refuses_what_it_cannot_ask(client):
     assert detail("/folders/send", path="/etc/passwd", peer="NOBODY") == "choose a peer first"
 
 
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_send_asks_for_storage_commitment_if_it_is_told_to(client, roots, commit):
+    form = {"peer": "PACS"} | ({"commit": "1"} if commit else {})
+    client.post("/studies/1.2.3/send", data=form).raise_for_status()
+    client.post("/folders/send", data=form | {"path": str(roots / "a.dcm")}).raise_for_status()
+    asked = {"peer": "PACS", "studies": ["1.2.3"], "commit": commit}
+    client.post("/api/send", json=asked).raise_for_status()
+
+    parameters = [job["parameters"] for job in client.get("/api/jobs").json()]
+    assert [each["commit"] for each in parameters] == [commit] * 3
+
+
 # dtools
 
 

@@ -131,10 +131,11 @@ def _commitments() -> None:
         "commitment_request",
         text("transaction_uid", is_given=True),
         text("ae_title", is_given=True),
-        *map(text, ("job_id", "state", "result")),
+        *map(text, ("job_id", "state", "asked", "result")),
         *map(number, ("instances", "created_at", "ended_at")),
         sa.PrimaryKeyConstraint("transaction_uid", name="pk_commitment_request"),
     )
+    _index("commitment_request", "job_id")
     _index("commitment_request", "created_at")
 
 

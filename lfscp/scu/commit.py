@@ -1,0 +1,137 @@
+"""Asks a peer to commit to instances that it has, and takes its report where it comes here.
+
+A peer reports on the association that it was asked on while that is open, or on one that it opens
+to our AE title. The first is served here, for as long as the caller wants to wait; the second needs
+somebody who listens: a node, or a command of its own.
+Source: PS3.4 annex J.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydicom.dataset import Dataset
+from pynetdicom import build_context, evt
+
+from lfscp.archive.workflow.commitments import Reference
+from lfscp.scu.connection import NEVER, Flag, association
+from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
+from lfscp.scu.peer import Peer
+from lfscp.services.commitment.reports import (
+    STORAGE_COMMITMENT_INSTANCE,
+    Keep,
+    take_report,
+)
+from lfscp.services.contexts import STORAGE_COMMITMENT, UNCOMPRESSED
+from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.scu.event_reports import serve_until
+
+SERVICE: Final = "Storage Commitment"
+# Of one request. Peers have to hold all of them, and some to look for each, before they answer.
+MAX_INSTANCES: Final = 2000
+_MAX_REPORT_BYTES: Final = 4 << 20  # up to 180 bytes for each
+_REQUEST_COMMITMENT: Final = 1  # the only action type
+_WARNINGS: Final = (0x0001, 0x0107, 0x0116)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request: what a peer is asked to commit to under one Transaction UID."""
+
+    transaction_uid: str
+    references: Sequence[Reference]
+
+
+def portions(references: Sequence[Reference]) -> Iterator[Sequence[Reference]]:
+    """The instances in portions that peers take in one request."""
+    for start in range(0, len(references), MAX_INSTANCES):
+        yield references[start : start + MAX_INSTANCES]
+
+
+def ask(
+    peer: Peer,
+    questions: Sequence[Question],
+    *,
+    keep: Keep,
+    is_enough: Callable[[], bool],
+    wait_s: float,
+    on_asked: Callable[[Question], None] = lambda _question: None,
+    cancel: Flag = NEVER,
+) -> None:
+    """Ask a peer over one association, and keep that open for its reports.
+
+    Args:
+        keep: keeps a report that comes on this association.
+        is_enough: whether to wait no longer; asked about once a second.
+        wait_s: how long to wait for reports after the last question.
+        on_asked: called with each question that the peer has taken.
+        cancel: once set, the wait ends.
+    Raises:
+        GivenUpError: it was cancelled before the peer had taken all questions.
+        UnsupportedError: the peer has no storage commitment.
+        PeerError: it cannot be reached, or refuses.
+    """
+
+    def handle_report(event: evt.Event) -> tuple[Any, None]:
+        return take_report(event, keep), None
+
+    contexts = [build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED[:2]))]
+    with association(
+        peer,
+        contexts,
+        service=SERVICE,
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, handle_report)],
+        cancel=cancel,
+        max_response_bytes=_MAX_REPORT_BYTES,
+    ) as assoc:
+        for question in questions:
+            _ask(assoc, peer, question, cancel)
+            on_asked(question)
+        serve_until(assoc, lambda: cancel.is_set() or is_enough(), wait_s)
+
+
+def _ask(assoc: InlineAssociation, peer: Peer, question: Question, cancel: Flag) -> None:
+    information = _action_information(question)
+    if not assoc.is_established:
+        raise PeerError(PeerErrorKind.ABORTED, peer, "ended the association")
+    try:
+        answer, _ = assoc.send_n_action(
+            information,
+            _REQUEST_COMMITMENT,
+            STORAGE_COMMITMENT,
+            STORAGE_COMMITMENT_INSTANCE,
+            msg_id=assoc.next_message_id(),
+        )
+    except ValueError:  # pynetdicom: the context was not accepted
+        raise UnsupportedError(peer, SERVICE) from None
+    status = answer.get("Status")
+    if status is None:
+        raise _unanswered(assoc, peer, cancel)
+    if status and status not in _WARNINGS:
+        comment = str(answer.get("ErrorComment") or "")
+        reason = f"refused to commit: status 0x{status:04X}{f', {comment}' if comment else ''}"
+        raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=cast(int, status))
+
+
+def _unanswered(assoc: InlineAssociation, peer: Peer, cancel: Flag) -> PeerError:
+    if cancel.is_set():
+        return GivenUpError(peer)
+    if assoc.end_reason or assoc.is_aborted:
+        why = f" ({assoc.end_reason})" if assoc.end_reason else ""
+        return PeerError(PeerErrorKind.ABORTED, peer, f"ended the association{why}")
+    reason = f"did not answer the N-ACTION within {peer.dimse_timeout_s:g} s"
+    return PeerError(PeerErrorKind.TIMED_OUT, peer, reason)
+
+
+def _action_information(question: Question) -> Dataset:
+    information = Dataset()
+    information.TransactionUID = question.transaction_uid
+    items = []
+    for reference in question.references:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference
+        items.append(item)
+    information.ReferencedSOPSequence = items
+    return information

@@ -1,0 +1,201 @@
+"""Takes the reports of peers that were asked to commit to instances (N-EVENT-REPORT).
+
+A report comes on the association that the peer was asked on, or on one that it opens. It is kept
+before it is answered with success. Rules for others:
+- not the well-known instance: no such SOP instance;
+- an event type that the class does not have: no such event type;
+- what cannot be read, and a transaction that is unknown, or was another peer's: invalid argument
+  value;
+- the index cannot take it: processing failure, and the peer may report again.
+Source: PS3.4 section J.3.3, PS3.3 section C.14.1.1, PS3.7 section 10.1.1.1.8.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from lfscp.archive.workflow.commitment_requests import NOT_IN_REPORT, CommitmentRequests, Taken
+from lfscp.archive.workflow.commitments import (
+    REFERENCED_SOP_CLASS_UID,
+    REFERENCED_SOP_INSTANCE_UID,
+    REFERENCED_SOP_SEQUENCE,
+    TRANSACTION_UID,
+    Failure,
+)
+from lfscp.dicom.element_tree import Tree, read_tree
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.header import is_uid
+from lfscp.errors import OperationError
+from lfscp.services import status
+from lfscp.services.service_log import (
+    Handlers,
+    after_answer,
+    calling_ae_title,
+    describe,
+    failed_unexpectedly,
+    performed,
+)
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+
+STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+_SERVICE: Final = "N-EVENT-REPORT"
+_EVENT_TYPES: Final = (1, 2)  # all committed to; failures exist
+_FAILED_SOP_SEQUENCE: Final = 0x00081198
+_FAILURE_REASON: Final = 0x00081197
+_PROCESSING_FAILURE: Final = 0x0110
+_WORDS: Final = {
+    NOT_IN_REPORT: "the report leaves it out",
+    _PROCESSING_FAILURE: "damaged there, or it could not be checked (0x0110)",
+    0x0112: "not stored there (0x0112)",
+    0x0119: "stored there with another SOP class (0x0119)",
+    0x0122: "its SOP class is not one that is committed to there (0x0122)",
+    0x0131: "the Transaction UID is in use there already (0x0131)",
+    0x0213: "no room there to keep it (0x0213)",
+}
+
+# Keeps a report of a peer with this AE title.
+Keep = Callable[["Report", str], Taken]
+
+
+def failure_words(reason: int) -> str:
+    """Why a peer has not committed to an instance, from its Failure Reason (0008,1197)."""
+    return _WORDS.get(reason, f"for a reason without a name (0x{reason:04X})")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a peer reports on one transaction.
+
+    Args:
+        committed: SOP Instance UIDs.
+    """
+
+    transaction_uid: str
+    committed: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+class ReportError(Exception):
+    """A report that cannot be taken: the status, and the reason in words."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def read_report(event_information: bytes, transfer_syntax_uid: str) -> Report:
+    """Read the Event Information of a report (PS3.4 table J.3-3).
+
+    Raises:
+        ReportError: it cannot be read, or names no transaction or no instance.
+    """
+    try:
+        tree = read_tree(event_information, transfer_syntax_uid)
+    except DatasetError as error:
+        reason = f"the Event Information cannot be read: {error.reason}"
+        raise ReportError(status.INVALID_ARGUMENT_VALUE, reason) from None
+    transaction_uid = tree.text(TRANSACTION_UID)
+    if not is_uid(transaction_uid):
+        raise ReportError(status.INVALID_ARGUMENT_VALUE, "Transaction UID (0008,1195) is no UID")
+    committed = tree.sequence(REFERENCED_SOP_SEQUENCE)
+    failed = tree.sequence(_FAILED_SOP_SEQUENCE)
+    if not committed and not failed:
+        raise ReportError(status.INVALID_ARGUMENT_VALUE, "the report names no instance")
+    failures = [
+        Failure(item.text(REFERENCED_SOP_CLASS_UID), uid, _reason_in(item))
+        for item, uid in zip(failed, _uids(failed), strict=True)
+    ]
+    return Report(transaction_uid, tuple(_uids(committed)), tuple(failures))
+
+
+def _uids(items: Iterable[Tree]) -> list[str]:
+    uids = [item.text(REFERENCED_SOP_INSTANCE_UID) for item in items]
+    if not all(map(is_uid, uids)):
+        reason = "a Referenced SOP Instance UID (0008,1155) is no UID"
+        raise ReportError(status.INVALID_ARGUMENT_VALUE, reason)
+    return uids
+
+
+def _reason_in(item: Tree) -> int:
+    element = item.get(_FAILURE_REASON)
+    value = element.value if element is not None else b""
+    is_number = isinstance(value, bytes) and len(value) == 2
+    return int.from_bytes(value, "little") if is_number else _PROCESSING_FAILURE  # type: ignore[arg-type]
+
+
+def handlers(archive: Archive) -> Handlers:
+    """The handler of reports that come on associations of peers."""
+    requests = CommitmentRequests(archive.index)
+
+    def keep(report: Report, ae_title: str) -> Taken:
+        return requests.report(report.transaction_uid, ae_title, report.committed, report.failures)
+
+    def handle_report(event: evt.Event) -> tuple[Any, None]:
+        return take_report(event, keep), None
+
+    return [(evt.EVT_N_EVENT_REPORT, handle_report)]
+
+
+def take_report(event: evt.Event, keep: Keep) -> int | Dataset:
+    """Take one report; the status to answer, with its reason.
+
+    Args:
+        event: of a peer's association, or of one of ours.
+    """
+    started = time.monotonic()
+    facts: dict[str, Any] = {}
+    try:
+        report = _report_of(event)
+        failed = len(report.failures)
+        facts = {
+            "transaction_uid": report.transaction_uid,
+            "instances": len(report.committed) + failed,
+            "failed": failed,
+        }
+        _require_kept(keep(report, _reporter(event)))
+    except ReportError as error:
+        performed(event, _SERVICE, error.code, started, reason=error.reason, **facts)
+        return status.with_reason(error.code, error.reason)
+    except Exception as error:  # noqa: BLE001 - any error is a status
+        code = status.PROCESSING_FAILURE
+        if not isinstance(error, OperationError):
+            failed_unexpectedly(event, _SERVICE, error)
+        performed(event, _SERVICE, code, started, reason=describe(error), **facts)
+        return status.with_reason(code, "the report cannot be kept now")
+    after_answer(event.assoc, lambda: performed(event, _SERVICE, status.SUCCESS, started, **facts))
+    return status.SUCCESS
+
+
+def _report_of(event: evt.Event) -> Report:
+    request: Any = event.request
+    if request.AffectedSOPInstanceUID != STORAGE_COMMITMENT_INSTANCE:
+        raise ReportError(status.NO_SUCH_SOP_INSTANCE, "not the well-known SOP instance")
+    if request.EventTypeID not in _EVENT_TYPES:
+        reason = f"event type {request.EventTypeID} is none of storage commitment"
+        raise ReportError(status.NO_SUCH_EVENT_TYPE, reason)
+    information = request.EventInformation
+    data = information.getvalue() if information is not None else b""
+    return read_report(data, str(event.context.transfer_syntax))
+
+
+def _reporter(event: evt.Event) -> str:
+    """The AE title of the peer that reports."""
+    if event.assoc.is_requestor:
+        return str(event.assoc.acceptor.ae_title).strip()
+    return calling_ae_title(event)
+
+
+def _require_kept(taken: Taken) -> None:
+    if taken is Taken.UNKNOWN_TRANSACTION:
+        raise ReportError(status.INVALID_ARGUMENT_VALUE, "nobody waits for this Transaction UID")
+    if taken is Taken.OTHER_PEER:
+        raise ReportError(status.INVALID_ARGUMENT_VALUE, "another AE title was asked")

@@ -1,0 +1,80 @@
+"""A real browser (Debian's chromium) for tests of the page.
+
+Screenshots go to the folder in $ARTIFACTS, or to the test's own. Nothing may appear in the
+browser's console: neither an error of a script nor a breach of the Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.support.ci import in_ci
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 30_000
+# No picture (415), a form that is not complete (422), or of something that was changed meanwhile
+# (409): the browser and htmx say so by themselves.
+HARMLESS = re.compile(r"status of 4(09|15|22)|Status Error Code 4(09|22)")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        reason = "chromium is not installed (apt-get install chromium)"
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    # What Playwright runs is a program of its own, which may lack a library of the system.
+    driver = subprocess.run(
+        [sys.executable, "-m", "playwright", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if driver.returncode != 0:
+        reason = f"Playwright does not run (apt-get install libatomic1): {driver.stderr.strip()}"
+        (pytest.fail if in_ci() else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, local: Any) -> Iterator[Page]:
+    # After the node, so that it is closed before the node goes.
+    context = browser.new_context(viewport={"width": 1280, "height": 760}, color_scheme="dark")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text) if message.type == "error" else 0)
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("dialog", lambda dialog: dialog.accept())
+    yield page
+    context.close()
+    assert [text for text in heard if not HARMLESS.search(text)] == []
+
+
+@pytest.fixture
+def shoot(page: Page, tmp_path: Path) -> Any:
+    folder = Path(os.environ.get("ARTIFACTS") or tmp_path) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda name: page.screenshot(path=folder / f"{name}.png")
