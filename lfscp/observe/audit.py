@@ -422,6 +422,18 @@ def accessed(study_uid: str, how: str, patient: m.Patient | None) -> None:
     _on_study(m.INSTANCES_ACCESSED, m.READ, study_uid, {}, patient, {"access": how})
 
 
+def procedure_recorded(
+    action: str, study_uid: str, details: Mapping[str, object], patient: m.Patient | None
+) -> None:
+    """The acting user made, changed or removed an entry of the worklist (Procedure Record).
+
+    Args:
+        action: CREATE, UPDATE or DELETE of `audit_message`.
+        details: what names the entry: its number, its accession number.
+    """
+    _on_study(m.PROCEDURE_RECORD, action, study_uid, {}, patient, details)
+
+
 def _on_study(
     event: m.Code,
     action: str,

@@ -60,6 +60,7 @@ INSTANCES_ACCESSED: Final = Code("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
 STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
 NETWORK_ENTRY: Final = Code("110108", "Network Entry")
+PROCEDURE_RECORD: Final = Code("110111", "Procedure Record")
 QUERY: Final = Code("110112", "Query")
 SECURITY_ALERT: Final = Code("110113", "Security Alert")
 USER_AUTHENTICATION: Final = Code("110114", "User Authentication")
@@ -80,7 +81,7 @@ SOP_CLASS_UID: Final = Code("110181", "SOP Class UID")
 NODE_ID: Final = Code("110182", "Node ID")
 PATIENT_NUMBER: Final = Code("2", "Patient Number", "RFC-3881")
 
-CREATE, READ, _UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
+CREATE, READ, UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
 
 
 @dataclass(frozen=True, slots=True)
