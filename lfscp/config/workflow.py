@@ -80,7 +80,7 @@ class Worklist(Section):
         "GB 18030-2000",
         "KS X 1001",
         "BIG-5",
-    ] = setting(  # fmt: skip
+    ] = setting(
         "UNICODE UTF-8",
         "Character set of HL7 messages that name none in MSH-18. What is not UTF-8 is then taken "
         "as 8859/1.",

@@ -62,9 +62,7 @@ class MessageError(OperationError):
         place: where, when that is known.
     """
 
-    def __init__(
-        self, answer: Answer, code: int, reason: str, place: Place | None = None
-    ) -> None:
+    def __init__(self, answer: Answer, code: int, reason: str, place: Place | None = None) -> None:
         where = f"{place}: " if place else ""
         super().__init__("take the HL7 message", f"{where}{reason}")
         self.answer = answer

@@ -143,25 +143,47 @@ def _comments(scope: Scope) -> str:
     return "\n".join(filter(None, (each.field(3).whole() for each in scope.get("NTE", ()))))
 
 
+SCHEDULED: Final = ("TQ1-7", "OBR-27.4", "ORC-7.4", "OBR-36", "OBR-6")  # the date and time
 _SHORT: Final = values.identifier(16)
 _LONG: Final = values.identifier(64)
 
 PATIENT: Final[tuple[Row | Gathered, ...]] = (
-    Row("PatientName", ("PID-5",), values.patient_name, "the legal name (XPN.7 is L), else the first; family, given, middle, prefix (XPN.5), suffix and degree (XPN.4, 6); ideographic and phonetic by XPN.8"),  # noqa: E501
+    Row(
+        "PatientName",
+        ("PID-5",),
+        values.patient_name,
+        "the legal one (XPN.7 is L), else the first; suffix and degree (XPN.4, 6) are its suffix; "
+        "ideographic and phonetic forms by XPN.8",
+    ),
     Row("PatientBirthDate", ("PID-7",), values.date, "empty when it is not known to the day"),
     Row("PatientSex", ("PID-8",), values.sex, "M, F, O; A and N become O, others empty"),
     Row("PatientMotherBirthName", ("PID-6",), values.patient_name),
 )
 VISIT: Final[tuple[Row | Gathered, ...]] = (
     Row("AdmissionID", ("PV1-19", "PID-18"), _LONG),
-    Row("CurrentPatientLocation", ("PV1-3",), values.location, "point of care, room, bed, facility with spaces between"),  # noqa: E501
+    Row(
+        "CurrentPatientLocation",
+        ("PV1-3",),
+        values.location,
+        "point of care, room, bed, facility with spaces between",
+    ),
     Row("ReferringPhysicianName", ("PV1-8",), values.person, "the first"),
     Row("PregnancyStatus", ("PV1-15",), values.pregnancy, "3 for B6"),
     Row("PatientState", ("OBR-12",), values.meaning(2), "the text of the code, else the code"),
     Row("MedicalAlerts", ("OBR-13",), values.line),
     Gathered("Allergies", "AL1-3", _allergies, "the text of each code, else the code"),
-    Gathered("PatientWeight", "OBX-5, OBX-6", _observed(_WEIGHT, values.kilograms), "where OBX-3 is LOINC 3141-9, 29463-7, 3142-7, or WEIGHT; kg, g or lb"),  # noqa: E501
-    Gathered("PatientSize", "OBX-5, OBX-6", _observed(_HEIGHT, values.metres), "where OBX-3 is LOINC 8302-2, 3137-7, 3138-5, or HEIGHT; m, cm, mm or in"),  # noqa: E501
+    Gathered(
+        "PatientWeight",
+        "OBX-5, OBX-6",
+        _observed(_WEIGHT, values.kilograms),
+        "where OBX-3 is LOINC 3141-9, 29463-7, 3142-7, or WEIGHT; kg, g or lb",
+    ),
+    Gathered(
+        "PatientSize",
+        "OBX-5, OBX-6",
+        _observed(_HEIGHT, values.metres),
+        "where OBX-3 is LOINC 8302-2, 3137-7, 3138-5, or HEIGHT; m, cm, mm or in",
+    ),
 )
 ORDER: Final[tuple[Row | Gathered, ...]] = (
     Row("PlacerOrderNumberImagingServiceRequest", ("ORC-2", "OBR-2"), _LONG),
@@ -174,23 +196,64 @@ ORDER: Final[tuple[Row | Gathered, ...]] = (
     Row("IssueTimeOfImagingServiceRequest", ("ORC-9",), values.local_time),
 )
 PROCEDURE: Final[tuple[Row | Gathered, ...]] = (
-    Row("AccessionNumber", ("IPC-1", "OBR-18"), _SHORT, "else the filler order number, if it has at most 16 characters"),  # noqa: E501
-    Row("StudyInstanceUID", ("IPC-3", "ZDS-1"), values.uid, "else one that is made from the order numbers, always the same"),  # noqa: E501
+    Row(
+        "AccessionNumber",
+        ("IPC-1", "OBR-18"),
+        _SHORT,
+        "else the filler order number, if it has at most 16 characters",
+    ),
+    Row(
+        "StudyInstanceUID",
+        ("IPC-3", "ZDS-1"),
+        values.uid,
+        "else one that is made from the order numbers, always the same",
+    ),
     Row("RequestedProcedureID", ("IPC-2", "OBR-19"), _SHORT, "else made from the order numbers"),
     Row("RequestedProcedureDescription", ("OBR-44.2", "OBR-4.2", "OBR-4.1"), values.line),
-    Row("RequestedProcedureCodeSequence", ("OBR-44", "OBR-4"), values.code(1), "components 1 to 3; the scheme L when there is none"),  # noqa: E501
+    Row(
+        "RequestedProcedureCodeSequence",
+        ("OBR-44", "OBR-4"),
+        values.code(1),
+        "components 1 to 3; the scheme L when there is none",
+    ),
     Row("ReasonForTheRequestedProcedure", ("OBR-31",), values.meaning(2)),
-    Row("RequestedProcedurePriority", ("TQ1-9", "OBR-27.6", "ORC-7.6", "OBR-5"), values.priority, "S: STAT; A, P, C: HIGH; T: MEDIUM; R: ROUTINE"),  # noqa: E501
+    Row(
+        "RequestedProcedurePriority",
+        ("TQ1-9", "OBR-27.6", "ORC-7.6", "OBR-5"),
+        values.priority,
+        "S: STAT; A, P, C: HIGH; T: MEDIUM; R: ROUTINE",
+    ),
     Row("PatientTransportArrangements", ("OBR-30",), values.line),
     Row("NamesOfIntendedRecipientsOfResults", ("OBR-28",), values.people, "all of them"),
     Gathered("RequestedProcedureComments", "NTE-3", _comments, "of the notes to the order"),
 )
 STEP: Final[tuple[Row | Gathered, ...]] = (
-    Row("ScheduledProcedureStepID", ("IPC-4", "OBR-20"), _SHORT, "else made from the order numbers"),  # noqa: E501
-    Row("ScheduledProcedureStepStartDate", ("TQ1-7", "OBR-27.4", "ORC-7.4", "OBR-36", "OBR-6"), values.local_date, "on this node's clock when it has an offset"),  # noqa: E501
-    Row("ScheduledProcedureStepStartTime", ("TQ1-7", "OBR-27.4", "ORC-7.4", "OBR-36", "OBR-6"), values.local_time, "midnight when there is none"),  # noqa: E501
-    Row("ScheduledPerformingPhysicianName", ("OBR-34",), values.technician, "the person in the first component"),  # noqa: E501
-    Row("ScheduledProcedureStepDescription", ("IPC-6.2", "OBR-4.5", "OBR-44.2", "OBR-4.2", "OBR-4.1"), values.line),  # noqa: E501
+    Row(
+        "ScheduledProcedureStepID", ("IPC-4", "OBR-20"), _SHORT, "else made from the order numbers"
+    ),
+    Row(
+        "ScheduledProcedureStepStartDate",
+        SCHEDULED,
+        values.local_date,
+        "on this node's clock when it has an offset",
+    ),
+    Row(
+        "ScheduledProcedureStepStartTime",
+        SCHEDULED,
+        values.local_time,
+        "midnight when there is none",
+    ),
+    Row(
+        "ScheduledPerformingPhysicianName",
+        ("OBR-34",),
+        values.technician,
+        "the person in the first component",
+    ),
+    Row(
+        "ScheduledProcedureStepDescription",
+        ("IPC-6.2", "OBR-4.5", "OBR-44.2", "OBR-4.2", "OBR-4.1"),
+        values.line,
+    ),
     Row("ScheduledStationName", ("IPC-7",), values.line),
     Row("ScheduledProcedureStepLocation", ("IPC-8",), values.meaning(2)),
 )
@@ -201,10 +264,18 @@ PROTOCOL: Final = (
 )
 # What the code does by itself; see `patients`, `orders` and `stations`.
 _OWN: Final = (
-    ("PatientID", "PID-3, else PID-2", "of the repetition whose type (CX.5) is MR, else PI, else the first"),  # noqa: E501
+    (
+        "PatientID",
+        "PID-3, else PID-2",
+        "of the repetition whose type (CX.5) is MR, else PI, else the first",
+    ),
     ("IssuerOfPatientID", "PID-3.4", "the name of its assigning authority"),
     ("IssuerOfPatientIDQualifiersSequence", "PID-3.4", "its universal ID and type"),
-    ("Modality", "IPC-5, OBR-24", "a term of DICOM; others by `worklist.hl7_modalities`, then by a small table"),  # noqa: E501
+    (
+        "Modality",
+        "IPC-5, OBR-24",
+        "a term of DICOM; others by `worklist.hl7_modalities`, then by a small table",
+    ),
     ("ScheduledStationAETitle", "IPC-9", "else by `worklist.hl7_stations`, from the modality"),
     ("ScheduledProcedureStepStatus", "", "SCHEDULED; a step that a device has begun keeps its own"),
 )

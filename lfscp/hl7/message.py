@@ -24,7 +24,7 @@ MAX_SEGMENTS: Final = 5000
 MAX_REPETITIONS: Final = 100
 MAX_COMPONENTS: Final = 50
 _LINE_END: Final = re.compile(rb"\r\n|\n")
-_NULL: Final = '""'
+NULL: Final = '""'
 
 
 class Separators(NamedTuple):
@@ -151,7 +151,7 @@ class Message:
         if self.separators.escape and self.separators.escape in raw:
             raw = self._escape.sub(lambda found: self._meaning(found[1]), raw)
         kept = "".join(each for each in raw if each.isprintable() or each == "\n").strip()
-        return "" if kept == _NULL else kept
+        return "" if kept == NULL else kept
 
     def _meaning(self, sequence: str) -> str:
         separators = self.separators

@@ -245,7 +245,9 @@ def _code(part: Part, first: int) -> Tree:
     scheme = part.component(first + 2).text() or "L"
     said = part.component(first + 1).whole() or value
     kind = "CodeValue" if len(value) <= MAX_CHARACTERS["SH"] else "LongCodeValue"
-    return tree({kind: value, "CodingSchemeDesignator": scheme, "CodeMeaning": said.replace("\\", "/")})
+    return tree(
+        {kind: value, "CodingSchemeDesignator": scheme, "CodeMeaning": said.replace("\\", "/")}
+    )
 
 
 def issuer_qualifiers(part: Part) -> list[Tree]:

@@ -6,6 +6,7 @@ it is the page's process that has them, or the first worker when there is no pag
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from lfscp.node.parts import retention_limits
 if TYPE_CHECKING:
     from lfscp.archive.upkeep.maintenance import Maintenance
     from lfscp.config import Settings
+    from lfscp.hl7.listener import HL7Listener
     from lfscp.node.parts import Parts
 
 
@@ -24,6 +26,8 @@ class Background:
     def __init__(self, settings: Settings, parts: Parts) -> None:
         with ExitStack() as started:
             started.callback(_start_maintenance(settings, parts).stop)
+            if parts.hl7 is not None:
+                started.callback(_start_hl7(settings, parts, parts.hl7).stop)
             self._stop: Callable[[], None] = started.pop_all().close
 
     def stop(self) -> None:
@@ -42,3 +46,14 @@ def _start_maintenance(settings: Settings, parts: Parts) -> Maintenance:
     )
     maintenance.start()
     return maintenance
+
+
+def _start_hl7(settings: Settings, parts: Parts, sock: socket.socket) -> HL7Listener:
+    from lfscp.hl7.intake import Intake
+    from lfscp.hl7.listener import HL7Listener
+
+    worklist = settings.worklist
+    intake = Intake(worklist, parts.archive.index, settings.server.ae_title)
+    listener = HL7Listener(sock, intake.take, worklist.hl7_addresses)
+    listener.start()
+    return listener
