@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+MODALITY_WORKLIST: Final = "1.2.840.10008.5.1.4.31"
 
 # For identifiers, which have no pixel data, and for Verification.
 UNCOMPRESSED: Final = (
@@ -129,9 +130,9 @@ def contexts(settings: Settings) -> list[PresentationContext]:
     Storage contexts accept both roles: a requestor may be their SCP for C-GET, and one that
     proposes no role stores as usual.
 
-    Source: PS3.4 annexes A, B and C; PS3.7 section D.3.3.4 for the roles.
+    Source: PS3.4 annexes A, B, C and K; PS3.7 section D.3.3.4 for the roles.
     """
-    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS)
+    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS, MODALITY_WORKLIST)
     found = [build_context(uid, list(UNCOMPRESSED)) for uid in others]
     return [*found, *_storage_contexts(storage_classes(settings))]
 

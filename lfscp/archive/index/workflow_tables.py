@@ -20,6 +20,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from lfscp.archive.index.schema import KEY, TEXT, metadata, text_column
@@ -47,6 +48,12 @@ worklist_item: Final = Table(
     UniqueConstraint("source", "source_key"),
     Index(None, "patient_id"),
     Index(None, "patient_name_search"),
+    Index(
+        "ix_worklist_item_patient_name_groups",  # those with several groups, as in schema.py
+        "patient_name_search",
+        sqlite_where=text("patient_name_search LIKE '%=%'"),
+        postgresql_where=text("patient_name_search LIKE '%=%'"),
+    ),
     Index(None, "accession_number"),
     Index(None, "requested_procedure_id"),
     Index(None, "study_instance_uid"),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, select
 
 from lfscp.archive.index.workflow_tables import worklist_item
 from lfscp.archive.workflow import worklist_rows as rows
 from lfscp.archive.workflow.worklist_item import InvalidItemError, WorklistItem, complete_item
+from lfscp.archive.workflow.worklist_narrowing import Narrowing
+from lfscp.dicom.element_tree import encode_tree, read_tree
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
+    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.workflow.worklist_query import WorklistQuery
     from lfscp.dicom.element_tree import Tree
 
 __all__ = ["InvalidItemError", "Worklist", "WorklistItem", "complete_item"]
@@ -30,6 +35,7 @@ class Worklist:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._narrowing = Narrowing(index.dialect)
 
     def add(self, dataset: Tree, *, source: str = "api") -> int:
         """Add an item; gives its ID once it is committed."""
@@ -131,6 +137,35 @@ class Worklist:
         with self._index.doing("read the worklist"), self._index.engine.connect() as connection:
             return {row.source_key: row.fingerprint for row in connection.execute(wanted)}
 
+    def find(
+        self,
+        query: WorklistQuery,
+        *,
+        transfer_syntax_uid: str,
+        limit: int = 0,
+        interruption: Interruption | None = None,
+    ) -> Generator[bytes, None, None]:
+        """Find what matches a query, drawn one by one in the calling thread.
+
+        Args:
+            query: see worklist_query.parse_worklist_query.
+            transfer_syntax_uid: of the answers.
+            limit: the most answers to give; 0 for all.
+            interruption: asked while it lasts.
+        Returns:
+            Encoded identifiers, by the start of the first step that may match.
+        Raises:
+            InterruptionError: the answers are no longer wanted.
+        """
+        given = 0
+        statement = self._narrowing.statement(query)
+        with self._index.doing("read the worklist"), self._index.reading(interruption) as cursor:
+            for answer in _answers(cursor.execute(*statement), query, interruption):
+                yield encode_tree(answer, transfer_syntax_uid, query.character_set)
+                given += 1
+                if given == limit:
+                    return
+
     def set_step_status(
         self,
         connection: Connection,
@@ -171,3 +206,19 @@ def _put(
         return rows.insert_item(connection, source, source_key, dataset, fingerprint)
     rows.update_item(connection, before, dataset, fingerprint, keeps_performed=True)
     return before.id
+
+
+def _answers(
+    found: Iterable[Sequence[Any]], query: WorklistQuery, interruption: Interruption | None
+) -> Iterator[Tree]:
+    """The answers of rows of ID and dataset, each item once."""
+    seen: set[int] = set()
+    for key, dataset in found:
+        if interruption is not None:
+            interruption.look()
+        if key in seen:
+            continue
+        seen.add(key)
+        answer = query.answer(read_tree(bytes(dataset), EXPLICIT_VR_LITTLE_ENDIAN))
+        if answer is not None:
+            yield answer

@@ -162,8 +162,7 @@ def _make_plain(step: Tree, tag: int, vr: str) -> None:
 
 def _give(tree: Tree, tag: int, vr: bytes, before: Tree, make: Callable[[], str]) -> None:
     """Give an attribute that is missing or empty the value from before, or a new one."""
-    if not tree.text(tag).strip():
-        tree[tag] = Element(vr, before.text(tag).strip() or make())
+    tree[tag] = Element(vr, tree.text(tag).strip() or before.text(tag).strip() or make())
 
 
 def _require(tree: Tree, tag: int) -> None:

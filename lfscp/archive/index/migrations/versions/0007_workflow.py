@@ -54,6 +54,14 @@ def _worklist() -> None:
     )
     _index("worklist_item", "patient_id")
     _index("worklist_item", "patient_name_search")
+    few = sa.text("patient_name_search LIKE '%=%'")
+    op.create_index(
+        "ix_worklist_item_patient_name_groups",
+        "worklist_item",
+        ["patient_name_search"],
+        sqlite_where=few,
+        postgresql_where=few,
+    )
     _index("worklist_item", "accession_number")
     _index("worklist_item", "requested_procedure_id")
     _index("worklist_item", "study_instance_uid")
