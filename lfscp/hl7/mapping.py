@@ -193,7 +193,7 @@ ORDER: Final[tuple[Row | Gathered, ...]] = (
     Row("OrderEnteredBy", ("ORC-10",), values.person, "the first"),
     Row("OrderEntererLocation", ("ORC-13",), values.location),
     Row("IssueDateOfImagingServiceRequest", ("ORC-9",), values.local_date),
-    Row("IssueTimeOfImagingServiceRequest", ("ORC-9",), values.local_time),
+    Row("IssueTimeOfImagingServiceRequest", ("ORC-9",), values.stamped_time),
 )
 PROCEDURE: Final[tuple[Row | Gathered, ...]] = (
     Row(

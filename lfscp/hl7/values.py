@@ -17,7 +17,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from lfscp.dicom.element_tree import Element, Tree
 from lfscp.hl7.message import Part
 
-Value = str | list[Tree]
+Value = str | list[Tree] | bytes
 Convert = Callable[[Part], Value]
 
 MAX_CHARACTERS: Final = {
@@ -106,6 +106,12 @@ def local_time(part: Part) -> str:
     return _local(part)[8:]
 
 
+def stamped_time(part: Part) -> str:
+    """The time of day of a time stamp; nothing when it has none."""
+    found = _parts_of_time(part)
+    return local_time(part) if found and found[3] else ""
+
+
 def _local(part: Part) -> str:
     found = _parts_of_time(part)
     if not found:
@@ -164,9 +170,9 @@ def location(part: Part) -> str:
     return " ".join(filter(None, (first.component(number).text() for number in range(1, 5))))
 
 
-def pregnancy(part: Part) -> str:
+def pregnancy(part: Part) -> bytes:
     """3, definitely pregnant, when one of the ambulatory statuses is B6."""
-    return "3" if any(each.text() == "B6" for each in part.repetitions()) else ""
+    return b"\3\0" if any(each.text() == "B6" for each in part.repetitions()) else b""
 
 
 # Persons

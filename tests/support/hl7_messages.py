@@ -56,7 +56,7 @@ def orm(
         header("ORM^O01", control_id),
         pid,
         PV1,
-        "AL1|1|DA|IOD^Iodine~||",
+        "AL1|1|DA|IOD^Iodine",
         f"ORC|{control}|{placer}|{filler}||{status}||^^^{at}^^S||20261127100000|12^Nurse^Nora||"
         "77^House^Gregory|W3|||||",
         "|".join(obr),
