@@ -87,7 +87,7 @@ def _error(error: MessageError, signs: Separators, version: tuple[int, ...]) -> 
     if place is not None and place.component:
         where += ["1", str(place.component)]
     said = _escaped(error.said, signs)
-    return _segment(signs, "ERR", "", signs.component.join(where), meaning, "E", "", "", said)
+    return _segment(signs, "ERR", "", signs.component.join(where), meaning, "E", "", "", "", said)
 
 
 def _segment(signs: Separators, *fields: str) -> str:

@@ -39,7 +39,6 @@ from lfscp.hl7.stations import Stations
 from lfscp.hl7.values import tag_and_vr
 from lfscp.observe import audit, metrics
 from lfscp.observe.audit_message import CREATE, DELETE, UPDATE, Patient
-from lfscp.observe.counters import OTHER
 from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.logging import get_logger
 
@@ -225,8 +224,8 @@ def _say(
         control_id = message.header.field(10).text()
     answer = error.answer if error is not None else "AA"
     name = "^".join(filter(None, (kind, event)))
-    known = name if name in metrics.HL7_TYPES else kind if kind == "ADT" else OTHER
-    metrics.HL7_MESSAGES.of(known, answer).add()
+    is_other_visit = kind == "ADT" and name not in metrics.HL7_TYPES
+    metrics.HL7_MESSAGES.of(kind if is_other_visit else name, answer).add()
     if not REQUESTS.allows(address):
         return
     fields: dict[str, object] = {"peer": address, "control_id": control_id, "type": name[:40]}

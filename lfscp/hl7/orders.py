@@ -44,12 +44,14 @@ class Group:
     Args:
         control: ORC-1; `status` ORC-5.
         scope: its segments by name, with those of patient and visit.
+        studies: the ZDS segment that stands once for all orders of the message.
         place: where it begins.
     """
 
     control: str
     status: str
     scope: dict[str, list[Segment]]
+    studies: list[Segment]
     place: Place
 
     @property
@@ -117,11 +119,11 @@ def groups_of(message: Message) -> list[Group]:
         raise MessageError("AE", SEGMENT_SEQUENCE, "no order in the message", Place("ORC"))
     if len(made) > MAX_GROUPS:
         raise MessageError("AE", SEGMENT_SEQUENCE, f"more than {MAX_GROUPS} orders")
-    studies = message.named("ZDS")  # of an ORM: one for all of its orders
-    return [_group({**about_patient, "ZDS": studies[-1:], **each}) for each in made]
+    studies = message.named("ZDS")
+    return [_group({**about_patient, **each}, studies[-1:]) for each in made]
 
 
-def _group(scope: dict[str, list[Segment]]) -> Group:
+def _group(scope: dict[str, list[Segment]], studies: list[Segment]) -> Group:
     first = (scope.get("ORC") or scope["OBR"])[0]
     if "ORC" not in scope:
         raise MessageError("AE", SEGMENT_SEQUENCE, "no ORC before it", Place("OBR", first.sequence))
@@ -129,7 +131,7 @@ def _group(scope: dict[str, list[Segment]]) -> Group:
     place = Place("ORC", first.sequence, 1)
     if not control:
         raise MessageError("AE", FIELD_MISSING, "no order control", place)
-    return Group(control, first.field(5).text().upper(), scope, place)
+    return Group(control, first.field(5).text().upper(), scope, studies, place)
 
 
 @dataclass(slots=True)
@@ -152,7 +154,8 @@ def items_of(groups: list[Group], stations: Stations) -> list[OrderedItem]:
         if "OBR" not in group.scope:
             place = Place("ORC", group.place.sequence)
             raise MessageError("AE", SEGMENT_SEQUENCE, "no OBR after it", place)
-        for scope in group.parts():
+        for part in group.parts():
+            scope = {"ZDS": group.studies, **part}
             numbers = group.numbers
             numbers = OrderNumbers(numbers.placer, numbers.filler, procedure_of(scope))
             item = next((each for each in items if each.numbers.is_same(numbers)), None)
