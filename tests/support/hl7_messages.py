@@ -82,7 +82,8 @@ def omi(
     ]
     return message(
         header("OMI^O23^OMI_O23", control_id, "2.5.1", "UNICODE UTF-8"),
-        "PID|1||815^^^&1.2.3.4&ISO^PI||山田^太郎^^^^^L^I~Yamada^Tarou^^^^^L^A~やまだ^たろう^^^^^L^P||19820304|F",
+        "PID|1||815^^^&1.2.3.4&ISO^PI||山田^太郎^^^^^L^I~Yamada^Tarou^^^^^L^A"
+        "~やまだ^たろう^^^^^L^P||19820304|F",
         "PV1|1|O|OPD||||||||||||B6||||V-7",
         f"ORC|{control}|P900|F900||SC||||20261128|||31^Watson^John|||||SURG^Surgery^HOSP",
         f"TQ1|1||||||{at}||A",

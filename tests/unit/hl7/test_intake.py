@@ -408,9 +408,8 @@ def hardy(tmp_path_factory: pytest.TempPathFactory):
     index.close()
 
 
-PARTS = st.sampled_from(
-    ["", '""', "^", "~", "&", "\\", "\\X", "\\XFF\\", "2.25.1", "20261201", "NW", "CA", "CT", "é", "A" * 70, "\0", "1e9"]
-)  # fmt: skip
+ODD = ["", '""', "^", "~", "&", "\\", "\\X", "\\XFF\\", "2.25.1", "20261201", "NW", "CA", "CT", "é"]
+PARTS = st.sampled_from([*ODD, "A" * 70, "\0", "1e9"])
 BROKEN = st.lists(
     st.builds(
         lambda name, fields: f"{name}|{'|'.join(fields)}",

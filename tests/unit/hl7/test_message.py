@@ -81,7 +81,7 @@ def test_names_come_out_of_their_character_set(named, codec):
     ("named", "codec", "name"),
     [
         ("8859/2", "iso8859-2", "Dvořák"),
-        ("8859/5", "iso8859-5", "Люкceмбypг"),
+        ("8859/5", "iso8859-5", "Люкceмбypг"),  # noqa: RUF001
         ("8859/7", "iso8859-7", "Διονυσιος"),
         ("GB 18030-2000", "gb18030", "王小东"),
         ("KS X 1001", "euc-kr", "김희중"),
