@@ -20,6 +20,7 @@ from lfscp.hl7.character_sets import decode_message
 from lfscp.hl7.errors import DATA_TYPE, SEGMENT_SEQUENCE, VALUE_UNKNOWN, MessageError, Place
 
 MAX_FIELDS: Final = 200  # of a segment; more are part of the last one
+MAX_FIELD: Final = 64 << 10  # characters; longer than any value of DICOM that is made here
 MAX_SEGMENTS: Final = 5000
 MAX_REPETITIONS: Final = 100
 MAX_COMPONENTS: Final = 50
@@ -111,7 +112,7 @@ class Segment:
     def field(self, number: int) -> Part:
         """A field, from 1, with all its repetitions; empty when it is absent."""
         raw = self._fields[number] if number < len(self._fields) else ""
-        return Part(raw, self._message, Place(self.name, self.sequence, number))
+        return Part(raw[:MAX_FIELD], self._message, Place(self.name, self.sequence, number))
 
 
 class Message:

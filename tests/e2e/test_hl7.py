@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ hl7_stations = ["CT=CT01"]
 [audit]
 enabled = true
 """
+DOCUMENT = Path(__file__).parents[2] / "config/hl7.md"
 SENDERS = 4
 ORDERS = 15  # of each
 
@@ -38,7 +41,8 @@ def seen(dcmtk: Any, node: NodeProcess, *keys: str) -> str:
         "-k", "ScheduledProcedureStepSequence[0].ScheduledProcedureStepID",
         *keys, "127.0.0.1", node.port,
     )  # fmt: skip
-    return str(shown)
+    assert shown.code == 0, shown.output
+    return str(shown.output)
 
 
 @pytest.fixture(params=[1, 2])
@@ -124,6 +128,19 @@ def test_an_order_that_was_accepted_survives_the_death_of_the_node(
     node.start()
     shown = seen(dcmtk, node)
     assert [each for each in accepted if f"[{each}" not in shown] == []
+
+
+def test_the_first_example_of_the_document_runs(dcmtk: Any, start_node: StartNode) -> None:
+    blocks = re.findall(r"```(\w+)\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (_, configuration), (_, send), (_, ask) = blocks
+    port = str(free_port())
+    node = start_node(configuration=configuration.replace("2575", port))
+    said = subprocess.run(
+        ["bash", "-c", send.replace("2575", port)], capture_output=True, text=True, timeout=60
+    )
+    assert "MSA|AA|1" in said.stdout
+    shown = dcmtk.run(*ask.replace("11112", str(node.port)).split())
+    assert "Doe^Jane" in shown.output
 
 
 def test_a_port_that_is_taken_stops_the_start_with_a_line(

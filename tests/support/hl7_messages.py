@@ -87,7 +87,8 @@ def omi(
         "PV1|1|O|OPD||||||||||||B6||||V-7",
         f"ORC|{control}|P900|F900||SC||||20261128|||31^Watson^John|||||SURG^Surgery^HOSP",
         f"TQ1|1||||||{at}||A",
-        "OBR|1|P900|F900|MR2^MR knee^RIS||||||||||||31^Watson^John|||||||||||||||^Pain|||||||||||||MRK^Knee MR^RIS",
+        "OBR|1|P900|F900|MR2^MR knee^RIS||||||||||||31^Watson^John|||||||||||||||^Pain"
+        "|||||||||||||MRK^Knee MR^RIS",
         *ipc,
     )
 
