@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError
@@ -86,6 +87,10 @@ class Intake:
         Returns:
             The answer, for an MLLP frame.
         """
+        # The audit trail's user is that of this message alone.
+        return copy_context().run(self._take, data, address)
+
+    def _take(self, data: bytes, address: str) -> bytes:
         started = time.monotonic()
         message: Message | None = None
         error: MessageError | None = None
