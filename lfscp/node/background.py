@@ -6,6 +6,7 @@ it is the page's process that has them, or the first worker when there is no pag
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lfscp.archive.workflow.folder_watch import FolderWatch
     from lfscp.config import Settings
     from lfscp.config.current import CurrentSettings
+    from lfscp.hl7.listener import HL7Listener
     from lfscp.node.parts import Parts
     from lfscp.services.commitment.reporter import Reporter
 
@@ -31,11 +33,14 @@ class Background:
 
     def __init__(self, current: CurrentSettings, parts: Parts) -> None:
         with ExitStack() as started:
-            started.callback(_start_maintenance(current.settings, parts).stop)
-            watch = _watch_worklist_folder(current.settings, parts)
+            settings = current.settings
+            started.callback(_start_maintenance(settings, parts).stop)
+            watch = _watch_worklist_folder(settings, parts)
             if watch is not None:
                 started.callback(watch.stop)
             started.callback(_start_reporter(current, parts).stop)
+            if parts.hl7 is not None:
+                started.callback(_start_hl7(settings, parts, parts.hl7).stop)
             self._stop: Callable[[], None] = started.pop_all().close
 
     def stop(self) -> None:
@@ -79,3 +84,14 @@ def _watch_worklist_folder(settings: Settings, parts: Parts) -> FolderWatch | No
     watch = FolderWatch(seen)
     watch.start()
     return watch
+
+
+def _start_hl7(settings: Settings, parts: Parts, sock: socket.socket) -> HL7Listener:
+    from lfscp.hl7.intake import Intake
+    from lfscp.hl7.listener import HL7Listener
+
+    worklist = settings.worklist
+    intake = Intake(worklist, parts.archive.index, settings.server.ae_title)
+    listener = HL7Listener(sock, intake.take, worklist.hl7_addresses)
+    listener.start()
+    return listener

@@ -1,4 +1,4 @@
-"""Where a node listens: the plain port and that of TLS, opened here or handed over.
+"""Where a node listens: the ports of DICOM and that of HL7, opened here or handed over.
 
 A socket that is handed over, by systemd or by the node that this one follows on, listens already:
 connections that wait there are served, none is refused.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PLAIN: Final = "dicom"  # the names under which sockets are handed over
 SECURE: Final = "dicom-tls"
+HL7: Final = "hl7"
 
 
 class Endpoints:
@@ -92,6 +93,24 @@ def _listen(server: ServerSection, key: str, port: int) -> socket.socket:
         raise listen_error(server.host, key, port, error) from error
 
 
+def open_hl7(settings: Settings, taken: Taken | None = None) -> socket.socket | None:
+    """Listen for HL7, or on what a predecessor hands over; None when that is off.
+
+    Raises:
+        NodeError: it is not possible.
+    """
+    host, port = settings.worklist.hl7_host.strip("[]"), settings.worklist.hl7_port
+    if not port:
+        return None
+    handed_over = taken.take(HL7, port) if taken is not None else None
+    if handed_over is not None:
+        return handed_over
+    try:
+        return bind((host, port), settings.server.backlog)
+    except OSError as error:
+        raise listen_error(host, "worklist.hl7_port", port, error) from error
+
+
 def listen_error(host: str, key: str, port: int, error: OSError) -> NodeError:
     """Why a port cannot be listened on, and what can be done."""
     reason = error.strerror or str(error)
@@ -103,7 +122,8 @@ def _hint(key: str, error: OSError) -> str:
         return "ports below 1024 need a privilege; use lfscp.socket or another port"
     if error.errno == errno.EADDRINUSE:
         return f"choose another port ({key}), or stop what uses it"
-    return "give server.host an address of this machine"
+    host = "worklist.hl7_host" if key == "worklist.hl7_port" else "server.host"
+    return f"give {host} an address of this machine"
 
 
 def tls_context(tls: TLS) -> ssl.SSLContext | None:

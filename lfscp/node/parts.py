@@ -41,6 +41,7 @@ class Parts:
         settings: as they were at the start.
         membership: the node's place among those that share its index.
         page: the page's socket; None when there is no page.
+        hl7: the socket for HL7; None when that is off.
         taken: what the node that this one follows on has handed over.
     """
 
@@ -50,15 +51,19 @@ class Parts:
     page: socket.socket | None
     endpoints: Endpoints
     taken: Taken | None = None
+    hl7: socket.socket | None = None
 
     def offer(self, pid: int) -> Offer:
         """What lets a successor take over from the process `pid`."""
+        from lfscp.node.endpoints import HL7
         from lfscp.node.handover import Offer
         from lfscp.node.web_service import PAGE
 
         sockets = dict(self.endpoints.sockets)
         if self.page is not None:
             sockets[PAGE] = self.page
+        if self.hl7 is not None:
+            sockets[HL7] = self.hl7
         return Offer(
             self.archive.data_dir,
             sockets,
@@ -81,6 +86,8 @@ class Parts:
         systemd.notify(*follows, "READY=1", f"STATUS=listening on {host}:{port}")
         if self.endpoints.tls_port is not None:
             fields = {"tls_port": self.endpoints.tls_port, **fields}
+        if self.hl7 is not None:
+            fields = {"hl7_port": self.settings.worklist.hl7_port, **fields}
         LOG.info(
             "listening",
             ae_title=self.settings.server.ae_title,
@@ -96,6 +103,8 @@ class Parts:
         self.endpoints.close()
         if self.page is not None:
             self.page.close()
+        if self.hl7 is not None:
+            self.hl7.close()
         self.membership.stop()
         if not is_handed_over:
             self.membership.leave()
@@ -110,7 +119,7 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
     Raises:
         NodeError, ArchiveError, SystemdError: the node cannot start; nothing is left open.
     """
-    from lfscp.node.endpoints import open_endpoints
+    from lfscp.node.endpoints import open_endpoints, open_hl7
     from lfscp.node.web_service import bind_page
 
     with ExitStack() as opened:
@@ -125,11 +134,14 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
         page = bind_page(settings, taken)
         if page is not None:
             opened.enter_context(page)
+        hl7 = open_hl7(settings, taken)
+        if hl7 is not None:
+            opened.enter_context(hl7)
         endpoints = open_endpoints(settings, taken)
         if taken is not None:
             taken.close_unused()
         opened.pop_all()
-    return Parts(settings, archive, membership, page, endpoints, taken)
+    return Parts(settings, archive, membership, page, endpoints, taken, hl7)
 
 
 def announce_end(settings: Settings) -> None:

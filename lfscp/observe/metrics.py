@@ -262,3 +262,16 @@ RENDERING_PROCESS_FAILURES: Final = _counter(
     "lfscp_rendering_process_failures_total",
     "Rendering processes that ended in the middle of a picture, or did not start.",
 )
+HL7_TYPES: Final = ("ORM^O01", "OMI^O23", "ADT^A08", "ADT^A31", "ADT^A40", "ADT", OTHER)
+HL7_MESSAGES: Final = _counter(
+    "lfscp_hl7_messages_total",
+    "HL7 messages, by type and answer: AA accepted, AE wrong content, AR not supported or failed.",
+    type=HL7_TYPES,
+    answer=("AA", "AE", "AR"),
+)
+HL7_CONNECTIONS: Final = _gauge("lfscp_hl7_connections", "Connections for HL7 that are open now.")
+HL7_ENDED: Final = _counter(
+    "lfscp_hl7_connections_ended_total",
+    "Connections for HL7 that the node refused or ended, or that broke, by reason.",
+    reason=("address", "connections", "idle", "slow", "size", "framing", "cut"),
+)

@@ -58,6 +58,7 @@ from lfscp.upperlayer.wire.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
 from tests.support import archive_datasets
@@ -646,5 +647,6 @@ TARGETS = {
     "identifier": Target(run_identifier, identifier_seeds, 700),
     "query": Target(run_query, query_seeds, 1000),
     "objects": Target(run_objects, objects_seeds, 2500),
+    "hl7": Target(run_hl7, hl7_seeds, 2000),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
 }

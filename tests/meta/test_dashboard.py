@@ -94,6 +94,6 @@ def test_panels_are_whole_and_do_not_overlap(dashboard):
 def test_names_follow_prometheus(families):
     """https://prometheus.io/docs/practices/naming/: a prefix, base units, help for each."""
     for name, family in families.items():
-        assert re.fullmatch(r"lfscp_[a-z][a-z_]*", name)
+        assert re.fullmatch(r"lfscp_[a-z][a-z0-9_]*", name)
         assert family.documentation.endswith("."), name
         assert not re.search(r"_(ms|milliseconds|kb|mb|minutes)\b", name)
