@@ -1,4 +1,4 @@
-"""Inflates deflated datasets in pieces of bounded size (PS3.5 section A.5: no zlib header)."""
+"""Deflates datasets, and inflates them in pieces of bounded size (PS3.5 A.5: no zlib header)."""
 
 from __future__ import annotations
 
@@ -39,3 +39,10 @@ def inflate(pieces: Iterable[bytes], *, may_be_cut: bool = False) -> Iterator[by
         raise DatasetError("the deflated dataset cannot be inflated") from None
     if not (inflater.eof or may_be_cut):
         raise DatasetError("the deflated dataset ends too early")
+
+
+def deflated(dataset: bytes) -> bytes:
+    """A whole dataset deflated, with padding to even length."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    encoded = deflater.compress(dataset) + deflater.flush()
+    return encoded + b"\0" if len(encoded) & 1 else encoded

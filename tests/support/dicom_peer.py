@@ -101,9 +101,9 @@ def store_rq(message_id=1, instance="1.2.3.4", sop_class=CT):
     )
 
 
-def find_rq(message_id=1):
+def find_rq(message_id=1, sop_class=STUDY_ROOT_FIND):
     return command(
-        uid(0x0002, STUDY_ROOT_FIND),
+        uid(0x0002, sop_class),
         us(0x0100, C_FIND),
         us(0x0110, message_id),
         us(0x0700, 0),

@@ -19,6 +19,7 @@ from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.unit.archive.workflow.conftest import clear
 
 Values = dict[str, Any]
+Items = list[tuple[Values, list[Values]]]
 
 DATES = ("20261130", "20261201", "20261202", "20270101")
 TIMES = ("0800", "1000", "100000.5", "12", "235959")
@@ -63,25 +64,36 @@ def patterns(values: tuple[str, ...]) -> st.SearchStrategy[str]:
     return pattern()
 
 
+def key_of(keyword: str, known: tuple[str, ...]) -> st.SearchStrategy[str]:
+    """A key that asks for nothing, for one value, for a range or for a pattern."""
+    values = tuple(filter(None, known))
+    asked = [st.just(""), st.sampled_from(values), st.sampled_from(values)]
+    if keyword.endswith(("Date", "Time")):
+        asked.append(ranges(values))
+    elif keyword == "StudyInstanceUID":
+        asked.append(st.just("1.2.3\\1.2.4"))
+    else:
+        asked.append(patterns(values))
+    if keyword == "ScheduledStationAETitle":
+        asked.append(st.just("CT02\\MR01"))
+    return st.one_of(*asked)
+
+
 def keys_of(values: dict[str, tuple[str, ...]]) -> st.SearchStrategy[Values]:
-    """Keys that ask for nothing, for one value, for a range or for a pattern."""
-    several = ("ScheduledStationAETitle", "StudyInstanceUID")
-    strategies: dict[str, st.SearchStrategy[str]] = {}
-    for keyword, known in values.items():
-        asked = [st.just(""), st.sampled_from(known)]
-        if keyword.endswith(("Date", "Time")):
-            asked.append(ranges(tuple(filter(None, known))))
-        elif keyword == "StudyInstanceUID":
-            asked.append(st.just("1.2.3\\1.2.4"))
-        else:
-            asked.append(patterns(known))
-        if keyword in several:
-            asked.append(st.just("\\".join(known[:2])))
-        strategies[keyword] = st.one_of(*asked)
-    return st.fixed_dictionaries({}, optional=strategies)
+    """Few keys, so that some queries find something."""
+    chosen = st.lists(st.sampled_from(sorted(values)), max_size=2, unique=True)
+    return chosen.flatmap(
+        lambda keywords: st.fixed_dictionaries({k: key_of(k, values[k]) for k in keywords})
+    )
 
 
-def some_items() -> st.SearchStrategy[list[tuple[Values, list[Values]]]]:
+def periods() -> st.SearchStrategy[Values]:
+    """Both a date and a time, which two ranges make one span of time."""
+    date, time = (f"ScheduledProcedureStepStart{which}" for which in ("Date", "Time"))
+    return st.fixed_dictionaries({date: ranges(DATES), time: ranges(TIMES)})
+
+
+def some_items() -> st.SearchStrategy[Items]:
     step = st.fixed_dictionaries({k: st.sampled_from(v) for k, v in STEP_VALUES.items()})
     item = st.fixed_dictionaries({k: st.sampled_from(v) for k, v in ITEM_VALUES.items()})
     return st.lists(st.tuples(item, st.lists(step, min_size=1, max_size=3)), max_size=4)
@@ -172,9 +184,7 @@ def fits_step(keys: Values, step: Values) -> bool:
     return all(fits(keyword, key, step[keyword]) for keyword, key in keys.items())
 
 
-def expected(
-    items: list[tuple[Values, list[Values]]], keys: Values, step_keys: Values
-) -> dict[str, list[str]]:
+def expected(items: Items, keys: Values, step_keys: Values) -> dict[str, list[str]]:
     """The steps that are answered of each item, by their numbers."""
     answers = {}
     for number, (item, steps) in enumerate(items):
@@ -224,15 +234,12 @@ def found(worklist: Worklist, keys: Values, step_keys: Values) -> dict[str, list
 def test_a_query_finds_what_the_standard_says(shared_index: Index) -> None:
     worklist = Worklist(shared_index)
     examples = 150 if shared_index.dialect.name == "sqlite" else 40
+    of_steps = st.one_of(keys_of(STEP_VALUES), keys_of(STEP_VALUES), periods())
+    some_queries = st.lists(st.tuples(keys_of(ITEM_VALUES), of_steps), min_size=1, max_size=8)
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(
-        some_items(),
-        st.lists(st.tuples(keys_of(ITEM_VALUES), keys_of(STEP_VALUES)), min_size=1, max_size=6),
-    )
-    def check(
-        items: list[tuple[Values, list[Values]]], queries: list[tuple[Values, Values]]
-    ) -> None:
+    @given(some_items(), some_queries)
+    def check(items: Items, queries: list[tuple[Values, Values]]) -> None:
         trees = [(str(n), tree_of(item_of(n, *item)), "") for n, item in enumerate(items)]
         worklist.put_all("api", trees)
         try:
