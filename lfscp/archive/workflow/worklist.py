@@ -68,16 +68,20 @@ class Worklist:
     ) -> dict[str, InvalidItemError]:
         """Put those of several datasets that are items, in one transaction.
 
+        Args:
+            items: source key, dataset and fingerprint of each; no source key twice.
         Returns:
             Why the others are none, by source key.
         """
         listed = list(items)
 
         def work(connection: Connection) -> dict[str, InvalidItemError]:
+            known = rows.keys_among(connection, source, [key for key, _, _ in listed])
             refused = {}
             for each in listed:
+                put = _put if each[0] in known else rows.insert_item
                 try:
-                    _put(connection, source, *each)
+                    put(connection, source, *each)
                 except InvalidItemError as error:  # before anything of it is written
                     refused[each[0]] = error
             return refused

@@ -68,6 +68,9 @@ _STEP_TEXTS: Final = {
     _STEP.status.name: STATUS,
 }
 _OF_FOLDER: Final = "folder:%"
+# Made once: many items may come together.
+_INSERT_ITEM: Final = insert(worklist_item).returning(_ITEM.id)
+_INSERT_STEP: Final = insert(worklist_step)
 
 Condition = ColumnElement[bool]
 
@@ -107,11 +110,9 @@ def insert_item(
 ) -> int:
     """Add an item; gives its ID."""
     item, at = complete_item(dataset), now()
-    values = {"source": source, "source_key": source_key, "fingerprint": fingerprint}
-    inserted = insert(worklist_item).values(
-        **values, **_item_values(item), created_at=at, updated_at=at
-    )
-    key = int(connection.execute(inserted.returning(_ITEM.id)).scalar_one())
+    named = {"source": source, "source_key": source_key, "fingerprint": fingerprint}
+    values = {**named, **_item_values(item), "created_at": at, "updated_at": at}
+    key = int(connection.execute(_INSERT_ITEM, values).scalar_one())
     _insert_steps(connection, key, item, {})
     return key
 
@@ -178,7 +179,7 @@ def _insert_steps(
             for title in dict.fromkeys(map(kept, step.texts(STATION_AE_TITLE)))
             if title
         ]
-    connection.execute(insert(worklist_step), rows)
+    connection.execute(_INSERT_STEP, rows)
 
 
 def remove_items(connection: Connection, condition: ColumnElement[bool]) -> int:
@@ -191,6 +192,14 @@ def remove_items(connection: Connection, condition: ColumnElement[bool]) -> int:
 def named_by_source(source: str, source_key: str) -> ColumnElement[bool]:
     """The condition of the item that a source calls so."""
     return and_(_ITEM.source == source, _ITEM.source_key == source_key)
+
+
+def keys_among(connection: Connection, source: str, source_keys: Sequence[str]) -> set[str]:
+    """Those of a source's keys that have an item."""
+    wanted = select(_ITEM.source_key).where(
+        _ITEM.source == source, _ITEM.source_key.in_(source_keys)
+    )
+    return set(connection.execute(wanted).scalars())
 
 
 def is_over(before_date: str) -> ColumnElement[bool]:
