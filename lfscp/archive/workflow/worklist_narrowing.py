@@ -180,16 +180,18 @@ def _of_span(span: Span) -> _Found:
 def _of_names(names: Names) -> _Found | None:
     """By the first group, after which a name of several groups may hold anything."""
     beginnings = [_beginning(name.groups[0]).rstrip("^") for name in names.names]
-    if all(beginnings):
-        return _Says.IS_FROM_TO, (min(beginnings), max(beginnings) + _LAST)
-    return _of_pieces([name.pattern for name in names.names])
+    return _of_beginnings(beginnings) or _of_pieces([name.pattern for name in names.names])
 
 
 def _of_patterns(patterns: Sequence[str]) -> _Found | None:
     beginnings = [_beginning(pattern) for pattern in patterns]
-    if all(beginnings):
-        return _Says.IS_FROM_TO, (min(beginnings), max(beginnings) + _LAST)
-    return _of_pieces(patterns)
+    return _of_beginnings(beginnings) or _of_pieces(patterns)
+
+
+def _of_beginnings(beginnings: Sequence[str]) -> _Found | None:
+    if not all(beginnings):
+        return None
+    return _Says.IS_FROM_TO, (min(beginnings), max(each + _LAST for each in beginnings))
 
 
 def _of_pieces(patterns: Sequence[str]) -> _Found | None:
