@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, and_, select
@@ -13,8 +14,7 @@ from lfscp.archive.index.workflow_tables import worklist_item
 from lfscp.archive.workflow import worklist_rows as rows
 from lfscp.archive.workflow.worklist_item import InvalidItemError, WorklistItem, complete_item
 from lfscp.archive.workflow.worklist_narrowing import Narrowing
-from lfscp.dicom.element_tree import encode_tree, read_tree
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["InvalidItemError", "Worklist", "WorklistItem", "complete_item"]
 
 Result = TypeVar("Result")
+
+# Devices ask again and again for what is to be done today. Nobody changes these trees.
+_read_kept = lru_cache(maxsize=512)(read_own)
 
 
 class Worklist:
@@ -259,6 +262,6 @@ def _answers(
         if key in seen:
             continue
         seen.add(key)
-        answer = query.answer(read_tree(bytes(dataset), EXPLICIT_VR_LITTLE_ENDIAN))
+        answer = query.answer(_read_kept(bytes(dataset)))
         if answer is not None:
             yield answer

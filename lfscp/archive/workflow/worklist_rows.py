@@ -39,10 +39,9 @@ from lfscp.archive.workflow.worklist_item import (
     WorklistItem,
     complete_item,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_tree
+from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_own
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.person_names import search_form
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c
@@ -88,7 +87,7 @@ def kept(text: str) -> str:
 def read_item(row: Sequence[Any]) -> WorklistItem:
     """The item of a row of `_COLUMNS`."""
     key, source, source_key, dataset, created_at, updated_at = row
-    tree = read_tree(bytes(dataset), EXPLICIT_VR_LITTLE_ENDIAN)
+    tree = read_own(bytes(dataset))
     return WorklistItem(key, source, source_key, tree, created_at, updated_at)
 
 
