@@ -28,7 +28,7 @@ from lfscp.dicom.elements import EXPLICIT_LITTLE, SEQUENCE_DELIMITER, UNDEFINED_
 from lfscp.dicom.encoder import read_pieces
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.value_representations import LONG_FORM, MAX_SHORT_LENGTH, SQ, UN, padding_of
 
 MAX_BYTES: Final = 16 << 20  # of a deflated dataset when it is inflated
@@ -41,6 +41,7 @@ _TEXT: Final = _ENCODED_TEXT | _PLAIN_TEXT
 _PADDING: Final = " \0"
 _SHORT_HEAD: Final = struct.Struct("<HH2sH")
 _LONG_HEAD: Final = struct.Struct("<HH2sHL")
+_IMPLICIT_HEAD: Final = struct.Struct("<HHL")
 _ITEM_HEAD: Final = struct.Struct("<LL")
 _RAW_ITEM: Final = 0xE000FFFE  # as a number in little endian
 _RAW_ITEM_DELIMITER: Final = 0xE00DFFFE
@@ -97,6 +98,11 @@ def read_tree(data: bytes, transfer_syntax_uid: str) -> Tree:
     # Also what is explicit little endian already: a conversion looks at every length.
     pieces = convert(memoryview(data), source, EXPLICIT_LITTLE, pads=True)
     return _Reading(b"".join(read_pieces(pieces))).tree()
+
+
+def read_own(data: bytes) -> Tree:
+    """Read what `encode_tree` has written in explicit VR little endian: its lengths are right."""
+    return _Reading(data).tree()
 
 
 def _inflated(data: bytes) -> bytes:
@@ -185,11 +191,12 @@ def encode_tree(
         DatasetError: a value is too long for its VR.
     """
     named, encode = encoder(character_set)
+    is_implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
     try:
-        written = _Writing(named, encode).tree(tree)
+        written = _Writing(named, encode, is_implicit=is_implicit).tree(tree)
     except UnicodeEncodeError:
-        written = _Writing(UTF_8, str.encode).tree(tree)
-    if transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:
+        written = _Writing(UTF_8, str.encode, is_implicit=is_implicit).tree(tree)
+    if is_implicit or transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:
         return written
     if transfer_syntax_uid in DEFLATED:
         return deflate(written)
@@ -198,9 +205,10 @@ def encode_tree(
 
 
 class _Writing:
-    def __init__(self, character_set: str, encode: Encoder) -> None:
+    def __init__(self, character_set: str, encode: Encoder, *, is_implicit: bool) -> None:
         self._character_set = character_set
         self._encode = encode
+        self._is_implicit = is_implicit
 
     def tree(self, tree: Tree) -> bytes:
         named = Element(b"CS", self._character_set)
@@ -211,6 +219,8 @@ class _Writing:
 
     def _element(self, tag: int, vr: bytes, value: str | list[Tree] | bytes) -> bytes:
         content = self._content(vr, value)
+        if self._is_implicit:
+            return _IMPLICIT_HEAD.pack(tag >> 16, tag & 0xFFFF, len(content)) + content
         if vr in LONG_FORM:
             return _LONG_HEAD.pack(tag >> 16, tag & 0xFFFF, vr, 0, len(content)) + content
         if len(content) > MAX_SHORT_LENGTH:

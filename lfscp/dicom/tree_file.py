@@ -32,6 +32,13 @@ def read_tree_of_file(content: bytes) -> Tree:
     """
     if not content:
         raise DatasetError("the file is empty")
+    tree = _read(content)
+    if not tree:  # zeros only, as a crash may leave
+        raise DatasetError("the dataset is empty")
+    return tree
+
+
+def _read(content: bytes) -> Tree:
     if _has_head(content):
         media = read_media(memoryview(content))
         return read_tree(content[media.dataset_offset :], media.transfer_syntax_uid)

@@ -39,8 +39,10 @@ from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query, unique_keys
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.missing_vrs import _missing
+from lfscp.archive.workflow.worklist_item import InvalidItemError, complete_item
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
 from lfscp.dicom.conversion import convert
+from lfscp.dicom.element_tree import encode_tree, read_tree
 from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import _LAYOUTS, read_first, read_header
@@ -48,6 +50,12 @@ from lfscp.dicom.identifiers import read_identifier
 from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media
 from lfscp.dicom.part10 import part10_header
 from lfscp.dicom.person_names import search_form
+from lfscp.dicom.transfer_syntaxes import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from lfscp.dicom.tree_file import read_tree_of_file
 from lfscp.upperlayer.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
 from lfscp.upperlayer.engine.bindings import Bindings
 from lfscp.upperlayer.scp.contexts import SupportedContexts
@@ -64,6 +72,8 @@ from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
 from tests.support import archive_datasets
 from tests.support import dicom_peer as peer
 from tests.support.serving import make_ae
+from tests.support.worklist_files import part10
+from tests.support.worklist_items import worklist_tree
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = SYNTAXES = (
     "1.2.840.10008.1.2",
@@ -636,6 +646,30 @@ def conversion_seeds() -> Iterator[bytes]:
             yield bytes([9 * pads + 3 * target + source]) + written
 
 
+def worklist_file_seeds() -> Iterator[bytes]:
+    """Worklist files with a head and without, in each transfer syntax."""
+    tree = worklist_tree()
+    yield part10()
+    for syntax in (
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        IMPLICIT_VR_LITTLE_ENDIAN,
+        EXPLICIT_VR_BIG_ENDIAN,
+    ):
+        dataset = encode_tree(tree, syntax)
+        yield dataset
+        yield part10_header("1.2.840.10008.5.1.4.31", "1.2.3", syntax) + dataset
+
+
+def run_worklist_file(data: bytes) -> None:
+    """A worklist file is an item that can be kept as it is, or is refused with the reason."""
+    try:
+        item = complete_item(read_tree_of_file(data))
+        kept = encode_tree(item)
+    except (DatasetError, InvalidItemError):
+        return
+    assert read_tree(kept, EXPLICIT_VR_LITTLE_ENDIAN).keys() == item.keys()
+
+
 TARGETS = {
     "answers": Target(run_answers, answers_seeds, 150),
     "request": Target(run_request, request_seeds, 4000),
@@ -649,4 +683,5 @@ TARGETS = {
     "objects": Target(run_objects, objects_seeds, 2500),
     "hl7": Target(run_hl7, hl7_seeds, 2000),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
+    "worklist-file": Target(run_worklist_file, worklist_file_seeds, 1500),
 }

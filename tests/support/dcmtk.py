@@ -17,7 +17,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-TOOLS = ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmsend", "dcmconv")
+TOOLS = (
+    *("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmsend", "dcmconv"),
+    "dump2dcm",
+)
 LIMIT_S = 60
 # Debian's; the virtual environment has others' tools of the same names.
 PLACES = os.pathsep.join(("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, and_, select
@@ -13,8 +14,7 @@ from lfscp.archive.index.workflow_tables import worklist_item
 from lfscp.archive.workflow import worklist_rows as rows
 from lfscp.archive.workflow.worklist_item import InvalidItemError, WorklistItem, complete_item
 from lfscp.archive.workflow.worklist_narrowing import Narrowing
-from lfscp.dicom.element_tree import encode_tree, read_tree
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["InvalidItemError", "Worklist", "WorklistItem", "complete_item"]
 
 Result = TypeVar("Result")
+
+# Devices ask again and again for what is to be done today. Nobody changes these trees.
+_read_kept = lru_cache(maxsize=512)(read_own)
 
 
 class Worklist:
@@ -68,16 +71,20 @@ class Worklist:
     ) -> dict[str, InvalidItemError]:
         """Put those of several datasets that are items, in one transaction.
 
+        Args:
+            items: source key, dataset and fingerprint of each; no source key twice.
         Returns:
             Why the others are none, by source key.
         """
         listed = list(items)
 
         def work(connection: Connection) -> dict[str, InvalidItemError]:
+            known = rows.keys_among(connection, source, [key for key, _, _ in listed])
             refused = {}
             for each in listed:
+                put = _put if each[0] in known else rows.insert_item
                 try:
-                    _put(connection, source, *each)
+                    put(connection, source, *each)
                 except InvalidItemError as error:  # before anything of it is written
                     refused[each[0]] = error
             return refused
@@ -255,6 +262,6 @@ def _answers(
         if key in seen:
             continue
         seen.add(key)
-        answer = query.answer(read_tree(bytes(dataset), EXPLICIT_VR_LITTLE_ENDIAN))
+        answer = query.answer(_read_kept(bytes(dataset)))
         if answer is not None:
             yield answer

@@ -2,9 +2,10 @@
 
 Rules: the index follows the folder. A file that comes, changes or goes is seen by its fingerprint,
 and a file that was changed a moment ago is read again, since a further change may leave that as it
-is. What cannot be read has no item. Any process of a node may compare at any time: what differs is
-put into the index by one of them at a time, under a lock of the node. A folder that is not there
-changes nothing; nor does an empty one in its place, as a volume leaves that is not mounted.
+is. A file that stays broken has no item; one that the system does not let read keeps what it had.
+Any process of a node may compare at any time: what differs is put into the index by one of them at
+a time, under a lock of the node. A folder that is not there changes nothing; nor does an empty one
+in its place, as a volume leaves that is not mounted.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class WorklistFolder:
         try:
             listing = list_folder(self._folder)
         except OSError as error:
-            self._note_problem(error.strerror or str(error))
+            self._note_problem(f"{error.strerror}: {error.filename}")
             return None
         if not listing.files and self._turn.is_another(listing) and self._known():
             self._note_problem("another folder is in its place, and it has no file")

@@ -8,11 +8,13 @@ once for each. The rows come in the order of the steps' start; an item may come 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Dialect, bindparam, literal_column, select
 
+from lfscp.archive.index.dialects import holds_text
 from lfscp.archive.index.statements import compiled
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.query.keys import Match, Names, Texts
@@ -32,6 +34,7 @@ from lfscp.archive.workflow.worklist_item import (
     STUDY_INSTANCE_UID,
 )
 from lfscp.archive.workflow.worklist_query import WorklistQuery
+from lfscp.dicom.person_names import GROUP_DELIMITER
 from lfscp.dicom.temporal import Span
 
 _COLUMN_OF_ITEM: Final = {
@@ -52,17 +55,31 @@ _COLUMN_OF_STEP: Final = {
 _COUNTS: Final = (1, 4, 16, 64)  # of values in one statement; the last is repeated to fill it
 _LAST: Final = "\U0010ffff"  # above every character
 _WILDCARD: Final = re.compile(r"[*?]")
+_SPECIAL: Final = re.compile(r"[\\%_]")  # in a pattern of LIKE's
 _KEPT_STATEMENTS: Final = 256
 # Literals, not parameters: a statement has those of its keys, and no others.
 _ENDED: Final[list[ColumnElement[str]]] = [literal_column(f"'{status}'") for status in ENDED]
 
 
+class _Says(Enum):
+    """What values say of a column."""
+
+    IS_ONE_OF = 1
+    IS_FROM_TO = 2  # both inclusive
+    HOLDS = 3
+
+
 class _Bounds(NamedTuple):
-    """What one key says of a column: one of several values, or from the first to the last."""
+    """What one key says of a column."""
 
     column: Column[str]
-    is_range: bool
+    says: _Says
     values: tuple[str, ...]
+
+    @property
+    def names_few(self) -> bool:
+        """Whether few items can have that: it is the value of an identifier."""
+        return self.says is _Says.IS_ONE_OF and self.column.table is worklist_item
 
 
 class Narrowing:
@@ -75,10 +92,7 @@ class Narrowing:
     def statement(self, query: WorklistQuery) -> tuple[str, list[Any]]:
         """SQL with its parameters; its rows are ID and dataset of items."""
         bounds = list(_bounds(query))
-        shape = (
-            query.includes_ended,
-            *((each.column.key, each.is_range, len(each.values)) for each in bounds),
-        )
+        shape = (query.includes_ended, *((b.column.key, b.says, len(b.values)) for b in bounds))
         kept = self._kept.get(shape)
         if kept is None:
             if len(self._kept) >= _KEPT_STATEMENTS:
@@ -94,22 +108,28 @@ class Narrowing:
         wanted = select(item.id, item.dataset).join_from(worklist_step, worklist_item)
         if not includes_ended:
             wanted = wanted.where(step.status.not_in(_ENDED))
+        names_few = any(each.names_few for each in bounds)
         place = 0
         for each in bounds:
-            wanted = wanted.where(_condition(each, place))
+            wanted = wanted.where(_condition(each, place, names_few=names_few))
             place += len(each.values)
         ordered = wanted.order_by(step.start_date, step.start_time, item.id)
         return compiled(ordered, self._dialect)
 
 
-def _condition(bounds: _Bounds, place: int) -> ColumnElement[bool]:
-    column = bounds.column
+def _condition(bounds: _Bounds, place: int, *, names_few: bool) -> ColumnElement[bool]:
+    """The condition of bounds whose first value is the one at `place` of all."""
+    column: ColumnElement[str] = bounds.column
     values = [
         bindparam(f"value_{at}", at, type_=column.type)
         for at in range(place, place + len(bounds.values))
     ]
-    if not bounds.is_range:
+    if names_few and not bounds.names_few:
+        column = column.concat(literal_column("''"))  # an expression, which leads to no index
+    if bounds.says is _Says.IS_ONE_OF:
         return column == values[0] if len(values) == 1 else column.in_(values)
+    if bounds.says is _Says.HOLDS:
+        return holds_text(column, values[0])
     low, high = values
     within = column.between(low, high)
     if column is not _COLUMN_OF_ITEM[PATIENT_NAME]:
@@ -130,30 +150,60 @@ def _bounds(query: WorklistQuery) -> Iterator[_Bounds]:
             yield _Bounds(column, *found)
     if query.period is not None:
         days, _ = query.period
-        yield _Bounds(_COLUMN_OF_STEP[START_DATE], True, (days.low, days.high))
+        yield _Bounds(_COLUMN_OF_STEP[START_DATE], *_of_span(days))
 
 
-def _of_match(match: Match) -> tuple[bool, tuple[str, ...]] | None:
-    """Whether it is a range, and the values; None when everything may fit."""
+_Found = tuple[_Says, tuple[str, ...]]
+
+
+def _of_match(match: Match) -> _Found | None:
+    """What a match says of its column; None when everything may fit."""
     if isinstance(match, Span):
-        return True, (match.low, match.high)
+        return _of_span(match)
     if isinstance(match, Names):
-        return _of_beginnings([_beginning(name.groups[0]).rstrip("^") for name in match.names])
+        return _of_names(match)
     if not isinstance(match, Texts):
         return None
     if match.patterns:
-        return _of_beginnings([*map(_beginning, match.patterns), *match.exact_values])
+        return _of_patterns(match.values)
     values = match.values
     for count in _COUNTS:
         if len(values) <= count:
-            return False, (*values, *(values[-1:] * (count - len(values))))
-    return True, (min(values), max(values))
+            return _Says.IS_ONE_OF, (*values, *(values[-1:] * (count - len(values))))
+    return _Says.IS_FROM_TO, (min(values), max(values))
 
 
-def _of_beginnings(beginnings: list[str]) -> tuple[bool, tuple[str, ...]] | None:
+def _of_span(span: Span) -> _Found:
+    return _Says.IS_FROM_TO, (span.low, span.high)
+
+
+def _of_names(names: Names) -> _Found | None:
+    """By the first group, after which a name of several groups may hold anything."""
+    beginnings = [_beginning(name.groups[0]).rstrip("^") for name in names.names]
+    return _of_beginnings(beginnings) or _of_pieces([name.pattern for name in names.names])
+
+
+def _of_patterns(patterns: Sequence[str]) -> _Found | None:
+    beginnings = [_beginning(pattern) for pattern in patterns]
+    return _of_beginnings(beginnings) or _of_pieces(patterns)
+
+
+def _of_beginnings(beginnings: Sequence[str]) -> _Found | None:
     if not all(beginnings):
         return None
-    return True, (min(beginnings), max(beginnings) + _LAST)
+    return _Says.IS_FROM_TO, (min(beginnings), max(each + _LAST for each in beginnings))
+
+
+def _of_pieces(patterns: Sequence[str]) -> _Found | None:
+    """The longest text that all that fits a pattern holds."""
+    if len(patterns) > 1:
+        return None
+    pieces = [piece.strip("^=") for piece in _WILDCARD.split(patterns[0])]
+    longest = max(pieces, key=len)
+    if not longest or GROUP_DELIMITER in longest:  # a group that is empty means any
+        return None
+    literal = _SPECIAL.sub(r"\\\g<0>", longest)
+    return _Says.HOLDS, (f"%{literal}%",)
 
 
 def _beginning(pattern: str) -> str:

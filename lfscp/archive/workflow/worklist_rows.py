@@ -39,10 +39,9 @@ from lfscp.archive.workflow.worklist_item import (
     WorklistItem,
     complete_item,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_tree
+from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_own
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.person_names import search_form
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c
@@ -68,6 +67,9 @@ _STEP_TEXTS: Final = {
     _STEP.status.name: STATUS,
 }
 _OF_FOLDER: Final = "folder:%"
+# Made once: many items may come together.
+_INSERT_ITEM: Final = insert(worklist_item).returning(_ITEM.id)
+_INSERT_STEP: Final = insert(worklist_step)
 
 Condition = ColumnElement[bool]
 
@@ -85,7 +87,7 @@ def kept(text: str) -> str:
 def read_item(row: Sequence[Any]) -> WorklistItem:
     """The item of a row of `_COLUMNS`."""
     key, source, source_key, dataset, created_at, updated_at = row
-    tree = read_tree(bytes(dataset), EXPLICIT_VR_LITTLE_ENDIAN)
+    tree = read_own(bytes(dataset))
     return WorklistItem(key, source, source_key, tree, created_at, updated_at)
 
 
@@ -107,11 +109,9 @@ def insert_item(
 ) -> int:
     """Add an item; gives its ID."""
     item, at = complete_item(dataset), now()
-    values = {"source": source, "source_key": source_key, "fingerprint": fingerprint}
-    inserted = insert(worklist_item).values(
-        **values, **_item_values(item), created_at=at, updated_at=at
-    )
-    key = int(connection.execute(inserted.returning(_ITEM.id)).scalar_one())
+    named = {"source": source, "source_key": source_key, "fingerprint": fingerprint}
+    values = {**named, **_item_values(item), "created_at": at, "updated_at": at}
+    key = int(connection.execute(_INSERT_ITEM, values).scalar_one())
     _insert_steps(connection, key, item, {})
     return key
 
@@ -178,7 +178,7 @@ def _insert_steps(
             for title in dict.fromkeys(map(kept, step.texts(STATION_AE_TITLE)))
             if title
         ]
-    connection.execute(insert(worklist_step), rows)
+    connection.execute(_INSERT_STEP, rows)
 
 
 def remove_items(connection: Connection, condition: ColumnElement[bool]) -> int:
@@ -191,6 +191,14 @@ def remove_items(connection: Connection, condition: ColumnElement[bool]) -> int:
 def named_by_source(source: str, source_key: str) -> ColumnElement[bool]:
     """The condition of the item that a source calls so."""
     return and_(_ITEM.source == source, _ITEM.source_key == source_key)
+
+
+def keys_among(connection: Connection, source: str, source_keys: Sequence[str]) -> set[str]:
+    """Those of a source's keys that have an item."""
+    wanted = select(_ITEM.source_key).where(
+        _ITEM.source == source, _ITEM.source_key.in_(source_keys)
+    )
+    return set(connection.execute(wanted).scalars())
 
 
 def is_over(before_date: str) -> ColumnElement[bool]:

@@ -129,10 +129,12 @@ def encode_echo(context_id: int, message_id: int = 1) -> bytes:
     return _pdata(context_id, 0x03, command)
 
 
-def encode_find(context_id: int, identifier: bytes, message_id: int = 1) -> bytes:
+def encode_find(
+    context_id: int, identifier: bytes, message_id: int = 1, sop_class: str = STUDY_ROOT_FIND
+) -> bytes:
     command = _encode_command(
         [
-            (0x0002, STUDY_ROOT_FIND.encode()),
+            (0x0002, sop_class.encode()),
             (0x0100, _us(0x0020)),
             (0x0110, _us(message_id)),
             (0x0700, _us(0)),
