@@ -6,7 +6,7 @@ it accepts, the attributes it indexes, the statuses it answers, the settings in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -23,14 +23,30 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp import __version__
 from lfscp.archive.query.query import Model
+from lfscp.archive.workflow.procedure_step_table import NOT_ALLOWED, TABLE, Requirement
 from lfscp.config import Settings
 from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
+from lfscp.dicom.errors import named as named_tag
 from lfscp.services import models, status
-from lfscp.services.contexts import VERIFICATION, contexts
+from lfscp.services.contexts import (
+    MODALITY_WORKLIST,
+    PROCEDURE_STEP,
+    PROCEDURE_STEP_RETRIEVE,
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    contexts,
+)
 
 _TEXT: Final = Path(__file__).with_suffix(".md")
 _RETRIEVES: Final = "C-MOVE, C-GET"
 _QUERIES: Final = f"C-FIND, {_RETRIEVES}"
+_STEPS: Final = "N-CREATE, N-SET"  # of performed procedure steps
+_WORKFLOW: Final = (
+    MODALITY_WORKLIST,
+    PROCEDURE_STEP,
+    PROCEDURE_STEP_RETRIEVE,
+    STORAGE_COMMITMENT,
+)
 _STATUSES: Final = (
     ("C-STORE", status.SUCCESS, "stored; after a power cut it is still there (durability full)"),
     (
@@ -80,6 +96,34 @@ _STATUSES: Final = (
         status.MOVE_DESTINATION_UNKNOWN,
         "the destination is not configured, may not receive, or is no AE title",
     ),
+    *(
+        (_STEPS, code, text)
+        for code, text in (
+            (status.INVALID_ATTRIBUTE_VALUE, "a wrong value, or one that does not change"),
+            (status.MISSING_ATTRIBUTE, "an attribute of type 1 or 2 is missing"),
+            (status.MISSING_ATTRIBUTE_VALUE, "an attribute of type 1 has no value"),
+            (status.PROCESSING_FAILURE, "the dataset cannot be read; nothing of it is taken"),
+            (status.RESOURCE_LIMITATION, "the index failed; try again later"),
+        )
+    ),
+    ("N-CREATE", status.DUPLICATE_SOP_INSTANCE, "there is a step with this UID"),
+    ("N-CREATE", status.INVALID_SOP_INSTANCE, "the SOP Instance UID is no UID"),
+    ("N-SET, N-GET", status.NO_SUCH_SOP_INSTANCE, "there is no step with this UID"),
+    (
+        "N-SET",
+        status.PROCESSING_FAILURE,
+        "with Error ID A710: the step has ended and may no longer be updated",
+    ),
+    (
+        "N-GET",
+        status.OPTIONAL_ATTRIBUTES_NOT_SUPPORTED,
+        "warning: the step does not have all attributes that were asked for",
+    ),
+    (
+        "N-GET",
+        status.ATTRIBUTE_LIST_ERROR,
+        "warning: one of them is in no part of the standard",
+    ),
     ("all", status.NOT_AUTHORISED, "not authorised: the peer's `may` does not allow the service"),
     (
         "all",
@@ -99,8 +143,10 @@ def statement(settings: Settings) -> str:
     server = settings.server
     seconds = (server.acse_timeout_s, server.dimse_timeout_s, server.network_timeout_s)
     named = {VERIFICATION, *models.QUERY_MODELS, *models.RETRIEVE_MODELS}
-    query = [each for each in contexts(settings) if str(each.abstract_syntax) in named]
-    storage = [each for each in contexts(settings) if str(each.abstract_syntax) not in named]
+    every = [(str(each.abstract_syntax), each) for each in contexts(settings)]
+    query = [each for uid, each in every if uid in named]
+    workflow = [each for uid, each in every if uid in _WORKFLOW]
+    storage = [each for uid, each in every if uid not in {*named, *_WORKFLOW}]
     return template.render(
         settings=settings,
         version=__version__,
@@ -109,6 +155,9 @@ def statement(settings: Settings) -> str:
         timeouts=", ".join(f"{each:g} s" for each in seconds),
         query_classes=map(_sop_class, query),
         query_syntaxes=_syntaxes(query),
+        workflow_classes=map(_sop_class, workflow),
+        workflow_syntaxes=_syntaxes(workflow),
+        step_attributes=list(_step_attributes(TABLE.values())),
         storage_classes=map(_sop_class, storage),
         storage_syntaxes=_syntaxes(storage),
         information_models=[
@@ -158,6 +207,21 @@ def _query_keys() -> list[tuple[str, list[tuple[str, str, str]]]]:
         )
         for level in LEVELS
     ]
+
+
+def _step_attributes(lines: Iterable[Requirement], depth: int = 0) -> Iterator[tuple[str, ...]]:
+    """Table F.7.2-1 as it is checked: name, tag, types at N-CREATE, N-SET and in the final state.
+
+    A condition makes 1C of a type 1.
+    """
+    for line in lines:
+        conditional = "C" if line.if_any or line.if_none else ""
+        types = (
+            each + conditional if each == "1" else each.replace(NOT_ALLOWED, "not allowed")
+            for each in (line.creation, line.setting, line.final)
+        )
+        yield (">" * depth + dictionary_description(line.tag), named_tag(line.tag), *types)
+        yield from _step_attributes(line.items, depth + 1)
 
 
 def _name(keyword: str) -> str:

@@ -7,7 +7,7 @@ workers forked from its process may as well.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -167,7 +167,7 @@ class Archive:
         retrieve_ae_title: str,
         limit: int | None = None,
         interruption: Interruption | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Find what matches a query, drawn one by one in the calling thread.
 
         Args:

@@ -319,7 +319,7 @@ def _alert(kind: m.Code, who: m.Participant, what: str, reason: str) -> None:
     )
 
 
-# Instances (A.5.3.7, A.5.3.3), queries (A.5.3.10), deletions (A.5.3.8)
+# Instances (A.5.3.7, A.5.3.3), queries (A.5.3.10), procedures (A.5.3.13), deletions (A.5.3.8)
 
 
 def instances_received(
@@ -401,6 +401,28 @@ def queried(
     participants = (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION))
     message = _trail.message(m.QUERY, m.EXECUTE, participants, (query,), reason=m.cut(reason))
     _trail.write(message, source if is_short else None, _trail.short_queries)
+
+
+def procedure_step_recorded(
+    peer: AuditedPeer,
+    action: str,
+    study_uid: str,
+    procedure_step_uid: str,
+    status: str,
+    patient: m.Patient | None,
+) -> None:
+    """A peer made, changed or read a performed procedure step of a study.
+
+    Args:
+        action: of audit_message: CREATE, UPDATE or READ.
+        status: of the step.
+    """
+    if _trail is None:
+        return
+    participants = (_as_requestor(peer), _trail.here())
+    study = m.Study(study_uid, {}, {"status": status}, procedure_step_uid)
+    objects = (study,) if patient is None else (study, patient)
+    _trail.write(_trail.message(m.PROCEDURE_RECORD, action, participants, objects))
 
 
 def deleted(

@@ -60,6 +60,7 @@ INSTANCES_ACCESSED: Final = Code("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
 STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
 NETWORK_ENTRY: Final = Code("110108", "Network Entry")
+PROCEDURE_RECORD: Final = Code("110111", "Procedure Record")
 QUERY: Final = Code("110112", "Query")
 SECURITY_ALERT: Final = Code("110113", "Security Alert")
 USER_AUTHENTICATION: Final = Code("110114", "User Authentication")
@@ -80,7 +81,7 @@ SOP_CLASS_UID: Final = Code("110181", "SOP Class UID")
 NODE_ID: Final = Code("110182", "Node ID")
 PATIENT_NUMBER: Final = Code("2", "Patient Number", "RFC-3881")
 
-CREATE, READ, _UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
+CREATE, READ, UPDATE, DELETE, EXECUTE = "CRUDE"  # EventActionCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +140,13 @@ class Study:
         study_uid: its Study Instance UID.
         instances: how many of each SOP class, by UID.
         details: further values by name: bytes, counts of failures.
+        procedure_step_uid: of the performed procedure step that is meant.
     """
 
     study_uid: str
     instances: Mapping[str, int]
     details: Mapping[str, object]
+    procedure_step_uid: str = ""
 
     def parts(self) -> dict[str, Any]:
         parts = _object(self.study_uid, "2", "3", STUDY_INSTANCE_UID)
@@ -156,13 +159,15 @@ class Study:
             details["instances of these"] = sum(self.instances.values()) - shown
         if details:
             parts["ParticipantObjectDetail"] = _details(details)
+        described: dict[str, list[dict[str, Any]]] = {}
+        if self.procedure_step_uid:
+            described["MPPS"] = [{"UID": cut(self.procedure_step_uid, _UID_BYTES)}]
         if named:
-            parts["ParticipantObjectDescription"] = {
-                "SOPClass": [
-                    {"UID": cut(uid, _UID_BYTES), "NumberOfInstances": number}
-                    for uid, number in named
-                ]
-            }
+            described["SOPClass"] = [
+                {"UID": cut(uid, _UID_BYTES), "NumberOfInstances": number} for uid, number in named
+            ]
+        if described:
+            parts["ParticipantObjectDescription"] = described
         return parts
 
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from lfscp.config import Settings
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+MODALITY_WORKLIST: Final = "1.2.840.10008.5.1.4.31"
+PROCEDURE_STEP: Final = "1.2.840.10008.3.1.2.3.3"  # modality performed procedure step
+PROCEDURE_STEP_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"  # the push model
 
 # For identifiers, which have no pixel data, and for Verification.
@@ -131,9 +134,10 @@ def contexts(settings: Settings) -> list[PresentationContext]:
     proposes no role stores as usual. So does Storage Commitment: a requestor is its SCP when it
     reports what we have asked it for.
 
-    Source: PS3.4 annexes A, B, C and J; PS3.7 section D.3.3.4 for the roles.
+    Source: PS3.4 annexes A, B, C, F, J and K; PS3.7 section D.3.3.4 for the roles.
     """
-    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS)
+    workflow = (MODALITY_WORKLIST, PROCEDURE_STEP, PROCEDURE_STEP_RETRIEVE)
+    others = (VERIFICATION, *QUERY_MODELS, *RETRIEVE_MODELS, *workflow)
     found = [build_context(uid, list(UNCOMPRESSED)) for uid in others]
     commitment = build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED))
     commitment.scu_role = commitment.scp_role = True

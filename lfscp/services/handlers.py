@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pynetdicom import evt
+
+from lfscp.archive.workflow.worklist import Worklist
 from lfscp.config.current import CurrentSettings
 from lfscp.services import associations, models, verification
 from lfscp.services.audit_events import Patients
 from lfscp.services.commitment import n_action
-from lfscp.services.query_retrieve import c_find, c_move_c_get
+from lfscp.services.contexts import MODALITY_WORKLIST
+from lfscp.services.find_request import Response
+from lfscp.services.procedure_step import n_create_n_set_n_get
+from lfscp.services.query_retrieve import c_move_c_get
+from lfscp.services.query_retrieve.c_find import ArchiveFind
 from lfscp.services.storage import c_store
+from lfscp.services.worklist.c_find import WorklistFind
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -20,12 +29,22 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
     """Every handler of a node, for a server's `evt_handlers`."""
     current = CurrentSettings.of(settings)
     patients = Patients(archive)
+    worklist = Worklist(archive.index)
+
+    def find(event: evt.Event) -> Iterator[Response]:
+        """Answer a C-FIND, which has one handler for all SOP classes."""
+        request: Any = event.request
+        if request.AffectedSOPClassUID == MODALITY_WORKLIST:
+            return WorklistFind(worklist, current.settings, event).responses()
+        return ArchiveFind(archive, current.settings, event).responses()
+
     return [
         *associations.handlers(patients),
         *verification.handlers(current),
         *c_store.handlers(archive, current, patients),
-        *c_find.handlers(archive, current),
+        (evt.EVT_C_FIND, find),
         *c_move_c_get.handlers(archive, current),
+        *n_create_n_set_n_get.handlers(archive, current),
         *n_action.handlers(archive, current),
         *models.handlers(),
     ]

@@ -1,7 +1,8 @@
 """Names the status codes of the services, and puts a status with its reason into a response.
 
-Sources: PS3.4 table B.2-1 (storage), C.4-1 (find), C.4-2 (move), C.4-3 (get); PS3.7 annex C
-(general). If a code means different things in two services, it has a name for each.
+Sources: PS3.4 table B.2-1 (storage), C.4-1 (find), C.4-2 (move), C.4-3 (get), F.7.2-2 and F.8.2-2
+(performed procedure steps); PS3.7 annex C (general). If a code means different things in two
+services, it has a name for each.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ PENDING: Final = 0xFF00
 PENDING_WITHOUT_OPTIONAL_KEYS: Final = 0xFF01  # C-FIND: an optional key was not matched
 
 # PS3.7 annex C: any service
+INVALID_ATTRIBUTE_VALUE: Final = 0x0106
 ATTRIBUTE_LIST_ERROR: Final = 0x0107  # a warning
 PROCESSING_FAILURE: Final = 0x0110
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
 NO_SUCH_SOP_INSTANCE: Final = 0x0112
 INVALID_ARGUMENT_VALUE: Final = 0x0115
 ATTRIBUTE_VALUE_OUT_OF_RANGE: Final = 0x0116  # a warning
+INVALID_SOP_INSTANCE: Final = 0x0117
 MISSING_ATTRIBUTE: Final = 0x0120
+MISSING_ATTRIBUTE_VALUE: Final = 0x0121
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 NO_SUCH_ACTION: Final = 0x0123
 NOT_AUTHORISED: Final = 0x0124
 UNRECOGNISED_OPERATION: Final = 0x0211
 MISTYPED_ARGUMENT: Final = 0x0212
 RESOURCE_LIMITATION: Final = 0x0213
+
+# PS3.4 annex F
+OPTIONAL_ATTRIBUTES_NOT_SUPPORTED: Final = 0x0001  # N-GET: a warning
+STEP_MAY_NOT_BE_UPDATED: Final = 0xA710  # N-SET: an Error ID
 
 # PS3.4 annexes B and C
 OUT_OF_RESOURCES: Final = 0xA700  # C-STORE, C-FIND

@@ -63,7 +63,7 @@ FIND: Final = (
     *ANSWERING,
     Probe(
         "request: decode identifier, make query",
-        "lfscp.services.query_retrieve.c_find:_Find",
+        "lfscp.services.query_retrieve.c_find:ArchiveFind",
         "_read_request",
     ),
     Probe("index: fetch rows", _ARCHIVE, "find", gives="iterator"),
@@ -71,7 +71,7 @@ FIND: Final = (
     Probe("look for C-CANCEL (recv)", _PROVIDER, "look"),
     Probe("answer: encode", _PENDING, "add"),
     Probe("answer: encode", _PENDING, "send"),
-    Probe("log line", "lfscp.services.query_retrieve.c_find", "performed"),
+    Probe("log line", "lfscp.services.find_request", "performed"),
 )
 GET: Final = (
     Probe("wait for the receiver in recv()", _SOCKET, "_receive"),

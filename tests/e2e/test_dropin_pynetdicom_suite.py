@@ -23,6 +23,10 @@ CHOSEN = {
         "test_service_qr.py::TestQRFindServiceClass",
         "test_service_n.py::TestUPSFindServiceClass",
     ],
+    "n-services": [
+        "test_service_n.py::TestNServiceClass",
+        "test_service_n.py::TestNCreate",
+    ],
     "retrieve": [
         "test_service_qr.py::TestQRGetServiceClass",
         "test_service_qr.py::TestQRMoveServiceClass",

@@ -24,7 +24,8 @@ from lfscp.archive.archive import Archive, Received
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
 from lfscp.services import status
-from lfscp.services.query_retrieve import c_find, c_move_c_get
+from lfscp.services.query_retrieve import c_move_c_get
+from lfscp.services.query_retrieve.c_find import ArchiveFind
 from tests.support import archive_datasets
 
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
@@ -202,10 +203,14 @@ def _archives() -> list[tuple[Any, Any]]:
             )
         settings = Settings.model_validate({"data_dir": folder, "logging": {"level": "critical"}})
         current = CurrentSettings(settings)
-        ((_, find),) = c_find.handlers(archive, current)
+        find = _find_of(archive, current)
         _, (_, get) = c_move_c_get.handlers(archive, current)
         found.append((find, get))
     return found
+
+
+def _find_of(archive: Archive, current: CurrentSettings) -> Any:
+    return lambda event: ArchiveFind(archive, current.settings, event).responses()
 
 
 def run_identifier(data: bytes) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from lfscp.archive.index.schema import KEY, TEXT, metadata, text_column
@@ -47,28 +48,35 @@ worklist_item: Final = Table(
     UniqueConstraint("source", "source_key"),
     Index(None, "patient_id"),
     Index(None, "patient_name_search"),
+    Index(
+        "ix_worklist_item_patient_name_groups",  # those with several groups, as in schema.py
+        "patient_name_search",
+        sqlite_where=text("patient_name_search LIKE '%=%'"),
+        postgresql_where=text("patient_name_search LIKE '%=%'"),
+    ),
     Index(None, "accession_number"),
     Index(None, "requested_procedure_id"),
     Index(None, "study_instance_uid"),
     sqlite_autoincrement=True,
 )
 
+# A row for each station of each step: one that any of two stations may perform has two.
 worklist_step: Final = Table(
     "worklist_step",
     metadata,
     Column("item_id", KEY, ForeignKey("worklist_item.id"), nullable=False),
     Column("position", Integer, nullable=False),  # of the step in its item, from 0
+    Column("station_ae_title", TEXT, nullable=False),
     text_column("step_id"),
-    text_column("station_ae_title"),  # several with a backslash
     text_column("modality"),
     text_column("start_date"),
     text_column("start_time"),
     text_column("status"),  # SCHEDULED, …, STARTED, COMPLETED, DISCONTINUED
     text_column("procedure_step_uid"),  # of the performed step that says so
-    PrimaryKeyConstraint("item_id", "position"),
+    PrimaryKeyConstraint("item_id", "position", "station_ae_title"),
     Index(None, "start_date", "start_time"),
-    Index(None, "modality", "start_date"),
-    Index(None, "station_ae_title", "start_date"),
+    Index(None, "modality", "start_date", "start_time"),
+    Index(None, "station_ae_title", "start_date", "start_time"),
     Index(None, "status"),
 )
 
@@ -82,6 +90,7 @@ procedure_step: Final = Table(
     text_column("calling_ae_title"),
     text_column("patient_id"),
     text_column("patient_name"),
+    text_column("patient_name_search"),
     text_column("modality"),
     text_column("station_ae_title"),
     text_column("start_date"),

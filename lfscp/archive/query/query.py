@@ -10,30 +10,21 @@ are `object_keys` instead: returned from each match's object. No SQL, no network
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, NamedTuple
 
 from pydicom.datadict import keyword_for_tag
 
-from lfscp.archive.query.keys import (
-    UNIVERSAL,
-    WILDCARD_VRS,
-    Items,
-    Match,
-    Names,
-    Numbers,
-    Texts,
-    has_wildcard,
-)
+from lfscp.archive.query.key_values import match_of
+from lfscp.archive.query.keys import UNIVERSAL, Items, Match, has_wildcard
 from lfscp.archive.query.object_keys import ObjectKey, is_in_objects, is_unsupported, object_key
 from lfscp.dicom import identifiers
 from lfscp.dicom.attributes import (
     BY_TAG,
     COMPUTED,
     LEVELS,
-    SINGLE_VALUE_VRS,
     SPECIFIC_CHARACTER_SET,
     UNIQUE_KEY,
     Attribute,
@@ -41,7 +32,6 @@ from lfscp.dicom.attributes import (
 )
 from lfscp.dicom.errors import named
 from lfscp.dicom.identifiers import Identifier
-from lfscp.dicom.temporal import date_span, date_time_span, time_span
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 RETRIEVE_AE_TITLE: Final = 0x00080054
@@ -51,11 +41,6 @@ _NO_KEYS: Final = frozenset(
 )
 _KNOWN: Final = BY_TAG | {attribute.tag: attribute for attribute in COMPUTED}
 _MAX_UID_LENGTH: Final = 64
-_MAX_ASTERISKS: Final = 32  # of one value; those next to each other are one
-_MAX_JOINED: Final = 1_024  # characters of several values that may be one text of an object
-_MAX_GROUPS: Final = 3  # PS3.5 section 6.2.1
-_ASTERISKS: Final = re.compile(r"\*+")
-_MAX_COMPONENTS: Final = 16  # the standard has 5; names made of HL7's have more
 
 
 class Model(Enum):
@@ -269,75 +254,11 @@ def _key(identifier: Identifier, attribute: Attribute, charset: str) -> tuple[Ke
         if attribute.vr == "SQ":
             return _sequence_key(identifier, attribute, charset)
         text = identifiers.text(identifier, attribute.tag, attribute.vr, charset)
-        return Key(attribute, _match(text, attribute)), []
+        return Key(attribute, match_of(text, attribute.vr, several=attribute.several)), []
     except InvalidKeyError:
         raise
     except ValueError as error:
         raise InvalidKeyError(attribute.tag, f"{attribute.keyword}: {error}") from error
-
-
-def _match(text: str, attribute: Attribute) -> Match:
-    if not text.strip("*" if attribute.vr in SINGLE_VALUE_VRS else "*\\"):
-        return UNIVERSAL
-    return _READERS.get(attribute.vr, _exact_texts)(text, attribute)
-
-
-def _values(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(value for value in text.split("\\") if value))
-
-
-def _exact_texts(text: str, attribute: Attribute) -> Match:
-    return Texts(_values(text), several=attribute.several)
-
-
-def _wildcard_texts(text: str, attribute: Attribute) -> Match:
-    values = (text,) if attribute.vr in SINGLE_VALUE_VRS else _values(text)
-    _require_few_asterisks(values)
-    if any(not value.strip("*") for value in values):
-        return UNIVERSAL
-    if len(values) > 1 and not attribute.several and len(text) <= _MAX_JOINED:
-        values = (*values, text)  # what holds two values where one is allowed is kept as one text
-    return Texts(values, wildcards=has_wildcard(text), several=attribute.several)
-
-
-def _names(text: str, attribute: Attribute) -> Match:
-    """A name of empty components ("^^^^", "*^*") asks for nothing, as clients mean it."""
-    _require_few_asterisks(text.split("\\"))
-    names = Names.of(text, several=attribute.several)
-    for name in names.names:
-        if len(name.groups) > _MAX_GROUPS:
-            raise ValueError(
-                f"{len(name.groups)} component groups, at most {_MAX_GROUPS} are allowed"
-            )
-        if max(group.count("^") for group in name.groups) >= _MAX_COMPONENTS:
-            raise ValueError(f"more than {_MAX_COMPONENTS} components")
-    if all(name.pattern.strip("*^=") for name in names.names) and names.names:
-        return names
-    return UNIVERSAL
-
-
-def _require_few_asterisks(values: Sequence[str]) -> None:
-    for value in values:
-        if value.count("*") > _MAX_ASTERISKS and len(_ASTERISKS.findall(value)) > _MAX_ASTERISKS:
-            raise ValueError(f"more than {_MAX_ASTERISKS} asterisks in a value")
-
-
-def _uids(text: str, attribute: Attribute) -> Match:
-    if has_wildcard(text):
-        raise ValueError("a UID takes no wildcards")
-    return _exact_texts(text, attribute)
-
-
-_READERS: Final[dict[str, Callable[[str, Attribute], Match]]] = {
-    **dict.fromkeys(WILDCARD_VRS, _wildcard_texts),
-    "PN": _names,
-    "UI": _uids,
-    "DA": lambda text, _: date_span(text),
-    "TM": lambda text, _: time_span(text),
-    "DT": lambda text, _: date_time_span(text),
-    **dict.fromkeys(("IS", "US"), lambda text, _: Numbers.of(text, whole=True)),
-    "DS": lambda text, _: Numbers.of(text, whole=False),
-}
 
 
 def _sequence_key(
@@ -376,4 +297,5 @@ def _item_keys(
             yield tag, keyword, None
             continue
         kept = attribute.item_attribute(keyword)
-        yield tag, keyword, _match(identifiers.text(item, tag, kept.vr, charset), kept)
+        text = identifiers.text(item, tag, kept.vr, charset)
+        yield tag, keyword, match_of(text, kept.vr, several=kept.several)

@@ -11,7 +11,6 @@ Source: PS3.5 sections 6.2, 7.1; PS3.4 section C.4.1.1.3.2.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +27,7 @@ from lfscp.archive.query.query import (
 )
 from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.dicom.charset import UTF_8, Encoder, encoder
+from lfscp.dicom.deflate import deflate
 from lfscp.dicom.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -232,12 +232,6 @@ def _encode_element(element: ObjectAttribute, syntax: Syntax, encode_text: Encod
     return syntax.element(element.tag, element.vr, raw)
 
 
-def _deflated(dataset: bytes) -> bytes:
-    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    encoded = deflater.compress(dataset) + deflater.flush()
-    return encoded + b"\0" if len(encoded) & 1 else encoded
-
-
 def response_encoder(
     query: Query, *, transfer_syntax_uid: str, retrieve_ae_title: str
 ) -> Callable[[Sequence[Any]], bytes]:
@@ -289,5 +283,5 @@ def _prepare(
                 return in_utf_8(row)
 
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        return lambda row: _deflated(encode(row))
+        return lambda row: deflate(encode(row))
     return encode

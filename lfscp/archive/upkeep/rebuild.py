@@ -2,9 +2,9 @@
 
 Rules: the new index is made beside the old one and takes its place when it is complete; the old
 one is kept under another name. An object counts as received when its file was written. From the
-old index the rebuild takes what is readable of the archive's name, protected studies and unfinished
-removals; jobs are lost. Of several files of one instance, in whatever studies, the newest
-is taken, the others go to the quarantine.
+old index the rebuild takes what is readable of the archive's name, unfinished removals, protected
+studies, worklist, procedure steps and commitments; jobs are lost. Of several files of one instance,
+in whatever studies, the newest is taken, the others go to the quarantine.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.durability import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.schema import instance, series, study
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.upkeep.backup import connect
+from lfscp.archive.upkeep.carried_over import carry_over
 from lfscp.archive.upkeep.check import Difference, Finding, fault_of_file, index_again
 from lfscp.archive.upkeep.quarantine import put_aside
 
@@ -55,9 +55,7 @@ def rebuild(index: Path, open_with: Callable[[Path], Archive]) -> Iterator[Findi
         _set_times(archive)
         with archive.index.writing() as connection:
             keep_name(connection, old.archive_id)
-            for uid, protected_at in old.protected:
-                row = {"study_instance_uid": uid, "protected_at": protected_at}
-                connection.execute(insert(protection).values(row))
+            carry_over(index, connection)
         archive.index.close()
         aside = _put_in_place(new, index)
     if aside is not None:
@@ -68,13 +66,10 @@ class _Old:
     """Readable parts of a damaged index."""
 
     def __init__(self, index: Path) -> None:
-        self.protected: list[tuple[str, int]] = []
         self.removed: set[str] = set()
         self.archive_id = ""
         with suppress(sqlite3.Error), closing(connect(index)) as old:
             self.archive_id = archive_id(old)
-            with suppress(sqlite3.Error):
-                self.protected = old.execute("SELECT * FROM protection").fetchall()
             with suppress(sqlite3.Error):
                 # A name that was given free may be another object's by now.
                 wanted = "SELECT path FROM removal WHERE path NOT IN (SELECT path FROM instance)"

@@ -27,13 +27,17 @@ from pynetdicom.service_class import (
     StorageServiceClass,
     VerificationServiceClass,
 )
-from pynetdicom.service_class_n import UnifiedProcedureStepServiceClass
+from pynetdicom.service_class_n import (
+    ProcedureStepServiceClass,
+    UnifiedProcedureStepServiceClass,
+)
 from pynetdicom.sop_class import uid_to_service_class
 
 from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.receiving.primitives import kind_of, response_to
 from lfscp.upperlayer.receiving.received import ReceivedStore
 from lfscp.upperlayer.scp.operations import AS_SCU, EVERY_N, ContextService, service_of
+from lfscp.upperlayer.scp.procedure_step import InlineProcedureStep
 from lfscp.upperlayer.scp.query_retrieve import InlineQueryRetrieve, InlineWorklist
 from lfscp.upperlayer.scp.service_classes import InlineStorage, InlineVerification, log_refusal
 
@@ -121,6 +125,8 @@ class Dispatcher:
             return InlineQueryRetrieve(self._assoc)
         if service is BasicWorklistManagementServiceClass and request.is_valid_request:
             return InlineWorklist(self._assoc)
+        if service is ProcedureStepServiceClass and request.is_valid_request:
+            return InlineProcedureStep(self._assoc)
         return None
 
 

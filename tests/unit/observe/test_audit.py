@@ -160,6 +160,30 @@ def test_xml_is_a_line_and_keeps_what_peers_write_harmless(tmp_path: Path) -> No
     assert base64.b64decode(value).decode() == "PatientName=Ä*"
 
 
+@pytest.mark.parametrize("written_as", ["json", "xml"])
+def test_a_procedure_step_is_named_with_its_study(tmp_path: Path, written_as: Any) -> None:
+    path = tmp_path / "audit.log"
+    audit.start(path, "LFSCP", format=written_as)
+    try:
+        for status in ("IN PROGRESS", "COMPLETED"):
+            audit.procedure_step_recorded(MODALITY, m.UPDATE, STUDY, "1.2.3.4", status, JANE)
+    finally:
+        audit.stop()
+    _, line = path.read_text().splitlines()
+    if written_as == "xml":
+        message = ElementTree.fromstring(line)  # noqa: S314 - our own
+        assert message.find("EventIdentification").get("EventActionCode") == "U"
+        study, patient = message.findall("ParticipantObjectIdentification")
+        assert study.find("ParticipantObjectDescription/MPPS").get("UID") == "1.2.3.4"
+        assert patient.get("ParticipantObjectID") == JANE.patient_id
+    else:
+        message = json.loads(line)
+        assert event_of(message) == ("110111", "U", 0)
+        study, _ = message["ParticipantObjectIdentification"]
+        assert study["ParticipantObjectDescription"] == {"MPPS": [{"UID": "1.2.3.4"}]}
+        assert study["ParticipantObjectDetail"] == [{"type": "status", "value": "COMPLETED"}]
+
+
 def test_json_is_the_same_as_the_parts() -> None:
     who = m.Participant('A"B', "::1", is_requestor=True, role=m.SOURCE)
     for reason in ("", 'no "room"'):

@@ -18,8 +18,13 @@ from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 from lfscp.archive.upkeep.backup import Report, backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
+from lfscp.archive.workflow.procedure_steps import ProcedureSteps
+from lfscp.archive.workflow.worklist import Worklist
 from lfscp.dicom.attributes import Level
+from lfscp.dicom.element_tree import tree_of
 from tests.support.archive_datasets import encoded, received
+from tests.support.procedure_steps import started
+from tests.support.worklist_items import worklist_tree
 
 ROOT = Path(__file__).parents[3]
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"
@@ -154,6 +159,17 @@ def test_jobs_and_protected_studies_come_along(archive: Archive, tmp_path: Path)
     with Archive.open(tmp_path / "new") as new, new.index.engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT id FROM job, protection").scalars().all()
         assert rows == ["J1"]
+
+
+def test_worklist_and_procedure_steps_come_along(archive: Archive, tmp_path: Path) -> None:
+    item = Worklist(archive.index).add(worklist_tree())
+    ProcedureSteps(archive.index).create("1.2.3.4", tree_of(started()), "CT01")
+    backed_up(archive, tmp_path / "backup")
+    restored(tmp_path / "backup", tmp_path / "new")
+    with Archive.open(tmp_path / "new") as new:
+        assert Worklist(new.index).get(item) == Worklist(archive.index).get(item)
+        steps = ProcedureSteps(archive.index)
+        assert ProcedureSteps(new.index).get("1.2.3.4") == steps.get("1.2.3.4")
 
 
 def test_a_backup_of_an_archive_that_changes_all_the_while_is_whole(

@@ -54,6 +54,14 @@ def _worklist() -> None:
     )
     _index("worklist_item", "patient_id")
     _index("worklist_item", "patient_name_search")
+    few = sa.text("patient_name_search LIKE '%=%'")
+    op.create_index(
+        "ix_worklist_item_patient_name_groups",
+        "worklist_item",
+        ["patient_name_search"],
+        sqlite_where=few,
+        postgresql_where=few,
+    )
     _index("worklist_item", "accession_number")
     _index("worklist_item", "requested_procedure_id")
     _index("worklist_item", "study_instance_uid")
@@ -61,14 +69,15 @@ def _worklist() -> None:
         "worklist_step",
         key("item_id"),
         sa.Column("position", sa.Integer, nullable=False),
-        *map(text, ("step_id", "station_ae_title", "modality", "start_date", "start_time")),
+        text("station_ae_title", is_given=True),
+        *map(text, ("step_id", "modality", "start_date", "start_time")),
         *map(text, ("status", "procedure_step_uid")),
-        sa.PrimaryKeyConstraint("item_id", "position", name="pk_worklist_step"),
+        sa.PrimaryKeyConstraint("item_id", "position", "station_ae_title", name="pk_worklist_step"),
         sa.ForeignKeyConstraint(["item_id"], ["worklist_item.id"], name="fk_worklist_step_item_id"),
     )
     _index("worklist_step", "start_date", "start_time")
-    _index("worklist_step", "modality", "start_date")
-    _index("worklist_step", "station_ae_title", "start_date")
+    _index("worklist_step", "modality", "start_date", "start_time")
+    _index("worklist_step", "station_ae_title", "start_date", "start_time")
     _index("worklist_step", "status")
 
 
@@ -79,8 +88,8 @@ def _procedure_steps() -> None:
         text("sop_instance_uid", is_given=True),
         text("status", is_given=True),
         data("dataset"),
-        *map(text, ("calling_ae_title", "patient_id", "patient_name", "modality")),
-        *map(text, ("station_ae_title", "start_date", "start_time")),
+        *map(text, ("calling_ae_title", "patient_id", "patient_name", "patient_name_search")),
+        *map(text, ("modality", "station_ae_title", "start_date", "start_time")),
         *map(text, ("study_instance_uid", "accession_number")),
         *map(number, ("created_at", "updated_at")),
         sa.PrimaryKeyConstraint("id", name="pk_procedure_step"),

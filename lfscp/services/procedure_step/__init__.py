@@ -1,0 +1,1 @@
+"""The performed procedure steps of modalities: N-CREATE, N-SET and N-GET (PS3.4 annex F)."""

@@ -1,0 +1,43 @@
+"""Answers C-FIND on the modality worklist (PS3.4 section K.4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from pynetdicom import evt
+
+from lfscp.archive.workflow.worklist_query import parse_worklist_query
+from lfscp.services import status
+from lfscp.services.find_request import FindRequest
+from lfscp.services.identifier import read
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.workflow.worklist import Worklist
+    from lfscp.config import Settings
+
+
+class WorklistFind(FindRequest):
+    """One C-FIND on the items of the worklist."""
+
+    permission = "worklist"
+    not_allowed = "this AE title may not query the worklist"
+
+    def __init__(self, worklist: Worklist, settings: Settings, event: evt.Event) -> None:
+        super().__init__(settings, event)
+        self._worklist = worklist
+
+    def found(
+        self, limit: int, interruption: Interruption
+    ) -> tuple[int, Generator[bytes, None, None]]:
+        query = read(self.event, parse_worklist_query, self.settings.budgets.key_values)
+        matched = status.PENDING
+        if query.unsupported_keys:
+            matched = status.PENDING_WITHOUT_OPTIONAL_KEYS
+        return matched, self._worklist.find(
+            query,
+            transfer_syntax_uid=str(self.event.context.transfer_syntax),
+            limit=limit,
+            interruption=interruption,
+        )

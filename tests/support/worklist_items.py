@@ -1,0 +1,54 @@
+"""Worklist items for tests, as pydicom datasets and as trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from lfscp.dicom.element_tree import Tree, tree_of
+
+
+def scheduled_step(**values: Any) -> Dataset:
+    """A step of an item: CT on station CT01 on 1 December 2026 at ten, unless told otherwise."""
+    step = Dataset()
+    step.ScheduledStationAETitle = "CT01"
+    step.ScheduledProcedureStepStartDate = "20261201"
+    step.ScheduledProcedureStepStartTime = "1000"
+    step.Modality = "CT"
+    step.ScheduledPerformingPhysicianName = "House^Gregory"
+    step.ScheduledProcedureStepDescription = "CT of the head"
+    step.ScheduledProcedureStepID = "S1"
+    return _with(step, values)
+
+
+def worklist_dataset(number: int = 1, *steps: Dataset, **values: Any) -> Dataset:
+    """An item with the steps, or with one: order A<number> of Jane Doe, patient P<number>."""
+    item = Dataset()
+    item.SpecificCharacterSet = "ISO_IR 192"
+    item.AccessionNumber = f"A{number}"
+    item.ReferringPhysicianName = "Grey^Meredith"
+    item.PatientName = "Doe^Jane"
+    item.PatientID = f"P{number}"
+    item.PatientBirthDate = "19700102"
+    item.PatientSex = "F"
+    item.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.{number}"
+    item.RequestedProcedureDescription = "Head"
+    item.RequestedProcedureID = f"R{number}"
+    item.ScheduledProcedureStepSequence = list(steps) or [scheduled_step()]
+    return _with(item, values)
+
+
+def worklist_tree(number: int = 1, *steps: Dataset, **values: Any) -> Tree:
+    """The tree of the same."""
+    return tree_of(worklist_dataset(number, *steps, **values))
+
+
+def _with(dataset: Dataset, values: dict[str, Any]) -> Dataset:
+    """With other values by keyword; None takes the attribute away."""
+    for keyword, value in values.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
