@@ -399,7 +399,7 @@ def test_an_index_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.Monke
 
         with monkeypatch.context() as patch:
             patch.setattr(node.archive.index, "transact", away)
-            assert ask(assoc, TRANSACTION, [(CT, "1.2.3")]) == 0x0110
+            assert ask(assoc, TRANSACTION, [(CT, "1.2.3")]) == 0x0213
         assert ask(assoc, TRANSACTION, [(CT, "1.2.3")]) == 0x0000
         modality.wait_for_report()
 

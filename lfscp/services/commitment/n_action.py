@@ -51,8 +51,8 @@ def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
             performed(event, _SERVICE, error.code, started, reason=error.reason)
             return status.with_reason(error.code, error.reason), None
         except OperationError as error:
-            performed(event, _SERVICE, status.PROCESSING_FAILURE, started, reason=str(error))
-            return status.with_reason(status.PROCESSING_FAILURE, "index error, see the log"), None
+            performed(event, _SERVICE, status.RESOURCE_LIMITATION, started, reason=str(error))
+            return status.with_reason(status.RESOURCE_LIMITATION, "index error, see the log"), None
         except Exception as error:  # noqa: BLE001 - the peer gets a status whatever happened
             failed_unexpectedly(event, _SERVICE, error, status.PROCESSING_FAILURE)
             reason = "internal error, see the log"
