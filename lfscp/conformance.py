@@ -28,6 +28,7 @@ from lfscp.config import Settings
 from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
 from lfscp.dicom.errors import named as named_tag
 from lfscp.services import models, status
+from lfscp.services.commitment.request import MAX_REFERENCES
 from lfscp.services.contexts import (
     MODALITY_WORKLIST,
     PROCEDURE_STEP,
@@ -95,6 +96,24 @@ _STATUSES: Final = (
         "C-MOVE",
         status.MOVE_DESTINATION_UNKNOWN,
         "the destination is not configured, may not receive, or is no AE title",
+    ),
+    *(
+        ("N-ACTION", code, text)
+        for code, text in (
+            (status.SUCCESS, "the request is kept; a report follows"),
+            (status.NO_SUCH_SOP_INSTANCE, "not the well-known SOP instance"),
+            (status.NO_SUCH_ACTION, "unknown Action Type ID"),
+            (status.MISSING_ATTRIBUTE, "the Transaction UID or references are missing"),
+            (
+                status.INVALID_ARGUMENT_VALUE,
+                "they are empty, no UIDs, or cannot be read; or the Transaction UID is in use",
+            ),
+            (status.MISTYPED_ARGUMENT, "an element is of another type"),
+            (
+                status.RESOURCE_LIMITATION,
+                f"more than {MAX_REFERENCES} instances, or the index failed",
+            ),
+        )
     ),
     *(
         (_STEPS, code, text)

@@ -51,8 +51,8 @@ def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
             performed(event, _SERVICE, error.code, started, reason=error.reason)
             return status.with_reason(error.code, error.reason), None
         except OperationError as error:
-            performed(event, _SERVICE, status.PROCESSING_FAILURE, started, reason=str(error))
-            return status.with_reason(status.PROCESSING_FAILURE, "index error, see the log"), None
+            performed(event, _SERVICE, status.RESOURCE_LIMITATION, started, reason=str(error))
+            return status.with_reason(status.RESOURCE_LIMITATION, "index error, see the log"), None
         except Exception as error:  # noqa: BLE001 - the peer gets a status whatever happened
             failed_unexpectedly(event, _SERVICE, error, status.PROCESSING_FAILURE)
             reason = "internal error, see the log"
@@ -93,12 +93,12 @@ def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
     if received is not None and received.error is not None:
         reason = f"out of resources: {received.error.strerror}"
         raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
-    information = request.ActionInformation
-    if information is None:
+    stream = request.ActionInformation
+    information = b"" if stream is None else stream.getvalue()
+    if not information:
         raise InvalidRequestError(status.MISSING_ATTRIBUTE, "the Action Information is missing")
-    transaction_uid, references = read_request(
-        information.getvalue(), str(event.context.transfer_syntax)
-    )
+    transfer_syntax_uid = str(event.context.transfer_syntax)
+    transaction_uid, references = read_request(information, transfer_syntax_uid)
     try:
         return here.commitments.add(
             transaction_uid,
