@@ -6,14 +6,13 @@ All but `retention` without an option may run beside the node.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lfscp.cli.errors import CommandError
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
+from lfscp.cli.running_node import index_of
 from lfscp.cli.stopped_node import require_index
 from lfscp.cli.terminal import tell
 
@@ -55,7 +54,7 @@ def retention(
 def _trust_clock(settings: Settings) -> None:
     from lfscp.archive.upkeep.retention import now_ms
 
-    with _index(settings, "write to the index") as index:
+    with index_of(settings, "write to the index") as index:
         _clock(settings, index).confirm()
     tell(f"the clock is trusted: it is {_shown(now_ms())} UTC")
 
@@ -64,7 +63,7 @@ def _show_candidates(settings: Settings) -> None:
     from lfscp.archive.upkeep.retention import candidates, now_ms, usage
 
     limits = _limits(settings)
-    with _index(settings, "read the index") as index:
+    with index_of(settings, "read the index") as index:
         old_ms = _clock(settings, index).peek()
         with index.engine.connect() as connection:
             used = usage(connection)
@@ -111,7 +110,7 @@ def protect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -> 
     """
     from lfscp.archive.index.protection import protect
 
-    with _index(settings_of(config, data_dir), "write to the index") as index:
+    with index_of(settings_of(config, data_dir), "write to the index") as index:
         if not protect(index, uid):
             raise CommandError(f"there is no study {uid}")
     tell(f"{uid} is protected")
@@ -124,30 +123,10 @@ def unprotect(uid: Study, config: ConfigFile = None, data_dir: DataDir = None) -
     """
     from lfscp.archive.index.protection import unprotect
 
-    with _index(settings_of(config, data_dir), "write to the index") as index:
+    with index_of(settings_of(config, data_dir), "write to the index") as index:
         if not unprotect(index, uid):
             raise CommandError(f"study {uid} is not protected")
     tell(f"{uid} is no longer protected")
-
-
-@contextmanager
-def _index(settings: Settings, operation: str) -> Iterator[Index]:
-    """The index of an existing archive, which others may use at the same time."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from lfscp.archive.archive import INDEX_FILE
-    from lfscp.archive.errors import ArchiveError
-    from lfscp.archive.index.database import reason_of, sqlite_url
-    from lfscp.archive.index.index import Index
-
-    require_index(settings)
-    index = Index(settings.index.url or sqlite_url(settings.data_dir / INDEX_FILE))
-    try:
-        yield index
-    except (SQLAlchemyError, OSError) as error:
-        raise ArchiveError(operation, reason_of(error)) from None
-    finally:
-        index.close()
 
 
 def _limits(settings: Settings) -> Limits:

@@ -31,7 +31,7 @@ from lfscp.upperlayer.scu.event_reports import serve_until
 SERVICE: Final = "Storage Commitment"
 # Of one request. Peers have to hold all of them, and some to look for each, before they answer.
 MAX_INSTANCES: Final = 2000
-_MAX_REPORT_BYTES: Final = 4 << 20  # up to 180 bytes for each
+MAX_REPORT_BYTES: Final = 4 << 20  # up to 180 bytes for each of its instances
 _REQUEST_COMMITMENT: Final = 1  # the only action type
 _WARNINGS: Final = (0x0001, 0x0107, 0x0116)
 
@@ -84,7 +84,7 @@ def ask(
         service=SERVICE,
         evt_handlers=[(evt.EVT_N_EVENT_REPORT, handle_report)],
         cancel=cancel,
-        max_response_bytes=_MAX_REPORT_BYTES,
+        max_response_bytes=MAX_REPORT_BYTES,
     ) as assoc:
         for question in questions:
             _ask(assoc, peer, question, cancel)
