@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from lfscp.archive.workflow.commitments import Reference
     from lfscp.scu.commit import Question
     from lfscp.scu.peer import Peer
-    from lfscp.services.commitment.reports import Report
+    from lfscp.services.commitment.n_event_report import Report
 
 _LOOK_EVERY_S: Final = 0.5
 _OUR_TITLE: Final = "LFSCP"
@@ -103,7 +103,9 @@ def commit(
     if not paths and not study:
         raise OptionError("nothing to ask for: expected files, folders or --study UID")
     if "@" not in peer and (listen or settings):
-        raise OptionError(f"{peer}: expected AET@HOST:PORT, a report is taken by its sender's title")
+        raise OptionError(
+            f"{peer}: expected AET@HOST:PORT, a report is taken by its sender's title"
+        )
     if settings is None:
         _keep_log_quiet()
     listener = None if listen is None else _address(listen)
@@ -182,7 +184,7 @@ class _Command:
 
     def tell(self, *, as_json: bool) -> bool:
         """Print what was reported; whether everything is committed to."""
-        from lfscp.services.commitment.reports import failure_words
+        from lfscp.services.commitment.n_event_report import failure_words
 
         found = [self._requests.get(each.transaction_uid) for each in self._questions]
         reported = [each for each in found if each is not None and each.failures is not None]

@@ -23,7 +23,7 @@ from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import MAX_DELAY_S, Job, State
 from lfscp.observe.logging import get_logger
 from lfscp.scu.commit import Question, ask, portions
-from lfscp.services.commitment.reports import Report, failure_words
+from lfscp.services.commitment.n_event_report import Report, failure_words
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -15,15 +15,22 @@ from lfscp.node.parts import retention_limits
 if TYPE_CHECKING:
     from lfscp.archive.upkeep.maintenance import Maintenance
     from lfscp.config import Settings
+    from lfscp.config.current import CurrentSettings
     from lfscp.node.parts import Parts
+    from lfscp.services.commitment.reporter import Reporter
 
 
 class Background:
-    """The parts that run, until `stop`."""
+    """The parts that run, until `stop`.
 
-    def __init__(self, settings: Settings, parts: Parts) -> None:
+    Args:
+        current: the settings, for parts that are to see when they change.
+    """
+
+    def __init__(self, current: CurrentSettings, parts: Parts) -> None:
         with ExitStack() as started:
-            started.callback(_start_maintenance(settings, parts).stop)
+            started.callback(_start_maintenance(current.settings, parts).stop)
+            started.callback(_start_reporter(current, parts).stop)
             self._stop: Callable[[], None] = started.pop_all().close
 
     def stop(self) -> None:
@@ -42,3 +49,11 @@ def _start_maintenance(settings: Settings, parts: Parts) -> Maintenance:
     )
     maintenance.start()
     return maintenance
+
+
+def _start_reporter(current: CurrentSettings, parts: Parts) -> Reporter:
+    from lfscp.services.commitment.reporter import Reporter
+
+    reporter = Reporter(parts.archive, current)
+    reporter.start()
+    return reporter

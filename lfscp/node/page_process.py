@@ -64,7 +64,7 @@ def serve_page(
             lambda: node_state(current.settings, address, started_at, table.read()),
         )
         web.start()
-        background = Background(settings, parts)
+        background = Background(current, parts)
         while (message := signals.wait(None)) == signal.SIGHUP:
             renewal = read_again(current, read_settings)
             if renewal is not None:

@@ -98,7 +98,7 @@ class SingleProcess:
         if parts.page is not None:
             self._web = WebService(self._settings, parts.archive, parts.page, self._state)
             self._web.start()
-        self._background = Background(self._settings, parts)
+        self._background = Background(self.worker.current, parts)
         parts.announce(started)  # 4.
 
     def stop(self, signals: SignalPipe | None = None, told_by: int = NOBODY_LEFT) -> None:

@@ -153,7 +153,7 @@ class Supervisor:
         LOG.debug("worker started", pid=os.getpid())
         with ExitStack() as until_it_ends:
             if parts.page is None and number == 0:
-                background = Background(worker.settings, parts)
+                background = Background(worker.current, parts)
                 until_it_ends.callback(background.stop)
             return worker.run(lambda: self._table.write(number, worker.state()))
 

@@ -56,6 +56,7 @@ class Worker:
         ConfigError: a certificate cannot be used.
 
     Attributes:
+        current: the settings, which a reload replaces.
         server: made here, with contexts and handlers; a parent does it once for all workers.
     """
 
@@ -66,16 +67,16 @@ class Worker:
         board: AssociationBoard | None = None,
     ) -> None:
         self._parts = parts
-        self._current = CurrentSettings(parts.settings)
+        self.current = CurrentSettings(parts.settings)
         self._read_settings = read_settings
-        self.server = make_server(parts, self._current, board)
+        self.server = make_server(parts, self.current, board)
         self._stopping = threading.Event()
         self._successor: Popen[bytes] | None = None
 
     @property
     def settings(self) -> Settings:
         """As they are now."""
-        return self._current.settings
+        return self.current.settings
 
     def state(self) -> ProcessState:
         """This process as it is now; from any thread."""
@@ -133,7 +134,7 @@ class Worker:
 
     def reload(self) -> Renewal | None:
         """Read the settings again and take over what can change; None when that fails."""
-        renewal = read_again(self._current, self._read_settings)
+        renewal = read_again(self.current, self._read_settings)
         if renewal is None:
             return None
         try:

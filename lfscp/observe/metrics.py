@@ -16,11 +16,14 @@ SECONDS: Final = (
     *(1.0, 2.5, 5.0, 10.0, 30.0, 120.0),
 )
 SHORT_SECONDS: Final = (0.0001, 0.00025, *SECONDS[:13])
-SERVICES: Final = ("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", OTHER)
+SERVICES: Final = (
+    *("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET", "N-ACTION", "N-EVENT-REPORT", OTHER),
+)
 STATUSES: Final = (
     *("0x0000", "0xFE00", "0xB000"),
     *("0xA700", "0xA701", "0xA702", "0xA801", "0xA900", "0xC000", "0xC001"),
-    *("0x0110", "0x0111", "0x0122", "0x0124", OTHER),
+    *("0x0110", "0x0111", "0x0112", "0x0113", "0x0115", "0x0120", "0x0122", "0x0123"),
+    *("0x0124", "0x0213", OTHER),
 )
 REJECTIONS: Final = (
     "calling_ae_title_not_recognized",
@@ -212,6 +215,17 @@ RECYCLED_STUDIES: Final = _counter(
 )
 RECYCLED_INSTANCES: Final = _counter(
     "lfscp_recycled_instances_total", "Instances of the studies that retention deleted."
+)
+COMMITTED_INSTANCES: Final = _counter(
+    "lfscp_commitment_instances_total",
+    "Instances that peers asked the node to commit to, by outcome.",
+    outcome=("committed", "missing", "conflict", "damaged"),
+)
+COMMITMENT_REPORTS: Final = _counter(
+    "lfscp_commitment_reports_total",
+    "Reports of storage commitment, by the association that was to bring them, and outcome.",
+    association=("same", "new"),
+    outcome=("taken", "failed"),
 )
 FAILED_UNEXPECTEDLY: Final = _counter(
     "lfscp_unexpected_failures_total",

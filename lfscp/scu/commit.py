@@ -19,11 +19,8 @@ from lfscp.archive.workflow.commitments import Reference
 from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
-from lfscp.services.commitment.reports import (
-    STORAGE_COMMITMENT_INSTANCE,
-    Keep,
-    take_report,
-)
+from lfscp.services.commitment.n_event_report import Keep, take_report
+from lfscp.services.commitment.report import STORAGE_COMMITMENT_INSTANCE
 from lfscp.services.contexts import STORAGE_COMMITMENT, UNCOMPRESSED
 from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.scu.event_reports import serve_until

@@ -14,7 +14,7 @@ from pynetdicom import AE, build_context, evt
 
 from lfscp.scu.commit import MAX_REPORT_BYTES
 from lfscp.server import LeaderFollowerServer
-from lfscp.services.commitment.reports import Keep, take_report
+from lfscp.services.commitment.n_event_report import Keep, take_report
 from lfscp.services.contexts import STORAGE_COMMITMENT, UNCOMPRESSED, VERIFICATION
 from lfscp.upperlayer.connection.limits import ReceiveLimits
 

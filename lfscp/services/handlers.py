@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lfscp.config.current import CurrentSettings
 from lfscp.services import associations, models, verification
 from lfscp.services.audit_events import Patients
-from lfscp.services.commitment import reports
+from lfscp.services.commitment import n_action, n_event_report
 from lfscp.services.query_retrieve import c_find, c_move_c_get
 from lfscp.services.storage import c_store
 
@@ -26,6 +26,7 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         *c_store.handlers(archive, current, patients),
         *c_find.handlers(archive, current),
         *c_move_c_get.handlers(archive, current),
-        *reports.handlers(archive),
+        *n_action.handlers(archive, current),
+        *n_event_report.handlers(archive),
         *models.handlers(),
     ]

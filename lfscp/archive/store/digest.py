@@ -28,6 +28,17 @@ _HASHERS: Final[dict[str, Callable[[], Any]]] = {
 ALGORITHMS: Final = tuple(_HASHERS)
 
 
+def hasher_of(algorithm: str) -> Any:
+    """A new hasher, with `update` and `hexdigest`.
+
+    Raises:
+        ValueError: no such algorithm is known.
+    """
+    if algorithm not in _HASHERS:
+        raise ValueError(f"unknown digest {algorithm!r}")
+    return _HASHERS[algorithm]()
+
+
 def digest_of(data: bytes | memoryview, algorithm: str) -> str:
     """The digest of bytes in memory; other threads run meanwhile."""
     hasher = _HASHERS[algorithm]()

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, or_, select, update
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.dialects import insert_if_absent, now_ms
@@ -33,7 +33,9 @@ TRANSACTION_UID: Final = 0x00081195
 REFERENCED_SOP_SEQUENCE: Final = 0x00081199
 REFERENCED_SOP_CLASS_UID: Final = 0x00081150
 REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
-LEASE_MS: Final = 30_000
+LEASE_S: Final = 15.0
+_LEASE_MS: Final = round(1000 * LEASE_S)
+_LONGEST_LEASE_MS: Final = 900_000  # a later end of one is that of a clock that was wrong
 _LONGEST_WAIT_MS: Final = 3_600_000  # a later time of an attempt is that of a clock that was wrong
 _FREE: Final = {"held_by": "", "held_until": 0}
 
@@ -44,7 +46,7 @@ class State(StrEnum):
     RECEIVED = "received"  # its instances are to be verified
     VERIFIED = "verified"  # its report is to be sent
     REPORTED = "reported"
-    FAILED = "failed"  # its report could not be sent, and is not tried again
+    FAILED = "failed"  # nothing could be reported, and it is not tried again
 
 
 OPEN: Final = (State.RECEIVED, State.VERIFIED)
@@ -72,13 +74,13 @@ class Commitment:
     Args:
         called_ae_title: by which the peer called this node.
         peer_address: where the peer called from.
-        reason: why its report could not be sent the last time; empty when there is none.
+        reason: why it could not be verified or reported the last time; empty when there is none.
         instances: how many it names.
         failed: how many of them the node does not commit to.
         created_at: in ms since 1970, as the other times; 0 while something has not happened.
         report_since: when its report became due, or was asked for once more.
-        attempts: how often its report was sent, or was to be sent.
-        next_attempt_at: of its report.
+        attempts: how often its report was to be sent.
+        next_attempt_at: when it goes on.
     """
 
     id: int
@@ -229,9 +231,26 @@ class Commitments:
         with self._index.doing("write to the index"):
             return self._index.transact(work)
 
-    def keep(self, commitment_id: int) -> bool:
-        """Hold it for some seconds more; False when another has it now."""
-        return self._change(commitment_id, {"held_until": now_ms() + LEASE_MS})
+    def keep(self, commitment_id: int, for_s: float = LEASE_S) -> bool:
+        """Hold it for so many seconds from now; False when another has it now."""
+        return self._change(commitment_id, {"held_until": now_ms() + round(1000 * for_s)})
+
+    def hold(self, commitment_id: int, for_s: float = LEASE_S) -> Commitment | None:
+        """Hold one whose report is to be sent; None when another has it, or it was sent."""
+        held = {**self._held(), "held_until": now_ms() + round(1000 * for_s)}
+        wanted = (
+            update(commitment)
+            .where(
+                commitment.c.id == commitment_id,
+                commitment.c.state == State.VERIFIED,
+                self._is_free() | self._is_mine(),
+            )
+            .values(held)
+            .returning(*_COLUMNS)
+        )
+        with self._index.doing("write to the index"):
+            row = self._index.transact(lambda each: each.execute(wanted).first())
+        return None if row is None else _commitment_of(row)
 
     def free(self, commitment_id: int) -> bool:
         """Let another go on with it, at once when it is due."""
@@ -262,9 +281,11 @@ class Commitments:
                 "failures": json.dumps(failures) if failures else "",
                 "failed": len(failures),
                 "verified_at": now_ms(),
+                "reason": "",
                 "report_since": now_ms(),
                 "next_attempt_at": now_ms(),
-                "held_until": now_ms() + LEASE_MS,
+                "attempts": 0,
+                "held_until": now_ms() + _LEASE_MS,
             },
         )
 
@@ -281,8 +302,8 @@ class Commitments:
             },
         )
 
-    def not_reported(self, commitment_id: int, reason: str, again_in_s: float | None) -> bool:
-        """Its report could not be sent.
+    def put_off(self, commitment_id: int, reason: str, again_in_s: float | None) -> bool:
+        """It could not be verified, or its report not be sent. False when another has it now.
 
         Args:
             reason: in words.
@@ -334,13 +355,14 @@ class Commitments:
             return [_commitment_of(row) for row in connection.execute(wanted)]
 
     def retry(self, commitment_id: int) -> bool:
-        """Send its report now, once more or again; False when there is none to send."""
+        """Send its report now, or once more; False while it is to be verified."""
         column = commitment.c
         now = now_ms()
+        state = case((column.verified_at > 0, State.VERIFIED), else_=State.RECEIVED)
         again = (
             update(commitment)
             .where(column.id == commitment_id, column.state != State.RECEIVED)
-            .values(state=State.VERIFIED, report_since=now, next_attempt_at=now)
+            .values(state=state, report_since=now, next_attempt_at=now)
         )
         with self._index.doing("write to the index"):
             return self._index.transact(lambda each: each.execute(again).rowcount > 0)
@@ -355,11 +377,11 @@ class Commitments:
     # --- who holds one ---
 
     def _held(self) -> dict[str, Any]:
-        return {"held_by": self._holder, "held_until": now_ms() + LEASE_MS}
+        return {"held_by": self._holder, "held_until": now_ms() + _LEASE_MS}
 
     def _is_free(self) -> ColumnElement[bool]:
         until = commitment.c.held_until
-        return or_(until < now_ms(), until > now_ms() + 2 * LEASE_MS)  # by a clock that was wrong
+        return or_(until < now_ms(), until > now_ms() + _LONGEST_LEASE_MS)
 
     def _is_mine(self) -> ColumnElement[bool]:
         return commitment.c.held_by == self._holder

@@ -29,12 +29,12 @@ from lfscp.services.access.permissions import destination, may
 from lfscp.services.audit_events import SentObjects, peer_of
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
 from lfscp.services.query_retrieve.cancellation import Cancellation
-from lfscp.services.query_retrieve.destination import (
+from lfscp.services.query_retrieve.identifier import RefusedError, read
+from lfscp.services.sending.destination import (
     Destination,
     DestinationError,
     NoContextAcceptedError,
 )
-from lfscp.services.query_retrieve.identifier import RefusedError, read
 from lfscp.services.sending.retrieve_contexts import Accepted, batches
 from lfscp.services.sending.sub_operations import Counters, Sender, SubOperationOutcome
 from lfscp.services.service_log import (

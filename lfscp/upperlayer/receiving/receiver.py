@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import C_CANCEL, DimseServiceType
+from pynetdicom.dimse_primitives import C_CANCEL, N_EVENT_REPORT, DimseServiceType
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.observe import metrics
@@ -76,6 +76,8 @@ class MessageReceiver:
     Attributes:
         requests: complete ones that wait to be served, each with its context ID.
         responses: those that somebody waits for.
+        report_answers: those to our N-EVENT-REPORTs, by Message ID; None until it comes. One that
+            is not waited for any longer stays here, so that its answer is known when it comes.
         options: what becomes of objects.
         show: called with each complete message, when somebody wants to see them.
         has_been_small: the last message received was a command set alone.
@@ -98,6 +100,7 @@ class MessageReceiver:
         self.responses: queue.Queue[tuple[None, None] | tuple[int, DimseServiceType]] = (
             queue.Queue()
         )
+        self.report_answers: dict[int, N_EVENT_REPORT | None] = {}
         self.show: Callable[[DIMSEMessage], object] | None = None
         self.has_been_small = False
 
@@ -338,12 +341,21 @@ class MessageReceiver:
         if isinstance(primitive, C_CANCEL):
             self._take_cancel(primitive)
         elif primitives.is_response(primitive):
+            if self.report_answers and self._answers_report(primitive):
+                return
             self.responses.put((context_id, primitive))
         elif primitive.is_valid_request:
             self.requests.append((context_id, primitive))
         else:
             # Without a Message ID, for one, there is no way to answer; the peer would wait.
             raise ProtocolError(f"{primitive.msg_type} request without what it must have")
+
+    def _answers_report(self, response: DimseServiceType) -> bool:
+        message_id = cast(int, response.MessageIDBeingRespondedTo)
+        if not isinstance(response, N_EVENT_REPORT) or message_id not in self.report_answers:
+            return False
+        self.report_answers[message_id] = response
+        return True
 
     @staticmethod
     def _show_message(incoming: Incoming, show: Callable[[DIMSEMessage], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +24,13 @@ from lfscp.upperlayer.engine.state_machine import (
     IDLE,
 )
 from lfscp.upperlayer.receiving.receiver import StoreOptions
+from lfscp.upperlayer.scp.idle_calls import IdleCalls
 from lfscp.upperlayer.wire.rejections import LOCAL_LIMIT_EXCEEDED, Rejection
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
+
+LOGGER = logging.getLogger(__name__)
 
 _BEGINNING: Final = (IDLE, AWAITING_ASSOCIATE_RQ)
 
@@ -61,6 +65,7 @@ class AcceptorAssociation(InlineAssociation):
         self._count_acceptors = count_acceptors
         self._is_limit_asked = False
         self._idle_timer: threading.Timer | None = None
+        self._calls: IdleCalls | None = None
         super().__init__(ae, MODE_ACCEPTOR, limits=limits, options=options)
 
     # --- its life ---
@@ -80,6 +85,8 @@ class AcceptorAssociation(InlineAssociation):
             self.receiver.discard()
         finally:
             self._ended.set()
+            if self._calls is not None:
+                self._calls.end()
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
             if self._sent_release and not self.is_released:
@@ -126,6 +133,8 @@ class AcceptorAssociation(InlineAssociation):
         if self._sent_release:  # by another thread, which takes the answer
             self.dul.read_pdu(self.acse_timeout)
             return False
+        if self._calls is not None:
+            self._make_calls(self._calls)
         return self.dul.read_until_request(self.record.network_timeout_s)
 
     def _has_ended(self) -> bool:
@@ -141,6 +150,42 @@ class AcceptorAssociation(InlineAssociation):
             return False
         self.kill()
         return True
+
+    # --- calls of other threads ---
+
+    def expect_call(self) -> None:
+        """Be ready for a `call_when_idle` of another thread; for the thread that serves it."""
+        if self._calls is None:
+            self._calls = IdleCalls()
+        self._calls.expect()
+
+    def call_when_idle(self, call: Callable[[], object]) -> bool:
+        """Have the thread that serves the association make a call that it expects.
+
+        It is made while no request is served, or when the association has ended.
+
+        Returns:
+            Whether it will be: not when the association has ended already.
+        """
+        return self._calls is not None and self._calls.ask(call)
+
+    def _make_calls(self, calls: IdleCalls) -> None:
+        """Make the calls that come before the peer's next request."""
+        while calls.are_expected and not self.receiver.requests and not self.is_over:
+            sock = self.dul.socket
+            call = None if sock is None else calls.await_peer(sock, self.record.network_timeout_s)
+            if call is None:
+                return
+            self.is_serving = True
+            try:
+                call()
+            except Exception:
+                LOGGER.exception("A call of the association failed")
+                self.end_reason = "a call of the association failed, see the log"
+                self.abort()
+            finally:
+                self._idle_since = time.monotonic()
+                self.is_serving = False
 
     # --- silence ---
 

@@ -94,7 +94,7 @@ def test_a_report_that_failed_is_due_again_later(
 ) -> None:
     asked, _ = ask(taking)
     taking.verified(asked.id, [])
-    assert taking.not_reported(asked.id, "cannot be reached", 60)
+    assert taking.put_off(asked.id, "cannot be reached", 60)
     assert other.take_due() is None
     let_pass(archive, next_attempt_at=1)
     taken = other.take_due()
@@ -112,7 +112,7 @@ def test_nobody_tries_a_report_that_was_given_up_until_it_is_asked_for(
     asked, _ = ask(taking)
     assert not taking.retry(asked.id)  # there is no report yet
     taking.verified(asked.id, [])
-    assert taking.not_reported(asked.id, "no address is known", None)
+    assert taking.put_off(asked.id, "no address is known", None)
     assert other.take_due() is None
     assert [each.state for each in other.commitments(states=["failed"])] == [State.FAILED]
     assert other.retry(asked.id)
@@ -130,7 +130,7 @@ def test_a_request_that_is_repeated_is_kept_once(taking: Commitments, other: Com
     asked, _ = ask(taking)
     assert ask(other) == (asked, False)  # the first process is at it
     taking.verified(asked.id, [])
-    taking.not_reported(asked.id, "no address is known", 60)
+    taking.put_off(asked.id, "no address is known", 60)
     again, is_mine = ask(other)
     assert (again.id, again.state, is_mine) == (asked.id, State.VERIFIED, True)
     other.reported(asked.id)

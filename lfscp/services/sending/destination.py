@@ -1,13 +1,14 @@
-"""Opens and releases associations with the destination of a C-MOVE."""
+"""Opens and releases associations with peers that the node sends to: objects, and reports."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.config import PeerSettings
@@ -41,48 +42,61 @@ class NoContextAcceptedError(DestinationError):
 
 
 class Destination:
-    """A peer that objects are moved to.
+    """A peer that objects are moved to, or something is reported to.
 
     Args:
         ae_title: its AE title.
         peer: where it is.
         server: our own AE title, time limits and PDU size.
+        calling_ae_title: by which to call it; empty for our own.
     """
 
-    def __init__(self, ae_title: str, peer: PeerSettings, server: ServerSection) -> None:
+    def __init__(
+        self, ae_title: str, peer: PeerSettings, server: ServerSection, calling_ae_title: str = ""
+    ) -> None:
         self._ae_title = ae_title
         self._peer = peer
         self._server = server
+        self._calling_ae_title = calling_ae_title or server.ae_title
 
     def __str__(self) -> str:
         return f"{self._ae_title} at {self._peer.host}:{self._peer.port}"
 
     @contextmanager
     def associate(
-        self, contexts: list[PresentationContext], while_waiting: Callable[[], None]
+        self,
+        contexts: list[PresentationContext],
+        while_waiting: Callable[[], None],
+        roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     ) -> Iterator[Any]:
         """An established association, released at the end.
 
         Args:
             contexts: to propose, with their IDs.
             while_waiting: called about once a second while the association waits for the peer.
+            roles: to propose, where they are not the usual ones.
         Raises:
             DestinationError: it cannot be opened.
             NoContextAcceptedError: no presentation context was accepted.
         """
-        association = self._open(contexts, while_waiting)
+        association = self._open(contexts, while_waiting, roles)
         try:
             yield association
         finally:
             if association.is_established:
                 association.release()
 
-    def _open(self, contexts: list[PresentationContext], while_waiting: Callable[[], None]) -> Any:
+    def _open(
+        self,
+        contexts: list[PresentationContext],
+        while_waiting: Callable[[], None],
+        roles: Sequence[SCP_SCU_RoleSelectionNegotiation],
+    ) -> Any:
         server = self._server
         try:
             association = associate(
                 (self._peer.host, self._peer.port),
-                calling_ae_title=server.ae_title,
+                calling_ae_title=self._calling_ae_title,
                 called_ae_title=self._ae_title,
                 contexts=contexts,
                 ssl_context=ssl_context(self._peer),
@@ -91,6 +105,7 @@ class Destination:
                 network_timeout_s=server.network_timeout_s,
                 connection_timeout_s=server.acse_timeout_s,
                 max_pdu_bytes=server.max_pdu_bytes,
+                ext_neg=roles,
                 while_waiting=while_waiting,
             )
         except OSError as error:
