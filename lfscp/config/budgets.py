@@ -12,9 +12,18 @@ class Budgets(Section):
     request_mb: Int = setting(
         1,
         "Largest data set of a request other than C-STORE, in megabytes. If one is larger, the "
-        "node aborts the association.",
+        "node aborts the association. Requests with a list of images have workflow_mb.",
         ge=1,
         le=1024,
+        live=True,
+    )
+    workflow_mb: Int = setting(
+        16,
+        "The same for a request of the modality workflow (N-CREATE, N-SET, N-ACTION), which may "
+        "name each image of a study: a thousand of them are about 0.1 MB. A process works on one "
+        "large request at a time.",
+        ge=1,
+        le=64,
         live=True,
     )
     key_values: Int = setting(

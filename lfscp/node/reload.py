@@ -77,6 +77,7 @@ def receive_limits(settings: Settings) -> ReceiveLimits:
         settings.storage.max_object_mb * MEGABYTE,
         settings.server.min_receive_rate,
         settings.budgets.request_mb * MEGABYTE,
+        max_workflow_bytes=settings.budgets.workflow_mb * MEGABYTE,
     )
 
 

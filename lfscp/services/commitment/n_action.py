@@ -89,8 +89,10 @@ def _require_allowed(event: evt.Event, current: CurrentSettings) -> None:
 def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
     """The request, once it is safe, and whether this process is to go on with it."""
     request: Any = event.request
-    if reason := getattr(request, "unkept", ""):
-        raise InvalidRequestError(status.RESOURCE_LIMITATION, f"out of resources: {reason}")
+    received = getattr(request, "received", None)
+    if received is not None and received.error is not None:
+        reason = f"out of resources: {received.error.strerror}"
+        raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
     information = request.ActionInformation
     if information is None:
         raise InvalidRequestError(status.MISSING_ATTRIBUTE, "the Action Information is missing")

@@ -25,6 +25,8 @@ class ReceiveLimits:
             of it is kept, and it is answered with 0xA700.
         max_response_bytes: largest data set of a response, of a requestor's association; 0 is the
             limit of all messages other than C-STORE.
+        max_workflow_bytes: largest data set of an N-CREATE, N-SET or N-ACTION, if that is more than
+            `max_message_bytes`. What is large of it goes to a file on its way, as objects do.
     """
 
     max_object_bytes: int = 0
@@ -32,6 +34,7 @@ class ReceiveLimits:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     shortage: Callable[[], str] | None = None
     max_response_bytes: int = 0
+    max_workflow_bytes: int = 0
 
 
 NO_LIMITS = ReceiveLimits()

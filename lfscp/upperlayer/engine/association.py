@@ -176,7 +176,7 @@ class InlineAssociation(Association):
     def serve_next(self) -> None:
         """Serve the request that has waited longest."""
         context_id, request = self.receiver.requests.popleft()
-        received = request.received if isinstance(request, ReceivedStore) else None
+        received = getattr(request, "received", None)  # of a C-STORE, or a long data set
         self.is_serving = True
         try:
             self._serve_request(request, context_id)

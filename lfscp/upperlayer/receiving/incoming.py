@@ -59,6 +59,7 @@ class Incoming:
     Attributes:
         began: monotonic time of its first fragment, in seconds.
         look_at: when its pace is looked at next.
+        limit_bytes: the most that its sink takes; 0 is no limit.
         fragment_bytes: of the last fragment of its data set that was not the last one.
         empty_fragments: how many came that had no byte and were not the last.
         comes_alike: its PDUs have been cut alike so far.
@@ -78,6 +79,7 @@ class Incoming:
         "field",
         "fragment_bytes",
         "is_examined",
+        "limit_bytes",
         "look_at",
         "sink",
         "store",
@@ -97,12 +99,13 @@ class Incoming:
         self.field: int | None = None
         self.store: commands.StoreRequest | None = None
         self.sink: DatasetSink | None = None
+        self.limit_bytes = 0
         self.fragment_bytes = 0
         self.empty_fragments = 0
         self.comes_alike = True
         self.is_examined = False
         self.examined: object = None
-        self.data = bytearray()
+        self.data: bytes | bytearray = bytearray()
 
     @property
     def received(self) -> int:

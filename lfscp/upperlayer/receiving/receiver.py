@@ -14,10 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import C_CANCEL, N_EVENT_REPORT, DimseServiceType
+from pynetdicom.dimse_primitives import (
+    C_CANCEL,
+    N_EVENT_REPORT,
+    DimsePrimitiveType,
+    DimseServiceType,
+)
 from pynetdicom.presentation import PresentationContext
 
 from lfscp.observe import metrics
@@ -28,6 +33,7 @@ from lfscp.upperlayer.connection.transport import InlineSocket
 from lfscp.upperlayer.receiving import primitives
 from lfscp.upperlayer.receiving.batch import BatchEnd, BatchReader
 from lfscp.upperlayer.receiving.incoming import Incoming, Source
+from lfscp.upperlayer.receiving.long_dataset import LongDataset
 from lfscp.upperlayer.receiving.outstanding import Outstanding
 from lfscp.upperlayer.receiving.received import ReceivedStore
 from lfscp.upperlayer.receiving.sink import DatasetSink, FileHeader, part10_header
@@ -37,6 +43,8 @@ MAX_COMMAND_SET_BYTES: Final = 1 << 16
 # Some peers count the PDU's or the PDV's header into the limit they were told.
 _TOLERATED_EXCESS_BYTES: Final = 64
 _UNLIMITED_PDU_BYTES: Final = 1 << 28
+# Whose data sets name each image of a study.
+_WORKFLOW: Final = (commands.N_SET_RQ, commands.N_ACTION_RQ, commands.N_CREATE_RQ)
 
 # (first bytes of a data set, transfer syntax UID) to whatever the handler makes of it.
 Examine = Callable[[memoryview, str], object]
@@ -179,7 +187,7 @@ class MessageReceiver:
             incoming.check_pace()
             sock.begin_wait(timeout_s)
 
-        limit = self._record.limits.max_object_bytes
+        limit = incoming.limit_bytes
         reader = BatchReader(sock, sink, incoming.context_id, incoming.fragment_bytes, before_each)
         return reader.read(limit - sink.size if limit else None)
 
@@ -256,9 +264,20 @@ class MessageReceiver:
             incoming.store = commands.read_store_request(elements)
             if incoming.store is not None:
                 incoming.sink = self._sink(incoming, incoming.store)
+                incoming.limit_bytes = self._record.limits.max_object_bytes
+        elif has_data_set and incoming.field in _WORKFLOW:
+            self._expect_long_dataset(incoming)
         self.has_been_small = not has_data_set
         if not has_data_set:
             self._message_ends(incoming)
+
+    def _expect_long_dataset(self, incoming: Incoming) -> None:
+        """Have the data set go to a sink, where it may be longer than that of other messages."""
+        limits = self._record.limits
+        if limits.max_workflow_bytes:
+            incoming.sink = DatasetSink(self.options.spool_dir, bytes, shortage=limits.shortage)
+            incoming.limit_bytes = max(limits.max_workflow_bytes, limits.max_message_bytes)
+            incoming.is_examined = True  # it is no object
 
     def _sink(self, incoming: Incoming, store: commands.StoreRequest) -> DatasetSink:
         file_header = self.options.file_header
@@ -294,7 +313,7 @@ class MessageReceiver:
 
     def _fill(self, incoming: Incoming, sink: DatasetSink, source: Source, size: int) -> None:
         """Put one fragment into the sink."""
-        self._check_object_size(sink, size)
+        self._check_sink_size(incoming, sink, size)
         while size:
             taken = source.read_some(sink.reserve(size))
             sink.commit(taken)
@@ -315,21 +334,31 @@ class MessageReceiver:
 
     def _check_message_size(self, size: int) -> None:
         limits = self._record.limits
-        limit = limits.max_response_bytes or limits.max_message_bytes
+        self._require_within(size, limits.max_response_bytes or limits.max_message_bytes)
+
+    @staticmethod
+    def _require_within(size: int, limit: int) -> None:
         if size > limit:
             metrics.OVERSIZE_MESSAGES.add()
             raise ProtocolError(f"data set of a message larger than {limit} bytes")
 
-    def _check_object_size(self, sink: DatasetSink, size: int) -> None:
+    def _check_sink_size(self, incoming: Incoming, sink: DatasetSink, size: int) -> None:
         """Keep nothing of an object that is larger than allowed; it is answered at its end."""
-        limit = self._record.limits.max_object_bytes
-        if limit and sink.size + size > limit and sink.error is None:
+        limit = incoming.limit_bytes
+        if not limit or sink.size + size <= limit:
+            return
+        if incoming.store is None:
+            self._require_within(sink.size + size, limit)
+        elif sink.error is None:
             sink.give_up(OSError(errno.EFBIG, f"object larger than {limit / 1e6:g} MB"))
 
     # --- complete messages ---
 
     def _message_ends(self, incoming: Incoming) -> None:
         self._incoming = None
+        if incoming.store is None and incoming.sink is not None:
+            self._long_message_ends(incoming, incoming.sink)
+            return
         if self.show is not None:
             self._show_message(incoming, self.show)
         context_id = incoming.context_id
@@ -337,7 +366,20 @@ class MessageReceiver:
             request = ReceivedStore(incoming.store, context_id, incoming.sink, incoming.examined)
             self.requests.append((context_id, request))
             return
-        primitive = primitives.of_message(incoming)
+        self._take_message(context_id, primitives.of_message(incoming))
+
+    def _long_message_ends(self, incoming: Incoming, sink: DatasetSink) -> None:
+        """A message is complete whose data set went to a sink though it is no object."""
+        received = LongDataset(sink)
+        incoming.sink = None
+        incoming.data = received.data
+        if self.show is not None:
+            self._show_message(incoming, self.show)
+        primitive: Any = primitives.of_message(incoming)
+        primitive.received = received
+        self._take_message(incoming.context_id, primitive)
+
+    def _take_message(self, context_id: int, primitive: DimsePrimitiveType) -> None:
         if isinstance(primitive, C_CANCEL):
             self._take_cancel(primitive)
         elif primitives.is_response(primitive):
@@ -383,7 +425,7 @@ class MessageReceiver:
         """Nobody is left to answer what waits to be served."""
         while self.requests:
             request = self.requests.popleft()[1]
-            received = request.received if isinstance(request, ReceivedStore) else None
+            received = getattr(request, "received", None)
             del request
             if received is not None:
                 received.take_back()

@@ -23,6 +23,9 @@ C_FIND_RSP: Final = 0x8020
 C_MOVE_RSP: Final = 0x8021
 C_ECHO_RQ: Final = 0x0030
 C_ECHO_RSP: Final = 0x8030
+N_SET_RQ: Final = 0x0120
+N_ACTION_RQ: Final = 0x0130
+N_CREATE_RQ: Final = 0x0140
 C_CANCEL_RQ: Final = 0x0FFF
 
 NO_DATA_SET: Final = 0x0101
