@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -166,15 +167,17 @@ class _Command:
                 return not left
 
             deadline = time.monotonic() + self._wait_s
-            ask(
-                self._peer,
-                self._questions,
-                keep=self.keep,
-                is_enough=is_complete,
-                wait_s=self._wait_s,
-                on_asked=lambda question: self._requests.asked(question.transaction_uid),
-                cancel=cancel,
-            )
+            for question in self._questions:
+                ask(
+                    self._peer,
+                    question,
+                    keep=self.keep,
+                    is_enough=partial(self._is_reported, question),
+                    wait_s=max(0.0, deadline - time.monotonic()),
+                    on_asked=partial(self._requests.asked, question.transaction_uid),
+                    cancel=cancel,
+                )
+                is_complete()
             while self.is_listening and not is_complete() and time.monotonic() < deadline:
                 if cancel.wait(_LOOK_EVERY_S):
                     break

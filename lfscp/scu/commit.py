@@ -49,24 +49,27 @@ def portions(references: Sequence[Reference]) -> Iterator[Sequence[Reference]]:
 
 def ask(
     peer: Peer,
-    questions: Sequence[Question],
+    question: Question,
     *,
     keep: Keep,
     is_enough: Callable[[], bool],
     wait_s: float,
-    on_asked: Callable[[Question], None] = lambda _question: None,
+    on_asked: Callable[[], None] = lambda: None,
     cancel: Flag = NEVER,
 ) -> None:
-    """Ask a peer over one association, and keep that open for its reports.
+    """Ask a peer, and keep the association open for its report.
+
+    Each question has an association of its own: a peer's report on one would cross with the next
+    question, which not all peers stand.
 
     Args:
         keep: keeps a report that comes on this association.
         is_enough: whether to wait no longer; asked about once a second.
-        wait_s: how long to wait for reports after the last question.
-        on_asked: called with each question that the peer has taken.
+        wait_s: how long to wait for the report.
+        on_asked: called once the peer has taken the question.
         cancel: once set, the wait ends.
     Raises:
-        GivenUpError: it was cancelled before the peer had taken all questions.
+        GivenUpError: it was cancelled before the peer had taken the question.
         UnsupportedError: the peer has no storage commitment.
         PeerError: it cannot be reached, or refuses.
     """
@@ -83,19 +86,15 @@ def ask(
         cancel=cancel,
         max_response_bytes=MAX_REPORT_BYTES,
     ) as assoc:
-        for question in questions:
-            _ask(assoc, peer, question, cancel)
-            on_asked(question)
+        _ask(assoc, peer, question, cancel)
+        on_asked()
         serve_until(assoc, lambda: cancel.is_set() or is_enough(), wait_s)
 
 
 def _ask(assoc: InlineAssociation, peer: Peer, question: Question, cancel: Flag) -> None:
-    information = _action_information(question)
-    if not assoc.is_established:
-        raise PeerError(PeerErrorKind.ABORTED, peer, "ended the association")
     try:
         answer, _ = assoc.send_n_action(
-            information,
+            _action_information(question),
             _REQUEST_COMMITMENT,
             STORAGE_COMMITMENT,
             STORAGE_COMMITMENT_INSTANCE,
