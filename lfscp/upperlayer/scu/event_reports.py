@@ -41,6 +41,8 @@ def serve_until(
             continue
         if _has_ended(assoc):
             return is_enough()
+        if assoc.receiver.requests:  # came while that was looked for
+            continue
         try:
             assoc.dul.read_pdu(min(left_s, _LOOK_EVERY_S))
         except ReadTimeoutError:
