@@ -1,4 +1,4 @@
-"""Inflates deflated datasets in pieces of bounded size (PS3.5 section A.5: no zlib header)."""
+"""Deflates datasets, and inflates them in pieces of bounded size (PS3.5 A.5: no zlib header)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from lfscp.dicom.elements import Buffer
 from lfscp.dicom.errors import DatasetError
 
 _PIECE: Final = 32_768  # bytes
+
+
+def deflate(dataset: bytes) -> bytes:
+    """Deflate a dataset, to an even number of bytes."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = deflater.compress(dataset) + deflater.flush()
+    return deflated + b"\0" if len(deflated) % 2 else deflated
 
 
 def pieces_of(deflated: Buffer) -> Iterator[bytes]:

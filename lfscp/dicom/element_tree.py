@@ -23,7 +23,7 @@ from pydicom.filewriter import write_dataset
 from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.dicom.charset import UTF_8, Encoder, codecs_of, decode, encoder
 from lfscp.dicom.conversion import convert
-from lfscp.dicom.deflate import inflate, pieces_of
+from lfscp.dicom.deflate import deflate, inflate, pieces_of
 from lfscp.dicom.elements import EXPLICIT_LITTLE, SEQUENCE_DELIMITER, UNDEFINED_LENGTH, elements
 from lfscp.dicom.encoder import read_pieces
 from lfscp.dicom.errors import DatasetError
@@ -191,6 +191,8 @@ def encode_tree(
         written = _Writing(UTF_8, str.encode).tree(tree)
     if transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:
         return written
+    if transfer_syntax_uid in DEFLATED:
+        return deflate(written)
     target = encoding_of(transfer_syntax_uid)
     return b"".join(read_pieces(convert(memoryview(written), EXPLICIT_LITTLE, target)))
 

@@ -236,6 +236,7 @@ def retention_limits(settings: Settings) -> Limits:
         max_age_ms=int(retention.max_age_days * DAY_MS),
         max_studies=retention.max_studies,
         quiet_ms=int(retention.quiet_s * 1000),
+        committed_ms=int(settings.commitment.keep_days * DAY_MS),
     )
 
 

@@ -1,4 +1,8 @@
-"""Protects studies from deletion and change, until they are unprotected."""
+"""Protects studies: from deletion and change until they are unprotected, or from retention.
+
+Retention leaves a study alone for a while after the node has committed to one of its instances. An
+administrator may delete such a study.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.schema import study
+from lfscp.archive.index.workflow_tables import committed_study
 from lfscp.dicom.attributes import Level
 
 if TYPE_CHECKING:
@@ -34,6 +39,21 @@ def require_replaceable(index: Index, study_uid: str) -> None:
 
 def is_of_protected(uid: ColumnElement[str]) -> ColumnElement[bool]:
     return exists().where(protection.c.study_instance_uid == uid)
+
+
+def is_of_committed(uid: ColumnElement[str], after_ms: int) -> ColumnElement[bool]:
+    """The condition that the node committed to an instance of a study later than this."""
+    column = committed_study.c
+    return exists().where(column.study_instance_uid == uid, column.committed_at > after_ms)
+
+
+def is_committed(connection: Connection, study_uid: str, after_ms: int) -> bool:
+    """Whether the node committed to an instance of a study later than this."""
+    found = select(committed_study.c.committed_at).where(
+        committed_study.c.study_instance_uid == study_uid,
+        committed_study.c.committed_at > after_ms,
+    )
+    return connection.execute(found).first() is not None
 
 
 def locked_study(study_uid: str, key: int | None = None) -> Select[Any]:

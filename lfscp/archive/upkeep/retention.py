@@ -21,7 +21,12 @@ from sqlalchemy import Connection, func, select, tuple_
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import MAX_OFF_MS
-from lfscp.archive.index.protection import is_of_protected, locked_study
+from lfscp.archive.index.protection import (
+    is_committed,
+    is_of_committed,
+    is_of_protected,
+    locked_study,
+)
 from lfscp.archive.index.removal import delete_entity
 from lfscp.archive.index.schema import instance, series, study
 from lfscp.dicom.attributes import Level
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 GIGABYTE: Final = 1_000_000_000
 _BELOW: Final = 0.99  # of a limit in bytes is where recycling stops
 _STUDIES: Final = 50  # looked for at a time
+_EVER_MS: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +46,14 @@ class Limits:
 
     Args:
         quiet_ms: how long a study must have received nothing before it can go.
+        committed_ms: how long a study stays after the node has committed to one of its instances.
     """
 
     max_bytes: int = 0
     max_age_ms: int = 0
     max_studies: int = 0
     quiet_ms: int = 300_000
+    committed_ms: int = 0
 
     @property
     def is_any(self) -> bool:
@@ -118,7 +126,8 @@ def candidates(
     target = limits.max_bytes
     if target and remaining_bytes > target:
         target = int(target * _BELOW)
-    for key, uid, updated_at in _oldest(connection, now_ms - limits.quiet_ms):
+    committed_after_ms = old_ms - limits.committed_ms if limits.committed_ms else _EVER_MS
+    for key, uid, updated_at in _oldest(connection, now_ms - limits.quiet_ms, committed_after_ms):
         reason = ""
         if limits.max_age_ms and updated_at < old_ms - limits.max_age_ms:
             reason = "age"
@@ -134,15 +143,20 @@ def candidates(
         yield Candidate(key, uid, updated_at, instances, size, reason)
 
 
-def _oldest(connection: Connection, before_ms: int) -> Iterator[tuple[int, str, int]]:
+def _oldest(
+    connection: Connection, before_ms: int, committed_after_ms: int
+) -> Iterator[tuple[int, str, int]]:
     """Studies that may go, by the time of their last instance; a few rows at a time."""
     order = (study.c.updated_at, study.c.id)
+    uid = study.c.study_instance_uid
     wanted = (
-        select(study.c.id, study.c.study_instance_uid, study.c.updated_at)
-        .where(study.c.updated_at < before_ms, ~is_of_protected(study.c.study_instance_uid))
+        select(study.c.id, uid, study.c.updated_at)
+        .where(study.c.updated_at < before_ms, ~is_of_protected(uid))
         .order_by(*order)
         .limit(_STUDIES)
     )
+    if committed_after_ms < _EVER_MS:
+        wanted = wanted.where(~is_of_committed(uid, committed_after_ms))
     piece = wanted
     while rows := connection.execute(piece).all():
         yield from map(tuple, rows)
@@ -160,9 +174,13 @@ def _size_of(connection: Connection, study_key: int) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int) -> int:
-    """Delete a study unless it has been protected or added to since it was looked for.
+def recycle(
+    archive: Archive, candidate: Candidate, limits: Limits, now_ms: int, old_ms: int | None = None
+) -> int:
+    """Delete a study unless it was protected, added to or committed to since it was looked for.
 
+    Args:
+        now_ms, old_ms: as `candidates` takes them.
     Returns:
         The number of instances deleted.
     """
@@ -172,6 +190,10 @@ def recycle(archive: Archive, candidate: Candidate, limits: Limits, now_ms: int)
     with archive.index.writing() as connection:
         row = connection.execute(locked_study(*which[1:])).one_or_none()
         if row is None or row[1] or row[0] >= now_ms - limits.quiet_ms:
+            return 0
+        committed_after_ms = (now_ms if old_ms is None else old_ms) - limits.committed_ms
+        # Asked for once the study is held, as those who commit hold it too.
+        if limits.committed_ms and is_committed(connection, which[1], committed_after_ms):
             return 0
         paths = delete_entity(connection, *which)
     deletion.happened()
@@ -221,7 +243,7 @@ class Retention:
         for candidate in found:
             if is_stopping():
                 break
-            deleted = recycle(self._archive, candidate, limits, now)
+            deleted = recycle(self._archive, candidate, limits, now, old_ms)
             if not deleted:
                 continue
             gone += 1

@@ -16,7 +16,18 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.dialects import insert_if_absent, now_ms
@@ -368,11 +379,25 @@ class Commitments:
             return self._index.transact(lambda each: each.execute(again).rowcount > 0)
 
     def forget_ended(self, older_than_ms: int) -> int:
-        """Drop those that ended and were asked for longer ago than this; how many."""
-        is_old = commitment.c.created_at < now_ms() - older_than_ms
-        gone = delete(commitment).where(is_old, commitment.c.state.not_in(OPEN))
+        """Drop those that ended and were asked for longer ago than this; how many.
+
+        What was noted of studies that are gone goes with them.
+        """
+        before = now_ms() - older_than_ms
+        ended = delete(commitment).where(
+            commitment.c.created_at < before, commitment.c.state.not_in(OPEN)
+        )
+        is_there = exists().where(
+            study.c.study_instance_uid == committed_study.c.study_instance_uid
+        )
+        noted = delete(committed_study).where(committed_study.c.committed_at < before, ~is_there)
+
+        def work(connection: Connection) -> int:
+            connection.execute(noted)
+            return connection.execute(ended).rowcount
+
         with self._index.doing("write to the index"):
-            return self._index.transact(lambda each: each.execute(gone).rowcount)
+            return self._index.transact(work)
 
     # --- who holds one ---
 

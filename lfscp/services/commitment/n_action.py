@@ -93,12 +93,12 @@ def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
     if received is not None and received.error is not None:
         reason = f"out of resources: {received.error.strerror}"
         raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
-    information = request.ActionInformation
-    if information is None:
+    stream = request.ActionInformation
+    information = b"" if stream is None else stream.getvalue()
+    if not information:
         raise InvalidRequestError(status.MISSING_ATTRIBUTE, "the Action Information is missing")
-    transaction_uid, references = read_request(
-        information.getvalue(), str(event.context.transfer_syntax)
-    )
+    transfer_syntax_uid = str(event.context.transfer_syntax)
+    transaction_uid, references = read_request(information, transfer_syntax_uid)
     try:
         return here.commitments.add(
             transaction_uid,

@@ -13,6 +13,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from lfscp.archive.errors import ClassNotStoredError
 from lfscp.config import Settings
 from lfscp.services.contexts import (
+    STORAGE_COMMITMENT,
     contexts,
     require_stored_class,
     storage_sop_classes,
@@ -53,7 +54,6 @@ def test_retired_storage_classes_are_there(
 @pytest.mark.parametrize(
     "uid",
     [
-        "1.2.840.10008.1.20.1",  # Storage Commitment
         "1.2.840.10008.1.3.10",  # Media Storage Directory
         "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol
     ],
@@ -75,11 +75,11 @@ def test_uncompressed_comes_first() -> None:
     assert transfer_syntaxes()[:2] == ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 
 
-def test_both_roles_are_granted_for_storage_only(
+def test_both_roles_are_granted_for_storage_and_its_commitment_only(
     supported: dict[str, PresentationContext],
 ) -> None:
     both = {uid for uid, cx in supported.items() if cx.scu_role and cx.scp_role}
-    assert both == {*storage_sop_classes(), "1.3.9999.1"}
+    assert both == {*storage_sop_classes(), "1.3.9999.1", STORAGE_COMMITMENT}
 
 
 def test_private_classes_come_by_configuration(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import StudyProtectedError
@@ -16,6 +16,7 @@ from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import DAY_MS
 from lfscp.archive.index.protection import protect, protected_among, unprotect
 from lfscp.archive.index.schema import study as study_table
+from lfscp.archive.index.workflow_tables import committed_study
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.retention import (
     Candidate,
@@ -26,6 +27,7 @@ from lfscp.archive.upkeep.retention import (
     recycle,
     usage,
 )
+from lfscp.archive.workflow.commitments import Commitments, Reference
 from lfscp.dicom.attributes import Level
 from tests.support.archive_datasets import received
 
@@ -118,6 +120,30 @@ def test_a_protected_study_stays_and_the_next_one_goes(archive: Archive) -> None
     assert unprotect(archive.index, "1.2.3")
     assert not unprotect(archive.index, "1.2.3")
     assert run(archive, max_age_ms=1) == ["1.2.3"]
+
+
+def committed(archive: Archive, study_uid: str, days_ago: float) -> None:
+    """The node has committed to a study some days ago."""
+    values = {"study_instance_uid": study_uid, "committed_at": NOW - int(days_ago * DAY_MS)}
+    with archive.index.writing() as connection:
+        connection.execute(insert(committed_study).values(values))
+
+
+def test_a_study_that_the_node_committed_to_stays_for_a_while(archive: Archive) -> None:
+    committed(archive, "1.2.3", 3)
+    committed(archive, "1.2.1", 1)
+    assert run(archive, max_studies=3, committed_ms=2 * DAY_MS) == ["1.2.3", "1.2.2"]
+    assert run(archive, max_studies=2) == ["1.2.1"]  # without such a limit
+
+
+def test_a_study_that_is_committed_to_meanwhile_stays(archive: Archive) -> None:
+    limits = Limits(max_studies=4, committed_ms=DAY_MS)
+    with archive.index.engine.connect() as connection:
+        [candidate] = candidates(connection, limits, usage(connection), now_ms())
+    assert candidate.study_uid == "1.2.3"
+    Commitments(archive.index).note_studies([Reference("1.2", "1.2.3.1.3000")])
+    assert recycle(archive, candidate, limits, now_ms()) == 0
+    assert archive.delete(Level.STUDY, "1.2.3") == 3  # an administrator may
 
 
 def test_a_protected_study_is_not_deleted_by_hand_and_gone_for_good_once_it_may_be(
