@@ -16,6 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_ACTION
 
+from tests.support.dicom_peer import until
 from tests.support.pynetdicom_client import close
 from tests.support.served_archive import CT
 
@@ -114,6 +115,8 @@ class Modality:
         try:
             yield assoc
         finally:
+            # A release must not overtake the answer to a report, which has a thread of its own.
+            assert until(lambda: not _answering(), PATIENCE_S)
             if assoc.is_established:
                 assoc.release()
             close(assoc)
@@ -134,6 +137,11 @@ class Modality:
         """Ask on an association of its own, which is released at once; gives the status."""
         with self.association(port) as assoc:
             return ask(assoc, transaction_uid, references)
+
+
+def _answering() -> list[threading.Thread]:
+    """pynetdicom's threads that answer reports."""
+    return [each for each in threading.enumerate() if "_serve_request" in each.name]
 
 
 def ask(

@@ -32,7 +32,7 @@ NO_SUCH_INSTANCE: Final = 0x0112
 CLASS_INSTANCE_CONFLICT: Final = 0x0119
 
 _PIECE: Final = 500  # instances that are looked for at a time
-_THREADS: Final = 4
+THREADS: Final = 4  # that read at the same time
 _CHUNK: Final = 1 << 18  # bytes, so that what was read is in the processor's cache for the digest
 _COLUMNS: Final = (
     instance.c.sop_instance_uid,
@@ -83,7 +83,7 @@ class Verification:
         """
         commitments = Commitments(self._archive.index)
         failures: list[Failure] = []
-        threads = ThreadPoolExecutor(_THREADS, "lfscp-verify")
+        threads = ThreadPoolExecutor(THREADS, "lfscp-verify")
         try:
             for start in range(0, len(references), _PIECE):
                 piece = references[start : start + _PIECE]

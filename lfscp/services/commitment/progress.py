@@ -123,14 +123,14 @@ class Progress:
         """Try it again later, or no more when it has been tried for long enough."""
         again_in_s = self._delay_s(commitment, reason)
         fields = {**fields_of(commitment), "reason": reason}
+        try:
+            self.commitments.put_off(commitment.id, reason, again_in_s)
+        except OperationError as error:  # who holds it loses it in a few seconds
+            fields["reason"] = f"{reason}; {error}"
         if again_in_s is None:
             LOG.error("storage commitment given up", **fields, attempts=commitment.attempts + 1)
         elif reason != commitment.reason:
             LOG.warning("storage commitment put off", **fields, again_in_s=again_in_s)
-        try:
-            self.commitments.put_off(commitment.id, reason, again_in_s)
-        except OperationError as error:  # who holds it loses it in a few seconds
-            LOG.warning("storage commitment put off", **fields_of(commitment), reason=str(error))
 
     def _delay_s(self, commitment: Commitment, reason: str) -> float | None:
         hours = self._current.settings.commitment.retry_hours
