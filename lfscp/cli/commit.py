@@ -94,7 +94,9 @@ def commit(
     insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
-    """Ask another node to commit to keep objects that it was sent (Storage Commitment).
+    """Ask another node whether it keeps objects (N-ACTION).
+
+    It reports later which of them it commits to keep. This is storage commitment.
 
     With --study, --config or --data-dir, a running node of that archive takes the report.
     """
