@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, peers, retention, serve, show, worklist
+from lfscp.cli import archive, commit, peers, retention, serve, show, worklist
 from lfscp.cli.errors import CommandError
 from lfscp.cli.terminal import keep_writable, warn
 from lfscp.python_build import PythonBuildError, require_gil
@@ -56,6 +56,7 @@ app.command()(peers.find)
 app.command()(peers.get)
 app.command()(peers.move)
 app.command()(peers.send)
+app.command()(commit.commit)
 app.command()(archive.backup)
 app.command()(archive.restore)
 app.command()(retention.retention)

@@ -117,5 +117,4 @@ class Commitment(Section):
         24.0,
         "For how long a job that sends, and wants the receiver to commit, waits for its report, in "
         "hours.",
-        live=True,
     )

@@ -23,7 +23,7 @@ from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import MAX_DELAY_S, Job, State
 from lfscp.observe.logging import get_logger
 from lfscp.scu.commit import Question, ask, portions
-from lfscp.services.commitment.reports import Report, failure_words
+from lfscp.services.commitment.n_event_report import Report, failure_words
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -76,6 +76,7 @@ class Committing:
         unasked = [each for each in self._open() if each.state is RequestState.ASKING]
         if unasked:
             self._ask(unasked, are_new=are_new)
+            self._control.check()
             self._count()
         waiting = [each for each in self._open() if each.state is RequestState.WAITING]
         left_s = self._wait_s - max((each.waited_s for each in waiting), default=0.0)
@@ -88,15 +89,18 @@ class Committing:
         return [each for each in self._requests.of_job(self._job.id) if each.is_open]
 
     def _ask(self, unasked: Iterable[CommitmentRequest], *, are_new: bool) -> None:
-        questions = [
-            Question(
-                each.transaction_uid if are_new else self._requests.renew(each.transaction_uid),
-                each.references,
-            )
-            for each in unasked
-        ]
+        stay_s = _STAY_S
+        for each in unasked:
+            self._control.check()
+            uid = each.transaction_uid
+            if not are_new:
+                uid = self._requests.renew(uid)
+            self._ask_one(Question(uid, each.references), stay_s)
+            if not self._requests.is_reported(uid):
+                stay_s = 0.0  # it will not be quicker with the others
 
-        def note_asked(question: Question) -> None:
+    def _ask_one(self, question: Question, stay_s: float) -> None:
+        def note_asked() -> None:
             self._requests.asked(question.transaction_uid)
             LOG.info(
                 "commitment asked for",
@@ -113,17 +117,13 @@ class Committing:
 
         ask(
             self._job.peer,
-            questions,
+            question,
             keep=keep,
-            is_enough=lambda: self._are_reported(questions),
-            wait_s=_STAY_S,
+            is_enough=lambda: self._requests.is_reported(question.transaction_uid),
+            wait_s=stay_s,
             on_asked=note_asked,
             cancel=self._control.stop,
         )
-        self._control.check()
-
-    def _are_reported(self, questions: Iterable[Question]) -> bool:
-        return all(self._requests.is_reported(each.transaction_uid) for each in questions)
 
     def _count(self) -> None:
         """Set the job's counters: done is what is committed to, left what is to be reported."""

@@ -18,13 +18,13 @@ SECONDS: Final = (
 SHORT_SECONDS: Final = (0.0001, 0.00025, *SECONDS[:13])
 SERVICES: Final = (
     *("C-ECHO", "C-STORE", "C-FIND", "C-MOVE", "C-GET"),
-    *("N-CREATE", "N-SET", "N-GET", "N-ACTION"),
+    *("N-CREATE", "N-SET", "N-GET", "N-ACTION", "N-EVENT-REPORT"),
     OTHER,
 )
 STATUSES: Final = (
     *("0x0000", "0xFE00", "0xB000"),
     *("0xA700", "0xA701", "0xA702", "0xA801", "0xA900", "0xC000", "0xC001"),
-    *("0x0106", "0x0110", "0x0111", "0x0112", "0x0115", "0x0120", "0x0121"),
+    *("0x0106", "0x0110", "0x0111", "0x0112", "0x0113", "0x0115", "0x0120", "0x0121"),
     *("0x0122", "0x0123", "0x0124", "0x0213"),
     OTHER,
 )

@@ -19,11 +19,8 @@ from lfscp.archive.workflow.commitments import Reference
 from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
-from lfscp.services.commitment.reports import (
-    STORAGE_COMMITMENT_INSTANCE,
-    Keep,
-    take_report,
-)
+from lfscp.services.commitment.n_event_report import Keep, take_report
+from lfscp.services.commitment.report import STORAGE_COMMITMENT_INSTANCE
 from lfscp.services.contexts import STORAGE_COMMITMENT, UNCOMPRESSED
 from lfscp.upperlayer.engine.association import InlineAssociation
 from lfscp.upperlayer.scu.event_reports import serve_until
@@ -31,7 +28,7 @@ from lfscp.upperlayer.scu.event_reports import serve_until
 SERVICE: Final = "Storage Commitment"
 # Of one request. Peers have to hold all of them, and some to look for each, before they answer.
 MAX_INSTANCES: Final = 2000
-_MAX_REPORT_BYTES: Final = 4 << 20  # up to 180 bytes for each
+MAX_REPORT_BYTES: Final = 4 << 20  # up to 180 bytes for each of its instances
 _REQUEST_COMMITMENT: Final = 1  # the only action type
 _WARNINGS: Final = (0x0001, 0x0107, 0x0116)
 
@@ -52,24 +49,27 @@ def portions(references: Sequence[Reference]) -> Iterator[Sequence[Reference]]:
 
 def ask(
     peer: Peer,
-    questions: Sequence[Question],
+    question: Question,
     *,
     keep: Keep,
     is_enough: Callable[[], bool],
     wait_s: float,
-    on_asked: Callable[[Question], None] = lambda _question: None,
+    on_asked: Callable[[], None] = lambda: None,
     cancel: Flag = NEVER,
 ) -> None:
-    """Ask a peer over one association, and keep that open for its reports.
+    """Ask a peer, and keep the association open for its report.
+
+    Each question has an association of its own: a peer's report on one would cross with the next
+    question, which not all peers stand.
 
     Args:
         keep: keeps a report that comes on this association.
         is_enough: whether to wait no longer; asked about once a second.
-        wait_s: how long to wait for reports after the last question.
-        on_asked: called with each question that the peer has taken.
+        wait_s: how long to wait for the report.
+        on_asked: called once the peer has taken the question.
         cancel: once set, the wait ends.
     Raises:
-        GivenUpError: it was cancelled before the peer had taken all questions.
+        GivenUpError: it was cancelled before the peer had taken the question.
         UnsupportedError: the peer has no storage commitment.
         PeerError: it cannot be reached, or refuses.
     """
@@ -84,21 +84,17 @@ def ask(
         service=SERVICE,
         evt_handlers=[(evt.EVT_N_EVENT_REPORT, handle_report)],
         cancel=cancel,
-        max_response_bytes=_MAX_REPORT_BYTES,
+        max_response_bytes=MAX_REPORT_BYTES,
     ) as assoc:
-        for question in questions:
-            _ask(assoc, peer, question, cancel)
-            on_asked(question)
+        _ask(assoc, peer, question, cancel)
+        on_asked()
         serve_until(assoc, lambda: cancel.is_set() or is_enough(), wait_s)
 
 
 def _ask(assoc: InlineAssociation, peer: Peer, question: Question, cancel: Flag) -> None:
-    information = _action_information(question)
-    if not assoc.is_established:
-        raise PeerError(PeerErrorKind.ABORTED, peer, "ended the association")
     try:
         answer, _ = assoc.send_n_action(
-            information,
+            _action_information(question),
             _REQUEST_COMMITMENT,
             STORAGE_COMMITMENT,
             STORAGE_COMMITMENT_INSTANCE,

@@ -13,7 +13,7 @@ from lfscp.archive.workflow.worklist_folder import WorklistFolder
 from lfscp.config.current import CurrentSettings
 from lfscp.services import associations, models, verification
 from lfscp.services.audit_events import Patients
-from lfscp.services.commitment import n_action, reports
+from lfscp.services.commitment import n_action, n_event_report
 from lfscp.services.contexts import MODALITY_WORKLIST
 from lfscp.services.find_request import Response
 from lfscp.services.procedure_step import n_create_n_set_n_get
@@ -52,6 +52,6 @@ def all_handlers(archive: Archive, settings: Settings | CurrentSettings) -> list
         *c_move_c_get.handlers(archive, current),
         *n_create_n_set_n_get.handlers(archive, current),
         *n_action.handlers(archive, current),
-        *reports.handlers(archive),
+        *n_event_report.handlers(archive),
         *models.handlers(),
     ]

@@ -16,6 +16,8 @@ from lfscp.config import Settings
 from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.jobs.sharing import job_service
+from lfscp.scu.commit import Question, ask
+from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer
 from tests.e2e.test_jobs_retrieve import wait
 from tests.support.committing_peer import CommittingPeer, committing_peer, report
@@ -48,8 +50,10 @@ def jobs_of(archive: Archive, **settings: Any) -> Iterator[JobService]:
 
 @pytest.fixture
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs do not stay on the association for a report that does not come there."""
+    """Jobs do not stay on the association, and whether they are woken is looked for often."""
     monkeypatch.setattr("lfscp.jobs.committing._STAY_S", 0.0)
+    monkeypatch.setattr("lfscp.jobs.service.WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr("lfscp.jobs.sharing.LOOK_EVERY_S", 0.05)
 
 
 def submit(service: JobService, peer: CommittingPeer, **parameters: Any) -> Job:
@@ -184,6 +188,69 @@ def test_a_waiting_job_takes_no_place(node: Node) -> None:
             assert service.job(first.id).state is State.SLEEPING
             assert service.cancel(first.id).state is State.CANCELLED
         assert quick.asked == []
+
+
+@pytest.mark.usefixtures("stay")
+def test_what_could_not_be_sent_has_failed_also_after_the_wait(node: Node) -> None:
+    with committing_peer(store_answers=[0xA700]) as peer, jobs_of(node.archive) as service:
+        job = submit(service, peer)
+        asked = peer.wait_until_asked()
+        waiting = asleep(service, job)
+        assert (waiting.done, waiting.failed, waiting.left) == (0, 1, 2)
+        assert uids(asked) == peer.stored
+        peer.send_report(("127.0.0.1", node.port), report(asked)[1])
+        failed = wait(service, job)
+        assert (failed.state, failed.done, failed.failed) == (State.FAILED, 2, 1)
+        assert failed.reason.startswith("1 of 3 objects were not delivered: ")
+        assert len(failed.result["problems"]) == 1
+
+        service.retry(job.id)
+        again = peer.wait_until_asked(2)
+        assert uids(again) == peer.stored[2:]
+        peer.send_report(("127.0.0.1", node.port), report(again)[1])
+        ended = wait(service, job)
+        assert (ended.state, ended.done, ended.failed) == (State.DONE, 3, 0)
+
+
+def test_a_peer_that_is_down_when_it_is_to_be_asked_is_asked_later(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_down = True
+
+    def ask_later(peer: Peer, question: Question, **options: Any) -> None:
+        nonlocal is_down
+        if is_down:
+            is_down = False
+            raise PeerError(PeerErrorKind.UNREACHABLE, peer, "cannot be reached")
+        ask(peer, question, **options)
+
+    monkeypatch.setattr("lfscp.jobs.committing.ask", ask_later)
+    with committing_peer(reports_here=True) as peer:
+        with jobs_of(node.archive, jobs={"retry_delay_s": 0.01}) as service:
+            ended = wait(service, submit(service, peer))
+        assert (ended.state, ended.done, ended.attempts) == (State.DONE, 3, 2)
+        assert (len(peer.stored), len(peer.asked)) == (3, 1)
+
+
+@pytest.mark.usefixtures("stay")
+def test_a_waiting_job_that_is_tried_again_at_once_asks_anew(node: Node) -> None:
+    with committing_peer() as peer, jobs_of(node.archive) as service:
+        job = submit(service, peer)
+        first = peer.wait_until_asked()
+        asleep(service, job)
+        service.retry(job.id)
+        second = peer.wait_until_asked(2)
+        assert uids(second) == uids(first)
+        assert second.TransactionUID != first.TransactionUID
+        wait(service, job, lambda each: each.state is State.SLEEPING and each.attempts == 2)
+        assert service.pause(job.id).state is State.PAUSED
+        for each in (first, second):
+            peer.send_report(("127.0.0.1", node.port), report(each)[1])
+        assert service.job(job.id).state is State.PAUSED
+        service.resume(job.id)
+        ended = wait(service, job)
+        assert (ended.state, ended.done) == (State.DONE, 3)
+        assert (len(peer.stored), len(peer.asked)) == (3, 2)
 
 
 def test_more_than_a_request_takes_goes_in_portions(

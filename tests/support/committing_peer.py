@@ -56,7 +56,8 @@ class CommittingPeer:
         port: where it listens.
         stored: the SOP Instance UIDs it got, in order.
         asked: the Action Information of each request that it took.
-        answers: the status of each N-ACTION, in turn; then success.
+        store_answers: the status of each C-STORE, in turn; then success.
+        answers: the same of each N-ACTION.
         reports_here: whether it reports on the association that it was asked on.
         failing: what it does not commit to, with the reason; looked at when it reports.
     """
@@ -65,6 +66,7 @@ class CommittingPeer:
     port: int = 0
     stored: list[str] = field(default_factory=list)
     asked: list[Dataset] = field(default_factory=list)
+    store_answers: list[int] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     reports_here: bool = False
     failing: dict[str, int] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class CommittingPeer:
 
     def on_store(self, event: evt.Event) -> int:
         """Take an object."""
+        if self.store_answers and (status := self.store_answers.pop(0)):
+            return status
         self.stored.append(str(event.request.AffectedSOPInstanceUID))
         return 0x0000
 

@@ -146,11 +146,6 @@ class CommitmentRequests:
         changed = this.values(state=str(RequestState.SETTLED))
         self._transact("settle a commitment", lambda connection: connection.execute(changed))
 
-    def forget(self, transaction_uid: str) -> None:
-        """Drop a request."""
-        gone = delete(request).where(request.c.transaction_uid == transaction_uid)
-        self._transact("forget a commitment", lambda connection: connection.execute(gone))
-
     def forget_before(self, moment_ms: int) -> None:
         """Drop what was asked before a time, unless its job is still there."""
         known = exists().where(job.c.id == request.c.job_id)
@@ -185,7 +180,7 @@ class CommitmentRequests:
                 return Taken.OTHER_PEER
             if row.result:
                 return Taken.KNOWN
-            result = _not_committed(_references(row.asked), committed, failures)
+            result = not_committed(_references(row.asked), committed, failures)
             is_settled = row.state == str(RequestState.SETTLED)
             values = {
                 "result": json.dumps(result),
@@ -249,9 +244,10 @@ def _references(asked: str) -> tuple[Reference, ...]:
     return tuple(Reference(*each) for each in json.loads(asked))
 
 
-def _not_committed(
+def not_committed(
     references: Iterable[Reference], committed: Collection[str], failures: Iterable[Failure]
 ) -> list[Failure]:
+    """What a peer was asked for and has not committed to, by what it reports."""
     named = set(committed)
     reasons = {each.sop_instance_uid: each.reason for each in failures}
     return [

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 ALL_COMMITTED: Final = 1  # Event Type IDs
 FAILURES_EXIST: Final = 2
+FAILURE_REASON: Final = 0x00081197
+FAILED_SOP_SEQUENCE: Final = 0x00081198
 
 _RETRIEVE_AE_TITLE: Final = 0x00080054
-_FAILURE_REASON: Final = 0x00081197
-_FAILED_SOP_SEQUENCE: Final = 0x00081198
 _UIDS_ALONE: Final = "ISO_IR 100"  # every peer knows it
 _SUCCESS: Final = 0x0000
 _WARNINGS: Final = (0x0001, 0x0107, 0x0116)  # PS3.7 annex C, besides 0xBxxx
@@ -57,9 +57,9 @@ def event_information(commitments: Commitments, commitment: Commitment) -> Tree:
         items = []
         for *reference, reason in failures:
             item = item_of(Reference(*reference))
-            item[_FAILURE_REASON] = Element(b"US", struct.pack("<H", reason))
+            item[FAILURE_REASON] = Element(b"US", struct.pack("<H", reason))
             items.append(item)
-        tree[_FAILED_SOP_SEQUENCE] = Element(b"SQ", items)
+        tree[FAILED_SOP_SEQUENCE] = Element(b"SQ", items)
     return tree
 
 

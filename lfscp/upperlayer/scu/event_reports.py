@@ -33,14 +33,16 @@ def serve_until(
     """
     deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
     while not is_enough():
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
         if assoc.receiver.requests:
             assoc.serve_next()
             continue
         if _has_ended(assoc):
             return is_enough()
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            return False
+        if assoc.receiver.requests:  # came while that was looked for
+            continue
         try:
             assoc.dul.read_pdu(min(left_s, _LOOK_EVERY_S))
         except ReadTimeoutError:

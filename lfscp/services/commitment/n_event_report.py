@@ -33,6 +33,13 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.services import status
+from lfscp.services.commitment.report import (
+    ALL_COMMITTED,
+    FAILED_SOP_SEQUENCE,
+    FAILURE_REASON,
+    FAILURES_EXIST,
+    STORAGE_COMMITMENT_INSTANCE,
+)
 from lfscp.services.service_log import (
     Handlers,
     after_answer,
@@ -45,11 +52,7 @@ from lfscp.services.service_log import (
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
-STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 _SERVICE: Final = "N-EVENT-REPORT"
-_EVENT_TYPES: Final = (1, 2)  # all committed to; failures exist
-_FAILED_SOP_SEQUENCE: Final = 0x00081198
-_FAILURE_REASON: Final = 0x00081197
 _PROCESSING_FAILURE: Final = 0x0110
 _WORDS: Final = {
     NOT_IN_REPORT: "the report leaves it out",
@@ -107,7 +110,7 @@ def read_report(event_information: bytes, transfer_syntax_uid: str) -> Report:
     if not is_uid(transaction_uid):
         raise ReportError(status.INVALID_ARGUMENT_VALUE, "Transaction UID (0008,1195) is no UID")
     committed = tree.sequence(REFERENCED_SOP_SEQUENCE)
-    failed = tree.sequence(_FAILED_SOP_SEQUENCE)
+    failed = tree.sequence(FAILED_SOP_SEQUENCE)
     if not committed and not failed:
         raise ReportError(status.INVALID_ARGUMENT_VALUE, "the report names no instance")
     failures = [
@@ -126,7 +129,7 @@ def _uids(items: Iterable[Tree]) -> list[str]:
 
 
 def _reason_in(item: Tree) -> int:
-    element = item.get(_FAILURE_REASON)
+    element = item.get(FAILURE_REASON)
     value = element.value if element is not None else b""
     is_number = isinstance(value, bytes) and len(value) == 2
     return int.from_bytes(value, "little") if is_number else _PROCESSING_FAILURE  # type: ignore[arg-type]
@@ -179,7 +182,7 @@ def _report_of(event: evt.Event) -> Report:
     request: Any = event.request
     if request.AffectedSOPInstanceUID != STORAGE_COMMITMENT_INSTANCE:
         raise ReportError(status.NO_SUCH_SOP_INSTANCE, "not the well-known SOP instance")
-    if request.EventTypeID not in _EVENT_TYPES:
+    if request.EventTypeID not in (ALL_COMMITTED, FAILURES_EXIST):
         reason = f"event type {request.EventTypeID} is none of storage commitment"
         raise ReportError(status.NO_SUCH_EVENT_TYPE, reason)
     information = request.EventInformation
