@@ -6,13 +6,13 @@ it accepts, the attributes it indexes, the statuses it answers, the settings in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import jinja2
-from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyword
 from pydicom.uid import UID
 from pynetdicom import (
     PYNETDICOM_IMPLEMENTATION_UID,
@@ -23,10 +23,13 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp import __version__
 from lfscp.archive.query.query import Model
+from lfscp.archive.workflow import worklist_keys
+from lfscp.archive.workflow.worklist_item import STEPS
 from lfscp.config import Settings
 from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
+from lfscp.dicom.errors import named
 from lfscp.services import models, status
-from lfscp.services.contexts import VERIFICATION, contexts
+from lfscp.services.contexts import MODALITY_WORKLIST, VERIFICATION, contexts
 
 _TEXT: Final = Path(__file__).with_suffix(".md")
 _RETRIEVES: Final = "C-MOVE, C-GET"
@@ -60,7 +63,11 @@ _STATUSES: Final = (
         status.OUT_OF_RESOURCES,
         "out of resources; also: max_results reached, or the index failed",
     ),
-    (_QUERIES, status.IDENTIFIER_DOES_NOT_MATCH, "level or unique key missing or wrong"),
+    (
+        _QUERIES,
+        status.IDENTIFIER_DOES_NOT_MATCH,
+        "level or unique key missing or wrong; a value that its key cannot have",
+    ),
     (_QUERIES, status.UNABLE_TO_PROCESS, "unable to process"),
     (_QUERIES, status.CANCELLED, "cancelled by the requestor"),
     (_RETRIEVES, status.PENDING, "sub-operations continue"),
@@ -98,9 +105,9 @@ def statement(settings: Settings) -> str:
     template = environment.from_string(_TEXT.read_text(encoding="utf-8"))
     server = settings.server
     seconds = (server.acse_timeout_s, server.dimse_timeout_s, server.network_timeout_s)
-    named = {VERIFICATION, *models.QUERY_MODELS, *models.RETRIEVE_MODELS}
-    query = [each for each in contexts(settings) if str(each.abstract_syntax) in named]
-    storage = [each for each in contexts(settings) if str(each.abstract_syntax) not in named]
+    no_storage = {VERIFICATION, *models.QUERY_MODELS, *models.RETRIEVE_MODELS, MODALITY_WORKLIST}
+    query = [each for each in contexts(settings) if str(each.abstract_syntax) in no_storage]
+    storage = [each for each in contexts(settings) if str(each.abstract_syntax) not in no_storage]
     return template.render(
         settings=settings,
         version=__version__,
@@ -116,6 +123,7 @@ def statement(settings: Settings) -> str:
             for model in Model
         ],
         query_keys=_query_keys(),
+        worklist_keys=list(_worklist_keys()),
         statuses=[(service, f"{code:04X}", text) for service, code, text in _STATUSES],
         peers=[
             (
@@ -164,3 +172,19 @@ def _name(keyword: str) -> str:
     """The name of an attribute, e.g. "Patient's Name" for PatientName."""
     tag = tag_for_keyword(keyword)
     return dictionary_description(tag) if tag is not None else keyword
+
+
+def _worklist_keys() -> Iterator[tuple[str, str, str, str]]:
+    """The matching keys of the worklist: name, tag, VR, and whether they are required."""
+    steps = dictionary_description(STEPS)
+    for keywords, sequence, kind in (
+        (worklist_keys.REQUIRED_OF_STEP, steps, "required"),
+        (worklist_keys.OPTIONAL_OF_STEP, steps, "optional"),
+        (worklist_keys.REQUIRED, "", "required"),
+        (worklist_keys.OPTIONAL, "", "optional"),
+    ):
+        for keyword in keywords:
+            tag = tag_for_keyword(keyword) or 0
+            name = dictionary_description(tag)
+            shown = f"{sequence} > {name}" if sequence else name
+            yield shown, named(tag), dictionary_VR(tag), kind

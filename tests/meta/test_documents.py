@@ -25,6 +25,7 @@ DOCUMENTS = [
         "config/operations.md",
         "config/page.md",
         "config/settings.md",
+        "config/workflow.md",
         "lfscp/README.md",
         "scripts/bench/README.md",
         "scripts/bench/peers/README.md",

@@ -38,7 +38,7 @@ def item() -> Dataset:
     return item
 
 
-@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG])
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG, DEFLATED])
 @pytest.mark.parametrize("character_set", ["ISO_IR 192", "ISO_IR 100", "", "ISO_IR 144", "odd"])
 def test_a_tree_is_the_same_after_any_encoding(syntax, character_set):
     tree = tree_of(item())
