@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import jinja2
-from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyword
 from pydicom.uid import UID
 from pynetdicom import (
     PYNETDICOM_IMPLEMENTATION_UID,
@@ -23,7 +23,9 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp import __version__
 from lfscp.archive.query.query import Model
+from lfscp.archive.workflow import worklist_keys
 from lfscp.archive.workflow.procedure_step_table import NOT_ALLOWED, TABLE, Requirement
+from lfscp.archive.workflow.worklist_item import STEPS
 from lfscp.config import Settings
 from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
 from lfscp.dicom.errors import named as named_tag
@@ -42,12 +44,7 @@ _TEXT: Final = Path(__file__).with_suffix(".md")
 _RETRIEVES: Final = "C-MOVE, C-GET"
 _QUERIES: Final = f"C-FIND, {_RETRIEVES}"
 _STEPS: Final = "N-CREATE, N-SET"  # of performed procedure steps
-_WORKFLOW: Final = (
-    MODALITY_WORKLIST,
-    PROCEDURE_STEP,
-    PROCEDURE_STEP_RETRIEVE,
-    STORAGE_COMMITMENT,
-)
+_WORKFLOW: Final = (PROCEDURE_STEP, PROCEDURE_STEP_RETRIEVE, STORAGE_COMMITMENT)
 _STATUSES: Final = (
     ("C-STORE", status.SUCCESS, "stored; after a power cut it is still there (durability full)"),
     (
@@ -77,7 +74,11 @@ _STATUSES: Final = (
         status.OUT_OF_RESOURCES,
         "out of resources; also: max_results reached, or the index failed",
     ),
-    (_QUERIES, status.IDENTIFIER_DOES_NOT_MATCH, "level or unique key missing or wrong"),
+    (
+        _QUERIES,
+        status.IDENTIFIER_DOES_NOT_MATCH,
+        "level or unique key missing or wrong; a value that its key cannot have",
+    ),
     (_QUERIES, status.UNABLE_TO_PROCESS, "unable to process"),
     (_QUERIES, status.CANCELLED, "cancelled by the requestor"),
     (_RETRIEVES, status.PENDING, "sub-operations continue"),
@@ -161,7 +162,7 @@ def statement(settings: Settings) -> str:
     template = environment.from_string(_TEXT.read_text(encoding="utf-8"))
     server = settings.server
     seconds = (server.acse_timeout_s, server.dimse_timeout_s, server.network_timeout_s)
-    named = {VERIFICATION, *models.QUERY_MODELS, *models.RETRIEVE_MODELS}
+    named = {VERIFICATION, *models.QUERY_MODELS, *models.RETRIEVE_MODELS, MODALITY_WORKLIST}
     every = [(str(each.abstract_syntax), each) for each in contexts(settings)]
     query = [each for uid, each in every if uid in named]
     workflow = [each for uid, each in every if uid in _WORKFLOW]
@@ -184,6 +185,7 @@ def statement(settings: Settings) -> str:
             for model in Model
         ],
         query_keys=_query_keys(),
+        worklist_keys=list(_worklist_keys()),
         statuses=[(service, f"{code:04X}", text) for service, code, text in _STATUSES],
         peers=[
             (
@@ -247,3 +249,19 @@ def _name(keyword: str) -> str:
     """The name of an attribute, e.g. "Patient's Name" for PatientName."""
     tag = tag_for_keyword(keyword)
     return dictionary_description(tag) if tag is not None else keyword
+
+
+def _worklist_keys() -> Iterator[tuple[str, str, str, str]]:
+    """The matching keys of the worklist: name, tag, VR, and whether they are required."""
+    steps = dictionary_description(STEPS)
+    for keywords, sequence, kind in (
+        (worklist_keys.REQUIRED_OF_STEP, steps, "required"),
+        (worklist_keys.OPTIONAL_OF_STEP, steps, "optional"),
+        (worklist_keys.REQUIRED, "", "required"),
+        (worklist_keys.OPTIONAL, "", "optional"),
+    ):
+        for keyword in keywords:
+            tag = tag_for_keyword(keyword) or 0
+            name = dictionary_description(tag)
+            shown = f"{sequence} > {name}" if sequence else name
+            yield shown, named_tag(tag), dictionary_VR(tag), kind

@@ -55,6 +55,15 @@ def test_negotiation_is_measured_beside_pynetdicoms():
     assert printed.count("decide on the contexts") == 2
 
 
+def test_worklists_are_compared_on_the_same_items(tmp_path):
+    printed = run(
+        *(BENCH / "worklist.py", "--items", 200, "--seconds", 0.1, "--folder", tmp_path),
+        *("--targets", "lfscp,wlmscpfs"),
+    )
+    assert "200 items" in printed
+    assert "| lfscp" in printed
+
+
 def test_each_workers_share_of_connections_is_told():
     printed = run(BENCH / "workers.py", "--workers", 2, "--count", 16)
     assert "2 workers, one after another" in printed

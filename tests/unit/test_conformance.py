@@ -1,5 +1,6 @@
 """The conformance statement says what the node does, as configured."""
 
+from lfscp.archive.workflow.worklist_keys import MATCHED, MATCHED_OF_STEP
 from lfscp.config import Settings
 from lfscp.conformance import statement
 from lfscp.dicom.attributes import ATTRIBUTES
@@ -22,16 +23,33 @@ def test_every_indexed_attribute_is_named_by_tag():
         assert f"({attribute.tag >> 16:04X},{attribute.tag & 0xFFFF:04X})" in text
 
 
+def test_every_matching_key_of_the_worklist_is_named_by_tag():
+    text = statement(Settings())
+
+    for tag in MATCHED | MATCHED_OF_STEP:
+        assert f"({tag >> 16:04X},{tag & 0xFFFF:04X})" in text
+
+
 def test_the_configuration_shows():
     given = {
-        "server": {"ae_title": "NODE", "max_associations": 7, "require_known_peers": True},
+        "server": {
+            "ae_title": "NODE",
+            "ae_titles": ["WL"],
+            "max_associations": 7,
+            "require_known_peers": True,
+        },
         "storage": {"private_sop_classes": ["1.2.3.4"]},
         "peers": {"DST": {"host": "h", "port": 104, "may": ["echo"]}},
     }
 
     text = statement(Settings.model_validate(given))
 
-    for expected in ("| AE title | NODE |", "| associations at once | 7 |", "| 1.2.3.4 |"):
+    for expected in (
+        "| AE title | NODE |",
+        "| further AE titles | WL |",
+        "| associations at once | 7 |",
+        "| 1.2.3.4 |",
+    ):
         assert expected in text
     assert "| DST | h:104 | no | echo |" in text
     assert "calling AE titles are checked" in text
