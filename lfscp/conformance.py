@@ -23,9 +23,9 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp import __version__
 from lfscp.archive.query.query import Model
-from lfscp.archive.workflow import worklist_keys
-from lfscp.archive.workflow.procedure_step_table import NOT_ALLOWED, TABLE, Requirement
-from lfscp.archive.workflow.worklist_item import STEPS
+from lfscp.archive.workflow.procedure_steps.table import NOT_ALLOWED, TABLE, Requirement
+from lfscp.archive.workflow.worklist import keys as worklist_keys
+from lfscp.archive.workflow.worklist.item import STEPS
 from lfscp.config import Settings
 from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
 from lfscp.dicom.errors import named as named_tag

@@ -42,8 +42,8 @@ from lfscp.cli.terminal import (
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
-    from lfscp.archive.workflow.commitment_requests import Taken
-    from lfscp.archive.workflow.commitments import Reference
+    from lfscp.archive.workflow.commitment.commitments import Reference
+    from lfscp.archive.workflow.commitment.requests import Taken
     from lfscp.scu.commit import Question
     from lfscp.scu.peer import Peer
     from lfscp.services.commitment.n_event_report import Report
@@ -137,7 +137,7 @@ class _Command:
     def __init__(
         self, peer: Peer, index: Index | None, references: Sequence[Reference], wait_s: float
     ) -> None:
-        from lfscp.archive.workflow.commitment_requests import CommitmentRequests
+        from lfscp.archive.workflow.commitment.requests import CommitmentRequests
         from lfscp.scu.commit import Question, portions
         from lfscp.scu.remembered_requests import RememberedRequests
 
@@ -246,7 +246,7 @@ def _references(
     paths: Sequence[Path], index: Index | None, studies: Sequence[str]
 ) -> tuple[list[Reference], bool]:
     """What to ask for, each once, and whether a file is a broken object."""
-    from lfscp.archive.workflow.commitments import Reference
+    from lfscp.archive.workflow.commitment.commitments import Reference
     from lfscp.scu.send import objects_in
 
     for path in paths:
@@ -274,7 +274,7 @@ def _references(
 
 def _of_study(index: Index | None, study: str) -> list[Reference]:
     from lfscp.archive.index.interruption import Interruption
-    from lfscp.archive.workflow.commitments import Reference
+    from lfscp.archive.workflow.commitment.commitments import Reference
     from lfscp.dicom.attributes import Level
 
     rows = index.select({Level.STUDY: [study]}, Interruption()) if index else ()

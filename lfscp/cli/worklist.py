@@ -20,7 +20,7 @@ from lfscp.cli.options import ConfigFile, DataDir, settings_of
 from lfscp.cli.terminal import counted, tell, tell_json, warn
 
 if TYPE_CHECKING:
-    from lfscp.archive.workflow.worklist import Worklist, WorklistItem
+    from lfscp.archive.workflow.worklist.worklist import Worklist, WorklistItem
     from lfscp.config import Settings
     from lfscp.dicom.element_tree import Tree
 
@@ -93,7 +93,7 @@ def list_(
     """List the items of the worklist, the newest first; a line for each step."""
     settings = settings_of(config, data_dir)
     with open_index(settings, "read the worklist") as index:
-        from lfscp.archive.workflow.worklist import Worklist
+        from lfscp.archive.workflow.worklist.worklist import Worklist
 
         found = _items(Worklist(index), text, [each.upper() for each in status or ()])
         if as_json:
@@ -113,7 +113,7 @@ def remove(
 
     The item of a file in worklist.folder goes with its file only.
     """
-    from lfscp.archive.workflow.worklist_folder import source_of
+    from lfscp.archive.workflow.worklist_folder.folder import source_of
 
     settings = settings_of(config, data_dir)
     with _worklist(settings) as worklist:
@@ -156,7 +156,7 @@ def import_(
 @contextmanager
 def _worklist(settings: Settings) -> Iterator[Worklist]:
     """The worklist to change, and the audit trail, in which the user acts who runs this."""
-    from lfscp.archive.workflow.worklist import Worklist
+    from lfscp.archive.workflow.worklist.worklist import Worklist
     from lfscp.node.parts import begin_trail
     from lfscp.observe import audit
 
@@ -177,7 +177,7 @@ def _record_created(item: WorklistItem | None) -> None:
 
 
 def _record(action: str, item: WorklistItem) -> None:
-    from lfscp.archive.workflow.worklist_item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
+    from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
     from lfscp.observe import audit
     from lfscp.observe.audit_message import Patient
 
@@ -240,7 +240,7 @@ def _import(worklist: Worklist, files: Sequence[Path]) -> int:
 
 def _key(dataset: Tree) -> str:
     """Names an item, so that it is there once however often it is imported."""
-    from lfscp.archive.workflow.worklist_item import STEP_ID, STEPS, STUDY_INSTANCE_UID
+    from lfscp.archive.workflow.worklist.item import STEP_ID, STEPS, STUDY_INSTANCE_UID
     from lfscp.dicom.element_tree import encode_tree
 
     steps = [step.text(STEP_ID) for step in dataset.sequence(STEPS)]
@@ -272,7 +272,7 @@ def _as_json(item: WorklistItem) -> dict[str, object]:
 
 def _rows(item: WorklistItem) -> Iterator[tuple[str, ...]]:
     """A line for each step."""
-    from lfscp.archive.workflow import worklist_item as tags
+    from lfscp.archive.workflow.worklist import item as tags
 
     of_item = [item.dataset.text(tag) for tag in (tags.PATIENT_ID, tags.PATIENT_NAME)]
     of_item += [item.dataset.text(tags.ACCESSION_NUMBER), _shown_source(item)]

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 
-from lfscp.archive.workflow.folder_listing import list_folder
-from lfscp.archive.workflow.worklist_file import (
+from lfscp.archive.workflow.worklist.item import MODALITY, STEPS
+from lfscp.archive.workflow.worklist_folder.file import (
     MAX_BYTES,
     WorklistFileError,
     read_worklist_file,
 )
-from lfscp.archive.workflow.worklist_item import MODALITY, STEPS
+from lfscp.archive.workflow.worklist_folder.listing import list_folder
 from lfscp.cli.errors import OptionError
 from lfscp.dicom.attributes import SINGLE_VALUE_VRS
 from lfscp.dicom.element_tree import Element, Tree

@@ -16,8 +16,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.workflow.ordered_items import Done, OrderedItems
-from lfscp.archive.workflow.worklist import InvalidItemError
+from lfscp.archive.workflow.worklist.ordered_items import Done, OrderedItems
+from lfscp.archive.workflow.worklist.worklist import InvalidItemError
 from lfscp.dicom.element_tree import Tree
 from lfscp.hl7 import patients
 from lfscp.hl7.acknowledgement import acknowledge, version_of

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.workflow.commitment_requests import (
+from lfscp.archive.workflow.commitment.commitments import Reference
+from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequest,
     CommitmentRequests,
     RequestState,
     Taken,
 )
-from lfscp.archive.workflow.commitments import Reference
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import MAX_DELAY_S, Job, State
 from lfscp.observe.logging import get_logger

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.database import reason_of
 from lfscp.archive.node_id import node_id
-from lfscp.archive.workflow.commitment_requests import CommitmentRequests
+from lfscp.archive.workflow.commitment.requests import CommitmentRequests
 from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.balancer import Balancer, TerminatedError

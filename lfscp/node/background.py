@@ -16,7 +16,7 @@ from lfscp.node.parts import retention_limits
 
 if TYPE_CHECKING:
     from lfscp.archive.upkeep.maintenance import Maintenance
-    from lfscp.archive.workflow.folder_watch import FolderWatch
+    from lfscp.archive.workflow.worklist_folder.watch import FolderWatch
     from lfscp.config import Settings
     from lfscp.config.current import CurrentSettings
     from lfscp.hl7.listener import HL7Listener
@@ -72,9 +72,9 @@ def _start_reporter(current: CurrentSettings, parts: Parts) -> Reporter:
 
 def _watch_worklist_folder(settings: Settings, parts: Parts) -> FolderWatch | None:
     """Begin to watch the folder of worklist files; without one, its items of earlier go."""
-    from lfscp.archive.workflow.folder_watch import FolderWatch
-    from lfscp.archive.workflow.worklist import Worklist
-    from lfscp.archive.workflow.worklist_folder import WorklistFolder, forget_folder
+    from lfscp.archive.workflow.worklist.worklist import Worklist
+    from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder, forget_folder
+    from lfscp.archive.workflow.worklist_folder.watch import FolderWatch
 
     worklist, folder = Worklist(parts.archive.index), settings.worklist.folder
     if not folder:

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from pydicom.dataset import Dataset
 from pynetdicom import build_context, evt
 
-from lfscp.archive.workflow.commitments import Reference
+from lfscp.archive.workflow.commitment.commitments import Reference
 from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from pydicom.uid import generate_uid
 
-from lfscp.archive.workflow.commitment_requests import (
+from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequest,
     RequestState,
     Taken,
     not_committed,
 )
-from lfscp.archive.workflow.commitments import Failure, Reference
 
 
 class RememberedRequests:

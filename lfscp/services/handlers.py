@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pynetdicom import evt
 
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_folder import WorklistFolder
+from lfscp.archive.workflow.worklist.worklist import Worklist
+from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
 from lfscp.config.current import CurrentSettings
 from lfscp.services import associations, models, verification
 from lfscp.services.audit_events import Patients

@@ -12,9 +12,9 @@ from fastapi.staticfiles import StaticFiles
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
-from lfscp.archive.workflow.commitments import Commitments
-from lfscp.archive.workflow.procedure_steps import ProcedureSteps
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.commitment.commitments import Commitments
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
 from lfscp.observe.open_files import most_open_files
 from lfscp.services.access.added_peers import AddedPeers

@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.workflow.commitments import Commitments
-from lfscp.archive.workflow.procedure_steps import ProcedureSteps
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.commitment.commitments import Commitments
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
 from lfscp.config.web import Role
 from lfscp.services.access.known_peers import KnownPeers

@@ -25,9 +25,9 @@ from objects import Objects
 from tables import number, table
 
 from lfscp.archive.archive import Archive, Received
-from lfscp.archive.workflow import verification
-from lfscp.archive.workflow.commitments import Reference, request_of
-from lfscp.archive.workflow.verification import Verification, Verify
+from lfscp.archive.workflow.commitment import verification
+from lfscp.archive.workflow.commitment.commitments import Reference, request_of
+from lfscp.archive.workflow.commitment.verification import Verification, Verify
 from lfscp.dicom.element_tree import encode_tree
 from lfscp.services.commitment.request import read_request
 

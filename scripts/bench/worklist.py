@@ -30,7 +30,7 @@ from tables import Samples, number, table
 from lfscp.archive.durability import Durability
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import Tree, encode_tree, tree_of
 
 WORKLIST = "1.2.840.10008.5.1.4.31"

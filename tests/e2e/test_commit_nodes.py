@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.workflow.commitment_requests import CommitmentRequests, Taken
+from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
 from lfscp.jobs.model import JobRequest, State
 from lfscp.scu.peer import Peer
 from tests.e2e.test_commit_jobs import jobs_of

@@ -16,12 +16,12 @@ from pynetdicom import AE, build_role
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.workflow.commitment_requests import (
+from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.requests import (
     NOT_IN_REPORT,
     CommitmentRequests,
     RequestState,
 )
-from lfscp.archive.workflow.commitments import Failure, Reference
 from tests.support.committing_peer import (
     COMMITMENT,
     IMPLICIT,

@@ -12,7 +12,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
 
-from lfscp.archive.workflow.commitments import Commitment, Commitments, State
+from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
 from lfscp.config import Settings
 from lfscp.services.commitment.reporter import Reporter
 from lfscp.services.commitment.request import MAX_REFERENCES

@@ -18,6 +18,11 @@ def modality_day():
     return module
 
 
+def answer(url):
+    with urllib.request.urlopen(url) as found:  # noqa: S310 - the node's own
+        return json.load(found)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_modality_is_served_from_the_worklist_to_the_commitment(
     start_node, modality_day, workers
@@ -39,14 +44,11 @@ def test_a_modality_is_served_from_the_worklist_to_the_commitment(
     with pytest.raises(SystemExit, match="0 items"):  # what is done is not to be done again
         day.ask_the_worklist()
 
-    with urllib.request.urlopen(f"{http}api/mpps/{performed}") as answer:
-        step = json.load(answer)
-    assert step["status"] == "COMPLETED"
+    assert answer(f"{http}api/mpps/{performed}")["status"] == "COMPLETED"
 
     assert day.commit() == 0
     node.kill()
     node.start()
     http = node.wait_for("page", count=2)["url"]
-    with urllib.request.urlopen(f"{http}api/commitments") as answer:
-        commitments = json.load(answer)
-    assert [each["state"] for each in commitments["items"]] == ["reported"]
+    commitments = answer(f"{http}api/commitments")
+    assert [each["state"] for each in commitments["rows"]] == ["reported"]

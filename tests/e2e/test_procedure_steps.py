@@ -14,9 +14,9 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
-from lfscp.archive.workflow.procedure_steps import ProcedureSteps
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_item import STATUS, STEPS
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
+from lfscp.archive.workflow.worklist.item import STATUS, STEPS
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import tree_of
 from tests.support.procedure_step_peer import (
     N_CREATE,

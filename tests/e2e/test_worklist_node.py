@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from tests.support.dcmtk import Result, read_all, run
 from tests.support.dicom_peer import ASSOCIATE_RJ, Peer, associate_rq
 from tests.support.node_process import NodeProcess, StartNode

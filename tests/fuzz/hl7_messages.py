@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lfscp.archive.workflow.worklist import InvalidItemError, complete_item
+from lfscp.archive.workflow.worklist.worklist import InvalidItemError, complete_item
 from lfscp.dicom.element_tree import encode_tree
 from lfscp.dicom.errors import DatasetError
 from lfscp.hl7.acknowledgement import acknowledge

@@ -39,7 +39,7 @@ from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query, unique_keys
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.missing_vrs import _missing
-from lfscp.archive.workflow.worklist_item import InvalidItemError, complete_item
+from lfscp.archive.workflow.worklist.item import InvalidItemError, complete_item
 from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
 from lfscp.dicom.conversion import convert
 from lfscp.dicom.element_tree import encode_tree, read_tree

@@ -1,6 +1,6 @@
 """The conformance statement says what the node does, as configured."""
 
-from lfscp.archive.workflow.worklist_keys import MATCHED, MATCHED_OF_STEP
+from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
 from lfscp.config import Settings
 from lfscp.conformance import statement
 from lfscp.dicom.attributes import ATTRIBUTES

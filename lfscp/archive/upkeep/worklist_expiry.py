@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.upkeep.task_lease import Turn
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:

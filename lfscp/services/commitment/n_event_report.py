@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.workflow.commitment_requests import NOT_IN_REPORT, CommitmentRequests, Taken
-from lfscp.archive.workflow.commitments import (
+from lfscp.archive.workflow.commitment.commitments import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
     REFERENCED_SOP_SEQUENCE,
     TRANSACTION_UID,
     Failure,
 )
+from lfscp.archive.workflow.commitment.requests import NOT_IN_REPORT, CommitmentRequests, Taken
 from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid

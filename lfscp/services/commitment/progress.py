@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from lfscp.archive.workflow.commitments import Commitment, Commitments
-from lfscp.archive.workflow.verification import (
+from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments
+from lfscp.archive.workflow.commitment.verification import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,
     PROCESSING_FAILURE,

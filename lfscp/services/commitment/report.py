@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.workflow.commitments import (
+from lfscp.archive.workflow.commitment.commitments import (
     REFERENCED_SOP_SEQUENCE,
     Commitment,
     Commitments,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from lfscp.archive.workflow.commitments import (
+from lfscp.archive.workflow.commitment.commitments import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
     REFERENCED_SOP_SEQUENCE,

@@ -11,7 +11,7 @@ from typing import Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
-from lfscp.archive.workflow.procedure_step_errors import (
+from lfscp.archive.workflow.procedure_steps.errors import (
     AttributesError,
     DuplicateStepError,
     EmptyAttributeError,

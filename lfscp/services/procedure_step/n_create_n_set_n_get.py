@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.workflow.procedure_step_errors import UnknownStepError
-from lfscp.archive.workflow.procedure_step_table import SCHEDULED_STEPS, STATUS
-from lfscp.archive.workflow.procedure_steps import ProcedureSteps
+from lfscp.archive.workflow.procedure_steps.errors import UnknownStepError
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
+from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS, STATUS
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.errors import OperationError

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from pynetdicom import evt
 
-from lfscp.archive.workflow.worklist_query import parse_worklist_query
+from lfscp.archive.workflow.worklist.query import parse_worklist_query
 from lfscp.services import status
 from lfscp.services.find_request import FindRequest
 from lfscp.services.identifier import read
 
 if TYPE_CHECKING:
     from lfscp.archive.index.interruption import Interruption
-    from lfscp.archive.workflow.worklist import Worklist
-    from lfscp.archive.workflow.worklist_folder import WorklistFolder
+    from lfscp.archive.workflow.worklist.worklist import Worklist
+    from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
     from lfscp.config import Settings
 
 

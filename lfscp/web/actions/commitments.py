@@ -6,7 +6,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
-from lfscp.archive.workflow.commitments import OPEN, Commitment, Failure
+from lfscp.archive.workflow.commitment.commitments import OPEN, Commitment, Failure
 from lfscp.observe.logging import get_logger
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web

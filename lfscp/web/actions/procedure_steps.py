@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import Final
 
 from lfscp.archive.index import browse
-from lfscp.archive.workflow.procedure_step_table import SCHEDULED_STEPS
-from lfscp.archive.workflow.procedure_steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web
 from lfscp.web.problems import not_found

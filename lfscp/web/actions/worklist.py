@@ -5,9 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from lfscp.archive.workflow.worklist import InvalidItemError, WorklistItem
-from lfscp.archive.workflow.worklist_item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
-from lfscp.archive.workflow.worklist_listing import Cursor, ItemFilter, page_of_items
+from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
+from lfscp.archive.workflow.worklist.listing import Cursor, ItemFilter, page_of_items
+from lfscp.archive.workflow.worklist.worklist import InvalidItemError, WorklistItem
 from lfscp.dicom.element_tree import Tree
 from lfscp.dicom.json_model import JSONModelError, from_json
 from lfscp.observe import audit

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 
-from lfscp.archive.workflow.commitments import Commitment, State
+from lfscp.archive.workflow.commitment.commitments import Commitment, State
 from lfscp.web.actions import commitments, cursors
 from lfscp.web.api.models import PageOut
 from lfscp.web.api.workflow_models import CommitmentOut, CommitmentWithFailuresOut, FailureOut

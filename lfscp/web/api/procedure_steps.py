@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from lfscp.archive.workflow.procedure_steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep
 from lfscp.dicom.json_model import to_json
 from lfscp.web.actions import procedure_steps
 from lfscp.web.api.models import PageOut

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Body, Query, Response
 from fastapi import Path as InPath
 
-from lfscp.archive.workflow.worklist import WorklistItem
-from lfscp.archive.workflow.worklist_listing import ItemFilter
+from lfscp.archive.workflow.worklist.listing import ItemFilter
+from lfscp.archive.workflow.worklist.worklist import WorklistItem
 from lfscp.dicom.json_model import to_json
 from lfscp.web.actions import cursors, worklist
 from lfscp.web.api.models import PageOut

@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse
 from pydicom.datadict import tag_for_keyword
 
 from lfscp.archive.index import browse
-from lfscp.archive.workflow.procedure_step_table import SCHEDULED_STEPS
-from lfscp.archive.workflow.procedure_steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
 from lfscp.dicom.element_tree import Tree
 from lfscp.web.actions import procedure_steps
 from lfscp.web.context import Context, Web

@@ -12,9 +12,9 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
 from lfscp.archive.index import browse
-from lfscp.archive.workflow.worklist import WorklistItem
-from lfscp.archive.workflow.worklist_item import STATUS, STEPS
-from lfscp.archive.workflow.worklist_listing import ItemFilter, choices
+from lfscp.archive.workflow.worklist.item import STATUS, STEPS
+from lfscp.archive.workflow.worklist.listing import ItemFilter, choices
+from lfscp.archive.workflow.worklist.worklist import WorklistItem
 from lfscp.dicom.element_tree import Tree
 from lfscp.web.actions import cursors, worklist
 from lfscp.web.context import Context, Web

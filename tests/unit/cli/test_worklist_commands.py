@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_folder import WorklistFolder
-from lfscp.archive.workflow.worklist_item import MODALITY, PATIENT_ID, STATUS, STEPS
+from lfscp.archive.workflow.worklist.item import MODALITY, PATIENT_ID, STATUS, STEPS
+from lfscp.archive.workflow.worklist.worklist import Worklist
+from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
 from lfscp.cli.errors import CommandError, OptionError
 from lfscp.config import Settings
 from lfscp.dicom.element_tree import Element

@@ -10,7 +10,7 @@ import pytest
 
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config.workflow import Worklist as WorklistSettings
 from lfscp.hl7.intake import Intake
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config.workflow import Worklist as WorklistSettings
 from lfscp.dicom.element_tree import dataset_of
 from lfscp.hl7.intake import Intake

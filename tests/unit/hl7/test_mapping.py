@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from lfscp.archive.workflow.worklist import complete_item
+from lfscp.archive.workflow.worklist.worklist import complete_item
 from lfscp.dicom.element_tree import dataset_of
 from lfscp.hl7 import mapping
 from lfscp.hl7.errors import MessageError

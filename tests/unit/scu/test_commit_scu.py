@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lfscp.archive.workflow.commitment_requests import Taken
-from lfscp.archive.workflow.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.requests import Taken
 from lfscp.scu.commit import Question, ask
 from lfscp.scu.errors import PeerError, PeerErrorKind
 from lfscp.scu.peer import Peer

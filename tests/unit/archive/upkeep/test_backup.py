@@ -18,8 +18,8 @@ from lfscp.archive.errors import ArchiveError, ArchiveInUseError
 from lfscp.archive.upkeep.backup import Report, backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
-from lfscp.archive.workflow.procedure_steps import ProcedureSteps
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.element_tree import tree_of
 from tests.support.archive_datasets import encoded, received

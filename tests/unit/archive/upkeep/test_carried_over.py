@@ -19,8 +19,8 @@ from lfscp.archive.index.workflow_tables import (
     worklist_item,
     worklist_step,
 )
-from lfscp.archive.workflow.procedure_steps import ProcedureSteps
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import encode_tree, tree_of
 from tests.support.archive_datasets import received
 from tests.support.procedure_steps import ended, started

@@ -27,7 +27,7 @@ from lfscp.archive.upkeep.retention import (
     recycle,
     usage,
 )
-from lfscp.archive.workflow.commitments import Commitments, Reference
+from lfscp.archive.workflow.commitment.commitments import Commitments, Reference
 from lfscp.dicom.attributes import Level
 from tests.support.archive_datasets import received
 

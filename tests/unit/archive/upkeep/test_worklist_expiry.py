@@ -14,8 +14,8 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.index.maintenance_tables import maintenance
 from lfscp.archive.upkeep.retention import now_ms
 from lfscp.archive.upkeep.worklist_expiry import TASK, WorklistExpiry
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_item import PATIENT_ID
+from lfscp.archive.workflow.worklist.item import PATIENT_ID
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from tests.support.worklist_items import scheduled_step, worklist_tree
 
 

@@ -9,7 +9,7 @@ import pytest
 from lfscp.archive.durability import Durability
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.worklist.worklist import Worklist
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

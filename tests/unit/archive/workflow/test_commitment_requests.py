@@ -10,12 +10,12 @@ from sqlalchemy import insert, select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.job_tables import job
-from lfscp.archive.workflow.commitment_requests import (
+from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequests,
     RequestState,
     Taken,
 )
-from lfscp.archive.workflow.commitments import Failure, Reference
 from tests.support.archive_datasets import CT_IMAGE
 
 REFERENCES = [Reference(CT_IMAGE, f"1.2.3.{number}") for number in range(3)]

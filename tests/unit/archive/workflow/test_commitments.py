@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.workflow_tables import commitment, committed_study
-from lfscp.archive.workflow.commitments import (
+from lfscp.archive.workflow.commitment.commitments import (
     Commitment,
     Commitments,
     Failure,

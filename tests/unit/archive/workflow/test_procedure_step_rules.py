@@ -8,14 +8,14 @@ import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from lfscp.archive.workflow.procedure_step_errors import (
+from lfscp.archive.workflow.procedure_steps.errors import (
     AttributesError,
     EmptyAttributeError,
     InvalidValueError,
     MissingAttributeError,
     NotChangeableError,
 )
-from lfscp.archive.workflow.procedure_step_rules import changed, check_creation, fault_of
+from lfscp.archive.workflow.procedure_steps.rules import changed, check_creation, fault_of
 from lfscp.dicom.element_tree import Element, Tree, tree_of
 from tests.support.procedure_steps import (
     changes,

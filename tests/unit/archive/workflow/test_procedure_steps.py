@@ -14,16 +14,16 @@ from sqlalchemy.exc import OperationalError
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.workflow import procedure_steps
-from lfscp.archive.workflow.procedure_step_errors import (
+from lfscp.archive.workflow.procedure_steps import steps as procedure_steps
+from lfscp.archive.workflow.procedure_steps.errors import (
     DuplicateStepError,
     EmptyAttributeError,
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.archive.workflow.procedure_steps import ProcedureStep, ProcedureSteps
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_item import STATUS, STEPS
+from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep, ProcedureSteps
+from lfscp.archive.workflow.worklist.item import STATUS, STEPS
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import Element, Tree, tree_of
 from tests.support.procedure_steps import (
     STUDY,

@@ -11,8 +11,8 @@ import pytest
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.s3_client import S3Options
-from lfscp.archive.workflow.commitments import Failure, Reference
-from lfscp.archive.workflow.verification import (
+from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.verification import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,
     PROCESSING_FAILURE,

@@ -9,8 +9,7 @@ import pytest
 
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import InvalidItemError, Worklist, complete_item
-from lfscp.archive.workflow.worklist_item import (
+from lfscp.archive.workflow.worklist.item import (
     REQUESTED_PROCEDURE_ID,
     START_DATE,
     STATUS,
@@ -18,6 +17,7 @@ from lfscp.archive.workflow.worklist_item import (
     STEPS,
     STUDY_INSTANCE_UID,
 )
+from lfscp.archive.workflow.worklist.worklist import InvalidItemError, Worklist, complete_item
 from lfscp.dicom.element_tree import Element
 from tests.support.worklist_items import scheduled_step, worklist_tree
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from lfscp.archive.workflow.worklist_file import (
+from lfscp.archive.workflow.worklist.item import InvalidItemError, complete_item
+from lfscp.archive.workflow.worklist_folder.file import (
     MAX_BYTES,
     WorklistFileError,
     is_worklist_name,
     read_worklist_file,
 )
-from lfscp.archive.workflow.worklist_item import InvalidItemError, complete_item
 from lfscp.dicom.element_tree import encode_tree
 from lfscp.dicom.part10 import part10_header
 from tests.support.worklist_files import bare, cut_in_an_element, part10

@@ -17,11 +17,12 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.node_id import node_id
-from lfscp.archive.workflow import folder_files, worklist_folder
-from lfscp.archive.workflow.folder_turn import FolderTurn
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_folder import WorklistFolder, forget_folder, source_of
-from lfscp.archive.workflow.worklist_item import PATIENT_ID, STATUS, STEPS, STUDY_INSTANCE_UID
+from lfscp.archive.workflow.worklist.item import PATIENT_ID, STATUS, STEPS, STUDY_INSTANCE_UID
+from lfscp.archive.workflow.worklist.worklist import Worklist
+from lfscp.archive.workflow.worklist_folder import files as folder_files
+from lfscp.archive.workflow.worklist_folder import folder as worklist_folder
+from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder, forget_folder, source_of
+from lfscp.archive.workflow.worklist_folder.turn import FolderTurn
 from lfscp.observe.logging import configure
 from tests.support.worklist_files import bare, cut_in_an_element, part10, put, rewrite
 from tests.support.worklist_items import worklist_tree

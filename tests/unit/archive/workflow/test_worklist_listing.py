@@ -10,9 +10,9 @@ import pytest
 
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_item import PATIENT_ID
-from lfscp.archive.workflow.worklist_listing import ItemFilter, choices, page_of_items
+from lfscp.archive.workflow.worklist.item import PATIENT_ID
+from lfscp.archive.workflow.worklist.listing import ItemFilter, choices, page_of_items
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from tests.support.worklist_items import scheduled_step, worklist_tree
 
 

@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist_narrowing import Narrowing
-from lfscp.archive.workflow.worklist_query import parse_worklist_query
+from lfscp.archive.workflow.worklist.narrowing import Narrowing
+from lfscp.archive.workflow.worklist.query import parse_worklist_query
 
 STATION_AND_DAY = {
     "ScheduledStationAETitle": "CT01",

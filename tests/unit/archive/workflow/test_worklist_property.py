@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from lfscp.archive.index.index import Index
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_item import ACCESSION_NUMBER, STEP_ID, STEPS
-from lfscp.archive.workflow.worklist_query import parse_worklist_query
+from lfscp.archive.workflow.worklist.item import ACCESSION_NUMBER, STEP_ID, STEPS
+from lfscp.archive.workflow.worklist.query import parse_worklist_query
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import read_tree, tree_of
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.unit.archive.workflow.conftest import clear

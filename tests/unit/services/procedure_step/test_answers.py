@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.workflow.procedure_step_errors import (
+from lfscp.archive.workflow.procedure_steps.errors import (
     AttributesError,
     DuplicateStepError,
     EmptyAttributeError,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lfscp.archive.workflow.commitments import Commitments, Failure, Reference
-from lfscp.archive.workflow.worklist import Worklist
-from lfscp.archive.workflow.worklist_item import STATUS, STEPS, STUDY_INSTANCE_UID
+from lfscp.archive.workflow.commitment.commitments import Commitments, Failure, Reference
+from lfscp.archive.workflow.worklist.item import STATUS, STEPS, STUDY_INSTANCE_UID
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import Tree
 from tests.support.web_objects import CT_CLASS, EVIL_NAME
 from tests.support.worklist_items import scheduled_step, worklist_tree

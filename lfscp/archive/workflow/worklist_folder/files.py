@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.workflow.worklist_file import WorklistFileError, read_worklist_file
+from lfscp.archive.workflow.worklist_folder.file import WorklistFileError, read_worklist_file
 
 if TYPE_CHECKING:
-    from lfscp.archive.workflow.folder_listing import Listing
-    from lfscp.archive.workflow.worklist_item import InvalidItemError
+    from lfscp.archive.workflow.worklist.item import InvalidItemError
+    from lfscp.archive.workflow.worklist_folder.listing import Listing
     from lfscp.dicom.element_tree import Tree
 
 SETTLED_S: Final = 2.0  # the coarsest times that file systems keep

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from lfscp.archive.index.dialects import holds_text
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
-from lfscp.archive.workflow.worklist_item import (
+from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
     MODALITY,
     PATIENT_ID,

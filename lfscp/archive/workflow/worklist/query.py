@@ -19,8 +19,8 @@ from lfscp.archive.query.key_values import match_of
 from lfscp.archive.query.keys import UNIVERSAL, Match, Names
 from lfscp.archive.query.object_keys import TEXT_VRS, vr_by_dictionary
 from lfscp.archive.query.query import InvalidKeyError
-from lfscp.archive.workflow.worklist_item import ENDED, START_DATE, START_TIME, STATUS, STEPS
-from lfscp.archive.workflow.worklist_keys import MATCHED, MATCHED_OF_STEP
+from lfscp.archive.workflow.worklist.item import ENDED, START_DATE, START_TIME, STATUS, STEPS
+from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
 from lfscp.dicom import identifiers
 from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.dicom.element_tree import Element, Tree

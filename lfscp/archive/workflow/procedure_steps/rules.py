@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from lfscp.archive.workflow.procedure_step_errors import (
+from lfscp.archive.workflow.procedure_steps.errors import (
     AttributesError,
     EmptyAttributeError,
     InvalidValueError,
@@ -19,7 +19,7 @@ from lfscp.archive.workflow.procedure_step_errors import (
     NotChangeableError,
     Place,
 )
-from lfscp.archive.workflow.procedure_step_table import (
+from lfscp.archive.workflow.procedure_steps.table import (
     NOT_ALLOWED,
     STATUS,
     TABLE,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 from sqlalchemy import Connection, or_, select, update
 
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
-from lfscp.archive.workflow import worklist_rows as rows
-from lfscp.archive.workflow.worklist_item import STEPS, complete_item
+from lfscp.archive.workflow.worklist import rows
+from lfscp.archive.workflow.worklist.item import STEPS, complete_item
 from lfscp.dicom.element_tree import Element, Tree
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
-    from lfscp.archive.workflow.worklist_item import WorklistItem
+    from lfscp.archive.workflow.worklist.item import WorklistItem
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c

@@ -1,4 +1,4 @@
-"""Makes the SELECT that narrows the worklist down for a query; worklist_query decides.
+"""Makes the SELECT that narrows the worklist down for a query; `query` decides.
 
 Rules: each key gives at most a range or a few values of one column, which never loses a match and
 an index can serve. The text of a statement depends on the shape of the query only, and is compiled
@@ -19,7 +19,7 @@ from lfscp.archive.index.statements import compiled
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.query.keys import Match, Names, Texts
 from lfscp.archive.query.matching import SEVERAL_GROUPS
-from lfscp.archive.workflow.worklist_item import (
+from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
     ENDED,
     MODALITY,
@@ -33,7 +33,7 @@ from lfscp.archive.workflow.worklist_item import (
     STEP_ID,
     STUDY_INSTANCE_UID,
 )
-from lfscp.archive.workflow.worklist_query import WorklistQuery
+from lfscp.archive.workflow.worklist.query import WorklistQuery
 from lfscp.dicom.person_names import GROUP_DELIMITER
 from lfscp.dicom.temporal import Span
 

@@ -11,15 +11,15 @@ from sqlalchemy import Connection, and_, select
 
 from lfscp.archive.index.removal import pieces_of
 from lfscp.archive.index.workflow_tables import worklist_item
-from lfscp.archive.workflow import worklist_rows as rows
-from lfscp.archive.workflow.worklist_item import InvalidItemError, WorklistItem, complete_item
-from lfscp.archive.workflow.worklist_narrowing import Narrowing
+from lfscp.archive.workflow.worklist import rows
+from lfscp.archive.workflow.worklist.item import InvalidItemError, WorklistItem, complete_item
+from lfscp.archive.workflow.worklist.narrowing import Narrowing
 from lfscp.dicom.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
     from lfscp.archive.index.interruption import Interruption
-    from lfscp.archive.workflow.worklist_query import WorklistQuery
+    from lfscp.archive.workflow.worklist.query import WorklistQuery
     from lfscp.dicom.element_tree import Tree
 
 __all__ = ["InvalidItemError", "Worklist", "WorklistItem", "complete_item"]
@@ -191,7 +191,7 @@ class Worklist:
         """Find what matches a query, drawn one by one in the calling thread.
 
         Args:
-            query: see worklist_query.parse_worklist_query.
+            query: see query.parse_worklist_query.
             transfer_syntax_uid: of the answers.
             limit: the most answers to give; 0 for all.
             interruption: asked while it lasts.

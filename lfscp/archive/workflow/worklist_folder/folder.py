@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
-from lfscp.archive.workflow.folder_files import NEW, SETTLED_S, FolderFiles, ReadItem
-from lfscp.archive.workflow.folder_listing import Listing, list_folder
-from lfscp.archive.workflow.folder_turn import FolderTurn
+from lfscp.archive.workflow.worklist_folder.files import NEW, SETTLED_S, FolderFiles, ReadItem
+from lfscp.archive.workflow.worklist_folder.listing import Listing, list_folder
+from lfscp.archive.workflow.worklist_folder.turn import FolderTurn
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from lfscp.archive.workflow.worklist import Worklist
+    from lfscp.archive.workflow.worklist.worklist import Worklist
 
 LOG: Final = get_logger("lfscp.worklist")
 _QUERY_WAITS_S: Final = 2.0  # for others who are at it; then it is answered from what is there

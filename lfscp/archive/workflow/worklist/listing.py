@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tup
 
 from lfscp.archive.index.browse import MAX_PAGE, MAX_WORDS
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
-from lfscp.archive.workflow.worklist_item import WorklistItem
+from lfscp.archive.workflow.worklist.item import WorklistItem
 from lfscp.dicom.element_tree import read_tree
 from lfscp.dicom.person_names import search_form
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.schema import instance
 from lfscp.archive.store.digest import algorithm_of, hasher_of
-from lfscp.archive.workflow.commitments import Commitments, Failure, Reference
+from lfscp.archive.workflow.commitment.commitments import Commitments, Failure, Reference
 from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
 
 if TYPE_CHECKING:

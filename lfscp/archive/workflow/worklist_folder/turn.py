@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from lfscp.archive.errors import not_writable
 
 if TYPE_CHECKING:
-    from lfscp.archive.workflow.folder_listing import Listing
+    from lfscp.archive.workflow.worklist_folder.listing import Listing
 
 TURN_FILE: Final = "worklist-folder"
 _STEP_S: Final = 0.01

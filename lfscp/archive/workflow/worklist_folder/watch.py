@@ -16,7 +16,7 @@ from lfscp.errors import OperationError
 from lfscp.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from lfscp.archive.workflow.worklist_folder import WorklistFolder
+    from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
 
 LOG: Final = get_logger("lfscp.worklist")
 _LOOK_MS: Final = 1000  # how often it looks whether there is something to do besides changes

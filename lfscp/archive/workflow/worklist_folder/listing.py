@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lfscp.archive.workflow.worklist_file import fingerprint_of, is_worklist_name
+from lfscp.archive.workflow.worklist_folder.file import fingerprint_of, is_worklist_name
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 from lfscp.archive.index.dialects import now_ms
 from lfscp.archive.index.job_tables import job
 from lfscp.archive.index.workflow_tables import commitment_request as request
-from lfscp.archive.workflow.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.commitments import Failure, Reference
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -19,20 +19,20 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
 from lfscp.archive.index.removal import pieces_of
 from lfscp.archive.index.schema import instance
 from lfscp.archive.index.workflow_tables import procedure_step
-from lfscp.archive.workflow.procedure_step_errors import (
+from lfscp.archive.workflow.procedure_steps.errors import (
     DuplicateStepError,
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.archive.workflow.procedure_step_rules import (
+from lfscp.archive.workflow.procedure_steps.rules import (
     FINAL,
     IN_PROGRESS,
     changed,
     check_creation,
     fault_of,
 )
-from lfscp.archive.workflow.procedure_step_table import PERFORMED_SERIES, SCHEDULED_STEPS, STATUS
-from lfscp.archive.workflow.worklist import Worklist
+from lfscp.archive.workflow.procedure_steps.table import PERFORMED_SERIES, SCHEDULED_STEPS, STATUS
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import Tree, encode_tree, read_tree
 from lfscp.dicom.person_names import search_form
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN

@@ -1,0 +1,1 @@
+"""Performed procedure steps in the index, and what each must hold."""

@@ -1,0 +1,1 @@
+"""The folder of worklist files, and its items in the index."""
