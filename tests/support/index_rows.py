@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -43,14 +44,18 @@ def new_index(url: str | None = None) -> Engine:
     def enforce(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
 
-    schema.metadata.create_all(engine)
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection, checkfirst=False)
     return engine
 
 
 def by_position(dialect: Dialect) -> Dialect:
     """The dialect of statements for the driver's own cursor."""
-    if dialect.name == "sqlite":
-        return dialect
+    return dialect if dialect.name == "sqlite" else _postgresql_by_position()
+
+
+@cache
+def _postgresql_by_position() -> Dialect:
     return open_database("postgresql+psycopg:///", Durability.OS).dialect
 
 
