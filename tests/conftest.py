@@ -38,6 +38,17 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
     return answer
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests with PostgreSQL that run with SQLite too."""
+    chosen = {item.nodeid for item in items}
+    for item in items:
+        name, bracket, parameters = item.nodeid.partition("[")
+        first = name + bracket + parameters.replace("postgresql", "sqlite")
+        if first != item.nodeid and first in chosen:
+            item.add_marker("second_database")
+
+
 def pytest_collection_finish() -> None:
     """Let no collection of garbage look through modules and tests, which stay to the end."""
     gc.collect()
