@@ -1,10 +1,11 @@
-"""Keeps a test that waits for ever from holding up the others.
+"""Keeps a test that waits for ever from holding up the others, and all of them from slow work.
 
 And gives all tests a PostgreSQL and an S3 service.
 """
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -16,6 +17,7 @@ import pytest
 pytest.register_assert_rewrite("tests.support")
 
 from tests.support.ci import in_ci  # noqa: E402 - after the line above: its asserts explain themselves
+from tests.support.new_tables import statements_kept  # noqa: E402
 from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
 from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
 
@@ -34,6 +36,30 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
         if left:
             signal.setitimer(signal.ITIMER_REAL, left, AFTER_THE_FIRST_S)
     return answer
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests with PostgreSQL that run with SQLite too."""
+    chosen = {item.nodeid for item in items}
+    for item in items:
+        name, bracket, parameters = item.nodeid.partition("[")
+        first = name + bracket + parameters.replace("postgresql", "sqlite")
+        if first != item.nodeid and first in chosen:
+            item.add_marker("second_database")
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look through modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_tables() -> Iterator[None]:
+    """Most tests make an index: the SQL that makes its tables is compiled once."""
+    with statements_kept():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -201,6 +201,16 @@ def test_a_part_of_the_tests(programs: Path, tested: Path) -> None:
     assert "== ruff check ." in done.stdout
 
 
+def test_what_mypy_finds_is_shown_after_the_tests_and_fails_the_run(
+    programs: Path, tested: Path
+) -> None:
+    program(tested / ".venv/bin/mypy", "echo some.py:1: error: of types", "exit 1")
+    done = run_tests(programs, tested, "unit", "-q")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-2:] == ["== mypy --strict", "some.py:1: error: of types"]
+    assert "1 passed" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "runs"),
     [((), {}, 0), ((), {"CI": "1"}, 1), (("pythons",), {}, 1), (("unit",), {"CI": "1"}, 0)],

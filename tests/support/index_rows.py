@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     StaticPool,
+    bindparam,
     create_engine,
     event,
     insert,
@@ -29,6 +31,9 @@ from lfscp.dicom.attributes import Level, at_level
 from lfscp.dicom.person_names import search_form
 
 IMPLICIT = "1.2.840.10008.1.2"
+_OF_PATIENT = select(
+    *(schema.patient.c[column.name] for column in attribute_columns(Level.PATIENT))
+).where(schema.patient.c.id == bindparam("key"))
 
 
 def new_index(url: str | None = None) -> Engine:
@@ -43,14 +48,18 @@ def new_index(url: str | None = None) -> Engine:
     def enforce(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
 
-    schema.metadata.create_all(engine)
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection, checkfirst=False)
     return engine
 
 
 def by_position(dialect: Dialect) -> Dialect:
     """The dialect of statements for the driver's own cursor."""
-    if dialect.name == "sqlite":
-        return dialect
+    return dialect if dialect.name == "sqlite" else _postgresql_by_position()
+
+
+@cache
+def _postgresql_by_position() -> Dialect:
     return open_database("postgresql+psycopg:///", Durability.OS).dialect
 
 
@@ -62,9 +71,7 @@ def add(connection: Connection, level: Level, parent: int | None = None, **value
     table = schema.TABLES[level]
     row: dict[str, Any] = {}
     if level is Level.STUDY:
-        of_patient = [schema.patient.c[column.name] for column in attribute_columns(Level.PATIENT)]
-        found = select(*of_patient).where(schema.patient.c.id == parent)
-        row.update(connection.execute(found).mappings().one())
+        row.update(connection.execute(_OF_PATIENT, {"key": parent}).mappings().one())
     for attribute in at_level(level):
         row[attribute.column] = values.pop(attribute.keyword, "")
         if attribute.search_column:
@@ -75,7 +82,7 @@ def add(connection: Connection, level: Level, parent: int | None = None, **value
             row[column.name] = parent
         elif column.name not in row and not column.primary_key and not column.nullable:
             row[column.name] = 0 if isinstance(column.type, Integer) else ""
-    key = connection.execute(insert(table).values(row)).inserted_primary_key[0]
+    key = connection.execute(insert(table), row).inserted_primary_key[0]
     return int(key)
 
 

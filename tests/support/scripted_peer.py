@@ -19,6 +19,7 @@ GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 C_STORE_RSP, C_GET_RSP, C_FIND_RSP, C_MOVE_RSP, C_ECHO_RSP = 0x8001, 0x8010, 0x8020, 0x8021, 0x8030
 SUCCESS, PENDING, REFUSED = 0x0000, 0xFF00, 0xA700
+_ABORT = peer.pdu(peer.ABORT, bytes(4))[:6]  # its head
 RELEASED = peer.pdu(peer.RELEASE_RP, b"\0\0\0\0")
 
 
@@ -104,9 +105,16 @@ def got(completed: int, failed: int = 0, status: int = SUCCESS) -> bytes:
 Script = Callable[[socket.socket], None]
 
 
+def _hear_the_end(connection: socket.socket) -> None:
+    """Hear what comes until we go, or abort: then the connection is the peer's to close (AA-3)."""
+    end = b""
+    while not end.startswith(_ABORT) and (piece := connection.recv(65536)):
+        end = (end + piece)[-len(peer.pdu(peer.ABORT, bytes(4))) :]
+
+
 @contextmanager
 def scripted(script: Script | bytes, **options: float) -> Iterator[Peer]:
-    """A peer that does this on each connection, and then hears what comes to its end.
+    """A peer that does this on each connection, and then hears what comes, until we go or abort.
 
     Args:
         script: bytes are said at once. What it raises when we have gone is of no interest.
@@ -121,8 +129,7 @@ def scripted(script: Script | bytes, **options: float) -> Iterator[Peer]:
                 connection.sendall(said)
             else:
                 said(connection)
-            while connection.recv(65536):
-                pass
+            _hear_the_end(connection)
 
     def listen() -> None:
         with suppress(OSError):

@@ -463,13 +463,16 @@ def test_a_file_that_is_no_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_current_index_opens_without_alembic(tmp_path: Path) -> None:
-    Archive.open(tmp_path).close()
+    """Made and opened in one process, which has one version of the schema, whoever edits it now."""
     code = (
-        "import sys; from pathlib import Path; from lfscp.archive.archive import Archive;"
-        "Archive.open(Path(sys.argv[1])).close(); sys.exit('alembic' in sys.modules)"
+        "import sys; from pathlib import Path; from lfscp.archive.archive import Archive\n"
+        "for _ in range(2): Archive.open(Path(sys.argv[1])).close()\n"
+        "print('alembic' in sys.modules)"
     )
+    command = [sys.executable, "-c", code, tmp_path]
     root = Path(__file__).parents[3]
-    assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root).returncode == 0
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert (ended.stdout, ended.returncode) == ("False\n", 0), ended.stderr
 
 
 def test_concurrent_first_objects_of_one_study_end_in_one_study(archive: Archive) -> None:

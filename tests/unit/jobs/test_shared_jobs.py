@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,49 +18,11 @@ from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.sharing import SharedJobService, job_service
 from lfscp.scu.peer import Peer
-from tests.support import shared_runner
-
-DEADLINE_S = 60
-RUNNER = shared_runner.__file__
+from tests.support.shared_runner import DEADLINE_S, Runner
 
 
 def request(number: int = 0) -> JobRequest:
     return JobRequest("echo", Peer("PACS", "127.0.0.1", 104 + number))
-
-
-class Runner:
-    """A node in a process of its own; see shared_runner.py."""
-
-    def __init__(self, url: str, folder: Path, max_active: int = 10, of_all: int = 0) -> None:
-        self.name = folder.name
-        self._folder = folder
-        command = [sys.executable, RUNNER, url, folder, max_active, of_all]
-        self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
-        self._said: queue.Queue[tuple[str, str]] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                what, job_id = line.split()
-                self._said.put((what, job_id))
-
-    def says(self) -> tuple[str, str]:
-        """The next thing that it says."""
-        return self._said.get(timeout=DEADLINE_S)
-
-    def is_silent(self) -> bool:
-        """Whether it has said nothing more."""
-        return self._said.empty()
-
-    def release(self, job_id: str) -> None:
-        """Let a job come to its end, whoever runs it."""
-        (self._folder.parent / job_id).touch()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE_S)
 
 
 StartRunner = Callable[..., Runner]

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 
 from lfscp import LeaderFollowerServer
-from lfscp.server import draining
+from lfscp.server import draining, leader_follower
 from tests.support.dicom_peer import (
     ABORT,
     COMMAND,
@@ -170,6 +170,12 @@ def test_an_idle_association_is_aborted_while_draining():
         assert not server.active_associations
 
 
+@pytest.fixture
+def looks_often(monkeypatch):
+    """A server that drains looks ten times a second who may be aborted, not once."""
+    monkeypatch.setattr(leader_follower, "IDLE_BEFORE_ABORT_S", 0.1)
+
+
 HALF = {
     "object": message(3, store_rq()) + p_data(pdv(3, DATA, b"\x10\0\x10\0")),
     "data set of a query": message(5, find_rq()) + p_data(pdv(5, DATA, b"\x08\0\x52\0")),
@@ -178,6 +184,7 @@ HALF = {
 }
 
 
+@pytest.mark.usefixtures("looks_often")
 @pytest.mark.parametrize("half", HALF)
 @pytest.mark.parametrize("watched", [False, True], ids=["straight", "watched"])
 def test_whoever_is_silent_in_mid_message_is_aborted_while_draining(
@@ -201,9 +208,10 @@ def test_whoever_is_silent_in_mid_message_is_aborted_while_draining(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_whoever_goes_on_sending_is_served_while_draining(monkeypatch):
     """Slower than a fragment in the time that a silent one gets."""
-    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 2.5)
+    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 1.5)
     body = data_set(padding=1000)
     with serving((evt.EVT_C_STORE, lambda event: 0x0000)) as server:
         with Peer(server.server_address) as peer:
@@ -214,7 +222,7 @@ def test_whoever_goes_on_sending_is_served_while_draining(monkeypatch):
             drained = threading.Thread(target=server.drain, args=(60,))
             drained.start()
             for at in range(8):
-                drained.join(0.5)
+                drained.join(0.25)
                 peer.send(object_[at - 8 : at - 7 or None])
             assert peer.status() == 0x0000
             peer.release()
@@ -248,9 +256,10 @@ def test_peers_that_take_no_answer_are_cut_off_together():
             peer.sock.close()
 
 
+@pytest.mark.usefixtures("looks_often")
 @pytest.mark.parametrize("reads", [False, True], ids=["takes nothing", "takes it slowly"])
 def test_who_takes_nothing_is_aborted_while_draining_and_who_is_slow_is_not(monkeypatch, reads):
-    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 2.5)
+    monkeypatch.setattr(draining, "SILENT_BEFORE_ABORT_S", 1.5)
     large = Dataset.from_json({"00204000": {"vr": "LT", "Value": ["x" * 9000]}})
     size = 100_000
 
@@ -271,7 +280,7 @@ def test_who_takes_nothing_is_aborted_while_draining_and_who_is_slow_is_not(monk
         draining_ = threading.Thread(target=lambda: drained.append(server.drain(60)))
         draining_.start()
         for _ in range(10 if reads else 0):
-            draining_.join(0.5)
+            draining_.join(0.25)
             left = size
             while left > 0:
                 left -= len(peer.sock.recv(left))
