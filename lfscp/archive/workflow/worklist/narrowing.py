@@ -52,6 +52,8 @@ _COLUMN_OF_STEP: Final = {
     START_TIME: worklist_step.c.start_time,
     STATUS: worklist_step.c.status,
 }
+_MODALITY: Final = _COLUMN_OF_STEP[MODALITY]
+_FEWEST: Final = 2  # the rank of an identifier's values
 _COUNTS: Final = (1, 4, 16, 64)  # of values in one statement; the last is repeated to fill it
 _LAST: Final = "\U0010ffff"  # above every character
 _WILDCARD: Final = re.compile(r"[*?]")
@@ -77,9 +79,13 @@ class _Bounds(NamedTuple):
     values: tuple[str, ...]
 
     @property
-    def names_few(self) -> bool:
-        """Whether few items can have that: it is the value of an identifier."""
-        return self.says is _Says.IS_ONE_OF and self.column.table is worklist_item
+    def rank(self) -> int:
+        """How few items can have that: values of an identifier, of a station, others."""
+        if self.says is not _Says.IS_ONE_OF:
+            return 0
+        if self.column.table is worklist_item:
+            return _FEWEST
+        return int(self.column is _COLUMN_OF_STEP[STATION_AE_TITLE])
 
 
 class Narrowing:
@@ -108,23 +114,25 @@ class Narrowing:
         wanted = select(item.id, item.dataset).join_from(worklist_step, worklist_item)
         if not includes_ended:
             wanted = wanted.where(step.status.not_in(_ENDED))
-        names_few = any(each.names_few for each in bounds)
+        rank = max((each.rank for each in bounds), default=0)
         place = 0
         for each in bounds:
-            wanted = wanted.where(_condition(each, place, names_few=names_few))
+            # A day goes with a station in one index; a modality would lead to another.
+            leads = each.rank == rank or (rank < _FEWEST and each.column is not _MODALITY)
+            wanted = wanted.where(_condition(each, place, leads_to_index=leads))
             place += len(each.values)
         ordered = wanted.order_by(step.start_date, step.start_time, item.id)
         return compiled(ordered, self._dialect)
 
 
-def _condition(bounds: _Bounds, place: int, *, names_few: bool) -> ColumnElement[bool]:
+def _condition(bounds: _Bounds, place: int, *, leads_to_index: bool) -> ColumnElement[bool]:
     """The condition of bounds whose first value is the one at `place` of all."""
     column: ColumnElement[str] = bounds.column
     values = [
         bindparam(f"value_{at}", at, type_=column.type)
         for at in range(place, place + len(bounds.values))
     ]
-    if names_few and not bounds.names_few:
+    if not leads_to_index:
         column = column.concat(literal_column("''"))  # an expression, which leads to no index
     if bounds.says is _Says.IS_ONE_OF:
         return column == values[0] if len(values) == 1 else column.in_(values)
