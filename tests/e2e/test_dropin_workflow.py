@@ -1,4 +1,4 @@
-"""A modality's workflow with handlers of one's own: they do here what they do behind pynetdicom's server."""
+"""The workflow of modalities with own handlers: behind this server as behind pynetdicom's."""
 
 import threading
 from contextlib import contextmanager
