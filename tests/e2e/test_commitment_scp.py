@@ -14,7 +14,6 @@ from pynetdicom.dsutils import encode
 
 from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
 from lfscp.config import Settings
-from lfscp.services.commitment.progress import NO_ADDRESS
 from lfscp.services.commitment.reporter import Reporter
 from lfscp.services.commitment.request import MAX_REFERENCES
 from lfscp.services.contexts import UNCOMPRESSED

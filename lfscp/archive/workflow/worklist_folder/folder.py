@@ -122,7 +122,7 @@ class WorklistFolder:
             self._has_failed = False
         except ArchiveError as error:
             if not self._has_failed:
-                LOG.warning("changes of the worklist folder are not seen", reason=str(error))
+                LOG.warning("changes of the worklist folder cannot be taken", reason=str(error))
             self._has_failed = True
         finally:
             self._one_at_a_time.release()
