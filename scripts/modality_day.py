@@ -32,7 +32,7 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModelInstance,
 )
 
-STATION = "CT1"  # the modality's AE title
+STATION = "CT01"  # the modality's AE title
 REQUEST_COMMITMENT = 1  # the action type (PS3.4 table J.3-1)
 ALL_COMMITTED = 1  # the event type
 ANSWER_S = 30.0

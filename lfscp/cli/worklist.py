@@ -90,7 +90,10 @@ def list_(
         bool, typer.Option("--json", help="One line with one object for each item.")
     ] = False,
 ) -> None:
-    """List the items of the worklist, the newest first; a line for each step."""
+    """List the worklist, the newest first.
+
+    Each step has a line.
+    """
     settings = settings_of(config, data_dir)
     with open_index(settings, "read the worklist") as index:
         from lfscp.archive.workflow.worklist.worklist import Worklist

@@ -64,10 +64,10 @@ class Worklist(Section):
         "127.0.0.1", "Address to listen on for HL7 messages. 0.0.0.0 is every IPv4 address."
     )
     hl7_port: ListenPort = setting(
-        0, "TCP port for HL7 messages (MLLP), from which the worklist is filled. 0: none."
+        0, "TCP port for HL7 messages (MLLP), which fill the worklist. 0 means that there is none."
     )
     hl7_addresses: ListOf[Network] = setting(
-        (), "Addresses or networks that may send HL7 messages. Empty: all."
+        (), "Addresses or networks that may send HL7 messages. Empty means all."
     )
     hl7_character_set: Literal[
         "UNICODE UTF-8",
@@ -82,16 +82,16 @@ class Worklist(Section):
         "BIG-5",
     ] = setting(
         "UNICODE UTF-8",
-        "Character set of HL7 messages that name none in MSH-18. What is not UTF-8 is then taken "
-        "as 8859/1.",
+        "Character set of HL7 messages that name none in MSH-18. With UNICODE UTF-8, a message "
+        "that is not UTF-8 is read as 8859/1.",
     )
     hl7_stations: ListOf[Station] = setting(
         (),
-        'AE titles for orders that name no station, by modality: "CT=CT01", "MR=MR01,MR02" (any '
-        'of these), "*=ROOM1" (all other modalities).',
+        'AE titles of the devices for orders that name none, by modality: "CT=CT01", '
+        '"MR=MR01,MR02" (any of these), "*=ROOM1" (all other modalities).',
     )
     hl7_modalities: ListOf[ModalityTerm] = setting(
-        (), 'Modalities for what orders call otherwise (OBR-24): "RAD=DX".'
+        (), 'Modalities for other words that orders have for them (OBR-24): "RAD=DX".'
     )
 
 
@@ -106,15 +106,14 @@ class Commitment(Section):
     )
     keep_days: Amount = setting(
         0.0,
-        "For how long retention leaves a study alone after the node has committed to one of its "
-        "objects, in days. 0: it does not.",
+        "How long retention leaves a study alone after the node has committed to one of its "
+        "objects, in days. 0 means that it does not wait.",
     )
     retry_hours: Seconds = setting(
         24.0,
-        "For how long the node tries again to send a report to a peer that is away, in hours.",
+        "How long the node tries to send a report to a peer that is away, in hours.",
     )
     wait_hours: Seconds = setting(
         24.0,
-        "For how long a job that sends, and wants the receiver to commit, waits for its report, in "
-        "hours.",
+        "How long a job that sends with commitment waits for the report of the receiver, in hours.",
     )

@@ -1,1 +1,1 @@
-"""HL7 version 2: hospitals fill the worklist by it, over MLLP."""
+"""Fills the worklist from HL7 version 2 messages of a hospital, over MLLP."""

@@ -1,4 +1,4 @@
-"""Why an HL7 message is not taken: what is answered, with a code and the place in the message."""
+"""The errors of HL7 messages: each has the answer, a code, and the place in the message."""
 
 from __future__ import annotations
 

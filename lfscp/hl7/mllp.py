@@ -91,7 +91,10 @@ class Stream:
             rest = self._left.lstrip(_BETWEEN)
             if rest:
                 break
-            self._left = self._receive(deadline, "nothing was sent for a long time", "idle")
+            try:
+                self._left = self._receive(deadline, "nothing was sent for a long time", "idle")
+            except ConnectionResetError:  # the peer closed it, and left bytes of an answer unread
+                return False
             if not self._left:
                 return False
         if not rest.startswith(BEGIN):

@@ -47,6 +47,7 @@ class FindRequest(ABC):
 
     Attributes:
         permission: what the peer has to be allowed, and `not_allowed` the reason when it is not.
+        asked: keys of the request that tell nothing about a patient; for the log.
     """
 
     permission: Permission
@@ -57,6 +58,7 @@ class FindRequest(ABC):
         self.event = event
         request: Any = event.request
         self.sop_class_uid = str(request.AffectedSOPClassUID)
+        self.asked: dict[str, str] = {}
         self._started = time.monotonic()
         self._matches = 0
         self._unread = 0
@@ -123,7 +125,8 @@ class FindRequest(ABC):
 
     def _record(self, code: int, reason: str) -> None:
         metrics.MATCHES.add(self._matches)
-        fields: dict[str, Any] = {"sop_class_uid": self.sop_class_uid, "matches": self._matches}
+        fields: dict[str, Any] = {"sop_class_uid": self.sop_class_uid, **self.asked}
+        fields["matches"] = self._matches
         if self._unread:
             fields["unread_objects"] = self._unread
         names_patients = self.settings.logging.patient_identifiers

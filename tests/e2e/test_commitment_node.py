@@ -78,7 +78,7 @@ def test_a_peer_that_becomes_known_by_a_reload_is_reported_to(
     node = start_node()
     modality.ask(node.port, TRANSACTION, stored(node, tmp_path / "sent"))
     line = node.wait_for("storage commitment put off")
-    assert line["reason"] == "no address is known for this AE title"
+    assert line["reason"] == "no address is known for this AE title: enter it as a peer"
     with modality.listening() as port:
         node.reload(peers(port))
         let_time_pass(node)
@@ -116,7 +116,7 @@ def test_a_node_that_is_killed_before_the_report_reports_when_it_is_back(
     node.wait_for("storage commitment put off")
     node.kill()
     let_time_pass(node)
-    assert rows(node) == [("verified", "no address is known for this AE title")]
+    assert rows(node) == [("verified", "no address is known for this AE title: enter it as a peer")]
     node.start()
     with modality.listening() as port:
         node.reload(peers(port))

@@ -222,7 +222,10 @@ def test_nobody_tries_for_longer_than_the_setting_says(tmp_path: Path) -> None:
     with served(tmp_path) as node, reporter(node, commitment={"retry_hours": 1e-9}):
         modality.ask(node.port, TRANSACTION, stored(node))
         assert until(lambda: is_state(node, State.FAILED))
-        assert commitments(node)[0].reason == "no address is known for this AE title"
+        assert (
+            commitments(node)[0].reason
+            == "no address is known for this AE title: enter it as a peer"
+        )
 
 
 def test_of_two_reporters_one_reports(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_findscu_finds_what_is_to_be_done_on_its_station(dcmtk: Any, node: NodeP
     line = node.wait_for("C-FIND")
     assert line["sop_class_uid"] == "1.2.840.10008.5.1.4.31"
     assert (line["status"], line["matches"]) == ("0x0000", 1)
+    asked = {name: line[name] for name in ("station", "modality", "date") if name in line}
+    assert asked == {"station": "CT01", "date": "20261101-20261231"}
     assert "Müller" not in node.log
 
 
@@ -97,6 +99,8 @@ def test_a_node_answers_to_its_further_titles_and_to_no_other(
     with Peer(("127.0.0.1", node.port)) as peer:
         peer.send(associate_rq(called="OTHER"))
         assert peer.pdu() == (ASSOCIATE_RJ, bytes([0, 1, 1, 7]))
+    reason = node.wait_for("association ended")["reason"]
+    assert reason == "called AE title not recognised: this is LFSCP or WORKLIST or STORE"
 
 
 def test_further_titles_change_by_a_reload(dcmtk: Any, start_node: StartNode) -> None:

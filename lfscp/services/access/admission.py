@@ -40,6 +40,12 @@ _NAME_LASTS_S: Final = 60.0  # after which a host's name is looked up again
 AUDIT_TRAIL_FAILS: Final = Rejection(2, 3, 1, "the audit trail cannot be written")
 
 
+def called_ae_title_rejected(server: ServerSection) -> Rejection:
+    """The rejection of an AE title that is none of the node's; the log says which are."""
+    titles = " or ".join((server.ae_title, *server.ae_titles))
+    return CALLED_AE_TITLE_NOT_RECOGNISED.because(f"this is {titles}")
+
+
 def user_rejected(reason: str) -> Rejection:
     """The rejection of a user (PS3.7 section D.3.3.7: permanent, by the ACSE)."""
     return Rejection(1, 2, 1, f"user identity not verified: {reason}")
@@ -69,15 +75,16 @@ class Admission:
             return AUDIT_TRAIL_FAILS
         settings = self._current.settings
         if not _is_called(association, settings.server):
-            return CALLED_AE_TITLE_NOT_RECOGNISED
+            return called_ae_title_rejected(settings.server)
         title = association.requestor.ae_title.strip(" ")
         peer = settings.peers.get(title)
         if peer is None and settings.server.require_known_peers:
-            return CALLING_AE_TITLE_NOT_RECOGNISED
+            return CALLING_AE_TITLE_NOT_RECOGNISED.because("it is not in [peers]")
         is_bound = settings.server.require_peer_addresses or (peer is not None and peer.addresses)
         if peer is not None and is_bound and not self._comes_from(peer, association):
-            reason = "calling AE title not recognised: it calls from an address that is not its own"
-            return Rejection(1, 1, 3, reason)
+            return CALLING_AE_TITLE_NOT_RECOGNISED.because(
+                "it calls from an address that is not its own"
+            )
 
         def known_as() -> str:
             return title if peer is not None and self._comes_from(peer, association) else ""

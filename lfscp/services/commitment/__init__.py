@@ -1,1 +1,1 @@
-"""Storage Commitment, push model (PS3.4 annex J): as its SCP, and the reports to what we asked."""
+"""Storage Commitment, push model (PS3.4 annex J): requests of peers, and reports on our own."""

@@ -1,4 +1,4 @@
-"""Verifies what peers of this process ask for, and reports it on the associations they asked on.
+"""Verifies what peers ask this process for, and reports on the associations that they asked on.
 
 A thread beside the associations verifies, one request after another. Then the thread that serves
 the association sends the report, once the peer is quiet. If the association has ended by then, or

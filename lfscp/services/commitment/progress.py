@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.services")
 KEEP_S: Final = 5.0  # between two renewals of what is held
-NO_ADDRESS: Final = "no address is known for this AE title"
+NO_ADDRESS: Final = "no address is known for this AE title: enter it as a peer"
 
 _OUTCOMES: Final = {
     NO_SUCH_INSTANCE: "missing",

@@ -1,4 +1,4 @@
-"""Goes on with commitments that nobody works on: verifies them, and reports on a new association.
+"""Verifies and reports commitments that no association serves any more, each on a new one.
 
 It runs in one process of the node, and looks about once a second for what is due. A commitment that
 is taken is held, so no other process or node works on it meanwhile; see `Commitments`.
@@ -89,11 +89,11 @@ class Reporter:
             except OperationError as error:
                 wait_s = _LOOK_AFTER_ERROR_S
                 if said != error.reason:
-                    LOG.warning("storage commitments wait", reason=str(error))
+                    LOG.warning("storage commitments wait for the index", reason=str(error))
                 said = error.reason
             except Exception as error:  # noqa: BLE001 - the node goes on
                 wait_s = _LOOK_AFTER_ERROR_S
-                LOG.error("storage commitments wait", exc_info=error)
+                LOG.error("storage commitments wait after an internal error", exc_info=error)
 
     def _take_all_due(self) -> None:
         while self._room.acquire(timeout=_LOOK_S) and not self._stopping.is_set():

@@ -1,4 +1,4 @@
-"""Turns what is wrong with a request about a performed procedure step into its answer; no I/O.
+"""Answers a request about a performed procedure step that is wrong: status and attribute; no I/O.
 
 What is missing is named in the response's Attribute Identifier List, except that N-CREATE-RSP has
 none; a wrong or empty value comes back in its Attribute List. The Error Comment names the first.

@@ -1,13 +1,20 @@
-"""Answers C-FIND on the modality worklist (PS3.4 section K.4.1)."""
+"""Answers C-FIND on the modality worklist (PS3.4 section K.4.1).
+
+The log says for which station, modality and days a device asks: that is where to look when it shows
+an empty list.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pynetdicom import evt
 
-from lfscp.archive.workflow.worklist.query import parse_worklist_query
+from lfscp.archive.workflow.worklist.item import MODALITY, START_DATE, STATION_AE_TITLE, STEPS
+from lfscp.archive.workflow.worklist.query import WorklistQuery, parse_worklist_query
+from lfscp.dicom import identifiers
+from lfscp.dicom.identifiers import Identifier
 from lfscp.services import status
 from lfscp.services.find_request import FindRequest
 from lfscp.services.identifier import read
@@ -17,6 +24,14 @@ if TYPE_CHECKING:
     from lfscp.archive.workflow.worklist.worklist import Worklist
     from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
     from lfscp.config import Settings
+
+# Keys of the step, by the name of their field in the log.
+_LOGGED: Final = {
+    "station": (STATION_AE_TITLE, "AE"),
+    "modality": (MODALITY, "CS"),
+    "date": (START_DATE, "DA"),
+}
+_MAX_LOGGED: Final = 64  # characters
 
 
 class WorklistFind(FindRequest):
@@ -39,7 +54,7 @@ class WorklistFind(FindRequest):
     def found(
         self, limit: int, interruption: Interruption
     ) -> tuple[int, Generator[bytes, None, None]]:
-        query = read(self.event, parse_worklist_query, self.settings.budgets.key_values)
+        query = read(self.event, self._parse, self.settings.budgets.key_values)
         if self._folder is not None:
             self._folder.before_query()
         matched = status.PENDING
@@ -51,3 +66,11 @@ class WorklistFind(FindRequest):
             limit=limit,
             interruption=interruption,
         )
+
+    def _parse(self, identifier: Identifier) -> WorklistQuery:
+        query = parse_worklist_query(identifier)
+        if query.steps is not None:
+            for step in identifiers.items(identifier, STEPS):
+                texts = {name: identifiers.text(step, *key) for name, key in _LOGGED.items()}
+                self.asked = {name: text[:_MAX_LOGGED] for name, text in texts.items() if text}
+        return query

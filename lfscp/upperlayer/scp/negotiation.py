@@ -101,9 +101,12 @@ class InlineACSE(ACSE):
         ae = self.assoc.ae
         called = (request.called_ae_title or "").strip()
         calling = (request.calling_ae_title or "").strip()
-        if ae.require_called_aet and called != self.acceptor.ae_title.strip():
+        ours = self.acceptor.ae_title.strip()
+        if ae.require_called_aet and called != ours:
             fault = fault_of_ae_title(called)
-            return CALLED_AE_TITLE_NOT_RECOGNISED.because(fault and f"it {fault}")
+            return CALLED_AE_TITLE_NOT_RECOGNISED.because(
+                f"it {fault}" if fault else f"this is {ours}"
+            )
         known = [title.strip() for title in ae.require_calling_aet]
         fault = fault_of_ae_title(calling)
         if fault or (known and calling not in known):

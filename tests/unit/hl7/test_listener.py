@@ -12,6 +12,7 @@ import pytest
 from lfscp.hl7.listener import HL7Listener
 from lfscp.hl7.mllp import Limits
 from lfscp.server.listener import bind
+from tests.support.dicom_peer import until
 from tests.support.hl7_messages import MLLPClient
 
 Start = Callable[..., int]
@@ -85,6 +86,15 @@ def test_a_connection_that_ends_within_a_message_is_no_message(start, capfd):
         assert client.answer() == ""
     assert taken == []
     assert "ended within a message" in capfd.readouterr().err
+
+
+def test_a_peer_that_leaves_the_end_of_its_answer_unread_is_no_warning(start, capfd):
+    """Its system then sends a reset instead of an end."""
+    with MLLPClient(start()) as client:
+        client.socket.sendall(b"\x0bone\x1c\r")
+        assert client.socket.recv(1) == b"\x0b"
+    assert until(lambda: not any("hl7-peer" in each.name for each in threading.enumerate()))
+    assert capfd.readouterr().err == ""
 
 
 def test_an_answer_that_nobody_takes_ends_the_connection(start, capfd):

@@ -86,6 +86,13 @@ def test_failures_are_warnings(lines: Lines, status: int, level: str) -> None:
     assert (line["level"], line["reason"]) == (level, "why")
 
 
+def test_who_may_not_is_told_where_that_is_set(lines: Lines) -> None:
+    performed(event(), "N-ACTION", 0x0124, time.monotonic(), reason="why")
+
+    (line,) = lines()
+    assert line["hint"] == "peers.SENDER.may does not allow it"
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

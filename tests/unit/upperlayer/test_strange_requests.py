@@ -289,7 +289,7 @@ def test_what_cannot_be_served_is_rejected_with_a_line_that_says_why(what, seen,
 @pytest.mark.parametrize(
     ("called", "words"),
     [
-        (b"OTHER", "called AE title not recognised"),
+        (b"OTHER", "called AE title not recognised: this is ANY-SCP"),
         (b"", "called AE title not recognised: it is blank"),
         ("MÜNCHEN".encode("latin-1"), "called AE title not recognised: it must"),
         (b"ANY-SCP\x01", "called AE title not recognised: it must"),

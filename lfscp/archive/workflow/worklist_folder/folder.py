@@ -100,9 +100,12 @@ class WorklistFolder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing was changed so lately that a further change might not be seen."""
+        """Whether nothing was changed so lately that a further change might not be seen.
+
+        And whether all broken files are named, if this one names them.
+        """
         lasted_s = self._listed_at - self._same_since
-        return lasted_s >= SETTLED_S and self._files.are_settled
+        return lasted_s >= SETTLED_S and self._files.are_settled and not self._is_overdue()
 
     def before_query(self) -> None:
         """See what has changed, before the index is asked; costs little when nothing has.
@@ -119,7 +122,7 @@ class WorklistFolder:
             self._has_failed = False
         except ArchiveError as error:
             if not self._has_failed:
-                LOG.warning("changes of the worklist folder are not seen", reason=str(error))
+                LOG.warning("changes of the worklist folder cannot be taken", reason=str(error))
             self._has_failed = True
         finally:
             self._one_at_a_time.release()

@@ -241,6 +241,31 @@ def test_a_file_half_written_is_no_warning_and_its_item_stays_until_it_is_whole(
     assert patients(worklist) == ["P9"]
 
 
+def test_a_folder_is_not_settled_before_its_broken_files_are_named(
+    seen: WorklistFolder,
+    worklist: Worklist,
+    folder: Path,
+    data_dir: Path,
+    log: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the thread that watches would wait for the next comparison of all files."""
+    monkeypatch.setattr(worklist_folder, "SETTLED_S", 0.0)
+    monkeypatch.setattr(folder_files, "_PATIENCE_S", 3600.0)
+    worker = WorklistFolder(worklist, folder, data_dir)
+    path = put(folder / "one.wl", b"no dataset at all")
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    for each in (seen, worker):
+        each.compare()
+        assert not each.is_settled
+    monkeypatch.setattr(folder_files, "_PATIENCE_S", 30.0)
+    assert worker.is_settled
+    assert not seen.is_settled
+    seen.compare()
+    assert seen.is_settled
+    assert [line["file"] for line in log()] == ["one.wl"]
+
+
 def test_a_file_that_stays_broken_loses_its_item(
     seen: WorklistFolder,
     worklist: Worklist,

@@ -93,7 +93,9 @@ def test_addresses_may_be_required_of_every_peer():
 
 def test_unknown_titles_are_rejected_when_peers_are_required():
     admit = admission(server={"require_known_peers": True})
-    assert codes(admit(Requestor("OTHER", "10.0.0.7"))) == (1, 1, 3)
+    stranger = admit(Requestor("OTHER", "10.0.0.7"))
+    assert codes(stranger) == (1, 1, 3)
+    assert stranger.reason.endswith("it is not in [peers]")
     assert admit(Requestor("MR", "10.0.0.7")) is None
 
 
