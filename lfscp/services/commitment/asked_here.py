@@ -84,7 +84,7 @@ class AskedHere:
     def _go_on_with(self, asked: Asked) -> None:
         commitment = asked.commitment
         try:
-            self._keep()
+            self._goes_on(commitment)
             if commitment.state is State.RECEIVED:
                 self._progress.verify(commitment, partial(self._goes_on, commitment))
             if not asked.association.call_when_idle(partial(self._report, asked)):
@@ -100,7 +100,7 @@ class AskedHere:
             self._progress.put_off(commitment, "internal error, see the log")
 
     def _goes_on(self, commitment: Commitment) -> None:
-        """Renew what is held, now and then; called by the threads that verify."""
+        """Renew what is held, now and then; called before and by the threads that verify."""
         with self._lock:
             if time.monotonic() < self._keep_at:
                 return
@@ -112,7 +112,7 @@ class AskedHere:
         with self._lock:
             self._keep_at = time.monotonic() + KEEP_S
             waiting = [each.commitment.id for each in self._asked]
-        return {each for each in waiting if self.commitments.keep(each)}
+        return self.commitments.keep_all(waiting)
 
     # --- in the thread that serves the association ---
 

@@ -89,10 +89,6 @@ def _require_allowed(event: evt.Event, current: CurrentSettings) -> None:
 def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
     """The request, once it is safe, and whether this process is to go on with it."""
     request: Any = event.request
-    received = getattr(request, "received", None)
-    if received is not None and received.error is not None:
-        reason = f"out of resources: {received.error.strerror}"
-        raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
     stream = request.ActionInformation
     information = b"" if stream is None else stream.getvalue()
     if not information:

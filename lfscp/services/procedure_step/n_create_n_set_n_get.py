@@ -125,6 +125,9 @@ class _Request:
         """Change a step."""
         self._require_class()
         self._dataset = self._read(self._request.ModificationList)
+        if not self._dataset:
+            reason = "the Modification List is missing or empty"
+            raise RefusedError(status.MISSING_ATTRIBUTE, reason)
         step = self._steps.update(self._uid, self._dataset)
         self._note(UPDATE, step.dataset)
         return answers.with_comment(status.SUCCESS), None

@@ -246,6 +246,20 @@ class Commitments:
         """Hold it for so many seconds from now; False when another has it now."""
         return self._change(commitment_id, {"held_until": now_ms() + round(1000 * for_s)})
 
+    def keep_all(self, commitment_ids: Iterable[int]) -> set[int]:
+        """Hold several for LEASE_S from now; gives those that no other has now."""
+
+        def work(connection: Connection) -> set[int]:
+            kept: set[int] = set()
+            for piece in pieces_of(commitment_ids):
+                these = and_(commitment.c.id.in_(piece), self._is_mine())
+                held = update(commitment).where(these).values(held_until=now_ms() + _LEASE_MS)
+                kept.update(connection.execute(held.returning(commitment.c.id)).scalars())
+            return kept
+
+        with self._index.doing("write to the index"):
+            return self._index.transact(work)
+
     def hold(self, commitment_id: int, for_s: float = LEASE_S) -> Commitment | None:
         """Hold one whose report is to be sent; None when another has it, or it was sent."""
         held = {**self._held(), "held_until": now_ms() + round(1000 * for_s)}
