@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config.current import CurrentSettings
 
+_MOST_WAITING: Final = 1000  # requests that a process holds; in a flood the reporter has the rest
 _NO_LIMIT_S: Final = 300.0  # of the answer to a report, where no DIMSE timeout is set
 
 
@@ -59,6 +60,11 @@ class AskedHere:
         self._asked: deque[Asked] = deque()
         self._is_working = False
         self._keep_at = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more requests wait than this process goes on with itself."""
+        return len(self._asked) >= _MOST_WAITING
 
     def put(self, asked: Asked) -> None:
         """Verify a request, and have it reported; returns at once."""

@@ -111,7 +111,8 @@ def _go_on(event: evt.Event, here: AskedHere, commitment: Commitment) -> None:
     """Have it verified once the peer has its answer."""
     association: Any = event.assoc
     expect_call = getattr(association, "expect_call", None)
-    if expect_call is None:  # served by pynetdicom's own server, or asked on our own association
+    # Served by pynetdicom's own server, or asked on our own association; or there are too many.
+    if expect_call is None or here.is_full:
         here.commitments.free(commitment.id)
         return
     expect_call()
