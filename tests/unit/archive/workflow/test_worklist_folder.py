@@ -283,6 +283,42 @@ def test_a_file_that_cannot_be_read_is_named_and_keeps_its_item(
     assert line["reason"] == "Too many levels of symbolic links"
 
 
+def test_a_folder_in_it_that_cannot_be_read_keeps_its_items_and_holds_up_no_others(
+    seen: WorklistFolder,
+    worklist: Worklist,
+    folder: Path,
+    log: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (folder / "CT01").mkdir()
+    put(folder / "CT01" / "a.wl", bare(1))
+    put(folder / "b.wl", bare(2))
+    seen.compare()
+    scandir = os.scandir
+
+    def closed(path: str) -> Any:
+        if str(path).endswith("CT01"):  # as lost+found of a volume that is mounted
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    log()
+    monkeypatch.setattr(os, "scandir", closed)
+    put(folder / "c.wl", bare(3))
+    (folder / "b.wl").unlink()
+    seen.compare()
+    seen.compare()
+
+    assert files(worklist) == ["CT01/a.wl", "c.wl"]
+    [line] = [each for each in log() if each["level"] == "warning"]
+    assert line["event"] == "a folder in the worklist folder cannot be read, its items stay"
+    assert (line["folder"], line["reason"]) == (str(folder / "CT01"), "Permission denied")
+    assert str(folder / "CT01") not in seen.folders  # it cannot be watched either
+    monkeypatch.undo()
+    (folder / "CT01" / "a.wl").unlink()
+    seen.compare()
+    assert files(worklist) == ["c.wl"]
+
+
 def test_a_changed_file_keeps_the_status_and_the_identifiers_of_its_item(
     seen: WorklistFolder, index: Index, worklist: Worklist, folder: Path
 ) -> None:
