@@ -23,7 +23,9 @@ from lfscp.archive.workflow.worklist_folder import files as folder_files
 from lfscp.archive.workflow.worklist_folder import folder as worklist_folder
 from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder, forget_folder, source_of
 from lfscp.archive.workflow.worklist_folder.turn import FolderTurn
+from lfscp.archive.workflow.worklist_folder.watch import FolderWatch
 from lfscp.observe.logging import configure
+from tests.support.dicom_peer import until
 from tests.support.worklist_files import bare, cut_in_an_element, part10, put, rewrite
 from tests.support.worklist_items import worklist_tree
 
@@ -172,6 +174,20 @@ def test_a_name_that_is_no_utf_8_is_a_name(
     path.unlink()
     seen.before_query()
     assert files(worklist) == []
+
+
+def test_a_name_that_is_no_utf_8_does_not_end_the_watch(
+    seen: WorklistFolder, worklist: Worklist, folder: Path, log: Lines
+) -> None:
+    watch = FolderWatch(seen)
+    watch.start()
+    try:
+        for number, name in enumerate((b"M\xfcller.wl", b"other.wl"), 1):
+            put(folder / os.fsdecode(name), bare(number))
+            assert until(lambda: len(files(worklist)) == number, 60)  # noqa: B023 - at once
+    finally:
+        watch.stop()
+    assert [each for each in log() if each["level"] != "info"] == []
 
 
 def test_a_broken_file_is_named_once_and_tried_again_when_it_changes(
