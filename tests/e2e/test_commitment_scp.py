@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
 from sqlalchemy import event
 
+from lfscp.archive.store.space import Space
 from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
 from lfscp.archive.workflow.commitment.verification import Verification
 from lfscp.config import Settings
@@ -445,6 +446,17 @@ def test_too_many_references_are_refused_with_the_reason(tmp_path: Path, count: 
         answer = send_bytes(assoc, head + item * count + b"\xfe\xff\xdd\xe0\0\0\0\0")
         assert answer.Status == 0x0213
         assert f"more than {MAX_REFERENCES} instances" in answer.ErrorComment
+        assert commitments(node) == []
+
+
+def test_the_reserve_of_the_disk_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path) as node, Modality().association(node.port) as assoc:
+        monkeypatch.setattr(Space, "shortage", "1 MB are free, below the reserve of 512 MB")
+        answer = send(assoc, action_information(TRANSACTION, [(CT, "1.2.3")]))
+        assert answer.Status == 0x0213
+        assert answer.ErrorComment.startswith("out of resources: 1 MB are free")
         assert commitments(node) == []
 
 

@@ -15,6 +15,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
+from lfscp.archive.store.space import Space
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.worklist import Worklist
@@ -406,3 +407,17 @@ def test_a_modification_that_modifies_nothing_is_refused(
 
     assert refused.status == 0x0120
     assert refused.comment == "the Modification List is missing or empty"
+
+
+def test_the_reserve_of_the_disk_is_left_alone_and_a_step_may_still_end(
+    node: Node, device: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert device.ask(N_CREATE, UID_1, encoded(started())).status == 0x0000
+    monkeypatch.setattr(Space, "shortage", "1 MB are free, below the reserve of 512 MB")
+
+    refused = device.ask(N_CREATE, "1.2.3.5", encoded(started()))
+
+    assert refused.status == 0x0213
+    assert refused.comment.startswith("out of resources: 1 MB are free")
+    assert ProcedureSteps(node.archive.index).get("1.2.3.5") is None
+    assert device.ask(N_SET, UID_1, encoded(ended())).status == 0x0000

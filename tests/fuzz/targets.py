@@ -695,7 +695,7 @@ TARGETS = {
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
     "worklist-file": Target(run_worklist_file, worklist_file_seeds, 1500),
     "worklist-query": Target(run_worklist_query, worklist_query_seeds, 1000),
-    "procedure-step": Target(run_procedure_step, procedure_step_seeds, 1000),
+    "procedure-step": Target(run_procedure_step, procedure_step_seeds, 600),
     "commitment": Target(run_commitment, commitment_seeds, 2000),
     "dicom-json": Target(run_dicom_json, dicom_json_seeds, 2000),
 }

@@ -88,8 +88,7 @@ def run_commitment(data: bytes) -> None:
         return
     try:
         transaction_uid, references = read_request(data[1:], SYNTAXES[data[0] % 3])
-    except InvalidRequestError as error:
-        assert error.reason.isprintable()
+    except InvalidRequestError:
         return
     assert 0 < len(transaction_uid) <= 64
     assert references_of(encode_tree(request_of(transaction_uid, references))) == references
@@ -153,8 +152,7 @@ def run_dicom_json(data: bytes) -> None:
         return
     try:
         tree = from_json(document)
-    except JSONModelError as error:
-        assert error.reason
+    except JSONModelError:
         return
     shown = to_json(tree)
     json.dumps(shown, allow_nan=False)

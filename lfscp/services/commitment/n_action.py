@@ -46,6 +46,7 @@ def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
         started = time.monotonic()
         try:
             _require_allowed(event, current)
+            _require_room(archive)
             commitment, is_held = _taken(event, here)
         except InvalidRequestError as error:
             performed(event, _SERVICE, error.code, started, reason=error.reason)
@@ -84,6 +85,14 @@ def _require_allowed(event: evt.Event, current: CurrentSettings) -> None:
     if request.ActionTypeID != _REQUEST_COMMITMENT:
         reason = f"Action Type ID {request.ActionTypeID} is not known"
         raise InvalidRequestError(status.NO_SUCH_ACTION, reason)
+
+
+def _require_room(archive: Archive) -> None:
+    """Leave the reserve of the disk alone: peers may ask without end."""
+    shortage = archive.space.shortage
+    if shortage:
+        reason = f"out of resources: {shortage}"
+        raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
 
 
 def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
