@@ -165,7 +165,7 @@ class _Reading:
     def _items(self, length: int, codecs: Sequence[str]) -> list[Tree]:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise DatasetError(f"sequences nested more than {MAX_DEPTH} deep")
+            raise _too_deep()
         items = []
         end = len(self._data) if length == UNDEFINED_LENGTH else self._at + length
         while self._at < end:
@@ -188,7 +188,8 @@ def encode_tree(
         character_set: a value of Specific Character Set; where it cannot hold a character, all of
             the dataset is written in UTF-8.
     Raises:
-        DatasetError: a value is too long for its VR.
+        DatasetError: a value is too long for its VR, or it is nested more than MAX_DEPTH deep, so
+            that it could not be read again.
     """
     named, encode = encoder(character_set)
     is_implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
@@ -209,6 +210,7 @@ class _Writing:
         self._character_set = character_set
         self._encode = encode
         self._is_implicit = is_implicit
+        self._depth = 0
 
     def tree(self, tree: Tree) -> bytes:
         named = Element(b"CS", self._character_set)
@@ -231,15 +233,27 @@ class _Writing:
 
     def _content(self, vr: bytes, value: str | list[Tree] | bytes) -> bytes:
         if isinstance(value, list):
-            return b"".join(self._item(each) for each in value)
+            return self._items(value)
         if isinstance(value, str):
             is_encoded = vr in _ENCODED_TEXT
             value = self._encode(value) if is_encoded else value.encode("latin_1", "replace")
         return value + padding_of(vr) if len(value) % 2 else value
 
+    def _items(self, items: list[Tree]) -> bytes:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _too_deep()
+        content = b"".join(map(self._item, items))
+        self._depth -= 1
+        return content
+
     def _item(self, tree: Tree) -> bytes:
         content = self._elements(tree)
         return _ITEM_HEAD.pack(_RAW_ITEM, len(content)) + content
+
+
+def _too_deep() -> DatasetError:
+    return DatasetError(f"sequences nested more than {MAX_DEPTH} deep")
 
 
 def tree_of(dataset: Dataset) -> Tree:

@@ -132,7 +132,7 @@ def from_json(document: object) -> Tree:
 def _read_tree(document: object, path: _Path) -> Tree:
     if not isinstance(document, dict):
         raise JSONModelError(path, "", "expected an object with tags or keywords as its names")
-    if sum(isinstance(part, int) for part in path) > 2 * MAX_DEPTH:
+    if sum(isinstance(part, int) for part in path) > MAX_DEPTH:
         raise JSONModelError(path, "", f"sequences are nested more than {MAX_DEPTH} deep")
     tree = Tree()
     for key, given in document.items():

@@ -53,9 +53,16 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
     ) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
-        self.errors = errors
+        self.detail = _sendable(detail)
+        self.errors = errors and [
+            {name: _sendable(text) for name, text in each.items()} for each in errors
+        ]
         self.headers = dict(headers or {})
+
+
+def _sendable(text: str) -> str:
+    """Text that quotes a request as it can be answered: JSON may name half of a character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def not_found(what: str, name: str) -> Problem:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
+from sqlalchemy import event
 
+from lfscp.archive.store.space import Space
 from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
+from lfscp.archive.workflow.commitment.verification import Verification
 from lfscp.config import Settings
+from lfscp.services.commitment import asked_here
 from lfscp.services.commitment.reporter import Reporter
 from lfscp.services.commitment.request import MAX_REFERENCES
 from lfscp.services.contexts import UNCOMPRESSED
@@ -204,6 +210,71 @@ def test_a_peer_that_is_away_is_tried_again(tmp_path: Path) -> None:
             assert is_state(node, State.VERIFIED)
 
 
+def test_a_peer_that_hangs_does_not_hold_up_the_reports_of_the_others(tmp_path: Path) -> None:
+    modality = Modality()
+    hanging = [Modality(f"HANG{number}") for number in range(2)]
+    with (
+        served(tmp_path) as node,
+        modality.listening() as port,
+        socket.create_server(("127.0.0.1", 0)) as silent,  # takes connections, and answers none
+    ):
+        references = stored(node)
+        for number, each in product(range(4), hanging):
+            each.ask(node.port, f"{TRANSACTION}.{number}", references)
+        modality.ask(node.port, TRANSACTION, references)
+        silent.setblocking(False)
+        known = {each.ae_title: silent.getsockname()[1] for each in hanging} | {"MODALITY": port}
+        peers = {title: {"host": "127.0.0.1", "port": at} for title, at in known.items()}
+        with reporter(node, peers=peers):
+            assert modality.wait_for_report().transaction_uid == TRANSACTION
+        called = []
+        with suppress(BlockingIOError):
+            while True:
+                called.append(silent.accept()[0])
+        for each in called:
+            each.close()
+    assert len(called) <= len(hanging)
+
+
+def test_a_flood_of_requests_costs_what_each_of_them_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = Verification.failures
+    may_verify = threading.Event()
+
+    def wait(verification: Verification, asked: Any) -> Any:
+        assert may_verify.wait(60)
+        return verify(verification, asked)
+
+    modality = Modality()
+    with served(tmp_path) as node, modality.association(node.port) as assoc:
+        references = stored(node)
+        statements: list[str] = []
+        event.listen(
+            node.archive.index.engine,
+            "before_cursor_execute",
+            lambda *execution: statements.append(execution[2]),
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr(Verification, "failures", wait)
+            for number in range(60):
+                assert ask(assoc, f"{TRANSACTION}.{number}", references) == 0x0000
+            may_verify.set()
+            modality.wait_for_report(60)
+            assert until(lambda: is_state(node, State.REPORTED))
+    assert sum(each.startswith("UPDATE commitment ") for each in statements) < 60 * 6
+
+
+def test_more_than_a_process_holds_is_left_to_the_reporter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked_here, "_MOST_WAITING", 0)
+    modality = Modality()
+    with served(tmp_path) as node, modality.listening() as port, reporter(node, port):
+        assert modality.ask(node.port, TRANSACTION, stored(node)) == 0x0000
+        assert modality.wait_for_report().on_new_association
+
+
 def test_a_peer_without_an_address_gets_its_report_when_it_asks_again(tmp_path: Path) -> None:
     modality = Modality()
     with served(tmp_path) as node, reporter(node):
@@ -378,6 +449,17 @@ def test_too_many_references_are_refused_with_the_reason(tmp_path: Path, count: 
         answer = send_bytes(assoc, head + item * count + b"\xfe\xff\xdd\xe0\0\0\0\0")
         assert answer.Status == 0x0213
         assert f"more than {MAX_REFERENCES} instances" in answer.ErrorComment
+        assert commitments(node) == []
+
+
+def test_the_reserve_of_the_disk_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path) as node, Modality().association(node.port) as assoc:
+        monkeypatch.setattr(Space, "shortage", "1 MB are free, below the reserve of 512 MB")
+        answer = send(assoc, action_information(TRANSACTION, [(CT, "1.2.3")]))
+        assert answer.Status == 0x0213
+        assert answer.ErrorComment.startswith("out of resources: 1 MB are free")
         assert commitments(node) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -14,10 +15,12 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
+from lfscp.archive.store.space import Space
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import tree_of
+from lfscp.upperlayer.receiving import long_dataset
 from tests.support.procedure_step_peer import (
     N_CREATE,
     N_GET,
@@ -371,3 +374,50 @@ def test_many_objects_of_a_step(node: Node, device: Modality) -> None:
     assert step is not None
     assert steps.arrived(step) == (0, 15_000)
     assert step.dataset == {**tree_of(started()), **tree_of(ended(performed_series(uids)))}
+
+
+@pytest.mark.parametrize("operation", [N_CREATE, N_SET])
+def test_what_the_disk_did_not_keep_is_never_acknowledged(
+    node: Node, device: Modality, monkeypatch: pytest.MonkeyPatch, operation: int
+) -> None:
+    def fail(_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if operation == N_SET:
+        assert device.ask(N_CREATE, UID_1, encoded(started())).status == 0x0000
+    before = ProcedureSteps(node.archive.index).get(UID_1)
+    request = encoded(started() if operation == N_CREATE else ended())
+    with monkeypatch.context() as patched:
+        patched.setattr(long_dataset, "_read", fail)
+        refused = device.ask(operation, UID_1, request)
+
+    assert refused.status == 0x0213
+    assert refused.comment == "out of resources: No space left on device"
+    assert ProcedureSteps(node.archive.index).get(UID_1) == before
+    assert device.ask(operation, UID_1, request).status == 0x0000
+
+
+@pytest.mark.parametrize("data", [None, b""])
+def test_a_modification_that_modifies_nothing_is_refused(
+    device: Modality, data: bytes | None
+) -> None:
+    assert device.ask(N_CREATE, UID_1, encoded(started())).status == 0x0000
+
+    refused = device.ask(N_SET, UID_1, data)
+
+    assert refused.status == 0x0120
+    assert refused.comment == "the Modification List is missing or empty"
+
+
+def test_the_reserve_of_the_disk_is_left_alone_and_a_step_may_still_end(
+    node: Node, device: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert device.ask(N_CREATE, UID_1, encoded(started())).status == 0x0000
+    monkeypatch.setattr(Space, "shortage", "1 MB are free, below the reserve of 512 MB")
+
+    refused = device.ask(N_CREATE, "1.2.3.5", encoded(started()))
+
+    assert refused.status == 0x0213
+    assert refused.comment.startswith("out of resources: 1 MB are free")
+    assert ProcedureSteps(node.archive.index).get("1.2.3.5") is None
+    assert device.ask(N_SET, UID_1, encoded(ended())).status == 0x0000

@@ -69,6 +69,16 @@ from lfscp.upperlayer.wire.associate_pdus import (
 from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
+from tests.fuzz.workflow_datasets import (
+    commitment_seeds,
+    dicom_json_seeds,
+    procedure_step_seeds,
+    run_commitment,
+    run_dicom_json,
+    run_procedure_step,
+    run_worklist_query,
+    worklist_query_seeds,
+)
 from tests.support import archive_datasets
 from tests.support import dicom_peer as peer
 from tests.support.serving import make_ae
@@ -684,4 +694,8 @@ TARGETS = {
     "hl7": Target(run_hl7, hl7_seeds, 2000),
     "wildcards": Target(run_wildcards, wildcards_seeds, 10000),
     "worklist-file": Target(run_worklist_file, worklist_file_seeds, 1500),
+    "worklist-query": Target(run_worklist_query, worklist_query_seeds, 1000),
+    "procedure-step": Target(run_procedure_step, procedure_step_seeds, 600),
+    "commitment": Target(run_commitment, commitment_seeds, 2000),
+    "dicom-json": Target(run_dicom_json, dicom_json_seeds, 2000),
 }

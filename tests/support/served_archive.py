@@ -19,6 +19,7 @@ from lfscp.config import Settings
 from lfscp.server import LeaderFollowerServer
 from lfscp.services.contexts import contexts, storage_classes
 from lfscp.services.handlers import all_handlers
+from lfscp.upperlayer.connection.limits import ReceiveLimits
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -64,6 +65,9 @@ def served(folder: Path, **settings: Any) -> Iterator[Node]:
             spool_dir=archive.incoming_dir,
             accept_unknown_storage=chosen.storage.accept_unknown_sop_classes,
             storage_classes=storage_classes(chosen),
+            receive_limits=ReceiveLimits(
+                max_workflow_bytes=chosen.budgets.workflow_mb * 1_000_000,
+            ),
         )
         server.start()
         try:

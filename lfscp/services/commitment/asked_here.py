@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.config.current import CurrentSettings
 
+_MOST_WAITING: Final = 1000  # requests that a process holds; in a flood the reporter has the rest
 _NO_LIMIT_S: Final = 300.0  # of the answer to a report, where no DIMSE timeout is set
 
 
@@ -60,6 +61,11 @@ class AskedHere:
         self._is_working = False
         self._keep_at = 0.0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more requests wait than this process goes on with itself."""
+        return len(self._asked) >= _MOST_WAITING
+
     def put(self, asked: Asked) -> None:
         """Verify a request, and have it reported; returns at once."""
         with self._lock:
@@ -84,7 +90,7 @@ class AskedHere:
     def _go_on_with(self, asked: Asked) -> None:
         commitment = asked.commitment
         try:
-            self._keep()
+            self._goes_on(commitment)
             if commitment.state is State.RECEIVED:
                 self._progress.verify(commitment, partial(self._goes_on, commitment))
             if not asked.association.call_when_idle(partial(self._report, asked)):
@@ -100,7 +106,7 @@ class AskedHere:
             self._progress.put_off(commitment, "internal error, see the log")
 
     def _goes_on(self, commitment: Commitment) -> None:
-        """Renew what is held, now and then; called by the threads that verify."""
+        """Renew what is held, now and then; called before and by the threads that verify."""
         with self._lock:
             if time.monotonic() < self._keep_at:
                 return
@@ -112,7 +118,7 @@ class AskedHere:
         with self._lock:
             self._keep_at = time.monotonic() + KEEP_S
             waiting = [each.commitment.id for each in self._asked]
-        return {each for each in waiting if self.commitments.keep(each)}
+        return self.commitments.keep_all(waiting)
 
     # --- in the thread that serves the association ---
 

@@ -46,6 +46,7 @@ def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
         started = time.monotonic()
         try:
             _require_allowed(event, current)
+            _require_room(archive)
             commitment, is_held = _taken(event, here)
         except InvalidRequestError as error:
             performed(event, _SERVICE, error.code, started, reason=error.reason)
@@ -86,13 +87,17 @@ def _require_allowed(event: evt.Event, current: CurrentSettings) -> None:
         raise InvalidRequestError(status.NO_SUCH_ACTION, reason)
 
 
+def _require_room(archive: Archive) -> None:
+    """Leave the reserve of the disk alone: peers may ask without end."""
+    shortage = archive.space.shortage
+    if shortage:
+        reason = f"out of resources: {shortage}"
+        raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
+
+
 def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
     """The request, once it is safe, and whether this process is to go on with it."""
     request: Any = event.request
-    received = getattr(request, "received", None)
-    if received is not None and received.error is not None:
-        reason = f"out of resources: {received.error.strerror}"
-        raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
     stream = request.ActionInformation
     information = b"" if stream is None else stream.getvalue()
     if not information:
@@ -115,7 +120,8 @@ def _go_on(event: evt.Event, here: AskedHere, commitment: Commitment) -> None:
     """Have it verified once the peer has its answer."""
     association: Any = event.assoc
     expect_call = getattr(association, "expect_call", None)
-    if expect_call is None:  # served by pynetdicom's own server, or asked on our own association
+    # Served by pynetdicom's own server, or asked on our own association; or there are too many.
+    if expect_call is None or here.is_full:
         here.commitments.free(commitment.id)
         return
     expect_call()

@@ -119,12 +119,17 @@ class Progress:
             association=which,
         )
 
-    def put_off(self, commitment: Commitment, reason: str) -> None:
-        """Try it again later, or no more when it has been tried for long enough."""
+    def put_off(self, commitment: Commitment, reason: str, *, is_away: bool = False) -> None:
+        """Try it again later, or no more when it has been tried for long enough.
+
+        Args:
+            is_away: the peer cannot be reached, with whatever report.
+        """
+        of_peer = commitment.calling_ae_title if is_away else ""
         again_in_s = self._delay_s(commitment, reason)
         fields = {**fields_of(commitment), "reason": reason}
         try:
-            self.commitments.put_off(commitment.id, reason, again_in_s)
+            self.commitments.put_off(commitment.id, reason, again_in_s, of_peer=of_peer)
         except OperationError as error:  # who holds it loses it in a few seconds
             fields["reason"] = f"{reason}; {error}"
         if again_in_s is None:

@@ -40,6 +40,10 @@ class NotReportedError(Exception):
     """The peer has not taken the report; the text says why."""
 
 
+class PeerAwayError(NotReportedError):
+    """The peer takes no report now: it has no address, is away, refuses, or does not answer."""
+
+
 def event_information(commitments: Commitments, commitment: Commitment) -> Tree:
     """The Event Information of a commitment that was verified.
 
@@ -86,7 +90,7 @@ def send_report(
     try:
         status = send_event_report(association, int(context.context_id or 0), report)
     except NotAnsweredError as error:
-        raise NotReportedError(str(error)) from None
+        raise PeerAwayError(str(error)) from None
     if not (status == _SUCCESS or status in _WARNINGS or status >> 12 == 0xB):
         raise NotReportedError(f"the peer answered 0x{status:04X}")
     commitments.reported(commitment.id)

@@ -1,7 +1,9 @@
 """Verifies and reports commitments that no association serves any more, each on a new one.
 
 It runs in one process of the node, and looks about once a second for what is due. A commitment that
-is taken is held, so no other process or node works on it meanwhile; see `Commitments`.
+is taken is held, so no other process or node works on it meanwhile; see `Commitments`. One of a
+peer is worked on at a time, and while a peer is away all of its reports wait: so one that hangs
+does not hold up the reports of the others.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from lfscp.services.commitment.progress import (
     Progress,
     fields_of,
 )
-from lfscp.services.commitment.report import NotReportedError
+from lfscp.services.commitment.report import NotReportedError, PeerAwayError
 from lfscp.services.contexts import STORAGE_COMMITMENT
 from lfscp.services.sending.destination import (
     Destination,
@@ -67,6 +69,8 @@ class Reporter:
         self._room = threading.Semaphore(_AT_ONCE)
         self._threads = ThreadPoolExecutor(_AT_ONCE, "lfscp-commitment")
         self._thread = threading.Thread(target=self._run, name="lfscp-reporter", daemon=True)
+        self._look = threading.Event()  # one has ended: look at once for the next of its peer
+        self._at_work: set[str] = set()  # AE titles of the peers whose commitments are worked on
         self._tidy_at = 0.0
 
     def start(self) -> None:
@@ -76,12 +80,15 @@ class Reporter:
     def stop(self) -> None:
         """End, between two reads of an object; a report that is on its way is broken off."""
         self._stopping.set()
+        self._look.set()
         self._thread.join(_STOP_S)
         self._threads.shutdown(cancel_futures=True)
 
     def _run(self) -> None:
         wait_s, said = _LOOK_S, ""
-        while not self._stopping.wait(wait_s):
+        while not self._stopping.is_set():
+            self._look.wait(wait_s)
+            self._look.clear()
             try:
                 self._take_all_due()
                 self._tidy()
@@ -98,13 +105,14 @@ class Reporter:
     def _take_all_due(self) -> None:
         while self._room.acquire(timeout=_LOOK_S) and not self._stopping.is_set():
             try:
-                due = self._commitments.take_due()
+                due = self._commitments.take_due(tuple(self._at_work))
             except BaseException:
                 self._room.release()
                 raise
             if due is None:
                 self._room.release()
                 return
+            self._at_work.add(due.calling_ae_title)
             self._threads.submit(self._work, due)
 
     def _tidy(self) -> None:
@@ -123,21 +131,24 @@ class Reporter:
             if self._stopping.is_set():
                 self._free(commitment)
             else:
-                self._progress.put_off(commitment, str(error))
+                is_away = isinstance(error, PeerAwayError)
+                self._progress.put_off(commitment, str(error), is_away=is_away)
         except Exception as error:  # noqa: BLE001 - the others are reported
             LOG.error(
                 "storage commitment failed unexpectedly", **fields_of(commitment), exc_info=error
             )
             self._progress.put_off(commitment, "internal error, see the log")
         finally:
+            self._at_work.discard(commitment.calling_ae_title)
             self._room.release()
+            self._look.set()
 
     def _go_on_with(self, commitment: Commitment, holding: _Holding) -> None:
         if commitment.state is State.RECEIVED:
             self._progress.verify(commitment, holding.renew)
         peer = self._peer(commitment.calling_ae_title)
         if peer is None:
-            raise NotReportedError(NO_ADDRESS)
+            raise PeerAwayError(NO_ADDRESS)
         held = self._commitments.hold(commitment.id)
         if held is not None:
             self._report(held, peer, holding)
@@ -158,9 +169,9 @@ class Reporter:
                 accepted = association.accepted_contexts[0]
                 self._progress.report(commitment, association, accepted, "new")
         except NoContextAcceptedError:
-            raise NotReportedError(f"{destination} does not take reports of commitment") from None
+            raise PeerAwayError(f"{destination} does not take reports of commitment") from None
         except (DestinationError, ValueError) as error:
-            raise NotReportedError(str(error)) from None
+            raise PeerAwayError(str(error)) from None
 
     def _peer(self, ae_title: str) -> PeerSettings | None:
         return self._current.settings.peers.get(ae_title) or self._added.get(ae_title)

@@ -77,7 +77,8 @@ def refusal(
         names_attributes: whether the response may have an Attribute Identifier List.
     """
     code = code_of(error)
-    comment = "index error, see the log" if code == status.RESOURCE_LIMITATION else error.reason
+    is_ours = code == status.RESOURCE_LIMITATION and not isinstance(error, RefusedError)
+    comment = "index error, see the log" if is_ours else error.reason
     answer = with_comment(code, comment)
     if isinstance(error, StepEndedError):
         answer.ErrorID = status.STEP_MAY_NOT_BE_UPDATED

@@ -53,7 +53,7 @@ def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
     steps = ProcedureSteps(archive.index)
 
     def handler(service: str, perform: Callable[[_Request], Answer]) -> Callable[[evt.Event], Any]:
-        return lambda event: _Request(event, service, steps, current).answer(perform)
+        return lambda event: _Request(event, service, steps, archive, current).answer(perform)
 
     return [
         (evt.EVT_N_CREATE, handler("N-CREATE", _Request.create)),
@@ -66,11 +66,17 @@ class _Request:
     """One request being answered, by the thread that serves the association."""
 
     def __init__(
-        self, event: evt.Event, service: str, steps: ProcedureSteps, current: CurrentSettings
+        self,
+        event: evt.Event,
+        service: str,
+        steps: ProcedureSteps,
+        archive: Archive,
+        current: CurrentSettings,
     ) -> None:
         self._event = event
         self._service = service
         self._steps = steps
+        self._space = archive.space
         self._settings = current.settings
         self._started = time.monotonic()
         self._transfer_syntax_uid = str(event.context.transfer_syntax)
@@ -109,6 +115,7 @@ class _Request:
     def create(self) -> Answer:
         """Make a step; its UID is the one that the peer gave, or a new one."""
         self._require_class()
+        self._require_room()
         is_assigned = not self._uid
         if is_assigned:
             self._uid = f"2.25.{uuid.uuid4().int}"
@@ -125,6 +132,9 @@ class _Request:
         """Change a step."""
         self._require_class()
         self._dataset = self._read(self._request.ModificationList)
+        if not self._dataset:
+            reason = "the Modification List is missing or empty"
+            raise RefusedError(status.MISSING_ATTRIBUTE, reason)
         step = self._steps.update(self._uid, self._dataset)
         self._note(UPDATE, step.dataset)
         return answers.with_comment(status.SUCCESS), None
@@ -148,6 +158,12 @@ class _Request:
             raise RefusedError(
                 status.UNRECOGNISED_OPERATION, f"this SOP class has no {self._service}"
             )
+
+    def _require_room(self) -> None:
+        """Leave the reserve of the disk alone; a step that has begun may still end."""
+        shortage = self._space.shortage
+        if shortage:
+            raise RefusedError(status.RESOURCE_LIMITATION, f"out of resources: {shortage}")
 
     def _read(self, dataset: BytesIO | None) -> Tree:
         data = b"" if dataset is None else dataset.getvalue()

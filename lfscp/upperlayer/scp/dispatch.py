@@ -44,6 +44,7 @@ from lfscp.upperlayer.scp.service_classes import InlineStorage, InlineVerificati
 _INVALID_SOP_INSTANCE: Final = 0x0117
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 _UNRECOGNISED_OPERATION: Final = 0x0211
+_RESOURCE_LIMITATION: Final = 0x0213
 _META_SOP_CLASS: Final = "Meta SOP Class"  # as pydicom's dictionary calls the type
 # These answer what they do not have; the others are pynetdicom's and abort.
 _ANSWERING: Final = (
@@ -95,7 +96,7 @@ class Dispatcher:
     def dispatch(self, request: DimseServiceType, context_id: int) -> None:
         """Serve one request: the hot services here, the others by pynetdicom."""
         serves = self._services.get(context_id) or self._look_up(context_id)
-        refusal = _refusal(self._assoc, request, context_id, serves)
+        refusal = _refusal(self._assoc, request, context_id, serves) or _loss(request)
         if refusal is not None:
             _refuse(self._assoc, request, context_id, refusal)
             return
@@ -178,6 +179,15 @@ def _refusal(
     if serves.service is ServiceClass:
         return Refusal(None, "", f"no service class is known for SOP class {negotiated}")
     return None
+
+
+def _loss(request: DimseServiceType) -> Refusal | None:
+    """Why the long data set of a request could not be kept: a handler would see an empty one."""
+    received: Any = getattr(request, "received", None)
+    if isinstance(request, ReceivedStore) or received is None or received.error is None:
+        return None
+    reason = received.error.strerror or str(received.error)
+    return Refusal(_RESOURCE_LIMITATION, f"out of resources: {reason}", reason)
 
 
 def _of_our_role(serves: ContextService) -> str:

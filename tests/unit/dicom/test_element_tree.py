@@ -1,5 +1,7 @@
 """A small dataset as a tree: nothing that was read is lost, nothing cut short is taken."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,8 +115,12 @@ def test_sequences_are_nested_so_deep_and_no_deeper():
     for _ in range(MAX_DEPTH):
         tree = Tree({STEPS: Element(b"SQ", [tree])})
     assert read_tree(encode_tree(tree), EXPLICIT) == tree
+    deeper = Tree({STEPS: Element(b"SQ", [tree])})
+    with pytest.raises(DatasetError, match="nested"):  # what is kept can be read again
+        encode_tree(deeper)
+    item = struct.pack("<LL", 0xE000FFFE, len(encode_tree(tree))) + encode_tree(tree)
     with pytest.raises(DatasetError, match="nested"):
-        read_tree(encode_tree(Tree({STEPS: Element(b"SQ", [tree])})), EXPLICIT)
+        read_tree(struct.pack("<HH2sHL", 0x0040, 0x0100, b"SQ", 0, len(item)) + item, EXPLICIT)
 
 
 @given(st.binary(max_size=300), st.sampled_from([IMPLICIT, EXPLICIT, BIG]))

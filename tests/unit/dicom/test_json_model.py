@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_tree, tree_of
+from lfscp.dicom.element_tree import (
+    MAX_DEPTH,
+    Element,
+    Tree,
+    encode_tree,
+    read_own,
+    read_tree,
+    tree_of,
+)
 from lfscp.dicom.json_model import JSONModelError, from_json, to_json
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -148,13 +156,14 @@ def test_what_is_wrong_is_named_with_its_place(document, path, says):
     assert says in caught.value.reason
 
 
-def test_sequences_in_sequences_have_an_end():
+def test_sequences_are_nested_as_deep_as_a_dataset_can_be_read_again():
     document: dict = {}
-    for _ in range(200):
+    for _ in range(MAX_DEPTH):
         document = {"RequestedProcedureCodeSequence": [document]}
 
+    assert to_json(read_own(encode_tree(from_json(document)))) == to_json(from_json(document))
     with pytest.raises(JSONModelError, match="nested more than 50 deep"):
-        from_json(document)
+        from_json({"RequestedProcedureCodeSequence": [document]})
 
 
 @pytest.mark.parametrize(

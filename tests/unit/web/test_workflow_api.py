@@ -150,6 +150,28 @@ def test_what_is_no_item_is_refused_with_the_reason(
     assert numbers(client) == []
 
 
+def test_an_item_that_is_nested_too_deep_is_refused_and_the_others_are_listed(
+    client: TestClient,
+) -> None:
+    kept = added(client, item())
+    deep: dict[str, Any] = {}
+    for _ in range(51):
+        deep = {"RequestedProcedureCodeSequence": [deep]}
+
+    body = problem(client.post("/api/worklist", json=item() | deep), 422)
+
+    assert "nested more than 50 deep" in body["detail"]
+    assert numbers(client) == [kept]
+
+
+def test_half_a_character_in_a_name_is_refused(client: TestClient) -> None:
+    answer = client.post("/api/worklist", content=b'{"\\ud800<": 1}', headers=JSON)
+
+    body = problem(answer, 422)
+    assert body["detail"] == "?<: no attribute has this keyword or tag"
+    assert body["errors"][0]["pointer"] == "/?<"
+
+
 def test_a_wrong_value_is_named_by_its_place(client: TestClient) -> None:
     body = problem(client.post("/api/worklist", json=WRONG_DATE), 422)
 

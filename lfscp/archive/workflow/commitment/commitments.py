@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Update,
     and_,
     case,
     delete,
@@ -212,13 +213,18 @@ class Commitments:
         row = connection.execute(select(*_COLUMNS).where(column.id == found.id)).one()
         return _commitment_of(row), False
 
-    def take_due(self) -> Commitment | None:
-        """Hold the one that has waited the longest and is due now; None when none is."""
+    def take_due(self, besides: Collection[str] = ()) -> Commitment | None:
+        """Hold the one that has waited the longest and is due now; None when none is.
+
+        Args:
+            besides: AE titles of peers whose commitments are left alone.
+        """
         wanted = (
             select(commitment.c.id)
             .where(
                 commitment.c.state.in_(OPEN),
                 commitment.c.ae_title == self._ae_title,
+                commitment.c.calling_ae_title.not_in(list(besides)),
                 or_(
                     commitment.c.next_attempt_at <= now_ms(),
                     commitment.c.next_attempt_at > now_ms() + 2 * _LONGEST_WAIT_MS,
@@ -245,6 +251,20 @@ class Commitments:
     def keep(self, commitment_id: int, for_s: float = LEASE_S) -> bool:
         """Hold it for so many seconds from now; False when another has it now."""
         return self._change(commitment_id, {"held_until": now_ms() + round(1000 * for_s)})
+
+    def keep_all(self, commitment_ids: Iterable[int]) -> set[int]:
+        """Hold several for LEASE_S from now; gives those that no other has now."""
+
+        def work(connection: Connection) -> set[int]:
+            kept: set[int] = set()
+            for piece in pieces_of(commitment_ids):
+                these = and_(commitment.c.id.in_(piece), self._is_mine())
+                held = update(commitment).where(these).values(held_until=now_ms() + _LEASE_MS)
+                kept.update(connection.execute(held.returning(commitment.c.id)).scalars())
+            return kept
+
+        with self._index.doing("write to the index"):
+            return self._index.transact(work)
 
     def hold(self, commitment_id: int, for_s: float = LEASE_S) -> Commitment | None:
         """Hold one whose report is to be sent; None when another has it, or it was sent."""
@@ -313,12 +333,15 @@ class Commitments:
             },
         )
 
-    def put_off(self, commitment_id: int, reason: str, again_in_s: float | None) -> bool:
+    def put_off(
+        self, commitment_id: int, reason: str, again_in_s: float | None, *, of_peer: str = ""
+    ) -> bool:
         """It could not be verified, or its report not be sent. False when another has it now.
 
         Args:
             reason: in words.
             again_in_s: after how many seconds it is tried again; None for not again.
+            of_peer: the AE title of a peer that is away; its other reports wait as long.
         """
         values: dict[str, Any] = {"reason": reason, "attempts": commitment.c.attempts + 1, **_FREE}
         if again_in_s is None:
@@ -326,7 +349,18 @@ class Commitments:
         else:
             wait_ms = min(round(again_in_s * 1000), _LONGEST_WAIT_MS)
             values["next_attempt_at"] = now_ms() + wait_ms
-        return self._change(commitment_id, values)
+        if not of_peer or again_in_s is None:
+            return self._change(commitment_id, values)
+        waiting = and_(
+            commitment.c.state == State.VERIFIED,
+            commitment.c.ae_title == self._ae_title,
+            commitment.c.calling_ae_title == of_peer,
+            commitment.c.next_attempt_at < values["next_attempt_at"],
+            self._is_free(),
+        )
+        later = {"reason": reason, "next_attempt_at": values["next_attempt_at"]}
+        others = update(commitment).where(waiting).values(later)
+        return self._change(commitment_id, values, others)
 
     # --- studies ---
 
@@ -411,11 +445,19 @@ class Commitments:
     def _is_mine(self) -> ColumnElement[bool]:
         return commitment.c.held_by == self._holder
 
-    def _change(self, commitment_id: int, values: dict[str, Any]) -> bool:
+    def _change(self, commitment_id: int, values: dict[str, Any], *more: Update) -> bool:
+        """Change one that is held, and then `more` in the same transaction."""
         this = and_(commitment.c.id == commitment_id, self._is_mine())
         changed = update(commitment).where(this).values(values)
+
+        def work(connection: Connection) -> bool:
+            is_held = connection.execute(changed).rowcount > 0
+            for each in more if is_held else ():
+                connection.execute(each)
+            return is_held
+
         with self._index.doing("write to the index"):
-            return self._index.transact(lambda each: each.execute(changed).rowcount > 0)
+            return self._index.transact(work)
 
 
 def _commitment_of(row: Any) -> Commitment:

@@ -88,6 +88,7 @@ class WorklistFolder:
         self._same_since = 0.0  # monotonic, when the first listing like it was made
         self._listed_at = 0.0
         self._problem = ""
+        self._closed: frozenset[str] = frozenset()  # folders in it that were named
         self._has_failed = False
 
     @property
@@ -170,7 +171,17 @@ class WorklistFolder:
         if self._problem and self._tells:
             LOG.info("the worklist folder is there again", folder=self._folder)
         self._problem = ""
+        self._name_closed(listing)
         return listing
+
+    def _name_closed(self, listing: Listing) -> None:
+        for name in listing.closed.keys() - self._closed if self._tells else ():
+            LOG.warning(
+                "a folder in the worklist folder cannot be read, its items stay",
+                folder=self._folder / name,
+                reason=listing.closed[name],
+            )
+        self._closed = frozenset(listing.closed)
 
     def _note_problem(self, problem: str) -> None:
         if self._tells and not self._problem:
@@ -200,7 +211,7 @@ class WorklistFolder:
                 for name, fingerprint in differing.items()
                 if known.get(name) != fingerprint + NEW
             ),
-            [name for name in known if name not in listing.files],
+            [name for name in known if listing.has_lost(name)],
         )
 
     def _is_overdue(self) -> bool:

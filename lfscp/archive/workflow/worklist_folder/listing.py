@@ -23,17 +23,23 @@ class Listing:
         folders: the folder and those in it by path, each with what differs when a name in it does.
         files: the fingerprint of each worklist file by its name, from the folder on; empty for one
             that cannot be looked at.
+        closed: folders in it that cannot be read, by name with the reason.
     """
 
     folder: Path
     inode: int
     folders: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
     _odd_names: dict[str, str] = field(default_factory=dict)  # those that are no UTF-8
 
     def path(self, name: str) -> Path:
         """Where a file of it is."""
         return self.folder / self._odd_names.get(name, name)
+
+    def has_lost(self, name: str) -> bool:
+        """Whether a file is gone; not while its folder cannot be read."""
+        return name not in self.files and name.partition("/")[0] not in self.closed
 
     def has_same_names(self) -> bool:
         """Whether no name was added or removed since, as far as the times of folders tell."""
@@ -68,7 +74,7 @@ class Listing:
             return
         except OSError:
             fingerprint = ""
-        text = os.fsencode(name).decode("utf-8", "backslashreplace")  # as the index can keep it
+        text = _as_text(name)
         if text != name:
             self._odd_names[text] = name
         self.files[text] = fingerprint
@@ -78,7 +84,7 @@ def list_folder(folder: Path) -> Listing:
     """List a folder.
 
     Raises:
-        OSError: it, or a folder in it, cannot be read.
+        OSError: it cannot be read.
     """
     listing = Listing(folder, folder.stat().st_ino)
     for name in sorted(listing.add(str(folder), "")):
@@ -87,7 +93,15 @@ def list_folder(folder: Path) -> Listing:
             listing.add(path, f"{name}/")
         except (FileNotFoundError, NotADirectoryError):  # it has gone since
             listing.folders.pop(path, None)
+        except OSError as error:  # such as lost+found, where a volume is mounted
+            listing.folders.pop(path, None)
+            listing.closed[_as_text(name)] = error.strerror or str(error)
     return listing
+
+
+def _as_text(name: str) -> str:
+    """A name as the index can keep it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _state(path: str) -> str:

@@ -25,6 +25,7 @@ _TOGETHER_MS: Final = 1000  # after which they are looked at in any case
 _COMPARE_S: Final = 60.0
 _AGAIN_S: Final = 10.0  # after a failure, or while the folder is away
 _STOP_S: Final = 10.0
+_NO_UTF_8: Final = "Unable to decode path"
 
 
 class FolderWatch:
@@ -76,14 +77,20 @@ class FolderWatch:
             recursive=False,
         )
         is_first = True  # what came before the system began to tell
-        for changed in changes:
-            if changed or is_first or self._is_due():
-                self._folder.compare()
-                self._compared_at = time.monotonic()
-                self._said = ""
-            is_first = False
-            if self._folder.folders != folders:
-                return
+        try:
+            for changed in changes:
+                if changed or is_first or self._is_due():
+                    self._folder.compare()
+                    self._compared_at = time.monotonic()
+                    self._said = ""
+                is_first = False
+                if self._folder.folders != folders:
+                    return
+        except RuntimeError as error:
+            # Relied on: watchfiles' error of a changed file whose name is no UTF-8. It has ended
+            # its watch with that; the caller compares, and begins another.
+            if _NO_UTF_8 not in str(error):
+                raise
 
     def _is_due(self) -> bool:
         since_s = time.monotonic() - self._compared_at

@@ -106,6 +106,55 @@ def test_a_report_that_failed_is_due_again_later(
     assert seen.reported_at >= seen.created_at > 0
 
 
+def test_while_a_peer_is_away_its_other_reports_wait_too(
+    taking: Commitments, other: Commitments
+) -> None:
+    tried, waiting, held = (ask(taking, f"1.2.{number}")[0] for number in range(3))
+    of_another, _ = ask(taking, calling_ae_title="OTHER")
+    for each in (tried, waiting, held, of_another):
+        taking.verified(each.id, [])
+    taking.free(waiting.id)
+    taking.free(of_another.id)
+
+    assert taking.put_off(tried.id, "cannot be reached", 60, of_peer="MODALITY")
+
+    due = other.take_due()
+    assert due is not None
+    assert due.id == of_another.id
+    assert other.take_due() is None
+    seen = {each.id: each for each in other.commitments()}
+    assert seen[waiting.id].next_attempt_at == seen[tried.id].next_attempt_at
+    assert (seen[waiting.id].reason, seen[waiting.id].attempts) == ("cannot be reached", 0)
+    assert seen[held.id].reason == ""
+    assert not other.put_off(held.id, "lost", 90, of_peer="MODALITY")  # another has it
+    assert other.get(waiting.id) == seen[waiting.id]
+
+
+def test_those_of_some_peers_are_left_alone(taking: Commitments, other: Commitments) -> None:
+    for title in ("MODALITY", "OTHER"):
+        taking.free(ask(taking, calling_ae_title=title)[0].id)
+
+    due = other.take_due(["MODALITY"])
+
+    assert due is not None
+    assert due.calling_ae_title == "OTHER"
+    assert other.take_due(["MODALITY"]) is None
+    assert other.take_due() is not None
+
+
+def test_several_are_held_on_but_those_that_another_has(
+    archive: Archive, taking: Commitments, other: Commitments
+) -> None:
+    kept, lost = (ask(taking, f"1.2.{number}")[0].id for number in range(2))
+    let_pass(archive, held_until=1)
+    taken = other.take_due()
+    assert taken is not None
+    mine, its = (lost, kept) if taken.id == kept else (kept, lost)
+
+    assert taking.keep_all([mine, its, 99]) == {mine}
+    assert other.take_due() is None
+
+
 def test_nobody_tries_a_report_that_was_given_up_until_it_is_asked_for(
     taking: Commitments, other: Commitments
 ) -> None:

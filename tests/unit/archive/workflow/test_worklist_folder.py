@@ -23,7 +23,9 @@ from lfscp.archive.workflow.worklist_folder import files as folder_files
 from lfscp.archive.workflow.worklist_folder import folder as worklist_folder
 from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder, forget_folder, source_of
 from lfscp.archive.workflow.worklist_folder.turn import FolderTurn
+from lfscp.archive.workflow.worklist_folder.watch import FolderWatch
 from lfscp.observe.logging import configure
+from tests.support.dicom_peer import until
 from tests.support.worklist_files import bare, cut_in_an_element, part10, put, rewrite
 from tests.support.worklist_items import worklist_tree
 
@@ -174,6 +176,20 @@ def test_a_name_that_is_no_utf_8_is_a_name(
     assert files(worklist) == []
 
 
+def test_a_name_that_is_no_utf_8_does_not_end_the_watch(
+    seen: WorklistFolder, worklist: Worklist, folder: Path, log: Lines
+) -> None:
+    watch = FolderWatch(seen)
+    watch.start()
+    try:
+        for number, name in enumerate((b"M\xfcller.wl", b"other.wl"), 1):
+            put(folder / os.fsdecode(name), bare(number))
+            assert until(lambda: len(files(worklist)) == number, 60)  # noqa: B023 - at once
+    finally:
+        watch.stop()
+    assert [each for each in log() if each["level"] != "info"] == []
+
+
 def test_a_broken_file_is_named_once_and_tried_again_when_it_changes(
     seen: WorklistFolder, worklist: Worklist, folder: Path, log: Lines
 ) -> None:
@@ -306,6 +322,42 @@ def test_a_file_that_cannot_be_read_is_named_and_keeps_its_item(
     (line,) = log()
     assert line["file"] == "one.wl"
     assert line["reason"] == "Too many levels of symbolic links"
+
+
+def test_a_folder_in_it_that_cannot_be_read_keeps_its_items_and_holds_up_no_others(
+    seen: WorklistFolder,
+    worklist: Worklist,
+    folder: Path,
+    log: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (folder / "CT01").mkdir()
+    put(folder / "CT01" / "a.wl", bare(1))
+    put(folder / "b.wl", bare(2))
+    seen.compare()
+    scandir = os.scandir
+
+    def closed(path: str) -> Any:
+        if str(path).endswith("CT01"):  # as lost+found of a volume that is mounted
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    log()
+    monkeypatch.setattr(os, "scandir", closed)
+    put(folder / "c.wl", bare(3))
+    (folder / "b.wl").unlink()
+    seen.compare()
+    seen.compare()
+
+    assert files(worklist) == ["CT01/a.wl", "c.wl"]
+    [line] = [each for each in log() if each["level"] == "warning"]
+    assert line["event"] == "a folder in the worklist folder cannot be read, its items stay"
+    assert (line["folder"], line["reason"]) == (str(folder / "CT01"), "Permission denied")
+    assert str(folder / "CT01") not in seen.folders  # it cannot be watched either
+    monkeypatch.undo()
+    (folder / "CT01" / "a.wl").unlink()
+    seen.compare()
+    assert files(worklist) == ["c.wl"]
 
 
 def test_a_changed_file_keeps_the_status_and_the_identifiers_of_its_item(
