@@ -7,6 +7,7 @@ until the soak says stop. What the node acknowledged is noted, and held against 
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import socket
@@ -37,7 +38,7 @@ MODALITY, PACS, NODE = "MODALITY", "PACS", "LFSCP"
 NO_SUCH_INSTANCE = 0x0112
 DUPLICATE_INSTANCE, NO_LONGER_UPDATED = 0x0111, 0x0110
 ANSWER_S = 20.0
-GONE = (OSError, EOFError, RuntimeError)
+GONE = (OSError, EOFError, RuntimeError, http.client.HTTPException)
 
 
 class NoAnswerError(RuntimeError):
