@@ -11,7 +11,6 @@ import pytest
 from tests.e2e.test_commit_nodes import send_with_commitment
 from tests.e2e.test_commitment_node import TRANSACTION, peers, stored
 from tests.e2e.test_hl7 import code
-from tests.e2e.test_workflow_nodes import on_the_worklist
 from tests.support.committing_peer import committing_peer, report
 from tests.support.dcmtk import free_port
 from tests.support.dicom_peer import until
@@ -73,9 +72,7 @@ def test_a_successor_goes_on_with_all_that_the_node_was_at(
         assert pacs.send_report(("127.0.0.1", new.port), report(asked)[1]).Status == 0x0000
         assert new.wait_for("job ended", job=job, state="done")["done"] == 1
         wanted = {"A1", "A2", "A300", "A301"}
-        assert until(
-            lambda: {str(e.AccessionNumber) for e in found(new, "AccessionNumber")} == wanted
-        )
+        assert until(lambda: on_the_worklist(new) == wanted)
     names = [each.transaction_uid for each in device.reports]
     assert sorted(names) == [TRANSACTION, f"{TRANSACTION}.2"]
     assert old.complaints() == []
