@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.test_commit_nodes import send_with_commitment
 from tests.e2e.test_commitment_node import TRANSACTION, peers, stored
 from tests.e2e.test_hl7 import code
+from tests.e2e.test_workflow_nodes import on_the_worklist
 from tests.support.committing_peer import committing_peer, report
 from tests.support.dcmtk import free_port
 from tests.support.dicom_peer import until
