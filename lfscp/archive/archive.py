@@ -56,10 +56,15 @@ _EVER_MS: Final = 2**63 - 1
 
 
 class Archive:
-    """An open archive; made by `Archive.open`."""
+    """An open archive; made by `Archive.open`.
+
+    Attributes:
+        is_closed: whether this process has ended its use; then what goes on beside it must end.
+    """
 
     def __init__(self, data_dir: Path, parts: Opened, options: OpenOptions) -> None:
         self.data_dir = data_dir
+        self.is_closed = False
         self.files = parts.files
         self.index = parts.index
         self.space = parts.space
@@ -91,6 +96,7 @@ class Archive:
 
     def close(self) -> None:
         """Close this process's connections and free the data folder."""
+        self.is_closed = True
         self.files.close()
         self.index.close()
         self._presence.close()

@@ -36,13 +36,15 @@ def association_fields(association: Association) -> Mapping[str, Any]:
     fields = _known.get(association)
     if fields is None:
         requestor = association.requestor
+        request = requestor.primitive  # once: another thread may be about to set it
+        title = requestor.ae_title if request is None else str(request.calling_ae_title)
         fields = {
             "association": getattr(association, "serial", association.name),
-            "calling_ae_title": requestor.ae_title.strip(),
-            "called_ae_title": called_ae_title(association),
+            "calling_ae_title": title.strip(),
+            "called_ae_title": "" if request is None else str(request.called_ae_title).strip(),
             "peer": f"{requestor.address}:{requestor.port}",
         }
-        if requestor.primitive is not None:  # else it has not said who it is yet
+        if request is not None:  # else it has not said who it is yet
             _known[association] = fields
     return fields
 

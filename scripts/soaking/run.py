@@ -67,8 +67,8 @@ class Server:
     """
 
     def __init__(self, name: str, folder: Path, destination_port: int, evil_port: int) -> None:
-        self.port = _free_port()
-        self.http_port = _free_port()
+        self.port = free_port()
+        self.http_port = free_port()
         self.token = ""
         self._data = folder / "data"
         self._data.mkdir()
@@ -159,13 +159,13 @@ class Server:
 
     def memory_mb(self) -> float:
         """What all its processes have that they share with nothing."""
-        return attackers.memory_of(_family(self._process.pid)) if self._process else 0.0
+        return attackers.memory_of(family(self._process.pid)) if self._process else 0.0
 
     def usage(self) -> Usage:
         """Threads, descriptors and memory of all its processes."""
         assert self._process is not None  # noqa: S101 - asked only of a server that was started
         used = Usage(0, 0, 0, 0.0)
-        for pid in _family(self._process.pid):
+        for pid in family(self._process.pid):
             with contextlib.suppress(OSError):  # it has just ended
                 status = dict(
                     line.split(":", 1)
@@ -180,7 +180,7 @@ class Server:
         return used
 
 
-def _family(first: int) -> list[int]:
+def family(first: int) -> list[int]:
     """A process and all below it; those that render and decode have sessions of their own."""
     children: dict[int, list[int]] = {}
     for each in Path("/proc").iterdir():
@@ -194,7 +194,7 @@ def _family(first: int) -> list[int]:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

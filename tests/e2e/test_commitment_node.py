@@ -149,6 +149,36 @@ def test_a_node_that_is_killed_while_the_peer_has_the_report_sends_it_again(
         node.wait_for("storage commitment reported")
 
 
+@pytest.mark.parametrize("stays", [True, False], ids=["asked", "reporter"])
+def test_a_node_ends_though_the_disk_does_not_answer_what_it_verifies(
+    start_node: StartNode, tmp_path: Path, stays: bool
+) -> None:
+    modality = Modality()
+    with modality.listening() as port:
+        node = start_node(configuration=peers(port))
+        references = stored(node, tmp_path / "sent")
+        (file,) = node.objects.glob(f"*/*/{references[0][1]}*")
+        file.unlink()
+        os.mkfifo(file)  # who opens it to read waits
+        with modality.association(node.port) as assoc:
+            assert ask(assoc, TRANSACTION, references) == 0x0000
+            if not stays:
+                node.kill()
+                let_time_pass(node)
+                with closing(sqlite3.connect(node.data_dir / "index.sqlite")) as index, index:
+                    index.execute("DELETE FROM committed_study")
+                node.start()
+            assert until(lambda: is_noted(node), 30)
+            assert node.stop() == 0
+    assert rows(node) == [("received", "")]
+
+
+def is_noted(node: NodeProcess) -> bool:
+    """Whether the study of what is verified is noted, which is done before it is read."""
+    with closing(sqlite3.connect(node.data_dir / "index.sqlite")) as connection:
+        return bool(connection.execute("SELECT * FROM committed_study").fetchall())
+
+
 def test_a_worker_that_dies_leaves_its_commitments_to_the_others(
     start_node: StartNode, tmp_path: Path
 ) -> None:

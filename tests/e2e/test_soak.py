@@ -1,4 +1,4 @@
-"""The soak, short: a node that is killed once while all kinds of clients are at it."""
+"""The soaks, short: nodes that are killed while all kinds of clients are at it."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[2] / "scripts" / "soaking" / "run.py"
+WORKFLOW = RUN.with_name("workflow.py")
 
 
 @pytest.mark.timeout(200)
@@ -30,3 +31,26 @@ def test_what_was_acknowledged_survives_a_short_soak(tmp_path: Path) -> None:
     verified, _, acknowledged = rows["acknowledged and there, byte for byte"].partition(" of ")
     assert verified == acknowledged
     assert int(verified.replace(",", "")) > 20
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_hospital_was_promised_survives_a_short_soak(
+    tmp_path: Path, index_url: str | None, workers: int
+) -> None:
+    options = ["--kills", "3", "--modalities", "2", "--workers", str(workers)]
+    options += ["--index-url", index_url or ""]
+    soak = subprocess.Popen(
+        [sys.executable, WORKFLOW, *options, "--folder", tmp_path / "soak"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed, complaints = soak.communicate(timeout=180)
+    finally:
+        soak.terminate()  # it ends its server, should it still run
+        soak.wait(30)
+    assert soak.returncode == 0, printed + complaints
+    rows = dict(map(str.strip, line.strip("| ").split("|", 1)) for line in printed.splitlines())
+    assert int(rows["N-CREATE"]) > 0

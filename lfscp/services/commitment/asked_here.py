@@ -55,6 +55,7 @@ class AskedHere:
 
     def __init__(self, archive: Archive, current: CurrentSettings) -> None:
         self.commitments = Commitments(archive.index, current.settings.server.ae_title)
+        self._archive = archive
         self._progress = Progress(archive, current, self.commitments)
         self._lock = threading.Lock()
         self._asked: deque[Asked] = deque()
@@ -107,11 +108,17 @@ class AskedHere:
 
     def _goes_on(self, commitment: Commitment) -> None:
         """Renew what is held, now and then; called before and by the threads that verify."""
+        self._require_open()
         with self._lock:
             if time.monotonic() < self._keep_at:
                 return
             self._keep_at = time.monotonic() + KEEP_S
         if commitment.id not in self._keep():
+            raise LostCommitmentError
+
+    def _require_open(self) -> None:
+        """End when the node has ended meanwhile: whoever comes after it goes on."""
+        if self._archive.is_closed:
             raise LostCommitmentError
 
     def _keep(self) -> set[int]:

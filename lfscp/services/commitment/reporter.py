@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -67,7 +66,7 @@ class Reporter:
         self._added = AddedPeers(archive.data_dir)
         self._stopping = threading.Event()
         self._room = threading.Semaphore(_AT_ONCE)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "lfscp-commitment")
+        self._threads: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._run, name="lfscp-reporter", daemon=True)
         self._look = threading.Event()  # one has ended: look at once for the next of its peer
         self._at_work: set[str] = set()  # AE titles of the peers whose commitments are worked on
@@ -78,11 +77,16 @@ class Reporter:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, between two reads of an object; a report that is on its way is broken off."""
+        """End, between two reads of an object; a report that is on its way is broken off.
+
+        A disk that does not answer is not waited for.
+        """
         self._stopping.set()
         self._look.set()
+        deadline = time.monotonic() + _STOP_S
         self._thread.join(_STOP_S)
-        self._threads.shutdown(cancel_futures=True)
+        for each in self._threads:
+            each.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         wait_s, said = _LOOK_S, ""
@@ -112,8 +116,16 @@ class Reporter:
             if due is None:
                 self._room.release()
                 return
-            self._at_work.add(due.calling_ae_title)
-            self._threads.submit(self._work, due)
+            self._begin(due)
+
+    def _begin(self, due: Commitment) -> None:
+        self._at_work.add(due.calling_ae_title)
+        # Not an executor's threads: Python would wait for those at its exit.
+        thread = threading.Thread(
+            target=self._work, args=(due,), name="lfscp-commitment", daemon=True
+        )
+        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+        thread.start()
 
     def _tidy(self) -> None:
         if time.monotonic() >= self._tidy_at:

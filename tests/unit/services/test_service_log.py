@@ -15,7 +15,13 @@ import structlog
 
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.observe.logging import configure
-from lfscp.services.service_log import called_ae_title, describe, failed_unexpectedly, performed
+from lfscp.services.service_log import (
+    association_fields,
+    called_ae_title,
+    describe,
+    failed_unexpectedly,
+    performed,
+)
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -25,7 +31,7 @@ class FakeAssociation:
     name = "thread"
 
     def __init__(self) -> None:
-        request = SimpleNamespace(called_ae_title="LFSCP   ")
+        request = SimpleNamespace(calling_ae_title="SENDER  ", called_ae_title="LFSCP   ")
         self.requestor = SimpleNamespace(
             ae_title="SENDER  ", address="192.0.2.1", port=4000, primitive=request
         )
@@ -124,3 +130,12 @@ def test_association_without_a_request_yet_calls_nobody() -> None:
     association: Any = SimpleNamespace(requestor=SimpleNamespace(primitive=None))
 
     assert called_ae_title(association) == ""
+
+
+def test_who_looks_while_the_request_is_being_read_changes_nothing() -> None:
+    association: Any = FakeAssociation()
+    association.requestor.ae_title = ""  # it is set a moment after the request
+    fields = association_fields(association)
+    association.requestor.ae_title = "SENDER  "
+    assert (fields["calling_ae_title"], fields["called_ae_title"]) == ("SENDER", "LFSCP")
+    assert association_fields(association) == fields

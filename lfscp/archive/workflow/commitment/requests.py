@@ -120,9 +120,21 @@ class CommitmentRequests:
         return [str(row["transaction_uid"]) for row in rows]
 
     def renew(self, transaction_uid: str) -> str:
-        """Give a request that may have been asked already a new Transaction UID; that UID."""
+        """Ask anew what may have been asked already, under a new Transaction UID; that UID.
+
+        The request of before is settled: a peer that has taken it will report on it.
+        """
         new = str(generate_uid(prefix=None))
-        self._change(transaction_uid, {"transaction_uid": new})
+
+        def work(connection: Connection) -> None:
+            this = request.c.transaction_uid == transaction_uid
+            row = connection.execute(select(request).where(this).with_for_update()).one()
+            again = {"transaction_uid": new, "result": "", "ended_at": 0, "created_at": now_ms()}
+            connection.execute(insert(request).values(**{**row._asdict(), **again}))
+            settled = update(request).where(this).values(state=str(RequestState.SETTLED))
+            connection.execute(settled)
+
+        self._transact("note what a peer is asked to commit to", work)
         return new
 
     def asked(self, transaction_uid: str) -> None:

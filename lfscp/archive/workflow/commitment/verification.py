@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from sqlalchemy import select
@@ -83,23 +82,17 @@ class Verification:
         """
         commitments = Commitments(self._archive.index)
         failures: list[Failure] = []
-        threads = ThreadPoolExecutor(THREADS, "lfscp-verify")
-        try:
-            for start in range(0, len(references), _PIECE):
-                piece = references[start : start + _PIECE]
-                commitments.note_studies(piece)  # before: retention leaves them alone from here
-                failures += self._of_piece(piece, threads)
-        finally:
-            threads.shutdown(cancel_futures=True)
+        for start in range(0, len(references), _PIECE):
+            piece = references[start : start + _PIECE]
+            commitments.note_studies(piece)  # before: retention leaves them alone from here
+            failures += self._of_piece(piece)
         return failures
 
-    def _of_piece(
-        self, references: Sequence[Reference], threads: ThreadPoolExecutor
-    ) -> Iterator[Failure]:
+    def _of_piece(self, references: Sequence[Reference]) -> Iterator[Failure]:
         rows = self._rows([each.sop_instance_uid for each in references])
         found = [each for each in references if _reason(each, rows) is None]
         wanted = {each.sop_instance_uid: rows[each.sop_instance_uid] for each in found}
-        sound = dict(zip(wanted, threads.map(self._is_sound, wanted.values()), strict=True))
+        sound = self._are_sound(wanted)
         for each in references:
             reason = _reason(each, rows)
             if reason is None and not sound[each.sop_instance_uid]:
@@ -118,8 +111,39 @@ class Verification:
         with index.doing("read the index"), index.engine.connect() as connection:
             return {row.sop_instance_uid: row for row in connection.execute(wanted)}
 
-    def _is_sound(self, row: Any) -> bool:
-        return not self._fault(row)
+    def _are_sound(self, rows: Mapping[str, Any]) -> dict[str, bool]:
+        """Whether the files of these rows are, by UID; the first error ends it.
+
+        The threads are no executor's: Python would wait for those at its exit, and a node must end
+        though a disk does not answer.
+        """
+        sound: dict[str, bool] = {}
+        errors: list[Exception] = []
+        left = iter(rows.items())
+        taking = threading.Lock()
+
+        def work() -> None:
+            while not errors:
+                with taking:
+                    uid, row = next(left, ("", None))
+                if not uid:
+                    return
+                try:
+                    sound[uid] = not self._fault(row)
+                except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                    errors.append(error)
+
+        threads = [
+            threading.Thread(target=work, name="lfscp-verify", daemon=True)
+            for _ in range(min(THREADS, len(rows)))
+        ]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        if errors:
+            raise errors[0]
+        return sound
 
     def _reason_on_second_look(self, row: Any) -> int | None:
         fault = self._fault(row)
