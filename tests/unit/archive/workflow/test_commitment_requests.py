@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.job_tables import job
-from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequests,
     RequestState,
