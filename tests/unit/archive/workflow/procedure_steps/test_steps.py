@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from pydicom.dataset import Dataset
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
@@ -293,7 +293,7 @@ def test_a_worklist_that_fails_undoes_the_step(
     archive: Archive, steps: ProcedureSteps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> int:
-        raise OperationalError("", None, psycopg.OperationalError("no"))
+        raise DataError("", None, psycopg.DataError("no"))  # one that is not tried again
 
     monkeypatch.setattr(procedure_steps.Worklist, "set_step_status", fail)
     with pytest.raises(ArchiveError):

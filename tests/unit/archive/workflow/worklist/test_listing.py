@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.item import PATIENT_ID
 from lfscp.archive.workflow.worklist.listing import ItemFilter, choices, page_of_items
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from tests.support.worklist_items import scheduled_step, worklist_tree
-
-
-@pytest.fixture
-def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
-    made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
