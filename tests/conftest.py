@@ -10,7 +10,8 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +21,9 @@ from tests.support.ci import in_ci  # noqa: E402 - after the line above: its ass
 from tests.support.new_tables import statements_kept  # noqa: E402
 from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
 from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.index import Index
 
 AFTER_THE_FIRST_S = 20
 
@@ -131,3 +135,14 @@ def quick_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(passwords, "_COST", (2, 8, 1))
         yield
+
+
+@pytest.fixture
+def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
+    """An index of a test's own, in each database."""
+    from lfscp.archive.index.database import sqlite_url
+    from lfscp.archive.index.index import Index
+
+    made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
+    yield made
+    made.close()

@@ -42,7 +42,7 @@ from lfscp.cli.terminal import (
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
-    from lfscp.archive.workflow.commitment.commitments import Reference
+    from lfscp.archive.workflow.commitment.references import Reference
     from lfscp.archive.workflow.commitment.requests import Taken
     from lfscp.scu.commit import Question
     from lfscp.scu.peer import Peer
@@ -139,10 +139,10 @@ class _Command:
     ) -> None:
         from lfscp.archive.workflow.commitment.requests import CommitmentRequests
         from lfscp.scu.commit import Question, portions
-        from lfscp.scu.remembered_requests import RememberedRequests
+        from lfscp.scu.in_memory_requests import InMemoryRequests
 
         self._peer = peer
-        self._requests = CommitmentRequests(index) if index else RememberedRequests()
+        self._requests = CommitmentRequests(index) if index else InMemoryRequests()
         self.is_listening = index is not None
         self._wait_s = wait_s
         parts = list(portions(references))
@@ -189,7 +189,7 @@ class _Command:
 
     def tell(self, *, as_json: bool) -> bool:
         """Print what was reported; whether everything is committed to."""
-        from lfscp.services.commitment.n_event_report import failure_words
+        from lfscp.archive.workflow.commitment.failure_reasons import words_there
 
         found = [self._requests.get(each.transaction_uid) for each in self._questions]
         reported = [each for each in found if each is not None and each.failures is not None]
@@ -197,11 +197,11 @@ class _Command:
         committed = sum(len(each.committed) for each in reported)
         left = self._total - committed - len(failures)
         if as_json:
-            failed = [{**each._asdict(), "words": failure_words(each.reason)} for each in failures]
+            failed = [{**each._asdict(), "words": words_there(each.reason)} for each in failures]
             tell_json({"committed": committed, "failed": failed, "not_reported": left})
             return committed == self._total
         for each in failures:
-            tell(f"{each.sop_instance_uid}  {failure_words(each.reason)}")
+            tell(f"{each.sop_instance_uid}  {words_there(each.reason)}")
         objects = counted(self._total, "object", "objects")
         tell(f"{self._peer} commits to {committed} of {objects}")
         if left:
@@ -246,7 +246,7 @@ def _references(
     paths: Sequence[Path], index: Index | None, studies: Sequence[str]
 ) -> tuple[list[Reference], bool]:
     """What to ask for, each once, and whether a file is a broken object."""
-    from lfscp.archive.workflow.commitment.commitments import Reference
+    from lfscp.archive.workflow.commitment.references import Reference
     from lfscp.scu.send import objects_in
 
     for path in paths:
@@ -274,7 +274,7 @@ def _references(
 
 def _of_study(index: Index | None, study: str) -> list[Reference]:
     from lfscp.archive.index.interruption import Interruption
-    from lfscp.archive.workflow.commitment.commitments import Reference
+    from lfscp.archive.workflow.commitment.references import Reference
     from lfscp.dicom.attributes import Level
 
     rows = index.select({Level.STUDY: [study]}, Interruption()) if index else ()

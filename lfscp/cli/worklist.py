@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lfscp.dicom.element_tree import Tree
 
 SOURCE: Final = "command"
-_OF_FOLDER: Final = "folder:"
 _PAGE: Final = 500
 _TOGETHER: Final = 200  # items that share a transaction
 _HEADINGS: Final = (
@@ -180,14 +179,9 @@ def _record_created(item: WorklistItem | None) -> None:
 
 
 def _record(action: str, item: WorklistItem) -> None:
-    from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
-    from lfscp.observe import audit
-    from lfscp.observe.audit_message import Patient
+    from lfscp.archive.workflow.worklist.audit_record import record_item
 
-    dataset = item.dataset
-    patient = Patient(dataset.text(PATIENT_ID), dataset.text(PATIENT_NAME))
-    study_uid = dataset.text(STUDY_INSTANCE_UID)
-    audit.procedure_recorded(action, study_uid, {"worklist item": item.id}, patient)
+    record_item(action, item.dataset, {"worklist item": item.id})
 
 
 def _remove(worklist: Worklist, item_id: int, folder: str) -> bool:
@@ -202,7 +196,7 @@ def _remove(worklist: Worklist, item_id: int, folder: str) -> bool:
     if item is not None and item.source == folder:
         warn(f"item {item_id} is of the file {item.source_key}; remove the file instead")
         return False
-    if item is not None and item.source.startswith(_OF_FOLDER):
+    if item is not None and item.is_of_file:
         warn(
             f"item {item_id} is of the file {item.source_key} of another node; it comes again if "
             "that node runs"
@@ -293,7 +287,7 @@ def _rows(item: WorklistItem) -> Iterator[tuple[str, ...]]:
 
 
 def _shown_source(item: WorklistItem) -> str:
-    return item.source_key if item.source.startswith(_OF_FOLDER) else item.source
+    return item.source_key if item.is_of_file else item.source
 
 
 def _tell_table(rows: Sequence[tuple[str, ...]]) -> None:

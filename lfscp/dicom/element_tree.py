@@ -44,7 +44,6 @@ _LONG_HEAD: Final = struct.Struct("<HH2sHL")
 _IMPLICIT_HEAD: Final = struct.Struct("<HHL")
 _ITEM_HEAD: Final = struct.Struct("<LL")
 _RAW_ITEM: Final = 0xE000FFFE  # as a number in little endian
-_RAW_ITEM_DELIMITER: Final = 0xE00DFFFE
 _RAW_SEQUENCE_DELIMITER: Final = 0xE0DDFFFE
 _GROUP_OF_DELIMITERS: Final = SEQUENCE_DELIMITER >> 16
 

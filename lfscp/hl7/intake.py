@@ -16,6 +16,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.workflow.worklist.audit_record import record_item
+from lfscp.archive.workflow.worklist.item import ACCESSION_NUMBER
 from lfscp.archive.workflow.worklist.ordered_items import Done, OrderedItems
 from lfscp.archive.workflow.worklist.worklist import InvalidItemError
 from lfscp.dicom.element_tree import Tree
@@ -39,7 +41,7 @@ from lfscp.hl7.orders import Group, groups_of, items_of
 from lfscp.hl7.stations import Stations
 from lfscp.hl7.values import tag_and_vr
 from lfscp.observe import audit, metrics
-from lfscp.observe.audit_message import CREATE, DELETE, UPDATE, Patient
+from lfscp.observe.audit_message import CREATE, DELETE, UPDATE
 from lfscp.observe.log_budget import REQUESTS
 from lfscp.observe.logging import get_logger
 
@@ -205,14 +207,9 @@ def _sender(message: Message) -> str:
 
 def _record(done: list[Done]) -> None:
     """Write to the audit trail what was done."""
-    texts = ("PatientID", "PatientName", "StudyInstanceUID", "AccessionNumber")
-    tags = [tag_and_vr(keyword)[0] for keyword in texts]
     for each in done:
-        patient_id, name, study_uid, accession = map(each.dataset.text, tags)
-        details = {"accession number": accession}
-        audit.procedure_recorded(
-            _ACTIONS[each.change], study_uid, details, Patient(patient_id, name)
-        )
+        details = {"accession number": each.dataset.text(ACCESSION_NUMBER)}
+        record_item(_ACTIONS[each.change], each.dataset, details)
 
 
 def _say(

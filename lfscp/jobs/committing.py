@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.workflow.commitment.commitments import Reference
+from lfscp.archive.workflow.commitment.failure_reasons import words_there
+from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequest,
     CommitmentRequests,
@@ -23,7 +24,7 @@ from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import MAX_DELAY_S, Job, State
 from lfscp.observe.logging import get_logger
 from lfscp.scu.commit import Question, ask, portions
-from lfscp.services.commitment.n_event_report import Report, failure_words
+from lfscp.services.commitment.n_event_report import Report
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -149,7 +150,7 @@ class Committing:
         for each in found:
             for failure in (each.failures or ()) if each.is_open else ():
                 if failure.sop_instance_uid in failed:
-                    words = f"not committed to: {failure_words(failure.reason)}"
+                    words = f"not committed to: {words_there(failure.reason)}"
                     self._fail(failure.sop_instance_uid, words)
         for each in overdue:
             for uid in _uids(each):

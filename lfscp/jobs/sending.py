@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.archive.workflow.commitment.commitments import Reference
+from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.dicom.attributes import Level
 from lfscp.jobs.committing import Committing
 from lfscp.jobs.control import Control, JobEnd

@@ -444,7 +444,7 @@ def accessed(study_uid: str, how: str, patient: m.Patient | None) -> None:
     _on_study(m.INSTANCES_ACCESSED, m.READ, study_uid, {}, patient, {"access": how})
 
 
-def procedure_recorded(
+def worklist_item_recorded(
     action: str, study_uid: str, details: Mapping[str, object], patient: m.Patient | None
 ) -> None:
     """The acting user made, changed or removed an entry of the worklist (Procedure Record).

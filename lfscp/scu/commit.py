@@ -15,10 +15,12 @@ from typing import Any, Final, cast
 from pydicom.dataset import Dataset
 from pynetdicom import build_context, evt
 
-from lfscp.archive.workflow.commitment.commitments import Reference
+from lfscp.archive.workflow.commitment.references import Reference, tree_of_references
+from lfscp.dicom.element_tree import dataset_of
 from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
+from lfscp.services import status
 from lfscp.services.commitment.n_event_report import Keep, take_report
 from lfscp.services.commitment.report import STORAGE_COMMITMENT_INSTANCE
 from lfscp.services.contexts import STORAGE_COMMITMENT, UNCOMPRESSED
@@ -30,7 +32,6 @@ SERVICE: Final = "Storage Commitment"
 MAX_INSTANCES: Final = 2000
 MAX_REPORT_BYTES: Final = 4 << 20  # up to 180 bytes for each of its instances
 _REQUEST_COMMITMENT: Final = 1  # the only action type
-_WARNINGS: Final = (0x0001, 0x0107, 0x0116)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,13 @@ def _ask(assoc: InlineAssociation, peer: Peer, question: Question, cancel: Flag)
         )
     except ValueError:  # pynetdicom: the context was not accepted
         raise UnsupportedError(peer, SERVICE) from None
-    status = answer.get("Status")
-    if status is None:
+    code = answer.get("Status")
+    if code is None:
         raise _unanswered(assoc, peer, cancel)
-    if status and status not in _WARNINGS:
+    if not status.is_success(code):
         comment = str(answer.get("ErrorComment") or "")
-        reason = f"refused to commit: status 0x{status:04X}{f', {comment}' if comment else ''}"
-        raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=cast(int, status))
+        reason = f"refused to commit: status 0x{code:04X}{f', {comment}' if comment else ''}"
+        raise PeerError(PeerErrorKind.REFUSED, peer, reason, status=cast(int, code))
 
 
 def _unanswered(assoc: InlineAssociation, peer: Peer, cancel: Flag) -> PeerError:
@@ -122,12 +123,6 @@ def _unanswered(assoc: InlineAssociation, peer: Peer, cancel: Flag) -> PeerError
 
 
 def _action_information(question: Question) -> Dataset:
-    information = Dataset()
-    information.TransactionUID = question.transaction_uid
-    items = []
-    for reference in question.references:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference
-        items.append(item)
-    information.ReferencedSOPSequence = items
-    return information
+    named = dataset_of(tree_of_references(question.transaction_uid, question.references))
+    del named.SpecificCharacterSet  # there are UIDs alone
+    return named

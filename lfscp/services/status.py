@@ -52,10 +52,20 @@ UNABLE_TO_PROCESS: Final = 0xC001  # C-FIND, C-MOVE, C-GET
 
 ERROR_COMMENT_LENGTH: Final = 64  # VR LO
 
-_STORE_WARNINGS: Final = frozenset(
-    # 0x0111: the receiver has the instance already.
-    {0x0001, ATTRIBUTE_LIST_ERROR, DUPLICATE_SOP_INSTANCE, ATTRIBUTE_VALUE_OUT_OF_RANGE}
-)
+_WARNINGS: Final = frozenset({0x0001, ATTRIBUTE_LIST_ERROR, ATTRIBUTE_VALUE_OUT_OF_RANGE})
+
+
+def is_warning(status: int) -> bool:
+    """Whether a response says that what was asked is done, but with a remark.
+
+    Source: PS3.7 annex C.
+    """
+    return status & 0xF000 == 0xB000 or status in _WARNINGS
+
+
+def is_success(status: int) -> bool:
+    """Whether a response says that what was asked is done, perhaps with a remark."""
+    return status == SUCCESS or is_warning(status)
 
 
 def is_store_warning(status: int) -> bool:
@@ -63,7 +73,7 @@ def is_store_warning(status: int) -> bool:
 
     Source: PS3.7 annex C, PS3.4 table B.2-1 (0xB000, 0xB006, 0xB007 and their family).
     """
-    return status & 0xF000 == 0xB000 or status in _STORE_WARNINGS
+    return is_warning(status) or status == DUPLICATE_SOP_INSTANCE  # the receiver has it already
 
 
 def error_comment(text: str) -> str:

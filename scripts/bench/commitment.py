@@ -26,7 +26,7 @@ from tables import number, table
 
 from lfscp.archive.archive import Archive, Received
 from lfscp.archive.workflow.commitment import verification
-from lfscp.archive.workflow.commitment.commitments import Reference, request_of
+from lfscp.archive.workflow.commitment.references import Reference, tree_of_references
 from lfscp.archive.workflow.commitment.verification import Verification, Verify
 from lfscp.dicom.element_tree import encode_tree
 from lfscp.services.commitment.request import read_request
@@ -142,7 +142,7 @@ def requests(counts: Sequence[int]) -> str:
             for each in range(count)
         ]
         for syntax, name in ((_EXPLICIT, "explicit"), ("1.2.840.10008.1.2", "implicit")):
-            encoded = encode_tree(request_of("1.2.3", named), syntax)
+            encoded = encode_tree(tree_of_references("1.2.3", named), syntax)
             read = partial(read_request, encoded, syntax)
             seconds = min(timed(read)[0] for _ in range(3))
             rows.append([f"{count:,} references, {name}", number(1000 * seconds)])

@@ -16,9 +16,9 @@ from pynetdicom import AE, build_role
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.failure_reasons import NOT_IN_REPORT
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.requests import (
-    NOT_IN_REPORT,
     CommitmentRequests,
     RequestState,
 )

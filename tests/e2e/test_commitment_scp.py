@@ -410,8 +410,17 @@ _GOOD = _encoded(action_information(TRANSACTION, [(CT, "1.2.3"), (CT, "1.2.4")])
         b"\xff" * 64,
         b"\x08\0\x95\x11\x06\0\0\0a/b\\c\0" + _GOOD[20:],
         _GOOD.replace(b"1.2.4", b"1.2.x"),
+        _GOOD.replace(b"1.2.4", b"1..24"),
     ],
-    ids=["cut", "cut-in-an-item", "cut-in-a-header", "garbage", "two-values", "no-uid"],
+    ids=[
+        "cut",
+        "cut-in-an-item",
+        "cut-in-a-header",
+        "garbage",
+        "two-values",
+        "no-uid",
+        "no-number",
+    ],
 )
 def test_a_hostile_request_is_refused_and_nothing_kept(tmp_path: Path, information: bytes) -> None:
     modality = Modality()

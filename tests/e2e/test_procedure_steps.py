@@ -157,8 +157,9 @@ def test_a_uid_that_is_taken(device: Modality) -> None:
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_a_uid_that_is_none(node: Node, device: Modality) -> None:
-    assert create(device, uid="abc").status == 0x0117
-    assert status_of(node, "abc") == ""
+    for uid in ("abc", "1..2", "1.2."):
+        assert create(device, uid=uid).status == 0x0117
+        assert status_of(node, uid) == ""
 
 
 def test_a_step_that_does_not_begin(node: Node, device: Modality) -> None:

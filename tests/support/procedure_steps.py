@@ -7,6 +7,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from tests.support.dataset_values import with_values
+
 MPPS = "1.2.840.10008.3.1.2.3.3"
 MPPS_RETRIEVE = "1.2.840.10008.3.1.2.3.4"
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -25,7 +27,7 @@ def scheduled(**values: Any) -> Dataset:
     item.ScheduledProcedureStepID = "S1"
     item.ScheduledProcedureStepDescription = "CT of the head"
     item.ScheduledProtocolCodeSequence = []
-    return _with(item, values)
+    return with_values(item, values)
 
 
 def started(*items: Dataset, **values: Any) -> Dataset:
@@ -59,7 +61,7 @@ def started(*items: Dataset, **values: Any) -> Dataset:
     step.StudyID = ""
     step.PerformedProtocolCodeSequence = []
     step.PerformedSeriesSequence = []
-    return _with(step, values)
+    return with_values(step, values)
 
 
 def performed_series(images: Iterable[str] = (), others: Iterable[str] = (), **values: Any) -> Any:
@@ -79,7 +81,7 @@ def performed_series(images: Iterable[str] = (), others: Iterable[str] = (), **v
     item.ReferencedNonImageCompositeSOPInstanceSequence = [
         _reference(DOSE_REPORT, uid) for uid in others
     ]
-    return _with(item, values)
+    return with_values(item, values)
 
 
 def ended(*series: Dataset, status: str = "COMPLETED", **values: Any) -> Dataset:
@@ -89,12 +91,12 @@ def ended(*series: Dataset, status: str = "COMPLETED", **values: Any) -> Dataset
     changes.PerformedProcedureStepEndDate = "20261201"
     changes.PerformedProcedureStepEndTime = "101500"
     changes.PerformedSeriesSequence = list(series) or [performed_series([f"{STUDY}.1.1"])]
-    return _with(changes, values)
+    return with_values(changes, values)
 
 
 def changes(**values: Any) -> Dataset:
     """A Modification List."""
-    return _with(Dataset(), values)
+    return with_values(Dataset(), values)
 
 
 def code(value: str = "113014", scheme: str = "DCM", meaning: str = "Study") -> Dataset:
@@ -115,12 +117,3 @@ def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     item.ReferencedSOPClassUID = sop_class_uid
     item.ReferencedSOPInstanceUID = sop_instance_uid
     return item
-
-
-def _with(dataset: Dataset, values: dict[str, Any]) -> Dataset:
-    for keyword, value in values.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    return dataset

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import Tree, tree_of
+from tests.support.dataset_values import with_values
 
 
 def scheduled_step(**values: Any) -> Dataset:
@@ -19,7 +21,7 @@ def scheduled_step(**values: Any) -> Dataset:
     step.ScheduledPerformingPhysicianName = "House^Gregory"
     step.ScheduledProcedureStepDescription = "CT of the head"
     step.ScheduledProcedureStepID = "S1"
-    return _with(step, values)
+    return with_values(step, values)
 
 
 def worklist_dataset(number: int = 1, *steps: Dataset, **values: Any) -> Dataset:
@@ -36,7 +38,7 @@ def worklist_dataset(number: int = 1, *steps: Dataset, **values: Any) -> Dataset
     item.RequestedProcedureDescription = "Head"
     item.RequestedProcedureID = f"R{number}"
     item.ScheduledProcedureStepSequence = list(steps) or [scheduled_step()]
-    return _with(item, values)
+    return with_values(item, values)
 
 
 def worklist_tree(number: int = 1, *steps: Dataset, **values: Any) -> Tree:
@@ -44,11 +46,6 @@ def worklist_tree(number: int = 1, *steps: Dataset, **values: Any) -> Tree:
     return tree_of(worklist_dataset(number, *steps, **values))
 
 
-def _with(dataset: Dataset, values: dict[str, Any]) -> Dataset:
-    """With other values by keyword; None takes the attribute away."""
-    for keyword, value in values.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    return dataset
+def clear(worklist: Worklist) -> None:
+    """Remove all items that are of no folder."""
+    worklist.expire("99999999")

@@ -16,9 +16,9 @@ from lfscp.archive.workflow.commitment.commitments import Commitment, Transactio
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.access.permissions import may
-from lfscp.services.commitment.asked_here import Asked, AskedHere
 from lfscp.services.commitment.report import STORAGE_COMMITMENT_INSTANCE
 from lfscp.services.commitment.request import InvalidRequestError, read_request
+from lfscp.services.commitment.same_association import Asked, SameAssociationReporter
 from lfscp.services.service_log import (
     Handlers,
     after_answer,
@@ -40,7 +40,7 @@ _REQUEST_COMMITMENT: Final = 1  # Action Type ID (PS3.4 table J.3-1)
 
 def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
     """The handler of N-ACTION requests."""
-    here = AskedHere(archive, current)
+    here = SameAssociationReporter(archive, current)
 
     def handle_action(event: evt.Event) -> Answer:
         started = time.monotonic()
@@ -95,7 +95,7 @@ def _require_room(archive: Archive) -> None:
         raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
 
 
-def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
+def _taken(event: evt.Event, here: SameAssociationReporter) -> tuple[Commitment, bool]:
     """The request, once it is safe, and whether this process is to go on with it."""
     request: Any = event.request
     stream = request.ActionInformation
@@ -116,7 +116,7 @@ def _taken(event: evt.Event, here: AskedHere) -> tuple[Commitment, bool]:
         raise InvalidRequestError(status.INVALID_ARGUMENT_VALUE, error.reason) from None
 
 
-def _go_on(event: evt.Event, here: AskedHere, commitment: Commitment) -> None:
+def _go_on(event: evt.Event, here: SameAssociationReporter, commitment: Commitment) -> None:
     """Have it verified once the peer has its answer."""
     association: Any = event.assoc
     expect_call = getattr(association, "expect_call", None)

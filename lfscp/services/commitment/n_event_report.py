@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.workflow.commitment.commitments import (
-    REFERENCED_SOP_CLASS_UID,
+from lfscp.archive.workflow.commitment.references import (
+    FAILED_SOP_SEQUENCE,
     REFERENCED_SOP_INSTANCE_UID,
     REFERENCED_SOP_SEQUENCE,
     TRANSACTION_UID,
     Failure,
+    failure_in,
 )
-from lfscp.archive.workflow.commitment.requests import NOT_IN_REPORT, CommitmentRequests, Taken
+from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
 from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.header import is_uid
@@ -35,8 +36,6 @@ from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.commitment.report import (
     ALL_COMMITTED,
-    FAILED_SOP_SEQUENCE,
-    FAILURE_REASON,
     FAILURES_EXIST,
     STORAGE_COMMITMENT_INSTANCE,
 )
@@ -53,24 +52,9 @@ if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
 _SERVICE: Final = "N-EVENT-REPORT"
-_PROCESSING_FAILURE: Final = 0x0110
-_WORDS: Final = {
-    NOT_IN_REPORT: "the report leaves it out",
-    _PROCESSING_FAILURE: "damaged there, or it could not be checked (0x0110)",
-    0x0112: "not stored there (0x0112)",
-    0x0119: "stored there with another SOP class (0x0119)",
-    0x0122: "its SOP class is not one that is committed to there (0x0122)",
-    0x0131: "the Transaction UID is in use there already (0x0131)",
-    0x0213: "no room there to keep it (0x0213)",
-}
 
 # Keeps a report of a peer with this AE title.
 Keep = Callable[["Report", str], Taken]
-
-
-def failure_words(reason: int) -> str:
-    """Why a peer has not committed to an instance, from its Failure Reason (0008,1197)."""
-    return _WORDS.get(reason, f"for a reason without a name (0x{reason:04X})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +97,8 @@ def read_report(event_information: bytes, transfer_syntax_uid: str) -> Report:
     failed = tree.sequence(FAILED_SOP_SEQUENCE)
     if not committed and not failed:
         raise ReportError(status.INVALID_ARGUMENT_VALUE, "the report names no instance")
-    failures = [
-        Failure(item.text(REFERENCED_SOP_CLASS_UID), uid, _reason_in(item))
-        for item, uid in zip(failed, _uids(failed), strict=True)
-    ]
-    return Report(transaction_uid, tuple(_uids(committed)), tuple(failures))
+    committed_uids, _ = _uids(committed), _uids(failed)
+    return Report(transaction_uid, tuple(committed_uids), tuple(map(failure_in, failed)))
 
 
 def _uids(items: Iterable[Tree]) -> list[str]:
@@ -126,13 +107,6 @@ def _uids(items: Iterable[Tree]) -> list[str]:
         reason = "a Referenced SOP Instance UID (0008,1155) is no UID"
         raise ReportError(status.INVALID_ARGUMENT_VALUE, reason)
     return uids
-
-
-def _reason_in(item: Tree) -> int:
-    element = item.get(FAILURE_REASON)
-    value = element.value if element is not None else b""
-    is_number = isinstance(value, bytes) and len(value) == 2
-    return int.from_bytes(value, "little") if is_number else _PROCESSING_FAILURE  # type: ignore[arg-type]
 
 
 def handlers(archive: Archive) -> Handlers:

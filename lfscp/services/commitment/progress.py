@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments
-from lfscp.archive.workflow.commitment.verification import (
+from lfscp.archive.workflow.commitment.failure_reasons import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,
     PROCESSING_FAILURE,
-    Damage,
-    Verification,
 )
+from lfscp.archive.workflow.commitment.verification import Damage, Verification
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger

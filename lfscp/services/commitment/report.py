@@ -6,18 +6,17 @@ reason. Source: PS3.4 section J.3.3, table J.3-3.
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.workflow.commitment.commitments import (
+from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments
+from lfscp.archive.workflow.commitment.references import (
+    FAILED_SOP_SEQUENCE,
     REFERENCED_SOP_SEQUENCE,
-    Commitment,
-    Commitments,
-    Reference,
-    item_of,
-    request_of,
+    item_of_failure,
+    tree_of_references,
 )
 from lfscp.dicom.element_tree import Element, Tree, encode_tree
+from lfscp.services import status
 from lfscp.services.contexts import STORAGE_COMMITMENT
 from lfscp.upperlayer.scp.event_reports import EventReport, NotAnsweredError, send_event_report
 
@@ -27,13 +26,9 @@ if TYPE_CHECKING:
 STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 ALL_COMMITTED: Final = 1  # Event Type IDs
 FAILURES_EXIST: Final = 2
-FAILURE_REASON: Final = 0x00081197
-FAILED_SOP_SEQUENCE: Final = 0x00081198
 
 _RETRIEVE_AE_TITLE: Final = 0x00080054
 _UIDS_ALONE: Final = "ISO_IR 100"  # every peer knows it
-_SUCCESS: Final = 0x0000
-_WARNINGS: Final = (0x0001, 0x0107, 0x0116)  # PS3.7 annex C, besides 0xBxxx
 
 
 class NotReportedError(Exception):
@@ -53,17 +48,12 @@ def event_information(commitments: Commitments, commitment: Commitment) -> Tree:
     failures = commitments.failures(commitment.id)
     failed = {each[:2] for each in failures}
     committed = [each for each in commitments.references(commitment.id) if each not in failed]
-    tree = request_of(commitment.transaction_uid, committed)
+    tree = tree_of_references(commitment.transaction_uid, committed)
     tree[_RETRIEVE_AE_TITLE] = Element(b"AE", commitment.called_ae_title)
     if not committed:
         del tree[REFERENCED_SOP_SEQUENCE]
     if failures:
-        items = []
-        for *reference, reason in failures:
-            item = item_of(Reference(*reference))
-            item[FAILURE_REASON] = Element(b"US", struct.pack("<H", reason))
-            items.append(item)
-        tree[FAILED_SOP_SEQUENCE] = Element(b"SQ", items)
+        tree[FAILED_SOP_SEQUENCE] = Element(b"SQ", list(map(item_of_failure, failures)))
     return tree
 
 
@@ -88,9 +78,9 @@ def send_report(
         encode_tree(information, transfer_syntax_uid, _UIDS_ALONE),
     )
     try:
-        status = send_event_report(association, int(context.context_id or 0), report)
+        answered = send_event_report(association, int(context.context_id or 0), report)
     except NotAnsweredError as error:
         raise PeerAwayError(str(error)) from None
-    if not (status == _SUCCESS or status in _WARNINGS or status >> 12 == 0xB):
-        raise NotReportedError(f"the peer answered 0x{status:04X}")
+    if not status.is_success(answered):
+        raise NotReportedError(f"the peer answered 0x{answered:04X}")
     commitments.reported(commitment.id)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from lfscp.archive.workflow.commitment.commitments import (
+from lfscp.archive.workflow.commitment.references import (
     REFERENCED_SOP_CLASS_UID,
     REFERENCED_SOP_INSTANCE_UID,
     REFERENCED_SOP_SEQUENCE,
@@ -14,13 +13,13 @@ from lfscp.archive.workflow.commitment.commitments import (
 )
 from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.header import is_uid
 from lfscp.services import status
 
 # More than a study has; a peer with more can ask several times.
 MAX_REFERENCES: Final = 50_000
 _ITEMS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # how one begins, in either byte order
 _REFERENCES: Final = "Referenced SOP Sequence"
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
 class InvalidRequestError(Exception):
@@ -78,7 +77,7 @@ def _uid(tree: Tree, tag: int, name: str) -> str:
     uid = tree.text(tag)
     if not uid and tree[tag].value not in ("", b""):
         raise InvalidRequestError(status.MISTYPED_ARGUMENT, f"{name} is no UID")
-    if not _UID.fullmatch(uid):
+    if not is_uid(uid):
         problem = "no UID" if uid else "empty"
         raise InvalidRequestError(status.INVALID_ARGUMENT_VALUE, f"{name} is {problem}")
     return uid

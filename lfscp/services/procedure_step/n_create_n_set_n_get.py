@@ -7,22 +7,24 @@ status of its own for it, and no attribute in it is to blame. No exception leave
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Final
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.workflow.procedure_steps.errors import UnknownStepError
+from lfscp.archive.workflow.procedure_steps.rows import study_uid_of
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
-from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS, STATUS
+from lfscp.archive.workflow.procedure_steps.table import STATUS
+from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME
 from lfscp.config.current import CurrentSettings
 from lfscp.dicom.element_tree import Tree, read_tree
+from lfscp.dicom.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.observe import audit
 from lfscp.observe.audit_message import CREATE, READ, UPDATE, Patient
@@ -41,11 +43,6 @@ from lfscp.services.service_log import (
 )
 
 Answer = tuple[Dataset, Dataset | None]
-
-_UID: Final = re.compile(r"[0-9.]{1,64}")
-_PATIENT_ID: Final = 0x00100020
-_PATIENT_NAME: Final = 0x00100010
-_STUDY_UID: Final = 0x0020000D
 
 
 def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
@@ -119,7 +116,7 @@ class _Request:
         is_assigned = not self._uid
         if is_assigned:
             self._uid = f"2.25.{uuid.uuid4().int}"
-        elif not _UID.fullmatch(self._uid):
+        elif not is_uid(self._uid):
             raise RefusedError(status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
         self._dataset = self._read(self._request.AttributeList)
         self._steps.create(self._uid, self._dataset, calling_ae_title(self._event))
@@ -171,9 +168,8 @@ class _Request:
 
     def _note(self, action: str, dataset: Tree) -> None:
         """Note what was done, for the log and the audit trail."""
-        scheduled = dataset.sequence(SCHEDULED_STEPS)
-        study_uid = scheduled[0].text(_STUDY_UID) if scheduled else ""
-        patient = Patient(dataset.text(_PATIENT_ID), dataset.text(_PATIENT_NAME))
+        study_uid = study_uid_of(dataset)
+        patient = Patient(dataset.text(PATIENT_ID), dataset.text(PATIENT_NAME))
         self._fields = {"study_uid": study_uid, "step_status": dataset.text(STATUS)}
         if self._settings.logging.patient_identifiers:
             self._fields["patient_id"] = patient.patient_id

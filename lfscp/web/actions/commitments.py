@@ -6,7 +6,8 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
-from lfscp.archive.workflow.commitment.commitments import OPEN, Commitment, Failure
+from lfscp.archive.workflow.commitment.commitments import OPEN, Commitment
+from lfscp.archive.workflow.commitment.references import Failure
 from lfscp.observe.logging import get_logger
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web
@@ -14,20 +15,6 @@ from lfscp.web.problems import Problem, not_found
 
 LOG: Final = get_logger("lfscp.web")
 CURSOR: Final = (int,)  # types of the values of a cursor
-# PS3.3 section C.14.1.1
-_FAILURE_REASONS: Final = {
-    0x0110: "the stored file is missing or damaged",
-    0x0112: "no such object is stored here",
-    0x0119: "the object that is stored here is of another SOP class",
-    0x0122: "its SOP class is not supported",
-    0x0131: "the Transaction UID was used before",
-    0x0213: "there is no room for it",
-}
-
-
-def failure_in_words(reason: int) -> str:
-    """A Failure Reason in words."""
-    return _FAILURE_REASONS.get(reason, f"failure reason 0x{reason:04X}")
 
 
 def page(

@@ -6,15 +6,13 @@ from collections.abc import Collection
 from typing import Final
 
 from lfscp.archive.index import browse
-from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep
-from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
+from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web
 from lfscp.web.problems import not_found
 
 CURSOR: Final = (int,)  # types of the values of a cursor
 STATUSES: Final = ("IN PROGRESS", "COMPLETED", "DISCONTINUED")
-_STUDY_INSTANCE_UID: Final = 0x0020000D
 
 
 def page(
@@ -57,13 +55,7 @@ def step_of(web: Web, sop_instance_uid: str) -> ProcedureStep:
     return step
 
 
-def study_uid_of(step: ProcedureStep) -> str:
-    """The Study Instance UID of the first study that a step was for; empty if it names none."""
-    scheduled = step.dataset.sequence(SCHEDULED_STEPS)
-    return scheduled[0].text(_STUDY_INSTANCE_UID) if scheduled else ""
-
-
 def has_study(web: Web, step: ProcedureStep) -> bool:
     """Whether something of the step's study is in the archive."""
     with web.index() as connection:
-        return bool(browse.studies_of_uid(connection, study_uid_of(step)))
+        return bool(browse.studies_of_uid(connection, study_uid_of(step.dataset)))

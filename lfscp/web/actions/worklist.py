@@ -5,13 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
+from lfscp.archive.workflow.worklist.audit_record import patient_of, record_item
 from lfscp.archive.workflow.worklist.listing import Cursor, ItemFilter, page_of_items
 from lfscp.archive.workflow.worklist.worklist import InvalidItemError, WorklistItem
 from lfscp.dicom.element_tree import Tree
 from lfscp.dicom.json_model import JSONModelError, from_json
 from lfscp.observe import audit
-from lfscp.observe.audit_message import CREATE, DELETE, UPDATE, Patient
+from lfscp.observe.audit_message import CREATE, DELETE, UPDATE
 from lfscp.observe.logging import get_logger
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web
@@ -22,7 +22,6 @@ CURSOR: Final = (str, int)  # types of the values of a cursor
 STATUSES: Final = (
     *("SCHEDULED", "ARRIVED", "READY", "STARTED", "DEPARTED", "COMPLETED", "DISCONTINUED"),
 )
-_FOLDER: Final = "folder:"
 
 
 def page(
@@ -52,11 +51,6 @@ def item_of(web: Web, item_id: int) -> WorklistItem:
     if item is None:
         raise not_found("worklist item", str(item_id))
     return item
-
-
-def is_read_only(item: WorklistItem) -> bool:
-    """Whether an item can only be changed where it comes from: in its file."""
-    return item.source.startswith(_FOLDER)
 
 
 def dataset_from(document: object) -> Tree:
@@ -114,7 +108,7 @@ def replace(web: Web, item_id: int, dataset: Tree) -> WorklistItem:
         raise not_found("worklist item", str(item_id))
     LOG.info("worklist item changed", item=item_id, source=before.source)
     after = item_of(web, item_id)
-    for each in {_whose(item): item for item in (before, after)}.values():
+    for each in {patient_of(item.dataset): item for item in (before, after)}.values():
         _record(UPDATE, each)
     return after
 
@@ -134,7 +128,7 @@ def remove(web: Web, item_id: int) -> None:
 
 def _changeable(web: Web, item_id: int) -> WorklistItem:
     item = item_of(web, item_id)
-    if is_read_only(item):
+    if item.is_of_file:
         detail = f"the item is that of the file {item.source_key}; change or remove the file"
         raise Problem(HTTPStatus.CONFLICT, detail)
     return item
@@ -145,10 +139,5 @@ def _invalid(error: InvalidItemError) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, error.reason, errors=errors)
 
 
-def _whose(item: WorklistItem) -> Patient:
-    return Patient(item.dataset.text(PATIENT_ID), item.dataset.text(PATIENT_NAME))
-
-
 def _record(action: str, item: WorklistItem) -> None:
-    study_uid = item.dataset.text(STUDY_INSTANCE_UID)
-    audit.procedure_recorded(action, study_uid, {"worklist item": item.id}, _whose(item))
+    record_item(action, item.dataset, {"worklist item": item.id})

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 
 from lfscp.archive.workflow.commitment.commitments import Commitment, State
+from lfscp.archive.workflow.commitment.failure_reasons import words_here
 from lfscp.web.actions import commitments, cursors
 from lfscp.web.api.models import PageOut
 from lfscp.web.api.workflow_models import CommitmentOut, CommitmentWithFailuresOut, FailureOut
@@ -45,7 +46,7 @@ def commitment(web: Context, commitment_id: Number) -> CommitmentWithFailuresOut
             sop_class_uid=each.sop_class_uid,
             sop_instance_uid=each.sop_instance_uid,
             failure_reason=each.reason,
-            reason=commitments.failure_in_words(each.reason),
+            reason=words_here(each.reason),
         )
         for each in commitments.failures_of(web, commitment_id)
     ]

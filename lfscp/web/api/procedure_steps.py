@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.dicom.json_model import to_json
 from lfscp.web.actions import procedure_steps
 from lfscp.web.api.models import PageOut
@@ -27,7 +27,7 @@ def _written(web: Web, step: ProcedureStep) -> dict[str, Any]:
         "calling_ae_title": step.calling_ae_title,
         "created_at": step.created_at,
         "updated_at": step.updated_at,
-        "study_instance_uid": procedure_steps.study_uid_of(step),
+        "study_instance_uid": study_uid_of(step.dataset),
         "objects": objects,
         "arrived": arrived,
         "dataset": to_json(step.dataset),

@@ -39,7 +39,7 @@ def _written(item: WorklistItem) -> WorklistItemOut:
     return WorklistItemOut(
         id=item.id,
         source=item.source,
-        is_read_only=worklist.is_read_only(item),
+        is_read_only=item.is_of_file,
         created_at=item.created_at,
         updated_at=item.updated_at,
         dataset=to_json(item.dataset),

@@ -11,6 +11,7 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
 from lfscp.archive.workflow.commitment.commitments import Commitment, State
+from lfscp.archive.workflow.commitment.failure_reasons import words_here
 from lfscp.web.actions import commitments, cursors
 from lfscp.web.context import Context, Web
 from lfscp.web.pages.answers import render, say
@@ -44,7 +45,7 @@ def failures(request: Request, web: Context, commitment_id: Number) -> Response:
     """Show what the node did not commit to, by reason."""
     reasons: dict[str, list[str]] = {}
     for each in commitments.failures_of(web, commitment_id):
-        words = commitments.failure_in_words(each.reason)
+        words = words_here(each.reason)
         reasons.setdefault(words, []).append(each.sop_instance_uid)
     return render(request, "commitment_failures.html", reasons=reasons, most=MAX_FAILURES)
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydicom.datadict import tag_for_keyword
 
 from lfscp.archive.index import browse
-from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep
+from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
 from lfscp.dicom.element_tree import Tree
 from lfscp.web.actions import procedure_steps
@@ -88,7 +88,7 @@ def _row(web: Web, step: ProcedureStep) -> dict[str, Any]:
         "uid": step.sop_instance_uid,
         "status": step.status,
         "calling_ae_title": step.calling_ae_title,
-        "study_uid": procedure_steps.study_uid_of(step),
+        "study_uid": study_uid_of(step.dataset),
         "has_study": procedure_steps.has_study(web, step),
         "accession_number": _text(scheduled, "AccessionNumber"),
         "arrived": arrived,

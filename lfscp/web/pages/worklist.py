@@ -130,7 +130,7 @@ def _row(item: WorklistItem) -> dict[str, Any]:
     return {
         "id": item.id,
         "source": item.source.partition(":")[0],
-        "is_read_only": worklist.is_read_only(item),
+        "is_read_only": item.is_of_file,
         "steps": [_step(step) for step in item.dataset.sequence(STEPS)],
         **{field.keyword: item.dataset.text(field.tag) for field in fields},
     }

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
@@ -195,6 +195,7 @@ def test_a_value_that_breaks_its_vr_comes_out_as_valid_json(vr, value, written):
     json.dumps(found, allow_nan=False)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
 @given(
     st.dictionaries(
         st.integers(0x00080006, 0x0FFFFFFF),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config.workflow import Worklist as WorklistSettings
@@ -21,17 +18,11 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture
-def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
-    made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
-    yield made
-    made.close()
+def intake(index: Index) -> Intake:
+    return Intake(WorklistSettings(**SETTINGS), index, "LFSCP")
 
 
 @pytest.fixture
 def worklist(index: Index) -> Worklist:
+    """The worklist of an index of its own, in each database."""
     return Worklist(index)
-
-
-@pytest.fixture
-def intake(index: Index) -> Intake:
-    return Intake(WorklistSettings(**SETTINGS), index, "LFSCP")

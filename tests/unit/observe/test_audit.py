@@ -96,7 +96,7 @@ def test_each_event_has_its_code_action_and_outcome(trail: Path) -> None:
     audit.queried(MODALITY, "1.2.840.10008.5.1.4.1.2.2.1", b"\x08\x00", {"keys": "PatientID=4*"})
     audit.deleted(STUDY, {CT: 7}, JANE)
     audit.deleted(STUDY, {CT: 1}, JANE, "instance 1.2.3.4.5")
-    audit.procedure_recorded("U", STUDY, {"worklist item": 7}, JANE)
+    audit.worklist_item_recorded("U", STUDY, {"worklist item": 7}, JANE)
     audit.user_authenticated("admin", "192.0.2.9", reason="wrong")
     audit.user_left("admin", "192.0.2.9")
     audit.application_stopped()

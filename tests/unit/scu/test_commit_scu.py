@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.requests import Taken
 from lfscp.scu.commit import Question, ask
 from lfscp.scu.errors import PeerError, PeerErrorKind

@@ -17,6 +17,17 @@ def test_success_and_failures_are_no_warnings(code: int) -> None:
     assert not status.is_store_warning(code)
 
 
+@pytest.mark.parametrize("code", [0x0000, 0x0001, 0x0107, 0x0116, 0xB000, 0xBFFF])
+def test_what_is_done_with_a_remark_is_done(code: int) -> None:
+    assert status.is_success(code)
+    assert status.is_warning(code) == (code != 0)
+
+
+@pytest.mark.parametrize("code", [0x0110, 0x0111, 0x0112, 0xA700, 0xC000, 0xFE00, 0xFF00])
+def test_what_is_not_done_is_no_success(code: int) -> None:
+    assert not status.is_success(code)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
-from lfscp.archive.workflow.commitment.commitments import Commitments, Failure, Reference
+from lfscp.archive.workflow.commitment.commitments import Commitments
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.dicom.element_tree import tree_of
 from lfscp.dicom.json_model import to_json
 from lfscp.observe import audit

@@ -13,8 +13,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,7 +22,6 @@ from sqlalchemy import (
     and_,
     case,
     delete,
-    exists,
     insert,
     or_,
     select,
@@ -31,20 +29,21 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.dialects import insert_if_absent, now_ms
+from lfscp.archive.index.dialects import now_ms
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.schema import instance, series, study
-from lfscp.archive.index.workflow_tables import commitment, committed_study
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_tree
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.archive.index.workflow_tables import commitment
+from lfscp.archive.workflow.commitment.committed_studies import forget_gone
+from lfscp.archive.workflow.commitment.references import (
+    Failure,
+    Reference,
+    references_in,
+    tree_of_references,
+)
+from lfscp.dicom.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-TRANSACTION_UID: Final = 0x00081195
-REFERENCED_SOP_SEQUENCE: Final = 0x00081199
-REFERENCED_SOP_CLASS_UID: Final = 0x00081150
-REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
 LEASE_S: Final = 15.0
 _LEASE_MS: Final = round(1000 * LEASE_S)
 _LONGEST_LEASE_MS: Final = 900_000  # a later end of one is that of a clock that was wrong
@@ -62,21 +61,6 @@ class State(StrEnum):
 
 
 OPEN: Final = (State.RECEIVED, State.VERIFIED)
-
-
-class Reference(NamedTuple):
-    """An instance that a peer names."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-
-
-class Failure(NamedTuple):
-    """An instance that the node does not commit to, with its Failure Reason."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    reason: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +144,7 @@ class Commitments:
         Raises:
             TransactionInUseError: the peer waits for the report of other instances under this UID.
         """
-        request = encode_tree(request_of(transaction_uid, references))
+        request = encode_tree(tree_of_references(transaction_uid, references))
         now = now_ms()
         row: dict[str, Any] = {
             "transaction_uid": transaction_uid,
@@ -294,7 +278,7 @@ class Commitments:
         wanted = select(commitment.c.request).where(commitment.c.id == commitment_id)
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
             request = connection.execute(wanted).scalar()
-        return [] if request is None else references_of(bytes(request))
+        return [] if request is None else references_in(read_own(bytes(request)))
 
     def failures(self, commitment_id: int) -> list[Failure]:
         """The instances that the node does not commit to."""
@@ -362,17 +346,6 @@ class Commitments:
         others = update(commitment).where(waiting).values(later)
         return self._change(commitment_id, values, others)
 
-    # --- studies ---
-
-    def note_studies(self, references: Iterable[Reference]) -> None:
-        """Note that the node is about to commit to instances, for retention.
-
-        It comes before they are looked for. A study that retention is deleting is waited for.
-        """
-        with self._index.doing("write to the index"):
-            for piece in pieces_of(each.sop_instance_uid for each in references):
-                self._index.transact(partial(_note, sop_instance_uids=piece))
-
     # --- looking at them ---
 
     def get(self, commitment_id: int) -> Commitment | None:
@@ -421,13 +394,9 @@ class Commitments:
         ended = delete(commitment).where(
             commitment.c.created_at < before, commitment.c.state.not_in(OPEN)
         )
-        is_there = exists().where(
-            study.c.study_instance_uid == committed_study.c.study_instance_uid
-        )
-        noted = delete(committed_study).where(committed_study.c.committed_at < before, ~is_there)
 
         def work(connection: Connection) -> int:
-            connection.execute(noted)
+            forget_gone(connection, before)
             return connection.execute(ended).rowcount
 
         with self._index.doing("write to the index"):
@@ -463,53 +432,3 @@ class Commitments:
 def _commitment_of(row: Any) -> Commitment:
     values = row._asdict()
     return Commitment(**{**values, "state": State(values["state"])})
-
-
-def _note(connection: Connection, sop_instance_uids: list[str]) -> None:
-    """Note the studies of some instances in the caller's transaction."""
-    of_instances = (
-        select(study.c.id)
-        .select_from(instance.join(series).join(study))
-        .where(instance.c.sop_instance_uid.in_(sop_instance_uids))
-    )
-    for keys in pieces_of(connection.execute(of_instances.distinct()).scalars()):
-        # Retention holds the row of the study that it deletes.
-        held = select(study.c.study_instance_uid).where(study.c.id.in_(keys)).order_by(study.c.id)
-        uids = connection.execute(held.with_for_update()).scalars().all()
-        rows = [{"study_instance_uid": uid} for uid in uids]
-        if rows:
-            connection.execute(insert_if_absent(committed_study, connection.dialect), rows)
-            noted = update(committed_study).where(committed_study.c.study_instance_uid.in_(uids))
-            connection.execute(noted.values(committed_at=now_ms()))
-
-
-def request_of(transaction_uid: str, references: Iterable[Reference]) -> Tree:
-    """The Action Information of a request: its transaction and its instances.
-
-    Source: PS3.4 table J.3-1.
-    """
-    return Tree(
-        {
-            TRANSACTION_UID: Element(b"UI", transaction_uid),
-            REFERENCED_SOP_SEQUENCE: Element(b"SQ", [item_of(each) for each in references]),
-        }
-    )
-
-
-def item_of(reference: Reference) -> Tree:
-    """An item of the Referenced SOP Sequence."""
-    return Tree(
-        {
-            REFERENCED_SOP_CLASS_UID: Element(b"UI", reference.sop_class_uid),
-            REFERENCED_SOP_INSTANCE_UID: Element(b"UI", reference.sop_instance_uid),
-        }
-    )
-
-
-def references_of(request: bytes) -> list[Reference]:
-    """The instances of a request as it is kept."""
-    items = read_tree(request, EXPLICIT_VR_LITTLE_ENDIAN).sequence(REFERENCED_SOP_SEQUENCE)
-    return [
-        Reference(item.text(REFERENCED_SOP_CLASS_UID), item.text(REFERENCED_SOP_INSTANCE_UID))
-        for item in items
-    ]

@@ -23,12 +23,12 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 from lfscp.archive.index.dialects import now_ms
 from lfscp.archive.index.job_tables import job
 from lfscp.archive.index.workflow_tables import commitment_request as request
-from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.failure_reasons import NOT_IN_REPORT
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-NOT_IN_REPORT: Final = 0  # the failure reason of what a report leaves out
 _SLEEPING: Final = "sleeping"
 Result = TypeVar("Result")
 

@@ -17,18 +17,19 @@ from sqlalchemy import select
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.schema import instance
 from lfscp.archive.store.digest import algorithm_of, hasher_of
-from lfscp.archive.workflow.commitment.commitments import Commitments, Failure, Reference
+from lfscp.archive.workflow.commitment.committed_studies import note_studies
+from lfscp.archive.workflow.commitment.failure_reasons import (
+    CLASS_INSTANCE_CONFLICT,
+    NO_SUCH_INSTANCE,
+    PROCESSING_FAILURE,
+)
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
 
 Verify = Literal["digest", "size", "index"]
-
-# Failure Reasons (PS3.3 section C.14.1.1).
-PROCESSING_FAILURE: Final = 0x0110
-NO_SUCH_INSTANCE: Final = 0x0112
-CLASS_INSTANCE_CONFLICT: Final = 0x0119
 
 _PIECE: Final = 500  # instances that are looked for at a time
 THREADS: Final = 4  # that read at the same time
@@ -80,11 +81,10 @@ class Verification:
         Raises:
             ArchiveError: it cannot be said now, as the index or the objects are away.
         """
-        commitments = Commitments(self._archive.index)
         failures: list[Failure] = []
         for start in range(0, len(references), _PIECE):
             piece = references[start : start + _PIECE]
-            commitments.note_studies(piece)  # before: retention leaves them alone from here
+            note_studies(self._archive.index, piece)  # retention leaves them from here
             failures += self._of_piece(piece)
         return failures
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from lfscp.archive.index.removal import pieces_of
 from lfscp.archive.index.schema import instance
 from lfscp.archive.index.workflow_tables import procedure_step
+from lfscp.archive.workflow.procedure_steps import rows
 from lfscp.archive.workflow.procedure_steps.errors import (
     DuplicateStepError,
     StepEndedError,
     UnknownStepError,
 )
+from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep
 from lfscp.archive.workflow.procedure_steps.rules import (
     FINAL,
     IN_PROGRESS,
@@ -31,52 +33,22 @@ from lfscp.archive.workflow.procedure_steps.rules import (
     check_creation,
     fault_of,
 )
-from lfscp.archive.workflow.procedure_steps.table import PERFORMED_SERIES, SCHEDULED_STEPS, STATUS
+from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS, STATUS
+from lfscp.archive.workflow.worklist.item import (
+    ACCESSION_NUMBER,
+    STARTED,
+    STEP_ID,
+    STUDY_INSTANCE_UID,
+)
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, encode_tree, read_tree
-from lfscp.dicom.person_names import search_form
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.element_tree import Tree, encode_tree
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
 MAX_PAGE: Final = 500
 MAX_WORDS: Final = 20
-_MAX_COLUMN: Final = 200  # characters; the database's own indexes take no long ones
-_ESCAPE: Final = "\\"
-_REFERENCES: Final = (0x00081140, 0x00400220)  # to images, and to other objects
-_REFERENCED_UID: Final = 0x00081155
-_STUDY_UID: Final = 0x0020000D
-_ACCESSION_NUMBER: Final = 0x00080050
-_STEP_ID: Final = 0x00400009
-_STARTED: Final = "STARTED"
-_COLUMNS: Final = {
-    "patient_id": 0x00100020,
-    "patient_name": 0x00100010,
-    "modality": 0x00080060,
-    "station_ae_title": 0x00400241,
-    "start_date": 0x00400244,
-    "start_time": 0x00400245,
-}
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcedureStep:
-    """A performed procedure step.
-
-    Args:
-        status: IN PROGRESS, COMPLETED or DISCONTINUED.
-        created_at: in ms since 1970 UTC; `updated_at` likewise.
-    """
-
-    id: int
-    sop_instance_uid: str
-    status: str
-    dataset: Tree
-    calling_ae_title: str
-    created_at: int
-    updated_at: int
 
 
 class ProcedureSteps:
@@ -103,17 +75,17 @@ class ProcedureSteps:
             "status": IN_PROGRESS,
             "revision": _new_revision(),
             "dataset": encode_tree(dataset),
-            "calling_ae_title": _column(calling_ae_title),
+            "calling_ae_title": rows.kept(calling_ae_title),
             "created_at": now,
             "updated_at": now,
-            **_columns(dataset),
+            **rows.columns_of(dataset),
         }
 
         def work(connection: Connection) -> None:
-            found = _row(connection, sop_instance_uid)
+            found = rows.find_row(connection, sop_instance_uid)
             if found is None:
                 connection.execute(insert(procedure_step).values(row))
-                self._tell_worklist(connection, sop_instance_uid, dataset, _STARTED)
+                self._tell_worklist(connection, sop_instance_uid, dataset, STARTED)
             elif found.revision != row["revision"]:  # else by an attempt whose end was not heard of
                 raise DuplicateStepError
 
@@ -140,7 +112,7 @@ class ProcedureSteps:
                 raise StepEndedError
             if fault is not None:
                 raise fault
-            after = _changed(_step(before), changes)
+            after = _changed(rows.step_of(before), changes)
             if self._replace(before, after):
                 return after
 
@@ -154,11 +126,11 @@ class ProcedureSteps:
             "revision": _new_revision(),
             "dataset": encode_tree(after.dataset),
             "updated_at": after.updated_at,
-            **_columns(after.dataset),
+            **rows.columns_of(after.dataset),
         }
 
         def work(connection: Connection) -> bool:
-            found = _row(connection, after.sop_instance_uid, for_update=True)
+            found = rows.find_row(connection, after.sop_instance_uid, for_update=True)
             if found is None or found.revision != before.revision:
                 # It is ours when the end of an attempt was not heard of.
                 return found is not None and found.revision == values["revision"]
@@ -173,11 +145,11 @@ class ProcedureSteps:
     def get(self, sop_instance_uid: str) -> ProcedureStep | None:
         """The step with a UID; None when there is none."""
         found = self._read(sop_instance_uid)
-        return None if found is None else _step(found)
+        return None if found is None else rows.step_of(found)
 
     def _read(self, sop_instance_uid: str) -> Row[Any] | None:
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
-            return _row(connection, sop_instance_uid)
+            return rows.find_row(connection, sop_instance_uid)
 
     def steps(
         self,
@@ -200,7 +172,7 @@ class ProcedureSteps:
         """
         wanted = select(procedure_step).order_by(procedure_step.c.id.desc())
         for word in text.split()[:MAX_WORDS]:
-            wanted = wanted.where(_names(word))
+            wanted = wanted.where(rows.names(word))
         if statuses:
             wanted = wanted.where(procedure_step.c.status.in_(list(statuses)))
         if study_uid:
@@ -209,11 +181,11 @@ class ProcedureSteps:
             wanted = wanted.where(procedure_step.c.id < after)
         wanted = wanted.limit(max(1, min(limit, MAX_PAGE)))
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
-            return [_step(row) for row in connection.execute(wanted)]
+            return [rows.step_of(row) for row in connection.execute(wanted)]
 
     def arrived(self, step: ProcedureStep) -> tuple[int, int]:
         """How many of the objects that a step names are in the archive, and how many it names."""
-        uids = set(_referenced(step.dataset)) - {""}
+        uids = set(rows.referenced(step.dataset)) - {""}
         count = select(func.count()).select_from(instance)
         here = 0
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
@@ -224,7 +196,7 @@ class ProcedureSteps:
 
     def missing(self, step: ProcedureStep) -> list[str]:
         """The objects that a step names and that are not in the archive, in its order."""
-        missing = dict.fromkeys(uid for uid in _referenced(step.dataset) if uid)
+        missing = dict.fromkeys(uid for uid in rows.referenced(step.dataset) if uid)
         uids = select(instance.c.sop_instance_uid)
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
             for piece in pieces_of(list(missing)):
@@ -238,7 +210,7 @@ class ProcedureSteps:
     ) -> None:
         """Give the steps of the worklist that were performed, if there are any, their status."""
         performed = {
-            tuple(map(scheduled.text, (_STUDY_UID, _STEP_ID, _ACCESSION_NUMBER)))
+            tuple(map(scheduled.text, (STUDY_INSTANCE_UID, STEP_ID, ACCESSION_NUMBER)))
             for scheduled in dataset.sequence(SCHEDULED_STEPS)
         }
         for study_uid, step_id, accession_number in sorted(performed):
@@ -260,26 +232,6 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _row(
-    connection: Connection, sop_instance_uid: str, *, for_update: bool = False
-) -> Row[Any] | None:
-    wanted = select(procedure_step).where(procedure_step.c.sop_instance_uid == sop_instance_uid)
-    # SQLite knows no FOR UPDATE, and has one writer.
-    return connection.execute(wanted.with_for_update() if for_update else wanted).first()
-
-
-def _step(row: Row[Any]) -> ProcedureStep:
-    return ProcedureStep(
-        row.id,
-        row.sop_instance_uid,
-        row.status,
-        read_tree(row.dataset, EXPLICIT_VR_LITTLE_ENDIAN),
-        row.calling_ae_title,
-        row.created_at,
-        row.updated_at,
-    )
-
-
 def _changed(step: ProcedureStep, changes: Tree) -> ProcedureStep:
     dataset = changed(step.dataset, changes)
     return replace(step, status=dataset.text(STATUS), dataset=dataset, updated_at=_now_ms())
@@ -287,38 +239,3 @@ def _changed(step: ProcedureStep, changes: Tree) -> ProcedureStep:
 
 def _new_revision() -> str:
     return uuid.uuid4().hex
-
-
-def _columns(dataset: Tree) -> dict[str, str]:
-    scheduled = next(iter(dataset.sequence(SCHEDULED_STEPS)), Tree())
-    values = {name: dataset.text(tag) for name, tag in _COLUMNS.items()}
-    values["patient_name_search"] = search_form(values["patient_name"])
-    values["study_instance_uid"] = scheduled.text(_STUDY_UID)
-    values["accession_number"] = scheduled.text(_ACCESSION_NUMBER)
-    return {name: _column(value) for name, value in values.items()}
-
-
-def _column(text: str) -> str:
-    return text[:_MAX_COLUMN].replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
-
-
-def _referenced(dataset: Tree) -> Iterator[str]:
-    for series in dataset.sequence(PERFORMED_SERIES):
-        for tag in _REFERENCES:
-            for reference in series.sequence(tag):
-                yield reference.text(_REFERENCED_UID)
-
-
-def _names(word: str) -> ColumnElement[bool]:
-    """Whether a word of a search is about a step."""
-    columns = procedure_step.c
-    name = search_form(word)
-    for sign in (_ESCAPE, "%", "_"):
-        name = name.replace(sign, _ESCAPE + sign)
-    return or_(
-        columns.patient_name_search.like(f"%{name}%", escape=_ESCAPE),
-        columns.patient_id.startswith(word, autoescape=True),
-        columns.accession_number.startswith(word, autoescape=True),
-        columns.study_instance_uid == word,
-        columns.sop_instance_uid == word,
-    )

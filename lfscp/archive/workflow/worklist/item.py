@@ -7,7 +7,6 @@ query compares are left as they are.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.uid import generate_uid
 
 from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.header import is_uid
 from lfscp.dicom.temporal import date_span, time_span, without_delimiters
 from lfscp.errors import OperationError
 
@@ -34,9 +34,13 @@ STEPS: Final = 0x00400100
 REQUESTED_PROCEDURE_ID: Final = 0x00401001
 
 SCHEDULED: Final = "SCHEDULED"
+STARTED: Final = "STARTED"
 COMPLETED: Final = "COMPLETED"
 DISCONTINUED: Final = "DISCONTINUED"
 ENDED: Final = (COMPLETED, DISCONTINUED)  # steps that a device need not see any more
+
+# Source of the items of a folder's files, before the ID of the node that reads it.
+OF_FOLDER: Final = "folder:"
 
 _NEEDED: Final = (PATIENT_NAME, PATIENT_ID)
 _NEEDED_OF_STEP: Final = (STATION_AE_TITLE, START_DATE, START_TIME, MODALITY)
@@ -45,7 +49,6 @@ _MAX_SEARCHED: Final = 256  # characters; the standard allows less, an index not
 _MAX_SHORT: Final = 16  # characters of an AE title and of a code string
 _MAX_STEPS: Final = 100
 _MAX_STATIONS: Final = 100
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
 class InvalidItemError(OperationError):
@@ -83,6 +86,11 @@ class WorklistItem:
     created_at: int
     updated_at: int
 
+    @property
+    def is_of_file(self) -> bool:
+        """Whether it is that of a file in a folder, and changes with it only."""
+        return self.source.startswith(OF_FOLDER)
+
 
 def complete_item(dataset: Tree, before: Tree | None = None) -> Tree:
     """Check an item, and give it the identifiers and the status that it lacks.
@@ -103,7 +111,7 @@ def complete_item(dataset: Tree, before: Tree | None = None) -> Tree:
         _require(item, tag)
     for tag in _SEARCHED:
         _require_short(tag, item.text(tag), _MAX_SEARCHED)
-    if not _UID.fullmatch(item.text(STUDY_INSTANCE_UID)):
+    if not is_uid(item.text(STUDY_INSTANCE_UID)):
         raise InvalidItemError(STUDY_INSTANCE_UID, "is not a UID")
     item[STEPS] = Element(b"SQ", list(_completed_steps(item, before)))
     return item

@@ -15,9 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tup
 from lfscp.archive.index.browse import MAX_PAGE, MAX_WORDS
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import WorklistItem
-from lfscp.dicom.element_tree import read_tree
+from lfscp.dicom.element_tree import read_own
 from lfscp.dicom.person_names import search_form
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c
@@ -126,5 +125,4 @@ def _names(word: str) -> ColumnElement[bool]:
 
 def _item(row: dict[str, Any]) -> WorklistItem:
     del row["begins"]
-    tree = read_tree(bytes(row["dataset"]), EXPLICIT_VR_LITTLE_ENDIAN)
-    return WorklistItem(**{**row, "dataset": tree})
+    return WorklistItem(**{**row, "dataset": read_own(bytes(row["dataset"]))})

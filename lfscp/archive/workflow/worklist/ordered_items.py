@@ -16,7 +16,7 @@ from sqlalchemy import Connection, or_, select, update
 
 from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist import rows
-from lfscp.archive.workflow.worklist.item import STEPS, complete_item
+from lfscp.archive.workflow.worklist.item import OF_FOLDER, STEPS, complete_item
 from lfscp.dicom.element_tree import Element, Tree
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c
 _ISSUER: Final = 0x00100021
 _BEGUN: Final = frozenset({"STARTED", "COMPLETED", "DISCONTINUED"})
-_FOLDERS: Final = "folder:%"
 
 Result = TypeVar("Result")
 Change = Literal["created", "changed", "removed"]
@@ -189,7 +188,7 @@ class OrderedItems:
 
         def work(connection: Connection) -> list[Done]:
             is_patient = _ITEM.patient_id == rows.kept(patient_id)
-            wanted = select(_ITEM.id).where(is_patient, _ITEM.source.not_like(_FOLDERS))
+            wanted = select(_ITEM.id).where(is_patient, _ITEM.source.not_like(f"{OF_FOLDER}%"))
             keys = connection.execute(wanted.order_by(_ITEM.id)).scalars().all()
             found = (rows.find_item(connection, _ITEM.id == key, locks=True) for key in keys)
             fitting = (item for item in found if item is not None and _fits(item, issuer))

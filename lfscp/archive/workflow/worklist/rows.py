@@ -25,6 +25,7 @@ from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
     MODALITY,
+    OF_FOLDER,
     PATIENT_ID,
     PATIENT_NAME,
     REQUESTED_PROCEDURE_ID,
@@ -66,7 +67,6 @@ _STEP_TEXTS: Final = {
     _STEP.start_time.name: START_TIME,
     _STEP.status.name: STATUS,
 }
-_OF_FOLDER: Final = "folder:%"
 # Made once: many items may come together.
 _INSERT_ITEM: Final = insert(worklist_item).returning(_ITEM.id)
 _INSERT_STEP: Final = insert(worklist_step)
@@ -204,7 +204,7 @@ def keys_among(connection: Connection, source: str, source_keys: Sequence[str]) 
 def is_over(before_date: str) -> ColumnElement[bool]:
     """The condition of items that are of no folder and have no step on a day or after it."""
     has_later = exists().where(_STEP.item_id == _ITEM.id, _STEP.start_date >= before_date)
-    return and_(_ITEM.source.not_like(_OF_FOLDER), ~has_later)
+    return and_(_ITEM.source.not_like(OF_FOLDER + "%"), ~has_later)
 
 
 def listing(

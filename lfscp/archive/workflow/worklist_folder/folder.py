@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.node_id import node_id
+from lfscp.archive.workflow.worklist.item import OF_FOLDER
 from lfscp.archive.workflow.worklist_folder.files import NEW, SETTLED_S, FolderFiles, ReadItem
 from lfscp.archive.workflow.worklist_folder.listing import Listing, list_folder
 from lfscp.archive.workflow.worklist_folder.turn import FolderTurn
@@ -33,7 +34,7 @@ _TOGETHER: Final = 200  # items that share a transaction: others write between t
 
 def source_of(data_dir: Path) -> str:
     """The source of items of this node's folder."""
-    return f"folder:{node_id(data_dir)}"
+    return OF_FOLDER + node_id(data_dir)
 
 
 def forget_folder(worklist: Worklist, data_dir: Path) -> None:

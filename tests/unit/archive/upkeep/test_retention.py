@@ -27,7 +27,8 @@ from lfscp.archive.upkeep.retention import (
     recycle,
     usage,
 )
-from lfscp.archive.workflow.commitment.commitments import Commitments, Reference
+from lfscp.archive.workflow.commitment.committed_studies import note_studies
+from lfscp.archive.workflow.commitment.references import Reference
 from lfscp.dicom.attributes import Level
 from tests.support.archive_datasets import received
 
@@ -141,7 +142,7 @@ def test_a_study_that_is_committed_to_meanwhile_stays(archive: Archive) -> None:
     with archive.index.engine.connect() as connection:
         [candidate] = candidates(connection, limits, usage(connection), now_ms())
     assert candidate.study_uid == "1.2.3"
-    Commitments(archive.index).note_studies([Reference("1.2", "1.2.3.1.3000")])
+    note_studies(archive.index, [Reference("1.2", "1.2.3.1.3000")])
     assert recycle(archive, candidate, limits, now_ms()) == 0
     assert archive.delete(Level.STUDY, "1.2.3") == 3  # an administrator may
 

@@ -10,6 +10,7 @@ from lfscp.archive.durability import Durability
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
+from tests.support.worklist_items import clear
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -34,6 +35,7 @@ def shared_worklist(shared_index: Index) -> Iterator[Worklist]:
     clear(worklist)
 
 
-def clear(worklist: Worklist) -> None:
-    """Remove all items that are of no folder."""
-    worklist.expire("99999999")
+@pytest.fixture
+def worklist(index: Index) -> Worklist:
+    """The worklist of an index of its own, in each database."""
+    return Worklist(index)

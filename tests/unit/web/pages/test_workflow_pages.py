@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lfscp.archive.workflow.commitment.commitments import Commitments, Failure, Reference
+from lfscp.archive.workflow.commitment.commitments import Commitments
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS, STUDY_INSTANCE_UID
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import Tree

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.item import (
     REQUESTED_PROCEDURE_ID,
@@ -22,18 +18,6 @@ from lfscp.dicom.element_tree import Element
 from tests.support.worklist_items import scheduled_step, worklist_tree
 
 FOLDER = "folder:n1"
-
-
-@pytest.fixture
-def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
-    made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worklist(index: Index) -> Worklist:
-    return Worklist(index)
 
 
 def statuses(worklist: Worklist, item_id: int) -> list[str]:
@@ -105,6 +89,7 @@ def test_missing_identifiers_are_given_and_stay_when_the_item_comes_again(
         ({"ScheduledProcedureStepSequence": []}, "ScheduledProcedureStepSequence"),
         ({"ScheduledProcedureStepSequence": None}, "ScheduledProcedureStepSequence"),
         ({"StudyInstanceUID": "1.2." + "3" * 70}, "StudyInstanceUID"),
+        ({"StudyInstanceUID": "1..2"}, "StudyInstanceUID"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*UI.*:UserWarning")

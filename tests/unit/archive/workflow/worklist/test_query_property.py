@@ -16,7 +16,7 @@ from lfscp.archive.workflow.worklist.query import parse_worklist_query
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.dicom.element_tree import read_tree, tree_of
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
-from tests.unit.archive.workflow.conftest import clear
+from tests.support.worklist_items import clear
 
 Values = dict[str, Any]
 Items = list[tuple[Values, list[Values]]]

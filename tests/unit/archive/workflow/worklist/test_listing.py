@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.item import PATIENT_ID
 from lfscp.archive.workflow.worklist.listing import ItemFilter, choices, page_of_items
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from tests.support.worklist_items import scheduled_step, worklist_tree
-
-
-@pytest.fixture
-def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
-    made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -109,3 +99,11 @@ def test_items_that_begin_at_the_same_time_are_all_shown(index: Index) -> None:
 def test_modalities_and_stations_are_there_to_choose_from(index: Index, worklist: Worklist) -> None:
     with index.engine.connect() as connection:
         assert choices(connection) == (["CT", "MR"], ["CT01", "CT02", "CT03"])
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1])
+def test_a_page_has_at_least_one_item(index: Index, worklist: Worklist, limit: int) -> None:
+    with index.engine.connect() as connection:
+        page = page_of_items(connection, ItemFilter(), limit=limit)
+    assert len(page.items) == 1
+    assert page.next is not None

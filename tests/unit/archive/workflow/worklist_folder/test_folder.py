@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.node_id import node_id
 from lfscp.archive.workflow.worklist.item import PATIENT_ID, STATUS, STEPS, STUDY_INSTANCE_UID
@@ -30,18 +29,6 @@ from tests.support.worklist_files import bare, cut_in_an_element, part10, put, r
 from tests.support.worklist_items import worklist_tree
 
 Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
-    made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worklist(index: Index) -> Worklist:
-    return Worklist(index)
 
 
 @pytest.fixture

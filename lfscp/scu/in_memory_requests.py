@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pydicom.uid import generate_uid
 
-from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequest,
     RequestState,
@@ -17,7 +17,7 @@ from lfscp.archive.workflow.commitment.requests import (
 )
 
 
-class RememberedRequests:
+class InMemoryRequests:
     """As `CommitmentRequests`, in memory. Any thread may call any method."""
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ class Asked:
     context: PresentationContext
 
 
-class AskedHere:
+class SameAssociationReporter:
     """The requests that this process was asked. Any thread may call `put`."""
 
     def __init__(self, archive: Archive, current: CurrentSettings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from pydicom.dataset import Dataset
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
@@ -293,7 +293,7 @@ def test_a_worklist_that_fails_undoes_the_step(
     archive: Archive, steps: ProcedureSteps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> int:
-        raise OperationalError("", None, psycopg.OperationalError("no"))
+        raise DataError("", None, psycopg.DataError("no"))  # one that is not tried again
 
     monkeypatch.setattr(procedure_steps.Worklist, "set_step_status", fail)
     with pytest.raises(ArchiveError):
@@ -376,3 +376,13 @@ def test_a_reference_without_a_uid_is_no_object(steps: ProcedureSteps) -> None:
     series.sequence(0x00081140)[0].pop(0x00081155)
     step.dataset[0x00400340] = Element(b"SQ", [series])
     assert steps.arrived(step) == (0, 0)
+
+
+def test_a_nul_in_a_value_is_kept_and_searched_for_as_what_stands_for_it(
+    steps: ProcedureSteps,
+) -> None:
+    dataset = tree_of(started())
+    dataset[0x00100020] = Element(b"LO", "P\x007")
+    steps.create(UID, dataset, "CT01")
+    assert found(steps).dataset.text(0x00100020) == "P\x007"
+    assert steps.steps(text="P\ufffd7") == [found(steps)]

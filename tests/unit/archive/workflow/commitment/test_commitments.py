@@ -14,11 +14,11 @@ from lfscp.archive.index.workflow_tables import commitment, committed_study
 from lfscp.archive.workflow.commitment.commitments import (
     Commitment,
     Commitments,
-    Failure,
-    Reference,
     State,
     TransactionInUseError,
 )
+from lfscp.archive.workflow.commitment.committed_studies import note_studies
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from tests.support.archive_datasets import CT_IMAGE, received
 
 _ASKED = [Reference(CT_IMAGE, "1.2.3.1.1"), Reference(CT_IMAGE, "1.2.3.1.2")]
@@ -215,7 +215,7 @@ def test_the_studies_of_instances_that_are_there_are_noted(
 ) -> None:
     archive.store(received(1))
     for _ in range(2):
-        taking.note_studies(_ASKED)
+        note_studies(archive.index, _ASKED)
     with archive.index.engine.connect() as connection:
         [row] = connection.execute(select(committed_study)).all()
     assert row.study_instance_uid == "1.2.3"

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.index.job_tables import job
-from lfscp.archive.workflow.commitment.commitments import Failure, Reference
+from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequests,
     RequestState,
@@ -136,3 +136,11 @@ def test_old_requests_are_forgotten_when_their_job_is(
     assert requests.get(command) is None
     assert len(requests.of_job("a job")) == 1
     assert requests.of_job("a job that is gone") == []
+
+
+def test_a_report_of_another_peer_changes_nothing(requests: CommitmentRequests) -> None:
+    [uid] = requests.add("PACS", [REFERENCES], "a job")
+    assert requests.report(uid, "OTHER", UIDS, []) is Taken.OTHER_PEER
+    assert requests.report("1.2.9", "PACS", UIDS, []) is Taken.UNKNOWN_TRANSACTION
+    assert not requests.is_reported(uid)
+    assert requests.report(uid, "PACS", UIDS, []) is Taken.KEPT
