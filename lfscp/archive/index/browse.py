@@ -266,6 +266,28 @@ def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any
     return None if row is None else dict(row)
 
 
+def version_of(
+    connection: Connection, study_uid: str, series_uid: str = "", instance_uid: str = ""
+) -> str:
+    """A text that changes when an instance of a study, or of a series, comes, goes or changes."""
+    statement = (
+        select(
+            func.count(instance.c.id),
+            func.max(instance.c.id),
+            func.max(instance.c.received_at),
+            func.sum(instance.c.size),
+        )
+        .join(series, instance.c.series_fk == series.c.id)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(study.c.study_instance_uid == study_uid)
+    )
+    if series_uid:
+        statement = statement.where(series.c.series_instance_uid == series_uid)
+    if instance_uid:
+        statement = statement.where(instance.c.sop_instance_uid == instance_uid)
+    return "|".join(map(str, connection.execute(statement).one()))
+
+
 def modalities(connection: Connection) -> list[str]:
     """The modalities there are, each read with one step in the index, however many series."""
     found: list[str] = []
