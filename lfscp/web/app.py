@@ -38,6 +38,7 @@ from lfscp.web.compat import dtools
 from lfscp.web.context import Web
 from lfscp.web.dicomweb import capabilities
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
+from lfscp.web.dicomweb.searching import search
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, remote
@@ -76,7 +77,7 @@ _PAGES: Final = (
     *(upload_page, remote, jobs_page, node_page, login),
 )
 # The capabilities come last: they answer OPTIONS at any path below the prefix.
-_DICOMWEB: Final = (capabilities,)
+_DICOMWEB: Final = (search, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are

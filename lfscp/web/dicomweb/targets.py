@@ -87,7 +87,9 @@ def target_of(asked: Asked) -> Target:
         Problem: it does not exist.
     """
     names = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}
-    uids = {level: require_uid(asked.path[name]) for name, level in names.items() if name in asked.path}
+    uids = {
+        level: require_uid(asked.path[name]) for name, level in names.items() if name in asked.path
+    }
     level = list(uids)[-1]
     with asked.web.index() as connection:
         version = browse.version_of(connection, *uids.values())

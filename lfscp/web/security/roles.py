@@ -78,6 +78,12 @@ READ: Final = (
     "GET /api/commitments/{commitment_id}",
     "GET /api/node",
     # DICOMweb
+    "GET /dicom-web/studies",
+    "GET /dicom-web/series",
+    "GET /dicom-web/instances",
+    "GET /dicom-web/studies/{study}/series",
+    "GET /dicom-web/studies/{study}/instances",
+    "GET /dicom-web/studies/{study}/series/{series}/instances",
     "OPTIONS /dicom-web",
     "OPTIONS /dicom-web/{path:path}",
 )
