@@ -23,8 +23,12 @@ from lfscp.services.transcoding.codec_client import codec_process
 from lfscp.services.transcoding.dataset_conversion import anew
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.frames import CELLS_IN_FRAGMENTS, PIXELS_ELSEWHERE, Frames
-from lfscp.services.transcoding.frames import decoder_of
+from lfscp.services.transcoding.frames import (
+    CELLS_IN_FRAGMENTS,
+    PIXELS_ELSEWHERE,
+    Frames,
+    decoder_of,
+)
 
 _PIECE: Final = 1 << 18
 
@@ -91,7 +95,7 @@ class DecodedFrames:
         refusal: Exception | None
         while True:
             try:
-                needed = self._frames.working_set_of(number)
+                needed = self._frames.working_set_of(number, alone=alone)
             except DatasetError as error:
                 raise DecodingError(error.reason) from None
             self._memory = needed + room
