@@ -36,7 +36,7 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.dicomweb import capabilities
+from lfscp.web.dicomweb import capabilities, wado_rs
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.pages import commitments as commitments_page
@@ -77,7 +77,11 @@ _PAGES: Final = (
     *(upload_page, remote, jobs_page, node_page, login),
 )
 # The capabilities come last: they answer OPTIONS at any path below the prefix.
+<<<<<<< HEAD
 _DICOMWEB: Final = (search, capabilities)
+=======
+_DICOMWEB: Final = (wado_rs, capabilities)
+>>>>>>> wado
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are

@@ -95,7 +95,7 @@ class DecodedFrames:
         refusal: Exception | None
         while True:
             try:
-                needed = self._frames.working_set_of(number)
+                needed = self._frames.working_set_of(number, alone=alone)
             except DatasetError as error:
                 raise DecodingError(error.reason) from None
             self._memory = needed + room

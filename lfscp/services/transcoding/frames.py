@@ -177,12 +177,12 @@ class Frames:
                 return found
         return self._all_spans()[number]
 
-    def working_set_of(self, number: int) -> int:
-        """Bytes of memory that decoding one frame takes, when no other is wanted.
+    def working_set_of(self, number: int, *, alone: bool = False) -> int:
+        """Bytes of memory that decoding one frame takes.
 
-        Raises: as `decode`.
+        Args, Raises: as `decode`.
         """
-        stored = sum(end - begin for begin, end in self.spans_of(number, alone=True))
+        stored = sum(end - begin for begin, end in self.spans_of(number, alone=alone))
         kept = _SPAN_BYTES * (self._spans.fragments if self._spans is not None else 0)
         return kept + working_set(self._dataset.transfer_syntax_uid, self.image, stored)
 

@@ -98,6 +98,8 @@ class StoredFrames:
         file: open for as long as this is used.
         transfer_syntax_uid: of the dataset.
         dataset_offset: where it begins.
+    Attributes:
+        key: names the file and its content.
     Raises:
         NoPixelsError: there are no pixels.
         DatasetError: the dataset is broken.
@@ -112,8 +114,8 @@ class StoredFrames:
         self._is_deflated = transfer_syntax_uid in DEFLATED
         self._encoding: Encoding = encoding_of(transfer_syntax_uid)
         state = os.fstat(self._descriptor)
-        self._key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, dataset_offset)
-        self._layout = _LAYOUTS.get(self._key) or self._read_layout()
+        self.key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, dataset_offset)
+        self._layout = _LAYOUTS.get(self.key) or self._read_layout()
 
     @property
     def dataset(self) -> StoredDataset:
@@ -148,7 +150,7 @@ class StoredFrames:
             frames, extended = image.number_of_frames, element.extended_offsets
             table = read_offset_table(content, element.begin, frames, extended)
         layout = _Layout(image, element, table)
-        _LAYOUTS.keep(self._key, layout)
+        _LAYOUTS.keep(self.key, layout)
         return layout
 
     def require(self, number: int) -> None:
@@ -169,21 +171,22 @@ class StoredFrames:
             DatasetError: the fragments are broken, or it cannot be told which are the frame's.
         """
         self.require(number)
-        layout = self._layout
-        if layout.table is not None:
-            found = frame_by_table(self.dataset.content, layout.table, number)
+        table, spans = self._layout.table, self._layout.spans
+        if table is not None:
+            found = frame_by_table(self.dataset.content, table, number)
             if found:
                 return found
-        if layout.spans is None:
-            content, element = self.dataset.content, layout.element
-            frames, extended = layout.image.number_of_frames, element.extended_offsets
-            fragments = read_fragments(content, element.begin)
-            self.dataset.forget()
-            spans = frames_of(content, fragments, frames, extended)
-            self._layout = layout = _Layout(layout.image, element, None, spans)
-            _LAYOUTS.keep(self._key, layout)
-        assert layout.spans is not None
-        return layout.spans[number]
+        return (spans or self._walk())[number]
+
+    def _walk(self) -> FrameSpans:
+        """Find all frames, and keep where they are."""
+        content, element, image = self.dataset.content, self.element, self.image
+        fragments = read_fragments(content, element.begin)
+        self.dataset.forget()
+        spans = frames_of(content, fragments, image.number_of_frames, element.extended_offsets)
+        self._layout = _Layout(image, element, None, spans)
+        _LAYOUTS.keep(self.key, self._layout)
+        return spans
 
     def size_of(self, number: int) -> int:
         """Bytes of a frame as `pieces` gives it; raises as that does."""
@@ -212,7 +215,17 @@ class StoredFrames:
                 yield self._read(at, min(at + PIECE, end))
 
     def all_pieces(self) -> Iterator[bytes]:
-        """The whole value of uncompressed pixels, in little endian."""
+        """The whole value: of uncompressed pixels in little endian, else all fragments.
+
+        Raises:
+            DatasetError: the fragments are broken.
+        """
+        if self.is_compressed:
+            spans = read_fragments(self.dataset.content, self.element.begin).spans
+            return self._pieces_of(spans)
+        return self._all_words()
+
+    def _all_words(self) -> Iterator[bytes]:
         begin, end = self.element.begin, self.element.end
         for at in range(0, end - begin, PIECE):
             yield self._words(at, min(at + PIECE, end - begin))
@@ -259,7 +272,7 @@ def _from_bit(content: bytes, shift: int, count: int) -> bytes:
     raw = np.frombuffer(content, np.uint8)
     if shift:
         following = np.append(raw[1:], np.uint8(0))
-        raw = (raw >> shift) | (following << (8 - shift))
+        raw = (raw >> np.uint8(shift)) | (following << np.uint8(8 - shift))
     out = raw[: -(-count // 8)].copy()
     if count % 8:
         out[-1] &= (1 << count % 8) - 1

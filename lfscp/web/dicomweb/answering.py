@@ -19,7 +19,6 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import RunVar
-from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -143,6 +142,9 @@ class Streamed(Response):
         size: bytes of all pieces, if that is known.
     """
 
+    background = None
+    _has_failed = False
+
     def __init__(  # noqa: PLR0913, RUF100 - as Response
         self,
         asked: Asked,
@@ -153,7 +155,6 @@ class Streamed(Response):
         what: str,
         size: int | None = None,
         status_code: int = HTTPStatus.OK,
-        background: BackgroundTask | None = None,
     ) -> None:
         self._asked = asked
         self._what = what
@@ -166,7 +167,6 @@ class Streamed(Response):
         sized = {} if size is None else {"Content-Length": str(size)}
         self.status_code = status_code
         self.media_type = media_type
-        self.background = background
         self.init_headers({**(headers or {}), **sized})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,8 +192,6 @@ class Streamed(Response):
                 return False
             piece = await anyio.to_thread.run_sync(self._next, limiter=limiter())
         return not self._has_failed
-
-    _has_failed = False
 
     def _next(self) -> Bytes | None:
         try:

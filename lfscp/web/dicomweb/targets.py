@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from lfscp.archive.index import browse
 from lfscp.archive.store.object_store import StoredFile
@@ -15,7 +15,7 @@ from lfscp.web.dicomweb.addresses import require_uid
 from lfscp.web.dicomweb.answering import Asked
 from lfscp.web.problems import not_found
 
-HOW = "DICOMweb"  # in the audit trail
+HOW: Final = "DICOMweb"  # in the audit trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,8 @@ def target_of(asked: Asked) -> Target:
         Problem: it does not exist.
     """
     names = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}
-    uids = {
-        level: require_uid(asked.path[name]) for name, level in names.items() if name in asked.path
-    }
+    path = asked.path
+    uids = {names[each]: require_uid(path[each]) for each in names if each in path}
     level = list(uids)[-1]
     with asked.web.index() as connection:
         version = browse.version_of(connection, *uids.values())

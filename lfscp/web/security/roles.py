@@ -86,6 +86,12 @@ READ: Final = (
     "GET /dicom-web/studies/{study}/series/{series}/instances",
     "OPTIONS /dicom-web",
     "OPTIONS /dicom-web/{path:path}",
+    "GET /dicom-web/studies/{study}",
+    "GET /dicom-web/studies/{study}/series/{series}",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/frames/{frames}",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/pixeldata",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata/{element:path}",
 )
 WORK: Final = (
     # pages
