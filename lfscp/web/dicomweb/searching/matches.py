@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from json.encoder import encode_basestring as quoted
+from functools import partial
 from typing import Any, Final
 
 from lfscp.archive.query.computed import GATHERED, GATHERED_DELIMITER
@@ -18,10 +18,11 @@ from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.object_attributes import ObjectAttribute
 from lfscp.archive.query.ordered import Found
 from lfscp.archive.query.query import Key, Query
-from lfscp.dicom.attributes import SINGLE_VALUE_VRS, Attribute
+from lfscp.dicom.attributes import Attribute
 from lfscp.dicom.charset import UTF_8
 from lfscp.dicom.element_tree import Element, Tree
-from lfscp.dicom.json_model import element_to_json, value_of_text
+from lfscp.dicom.json_model import element_to_json
+from lfscp.dicom.json_text import head_of, quoted, values_writer
 from lfscp.dicom.native_model_writer import xml_of_json
 from lfscp.web.dicomweb.addresses import retrieve_url
 from lfscp.web.dicomweb.searching.returned import (
@@ -32,9 +33,8 @@ from lfscp.web.dicomweb.searching.returned import (
     UNIQUE,
 )
 
+_dumps: Final = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 _Values = Callable[[Any], str]  # JSON of the values of a column, joined by commas
-_NUMBERS: Final = frozenset({"DS", "IS", "US"})
-_NAMED_GROUPS: Final = ('"Alphabetic":', '"Ideographic":', '"Phonetic":')
 
 
 class MatchWriter:
@@ -55,7 +55,7 @@ class MatchWriter:
             (
                 key.attribute.tag,
                 at,
-                _head(key.attribute.tag, key.attribute.vr),
+                head_of(key.attribute.tag, key.attribute.vr),
                 _values_of(key),
                 key.attribute.keyword in OPTIONAL - wanted,
             )
@@ -68,7 +68,7 @@ class MatchWriter:
             INSTANCE_AVAILABILITY: _constant(INSTANCE_AVAILABILITY, "CS", "ONLINE"),
         }
         fields += [(tag, -1, text, None, False) for tag, text in constants.items()]
-        fields.append((RETRIEVE_URL, -2, _head(RETRIEVE_URL, "UR"), None, False))
+        fields.append((RETRIEVE_URL, -2, head_of(RETRIEVE_URL, "UR"), None, False))
         self._fields = [field[1:] for field in sorted(fields, key=lambda each: each[0])]
 
     def json(self, found: Found) -> str:
@@ -85,7 +85,7 @@ class MatchWriter:
                 elif not is_optional:
                     append(f"{head}}}")
             elif at >= 0:
-                append(head + json.dumps(_of_object(row[at]), ensure_ascii=False))
+                append(head + _dumps(_of_object(row[at])))
             elif at == -1:
                 append(head)
             else:
@@ -100,12 +100,8 @@ class MatchWriter:
         return retrieve_url(self._base, *(row[at] for at in self._uids))
 
 
-def _head(tag: int, vr: str) -> str:
-    return f'"{tag:08X}":{{"vr":"{vr}"'
-
-
 def _constant(tag: int, vr: str, text: str) -> str:
-    return f'{_head(tag, vr)},"Value":["{text}"]}}'
+    return f'{head_of(tag, vr)},"Value":["{text}"]}}'
 
 
 def _values_of(key: Key) -> _Values:
@@ -118,34 +114,9 @@ def _values_of(key: Key) -> _Values:
 
 
 def _texts_of(attribute: Attribute) -> _Values:
-    vr = attribute.vr
-    if vr in SINGLE_VALUE_VRS:
-        return quoted
-    one = _name if vr == "PN" else _number_of(vr) if vr in _NUMBERS else quoted
-
-    def values(stored: Any) -> str:
-        text = str(stored)
-        if "\\" not in text:
-            return one(text)
-        return ",".join(one(each) if each else "null" for each in text.split("\\"))
-
-    return values
-
-
-def _name(text: str) -> str:
-    groups = zip(_NAMED_GROUPS, text.split("=", 2), strict=False)
-    return "{" + ",".join([name + quoted(group) for name, group in groups if group]) + "}"
-
-
-def _number_of(vr: str) -> Callable[[str], str]:
-    kind = "IS" if vr == "US" else vr
-
-    def number(text: str) -> str:
-        if text.isdecimal() and text.isascii() and len(text) < 10 and text[0] != "0":
-            return text
-        return json.dumps(value_of_text(kind, text), ensure_ascii=False)
-
-    return number
+    kind = "IS" if attribute.vr == "US" else attribute.vr  # which the index keeps as text
+    write = values_writer(kind)
+    return lambda stored: write(str(stored))
 
 
 def _items_of(key: Key) -> _Values:
@@ -154,7 +125,7 @@ def _items_of(key: Key) -> _Values:
         (key.attribute.item_attribute(keyword) for keyword in key.items or key.attribute.items),
         key=lambda each: each.tag,
     )
-    fields = [(each.keyword, _head(each.tag, each.vr), _texts_of(each)) for each in attributes]
+    fields = [(each.keyword, head_of(each.tag, each.vr), _texts_of(each)) for each in attributes]
 
     def item_of(item: Mapping[str, str]) -> str:
         parts = [
