@@ -35,6 +35,8 @@ from lfscp.dicom.value_representations import KNOWN, SQ, UN, WIDTH, Deciding, le
 
 INLINE_BYTES: Final = 1024
 MAX_DEPTH: Final = 50  # of sequences in sequences
+_MAX_WRITTEN: Final = 10_000
+_SHORT: Final = 64  # bytes
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _BULK: Final = frozenset(b"OB OD OF OL OV OW UN".split())
 _ENCODED_TEXT: Final = frozenset(b"LO LT PN SH ST UC UT".split())
@@ -47,14 +49,25 @@ _TRAILING_PADDING: Final = 0xFFFCFFFC
 _DELIMITERS: Final = 0xFFFE
 
 
-def metadata_of(content: Buffer, encoding: Encoding, location: str) -> str:
+Written = dict[tuple[int, bytes, bytes, Encoding, Sequence[str]], str]
+
+
+def metadata_of(
+    content: Buffer, encoding: Encoding, location: str, written: Written | None = None
+) -> str:
     """The metadata of one dataset, an object of JSON.
 
     Args:
         content: the encoded dataset, without file meta information.
         location: the URL of the instance, or what shall stand for it.
+        written: what is written of short values; the instances of a series, which have most of
+            them alike, share it.
     """
-    return _Dataset(content, encoding, codecs_of(""), Deciding(), f"{location}/bulkdata").text()
+    known = {} if written is None else written
+    if len(known) > _MAX_WRITTEN:
+        known.clear()
+    deciding, where = Deciding(), f"{location}/bulkdata"
+    return _Dataset(content, encoding, codecs_of(""), deciding, where, known).text()
 
 
 class _Dataset:
@@ -71,6 +84,7 @@ class _Dataset:
         codecs: Sequence[str],
         deciding: Deciding,
         location: str,
+        written: Written,
         depth: int = 0,
     ) -> None:
         self._content = content
@@ -78,6 +92,7 @@ class _Dataset:
         self._codecs = codecs
         self._deciding = deciding
         self._location = location
+        self._written = written
         self._depth = depth
 
     def text(self) -> str:
@@ -88,7 +103,7 @@ class _Dataset:
                 continue
             in_order, last = in_order and tag > last, tag
             if tag == SPECIFIC_CHARACTER_SET:
-                self._codecs = codecs_of(self._text(b"CS", begin, end))
+                self._codecs = codecs_of(self._text(b"CS", bytes(self._content[begin:end])))
                 if not self._depth:
                     written[tag] = f'{head_of(tag, "CS")},"Value":["{UTF_8}"]}}'
                 continue
@@ -159,11 +174,21 @@ class _Dataset:
             return f'{head_of(tag, name)},"BulkDataURI":{uri}}}'
         if vr == SQ:
             return self._sequence(tag, begin, end, inner or self._encoding)
+        value = bytes(self._content[begin:end])
+        if len(value) > _SHORT:
+            return self._scalar(tag, vr, value)
+        key = (tag, vr, value, self._encoding, self._codecs)
+        text = self._written.get(key)
+        if text is None:
+            text = self._written[key] = self._scalar(tag, vr, value)
+        return text
+
+    def _scalar(self, tag: int, vr: bytes, value: bytes) -> str:
+        name = vr.decode()
         if vr in _TEXT:
-            text = self._text(vr, begin, end)
+            text = self._text(vr, value)
             values = f',"Value":[{values_writer(name)(text)}]' if text else ""
             return f"{head_of(tag, name)}{values}}}"
-        value = bytes(self._content[begin:end])
         if self._encoding is EXPLICIT_BIG:
             value = _turned(value, WIDTH.get(vr, 1))
         form = _WHOLE.get(vr)
@@ -172,8 +197,7 @@ class _Dataset:
             return f'{head_of(tag, name)},"Value":[{numbers}]}}'
         return f'"{tag:08X}":{_dumps(element_to_json(Element(vr, value)))}'
 
-    def _text(self, vr: bytes, begin: int, end: int) -> str:
-        value = bytes(self._content[begin:end])
+    def _text(self, vr: bytes, value: bytes) -> str:
         codecs = self._codecs if vr in _ENCODED_TEXT else _LATIN
         text = value.decode("ascii") if value.isascii() and b"\x1b" not in value else None
         if text is None:
@@ -194,7 +218,13 @@ class _Dataset:
             deciding.is_signed = self._deciding.is_signed
             location = f"{self._location}/{tag:08X}/{number}"
             item = _Dataset(
-                content[start:stop], encoding, self._codecs, deciding, location, self._depth + 1
+                content[start:stop],
+                encoding,
+                self._codecs,
+                deciding,
+                location,
+                self._written,
+                self._depth + 1,
             )
             items.append(item.text())
         values = f',"Value":[{",".join(items)}]' if items else ""

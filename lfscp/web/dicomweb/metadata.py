@@ -19,21 +19,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lfscp.archive.index import browse
-from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.stored_dataset import read_stored_dataset
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.attributes import LEVELS
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.metadata import metadata_of
+from lfscp.dicom.metadata import Written, metadata_of
 from lfscp.dicom.native_model_writer import xml_of_json
 from lfscp.observe.logging import get_logger
-from lfscp.web.dicomweb.addresses import PREFIX, base_url, retrieve_url
+from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid, retrieve_url
 from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed, gathered, reason_of
 from lfscp.web.dicomweb.model_forms import DICOM_XML, form_of
 from lfscp.web.dicomweb.multipart import MultipartWriter, Part
-from lfscp.web.dicomweb.targets import Target, target_of
+from lfscp.web.dicomweb.targets import HOW
+from lfscp.web.problems import not_found
 
 LOG: Final = get_logger("lfscp.web")
 router = APIRouter(include_in_schema=False)
+_NO_INSTANCES: Final = "0|"  # begins a version then
 _BASE: Final = b"\xff"  # stands for the URL of DICOMweb; in text, its surrogate
 _BASE_AS_TEXT: Final = _BASE.decode("utf-8", "surrogateescape")
 
@@ -42,9 +43,14 @@ def metadata(asked: Asked) -> Response:
     """The attributes of all instances of a study, of a series, or of one."""
     form = form_of(asked.request)
     base = base_url(asked.request)
-    target = target_of(asked)
-    headers = asked.require_changed(f"metadata|{target.version}|{form}|{base}")
-    pieces = (piece.replace(_BASE, base.encode()) for piece in _pieces(asked, target))
+    uids = _uids(asked)
+    with asked.web.index() as connection:
+        version = browse.version_of(connection, *uids)
+    if version.startswith(_NO_INSTANCES):
+        raise not_found(("study", "series", "instance")[len(uids) - 1], uids[-1])
+    asked.web.views.note(uids[0], HOW)
+    headers = asked.require_changed(f"metadata|{version}|{form}|{base}")
+    pieces = (piece.replace(_BASE, base.encode()) for piece in _pieces(asked, uids))
     if form == DICOM_XML:
         writer = MultipartWriter(DICOM_XML)
         parts = (Part(DICOM_XML, [_xml(line)]) for line in _lines(pieces))
@@ -79,31 +85,38 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held.append(rest)
 
 
-def _pieces(asked: Asked, target: Target) -> Iterator[bytes]:
+def _uids(asked: Asked) -> list[str]:
+    """The UIDs of the path, that of the study first."""
+    names = ("study", "series", "instance")
+    return [require_uid(asked.path[name]) for name in names if name in asked.path]
+
+
+def _pieces(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
     """The instances, a line each."""
-    if target.level is Level.IMAGE:
-        yield from _made(asked, target.instances)
+    if len(uids) == len(LEVELS) - 1:
+        yield from _made(asked, uids)
         return
-    in_series: dict[str, list[StoredInstance]] = {}
-    for each in target.instances:
-        in_series.setdefault(each.series_uid, []).append(each)
-    for series_uid, instances in in_series.items():
-        study_uid = instances[0].study_uid
+    with asked.web.index() as connection:
+        of_study = browse.series_uids(connection, uids[0])
+    for series_uid in uids[1:] or of_study:
         with asked.web.index() as connection:
-            version = browse.version_of(connection, study_uid, series_uid)
-        made = _made(asked, instances)
-        yield from asked.web.metadata.pieces(study_uid, series_uid, version, made)
+            version = browse.version_of(connection, uids[0], series_uid)
+        made = _made(asked, (uids[0], series_uid))
+        yield from asked.web.metadata.pieces(uids[0], series_uid, version, made)
 
 
-def _made(asked: Asked, instances: Sequence[StoredInstance]) -> Iterator[bytes]:
-    for each in instances:
+def _made(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
+    """The instances of a series, or one of it, selected when the first is drawn."""
+    levels = dict(zip(LEVELS[1:], ([uid] for uid in uids), strict=False))
+    written: Written = {}
+    for each in asked.web.archive.select(LEVELS[len(uids)], levels):
         asked.look()
         location = retrieve_url(
             _BASE_AS_TEXT, each.study_uid, each.series_uid, each.sop_instance_uid
         )
         try:
             dataset = read_stored_dataset(each.path, each.transfer_syntax_uid, each.dataset_offset)
-            text = metadata_of(dataset.content, dataset.encoding, location)
+            text = metadata_of(dataset.content, dataset.encoding, location, written)
         except (OSError, DatasetError) as error:
             LOG.warning(
                 "object left out of metadata",
