@@ -291,6 +291,17 @@ def version_of(
     return "|".join(map(str, connection.execute(statement).one()))
 
 
+def series_uids(connection: Connection, study_uid: str) -> list[str]:
+    """The UIDs of a study's series, in the order of their arrival."""
+    statement = (
+        select(series.c.series_instance_uid)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(study.c.study_instance_uid == study_uid)
+        .order_by(series.c.id)
+    )
+    return list(dict.fromkeys(connection.execute(statement).scalars()))
+
+
 def modalities(connection: Connection) -> list[str]:
     """The modalities there are, each read with one step in the index, however many series."""
     found: list[str] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from fastapi import Request
 from pydantic import AfterValidator
@@ -67,6 +68,6 @@ def retrieve_url(base: str, study_uid: str, series_uid: str = "", instance_uid: 
     Args:
         base: from `base_url`.
     """
-    series = f"/series/{series_uid}" if series_uid else ""
-    instance = f"/instances/{instance_uid}" if instance_uid else ""
-    return f"{base}/studies/{study_uid}{series}{instance}"
+    series = f"/series/{quote(series_uid)}" if series_uid else ""
+    instance = f"/instances/{quote(instance_uid)}" if instance_uid else ""
+    return f"{base}/studies/{quote(study_uid)}{series}{instance}"
