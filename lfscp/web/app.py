@@ -37,7 +37,7 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.dicomweb import capabilities, metadata, wado_rs
+from lfscp.web.dicomweb import capabilities, metadata, wado_rs, wado_uri
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.pages import commitments as commitments_page
@@ -79,7 +79,7 @@ _PAGES: Final = (
     *(upload_page, remote, jobs_page, node_page, login),
 )
 # The capabilities come last: they answer OPTIONS at any path below the prefix.
-_DICOMWEB: Final = (search, metadata, wado_rs, capabilities)
+_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are

@@ -23,6 +23,7 @@ RLE, J2K, NO_TABLE, DEFLATED, BIG_ENDIAN, BITS, PDF_UID, VIDEO = (
 )
 FRAMES, ROWS, COLUMNS = 3, 65, 67
 PDF_BYTES = b"%PDF-1.4 of a test\n%%EOF\n"
+BIG_VALUE = bytes(range(256)) * 20  # of 16-bit words
 VIDEO_BYTES = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 4
 
 
@@ -49,10 +50,18 @@ def multi_frame(uid: str, *, bits: int = 16) -> FileDataset:
     dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
     dataset.BitsAllocated = dataset.BitsStored = bits
     dataset.HighBit = bits - 1
+    dataset.ModalityLUTSequence = [_item(b"\0\0" * 5), _item(BIG_VALUE)]
     content = cells().tobytes() if bits == 16 else _packed()
     dataset.PixelData = content + bytes(len(content) % 2)
     dataset["PixelData"].VR = "OW" if bits == 16 else "OB"
     return dataset
+
+
+def _item(content: bytes) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor = [len(content) // 2, 0, 16]
+    item.add_new("LUTData", "OW", content)
+    return item
 
 
 def _packed() -> bytes:
@@ -64,6 +73,8 @@ def turned(uid: str, syntax: str) -> bytes:
     dataset = multi_frame(uid)
     if syntax == ExplicitVRBigEndian:
         dataset.PixelData = cells().astype(">u2").tobytes()
+        for item in dataset.ModalityLUTSequence:
+            item.LUTData = np.frombuffer(item.LUTData, "<u2").astype(">u2").tobytes()
     dataset.file_meta.TransferSyntaxUID = syntax
     plain = Dataset(dataset)
     plain.file_meta = dataset.file_meta

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    bindparam,
     func,
     or_,
     select,
@@ -82,6 +83,27 @@ _STUDY_ROW: Final = select(
 ).select_from(study.join(patient))
 _SERIES: Final = [series.c[each.column] for each in at_level(Level.SERIES)]
 _INSTANCE: Final = [instance.c[each.column] for each in at_level(Level.IMAGE)]
+# Built once: every frame that a viewer asks for needs it.
+_INSTANCE_ROW: Final = (
+    select(
+        instance.c.id,
+        instance.c.transfer_syntax_uid,
+        instance.c.size,
+        instance.c.path,
+        instance.c.dataset_offset,
+        instance.c.digest,
+        instance.c.received_at,
+        instance.c.calling_ae_title,
+        study.c.id.label("study_key"),
+        study.c.study_instance_uid,
+        series.c.series_instance_uid,
+        series.c.modality,
+        *_INSTANCE,
+    )
+    .join(series, instance.c.series_fk == series.c.id)
+    .join(study, series.c.study_fk == study.c.id)
+    .where(instance.c.sop_instance_uid == bindparam("uid"))
+)
 
 
 _OF_PATIENT: Final = study.c.patient_id_fk
@@ -242,27 +264,8 @@ def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any
 
     None when it is not there.
     """
-    statement = (
-        select(
-            instance.c.id,
-            instance.c.transfer_syntax_uid,
-            instance.c.size,
-            instance.c.path,
-            instance.c.dataset_offset,
-            instance.c.digest,
-            instance.c.received_at,
-            instance.c.calling_ae_title,
-            study.c.id.label("study_key"),
-            study.c.study_instance_uid,
-            series.c.series_instance_uid,
-            series.c.modality,
-            *_INSTANCE,
-        )
-        .join(series, instance.c.series_fk == series.c.id)
-        .join(study, series.c.study_fk == study.c.id)
-        .where(instance.c.sop_instance_uid == sop_instance_uid)
-    )
-    row = connection.execute(statement).mappings().first()
+    found = connection.execute(_INSTANCE_ROW, {"uid": sop_instance_uid})
+    row = found.mappings().first()
     return None if row is None else dict(row)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -27,8 +27,10 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.dicom.errors import DatasetError
 from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
+from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
 from lfscp.web.context import Web, web_of
 from lfscp.web.dicomweb.multipart import Bytes
+from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
 
 LOG: Final = get_logger("lfscp.web")
@@ -36,7 +38,7 @@ AT_ONCE: Final = 32
 GATHERED: Final = 1 << 18  # bytes sent at a time
 _LOOK_AGAIN_S: Final = 0.25
 _THREADS: RunVar[anyio.CapacityLimiter] = RunVar("lfscp.web.dicomweb")
-_FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError)
+_FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)
 
 
 class Asked:
@@ -231,6 +233,12 @@ def gathered(pieces: Iterable[Bytes]) -> Generator[Bytes, None, None]:
         close(pieces)
 
 
+def kept(pieces: Iterator[Bytes], opened: ExitStack) -> Generator[Bytes, None, None]:
+    """Pieces of a file that stays open for as long as they are drawn."""
+    with opened:
+        yield from gathered(pieces)
+
+
 def close(pieces: object) -> None:
     """Close a generator; of other iterables nothing is open."""
     if isinstance(pieces, Generator):
@@ -249,6 +257,8 @@ def refusing(what: str) -> Iterator[None]:
     except FileNotFoundError:
         detail = "the file of this object is missing; `lfscp check` tells more"
         raise Problem(HTTPStatus.GONE, detail) from None
+    except (NoPixelsError, NoFrameError) as error:
+        raise Problem(HTTPStatus.NOT_FOUND, str(error)) from None
     except (DecodingError, DatasetError) as error:
         detail = f"{what}: {reason_of(error)}"
         raise Problem(HTTPStatus.NOT_ACCEPTABLE, detail) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 from typing import IO, Final
@@ -21,15 +21,17 @@ from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.value_places import ValuePlace, find_value
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
-from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, refusing
+from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, kept, refusing
 from lfscp.web.dicomweb.documents import document_type
 from lfscp.web.dicomweb.frames import pixel_data
 from lfscp.web.dicomweb.media_types import OCTETS
-from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
+from lfscp.web.dicomweb.multipart import MultipartWriter, Part
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
 
 ENCAPSULATED_DOCUMENT: Final = 0x00420011
+ENCAPSULATED_DOCUMENT_LENGTH: Final = 0x00420015
+_LENGTH_BYTES: Final = 4
 MAX_DEPTH: Final = 50  # of sequences in sequences
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _ITEM: Final = re.compile(r"[1-9][0-9]{0,8}")
@@ -94,17 +96,37 @@ def bulk_data(asked: Asked) -> Response:
         return pixel_data(asked)
     wanted = wanted_forms(asked.request)
     instance = instance_of(asked)
+    if path == [ENCAPSULATED_DOCUMENT]:
+        return document(asked, instance, wanted, also=(OCTETS,))
+    return _answer(asked, instance, path, _form(wanted, (OCTETS,)))
+
+
+def document(
+    asked: Asked, instance: Instance, wanted: Sequence[Wanted], also: Sequence[str] = ()
+) -> Response:
+    """The encapsulated document of an instance, without the byte that pads it.
+
+    Args:
+        also: media types in which it is given too.
+    """
+    own = document_type(instance.sop_class_uid)
+    types = tuple(filter(None, (own, *also)))
+    return _answer(asked, instance, [ENCAPSULATED_DOCUMENT], _form(wanted, types))
+
+
+def _answer(
+    asked: Asked, instance: Instance, path: Sequence[int], chosen: tuple[str, bool]
+) -> Response:
+    media_type, is_multipart = chosen
     with refusing("the object cannot be read"), ExitStack() as opened:
         value = _value(instance, path, opened)
-        own = document_type(instance.sop_class_uid) if path == [ENCAPSULATED_DOCUMENT] else ""
-        media_type, is_multipart = _form(wanted, own or OCTETS)
         form = f"{path}|{media_type}|{is_multipart}"
         headers = asked.require_changed(f"{instance.version}|{form}")
         if not is_multipart:
             return _single(asked, value, media_type, headers, opened)
         writer = MultipartWriter(media_type)
         pieces = writer.pieces([Part(media_type, value.pieces(0, value.size))])
-        sent = _kept(pieces, opened.pop_all())
+        sent = kept(pieces, opened.pop_all())
         return Streamed(asked, sent, writer.content_type, headers, what="bulk data")
 
 
@@ -114,16 +136,28 @@ def _value(instance: Instance, path: Sequence[int], opened: ExitStack) -> BulkVa
     place = find_value(dataset.content, dataset.encoding, path)
     if place is None or place.has_items:
         raise Problem(HTTPStatus.NOT_FOUND, "the object has no such bulk data")
+    if path == [ENCAPSULATED_DOCUMENT]:
+        place = place._replace(end=min(place.end, place.begin + _document_bytes(dataset, place)))
     return BulkValue(file, dataset, place)
 
 
-def _form(wanted: Sequence[Wanted], own: str) -> tuple[str, bool]:
+def _document_bytes(dataset: StoredDataset, document: ValuePlace) -> int:
+    """The length that the object names for its document, or else that of the value."""
+    whole = document.end - document.begin
+    found = find_value(dataset.content, dataset.encoding, [ENCAPSULATED_DOCUMENT_LENGTH])
+    if found is None or found.end - found.begin != _LENGTH_BYTES:
+        return whole
+    content = bytes(dataset.content[found.begin : found.end])
+    return int.from_bytes(content, dataset.encoding.byteorder) or whole
+
+
+def _form(wanted: Sequence[Wanted], types: Sequence[str]) -> tuple[str, bool]:
     """Media type, and whether the answer is multipart."""
     for each in wanted:
-        for media_type in dict.fromkeys((own, OCTETS)):
+        for media_type in types:
             if each.takes(media_type):
                 return media_type, each.is_multipart is True
-    raise not_acceptable(list(dict.fromkeys((own, OCTETS))))
+    raise not_acceptable(types)
 
 
 def _single(
@@ -137,7 +171,7 @@ def _single(
         begin, end = wanted
         status = HTTPStatus.PARTIAL_CONTENT
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{value.size}"
-    sent = _kept(value.pieces(begin, end), opened.pop_all())
+    sent = kept(value.pieces(begin, end), opened.pop_all())
     return Streamed(
         asked, sent, media_type, headers, what="bulk data", size=end - begin, status_code=status
     )
@@ -164,8 +198,3 @@ def _range(asked: Asked, size: int, tag: str) -> tuple[int, int] | None:
         there = {"Content-Range": f"bytes */{size}"}
         raise Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, detail, headers=there)
     return begin, end
-
-
-def _kept(pieces: Iterator[Bytes], opened: ExitStack) -> Generator[Bytes, None, None]:
-    with opened:
-        yield from pieces

@@ -9,7 +9,7 @@ an answer 406, never another type.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,7 +21,7 @@ from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of
 from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
-from lfscp.web.dicomweb.answering import Asked, Streamed, gathered, refusing
+from lfscp.web.dicomweb.answering import Asked, Streamed, kept, refusing
 from lfscp.web.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
 from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
 from lfscp.web.dicomweb.targets import Instance, instance_of
@@ -145,6 +145,23 @@ def pixel_data(asked: Asked) -> Response:
         return _answer(asked, content, headers, opened)
 
 
+def video(asked: Asked, instance: Instance, wanted: Sequence[Wanted]) -> Response:
+    """The video of an instance, as it is stored."""
+    own = media_type_of(instance.transfer_syntax_uid)
+    found = next((each for each in wanted if Wanted(today(each.media_type)).takes(own)), None)
+    if found is None:
+        raise not_acceptable([own])
+    headers = asked.require_changed(f"{instance.version}|video|{found.is_multipart}")
+    with refusing("the video cannot be read"), ExitStack() as opened:
+        pieces: Iterator[Bytes] = _open(instance, opened).all_pieces()
+        content_type = own
+        if found.is_multipart:
+            writer = MultipartWriter(own)
+            content_type, pieces = writer.content_type, writer.pieces([Part(own, pieces)])
+        sent = kept(pieces, opened.pop_all())
+        return Streamed(asked, sent, content_type, headers, what="a video")
+
+
 def _open(instance: Instance, opened: ExitStack) -> StoredFrames:
     file = opened.enter_context(instance.file.open("rb"))
     return StoredFrames(file, instance.transfer_syntax_uid, instance.dataset_offset)
@@ -218,11 +235,5 @@ def _answer(asked: Asked, content: _Frames, headers: dict[str, str], opened: Exi
         size = content.size
     if content.is_small:
         return Response(b"".join(pieces), media_type=content_type, headers=headers)
-    sent = _kept(pieces, opened.pop_all())
+    sent = kept(pieces, opened.pop_all())
     return Streamed(asked, sent, content_type, headers, what="frames", size=size)
-
-
-def _kept(pieces: Iterator[Bytes], opened: ExitStack) -> Generator[Bytes, None, None]:
-    """Pieces of a file that stays open for as long as they are drawn."""
-    with opened:
-        yield from gathered(pieces)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,7 +79,15 @@ def forms_of(wanted: Iterable[Wanted], *, is_single: bool) -> Iterator[ObjectFor
 def objects(asked: Asked) -> Response:
     """All objects of a study or of a series, or one."""
     wanted = wanted_forms(asked.request)
-    target = target_of(asked)
+    return send_objects(asked, target_of(asked), wanted)
+
+
+def send_objects(asked: Asked, target: Target, wanted: Sequence[Wanted]) -> Response:
+    """The objects in the best form that the client takes.
+
+    Raises:
+        Problem: nothing that it takes can be made (406).
+    """
     kinds = Counter(each.transfer_syntax_uid for each in target.instances)
     form = _best(wanted, kinds, is_single=target.level is Level.IMAGE)
     left_out = sum(count for syntax, count in kinds.items() if not form.fits(syntax))

@@ -16,6 +16,7 @@ from lfscp.web.dicomweb.answering import Asked
 from lfscp.web.problems import not_found
 
 HOW: Final = "DICOMweb"  # in the audit trail
+_LEVELS: Final = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,19 @@ def target_of(asked: Asked) -> Target:
     Raises:
         Problem: it does not exist.
     """
-    names = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}
     path = asked.path
-    uids = {names[each]: require_uid(path[each]) for each in names if each in path}
+    return target_of_uids(asked, *(require_uid(path[each]) for each in _LEVELS if each in path))
+
+
+def target_of_uids(asked: Asked, *found: str) -> Target:
+    """The same by the UIDs of study, series and instance."""
+    uids = dict(zip(_LEVELS.values(), found, strict=False))
     level = list(uids)[-1]
     with asked.web.index() as connection:
         version = browse.version_of(connection, *uids.values())
     instances = asked.web.archive.select(level, {key: [uid] for key, uid in uids.items()})
     if not len(instances):
-        what = next(name for name, each in names.items() if each is level)
+        what = next(name for name, each in _LEVELS.items() if each is level)
         raise not_found(what, uids[level])
     asked.web.views.note(uids[Level.STUDY], HOW)
     return Target(level, uids[level], instances, version)

@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.routing import Route
 
+from lfscp.web.dicomweb import pictures
 from lfscp.web.dicomweb.addresses import PREFIX
 from lfscp.web.dicomweb.answering import Endpoint, Handler
 from lfscp.web.dicomweb.bulk_data import bulk_data
@@ -25,5 +26,13 @@ ROUTES: Final[tuple[tuple[str, Handler], ...]] = (
     (_FRAMES, frames),
     (f"{_INSTANCE}/pixeldata", pixel_data),
     (f"{_INSTANCE}/bulkdata/{{element:path}}", bulk_data),
+    (f"{_STUDY}/rendered", pictures.rendered),
+    (f"{_SERIES}/rendered", pictures.rendered),
+    (f"{_INSTANCE}/rendered", pictures.rendered_instance),
+    (f"{_FRAMES}/rendered", pictures.rendered_frames),
+    (f"{_STUDY}/thumbnail", pictures.thumbnail),
+    (f"{_SERIES}/thumbnail", pictures.thumbnail),
+    (f"{_INSTANCE}/thumbnail", pictures.thumbnail_of_instance),
+    (f"{_FRAMES}/thumbnail", pictures.thumbnail_of_frames),
 )
 router.routes.extend(Route(path, Endpoint(handler), methods=["GET"]) for path, handler in ROUTES)
