@@ -20,6 +20,7 @@ from lfscp.archive.query.ordered import Found
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.observe import audit, metrics
+from lfscp.services.audit_events import keys_of
 from lfscp.web.context import caller_of
 from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid
 from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed
@@ -149,7 +150,9 @@ def _record(asked: Asked, search: Search, matches: int) -> None:
         return
     client = asked.request.client
     peer = audit.AuditedPeer(caller_of(asked.request).name, client.host if client else "")
-    details = {"TransferSyntax": EXPLICIT_VR_LITTLE_ENDIAN, "matches": matches}
+    syntax = EXPLICIT_VR_LITTLE_ENDIAN
+    keys = keys_of(search.identifier, syntax)
+    details = {"TransferSyntax": syntax, "keys": keys, "matches": matches}
     audit.queried(peer, _MODEL, search.identifier, details)
 
 

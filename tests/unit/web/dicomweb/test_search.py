@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydicom.dataset import Dataset
 
+from lfscp.observe import audit
 from tests.support.served_archive import Node, image
 from tests.support.web_app import serving
 
@@ -347,3 +349,24 @@ def test_long_answers_are_sent_in_pieces_and_are_whole(client, monkeypatch):
     accept = 'multipart/related; type="application/dicom+xml"'
     answer = client.get("/dicom-web/instances", headers={"Accept": accept})
     assert answer.content.count(b"</NativeDicomModel>") == 4
+
+
+def test_a_search_is_a_record_in_the_audit_trail(client, tmp_path):
+    trail = tmp_path / "audit.log"
+    audit.start(trail, "LFSCP")
+    try:
+        ask(client, "/studies?PatientID=P1")
+    finally:
+        audit.stop()
+    (record,) = trail.read_text().splitlines()
+
+    assert "Query" in record
+    assert "PatientID" in record
+    assert "P1" in record
+
+
+def test_two_hundred_at_once_are_answered(client):
+    with ThreadPoolExecutor(50) as threads:
+        found = list(threads.map(lambda _: client.get("/dicom-web/instances"), range(200)))
+    assert {answer.status_code for answer in found} <= {200, 429}
+    assert len({answer.content for answer in found if answer.status_code == 200}) == 1
