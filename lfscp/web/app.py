@@ -36,6 +36,8 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
+from lfscp.web.dicomweb import capabilities
+from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, remote
@@ -49,6 +51,7 @@ from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
 from lfscp.web.security.bodies import BodyLimit
 from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
+from lfscp.web.security.cross_origin import CrossOrigin
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
@@ -72,6 +75,8 @@ _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login),
 )
+# The capabilities come last: they answer OPTIONS at any path below the prefix.
+_DICOMWEB: Final = (capabilities,)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -128,7 +133,7 @@ def create_app(
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
     )
     problems.install(app)
-    for each in (*_API, *_PAGES):
+    for each in (*_API, *_PAGES, *_DICOMWEB):
         _summarise(each.router)
         app.include_router(each.router)
     swagger = documents.swagger_files()
@@ -141,6 +146,12 @@ def create_app(
         access=app.state.web.access,
         proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
         requests=Share(connections, settings.web.max_connections_per_address or connections),
+    )
+    web: Web = app.state.web
+    app.add_middleware(  # outside the guard: a page must see why it was refused
+        CrossOrigin,
+        paths=(PREFIX, WADO_URI),
+        origins=lambda: web.settings.dicomweb.cors_origins,
     )
     return app
 

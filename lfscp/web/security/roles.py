@@ -77,6 +77,9 @@ READ: Final = (
     "GET /api/commitments",
     "GET /api/commitments/{commitment_id}",
     "GET /api/node",
+    # DICOMweb
+    "OPTIONS /dicom-web",
+    "OPTIONS /dicom-web/{path:path}",
 )
 WORK: Final = (
     # pages
@@ -144,7 +147,9 @@ def needed_role(method: str, path: str) -> Role:
     """The role that a request needs."""
     asked = "GET" if method in _AS_GET else method
     fitting = [
-        role for known, regex, role in _entries() if known == asked and regex.fullmatch(path)
+        role
+        for known, regex, role in _entries()
+        if known in (method, asked) and regex.fullmatch(path)
     ]
     return max(fitting, key=lambda role: role.rank, default=Role.ADMIN)
 
