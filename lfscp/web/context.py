@@ -56,6 +56,7 @@ class Web:
     views: Views
     event_streams: Share
     forms: Share
+    metadata: Share
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

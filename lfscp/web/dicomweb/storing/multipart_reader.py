@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from lfscp.errors import OperationError
+from lfscp.web.dicomweb.storing.errors import BodyError
 
 MAX_HEAD_BYTES: Final = 16 << 10  # of one part
 MAX_PREAMBLE_BYTES: Final = 64 << 10
@@ -24,13 +24,6 @@ _PADDING: Final = b" \t"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LONG_HEAD: Final = f"a part has a head of more than {MAX_HEAD_BYTES >> 10} kB, or one without end"
 _WANTS_MORE, _IS_DATA, _CLOSES = -1, -2, -3  # instead of where a part begins
-
-
-class MultipartError(OperationError):
-    """A body is no multipart body, or breaks off."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("read the body", reason)
 
 
 class Parts(Protocol):
@@ -53,12 +46,12 @@ class MultipartReader:
         boundary: without the hyphens before it.
         parts: is told what comes.
     Raises:
-        MultipartError: the boundary is none.
+        BodyError: the boundary is none.
     """
 
     def __init__(self, boundary: bytes, parts: Parts) -> None:
         if not _BOUNDARY.fullmatch(boundary):
-            raise MultipartError("Content-Type names no boundary, or none that is allowed")
+            raise BodyError("Content-Type names no boundary, or none that is allowed")
         self._delimiter = b"\r\n--" + boundary
         self._parts = parts
         self._unread = b"\r\n"  # the first delimiter may be the first line
@@ -66,13 +59,14 @@ class MultipartReader:
         self._preamble = 0
         self._is_inside = False  # a part
         self._is_head = False
+        self._has_parts = False
         self.is_closed = False
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes of the body.
 
         Raises:
-            MultipartError: they cannot belong to a multipart body.
+            BodyError: they cannot belong to a multipart body.
         """
         data = self._unread + block
         at, goes_on = 0, not self.is_closed
@@ -84,13 +78,15 @@ class MultipartReader:
         """Take note that the body has ended.
 
         Raises:
-            MultipartError: it lacks its closing delimiter; a part that has begun is not whole.
+            BodyError: it has no part, or lacks its closing delimiter: a part that has begun is
+                not whole.
         """
-        if self.is_closed:
+        if self.is_closed and self._has_parts:
             return
         if self._is_inside or self._is_head:
-            raise MultipartError("the body breaks off: it has no closing boundary")
-        raise MultipartError("the body has no part: the boundary of Content-Type is not in it")
+            raise BodyError("the body breaks off: it has no closing boundary")
+        reason = "" if self.is_closed else ": the boundary of Content-Type is not in it"
+        raise BodyError(f"the body has no part{reason}")
 
     def _content(self, data: bytes, at: int) -> tuple[int, bool]:
         """Read to the next delimiter, or as far as the bytes go.
@@ -121,13 +117,14 @@ class MultipartReader:
         elif not self._is_inside:
             self._preamble += until - at
             if self._preamble > MAX_PREAMBLE_BYTES:
-                raise MultipartError("the boundary of Content-Type is not where the body begins")
+                raise BodyError("the boundary of Content-Type is not where the body begins")
 
     def _end_of_part(self, following: int) -> tuple[int, bool]:
         if self._is_inside:
             self._is_inside = False
             self._parts.end()
         self._is_head = following != _CLOSES
+        self._has_parts |= self._is_head
         self.is_closed = not self._is_head
         return following, self._is_head
 
@@ -137,10 +134,10 @@ class MultipartReader:
         end = at if is_empty else data.find(_END_OF_HEAD, at) + 2
         if end < at + 2 and not is_empty:
             if len(data) - at > MAX_HEAD_BYTES:
-                raise MultipartError(_LONG_HEAD)
+                raise BodyError(_LONG_HEAD)
             return at, False
         if end - at > MAX_HEAD_BYTES:
-            raise MultipartError(_LONG_HEAD)
+            raise BodyError(_LONG_HEAD)
         self._is_head, self._is_inside = False, True
         self._unwanted = 2  # the empty line, whose end may be the beginning of a delimiter
         self._parts.begin(_fields(data[at:end]))
@@ -168,6 +165,6 @@ def _fields(head: bytes) -> dict[str, str]:
     for line in unfolded.split("\r\n")[:-1]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
-            raise MultipartError("a part has a line in its head that is no header field")
+            raise BodyError("a part has a line in its head that is no header field")
         fields[name.lower()] = value.strip()
     return fields
