@@ -37,9 +37,12 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.dicomweb import capabilities, metadata, wado_rs, wado_uri
+from lfscp.web.dicomweb import capabilities, deletion, metadata, wado_rs, wado_uri
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
+from lfscp.web.dicomweb.compression import Compression
 from lfscp.web.dicomweb.searching import search
+from lfscp.web.dicomweb.storing import routes
+from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, remote
@@ -79,7 +82,7 @@ _PAGES: Final = (
     *(upload_page, remote, jobs_page, node_page, login),
 )
 # The capabilities come last: they answer OPTIONS at any path below the prefix.
-_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, capabilities)
+_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, routes, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -137,6 +140,7 @@ def create_app(
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
+        metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
     )
     problems.install(app)
     for each in (*_API, *_PAGES, *_DICOMWEB):
@@ -146,6 +150,7 @@ def create_app(
     if swagger is not None:
         app.mount(documents.ASSETS, swagger)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"))
+    app.add_middleware(Compression, paths=(PREFIX,))
     app.add_middleware(BodyLimit)
     app.add_middleware(
         Guard,

@@ -22,6 +22,7 @@ from lfscp.archive.errors import (
     DuplicateRejectedError,
     IdentityMismatchError,
     InstanceElsewhereError,
+    OtherStudyError,
     OutOfResourcesError,
     StudyProtectedError,
 )
@@ -216,6 +217,7 @@ _ARCHIVE_STATUS: Final = (
     (IdentityMismatchError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DuplicateRejectedError, HTTPStatus.CONFLICT),
     (InstanceElsewhereError, HTTPStatus.CONFLICT),
+    (OtherStudyError, HTTPStatus.CONFLICT),
     (StudyProtectedError, HTTPStatus.CONFLICT),
     (OutOfResourcesError, HTTPStatus.INSUFFICIENT_STORAGE),
 )

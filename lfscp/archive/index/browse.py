@@ -259,6 +259,16 @@ def instances_of(
     return _page(connection, statement, ["number", "id"], limit)
 
 
+def series_keys(connection: Connection, study_uid: str, series_uid: str) -> list[int]:
+    """The rows of a series in studies with a UID."""
+    statement = (
+        select(series.c.id)
+        .join(study, series.c.study_fk == study.c.id)
+        .where(named(Level.SERIES, series_uid), named(Level.STUDY, study_uid))
+    )
+    return list(connection.execute(statement).scalars())
+
+
 def instance_row(connection: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
     """One instance with the UIDs above it, the key of its study and the path of its file.
 

@@ -138,6 +138,9 @@ WORK: Final = (
     "PUT /api/worklist/{item_id}",
     "DELETE /api/worklist/{item_id}",
     "POST /api/commitments/{commitment_id}/retry",
+    # DICOMweb
+    "POST /dicom-web/studies",
+    "POST /dicom-web/studies/{study_uid}",
     # dtools
     "POST /c-echo",
     "POST /c-find",
@@ -162,6 +165,10 @@ ADMIN: Final = (
     "DELETE /api/studies/{study_uid}/protection",
     "POST /api/peers",
     "DELETE /api/peers/{ae_title}",
+    # DICOMweb
+    "DELETE /dicom-web/studies/{study_uid}",
+    "DELETE /dicom-web/studies/{study_uid}/series/{series_uid}",
+    "DELETE /dicom-web/studies/{study_uid}/series/{series_uid}/instances/{instance_uid}",
 )
 TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
 _AS_GET: Final = ("HEAD", "OPTIONS")
