@@ -151,6 +151,8 @@ class _Dataset:
             vr = bytes(content[at + 4 : at + 6])
             if tag == PIXEL_REPRESENTATION:
                 deciding.learn_sign(content[value : value + 2], encoding.byteorder)
+            elif tag >> 16 & 1 and not tag & 0xFF00:
+                deciding.learn(tag, content[value : value + length])
             if vr not in KNOWN:
                 vr, may_be_signed = left_out(tag, length)
                 vr = b"SS" if may_be_signed and deciding.is_signed else vr
