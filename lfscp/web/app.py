@@ -37,8 +37,9 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.dicomweb import capabilities, metadata, wado_rs, wado_uri
+from lfscp.web.dicomweb import capabilities, metadata
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
+from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
