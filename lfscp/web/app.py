@@ -37,9 +37,10 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.dicomweb import capabilities, deletion, metadata, wado_rs, wado_uri
+from lfscp.web.dicomweb import capabilities, deletion, metadata
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.compression import Compression
+from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.dicomweb.storing import routes
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL

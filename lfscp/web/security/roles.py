@@ -55,6 +55,7 @@ READ: Final = (
     "GET /api/studies",
     "GET /api/studies/{study_uid}",
     "GET /api/studies/{study_uid}/series",
+    "GET /api/studies/{study_uid}/zip",
     "GET /api/series/{series_uid}",
     "GET /api/series/{series_uid}/instances",
     "GET /api/instances/{instance_uid}",

@@ -117,3 +117,26 @@ def test_what_is_not_there_is_not_found(node, path, status):
 def test_a_type_that_it_has_not_is_not_acceptable(node):
     assert get(node, PDF, "image/png").status_code == 406
     assert get(node, f"{url(RLE)}/{LUT}", "application/pdf").status_code == 406
+
+
+def uris(model):
+    """All BulkDataURIs of an instance's metadata, by the end of their paths."""
+    for element in model.values():
+        if "BulkDataURI" in element:
+            yield element["BulkDataURI"]
+        for item in element.get("Value", ()):
+            if isinstance(item, dict) and element["vr"] == "SQ":
+                yield from uris(item)
+
+
+@pytest.mark.parametrize("instance", [RLE, J2K, DEFLATED, BIG_ENDIAN])
+def test_every_bulk_data_uri_of_the_metadata_leads_to_its_value(node, instance):
+    [model] = node.get(f"{url(instance)}/metadata").json()
+    found = {uri.partition("/bulkdata/")[2]: get(node, uri, OCTETS) for uri in uris(model)}
+
+    lut = found.pop("00283000/2/00283006")
+    assert lut.content == BIG_VALUE
+    assert list(found) == ["7FE00010"]
+    [pixels] = found.values()
+    # Several compressed frames are no single part.
+    assert pixels.status_code == (406 if instance in (RLE, J2K) else 200)

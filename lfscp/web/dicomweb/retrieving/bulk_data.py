@@ -22,10 +22,10 @@ from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.value_places import ValuePlace, find_value
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, kept, refusing
-from lfscp.web.dicomweb.documents import document_type
-from lfscp.web.dicomweb.frames import pixel_data
 from lfscp.web.dicomweb.media_types import OCTETS
 from lfscp.web.dicomweb.multipart import MultipartWriter, Part
+from lfscp.web.dicomweb.retrieving.documents import document_type
+from lfscp.web.dicomweb.retrieving.frames import pixel_data
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
 

@@ -7,12 +7,12 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.routing import Route
 
-from lfscp.web.dicomweb import pictures
 from lfscp.web.dicomweb.addresses import PREFIX
 from lfscp.web.dicomweb.answering import Endpoint, Handler
-from lfscp.web.dicomweb.bulk_data import bulk_data
-from lfscp.web.dicomweb.frames import frames, pixel_data
-from lfscp.web.dicomweb.objects import objects
+from lfscp.web.dicomweb.retrieving import pictures
+from lfscp.web.dicomweb.retrieving.bulk_data import bulk_data
+from lfscp.web.dicomweb.retrieving.frames import frames, pixel_data
+from lfscp.web.dicomweb.retrieving.objects import objects
 
 router = APIRouter(include_in_schema=False)
 _STUDY: Final = f"{PREFIX}/studies/{{study}}"

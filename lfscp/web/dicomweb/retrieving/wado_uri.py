@@ -19,13 +19,13 @@ from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.web.dicomweb.accept import MediaRange, Wanted, media_ranges
 from lfscp.web.dicomweb.addresses import WADO_URI, require_uid
 from lfscp.web.dicomweb.answering import Asked, Endpoint
-from lfscp.web.dicomweb.bulk_data import document
-from lfscp.web.dicomweb.documents import document_type
-from lfscp.web.dicomweb.frames import video
 from lfscp.web.dicomweb.media_types import DICOM, is_video, media_type_of
-from lfscp.web.dicomweb.objects import send_objects
-from lfscp.web.dicomweb.pictures import pictures_of
-from lfscp.web.dicomweb.rendering_parameters import (
+from lfscp.web.dicomweb.retrieving.bulk_data import document
+from lfscp.web.dicomweb.retrieving.documents import document_type
+from lfscp.web.dicomweb.retrieving.frames import video
+from lfscp.web.dicomweb.retrieving.objects import send_objects
+from lfscp.web.dicomweb.retrieving.pictures import pictures_of
+from lfscp.web.dicomweb.retrieving.rendering_parameters import (
     MAX_VIEWPORT,
     Rendering,
     number_of,

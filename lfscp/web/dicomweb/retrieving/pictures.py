@@ -20,12 +20,12 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.services.transcoding.stored_frames import StoredFrames
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
-from lfscp.web.dicomweb.bulk_data import document
-from lfscp.web.dicomweb.documents import document_type
-from lfscp.web.dicomweb.frames import frame_numbers, video
 from lfscp.web.dicomweb.media_types import is_video
 from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
-from lfscp.web.dicomweb.rendering_parameters import Rendering, rendering_of
+from lfscp.web.dicomweb.retrieving.bulk_data import document
+from lfscp.web.dicomweb.retrieving.documents import document_type
+from lfscp.web.dicomweb.retrieving.frames import frame_numbers, video
+from lfscp.web.dicomweb.retrieving.rendering_parameters import Rendering, rendering_of
 from lfscp.web.dicomweb.targets import Instance, Target, instance_of, target_of
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
