@@ -130,7 +130,7 @@ def create_app(
             settings.budgets.rendering_mb << 20,
             reserve_mb=settings.storage.reserve_mb,
         ),
-        metadata=SeriesCache(
+        series_metadata=SeriesCache(
             archive.data_dir / METADATA, settings.dicomweb.metadata_cache_mb << 20
         ),
         events=EventHub(job_service, node_state),

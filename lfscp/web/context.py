@@ -49,7 +49,7 @@ class Web:
     access: Access
     peers: KnownPeers
     renderer: Renderer
-    metadata: SeriesCache
+    series_metadata: SeriesCache
     events: EventHub
     templates: Jinja2Templates
     counts: ArchiveCounts

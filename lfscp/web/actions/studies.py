@@ -98,7 +98,7 @@ def delete(
     deleted = web.archive.delete(level, uid, key=key)
     web.renderer.forget(uids)
     for series in of_series:
-        web.metadata.forget(*series)
+        web.series_metadata.forget(*series)
     if not deleted and not missing_ok:
         raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
     return deleted

@@ -102,7 +102,7 @@ def _pieces(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
         with asked.web.index() as connection:
             version = browse.version_of(connection, uids[0], series_uid)
         made = _made(asked, (uids[0], series_uid))
-        yield from asked.web.metadata.pieces(uids[0], series_uid, version, made)
+        yield from asked.web.series_metadata.pieces(uids[0], series_uid, version, made)
 
 
 def _made(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
