@@ -73,6 +73,14 @@ class ClassNotStoredError(ArchiveError):
         super().__init__("store the instance", reason)
 
 
+class OtherStudyError(ArchiveError):
+    """The instance belongs to another study than the one that it is sent for."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        reason = f"it belongs to study {actual}, and was sent for study {expected}"
+        super().__init__("store the instance", reason)
+
+
 class DuplicateRejectedError(ArchiveError):
     """The instance is there already with other content, and duplicates are rejected."""
 

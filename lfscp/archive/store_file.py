@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfscp.archive.errors import OtherStudyError
 from lfscp.archive.store.received_objects import Received, Stored, mapped
 from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
 from lfscp.dicom.header import read_header
@@ -40,12 +41,14 @@ def store_file(
     *,
     require_class: Callable[[str], None],
     is_ours: bool = False,
+    study_uid: str = "",
 ) -> StoredObject:
     """Store the object in a file.
 
     Args:
         require_class: raises an ArchiveError when objects of a SOP class are not to be stored.
         is_ours: the file is in `Archive.incoming_dir`, and may be taken over.
+        study_uid: the study that the object must belong to; empty for any.
     Raises:
         ArchiveError: it is no object, or refused.
         OSError: the file cannot be read.
@@ -58,6 +61,8 @@ def store_file(
             dataset = content[media.dataset_offset :]
             header = read_header(dataset, media.transfer_syntax_uid)
             require_class(header.sop_class_uid)
+            if study_uid and header.study_instance_uid != study_uid:
+                raise OtherStudyError(study_uid, header.study_instance_uid)
             notes = media.notes_on(header.sop_class_uid, header.sop_instance_uid)
             received = Received(
                 header.sop_class_uid,

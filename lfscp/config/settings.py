@@ -41,6 +41,7 @@ from lfscp.config.checks import (
     no_title_twice,
 )
 from lfscp.config.declaration import Section, setting
+from lfscp.config.dicomweb import DICOMweb
 from lfscp.config.web import WebSection
 from lfscp.config.workflow import Commitment, Worklist
 
@@ -412,6 +413,7 @@ class Settings(Section):
     worklist: Worklist = Worklist()
     commitment: Commitment = Commitment()
     web: WebSection = WebSection()
+    dicomweb: DICOMweb = DICOMweb()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()

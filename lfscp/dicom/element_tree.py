@@ -204,6 +204,15 @@ def encode_tree(
     return b"".join(read_pieces(convert(memoryview(written), EXPLICIT_LITTLE, target)))
 
 
+def encode_element(tag: int, element: Element) -> bytes:
+    """Write one element in explicit VR little endian and UTF-8.
+
+    Raises:
+        DatasetError: its value is too long for its VR.
+    """
+    return _Writing(UTF_8, str.encode, is_implicit=False).element(tag, *element)
+
+
 class _Writing:
     def __init__(self, character_set: str, encode: Encoder, *, is_implicit: bool) -> None:
         self._character_set = character_set
@@ -216,9 +225,9 @@ class _Writing:
         return self._elements(Tree({**tree, SPECIFIC_CHARACTER_SET: named}))
 
     def _elements(self, tree: Tree) -> bytes:
-        return b"".join(self._element(tag, *tree[tag]) for tag in sorted(tree))
+        return b"".join(self.element(tag, *tree[tag]) for tag in sorted(tree))
 
-    def _element(self, tag: int, vr: bytes, value: str | list[Tree] | bytes) -> bytes:
+    def element(self, tag: int, vr: bytes, value: str | list[Tree] | bytes) -> bytes:
         content = self._content(vr, value)
         if self._is_implicit:
             return _IMPLICIT_HEAD.pack(tag >> 16, tag & 0xFFFF, len(content)) + content
@@ -227,7 +236,7 @@ class _Writing:
         if len(content) > MAX_SHORT_LENGTH:
             if isinstance(value, str):
                 raise DatasetError(f"{len(content)} bytes are too many for {vr.decode()}", tag)
-            return self._element(tag, UN, content)
+            return self.element(tag, UN, content)
         return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr, len(content)) + content
 
     def _content(self, vr: bytes, value: str | list[Tree] | bytes) -> bytes:

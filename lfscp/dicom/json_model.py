@@ -22,6 +22,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.valuerep import format_number_as_ds
 
 from lfscp.dicom.attributes import SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET
+from lfscp.dicom.bulk_data import BulkDataURI
 from lfscp.dicom.element_tree import MAX_DEPTH, Element, Tree
 from lfscp.dicom.errors import named
 from lfscp.dicom.value_faults import fault_of
@@ -41,6 +42,7 @@ _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # Command, file meta information, and the delimiters of sequences: no part of a dataset.
+_FILE_META: Final = "0002"
 _NO_GROUPS: Final = frozenset({0x0000, 0x0002, 0xFFFE})
 _Path = tuple[str | int, ...]
 
@@ -66,15 +68,19 @@ def to_json(tree: Tree) -> dict[str, Any]:
 
     Source: PS3.18 section F.2.
     """
-    return {f"{tag:08X}": _written(*tree[tag]) for tag in sorted(tree)}
+    return {f"{tag:08X}": element_to_json(tree[tag]) for tag in sorted(tree)}
 
 
-def _written(vr: bytes, value: str | list[Tree] | bytes) -> dict[str, Any]:
+def element_to_json(element: Element) -> dict[str, Any]:
+    """One element in DICOM JSON."""
+    vr, value = element
+    if not value:  # also of an attribute that is text elsewhere
+        return {"vr": vr.decode() if vr in KNOWN else "UN"}
     if isinstance(value, list):
         return _with_values("SQ", [to_json(each) for each in value])
     name = vr.decode() if vr in KNOWN else "UN"
     if isinstance(value, str):
-        return _with_values(name, _values_of_text(name, value) if value else [])
+        return _with_values(name, _values_of_text(name, value))
     form = _PACKED.get(name)
     if form is None or len(value) % struct.calcsize(form):
         return _binary(name, value)
@@ -103,10 +109,11 @@ def _number(value: float) -> float | str:
 
 def _values_of_text(vr: str, text: str) -> list[Any]:
     values = [text] if vr in SINGLE_VALUE_VRS else text.split("\\")
-    return [_value_of_text(vr, each) if each else None for each in values]
+    return [value_of_text(vr, each) if each else None for each in values]
 
 
-def _value_of_text(vr: str, value: str) -> Any:
+def value_of_text(vr: str, value: str) -> Any:
+    """One value of text as JSON has it; a number that is none stays text."""
     if vr == "PN":
         groups = zip(_NAME_GROUPS, value.split("=", 2), strict=False)
         return {group: text for group, text in groups if text} or None
@@ -117,19 +124,22 @@ def _value_of_text(vr: str, value: str) -> Any:
     return value
 
 
-def from_json(document: object) -> Tree:
+def from_json(document: object, *, is_object: bool = False) -> Tree:
     """Read a dataset in DICOM JSON.
 
     Args:
         document: as `json.loads` makes it.
+        is_object: it is an object to be kept as it is: values that break their value
+            representation are taken, bulk data may be elsewhere (the value is a BulkDataURI), and
+            file meta information, which some add, is left out.
     Raises:
         JSONModelError: it is none, or a value breaks its value representation.
     Source: PS3.18 section F.2.
     """
-    return _read_tree(document, ())
+    return _read_tree(document, (), is_object=is_object)
 
 
-def _read_tree(document: object, path: _Path) -> Tree:
+def _read_tree(document: object, path: _Path, *, is_object: bool) -> Tree:
     if not isinstance(document, dict):
         raise JSONModelError(path, "", "expected an object with tags or keywords as its names")
     if sum(isinstance(part, int) for part in path) > MAX_DEPTH:
@@ -137,10 +147,12 @@ def _read_tree(document: object, path: _Path) -> Tree:
     tree = Tree()
     for key, given in document.items():
         here = (*path, key)
+        if is_object and key[:4] == _FILE_META:
+            continue
         tag = _tag_of(key, here)
         if tag in tree:
             raise JSONModelError(here, _name(tag), "the attribute is there twice")
-        element = _Reading(tag, here).element(given)
+        element = _Reading(tag, here, is_object=is_object).element(given)
         if tag != SPECIFIC_CHARACTER_SET and tag & 0xFFFF:  # JSON is in UTF-8
             tree[tag] = element
     return tree
@@ -162,9 +174,10 @@ def _name(tag: int) -> str:
 class _Reading:
     """Reads one attribute."""
 
-    def __init__(self, tag: int, path: _Path) -> None:
+    def __init__(self, tag: int, path: _Path, *, is_object: bool) -> None:
         self._tag = tag
         self._path = path
+        self._is_object = is_object
 
     def element(self, given: object) -> Element:
         if isinstance(given, dict) and given.keys() <= _MEMBERS:
@@ -180,10 +193,10 @@ class _Reading:
         vr = given.get("vr")
         if not isinstance(vr, str) or vr.encode("utf-8", "replace") not in KNOWN:
             raise self._fault("`vr` must be a value representation, such as LO")
-        if self._vrs() and vr not in (*self._vrs(), "UN"):
+        if not self._is_object and self._vrs() and vr not in (*self._vrs(), "UN"):
             raise self._fault(f"its value representation is {' or '.join(self._vrs())}, not {vr}")
         if "BulkDataURI" in given:
-            raise self._fault("give the value itself: no BulkDataURI is read")
+            return Element(vr.encode(), self._elsewhere(vr, given["BulkDataURI"]))
         if "InlineBinary" in given:
             if "Value" in given:
                 raise self._fault("give either Value or InlineBinary")
@@ -192,6 +205,13 @@ class _Reading:
         if not isinstance(values, list):
             raise self._fault("`Value` must be a list")
         return self._of_values(vr, values, (*self._path, "Value"))
+
+    def _elsewhere(self, vr: str, uri: object) -> BulkDataURI:
+        if not self._is_object:
+            raise self._fault("give the value itself: no BulkDataURI is read")
+        if not isinstance(uri, str) or not uri or vr == "SQ":
+            raise self._fault("BulkDataURI must be a text, and not that of a sequence")
+        return BulkDataURI(uri.encode("utf-8", "replace"))
 
     def _vrs(self) -> list[str]:
         """The value representations that the dictionary allows; none when it has no such tag."""
@@ -203,7 +223,10 @@ class _Reading:
     def _of_values(self, vr: str, values: list[Any], path: _Path) -> Element:
         encoded = vr.encode()
         if encoded == SQ:
-            items = [_read_tree(each, (*path, at)) for at, each in enumerate(values)]
+            items = [
+                _read_tree(each, (*path, at), is_object=self._is_object)
+                for at, each in enumerate(values)
+            ]
             return Element(SQ, items)
         if vr in _BYTES:
             if values:
@@ -257,7 +280,7 @@ class _Reading:
         text = read[vr](given) if vr in read else given
         if not isinstance(text, str):
             raise self._fault("expected a text")
-        fault = fault_of(vr, text) if text else ""
+        fault = fault_of(vr, text) if text and not self._is_object else ""
         if fault:
             raise self._fault(fault)
         return text

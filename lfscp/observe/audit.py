@@ -334,10 +334,11 @@ def instances_received(
 
 
 def instances_refused(peer: AuditedPeer, failures: Mapping[str, int]) -> None:
-    """Instances that a peer sent were not stored: how many, by status."""
+    """Instances that a peer, or the acting user, sent were not stored: how many, by status."""
     if _trail is None:
         return
-    participants = (replace(_as_requestor(peer), role=m.SOURCE), _trail.here(m.DESTINATION))
+    sender = _actor.get() or _as_requestor(peer)
+    participants = (replace(sender, role=m.SOURCE), _trail.here(m.DESTINATION))
     reason = ", ".join(f"{number} answered {status}" for status, number in failures.items())
     event = m.INSTANCES_TRANSFERRED
     message = _trail.message(event, m.CREATE, participants, reason=m.cut(reason))

@@ -111,13 +111,14 @@ OVERSIZE_MESSAGES: Final = _counter(
     "lfscp_oversize_messages_total",
     "Messages other than C-STORE over budgets.request_mb: each ends its association.",
 )
+_RECEIVING: Final = ("C-STORE", "C-GET", "upload", "STOW-RS")
 RECEIVED_INSTANCES: Final = _counter(
     "lfscp_received_instances_total",
     "Objects that were received and acknowledged, by service.",
-    service=("C-STORE", "C-GET", "upload"),
+    service=_RECEIVING,
 )
 RECEIVED_BYTES: Final = _counter(
-    "lfscp_received_bytes_total", "Bytes of their datasets.", service=("C-STORE", "C-GET", "upload")
+    "lfscp_received_bytes_total", "Bytes of their datasets.", service=_RECEIVING
 )
 JOBS_OVER_BUDGET: Final = _counter(
     "lfscp_jobs_over_budget_total",

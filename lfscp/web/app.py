@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
+from lfscp.archive.store.series_cache import SeriesCache
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
@@ -36,6 +37,13 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
+from lfscp.web.dicomweb import capabilities, deletion, metadata
+from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
+from lfscp.web.dicomweb.compression import Compression
+from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
+from lfscp.web.dicomweb.searching import search
+from lfscp.web.dicomweb.storing import routes
+from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, remote
@@ -49,6 +57,7 @@ from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
 from lfscp.web.security.bodies import BodyLimit
 from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
+from lfscp.web.security.cross_origin import CrossOrigin
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
@@ -64,6 +73,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 PICTURES: Final = Path("cache/pictures")  # in the data folder
+METADATA: Final = Path("cache/metadata")  # of series
 _API: Final = (
     *(studies, pictures, upload, worklist, procedure_steps, commitments),
     *(jobs, peers, node, monitoring, documents, dtools),
@@ -72,6 +82,8 @@ _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login),
 )
+# The capabilities come last: they answer OPTIONS at any path below the prefix.
+_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, routes, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -118,6 +130,9 @@ def create_app(
             settings.budgets.rendering_mb << 20,
             reserve_mb=settings.storage.reserve_mb,
         ),
+        series_metadata=SeriesCache(
+            archive.data_dir / METADATA, settings.dicomweb.metadata_cache_mb << 20
+        ),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
         counts=counts,
@@ -126,21 +141,29 @@ def create_app(
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
+        metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
     )
     problems.install(app)
-    for each in (*_API, *_PAGES):
+    for each in (*_API, *_PAGES, *_DICOMWEB):
         _summarise(each.router)
         app.include_router(each.router)
     swagger = documents.swagger_files()
     if swagger is not None:
         app.mount(documents.ASSETS, swagger)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"))
+    app.add_middleware(Compression, paths=(PREFIX,))
     app.add_middleware(BodyLimit)
     app.add_middleware(
         Guard,
         access=app.state.web.access,
         proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
         requests=Share(connections, settings.web.max_connections_per_address or connections),
+    )
+    web: Web = app.state.web
+    app.add_middleware(  # outside the guard: a page must see why it was refused
+        CrossOrigin,
+        paths=(PREFIX, WADO_URI),
+        origins=lambda: web.settings.dicomweb.cors_origins,
     )
     return app
 

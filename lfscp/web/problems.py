@@ -22,6 +22,7 @@ from lfscp.archive.errors import (
     DuplicateRejectedError,
     IdentityMismatchError,
     InstanceElsewhereError,
+    OtherStudyError,
     OutOfResourcesError,
     StudyProtectedError,
 )
@@ -32,6 +33,7 @@ from lfscp.observe.logging import get_logger
 LOG: Final = get_logger("lfscp.web")
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 100  # that one answer names
+_OF_PROGRAMS: Final = ("/api/", "/static/", "/dicom-web", "/wado")  # where only programs ask
 
 
 class Problem(Exception):  # noqa: N818 - the name of RFC 9457
@@ -86,7 +88,7 @@ def document(problem: Problem, path: str) -> dict[str, Any]:
 
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks for a page, rather than a script for data."""
-    is_api = request.url.path.startswith(("/api/", "/static/"))
+    is_api = request.scope["path"].startswith(_OF_PROGRAMS)
     is_part = "hx-request" in request.headers
     return not is_api and not is_part and "text/html" in request.headers.get("accept", "")
 
@@ -222,6 +224,7 @@ _ARCHIVE_STATUS: Final = (
     (IdentityMismatchError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DuplicateRejectedError, HTTPStatus.CONFLICT),
     (InstanceElsewhereError, HTTPStatus.CONFLICT),
+    (OtherStudyError, HTTPStatus.CONFLICT),
     (StudyProtectedError, HTTPStatus.CONFLICT),
     (OutOfResourcesError, HTTPStatus.INSUFFICIENT_STORAGE),
 )

@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from lfscp.jobs.model import Job, UnknownJobError, WrongStateError, is_result_apart
-from lfscp.jobs.package import PackageError
 from lfscp.web.actions import cursors
 from lfscp.web.actions.jobs import act, job_of, submit
+from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.peers import peer_of
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn
 from lfscp.web.context import Context, Web, visitor_of
@@ -105,21 +105,14 @@ def _with_result(web: Web, found: Job) -> Iterator[str]:
 def job_zip(web: Context, job_id: str) -> StreamingResponse:
     """The studies of a collect or retrieve job, as a ZIP with a DICOMDIR."""
     try:
-        pieces = web.jobs.package(job_id)
+        answer = zip_answer(lambda: web.jobs.package(job_id), f"studies-{job_id[:8]}")
     except UnknownJobError as error:
         raise Problem(404, str(error)) from None
     except WrongStateError as error:
         raise Problem(409, str(error)) from None
-    except PackageError as error:
-        raise Problem(503 if error.passing else 413, str(error)) from None
     for study_uid in job_of(web, job_id).result["studies"]:
         web.views.note(study_uid, "ZIP")
-    name = f"studies-{job_id[:8]}.zip"
-    return StreamingResponse(
-        pieces,
-        media_type="application/zip",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    return answer
 
 
 @router.post("/jobs/{job_id}/{wish}")

@@ -8,14 +8,16 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 
 from lfscp.archive.index import browse
 from lfscp.archive.index.removal import require_unprotected
 from lfscp.archive.index.schema import patient
 from lfscp.dicom.attributes import Level
+from lfscp.jobs.package import package
 from lfscp.web.actions import cursors
+from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.studies import (
     INSTANCE_CURSOR,
     PATIENT_CURSOR,
@@ -97,6 +99,15 @@ def studies(  # noqa: PLR0913, RUF100 - a parameter each
 def study(web: Context, study_uid: str, key: Key = None) -> StudyOut:
     """One study."""
     return StudyOut.model_validate(study_row(web, study_uid, key))
+
+
+@router.get("/studies/{study_uid}/zip", response_class=StreamingResponse)
+def study_zip(web: Context, study_uid: str) -> StreamingResponse:
+    """A study as a ZIP with a DICOMDIR; all studies that have this UID."""
+    study_row(web, study_uid)
+    answer = zip_answer(lambda: package(web.archive, [study_uid]), f"study-{study_uid}")
+    web.views.note(study_uid, "ZIP")
+    return answer
 
 
 @router.get("/studies/{study_uid}/series")

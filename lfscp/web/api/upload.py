@@ -13,7 +13,6 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +22,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from lfscp.archive.store_file import store_file
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.errors import OperationError
-from lfscp.observe import audit, metrics
-from lfscp.observe.logging import get_logger
+from lfscp.observe import audit
 from lfscp.services.audit_events import patient_of
-from lfscp.services.contexts import require_stored_class
+from lfscp.web.actions.storing import UPLOAD, notes_of, store_spooled
 from lfscp.web.api.models import StoredOut
 from lfscp.web.api.upload_outcome import UploadOutcome
 from lfscp.web.context import Context, Web, visitor_of
@@ -38,7 +35,6 @@ from lfscp.web.security.forms import MAX_FILES, FormParser
 from lfscp.web.security.refusals import note_refusal
 
 router = APIRouter(prefix="/api", tags=["archive"])
-LOG: Final = get_logger("lfscp.web")
 MEGABYTE: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
 MAX_FORMS: Final = 16  # forms and ZIPs at once, if enough files may be open
@@ -240,32 +236,17 @@ def _store_zip(web: Web, spooled: Path, outcome: UploadOutcome, folder: str) -> 
 
 
 def _store(web: Web, spooled: Path) -> StoredOut:
-    found = store_file(
-        web.archive,
-        spooled,
-        is_ours=True,
-        require_class=partial(require_stored_class, web.settings),
-    )
-    stored, notes = found.stored, [*found.notes, *found.stored.notes]
+    found = store_spooled(web, spooled, UPLOAD)
+    stored = found.stored
     if audit.is_on():
         transfer = audit.Transfer({found.sop_class_uid: 1}, stored.size)
         patient = patient_of(web.archive, stored)
         audit.instances_received(audit.AuditedPeer("", ""), stored.study_uid, transfer, patient)
-    metrics.RECEIVED_INSTANCES.of("upload").add()
-    metrics.RECEIVED_BYTES.of("upload").add(stored.size)
-    LOG.info(
-        "uploaded",
-        sop_class_uid=found.sop_class_uid,
-        sop_instance_uid=found.sop_instance_uid,
-        outcome=stored.outcome.value,
-        bytes=stored.size,
-        **({"notes": "; ".join(notes)} if notes else {}),
-    )
     return StoredOut(
         outcome=stored.outcome.value,
         study_instance_uid=stored.study_uid,
         series_instance_uid=stored.series_uid,
         sop_instance_uid=found.sop_instance_uid,
         size=stored.size,
-        notes=notes,
+        notes=notes_of(found),
     )

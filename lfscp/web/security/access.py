@@ -81,7 +81,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """The parts of a request that decide about access. Header names are in lower case."""
+    """The parts of a request that decide about access. Header names are in lower case.
+
+    Args:
+        from_listed_origin: whether a page of another site sends it that may, see `cross_origin`.
+    """
 
     method: str
     path: str
@@ -89,6 +93,7 @@ class AccessRequest:
     address: str
     session_id: str = ""
     csrf_token: str = ""
+    from_listed_origin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ class Access:
         """
         self._require_name(asked.headers.get("host", ""))
         changes = asked.method not in SAFE_METHODS
-        if changes:
+        if changes and not asked.from_listed_origin:
             _require_own_origin(asked.headers)
         if asked.path.startswith(OPEN_PATHS):
             session = self.session(asked.session_id)

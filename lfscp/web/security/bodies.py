@@ -2,11 +2,12 @@
 
 Rules: each body has a maximum of bytes, and of values, since a value in memory takes many times its
 bytes. All bodies together, and those of one visitor, have a maximum of bytes until they are
-answered. Uploads go to disk as they arrive, and only the disk limits them.
+answered. Uploads and objects of STOW-RS go to disk as they arrive, and only the disk limits them.
 """
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -22,7 +23,7 @@ MAX_BODY_BYTES: Final = 1 << 20  # of JSON or a form: some ten thousand UIDs
 MAX_VALUES: Final = 50_000
 MAX_BYTES_OF_ALL: Final = 16 << 20
 MAX_BYTES_OF_VISITOR: Final = 4 << 20
-STREAMED: Final = ("/api/instances",)
+STREAMED: Final = re.compile(r"/api/instances|/dicom-web/studies(/[^/]+)?")
 _BEFORE_VALUES: Final = (b",", b"[", b"{", b"&", b"\n")  # of JSON and of forms
 
 
@@ -35,7 +36,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["path"] in STREAMED:
+        if scope["type"] != "http" or STREAMED.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         request = Request(scope)

@@ -1,4 +1,4 @@
-"""Finds the visitor's address when a reverse proxy forwards a request.
+"""Finds the visitor's address, and the one that he asked for, when a proxy forwards a request.
 
 Rules: only the proxies in `web.trusted_proxies` are believed. The visitor is the last address in
 the header that is not a trusted proxy's. A proxy writes one of the two headers and passes the other
@@ -17,7 +17,8 @@ from typing import Final
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 _MAX: Final = 32  # hops that are looked at
-_FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)
+_PAIR: Final = re.compile(r'(?:^|;)\s*(for|host|proto)\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)
+_X_FORWARDED: Final = {b"x-forwarded-proto": "proto", b"x-forwarded-host": "host"}
 
 
 class ReverseProxies:
@@ -61,6 +62,42 @@ def visitor_address(peer: str, headers: Iterable[tuple[bytes, bytes]], proxies: 
     return found.pop() if len(found) == 1 else peer
 
 
+def asked_address(
+    peer: str, headers: Iterable[tuple[bytes, bytes]], proxies: Networks
+) -> tuple[str, str]:
+    """Scheme and host that the visitor asked for; each is empty if no trusted proxy says it.
+
+    Args:
+        peer: address at the other end of the connection.
+        headers: of the request, with names in lower case.
+        proxies: the trusted ones.
+    """
+    if not is_in(peer, proxies):
+        return "", ""
+    elements: list[str] = []
+    single: dict[str, str] = {}
+    for name, value in headers:
+        if name == b"forwarded":
+            elements += value.decode("latin-1").split(",")
+        elif name in _X_FORWARDED:
+            single[_X_FORWARDED[name]] = value.decode("latin-1").rpartition(",")[2].strip()
+    standard = _outermost(elements, proxies)
+    if standard and single and any(standard.get(key) != single[key] for key in single):
+        return "", ""
+    said = standard or single
+    return said.get("proto", "").lower(), said.get("host", "")
+
+
+def _outermost(elements: list[str], proxies: Networks) -> dict[str, str]:
+    """What the trusted proxy says that is nearest to the visitor."""
+    said: dict[str, str] = {}
+    for element in elements[: -_MAX - 1 : -1]:
+        said = _pairs(element)
+        if not is_in(_without_port(said.get("for", "")), proxies):
+            break
+    return {key: value for key, value in said.items() if key != "for"}
+
+
 def is_forwarded(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a request says that a proxy forwarded it."""
     return any(name in (b"forwarded", b"x-forwarded-for") for name, _ in headers)
@@ -81,8 +118,12 @@ def _rightmost(peer: str, hops: list[str], proxies: Networks) -> str:
 
 def _node_of(element: str) -> str:
     """The `for` of one element of the header Forwarded (RFC 7239 section 4)."""
-    found = _FOR.search(element)
-    return found[1].strip('"') if found else ""
+    return _pairs(element).get("for", "")
+
+
+def _pairs(element: str) -> dict[str, str]:
+    pairs = reversed(_PAIR.findall(element))  # the first of a name counts
+    return {name.lower(): value.strip('"') for name, value in pairs}
 
 
 def _without_port(node: str) -> str:

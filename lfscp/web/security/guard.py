@@ -18,8 +18,14 @@ from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.web.problems import Problem, respond, wants_page
 from lfscp.web.security.access import SECURITY_HEADERS, SESSION_COOKIE, Access, AccessRequest
+from lfscp.web.security.cross_origin import is_from_listed_origin
 from lfscp.web.security.forms import require_form_in_utf_8
-from lfscp.web.security.forwarded import ReverseProxies, is_forwarded, visitor_address
+from lfscp.web.security.forwarded import (
+    ReverseProxies,
+    asked_address,
+    is_forwarded,
+    visitor_address,
+)
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
 
@@ -95,6 +101,9 @@ class Guard:
         peer = scope["client"][0] if scope.get("client") else ""
         proxies = self._proxies.networks
         visitor = visitor_address(peer, scope["headers"], proxies)
+        scope.setdefault("state", {})["asked_address"] = asked_address(
+            peer, scope["headers"], proxies
+        )
         if visitor != peer:
             scope["client"] = (visitor, 0)
         elif not self._has_warned and not proxies and is_forwarded(scope["headers"]):
@@ -139,4 +148,5 @@ def _asked(request: Request) -> AccessRequest:
         address=request.client.host if request.client else "",
         session_id=request.cookies.get(SESSION_COOKIE, ""),
         csrf_token=request.headers.get(CSRF_HEADER, ""),
+        from_listed_origin=is_from_listed_origin(request.scope),
     )

@@ -55,6 +55,7 @@ READ: Final = (
     "GET /api/studies",
     "GET /api/studies/{study_uid}",
     "GET /api/studies/{study_uid}/series",
+    "GET /api/studies/{study_uid}/zip",
     "GET /api/series/{series_uid}",
     "GET /api/series/{series_uid}/instances",
     "GET /api/instances/{instance_uid}",
@@ -77,6 +78,33 @@ READ: Final = (
     "GET /api/commitments",
     "GET /api/commitments/{commitment_id}",
     "GET /api/node",
+    # DICOMweb
+    "GET /dicom-web/studies",
+    "GET /dicom-web/series",
+    "GET /dicom-web/instances",
+    "GET /dicom-web/studies/{study}/series",
+    "GET /dicom-web/studies/{study}/instances",
+    "GET /dicom-web/studies/{study}/series/{series}/instances",
+    "GET /dicom-web/studies/{study}/metadata",
+    "GET /dicom-web/studies/{study}/series/{series}/metadata",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/metadata",
+    "OPTIONS /dicom-web",
+    "OPTIONS /dicom-web/{path:path}",
+    "GET /wado",
+    "GET /dicom-web/studies/{study}",
+    "GET /dicom-web/studies/{study}/rendered",
+    "GET /dicom-web/studies/{study}/thumbnail",
+    "GET /dicom-web/studies/{study}/series/{series}/rendered",
+    "GET /dicom-web/studies/{study}/series/{series}/thumbnail",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/rendered",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/thumbnail",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/rendered",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/thumbnail",
+    "GET /dicom-web/studies/{study}/series/{series}",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/frames/{frames}",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/pixeldata",
+    "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata/{element:path}",
 )
 WORK: Final = (
     # pages
@@ -111,6 +139,9 @@ WORK: Final = (
     "PUT /api/worklist/{item_id}",
     "DELETE /api/worklist/{item_id}",
     "POST /api/commitments/{commitment_id}/retry",
+    # DICOMweb
+    "POST /dicom-web/studies",
+    "POST /dicom-web/studies/{study_uid}",
     # dtools
     "POST /c-echo",
     "POST /c-find",
@@ -135,6 +166,10 @@ ADMIN: Final = (
     "DELETE /api/studies/{study_uid}/protection",
     "POST /api/peers",
     "DELETE /api/peers/{ae_title}",
+    # DICOMweb
+    "DELETE /dicom-web/studies/{study_uid}",
+    "DELETE /dicom-web/studies/{study_uid}/series/{series_uid}",
+    "DELETE /dicom-web/studies/{study_uid}/series/{series_uid}/instances/{instance_uid}",
 )
 TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
 _AS_GET: Final = ("HEAD", "OPTIONS")
@@ -144,7 +179,9 @@ def needed_role(method: str, path: str) -> Role:
     """The role that a request needs."""
     asked = "GET" if method in _AS_GET else method
     fitting = [
-        role for known, regex, role in _entries() if known == asked and regex.fullmatch(path)
+        role
+        for known, regex, role in _entries()
+        if known in (method, asked) and regex.fullmatch(path)
     ]
     return max(fitting, key=lambda role: role.rank, default=Role.ADMIN)
 

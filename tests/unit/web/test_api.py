@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -635,3 +636,15 @@ def test_a_picture_that_does_not_fit_is_refused_with_the_reason(tmp_path, capfd)
 
     assert re.search(r'lfscp_refused_pictures_total\{reason="memory"\} [1-9]', metrics)
     assert sum("picture refused" in line for line in lines) == 3
+
+
+def test_a_study_comes_as_a_zip_with_a_dicomdir(filled):
+    answer = filled.get(f"/api/studies/{CT_STUDY}/zip")
+    packed = zipfile.ZipFile(io.BytesIO(answer.content))
+
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"] == f'attachment; filename="study-{CT_STUDY}.zip"'
+    assert packed.testzip() is None
+    assert len(packed.namelist()) == 1 + 4
+    assert packed.namelist()[0] == "DICOMDIR"
+    assert problem(filled.get("/api/studies/1.2.3/zip"))["status"] == 404

@@ -1,0 +1,160 @@
+"""Answers STOW-RS: POST of objects to /studies and /studies/{study}.
+
+Rules: a body is read in blocks, and each block is worked on in a thread, so that a request of any
+size takes little memory and the event loop waits for no disk. What is whole is stored at once. If
+the body then breaks off, the answer still says what was stored; if nothing was, it is an error.
+Source: PS3.18 section 10.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from lfscp.observe.logging import get_logger
+from lfscp.web.context import Context, Web, visitor_of
+from lfscp.web.dicomweb.accept import MULTIPART
+from lfscp.web.dicomweb.addresses import PREFIX, UID, base_url
+from lfscp.web.dicomweb.media_types import DICOM
+from lfscp.web.dicomweb.storing import metadata
+from lfscp.web.dicomweb.storing.answer import JSON, XML, answer_of, answer_type
+from lfscp.web.dicomweb.storing.content_type import ContentType
+from lfscp.web.dicomweb.storing.errors import BodyError
+from lfscp.web.dicomweb.storing.multipart_reader import MultipartReader, Parts
+from lfscp.web.dicomweb.storing.outcome import Outcome
+from lfscp.web.dicomweb.storing.parts import ReceivedParts, Root
+from lfscp.web.problems import Problem
+
+router = APIRouter(prefix=PREFIX, include_in_schema=False)
+LOG: Final = get_logger("lfscp.web")
+BLOCK_BYTES: Final = 256 << 10
+_ROOTS: Final = frozenset({DICOM, *metadata.MEDIA_TYPES})
+_TAKEN: Final = f"{MULTIPART} with a type of {DICOM}, {JSON} or {XML}, or one of these alone"
+
+
+@router.post("/studies")
+async def store(web: Context, request: Request) -> Response:
+    """Store the objects of a request."""
+    return await _store(web, request)
+
+
+@router.post("/studies/{study_uid}")
+async def store_in_study(web: Context, request: Request, study_uid: UID) -> Response:
+    """Store the objects of a request, if they belong to this study."""
+    return await _store(web, request, study_uid)
+
+
+class _WholeBody:
+    """Reads a body that is one part."""
+
+    def __init__(self, media_type: str, parts: Parts) -> None:
+        parts.begin({"content-type": media_type})
+        self._parts = parts
+        self._is_empty = True
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._is_empty = False
+        self._parts.data(memoryview(block))
+
+    def close(self) -> None:
+        """Take note that the body has ended."""
+        if self._is_empty:
+            raise BodyError("the body is empty")
+        self._parts.end()
+
+
+_Reader = MultipartReader | _WholeBody
+
+
+async def _store(web: Web, request: Request, study_uid: str = "") -> Response:
+    wanted = answer_type(request)
+    content_type = _content_type(request)
+    address = request.client.host if request.client else ""
+    outcome = Outcome(web, base_url(request), address)
+    root = Root(_root_type(content_type), content_type.parameters.get("start", ""))
+    parts = ReceivedParts(web, outcome, root, visitor_of(request), study_uid)
+    try:
+        reader = await run_in_threadpool(_reader, content_type, parts)
+        await _read(request, reader)
+        await run_in_threadpool(_finish, reader, parts)
+    except BodyError as error:
+        if not outcome.stored:
+            LOG.warning("request refused", peer=address, reason=error.reason)
+            raise Problem(error.status, error.reason) from None
+        await run_in_threadpool(parts.break_off, error)
+    except ClientDisconnect:
+        detail = "the body ended too early; what was not whole was not stored"
+        LOG.warning("request broke off", peer=address, stored=outcome.stored)
+        raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
+    finally:
+        parts.close()
+        await run_in_threadpool(outcome.record)
+    return await run_in_threadpool(answer_of, outcome, wanted)
+
+
+def _reader(content_type: ContentType, parts: Parts) -> _Reader:
+    if content_type.media_type == MULTIPART:
+        boundary = content_type.parameters.get("boundary", "")
+        return MultipartReader(boundary.encode("latin_1"), parts)
+    return _WholeBody(content_type.media_type, parts)
+
+
+async def _read(request: Request, reader: _Reader) -> None:
+    async with aclosing(_blocks(request)) as blocks:
+        async for block in blocks:
+            await run_in_threadpool(reader.feed, block)
+
+
+async def _blocks(request: Request) -> AsyncGenerator[bytes, None]:
+    """The body in blocks that are worth a change of threads."""
+    pieces: list[bytes] = []
+    size = 0
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            pieces.append(piece)
+            size += len(piece)
+            if size >= BLOCK_BYTES:
+                yield b"".join(pieces)
+                pieces.clear()
+                size = 0
+    if size:
+        yield b"".join(pieces)
+
+
+def _finish(reader: _Reader, parts: ReceivedParts) -> None:
+    try:
+        reader.close()
+    finally:
+        parts.finish()
+
+
+def _content_type(request: Request) -> ContentType:
+    """What the body is.
+
+    Raises:
+        Problem: nothing that is stored (415).
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        detail = "a body with a Content-Encoding is not taken"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+    found = ContentType.read(request.headers.get("content-type", ""))
+    if found.media_type == MULTIPART:
+        if found.parameters.get("type", DICOM).lower() in _ROOTS:
+            return found
+    elif found.media_type in _ROOTS:
+        return found
+    raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {_TAKEN}")
+
+
+def _root_type(content_type: ContentType) -> str:
+    if content_type.media_type == MULTIPART:
+        return content_type.parameters.get("type", DICOM).lower()
+    return content_type.media_type
