@@ -168,8 +168,8 @@ class Streamed(Response):
             raise
         sized = {} if size is None else {"Content-Length": str(size)}
         self.status_code = status_code
-        self.media_type = media_type
-        self.init_headers({**(headers or {}), **sized})
+        # As a header: a document in XML names its own charset.
+        self.init_headers({"Content-Type": media_type, **(headers or {}), **sized})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""

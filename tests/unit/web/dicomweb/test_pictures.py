@@ -157,6 +157,12 @@ def test_a_document_and_a_video_are_rendered_as_themselves(node):
     assert (video.headers["content-type"], video.content) == ("video/mp4", VIDEO_BYTES)
 
 
+def test_ohif_s_request_for_a_video_names_its_type_in_the_query(node):
+    answer = get(node, f"{url(VIDEO)}/rendered?accept=video/mp4", "*/*")
+
+    assert (answer.headers["content-type"], answer.content) == ("video/mp4", VIDEO_BYTES)
+
+
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
