@@ -7,7 +7,7 @@ workers forked from its process may as well.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -23,6 +23,7 @@ from lfscp.archive.index.removal import forget_removals, pending_removals
 from lfscp.archive.left_overs import remove_unused
 from lfscp.archive.opening import INDEX_FILE, OBJECTS, Opened, OpenOptions, opened
 from lfscp.archive.query.find import find
+from lfscp.archive.query.ordered import Found, OrderedQueries
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Query
 from lfscp.archive.query.selection import PACKED, Selection
@@ -67,6 +68,7 @@ class Archive:
         self._node = parts.node
         self._lock = parts.lock
         self._prepared = PreparedQueries(self.index.dialect)
+        self._ordered = OrderedQueries(self.index, self.files)
         self._storing = Storing(parts, options, lambda paths: self.remove_files(paths))
 
     @classmethod
@@ -194,6 +196,34 @@ class Archive:
                 files=self.files,
                 interruption=interruption,
             )
+
+    def find_keys(
+        self, query: Query, *, offset: int, limit: int, interruption: Interruption
+    ) -> Sequence[int]:
+        """The keys of the rows that match, in an order that lasts: see query.ordered.
+
+        Args:
+            query: of studies, series or instances.
+            limit: the most keys to give.
+        Raises:
+            ArchiveError: the index cannot be read.
+            InterruptionError: the answer is no longer wanted.
+        """
+        with self.index.doing("read the index"):
+            return self._ordered.keys(query, offset, limit, interruption)
+
+    def rows(
+        self, query: Query, keys: Sequence[int], interruption: Interruption
+    ) -> Iterator[Found]:
+        """The rows with these keys, in their order; of those that are gone there is none.
+
+        Args:
+            keys: from `find_keys`; not too many.
+        Raises:
+            As `find_keys`.
+        """
+        with self.index.doing("read the index"):
+            yield from self._ordered.rows(query, keys, interruption)
 
     def select(
         self,

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator
 
-from lfscp.config.checks import ListOf, check_host
+from lfscp.config.checks import Count, ListOf, check_host
 from lfscp.config.declaration import Section, setting
 
 _PUBLIC_URL: Final = 'empty, or a URL as "https://pacs.example.org/dicom-web"'
@@ -59,4 +59,7 @@ class DICOMweb(Section):
         "Origins of other sites whose pages may use DICOMweb (CORS), for example "
         "https://viewer.example.org. Logins and roles hold for them too.",
         live=True,
+    )
+    metadata_cache_mb: Count = setting(
+        256, "Most disk space for the metadata of series, in data_dir/cache, in megabytes."
     )

@@ -174,29 +174,63 @@ def frames_of(
     return FrameSpans(spans, array("Q", [*starts, count]))
 
 
-def one_frame_of(
-    buffer: Buffer, at: int, number: int, frames: int, extended: Sequence[int] = ()
-) -> tuple[Span, ...]:
-    """The fragments of one frame by an offset table, read where the frame is.
+class OffsetTable(NamedTuple):
+    """An offset table that has a place for each frame.
+
+    Args:
+        first: where the item of the first fragment begins.
+        offsets: of each frame's first item from there; they rise.
+    """
+
+    first: int
+    offsets: Sequence[int]
+
+
+def read_offset_table(
+    buffer: Buffer, at: int, frames: int, extended: Sequence[int] = ()
+) -> OffsetTable | None:
+    """The offset table, basic or extended; None when there is none of so many frames.
 
     Args:
         at: where the value begins, with the Basic Offset Table's item.
-        number: of the frame, counted from 0.
         frames: how many the dataset says there are.
         extended: as for `frames_of`.
-    Returns:
-        none when there is no table of so many frames, or it does not fit this one.
     """
     raw, length = EXPLICIT_LITTLE.unpack_tag_length(buffer, at)
     first = at + _HEAD + length
     if EXPLICIT_LITTLE.raw_tag(raw) != ITEM or first > len(buffer):
-        return ()
+        return None
     offsets = _offsets(buffer, (at + _HEAD, first)) or extended
     rises = all(one < next_one for one, next_one in pairwise(offsets))
     if len(offsets) != frames or offsets[0] != 0 or not rises:
-        return ()
-    stop = first + offsets[number + 1] if number + 1 < frames else None
+        return None
+    return OffsetTable(first, offsets)
+
+
+def frame_by_table(buffer: Buffer, table: OffsetTable, number: int) -> tuple[Span, ...]:
+    """The fragments of one frame, counted from 0, read where the frame is.
+
+    Returns:
+        none when the table does not fit this frame.
+    """
+    first, offsets = table
+    stop = first + offsets[number + 1] if number + 1 < len(offsets) else None
     return _fragments_between(buffer, first + offsets[number], stop)
+
+
+def one_frame_of(
+    buffer: Buffer, at: int, number: int, frames: int, extended: Sequence[int] = ()
+) -> tuple[Span, ...]:
+    """The fragments of one frame by an offset table.
+
+    Args:
+        at, frames, extended: as `read_offset_table` takes them.
+        number: of the frame, counted from 0.
+    Returns:
+        none when there is no table of so many frames, or it does not fit this one.
+    """
+    table = read_offset_table(buffer, at, frames, extended)
+    return frame_by_table(buffer, table, number) if table is not None else ()
 
 
 def _fragments_between(buffer: Buffer, at: int, stop: int | None) -> tuple[Span, ...]:

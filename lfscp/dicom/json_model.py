@@ -68,15 +68,19 @@ def to_json(tree: Tree) -> dict[str, Any]:
 
     Source: PS3.18 section F.2.
     """
-    return {f"{tag:08X}": _written(*tree[tag]) for tag in sorted(tree)}
+    return {f"{tag:08X}": element_to_json(tree[tag]) for tag in sorted(tree)}
 
 
-def _written(vr: bytes, value: str | list[Tree] | bytes) -> dict[str, Any]:
+def element_to_json(element: Element) -> dict[str, Any]:
+    """One element in DICOM JSON."""
+    vr, value = element
+    if not value:  # also of an attribute that is text elsewhere
+        return {"vr": vr.decode() if vr in KNOWN else "UN"}
     if isinstance(value, list):
         return _with_values("SQ", [to_json(each) for each in value])
     name = vr.decode() if vr in KNOWN else "UN"
     if isinstance(value, str):
-        return _with_values(name, _values_of_text(name, value) if value else [])
+        return _with_values(name, _values_of_text(name, value))
     form = _PACKED.get(name)
     if form is None or len(value) % struct.calcsize(form):
         return _binary(name, value)
@@ -105,10 +109,11 @@ def _number(value: float) -> float | str:
 
 def _values_of_text(vr: str, text: str) -> list[Any]:
     values = [text] if vr in SINGLE_VALUE_VRS else text.split("\\")
-    return [_value_of_text(vr, each) if each else None for each in values]
+    return [value_of_text(vr, each) if each else None for each in values]
 
 
-def _value_of_text(vr: str, value: str) -> Any:
+def value_of_text(vr: str, value: str) -> Any:
+    """One value of text as JSON has it; a number that is none stays text."""
     if vr == "PN":
         groups = zip(_NAME_GROUPS, value.split("=", 2), strict=False)
         return {group: text for group, text in groups if text} or None

@@ -13,11 +13,11 @@ import tempfile
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
@@ -117,12 +117,44 @@ def package(archive: Archive, studies: Sequence[str]) -> Iterator[bytes]:
 def _zipped(
     instances: Iterable[StoredInstance], dicomdir: bytes, names: Mapping[str, str]
 ) -> Iterator[bytes]:
+    first = [("DICOMDIR", [dicomdir])] if dicomdir else []
+    files = ((names[each.sop_instance_uid], _read(each.path)) for each in instances)
+    return zipped(itertools.chain(first, files))
+
+
+def _read(file: StoredFile) -> Iterator[bytes] | None:
+    """The bytes of a file; None if it was deleted in the meantime."""
+    try:
+        stream = file.open("rb")
+    except OSError:
+        return None
+    return _pieces_of(stream)
+
+
+def _pieces_of(stream: IO[bytes]) -> Iterator[bytes]:
+    with stream:
+        while piece := stream.read(_PIECE_BYTES):
+            yield piece
+
+
+def zipped(
+    files: Iterable[tuple[str, Iterable[bytes | memoryview] | None]],
+) -> Generator[bytes, None, None]:
+    """A ZIP of these files, made while it is read.
+
+    Args:
+        files: each name with its bytes; None leaves it out.
+    """
     pieces = _Pieces()
     with zipfile.ZipFile(pieces, "w", allowZip64=True) as target:
-        if dicomdir:
-            target.writestr(zipfile.ZipInfo("DICOMDIR"), dicomdir)
-        for instance in instances:
-            yield from _add(target, pieces, names[instance.sop_instance_uid], instance.path)
+        for name, content in files:
+            if content is None:
+                continue
+            # Stored, not deflated: most images are compressed already.
+            with target.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                for piece in content:
+                    member.write(piece)
+                    yield pieces.draw()
     yield pieces.draw()
 
 
@@ -133,18 +165,6 @@ def _whose(archive: Archive, instances: Iterable[StoredInstance]) -> dict[str, S
             return patients_of_instances(connection, [each.sop_instance_uid for each in instances])
     except SQLAlchemyError as error:
         raise archive.index.cannot("read the index", error) from None
-
-
-def _add(target: zipfile.ZipFile, pieces: _Pieces, name: str, file: StoredFile) -> Iterator[bytes]:
-    # Stored, not deflated: most images are compressed already.
-    try:
-        stream = file.open("rb")
-    except OSError:
-        return  # deleted in the meantime
-    with stream, target.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
-        while piece := stream.read(_PIECE_BYTES):
-            member.write(piece)
-            yield pieces.draw()
 
 
 class _Patients:

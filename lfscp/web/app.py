@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
+from lfscp.archive.store.series_cache import SeriesCache
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
@@ -36,10 +37,11 @@ from lfscp.web.api import (
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.compat import dtools
 from lfscp.web.context import Web
-from lfscp.web.dicomweb import capabilities, deletion
+from lfscp.web.dicomweb import capabilities, deletion, metadata, wado_rs, wado_uri
 from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.compression import Compression
-from lfscp.web.dicomweb.storing import routes
+from lfscp.web.dicomweb.searching import search
+from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 PICTURES: Final = Path("cache/pictures")  # in the data folder
+METADATA: Final = Path("cache/metadata")  # of series
 _API: Final = (
     *(studies, pictures, upload, worklist, procedure_steps, commitments),
     *(jobs, peers, node, monitoring, documents, dtools),
@@ -79,7 +82,7 @@ _PAGES: Final = (
     *(upload_page, remote, jobs_page, node_page, login),
 )
 # The capabilities come last: they answer OPTIONS at any path below the prefix.
-_DICOMWEB: Final = (routes, deletion, capabilities)
+_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -126,6 +129,9 @@ def create_app(
             settings.budgets.rendering_mb << 20,
             reserve_mb=settings.storage.reserve_mb,
         ),
+        metadata=SeriesCache(
+            archive.data_dir / METADATA, settings.dicomweb.metadata_cache_mb << 20
+        ),
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
         counts=counts,
@@ -134,7 +140,7 @@ def create_app(
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
-        metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
     )
     problems.install(app)
     for each in (*_API, *_PAGES, *_DICOMWEB):

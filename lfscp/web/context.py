@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.store.series_cache import SeriesCache
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
@@ -48,6 +49,7 @@ class Web:
     access: Access
     peers: KnownPeers
     renderer: Renderer
+    metadata: SeriesCache
     events: EventHub
     templates: Jinja2Templates
     counts: ArchiveCounts
@@ -56,7 +58,7 @@ class Web:
     views: Views
     event_streams: Share
     forms: Share
-    metadata: Share
+    sent_metadata: Share
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

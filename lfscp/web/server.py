@@ -8,6 +8,7 @@ early wait in the kernel.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import socket
 import threading
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 LOG: Final = get_logger("lfscp.web")
 BACKLOG: Final = 128  # connections beyond the limit that may be open for a moment
 STOP_S: Final = 10
+_BROKEN_OFF: Final = "ASGI callable returned without completing response."
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn says what is not in the log yet: who breaks an answer off says why."""
+    return record.msg != _BROKEN_OFF
 
 
 class HttpServer:
@@ -104,6 +111,7 @@ class HttpServer:
                 timeout_keep_alive=math.ceil(self._limits.timeout_s),
                 backlog=BACKLOG,
             )
+            logging.getLogger("uvicorn.error").addFilter(_is_news)
             server = uvicorn.Server(config)
         except Exception as error:  # the node goes on without its page
             LOG.error("cannot serve the page", exc_info=error)  # noqa: TRY400 - our own logger

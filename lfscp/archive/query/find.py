@@ -77,7 +77,7 @@ def find(
         prepared, residuals = compiled(matching.statement, dialect), matching.residuals
     rows = iter(cursor.execute(*prepared))
     if residuals:
-        rows = _tested(rows, residuals, asked)
+        rows = tested(rows, residuals, asked)
     if query.level is Level.PATIENT:
         rows = _one_each(rows)
     if limit:
@@ -88,9 +88,10 @@ def find(
         yield from map(encode, rows)
 
 
-def _tested(
+def tested(
     rows: Iterator[Sequence[Any]], residuals: Residuals, interruption: Interruption
 ) -> Iterator[Sequence[Any]]:
+    """The rows that pass the tests in Python."""
     for row in rows:
         interruption.look()
         if all(accepts(row[at]) for at, accepts in residuals):
@@ -109,6 +110,24 @@ def _with_objects(
     encode: _Encode,
     interruption: Interruption,
 ) -> Iterator[bytes]:
+    for row, whole in with_attributes(rows, query, files, interruption):
+        response = encode(row)
+        yield response if whole else Incomplete(response)
+
+
+def with_attributes(
+    rows: Iterator[Sequence[Any]],
+    query: Query,
+    files: ObjectStore | None,
+    interruption: Interruption,
+) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """The rows with the attributes of their objects behind the columns of their keys.
+
+    Args:
+        rows: end with the columns of ObjectRow.
+    Returns:
+        For each the row, and whether its object could be read.
+    """
     keys, columns = query.object_keys, len(query.keys)
     while chunk := list(islice(rows, _CHUNK_OBJECTS)):
         read: Iterator[list[ObjectAttribute | None]]
@@ -118,8 +137,7 @@ def _with_objects(
             objects = [ObjectRow(*row[-len(ObjectRow._fields) :]) for row in chunk]
             read = read_attributes(files, objects, keys, interruption)
         for row, found in zip(chunk, read, strict=True):
-            response = encode((*row[:columns], *_filled(found, row, query)))
-            yield Incomplete(response) if None in found else response
+            yield (*row[:columns], *_filled(found, row, query)), None not in found
 
 
 def _filled(

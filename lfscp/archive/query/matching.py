@@ -106,26 +106,15 @@ def build(query: Query, dialect: str) -> Matching:
         Patients have a row per study that matches, the newest first.
     Source: PS3.4 section C.2.2.2.
     """
-    columns: list[ColumnElement[Any]] = [_returned_column(key.attribute) for key in query.keys]
-    conditions: list[ColumnElement[bool]] = []
-    residuals: list[tuple[int, Callable[[str], bool]]] = []
-    combined = dict(_combined(query)) if query.combined_date_time else {}
-    conditions += combined.values()
-    for key in query.keys:
-        if isinstance(key.match, Universal) or key.attribute.keyword in combined:
-            continue
-        condition = _condition(key, dialect)
-        if condition.sql is not None:
-            conditions.append(condition.sql)
-        if not condition.exact:
-            column, accepts = _residual(key)
-            residuals.append((len(columns), accepts))
-            columns.append(column)
+    columns = returned_columns(query)
+    conditions, tested = narrowed(query, dialect)
+    residuals = [(len(columns) + at, accepts) for at, (_, accepts) in enumerate(tested)]
+    columns += [column for column, _ in tested]
     if not columns:
         columns = [_ORDER[max(LEVELS.index(query.level), _STUDIES)].c.id]
     if query.object_keys:
         columns += [schema.instance.c[name] for name in ObjectRow._fields]
-    statement = select(*columns).select_from(_joined(query)).where(*conditions)
+    statement = select(*columns).select_from(joined(query)).where(*conditions)
     if query.level is not Level.PATIENT:
         return Matching(statement, tuple(residuals))
     of_patient = schema.study.c.patient_id_fk
@@ -136,7 +125,31 @@ def build(query: Query, dialect: str) -> Matching:
     return Matching(statement, tuple(residuals))
 
 
-def _joined(query: Query) -> Any:
+def returned_columns(query: Query) -> list[ColumnElement[Any]]:
+    """The column of each key, in the query's order."""
+    return [_returned_column(key.attribute) for key in query.keys]
+
+
+def narrowed(
+    query: Query, dialect: str
+) -> tuple[list[ColumnElement[bool]], list[tuple[Column[str], Callable[[str], bool]]]]:
+    """What the database tests of each row, and the columns that are tested in Python, with how."""
+    conditions: list[ColumnElement[bool]] = []
+    tested: list[tuple[Column[str], Callable[[str], bool]]] = []
+    combined = dict(_combined(query)) if query.combined_date_time else {}
+    conditions += combined.values()
+    for key in query.keys:
+        if isinstance(key.match, Universal) or key.attribute.keyword in combined:
+            continue
+        condition = _condition(key, dialect)
+        if condition.sql is not None:
+            conditions.append(condition.sql)
+        if not condition.exact:
+            tested.append(_residual(key))
+    return conditions, tested
+
+
+def joined(query: Query) -> Any:
     """The level's table joined with those above, no further up than a key needs."""
     tables = [_table(key.attribute) for key in query.keys]
     bottom = max(LEVELS.index(query.level), _STUDIES)

@@ -8,6 +8,7 @@ matching.py in either case.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from sqlalchemy import Dialect
 
 from lfscp.archive.index.statements import compiled
 from lfscp.archive.query.keys import UNIVERSAL, Match, Texts
-from lfscp.archive.query.matching import build
+from lfscp.archive.query.matching import Matching, build
 from lfscp.archive.query.query import Key, Query
 from lfscp.dicom.temporal import Span
 
@@ -32,14 +33,19 @@ class _Compiled:
 
 
 class PreparedQueries:
-    """The statements compiled so far for one database. Any thread may call it."""
+    """The statements compiled so far for one database. Any thread may call it.
 
-    def __init__(self, on: Dialect) -> None:
+    Args:
+        make: makes the statement of a query.
+    """
+
+    def __init__(self, on: Dialect, make: Callable[[Query, str], Matching] = build) -> None:
         self._dialect = on
+        self._make = make
         self._kept: dict[tuple[Any, ...], _Compiled | None] = {}
 
     def statement(self, query: Query) -> tuple[str, list[Any]] | None:
-        """SQL with its parameters; the rows are those of matching.build.
+        """SQL with its parameters; the rows are those of `make`.
 
         Returns:
             None when the query has no shape to prepare, or rows need tests in Python.
@@ -71,7 +77,7 @@ class PreparedQueries:
             marks = [f"{_PLACE}{len(places) + at}" for at in range(len(_values(key.match) or ()))]
             places += marks
             keys.append(replace(key, match=_marked(key.match, marks)))
-        matching = build(replace(query, keys=tuple(keys)), self._dialect.name)
+        matching = self._make(replace(query, keys=tuple(keys)), self._dialect.name)
         if matching.residuals:
             return None
         sql, found = compiled(matching.statement, self._dialect)

@@ -123,11 +123,11 @@ class Frames:
             decoder = decoder_of(self._dataset.transfer_syntax_uid)
             return decode_compressed(decoder, frame, self.image)
 
-    def pieces(self, number: int, *, room_bytes: float) -> FramePieces:
+    def pieces(self, number: int, *, room_bytes: float, alone: bool = False) -> FramePieces:
         """Decode one frame to read it once; errors may come while it is read.
 
         Args:
-            number: counted from 0.
+            number, alone: as `decode` takes them.
             room_bytes: memory for what a codestream needs beside the working set.
         Raises:
             MoreMemoryNeededError: the frame needs more than that.
@@ -135,11 +135,11 @@ class Frames:
         """
         self._require_frame(number)
         if not self.has_codec or self._decode is None:
-            frame = self.decode(number)
+            frame = self.decode(number, alone=alone)
             content = frame.values.reshape(-1).view(np.uint8).data
             return FramePieces(iter([content]), frame.photometric_interpretation)
         syntax = self._dataset.transfer_syntax_uid
-        fragments = self._fragments(number, alone=False)
+        fragments = self._fragments(number, alone=alone)
         with self._said_of(number):
             pieces, photometric = self._decode(syntax, fragments, self.image, room_bytes)
         return FramePieces(self._said_while(number, pieces), photometric)
@@ -176,6 +176,15 @@ class Frames:
             if found:
                 return found
         return self._all_spans()[number]
+
+    def working_set_of(self, number: int, *, alone: bool = False) -> int:
+        """Bytes of memory that decoding one frame takes.
+
+        Args, Raises: as `decode`.
+        """
+        stored = sum(end - begin for begin, end in self.spans_of(number, alone=alone))
+        kept = _SPAN_BYTES * (self._spans.fragments if self._spans is not None else 0)
+        return kept + working_set(self._dataset.transfer_syntax_uid, self.image, stored)
 
     def _all_spans(self) -> FrameSpans:
         if self._spans is None:

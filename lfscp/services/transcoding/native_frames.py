@@ -92,7 +92,7 @@ class NativeFrames:
         Raises:
             DecodingError: the frame is not there.
         """
-        if (number + 1) * self._cells_in_frame * self.bits > 8 * self._length:
+        if (number + 1) * self.cells_in_frame * self.bits > 8 * self._length:
             raise self._too_short(number)
         image = self.image
         rows, columns = (-(-size // reduction) for size in (image.rows, image.columns))
@@ -105,7 +105,8 @@ class NativeFrames:
         return out if image.samples_per_pixel > 1 else out[:, :, 0]
 
     @property
-    def _cells_in_frame(self) -> int:
+    def cells_in_frame(self) -> int:
+        """Stored cells of one frame."""
         if self.is_subsampled:
             return self.image.rows * self.image.columns * 2
         return self.image.samples
@@ -116,7 +117,7 @@ class NativeFrames:
 
     def _planes(self, number: int) -> Iterator[tuple[slice, int, int]]:
         """Each plane: its samples, where it begins, and how many cells a row has."""
-        image, first = self.image, number * self._cells_in_frame
+        image, first = self.image, number * self.cells_in_frame
         if self.is_subsampled:
             yield slice(0, 3), first, 2 * image.columns
         elif image.planar_configuration == 1 and image.samples_per_pixel > 1:
@@ -150,7 +151,7 @@ class NativeFrames:
 
     def _cells(self, number: int, first: int, count: int) -> Array:
         element, bits = self.element, self.bits
-        unit = 8 * (_WORD_BYTES.get(element.vr, 1) if self.is_big_endian else 1)
+        unit = 8 * (word_bytes(element.vr) if self.is_big_endian else 1)
         begin, end = first * bits, (first + count) * bits
         start, stop = begin // unit * (unit // 8), -(-end // unit) * (unit // 8)
         self.file.seek(element.begin + start)
@@ -163,12 +164,17 @@ class NativeFrames:
         return values.view(self._dtype)
 
 
+def word_bytes(vr: bytes) -> int:
+    """Bytes of the words that a value of pixels is made of."""
+    return _WORD_BYTES.get(vr, 1)
+
+
 def in_little_endian(content: bytes, vr: bytes, *, is_big_endian: bool) -> bytes:
     """Swap the words of a value of a big endian object: OW, OF, OD and so on.
 
     Source: PS3.5 section 7.3.
     """
-    width = _WORD_BYTES.get(vr, 1) if is_big_endian else 1
+    width = word_bytes(vr) if is_big_endian else 1
     if width == 1:
         return content
     content += bytes(-len(content) % width)

@@ -87,14 +87,18 @@ def set_protected(web: Web, study_uid: str, key: int | None, *, on: bool) -> dic
 def delete(
     web: Web, level: Level, uid: str, key: int | None = None, *, missing_ok: bool = False
 ) -> int:
-    """Delete instances with their rendered pictures; returns how many there were.
+    """Delete instances with their rendered pictures and metadata; returns how many there were.
 
     Raises:
         Problem: nothing has this UID, unless `missing_ok`.
     """
-    uids = [each.sop_instance_uid for each in web.archive.select(level, {level: [uid]})]
+    instances = web.archive.select(level, {level: [uid]})
+    uids = [each.sop_instance_uid for each in instances]
+    of_series = {(each.study_uid, each.series_uid) for each in instances}
     deleted = web.archive.delete(level, uid, key=key)
     web.renderer.forget(uids)
+    for series in of_series:
+        web.metadata.forget(*series)
     if not deleted and not missing_ok:
         raise not_found({Level.IMAGE: "instance"}.get(level, level.lower()), uid)
     return deleted

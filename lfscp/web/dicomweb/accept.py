@@ -23,8 +23,11 @@ MULTIPART: Final = "multipart/related"
 AS_STORED: Final = "*"  # as a transfer syntax
 MAX_RANGES: Final = 100
 _TOKEN: Final = re.compile(r'[^\s;,="]+')
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_UNQUOTED: Final = re.compile(r"[^;,\"]*")
+# Possessive: no text takes more than one pass.
+_PARAMETER: Final = re.compile(
+    r';\s*+(?P<name>[^\s;,="]*+)\s*+'
+    r'(?:=\s*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"\s*+|(?P<plain>[^;,"]*+)))?+(?=[;,]|$)'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +102,14 @@ def _parameters(text: str, at: int) -> tuple[dict[str, str], int]:
     """The parameters from a semicolon on, and where they end: at a comma or the end."""
     found: dict[str, str] = {}
     while at < len(text) and text[at] == ";":
-        name = re.compile(r"\s*([^\s;,=\"]*)\s*(=?)\s*").match(text, at + 1)
-        assert name is not None  # it matches the empty text too
-        at = name.end()
-        value = ""
-        if name[2]:
-            quoted = _QUOTED.match(text, at)
-            plain = quoted or _UNQUOTED.match(text, at)
-            assert plain is not None
-            value = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else plain[0].strip()
-            at = plain.end()
-            while at < len(text) and text[at].isspace():
-                at += 1
-        if at < len(text) and text[at] not in ";,":
+        one = _PARAMETER.match(text, at)
+        if one is None:
             raise Problem(HTTPStatus.BAD_REQUEST, f"Accept: {text[at : at + 20]!r} makes no sense")
-        if name[1]:
-            found[name[1].lower()] = value
+        at = one.end()
+        quoted, plain = one["quoted"], one["plain"]
+        value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else (plain or "").strip()
+        if one["name"]:
+            found[one["name"].lower()] = value
     return found, at
 
 

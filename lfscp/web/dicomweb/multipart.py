@@ -34,6 +34,7 @@ class MultipartWriter:
     """
 
     def __init__(self, root_type: str) -> None:
+        self.root_type = root_type
         self._boundary = secrets.token_hex(20)
         self.content_type = f'multipart/related; type="{root_type}"; boundary={self._boundary}'
 

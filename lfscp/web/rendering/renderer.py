@@ -31,9 +31,26 @@ LOG: Final = get_logger("lfscp.web")
 RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before
 
 MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png"}
+JPEG_QUALITY: Final = 92
 RENDERING_BYTES: Final = 190 << 20
 _PIECE: Final = 1 << 18
 _GONE: Final = "the file of this object is missing; `lfscp check` tells more"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a frame.
+
+    Args:
+        width: 0 is to the right edge; a negative one mirrors the part, as a negative height does.
+        in_pixels: whether these are pixels of the stored frame, or parts of its size.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    in_pixels: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,10 @@ class Wanted:
         edge: longest edge in pixels; 0 is the object's size.
         encoding: "jpeg" or "png".
         overlays: whether they are drawn.
+        quality: of JPEG, 1 to 100.
+        viewport: width and height that the picture is fitted into, smaller or larger; None for
+            `edge`.
+        region: the part that is shown; None is all.
     """
 
     frame: int | None = 0
@@ -53,6 +74,15 @@ class Wanted:
     edge: int = 0
     encoding: str = "jpeg"
     overlays: bool = True
+    quality: int = JPEG_QUALITY
+    viewport: tuple[int, int] | None = None
+    region: Region | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the picture is kept on disk: many ask for the same."""
+        usual = self.window is None and self.quality == JPEG_QUALITY
+        return usual and self.viewport is None and self.region is None
 
 
 class Rendered:
@@ -139,7 +169,7 @@ class Renderer:
             NoPictureError: there is none; the text says why.
         """
         state, name = _state(path), ""
-        if wanted.window is None:
+        if wanted.is_kept:
             digest = hashlib.sha256(f"{RENDERING_VERSION}|{state}".encode()).hexdigest()[:16]
             plain = "" if wanted.overlays else "-plain"
             frame = "middle" if wanted.frame is None else wanted.frame

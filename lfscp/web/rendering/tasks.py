@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +33,6 @@ from lfscp.web.rendering.elements import elements
 
 __all__ = ["TASKS", "JpegImagePlugin", "Memory", "PngImagePlugin"]  # the plugins: loaded once
 
-JPEG_QUALITY: Final = 92
 MAX_EDGE: Final = 4096  # pixels of a rendered picture
 _HEADERS: Final = 4
 _INFLATED_BYTES: Final = 2 * MAX_INFLATED_BYTES  # of this object, and of the last one
@@ -114,34 +114,69 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     number, edge = asked["frame"], asked["edge"]
     if number is None:
         number = describe(memory.header(path, asked["state"])).frames // 2
+    viewport, region = asked["viewport"], asked["region"]
+    if viewport is not None:
+        edge = 0 if region else max(viewport)
     frame, omissions = memory.frame(path, asked["state"], number, edge or MAX_EDGE, room)
-    room.require(shown_bytes(frame.cells.shape[0] * frame.cells.shape[1], frame.is_colour))
+    pixels = max(frame.cells.shape[0] * frame.cells.shape[1], math.prod(viewport or (0,)))
+    room.require(shown_bytes(pixels, frame.is_colour))
     window = Window(**asked["window"]) if asked["window"] else None
     picture = Image.fromarray(to_display(frame, window, overlays=asked["overlays"]))
-    size = _size(picture.size, aspect_of(frame.header, frame.number), edge)
+    aspect = aspect_of(frame.header, frame.number)
     del frame  # frees its memory while the picture is encoded, unless it is remembered
+    if region is not None:
+        found = describe(memory.header(path, asked["state"]))
+        size = (found.columns, found.rows) if region["in_pixels"] else (1, 1)
+        picture = _part(picture, region, *size)
+    size = _size(picture.size, aspect, edge, viewport)
     if size != picture.size:
-        method = Image.Resampling.LANCZOS if edge else Image.Resampling.BILINEAR
+        method = Image.Resampling.LANCZOS if edge or viewport else Image.Resampling.BILINEAR
         picture = picture.resize(size, method)
-    return {"omissions": omissions, "frame": number}, _encoded(picture, asked["encoding"])
+    content = _encoded(picture, asked["encoding"], asked["quality"])
+    return {"omissions": omissions, "frame": number}, content
 
 
-def _encoded(picture: Image.Image, encoding: str) -> memoryview:
+def _part(picture: Image.Image, region: dict[str, Any], columns: int, rows: int) -> Image.Image:
+    """A part of a picture, at least one pixel.
+
+    Args:
+        columns, rows: of the whole, as the region counts.
+    """
+    across, down = picture.size[0] / columns, picture.size[1] / rows
+    first, last = _ends(region["left"] * across, region["width"] * across, picture.size[0])
+    top, bottom = _ends(region["top"] * down, region["height"] * down, picture.size[1])
+    part = picture.crop((first, top, last, bottom))
+    if region["width"] < 0:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return part.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if region["height"] < 0 else part
+
+
+def _ends(begin: float, length: float, size: int) -> tuple[int, int]:
+    first = min(int(begin), size - 1)
+    return first, min(size, max(first + 1, round(begin + abs(length)))) if length else size
+
+
+def _encoded(picture: Image.Image, encoding: str, quality: int) -> memoryview:
     out = BytesIO()
-    options: dict[str, Any] = {"quality": JPEG_QUALITY} if encoding == "jpeg" else {}
+    options: dict[str, Any] = {"quality": quality} if encoding == "jpeg" else {}
     if encoding == "png":
         options["compress_level"] = 1
     picture.save(out, encoding.upper(), **options)
     return out.getbuffer()
 
 
-def _size(size: tuple[int, int], aspect: float, edge: int) -> tuple[int, int]:
-    """The picture's size in square pixels, no edge longer than asked."""
+def _size(
+    size: tuple[int, int], aspect: float, edge: int, viewport: Sequence[int] | None
+) -> tuple[int, int]:
+    """The picture's size in square pixels: no edge longer than asked, or fitted into a viewport."""
     width, height = float(size[0]), float(size[1])
     if abs(aspect - 1) > 0.01:
         width, height = (width, height * aspect) if aspect > 1 else (width / aspect, height)
-    longest = min(edge or MAX_EDGE, MAX_EDGE)
-    factor = min(1.0, longest / max(width, height))
+    if viewport is not None:
+        factor = min(viewport[0] / width, viewport[1] / height)
+    else:
+        longest = min(edge or MAX_EDGE, MAX_EDGE)
+        factor = min(1.0, longest / max(width, height))
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 

@@ -112,6 +112,20 @@ def test_urls_are_what_a_trusted_proxy_was_asked(tmp_path, headers, expected):
         assert base(inside, {**headers, "Authorization": f"Bearer {TOKEN}"}) == expected
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:8080"),
+        ("localhost", "localhost:8080"),
+        ("127.0.0.1:9", "127.0.0.1:9"),
+        ("pacs", "pacs"),
+    ],
+)
+def test_our_own_address_without_a_port_gets_ours(node, host, expected):
+    headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
+    assert base(node, headers) == f"http://{expected}/dicom-web"
+
+
 @pytest.mark.parametrize("host", ["a b", 'x"><script>', "[::1", "a/b"])
 def test_a_host_that_is_none_is_refused(node, host):
     headers = {"Host": host, "Authorization": f"Bearer {TOKEN}", "Accept": "application/json"}

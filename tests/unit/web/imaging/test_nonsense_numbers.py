@@ -60,7 +60,15 @@ USUAL = {
     0x60000100: 16,
     0x60000102: 15,
 }
-DRAW = {"edge": 0, "window": None, "encoding": "png", "overlays": True}
+DRAW = {
+    "edge": 0,
+    "window": None,
+    "encoding": "png",
+    "overlays": True,
+    "quality": 92,
+    "viewport": None,
+    "region": None,
+}
 
 
 def written(path, tag, vr, value):

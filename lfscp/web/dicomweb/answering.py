@@ -1,0 +1,266 @@
+"""Answers requests from threads of their own, and streams answers of any size in bounded memory.
+
+Rules: at most 32 requests are served at once, so that the page keeps its threads; the others wait
+in order. The first piece of an answer is made before its head goes out: what fails until then has
+the right status. If the client goes away, the work for it ends, and what is open is closed. An
+answer that cannot be completed breaks off, so that no client takes it for the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from typing import Final, cast
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.dicom.errors import DatasetError
+from lfscp.observe.logging import get_logger
+from lfscp.services.transcoding.decoded import DecodingError
+from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
+from lfscp.web.context import Web, web_of
+from lfscp.web.dicomweb.multipart import Bytes
+from lfscp.web.imaging.errors import NoPictureError
+from lfscp.web.problems import Problem
+
+LOG: Final = get_logger("lfscp.web")
+AT_ONCE: Final = 32
+GATHERED: Final = 1 << 18  # bytes sent at a time
+_LOOK_AGAIN_S: Final = 0.25
+_THREADS: RunVar[anyio.CapacityLimiter] = RunVar("lfscp.web.dicomweb")
+_FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)
+
+
+class Asked:
+    """A request and what is needed to answer it; for the thread that does."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.web: Web = web_of(request)
+        self._look_at = time.monotonic() + _LOOK_AGAIN_S
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The parts of the path by their names."""
+        return cast(Mapping[str, str], self.request.path_params)
+
+    def parameter(self, name: str) -> str | None:
+        """A parameter of the query."""
+        return self.request.query_params.get(name)
+
+    def look(self) -> None:
+        """Ask now and then whether the client is still there.
+
+        Raises:
+            ClientDisconnect: it is not.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AGAIN_S
+        if anyio.from_thread.run(self.request.is_disconnected):
+            raise ClientDisconnect
+
+    def require_changed(self, version: str) -> dict[str, str]:
+        """The headers of an answer with this version, unless the client has it already.
+
+        Args:
+            version: names the content and its form.
+        Raises:
+            NotModified: it has.
+        Source: RFC 9110 sections 8.8.3 and 13.1.2.
+        """
+        digest = hashlib.blake2b(version.encode(), digest_size=12).hexdigest()
+        tag = f'"{digest}"'
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
+        known = [
+            each.strip().removeprefix("W/")
+            for line in self.request.headers.getlist("if-none-match")
+            for each in line.split(",")
+        ]
+        if tag in known or "*" in known:
+            raise NotModified(headers)
+        return headers
+
+
+class NotModified(Exception):  # noqa: N818 - the name of RFC 9110
+    """The client has this already."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__("not modified")
+        self.headers = headers
+
+
+Handler = Callable[[Asked], Response]
+
+
+def limiter() -> anyio.CapacityLimiter:
+    """How many threads serve at once, in this event loop."""
+    try:
+        return _THREADS.get()
+    except LookupError:
+        _THREADS.set(anyio.CapacityLimiter(AT_ONCE))
+        return _THREADS.get()
+
+
+class Endpoint:
+    """A route that is served by a function in a thread (ASGI).
+
+    Args:
+        handler: makes the answer; it may raise a Problem.
+    """
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.__name__ = handler.__name__
+        self.__doc__ = handler.__doc__
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        asked = Asked(Request(scope, receive))
+        try:
+            response = await anyio.to_thread.run_sync(self._handler, asked, limiter=limiter())
+        except NotModified as found:
+            response = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=found.headers)
+        await response(scope, receive, send)
+
+
+class Streamed(Response):
+    """An answer that is made while it is sent. Its first piece is made at once.
+
+    Args:
+        pieces: a generator; closed whatever happens, in a thread.
+        what: is sent, for the log line if it breaks off; no patient data.
+        size: bytes of all pieces, if that is known.
+    """
+
+    background = None
+    _has_failed = False
+
+    def __init__(  # noqa: PLR0913, RUF100 - as Response
+        self,
+        asked: Asked,
+        pieces: Generator[Bytes, None, None],
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        what: str,
+        size: int | None = None,
+        status_code: int = HTTPStatus.OK,
+    ) -> None:
+        self._asked = asked
+        self._what = what
+        self._pieces = pieces
+        try:
+            self._first: Bytes | None = next(pieces, None)
+        except BaseException:
+            pieces.close()
+            raise
+        sized = {} if size is None else {"Content-Length": str(size)}
+        self.status_code = status_code
+        self.media_type = media_type
+        self.init_headers({**(headers or {}), **sized})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            if await self._send(scope, receive, send):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._pieces.close, limiter=limiter())
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Send all but the end; False if it came to nothing."""
+        request = self._asked.request = Request(scope, receive)
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        piece, self._first = self._first, None
+        if scope["method"] == "HEAD":
+            return True
+        while piece is not None:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if await request.is_disconnected():
+                return False
+            piece = await anyio.to_thread.run_sync(self._next, limiter=limiter())
+        return not self._has_failed
+
+    def _next(self) -> Bytes | None:
+        try:
+            return next(self._pieces, None)
+        except ClientDisconnect:
+            pass
+        except _FAILURES as error:
+            LOG.warning("answer broken off", what=self._what, reason=reason_of(error))
+        self._has_failed = True
+        return None
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of reading or decoding says, for people."""
+    if isinstance(error, DatasetError):
+        return error.reason
+    if isinstance(error, OSError):
+        return error.strerror or "the file cannot be read"
+    return str(error)
+
+
+def gathered(pieces: Iterable[Bytes]) -> Generator[Bytes, None, None]:
+    """The same bytes with small pieces put together; a generator in it is closed with this one."""
+    held: list[Bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size >= GATHERED:
+                yield b"".join(held) if len(held) > 1 else piece
+                held.clear()
+                size = 0
+        if held:
+            yield b"".join(held)
+    finally:
+        close(pieces)
+
+
+def kept(pieces: Iterator[Bytes], opened: ExitStack) -> Generator[Bytes, None, None]:
+    """Pieces of a file that stays open for as long as they are drawn."""
+    with opened:
+        yield from gathered(pieces)
+
+
+def close(pieces: object) -> None:
+    """Close a generator; of other iterables nothing is open."""
+    if isinstance(pieces, Generator):
+        pieces.close()
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Answer for an object that cannot be read or decoded before the answer has begun.
+
+    Raises:
+        Problem: instead of their errors.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        detail = "the file of this object is missing; `lfscp check` tells more"
+        raise Problem(HTTPStatus.GONE, detail) from None
+    except (NoPixelsError, NoFrameError) as error:
+        raise Problem(HTTPStatus.NOT_FOUND, str(error)) from None
+    except (DecodingError, DatasetError) as error:
+        detail = f"{what}: {reason_of(error)}"
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, detail) from None
+    except OSError as error:
+        raise ArchiveError("read the object", reason_of(error)) from None

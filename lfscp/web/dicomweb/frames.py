@@ -1,0 +1,239 @@
+"""Answers requests for frames, and for all pixel data of an instance (PS3.18 section 10.4.1).
+
+Rules: frames are read by their offsets. Uncompressed ones are application/octet-stream in little
+endian. Compressed ones have the media type of their transfer syntax; for application/octet-stream
+without a transfer syntax they are decoded, one at a time. If nothing in Accept can be made, that is
+an answer 406, never another type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import Response
+
+from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of
+from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
+from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
+from lfscp.web.dicomweb.answering import Asked, Streamed, kept, refusing
+from lfscp.web.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
+from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
+from lfscp.web.dicomweb.targets import Instance, instance_of
+from lfscp.web.problems import Problem
+
+_FEW: Final = 8  # frames, found one by one in a large object
+MAX_FRAMES: Final = 10_000  # that one request names
+_SMALL: Final = 1 << 20  # bytes of an answer that is made before it is sent
+_LIST: Final = re.compile(r"[0-9]{1,9}(?:,[0-9]{1,9})*")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameForm:
+    """How frames are sent.
+
+    Args:
+        transfer_syntax: of their bytes.
+        decodes: whether they are decoded for it.
+    """
+
+    media_type: str
+    transfer_syntax: str
+    decodes: bool
+    is_multipart: bool
+
+    @property
+    def content_type(self) -> str:
+        """Of one frame."""
+        return f"{self.media_type}; transfer-syntax={self.transfer_syntax}"
+
+
+def frame_numbers(text: str) -> list[int]:
+    """The frames of a list such as "1,2,3", counted from 0.
+
+    Raises:
+        Problem: it is no such list.
+    """
+    if not _LIST.fullmatch(text):
+        raise Problem(HTTPStatus.BAD_REQUEST, "frames are a list of numbers such as 1,2,3")
+    numbers = [int(each) - 1 for each in text.split(",")]
+    if len(numbers) > MAX_FRAMES:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"a request names at most {MAX_FRAMES} frames")
+    if min(numbers) < 0:
+        raise Problem(HTTPStatus.BAD_REQUEST, "frames are counted from 1")
+    return numbers
+
+
+def form_of(
+    wanted: Iterable[Wanted], stored: str, *, is_compressed: bool, is_single: bool
+) -> FrameForm:
+    """The best form that the client takes and that can be made.
+
+    Args:
+        stored: the transfer syntax of the object.
+        is_single: whether it is one frame, which needs no multipart answer.
+    Raises:
+        Problem: there is none (406).
+    """
+    for each in wanted:
+        if each.is_multipart is False and not is_single:
+            continue
+        made = _made(each, stored, is_compressed=is_compressed)
+        if made is not None:
+            media_type, syntax, decodes = made
+            return FrameForm(media_type, syntax, decodes, each.is_multipart is not False)
+    raise not_acceptable(_offered(stored, is_compressed=is_compressed))
+
+
+def _made(wanted: Wanted, stored: str, *, is_compressed: bool) -> tuple[str, str, bool] | None:
+    """Media type, transfer syntax, and whether the frames are decoded for it."""
+    syntax = wanted.transfer_syntax
+    own = media_type_of(stored)
+    asked = Wanted(today(wanted.media_type), syntax)
+    takes_octets = asked.takes(OCTETS)
+    if not is_compressed:
+        fits = syntax in ("", AS_STORED, *UNCOMPRESSED)
+        return (OCTETS, EXPLICIT_VR_LITTLE_ENDIAN, False) if takes_octets and fits else None
+    if syntax in (AS_STORED, stored):
+        if asked.takes(own):
+            return own, stored, False
+        return (OCTETS, stored, False) if takes_octets else None
+    if takes_octets and syntax in ("", *UNCOMPRESSED) and can_decode(stored):
+        return OCTETS, EXPLICIT_VR_LITTLE_ENDIAN, True
+    return (own, stored, False) if not syntax and asked.takes(own) and own != OCTETS else None
+
+
+def _offered(stored: str, *, is_compressed: bool) -> list[str]:
+    if not is_compressed:
+        return [OCTETS]
+    own = f"{media_type_of(stored)}; transfer-syntax={stored}"
+    return [OCTETS, own] if can_decode(stored) else [own]
+
+
+def frames(asked: Asked) -> Response:
+    """Some frames of an instance."""
+    numbers = frame_numbers(asked.path["frames"])
+    wanted = wanted_forms(asked.request)
+    instance = instance_of(asked)
+    with refusing("the frames cannot be read"), ExitStack() as opened:
+        stored = _open(instance, opened)
+        for number in numbers:
+            stored.require(number)
+        syntax, is_single = instance.transfer_syntax_uid, len(numbers) == 1
+        form = form_of(wanted, syntax, is_compressed=stored.is_compressed, is_single=is_single)
+        headers = asked.require_changed(f"{instance.version}|{numbers}|{form}")
+        return _answer(asked, _Frames(asked, stored, numbers, form), headers, opened)
+
+
+def pixel_data(asked: Asked) -> Response:
+    """All pixel data of an instance: uncompressed in one part, else each frame in a part."""
+    wanted = wanted_forms(asked.request)
+    instance = instance_of(asked)
+    with refusing("the pixel data cannot be read"), ExitStack() as opened:
+        stored = _open(instance, opened)
+        syntax, is_compressed = instance.transfer_syntax_uid, stored.is_compressed
+        in_one = not is_compressed or is_video(syntax)
+        count = 1 if in_one else stored.image.number_of_frames
+        form = form_of(wanted, syntax, is_compressed=is_compressed, is_single=count == 1)
+        headers = asked.require_changed(f"{instance.version}|pixeldata|{form}")
+        content = _Frames(asked, stored, range(count), form, in_one=in_one)
+        return _answer(asked, content, headers, opened)
+
+
+def video(asked: Asked, instance: Instance, wanted: Sequence[Wanted]) -> Response:
+    """The video of an instance, as it is stored."""
+    own = media_type_of(instance.transfer_syntax_uid)
+    found = next((each for each in wanted if Wanted(today(each.media_type)).takes(own)), None)
+    if found is None:
+        raise not_acceptable([own])
+    headers = asked.require_changed(f"{instance.version}|video|{found.is_multipart}")
+    with refusing("the video cannot be read"), ExitStack() as opened:
+        pieces: Iterator[Bytes] = _open(instance, opened).all_pieces()
+        content_type = own
+        if found.is_multipart:
+            writer = MultipartWriter(own)
+            content_type, pieces = writer.content_type, writer.pieces([Part(own, pieces)])
+        sent = kept(pieces, opened.pop_all())
+        return Streamed(asked, sent, content_type, headers, what="a video")
+
+
+def _open(instance: Instance, opened: ExitStack) -> StoredFrames:
+    file = opened.enter_context(instance.file.open("rb"))
+    return StoredFrames(file, instance.transfer_syntax_uid, instance.dataset_offset)
+
+
+class _Frames:
+    """The frames of one answer.
+
+    Args:
+        in_one: all pixel data is sent as one part, as it is stored.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        stored: StoredFrames,
+        numbers: Sequence[int],
+        form: FrameForm,
+        *,
+        in_one: bool = False,
+    ) -> None:
+        self.numbers = numbers
+        self.form = form
+        self._in_one = in_one
+        self._stored = stored
+        self._few = len(numbers) <= _FEW
+        self._decoded = None
+        if form.decodes:
+            self._decoded = DecodedFrames(stored.dataset, asked.look, owner=stored.key)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is made before it is sent."""
+        if self.form.decodes or self._in_one or len(self.numbers) > _FEW:
+            return False
+        return sum(map(self._stored.size_of, self.numbers)) <= _SMALL
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the only frame, if that is known."""
+        if self.form.decodes:
+            return size_of(self._stored.image)
+        return None if self._in_one else self._stored.size_of(self.numbers[0])
+
+    def pieces(self, number: int) -> Iterator[bytes]:
+        """The bytes of one frame."""
+        if self._decoded is not None:
+            return self._pieces_of_decoded(self._decoded, number)
+        return self._stored.all_pieces() if self._in_one else self._stored.pieces(number)
+
+    def _pieces_of_decoded(self, decoded: DecodedFrames, number: int) -> Iterator[bytes]:
+        with decoded.frame(number, alone=self._few) as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    def parts(self) -> Iterator[Part]:
+        """A part for each."""
+        for number in self.numbers:
+            yield Part(self.form.content_type, self.pieces(number))
+
+
+def _answer(asked: Asked, content: _Frames, headers: dict[str, str], opened: ExitStack) -> Response:
+    form = content.form
+    if form.is_multipart:
+        writer = MultipartWriter(form.media_type)
+        content_type = writer.content_type
+        pieces: Iterator[Bytes] = writer.pieces(content.parts())
+        size = None
+    else:
+        content_type, pieces = form.content_type, content.pieces(content.numbers[0])
+        size = content.size
+    if content.is_small:
+        return Response(b"".join(pieces), media_type=content_type, headers=headers)
+    sent = kept(pieces, opened.pop_all())
+    return Streamed(asked, sent, content_type, headers, what="frames", size=size)
