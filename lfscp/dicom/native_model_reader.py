@@ -13,7 +13,6 @@ from xml.parsers import expat
 from lfscp.dicom.element_tree import MAX_DEPTH
 from lfscp.dicom.errors import DatasetError
 
-NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _ROOT: Final = "NativeDicomModel"
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _NAME_PARTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")

@@ -42,7 +42,7 @@ from lfscp.web.dicomweb.addresses import PREFIX, WADO_URI
 from lfscp.web.dicomweb.compression import Compression
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
-from lfscp.web.dicomweb.storing import routes
+from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
@@ -83,7 +83,7 @@ _PAGES: Final = (
     *(upload_page, remote, jobs_page, node_page, login),
 )
 # The capabilities come last: they answer OPTIONS at any path below the prefix.
-_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, routes, deletion, capabilities)
+_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -141,7 +141,7 @@ def create_app(
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
-        metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
     )
     problems.install(app)
     for each in (*_API, *_PAGES, *_DICOMWEB):

@@ -58,7 +58,7 @@ class Web:
     views: Views
     event_streams: Share
     forms: Share
-    metadata: Share
+    sent_metadata: Share
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

@@ -6,16 +6,13 @@ Source: PS3.18 annexes F and I; PS3.19 section A.1.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, Final
-from xml.sax.saxutils import escape
+from typing import Final
 
 from fastapi import Request, Response
-from pydicom.datadict import keyword_for_tag
 
 from lfscp.dicom.json_model import to_json
-from lfscp.dicom.native_model_reader import NAMESPACE
+from lfscp.dicom.native_model_writer import xml_of_json
 from lfscp.web.dicomweb.accept import not_acceptable, wanted_forms
 from lfscp.web.dicomweb.storing.outcome import Outcome
 from lfscp.web.dicomweb.warning_header import warning_headers
@@ -41,27 +38,6 @@ def answer_type(request: Request) -> str:
 def answer_of(outcome: Outcome, media_type: str) -> Response:
     """The answer to a request."""
     document = to_json(outcome.module())
-    text = json.dumps(document) if media_type == JSON else _xml(document)
+    text = json.dumps(document) if media_type == JSON else xml_of_json(document)
     status: HTTPStatus = outcome.status
     return Response(text, status, warning_headers(outcome.warnings), media_type)
-
-
-def _xml(document: dict[str, Any]) -> str:
-    inner = "".join(_attributes(document))
-    declaration = '<?xml version="1.0" encoding="UTF-8"?>'
-    return f'{declaration}<NativeDicomModel xmlns="{NAMESPACE}">{inner}</NativeDicomModel>'
-
-
-def _attributes(document: dict[str, Any]) -> Iterator[str]:
-    """The module has texts, numbers and sequences only."""
-    for tag, element in document.items():
-        keyword = keyword_for_tag(int(tag, 16))
-        yield f'<DicomAttribute tag="{tag}" vr="{element["vr"]}" keyword="{keyword}">'
-        for number, value in enumerate(element.get("Value", ()), 1):
-            if isinstance(value, dict):
-                yield f'<Item number="{number}">'
-                yield from _attributes(value)
-                yield "</Item>"
-            else:
-                yield f'<Value number="{number}">{escape(str(value))}</Value>'
-        yield "</DicomAttribute>"

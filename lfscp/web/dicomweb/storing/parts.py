@@ -72,7 +72,7 @@ class ReceivedParts:
         self._outcome = outcome
         self._root = root
         self._study_uid = study_uid
-        self._metadata = Metadata(web.metadata, visitor)
+        self._metadata = Metadata(web.sent_metadata, visitor)
         self._bulk = BulkParts(web.archive)
         self._part: _Part | None = None
         self._stated: int | None = None

@@ -458,7 +458,7 @@ def test_too_many_metadata_are_413(client: TestClient, monkeypatch: pytest.Monke
     assert post(client, b'{"' + b"[," * 300_000, content_type=JSON).status_code == 413
     monkeypatch.setattr(metadata, "MAX_BYTES", 1000)
     assert post(client, b'"' + b"x" * 1000, content_type=JSON).status_code == 413
-    assert client.app.state.web.metadata.taken == 0
+    assert client.app.state.web.sent_metadata.taken == 0
 
 
 # Deleting
