@@ -19,7 +19,7 @@ from lfscp.archive.store.space import Space
 from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
 from lfscp.archive.workflow.commitment.verification import Verification
 from lfscp.config import Settings
-from lfscp.services.commitment import asked_here
+from lfscp.services.commitment import same_association
 from lfscp.services.commitment.reporter import Reporter
 from lfscp.services.commitment.request import MAX_REFERENCES
 from lfscp.services.contexts import UNCOMPRESSED
@@ -268,7 +268,7 @@ def test_a_flood_of_requests_costs_what_each_of_them_costs(
 def test_more_than_a_process_holds_is_left_to_the_reporter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asked_here, "_MOST_WAITING", 0)
+    monkeypatch.setattr(same_association, "_MOST_WAITING", 0)
     modality = Modality()
     with served(tmp_path) as node, modality.listening() as port, reporter(node, port):
         assert modality.ask(node.port, TRANSACTION, stored(node)) == 0x0000

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from lfscp.archive.query.query import InvalidKeyError
-from lfscp.archive.workflow.commitment.commitments import Reference, references_of, request_of
+from lfscp.archive.workflow.commitment.references import (
+    Reference,
+    references_in,
+    tree_of_references,
+)
 from lfscp.archive.workflow.procedure_steps.errors import AttributesError
 from lfscp.archive.workflow.procedure_steps.rules import changed, check_creation, fault_of
 from lfscp.archive.workflow.worklist.item import InvalidItemError, complete_item
@@ -91,7 +95,8 @@ def run_commitment(data: bytes) -> None:
     except InvalidRequestError:
         return
     assert 0 < len(transaction_uid) <= 64
-    assert references_of(encode_tree(request_of(transaction_uid, references))) == references
+    kept = read_own(encode_tree(tree_of_references(transaction_uid, references)))
+    assert references_in(kept) == references
 
 
 def commitment_seeds() -> Iterator[bytes]:
@@ -99,7 +104,7 @@ def commitment_seeds() -> Iterator[bytes]:
     for count in (1, 2, 50):
         asked = [Reference("1.2.840.10008.5.1.4.1.1.2", f"1.2.3.{at}") for at in range(count)]
         for number, syntax in enumerate(SYNTAXES):
-            yield bytes([number]) + encode_tree(request_of("1.2.9", asked), syntax)
+            yield bytes([number]) + encode_tree(tree_of_references("1.2.9", asked), syntax)
 
 
 def run_worklist_query(data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from lfscp.cli.app import app
 from lfscp.config import Settings
 from lfscp.config.describe import toml_value
+from lfscp.observe import audit
 
 
 @pytest.fixture
@@ -28,3 +29,11 @@ def run(tmp_path: Path) -> Callable[..., int]:
         return app([*map(str, arguments), "--config", str(file)], standalone_mode=False) or 0
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def nobody_acts_afterwards() -> Iterator[None]:
+    """Who acts in the audit trail ends with a command's process; here with the test."""
+    before = audit._actor.set(None)
+    yield
+    audit._actor.reset(before)
