@@ -20,7 +20,7 @@ from tests.support.ci import in_ci
 from tests.support.dicom_peer import until
 from tests.support.modality import Modality, Named, Report, action_information, ask, send_bytes
 from tests.support.node_process import NodeProcess, StartNode
-from tests.support.orthanc_scu import orthanc_scu
+from tests.support.orthanc import orthanc_scu
 from tests.support.pynetdicom_client import store
 from tests.support.sample_objects import CT, made
 
