@@ -253,7 +253,7 @@ def test_a_step_says_what_has_arrived_and_a_commitment_how_it_goes(
         page.reload()
     expect(row).to_contain_text("CT1")
     expect(row).to_contain_text("12 of 14 committed")
-    row.get_by_text("2 not").click()
+    row.get_by_text("2 not committed").click()
     expect(row.locator("details")).to_contain_text("no such object is stored here")
     expect(row.locator("details")).to_contain_text(f"{CT_SERIES}.13")
     shoot("commitments")
