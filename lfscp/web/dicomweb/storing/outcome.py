@@ -28,7 +28,7 @@ from lfscp.web.dicomweb.addresses import retrieve_url
 LOG: Final = get_logger("lfscp.web")
 MAX_OBJECTS: Final = 50_000  # that one answer names
 MAX_LOGGED: Final = 20  # failures of one request
-OTHER_STUDY: Final = 0xC409  # beside the standard's; other archives give it as well
+OTHER_STUDY: Final = 0xC409  # our own: no code of PS3.18 table I.2-2 says it
 
 _REFERENCED_SOP_CLASS_UID: Final = 0x00081150
 _REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
