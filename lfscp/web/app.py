@@ -82,7 +82,7 @@ _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login),
 )
-# The capabilities come last: they answer OPTIONS at any path below the prefix.
+# The capabilities come last: they answer at any path below the prefix.
 _DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
