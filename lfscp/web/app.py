@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
+from lfscp.archive.store.kept_beside import METADATA, PICTURES
 from lfscp.archive.store.series_cache import SeriesCache
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
@@ -72,8 +73,6 @@ if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
 
 FOLDER: Final = Path(__file__).parent
-PICTURES: Final = Path("cache/pictures")  # in the data folder
-METADATA: Final = Path("cache/metadata")  # of series
 _API: Final = (
     *(studies, pictures, upload, worklist, procedure_steps, commitments),
     *(jobs, peers, node, monitoring, documents, dtools),

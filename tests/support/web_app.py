@@ -28,7 +28,7 @@ def state() -> NodeState:
 def serving(folder: Path, perform: Any = None, **sections: Any) -> Iterator[TestClient]:
     """A client of the application; `sections` are the settings' tables."""
     settings = Settings.model_validate({"data_dir": str(folder), **sections})
-    with Archive.open(folder, durability="os") as archive:
+    with Archive.open(folder, durability="os", duplicates=settings.duplicates) as archive:
         jobs = JobService(archive, settings, **({"perform": perform} if perform else {}))
         jobs.start()
         app = create_app(settings, archive, jobs, state)

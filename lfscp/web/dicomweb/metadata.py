@@ -5,13 +5,16 @@ takes bounded memory. The metadata of a series are made once, and read from disk
 of one instance are made each time. In what is kept, a byte stands for the URL of DICOMweb that is
 in no UTF-8.
 
-An object that cannot be read is left out, and the log says so.
+An object that cannot be read is left out, and the log says so. Then nothing is kept, since it may
+be read the next time.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter
@@ -47,6 +50,8 @@ def metadata(asked: Asked) -> Response:
     with asked.web.index() as connection:
         version = browse.version_of(connection, *uids)
     if version.startswith(_NO_INSTANCES):
+        if len(uids) > 1:
+            asked.web.series_metadata.forget(*uids[:2])
         raise not_found(("study", "series", "instance")[len(uids) - 1], uids[-1])
     asked.web.views.note(uids[0], HOW)
     headers = asked.require_changed(f"metadata|{version}|{form}|{base}")
@@ -94,19 +99,25 @@ def _uids(asked: Asked) -> list[str]:
 def _pieces(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
     """The instances, a line each."""
     if len(uids) == len(LEVELS) - 1:
-        yield from _made(asked, uids)
+        yield from _made(asked, uids, [])
         return
     with asked.web.index() as connection:
         of_study = browse.series_uids(connection, uids[0])
     for series_uid in uids[1:] or of_study:
         with asked.web.index() as connection:
             version = browse.version_of(connection, uids[0], series_uid)
-        made = _made(asked, (uids[0], series_uid))
-        yield from asked.web.series_metadata.pieces(uids[0], series_uid, version, made)
+        left_out: list[str] = []
+        made = _made(asked, (uids[0], series_uid), left_out)
+        kept = asked.web.series_metadata
+        yield from kept.pieces(uids[0], series_uid, version, made, partial(operator.not_, left_out))
 
 
-def _made(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
-    """The instances of a series, or one of it, selected when the first is drawn."""
+def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[bytes]:
+    """The instances of a series, or one of it, selected when the first is drawn.
+
+    Args:
+        left_out: gets the UIDs of those that cannot be read.
+    """
     levels = dict(zip(LEVELS[1:], ([uid] for uid in uids), strict=False))
     written: Written = {}
     for each in asked.web.archive.select(LEVELS[len(uids)], levels):
@@ -123,6 +134,7 @@ def _made(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
                 sop_instance_uid=each.sop_instance_uid,
                 reason=reason_of(error),
             )
+            left_out.append(each.sop_instance_uid)
             continue
         yield text.encode("utf-8", "surrogateescape") + b"\n"
 
