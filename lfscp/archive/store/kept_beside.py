@@ -17,11 +17,23 @@ from lfscp.archive.store.files import instance_of
 PICTURES: Final = Path("cache/pictures")  # in the data folder
 METADATA: Final = Path("cache/metadata")  # of series
 _PARTS: Final = 3  # of an object's path
+_MARK: Final = "~"  # in no UID
 
 
 def series_name(study_uid: str, series_uid: str) -> str:
     """The name under which the metadata of a series are kept."""
     return f"{study_uid}|{series_uid}"
+
+
+def part_of(sop_instance_uid: str, name: str) -> str:
+    """What follows in the name of a file in a cache, so that it says of which object it is."""
+    return f"{_MARK}{sop_instance_uid}{_MARK}{name}"
+
+
+def uid_in(file_name: str) -> str:
+    """The SOP Instance UID in the name of such a file; empty if there is none."""
+    parts = file_name.split(_MARK)
+    return parts[1] if len(parts) == len(("hash", "uid", "name")) else ""
 
 
 def forget_objects(data_dir: Path, paths: Iterable[str]) -> None:

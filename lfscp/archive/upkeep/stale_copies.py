@@ -1,4 +1,4 @@
-"""Removes pictures and metadata that this node keeps of objects which are gone or have changed.
+"""Removes what this node keeps of objects that are gone: pictures, metadata, copies from a bucket.
 
 Rules: each node does this for its own data folder, because another node of the same index deletes
 there no file. What cannot be read is stale too.
@@ -17,8 +17,7 @@ from sqlalchemy import select
 from lfscp.archive.index import browse
 from lfscp.archive.index.schema import instance
 from lfscp.archive.store.disk_cache import files_of
-from lfscp.archive.store.kept_beside import METADATA, PICTURES
-from lfscp.archive.store.picture_names import uid_in
+from lfscp.archive.store.kept_beside import METADATA, PICTURES, uid_in
 from lfscp.archive.store.series_cache import series_in
 
 if TYPE_CHECKING:
@@ -37,14 +36,23 @@ def remove_stale(archive: Archive, is_stopping: Callable[[], bool] = lambda: Fal
     """
     removed = 0
     with archive.index.engine.connect() as connection:
-        for folder, stale in ((METADATA, _old_metadata), (PICTURES, _old_pictures)):
-            for path in stale(connection, files_of(archive.data_dir / folder)):
+        for folder, stale in _folders(archive):
+            for path in stale(connection, files_of(folder)):
                 if is_stopping():
                     return removed
                 with contextlib.suppress(OSError):
                     path.unlink()
                     removed += 1
     return removed
+
+
+def _folders(
+    archive: Archive,
+) -> Iterator[tuple[Path, Callable[[Connection, Iterator[Path]], Iterator[Path]]]]:
+    yield archive.data_dir / METADATA, _old_metadata
+    yield archive.data_dir / PICTURES, _without_object
+    if archive.files.is_remote:
+        yield archive.files.root, _without_object  # copies of objects in the bucket
 
 
 def _old_metadata(connection: Connection, paths: Iterator[Path]) -> Iterator[Path]:
@@ -54,7 +62,7 @@ def _old_metadata(connection: Connection, paths: Iterator[Path]) -> Iterator[Pat
             yield path
 
 
-def _old_pictures(connection: Connection, paths: Iterator[Path]) -> Iterator[Path]:
+def _without_object(connection: Connection, paths: Iterator[Path]) -> Iterator[Path]:
     while some := {path: uid_in(path.name) for path in islice(paths, _AT_ONCE)}:
         wanted = instance.c.sop_instance_uid.in_(set(filter(None, some.values())))
         there = set(connection.scalars(select(instance.c.sop_instance_uid).where(wanted)))

@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lfscp.archive.index import browse
-from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.archive.store.partial_dataset import read_heads
+from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.attributes import LEVELS
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.metadata import Written, metadata_of
@@ -120,14 +121,13 @@ def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[by
     """
     levels = dict(zip(LEVELS[1:], ([uid] for uid in uids), strict=False))
     written: Written = {}
-    for each in asked.web.archive.select(LEVELS[len(uids)], levels):
+    for each, found in read_heads(asked.web.archive.select(LEVELS[len(uids)], levels)):
         asked.look()
         location = retrieve_url(
             _BASE_AS_TEXT, each.study_uid, each.series_uid, each.sop_instance_uid
         )
         try:
-            dataset = read_stored_dataset(each.path, each.transfer_syntax_uid, each.dataset_offset)
-            text = metadata_of(dataset.content, dataset.encoding, location, written)
+            text = _text(found, location, written)
         except (OSError, DatasetError) as error:
             LOG.warning(
                 "object left out of metadata",
@@ -137,6 +137,12 @@ def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[by
             left_out.append(each.sop_instance_uid)
             continue
         yield text.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _text(found: StoredDataset | OSError | DatasetError, location: str, written: Written) -> str:
+    if not isinstance(found, StoredDataset):
+        raise found
+    return metadata_of(found.content, found.encoding, location, written)
 
 
 _STUDY: Final = f"{PREFIX}/studies/{{study}}"

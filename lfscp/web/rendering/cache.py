@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.disk_cache import DiskCache
-from lfscp.archive.store.picture_names import part_of
+from lfscp.archive.store.kept_beside import part_of
 
 
 class PictureCache:

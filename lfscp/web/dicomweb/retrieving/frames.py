@@ -1,10 +1,10 @@
 """Answers requests for frames, and for all pixel data of an instance (PS3.18 section 10.4.1).
 
-Rules: frames are read by their offsets. Uncompressed ones are application/octet-stream in little
-endian. Compressed ones have the media type of their transfer syntax; for application/octet-stream
-without a transfer syntax they are decoded, one at a time, as the metadata of the instance describe
-them: in the same colours and planes. If nothing in Accept can be made, that is
-an answer 406, never another type.
+Rules: frames are read by their offsets, in a bucket too. Uncompressed ones are
+application/octet-stream in little endian. Compressed ones have the media type of their transfer
+syntax; for application/octet-stream without a transfer syntax they are decoded, one at a time, as
+the metadata of the instance describe them: in the same colours and planes. If nothing in Accept can
+be made, that is an answer 406, never another type.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 
 from starlette.responses import Response
 
+from lfscp.archive.store.partial_dataset import TooManyPartsError, parts_of_large
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of
 from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
@@ -125,7 +126,7 @@ def frames(asked: Asked) -> Response:
     wanted = wanted_forms(asked.request)
     instance = instance_of(asked)
     with refusing("the frames cannot be read"), ExitStack() as opened:
-        stored = _open(instance, opened)
+        stored = _in_parts(instance, numbers) or _open(instance, opened)
         for number in numbers:
             stored.require(number)
         is_single = len(numbers) == 1
@@ -171,6 +172,22 @@ def _form(wanted: Iterable[Wanted], stored: StoredFrames, *, is_single: bool) ->
     return form_of(
         wanted, syntax, is_compressed=is_compressed, decodes=decodes, is_single=is_single
     )
+
+
+def _in_parts(instance: Instance, numbers: Sequence[int]) -> StoredFrames | None:
+    """A few frames of a large object in a bucket, without the others; else None."""
+    place = (instance.transfer_syntax_uid, instance.dataset_offset)
+    parts = parts_of_large(instance.file, *place) if len(numbers) <= _FEW else None
+    if parts is None:
+        return None
+    try:
+        stored = StoredFrames(parts, *place)
+        for number in numbers:
+            stored.require(number)
+        stored.have(numbers)
+    except TooManyPartsError:
+        return None
+    return stored
 
 
 def _open(instance: Instance, opened: ExitStack) -> StoredFrames:
