@@ -132,6 +132,10 @@ def test_quality_changes_the_size_of_a_jpeg(node):
         "window=1,2,cubic",
         "quality=0",
         "quality=101",
+        "quality=01000",
+        f"quality={'0' * 9}101",
+        "viewport=00000010000000,10",
+        f"viewport=10,{'9' * 5000}",
         "quality=x",
     ],
 )
