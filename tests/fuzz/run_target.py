@@ -21,10 +21,7 @@ SLOW_S = 20  # an input that takes so long is a finding
 MAX_MB = 2048
 
 with atheris.instrument_imports(
-    include=[
-        *("lfscp.archive", "lfscp.services", "lfscp.upperlayer", "lfscp.scu"),
-        *("lfscp.web.dicomweb", "lfscp.dicom"),
-    ]
+    include=["lfscp.archive", "lfscp.services", "lfscp.upperlayer", "lfscp.scu"]
 ):
     from lfscp.observe.logging import set_level
     from tests.fuzz.targets import TARGETS
