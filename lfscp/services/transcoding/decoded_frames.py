@@ -24,7 +24,7 @@ from lfscp.services.transcoding.codec_client import codec_process
 from lfscp.services.transcoding.dataset_conversion import anew
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.decoding_memory import MEMORY
-from lfscp.services.transcoding.described_layout import can_lay_out, samples_of
+from lfscp.services.transcoding.described_layout import can_lay_out, is_moved, samples_of
 from lfscp.services.transcoding.frames import (
     CELLS_IN_FRAGMENTS,
     PIXELS_ELSEWHERE,
@@ -76,6 +76,7 @@ class DecodedFrames:
         self._for_frame = ExitStack()
         try:
             self._frames = Frames(dataset, self._decode, as_described=True)
+            self._layout = size_of(self._frames.image) if is_moved(self._frames.image) else 0
         except DatasetError as error:
             raise DecodingError(error.reason) from None
 
@@ -106,7 +107,7 @@ class DecodedFrames:
                 needed = self._frames.working_set_of(number, alone=alone)
             except DatasetError as error:
                 raise DecodingError(error.reason) from None
-            self._memory = needed + room
+            self._memory = needed + self._layout + room
             with MEMORY.reserve(self._memory, self._look):
                 try:
                     with ExitStack() as self._for_frame:

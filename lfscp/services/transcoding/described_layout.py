@@ -35,6 +35,13 @@ def samples_of(image: ImagePixel) -> int:
     return image.rows * image.columns * 2 if shares_chrominance(image) else image.samples
 
 
+def is_moved(image: ImagePixel) -> bool:
+    """Whether `laid_out` makes a copy."""
+    return shares_chrominance(image) or (
+        image.samples_per_pixel > 1 and image.planar_configuration == 1
+    )
+
+
 def laid_out(values: Array, image: ImagePixel) -> Array:
     """One decoded frame in this layout.
 
