@@ -39,6 +39,7 @@ from lfscp.services.contexts import (
     VERIFICATION,
     contexts,
 )
+from lfscp.web.dicomweb import conformance as dicomweb
 
 _TEXT: Final = Path(__file__).with_suffix(".md")
 _RETRIEVES: Final = "C-MOVE, C-GET"
@@ -187,6 +188,11 @@ def statement(settings: Settings) -> str:
         query_keys=_query_keys(),
         worklist_keys=list(_worklist_keys()),
         statuses=[(service, f"{code:04X}", text) for service, code, text in _STATUSES],
+        web_resources=dicomweb.resources(),
+        web_frame_types=dicomweb.frame_types(),
+        web_returned=dicomweb.returned_attributes(),
+        web_limits=dicomweb.LIMITS,
+        web_failures=[(f"{code:04X}", text) for code, text in dicomweb.FAILURE_REASONS],
         peers=[
             (
                 title,

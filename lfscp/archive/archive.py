@@ -28,6 +28,7 @@ from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Query
 from lfscp.archive.query.selection import PACKED, Selection
 from lfscp.archive.reindexing import place_studies
+from lfscp.archive.store.kept_beside import forget_objects
 from lfscp.archive.store.received_objects import (
     Duplicates,
     Received,
@@ -282,8 +283,10 @@ class Archive:
     def remove_files(self, paths: Sequence[str]) -> None:
         """Remove the files of rows that were deleted or replaced, as the table `removal` has them.
 
-        One that cannot be removed is invisible; the next start tries again.
+        What was made of them goes too. A file that cannot be removed is invisible; the next start
+        tries again.
         """
+        forget_objects(self.data_dir, paths)
         if self.absence:
             return  # a file that is away with its volume was not removed
         gone = self.files.remove_all(paths)

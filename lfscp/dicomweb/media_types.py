@@ -39,6 +39,11 @@ _ALSO: Final = {
 }
 
 
+def media_types() -> dict[str, str]:
+    """The media type of stored frames by transfer syntax UID."""
+    return dict(_OF_SYNTAX)
+
+
 def media_type_of(transfer_syntax_uid: str) -> str:
     """The media type of frames that are stored like this."""
     return _OF_SYNTAX.get(transfer_syntax_uid, OCTETS)

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from lfscp import __version__
 from lfscp.archive.archive import Archive
+from lfscp.archive.store.kept_beside import METADATA, PICTURES
 from lfscp.archive.store.series_cache import SeriesCache
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
@@ -72,8 +73,6 @@ if TYPE_CHECKING:
     from lfscp.jobs.service import JobService
 
 FOLDER: Final = Path(__file__).parent
-PICTURES: Final = Path("cache/pictures")  # in the data folder
-METADATA: Final = Path("cache/metadata")  # of series
 _API: Final = (
     *(studies, pictures, upload, worklist, procedure_steps, commitments),
     *(jobs, peers, node, monitoring, documents, dtools),
@@ -82,7 +81,7 @@ _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login),
 )
-# The capabilities come last: they answer OPTIONS at any path below the prefix.
+# The capabilities come last: they answer at any path below the prefix.
 _DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 

@@ -66,6 +66,16 @@ from lfscp.upperlayer.wire.associate_pdus import (
     encode_accept,
     forgiven_accept,
 )
+from tests.fuzz.dicomweb import (
+    retrieve_seeds,
+    run_retrieve,
+    run_search,
+    run_stow_metadata,
+    run_stow_multipart,
+    search_seeds,
+    stow_metadata_seeds,
+    stow_multipart_seeds,
+)
 from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
@@ -698,4 +708,8 @@ TARGETS = {
     "procedure-step": Target(run_procedure_step, procedure_step_seeds, 600),
     "commitment": Target(run_commitment, commitment_seeds, 2000),
     "dicom-json": Target(run_dicom_json, dicom_json_seeds, 2000),
+    "stow-multipart": Target(run_stow_multipart, stow_multipart_seeds, 3000),
+    "stow-metadata": Target(run_stow_metadata, stow_metadata_seeds, 2000),
+    "retrieve": Target(run_retrieve, retrieve_seeds, 1000),
+    "search": Target(run_search, search_seeds, 500),
 }

@@ -5,6 +5,10 @@ from lfscp.config import Settings
 from lfscp.conformance import statement
 from lfscp.dicom.attributes import ATTRIBUTES
 from lfscp.services.contexts import contexts
+from lfscp.web.dicomweb import metadata
+from lfscp.web.dicomweb.media_types import media_types
+from lfscp.web.dicomweb.retrieving import wado_rs
+from lfscp.web.dicomweb.searching import search
 
 
 def test_every_supported_sop_class_and_transfer_syntax_is_named():
@@ -81,3 +85,25 @@ def test_security_is_told_as_configured():
     assert "port 11112" not in secured
     assert "certificates of clients are required" in secured
     assert "user name with passcode, are required" in secured
+
+
+def test_every_route_and_media_type_of_dicomweb_is_named():
+    text = statement(Settings())
+
+    for path, _ in (*wado_rs.ROUTES, *metadata.ROUTES):
+        assert f"| GET | {path.replace(':path}', '}')} |" in text
+    for path, _ in search.ROUTES:
+        assert f"| Search (QIDO-RS) | GET | /dicom-web{path} | read |" in text
+    assert "| Store (STOW-RS) | POST | /dicom-web/studies/{study} | work |" in text
+    assert "| Delete | DELETE | /dicom-web/studies/{study}/series/{series} | admin |" in text
+    assert "| Retrieve (WADO-URI) | GET | /wado | read |" in text
+    for uid, media_type in media_types().items():
+        assert f"| {uid} | {media_type} |" in text
+    assert "| Patient's Name | (0010,0010) |" in text
+
+
+def test_without_http_there_is_no_dicomweb():
+    text = statement(Settings.model_validate({"web": {"enabled": False}}))
+
+    assert "| Studies Service: Search (QIDO-RS) | turned off |" in text
+    assert "/dicom-web/studies" not in text

@@ -33,6 +33,25 @@ from lfscp.observe.processes import boot_id_of_machine
 _KEPT_PART: Final = 0.9  # of the bound, when there is too much
 _UNSEEN_PART: Final = 16  # what a process adds before it counts again: this part of the bound
 _IN_USE_S: Final = 10.0
+_COPIES: Final = "copies"
+
+
+def _place(folder: Path, name: str) -> str:
+    hashed = hashlib.sha256(name.encode()).hexdigest()
+    return f"{folder}/{_COPIES}/{hashed[:2]}/{hashed[2:40]}"
+
+
+def drop_from(folder: Path, name: str) -> None:
+    """Remove all files of that name from the cache in a folder, which other processes may use."""
+    for path in glob.iglob(f"{glob.escape(_place(folder, name))}*"):  # noqa: PTH207
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Every file that the cache in a folder keeps; none if there is no such folder."""
+    for parent, _, names in os.walk(folder / _COPIES):
+        yield from (Path(parent) / name for name in names)
 
 
 class DiskCache:
@@ -52,7 +71,7 @@ class DiskCache:
     ) -> None:
         self.folder = folder
         self.incoming = folder / INCOMING
-        self._copies = folder / "copies"
+        self._copies = folder / _COPIES
         self._max_bytes = max_bytes
         self._bound = max_bytes  # or less, as the disk was when the files were counted
         self._in_use_s = in_use_s
@@ -122,13 +141,10 @@ class DiskCache:
 
     def drop(self, name: str) -> None:
         """Remove all files of that name."""
-        for path in glob.iglob(f"{glob.escape(self._path(name))}*"):  # noqa: PTH207
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        drop_from(self.folder, name)
 
     def _path(self, name: str, part: str = "") -> str:
-        hashed = hashlib.sha256(name.encode()).hexdigest()
-        return f"{self._copies}/{hashed[:2]}/{hashed[2:40]}{part}"
+        return f"{_place(self.folder, name)}{part}"
 
     def shrink(self) -> None:
         """Remove the longest unread files while there are too many, unless another does."""

@@ -5,182 +5,20 @@ once. What is sent may begin before the fetch has ended. All pieces are of one v
 object, or the fetch fails. Objects that will be asked for next are fetched ahead.
 """
 
-# ruff: noqa: PTH108 - pathlib costs as much as the system call
-
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, cast
-from weakref import WeakValueDictionary
+from collections.abc import Sequence
+from typing import IO, Any, Final, Literal, cast
 
-from lfscp.archive.store.disk_cache import DiskCache
-from lfscp.archive.store.s3_client import PART_BYTES, counted, reason_of
-
-if TYPE_CHECKING:
-    from obstore.store import S3Store
+from lfscp.archive.store.remote_fetch import Fetch, Remote, copy_part
+from lfscp.archive.store.s3_client import PART_BYTES
 
 _AHEAD: Final = 8  # objects
 _REGULAR_FILE: Final = 0o100640
-
-
-class Remote:
-    """How the objects of one bucket are read: its client, the cache, and what is on its way.
-
-    Args:
-        client: gives this process's client.
-        ahead: where fetches ahead run; made when it is first asked for.
-        url: what error messages call the bucket.
-    """
-
-    def __init__(
-        self,
-        client: Callable[[], S3Store],
-        cache: DiskCache,
-        ahead: Callable[[], Executor],
-        url: str,
-    ) -> None:
-        self.client = client
-        self.cache = cache
-        self.ahead = ahead
-        self.url = url
-        self._lock = threading.Lock()
-        self._fetches: WeakValueDictionary[str, Fetch] = WeakValueDictionary()
-
-    def fetch(self, key: str, name: str, size: int, e_tag: str) -> Fetch:
-        """The fetch of an object that is under way, or a new one."""
-        with self._lock:
-            found = self._fetches.get(name) if name else None
-            if found is None or found.has_failed:
-                found = Fetch(self, key, name, size, e_tag)
-                if name:
-                    self._fetches[name] = found
-            return found
-
-    def head(self, key: str) -> Any:
-        """Size, time of change and ETag.
-
-        Raises:
-            OSError: it is not there, or cannot be asked for.
-        """
-        return self.ask("head", key, lambda: self.client().head(key))
-
-    def ask(self, kind: str, key: str, request: Callable[[], Any]) -> Any:
-        """Do a request; all that it fails with becomes an OSError.
-
-        Args:
-            kind: as it is counted.
-        """
-        from obstore.exceptions import BaseError
-
-        try:
-            with counted(kind):
-                return request()
-        except FileNotFoundError:
-            raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.url}/{key}") from None
-        except (BaseError, OSError, ValueError) as error:
-            raise OSError(errno.EIO, reason_of(error), f"{self.url}/{key}") from None
-
-
-class Fetch:
-    """One object on its way into a file. Any thread may call any method.
-
-    Args:
-        name: of its copy in the cache; empty for none.
-        size: bytes of the object.
-        e_tag: the version to fetch; empty for whichever is there first.
-    """
-
-    def __init__(self, remote: Remote, key: str, name: str, size: int, e_tag: str) -> None:
-        self._remote = remote
-        self._key = key
-        self._name = name
-        self._e_tag = e_tag
-        self._lock = threading.Lock()
-        self._here = 0  # bytes fetched so far
-        self.size = size
-        self.has_failed = False
-        self.path = self._piece = remote.cache.new_piece()
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o640)
-
-    def fileno(self) -> int:
-        """The file that the object is fetched into; open as long as this fetch is held."""
-        return self._descriptor
-
-    def wait_for(self, end: int) -> None:
-        """Have the object's first `end` bytes in the file.
-
-        Raises:
-            OSError: they cannot be had.
-        """
-        if end <= self._here:
-            return
-        with self._lock:
-            try:
-                while self._here < min(end, self.size):
-                    self._next_part()
-            except OSError:
-                self.has_failed = True
-                raise
-            if end > self.size:
-                raise OSError(errno.EIO, f"the object has {self.size} bytes only", self._key)
-
-    def finish(self) -> str:
-        """Fetch all of it; returns a path that lasts as long as this fetch is held.
-
-        Raises:
-            OSError: it cannot be had.
-        """
-        self.wait_for(self.size)
-        with self._lock:
-            return self.path
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether all of it is in the cache, where it stays without this fetch."""
-        return self.path != self._piece
-
-    def _next_part(self) -> None:
-        start, end = self._here, min(self._here + PART_BYTES, self.size)
-        options: dict[str, Any] = {"range": (start, end)}
-        if self._e_tag:
-            options["if_match"] = self._e_tag
-
-        def get() -> Any:
-            answer = self._remote.client().get(self._key, options=cast(Any, options))
-            return answer.meta, answer.bytes()
-
-        meta, content = self._remote.ask("get", self._key, get)
-        if meta["size"] != self.size or len(content) != end - start:
-            raise OSError(
-                errno.EIO, f"the object has {meta['size']} bytes instead of {self.size}", self._key
-            )
-        self._e_tag = meta["e_tag"] or ""
-        view = memoryview(content)
-        while view:
-            view = view[os.pwrite(self._descriptor, view, end - len(view)) :]
-        self._here = end
-        if end == self.size:
-            self._keep()
-
-    def _keep(self) -> None:
-        if not self._name:
-            return
-        self.path = self._remote.cache.add(self._piece, self._name, self.size)
-        if self.is_kept:
-            os.unlink(self._piece)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self._descriptor)
-        with contextlib.suppress(AttributeError, OSError):
-            if not self.is_kept:
-                os.unlink(self._piece)
 
 
 class ReadAhead:
@@ -216,7 +54,10 @@ class RemoteObject:
         size: bytes of the object; when `version` is given.
     """
 
-    __slots__ = ("_ahead", "_fetch", "_head", "_number", "_remote", "_size", "_version", "key")
+    __slots__ = (
+        *("_ahead", "_e_tag", "_fetch", "_head", "_number", "_remote", "_size", "_version"),
+        "key",
+    )
 
     def __init__(self, remote: Remote, key: str, version: str = "", size: int = 0) -> None:
         self.key = key
@@ -224,6 +65,7 @@ class RemoteObject:
         self._version = version
         self._size = size
         self._head: Any = None
+        self._e_tag = ""  # of what was read by range
         self._fetch: Fetch | None = None
         self._ahead: ReadAhead | None = None
         self._number = 0
@@ -253,6 +95,42 @@ class RemoteObject:
     def open(self, mode: Literal["rb"] = "rb") -> IO[bytes]:
         """Open a local copy for reading."""
         return open(self, mode)
+
+    @property
+    def size(self) -> int:
+        """Bytes of it; 0 when the caller did not know its version."""
+        return self._size if self._version else 0
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether it is on this machine."""
+        return self._copy() is not None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What changes with its name or its content."""
+        return str(self), self._version
+
+    def read_range(self, begin: int, end: int) -> bytes:
+        """Some of its bytes, from the bucket; no copy is kept.
+
+        Raises:
+            OSError: they cannot be had, or are of another version than those read before.
+        """
+        options: dict[str, Any] = {"range": (begin, end)}
+        if self._e_tag:
+            options["if_match"] = self._e_tag
+
+        def get() -> Any:
+            answer = self._remote.client().get(self.key, options=cast(Any, options))
+            return answer.meta, answer.bytes()
+
+        meta, content = self._remote.ask("get", self.key, get)
+        if meta["size"] != self._size or len(content) != end - begin:
+            reason = f"the object has {meta['size']} bytes instead of {self._size}"
+            raise OSError(errno.EIO, reason, self.key)
+        self._e_tag = meta["e_tag"] or ""
+        return bytes(content)
 
     def begin(self) -> Fetch | None:
         """Begin to fetch it; None when there is a local copy already.
@@ -305,13 +183,13 @@ class RemoteObject:
             self._head = self._remote.head(self.key)
         return self._head
 
-    def _name(self) -> str:
+    def _part(self) -> str:
         """Of its copy in the cache; empty for none: a name may get other content."""
-        return f"{self.key}\0{self._version}" if self._version else ""
+        return copy_part(self.key, self._version) if self._version else ""
 
     def _copy(self) -> str | None:
-        name = self._name()
-        return self._remote.cache.find(name) if name else None
+        part = self._part()
+        return self._remote.cache.find(self.key, part) if part else None
 
     def _begin(self) -> Fetch:
         e_tag = ""
@@ -319,4 +197,4 @@ class RemoteObject:
         if not self._version:
             head = self._known_head()
             size, e_tag = head["size"], head["e_tag"] or ""
-        return self._remote.fetch(self.key, self._name(), size, e_tag)
+        return self._remote.fetch(self.key, self._part(), size, e_tag)

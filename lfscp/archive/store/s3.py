@@ -26,7 +26,8 @@ from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.files import instance_of, write_file
 from lfscp.archive.store.object_probe import PROBES
 from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
-from lfscp.archive.store.remote_object import ReadAhead, Remote, RemoteObject
+from lfscp.archive.store.remote_fetch import Remote, copy_part
+from lfscp.archive.store.remote_object import ReadAhead, RemoteObject
 from lfscp.archive.store.s3_client import (
     PART_BYTES,
     PARTS_AT_ONCE,
@@ -136,7 +137,8 @@ class S3Objects:
             placement.digest, placement.transfer_syntax_uid, placement.dataset_offset
         )
         if version:
-            self._cache.add(piece.path, f"{placement.path}\0{version}", piece.size)
+            part = copy_part(placement.path, version)
+            self._cache.add(piece.path, placement.path, piece.size, part)
 
     def discard(self, piece: Piece) -> None:
         """Remove a piece's own name; a copy of it stays."""
@@ -161,6 +163,8 @@ class S3Objects:
                 pass
             except (BaseError, OSError, ValueError):
                 break  # the removal is tried again later
+            for key in some:
+                self._cache.drop(key)
             gone += some
         return gone
 

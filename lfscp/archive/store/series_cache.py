@@ -1,7 +1,8 @@
 """Keeps the metadata of series on disk, as they were made, in a bounded folder.
 
 Rules: what a series is now is part of a name, so what is kept is never old; the older one goes when
-a newer is kept. If there is too much, the one unread longest goes first. A full disk costs the
+the series is asked for again, and at the latest by the upkeep, for which the first line of a file
+says what it is of. If there is too much, the one unread longest goes first. A full disk costs the
 cache, not the answer.
 """
 
@@ -9,16 +10,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Generator, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Final
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.disk_cache import DiskCache
+from lfscp.archive.store.kept_beside import series_name
 
 _PIECE: Final = 1 << 18
-_FORM: Final = "1"  # of what is written; another after every change of it
+_FORM: Final = "2"  # of what is written; another after every change of it
+_MAX_HEAD: Final = 512  # bytes of the first line
+_HEAD: Final = b"lfscp"  # begins it
+
+
+def series_in(path: Path) -> tuple[str, str, str] | None:
+    """Study, series and version of which a file has the metadata; None if it does not say."""
+    try:
+        with path.open("rb") as file:
+            head = file.readline(_MAX_HEAD).rstrip(b"\n").decode().split("\t")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if len(head) != len(("lfscp", "study", "series", "version")) or head[0] != _HEAD.decode():
+        return None
+    return head[1], head[2], head[3]
 
 
 class SeriesCache:
@@ -26,12 +43,14 @@ class SeriesCache:
 
     Args:
         folder: made when needed.
-        max_bytes: 0 keeps nothing.
+        max_bytes: 0 keeps nothing, and removes what was kept.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        if not max_bytes:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @cached_property
     def _cache(self) -> DiskCache:
@@ -42,32 +61,42 @@ class SeriesCache:
         """Remove what is kept of a series."""
         if self._max_bytes:
             with contextlib.suppress(OSError, ArchiveError):
-                self._cache.drop(f"{study_uid}|{series_uid}")
+                self._cache.drop(series_name(study_uid, series_uid))
 
     def pieces(
-        self, study_uid: str, series_uid: str, version: str, made: Iterator[bytes]
+        self,
+        study_uid: str,
+        series_uid: str,
+        version: str,
+        made: Iterator[bytes],
+        is_whole: Callable[[], bool] = lambda: True,
     ) -> Generator[bytes, None, None]:
         """The metadata of a series: those that are kept, or else those that are made, and kept.
 
         Args:
             version: changes whenever the series does.
             made: makes them, piece by piece.
+            is_whole: asked at the end: whether they are those of all instances, and may be kept.
         """
-        name = f"{study_uid}|{series_uid}"
+        name = series_name(study_uid, series_uid)
         digest = hashlib.blake2b(f"{_FORM}|{version}".encode(), digest_size=12).hexdigest()
         part = f".{digest}"
         kept = self._open(name, part)
         if kept is not None:
             with kept:
+                kept.readline(_MAX_HEAD)
                 while piece := kept.read(_PIECE):
                     yield piece
             return
+        self.forget(study_uid, series_uid)
         writing = _Writing(self._new_piece())
         try:
+            writing.write(b"\t".join((_HEAD, *map(str.encode, (study_uid, series_uid, version)))))
+            writing.write(b"\n")
             for piece in made:
                 writing.write(piece)
                 yield piece
-            if writing.is_whole():
+            if is_whole() and writing.is_whole():
                 self._keep(writing, name, part)
         finally:
             writing.end()

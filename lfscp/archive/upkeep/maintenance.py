@@ -23,6 +23,7 @@ from lfscp.archive.index.database import reason_of
 from lfscp.archive.reindexing import place_studies, read_every_object
 from lfscp.archive.upkeep.retention import Candidate, Limits, Retention, most_off_ms
 from lfscp.archive.upkeep.scrub import Scrub
+from lfscp.archive.upkeep.stale_copies import remove_stale
 from lfscp.archive.upkeep.task_lease import Turn
 from lfscp.archive.upkeep.worklist_expiry import WorklistExpiry
 from lfscp.errors import OperationError
@@ -37,6 +38,7 @@ TASK: Final = "retention"
 _FIRST_S: Final = 2.0  # a node that starts has other things to do
 _AGAIN_S: Final = 60.0  # after a failure, or while another node is at it
 _REMOVALS_S: Final = 3600.0  # between two looks for objects of deleted rows in a bucket
+_STALE_S: Final = 3600.0  # between two looks for pictures and metadata of objects that are gone
 _CLOCK_S: Final = 600.0
 _PASS_S: Final = 86_400.0  # a pass over a small archive begins once a day
 _NICE: Final = 10
@@ -75,6 +77,7 @@ class Maintenance:
         self._most_off_ms = most_off_ms(limits)
         self._threads.append(self._thread("lfscp-clock", self._look_at_clock, 0.0))
         self._threads.append(self._thread("lfscp-studies", self._read_studies, _FIRST_S))
+        self._threads.append(self._thread("lfscp-copies", self._remove_stale, _FIRST_S))
         self._expiry = WorklistExpiry(archive, worklist_keep_days)
         if worklist_keep_days:
             self._threads.append(self._thread("lfscp-expiry", self._expiry.run, _FIRST_S))
@@ -139,6 +142,10 @@ class Maintenance:
         for read in (place_studies, read_every_object):
             read(self._archive.index, self._archive.files, self._stopping.is_set)
         return _AGAIN_S
+
+    def _remove_stale(self) -> float:
+        remove_stale(self._archive, self._stopping.is_set)
+        return _STALE_S
 
     def _retain(self) -> float:
         if self._turn.take() is None:

@@ -17,6 +17,7 @@ from typing import Final
 from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.processes.forking_server import Child, ForkingServer, IdleChildren
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
+from lfscp.services.transcoding.described_layout import samples_of
 
 _MAX_S: Final = 60.0  # for one frame
 _MAX_KEPT: Final = 2  # processes between two objects
@@ -41,6 +42,8 @@ class CodecProcess:
         image: ImagePixel,
         memory_bytes: int,
         room_bytes: int,
+        *,
+        as_described: bool = False,
     ) -> FramePieces:
         """Decode a frame, as `decode_compressed` does.
 
@@ -48,13 +51,15 @@ class CodecProcess:
             frame: its fragments.
             memory_bytes: the memory that decoding may take.
             room_bytes: the part of it for what a codestream needs beyond what the header implies.
+            as_described: as there.
         Raises:
             DecodingError: as there; or the codec crashed, or takes too long. Reading the pieces
                 may raise it too.
             MoreMemoryNeededError: as there.
         """
-        limits = {"memory": memory_bytes, "room": room_bytes}
+        limits = {"memory": memory_bytes, "room": room_bytes, "described": as_described}
         request = {"syntax": transfer_syntax_uid, "image": asdict(image), **limits}
+        samples = samples_of(image) if as_described else image.samples
         self.is_ready = False
         with _failing():
             self.child.send(request, *frame)
@@ -63,7 +68,7 @@ class CodecProcess:
                 raise DecodingError(str(answer["error"]))
             if "more" in answer:
                 raise MoreMemoryNeededError(int(answer["more"]))
-            if length != image.samples * -(-image.bits_allocated // 8):
+            if length != samples * -(-image.bits_allocated // 8):
                 raise ValueError("another frame")
             return FramePieces(self._pieces(length), str(answer["photometric"]))
 

@@ -27,6 +27,7 @@ from lfscp.services.transcoding.decoded import (
     MoreMemoryNeededError,
     shaped,
 )
+from lfscp.services.transcoding.described_layout import laid_out
 from lfscp.services.transcoding.run_length import run_length_frame
 
 _LOSSY_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
@@ -39,7 +40,12 @@ _YBR_FULL: Final = ("YBR_FULL", "YBR_FULL_422")
 
 
 def decode_compressed(
-    decoder: Decoder, frame: bytes, image: ImagePixel, room_bytes: float = float("inf")
+    decoder: Decoder,
+    frame: bytes,
+    image: ImagePixel,
+    room_bytes: float = float("inf"),
+    *,
+    as_described: bool = False,
 ) -> DecodedFrame:
     """Decode one frame.
 
@@ -47,12 +53,13 @@ def decode_compressed(
         frame: the bytes of its fragments.
         image: the frame as the header describes it.
         room_bytes: memory for what a codestream needs beyond what the header implies.
+        as_described: lay it out as the header describes uncompressed pixels.
     Raises:
         DecodingError: the frame is broken, or differs from the header.
         MoreMemoryNeededError: the frame needs more than this room; nothing was decoded.
     """
     if decoder.UID == _RLE_LOSSLESS:
-        return run_length_frame(frame, image)
+        return _finished(run_length_frame(frame, image), image, as_described=as_described)
     stream = read_codestream(frame)
     if stream is None:
         raise DecodingError("it does not begin as a codestream does")
@@ -71,7 +78,16 @@ def decode_compressed(
     values = _cells(values, stream, image)
     planar = properties.get("planar_configuration") == 1
     values = shaped(values, image, is_planar=planar)
-    return _coloured(values, str(properties["photometric_interpretation"]), decoder.UID)
+    photometric = str(properties["photometric_interpretation"])
+    if as_described:
+        return _finished(DecodedFrame(values, photometric), image, as_described=True)
+    return _coloured(values, photometric, decoder.UID)
+
+
+def _finished(frame: DecodedFrame, image: ImagePixel, *, as_described: bool) -> DecodedFrame:
+    if not as_described:
+        return frame
+    return DecodedFrame(laid_out(frame.values, image), frame.photometric_interpretation)
 
 
 def _require_same_size(stream: Codestream, image: ImagePixel) -> None:

@@ -1,8 +1,9 @@
 """Decodes single frames of an object with compressed pixels, within the shared budgets.
 
-Rules: a frame is decoded when it is asked for, into memory if it is small and else into a file
-without a name. So the memory for decoding and the codec are free again before a slow receiver takes
-the first byte. Codecs run in another process, see `decoding_process`.
+Rules: a frame is as the header describes uncompressed pixels, see `described_layout`. It is decoded
+when it is asked for, into memory if it is small and else into a file without a name. So the memory
+for decoding and the codec are free again before a slow receiver takes the first byte. Codecs run in
+another process, see `decoding_process`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lfscp.services.transcoding.codec_client import codec_process
 from lfscp.services.transcoding.dataset_conversion import anew
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.decoding_memory import MEMORY
+from lfscp.services.transcoding.described_layout import can_lay_out, is_moved, samples_of
 from lfscp.services.transcoding.frames import (
     CELLS_IN_FRAGMENTS,
     PIXELS_ELSEWHERE,
@@ -33,8 +35,14 @@ from lfscp.services.transcoding.frames import (
 _PIECE: Final = 1 << 18
 
 
-def can_decode(transfer_syntax_uid: str) -> bool:
-    """Whether there is a decoder for compressed frames."""
+def can_decode(transfer_syntax_uid: str, image: ImagePixel | None = None) -> bool:
+    """Whether there is a decoder for compressed frames.
+
+    Args:
+        image: given, it must also be possible to lay them out as it says.
+    """
+    if image is not None and not can_lay_out(image):
+        return False
     if transfer_syntax_uid in CELLS_IN_FRAGMENTS:
         return True
     if transfer_syntax_uid in PIXELS_ELSEWHERE:
@@ -48,7 +56,7 @@ def can_decode(transfer_syntax_uid: str) -> bool:
 
 def size_of(image: ImagePixel) -> int:
     """Bytes of one decoded frame: its bits fill whole bytes."""
-    return -(-image.samples * image.bits_allocated // 8)
+    return -(-samples_of(image) * image.bits_allocated // 8)
 
 
 class DecodedFrames:
@@ -67,7 +75,8 @@ class DecodedFrames:
         self._memory = 0
         self._for_frame = ExitStack()
         try:
-            self._frames = Frames(dataset, self._decode)
+            self._frames = Frames(dataset, self._decode, as_described=True)
+            self._layout = size_of(self._frames.image) if is_moved(self._frames.image) else 0
         except DatasetError as error:
             raise DecodingError(error.reason) from None
 
@@ -98,7 +107,7 @@ class DecodedFrames:
                 needed = self._frames.working_set_of(number, alone=alone)
             except DatasetError as error:
                 raise DecodingError(error.reason) from None
-            self._memory = needed + room
+            self._memory = needed + self._layout + room
             with MEMORY.reserve(self._memory, self._look):
                 try:
                     with ExitStack() as self._for_frame:
@@ -125,7 +134,8 @@ class DecodedFrames:
         self, transfer_syntax_uid: str, frame: list[memoryview], image: ImagePixel, room: float
     ) -> FramePieces:
         codec = self._for_frame.enter_context(codec_process(self._look, self._owner))
-        return codec.decode(transfer_syntax_uid, frame, image, self._memory, int(room))
+        memory = self._memory
+        return codec.decode(transfer_syntax_uid, frame, image, memory, int(room), as_described=True)
 
 
 def _packed(pieces: Iterable[memoryview]) -> Iterator[bytes]:

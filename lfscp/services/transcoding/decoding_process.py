@@ -58,7 +58,9 @@ def _answer(connection: Connection, request: Message) -> tuple[dict[str, Any], m
     frame = connection.read(request.length)
     try:
         decoder, image = get_decoder(asked["syntax"]), ImagePixel(**asked["image"])
-        decoded = decode_compressed(decoder, frame, image, asked["room"])
+        decoded = decode_compressed(
+            decoder, frame, image, asked["room"], as_described=asked["described"]
+        )
     except MoreMemoryNeededError as error:
         return {"more": error.more_bytes}, nothing
     except DecodingError as error:

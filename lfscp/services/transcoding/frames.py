@@ -41,6 +41,7 @@ from lfscp.services.transcoding.decoded import (
     FramePieces,
     MoreMemoryNeededError,
 )
+from lfscp.services.transcoding.described_layout import laid_out
 from lfscp.services.transcoding.native_frames import NativeFrames
 from lfscp.services.transcoding.working_set import working_set
 
@@ -65,12 +66,15 @@ class Frames:
     Args:
         dataset: as `read_stored_dataset` gives it.
         decode: decodes for `pieces` with a codec elsewhere; by default in this process.
+        as_described: for `pieces` of frames without a codec; `decode` does so for the others.
     Raises:
         DecodingError: there are no pixels, no decoder, or no description of the pixels.
         DatasetError: the bytes are broken.
     """
 
-    def __init__(self, dataset: StoredDataset, decode: Decode | None = None) -> None:
+    def __init__(
+        self, dataset: StoredDataset, decode: Decode | None = None, *, as_described: bool = False
+    ) -> None:
         syntax = dataset.transfer_syntax_uid
         if syntax in PIXELS_ELSEWHERE:
             raise DecodingError(f"{UID(syntax).name} only refers to its pixel data")
@@ -82,6 +86,7 @@ class Frames:
         self._said = frozenset(values)
         self._dataset = dataset
         self._decode = decode
+        self._as_described = as_described
         self.has_codec = syntax not in CELLS_IN_FRAGMENTS
         self._spans: FrameSpans | None = None
         if not element.is_encapsulated:
@@ -136,7 +141,8 @@ class Frames:
         self._require_frame(number)
         if not self.has_codec or self._decode is None:
             frame = self.decode(number, alone=alone)
-            content = frame.values.reshape(-1).view(np.uint8).data
+            values = laid_out(frame.values, self.image) if self._as_described else frame.values
+            content = values.reshape(-1).view(np.uint8).data
             return FramePieces(iter([content]), frame.photometric_interpretation)
         syntax = self._dataset.transfer_syntax_uid
         fragments = self._fragments(number, alone=alone)

@@ -10,14 +10,12 @@ Source: PS3.5 sections 7.3, 8.1.1, 8.2, annex A.4; PS3.18 section 8.7.3.
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO, BinaryIO, Final, cast
 
 import numpy as np
 
+from lfscp.archive.store.partial_dataset import PartialDataset
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
 from lfscp.dicom.elements import Encoding
 from lfscp.dicom.encapsulated import (
@@ -32,11 +30,12 @@ from lfscp.dicom.encapsulated import (
 from lfscp.dicom.header import DEFLATED, encoding_of
 from lfscp.dicom.image_pixel import ImagePixel, PixelElement, image_pixel, read_pixel_element
 from lfscp.services.transcoding.decoded import DecodingError
+from lfscp.services.transcoding.frame_layouts import LAYOUTS, Layout, key_of
 from lfscp.services.transcoding.native_frames import NativeFrames, in_little_endian, word_bytes
 
 PIECE: Final = 1 << 18  # bytes read at a time; whole words of any size
-_MAX_KEPT: Final = 256  # objects
-_MAX_NUMBERS: Final = 2_000_000  # of offsets and spans of all kept objects, 8 bytes each
+_ITEM_HEAD: Final = 8  # bytes
+_OFFSET_BYTES: Final = 4  # of a frame, in the Basic Offset Table
 
 
 class NoPixelsError(DecodingError):
@@ -47,55 +46,11 @@ class NoFrameError(DecodingError):
     """There is no such frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the frames of an object are; positions count from the beginning of the dataset."""
-
-    image: ImagePixel
-    element: PixelElement
-    table: OffsetTable | None = None
-    spans: FrameSpans | None = None
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers it keeps."""
-        in_table = len(self.table.offsets) if self.table is not None else 0
-        in_spans = 2 * self.spans.fragments + len(self.spans) if self.spans is not None else 0
-        return len(self.element.extended_offsets) + in_table + in_spans
-
-
-class _Layouts:
-    """The layouts that were used last. Any thread may call any method."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[object, ...], _Layout] = OrderedDict()
-        self._numbers = 0
-
-    def get(self, key: tuple[object, ...]) -> _Layout | None:
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            return found
-
-    def keep(self, key: tuple[object, ...], layout: _Layout) -> None:
-        with self._lock:
-            before = self._kept.pop(key, None)
-            self._numbers += layout.numbers - (before.numbers if before is not None else 0)
-            self._kept[key] = layout
-            while self._kept and (len(self._kept) > _MAX_KEPT or self._numbers > _MAX_NUMBERS):
-                self._numbers -= self._kept.popitem(last=False)[1].numbers
-
-
-_LAYOUTS: Final = _Layouts()
-
-
 class StoredFrames:
     """The frames of one object whose file is open; for one thread.
 
     Args:
-        file: open for as long as this is used.
+        file: open for as long as this is used; or parts of an object in a bucket.
         transfer_syntax_uid: of the dataset.
         dataset_offset: where it begins.
     Attributes:
@@ -105,23 +60,26 @@ class StoredFrames:
         DatasetError: the dataset is broken.
     """
 
-    def __init__(self, file: IO[bytes], transfer_syntax_uid: str, dataset_offset: int) -> None:
+    def __init__(
+        self, file: IO[bytes] | PartialDataset, transfer_syntax_uid: str, dataset_offset: int
+    ) -> None:
         self.transfer_syntax_uid = transfer_syntax_uid
-        self._descriptor = file.fileno()
         self._file = file
         self._offset = dataset_offset
-        self._dataset: StoredDataset | None = None
+        self._parts = file if isinstance(file, PartialDataset) else None
+        self._dataset = self._parts.dataset if self._parts is not None else None
         self._is_deflated = transfer_syntax_uid in DEFLATED
         self._encoding: Encoding = encoding_of(transfer_syntax_uid)
-        state = os.fstat(self._descriptor)
-        self.key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, dataset_offset)
-        self._layout = _LAYOUTS.get(self.key) or self._read_layout()
+        self.key = key_of(file, dataset_offset)
+        self._layout = LAYOUTS.get(self.key) or self._read_layout()
 
     @property
     def dataset(self) -> StoredDataset:
         """The whole dataset, mapped or inflated when it is first asked for."""
         if self._dataset is None:
-            self._dataset = dataset_of(self._file, self.transfer_syntax_uid, self._offset)
+            self._dataset = dataset_of(
+                cast(IO[bytes], self._file), self.transfer_syntax_uid, self._offset
+            )
         return self._dataset
 
     @property
@@ -139,7 +97,14 @@ class StoredFrames:
         """Whether the frames are in fragments."""
         return self.element.is_encapsulated
 
-    def _read_layout(self) -> _Layout:
+    def _need(self, begin: int, end: int) -> None:
+        """Have these bytes of the dataset, if they are fetched in parts."""
+        if self._parts is not None:
+            self._parts.need(begin, end)
+
+    def _read_layout(self) -> Layout:
+        if self._parts is not None:
+            self._parts.read_head()
         content, encoding = self.dataset.content, self.dataset.encoding
         element, values = read_pixel_element(content, encoding)
         if element is None or element.begin >= element.end:
@@ -148,9 +113,10 @@ class StoredFrames:
         table = None
         if element.is_encapsulated:
             frames, extended = image.number_of_frames, element.extended_offsets
+            self._need(element.begin, element.begin + _ITEM_HEAD + _OFFSET_BYTES * frames)
             table = read_offset_table(content, element.begin, frames, extended)
-        layout = _Layout(image, element, table)
-        _LAYOUTS.keep(self.key, layout)
+        layout = Layout(image, element, table)
+        LAYOUTS.keep(self.key, layout)
         return layout
 
     def require(self, number: int) -> None:
@@ -163,6 +129,30 @@ class StoredFrames:
         if not 0 <= number < frames:
             raise NoFrameError(f"there is no frame {number + 1}, the object has {frames}")
 
+    def have(self, numbers: Sequence[int]) -> None:
+        """Have these frames, and what describes them, if the object is fetched in parts.
+
+        Raises:
+            NoFrameError, DatasetError: as `spans_of`.
+            TooManyPartsError, OSError: they cannot be fetched in parts, or at all.
+        """
+        if self._parts is None:
+            return
+        self._parts.read_head()
+        self._need_table()
+        for number in numbers:
+            if self.is_compressed:
+                self.spans_of(number)
+            else:
+                begin, end = self._bits_of(number)
+                first = self.element.begin
+                self._need(first + begin // 8, first + -(-end // 8))
+
+    def _need_table(self) -> None:
+        frames, begin = self.image.number_of_frames, self.element.begin
+        if self.is_compressed:
+            self._need(begin, begin + _ITEM_HEAD + _OFFSET_BYTES * frames)
+
     def spans_of(self, number: int) -> Sequence[Span]:
         """Where the bytes of a compressed frame are in the dataset.
 
@@ -173,19 +163,27 @@ class StoredFrames:
         self.require(number)
         table, spans = self._layout.table, self._layout.spans
         if table is not None:
+            self._need_frame(table, number)
             found = frame_by_table(self.dataset.content, table, number)
             if found:
                 return found
         return (spans or self._walk())[number]
 
+    def _need_frame(self, table: OffsetTable, number: int) -> None:
+        first, offsets = table
+        is_last = number + 1 >= len(offsets)
+        end = len(self.dataset.content) if is_last else first + offsets[number + 1]
+        self._need(first + offsets[number], end)
+
     def _walk(self) -> FrameSpans:
         """Find all frames, and keep where they are."""
+        self._need(self.element.begin, len(self.dataset.content))
         content, element, image = self.dataset.content, self.element, self.image
         fragments = read_fragments(content, element.begin)
         self.dataset.forget()
         spans = frames_of(content, fragments, image.number_of_frames, element.extended_offsets)
-        self._layout = _Layout(image, element, None, spans)
-        _LAYOUTS.keep(self.key, self._layout)
+        self._layout = Layout(image, element, None, spans)
+        LAYOUTS.keep(self.key, self._layout)
         return spans
 
     def size_of(self, number: int) -> int:
@@ -221,6 +219,7 @@ class StoredFrames:
             DatasetError: the fragments are broken.
         """
         if self.is_compressed:
+            self._need(self.element.begin, len(self.dataset.content))
             spans = read_fragments(self.dataset.content, self.element.begin).spans
             return self._pieces_of(spans)
         return self._all_words()
@@ -262,9 +261,11 @@ class StoredFrames:
         return words[begin - start : end - start]
 
     def _read(self, begin: int, end: int) -> bytes:
-        if self._is_deflated:
+        if self._is_deflated or self._parts is not None:
+            self._need(begin, end)
             return bytes(self.dataset.content[begin:end])
-        return os.pread(self._descriptor, end - begin, self._offset + begin)
+        descriptor = cast(IO[bytes], self._file).fileno()
+        return os.pread(descriptor, end - begin, self._offset + begin)
 
 
 def _from_bit(content: bytes, shift: int, count: int) -> bytes:

@@ -1,5 +1,8 @@
 """Answers OPTIONS with what DICOMweb can do here: the resources and their methods, as WADL.
 
+Rules: what no other route answers comes here. A path that is none is 404. A resource that does not
+have the method is 405, with all its methods in the header Allow.
+
 Source: PS3.18 section 8.9; https://www.w3.org/Submission/wadl/
 """
 
@@ -13,19 +16,36 @@ from xml.sax.saxutils import quoteattr
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.routing import compile_path
+from starlette.routing import Route, compile_path
 
 from lfscp.web.dicomweb.addresses import PREFIX, base_url
+from lfscp.web.dicomweb.answering import Asked, Endpoint
 from lfscp.web.problems import Problem
 
-router = APIRouter(prefix=PREFIX, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 WADL: Final = "application/vnd.sun.wadl+xml"
 _NAMESPACE: Final = "http://wadl.dev.java.net/2009/02"
 _OTHERS: Final = ("*/*", "application/*", "application/xml", WADL)
 
 
-@router.options("")
-@router.options("/{path:path}")
+def at_any_path(asked: Asked) -> Response:
+    """Answer what no other route does."""
+    request = asked.request
+    path = request.path_params.get("path", "")
+    if request.method == "OPTIONS":
+        return capabilities(request, path)
+    for resource, methods in _resources(request.app.routes):
+        if compile_path(resource)[0].fullmatch(path):
+            allowed = {"Allow": ", ".join(methods)}
+            detail = f"{request.method} is not possible here, but {allowed['Allow']}"
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers=allowed)
+    raise _nothing_at(request)
+
+
+def _nothing_at(request: Request) -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, f"there is nothing at {request.scope['path']}")
+
+
 def capabilities(request: Request, path: str = "") -> Response:
     """The resources below this path with their methods."""
     known = {
@@ -34,7 +54,7 @@ def capabilities(request: Request, path: str = "") -> Response:
         if _is_below(resource, path.strip("/"))
     }
     if path and not known:
-        raise Problem(HTTPStatus.NOT_FOUND, f"there is nothing at {request.scope['path']}")
+        raise _nothing_at(request)
     accepted = request.headers.get("accept", WADL)
     if "application/json" in accepted or "application/dicom+json" in accepted:
         return JSONResponse(_document(base_url(request), known))
@@ -49,7 +69,7 @@ def _resources(routes: Any) -> Iterator[tuple[str, list[str]]]:
     found: dict[str, set[str]] = {}
     for route in _flat(routes):
         path, methods = getattr(route, "path", ""), getattr(route, "methods", None)
-        if methods and path.startswith(f"{PREFIX}/") and methods != {"OPTIONS"}:
+        if methods and path.startswith(f"{PREFIX}/"):
             found.setdefault(path.removeprefix(f"{PREFIX}/"), {"OPTIONS"}).update(methods)
     return ((path, sorted(methods)) for path, methods in sorted(found.items()))
 
@@ -91,3 +111,7 @@ def _wadl(base: str, known: dict[str, list[str]]) -> str:
         lines += [f"<method name={quoteattr(method)}/>" for method in methods]
         lines.append("</resource>")
     return "\n".join([*lines, "</resources>", "</application>"])
+
+
+router.routes.append(Route(PREFIX, Endpoint(at_any_path), methods=["OPTIONS"]))
+router.routes.append(Route(f"{PREFIX}/{{path:path}}", Endpoint(at_any_path)))  # any method

@@ -18,36 +18,36 @@ from lfscp.web.dicomweb.addresses import PREFIX, UID
 from lfscp.web.problems import not_found
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
-_STUDY = "/studies/{study_uid}"
-_SERIES = _STUDY + "/series/{series_uid}"
+_STUDY = "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
 
 
 @router.delete(_STUDY)
-def delete_study(web: Context, study_uid: UID) -> Response:
+def delete_study(web: Context, study: UID) -> Response:
     """Delete a study with all its instances."""
-    delete(web, Level.STUDY, study_uid)
+    delete(web, Level.STUDY, study)
     return _deleted()
 
 
 @router.delete(_SERIES)
-def delete_series(web: Context, study_uid: UID, series_uid: UID) -> Response:
+def delete_series(web: Context, study: UID, series: UID) -> Response:
     """Delete a series with all its instances."""
     with web.index() as connection:
-        keys = browse.series_keys(connection, study_uid, series_uid)
+        keys = browse.series_keys(connection, study, series)
     if not keys:
-        raise not_found("series", series_uid)
+        raise not_found("series", series)
     for key in keys:
-        delete(web, Level.SERIES, series_uid, key, missing_ok=True)
+        delete(web, Level.SERIES, series, key, missing_ok=True)
     return _deleted()
 
 
-@router.delete(_SERIES + "/instances/{instance_uid}")
-def delete_instance(web: Context, study_uid: UID, series_uid: UID, instance_uid: UID) -> Response:
+@router.delete(_SERIES + "/instances/{instance}")
+def delete_instance(web: Context, study: UID, series: UID, instance: UID) -> Response:
     """Delete one instance."""
-    row = instance_row(web, instance_uid)
-    if (row["study_instance_uid"], row["series_instance_uid"]) != (study_uid, series_uid):
-        raise not_found("instance", instance_uid)
-    delete(web, Level.IMAGE, instance_uid)
+    row = instance_row(web, instance)
+    if (row["study_instance_uid"], row["series_instance_uid"]) != (study, series):
+        raise not_found("instance", instance)
+    delete(web, Level.IMAGE, instance)
     return _deleted()
 
 

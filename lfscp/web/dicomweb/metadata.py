@@ -5,13 +5,16 @@ takes bounded memory. The metadata of a series are made once, and read from disk
 of one instance are made each time. In what is kept, a byte stands for the URL of DICOMweb that is
 in no UTF-8.
 
-An object that cannot be read is left out, and the log says so.
+An object that cannot be read is left out, and the log says so. Then nothing is kept, since it may
+be read the next time.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter
@@ -19,7 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lfscp.archive.index import browse
-from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.archive.store.partial_dataset import read_heads
+from lfscp.archive.store.stored_dataset import StoredDataset
 from lfscp.dicom.attributes import LEVELS
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.metadata import Written, metadata_of
@@ -47,6 +51,8 @@ def metadata(asked: Asked) -> Response:
     with asked.web.index() as connection:
         version = browse.version_of(connection, *uids)
     if version.startswith(_NO_INSTANCES):
+        if len(uids) > 1:
+            asked.web.series_metadata.forget(*uids[:2])
         raise not_found(("study", "series", "instance")[len(uids) - 1], uids[-1])
     asked.web.views.note(uids[0], HOW)
     headers = asked.require_changed(f"metadata|{version}|{form}|{base}")
@@ -94,37 +100,49 @@ def _uids(asked: Asked) -> list[str]:
 def _pieces(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
     """The instances, a line each."""
     if len(uids) == len(LEVELS) - 1:
-        yield from _made(asked, uids)
+        yield from _made(asked, uids, [])
         return
     with asked.web.index() as connection:
         of_study = browse.series_uids(connection, uids[0])
     for series_uid in uids[1:] or of_study:
         with asked.web.index() as connection:
             version = browse.version_of(connection, uids[0], series_uid)
-        made = _made(asked, (uids[0], series_uid))
-        yield from asked.web.series_metadata.pieces(uids[0], series_uid, version, made)
+        left_out: list[str] = []
+        made = _made(asked, (uids[0], series_uid), left_out)
+        kept = asked.web.series_metadata
+        yield from kept.pieces(uids[0], series_uid, version, made, partial(operator.not_, left_out))
 
 
-def _made(asked: Asked, uids: Sequence[str]) -> Iterator[bytes]:
-    """The instances of a series, or one of it, selected when the first is drawn."""
+def _made(asked: Asked, uids: Sequence[str], left_out: list[str]) -> Iterator[bytes]:
+    """The instances of a series, or one of it, selected when the first is drawn.
+
+    Args:
+        left_out: gets the UIDs of those that cannot be read.
+    """
     levels = dict(zip(LEVELS[1:], ([uid] for uid in uids), strict=False))
     written: Written = {}
-    for each in asked.web.archive.select(LEVELS[len(uids)], levels):
+    for each, found in read_heads(asked.web.archive.select(LEVELS[len(uids)], levels)):
         asked.look()
         location = retrieve_url(
             _BASE_AS_TEXT, each.study_uid, each.series_uid, each.sop_instance_uid
         )
         try:
-            dataset = read_stored_dataset(each.path, each.transfer_syntax_uid, each.dataset_offset)
-            text = metadata_of(dataset.content, dataset.encoding, location, written)
+            text = _text(found, location, written)
         except (OSError, DatasetError) as error:
             LOG.warning(
                 "object left out of metadata",
                 sop_instance_uid=each.sop_instance_uid,
                 reason=reason_of(error),
             )
+            left_out.append(each.sop_instance_uid)
             continue
         yield text.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _text(found: StoredDataset | OSError | DatasetError, location: str, written: Written) -> str:
+    if not isinstance(found, StoredDataset):
+        raise found
+    return metadata_of(found.content, found.encoding, location, written)
 
 
 _STUDY: Final = f"{PREFIX}/studies/{{study}}"

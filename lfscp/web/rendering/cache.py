@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.store.disk_cache import DiskCache
+from lfscp.archive.store.kept_beside import part_of
 
 
 class PictureCache:
@@ -43,7 +44,7 @@ class PictureCache:
         """A picture that is kept; None when it is not."""
         if self._max_bytes:
             with contextlib.suppress(OSError, ArchiveError):
-                path = self._cache.find(uid, name)
+                path = self._cache.find(uid, part_of(uid, name))
                 return open(path, "rb") if path else None
         return None
 
@@ -80,7 +81,7 @@ class PictureCache:
                     else:
                         content.seek(0)
                         shutil.copyfileobj(content, file, 1 << 18)
-                self._cache.add(str(piece), uid, piece.stat().st_size, name)
+                self._cache.add(str(piece), uid, piece.stat().st_size, part_of(uid, name))
             finally:
                 piece.unlink(missing_ok=True)
 

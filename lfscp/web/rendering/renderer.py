@@ -30,7 +30,7 @@ from lfscp.web.rendering.pool import SMALL, Answer, PictureRefusedError, RenderP
 LOG: Final = get_logger("lfscp.web")
 RENDERING_VERSION: Final = 3  # add one when the same object is rendered in another way than before
 
-MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png"}
+MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "gif": "image/gif"}
 JPEG_QUALITY: Final = 92
 RENDERING_BYTES: Final = 190 << 20
 _PIECE: Final = 1 << 18
@@ -61,7 +61,7 @@ class Wanted:
         frame: counted from 0; None is the middle one.
         window: None is the object's own.
         edge: longest edge in pixels; 0 is the object's size.
-        encoding: "jpeg" or "png".
+        encoding: "jpeg", "png" or "gif".
         overlays: whether they are drawn.
         quality: of JPEG, 1 to 100.
         viewport: width and height that the picture is fitted into, smaller or larger; None for

@@ -89,7 +89,7 @@ READ: Final = (
     "GET /dicom-web/studies/{study}/series/{series}/metadata",
     "GET /dicom-web/studies/{study}/series/{series}/instances/{instance}/metadata",
     "OPTIONS /dicom-web",
-    "OPTIONS /dicom-web/{path:path}",
+    "GET /dicom-web/{path:path}",  # what is none
     "GET /wado",
     "GET /dicom-web/studies/{study}",
     "GET /dicom-web/studies/{study}/rendered",
@@ -141,7 +141,7 @@ WORK: Final = (
     "POST /api/commitments/{commitment_id}/retry",
     # DICOMweb
     "POST /dicom-web/studies",
-    "POST /dicom-web/studies/{study_uid}",
+    "POST /dicom-web/studies/{study}",
     # dtools
     "POST /c-echo",
     "POST /c-find",
@@ -167,9 +167,9 @@ ADMIN: Final = (
     "POST /api/peers",
     "DELETE /api/peers/{ae_title}",
     # DICOMweb
-    "DELETE /dicom-web/studies/{study_uid}",
-    "DELETE /dicom-web/studies/{study_uid}/series/{series_uid}",
-    "DELETE /dicom-web/studies/{study_uid}/series/{series_uid}/instances/{instance_uid}",
+    "DELETE /dicom-web/studies/{study}",
+    "DELETE /dicom-web/studies/{study}/series/{series}",
+    "DELETE /dicom-web/studies/{study}/series/{series}/instances/{instance}",
 )
 TABLE: Final = {Role.READ: READ, Role.WORK: WORK, Role.ADMIN: ADMIN}
 _AS_GET: Final = ("HEAD", "OPTIONS")

@@ -16,6 +16,11 @@ from typing import IO, Final
 
 from starlette.responses import Response
 
+from lfscp.archive.store.partial_dataset import (
+    PartialDataset,
+    TooManyPartsError,
+    parts_of_large,
+)
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.header import DEFLATED
@@ -32,6 +37,7 @@ from lfscp.web.problems import Problem
 ENCAPSULATED_DOCUMENT: Final = 0x00420011
 ENCAPSULATED_DOCUMENT_LENGTH: Final = 0x00420015
 _LENGTH_BYTES: Final = 4
+_FETCHED: Final = 1 << 22  # bytes of an object in a bucket at a time
 MAX_DEPTH: Final = 50  # of sequences in sequences
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _ITEM: Final = re.compile(r"[1-9][0-9]{0,8}")
@@ -54,23 +60,26 @@ def path_of(text: str) -> list[int]:
 
 
 class BulkValue:
-    """One value of an open object, read in pieces.
+    """One value of an object, read in pieces.
 
     Args:
-        file: open for as long as this is used.
+        file: open for as long as this is used; or parts of an object in a bucket.
     """
 
-    def __init__(self, file: IO[bytes], dataset: StoredDataset, place: ValuePlace) -> None:
+    def __init__(
+        self, file: IO[bytes] | PartialDataset, dataset: StoredDataset, place: ValuePlace
+    ) -> None:
         self.size = place.end - place.begin
-        self._descriptor = file.fileno()
+        self._file = file
+        self._step = _FETCHED if isinstance(file, PartialDataset) else GATHERED
         self._dataset = dataset
         self._place = place
         self._is_deflated = dataset.transfer_syntax_uid in DEFLATED
 
     def pieces(self, begin: int, end: int) -> Iterator[bytes]:
         """Some of its bytes, in little endian."""
-        for at in range(begin, end, GATHERED):
-            yield self._words(at, min(at + GATHERED, end))
+        for at in range(begin, end, self._step):
+            yield self._words(at, min(at + self._step, end))
 
     def _words(self, begin: int, end: int) -> bytes:
         width = self._place.word_bytes
@@ -86,7 +95,9 @@ class BulkValue:
     def _read(self, begin: int, end: int) -> bytes:
         if self._is_deflated:
             return bytes(self._dataset.content[begin:end])
-        return os.pread(self._descriptor, end - begin, self._dataset.offset + begin)
+        if isinstance(self._file, PartialDataset):
+            return self._file.read(begin, end)
+        return os.pread(self._file.fileno(), end - begin, self._dataset.offset + begin)
 
 
 def bulk_data(asked: Asked) -> Response:
@@ -119,7 +130,9 @@ def _answer(
 ) -> Response:
     media_type, is_multipart = chosen
     with refusing("the object cannot be read"), ExitStack() as opened:
-        value = _value(instance, path, opened)
+        is_part = "range" in asked.request.headers
+        parts = _in_parts(instance) if is_part else None
+        value = _value(instance, path, parts or opened.enter_context(instance.file.open("rb")))
         form = f"{path}|{media_type}|{is_multipart}"
         headers = asked.require_changed(f"{instance.version}|{form}")
         if not is_multipart:
@@ -130,9 +143,23 @@ def _answer(
         return Streamed(asked, sent, writer.content_type, headers, what="bulk data")
 
 
-def _value(instance: Instance, path: Sequence[int], opened: ExitStack) -> BulkValue:
-    file = opened.enter_context(instance.file.open("rb"))
-    dataset = dataset_of(file, instance.transfer_syntax_uid, instance.dataset_offset)
+def _in_parts(instance: Instance) -> PartialDataset | None:
+    """A large object in a bucket, without its large values; else None."""
+    place = (instance.transfer_syntax_uid, instance.dataset_offset)
+    parts = parts_of_large(instance.file, *place)
+    if parts is not None:
+        try:
+            parts.read_head()
+        except TooManyPartsError:
+            return None
+    return parts
+
+
+def _value(instance: Instance, path: Sequence[int], file: IO[bytes] | PartialDataset) -> BulkValue:
+    if isinstance(file, PartialDataset):
+        dataset = file.dataset
+    else:
+        dataset = dataset_of(file, instance.transfer_syntax_uid, instance.dataset_offset)
     place = find_value(dataset.content, dataset.encoding, path)
     if place is None or place.has_items:
         raise Problem(HTTPStatus.NOT_FOUND, "the object has no such bulk data")

@@ -1,9 +1,10 @@
 """Answers requests for frames, and for all pixel data of an instance (PS3.18 section 10.4.1).
 
-Rules: frames are read by their offsets. Uncompressed ones are application/octet-stream in little
-endian. Compressed ones have the media type of their transfer syntax; for application/octet-stream
-without a transfer syntax they are decoded, one at a time. If nothing in Accept can be made, that is
-an answer 406, never another type.
+Rules: frames are read by their offsets, in a bucket too. Uncompressed ones are
+application/octet-stream in little endian. Compressed ones have the media type of their transfer
+syntax; for application/octet-stream without a transfer syntax they are decoded, one at a time, as
+the metadata of the instance describe them: in the same colours and planes. If nothing in Accept can
+be made, that is an answer 406, never another type.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 from starlette.responses import Response
 
+from lfscp.archive.store.partial_dataset import TooManyPartsError, parts_of_large
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
@@ -70,12 +72,13 @@ def frame_numbers(text: str) -> list[int]:
 
 
 def form_of(
-    wanted: Iterable[Wanted], stored: str, *, is_compressed: bool, is_single: bool
+    wanted: Iterable[Wanted], stored: str, *, is_compressed: bool, decodes: bool, is_single: bool
 ) -> FrameForm:
     """The best form that the client takes and that can be made.
 
     Args:
         stored: the transfer syntax of the object.
+        decodes: whether compressed frames can be decoded.
         is_single: whether it is one frame, which needs no multipart answer.
     Raises:
         Problem: there is none (406).
@@ -83,14 +86,16 @@ def form_of(
     for each in wanted:
         if each.is_multipart is False and not is_single:
             continue
-        made = _made(each, stored, is_compressed=is_compressed)
+        made = _made(each, stored, is_compressed=is_compressed, decodes=decodes)
         if made is not None:
-            media_type, syntax, decodes = made
-            return FrameForm(media_type, syntax, decodes, each.is_multipart is not False)
-    raise not_acceptable(_offered(stored, is_compressed=is_compressed))
+            media_type, syntax, is_decoded = made
+            return FrameForm(media_type, syntax, is_decoded, each.is_multipart is not False)
+    raise not_acceptable(_offered(stored, is_compressed=is_compressed, decodes=decodes))
 
 
-def _made(wanted: Wanted, stored: str, *, is_compressed: bool) -> tuple[str, str, bool] | None:
+def _made(
+    wanted: Wanted, stored: str, *, is_compressed: bool, decodes: bool
+) -> tuple[str, str, bool] | None:
     """Media type, transfer syntax, and whether the frames are decoded for it."""
     syntax = wanted.transfer_syntax
     own = media_type_of(stored)
@@ -103,16 +108,16 @@ def _made(wanted: Wanted, stored: str, *, is_compressed: bool) -> tuple[str, str
         if asked.takes(own):
             return own, stored, False
         return (OCTETS, stored, False) if takes_octets else None
-    if takes_octets and syntax in ("", *UNCOMPRESSED) and can_decode(stored):
+    if takes_octets and syntax in ("", *UNCOMPRESSED) and decodes:
         return OCTETS, EXPLICIT_VR_LITTLE_ENDIAN, True
     return (own, stored, False) if not syntax and asked.takes(own) and own != OCTETS else None
 
 
-def _offered(stored: str, *, is_compressed: bool) -> list[str]:
+def _offered(stored: str, *, is_compressed: bool, decodes: bool) -> list[str]:
     if not is_compressed:
         return [OCTETS]
     own = f"{media_type_of(stored)}; transfer-syntax={stored}"
-    return [OCTETS, own] if can_decode(stored) else [own]
+    return [OCTETS, own] if decodes else [own]
 
 
 def frames(asked: Asked) -> Response:
@@ -121,11 +126,11 @@ def frames(asked: Asked) -> Response:
     wanted = wanted_forms(asked.request)
     instance = instance_of(asked)
     with refusing("the frames cannot be read"), ExitStack() as opened:
-        stored = _open(instance, opened)
+        stored = _in_parts(instance, numbers) or _open(instance, opened)
         for number in numbers:
             stored.require(number)
-        syntax, is_single = instance.transfer_syntax_uid, len(numbers) == 1
-        form = form_of(wanted, syntax, is_compressed=stored.is_compressed, is_single=is_single)
+        is_single = len(numbers) == 1
+        form = _form(wanted, stored, is_single=is_single)
         headers = asked.require_changed(f"{instance.version}|{numbers}|{form}")
         return _answer(asked, _Frames(asked, stored, numbers, form), headers, opened)
 
@@ -136,10 +141,9 @@ def pixel_data(asked: Asked) -> Response:
     instance = instance_of(asked)
     with refusing("the pixel data cannot be read"), ExitStack() as opened:
         stored = _open(instance, opened)
-        syntax, is_compressed = instance.transfer_syntax_uid, stored.is_compressed
-        in_one = not is_compressed or is_video(syntax)
+        in_one = not stored.is_compressed or is_video(instance.transfer_syntax_uid)
         count = 1 if in_one else stored.image.number_of_frames
-        form = form_of(wanted, syntax, is_compressed=is_compressed, is_single=count == 1)
+        form = _form(wanted, stored, is_single=count == 1)
         headers = asked.require_changed(f"{instance.version}|pixeldata|{form}")
         content = _Frames(asked, stored, range(count), form, in_one=in_one)
         return _answer(asked, content, headers, opened)
@@ -160,6 +164,30 @@ def video(asked: Asked, instance: Instance, wanted: Sequence[Wanted]) -> Respons
             content_type, pieces = writer.content_type, writer.pieces([Part(own, pieces)])
         sent = kept(pieces, opened.pop_all())
         return Streamed(asked, sent, content_type, headers, what="a video")
+
+
+def _form(wanted: Iterable[Wanted], stored: StoredFrames, *, is_single: bool) -> FrameForm:
+    syntax, is_compressed = stored.transfer_syntax_uid, stored.is_compressed
+    decodes = is_compressed and can_decode(syntax, stored.image)
+    return form_of(
+        wanted, syntax, is_compressed=is_compressed, decodes=decodes, is_single=is_single
+    )
+
+
+def _in_parts(instance: Instance, numbers: Sequence[int]) -> StoredFrames | None:
+    """A few frames of a large object in a bucket, without the others; else None."""
+    place = (instance.transfer_syntax_uid, instance.dataset_offset)
+    parts = parts_of_large(instance.file, *place) if len(numbers) <= _FEW else None
+    if parts is None:
+        return None
+    try:
+        stored = StoredFrames(parts, *place)
+        for number in numbers:
+            stored.require(number)
+        stored.have(numbers)
+    except TooManyPartsError:
+        return None
+    return stored
 
 
 def _open(instance: Instance, opened: ExitStack) -> StoredFrames:

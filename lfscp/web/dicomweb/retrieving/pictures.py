@@ -1,8 +1,9 @@
 """Answers requests for rendered pictures and thumbnails (PS3.18 sections 10.4.1.1.3, 10.4.1.1.5).
 
 Rules: the page's renderer draws. A study or series in multipart/related is a picture of each object
-that has one; as a single part it is one picture that stands for all. An object that holds a
-document, such as a PDF, or a video is rendered as just that.
+that has one; as a single part it is one picture that stands for all. An object of several frames is
+its middle one, and as image/gif all of them, one after another. An object that holds a document,
+such as a PDF, or a video is rendered as just that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import repeat
 from typing import Final
 
 from starlette.responses import Response
@@ -22,9 +24,10 @@ from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.stored_frames import StoredFrames
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
+from lfscp.web.dicomweb.retrieving.animation import DEFAULT_MS, animation
 from lfscp.web.dicomweb.retrieving.bulk_data import document
 from lfscp.web.dicomweb.retrieving.documents import document_type
-from lfscp.web.dicomweb.retrieving.frames import frame_numbers, video
+from lfscp.web.dicomweb.retrieving.frames import MAX_FRAMES, frame_numbers, video
 from lfscp.web.dicomweb.retrieving.rendering_parameters import Rendering, rendering_of
 from lfscp.web.dicomweb.targets import Instance, Target, instance_of, target_of
 from lfscp.web.imaging.errors import NoPictureError
@@ -35,6 +38,7 @@ from lfscp.web.rendering.renderer import Wanted as Picture
 from lfscp.web.rendering.responses import no_picture
 
 THUMBNAIL_EDGE: Final = 192
+ANIMATED: Final = "gif"
 _TRIED: Final = 5  # objects without a picture, until a study is said to have none
 _ENCODINGS: Final = {media_type: encoding for encoding, media_type in MEDIA_TYPES.items()}
 
@@ -97,7 +101,39 @@ def rendered_instance(asked: Asked) -> Response:
         return document(asked, instance, wanted)
     if is_video(instance.transfer_syntax_uid):
         return video(asked, instance, wanted)
-    return pictures_of(asked, instance, [None], wanted, rendering_of(asked))
+    rendering = rendering_of(asked)
+    form = picture_form(wanted)
+    if form.encoding == ANIMATED and not form.is_multipart:
+        moving = _moving(asked, instance, rendering)
+        if moving is not None:
+            return moving
+    return pictures_of(asked, instance, [None], wanted, rendering)
+
+
+def _moving(asked: Asked, instance: Instance, rendering: Rendering) -> Response | None:
+    """All frames of an instance as one picture; None if it has one frame."""
+    uid = instance.sop_instance_uid
+    try:
+        described, _ = asked.web.renderer.describe(instance.file, uid)
+    except NoPictureError as error:
+        raise no_picture(error, HTTPStatus.NOT_ACCEPTABLE) from None
+    if described.frames == 1:
+        return None
+    if described.frames > MAX_FRAMES:
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"{ANIMATED} of more than {MAX_FRAMES} frames")
+    headers = asked.require_changed(f"{instance.version}|moving|{rendering}") | rendering.warnings
+    picture = replace(rendering.picture, encoding=ANIMATED)
+    drawn = (
+        _drawn(asked, instance.file, uid, replace(picture, frame=number)).read()
+        for number in range(described.frames)
+    )
+    times = described.times.each_ms or repeat(described.times.nominal_ms or DEFAULT_MS)
+    pieces = _given(animation(drawn, times))
+    return Streamed(asked, pieces, MEDIA_TYPES[ANIMATED], headers, what="a moving picture")
+
+
+def _given(pieces: Iterator[bytes]) -> Generator[Bytes, None, None]:
+    yield from pieces
 
 
 def rendered_frames(asked: Asked) -> Response:

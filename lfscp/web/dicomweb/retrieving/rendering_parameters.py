@@ -14,6 +14,7 @@ from typing import Final, get_args
 
 from lfscp.web.dicomweb.answering import Asked
 from lfscp.web.dicomweb.warning_header import warning_headers
+from lfscp.web.dicomweb.whole_numbers import whole_number
 from lfscp.web.imaging.windows import Function, Window
 from lfscp.web.problems import Problem
 from lfscp.web.rendering.renderer import JPEG_QUALITY, Region, Wanted
@@ -63,9 +64,10 @@ def quality_of(text: str | None, name: str) -> int:
     """The quality of JPEG."""
     if text is None:
         return JPEG_QUALITY
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:4]) <= 100:
+    quality = whole_number(text, 100)
+    if not quality:
         raise refused(name, "a whole number from 1 to 100")
-    return int(text)
+    return quality
 
 
 def number_of(text: str, name: str, expected: str) -> float:
@@ -81,9 +83,10 @@ def number_of(text: str, name: str, expected: str) -> float:
 
 def pixels_of(text: str, name: str) -> int:
     """A number of pixels of a viewport."""
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:6]) <= MAX_VIEWPORT:
+    pixels = whole_number(text, MAX_VIEWPORT)
+    if not pixels:
         raise refused(name, f"whole numbers from 1 to {MAX_VIEWPORT}")
-    return int(text)
+    return pixels
 
 
 def _window(text: str | None) -> Window | None:

@@ -37,13 +37,13 @@ from lfscp.web.dicomweb.targets import Instance, instance_at, target_of_uids
 from lfscp.web.dicomweb.warning_header import warning_headers
 from lfscp.web.imaging.windows import Window
 from lfscp.web.problems import Problem
-from lfscp.web.rendering.renderer import Region
+from lfscp.web.rendering.renderer import MEDIA_TYPES, Region
 from lfscp.web.rendering.renderer import Wanted as Picture
 
 router = APIRouter(include_in_schema=False)
 _UIDS: Final = ("studyUID", "seriesUID", "objectUID")
 _NOT_DONE: Final = ("annotation", "charset", "presentationUID", "presentationSeriesUID")
-_PICTURES: Final = ("image/jpeg", "image/png")
+_PICTURES: Final = tuple(MEDIA_TYPES.values())
 _MAX_FRAME: Final = 9  # digits
 _FRACTION: Final = "four numbers from 0 to 1: left, top, right and bottom"
 

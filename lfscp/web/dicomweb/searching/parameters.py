@@ -48,6 +48,7 @@ from lfscp.web.dicomweb.searching.returned import (
     everything,
     without_being_asked,
 )
+from lfscp.web.dicomweb.whole_numbers import whole_number
 from lfscp.web.problems import Problem
 
 _KNOWN: Final = BY_TAG | {each.tag: each for each in COMPUTED}
@@ -155,9 +156,10 @@ class _Reading:
         if not given:
             return None
         text = given[-1]
-        if not (text.isascii() and text.isdecimal() and int(text[:20]) <= _MAX_NUMBER):
+        number = whole_number(text, _MAX_NUMBER)
+        if number is None:
             raise _bad(name, "expected a whole number from 0 on")
-        return int(text)
+        return number
 
     def _flags(self) -> None:
         for name, warning in _FLAGS.items():

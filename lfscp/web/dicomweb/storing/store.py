@@ -44,10 +44,10 @@ async def store(web: Context, request: Request) -> Response:
     return await _store(web, request)
 
 
-@router.post("/studies/{study_uid}")
-async def store_in_study(web: Context, request: Request, study_uid: UID) -> Response:
+@router.post("/studies/{study}")
+async def store_in_study(web: Context, request: Request, study: UID) -> Response:
     """Store the objects of a request, if they belong to this study."""
-    return await _store(web, request, study_uid)
+    return await _store(web, request, study)
 
 
 class _WholeBody:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
@@ -19,55 +18,13 @@ from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.remote_object import RemoteObject
 from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
-from lfscp.archive.store.s3_client import PART_BYTES, S3Options
+from lfscp.archive.store.s3_client import PART_BYTES
 from lfscp.dicom.attributes import Level
 from lfscp.observe import metrics
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
-from tests.support.s3_service import Relay, S3Service
+from tests.support.bucket_requests import forget_copies, gets
 
-Open = Callable[..., Archive]
 STUDY = {Level.STUDY: ["1.2.3"]}
-
-
-@pytest.fixture
-def relay(s3_service: S3Service, s3_credentials: None) -> Iterator[Relay]:
-    with Relay(s3_service) as relay:
-        yield relay
-
-
-@pytest.fixture
-def bucket(s3_service: S3Service) -> str:
-    return s3_service.new_bucket()
-
-
-def options_of(relay: Relay, bucket: str, timeout_s: float) -> S3Options:
-    return S3Options(f"s3://{bucket}", relay.url, allow_http=True, timeout_s=timeout_s)
-
-
-@pytest.fixture
-def open_archive(relay: Relay, bucket: str, tmp_path: Path) -> Iterator[Open]:
-    opened = []
-
-    def open_one(name: str = "a", index: str = "a", timeout_s: float = 1.0) -> Archive:
-        (tmp_path / index).mkdir(exist_ok=True)
-        url = f"sqlite:///{tmp_path / index / 'index.sqlite'}"
-        archive = Archive.open(
-            tmp_path / name,
-            index_url=url,
-            bucket=options_of(relay, bucket, timeout_s),
-            cache_mb=100,
-        )
-        opened.append(archive)
-        return archive
-
-    yield open_one
-    for archive in opened:
-        archive.close()
-
-
-@pytest.fixture
-def archive(open_archive: Open) -> Archive:
-    return open_archive()
 
 
 def received(number: int, **values: object) -> Received:
@@ -82,16 +39,6 @@ def dataset_of(instance: StoredInstance) -> bytes:
     with instance.path.open("rb") as file:
         file.seek(instance.dataset_offset)
         return file.read(instance.size)
-
-
-def forget_copies(archive: Archive) -> None:
-    for path in archive.files.root.glob("copies/*/*"):
-        path.unlink()
-
-
-def gets(relay: Relay) -> list[tuple[str, str]]:
-    """Path and range of the requests that fetched objects."""
-    return [(path, part) for method, path, part in relay.requests if method == "GET" and part]
 
 
 # Failures

@@ -10,6 +10,8 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
+from lfscp.web.dicomweb.retrieving.animation import animation
+from lfscp.web.imaging.errors import NoPictureError
 from tests.support.multipart_parts import parts_of
 from tests.support.retrieved_objects import (
     J2K,
@@ -47,7 +49,7 @@ def picture(answer):
     return Image.open(BytesIO(getattr(answer, "content", answer)))
 
 
-@pytest.mark.parametrize("accept", ["*/*", "image/jpeg", "image/*", "image/gif, image/*;q=0.1"])
+@pytest.mark.parametrize("accept", ["*/*", "image/jpeg", "image/*", "image/jp2, image/*;q=0.1"])
 @pytest.mark.parametrize(
     "path", [CT_URL, f"{CT_URL}/series/{CT_SERIES}", CT_INSTANCE, f"{CT_INSTANCE}/frames/1"]
 )
@@ -65,6 +67,53 @@ def test_a_png_has_the_very_pixels(node):
     api = node.get(f"/api/instances/{CT_SERIES}.2/frames/1?center=40&width=400&encoding=png")
 
     assert np.array_equal(np.asarray(picture(answer)), np.asarray(picture(api)))
+
+
+def red_column(shown: Image.Image) -> int:
+    """Where the red of a frame of the loop begins."""
+    return int(np.argmax(np.asarray(shown.convert("RGB"))[25, :, 0] > 200))
+
+
+def test_a_gif_of_several_frames_moves(node):
+    answer = get(node, f"{LOOP_URL}/rendered", "image/gif")
+    moving = picture(answer)
+
+    assert answer.headers["content-type"] == "image/gif"
+    assert (moving.format, moving.size) == ("GIF", (80, 60))
+    assert (moving.n_frames, moving.info["loop"]) == (8, 0)
+    for number in range(8):
+        moving.seek(number)
+        assert moving.info["duration"] == 50
+        assert red_column(moving) == 10 + 5 * number
+
+
+def test_a_moving_picture_takes_the_parameters_of_others(node):
+    moving = picture(get(node, f"{LOOP_URL}/rendered?viewport=40,40", "image/gif"))
+    tag = get(node, f"{LOOP_URL}/rendered", "image/gif").headers["etag"]
+    headers = {"Accept": "image/gif", "If-None-Match": tag}
+
+    assert (moving.n_frames, moving.size) == (8, (40, 30))
+    assert node.get(f"{LOOP_URL}/rendered", headers=headers).status_code == 304
+
+
+@pytest.mark.parametrize(
+    "path", [f"{CT_INSTANCE}/rendered", f"{LOOP_URL}/frames/3/rendered", f"{LOOP_URL}/thumbnail"]
+)
+def test_a_gif_of_one_frame_does_not_move(node, path):
+    shown = picture(get(node, path, "image/gif"))
+
+    assert (shown.format, shown.n_frames) == ("GIF", 1)
+
+
+@pytest.mark.parametrize("broken", [b"", b"GIF89a", b"\x89PNG" + bytes(40), bytes(3000)])
+def test_what_is_no_picture_does_not_move(node, broken):
+    whole = get(node, f"{LOOP_URL}/frames/1/rendered", "image/gif").content
+
+    with pytest.raises(NoPictureError):
+        list(animation([whole, broken], [100, 100]))
+    for end in range(len(whole) - 2):
+        with pytest.raises(NoPictureError):
+            list(animation([whole[:end]], [100]))
 
 
 def test_the_frames_of_a_list_are_a_part_each(node):
@@ -132,6 +181,10 @@ def test_quality_changes_the_size_of_a_jpeg(node):
         "window=1,2,cubic",
         "quality=0",
         "quality=101",
+        "quality=01000",
+        f"quality={'0' * 9}101",
+        "viewport=00000010000000,10",
+        f"viewport=10,{'9' * 5000}",
         "quality=x",
     ],
 )
@@ -169,7 +222,7 @@ def test_ohif_s_request_for_a_video_names_its_type_in_the_query(node):
         (f"{PDF_URL}/rendered", "image/jpeg", 406),
         (f"{REPORT_URL}/rendered", "image/jpeg", 406),
         (f"{REPORT_URL}/thumbnail", "image/jpeg", 406),
-        (f"{CT_INSTANCE}/rendered", "image/gif", 406),
+        (f"{CT_INSTANCE}/rendered", "image/jp2", 406),
         (f"{LOOP_URL}/frames/1,2/rendered", "image/jpeg", 406),
         (f"{LOOP_URL}/frames/9/rendered", "image/jpeg", 404),
         (f"{LOOP_URL}/frames/0/rendered", "image/jpeg", 400),

@@ -88,6 +88,35 @@ def test_capabilities_are_wadl_and_name_the_host_that_was_asked(open_node):
     assert open_node.options("/dicom-web", headers={"Accept": "image/png"}).status_code == 406
 
 
+@pytest.mark.parametrize("path", ["nothing", "studies/1.2/nothing", "studies/", "a/b/c", ""])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+def test_what_is_not_there_is_not_found_by_any_method(open_node, method, path):
+    answer = open_node.request(method, f"/dicom-web/{path}", follow_redirects=False)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "allow" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "studies", "GET, HEAD, OPTIONS, POST"),
+        ("PATCH", "studies/1.2", "DELETE, GET, HEAD, OPTIONS, POST"),
+        ("POST", "studies/1.2/series/1.3/instances/1.4/frames/1", "GET, HEAD, OPTIONS"),
+        ("DELETE", "studies/1.2/series/1.3/instances/1.4/bulkdata/00420011", "GET, HEAD, OPTIONS"),
+        ("POST", "studies/1.2/metadata", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_method_that_a_resource_lacks_is_answered_with_those_it_has(
+    open_node, method, path, allowed
+):
+    answer = open_node.request(method, f"/dicom-web/{path}")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_urls_are_public_when_the_setting_says_so(tmp_path):
     url = "https://pacs.example.org/pacs/dicom-web/"
     with serving(tmp_path, dicomweb={"public_url": url}) as client:

@@ -161,6 +161,8 @@ def test_nothing_found_is_an_answer_without_content(client, path):
         ("/studies?limit=-1", "limit"),
         ("/studies?limit=x", "limit"),
         ("/studies?limit=99999999999999999999999", "limit"),
+        (f"/studies?limit={'0' * 20}99999999999999999999", "limit"),
+        (f"/studies?offset={'9' * 5000}", "offset"),
         ("/studies?offset=1.5", "offset"),
         ("/studies?fuzzymatching=maybe", "fuzzymatching"),
         ("/studies?StudyDate=yesterday", "StudyDate"),

@@ -46,7 +46,8 @@ def routes_of(routes: Any, prefix: str = "") -> Iterator[str]:
         if inner is not None:
             yield from routes_of(inner.routes, prefix)
         elif getattr(route, "methods", None) is None:
-            yield f"GET {prefix}{route.path}/{{path:path}}"
+            beginning = f"{prefix}{route.path}".removesuffix("/{path:path}")
+            yield f"GET {beginning}/{{path:path}}"
         else:
             yield from (f"{method} {prefix}{route.path}" for method in route.methods - {"HEAD"})
 
