@@ -20,12 +20,12 @@ from lfscp.cli.errors import CommandError, OptionError
 from lfscp.cli.index_beside_node import open_index
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
 from lfscp.cli.peer_options import (
+    ApplicationEntity,
     CaFile,
     CertificateFile,
     Insecure,
     Json,
     KeyFile,
-    Target,
     Timeout,
     Tls,
     peer_of,
@@ -54,7 +54,7 @@ _MAX_PORT: Final = 65535
 
 
 def commit(
-    peer: Target,
+    peer: ApplicationEntity,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="PATH…", help="Files and folders that were sent there."),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,14 +18,40 @@ from lfscp.cli.errors import OptionError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from lfscp.scu.dicomweb.peer import DICOMwebPeer
     from lfscp.scu.peer import Peer
 
+PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name
+_MAX_TOKEN_BYTES: Final = 65_536
 _DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 _LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
 
 Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE",
+        help="The node to ask: AET@HOST:PORT, where AET@ may be left out, or the URL of a "
+        "DICOMweb server, such as https://pacs.example/dicom-web.",
+    ),
+]
+ApplicationEntity = Annotated[
     str, typer.Argument(metavar="AET@HOST:PORT", help="The node to ask. AET@ may be left out.")
+]
+User = Annotated[
+    str | None,
+    typer.Option(
+        "--user",
+        metavar="NAME",
+        help=f"User at a DICOMweb server. The password is taken from {PASSWORD_VARIABLE}, or asked "
+        "for.",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file", metavar="FILE", help="A file with a Bearer token for a DICOMweb server."
+    ),
 ]
 OurTitle = Annotated[str, typer.Option("--aet", "-aet", metavar="TITLE", help="Our AE title.")]
 Timeout = Annotated[
@@ -105,8 +134,12 @@ def peer_of(
     Raises:
         OptionError: something is written wrongly.
     """
+    from lfscp.scu.dicomweb.peer import is_url
     from lfscp.scu.peer import Peer
 
+    if is_url(target):
+        reason = "a DICOMweb server cannot do this; expected AET@HOST:PORT"
+        raise OptionError(f"{target}: {reason}")
     title, _, address = target.rpartition("@")
     host, _, port = address.rpartition(":")
     try:
@@ -116,9 +149,7 @@ def peer_of(
         number = 0
     if not host or not 1 <= number <= 65535:
         raise OptionError(f"{target!r}: expected AET@HOST:PORT, for example PACS@10.0.0.5:104")
-    for file in (ca, cert, key):
-        if file is not None and not file.is_file():
-            raise OptionError(f"{file}: there is no such file")
+    _require_files(ca, cert, key)
     try:
         return Peer(
             title,
@@ -136,6 +167,80 @@ def peer_of(
         )
     except ValueError as error:
         raise OptionError(f"{target}: {error}") from None
+
+
+def target_of(
+    target: str,
+    aet: str,
+    timeout_s: float,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    insecure: bool,
+    user: str | None,
+    token_file: Path | None,
+) -> Peer | DICOMwebPeer:
+    """The node that the options name: an application entity, or a DICOMweb server.
+
+    Raises:
+        OptionError: something is written wrongly, or an option belongs to the other kind.
+    """
+    from lfscp.scu.dicomweb.peer import DICOMwebPeer, is_url
+
+    if not is_url(target):
+        for name, value in (("--user", user), ("--token-file", token_file)):
+            if value is not None:
+                raise OptionError(f"flag {name}: expected the URL of a DICOMweb server with it")
+        return peer_of(target, aet, timeout_s, tls, ca, cert, key, insecure)
+    if (tls or insecure or ca or cert or key) and not target.lower().startswith("https:"):
+        raise OptionError(f"{target}: expected an https URL with options for TLS")
+    _require_files(ca, cert, key)
+    if user and token_file:
+        raise OptionError("flags --user, --token-file: expected one of them")
+    try:
+        return DICOMwebPeer(
+            target,
+            user=user or "",
+            password=_password() if user else "",
+            token=_token(token_file) if token_file else "",
+            tls_ca_file=None if ca is None else str(ca),
+            tls_certificate_file=None if cert is None else str(cert),
+            tls_key_file=None if key is None else str(key),
+            tls_verify=not insecure,
+            connect_timeout_s=min(10.0, timeout_s),
+            timeout_s=timeout_s,
+        )
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+
+
+def _require_files(*files: Path | None) -> None:
+    for file in files:
+        if file is not None and not file.is_file():
+            raise OptionError(f"{file}: there is no such file")
+
+
+def _password() -> str:
+    """The password from the environment, or of the person at the terminal."""
+    given = os.environ.get(PASSWORD_VARIABLE)
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise OptionError(f"flag --user: expected a password in {PASSWORD_VARIABLE}")
+    return getpass("Password: ")
+
+
+def _token(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_MAX_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise OptionError(f"{file}: {error.strerror}") from None
+    text = content.decode("ascii", "replace").strip()
+    if not text or len(content) > _MAX_TOKEN_BYTES:
+        raise OptionError(f"{file}: expected a token")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The commands that ask another node: `echo`, `find`, `get`, `move`, `send`.
 
-Their options are those of DCMTK's tools. Results go to standard output, progress and problems to
+All but `move` ask a DICOMweb server as well, if they are given its URL. The options are those of
+DCMTK's tools. Results go to standard output, progress and problems to
 standard error. The exit code is 0 when all is done, 1 after a failure, 130 after Ctrl-C and 143
 after SIGTERM (then the peer gets a C-CANCEL).
 """
@@ -8,7 +9,6 @@ after SIGTERM (then the peer gets a C-CANCEL).
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lfscp.cli import peer_services
 from lfscp.cli.errors import CommandError, OptionError
 from lfscp.cli.peer_options import (
+    ApplicationEntity,
     CaFile,
     CertificateFile,
     Insecure,
@@ -28,14 +30,16 @@ from lfscp.cli.peer_options import (
     OurTitle,
     PatientRoot,
     PatientStudy,
-    PeerQuery,
     QueryLevel,
     StudyRoot,
     Target,
     Timeout,
     Tls,
+    TokenFile,
+    User,
     peer_of,
     query_of,
+    target_of,
 )
 from lfscp.cli.terminal import (
     Interrupt,
@@ -50,7 +54,6 @@ from lfscp.cli.terminal import (
 if TYPE_CHECKING:
     from lfscp.archive.store.received_objects import StoredInstance
     from lfscp.scu.parts import RetrieveProgress, RetrieveResult
-    from lfscp.scu.peer import Peer
     from lfscp.services.sending.sub_operations import SubOperationOutcome
 
 
@@ -63,14 +66,14 @@ def echo(
     cert: CertificateFile = None,
     key_file: KeyFile = None,
     insecure: Insecure = False,
+    user: User = None,
+    token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ask another node whether it answers (C-ECHO)."""
-    asked = peer_of(peer, aet, timeout, tls, ca, cert, key_file, insecure)
-    from lfscp.scu.echo import echo
-
+    """Ask another node whether it answers (C-ECHO, or a search by DICOMweb)."""
+    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
     with interruptible() as cancel:
-        answer = echo(asked, cancel=cancel)
+        answer = peer_services.echo(asked, cancel)
     if as_json:
         tell_json(asdict(answer))
     else:
@@ -95,22 +98,23 @@ def find(
     cert: CertificateFile = None,
     key_file: KeyFile = None,
     insecure: Insecure = False,
+    user: User = None,
+    token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Query another node (C-FIND).
+    """Query another node (C-FIND, or QIDO-RS).
 
     With --json, each match is one line with one object.
     """
-    asked = peer_of(peer, aet, timeout, tls, ca, cert, key_file, insecure)
+    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
     query = query_of(key, level, patient, study, psonly)
     from lfscp.scu.errors import PeerError
-    from lfscp.scu.find import find
     from lfscp.scu.identifiers import plain
 
     count = 0
     with interruptible() as cancel:
         try:
-            for match in find(asked, query.identifier, query.model, cancel=cancel):
+            for match in peer_services.find(asked, query, cancel):
                 if as_json:
                     tell_json(plain(match))
                 else:
@@ -153,50 +157,30 @@ def get(
     cert: CertificateFile = None,
     key_file: KeyFile = None,
     insecure: Insecure = False,
+    user: User = None,
+    token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Retrieve objects into a folder (C-GET).
+    """Retrieve objects into a folder (C-GET, or WADO-RS).
 
     The objects come as the other node has stored them.
     """
-    asked = peer_of(peer, aet, timeout, tls, ca, cert, key_file, insecure)
+    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
     query = query_of(key, level, patient, study, psonly)
     output.mkdir(parents=True, exist_ok=True)
     from lfscp.cli.saved_objects import SavedObjects
-    from lfscp.scu.retrieve import get
 
     saved = SavedObjects(output)
     with interruptible() as cancel, _following("retrieving") as follow:
-        result = get(
-            asked,
-            query.identifier,
-            on_object=saved.save,
-            model=query.model,
-            sop_classes=_sop_classes(asked, query, cancel),
-            progress=follow,
-            cancel=cancel,
-            spool_dir=output,
-            on_refused=saved.warn_of_refused,
+        result = peer_services.get(
+            asked, query, saved.save, saved.warn_of_refused, follow, cancel, output
         )
         facts = {"files": saved.count, "bytes": saved.bytes, "folder": str(output)}
         _end_retrieve(result, facts, cancel, output, as_json)
 
 
-def _sop_classes(asked: Peer, query: PeerQuery, cancel: threading.Event) -> list[str]:
-    """The SOP classes that will come; if known, objects come as they are stored."""
-    from lfscp.scu.errors import GivenUpError, PeerError
-    from lfscp.scu.sop_classes import sop_classes_of
-
-    try:
-        return sop_classes_of(asked, query.keys, query.model, cancel)
-    except GivenUpError:
-        raise
-    except PeerError:
-        return []  # if something is wrong, the C-GET will say so
-
-
 def move(
-    peer: Target,
+    peer: ApplicationEntity,
     key: Keys = None,
     level: QueryLevel = None,
     patient: PatientRoot = False,
@@ -276,17 +260,19 @@ def send(
     cert: CertificateFile = None,
     key_file: KeyFile = None,
     insecure: Insecure = False,
+    user: User = None,
+    token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Send DICOM files to another node (C-STORE).
+    """Send DICOM files to another node (C-STORE, or STOW-RS).
 
     Files that are not DICOM are named and left out.
     """
-    asked = peer_of(peer, aet, timeout, tls, ca, cert, key_file, insecure)
+    asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
     for path in paths:
         if not path.exists():
             raise OptionError(f"{path}: there is no such file or folder")
-    from lfscp.scu.send import objects_in, send
+    from lfscp.scu.send import objects_in
 
     not_sent: list[dict[str, str]] = []
     broken: list[Path] = []
@@ -314,7 +300,7 @@ def send(
             done += 1
             show(done, len(instances), f"{instance.path}: {reason}" if reason else "")
 
-        result = send(asked, instances, on_sent=note_sent, cancel=cancel)
+        result = peer_services.send(asked, instances, note_sent, cancel)
     if as_json:
         tell_json({**asdict(result), "not_sent": not_sent})
     else:

@@ -100,7 +100,8 @@ class Stream(httpcore2.NetworkStream):
 
         Raises:
             httpcore2.WriteTimeout: the server took nothing, or too little, in time.
-            httpcore2.WriteError: the connection broke.
+            httpcore2.WriteError: the connection broke, or the server answers already and takes no
+                more; httpcore reads the answer then.
         """
         self._reading = _Pace()  # what comes next is another answer
         rest = memoryview(buffer)
@@ -147,12 +148,21 @@ class Stream(httpcore2.NetworkStream):
         while True:
             try:
                 return act()
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
-                is_write = isinstance(error, ssl.SSLWantWriteError) or (
-                    pace is self._writing and not isinstance(error, ssl.SSLWantReadError)
-                )
-                with pace.waiting(timeout):
-                    limit(self._sock, select.POLLOUT if is_write else select.POLLIN)
+            except ssl.SSLWantReadError:
+                events = select.POLLIN
+            except ssl.SSLWantWriteError:
+                events = select.POLLOUT
+            except BlockingIOError:
+                # While it does not take what we send, an answer may come, as 401 or 413.
+                events = select.POLLIN | (select.POLLOUT if pace is self._writing else 0)
+            with pace.waiting(timeout):
+                limit(self._sock, events)
+            if events & select.POLLIN and events & select.POLLOUT:
+                self._require_room()
+
+    def _require_room(self) -> None:
+        if not _poll(self._sock, select.POLLOUT).poll(0):
+            raise OSError(0, "the server answers before it has the whole request")
 
 
 class _Pace:

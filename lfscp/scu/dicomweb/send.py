@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-import httpcore2
-
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.scu.connection import NEVER, Flag
 from lfscp.scu.dicomweb.answer import Answer
@@ -31,7 +29,7 @@ MAX_ANSWER_BYTES: Final = 16_000_000
 _MAX_FRUITLESS: Final = 3  # requests in a row that the server broke off
 _ANSWERED: Final = frozenset({200, 202, 409})
 # Refusals that do not depend on the objects: of us, of the URL, or of anything for now.
-_OF_ALL: Final = frozenset({401, 403, 404, 405, 407, 429, 501, 502, 503, 504})
+_OF_ALL: Final = frozenset({401, 403, 404, 405, 407, 429, 501, 502, 503, 504, 507})
 _ACCEPT: Final = "application/dicom+json, application/dicom+xml;q=0.5"
 
 
@@ -52,7 +50,7 @@ def send(
         cancel: once set, no further object is sent; the request on its way has a second.
         locate: gives the place of an instance whose file has moved.
     Raises:
-        GivenUpError: it was cancelled before there was an answer.
+        GivenUpError: it was cancelled before there was a connection.
         PeerError: the server cannot be reached, refuses us, or broke several times in a row.
     """
     sending = _Sending(peer, on_sent, cancel, locate)
@@ -75,7 +73,7 @@ class _Sending:
         self._locate = locate
         self._patience_ends = float("inf")
         self._fruitless = 0
-        self._has_answered = False
+        self._has_begun = False
         self.result = SendResult()
 
     def look(self) -> None:
@@ -83,7 +81,7 @@ class _Sending:
         if not self._cancel.is_set():
             return
         now = time.monotonic()
-        patience_s = CANCEL_PATIENCE_S if self._has_answered else 0
+        patience_s = CANCEL_PATIENCE_S if self._has_begun else 0
         self._patience_ends = min(self._patience_ends, now + patience_s)
         if now >= self._patience_ends:
             raise CalledOffError("called off")
@@ -95,7 +93,7 @@ class _Sending:
             try:
                 self._send(session, batch)
             except GivenUpError:
-                if not self._has_answered:
+                if not self._has_begun:
                     raise
             if self._cancel.is_set():
                 break
@@ -145,11 +143,9 @@ class _Sending:
             "Content-Length": str(body.length),
         }
         try:
-            with session.ask("POST", "/studies", headers, body.blocks()) as answer:
-                self._fruitless, self._has_answered = 0, True
+            with session.ask("POST", "/studies", headers, self._blocks(body)) as answer:
+                self._fruitless = 0
                 return self._read(answer, batch, is_last=is_last)
-        except httpcore2.LocalProtocolError:  # h11: more or fewer bytes than the length said
-            raise UnreadableFileError(batch[0], "a file changed while it was sent") from None
         except PeerError as error:
             if error.kind is not PeerErrorKind.ABORTED or isinstance(error, GivenUpError):
                 raise
@@ -174,6 +170,11 @@ class _Sending:
         reason = f"the server refused it (HTTP {answer.status})"
         fate = SubOperationOutcome.FAILED, f"{reason}: {told}" if told else reason
         return [fate for _ in batch]
+
+    def _blocks(self, body: StoreBody) -> Iterator[bytes]:
+        for block in body.blocks():
+            self._has_begun = True  # there is a connection
+            yield block
 
     def _located(self, instance: StoredInstance) -> StoredInstance:
         """The instance; if its file has gone, the place where it is now, if there is one."""
