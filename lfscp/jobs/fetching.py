@@ -114,7 +114,7 @@ class RetrieveMethod:
         if not client.has_move:
             if not self.is_ours:
                 raise InvalidRequestError("parameters.destination", ONLY_HERE)
-            return client.get_name, self._by("get", unit, expected)
+            return client.get_name, self._all_of(unit, expected)
         if self._method != "auto":
             return self._method, self._by(self._method, unit, expected)
         if not self.is_ours or unit.peer in self._without_get:
@@ -124,6 +124,18 @@ class RetrieveMethod:
         except UnsupportedError:
             self._without_get.add(unit.peer)
             return "move", self._by("move", unit, expected)
+
+    def _all_of(self, unit: Unit, expected: int) -> RetrieveResult:
+        """Retrieve from a DICOMweb server, which does not say how many objects it sends."""
+        failed_before = self._control.progress.failed
+        result = self._by("get", unit, expected)
+        missing = unit.size - result.completed - result.warning - result.failed
+        if missing <= 0 or result.is_cancelled:
+            return result
+        comment = result.comment or f"the server says that it has {unit.size}, and sent fewer"
+        failed = result.failed + missing
+        self._control.progress.failed = failed_before + failed
+        return replace(result, failed=failed, comment=comment)
 
     def _get_and_move(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
         """Retrieve by C-GET; then by C-MOVE the objects that failed."""
@@ -192,8 +204,12 @@ class RetrieveMethod:
         def follow(counters: RetrieveProgress) -> None:
             progress.done = done + counters.completed + counters.warning
             progress.failed = failed + counters.failed
-            if counters.remaining is not None:
-                progress.left = expected + counters.remaining
+            sent = counters.completed + counters.failed + counters.warning
+            remaining = counters.remaining
+            if remaining is None and unit.size:
+                remaining = max(0, unit.size - sent)
+            if remaining is not None:
+                progress.left = expected + remaining
             control.report()
 
         asked = identifier(unit.keys, unit.level)

@@ -183,10 +183,7 @@ class _DICOMweb:
         self, identifier: Dataset, *, sop_classes: Sequence[str] = (), **how: Any
     ) -> RetrieveResult:
         del sop_classes
-        try:
-            return web_retrieve.get(self._peer, identifier, **how)
-        except ValueError as error:  # the keys name no study
-            raise PeerError(PeerErrorKind.REFUSED, self._peer, f"was not asked: {error}") from None
+        return web_retrieve.get(self._peer, identifier, **how)
 
     def move(self, _identifier: Dataset, _destination: str, **_how: Any) -> RetrieveResult:
         raise UnsupportedError(self._peer, "C-MOVE, it is a DICOMweb server")
