@@ -14,6 +14,7 @@ from tests.support.dicom_peer import until
 
 AE_TITLE = "ORTHANC"
 PROGRAM = Path("/usr/sbin/Orthanc")  # Debian's package orthanc
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")  # orthanc-dicomweb
 PATIENCE_S = 60.0
 
 
@@ -71,6 +72,24 @@ def orthanc_scu(folder: Path, **modalities: int) -> Iterator[Orthanc]:
         AuthenticationEnabled=False,
     ) as port:
         yield Orthanc(port, http_port)
+
+
+@contextmanager
+def orthanc_dicomweb(folder: Path, user: str, password: str) -> Iterator[str]:
+    """A running Orthanc with its DICOMweb plugin, for one user. Gives the URL of its DICOMweb."""
+    http_port = dcmtk.free_port()
+    with _running(
+        folder,
+        {},
+        HttpPort=http_port,
+        RemoteAccessAllowed=False,
+        AuthenticationEnabled=True,
+        RegisteredUsers={user: password},
+        Plugins=[str(DICOMWEB)],
+        DicomWeb={"Enable": True, "Root": "/dicom-web/"},
+        DicomAlwaysAllowEcho=True,
+    ):
+        yield f"http://127.0.0.1:{http_port}/dicom-web"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ dots. The patient level is one of C-FIND alone: its keys are asked of the studie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -112,6 +112,8 @@ def _text(element: DataElement) -> str:
 def _values(value: Any) -> list[str]:
     if value is None or isinstance(value, bytes):
         return []
-    values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    # pydicom's lists are sequences; a person's name is iterable, and is one value.
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    values = list(value) if is_list else [value]
     texts = (part.strip(" \0") for each in values for part in str(each).split("\\"))
     return [text for text in texts if text]
