@@ -19,7 +19,7 @@ from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.certificates import Authority, Certificate
 from tests.support.ci import in_ci
 from tests.support.dcmtk import free_port
-from tests.support.halting_proxy import HaltingProxy
+from tests.support.halting_proxy import halting_proxy
 from tests.support.node_process import NodeProcess, StartNode
 
 STUDY = "1.2.3"
@@ -129,8 +129,10 @@ def holds(file: Path, text: bytes) -> bool:
 def test_a_send_to_a_dicomweb_server_survives_a_kill(pair: Pair, tmp_path: Path) -> None:
     count = 20
     pair.upload(count, b"\1\2" * 20_000)
-    halting = HaltingProxy(pair.page_of_b, halt_after=400_000)
-    with haproxy.with_tls(tmp_path, pair.port, halting.port, pair.certificate):
+    with (
+        halting_proxy(pair.page_of_b, halt_after=400_000) as halting,
+        haproxy.with_tls(tmp_path, pair.port, halting.port, pair.certificate),
+    ):
         pair.ask("POST", "/api/send", {"peer": "CLOUD", "studies": [STUDY]})
         assert halting.halted.wait(WAIT_S)
         pair.a.kill()

@@ -25,7 +25,7 @@ from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.peer import Peer
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.dicomweb_server import WebNode, scripted, web_node
-from tests.support.halting_proxy import HaltingProxy
+from tests.support.halting_proxy import halting_proxy
 
 STUDY, OTHER_STUDY = "1.2.3", "1.2.4"
 KEYS = {"StudyInstanceUID": STUDY}
@@ -101,6 +101,10 @@ def here(folder: Path, url: str, **peer: Any) -> Iterator[Here]:
             node.service.terminate(5)
 
 
+def at(port: int) -> str:
+    return f"http://127.0.0.1:{port}/dicom-web"
+
+
 @pytest.fixture
 def there(tmp_path: Path) -> Iterator[WebNode]:
     """The server: it has a login by token, and one by password."""
@@ -158,9 +162,10 @@ def test_a_paused_send_goes_on_where_it_was_with_the_settings_of_then(
     tmp_path: Path, there: WebNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stow, "MAX_OBJECTS", 1)  # of one request
-    proxy = HaltingProxy(there.port, halt_after=50_000)
-    url = f"http://127.0.0.1:{proxy.port}/dicom-web"
-    with here(tmp_path, url, token=TOKEN) as node:
+    with (
+        halting_proxy(there.port, halt_after=50_000) as proxy,
+        here(tmp_path, at(proxy.port), token=TOKEN) as node,
+    ):
         objects = fill(node.archive, pixels=b"\1\2" * 10_000)
         request = JobRequest("send", node.cloud, {"studies": [STUDY]})
         job = node.service.submit(request)
@@ -179,8 +184,10 @@ def test_a_paused_send_goes_on_where_it_was_with_the_settings_of_then(
 
 def test_a_paused_retrieve_goes_on(tmp_path: Path, there: WebNode) -> None:
     objects = fill(there.archive, pixels=b"\1\2" * 10_000)
-    proxy = HaltingProxy(there.port, halt_answers_after=50_000)
-    with here(tmp_path, f"http://127.0.0.1:{proxy.port}/dicom-web", token=TOKEN) as node:
+    with (
+        halting_proxy(there.port, halt_answers_after=50_000) as proxy,
+        here(tmp_path, at(proxy.port), token=TOKEN) as node,
+    ):
         keys = {**KEYS, "SeriesInstanceUID": f"{STUDY}.1"}  # no search comes first
         request = JobRequest("retrieve", node.cloud, {"keys": keys, "level": "SERIES"})
         job = node.service.submit(request)
