@@ -14,6 +14,8 @@ import typer
 
 from lfscp.ae_title import validate_ae_title
 from lfscp.cli.errors import OptionError
+from lfscp.cli.terminal import warn
+from lfscp.config.describe import PEER_PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from lfscp.scu.dicomweb.peer import DICOMwebPeer
     from lfscp.scu.peer import Peer
 
-PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name
 _MAX_TOKEN_BYTES: Final = 65_536
 _DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 _LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
@@ -43,8 +44,8 @@ User = Annotated[
     typer.Option(
         "--user",
         metavar="NAME",
-        help=f"User at a DICOMweb server. The password is taken from {PASSWORD_VARIABLE}, or asked "
-        "for.",
+        help="User at a DICOMweb server. The password is taken from the variable "
+        f"{PEER_PASSWORD_VARIABLE}, or asked for.",
     ),
 ]
 TokenFile = Annotated[
@@ -199,7 +200,7 @@ def target_of(
     if user and token_file:
         raise OptionError("flags --user, --token-file: expected one of them")
     try:
-        return DICOMwebPeer(
+        peer = DICOMwebPeer(
             target,
             user=user or "",
             password=_password() if user else "",
@@ -213,6 +214,9 @@ def target_of(
         )
     except ValueError as error:
         raise OptionError(str(error)) from None
+    if (user or token_file) and peer.is_readable_on_the_way:
+        warn(f"lfscp: {peer}: anybody on the way can read the login, as it is no https URL")
+    return peer
 
 
 def _require_files(*files: Path | None) -> None:
@@ -223,11 +227,11 @@ def _require_files(*files: Path | None) -> None:
 
 def _password() -> str:
     """The password from the environment, or of the person at the terminal."""
-    given = os.environ.get(PASSWORD_VARIABLE)
+    given = os.environ.get(PEER_PASSWORD_VARIABLE)
     if given is not None:
         return given
     if not sys.stdin.isatty():
-        raise OptionError(f"flag --user: expected a password in {PASSWORD_VARIABLE}")
+        raise OptionError(f"flag --user: expected a password in {PEER_PASSWORD_VARIABLE}")
     return getpass("Password: ")
 
 

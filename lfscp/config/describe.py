@@ -25,6 +25,8 @@ from lfscp.config.settings import Settings
 
 ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
+PEER_PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name: of `lfscp find --user`
+NO_SETTINGS: Final = frozenset({FILE_VARIABLE, PEER_PASSWORD_VARIABLE})
 _EXAMPLES: Final = {"peers.*.host": '"192.0.2.10"', "peers.*.port": "104"}  # defaults say nothing
 _HEAD: Final = """\
 # The configuration of an lfscp node: every setting with its default. To change one, remove its "#".

@@ -22,6 +22,7 @@ from lfscp.config.declaration import Section
 from lfscp.config.describe import (
     ENVIRONMENT_PREFIX,
     FILE_VARIABLE,
+    NO_SETTINGS,
     Leaf,
     leaves,
     mask_password,
@@ -124,7 +125,7 @@ def resolve_settings(
     if file is not None:
         _put_table(layers, (), _read_file(file), str(file))
     for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX) and name != FILE_VARIABLE:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NO_SETTINGS:
             _put_variable(layers, name, environment[name])
     known = {item.name: item for item in leaves()}
     for name, text in (flags or {}).items():

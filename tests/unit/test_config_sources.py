@@ -88,6 +88,10 @@ def test_the_file_is_found_by_variable(tmp_path):
     assert resolved.settings.duplicates == "reject"
 
 
+def test_the_password_for_a_peer_is_no_setting():
+    resolve_settings(environment={"LFSCP_PEER_PASSWORD": "hunter2"})
+
+
 @pytest.mark.parametrize(
     ("toml", "expected"),
     [

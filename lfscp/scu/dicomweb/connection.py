@@ -91,7 +91,7 @@ class Stream(httpcore2.NetworkStream):
         except TimeoutError as error:
             raise httpcore2.ReadTimeout(str(error)) from None
         except OSError as error:
-            raise httpcore2.ReadError(error.strerror or "broken") from None
+            raise httpcore2.ReadError(words_of(error)) from None
         self._reading.bytes += len(data)
         return data
 
@@ -114,7 +114,7 @@ class Stream(httpcore2.NetworkStream):
         except TimeoutError as error:
             raise httpcore2.WriteTimeout(str(error)) from None
         except OSError as error:
-            raise httpcore2.WriteError(error.strerror or "broken") from None
+            raise httpcore2.WriteError(words_of(error)) from None
 
     def close(self) -> None:
         """Close at once: what is on its way is lost."""
@@ -163,6 +163,15 @@ class Stream(httpcore2.NetworkStream):
     def _require_room(self) -> None:
         if not _poll(self._sock, select.POLLOUT).poll(0):
             raise OSError(0, "the server answers before it has the whole request")
+
+
+def words_of(error: OSError) -> str:
+    """What went wrong, without the names that OpenSSL and Python have for it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or 'it broke').replace('_', ' ').lower()}"
+    return error.strerror or str(error) or "it broke"
 
 
 class _Pace:

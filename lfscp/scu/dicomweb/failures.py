@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpcore2
 
+from lfscp.scu.dicomweb.connection import words_of
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind
 from lfscp.upperlayer.connection.errors import CalledOffError
@@ -44,8 +44,4 @@ def failures(peer: DICOMwebPeer) -> Iterator[None]:
 def _why(error: OSError, peer: DICOMwebPeer) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {peer.connect_timeout_s:g} s"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or 'no reason').replace('_', ' ').lower()}"
-    return error.strerror or str(error)
+    return words_of(error)

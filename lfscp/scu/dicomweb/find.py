@@ -69,6 +69,9 @@ def find(
                 raise
         except ValueError as error:
             raise PeerError(PeerErrorKind.REFUSED, peer, f"sent {error}") from None
+        except RecursionError:
+            reason = "sent a match that is nested too deep"
+            raise PeerError(PeerErrorKind.REFUSED, peer, reason) from None
 
 
 class _Search:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import asdict, dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -87,6 +88,12 @@ class DICOMwebPeer:
         split = self.split_url
         return split.port or _PORTS[split.scheme]
 
+    @property
+    def is_readable_on_the_way(self) -> bool:
+        """Whether what is sent, the login too, can be read between here and the server."""
+        split = self.split_url
+        return split.scheme == "http" and not _is_here(split.hostname or "")
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """What TLS needs; None for an http URL.
 
@@ -127,6 +134,14 @@ class DICOMwebPeer:
 def is_url(target: str) -> bool:
     """Whether a text names a DICOMweb server, and no application entity."""
     return target.lower().startswith(("http://", "https://"))
+
+
+def _is_here(host: str) -> bool:
+    """Whether it is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _require(holds: bool, reason: str) -> None:

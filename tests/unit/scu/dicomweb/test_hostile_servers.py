@@ -463,7 +463,9 @@ def test_tls_is_verified_as_for_application_entities(tmp_path: Path) -> None:
     with scripted_http(NONE, tls=serving(ours, asks=True)) as asked:
         shown = {"tls_certificate_file": str(client.file), "tls_key_file": str(client.key)}
         assert echo(peer_of(asked, **trusting, **shown)).duration_ms > 0
-        refusal(asked, echo, **trusting)
+        told = refusal(asked, echo, **trusting).reason
+        assert "certificate required" in told
+        assert "_ssl" not in told
     with scripted_http(NONE) as asked:  # it waits for a request, and does no TLS
         url = asked.url.replace("http:", "https:")
         with pytest.raises(PeerError, match=r"cannot be reached: no answer within 0\.5 s"):

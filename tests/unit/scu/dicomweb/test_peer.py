@@ -73,3 +73,9 @@ def test_ports_and_tls_follow_from_the_url() -> None:
 def test_urls_are_told_from_application_entities() -> None:
     assert is_url("HTTPS://x")
     assert not is_url("HTTP@10.0.0.5:104")
+
+
+def test_it_is_known_who_can_read_a_login() -> None:
+    urls = ("http://pacs.example", "http://10.0.0.5:80/x", URL, "http://localhost", "http://[::1]/")
+    readable = [DICOMwebPeer(url).is_readable_on_the_way for url in urls]
+    assert readable == [True, True, False, False, False]
