@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Pair:
     b: NodeProcess
     port: int
     certificate: Certificate
+    configuration: str  # of A, with the token
 
     @property
     def page_of_b(self) -> int:
@@ -94,9 +96,9 @@ def pair(start_node: StartNode, tmp_path: Path) -> Pair:
         f'tls_ca_file = "{authority.file}"\n'
     )
     web = f'[web]\nport = 0\ntokens = ["a:work:{HASHED}"]\ntrusted_proxies = ["127.0.0.1"]\n'
-    a = start_node("a", configuration=peer, flags=["--http-port", "0"])
+    a = start_node("a", configuration=peer, flags=["--http-port", "0", "--workers", "1"])
     b = start_node("b", configuration=web, flags=["--http-port", "0"])
-    return Pair(a, b, port, authority.issue("page"))
+    return Pair(a, b, port, authority.issue("page"), peer)
 
 
 def test_a_study_goes_to_a_dicomweb_server_and_comes_back(pair: Pair, tmp_path: Path) -> None:
@@ -105,6 +107,10 @@ def test_a_study_goes_to_a_dicomweb_server_and_comes_back(pair: Pair, tmp_path: 
     assert len(first) == 5
     assert all(len(each) > 10_000 for each in first.values())
     with haproxy.with_tls(tmp_path, pair.port, pair.page_of_b, pair.certificate):
+        pair.a.reload(re.sub("token_file = .*", 'token = "wrong"', pair.configuration))
+        refused = pair.ended(pair.ask("POST", "/api/echo", {"peer": "CLOUD"}))
+        assert (refused["state"], "HTTP 401" in refused["reason"]) == ("failed", True)
+        pair.a.reload(pair.configuration)
         assert pair.ended(pair.ask("POST", "/api/echo", {"peer": "CLOUD"}))["state"] == "done"
         sent = pair.ended(pair.ask("POST", "/api/send", {"peer": "CLOUD", "studies": [STUDY]}))
         assert (sent["state"], sent["done"], sent["failed"]) == ("done", 5, 0)

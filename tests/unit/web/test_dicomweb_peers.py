@@ -14,6 +14,7 @@ from lfscp.config import Settings
 from lfscp.config.passwords import new_token
 from lfscp.jobs.control import JobEnd
 from lfscp.jobs.model import Job, JobKind
+from lfscp.observe import audit
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.known_peers import KnownPeers
@@ -101,9 +102,15 @@ def test_peers_are_listed_with_their_url(client: TestClient) -> None:
     ],
 )
 def test_only_admins_give_a_url(
-    client: TestClient, work: Work, path: str, body: dict[str, Any]
+    client: TestClient, work: Work, tmp_path: Path, path: str, body: dict[str, Any]
 ) -> None:
-    refused = post(client, path, "work", json=body)
+    trail = tmp_path / "audit.log"
+    audit.start(trail, "LFSCP")
+    try:
+        refused = post(client, path, "work", json=body)
+    finally:
+        audit.stop()
+    assert f"DICOMweb at {AD_HOC}" in trail.read_text()
     assert refused.status_code == 403
     assert "only the role admin may give a URL" in refused.json()["detail"]
     assert not work.jobs
