@@ -47,7 +47,10 @@ def serve(
     data_dir: DataDir = None,
     peer: Annotated[
         list[str] | None,
-        typer.Option(metavar="AET=HOST:PORT", help="Another node. May be given several times."),
+        typer.Option(
+            metavar="AET=HOST:PORT",
+            help="Another node, or NAME=URL of a DICOMweb server. May be given several times.",
+        ),
     ] = None,
     http_port: Annotated[
         str | None,
@@ -130,7 +133,7 @@ def serve(
 
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
-    from lfscp.config.sources import require_worklist_folder
+    from lfscp.config.sources import require_peer_secrets, require_worklist_folder
 
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
     if http_port is not None and no_http:
@@ -155,6 +158,7 @@ def serve(
 
     resolved = resolve(config, flags, peer)
     require_worklist_folder(resolved)
+    require_peer_secrets(resolved)
     settings = resolved.settings
     configure_logging(settings)
     from lfscp.node.serve import run_node

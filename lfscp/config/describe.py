@@ -15,6 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, cast
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -26,7 +27,7 @@ ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
 PEER_PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name: of `lfscp find --user`
 NO_SETTINGS: Final = frozenset({FILE_VARIABLE, PEER_PASSWORD_VARIABLE})
-_EXAMPLES: Final = {"host": '"192.0.2.10"', "port": "104"}  # of what must be given
+_EXAMPLES: Final = {"peers.*.host": '"192.0.2.10"', "peers.*.port": "104"}  # defaults say nothing
 _HEAD: Final = """\
 # The configuration of an lfscp node: every setting with its default. To change one, remove its "#".
 #
@@ -91,7 +92,8 @@ class Leaf:
 
 
 def mask_password(text: str) -> str:
-    """Hide the password of every URL in a text, before its host or among its parameters."""
+    """Hide passwords and tokens in a text: in URLs, and those of peers in JSON."""
+    text = re.sub(r'("(?:password|token)"\s*:\s*)"(?:[^"\\]|\\.)*"?', r'\1"***"', text)
     text = re.sub(r'(://[^/:@\s"]*):[^\s"]*@', r"\1:***@", text)
     return re.sub(r'([?&](?:ssl)?password=)[^&\s"]*', r"\1***", text)
 
@@ -126,6 +128,8 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, SecretStr):
+        return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, str | Path):
         # A JSON string is a TOML basic string, except that TOML wants DEL escaped as well.
         return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -140,7 +144,7 @@ def template() -> str:
             name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
             out.append(f"{_comment(_about(section))}\n{name}\n")
         for item in items:
-            value = item.default or _EXAMPLES[item.key]
+            value = _EXAMPLES.get(item.name, item.default)
             out.append(f"{_comment(item.help)}\n#{item.key} = {value}\n")
     return "\n".join(out)
 

@@ -28,6 +28,7 @@ from lfscp.config.describe import (
     mask_password,
     sections,
 )
+from lfscp.config.peer_secrets import read_secret
 from lfscp.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ _EXPECTED: Final = {
     "path_type": "a path in quotes",
     "string_type": "text in quotes",
 }
+
+_SECRETS: Final = frozenset({"password", "token"})  # keys whose values no message shows
 
 _WORDS: Final = (
     ("Input should be ", ""),
@@ -108,7 +111,7 @@ def resolve_settings(
         environment: usually os.environ; only names that begin with LFSCP_ are read, and systemd's
             STATE_DIRECTORY as the data folder when nothing else names one.
         flags: values given on the command line, by the setting's name ("server.port").
-        peers: what --peer gave, "AET=HOST:PORT" each.
+        peers: what --peer gave, "AET=HOST:PORT" each, or "NAME=URL" of a DICOMweb server.
     Raises:
         ConfigError: one line that names source, key, value and expectation.
     """
@@ -145,6 +148,27 @@ def require_worklist_folder(resolved: Resolved) -> None:
         path = ("worklist", "folder")
         expected = "a folder that is there and that the node may read"
         raise ConfigError(_complaint(resolved.origin(path), path, folder, expected))
+
+
+def require_peer_secrets(resolved: Resolved) -> None:
+    """Refuse a file of a peer's password or token that cannot be used; for a node that starts.
+
+    In a running one, the job that needs the file fails with the reason.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, or has no secret in its first line.
+    """
+    for title, peer in resolved.settings.peers.items():
+        for key in ("password_file", "token_file"):
+            file = getattr(peer, key)
+            try:
+                if file:
+                    read_secret(file)
+            except (OSError, ValueError) as error:
+                path = ("peers", title, key)
+                words = error.strerror if isinstance(error, OSError) else str(error)
+                expected = f"a file with the secret in its first line: {words}"
+                raise ConfigError(_complaint(resolved.origin(path), path, file, expected)) from None
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -193,6 +217,9 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
 def _put_peer(layers: _Layers, text: str) -> None:
     origin = "flag --peer"
     title, equals, address = text.partition("=")
+    if address.lower().startswith(("http://", "https://")):
+        layers.put(("peers", title, "url"), address, origin)
+        return
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # [::1]:104
     try:
@@ -202,7 +229,7 @@ def _put_peer(layers: _Layers, text: str) -> None:
     except ValueError:
         complete = False
     if not complete:
-        expected = "expected AET=HOST:PORT, for example PACS=10.0.0.5:104"
+        expected = "expected AET=HOST:PORT, for example PACS=10.0.0.5:104, or NAME=URL"
         raise ConfigError(f"{origin} {text!r}: {expected}")
     layers.put(("peers", title, "host"), host, origin)
     layers.put(("peers", title, "port"), number, origin)
@@ -287,6 +314,8 @@ def _nearest(name: str, names: list[str]) -> str:
 
 def _complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
     shown = mask_password(json.dumps(value, default=str, ensure_ascii=False))
+    if path[-1] in _SECRETS or path == ("peers",):  # whose JSON may be too broken to find them
+        shown = '"***"'
     if len(shown) > 100:
         shown = shown[:100] + "..."
     return _one_line(f"{origin}: {'.'.join(path)} = {shown}: expected {expected}")

@@ -2,7 +2,7 @@
 
 Objects that come here are retrieved by C-GET if the peer has it: that needs no configuration there.
 Objects that the peer cannot send that way, compressed ones above all, are retrieved by C-MOVE to
-our own SCP; so is everything if the peer has no C-GET.
+our own SCP; so is everything if the peer has no C-GET. A DICOMweb server sends all by WADO-RS.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import InvalidRequestError, Job
-from lfscp.observe import audit, metrics
+from lfscp.jobs.peers.asking import Client, client_of
+from lfscp.jobs.peers.described import ONLY_HERE, JobPeer, audited
+from lfscp.observe import metrics
 from lfscp.scu.errors import PeerError, UnsupportedError
-from lfscp.scu.find import MAX_UNTOLD_BYTES, find
+from lfscp.scu.find import MAX_UNTOLD_BYTES
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveProgress, RetrieveResult
-from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import get, move
-from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services import audit_events
 from lfscp.services.contexts import require_stored_class
 from lfscp.services.status import SUCCESS
@@ -52,7 +51,7 @@ class Unit:
         size: how many objects the peer reports; 0 if it does not say.
     """
 
-    peer: Peer
+    peer: JobPeer
     level: str
     keys: Mapping[str, Any]
     study_uid: str
@@ -85,7 +84,7 @@ class RetrieveMethod:
     """Retrieves the objects of one job; remembers which peers have no C-GET.
 
     Raises:
-        InvalidRequestError: the job's method and destination exclude each other.
+        InvalidRequestError: the job's method, destination and peers exclude each other.
     """
 
     def __init__(self, job: Job, control: Control, archive: Archive, settings: Settings) -> None:
@@ -99,7 +98,7 @@ class RetrieveMethod:
         self.is_ours = self._destination == own_title
         if not self.is_ours and self._method == "get":
             raise InvalidRequestError("parameters.destination", 'a C-GET comes here; choose "move"')
-        self._without_get: set[Peer] = set()
+        self._without_get: set[JobPeer] = set()
 
     def fetch(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
         """Retrieve one unit by a method that the peer has.
@@ -107,10 +106,15 @@ class RetrieveMethod:
         Args:
             expected: how many objects will come after this unit, as far as known.
         Returns:
-            "get", "move" or "get and move", and the result.
+            "get", "move", "get and move" or "wado-rs", and the result.
         Raises:
             PeerError: no object came.
         """
+        client = client_of(unit.peer, self._settings)
+        if not client.has_move:
+            if not self.is_ours:
+                raise InvalidRequestError("parameters.destination", ONLY_HERE)
+            return client.get_name, self._all_of(unit, expected)
         if self._method != "auto":
             return self._method, self._by(self._method, unit, expected)
         if not self.is_ours or unit.peer in self._without_get:
@@ -120,6 +124,18 @@ class RetrieveMethod:
         except UnsupportedError:
             self._without_get.add(unit.peer)
             return "move", self._by("move", unit, expected)
+
+    def _all_of(self, unit: Unit, expected: int) -> RetrieveResult:
+        """Retrieve from a DICOMweb server, which does not say how many objects it sends."""
+        failed_before = self._control.progress.failed
+        result = self._by("get", unit, expected)
+        missing = unit.size - result.completed - result.warning - result.failed
+        if missing <= 0 or result.is_cancelled:
+            return result
+        comment = result.comment or f"the server says that it has {unit.size}, and sent fewer"
+        failed = result.failed + missing
+        self._control.progress.failed = failed_before + failed
+        return replace(result, failed=failed, comment=comment)
 
     def _get_and_move(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
         """Retrieve by C-GET; then by C-MOVE the objects that failed."""
@@ -169,10 +185,9 @@ class RetrieveMethod:
                 keys = {**series, "SOPInstanceUID": there}
                 yield Unit(unit.peer, "IMAGE", keys, unit.study_uid, size=len(there))
 
-    def _find(self, keys: Mapping[str, Any], level: str, peer: Peer) -> list[str]:
+    def _find(self, keys: Mapping[str, Any], level: str, peer: JobPeer) -> list[str]:
         """The values of the level's unique key that the peer has."""
-        matches = find(
-            peer,
+        matches = client_of(peer, self._settings).find(
             identifier(keys, level),
             self._model,
             cancel=self._control.stop,
@@ -189,21 +204,25 @@ class RetrieveMethod:
         def follow(counters: RetrieveProgress) -> None:
             progress.done = done + counters.completed + counters.warning
             progress.failed = failed + counters.failed
-            if counters.remaining is not None:
-                progress.left = expected + counters.remaining
+            sent = counters.completed + counters.failed + counters.warning
+            remaining = counters.remaining
+            if remaining is None and unit.size:
+                remaining = max(0, unit.size - sent)
+            if remaining is not None:
+                progress.left = expected + remaining
             control.report()
 
         asked = identifier(unit.keys, unit.level)
+        client = client_of(unit.peer, self._settings)
         if method == "get":
-            sender = audit.AuditedPeer(unit.peer.ae_title, unit.peer.host)
-            self._trail = audit_events.ReceivedObjects(sender, audit_events.Patients(self._archive))
+            patients = audit_events.Patients(self._archive)
+            self._trail = audit_events.ReceivedObjects(audited(unit.peer), patients)
             try:
-                result = get(
-                    unit.peer,
+                result = client.get(
                     asked,
                     on_object=self._store,
                     model=self._model,
-                    sop_classes=unit.sop_classes or self._classes_of(unit),
+                    sop_classes=unit.sop_classes or self._classes_of(client, unit),
                     progress=follow,
                     cancel=control.stop,
                     spool_dir=self._archive.incoming_dir,
@@ -213,8 +232,7 @@ class RetrieveMethod:
             finally:
                 self._trail.write()
         else:
-            result = move(
-                unit.peer,
+            result = client.move(
                 asked,
                 self._destination,
                 model=self._model,
@@ -229,9 +247,9 @@ class RetrieveMethod:
         follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
         return result
 
-    def _classes_of(self, unit: Unit) -> list[str]:
+    def _classes_of(self, client: Client, unit: Unit) -> list[str]:
         try:
-            return sop_classes_of(unit.peer, unit.keys, self._model, self._control.stop)
+            return client.sop_classes_of(unit.keys, self._model, self._control.stop)
         except PeerError:
             self._control.check()
             return []  # if something is wrong, the C-GET will say so

@@ -110,6 +110,8 @@ class WebService:
             self._settings = settings
             if self._proxies is not None:
                 self._proxies.renew(settings.web.trusted_proxies)
+            if self._jobs is not None:
+                self._jobs.renew(settings)
             if self._app is not None:
                 from lfscp.web.app import renew
 
@@ -149,7 +151,8 @@ class WebService:
             from lfscp.web.security.forwarded import ReverseProxies
             from lfscp.web.server import HttpServer
 
-            self._jobs = job_service(self._archive, self._settings)
+            with self._building:
+                self._jobs = job_service(self._archive, self._settings)
             self._jobs.start()
             with self._building:
                 self._proxies = ReverseProxies(self._settings.web.trusted_proxies)

@@ -220,6 +220,14 @@ class TestMove:
         assert final.ErrorComment == "DEST is no move destination here"
         assert there.associations == 0
 
+    def test_a_dicomweb_server_is_no_destination(self, tmp_path: Path) -> None:
+        with served(tmp_path, peers={"DEST": {"url": "http://127.0.0.1:1/dicom-web"}}) as node:
+            fill(node)
+            ((final, _),) = move(node, identifier())
+
+        assert final.Status == 0xA801
+        assert final.ErrorComment == "DEST is a DICOMweb peer, and no move destination here"
+
     def test_a_destination_that_is_no_ae_title_is_unknown(self, tmp_path: Path) -> None:
         empty = "the empty AE title"
         named: dict[bytes | None, str] = {

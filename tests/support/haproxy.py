@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.certificates import Certificate
+
 CONFIGURATION = Path(__file__).parents[2] / "config/haproxy.cfg"
 PLACES = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 START_S = 20.0
@@ -43,11 +45,33 @@ def configuration(port: int, nodes: Sequence[tuple[int, int]]) -> str:
 
 @contextmanager
 def balancer(folder: Path, port: int, nodes: Sequence[tuple[int, int]]) -> Iterator[None]:
-    """HAProxy in a process of its own, once it takes connections."""
+    """HAProxy before nodes, once it takes connections."""
+    with running(folder, port, configuration(port, nodes)):
+        yield
+
+
+@contextmanager
+def with_tls(folder: Path, port: int, page: int, certificate: Certificate) -> Iterator[None]:
+    """HAProxy with TLS before the page of a node, as config/page.md asks for."""
+    both = folder / "page.pem"
+    both.write_text(certificate.file.read_text() + certificate.key.read_text())
+    text = (
+        "defaults\n    mode http\n     timeout connect 5s\n"
+        "    timeout client 60s\n    timeout server 60s\n"
+        f"frontend page\n    bind 127.0.0.1:{port} ssl crt {both}\n    default_backend node\n"
+        f"backend node\n    server node 127.0.0.1:{page}\n"
+    )
+    with running(folder, port, text):
+        yield
+
+
+@contextmanager
+def running(folder: Path, port: int, text: str) -> Iterator[None]:
+    """HAProxy with a configuration, in a process of its own, once it takes connections."""
     found = program()
     assert found is not None
     file = folder / "haproxy.cfg"
-    file.write_text(configuration(port, nodes))
+    file.write_text(text)
     log = folder / "haproxy.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -1,7 +1,8 @@
 """Reads what became of each object of a STOW-RS request (PS3.18 section 10.5.3 and annex I).
 
 Rules: an object counts as sent only if the server says so: by its name in the answer, or by the
-status 200, which says it of all.
+status 200, which says it of all. A page or other text with the status 200 says nothing: it comes
+from a login page, a proxy, or a server that has no DICOMweb at this URL.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _REFERENCED, _FAILED = 0x00081199, 0x00081198
 _INSTANCE_UID: Final = 0x00081155
 _WARNING_REASON, _FAILURE_REASON = 0x00081196, 0x00081197
 _OTHERS: Final = 0x0008119A
+_RETRIEVE_URL: Final = 0x00081190
+_MODULE_KEYS: Final = frozenset(
+    f"{tag:08X}" for tag in (_REFERENCED, _FAILED, _OTHERS, _RETRIEVE_URL)
+)
 _REASONS: Final = {
     0x0110: "processing failed",
     0x0117: "it is no valid object",
@@ -47,12 +52,14 @@ class StoreResponse:
     Args:
         status: of HTTP: 200, 202 or 409.
         media_type: of the body.
-        content: the body; if it is no Store Instances Response Module, only the status counts.
+        content: the body, a Store Instances Response Module; if it is empty, the status counts.
     """
 
     def __init__(self, status: int, media_type: str, content: bytes) -> None:
         self._status = status
-        module = _module_of(media_type, content)
+        document = _document_of(media_type, content)
+        module = _module_of(document)
+        self._is_other = bool(content.strip()) and _MODULE_KEYS.isdisjoint(document)
         self._fates: dict[str, Fate] = {}
         for item in _items(module, _REFERENCED):
             self._fates[_text(item, _INSTANCE_UID)] = _stored(item)
@@ -69,21 +76,28 @@ class StoreResponse:
             return self._others[0]
         if self._status != 200:
             return _FAILS, f"the server does not say that it has it (HTTP {self._status})"
+        if self._is_other:
+            return _FAILS, "the server does not say that it has it: is it a DICOMweb server?"
         return (_WITH_WARNING if self._fates else _COMPLETED), ""
 
 
-def _module_of(media_type: str, content: bytes) -> Tree:
-    """The module, as far as it can be read."""
+def _document_of(media_type: str, content: bytes) -> dict[str, Any]:
+    """The body as an object of JSON; an empty one if it is none."""
     document: Any = None
     with suppress(ValueError, RecursionError, DatasetError):
         is_xml = media_type.endswith("xml")
         document = document_of_xml(content) if is_xml else json.loads(content)
     if isinstance(document, list) and len(document) == 1:
         document = document[0]
+    return document if isinstance(document, dict) else {}
+
+
+def _module_of(document: dict[str, Any]) -> Tree:
+    """The module, as far as it can be read."""
     tree = Tree()
     for tag in (_REFERENCED, _FAILED, _OTHERS):
         name = f"{tag:08X}"
-        if isinstance(document, dict) and name in document:
+        if name in document:
             with suppress(JSONModelError):
                 tree.update(from_json({name: document[name]}, is_object=True))
     return tree

@@ -507,7 +507,7 @@ ONE, TWO, THREE = (f"{CT_SERIES}.{number}" for number in (1, 2, 3))
     [
         ((stored(ONE, TWO, THREE),), 3, []),
         ((answer(b"", content_type=""),), 3, []),
-        ((answer(b"oops", content_type="text/plain"),), 3, []),
+        ((answer(b"oops", content_type="text/plain"),), 0, ["does not say that it has it"] * 3),
         ((stored(ONE, failed=((TWO, 0xA700),), status=202),), 1, ["0xA700, out of", "HTTP 202"]),
         ((stored(failed=((ONE, 0xC122),), status=409),), 0, ["0xC122", "HTTP 409", "HTTP 409"]),
         ((answer(b"", 409),), 0, ["HTTP 409"] * 3),

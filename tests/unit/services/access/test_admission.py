@@ -76,6 +76,13 @@ def test_a_title_with_addresses_is_believed_from_there_only(address, expected):
     assert codes(admission()(Requestor("CT  ", address))) == expected
 
 
+def test_a_caller_by_the_name_of_a_dicomweb_server_is_no_known_peer():
+    peers = {"CLOUD": {"url": "https://h/dicom-web"}}
+    server = {"require_known_peers": True}
+    assert codes(admission(peers=peers, server=server)(Requestor("CLOUD", "10.0.0.7"))) == (1, 1, 3)
+    assert codes(admission(peers=peers)(Requestor("CLOUD", "10.0.0.7"))) is None
+
+
 def test_addresses_may_be_required_of_every_peer():
     asked = []
 
