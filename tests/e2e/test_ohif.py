@@ -164,6 +164,7 @@ def test_a_ct_is_found_scrolled_measured_and_the_measurement_is_kept(page, local
     # As a volume, cut three ways.
     page.goto(f"{ohif}/viewer?StudyInstanceUIDs={CT_STUDY}&hangingprotocolId=mpr")
     wait_for_pictures(page, 3)
+    page.wait_for_load_state("networkidle")
     shoot("ohif-mpr")
 
 
