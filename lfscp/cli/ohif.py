@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lfscp.cli.errors import OptionError
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
 from lfscp.cli.terminal import tell
 
@@ -29,8 +30,14 @@ def ohif(
     data_dir: DataDir = None,
 ) -> None:
     """Show what is installed, if no command is given."""
-    if context.invoked_subcommand is None:
+    command = context.invoked_subcommand
+    if command is None:
         _show(settings_of(config, data_dir))
+    elif config is not None or data_dir is not None:
+        name = "--config" if config is not None else "--data-dir"
+        raise OptionError(
+            f"flag {name}: put it behind the command: lfscp ohif {command} {name} ..."
+        )
 
 
 @app.command()
@@ -53,9 +60,12 @@ def install(
     """
     from lfscp.web.ohif.installation import read_installation
     from lfscp.web.ohif.installing import install as install_package
+    from lfscp.web.ohif.package import OHIF
 
     settings = settings_of(config, data_dir)
     was_there = read_installation(settings.data_dir) is not None
+    if file is None:
+        tell(f"npm downloads {OHIF.spec}")
     made = install_package(settings.data_dir, file)
     tell(f"{_described(made)} is installed in {settings.data_dir / 'ohif'}")
     tell(_where(settings, is_first=not was_there))
