@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
-    help="Install the OHIF viewer beside the page, show what is installed, or remove it. The node "
-    "may be running.",
+    help="Install, show or remove the OHIF viewer. The node may be running.",
 )
 
 
