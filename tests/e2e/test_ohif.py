@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 import urllib.request
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +51,26 @@ QUARTERS = """() => {
 
 
 @pytest.fixture(scope="module")
-def package(pytestconfig: pytest.Config) -> Path:
+def installed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OHIF as `lfscp ohif install` makes it, in a data folder of its own."""
     cache = pytestconfig.cache
     assert cache is not None
-    return real_package(Path(cache.mkdir("ohif")))
+    package = real_package(Path(cache.mkdir("ohif")))
+    data_dir = tmp_path_factory.mktemp("installed")
+    made = run_lfscp("ohif", "install", "--from", package, "--data-dir", data_dir)
+    assert made.stdout.startswith(f"OHIF 3.13.2 (59 MB) is installed in {data_dir}/ohif\n")
+    return data_dir / "ohif"
 
 
 @pytest.fixture
-def local(start_node: Any, package: Path, tmp_path: Path) -> Any:
+def local(start_node: Any, installed: Path, tmp_path: Path) -> Any:
     """A node with OHIF, for which one must log in."""
-    made = run_lfscp("ohif", "install", "--from", package, "--data-dir", tmp_path / "node/data")
-    assert "OHIF 3.13.2" in made.stdout
-    users = [f"anna:work:{hash_password(PASSWORD)}"]
-    return start_node(
-        configuration=f"web.users = {json.dumps(users)}\nohif.port = 0\n",
-        flags=["--http-port", "0"],
-    )
+    data_dir = tmp_path / "node/data"
+    data_dir.mkdir(parents=True)
+    (data_dir / "ohif").symlink_to(installed)
+    users = json.dumps([f"anna:work:{hash_password(PASSWORD)}"])
+    configuration = f"web.users = {users}\nohif.port = 0\n"
+    return start_node(configuration=configuration, flags=["--http-port", "0"])
 
 
 @pytest.fixture
@@ -193,6 +200,58 @@ def assert_colours(shown: list[list[int]]) -> None:
     """The quarters have their colours, within what JPEG and the screen change."""
     for seen, colour in zip(shown, COLOURS, strict=True):
         assert max(abs(a - b) for a, b in zip(seen, colour, strict=True)) <= 8, shown
+
+
+SEND = """(url) => {
+    const form = document.createElement("form");
+    Object.assign(form, {method: "post", enctype: "text/plain", action: url});
+    document.body.append(form);
+    form.submit();
+}"""
+
+
+def test_a_page_at_another_port_of_the_host_has_the_cookie_and_can_send_nothing(
+    browser, local, ohif
+):
+    with browser.new_context() as context, elsewhere() as other:
+        page = context.new_page()
+        page.goto(f"{ohif}/login")
+        log_in(page)
+        answers = []
+        for home in (ohif, other):
+            page.goto(home)
+            with page.expect_response(lambda answer: answer.request.method == "POST") as got:
+                page.evaluate(SEND, f"{ohif}/dicom-web/studies")
+            request = got.value.request
+            answers.append((got.value.status, "lfscp_session" in request.all_headers()["cookie"]))
+
+    # From OHIF it is let through, and refused for what it is: text.
+    assert answers == [(415, True), (403, True)]
+
+
+@contextmanager
+def elsewhere() -> Iterator[str]:
+    """A web server of somebody else, at another port of the same host."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """Answers every request with an empty page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_its_port_is_handed_over_to_a_successor(start_node, tmp_path):
