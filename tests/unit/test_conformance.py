@@ -6,7 +6,7 @@ from lfscp.conformance import statement
 from lfscp.dicom.attributes import ATTRIBUTES
 from lfscp.services.contexts import contexts
 from lfscp.web.dicomweb import metadata
-from lfscp.web.dicomweb.media_types import media_types
+from lfscp.dicomweb.media_types import media_types
 from lfscp.web.dicomweb.retrieving import wado_rs
 from lfscp.web.dicomweb.searching import search
 

@@ -4,8 +4,10 @@ Rules: on a loopback address without users the page is open, but only under a lo
 that another site's page cannot reach it by DNS rebinding. If users or a token are configured, all
 requests need a login, except the login itself, static files and health checks. A request that
 changes something must come from our own pages, or from no browser at all; with a session it must
-carry the session's token. `roles` says what a login may do. Every answer carries a strict
-Content-Security-Policy.
+carry the session's token. DICOMweb takes it without the token too, from OHIF, which has none: then
+the browser must say that the page has the same scheme, host and port as the request. (A cookie goes
+to all ports of a host: SameSite does not keep out the page of another port.) `roles` says what a
+login may do. Every answer carries a strict Content-Security-Policy.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ MAX_SESSIONS_OF_USER: Final = (
     50  # beyond it the oldest ends, so that no user can end others' sessions
 )
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+DICOMWEB: Final = "/dicom-web/"  # sent to by OHIF too, which has no session's token
 METRICS_PATH: Final = "/metrics"  # has a token of its own, beside the others
 NOBODY: Final = "page"  # the caller in the audit trail when no login is needed
 METRICS: Final = "metrics"  # the caller in the audit trail with the token of that path
@@ -175,8 +178,7 @@ class Access:
                 "log in at /login, or send the header Authorization: Bearer with a token",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
-        if changes and not hmac.compare_digest(given, session.csrf_token.encode()):
+        if changes and not _is_from_own_page(asked, session):
             raise Problem(HTTPStatus.FORBIDDEN, "this page is too old; load it again")
         return _caller_of(session)
 
@@ -260,6 +262,35 @@ class Access:
         return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
 
 
+def _is_from_own_page(asked: AccessRequest, session: Session) -> bool:
+    """Whether a session's request comes from a page of ours, by its token or, for DICOMweb, by
+    what the browser says."""
+    given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
+    if hmac.compare_digest(given, session.csrf_token.encode()):
+        return True
+    return asked.path.startswith(DICOMWEB) and _is_of_same_origin(asked.headers)
+
+
+def _is_of_same_origin(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that the page that sends a request has the same origin.
+
+    No page can set these headers. Browsers leave Sec-Fetch-Site out if the page was loaded from
+    another machine without TLS; then Origin tells.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    return _is_own(headers.get("origin", ""), headers)
+
+
+def _is_own(origin: str, headers: Mapping[str, str]) -> bool:
+    """Whether an origin is the host and port that a request asks."""
+    try:
+        return bool(origin) and urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address at all
+        return False
+
+
 def _caller_of(session: Session) -> Caller:
     return Caller(session.user, session.role, session)
 
@@ -270,11 +301,5 @@ def _require_own_origin(headers: Mapping[str, str]) -> None:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise refused
     origin = headers.get("origin")
-    if origin is None:
-        return
-    try:
-        is_own = urlsplit(origin).netloc == headers.get("host")
-    except ValueError:  # no address at all
-        is_own = False
-    if not is_own:
+    if origin is not None and not _is_own(origin, headers):
         raise refused

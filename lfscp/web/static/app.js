@@ -60,7 +60,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea");
   const row = event.target.closest("tr[data-href]");
-  if (row && event.key === "Enter") location.href = row.dataset.href;
+  if (row && event.key === "Enter" && !event.target.closest("a, button, input")) location.href = row.dataset.href;
   if (event.key === "/" && !typing) {
     const box = document.querySelector("[data-key='/']");
     if (box) { event.preventDefault(); box.focus(); box.select(); }
