@@ -30,35 +30,23 @@ def serving(
 ) -> Iterator[TestClient]:
     """A client of the application; `sections` are the settings' tables."""
     settings = Settings.model_validate({"data_dir": str(folder), **sections})
-<<<<<<< HEAD
     with (
         Archive.open(folder, durability="os", duplicates=settings.duplicates) as archive,
-        serving_archive(archive, settings, perform) as client,
+        serving_archive(archive, settings, perform, ohif_port) as client,
     ):
         yield client
 
 
 @contextmanager
 def serving_archive(
-    archive: Archive, settings: Settings, perform: Any = None
+    archive: Archive, settings: Settings, perform: Any = None, ohif_port: int | None = None
 ) -> Iterator[TestClient]:
     """The same of an archive that is open."""
     jobs = JobService(archive, settings, **({"perform": perform} if perform else {}))
     jobs.start()
-    app = create_app(settings, archive, jobs, state)
+    app = create_app(settings, archive, jobs, state, ohif_port=ohif_port)
     try:
         with TestClient(app, base_url=HOME, raise_server_exceptions=False) as client:
             yield client
     finally:
         jobs.terminate(5)
-=======
-    with Archive.open(folder, durability="os") as archive:
-        jobs = JobService(archive, settings, **({"perform": perform} if perform else {}))
-        jobs.start()
-        app = create_app(settings, archive, jobs, state, ohif_port=ohif_port)
-        try:
-            with TestClient(app, base_url=HOME, raise_server_exceptions=False) as client:
-                yield client
-        finally:
-            jobs.terminate(5)
->>>>>>> ohif
