@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -54,10 +55,11 @@ class Leaf:
     """One setting as it is declared.
 
     Args:
-        section: "" for none, "peers.*" for a peer's.
+        section: "" for none, "peers.*" for a peer's; "web.oidc" is a section in one.
         flag: the option of `lfscp serve` that sets it, or "".
         is_live: whether SIGHUP changes it in a node that runs.
         default: written as TOML; "" when the setting must be given.
+        is_secret: whether no output may show the value.
     """
 
     section: str
@@ -67,6 +69,7 @@ class Leaf:
     flag: str
     is_live: bool
     default: str
+    is_secret: bool
 
     @classmethod
     def of(cls, section: str, key: str, field: FieldInfo) -> Leaf:
@@ -75,7 +78,8 @@ class Leaf:
         is_given = field.default is PydanticUndefined and not extra["shown"]
         default = "" if is_given else toml_value(extra["shown"] or field.default)
         help_ = field.description or ""
-        return cls(section, key, field.annotation, help_, extra["flag"], extra["live"], default)
+        live, secret = extra["live"], extra["secret"]
+        return cls(section, key, field.annotation, help_, extra["flag"], live, default, secret)
 
     @property
     def name(self) -> str:
@@ -96,12 +100,22 @@ def mask_password(text: str) -> str:
 
 def sections() -> dict[str, type[Section]]:
     """The sections of the file by name, in its order; those of peers last, as "peers.*"."""
-    found = {
-        name: field.annotation
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-    }
-    return {**found, "peers.*": PeerSettings}
+    return {**dict(_sections_of(Settings, "")), "peers.*": PeerSettings}
+
+
+def _sections_of(table: type[Section], prefix: str) -> Iterator[tuple[str, type[Section]]]:
+    for key, field in table.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield prefix + key, field.annotation
+            yield from _sections_of(field.annotation, f"{prefix}{key}.")
+
+
+def table_of(settings: Settings, section: str) -> Section:
+    """The values of a section; "" for those outside the sections."""
+    table: Section = settings
+    for key in section.split(".") if section else ():
+        table = getattr(table, key)
+    return table
 
 
 @cache
@@ -114,7 +128,11 @@ def leaves() -> tuple[Leaf, ...]:
         if key not in tables and key != "peers"
     ]
     for name, section in tables.items():
-        found += [Leaf.of(name, key, field) for key, field in section.model_fields.items()]
+        found += [
+            Leaf.of(name, key, field)
+            for key, field in section.model_fields.items()
+            if f"{name}.{key}" not in tables
+        ]
     return tuple(found)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -88,7 +87,7 @@ class _Layers:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 above = path[:depth]
-                raise ConfigError(_complaint(self.origins[above], above, table, "a table"))
+                raise ConfigError(complaint(self.origins[above], above, table, "a table"))
         table[path[-1]] = value
         self.origins[path] = origin
 
@@ -131,21 +130,6 @@ def resolve_settings(
     return Resolved(_validate(layers), layers.origins)
 
 
-def require_worklist_folder(resolved: Resolved) -> None:
-    """Refuse a folder of worklist files that is not there; for a node that starts.
-
-    A running one reads its settings again also while a volume is away.
-
-    Raises:
-        ConfigError: it is not there, or cannot be read.
-    """
-    folder = resolved.settings.worklist.folder
-    if folder and not (Path(folder).is_dir() and os.access(folder, os.R_OK | os.X_OK)):
-        path = ("worklist", "folder")
-        expected = "a folder that is there and that the node may read"
-        raise ConfigError(_complaint(resolved.origin(path), path, folder, expected))
-
-
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -172,7 +156,7 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
         table = _from_json(text, ("peers",), origin)
         if not isinstance(table, dict):
             expected = "a JSON object of peers by AE title"
-            raise ConfigError(_complaint(origin, ("peers",), text, expected))
+            raise ConfigError(complaint(origin, ("peers",), text, expected))
         _put_table(layers, ("peers",), table, origin)
         return
     known = {each.name: each for each in leaves()}
@@ -222,7 +206,7 @@ def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str
         except ValueError:
             expected = "a whole number" if item.annotation is int else "a number"
     if expected:
-        raise ConfigError(_complaint(origin, path, text, expected))
+        raise ConfigError(complaint(origin, path, text, expected))
     layers.put(path, value, origin)
 
 
@@ -231,7 +215,7 @@ def _from_json(text: str, path: KeyPath, origin: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         expected = 'JSON, for example ["one", "two"]'
-        raise ConfigError(_complaint(origin, path, text, expected)) from error
+        raise ConfigError(complaint(origin, path, text, expected)) from error
 
 
 def _validate(layers: _Layers) -> Settings:
@@ -251,8 +235,10 @@ def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
     if kind == "extra_forbidden":
         table = "peers.*" if path[0] == "peers" else ".".join(path[:-1])
         names = [each.key for each in leaves() if each.section == table]
-        if not table:
-            names += [name.removesuffix(".*") for name in sections()]
+        inner = f"{table}." if table else ""
+        names += [
+            name.removeprefix(inner).split(".")[0] for name in sections() if name.startswith(inner)
+        ]
         return _one_line(f"{where}: unknown key{_nearest(path[-1], names)}")
     if kind == "missing":
         return _one_line(f"{where}: missing; it has no default")
@@ -261,14 +247,17 @@ def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
         return _one_line(f"{where}: {message}")
     for programmers, words in _WORDS:
         message = message.replace(programmers, words)
-    return _complaint(origin, path, problem["input"], _EXPECTED.get(kind, message))
+    return complaint(origin, path, problem["input"], _EXPECTED.get(kind, message))
 
 
 def _guilty(layers: _Layers, path: KeyPath) -> str:
     """The source of a wrong value; for a table, the source of a value in it."""
+    for at, by in layers.origins.items():
+        if at[: len(path)] == path and len(at) > len(path):
+            return by
     origin = _origin(layers.origins, path)
-    inside = (by for at, by in layers.origins.items() if at[: len(path) - 1] == path[:-1])
-    return next(inside, DEFAULT) if origin == DEFAULT else origin
+    beside = (by for at, by in layers.origins.items() if at[: len(path) - 1] == path[:-1])
+    return next(beside, DEFAULT) if origin == DEFAULT else origin
 
 
 def _origin(origins: Mapping[KeyPath, str], path: KeyPath) -> str:
@@ -284,8 +273,11 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(names)}"
 
 
-def _complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
+def complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
+    """One line about a wrong value, without its secrets."""
+    is_secret = any(each.is_secret and each.name == ".".join(path) for each in leaves())
     shown = mask_password(json.dumps(value, default=str, ensure_ascii=False))
+    shown = '"***"' if is_secret else shown
     if len(shown) > 100:
         shown = shown[:100] + "..."
     return _one_line(f"{origin}: {'.'.join(path)} = {shown}: expected {expected}")

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import is_token
-from lfscp.config.web import Role, WebSection
+from lfscp.config.roles import Role
+from lfscp.config.web import WebSection
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
 from lfscp.web.security.logins import Logins

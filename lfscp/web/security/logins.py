@@ -16,7 +16,8 @@ from http import HTTPStatus
 from typing import Final
 
 from lfscp.config.passwords import hash_password, is_password, is_token
-from lfscp.config.web import Login, Role, WebSection, read_login
+from lfscp.config.roles import Role
+from lfscp.config.web import Login, WebSection, read_login
 from lfscp.observe import audit
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem

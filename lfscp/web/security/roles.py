@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.routing import compile_path
 
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.web.problems import Problem
 
 # Answered without a login.
