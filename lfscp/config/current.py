@@ -62,10 +62,9 @@ def renew(old: Settings, new: Settings) -> Renewal:
         else:
             waiting.append(leaf.name)
     update: dict[str, object] = {}
-    for name in sorted(
-        sections, key=lambda each: each.count("."), reverse=True
-    ):  # inner ones first
-        renewed = table_of(old, name).model_copy(update=sections[name])
+    while sections:
+        name = max(sections, key=lambda each: each.count("."))  # inner ones first
+        renewed = table_of(old, name).model_copy(update=sections.pop(name))
         outer, _, key = name.rpartition(".")
         (sections.setdefault(outer, {}) if outer else update)[key] = renewed
     if old.peers != new.peers:
