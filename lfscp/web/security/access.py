@@ -1,8 +1,8 @@
 """Checks Host, origin, login and token of a request before any route sees it.
 
 Rules: on a loopback address without users the page is open, but only under a loopback name, so
-that another site's page cannot reach it by DNS rebinding. If users or a token are configured, all
-requests need a login, except the login itself, static files and health checks. A request that
+that another site's page cannot reach it by DNS rebinding. If any login is configured, all
+requests need one, except the login itself, static files and health checks. A request that
 changes something must come from our own pages, or from no browser at all; with a session it must
 carry the session's token. `roles` says what a login may do. Every answer carries a strict
 Content-Security-Policy.
@@ -12,31 +12,29 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import is_token
 from lfscp.config.roles import Role
-from lfscp.config.web import WebSection
+from lfscp.config.web import WebSection, read_login
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
-from lfscp.web.security.logins import Logins
+from lfscp.web.security.logins import BEARER, Logins
 from lfscp.web.security.roles import OPEN_PATHS, require_role
+from lfscp.web.security.sessions import SESSION_S, Session, Sessions
 
-SESSION_COOKIE: Final = "lfscp_session"
-SESSION_S: Final = 12 * 3600
-MAX_SESSIONS: Final = 1000
-MAX_SESSIONS_OF_USER: Final = (
-    50  # beyond it the oldest ends, so that no user can end others' sessions
-)
+if TYPE_CHECKING:
+    from lfscp.web.security.oidc.identity_provider import IdentityProvider
+    from lfscp.web.security.oidc.sign_in import Begun
+
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOGIN_PAGE: Final = "/login"
+LOGGED_OUT_PAGE: Final = "/login?left=1"  # does not lead to the provider by itself
 METRICS_PATH: Final = "/metrics"  # has a token of its own, beside the others
 NOBODY: Final = "page"  # the caller in the audit trail when no login is needed
 METRICS: Final = "metrics"  # the caller in the audit trail with the token of that path
@@ -61,23 +59,6 @@ SECURITY_HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-
-
-@dataclass(slots=True)
-class Session:
-    """A user who is logged in.
-
-    Args:
-        hashed: the password's hash in the settings at the login.
-        csrf_token: a request that changes something must carry it.
-        until: monotonic, in seconds.
-    """
-
-    user: str
-    hashed: str
-    role: Role
-    csrf_token: str
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +97,37 @@ class Access:
 
     Args:
         web: the settings.
+    Attributes:
+        provider: the identity provider, if there is one.
     """
 
     def __init__(self, web: WebSection) -> None:
         self._is_local = is_loopback(web.host)
         self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
-        self._logins = Logins(web)
+        self.provider = _provider_of(web, None)
+        self._logins = Logins(web, provider=self.provider)
         self._metrics_token_hash = web.metrics_token_hash
-        self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions = Sessions()
         self._open_token = secrets.token_urlsafe(24)  # of pages when no login is needed
 
     @property
     def needs_login(self) -> bool:
-        """Whether users or a token are configured, or the page is reachable from other hosts."""
-        return self._logins.are_any or not self._is_local
+        """Whether any login is configured, or the page is reachable from other hosts."""
+        return self._logins.are_any or self.provider is not None or not self._is_local
+
+    @property
+    def has_users(self) -> bool:
+        """Whether there are names and passwords."""
+        return self._logins.has_users
 
     def renew(self, web: WebSection) -> None:
-        """Take over users and tokens that were read again.
+        """Take over users, tokens and the provider that were read again.
 
         A user who was removed, or has another password, is logged out. A new role counts at once.
         """
         self._metrics_token_hash = web.metrics_token_hash
-        self._logins = self._logins.renewed(web)
+        self.provider = _provider_of(web, self.provider)
+        self._logins = self._logins.renewed(web, self.provider)
 
     def decide(self, asked: AccessRequest) -> Caller:
         """Let a request through, or refuse it.
@@ -203,39 +192,76 @@ class Access:
             Problem: name or password is wrong, or too many wrong ones came.
         """
         login = self._logins.user(user, password, address)
-        with self._lock:
-            session_id = secrets.token_urlsafe(32)
-            until = time.monotonic() + SESSION_S
-            csrf_token = secrets.token_urlsafe(24)
-            session = Session(login.name, login.hashed, login.role, csrf_token, until)
-            self._sessions[session_id] = session
-            own = [each for each, other in self._sessions.items() if other.user == login.name]
-            for each in own[:-MAX_SESSIONS_OF_USER]:
-                del self._sessions[each]
-            while len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        return session_id
+        return self._sessions.begin(login.name, login.role, SESSION_S, hashed=login.hashed)
 
-    def log_out(self, session_id: str, address: str = "") -> None:
-        """End a session."""
-        with self._lock:
-            session = self._sessions.pop(session_id, None)
+    def begin_at_provider(self, back: str, next_page: str, address: str) -> Begun:
+        """Begin a login at the identity provider.
+
+        Args:
+            back: URL of this node where the provider sends the browser.
+            next_page: the path that was asked for.
+        Raises:
+            Problem: there is no such login (404), or the provider is away (503).
+        """
+        return self._required_provider().begin(back, next_page, address)
+
+    def log_in_at_provider(
+        self, cookie: str, answer: Mapping[str, str], back: str, address: str
+    ) -> tuple[str, str]:
+        """Take the provider's answer and begin a session; see `SignIn.finish`.
+
+        Returns:
+            The session's id, for the cookie, and the page that was asked for.
+        Raises:
+            Problem: there is no such login, or it failed.
+        """
+        provider = self._required_provider()
+        user, next_page = provider.finish(cookie, answer, back, address)
+        lasts_s = provider.settings.session_s
+        session_id = self._sessions.begin(user.name, user.role, lasts_s, known_elsewhere=user)
+        return session_id, next_page
+
+    def log_out(self, session_id: str, back: str = "", address: str = "") -> str:
+        """End a session.
+
+        Args:
+            back: URL of the page to log in.
+        Returns:
+            Where the browser goes on: the page to log in, or the provider's logout.
+        """
+        session = self._sessions.end(session_id)
         if session is not None:
             audit.user_left(session.user, address)
+        if session is None or session.known_elsewhere is None:
+            return LOGIN_PAGE
+        end = self.provider.end_url(session.known_elsewhere, back) if self.provider else ""
+        return end or LOGGED_OUT_PAGE
 
     def session(self, session_id: str) -> Session | None:
         """The session with that id, until it ends or its user changes."""
-        with self._lock:
-            session = self._sessions.get(session_id)
-            if session is None:
-                return None
-            login = self._logins.of_name(session.user)
-            is_same = login is not None and login.hashed == session.hashed
-            if login is None or not is_same or session.until < time.monotonic():
-                del self._sessions[session_id]
-                return None
-            session.role = login.role
-            return session
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        role = self._role_now(session)
+        if role is None:
+            self._sessions.end(session_id)
+            return None
+        session.role = role
+        return session
+
+    def _role_now(self, session: Session) -> Role | None:
+        """The role of a session's user; None if the settings know him no longer."""
+        if session.known_elsewhere is not None:
+            return self.provider.role(session.known_elsewhere) if self.provider else None
+        login = self._logins.of_name(session.user)
+        is_same = login is not None and login.hashed == session.hashed
+        return login.role if login is not None and is_same else None
+
+    def _required_provider(self) -> IdentityProvider:
+        if self.provider is None or not self.provider.logs_in_browsers:
+            detail = "there is no login at an identity provider; see web.oidc.client_id"
+            raise Problem(HTTPStatus.NOT_FOUND, detail)
+        return self.provider
 
     def csrf_token(self, session: Session | None) -> str:
         """The token for requests of a page that change something."""
@@ -259,6 +285,20 @@ class Access:
     def _is_metrics_token(self, scheme: str, credential: str) -> bool:
         token_hash = self._metrics_token_hash
         return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
+
+
+def _provider_of(web: WebSection, before: IdentityProvider | None) -> IdentityProvider | None:
+    """The provider that the settings name; the one before, if they have not changed."""
+    if not web.oidc.issuer:
+        return None
+    names = frozenset(read_login(each).name for each in (*web.users, *web.tokens))
+    names |= {NOBODY, METRICS, BEARER}
+    if before is not None and (before.settings, before.names) == (web.oidc, names):
+        return before
+    # Its libraries are slow to import, and few nodes have a provider.
+    from lfscp.web.security.oidc.identity_provider import IdentityProvider
+
+    return IdentityProvider(web.oidc, names, before.attempts if before else None)
 
 
 def _caller_of(session: Session) -> Caller:

@@ -22,6 +22,8 @@ OPEN: Final = (
     "GET /readyz",
     "GET /login",
     "POST /login",
+    "GET /login/oidc",
+    "GET /login/oidc/return",
     "GET /static/{path:path}",
 )
 # The beginnings of their paths.
