@@ -190,9 +190,9 @@ def statement(settings: Settings) -> str:
         peers=[
             (
                 title,
-                f"{peer.host}:{peer.port}",
-                "yes" if peer.tls else "no",
-                ", ".join(peer.may) or "nothing",
+                peer.url or f"{peer.host}:{peer.port}",
+                "yes" if peer.tls or peer.url.startswith("https:") else "no",
+                "nothing" if peer.is_dicomweb else ", ".join(peer.may) or "nothing",
             )
             for title, peer in settings.peers.items()
         ],

@@ -47,7 +47,10 @@ def serve(
     data_dir: DataDir = None,
     peer: Annotated[
         list[str] | None,
-        typer.Option(metavar="AET=HOST:PORT", help="Another node. May be given several times."),
+        typer.Option(
+            metavar="AET=HOST:PORT",
+            help="Another node, or NAME=URL of a DICOMweb server. May be given several times.",
+        ),
     ] = None,
     http_port: Annotated[
         str | None,

@@ -51,8 +51,7 @@ def _print_settings(resolved: Resolved) -> None:
             section = item.section
             _print(f"\n[{section}]")
         value = getattr(table_of(settings, section), item.key)
-        path = tuple(item.name.split("."))
-        _print_value(item.key, "***" if item.is_secret and value else value, resolved.origin(path))
+        _print_value(item.key, value, resolved.origin(tuple(item.name.split("."))))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
         for key, value in peer:

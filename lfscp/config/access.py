@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, SecretStr, model_validator
 
 from lfscp.config.checks import (
     AETitle,
@@ -15,6 +15,7 @@ from lfscp.config.checks import (
     ListOf,
     Permission,
     Port,
+    check_dicomweb_url,
     check_host,
     is_password_hash,
 )
@@ -47,7 +48,31 @@ def check_identity(entry: str) -> str:
     return entry
 
 
+def check_user(name: str) -> str:
+    """A user of Basic authentication (RFC 7617)."""
+    if ":" in name or not name.isprintable():
+        raise ValueError("a name without colons and control characters")
+    return name
+
+
+def check_secret(secret: SecretStr) -> SecretStr:
+    """A password, or nothing."""
+    if not secret.get_secret_value().isprintable():
+        raise ValueError("a text without control characters")
+    return secret
+
+
+def check_token(token: SecretStr) -> SecretStr:
+    """A bearer token (RFC 6750 section 2.1), or nothing."""
+    text = token.get_secret_value()
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("letters, digits and signs of ASCII, without spaces")
+    return token
+
+
 File = Annotated[str, AfterValidator(check_file)]
+Secret = Annotated[SecretStr, AfterValidator(check_secret)]
+Token = Annotated[SecretStr, AfterValidator(check_token)]
 Network = Annotated[str, AfterValidator(check_network)]
 IdentityUser = Annotated[str, AfterValidator(check_identity)]
 
@@ -117,12 +142,30 @@ class Identity(Section):
 
 
 class PeerSettings(Section):
-    """Another node, by its AE title: one table for each, `[peers.TITLE]`."""
+    """Another node, by its AE title, or a DICOMweb server, by a name: one `[peers.TITLE]` each."""
 
     host: Annotated[str, AfterValidator(check_host)] = setting(
-        ..., "Host name or address of the peer."
+        "", "Host name or address of the peer. Must be given, unless url is."
     )
-    port: Port = setting(..., "DICOM port of the peer.")
+    port: Port = setting(0, "DICOM port of the peer. Must be given, unless url is.")
+    url: Annotated[str, AfterValidator(check_dicomweb_url)] = setting(
+        "",
+        "Of a DICOMweb server, in place of host and port: the URL before /studies, such as "
+        "https://pacs.example.org/dicom-web. Jobs search it, retrieve from it and send to it.",
+    )
+    user: Annotated[str, AfterValidator(check_user)] = setting(
+        "", "With url: the user of Basic authentication."
+    )
+    password: Secret = setting(
+        SecretStr(""), "With user: the password. Better in password_file, or in the environment."
+    )
+    password_file: File = setting("", "With user: a file with the password in its first line.")
+    token: Token = setting(
+        SecretStr(""), "With url: a bearer token. Better in token_file, or in the environment."
+    )
+    token_file: File = setting(
+        "", "With url: a file with the bearer token in its first line. Read anew for each job."
+    )
     may: ListOf[Permission] = setting(
         get_args(Permission),
         "What the peer may ask of this node. With destination, objects may be moved to it. "
@@ -138,7 +181,7 @@ class PeerSettings(Section):
         "Addresses and networks (10.1.0.0/16) from which the peer calls, besides host. If this "
         "is set, the node rejects its AE title from elsewhere.",
     )
-    tls: Bool = setting(False, "Connect to the peer with TLS.")
+    tls: Bool = setting(False, "Connect to the peer with TLS. A url says it by https.")
     tls_verify: Literal["host", "certificate", "none"] = setting(
         "host",
         "host: the peer's certificate must be valid and name its host. certificate: it must be "
@@ -157,3 +200,48 @@ class PeerSettings(Section):
         "Private key of this certificate, without a password (PEM). Empty means that it is in "
         "tls_certificate_file.",
     )
+
+    @property
+    def is_dicomweb(self) -> bool:
+        """Whether it is a DICOMweb server, which has no AE title and calls nobody."""
+        return bool(self.url)
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if self.url:
+            for name in _OF_APPLICATION_ENTITIES:
+                if name in self.model_fields_set:
+                    raise ValueError(f"leave out {name}, since url is set")
+            _check_login(self)
+        elif not (self.host and self.port):
+            missing = "port" if self.host else "host"
+            raise ValueError(f"set {missing}, or url for a DICOMweb server")
+        else:
+            for name in _OF_DICOMWEB:
+                if getattr(self, name):
+                    raise ValueError(f"set url, since {name} is set")
+        return self
+
+
+_OF_APPLICATION_ENTITIES: Final[tuple[str, ...]] = (
+    "host",
+    "port",
+    "may",
+    "may_move_to",
+    "addresses",
+    "tls",
+)
+_OF_DICOMWEB: Final[tuple[str, ...]] = ("user", "password", "password_file", "token", "token_file")
+
+
+def _check_login(peer: PeerSettings) -> None:
+    """Refuse a login that is two, or half of one."""
+    given = [name for name in _OF_DICOMWEB if getattr(peer, name)]
+    secrets = [name for name in given if name != "user"]
+    if len(secrets) > 1:
+        raise ValueError(f"leave out {secrets[1]}, since {secrets[0]} is set")
+    is_basic = bool(secrets) and secrets[0].startswith("password")
+    if peer.user and not is_basic:
+        raise ValueError("set password or password_file, since user is set")
+    if is_basic and not peer.user:
+        raise ValueError(f"set user, since {secrets[0]} is set")

@@ -100,6 +100,24 @@ def check_endpoint(url: str) -> str:
     return url
 
 
+def check_dicomweb_url(url: str) -> str:
+    """Where a DICOMweb server answers, without a slash at its end."""
+    expected = (
+        'a URL of a DICOMweb server, such as "https://pacs.example.org/dicom-web", without a name, '
+        "a password and parameters"
+    )
+    parts = _parts(url, expected)
+    is_plain = url.isascii() and url.isprintable() and not set(' "<>\\^`{|}') & set(url)
+    is_base = parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
+    try:
+        check_host(parts.hostname or "")
+    except ValueError:
+        is_base = False
+    if url and ("@" in parts.netloc or not is_plain or not is_base or url[-1] in "?#"):
+        raise ValueError(expected)
+    return url.rstrip("/")
+
+
 def check_index_url(url: str) -> str:
     """What database the index may be in."""
     beginnings = ("sqlite:///", "sqlite+pysqlite:///", "postgresql://", "postgresql+psycopg://")

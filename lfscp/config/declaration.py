@@ -14,7 +14,6 @@ def setting(
     flag: str = "",
     shown: str = "",
     live: bool = False,
-    secret: bool = False,
     **checks: Any,
 ) -> Any:
     """Declare one setting.
@@ -25,14 +24,13 @@ def setting(
         flag: the option of `lfscp serve` that sets it, if there is one.
         shown: what the documents show as the default when it depends on the machine.
         live: whether SIGHUP changes it in a node that runs.
-        secret: whether no output may show the value.
         checks: pydantic's constraints.
     """
     if callable(default):
         checks["default_factory"] = default
     else:
         checks["default"] = default
-    extra: dict[str, Any] = {"flag": flag, "shown": shown, "live": live, "secret": secret}
+    extra: dict[str, Any] = {"flag": flag, "shown": shown, "live": live}
     return Field(description=text, json_schema_extra=extra, **checks)
 
 

@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, cast
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -25,7 +26,7 @@ from lfscp.config.settings import Settings
 
 ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
-_EXAMPLES: Final = {"host": '"192.0.2.10"', "port": "104"}  # of what must be given
+_EXAMPLES: Final = {"peers.*.host": '"192.0.2.10"', "peers.*.port": "104"}  # defaults say nothing
 _HEAD: Final = """\
 # The configuration of an lfscp node: every setting with its default. To change one, remove its "#".
 #
@@ -59,7 +60,6 @@ class Leaf:
         flag: the option of `lfscp serve` that sets it, or "".
         is_live: whether SIGHUP changes it in a node that runs.
         default: written as TOML; "" when the setting must be given.
-        is_secret: whether no output may show the value.
     """
 
     section: str
@@ -69,7 +69,6 @@ class Leaf:
     flag: str
     is_live: bool
     default: str
-    is_secret: bool
 
     @classmethod
     def of(cls, section: str, key: str, field: FieldInfo) -> Leaf:
@@ -78,8 +77,7 @@ class Leaf:
         is_given = field.default is PydanticUndefined and not extra["shown"]
         default = "" if is_given else toml_value(extra["shown"] or field.default)
         help_ = field.description or ""
-        live, secret = extra["live"], extra["secret"]
-        return cls(section, key, field.annotation, help_, extra["flag"], live, default, secret)
+        return cls(section, key, field.annotation, help_, extra["flag"], extra["live"], default)
 
     @property
     def name(self) -> str:
@@ -93,7 +91,8 @@ class Leaf:
 
 
 def mask_password(text: str) -> str:
-    """Hide the password of every URL in a text, before its host or among its parameters."""
+    """Hide passwords and tokens in a text: in URLs, and those of peers in JSON."""
+    text = re.sub(r'("(?:password|token)"\s*:\s*)"(?:[^"\\]|\\.)*"?', r'\1"***"', text)
     text = re.sub(r'(://[^/:@\s"]*):[^\s"]*@', r"\1:***@", text)
     return re.sub(r'([?&](?:ssl)?password=)[^&\s"]*', r"\1***", text)
 
@@ -142,6 +141,8 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, SecretStr):
+        return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, str | Path):
         # A JSON string is a TOML basic string, except that TOML wants DEL escaped as well.
         return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -156,7 +157,7 @@ def template() -> str:
             name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
             out.append(f"{_comment(_about(section))}\n{name}\n")
         for item in items:
-            value = item.default or _EXAMPLES[item.key]
+            value = _EXAMPLES.get(item.name, item.default)
             out.append(f"{_comment(item.help)}\n#{item.key} = {value}\n")
     return "\n".join(out)
 

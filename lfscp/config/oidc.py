@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, SecretStr, model_validator
 
-from lfscp.config.access import File
+from lfscp.config.access import File, Secret
 from lfscp.config.checks import ListOf, Seconds, check_http_url, check_origin, is_loopback
 from lfscp.config.declaration import Section, setting
 from lfscp.config.roles import Role
@@ -86,11 +86,10 @@ class OIDC(Section):
         "accepted.",
         live=True,
     )
-    client_secret: str = setting(
-        "",
+    client_secret: Secret = setting(
+        SecretStr(""),
         "Secret of client_id. Empty means a public client, which PKCE alone protects.",
         live=True,
-        secret=True,
     )
     client_secret_file: File = setting(
         "", "File with this secret, instead of client_secret. It is read at each login.", live=True
@@ -152,9 +151,10 @@ class OIDC(Section):
             return self
         if not self.token_audience:
             raise ValueError("set client_id for logins at the page, or audience for tokens alone")
-        if self.client_secret and self.client_secret_file:
+        has_secret = bool(self.client_secret.get_secret_value())
+        if has_secret and self.client_secret_file:
             raise ValueError("set client_secret or client_secret_file, not both")
-        if (self.client_secret or self.client_secret_file) and not self.client_id:
+        if (has_secret or self.client_secret_file) and not self.client_id:
             raise ValueError("set client_id, since there is a client_secret")
         if "openid" not in self.scopes:
             raise ValueError("put openid into scopes")

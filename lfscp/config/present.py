@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from lfscp.config.peer_secrets import read_secret
 from lfscp.config.sources import ConfigError, KeyPath, Resolved, complaint
 
 if TYPE_CHECKING:
     from lfscp.config.oidc import OIDC
-
-MAX_SECRET_BYTES: Final = 4096
 
 
 def require_present(resolved: Resolved) -> None:
@@ -28,18 +27,19 @@ def require_present(resolved: Resolved) -> None:
     if folder and not (Path(folder).is_dir() and os.access(folder, os.R_OK | os.X_OK)):
         expected = "a folder that is there and that the node may read"
         raise _wrong(resolved, ("worklist", "folder"), folder, expected)
+    _require_secrets_of_peers(resolved)
     if resolved.settings.web.enabled:
         _require_files_of_provider(resolved, resolved.settings.web.oidc)
 
 
+def _require_secrets_of_peers(resolved: Resolved) -> None:
+    for title, peer in resolved.settings.peers.items():
+        for key in ("password_file", "token_file"):
+            _require_secret(resolved, ("peers", title, key), getattr(peer, key))
+
+
 def _require_files_of_provider(resolved: Resolved, oidc: OIDC) -> None:
-    if oidc.client_secret_file:
-        try:
-            read_secret(oidc.client_secret_file)
-        except (OSError, ValueError):
-            path = ("web", "oidc", "client_secret_file")
-            expected = "a file that the node may read, with the secret as its first line"
-            raise _wrong(resolved, path, oidc.client_secret_file, expected) from None
+    _require_secret(resolved, ("web", "oidc", "client_secret_file"), oidc.client_secret_file)
     if oidc.ca_file:
         try:
             ssl.create_default_context(cafile=oidc.ca_file)
@@ -49,19 +49,15 @@ def _require_files_of_provider(resolved: Resolved, oidc: OIDC) -> None:
             raise _wrong(resolved, path, oidc.ca_file, expected) from None
 
 
-def read_secret(file: str) -> str:
-    """The first line of a file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is empty, or no text.
-    """
-    with Path(file).open("rb") as opened:
-        line, _, _ = opened.read(MAX_SECRET_BYTES).partition(b"\n")
-    secret = line.strip().decode()
-    if not secret:
-        raise ValueError("the file has no secret in its first line")
-    return secret
+def _require_secret(resolved: Resolved, path: KeyPath, file: str) -> None:
+    """Refuse a file without a secret in its first line; an empty name is none."""
+    try:
+        if file:
+            read_secret(file)
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        expected = f"a file with the secret in its first line: {words}"
+        raise _wrong(resolved, path, file, expected) from None
 
 
 def _wrong(resolved: Resolved, path: KeyPath, value: str, expected: str) -> ConfigError:

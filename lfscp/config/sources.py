@@ -48,6 +48,9 @@ _EXPECTED: Final = {
     "string_type": "text in quotes",
 }
 
+# Keys whose values no message shows.
+_SECRETS: Final = frozenset({"password", "token", "client_secret"})
+
 _WORDS: Final = (
     ("Input should be ", ""),
     ("String should have ", ""),
@@ -106,7 +109,7 @@ def resolve_settings(
         environment: usually os.environ; only names that begin with LFSCP_ are read, and systemd's
             STATE_DIRECTORY as the data folder when nothing else names one.
         flags: values given on the command line, by the setting's name ("server.port").
-        peers: what --peer gave, "AET=HOST:PORT" each.
+        peers: what --peer gave, "AET=HOST:PORT" each, or "NAME=URL" of a DICOMweb server.
     Raises:
         ConfigError: one line that names source, key, value and expectation.
     """
@@ -176,6 +179,9 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
 def _put_peer(layers: _Layers, text: str) -> None:
     origin = "flag --peer"
     title, equals, address = text.partition("=")
+    if address.lower().startswith(("http://", "https://")):
+        layers.put(("peers", title, "url"), address, origin)
+        return
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # [::1]:104
     try:
@@ -185,7 +191,7 @@ def _put_peer(layers: _Layers, text: str) -> None:
     except ValueError:
         complete = False
     if not complete:
-        expected = "expected AET=HOST:PORT, for example PACS=10.0.0.5:104"
+        expected = "expected AET=HOST:PORT, for example PACS=10.0.0.5:104, or NAME=URL"
         raise ConfigError(f"{origin} {text!r}: {expected}")
     layers.put(("peers", title, "host"), host, origin)
     layers.put(("peers", title, "port"), number, origin)
@@ -275,9 +281,9 @@ def _nearest(name: str, names: list[str]) -> str:
 
 def complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
     """One line about a wrong value, without its secrets."""
-    is_secret = any(each.is_secret and each.name == ".".join(path) for each in leaves())
     shown = mask_password(json.dumps(value, default=str, ensure_ascii=False))
-    shown = '"***"' if is_secret else shown
+    if path[-1] in _SECRETS or path == ("peers",):  # whose JSON may be too broken to find them
+        shown = '"***"'
     if len(shown) > 100:
         shown = shown[:100] + "..."
     return _one_line(f"{origin}: {'.'.join(path)} = {shown}: expected {expected}")

@@ -21,9 +21,10 @@ from lfscp.archive.workflow.commitment.requests import (
     Taken,
 )
 from lfscp.jobs.control import Control, JobEnd
-from lfscp.jobs.model import MAX_DELAY_S, Job, State
+from lfscp.jobs.model import MAX_DELAY_S, InvalidRequestError, Job, State
 from lfscp.observe.logging import get_logger
 from lfscp.scu.commit import Question, ask, portions
+from lfscp.scu.peer import Peer
 from lfscp.services.commitment.n_event_report import Report
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class Committing:
     """What one run of a send job has to do with commitment."""
 
     def __init__(self, job: Job, control: Control, archive: Archive, settings: Settings) -> None:
+        if not isinstance(job.peer, Peer):
+            raise InvalidRequestError("parameters.commit", f"{job.peer} has no storage commitment")
         self._job = job
+        self._peer = job.peer
         self._control = control
         self._requests = CommitmentRequests(archive.index)
         self._wait_s = settings.commitment.wait_hours * _HOUR_S
@@ -55,7 +59,7 @@ class Committing:
 
     def ask(self, references: Sequence[Reference]) -> JobEnd | None:
         """Have the peer asked to commit to these; see `go_on`."""
-        self._requests.add(self._job.peer.ae_title, portions(references), self._job.id)
+        self._requests.add(self._peer.ae_title, portions(references), self._job.id)
         return self._ask_and_look(are_new=True)
 
     def go_on(self) -> JobEnd | None:
@@ -117,7 +121,7 @@ class Committing:
             )
 
         ask(
-            self._job.peer,
+            self._peer,
             question,
             keep=keep,
             is_enough=lambda: self._requests.is_reported(question.transaction_uid),

@@ -2,7 +2,7 @@
 
 Objects that come here are retrieved by C-GET if the peer has it: that needs no configuration there.
 Objects that the peer cannot send that way, compressed ones above all, are retrieved by C-MOVE to
-our own SCP; so is everything if the peer has no C-GET.
+our own SCP; so is everything if the peer has no C-GET. A DICOMweb server sends all by WADO-RS.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from lfscp.dicom.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import InvalidRequestError, Job
-from lfscp.observe import audit, metrics
+from lfscp.jobs.peers.asking import Client, client_of
+from lfscp.jobs.peers.described import ONLY_HERE, JobPeer, audited
+from lfscp.observe import metrics
 from lfscp.scu.errors import PeerError, UnsupportedError
-from lfscp.scu.find import MAX_UNTOLD_BYTES, find
+from lfscp.scu.find import MAX_UNTOLD_BYTES
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveProgress, RetrieveResult
-from lfscp.scu.peer import Peer
-from lfscp.scu.retrieve import get, move
-from lfscp.scu.sop_classes import sop_classes_of
 from lfscp.services import audit_events
 from lfscp.services.contexts import require_stored_class
 from lfscp.services.status import SUCCESS
@@ -52,7 +51,7 @@ class Unit:
         size: how many objects the peer reports; 0 if it does not say.
     """
 
-    peer: Peer
+    peer: JobPeer
     level: str
     keys: Mapping[str, Any]
     study_uid: str
@@ -85,7 +84,7 @@ class RetrieveMethod:
     """Retrieves the objects of one job; remembers which peers have no C-GET.
 
     Raises:
-        InvalidRequestError: the job's method and destination exclude each other.
+        InvalidRequestError: the job's method, destination and peers exclude each other.
     """
 
     def __init__(self, job: Job, control: Control, archive: Archive, settings: Settings) -> None:
@@ -99,7 +98,7 @@ class RetrieveMethod:
         self.is_ours = self._destination == own_title
         if not self.is_ours and self._method == "get":
             raise InvalidRequestError("parameters.destination", 'a C-GET comes here; choose "move"')
-        self._without_get: set[Peer] = set()
+        self._without_get: set[JobPeer] = set()
 
     def fetch(self, unit: Unit, expected: int) -> tuple[str, RetrieveResult]:
         """Retrieve one unit by a method that the peer has.
@@ -107,10 +106,15 @@ class RetrieveMethod:
         Args:
             expected: how many objects will come after this unit, as far as known.
         Returns:
-            "get", "move" or "get and move", and the result.
+            "get", "move", "get and move" or "wado-rs", and the result.
         Raises:
             PeerError: no object came.
         """
+        client = client_of(unit.peer, self._settings)
+        if not client.has_move:
+            if not self.is_ours:
+                raise InvalidRequestError("parameters.destination", ONLY_HERE)
+            return client.get_name, self._by("get", unit, expected)
         if self._method != "auto":
             return self._method, self._by(self._method, unit, expected)
         if not self.is_ours or unit.peer in self._without_get:
@@ -169,10 +173,9 @@ class RetrieveMethod:
                 keys = {**series, "SOPInstanceUID": there}
                 yield Unit(unit.peer, "IMAGE", keys, unit.study_uid, size=len(there))
 
-    def _find(self, keys: Mapping[str, Any], level: str, peer: Peer) -> list[str]:
+    def _find(self, keys: Mapping[str, Any], level: str, peer: JobPeer) -> list[str]:
         """The values of the level's unique key that the peer has."""
-        matches = find(
-            peer,
+        matches = client_of(peer, self._settings).find(
             identifier(keys, level),
             self._model,
             cancel=self._control.stop,
@@ -194,16 +197,16 @@ class RetrieveMethod:
             control.report()
 
         asked = identifier(unit.keys, unit.level)
+        client = client_of(unit.peer, self._settings)
         if method == "get":
-            sender = audit.AuditedPeer(unit.peer.ae_title, unit.peer.host)
-            self._trail = audit_events.ReceivedObjects(sender, audit_events.Patients(self._archive))
+            patients = audit_events.Patients(self._archive)
+            self._trail = audit_events.ReceivedObjects(audited(unit.peer), patients)
             try:
-                result = get(
-                    unit.peer,
+                result = client.get(
                     asked,
                     on_object=self._store,
                     model=self._model,
-                    sop_classes=unit.sop_classes or self._classes_of(unit),
+                    sop_classes=unit.sop_classes or self._classes_of(client, unit),
                     progress=follow,
                     cancel=control.stop,
                     spool_dir=self._archive.incoming_dir,
@@ -213,8 +216,7 @@ class RetrieveMethod:
             finally:
                 self._trail.write()
         else:
-            result = move(
-                unit.peer,
+            result = client.move(
                 asked,
                 self._destination,
                 model=self._model,
@@ -229,9 +231,9 @@ class RetrieveMethod:
         follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
         return result
 
-    def _classes_of(self, unit: Unit) -> list[str]:
+    def _classes_of(self, client: Client, unit: Unit) -> list[str]:
         try:
-            return sop_classes_of(unit.peer, unit.keys, self._model, self._control.stop)
+            return client.sop_classes_of(unit.keys, self._model, self._control.stop)
         except PeerError:
             self._control.check()
             return []  # if something is wrong, the C-GET will say so

@@ -7,7 +7,7 @@ wrong request is refused before anything is stored, with the name of the wrong f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -15,8 +15,8 @@ from typing import Any, Final
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from lfscp.ae_title import validate_ae_title
+from lfscp.jobs.peers.described import JobPeer, misfit_of, to_json
 from lfscp.scu.identifiers import identifier
-from lfscp.scu.peer import Peer
 
 # What a Patient Root query at level PATIENT can match (PS3.4 table C.6-1).
 PATIENT_KEYS: Final = frozenset(
@@ -132,17 +132,19 @@ class JobRequest:
     """
 
     kind: str
-    peer: Peer | Sequence[Peer]
+    peer: JobPeer | Sequence[JobPeer]
     parameters: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
-    def peers(self) -> tuple[Peer, ...]:
+    def peers(self) -> tuple[JobPeer, ...]:
         """The peers to ask."""
-        return (self.peer,) if isinstance(self.peer, Peer) else tuple(self.peer)
+        return (self.peer,) if isinstance(self.peer, JobPeer) else tuple(self.peer)
 
-    def check(self) -> None:
+    def check(self, own_title: str = "") -> None:
         """Check all but the paths, which the service checks with the roots.
 
+        Args:
+            own_title: the node's AE title, where objects come that go nowhere else.
         Raises:
             InvalidRequestError: a field is wrong; names it.
         """
@@ -157,6 +159,9 @@ class JobRequest:
                 known = ", ".join(sorted(_PARAMETERS[kind]))
                 raise InvalidRequestError(f"parameters.{name}", f"unknown field; known are {known}")
         _check_values(self.parameters)
+        misfit = misfit_of(self.peers, self.parameters, own_title)
+        if misfit is not None:
+            raise InvalidRequestError(*misfit)
         if kind is JobKind.SEND:
             _check_sources(self.parameters)
         elif kind is not JobKind.ECHO:
@@ -245,7 +250,7 @@ class Job:
 
     id: str
     kind: JobKind
-    peers: tuple[Peer, ...]
+    peers: tuple[JobPeer, ...]
     parameters: Mapping[str, JSON]
     state: State = State.SLEEPING
     created_at: str = ""
@@ -263,7 +268,7 @@ class Job:
     next_attempt_at: str | None = None
 
     @property
-    def peer(self) -> Peer:
+    def peer(self) -> JobPeer:
         """The peer it asks; the first of several."""
         return self.peers[0]
 
@@ -288,7 +293,7 @@ class Job:
     def to_json(self) -> dict[str, JSON]:
         """The whole job for JSON; `peer` is the first of `peers`."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
-        peers = [asdict(peer) for peer in self.peers]
+        peers = [to_json(peer) for peer in self.peers]
         return {
             **plain,
             "kind": str(self.kind),

@@ -19,11 +19,11 @@ from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import PATIENT_KEYS, Job, State
+from lfscp.jobs.peers.asking import client_of
+from lfscp.jobs.peers.described import JobPeer
 from lfscp.scu.errors import PeerError, PeerErrorKind, TooManyMatchesError, UnsupportedError
-from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.parts import RetrieveResult
-from lfscp.scu.peer import Peer
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
@@ -116,7 +116,7 @@ class _Retrieving:
 
     # --- finding out what to do ---
 
-    def units(self, peer: Peer) -> Iterator[Unit]:
+    def units(self, peer: JobPeer) -> Iterator[Unit]:
         keys = {name: value for name, value in self._job.parameters["keys"].items() if value}
         level = self._job.parameters.get("level", "STUDY")
         if level in ("SERIES", "IMAGE"):
@@ -130,7 +130,7 @@ class _Retrieving:
                 if unit is not None:
                     yield unit
 
-    def _patients(self, peer: Peer, keys: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    def _patients(self, peer: JobPeer, keys: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         """The Patient IDs of studies; Patient Root needs a single one (PS3.4 C.4.1.3.1.1)."""
         if self._model == "study":
             yield {} if "PatientID" in keys else {"PatientID": ""}
@@ -142,9 +142,8 @@ class _Retrieving:
         for match in self._find(peer, {"PatientID": "", **of_patient}, "PATIENT"):
             yield {"PatientID": str(match.get("PatientID") or "")}
 
-    def _find(self, peer: Peer, keys: Mapping[str, Any], level: str) -> Iterator[Dataset]:
-        yield from find(
-            peer,
+    def _find(self, peer: JobPeer, keys: Mapping[str, Any], level: str) -> Iterator[Dataset]:
+        yield from client_of(peer, self._settings).find(
             identifier(keys, level),
             self._model,
             cancel=self._control.stop,
@@ -152,7 +151,7 @@ class _Retrieving:
         )
         self._control.check()
 
-    def _study(self, peer: Peer, match: Dataset) -> Unit | None:
+    def _study(self, peer: JobPeer, match: Dataset) -> Unit | None:
         uid = str(match.get("StudyInstanceUID") or "")
         if not uid:
             self._control.problem(str(peer), "sent a match without StudyInstanceUID")

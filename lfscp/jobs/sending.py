@@ -11,10 +11,12 @@ from lfscp.dicom.attributes import Level
 from lfscp.jobs.committing import Committing
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
+from lfscp.jobs.peers.asking import client_of
+from lfscp.jobs.peers.described import audited
 from lfscp.jobs.roots import allowed_path
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
-from lfscp.scu.send import objects_in, send
+from lfscp.scu.send import objects_in
 from lfscp.services.audit_events import SentObjects
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 
@@ -92,7 +94,7 @@ def _send(
     control.report()
     sent = SentObjects()
     here = audit.AuditedPeer(settings.server.ae_title, "")
-    receiver = audit.AuditedPeer(job.peer.ae_title, job.peer.host)
+    receiver = audited(job.peer)
 
     def note(instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
         if is_delivery or not outcome.is_transferred:
@@ -119,8 +121,9 @@ def _send(
 
     if todo:
         may_decode, stop = settings.retrieve.decode_when_needed, control.stop
+        client = client_of(job.peer, settings)
         try:
-            send(job.peer, todo, on_sent=note, cancel=stop, may_decode=may_decode, locate=locate)
+            client.send(todo, on_sent=note, cancel=stop, may_decode=may_decode, locate=locate)
         finally:
             sent.write(here, receiver, archive)
     return failed

@@ -168,6 +168,10 @@ class JobService:
         LOG.info("jobs terminated", left=len(unfinished))
         return unfinished
 
+    def renew(self, settings: Settings) -> None:
+        """Take over settings that were read again, for the runs to come: logins for peers."""
+        self._settings = settings
+
     # --- asking ---
 
     def job(self, job_id: str) -> Job:
@@ -233,7 +237,7 @@ class JobService:
             TerminatedError: the node stops.
             TooManyJobsError: too many have not ended.
         """
-        request.check()
+        request.check(self._settings.server.ae_title)
         parameters = dict(request.parameters)
         self._make_real(parameters)
         if self._balancer.is_terminated:
@@ -559,10 +563,10 @@ class JobService:
         CommitmentRequests(self._archive.index).forget_before(round(oldest.timestamp() * 1000))
 
 
-def groups_of(job: Job | None) -> list[tuple[str, str, int]]:
+def groups_of(job: Job | None) -> list[str]:
     """The peers of a job, each with a limit of running jobs; none for a collect job."""
     peers = () if job is None or job.kind is JobKind.COLLECT else job.peers
-    return [(peer.ae_title, peer.host, peer.port) for peer in peers]
+    return [str(peer) for peer in peers]
 
 
 def require_state(job: Job, action: str, states: tuple[State, ...]) -> None:

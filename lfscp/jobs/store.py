@@ -24,7 +24,7 @@ from lfscp.archive.index.dialects import insert_if_absent
 from lfscp.archive.index.job_tables import job, job_item
 from lfscp.jobs.matches import EncodedJSON
 from lfscp.jobs.model import SHORT_RESULT, Job, JobKind, State, now
-from lfscp.scu.peer import Peer
+from lfscp.jobs.peers.described import from_row, to_row
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
@@ -181,7 +181,7 @@ def row_of(kept: Job) -> dict[str, Any]:
     row = {each: getattr(kept, each) for each in _FIELDS}
     return row | {
         "kind": str(kept.kind),
-        "peers": json.dumps([peer.to_json() for peer in kept.peers]),
+        "peers": json.dumps([to_row(peer) for peer in kept.peers]),
         "parameters": json.dumps(dict(kept.parameters)),
         "state": str(kept.state),
         "remaining": row.pop("left"),
@@ -195,7 +195,7 @@ def job_of(row: Any) -> Job:
     values = {each: row["remaining" if each == "left" else each] for each in _FIELDS}
     values |= {
         "kind": JobKind(row["kind"]),
-        "peers": tuple(Peer.from_json(each) for each in json.loads(row["peers"])),
+        "peers": tuple(from_row(each) for each in json.loads(row["peers"])),
         "parameters": json.loads(row["parameters"]),
         "state": State(row["state"]),
         "result": json.loads(row["result"]),

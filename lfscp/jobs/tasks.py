@@ -10,10 +10,9 @@ from lfscp.jobs import retrieving, sending
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
+from lfscp.jobs.peers.asking import client_of
 from lfscp.observe import metrics
-from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
-from lfscp.scu.find import find
 from lfscp.scu.identifiers import identifier
 
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ def perform(job: Job, control: Control, archive: Archive, settings: Settings) ->
     return TASKS[job.kind](job, control, archive, settings)
 
 
-def _echo(job: Job, control: Control, _archive: Archive, _settings: Settings) -> JobEnd:
-    answer = echo(job.peer, cancel=control.stop)
+def _echo(job: Job, control: Control, _archive: Archive, settings: Settings) -> JobEnd:
+    answer = client_of(job.peer, settings).echo(cancel=control.stop)
     control.progress.done = 1
     return JobEnd(result=asdict(answer))
 
@@ -55,10 +54,11 @@ def _find(job: Job, control: Control, archive: Archive, settings: Settings) -> J
     most = min(job.parameters.get("limit", settings.jobs.max_matches), settings.jobs.max_matches)
     wanted = identifier(job.parameters["keys"], job.parameters.get("level", "STUDY"))
     cancel = _Either(control)
+    client = client_of(job.peer, settings)
     matches = Matches(archive.incoming_dir, settings.budgets.job_mb * MEGABYTE)
     control.result = matches
     try:
-        for match in find(job.peer, wanted, job.parameters.get("model", "study"), cancel=cancel):
+        for match in client.find(wanted, job.parameters.get("model", "study"), cancel=cancel):
             if matches.count < most and matches.add(match):
                 control.progress.done = matches.count
                 control.report()

@@ -99,19 +99,31 @@ def secure_context(settings: Settings) -> SSLContext | None:
         ConfigError: a certificate or key cannot be used.
     """
     warn_of_readable_keys(settings)
+    warn_of_plain_secrets(settings)
     try:
         return tls_context(settings.tls)
     except OSError as error:
         raise ConfigError(f"tls: {error}") from error
 
 
+def warn_of_plain_secrets(settings: Settings) -> None:
+    """Say which peers get a password or token over a connection without TLS."""
+    for title, peer in settings.peers.items():
+        has_login = peer.user or peer.token or peer.token_file
+        if has_login and not peer.url.startswith("https:"):
+            hint = "use https"
+            LOG.warning("a login crosses the network in plain text", peer=title, hint=hint)
+
+
 def warn_of_readable_keys(settings: Settings) -> None:
-    """Say which private keys anybody on this machine could read."""
+    """Say which private keys, passwords and tokens anybody on this machine could read."""
     tls = settings.tls
     keys = [tls.key_file or tls.certificate_file] if tls.enabled else []
     keys += [peer.tls_key_file or peer.tls_certificate_file for peer in settings.peers.values()]
-    for key in dict.fromkeys(filter(None, keys)):
-        with suppress(OSError):  # that it is missing is said by whoever needs it
-            if os.stat(key).st_mode & stat.S_IROTH:  # noqa: PTH116 - as text, as configured
-                hint = f"chmod o-r {key}"
-                LOG.warning("everybody can read a private key", file=key, hint=hint)
+    secrets = [peer.password_file or peer.token_file for peer in settings.peers.values()]
+    for kind, files in {"private key": keys, "password or token": secrets}.items():
+        for file in dict.fromkeys(filter(None, files)):
+            with suppress(OSError):  # that it is missing is said by whoever needs it
+                if os.stat(file).st_mode & stat.S_IROTH:  # noqa: PTH116 - as text, as configured
+                    hint = f"chmod o-r {file}"
+                    LOG.warning(f"everybody can read a {kind}", file=file, hint=hint)

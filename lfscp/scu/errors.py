@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pynetdicom.presentation import PresentationContext
 
-    from lfscp.scu.peer import Peer
+
+class Named(Protocol):
+    """A peer of any kind; its text names it to the user, without secrets."""
+
+    def __str__(self) -> str: ...
 
 
 class PeerErrorKind(StrEnum):
     """How a peer failed."""
 
     UNREACHABLE = "unreachable"  # no connection, or no TLS
-    REJECTED = "rejected"  # A-ASSOCIATE-RJ
-    ABORTED = "aborted"  # the association broke
+    REJECTED = "rejected"  # A-ASSOCIATE-RJ; of a DICOMweb server, 401 and 403
+    ABORTED = "aborted"  # the association, or the HTTP connection, broke
     TIMED_OUT = "timed out"  # the peer was silent for too long
     REFUSED = "refused"  # the peer answered with a failure, or takes none of our contexts
 
@@ -42,7 +46,7 @@ class PeerError(Exception):
     def __init__(
         self,
         kind: PeerErrorKind,
-        peer: Peer,
+        peer: Named,
         reason: str,
         *,
         status: int | None = None,
@@ -62,7 +66,7 @@ class PeerError(Exception):
 class GivenUpError(PeerError):
     """A user or the node stopped the work while it waited for the peer."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Named) -> None:
         super().__init__(PeerErrorKind.ABORTED, peer, "interrupted while waiting for an answer")
 
     def __str__(self) -> str:
@@ -72,7 +76,7 @@ class GivenUpError(PeerError):
 class TooManyMatchesError(PeerError):
     """The peer sends more matches than fit into the budget."""
 
-    def __init__(self, peer: Peer, max_bytes: int) -> None:
+    def __init__(self, peer: Named, max_bytes: int) -> None:
         reason = f"sent more than {max_bytes / 1e6:g} MB of matches, ask for less"
         super().__init__(PeerErrorKind.REFUSED, peer, reason)
 
@@ -85,7 +89,7 @@ class UnsupportedError(PeerError):
     """
 
     def __init__(
-        self, peer: Peer, service: str, rejected: Sequence[PresentationContext] = ()
+        self, peer: Named, service: str, rejected: Sequence[PresentationContext] = ()
     ) -> None:
         super().__init__(PeerErrorKind.REFUSED, peer, f"does not support {service}")
         self.rejected = rejected

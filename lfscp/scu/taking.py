@@ -81,6 +81,15 @@ class Taking:
         self._count(header.sop_instance_uid, answered)
         return answered
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Count an object that cannot be read.
+
+        Args:
+            name: what the user knows it by.
+        """
+        self.refused += 1
+        self._on_refused(name, reason)
+
     def _other(self, header: Header) -> str:
         """What an object belongs to, if it was not asked for."""
         for (attribute, word), values in self._asked.items():
@@ -89,8 +98,7 @@ class Taking:
         return ""
 
     def _refuse(self, sop_instance_uid: str, reason: str, answer: Dataset) -> Dataset:
-        self.refused += 1
-        self._on_refused(sop_instance_uid, reason)
+        self.refuse(sop_instance_uid, reason)
         return answer
 
     def _count(self, sop_instance_uid: str, answered: int | Dataset) -> None:

@@ -185,6 +185,7 @@ def renew(app: Any, settings: Settings) -> None:
     web: Web = app.state.web
     before, web.settings = web.settings, settings
     web.peers.configured = settings.peers
+    web.jobs.renew(settings)
     if settings.web != before.web:
         web.access.renew(settings.web)
         web.events.begin_anew()

@@ -138,7 +138,7 @@ def test_the_file_is_found_by_variable(tmp_path):
         ("durability = 'half'", ["durability = \"half\": expected 'full' or 'os'"]),
         ("[pool]\nmax_waiting = -2", ["pool.max_waiting = -2: expected", "-1"]),
         ("[pool]\nmax_running = -1", ["pool.max_running = -1: expected", "0"]),
-        ("[peers.A]\nhost = 'h'", ["peers.A.port: missing"]),
+        ("[peers.A]\nhost = 'h'", ["peers.A: set port, or url"]),
         ("[peers.A]\nhost = 'h'\nport = 1\nmay = ['fly']", ['"fly"', "'destination'"]),
         ("[peers]\nA = {host='h', port=1}\n'A ' = {host='h', port=1}", ["peers", "twice"]),
         ("[objects]\nurl = 's3://bucket:80/x'", ["objects.url", "file:///"]),

@@ -1,8 +1,8 @@
 """Keeps the peers that were added while the node runs, on its page or by its API: `peers.json`.
 
 The page's process writes the file; any process that serves reads it again when it has changed.
-Jobs may talk to added peers, and objects may be moved to them. What a peer may ask of this node is
-in the configuration alone.
+Jobs may talk to added peers, and objects may be moved to them. What a peer may ask of this node,
+and the login for a DICOMweb peer, are in the configuration alone.
 """
 
 from __future__ import annotations
@@ -83,23 +83,32 @@ class AddedPeers:
             self._peers, self._read_at = _read(self._file), version
 
     def _write(self, peers: dict[str, PeerSettings]) -> None:
-        entries = [
-            {"ae_title": title, "host": peer.host, "port": peer.port, "tls": peer.tls}
-            for title, peer in peers.items()
-        ]
+        entries = [{"ae_title": title, **_place(peer)} for title, peer in peers.items()]
         write_whole(self._file, json.dumps(entries, indent=1))
         self._peers, self._read_at = peers, None
+
+
+def added_peer(entry: Mapping[str, Any]) -> PeerSettings:
+    """A peer from its place: `url`, or `host`, `port` and `tls`.
+
+    Raises:
+        KeyError, ValidationError: something is missing or wrong.
+    """
+    if entry.get("url"):
+        return PeerSettings(url=entry["url"])
+    return PeerSettings(host=entry["host"], port=entry["port"], tls=bool(entry.get("tls")))
+
+
+def _place(peer: PeerSettings) -> dict[str, Any]:
+    if peer.is_dicomweb:
+        return {"url": peer.url}
+    return {"host": peer.host, "port": peer.port, "tls": peer.tls}
 
 
 def _read(file: Path) -> dict[str, PeerSettings]:
     try:
         entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            str(each["ae_title"]): PeerSettings(
-                host=each["host"], port=each["port"], tls=bool(each.get("tls"))
-            )
-            for each in entries
-        }
+        return {str(each["ae_title"]): added_peer(each) for each in entries}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:

@@ -18,6 +18,7 @@ from lfscp.config.access import Identity, PeerSettings
 from lfscp.config.current import CurrentSettings
 from lfscp.observe import audit
 from lfscp.services.access.attempts import TooManyAttemptsError
+from lfscp.services.access.permissions import calling_peer
 from lfscp.services.access.user_identity import UserIdentities
 from lfscp.upperlayer.wire.rejections import (
     CALLED_AE_TITLE_NOT_RECOGNISED,
@@ -77,7 +78,7 @@ class Admission:
         if not _is_called(association, settings.server):
             return called_ae_title_rejected(settings.server)
         title = association.requestor.ae_title.strip(" ")
-        peer = settings.peers.get(title)
+        peer = calling_peer(settings.peers, title)
         if peer is None and settings.server.require_known_peers:
             return CALLING_AE_TITLE_NOT_RECOGNISED.because("it is not in [peers]")
         is_bound = settings.server.require_peer_addresses or (peer is not None and peer.addresses)

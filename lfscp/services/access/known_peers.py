@@ -1,27 +1,39 @@
 """Knows the peers that jobs can be sent to and objects be moved to: configured ones and added ones.
 
 Rules: a configured peer goes before an added one with the same AE title. What a peer may ask of
-this node stands in the configuration alone.
+this node, and the login for a DICOMweb peer, stand in the configuration alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lfscp.config import PeerSettings
-from lfscp.services.access.added_peers import AddedPeers
+from lfscp.services.access.added_peers import AddedPeers, added_peer
 
 
 @dataclass(frozen=True, slots=True)
 class KnownPeer:
-    """A remote application entity; a configured one cannot be changed while the node runs."""
+    """Another node; a configured one cannot be changed while this node runs.
+
+    Args:
+        ae_title: of a DICOMweb peer, its name.
+        host: with `port` and `tls`, of an application entity.
+        url: of a DICOMweb peer.
+    """
 
     ae_title: str
-    host: str
-    port: int
+    host: str = ""
+    port: int = 0
     tls: bool = False
     is_configured: bool = False
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is, in words."""
+        return self.url or f"{self.host}:{self.port}{' TLS' if self.tls else ''}"
 
 
 class KnownPeers:
@@ -41,7 +53,7 @@ class KnownPeers:
         configured = self.configured
         peers = {**self._added.all(), **configured}
         return [
-            KnownPeer(title, peer.host, peer.port, peer.tls, title in configured)
+            KnownPeer(title, peer.host, peer.port, peer.tls, title in configured, peer.url)
             for title, peer in sorted(peers.items(), key=lambda each: each[0])
         ]
 
@@ -58,7 +70,7 @@ class KnownPeers:
         """
         if peer.ae_title in self.configured:
             raise ValueError(f"{peer.ae_title} is in the configuration; change it there")
-        self._added.put(peer.ae_title, PeerSettings(host=peer.host, port=peer.port, tls=peer.tls))
+        self._added.put(peer.ae_title, added_peer(asdict(peer)))
 
     def remove(self, ae_title: str) -> bool:
         """Remove an added peer; False when there is none.

@@ -23,6 +23,7 @@ from lfscp.config.current import CurrentSettings
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.errors import OperationError
 from lfscp.services.access.added_peers import AddedPeers
+from lfscp.services.access.permissions import calling_peer
 from lfscp.services.commitment.progress import (
     KEEP_S,
     LOG,
@@ -186,7 +187,8 @@ class Reporter:
             raise PeerAwayError(str(error)) from None
 
     def _peer(self, ae_title: str) -> PeerSettings | None:
-        return self._current.settings.peers.get(ae_title) or self._added.get(ae_title)
+        known = {**self._added.all(), **self._current.settings.peers}
+        return calling_peer(known, ae_title)
 
     def _free(self, commitment: Commitment) -> None:
         try:

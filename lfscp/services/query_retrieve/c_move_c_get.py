@@ -290,7 +290,9 @@ class _Move(_Retrieve):
         peers = peers if added is None else {**peers, title: added}
         peer = destination(peers, title, calling_ae_title(self.event))
         if peer is None:
-            reason = f"{title or 'the empty AE title'} is no move destination here"
+            is_dicomweb = title in peers and peers[title].is_dicomweb
+            what = "a DICOMweb peer, and no" if is_dicomweb else "no"
+            reason = f"{title or 'the empty AE title'} is {what} move destination here"
             raise RefusedError(status.MOVE_DESTINATION_UNKNOWN, reason)
         self._destination = Destination(title, peer, self.settings.server)
         self._receiver = audit.AuditedPeer(title, peer.host)

@@ -87,6 +87,7 @@ def client_context(
     key_file: Path | None = None,
     verification: Verification = "host",
     profile: Profile = "bcp195",
+    alpn_protocols: tuple[str, ...] = (),
 ) -> ssl.SSLContext:
     """What an outbound association needs to do TLS; made anew only when a file has changed.
 
@@ -95,11 +96,14 @@ def client_context(
         certificate_file: our own, for a peer that wants to see one; with `key_file`.
         verification: host: the certificate is good and names the host; certificate: it is good;
             none: anything goes.
+        alpn_protocols: what is spoken inside, for a protocol that is negotiated (RFC 7301).
     Raises:
         TLSFilesError: as `server_context`.
     """
     files = tuple(_seen(path) for path in (ca_file, certificate_file, key_file))
-    return _client_context(files, ca_file, certificate_file, key_file, verification, profile)
+    return _client_context(
+        files, ca_file, certificate_file, key_file, verification, profile, alpn_protocols
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -110,8 +114,11 @@ def _client_context(
     key_file: Path | None,
     verification: Verification,
     profile: Profile,
+    alpn_protocols: tuple[str, ...],
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if alpn_protocols:
+        context.set_alpn_protocols(list(alpn_protocols))
     _restrict(context, profile, "1.2")
     context.check_hostname = verification == "host"
     if verification == "none":

@@ -14,12 +14,12 @@ from lfscp.jobs.model import (
     UnknownJobError,
     WrongStateError,
 )
-from lfscp.scu.peer import Peer
+from lfscp.jobs.peers.described import JobPeer
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem, pointer_to
 
 
-def submit(web: Web, kind: str, peer: Peer | list[Peer], parameters: dict[str, Any]) -> Job:
+def submit(web: Web, kind: str, peer: JobPeer | list[JobPeer], parameters: dict[str, Any]) -> Job:
     """Hand a job to the balancer.
 
     Raises:

@@ -15,7 +15,7 @@ from lfscp.jobs.model import Job, UnknownJobError, WrongStateError, is_result_ap
 from lfscp.web.actions import cursors
 from lfscp.web.actions.jobs import act, job_of, submit
 from lfscp.web.actions.packages import zip_answer
-from lfscp.web.actions.peers import peer_of
+from lfscp.web.actions.peers import peer_given
 from lfscp.web.api.models import CollectIn, EchoIn, FindIn, RetrieveIn, SendIn
 from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.problems import Problem, respond
@@ -28,42 +28,48 @@ StateName = Literal["sleeping", "active", "paused", "done", "failed", "cancelled
 
 
 @router.post("/echo", status_code=202)
-def echo(web: Context, asked: EchoIn, response: Response) -> dict[str, Any]:
-    """Verify that a peer answers (C-ECHO)."""
-    return _submit(web, "echo", asked, response)
+def echo(request: Request, web: Context, asked: EchoIn, response: Response) -> dict[str, Any]:
+    """Verify that a peer answers (C-ECHO, or a DICOMweb search)."""
+    return _submit(request, web, "echo", asked, response)
 
 
 @router.post("/find", status_code=202)
-def find(web: Context, asked: FindIn, response: Response) -> dict[str, Any]:
-    """Search a peer (C-FIND); the matches are in the job's `result`."""
-    return _submit(web, "find", asked, response)
+def find(request: Request, web: Context, asked: FindIn, response: Response) -> dict[str, Any]:
+    """Search a peer (C-FIND or QIDO-RS); the matches are in the job's `result`."""
+    return _submit(request, web, "find", asked, response)
 
 
 @router.post("/retrieve", status_code=202)
-def retrieve(web: Context, asked: RetrieveIn, response: Response) -> dict[str, Any]:
-    """Retrieve objects from a peer (C-GET; C-MOVE if the peer has no C-GET)."""
-    return _submit(web, "retrieve", asked, response)
+def retrieve(
+    request: Request, web: Context, asked: RetrieveIn, response: Response
+) -> dict[str, Any]:
+    """Retrieve objects from a peer (C-GET; C-MOVE if it has no C-GET; WADO-RS)."""
+    return _submit(request, web, "retrieve", asked, response)
 
 
 @router.post("/send", status_code=202)
-def send(web: Context, asked: SendIn, response: Response) -> dict[str, Any]:
-    """Send studies of the archive, or files, to a peer (C-STORE)."""
-    return _submit(web, "send", asked, response)
+def send(request: Request, web: Context, asked: SendIn, response: Response) -> dict[str, Any]:
+    """Send studies of the archive, or files, to a peer (C-STORE or STOW-RS)."""
+    return _submit(request, web, "send", asked, response)
 
 
 @router.post("/collect", status_code=202)
-def collect(web: Context, asked: CollectIn, response: Response) -> dict[str, Any]:
+def collect(request: Request, web: Context, asked: CollectIn, response: Response) -> dict[str, Any]:
     """Retrieve matching studies from several peers; `/zip` below the job is their ZIP."""
-    return _submit(web, "collect", asked, response)
+    return _submit(request, web, "collect", asked, response)
 
 
-def _submit(web: Web, kind: str, asked: _Asked, response: Response) -> dict[str, Any]:
+def _submit(
+    request: Request, web: Web, kind: str, asked: _Asked, response: Response
+) -> dict[str, Any]:
     """Submit a job for the peer of a request, or for its peers."""
     parameters = asked.model_dump(exclude={"peer", "peers"}, exclude_none=True)
     if isinstance(asked, CollectIn):
-        peer = [peer_of(web, each, f"/peers/{at}") for at, each in enumerate(asked.peers)]
+        peer = [
+            peer_given(request, web, each, f"/peers/{at}") for at, each in enumerate(asked.peers)
+        ]
     else:
-        peer = peer_of(web, asked.peer)
+        peer = peer_given(request, web, asked.peer)
     job = submit(web, kind, peer, parameters)
     response.headers["Location"] = f"/api/jobs/{job.id}"
     return job.to_json()

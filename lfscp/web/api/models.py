@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
 
 from lfscp.config.checks import AETitle
-from lfscp.web.actions.peers import Asked, PeerIn
+from lfscp.web.actions.peers import Asked, DICOMwebIn, NamedDICOMwebIn, PeerIn
 
 T = TypeVar("T")
 Texts = Annotated[list[str], FailFast()]  # the first of many errors is enough
@@ -21,15 +21,24 @@ Keys = Annotated[
 ]
 
 
-def _is_title(value: object) -> str:
-    return "AE title" if isinstance(value, str) else "peer in full"
+def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return "AE title"
+    has_url = "url" in value if isinstance(value, dict) else isinstance(value, DICOMwebIn)
+    return "DICOMweb server" if has_url else "peer in full"
 
 
-# The two are told apart first, so that an error speaks of the one that was meant.
+# The kinds are told apart first, so that an error speaks of the one that was meant.
 PeerRef = Annotated[
-    Annotated[str, Tag("AE title")] | Annotated[PeerIn, Tag("peer in full")],
-    Discriminator(_is_title),
-    Field(description="The AE title of a known peer, or a peer given in full."),
+    Annotated[str, Tag("AE title")]
+    | Annotated[PeerIn, Tag("peer in full")]
+    | Annotated[DICOMwebIn, Tag("DICOMweb server")],
+    Discriminator(_kind),
+    Field(description="The AE title or name of a known peer, or a peer given in full."),
+]
+AddedPeer = Annotated[
+    Annotated[PeerIn, Tag("peer in full")] | Annotated[NamedDICOMwebIn, Tag("DICOMweb server")],
+    Discriminator(_kind),
 ]
 
 
@@ -87,12 +96,13 @@ class CollectIn(Asked):
 
 
 class PeerOut(BaseModel):
-    """A known peer."""
+    """A known peer: an application entity, or a DICOMweb server."""
 
-    ae_title: str
+    ae_title: str = Field(description="Of a DICOMweb server: its name.")
     host: str
     port: int
     tls: bool
+    url: str = Field(description="Of a DICOMweb server, in place of host, port and tls.")
     is_configured: bool = Field(description="Configured peers cannot be changed here.")
 
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from fastapi import Path as InPath
 
 from lfscp.config.checks import AETitle
-from lfscp.web.actions.peers import PeerIn, drop, put
-from lfscp.web.api.models import PeerOut
+from lfscp.web.actions.peers import drop, put
+from lfscp.web.api.models import AddedPeer, PeerOut
 from lfscp.web.context import Context
 from lfscp.web.problems import not_found
 
@@ -25,7 +25,7 @@ def peers(web: Context) -> list[PeerOut]:
 
 
 @router.post("", status_code=201)
-def add(web: Context, asked: PeerIn) -> PeerOut:
+def add(web: Context, asked: AddedPeer) -> PeerOut:
     """Add a peer, or change an added one."""
     return PeerOut.model_validate(asdict(put(web, asked)))
 

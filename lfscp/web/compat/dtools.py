@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from lfscp.jobs.model import Job, State
 from lfscp.web.actions import folders
 from lfscp.web.actions.jobs import submit
-from lfscp.web.actions.peers import PeerIn, peer_of
+from lfscp.web.actions.peers import DICOMwebIn, PeerIn, peer_given, peer_of
 from lfscp.web.context import Context, Web
 from lfscp.web.problems import Problem
 
@@ -40,6 +40,7 @@ _KEYS: Final = {
 _FIELDS: Final = {
     "ae_title": "ServerAE_Title",
     "host": "Address",
+    "url": "Address",
     "port": "Port",
     "calling_ae_title": "ClientAE_Title",
 }
@@ -60,9 +61,11 @@ class DtoolsServer(BaseModel):
     ServerAE_Title: str = Field(min_length=1)
     ClientAE_Title: str = ""
 
-    def peer(self, web: Web) -> Any:
-        """The peer, as the client side takes it."""
+    def peer(self, request: Request, web: Web) -> Any:
+        """The peer, as the client side takes it; a URL as the address is a DICOMweb server."""
         try:
+            if self.Address.lower().startswith(("http://", "https://")):
+                return peer_given(request, web, DICOMwebIn(url=self.Address), "/Address")
             asked = PeerIn(
                 ae_title=self.ServerAE_Title,
                 host=self.Address,
@@ -150,20 +153,20 @@ def _described(model: type[BaseModel]) -> dict[str, Any]:
 
 @router.post("/c-echo", openapi_extra=_described(DtoolsServer))
 async def c_echo(
-    web: Context, asked: Annotated[DtoolsServer, Depends(_read(DtoolsServer))]
+    request: Request, web: Context, asked: Annotated[DtoolsServer, Depends(_read(DtoolsServer))]
 ) -> dict[str, bool]:
     """Ping a server."""
-    peer = asked.peer(web)
+    peer = asked.peer(request, web)
     job = await _wait(lambda: _ended(web, "echo", peer, {"retries": 0}))
     return {"IsAlive": job.state is State.DONE}
 
 
 @router.post("/c-find", openapi_extra=_described(Find))
 async def c_find(
-    web: Context, asked: Annotated[Find, Depends(_read(Find))]
+    request: Request, web: Context, asked: Annotated[Find, Depends(_read(Find))]
 ) -> list[dict[str, str]]:
     """Search a server for studies."""
-    peer, parameters = asked.ServerSet.peer(web), {"keys": asked.keys(), "retries": 0}
+    peer, parameters = asked.ServerSet.peer(request, web), {"keys": asked.keys(), "retries": 0}
     job = await _wait(lambda: _ended(web, "find", peer, parameters))
     if job.state is not State.DONE:
         raise Problem(502, f"error: {job.reason}")
@@ -174,7 +177,7 @@ async def c_find(
 
 
 @router.post("/c-get", openapi_extra=_described(Get))
-def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> str:
+def c_get(request: Request, web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> str:
     """Retrieve matching studies into the archive, and as files into `Folder` if it is given.
 
     Answers the job's id, a JSON string.
@@ -185,15 +188,15 @@ def c_get(web: Context, asked: Annotated[Get, Depends(_read(Get))]) -> str:
     parameters: dict[str, Any] = {"keys": keys}
     if asked.Folder:
         parameters["folder"] = str(_folder(web, asked.Folder))
-    peer = asked.FindReq.ServerSet.peer(web)
+    peer = asked.FindReq.ServerSet.peer(request, web)
     return submit(web, "retrieve", peer, parameters).id
 
 
 @router.post("/c-ctore", openapi_extra=_described(Store))
-def c_store(web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> str:
+def c_store(request: Request, web: Context, asked: Annotated[Store, Depends(_read(Store))]) -> str:
     """Send a file or a folder to a server; answers the job's id, a JSON string."""
     path = folders.resolve(web.settings.web.roots, asked.File, "File")
-    return submit(web, "send", asked.ServerSet.peer(web), {"paths": [str(path)]}).id
+    return submit(web, "send", asked.ServerSet.peer(request, web), {"paths": [str(path)]}).id
 
 
 @router.post("/chd", openapi_extra=_described(ChangeFolder))

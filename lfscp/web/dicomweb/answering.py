@@ -25,11 +25,11 @@ from starlette.types import Receive, Scope, Send
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicomweb.multipart_writer import Bytes
 from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
 from lfscp.web.context import Web, web_of
-from lfscp.web.dicomweb.multipart import Bytes
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
 

@@ -24,11 +24,11 @@ from lfscp.dicom.attributes import LEVELS
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.metadata import Written, metadata_of
 from lfscp.dicom.native_model_writer import xml_of_json
+from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.observe.logging import get_logger
 from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid, retrieve_url
 from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed, gathered, reason_of
 from lfscp.web.dicomweb.model_forms import DICOM_XML, form_of
-from lfscp.web.dicomweb.multipart import MultipartWriter, Part
 from lfscp.web.dicomweb.targets import HOW
 from lfscp.web.problems import not_found
 

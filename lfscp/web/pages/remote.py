@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lfscp.jobs.model import Job
 from lfscp.web.actions.jobs import job_of, submit
-from lfscp.web.actions.peers import PeerIn, drop, peer_of, put
+from lfscp.web.actions.peers import NamedDICOMwebIn, PeerIn, drop, peer_of, put
 from lfscp.web.context import Context, Web
 from lfscp.web.pages.answers import FormFields, peer_named, render, toast
 from lfscp.web.problems import Problem
@@ -21,6 +21,8 @@ MAX_MATCHES: Final = 1000  # of one search, so that a page stays a page
 _MAX_CELL: Final = 200  # characters of one value
 _MAX_VALUES: Final = 20
 OTHER: Final = "(other)"
+_LABELS: Final = {"ae_title": "AE title", "calling_ae_title": "our AE title", "url": "URL"}
+Given = TypeVar("Given", bound=BaseModel)
 _RETURNED: Final = (
     "PatientID",
     "PatientName",
@@ -51,9 +53,13 @@ def add_peer(
     host: Text = "",
     port: Text = "",
     tls: Text = "",
+    url: Text = "",
 ) -> Response:
     """Add a peer, and show the list of peers."""
-    put(web, _peer_from(ae_title, host, port, "", tls=bool(tls)))
+    added = (
+        _server_from(ae_title, url) if url else _peer_from(ae_title, host, port, "", tls=bool(tls))
+    )
+    put(web, added)
     return render(request, "peers.html", peers=web.peers.all())
 
 
@@ -168,15 +174,26 @@ def _peer_from(ae_title: str, host: str, port: str, calling: str, *, tls: bool) 
         Problem: names the field that is wrong.
     """
     fields: dict[str, Any] = {"ae_title": ae_title, "host": host, "port": port, "tls": tls}
+    return _checked(PeerIn, fields | ({"calling_ae_title": calling} if calling else {}))
+
+
+def _server_from(name: str, url: str) -> NamedDICOMwebIn:
+    """A DICOMweb server from the fields of a form.
+
+    Raises:
+        Problem: names the field that is wrong.
+    """
+    return _checked(NamedDICOMwebIn, {"ae_title": name, "url": url})
+
+
+def _checked(kind: type[Given], fields: dict[str, Any]) -> Given:
     try:
-        return PeerIn.model_validate(fields | ({"calling_ae_title": calling} if calling else {}))
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        name = {"ae_title": "AE title", "calling_ae_title": "our AE title"}.get(
-            str(first["loc"][0]), str(first["loc"][0])
-        )
+        field = str(first["loc"][0])
         message = first["msg"].removeprefix("Value error, ")
-        raise Problem(422, f"{name}: expected {message}") from None
+        raise Problem(422, f"{_LABELS.get(field, field)}: expected {message}") from None
 
 
 def _one(form: dict[str, list[str]], name: str) -> str:

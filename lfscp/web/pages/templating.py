@@ -17,6 +17,7 @@ from lfscp.web.context import caller_of, web_of
 
 if TYPE_CHECKING:
     from lfscp.jobs.model import Job
+    from lfscp.jobs.peers.described import JobPeer
 
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
@@ -32,6 +33,7 @@ def templates(folder: Path) -> Jinja2Templates:
     )
     filters = (date, time, name, octets, moment, duration, text, values, what, key)
     environment.filters.update({each.__name__: each for each in filters})
+    environment.filters.update(peer_name=peer_name, peer_address=peer_address)
     environment.globals["version"] = __version__
     return Jinja2Templates(env=environment, context_processors=[_every_page])
 
@@ -106,6 +108,20 @@ def what(job: Job) -> str:
     named = [text(value) for value in (parameters.get("keys") or {}).values() if text(value)]
     named += [str(each) for key in ("studies", "paths") for each in parameters.get(key) or []]
     return ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
+
+
+def peer_name(peer: JobPeer) -> str:
+    """The AE title or name of a job's peer."""
+    from lfscp.jobs.peers.described import name_of  # slow to import
+
+    return name_of(peer)
+
+
+def peer_address(peer: JobPeer) -> str:
+    """Where a job's peer is."""
+    from lfscp.jobs.peers.described import address_of
+
+    return address_of(peer)
 
 
 def octets(count: float) -> str:

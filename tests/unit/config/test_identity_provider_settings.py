@@ -116,7 +116,7 @@ def test_a_start_needs_the_files_that_are_named(resolve, tmp_path):
     given = CLIENT + f'client_secret_file = "{secret}"\n'
     assert "client_secret_file" in complaint(require_present, resolve(given))
     secret.write_text("\nsecond line", encoding="utf-8")
-    assert "the secret as its first line" in complaint(require_present, resolve(given))
+    assert "secret in its first line" in complaint(require_present, resolve(given))
     secret.write_text("hush\n", encoding="utf-8")
     require_present(resolve(given))
     authority = tmp_path / "ca.pem"

@@ -20,10 +20,10 @@ from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.header import DEFLATED
 from lfscp.dicom.value_places import ValuePlace, find_value
+from lfscp.dicomweb.media_types import OCTETS
+from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, kept, refusing
-from lfscp.web.dicomweb.media_types import OCTETS
-from lfscp.web.dicomweb.multipart import MultipartWriter, Part
 from lfscp.web.dicomweb.retrieving.documents import document_type
 from lfscp.web.dicomweb.retrieving.frames import pixel_data
 from lfscp.web.dicomweb.targets import Instance, instance_of

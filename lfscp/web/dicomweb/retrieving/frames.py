@@ -18,12 +18,12 @@ from typing import Final
 from starlette.responses import Response
 
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
+from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of
 from lfscp.services.transcoding.stored_frames import PIECE, StoredFrames
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, kept, refusing
-from lfscp.web.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
-from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
 from lfscp.web.dicomweb.targets import Instance, instance_of
 from lfscp.web.problems import Problem
 

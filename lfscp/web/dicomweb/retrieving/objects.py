@@ -23,6 +23,8 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.part10 import part10_header
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicomweb.media_types import DICOM, ZIP
+from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.jobs.package import zipped
 from lfscp.services.transcoding.decoded_frames import can_decode
 from lfscp.services.transcoding.decoding import TARGETS, converted, needs_codec
@@ -30,8 +32,6 @@ from lfscp.services.transcoding.frames import PIXELS_ELSEWHERE
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 from lfscp.web.dicomweb.accept import AS_STORED, Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import GATHERED, Asked, Streamed, gathered, refusing
-from lfscp.web.dicomweb.media_types import DICOM, ZIP
-from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
 from lfscp.web.dicomweb.targets import Target, target_of
 from lfscp.web.dicomweb.warning_header import warning_headers
 

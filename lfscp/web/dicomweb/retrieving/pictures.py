@@ -17,11 +17,11 @@ from starlette.responses import Response
 
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
+from lfscp.dicomweb.media_types import is_video
+from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.stored_frames import StoredFrames
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms
 from lfscp.web.dicomweb.answering import Asked, Streamed, refusing
-from lfscp.web.dicomweb.media_types import is_video
-from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
 from lfscp.web.dicomweb.retrieving.bulk_data import document
 from lfscp.web.dicomweb.retrieving.documents import document_type
 from lfscp.web.dicomweb.retrieving.frames import frame_numbers, video

@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicomweb.media_types import DICOM, is_video, media_type_of
 from lfscp.web.dicomweb.accept import MediaRange, Wanted, media_ranges
 from lfscp.web.dicomweb.addresses import WADO_URI, require_uid
 from lfscp.web.dicomweb.answering import Asked, Endpoint
-from lfscp.web.dicomweb.media_types import DICOM, is_video, media_type_of
 from lfscp.web.dicomweb.retrieving.bulk_data import document
 from lfscp.web.dicomweb.retrieving.documents import document_type
 from lfscp.web.dicomweb.retrieving.frames import video

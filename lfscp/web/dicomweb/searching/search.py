@@ -19,13 +19,13 @@ from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.query.ordered import Found
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.observe import audit, metrics
 from lfscp.services.audit_events import keys_of
 from lfscp.web.context import caller_of
 from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid
 from lfscp.web.dicomweb.answering import Asked, Endpoint, Handler, Streamed
 from lfscp.web.dicomweb.model_forms import DICOM_XML, form_of
-from lfscp.web.dicomweb.multipart import Bytes, MultipartWriter, Part
 from lfscp.web.dicomweb.searching.matches import MatchWriter
 from lfscp.web.dicomweb.searching.parameters import Search, read_search
 from lfscp.web.dicomweb.warning_header import warning_headers

@@ -20,8 +20,8 @@ from lfscp.dicom.bulk_data import BulkData, BulkDataURI
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
-from lfscp.web.dicomweb.media_types import media_type_of, today
-from lfscp.web.dicomweb.storing.content_type import ContentType
+from lfscp.dicomweb.content_type import ContentType
+from lfscp.dicomweb.media_types import media_type_of, today
 from lfscp.web.dicomweb.storing.spool import Spool
 
 _READ: Final = 1 << 20  # bytes at a time

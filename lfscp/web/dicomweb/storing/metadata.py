@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.native_model_reader import document_of_xml
-from lfscp.web.dicomweb.storing.errors import BodyError
+from lfscp.dicomweb.errors import BodyError
 from lfscp.web.security.shares import Share
 
 JSON: Final = frozenset({"application/dicom+json", "application/json"})

@@ -18,14 +18,14 @@ from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.received_objects import mapped
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.media import identity_of, read_media
+from lfscp.dicomweb.content_type import ContentType
+from lfscp.dicomweb.media_types import DICOM, OCTETS
 from lfscp.errors import OperationError
 from lfscp.web.actions.storing import STOW, store_spooled
 from lfscp.web.context import Web
-from lfscp.web.dicomweb.media_types import DICOM, OCTETS
 from lfscp.web.dicomweb.storing import metadata
 from lfscp.web.dicomweb.storing.assembly import store_all
 from lfscp.web.dicomweb.storing.bulk_parts import BulkParts
-from lfscp.web.dicomweb.storing.content_type import ContentType
 from lfscp.web.dicomweb.storing.metadata import Metadata
 from lfscp.web.dicomweb.storing.outcome import Outcome
 from lfscp.web.dicomweb.storing.spool import Spool

@@ -17,16 +17,16 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from lfscp.dicomweb.content_type import ContentType
+from lfscp.dicomweb.errors import BodyError
+from lfscp.dicomweb.media_types import DICOM
+from lfscp.dicomweb.multipart_reader import MultipartReader, Parts
 from lfscp.observe.logging import get_logger
 from lfscp.web.context import Context, Web, visitor_of
 from lfscp.web.dicomweb.accept import MULTIPART
 from lfscp.web.dicomweb.addresses import PREFIX, UID, base_url
-from lfscp.web.dicomweb.media_types import DICOM
 from lfscp.web.dicomweb.storing import metadata
 from lfscp.web.dicomweb.storing.answer import JSON, XML, answer_of, answer_type
-from lfscp.web.dicomweb.storing.content_type import ContentType
-from lfscp.web.dicomweb.storing.errors import BodyError
-from lfscp.web.dicomweb.storing.multipart_reader import MultipartReader, Parts
 from lfscp.web.dicomweb.storing.outcome import Outcome
 from lfscp.web.dicomweb.storing.parts import ReceivedParts, Root
 from lfscp.web.problems import Problem

@@ -25,7 +25,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from lfscp.config.oidc import OIDC
-from lfscp.config.present import read_secret
+from lfscp.config.peer_secrets import read_secret
 from lfscp.observe.logging import get_logger
 from lfscp.web.security.oidc.claims import values_of
 from lfscp.web.security.oidc.documents import (
@@ -196,11 +196,11 @@ class SignIn:
     def _secret(self) -> str:
         file = self._settings.client_secret_file
         if not file:
-            return self._settings.client_secret
+            return self._settings.client_secret.get_secret_value()
         try:
             return read_secret(file)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no secret in its first line"
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             LOG.error("no secret for the identity provider", file=file, reason=reason)  # noqa: TRY400 - one line
             raise ProviderAwayError("this node cannot read its secret; see its log") from None
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfscp.web.dicomweb.storing.errors import BodyError
-from lfscp.web.dicomweb.storing.multipart_reader import (
+from lfscp.dicomweb.errors import BodyError
+from lfscp.dicomweb.multipart_reader import (
     MAX_HEAD_BYTES,
     MAX_PREAMBLE_BYTES,
     MultipartReader,

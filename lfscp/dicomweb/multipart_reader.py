@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from lfscp.web.dicomweb.storing.errors import BodyError
+from lfscp.dicomweb.errors import BodyError
 
 MAX_HEAD_BYTES: Final = 16 << 10  # of one part
 MAX_PREAMBLE_BYTES: Final = 64 << 10

@@ -1,0 +1,1 @@
+"""Asks DICOMweb servers what the rest of `scu/` asks application entities (PS3.18)."""
