@@ -70,6 +70,12 @@ def refusal(tokens, token):
     return str(caught.value)
 
 
+def from_now(claims):
+    """Claims whose whole numbers are seconds from now."""
+    now = int(time.time())
+    return {name: now + value if type(value) is int else value for name, value in claims.items()}
+
+
 def as_bearer(token):
     return {"Authorization": f"Bearer {token}"}
 
@@ -88,12 +94,12 @@ def test_every_algorithm_with_a_public_key_is_verified(idp, tokens, algorithm):
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
-        ({"exp": int(time.time()) - 120}, "it has expired"),
+        ({"exp": -120}, "it has expired"),
         ({"exp": None}, "it has no exp"),
         ({"exp": "soon"}, "it is malformed"),
         ({"exp": float("inf")}, "it is malformed"),
-        ({"nbf": int(time.time()) + 600}, "it is not valid yet; compare the clocks"),
-        ({"iat": int(time.time()) + 600}, "it is not valid yet; compare the clocks"),
+        ({"nbf": +600}, "it is not valid yet; compare the clocks"),
+        ({"iat": +600}, "it is not valid yet; compare the clocks"),
         ({"iss": "https://other.example"}, "its issuer (iss) is not"),
         ({"iss": None}, "it has no iss"),
         ({"aud": "other"}, "it is not for lfscp (aud)"),
@@ -106,20 +112,20 @@ def test_every_algorithm_with_a_public_key_is_verified(idp, tokens, algorithm):
     ],
 )
 def test_claims_that_are_wrong_are_named(idp, tokens, claims, reason):
-    assert refusal(tokens, idp.token(**claims)).startswith(reason)
+    assert refusal(tokens, idp.token(**from_now(claims))).startswith(reason)
 
 
 @pytest.mark.parametrize(
     "claims",
     [
-        {"exp": int(time.time()) - 30},  # clocks differ
-        {"nbf": int(time.time()) + 30},
+        {"exp": -30},  # clocks differ
+        {"nbf": +30},
         {"aud": ["account", CLIENT]},
         {"aud": "account", "azp": CLIENT},  # Keycloak's usual way
     ],
 )
 def test_a_minute_between_clocks_and_azp_instead_of_aud_are_accepted(idp, tokens, claims):
-    assert tokens.bearer(idp.token(**claims)).name == "berta"
+    assert tokens.bearer(idp.token(**from_now(claims))).name == "berta"
 
 
 def test_an_audience_that_is_set_must_be_there_and_azp_does_not_do(idp, provider):
@@ -192,7 +198,6 @@ def test_rubbish_is_refused_in_words(tokens, token):
         ({"typ": "logout+jwt"}, "it is no access token (typ, crit)"),
         ({"typ": "dpop+jwt"}, "it is no access token (typ, crit)"),
         ({"crit": ["exp"]}, "it is malformed"),  # nobody knows this extension
-        ({"crit": ["b64"], "b64": True}, "it is no access token (typ, crit)"),
     ],
 )
 def test_a_token_for_another_use_is_refused(idp, tokens, header, reason):
