@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, commit, peers, retention, serve, show, worklist
+from lfscp.cli import archive, commit, ohif, peers, retention, serve, show, worklist
 from lfscp.cli.errors import CommandError
 from lfscp.cli.terminal import keep_writable, warn
 from lfscp.python_build import PythonBuildError, require_gil
@@ -63,6 +63,7 @@ app.command()(retention.retention)
 app.command()(retention.protect)
 app.command()(retention.unprotect)
 app.add_typer(worklist.app, name="worklist")
+app.add_typer(ohif.app, name="ohif")
 app.command("import")(archive.import_)
 app.command()(archive.check)
 app.command()(show.config)

@@ -14,11 +14,20 @@ _PUBLIC_URL: Final = 'empty, or a URL as "https://pacs.example.org/dicom-web"'
 
 def check_public_url(url: str) -> str:
     """The URL of DICOMweb without a slash at its end, or nothing."""
+    return check_url(url, _PUBLIC_URL)
+
+
+def check_url(url: str, expected: str) -> str:
+    """A URL to which paths are added, without a slash at its end, or nothing.
+
+    Args:
+        expected: what to say of one that is wrong.
+    """
     if not url:
         return url
-    parts = check_http_url(url, _PUBLIC_URL)
+    parts = check_http_url(url, expected)
     if parts.query or parts.fragment or set('"<>\\') & set(url):
-        raise ValueError(_PUBLIC_URL)
+        raise ValueError(expected)
     return url.rstrip("/")
 
 

@@ -42,6 +42,7 @@ from lfscp.config.checks import (
 )
 from lfscp.config.declaration import Section, setting
 from lfscp.config.dicomweb import DICOMweb
+from lfscp.config.ohif import OHIF
 from lfscp.config.web import WebSection
 from lfscp.config.workflow import Commitment, Worklist
 
@@ -414,6 +415,7 @@ class Settings(Section):
     commitment: Commitment = Commitment()
     web: WebSection = WebSection()
     dicomweb: DICOMweb = DICOMweb()
+    ohif: OHIF = OHIF()
     jobs: Jobs = Jobs()
     logging: Logging = Logging()
     audit: Audit = Audit()
@@ -421,6 +423,15 @@ class Settings(Section):
     peers: Annotated[dict[AETitle, PeerSettings], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )
+
+    @field_validator("ohif")
+    @classmethod
+    def _has_its_own_port(cls, ohif: OHIF, info: ValidationInfo) -> OHIF:
+        web = info.data.get("web")  # absent when it is wrong itself
+        is_chosen = ohif.enabled and ohif.port and "port" in ohif.model_fields_set
+        if isinstance(web, WebSection) and web.enabled and is_chosen and ohif.port == web.port:
+            raise ValueError(f"set another port than {ohif.port}, which is web.port")
+        return ohif
 
     @field_validator("tls")
     @classmethod

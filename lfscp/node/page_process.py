@@ -62,6 +62,7 @@ def serve_page(
             parts.archive,
             parts.page,
             lambda: node_state(current.settings, address, started_at, table.read()),
+            parts.ohif,
         )
         web.start()
         background = Background(current, parts)

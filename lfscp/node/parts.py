@@ -41,8 +41,9 @@ class Parts:
         settings: as they were at the start.
         membership: the node's place among those that share its index.
         page: the page's socket; None when there is no page.
-        hl7: the socket for HL7; None when that is off.
         taken: what the node that this one follows on has handed over.
+        hl7: the socket for HL7; None when that is off.
+        ohif: the socket for OHIF, which the page's server has too; None when it is not served.
     """
 
     settings: Settings
@@ -52,16 +53,19 @@ class Parts:
     endpoints: Endpoints
     taken: Taken | None = None
     hl7: socket.socket | None = None
+    ohif: socket.socket | None = None
 
     def offer(self, pid: int) -> Offer:
         """What lets a successor take over from the process `pid`."""
         from lfscp.node.endpoints import HL7
         from lfscp.node.handover import Offer
-        from lfscp.node.web_service import PAGE
+        from lfscp.node.web_service import OHIF, PAGE
 
         sockets = dict(self.endpoints.sockets)
         if self.page is not None:
             sockets[PAGE] = self.page
+        if self.ohif is not None:
+            sockets[OHIF] = self.ohif
         if self.hl7 is not None:
             sockets[HL7] = self.hl7
         return Offer(
@@ -103,6 +107,8 @@ class Parts:
         self.endpoints.close()
         if self.page is not None:
             self.page.close()
+        if self.ohif is not None:
+            self.ohif.close()
         if self.hl7 is not None:
             self.hl7.close()
         self.membership.stop()
@@ -120,7 +126,7 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
         NodeError, ArchiveError, SystemdError: the node cannot start; nothing is left open.
     """
     from lfscp.node.endpoints import open_endpoints, open_hl7
-    from lfscp.node.web_service import bind_page
+    from lfscp.node.web_service import bind_ohif, bind_page
 
     with ExitStack() as opened:
         if taken is not None:
@@ -134,6 +140,9 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
         page = bind_page(settings, taken)
         if page is not None:
             opened.enter_context(page)
+        ohif = bind_ohif(settings, taken) if page is not None else None
+        if ohif is not None:
+            opened.enter_context(ohif)
         hl7 = open_hl7(settings, taken)
         if hl7 is not None:
             opened.enter_context(hl7)
@@ -141,7 +150,7 @@ def open_parts(settings: Settings, taken: Taken | None = None) -> Parts:
         if taken is not None:
             taken.close_unused()
         opened.pop_all()
-    return Parts(settings, archive, membership, page, endpoints, taken, hl7)
+    return Parts(settings, archive, membership, page, endpoints, taken, hl7, ohif)
 
 
 def announce_end(settings: Settings) -> None:

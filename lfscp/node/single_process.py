@@ -96,7 +96,9 @@ class SingleProcess:
         self._offer = parts.offer(os.getpid())
         self._offer.start()
         if parts.page is not None:
-            self._web = WebService(self._settings, parts.archive, parts.page, self._state)
+            self._web = WebService(
+                self._settings, parts.archive, parts.page, self._state, parts.ohif
+            )
             self._web.start()
         self._background = Background(self.worker.current, parts)
         parts.announce(started)  # 4.

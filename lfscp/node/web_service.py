@@ -1,4 +1,4 @@
-"""The page of a node and its jobs: the socket, the HTTP server behind it, and the job service.
+"""The page of a node and its jobs: the sockets, the HTTP server behind them, and the job service.
 
 Binding happens at start, so that a port that cannot be had is said at once. What costs time,
 importing and building the application, waits for the first connection, for a moment in which the
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 LOG: Final = get_logger("lfscp.web")
 JOBS_STOP_S: Final = 5.0  # how long active jobs may go on when the node stops
 IDLE_S: Final = 10  # without any association, before the page is built unasked
-PAGE: Final = "page"  # the name of its socket in a handover
+PAGE: Final = "page"  # the names of the sockets in a handover
+OHIF: Final = "ohif"
 JOBS_LOCK: Final = "jobs.lock"
 _LOOK_AGAIN_S: Final = 0.2
 _BACKLOG: Final = 128
@@ -54,12 +55,10 @@ def bind_page(settings: Settings, taken: Taken | None = None) -> socket.socket |
     handed_over = taken.take(PAGE, web.port) if taken is not None else None
     if handed_over is not None:
         return handed_over
-    host = web.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, web.port), family=family, backlog=_BACKLOG)
+        listener = _listen(web.host, web.port)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = _reason(error)
         if web.model_fields_set & {"port", "host"}:
             raise NodeError(
                 f"cannot serve the page on {web.host}:{web.port}: {reason}; choose another "
@@ -71,12 +70,55 @@ def bind_page(settings: Settings, taken: Taken | None = None) -> socket.socket |
     return listener
 
 
+def bind_ohif(settings: Settings, taken: Taken | None = None) -> socket.socket | None:
+    """Listen for OHIF; None when it is off or not installed, or nobody asked for a taken port.
+
+    Args:
+        taken: of the node that this one follows on; its socket listens already.
+    Raises:
+        NodeError: the port that was asked for cannot be had.
+    """
+    from lfscp.web.ohif.installation import read_installation
+
+    host, ohif = settings.web.host, settings.ohif
+    is_chosen = "port" in ohif.model_fields_set
+    if not ohif.enabled or not (is_chosen or read_installation(settings.data_dir)):
+        return None
+    handed_over = taken.take(OHIF, ohif.port) if taken is not None else None
+    if handed_over is not None:
+        return handed_over
+    try:
+        listener = _listen(host, ohif.port)
+    except OSError as error:
+        reason = _reason(error)
+        if is_chosen:
+            raise NodeError(
+                f"cannot serve OHIF on {host}:{ohif.port}: {reason}; choose another ohif.port, or "
+                "set ohif.enabled to false"
+            ) from error
+        LOG.warning("no OHIF", host=host, port=ohif.port, reason=reason, hint="set ohif.port")
+        return None
+    LOG.info("OHIF", url=f"http://{host}:{listener.getsockname()[1]}/")
+    return listener
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 class WebService:
     """Jobs and page of one node, in threads of their own.
 
     Args:
         listener: what `bind_page` gave; closed by `stop`.
         node_state: the node as it is now; called from any thread.
+        ohif: what `bind_ohif` gave; closed by `stop`.
     """
 
     def __init__(
@@ -85,10 +127,12 @@ class WebService:
         archive: Archive,
         listener: socket.socket,
         node_state: Callable[[], NodeState],
+        ohif: socket.socket | None = None,
     ) -> None:
         self._settings = settings
         self._archive = archive
-        self._listener = listener
+        self._listeners = [listener] if ohif is None else [listener, ohif]
+        self._ohif_port: int | None = None if ohif is None else ohif.getsockname()[1]
         self._node_state = node_state
         self._jobs: JobService | None = None
         self._server: HttpServer | None = None
@@ -132,7 +176,8 @@ class WebService:
             self.stop_jobs()
         if self._server is not None:
             self._server.stop()
-        self._listener.close()
+        for each in self._listeners:
+            each.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
 
@@ -154,7 +199,7 @@ class WebService:
             with self._building:
                 self._proxies = ReverseProxies(self._settings.web.trusted_proxies)
             limits = _connection_limits(self._settings, self._proxies)
-            self._server = HttpServer(self._build, self._listener, limits, _end_streams)
+            self._server = HttpServer(self._build, self._listeners, limits, _end_streams)
             self._server.start()
         except Exception as error:  # the node goes on without its page
             LOG.error("the page cannot be served", exc_info=error)  # noqa: TRY400 - our own logger
@@ -175,7 +220,8 @@ class WebService:
 
     def _wait_for_visitor(self) -> None:
         poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
+        for each in self._listeners:
+            poll.register(each, select.POLLIN)
         poll.register(self._stop_reader, select.POLLIN)
         while not poll.poll(IDLE_S * 1000) and self._is_busy():
             pass
@@ -189,7 +235,12 @@ class WebService:
         assert self._jobs is not None  # noqa: S101 - made before the server
         with self._building:
             self._app = create_app(
-                self._settings, self._archive, self._jobs, self._node_state, self._proxies
+                self._settings,
+                self._archive,
+                self._jobs,
+                self._node_state,
+                self._proxies,
+                self._ohif_port,
             )
         return self._app
 

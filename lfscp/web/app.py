@@ -44,6 +44,7 @@ from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
+from lfscp.web.ohif.viewer import Viewer, ViewerRoute
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, provider_login, remote
@@ -96,14 +97,17 @@ def create_app(
     job_service: JobService,
     node_state: Callable[[], NodeState],
     proxies: ReverseProxies | None = None,
+    ohif_port: int | None = None,
 ) -> FastAPI:
     """Make the application of one node.
 
     Args:
         node_state: gives the node's state now; called from any thread.
         proxies: shared with the server; made from the settings when it is None.
+        ohif_port: where the server listens for OHIF too; None: nowhere.
     """
     counts = ArchiveCounts(archive)
+    viewer = Viewer(archive.data_dir, ohif_port) if ohif_port is not None else None
     connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
     app = FastAPI(
         title="lfscp",
@@ -142,8 +146,11 @@ def create_app(
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
         sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        viewer=viewer,
     )
     problems.install(app)
+    if viewer is not None:
+        app.router.routes.insert(0, ViewerRoute(viewer))
     for each in (*_API, *_PAGES, *_DICOMWEB):
         _summarise(each.router)
         app.include_router(each.router)
@@ -158,6 +165,7 @@ def create_app(
         access=app.state.web.access,
         proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
         requests=Share(connections, settings.web.max_connections_per_address or connections),
+        role_path=viewer.role_path if viewer is not None else None,
     )
     web: Web = app.state.web
     app.add_middleware(  # outside the guard: a page must see why it was refused

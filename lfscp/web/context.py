@@ -21,6 +21,7 @@ from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
 from lfscp.config.roles import Role
 from lfscp.services.access.known_peers import KnownPeers
+from lfscp.web.ohif.viewer import Viewer
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import NOBODY, Access, Caller
 from lfscp.web.security.shares import Share
@@ -59,6 +60,7 @@ class Web:
     event_streams: Share
     forms: Share
     sent_metadata: Share
+    viewer: Viewer | None = None
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

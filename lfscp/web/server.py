@@ -1,6 +1,6 @@
-"""Runs the HTTP server: uvicorn in a thread of the node, on a socket that is bound beforehand.
+"""Runs the HTTP server: uvicorn in a thread of the node, on sockets that are bound beforehand.
 
-The node binds the socket first, so that an address in use is reported at once. Importing and
+The node binds the sockets first, so that an address in use is reported at once. Importing and
 building the application takes longer, and happens in the server's thread; connections that come
 early wait in the kernel.
 """
@@ -12,7 +12,7 @@ import logging
 import math
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.observe.logging import get_logger
@@ -38,7 +38,7 @@ class HttpServer:
 
     Args:
         build: makes the application; called in the server's thread.
-        listener: a socket that listens; the server closes it.
+        listeners: sockets that listen, the page's first; the server closes them.
         limits: of its connections.
         before_stop: called with the application when the server stops, to end its endless answers.
     """
@@ -46,12 +46,12 @@ class HttpServer:
     def __init__(
         self,
         build: Callable[[], Any],
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         limits: ConnectionLimits,
         before_stop: Callable[[Any], None] | None = None,
     ) -> None:
         self._build = build
-        self._listener = listener
+        self._listeners = list(listeners)
         self._limits = limits
         self._before_stop = before_stop
         self._app: Any = None
@@ -63,8 +63,8 @@ class HttpServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, with the port that the system chose for port 0."""
-        host, port = self._listener.getsockname()[:2]
+        """Where the page is, with the port that the system chose for port 0."""
+        host, port = self._listeners[0].getsockname()[:2]
         return str(host), int(port)
 
     def start(self) -> None:
@@ -76,7 +76,7 @@ class HttpServer:
         return self._ready.wait(timeout_s) and self._server is not None
 
     def stop(self) -> None:
-        """Finish the running requests, within some seconds, and close the socket."""
+        """Finish the running requests, within some seconds, and close the sockets."""
         with self._lock:
             self._stopped = True
             server = self._server
@@ -86,7 +86,8 @@ class HttpServer:
             server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(STOP_S + 5)
-        self._listener.close()
+        for each in self._listeners:
+            each.close()
 
     def _run(self) -> None:
         try:
@@ -122,4 +123,4 @@ class HttpServer:
                 return
             self._app, self._server = app, server
         self._ready.set()
-        server.run(sockets=[self._listener])
+        server.run(sockets=self._listeners)

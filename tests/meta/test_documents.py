@@ -24,6 +24,7 @@ DOCUMENTS = [
         "config/cluster.md",
         "config/dicomweb.md",
         "config/hl7.md",
+        "config/ohif.md",
         "config/operations.md",
         "config/page.md",
         "config/settings.md",

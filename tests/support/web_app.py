@@ -25,13 +25,15 @@ def state() -> NodeState:
 
 
 @contextmanager
-def serving(folder: Path, perform: Any = None, **sections: Any) -> Iterator[TestClient]:
+def serving(
+    folder: Path, perform: Any = None, *, ohif_port: int | None = None, **sections: Any
+) -> Iterator[TestClient]:
     """A client of the application; `sections` are the settings' tables."""
     settings = Settings.model_validate({"data_dir": str(folder), **sections})
     with Archive.open(folder, durability="os") as archive:
         jobs = JobService(archive, settings, **({"perform": perform} if perform else {}))
         jobs.start()
-        app = create_app(settings, archive, jobs, state)
+        app = create_app(settings, archive, jobs, state, ohif_port=ohif_port)
         try:
             with TestClient(app, base_url=HOME, raise_server_exceptions=False) as client:
                 yield client

@@ -107,12 +107,15 @@ def log_out(request: Request, web: Context) -> Response:
 
 
 def page_origin(request: Request) -> str:
-    """Scheme, host and port of the page, as this browser sees it.
+    """Scheme, host and port as this browser sees them: of the page, or of OHIF.
 
     Raises:
         Problem: the host of the request is no host (400).
     """
-    return web_of(request).settings.web.oidc.public_url or asked_origin(request)
+    web = web_of(request)
+    is_viewer = web.viewer is not None and web.viewer.is_asked(request.scope)
+    settings = web.settings.ohif if is_viewer else web.settings.web.oidc
+    return settings.public_url or asked_origin(request)
 
 
 def local(target: str) -> str:

@@ -41,6 +41,7 @@ def templates(folder: Path) -> Jinja2Templates:
 def _every_page(request: Request) -> dict[str, Any]:
     web, caller = web_of(request), caller_of(request)
     return {
+        "ohif": web.viewer.url(request, web.settings) if web.viewer is not None else "",
         "csrf_token": web.access.csrf_token(caller.session),
         "user": caller.session.user if caller.session else "",
         "may_work": caller.role.may(Role.WORK),

@@ -1,16 +1,14 @@
 """Checks Host, origin, login and token of a request before any route sees it.
 
 Rules: on a loopback address without users the page is open, but only under a loopback name, so
-that another site's page cannot reach it by DNS rebinding. If any login is configured, all
-requests need one, except the login itself, static files and health checks. A request that
-changes something must come from our own pages, or from no browser at all; with a session it must
-carry the session's token. `roles` says what a login may do. Every answer carries a strict
-Content-Security-Policy.
+that another site's page cannot reach it by DNS rebinding. If any login is configured, all requests
+need one, except the login itself, static files and health checks. A request that changes something
+must come from our own pages, or from no browser at all; with a session it must prove it, see
+`own_pages`. `roles` says what a login may do. Every answer carries a strict policy.
 """
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from lfscp.config.web import WebSection, read_login
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
 from lfscp.web.security.logins import BEARER, Logins
+from lfscp.web.security.own_pages import is_from_own_page, require_own_origin
 from lfscp.web.security.roles import OPEN_PATHS, require_role
 from lfscp.web.security.sessions import SESSION_S, Session, Sessions
 
@@ -95,8 +94,6 @@ class Caller:
 class Access:
     """The access rules and sessions of one node. Any thread may call any method.
 
-    Args:
-        web: the settings.
     Attributes:
         provider: the identity provider, if there is one.
     """
@@ -140,7 +137,7 @@ class Access:
         self._require_name(asked.headers.get("host", ""))
         changes = asked.method not in SAFE_METHODS
         if changes and not asked.from_listed_origin:
-            _require_own_origin(asked.headers)
+            require_own_origin(asked.headers)
         if asked.path.startswith(OPEN_PATHS):
             session = self.session(asked.session_id)
             return _caller_of(session) if session else Caller(NOBODY, Role.READ)
@@ -154,9 +151,11 @@ class Access:
         """Who makes the request, by its header or session."""
         scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
         if scheme:
-            if asked.path == METRICS_PATH and self._is_metrics_token(scheme, credential):
+            scheme, credential = scheme.lower(), credential.strip()
+            is_for_metrics = asked.path == METRICS_PATH and scheme == "bearer"
+            if is_for_metrics and is_token(credential, self._metrics_token_hash):
                 return Caller(METRICS, Role.READ)
-            login = self._logins.of_header(scheme.lower(), credential.strip(), asked.address)
+            login = self._logins.of_header(scheme, credential, asked.address)
             return Caller(login.name, login.role)
         session = self.session(asked.session_id)
         if session is None:
@@ -165,8 +164,7 @@ class Access:
                 "log in at /login, or send the header Authorization: Bearer with a token",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
-        if changes and not hmac.compare_digest(given, session.csrf_token.encode()):
+        if changes and not is_from_own_page(asked.path, asked.headers, asked.csrf_token, session):
             raise Problem(HTTPStatus.FORBIDDEN, "this page is too old; load it again")
         return _caller_of(session)
 
@@ -234,7 +232,8 @@ class Access:
             audit.user_left(session.user, address)
         if session is None or session.known_elsewhere is None:
             return LOGIN_PAGE
-        end = self.provider.end_url(session.known_elsewhere, back) if self.provider else ""
+        provider = self.provider
+        end = provider.end_url(session.known_elsewhere, back) if provider else ""
         return end or LOGGED_OUT_PAGE
 
     def session(self, session_id: str) -> Session | None:
@@ -251,23 +250,23 @@ class Access:
 
     def _role_now(self, session: Session) -> Role | None:
         """The role of a session's user; None if the settings know him no longer."""
+        provider = self.provider  # a reload may replace it
         if session.known_elsewhere is not None:
-            return self.provider.role(session.known_elsewhere) if self.provider else None
+            return provider.role(session.known_elsewhere) if provider else None
         login = self._logins.of_name(session.user)
         is_same = login is not None and login.hashed == session.hashed
         return login.role if login is not None and is_same else None
 
     def _required_provider(self) -> IdentityProvider:
-        if self.provider is None or not self.provider.logs_in_browsers:
+        provider = self.provider
+        if provider is None or not provider.logs_in_browsers:
             detail = "there is no login at an identity provider; see web.oidc.client_id"
             raise Problem(HTTPStatus.NOT_FOUND, detail)
-        return self.provider
+        return provider
 
     def csrf_token(self, session: Session | None) -> str:
         """The token for requests of a page that change something."""
         return session.csrf_token if session else self._open_token
-
-    # The single rules
 
     def _require_name(self, host: str) -> None:
         if self.needs_login:  # another name gains nothing, and a proxy may have any
@@ -281,10 +280,6 @@ class Access:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this page answers to localhost only; set web.host and web.users to open it",
             )
-
-    def _is_metrics_token(self, scheme: str, credential: str) -> bool:
-        token_hash = self._metrics_token_hash
-        return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
 
 
 def _provider_of(web: WebSection, before: IdentityProvider | None) -> IdentityProvider | None:
@@ -303,19 +298,3 @@ def _provider_of(web: WebSection, before: IdentityProvider | None) -> IdentityPr
 
 def _caller_of(session: Session) -> Caller:
     return Caller(session.user, session.role, session)
-
-
-def _require_own_origin(headers: Mapping[str, str]) -> None:
-    """Refuse a request that a page of another site made a browser send; scripts send no Origin."""
-    refused = Problem(HTTPStatus.FORBIDDEN, "this request comes from a page of another site")
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise refused
-    origin = headers.get("origin")
-    if origin is None:
-        return
-    try:
-        is_own = urlsplit(origin).netloc == headers.get("host")
-    except ValueError:  # no address at all
-        is_own = False
-    if not is_own:
-        raise refused

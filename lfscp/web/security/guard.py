@@ -5,6 +5,7 @@ If a trusted proxy forwards a request, limits, log and audit trail see the visit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
@@ -45,11 +46,18 @@ class Guard:
     Args:
         proxies: the trusted ones.
         requests: how many may be served at once.
+        role_path: gives the path by which `roles` knows a request; None: its own.
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, proxies: ReverseProxies, requests: Share
+        self,
+        app: ASGIApp,
+        access: Access,
+        proxies: ReverseProxies,
+        requests: Share,
+        role_path: Callable[[Scope], str] | None = None,
     ) -> None:
+        self._role_path = role_path or _own_path
         self._app = app
         self._access = access
         self._proxies = proxies
@@ -88,7 +96,7 @@ class Guard:
                 raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)  # noqa: TRY301
             require_form_in_utf_8(request.headers.get("content-type", ""))
             # Hashing a password takes time: not in the event loop's thread.
-            asked = _asked(request)
+            asked = _asked(request, self._role_path(scope))
             caller = await run_in_threadpool(self._access.decide, asked)
             scope.setdefault("state", {})["caller"] = caller
         except Problem as problem:
@@ -117,7 +125,8 @@ class Guard:
 
     def _refuse(self, request: Request, problem: Problem) -> Response:
         if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
-            target = f"/login?next={quote(request.url.path)}"
+            query = f"?{request.url.query}" if request.url.query else ""
+            target = f"/login?next={quote(request.url.path + query)}"
             if wants_page(request):
                 return RedirectResponse(target, HTTPStatus.SEE_OTHER)
             if "hx-request" in request.headers:
@@ -141,10 +150,15 @@ def _guarded(scope: Scope, send: Send) -> Send:
     return send_guarded
 
 
-def _asked(request: Request) -> AccessRequest:
+def _own_path(scope: Scope) -> str:
+    """The path that routes see; the one in a request's `url` depends on Host."""
+    return str(scope["path"])
+
+
+def _asked(request: Request, path: str) -> AccessRequest:
     return AccessRequest(
         method=request.method,
-        path=request.scope["path"],  # the path that routes see; the one in `url` depends on Host
+        path=path,
         headers=request.headers,
         address=request.client.host if request.client else "",
         session_id=request.cookies.get(SESSION_COOKIE, ""),

@@ -8,7 +8,9 @@ import pytest
 
 from lfscp.config import Settings
 from lfscp.node.errors import NodeError
-from lfscp.node.web_service import bind_page
+from lfscp.node.web_service import bind_ohif, bind_page
+from lfscp.web.ohif.installing import install
+from tests.support.ohif_package import small_package
 
 
 @pytest.fixture
@@ -41,3 +43,41 @@ def test_any_free_port_may_be_asked_for():
     assert listener is not None
     with listener:
         assert listener.getsockname()[1] > 0
+
+
+def test_without_an_installation_nobody_listens_for_ohif_at_the_default_port(tmp_path):
+    assert bind_ohif(Settings.model_validate({"data_dir": str(tmp_path)})) is None
+
+
+def test_a_port_for_ohif_that_was_asked_for_is_open_before_the_installation(tmp_path):
+    listener = bind_ohif(Settings.model_validate({"data_dir": str(tmp_path), "ohif": {"port": 0}}))
+
+    assert listener is not None
+    with listener:
+        assert listener.getsockname()[1] > 0
+
+
+def test_the_default_port_of_ohif_may_be_taken_and_one_that_was_asked_for_must_be_free(
+    tmp_path, taken
+):
+    install(tmp_path / "data", *small_package(tmp_path))
+    default = Settings.model_validate({"data_dir": str(tmp_path / "data")})
+    object.__setattr__(default.ohif, "port", taken)  # as if it were the default
+    asked = Settings.model_validate({"data_dir": str(tmp_path), "ohif": {"port": taken}})
+
+    assert bind_ohif(default) is None
+    with pytest.raises(NodeError, match=r"cannot serve OHIF on .*choose another ohif\.port"):
+        bind_ohif(asked)
+
+
+def test_ohif_that_is_off_binds_nothing(tmp_path, taken):
+    sections = {"data_dir": str(tmp_path), "ohif": {"enabled": False, "port": taken}}
+
+    assert bind_ohif(Settings.model_validate(sections)) is None
+
+
+def test_ohif_and_the_page_have_a_port_each():
+    with pytest.raises(ValueError, match=r"set another port than 8080, which is web\.port"):
+        Settings.model_validate({"ohif": {"port": 8080}})
+    Settings.model_validate({"web": {"enabled": False}, "ohif": {"port": 8080}})
+    Settings.model_validate({"web": {"port": 0}, "ohif": {"port": 0}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 
 import pytest
 
@@ -200,6 +201,62 @@ def test_with_a_session_a_change_needs_the_session_s_token(guarded):
     assert guarded.post("/api/peers", json=peer).status_code == 403
     token = {"X-CSRF-Token": csrf(guarded)}
     assert guarded.post("/api/peers", json=peer, headers=token).status_code == 201
+
+
+STUDIES = "/dicom-web/studies"
+OURS = "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "passes"),
+    [
+        (STUDIES, {"Sec-Fetch-Site": "same-origin"}, True),
+        (STUDIES, {"Sec-Fetch-Site": "same-origin", "Origin": OURS}, True),
+        (STUDIES, {"Origin": OURS}, True),  # a browser that loaded the page without TLS
+        (STUDIES, {}, False),
+        (STUDIES, {"Sec-Fetch-Site": "none"}, False),
+        (STUDIES, {"Sec-Fetch-Site": "same-site"}, False),
+        (STUDIES, {"Sec-Fetch-Site": "same-site", "Origin": OURS}, False),
+        (STUDIES, {"Origin": "http://127.0.0.1:8081"}, False),  # another port has the cookie too
+        (STUDIES, {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:8081"}, False),
+        (STUDIES, {"Origin": "null"}, False),
+        ("/api/instances", {"Sec-Fetch-Site": "same-origin"}, False),
+        ("/dicom-webs", {"Sec-Fetch-Site": "same-origin"}, False),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_dicomweb_takes_a_session_without_its_token_from_a_page_of_the_same_origin_only(
+    guarded, method, path, headers, passes
+):
+    log_in(guarded)
+    target = f"{path}/1.2.3" if method == "DELETE" else path
+
+    answer = guarded.request(method, target, headers=headers)
+
+    assert (answer.status_code != 403) is passes, answer.text
+
+
+def test_dicomweb_without_its_token_is_as_closed_as_ever_to_who_may_not_delete(tmp_path):
+    with serving(tmp_path, web={"users": [f"rita:read:{hash_password(PASSWORD)}"]}) as client:
+        log_in(client, name="rita")
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        answers = [client.delete(f"{STUDIES}/1.2.3", headers=headers)]
+        answers.append(client.post(STUDIES, headers=headers))
+
+    assert [each.status_code for each in answers] == [403, 403]
+    assert "role admin" in answers[0].json()["detail"]
+    assert "role work" in answers[1].json()["detail"]
+
+
+def test_a_login_leads_to_the_page_with_its_query(guarded):
+    answer = guarded.get(
+        "/?q=m%26m&modality=CT", headers={"Accept": "text/html"}, follow_redirects=False
+    )
+    form = guarded.get(answer.headers["location"]).text
+    target = html.unescape(form.split('name="next" value="')[1].split('"')[0])
+    after = log_in(guarded, next=target)
+
+    assert after.headers["location"] == "/?q=m%26m&modality=CT"
 
 
 def test_scripts_use_a_token_or_name_and_password(guarded):

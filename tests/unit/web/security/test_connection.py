@@ -67,7 +67,7 @@ def serving(**limits: Any) -> Iterator[tuple[tuple[str, int], App, ConnectionLim
     wanted = {"most": 50, "most_of_address": 20, "timeout_s": 30.0, "min_rate": 1000, **limits}
     places = ConnectionLimits(**wanted)
     app = App()
-    server = HttpServer(lambda: app, socket.create_server(("127.0.0.1", 0)), places)
+    server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
     server.start()
     assert server.wait(WAIT_S)
     try:

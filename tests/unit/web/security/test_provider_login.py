@@ -10,6 +10,7 @@ import urllib.request
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
+from fastapi.testclient import TestClient
 
 from lfscp.config.passwords import hash_password
 from lfscp.observe import audit
@@ -40,6 +41,7 @@ def oidc(idp):
 @pytest.fixture
 def node(tmp_path, oidc):
     with serving(tmp_path, web={"oidc": oidc}) as client:
+        client.app.state.web.access.provider._provider._background.join(10)
         yield client
 
 
@@ -126,6 +128,20 @@ def test_a_public_address_is_where_the_provider_sends_the_browser(tmp_path, oidc
         query = parse_qs(urlsplit(answer.headers["location"]).query)
         assert query["redirect_uri"] == ["https://pacs.example.org/login/oidc/return"]
         assert "Secure" in answer.headers["set-cookie"]
+
+
+def test_at_ohif_s_port_the_browser_comes_back_to_ohif(tmp_path, idp, oidc):
+    oidc = {**oidc, "public_url": "https://pacs.example.org"}
+    with serving(tmp_path, ohif_port=8081, web={"oidc": oidc}) as node:
+        viewer = TestClient(node.app, base_url="http://127.0.0.1:8081")
+        location = begin(viewer, "/viewer?StudyInstanceUIDs=1.2")
+        query = parse_qs(urlsplit(location).query)
+        assert query["redirect_uri"] == ["http://127.0.0.1:8081/login/oidc/return"]
+        answer = come_back(viewer, at_provider(location))
+        assert 'content="0; url=/viewer?StudyInstanceUIDs=1.2">' in answer.text
+        assert viewer.get("/dicom-web/studies").status_code in (200, 204)
+        node.cookies.set("lfscp_session", viewer.cookies["lfscp_session"])  # one for all ports
+        assert node.get("/jobs").status_code == 200
 
 
 def test_a_trusted_proxy_names_the_public_address(tmp_path, oidc):

@@ -394,6 +394,7 @@ def node(tmp_path, oidc):
     token, hashed = new_token()
     with serving(tmp_path, web={"oidc": oidc, "tokens": [f"script:read:{hashed}"]}) as client:
         client.token = token
+        client.app.state.web.access.provider._provider._background.join(10)
         yield client
 
 
@@ -405,7 +406,6 @@ def test_a_token_of_the_provider_and_one_of_this_node_hold_side_by_side(node, id
 
 
 def test_a_token_of_this_node_needs_no_provider(node, idp):
-    node.app.state.web.access.provider._provider._background.join(10)
     before = dict(idp.asked)
     assert node.get("/api/studies", headers=as_bearer(node.token)).status_code == 200
     assert idp.asked == before
