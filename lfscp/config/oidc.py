@@ -120,10 +120,11 @@ class OIDC(Section):
         ("openid", "profile"), "What the page's login asks the provider for.", live=True
     )
     session_s: Seconds = setting(
-        3600.0,
-        "How long a login at the page lasts, in seconds. Then the browser asks the provider again. "
-        "A user who was removed there stays logged in for so long at most.",
+        4 * 3600.0,
+        "How long a login at the page lasts, in seconds, at most 12 hours. Then the browser asks "
+        "the provider again. A user who was removed there stays logged in for so long at most.",
         live=True,
+        le=12 * 3600,
     )
     public_url: Annotated[str, AfterValidator(check_page_origin)] = setting(
         "",

@@ -211,7 +211,7 @@ class SignIn:
         if values or not isinstance(token, str) or not is_jwt(token):
             return values
         try:
-            more = self._tokens.access_claims(token)
+            more = self._tokens.access_claims(token, is_ours=True)
         except TokenRefusedError as error:
             LOG.debug("no roles from the access token", reason=str(error))
             return ()

@@ -90,8 +90,12 @@ class Tokens:
         self._remember(digest, Verified(name, values, {}, is_new=False), claims["exp"], known)
         return Verified(name, values, claims, is_new=True)
 
-    def access_claims(self, token: str) -> Claims:
-        """The claims of a verified access token; raises as `bearer`."""
+    def access_claims(self, token: str, *, is_ours: bool = False) -> Claims:
+        """The claims of a verified access token; raises as `bearer`.
+
+        Args:
+            is_ours: whether the provider has just given it to this node, in a login.
+        """
         claims = self._claims(token)
         kind = claims.get("typ")
         if isinstance(kind, str) and kind.lower() in _OTHER_USES:
@@ -100,7 +104,7 @@ class Tokens:
             raise TokenRefusedError("it is bound to a key (cnf), so it is no bearer token")
         wanted, client = self._settings.token_audience, self._settings.client_id
         is_for_us = wanted in _audiences(claims)
-        if not is_for_us and not self._settings.audience:
+        if not is_for_us and (is_ours or not self._settings.audience):
             is_for_us = claims.get("azp") == client
         if not is_for_us:
             raise TokenRefusedError(f"it is not for {wanted} (aud)")

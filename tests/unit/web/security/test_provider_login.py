@@ -115,7 +115,7 @@ def test_the_cookies_are_bound_to_this_page(node):
     assert "Secure" not in begun
     given = log_in(node).headers.get_list("set-cookie")
     session = next(each for each in given if each.startswith("lfscp_session="))
-    for word in ("HttpOnly", "SameSite=strict", "Max-Age=3600"):
+    for word in ("HttpOnly", "SameSite=strict", "Max-Age=14400"):
         assert word in session
     login = next(each for each in given if each.startswith("lfscp_login="))
     assert "Max-Age=0" in login
@@ -258,6 +258,15 @@ def test_roles_may_be_in_the_access_token_only(node, idp):
     idp.id_claims = {"roles": None}
     assert log_in(node).status_code == 200
     assert node.get("/upload", headers=PAGE).status_code == 200  # work
+
+
+def test_an_audience_for_tokens_of_others_does_not_hold_for_the_login_s_own(tmp_path, idp, oidc):
+    idp.id_claims, idp.access_claims = {"roles": None}, {"aud": None, "azp": CLIENT}
+    with serving(tmp_path, web={"oidc": {**oidc, "audience": "pacs"}}) as node:
+        assert log_in(node).status_code == 200
+        token = {"Authorization": f"Bearer {idp.token(**idp.access_claims)}"}
+        node.cookies.clear()
+        assert node.get("/api/studies", headers=token).status_code == 401
 
 
 @pytest.mark.parametrize("access", [{"sub": "u-18"}, {"aud": "other"}, {"exp": 1}])
