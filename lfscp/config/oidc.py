@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from lfscp.config.access import File, Secret
 from lfscp.config.checks import ListOf, Seconds, check_http_url, check_origin, is_loopback
@@ -119,12 +119,11 @@ class OIDC(Section):
     scopes: ListOf[Annotated[str, AfterValidator(check_scope)]] = setting(
         ("openid", "profile"), "What the page's login asks the provider for.", live=True
     )
-    session_s: Seconds = setting(
+    session_s: Annotated[Seconds, Field(le=12 * 3600)] = setting(
         4 * 3600.0,
         "How long a login at the page lasts, in seconds, at most 12 hours. Then the browser asks "
         "the provider again. A user who was removed there stays logged in for so long at most.",
         live=True,
-        le=12 * 3600,
     )
     public_url: Annotated[str, AfterValidator(check_page_origin)] = setting(
         "",
