@@ -41,6 +41,8 @@ from lfscp.web.security.oidc.tokens import Claims, Tokens, is_jwt
 LOG: Final = get_logger("lfscp.web")
 LASTS_S: Final = 600
 MAX_NEXT: Final = 1500  # characters; a cookie has 4096 bytes
+# Characters; proxies take headers of 4 kB, and groups can make a token long.
+MAX_HINT: Final = 2500
 MAX_USED: Final = 10_000
 _AWAY: Final = frozenset({"temporarily_unavailable", "server_error"})
 _UNFIT: Final = (
@@ -159,8 +161,9 @@ class SignIn:
         asked = {
             "client_id": self._settings.client_id,
             "post_logout_redirect_uri": back,
-            "id_token_hint": id_token,
         }
+        if len(id_token) <= MAX_HINT:  # without it the provider may ask whether to log out
+            asked["id_token_hint"] = id_token
         return _with(end, asked) if end else ""
 
     def _exchanged(self, code: str, verifier: str, back: str) -> Document:

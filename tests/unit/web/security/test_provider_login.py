@@ -384,6 +384,15 @@ def test_a_logout_ends_the_session_at_the_provider_too(node, idp):
     assert asked["id_token_hint"].count(".") == 2
 
 
+def test_a_long_token_makes_no_header_that_a_proxy_would_refuse(node, idp):
+    idp.user["groups"] = ["0123456789abcdef" * 2] * 200
+    log_in(node)
+    target = node.post("/logout", headers={"X-CSRF-Token": csrf(node)}).headers["hx-redirect"]
+    assert len(target) < 3000
+    assert "id_token_hint" not in target
+    assert parse_qs(urlsplit(target).query)["client_id"] == [CLIENT]
+
+
 def test_without_a_logout_there_the_page_does_not_log_in_again_by_itself(tmp_path, idp, oidc):
     idp.discovery = {"end_session_endpoint": ""}
     with serving(tmp_path, web={"oidc": oidc}) as node:
