@@ -68,6 +68,7 @@ class IdentityProvider:
         public: whether the client has no secret.
         takes_basic: whether the secret comes in a header (client_secret_basic), not in the form.
         silent_s: how long each answer waits.
+        piece: bytes that come at once, twenty times a second; 0 sends all of them.
         asked: how often each path was asked.
     """
 
@@ -87,6 +88,7 @@ class IdentityProvider:
         self.public = False
         self.takes_basic = True
         self.silent_s = 0.0
+        self.piece = 0
         self.error = ""
         self.asked: dict[str, int] = {}
         self.logins: list[dict[str, str]] = []  # what /authorize was asked
@@ -213,7 +215,9 @@ class _Answers(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         with suppress(ConnectionError):  # whoever asked has had enough
-            self.wfile.write(body)
+            for at in range(0, len(body), self.provider.piece or len(body)):
+                self.wfile.write(body[at : at + (self.provider.piece or len(body))])
+                time.sleep(0.05 if self.provider.piece else 0)
 
 
 @contextmanager

@@ -356,6 +356,13 @@ def test_a_silent_provider_holds_up_a_few_and_the_others_are_told_at_once(
     assert idp.asked == {"/.well-known/openid-configuration": 1}
 
 
+def test_an_answer_that_never_ends_is_left_after_a_while(idp, provider, monkeypatch):
+    monkeypatch.setattr("lfscp.web.security.oidc.documents.WHOLE_S", 0.2)
+    idp.piece = 5
+    with pytest.raises(ProviderAwayError, match="its answer takes more than"):
+        provider.known()
+
+
 def test_tls_is_verified_with_the_authority_that_is_named(tmp_path):
     import ssl
 
