@@ -133,7 +133,7 @@ def serve(
 
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
-    from lfscp.config.sources import require_peer_secrets, require_worklist_folder
+    from lfscp.config.present import require_present
 
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
     if http_port is not None and no_http:
@@ -157,8 +157,7 @@ def serve(
         return resolve(config, flags, peer).settings
 
     resolved = resolve(config, flags, peer)
-    require_worklist_folder(resolved)
-    require_peer_secrets(resolved)
+    require_present(resolved)
     settings = resolved.settings
     configure_logging(settings)
     from lfscp.node.serve import run_node

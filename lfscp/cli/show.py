@@ -40,7 +40,7 @@ def config(
 
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings in effect as TOML, each with its source as a comment."""
-    from lfscp.config.describe import leaves, toml_value
+    from lfscp.config.describe import leaves, table_of, toml_value
 
     settings = resolved.settings
     section = ""
@@ -50,9 +50,8 @@ def _print_settings(resolved: Resolved) -> None:
         if item.section != section:
             section = item.section
             _print(f"\n[{section}]")
-        table = getattr(settings, section) if section else settings
-        path = (section, item.key) if section else (item.key,)
-        _print_value(item.key, getattr(table, item.key), resolved.origin(path))
+        value = getattr(table_of(settings, section), item.key)
+        _print_value(item.key, value, resolved.origin(tuple(item.name.split("."))))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
         for key, value in peer:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict
 from lfscp.ae_title import validate_ae_title
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ORIGIN: Final = 'an origin as "https://viewer.example.org" or "http://localhost:3000"'
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
@@ -61,6 +62,28 @@ def check_host(host: str) -> str:
     if not is_name:
         raise ValueError("the name or address of a host, for example pacs.example.org or 10.0.0.5")
     return host
+
+
+def check_http_url(url: str, expected: str) -> SplitResult:
+    """The parts of a URL of HTTP without a name and password."""
+    parts = _parts(url, expected)
+    is_http = parts.scheme in ("http", "https") and "@" not in parts.netloc
+    try:
+        check_host(parts.hostname or "")
+    except ValueError:
+        is_http = False
+    if not is_http or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(expected)
+    return parts
+
+
+def check_origin(origin: str) -> str:
+    """An origin as browsers send it: scheme, host, and the port if it is not the scheme's."""
+    parts = check_http_url(origin, _ORIGIN)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(_ORIGIN)
+    host, port = parts.netloc.lower(), {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{host.removesuffix(port)}"
 
 
 def check_endpoint(url: str) -> str:

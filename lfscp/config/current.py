@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lfscp.config.describe import leaves
+from lfscp.config.describe import leaves, table_of
 from lfscp.config.settings import Settings
 
 
@@ -53,10 +53,7 @@ def renew(old: Settings, new: Settings) -> Renewal:
     for leaf in leaves():
         if leaf.section == "peers.*":
             continue
-        before, after = (
-            getattr(getattr(each, leaf.section) if leaf.section else each, leaf.key)
-            for each in (old, new)
-        )
+        before, after = (getattr(table_of(each, leaf.section), leaf.key) for each in (old, new))
         if before == after:
             continue
         if leaf.is_live:
@@ -64,9 +61,12 @@ def renew(old: Settings, new: Settings) -> Renewal:
             sections.setdefault(leaf.section, {})[leaf.key] = after
         else:
             waiting.append(leaf.name)
-    update: dict[str, object] = {
-        name: getattr(old, name).model_copy(update=values) for name, values in sections.items()
-    }
+    update: dict[str, object] = {}
+    while sections:
+        name = max(sections, key=lambda each: each.count("."))  # inner ones first
+        renewed = table_of(old, name).model_copy(update=sections.pop(name))
+        outer, _, key = name.rpartition(".")
+        (sections.setdefault(outer, {}) if outer else update)[key] = renewed
     if old.peers != new.peers:
         changed.append("peers")
         update["peers"] = new.peers

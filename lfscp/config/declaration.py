@@ -8,7 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def setting(
-    default: Any, text: str, *, flag: str = "", shown: str = "", live: bool = False, **checks: Any
+    default: Any,
+    text: str,
+    *,
+    flag: str = "",
+    shown: str = "",
+    live: bool = False,
+    **checks: Any,
 ) -> Any:
     """Declare one setting.
 
@@ -18,7 +24,7 @@ def setting(
         flag: the option of `lfscp serve` that sets it, if there is one.
         shown: what the documents show as the default when it depends on the machine.
         live: whether SIGHUP changes it in a node that runs.
-        checks: pydantic's constraints.
+        checks: pydantic's constraints; none that the type has already, since the type's would hold.
     """
     if callable(default):
         checks["default_factory"] = default

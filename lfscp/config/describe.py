@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -57,7 +58,7 @@ class Leaf:
     """One setting as it is declared.
 
     Args:
-        section: "" for none, "peers.*" for a peer's.
+        section: "" for none, "peers.*" for a peer's; "web.oidc" is a section in one.
         flag: the option of `lfscp serve` that sets it, or "".
         is_live: whether SIGHUP changes it in a node that runs.
         default: written as TOML; "" when the setting must be given.
@@ -100,12 +101,22 @@ def mask_password(text: str) -> str:
 
 def sections() -> dict[str, type[Section]]:
     """The sections of the file by name, in its order; those of peers last, as "peers.*"."""
-    found = {
-        name: field.annotation
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-    }
-    return {**found, "peers.*": PeerSettings}
+    return {**dict(_sections_of(Settings, "")), "peers.*": PeerSettings}
+
+
+def _sections_of(table: type[Section], prefix: str) -> Iterator[tuple[str, type[Section]]]:
+    for key, field in table.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield prefix + key, field.annotation
+            yield from _sections_of(field.annotation, f"{prefix}{key}.")
+
+
+def table_of(settings: Settings, section: str) -> Section:
+    """The values of a section; "" for those outside the sections."""
+    table: Section = settings
+    for key in section.split(".") if section else ():
+        table = getattr(table, key)
+    return table
 
 
 @cache
@@ -118,7 +129,11 @@ def leaves() -> tuple[Leaf, ...]:
         if key not in tables and key != "peers"
     ]
     for name, section in tables.items():
-        found += [Leaf.of(name, key, field) for key, field in section.model_fields.items()]
+        found += [
+            Leaf.of(name, key, field)
+            for key, field in section.model_fields.items()
+            if f"{name}.{key}" not in tables
+        ]
     return tuple(found)
 
 

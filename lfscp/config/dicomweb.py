@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator
 
-from lfscp.config.checks import Count, ListOf, check_host
+from lfscp.config.checks import Count, ListOf, check_http_url, check_origin
 from lfscp.config.declaration import Section, setting
 
 _PUBLIC_URL: Final = 'empty, or a URL as "https://pacs.example.org/dicom-web"'
-_ORIGIN: Final = 'an origin as "https://viewer.example.org" or "http://localhost:3000"'
-
-
-def _http_parts(url: str, expected: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        is_http = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
-        check_host(parts.hostname or "")
-    except ValueError:
-        is_http = False
-    if not is_http or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(expected)
-    return parts
 
 
 def check_public_url(url: str) -> str:
@@ -39,19 +25,10 @@ def check_url(url: str, expected: str) -> str:
     """
     if not url:
         return url
-    parts = _http_parts(url, expected)
+    parts = check_http_url(url, expected)
     if parts.query or parts.fragment or set('"<>\\') & set(url):
         raise ValueError(expected)
     return url.rstrip("/")
-
-
-def check_origin(origin: str) -> str:
-    """An origin as browsers send it: scheme, host, and the port if it is not the scheme's."""
-    parts = _http_parts(origin, _ORIGIN)
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(_ORIGIN)
-    host, port = parts.netloc.lower(), {"http": ":80", "https": ":443"}[parts.scheme]
-    return f"{parts.scheme}://{host.removesuffix(port)}"
 
 
 class DICOMweb(Section):

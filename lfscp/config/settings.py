@@ -125,11 +125,10 @@ class ServerSection(Section):
         "the peer that long. It aborts a slower association. 0 means no limit.",
         live=True,
     )
-    drain_timeout_s: Amount = setting(
+    drain_timeout_s: Annotated[Amount, Field(le=86400)] = setting(
         30.0,
         "How long the node may take to end after SIGTERM, in seconds. Shortly before that, it "
         "aborts the associations that still run.",
-        le=86400,
     )
     max_associations: Count = setting(
         0, "Most associations at once. Further ones are rejected. 0 means no limit.", live=True
@@ -340,8 +339,8 @@ class Jobs(Section):
     per_peer: Count = setting(
         4, "Most running jobs that talk to one peer. 0 means no limit for a peer."
     )
-    keep_days: Amount = setting(
-        1.0, "How long a job that has ended is kept with its outcome, in days.", le=36500
+    keep_days: Annotated[Amount, Field(le=36500)] = setting(
+        1.0, "How long a job that has ended is kept with its outcome, in days."
     )
     retries: Count = setting(
         5, "How often a retrieve or a send is tried again while the peer is down."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, model_validator
@@ -22,6 +21,8 @@ from lfscp.config.checks import (
     is_password_hash,
 )
 from lfscp.config.declaration import Section, setting
+from lfscp.config.oidc import OIDC
+from lfscp.config.roles import Role
 
 _LOGIN: Final = (
     "NAME:ROLE:HASH or NAME:HASH; ROLE is read, work or admin, and admin when it is left out; "
@@ -31,23 +32,6 @@ _OF_SCRIPT: Final = (
     "NAME:ROLE:HASH; ROLE is read, work or admin; `lfscp hash-password --token` makes a token and "
     "its hash"
 )
-
-
-class Role(StrEnum):
-    """What a login may do; each role includes the one before it."""
-
-    READ = "read"  # look, search, download
-    WORK = "work"  # upload, send, retrieve, jobs
-    ADMIN = "admin"  # delete, protect, peers
-
-    @property
-    def rank(self) -> int:
-        """The place among the roles."""
-        return list(Role).index(self)
-
-    def may(self, needed: Role) -> bool:
-        """Whether this is the needed role or a higher one."""
-        return self.rank >= needed.rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +95,8 @@ class WebSection(Section):
     enabled: Bool = setting(True, "Serve the page and the API. --no-http turns them off.")
     host: str = setting(
         "127.0.0.1",
-        "Address of the page. If other machines can reach it, set users, tokens or token_hash.",
+        "Address of the page. If other machines can reach it, set users, tokens, token_hash or "
+        "oidc.issuer.",
         min_length=1,
     )
     port: ListenPort = setting(
@@ -175,16 +160,18 @@ class WebSection(Section):
         256, "Most disk space for rendered pictures, in data_dir/cache, in megabytes."
     )
 
+    oidc: OIDC = OIDC()
+
     @property
     def needs_login(self) -> bool:
-        """Whether there are users or tokens."""
-        return bool(self.users or self.tokens or self.token_hash)
+        """Whether there are users, tokens or an identity provider."""
+        return bool(self.users or self.tokens or self.token_hash or self.oidc.issuer)
 
     @model_validator(mode="after")
     def _only_loopback_is_open(self) -> Self:
         if self.enabled and not is_loopback(self.host) and not self.needs_login:
             raise ValueError(
-                f"set users, tokens or token_hash, since other machines can reach {self.host}; "
-                "`lfscp hash-password` makes a hash"
+                f"set users, tokens, token_hash or oidc.issuer, since other machines can reach "
+                f"{self.host}; `lfscp hash-password` makes a hash"
             )
         return self

@@ -238,7 +238,7 @@ FAILED_UNEXPECTEDLY: Final = _counter(
 )
 HTTP_REFUSALS: Final = (
     *("connections", "connections_of_address", "requests", "slow_request", "slow_reader"),
-    *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", OTHER),
+    *("bad_request", "bodies", "forms", "event_streams", "logins", "guesses", "tokens", OTHER),
 )
 HTTP_REFUSED: Final = _counter(
     "lfscp_http_refused_total",

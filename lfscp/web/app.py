@@ -48,7 +48,7 @@ from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
-from lfscp.web.pages import login, remote
+from lfscp.web.pages import login, provider_login, remote
 from lfscp.web.pages import node as node_page
 from lfscp.web.pages import procedure_steps as procedure_steps_pages
 from lfscp.web.pages import studies as studies_pages
@@ -80,7 +80,7 @@ _API: Final = (
 )
 _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
-    *(upload_page, remote, jobs_page, node_page, login),
+    *(upload_page, remote, jobs_page, node_page, login, provider_login),
 )
 # The capabilities come last: they answer at any path below the prefix.
 _DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)

@@ -19,7 +19,7 @@ from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web.ohif.viewer import Viewer
 from lfscp.web.rendering.renderer import Renderer

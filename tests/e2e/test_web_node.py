@@ -99,7 +99,7 @@ def test_the_default_port_taken_means_no_page_and_one_asked_for_means_no_node(st
 def test_a_page_that_others_reach_needs_a_token_and_then_asks_for_it(start_node, tmp_path):
     refused = run_lfscp("serve", "--data-dir", tmp_path, env={"LFSCP_WEB__HOST": "0.0.0.0"})  # noqa: S104
     assert refused.returncode == 2
-    assert "users, tokens or token_hash" in refused.stderr
+    assert "users, tokens, token_hash or oidc.issuer" in refused.stderr
 
     token, hashed = new_token()
     node = start_node(

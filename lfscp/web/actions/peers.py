@@ -17,7 +17,7 @@ from pydantic import (
 
 from lfscp.config import PeerSettings
 from lfscp.config.checks import AETitle, check_dicomweb_url
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.observe import audit
 from lfscp.services.access.known_peers import KnownPeer
 from lfscp.web.context import Web, caller_of

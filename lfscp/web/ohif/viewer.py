@@ -47,8 +47,12 @@ class Viewer:
 
     def serves(self, scope: Scope) -> bool:
         """Whether a request is OHIF's: it came to its port, and for a path of its own."""
+        return self.is_asked(scope) and not SHARED_PATHS.fullmatch(scope["path"])
+
+    def is_asked(self, scope: Scope) -> bool:
+        """Whether a request came to OHIF's port."""
         _, port = scope.get("server") or ("", None)
-        return port == self._port and not SHARED_PATHS.fullmatch(scope["path"])
+        return bool(port == self._port)
 
     def role_path(self, scope: Scope) -> str:
         """The path by which `roles` knows a request."""

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined, se
 from starlette.requests import Request
 
 from lfscp import __version__
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.web.context import caller_of, web_of
 
 if TYPE_CHECKING:

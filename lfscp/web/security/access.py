@@ -1,44 +1,39 @@
 """Checks Host, origin, login and token of a request before any route sees it.
 
 Rules: on a loopback address without users the page is open, but only under a loopback name, so
-that another site's page cannot reach it by DNS rebinding. If users or a token are configured, all
-requests need a login, except the login itself, static files and health checks. A request that
-changes something must come from our own pages, or from no browser at all; with a session it must
-carry the session's token. DICOMweb takes it without the token too, from OHIF, which has none: then
-the browser must say that the page has the same scheme, host and port as the request. (A cookie goes
-to all ports of a host: SameSite does not keep out the page of another port.) `roles` says what a
-login may do. Every answer carries a strict Content-Security-Policy.
+that another site's page cannot reach it by DNS rebinding. If any login is configured, all requests
+need one, except the login itself, static files and health checks. A request that changes something
+must come from our own pages, or from no browser at all; with a session it must prove it, see
+`own_pages`. `roles` says what a login may do. Every answer carries a strict policy.
 """
 
 from __future__ import annotations
 
-import hmac
 import secrets
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.passwords import is_token
-from lfscp.config.web import Role, WebSection
+from lfscp.config.roles import Role
+from lfscp.config.web import WebSection, read_login
 from lfscp.observe import audit
 from lfscp.web.problems import Problem
-from lfscp.web.security.logins import Logins
+from lfscp.web.security.logins import BEARER, Logins
+from lfscp.web.security.own_pages import is_from_own_page, require_own_origin
 from lfscp.web.security.roles import OPEN_PATHS, require_role
+from lfscp.web.security.sessions import SESSION_S, Session, Sessions
 
-SESSION_COOKIE: Final = "lfscp_session"
-SESSION_S: Final = 12 * 3600
-MAX_SESSIONS: Final = 1000
-MAX_SESSIONS_OF_USER: Final = (
-    50  # beyond it the oldest ends, so that no user can end others' sessions
-)
+if TYPE_CHECKING:
+    from lfscp.web.security.oidc.identity_provider import IdentityProvider
+    from lfscp.web.security.oidc.sign_in import Begun
+
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-DICOMWEB: Final = "/dicom-web/"  # sent to by OHIF too, which has no session's token
+LOGIN_PAGE: Final = "/login"
+LOGGED_OUT_PAGE: Final = "/login?left=1"  # does not lead to the provider by itself
 METRICS_PATH: Final = "/metrics"  # has a token of its own, beside the others
 NOBODY: Final = "page"  # the caller in the audit trail when no login is needed
 METRICS: Final = "metrics"  # the caller in the audit trail with the token of that path
@@ -63,23 +58,6 @@ SECURITY_HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-
-
-@dataclass(slots=True)
-class Session:
-    """A user who is logged in.
-
-    Args:
-        hashed: the password's hash in the settings at the login.
-        csrf_token: a request that changes something must carry it.
-        until: monotonic, in seconds.
-    """
-
-    user: str
-    hashed: str
-    role: Role
-    csrf_token: str
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +94,37 @@ class Caller:
 class Access:
     """The access rules and sessions of one node. Any thread may call any method.
 
-    Args:
-        web: the settings.
+    Attributes:
+        provider: the identity provider, if there is one.
     """
 
     def __init__(self, web: WebSection) -> None:
         self._is_local = is_loopback(web.host)
         self._own_names = {"localhost", "127.0.0.1", "::1", web.host}
-        self._logins = Logins(web)
+        self.provider = _provider_of(web, None)
+        self._logins = Logins(web, provider=self.provider)
         self._metrics_token_hash = web.metrics_token_hash
-        self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions = Sessions()
         self._open_token = secrets.token_urlsafe(24)  # of pages when no login is needed
 
     @property
     def needs_login(self) -> bool:
-        """Whether users or a token are configured, or the page is reachable from other hosts."""
-        return self._logins.are_any or not self._is_local
+        """Whether any login is configured, or the page is reachable from other hosts."""
+        return self._logins.are_any or self.provider is not None or not self._is_local
+
+    @property
+    def has_users(self) -> bool:
+        """Whether there are names and passwords."""
+        return self._logins.has_users
 
     def renew(self, web: WebSection) -> None:
-        """Take over users and tokens that were read again.
+        """Take over users, tokens and the provider that were read again.
 
         A user who was removed, or has another password, is logged out. A new role counts at once.
         """
         self._metrics_token_hash = web.metrics_token_hash
-        self._logins = self._logins.renewed(web)
+        self.provider = _provider_of(web, self.provider)
+        self._logins = self._logins.renewed(web, self.provider)
 
     def decide(self, asked: AccessRequest) -> Caller:
         """Let a request through, or refuse it.
@@ -153,7 +137,7 @@ class Access:
         self._require_name(asked.headers.get("host", ""))
         changes = asked.method not in SAFE_METHODS
         if changes and not asked.from_listed_origin:
-            _require_own_origin(asked.headers)
+            require_own_origin(asked.headers)
         if asked.path.startswith(OPEN_PATHS):
             session = self.session(asked.session_id)
             return _caller_of(session) if session else Caller(NOBODY, Role.READ)
@@ -167,9 +151,11 @@ class Access:
         """Who makes the request, by its header or session."""
         scheme, _, credential = asked.headers.get("authorization", "").partition(" ")
         if scheme:
-            if asked.path == METRICS_PATH and self._is_metrics_token(scheme, credential):
+            scheme, credential = scheme.lower(), credential.strip()
+            is_for_metrics = asked.path == METRICS_PATH and scheme == "bearer"
+            if is_for_metrics and is_token(credential, self._metrics_token_hash):
                 return Caller(METRICS, Role.READ)
-            login = self._logins.of_header(scheme.lower(), credential.strip(), asked.address)
+            login = self._logins.of_header(scheme, credential, asked.address)
             return Caller(login.name, login.role)
         session = self.session(asked.session_id)
         if session is None:
@@ -178,7 +164,7 @@ class Access:
                 "log in at /login, or send the header Authorization: Bearer with a token",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if changes and not _is_from_own_page(asked, session):
+        if changes and not is_from_own_page(asked.path, asked.headers, asked.csrf_token, session):
             raise Problem(HTTPStatus.FORBIDDEN, "this page is too old; load it again")
         return _caller_of(session)
 
@@ -204,45 +190,83 @@ class Access:
             Problem: name or password is wrong, or too many wrong ones came.
         """
         login = self._logins.user(user, password, address)
-        with self._lock:
-            session_id = secrets.token_urlsafe(32)
-            until = time.monotonic() + SESSION_S
-            csrf_token = secrets.token_urlsafe(24)
-            session = Session(login.name, login.hashed, login.role, csrf_token, until)
-            self._sessions[session_id] = session
-            own = [each for each, other in self._sessions.items() if other.user == login.name]
-            for each in own[:-MAX_SESSIONS_OF_USER]:
-                del self._sessions[each]
-            while len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        return session_id
+        return self._sessions.begin(login.name, login.role, SESSION_S, hashed=login.hashed)
 
-    def log_out(self, session_id: str, address: str = "") -> None:
-        """End a session."""
-        with self._lock:
-            session = self._sessions.pop(session_id, None)
+    def begin_at_provider(self, back: str, next_page: str, address: str) -> Begun:
+        """Begin a login at the identity provider.
+
+        Args:
+            back: URL of this node where the provider sends the browser.
+            next_page: the path that was asked for.
+        Raises:
+            Problem: there is no such login (404), or the provider is away (503).
+        """
+        return self._required_provider().begin(back, next_page, address)
+
+    def log_in_at_provider(
+        self, cookie: str, answer: Mapping[str, str], back: str, address: str
+    ) -> tuple[str, str]:
+        """Take the provider's answer and begin a session; see `SignIn.finish`.
+
+        Returns:
+            The session's id, for the cookie, and the page that was asked for.
+        Raises:
+            Problem: there is no such login, or it failed.
+        """
+        provider = self._required_provider()
+        user, next_page = provider.finish(cookie, answer, back, address)
+        lasts_s = provider.settings.session_s
+        session_id = self._sessions.begin(user.name, user.role, lasts_s, known_elsewhere=user)
+        return session_id, next_page
+
+    def log_out(self, session_id: str, back: str = "", address: str = "") -> str:
+        """End a session.
+
+        Args:
+            back: URL of the page to log in.
+        Returns:
+            Where the browser goes on: the page to log in, or the provider's logout.
+        """
+        session = self._sessions.end(session_id)
         if session is not None:
             audit.user_left(session.user, address)
+        if session is None or session.known_elsewhere is None:
+            return LOGIN_PAGE
+        provider = self.provider
+        end = provider.end_url(session.known_elsewhere, back) if provider else ""
+        return end or LOGGED_OUT_PAGE
 
     def session(self, session_id: str) -> Session | None:
         """The session with that id, until it ends or its user changes."""
-        with self._lock:
-            session = self._sessions.get(session_id)
-            if session is None:
-                return None
-            login = self._logins.of_name(session.user)
-            is_same = login is not None and login.hashed == session.hashed
-            if login is None or not is_same or session.until < time.monotonic():
-                del self._sessions[session_id]
-                return None
-            session.role = login.role
-            return session
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        role = self._role_now(session)
+        if role is None:
+            self._sessions.end(session_id)
+            return None
+        session.role = role
+        return session
+
+    def _role_now(self, session: Session) -> Role | None:
+        """The role of a session's user; None if the settings know him no longer."""
+        provider = self.provider  # a reload may replace it
+        if session.known_elsewhere is not None:
+            return provider.role(session.known_elsewhere) if provider else None
+        login = self._logins.of_name(session.user)
+        is_same = login is not None and login.hashed == session.hashed
+        return login.role if login is not None and is_same else None
+
+    def _required_provider(self) -> IdentityProvider:
+        provider = self.provider
+        if provider is None or not provider.logs_in_browsers:
+            detail = "there is no login at an identity provider; see web.oidc.client_id"
+            raise Problem(HTTPStatus.NOT_FOUND, detail)
+        return provider
 
     def csrf_token(self, session: Session | None) -> str:
         """The token for requests of a page that change something."""
         return session.csrf_token if session else self._open_token
-
-    # The single rules
 
     def _require_name(self, host: str) -> None:
         if self.needs_login:  # another name gains nothing, and a proxy may have any
@@ -257,49 +281,20 @@ class Access:
                 "this page answers to localhost only; set web.host and web.users to open it",
             )
 
-    def _is_metrics_token(self, scheme: str, credential: str) -> bool:
-        token_hash = self._metrics_token_hash
-        return scheme.lower() == "bearer" and is_token(credential.strip(), token_hash)
 
+def _provider_of(web: WebSection, before: IdentityProvider | None) -> IdentityProvider | None:
+    """The provider that the settings name; the one before, if they have not changed."""
+    if not web.oidc.issuer:
+        return None
+    names = frozenset(read_login(each).name for each in (*web.users, *web.tokens))
+    names |= {NOBODY, METRICS, BEARER}
+    if before is not None and (before.settings, before.names) == (web.oidc, names):
+        return before
+    # Its libraries are slow to import, and few nodes have a provider.
+    from lfscp.web.security.oidc.identity_provider import IdentityProvider
 
-def _is_from_own_page(asked: AccessRequest, session: Session) -> bool:
-    """Whether a session's request comes from a page of ours, by its token or, for DICOMweb, by
-    what the browser says."""
-    given = asked.csrf_token.encode()  # a text may hold no other letters than ASCII
-    if hmac.compare_digest(given, session.csrf_token.encode()):
-        return True
-    return asked.path.startswith(DICOMWEB) and _is_of_same_origin(asked.headers)
-
-
-def _is_of_same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that the page that sends a request has the same origin.
-
-    No page can set these headers. Browsers leave Sec-Fetch-Site out if the page was loaded from
-    another machine without TLS; then Origin tells.
-    """
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    return _is_own(headers.get("origin", ""), headers)
-
-
-def _is_own(origin: str, headers: Mapping[str, str]) -> bool:
-    """Whether an origin is the host and port that a request asks."""
-    try:
-        return bool(origin) and urlsplit(origin).netloc == headers.get("host")
-    except ValueError:  # no address at all
-        return False
+    return IdentityProvider(web.oidc, names, before.attempts if before else None)
 
 
 def _caller_of(session: Session) -> Caller:
     return Caller(session.user, session.role, session)
-
-
-def _require_own_origin(headers: Mapping[str, str]) -> None:
-    """Refuse a request that a page of another site made a browser send; scripts send no Origin."""
-    refused = Problem(HTTPStatus.FORBIDDEN, "this request comes from a page of another site")
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise refused
-    origin = headers.get("origin")
-    if origin is not None and not _is_own(origin, headers):
-        raise refused

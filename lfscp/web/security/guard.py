@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.web.problems import Problem, respond, wants_page
-from lfscp.web.security.access import SECURITY_HEADERS, SESSION_COOKIE, Access, AccessRequest
+from lfscp.web.security.access import SECURITY_HEADERS, Access, AccessRequest
 from lfscp.web.security.cross_origin import is_from_listed_origin
 from lfscp.web.security.forms import require_form_in_utf_8
 from lfscp.web.security.forwarded import (
@@ -28,6 +28,7 @@ from lfscp.web.security.forwarded import (
     visitor_address,
 )
 from lfscp.web.security.refusals import note_refusal
+from lfscp.web.security.sessions import SESSION_COOKIE
 from lfscp.web.security.shares import Share
 
 PROBES: Final = ("/healthz", "/readyz")  # they tell nothing about patients or users

@@ -13,15 +13,20 @@ import secrets
 import threading
 from collections import OrderedDict
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from lfscp.config.passwords import hash_password, is_password, is_token
-from lfscp.config.web import Login, Role, WebSection, read_login
+from lfscp.config.passwords import hash_password, hash_token, is_password
+from lfscp.config.roles import Role
+from lfscp.config.web import Login, WebSection, read_login
 from lfscp.observe import audit
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
+from lfscp.web.security.oidc.errors import TokenRefusedError
 from lfscp.web.security.refusals import note_refusal
 from lfscp.web.security.shares import Share
+
+if TYPE_CHECKING:
+    from lfscp.web.security.oidc.identity_provider import IdentityProvider
 
 BEARER: Final = "bearer"  # the name of web.token_hash in the audit trail
 MAX_WAITING: Final = 16  # passwords that wait to be checked
@@ -37,9 +42,16 @@ class Logins:
 
     Args:
         web: the settings.
+        provider: whose tokens hold too.
     """
 
-    def __init__(self, web: WebSection, attempts: Attempts | None = None) -> None:
+    def __init__(
+        self,
+        web: WebSection,
+        attempts: Attempts | None = None,
+        provider: IdentityProvider | None = None,
+    ) -> None:
+        self._provider = provider
         self._users = {each.name: each for each in map(read_login, web.users)}
         self._tokens = [read_login(each) for each in web.tokens]
         if web.token_hash:
@@ -51,9 +63,9 @@ class Logins:
         self._known: OrderedDict[bytes, Login] = OrderedDict()  # by digest of the credential
         self._digest_key = secrets.token_bytes(32)
 
-    def renewed(self, web: WebSection) -> Logins:
+    def renewed(self, web: WebSection, provider: IdentityProvider | None) -> Logins:
         """The logins of new settings; wrong passwords stay counted."""
-        return Logins(web, self._attempts)
+        return Logins(web, self._attempts, provider)
 
     def of_name(self, name: str) -> Login | None:
         """The user of that name."""
@@ -63,6 +75,11 @@ class Logins:
     def are_any(self) -> bool:
         """Whether users or tokens are configured."""
         return bool(self._users or self._tokens)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether there are names and passwords."""
+        return bool(self._users)
 
     def user(self, name: str, password: str, address: str) -> Login:
         """The user with this name and password.
@@ -83,27 +100,33 @@ class Logins:
         Raises:
             Problem: it is wrong, or too many wrong ones came.
         """
-        login = None
         if scheme == "bearer":
-            login = self._of_token(credential, address)
-        elif scheme == "basic":
-            login = self._of_basic(credential, address)
+            return self._of_token(credential, address)
+        login = self._of_basic(credential, address) if scheme == "basic" else None
         if login is None:
             user = _name_and_password(credential)[0] if scheme == "basic" else BEARER
-            audit.user_authenticated(user[:_MAX_OF_A_NAME], address, reason=_WRONG_CREDENTIAL)
-            headers = {"WWW-Authenticate": "Bearer"}
-            raise Problem(HTTPStatus.UNAUTHORIZED, _WRONG_CREDENTIAL, headers=headers)
+            raise _refused(user, address)
         return login
 
-    def _of_token(self, token: str, address: str) -> Login | None:
-        for login in self._tokens:
-            if is_token(token, login.hashed):
+    def _of_token(self, token: str, address: str) -> Login:
+        hashed = hash_token(token)
+        for login in self._tokens:  # first: they are cheap, and need nobody else
+            if hmac.compare_digest(hashed, login.hashed):
                 return login
+        reason = ""
+        try:
+            user = self._provider.user_of_token(token, address) if self._provider else None
+        except TokenRefusedError as error:
+            user, reason = None, f"the token is refused: {error}"
+        if user is not None:
+            return Login(user.name, user.role, "")
         try:
             self._attempts.begin_with_token(address)
-        except TooManyAttemptsError as reason:
-            raise _too_many(BEARER, address, reason) from None
-        return None
+        except TooManyAttemptsError as too_many:
+            raise _too_many(BEARER, address, too_many) from None
+        if reason:
+            note_refusal("tokens", address, why=reason)
+        raise _refused(BEARER, address, reason)
 
     def _of_basic(self, credential: str, address: str) -> Login | None:
         digest = hmac.digest(self._digest_key, credential.encode(), "sha256")
@@ -137,6 +160,18 @@ class Logins:
             return None
         self._attempts.succeeded(name, address)
         return login
+
+
+def _refused(user: str, address: str, of_token: str = "") -> Problem:
+    """The answer to a wrong credential.
+
+    Args:
+        of_token: why a token of the identity provider is refused.
+    """
+    reason = of_token or _WRONG_CREDENTIAL
+    audit.user_authenticated(user[:_MAX_OF_A_NAME], address, reason=reason)
+    challenge = 'Bearer error="invalid_token"' if of_token else "Bearer"  # RFC 6750 section 3
+    return Problem(HTTPStatus.UNAUTHORIZED, reason, headers={"WWW-Authenticate": challenge})
 
 
 def _name_and_password(credential: str) -> tuple[str, str]:

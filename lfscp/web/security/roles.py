@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.routing import compile_path
 
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.web.problems import Problem
 
 # Answered without a login.
@@ -22,6 +22,8 @@ OPEN: Final = (
     "GET /readyz",
     "GET /login",
     "POST /login",
+    "GET /login/oidc",
+    "GET /login/oidc/return",
     "GET /static/{path:path}",
 )
 # The beginnings of their paths.

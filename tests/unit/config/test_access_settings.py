@@ -64,3 +64,13 @@ def test_whoever_holds_the_current_settings_sees_the_change():
     held = CurrentSettings.of(current)
     current.settings = settings(query={"max_results": 5})
     assert held.settings.query.max_results == 5
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "most"),
+    [("server", "drain_timeout_s", 86400.0), ("jobs", "keep_days", 36500.0)],
+)
+def test_a_setting_s_own_limit_holds_where_its_type_has_a_wider_one(section, key, most):
+    settings(**{section: {key: most}})
+    with pytest.raises(ValidationError, match=f"less than or equal to {most:.0f}"):
+        settings(**{section: {key: most + 1}})

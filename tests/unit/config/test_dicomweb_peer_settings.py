@@ -11,7 +11,7 @@ import pytest
 from lfscp.cli.show import _print_settings
 from lfscp.config import ConfigError, PeerSettings, Resolved, Settings, resolve_settings
 from lfscp.config.peer_secrets import password_of, token_of
-from lfscp.config.sources import require_peer_secrets
+from lfscp.config.present import require_present
 from lfscp.services.access.permissions import destination, may
 
 SECRET = "s3cr3t-0f-the-cl0ud"  # noqa: S105 - of no one
@@ -131,7 +131,7 @@ def test_a_node_does_not_start_with_a_file_without_a_secret(tmp_path, content, e
         tmp_path, f'[peers.CLOUD]\nurl = "{URL}"\nuser = "u"\npassword_file = "{file}"'
     )
     with pytest.raises(ConfigError) as caught:
-        require_peer_secrets(found)
+        require_present(found)
     text = str(caught.value)
     assert text.startswith(f"{tmp_path / 'lfscp.toml'}: peers.CLOUD.password_file")
     assert expected in text

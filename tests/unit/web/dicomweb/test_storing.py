@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.dicom.part10 import part10_header
 from lfscp.web.dicomweb.storing import metadata, outcome
 from lfscp.web.security.roles import needed_role

@@ -41,7 +41,7 @@ def csrf(client):
 
 
 def test_an_address_that_others_reach_needs_users_or_a_token():
-    with pytest.raises(ValueError, match=r"tokens or token_hash, since other machines can"):
+    with pytest.raises(ValueError, match=r"token_hash or oidc\.issuer, since other machines can"):
         Settings.model_validate({"web": {"host": "0.0.0.0"}})  # noqa: S104 - what is refused
     Settings.model_validate({"web": {"host": "0.0.0.0", "enabled": False}})  # noqa: S104
     Settings.model_validate({"web": {"host": "0.0.0.0", "token_hash": new_token()[1]}})  # noqa: S104

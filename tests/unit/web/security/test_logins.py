@@ -16,8 +16,8 @@ from lfscp.config.web import WebSection
 from lfscp.services.access import attempts as counts
 from lfscp.services.access.attempts import Attempts, TooManyAttemptsError
 from lfscp.web.problems import Problem
-from lfscp.web.security.access import MAX_SESSIONS_OF_USER
 from lfscp.web.security.logins import MAX_WAITING, Logins
+from lfscp.web.security.sessions import MAX_SESSIONS_OF_USER
 from tests.support.web_app import serving
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")

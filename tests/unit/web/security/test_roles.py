@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, new_token
-from lfscp.config.web import Role
+from lfscp.config.roles import Role
 from lfscp.observe import audit
 from lfscp.web.security import roles
 from tests.support.web_app import serving
