@@ -82,8 +82,9 @@ _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login),
 )
-# The capabilities come last: they answer OPTIONS at any path below the prefix.
-_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)
+# Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The
+# capabilities come last: they answer OPTIONS at any path below the prefix.
+_DICOMWEB: Final = (wado_rs, metadata, search, wado_uri, store, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -144,7 +145,7 @@ def create_app(
         sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
     )
     problems.install(app)
-    for each in (*_API, *_PAGES, *_DICOMWEB):
+    for each in (*_DICOMWEB, *_API, *_PAGES):
         _summarise(each.router)
         app.include_router(each.router)
     swagger = documents.swagger_files()

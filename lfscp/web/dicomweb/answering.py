@@ -58,17 +58,21 @@ class Asked:
         """A parameter of the query."""
         return self.request.query_params.get(name)
 
+    def is_time_to_look(self) -> bool:
+        """Whether to ask again if the client is still there; it costs more than a frame."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_AGAIN_S
+        return True
+
     def look(self) -> None:
         """Ask now and then whether the client is still there.
 
         Raises:
             ClientDisconnect: it is not.
         """
-        now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + _LOOK_AGAIN_S
-        if anyio.from_thread.run(self.request.is_disconnected):
+        if self.is_time_to_look() and anyio.from_thread.run(self.request.is_disconnected):
             raise ClientDisconnect
 
     def require_changed(self, version: str) -> dict[str, str]:
@@ -190,7 +194,7 @@ class Streamed(Response):
             return True
         while piece is not None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            if await request.is_disconnected():
+            if self._asked.is_time_to_look() and await request.is_disconnected():
                 return False
             piece = await anyio.to_thread.run_sync(self._next, limiter=limiter())
         return not self._has_failed
