@@ -17,7 +17,6 @@ from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
-from lfscp.observe.open_files import most_open_files
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web import problems
@@ -56,11 +55,12 @@ from lfscp.web.pages.templating import templates
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
 from lfscp.web.security.bodies import BodyLimit
-from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
+from lfscp.web.security.connection_limits import limits_of
 from lfscp.web.security.cross_origin import CrossOrigin
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
+from lfscp.web.security.turns import Turns
 from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
@@ -105,7 +105,9 @@ def create_app(
         proxies: shared with the server; made from the settings when it is None.
     """
     counts = ArchiveCounts(archive)
-    connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
+    connections, of_address = limits_of(
+        settings.web.max_connections, settings.web.max_connections_per_address
+    )
     app = FastAPI(
         title="lfscp",
         version=__version__,
@@ -143,6 +145,7 @@ def create_app(
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
         sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        turns=Turns(),
     )
     problems.install(app)
     for each in (*_DICOMWEB, *_API, *_PAGES):
@@ -158,7 +161,7 @@ def create_app(
         Guard,
         access=app.state.web.access,
         proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
-        requests=Share(connections, settings.web.max_connections_per_address or connections),
+        requests=Share(connections, of_address),
     )
     web: Web = app.state.web
     app.add_middleware(  # outside the guard: a page must see why it was refused

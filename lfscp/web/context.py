@@ -24,6 +24,7 @@ from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import NOBODY, Access, Caller
 from lfscp.web.security.shares import Share
+from lfscp.web.security.turns import Turns
 from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
@@ -59,6 +60,7 @@ class Web:
     event_streams: Share
     forms: Share
     sent_metadata: Share
+    turns: Turns
 
     @contextmanager
     def index(self) -> Iterator[Connection]:

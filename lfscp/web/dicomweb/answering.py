@@ -1,9 +1,10 @@
 """Answers requests from threads of their own, and streams answers of any size in bounded memory.
 
-Rules: at most 32 requests are served at once, so that the page keeps its threads; the others wait
-in order. The first piece of an answer is made before its head goes out: what fails until then has
-the right status. If the client goes away, the work for it ends, and what is open is closed. An
-answer that cannot be completed breaks off, so that no client takes it for the whole.
+Rules: at most 32 threads work at once, so that the page keeps its own, and each visitor has some
+requests served at once; the others wait in order. The first piece of an answer is made before its
+head goes out: what fails until then has the right status. If the client goes away, the work for it
+ends, and what is open is closed. An answer that cannot be completed breaks off, so that no client
+takes it for the whole.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lfscp.dicom.errors import DatasetError
 from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
-from lfscp.web.context import Web, web_of
+from lfscp.web.context import Web, visitor_of, web_of
 from lfscp.web.dicomweb.multipart import Bytes
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
@@ -131,12 +132,18 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        asked = Asked(Request(scope, receive))
+        request = Request(scope, receive)
+        async with web_of(request).turns.of(visitor_of(request)) as has_waited:
+            if has_waited and await request.is_disconnected():
+                return
+            await self._serve(Asked(request), receive, send)
+
+    async def _serve(self, asked: Asked, receive: Receive, send: Send) -> None:
         try:
             response = await anyio.to_thread.run_sync(self._handler, asked, limiter=limiter())
         except NotModified as found:
             response = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=found.headers)
-        await response(scope, receive, send)
+        await response(asked.request.scope, receive, send)
 
 
 class Streamed(Response):

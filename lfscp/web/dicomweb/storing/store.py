@@ -41,13 +41,15 @@ _TAKEN: Final = f"{MULTIPART} with a type of {DICOM}, {JSON} or {XML}, or one of
 @router.post("/studies")
 async def store(web: Context, request: Request) -> Response:
     """Store the objects of a request."""
-    return await _store(web, request)
+    async with web.turns.of(visitor_of(request)):
+        return await _store(web, request)
 
 
 @router.post("/studies/{study_uid}")
 async def store_in_study(web: Context, request: Request, study_uid: UID) -> Response:
     """Store the objects of a request, if they belong to this study."""
-    return await _store(web, request, study_uid)
+    async with web.turns.of(visitor_of(request)):
+        return await _store(web, request, study_uid)
 
 
 class _WholeBody:
