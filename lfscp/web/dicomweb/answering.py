@@ -36,7 +36,7 @@ from lfscp.web.problems import Problem
 
 LOG: Final = get_logger("lfscp.web")
 AT_ONCE: Final = 32
-GATHERED: Final = 1 << 18  # bytes sent at a time
+GATHERED: Final = 1 << 19  # bytes sent at a time
 _LOOK_AGAIN_S: Final = 0.25
 _THREADS: RunVar[anyio.CapacityLimiter] = RunVar("lfscp.web.dicomweb")
 _FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)

@@ -33,7 +33,7 @@ from lfscp.web.problems import Problem
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
 LOG: Final = get_logger("lfscp.web")
-BLOCK_BYTES: Final = 128 << 10
+BLOCK_BYTES: Final = 256 << 10
 _ROOTS: Final = frozenset({DICOM, *metadata.MEDIA_TYPES})
 _TAKEN: Final = f"{MULTIPART} with a type of {DICOM}, {JSON} or {XML}, or one of these alone"
 
