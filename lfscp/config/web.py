@@ -146,9 +146,10 @@ class WebSection(Section):
         "Most HTTP connections at once. 0 means a quarter of the files that the process may open.",
     )
     max_connections_per_address: Count = setting(
-        100,
+        256,
         "Most connections from one address, except from trusted_proxies. A further one takes "
-        "the place of an idle one, or is refused. 0 means no limit.",
+        "the place of an idle one, or is refused. Unless you set max_connections, half of all is "
+        "the most. 0 means no limit.",
     )
     max_event_streams: Int = setting(
         20,

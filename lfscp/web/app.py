@@ -18,7 +18,6 @@ from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
-from lfscp.observe.open_files import most_open_files
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web import problems
@@ -58,11 +57,12 @@ from lfscp.web.pages.templating import templates
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import Access
 from lfscp.web.security.bodies import BodyLimit
-from lfscp.web.security.connection_limits import PART_OF_OPEN_FILES
+from lfscp.web.security.connection_limits import limits_of
 from lfscp.web.security.cross_origin import CrossOrigin
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
+from lfscp.web.security.turns import Turns
 from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
@@ -82,8 +82,9 @@ _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login, provider_login),
 )
-# The capabilities come last: they answer at any path below the prefix.
-_DICOMWEB: Final = (search, metadata, wado_rs, wado_uri, store, deletion, capabilities)
+# Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The
+# capabilities come last: they answer at any path below the prefix.
+_DICOMWEB: Final = (wado_rs, metadata, search, wado_uri, store, deletion, capabilities)
 _DESCRIPTION: Final = """Scripts can do here everything that the page does.
 
 An error is a problem document (RFC 9457, `application/problem+json`). If users or a token are
@@ -107,7 +108,9 @@ def create_app(
     """
     counts = ArchiveCounts(archive)
     viewer = Viewer(archive.data_dir, ohif_port) if ohif_port is not None else None
-    connections = settings.web.max_connections or most_open_files() // PART_OF_OPEN_FILES
+    connections, of_address = limits_of(
+        settings.web.max_connections, settings.web.max_connections_per_address
+    )
     app = FastAPI(
         title="lfscp",
         version=__version__,
@@ -145,12 +148,13 @@ def create_app(
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
         sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        turns=Turns(),
         viewer=viewer,
     )
     problems.install(app)
     if viewer is not None:
         app.router.routes.insert(0, ViewerRoute(viewer))
-    for each in (*_API, *_PAGES, *_DICOMWEB):
+    for each in (*_DICOMWEB, *_API, *_PAGES):
         _summarise(each.router)
         app.include_router(each.router)
     swagger = documents.swagger_files()
@@ -163,7 +167,7 @@ def create_app(
         Guard,
         access=app.state.web.access,
         proxies=proxies or ReverseProxies(settings.web.trusted_proxies),
-        requests=Share(connections, settings.web.max_connections_per_address or connections),
+        requests=Share(connections, of_address),
         role_path=viewer.role_path if viewer is not None else None,
     )
     web: Web = app.state.web

@@ -25,6 +25,7 @@ from lfscp.web.ohif.viewer import Viewer
 from lfscp.web.rendering.renderer import Renderer
 from lfscp.web.security.access import NOBODY, Access, Caller
 from lfscp.web.security.shares import Share
+from lfscp.web.security.turns import Turns
 from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
@@ -60,6 +61,7 @@ class Web:
     event_streams: Share
     forms: Share
     sent_metadata: Share
+    turns: Turns
     viewer: Viewer | None = None
 
     @contextmanager

@@ -94,6 +94,13 @@ def test_the_comparison_with_peers_lists_its_workloads(start, monkeypatch):
     assert "lfscp" in printed
 
 
+def test_the_comparison_of_dicomweb_has_workloads_and_servers_of_its_own():
+    printed = run(BENCH / "peers", "--dicomweb", "--list")
+    assert "frames-jpeg2000" in printed
+    assert "DICOMweb plugin" in printed
+    assert "store-512k" not in printed
+
+
 def test_two_servers_are_compared_burst_by_burst(tmp_path):
     printed = run(
         *(BENCH / "in_turn.py", "--targets", "lfscp,storescp-fork", "--associations", "1,2"),

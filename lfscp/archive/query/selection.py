@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, overload
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
 
-PACKED: Final = 1_000  # instances at a time
+PACKED: Final = 250  # instances at a time: many retrieves may be under way
 _LEVEL: Final = 1  # of compression; rows are much alike
 
 

@@ -1,9 +1,10 @@
 """Answers requests from threads of their own, and streams answers of any size in bounded memory.
 
-Rules: at most 32 requests are served at once, so that the page keeps its threads; the others wait
-in order. The first piece of an answer is made before its head goes out: what fails until then has
-the right status. If the client goes away, the work for it ends, and what is open is closed. An
-answer that cannot be completed breaks off, so that no client takes it for the whole.
+Rules: at most 32 threads work at once, so that the page keeps its own, and each visitor has some
+requests served at once; the others wait in order. The first piece of an answer is made before its
+head goes out: what fails until then has the right status. If the client goes away, the work for it
+ends, and what is open is closed. An answer that cannot be completed breaks off, so that no client
+takes it for the whole.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from lfscp.dicomweb.multipart_writer import Bytes
 from lfscp.observe.logging import get_logger
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.stored_frames import NoFrameError, NoPixelsError
-from lfscp.web.context import Web, web_of
+from lfscp.web.context import Web, visitor_of, web_of
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem
 
 LOG: Final = get_logger("lfscp.web")
 AT_ONCE: Final = 32
-GATHERED: Final = 1 << 18  # bytes sent at a time
+GATHERED: Final = 1 << 19  # bytes sent at a time
 _LOOK_AGAIN_S: Final = 0.25
 _THREADS: RunVar[anyio.CapacityLimiter] = RunVar("lfscp.web.dicomweb")
 _FAILURES: Final = (OSError, ArchiveError, DatasetError, DecodingError, NoPictureError, Problem)
@@ -58,17 +59,21 @@ class Asked:
         """A parameter of the query."""
         return self.request.query_params.get(name)
 
+    def is_time_to_look(self) -> bool:
+        """Whether to ask again if the client is still there; it costs more than a frame."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_AGAIN_S
+        return True
+
     def look(self) -> None:
         """Ask now and then whether the client is still there.
 
         Raises:
             ClientDisconnect: it is not.
         """
-        now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + _LOOK_AGAIN_S
-        if anyio.from_thread.run(self.request.is_disconnected):
+        if self.is_time_to_look() and anyio.from_thread.run(self.request.is_disconnected):
             raise ClientDisconnect
 
     def require_changed(self, version: str) -> dict[str, str]:
@@ -127,12 +132,18 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        asked = Asked(Request(scope, receive))
+        request = Request(scope, receive)
+        async with web_of(request).turns.of(visitor_of(request)) as has_waited:
+            if has_waited and await request.is_disconnected():
+                return
+            await self._serve(Asked(request), receive, send)
+
+    async def _serve(self, asked: Asked, receive: Receive, send: Send) -> None:
         try:
             response = await anyio.to_thread.run_sync(self._handler, asked, limiter=limiter())
         except NotModified as found:
             response = Response(status_code=HTTPStatus.NOT_MODIFIED, headers=found.headers)
-        await response(scope, receive, send)
+        await response(asked.request.scope, receive, send)
 
 
 class Streamed(Response):
@@ -190,7 +201,7 @@ class Streamed(Response):
             return True
         while piece is not None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            if await request.is_disconnected():
+            if self._asked.is_time_to_look() and await request.is_disconnected():
                 return False
             piece = await anyio.to_thread.run_sync(self._next, limiter=limiter())
         return not self._has_failed

@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import named
+from lfscp.dicomweb.media_types import media_types
 from lfscp.services import status
 from lfscp.web.dicomweb import deletion, metadata
 from lfscp.web.dicomweb.accept import MAX_RANGES
 from lfscp.web.dicomweb.addresses import PREFIX
 from lfscp.web.dicomweb.answering import AT_ONCE
-from lfscp.dicomweb.media_types import media_types
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.retrieving.frames import MAX_FRAMES
 from lfscp.web.dicomweb.retrieving.rendering_parameters import MAX_VIEWPORT

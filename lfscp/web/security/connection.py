@@ -14,6 +14,7 @@ Source: RFC 9112. Built on uvicorn's `H11Protocol`: its `data_received`, `handle
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class LimitedProtocol(H11Protocol):
         self.address = ""
         self._limits = limits
         self._is_admitted = False
-        self._unread = b""  # bytes after a request that is not answered yet
+        self._unread = memoryview(b"")  # bytes after a request that is not answered yet
+        self._of_body = 0  # bytes that must still come, if the request says how many
         self.waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._seen = _Progress()
@@ -77,6 +79,7 @@ class LimitedProtocol(H11Protocol):
         self.transport = transport
         peer = get_remote_addr(transport)
         self.address = peer[0] if peer else ""
+        _send_at_once(transport.get_extra_info("socket"))
         self.waits_since = self.loop.time()
         if not self._limits.enter(self):
             self._refuse()
@@ -114,7 +117,7 @@ class LimitedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take the bytes a piece at a time, so that no head is longer than allowed."""
         if self._is_admitted:
-            self._unread += data
+            self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
             self._read_on()
 
     def _read_on(self) -> None:
@@ -122,8 +125,10 @@ class LimitedProtocol(H11Protocol):
             if self._is_answering:
                 self.flow.pause_reading()
                 return
-            piece, self._unread = self._unread[:MAX_HEAD_BYTES], self._unread[MAX_HEAD_BYTES:]
-            super().data_received(piece)
+            size = self._of_body or MAX_HEAD_BYTES
+            piece, self._unread = self._unread[:size], self._unread[size:]
+            self._of_body = max(0, self._of_body - len(piece))
+            super().data_received(bytes(piece))
 
     @property
     def _is_answering(self) -> bool:
@@ -135,8 +140,18 @@ class LimitedProtocol(H11Protocol):
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
+            self._of_body = self._rest_of_body()
             self._limits.serve(self)
             self._seen = self._progress(self.loop.time())
+
+    def _rest_of_body(self) -> int:
+        """Bytes of the body that have not come with the head; 0 if the request does not say."""
+        if self.conn.their_state is not h11.SEND_BODY:
+            return 0
+        stated = [value for name, value in self.headers if name == b"content-length"]
+        is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        # uvicorn has put what came with the head into the cycle, and nobody has read it yet.
+        return 0 if is_chunked or not stated else int(stated[0]) - len(self.cycle.body)
 
     def on_response_complete(self) -> None:
         """Wait for the next request; for the rest of this one only a short time."""
@@ -246,6 +261,15 @@ class _Progress:
         if self.unsent and before.unsent:
             return self.acknowledged == before.acknowledged
         return self.wants_body and before.wants_body and self.received == before.received
+
+
+def _send_at_once(sock: socket.socket) -> None:
+    """Switch Nagle's algorithm off, else the end of an answer may wait 40 ms for the client.
+
+    asyncio does not: it leaves sockets alone whose protocol number is 0, as an accepted one's is.
+    """
+    with contextlib.suppress(OSError):  # the client is gone already
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _counts(sock: socket.socket) -> tuple[int, int]:

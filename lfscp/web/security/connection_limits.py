@@ -24,6 +24,21 @@ MAX_PARTING: Final = 200  # refused ones in a second, beside those that have pla
 _NO_LIMIT: Final = 1 << 30
 
 
+def limits_of(most: int, most_of_address: int) -> tuple[int, int]:
+    """The places for all, and for one address.
+
+    Args:
+        most: of all; 0 is a quarter of the files that this process may open.
+        most_of_address: of one address; 0 is no limit of its own.
+    Returns:
+        The limits that hold; unless `most` is given, no address has more than half of all.
+    """
+    places = most or most_open_files() // PART_OF_OPEN_FILES
+    if not most_of_address:
+        return places, _NO_LIMIT
+    return places, most_of_address if most else min(most_of_address, max(places // 2, 1))
+
+
 class Connection(Protocol):
     """A connection that holds a place."""
 
@@ -38,8 +53,8 @@ class ConnectionLimits:
     """The places for connections.
 
     Args:
-        most: of all; 0 is a quarter of the files that this process may open.
-        most_of_address: of one address; 0 is no limit of its own.
+        most: of all, see `limits_of`.
+        most_of_address: of one address.
         timeout_s: longest wait for a request, and how long a slow one is looked at.
         min_rate: the slowest pace of bodies and answers, in bytes a second; 0 is no limit.
         proxies: their addresses stand for many visitors.
@@ -53,10 +68,10 @@ class ConnectionLimits:
         min_rate: int,
         proxies: ReverseProxies | None = None,
     ) -> None:
-        self.most = most or most_open_files() // PART_OF_OPEN_FILES
+        self.most, of_address = limits_of(most, most_of_address)
         self.timeout_s = timeout_s
         self.min_rate = min_rate
-        self._share = Share(self.most, most_of_address or _NO_LIMIT)
+        self._share = Share(self.most, of_address)
         self._proxies = proxies or ReverseProxies(())
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._waiting_by_address: dict[str, OrderedDict[Connection, None]] = {}

@@ -18,7 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger
 from lfscp.web.problems import Problem, respond, wants_page
-from lfscp.web.security.access import SECURITY_HEADERS, Access, AccessRequest
+from lfscp.web.security.access import (
+    SECURITY_HEADERS,
+    Access,
+    AccessRequest,
+    Caller,
+)
 from lfscp.web.security.cross_origin import is_from_listed_origin
 from lfscp.web.security.forms import require_form_in_utf_8
 from lfscp.web.security.forwarded import (
@@ -95,15 +100,20 @@ class Guard:
                 detail = f"the request has more than {MAX_HEADERS} header lines"
                 raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)  # noqa: TRY301
             require_form_in_utf_8(request.headers.get("content-type", ""))
-            # Hashing a password takes time: not in the event loop's thread.
             asked = _asked(request, self._role_path(scope))
-            caller = await run_in_threadpool(self._access.decide, asked)
+            caller = await self._caller(asked)
             scope.setdefault("state", {})["caller"] = caller
         except Problem as problem:
             await self._refuse(request, problem)(scope, receive, send)
             return
         audit.act_as(caller.name, asked.address)
         await self._app(scope, receive, send)
+
+    async def _caller(self, asked: AccessRequest) -> Caller:
+        """Let a request through; in a thread if a password may have to be hashed, which is slow."""
+        if "authorization" in asked.headers:
+            return await run_in_threadpool(self._access.decide, asked)
+        return self._access.decide(asked)
 
     def _name_visitor(self, scope: Scope) -> None:
         """Replace a trusted proxy's address by the visitor's."""

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ class Bench:
     logs: Path
     dst_port: int
     scale: float
+    home: Path = Path()  # where generated files stay
     _loaded: dict[tuple[str, str], Path] = field(default_factory=dict)
     _load_failed: set[tuple[str, str]] = field(default_factory=set)
     _serial: int = 0
@@ -85,8 +86,16 @@ class Bench:
         what: str,
         files: Sequence[Instance],
         mode: ClientMode = ClientMode.NODELAY,
+        *,
+        load: Callable[[Server, Sequence[Instance]], None] | None = None,
+        without_caches: bool = False,
     ) -> Iterator[Server]:
-        """The target already holding `files`; loaded once per run, then only read."""
+        """The target already holding `files`; loaded once per run, then only read.
+
+        Args:
+            load: stores them there, instead of DCMTK's storescu.
+            without_caches: it has forgotten what it made of them before.
+        """
         key = (target.name, what)
         if key in self._load_failed:
             raise Invalid("could not be loaded")
@@ -96,11 +105,17 @@ class Bench:
             with running(
                 target, folder, self.dst_port, ClientMode.NODELAY, self._log(target)
             ) as server:
-                send([files], server.port, ClientMode.NODELAY, self.logs)
+                if load is not None:
+                    load(server, files)
+                else:
+                    send([files], server.port, ClientMode.NODELAY, self.logs)
                 verify_stored(server, files)
             self._loaded[key] = folder
             self._load_failed.remove(key)
         folder = self._loaded[key]
+        if without_caches:
+            for name in target.caches:
+                shutil.rmtree(folder / name, ignore_errors=True)
         with running(target, folder, self.dst_port, mode, self._log(target)) as server:
             yield server
 

@@ -11,21 +11,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from http.client import HTTPException
 from pathlib import Path
 
 from . import dataset, report
 from .bench import Bench, Invalid, UnsupportedError
 from .dul import DicomError
+from .http_client import HttpError
 from .server import ServerError, free_port
-from .targets import DCMTK, DEFAULT_LFSCP, PEERS, Target, command_target, lfscp_program
+from .targets import (
+    DCMTK,
+    DEFAULT_LFSCP,
+    PEERS,
+    WEB_LFSCP,
+    WEB_PEERS,
+    Target,
+    command_target,
+    lfscp_program,
+)
 from .workload import Workload
-from .workloads import WORKLOADS
+from .workloads import WEB_WORKLOADS, WORKLOADS
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="peers", description=__doc__)
     parser.add_argument("--targets", help="comma-separated; default: all peers, and lfscp if found")
     parser.add_argument("--only", help="comma-separated workload names; default: all")
+    parser.add_argument(
+        "--dicomweb", action="store_true", help="measure DICOMweb instead of DICOM's own services"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a quarter of the work")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample here")
@@ -35,7 +49,7 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=TEMPLATE",
-        help="add a target, with {port} {aet} {data} {dst_port}; "
+        help="add a target, with {port} {aet} {data} {dst_port} {http_port}; "
         f"lfscp, unless given here, is: {DEFAULT_LFSCP}",
     )
     parser.add_argument(
@@ -52,10 +66,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def all_targets(commands: list[str]) -> dict[str, Target]:
+def all_targets(commands: list[str], *, dicomweb: bool = False) -> dict[str, Target]:
     """The peers, lfscp, and what `--target-cmd` adds, by name."""
-    found = {target.name: target for target in PEERS}
-    found["lfscp"] = command_target("lfscp", DEFAULT_LFSCP)
+    found = {target.name: target for target in (WEB_PEERS if dicomweb else PEERS)}
+    found["lfscp"] = command_target("lfscp", WEB_LFSCP if dicomweb else DEFAULT_LFSCP)
     for item in commands:
         name, separator, template = item.partition("=")
         if not separator:
@@ -78,14 +92,18 @@ def _chosen(names: str | None, known: dict[str, Target], commands: list[str]) ->
     return [known[name] for name in names.split(",")]
 
 
-def _chosen_workloads(names: str | None) -> list[Workload]:
-    known = {workload.name: workload for workload in WORKLOADS}
+def _chosen_workloads(names: str | None, *, dicomweb: bool) -> list[Workload]:
+    all_of_them = WEB_WORKLOADS if dicomweb else WORKLOADS
+    known = {workload.name: workload for workload in all_of_them}
     if names is None:
-        return list(WORKLOADS)
+        return list(all_of_them)
     unknown = [name for name in names.split(",") if name not in known]
     if unknown:
         sys.exit(f"unknown workloads {unknown}; known: {', '.join(known)}")
     return [known[name] for name in names.split(",")]
+
+
+_FAILURES = (Invalid, DicomError, ServerError, HttpError, HTTPException)
 
 
 def _run_one(bench: Bench, workload: Workload, target: Target, cell: report.Cell) -> str:
@@ -96,7 +114,7 @@ def _run_one(bench: Bench, workload: Workload, target: Target, cell: report.Cell
     except UnsupportedError as reason:
         cell.unsupported = str(reason)
         return f"- ({reason})"
-    except (Invalid, DicomError, ServerError, OSError, subprocess.TimeoutExpired) as problem:
+    except (*_FAILURES, OSError, subprocess.TimeoutExpired) as problem:
         cell.invalid.append(f"{type(problem).__name__}: {problem}"[:300])
         return f"INVALID {cell.invalid[-1]}"
     cell.rounds.append(values)
@@ -105,8 +123,8 @@ def _run_one(bench: Bench, workload: Workload, target: Target, cell: report.Cell
 
 def main() -> int:
     arguments = _arguments()
-    known = all_targets(arguments.target_cmd)
-    workloads = _chosen_workloads(arguments.only)
+    known = all_targets(arguments.target_cmd, dicomweb=arguments.dicomweb)
+    workloads = _chosen_workloads(arguments.only, dicomweb=arguments.dicomweb)
     targets = _chosen(arguments.targets, known, arguments.target_cmd)
     if arguments.list:
         for workload in workloads:
@@ -138,7 +156,7 @@ def main() -> int:
         files = dataset.prepare(
             arguments.data_root, int(400 * scale), int(2000 * scale), int(2000 * scale)
         )
-        bench = Bench(files, scratch, logs, free_port(), scale)
+        bench = Bench(files, scratch, logs, free_port(), scale, arguments.data_root)
         for number in range(1, arguments.rounds + 1):
             first = (number - 1) % len(targets)  # nobody always follows the same neighbour
             for workload in workloads:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import dul
+from .http_client import is_served
 from .targets import AET, DCMTK, DESTINATION_AET, ClientMode, Launch, Target
 
 
@@ -45,6 +46,7 @@ class Server:
     data: Path
     process: subprocess.Popen[bytes]
     startup_seconds: float
+    http_port: int = 0
 
     @property
     def pid(self) -> int:
@@ -88,14 +90,24 @@ def _await_echo(process: subprocess.Popen[bytes], port: int, limit: float = 60.0
             time.sleep(0.001)
 
 
+def _await_http(process: subprocess.Popen[bytes], port: int, limit: float = 60.0) -> None:
+    deadline = time.monotonic() + limit
+    while not is_served(port):
+        if process.poll() is not None:
+            raise ServerError(f"exited with status {process.returncode}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"no answer to HTTP within {limit:.0f} s")
+        time.sleep(0.01)
+
+
 @contextmanager
 def running(
     target: Target, data: Path, dst_port: int, mode: ClientMode, log: Path
 ) -> Iterator[Server]:
-    """The target serving from `data` on a free port, once it has answered an echo."""
-    port = free_port()
+    """The target serving from `data` on free ports, once it has answered an echo, and HTTP."""
+    port, http_port = free_port(), free_port()
     data.mkdir(parents=True, exist_ok=True)
-    command = target.command(Launch(port, data, dst_port))
+    command = target.command(Launch(port, data, dst_port, http_port))
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -108,8 +120,12 @@ def running(
             start_new_session=True,
         )
         try:
-            _await_echo(process, port)
-            yield Server(target, port, data, process, time.perf_counter() - started)
+            if target.has_dicom:
+                _await_echo(process, port)
+            startup_seconds = time.perf_counter() - started
+            if target.has_http:
+                _await_http(process, http_port)
+            yield Server(target, port, data, process, startup_seconds, http_port)
         finally:
             stop(process)
 

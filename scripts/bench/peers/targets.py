@@ -20,9 +20,16 @@ DEFAULT_LFSCP = (
     "--peer DST=127.0.0.1:{dst_port} --no-http"
 )
 
+WEB_LFSCP = (
+    "{lfscp} serve --host 127.0.0.1 --port {port} --aet {aet} --data-dir {data} "
+    "--http-port {http_port}"
+)
+
 # DCMTK must not be shadowed by a virtual environment's pynetdicom scripts of the same names.
 DCMTK = "/usr/bin"
 ORTHANC = "/usr/sbin/Orthanc"
+ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+STATIC_SERVER = Path(__file__).with_name("static_server.py")
 
 
 def lfscp_program() -> str:
@@ -35,9 +42,13 @@ class Capability(Enum):
     QUERY = "query"
     MOVE = "move"
     GET = "get"
+    DICOMWEB = "dicomweb"
+    THUMBNAILS = "thumbnails"
+    FRAMES = "frames of 512 KB"  # an uvicorn that sends a file has them too
 
 
-ARCHIVE = frozenset(Capability)
+ARCHIVE = frozenset({Capability.QUERY, Capability.MOVE, Capability.GET})
+DICOMWEB = ARCHIVE | {Capability.DICOMWEB, Capability.FRAMES}
 
 
 class ClientMode(Enum):
@@ -60,6 +71,7 @@ class Launch:
     port: int
     data: Path
     dst_port: int
+    http_port: int
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,14 @@ class Target:
     work_share: float = 1.0
     program: str = ""  # an absolute path that must exist
     package: str = ""  # a Python package that must be there, beside pynetdicom
+    has_dicom: bool = True
+    has_http: bool = False
+    caches: tuple[str, ...] = ()  # folders of what it made before, in its data folder
 
     @property
     def absence(self) -> str:
         """What keeps this target from being run on this machine; empty when nothing does."""
-        if self.program and not os.access(self.program, os.X_OK):
+        if self.program and not os.access(self.program, os.R_OK):
             return f"{self.program} is not installed"
         if self.package and find_spec(self.package) is None:
             return f"the Python package {self.package} is not installed"
@@ -108,7 +123,7 @@ def _dcmqrscp(launch: Launch) -> list[str]:
     return [f"{DCMTK}/dcmqrscp", "-q", "-c", str(config)]
 
 
-def _orthanc(launch: Launch) -> list[str]:
+def _orthanc(launch: Launch, **others: object) -> list[str]:
     config = launch.data / "orthanc.json"
     settings = {
         "Name": "peerbench",
@@ -130,9 +145,25 @@ def _orthanc(launch: Launch) -> list[str]:
         "ConcurrentJobs": 4,
         "SaveJobs": False,
         "DicomModalities": {"dst": [DESTINATION_AET, "127.0.0.1", launch.dst_port]},
+        **others,
     }
     config.write_text(json.dumps(settings, indent=1))
     return [ORTHANC, str(config)]
+
+
+def _orthanc_dicomweb(launch: Launch) -> list[str]:
+    return _orthanc(
+        launch,
+        Plugins=[str(ORTHANC_DICOMWEB)],
+        HttpServerEnabled=True,
+        HttpPort=launch.http_port,
+        HttpThreadsCount=50,
+        KeepAlive=True,
+        TcpNoDelay=True,
+        RemoteAccessAllowed=False,
+        HttpCompressionEnabled=True,
+        DicomWeb={"Enable": True, "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
+    )
 
 
 def _qrscp(launch: Launch) -> list[str]:
@@ -204,8 +235,35 @@ PEERS: tuple[Target, ...] = (
 )
 
 
+WEB_PEERS: tuple[Target, ...] = (
+    Target(
+        "orthanc",
+        "Orthanc with its DICOMweb plugin: 50 HTTP threads; SQLite index; no login",
+        _orthanc_dicomweb,
+        DICOMWEB,
+        program=str(ORTHANC_DICOMWEB),
+        has_http=True,
+    ),
+    Target(
+        "uvicorn",
+        "uvicorn with Starlette's StaticFiles and a file of 512 KB: what frames are measured by",
+        lambda launch: [
+            *(sys.executable, str(STATIC_SERVER)),
+            *(str(launch.data), str(launch.http_port)),
+        ],
+        frozenset({Capability.FRAMES}),
+        package="uvicorn",
+        has_dicom=False,
+        has_http=True,
+    ),
+)
+
+
 def command_target(name: str, template: str) -> Target:
-    """A target started by a command template; assumed to be a full archive."""
+    """A target started by a command template; assumed to be a full archive.
+
+    With {http_port} in the template it is assumed to have DICOMweb at /dicom-web, too.
+    """
 
     def command(launch: Launch) -> list[str]:
         filled = template.format(
@@ -214,7 +272,10 @@ def command_target(name: str, template: str) -> Target:
             aet=AET,
             data=launch.data,
             dst_port=launch.dst_port,
+            http_port=launch.http_port,
         )
         return shlex.split(filled)
 
-    return Target(name, f"`{template}`", command, ARCHIVE)
+    has_http = "{http_port}" in template
+    can = DICOMWEB | {Capability.THUMBNAILS} if has_http else ARCHIVE
+    return Target(name, f"`{template}`", command, can, has_http=has_http, caches=("cache",))

@@ -33,7 +33,7 @@ from lfscp.web.problems import Problem
 
 router = APIRouter(prefix=PREFIX, include_in_schema=False)
 LOG: Final = get_logger("lfscp.web")
-BLOCK_BYTES: Final = 128 << 10
+BLOCK_BYTES: Final = 256 << 10
 _ROOTS: Final = frozenset({DICOM, *metadata.MEDIA_TYPES})
 _TAKEN: Final = f"{MULTIPART} with a type of {DICOM}, {JSON} or {XML}, or one of these alone"
 
@@ -41,13 +41,15 @@ _TAKEN: Final = f"{MULTIPART} with a type of {DICOM}, {JSON} or {XML}, or one of
 @router.post("/studies")
 async def store(web: Context, request: Request) -> Response:
     """Store the objects of a request."""
-    return await _store(web, request)
+    async with web.turns.of(visitor_of(request)):
+        return await _store(web, request)
 
 
 @router.post("/studies/{study}")
 async def store_in_study(web: Context, request: Request, study: UID) -> Response:
     """Store the objects of a request, if they belong to this study."""
-    return await _store(web, request, study)
+    async with web.turns.of(visitor_of(request)):
+        return await _store(web, request, study)
 
 
 class _WholeBody:

@@ -15,8 +15,9 @@ import pytest
 from lfscp.observe import metrics
 from lfscp.observe.open_files import most_open_files
 from lfscp.web.security import connection as http_connection
+from lfscp.web.security import connection_limits
 from lfscp.web.security.connection import MAX_HEAD_BYTES
-from lfscp.web.security.connection_limits import ConnectionLimits
+from lfscp.web.security.connection_limits import ConnectionLimits, limits_of
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.server import HttpServer
 
@@ -232,6 +233,42 @@ def test_each_connection_of_a_trusted_proxy_counts_for_itself():
         assert b"hello" in ask(address)
         for each in held:
             each.close()
+
+
+def test_what_is_sent_does_not_wait_for_the_client_s_acknowledgement():
+    with serving() as (address, _, places), connect(address, GET) as sock:
+        until(sock, b"hello")
+        [connection] = places._places
+        served = connection.transport.get_extra_info("socket")
+        assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_body_of_known_length_ends_where_it_says():
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    sizes = (1, MAX_HEAD_BYTES - 60, MAX_HEAD_BYTES, 100_000, 3_000_000)
+    requests = b"".join(head % size + b"G" * size for size in sizes)
+    with serving() as (address, _, _), connect(address, requests) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answers = rest(sock)
+    bodies = [each.partition(b"\r\n\r\n")[2] for each in answers.split(b"HTTP/1.1 200 ")[1:]]
+    assert bodies == [b"%d" % size for size in sizes] + [b"hello"]
+
+
+def test_a_long_head_behind_a_long_body_is_refused_too():
+    body = bytes(200_000)
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+    long_head = b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * (2 * MAX_HEAD_BYTES) + b"\r\n\r\n"
+    with serving() as (address, app, _), connect(address, post + body + long_head) as sock:
+        answers = rest(sock)
+        assert answers.index(b"200000") < answers.index(b"HTTP/1.1 400 ")
+        assert app.served == 1
+
+
+def test_one_address_has_at_most_half_of_the_places_unless_their_number_is_set(monkeypatch):
+    monkeypatch.setattr(connection_limits, "most_open_files", lambda: 1024)
+    assert limits_of(0, 256) == (256, 128)
+    assert limits_of(300, 256) == (300, 256)
+    assert limits_of(0, 100) == (256, 100)
 
 
 def test_without_a_number_a_quarter_of_the_open_files_is_the_limit():

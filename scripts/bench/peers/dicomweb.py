@@ -1,0 +1,406 @@
+"""Workloads of DICOMweb: searches, metadata, frames, whole studies, STOW-RS and pictures."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from . import static_server
+from .bench import Bench, Invalid, verify_stored
+from .dataset import Instance, total_bytes
+from .http_client import Client, HttpError
+from .procstat import PeakMemory, cpu_seconds, memory
+from .server import Server
+from .targets import Capability, Target
+from .web_dataset import FRAMES, WebDataset, prepare_web
+from .workload import Figure, Values, Workload, loop_seconds
+
+ROOT: Final = "/dicom-web"
+JSON: Final = "application/dicom+json"
+_BOUNDARY: Final = "peerbench-boundary"
+_RELATED: Final = 'multipart/related; type="{}"'
+_OBJECTS: Final = f"{_RELATED.format('application/dicom')}; transfer-syntax=*"
+_OCTETS: Final = _RELATED.format("application/octet-stream")
+_JPEG_2000: Final = _RELATED.format("image/jp2") + "; transfer-syntax=1.2.840.10008.1.2.4.90"
+_STOWN: Final = {"Content-Type": f"{_RELATED.format('application/dicom')}; boundary={_BOUNDARY}"}
+_PICTURES: Final = 40  # of different objects, each asked for once
+_FOUND: Final = 100
+_PIECE: Final = 1 << 20
+_WEB: Final = frozenset({Capability.DICOMWEB})
+
+Check = Callable[[Client, int], None]
+
+
+def _study(instance: Instance) -> str:
+    return f"{ROOT}/studies/{instance.study}"
+
+
+def _series(instance: Instance) -> str:
+    return f"{_study(instance)}/series/{instance.series}"
+
+
+def _instance(instance: Instance) -> str:
+    return f"{_series(instance)}/instances/{instance.sop}"
+
+
+def _sets(bench: Bench) -> WebDataset:
+    return prepare_web(bench.home, bench.scale)
+
+
+# --- one request after another ------------------------------------------------
+
+
+@contextmanager
+def _measured(name: str, server: Server, figures: Values) -> Iterator[Callable[[int], None]]:
+    """Time of the clock and of the server's processors; call what it gives with the work done."""
+    done: list[int] = []
+    cpu, started = cpu_seconds(server.pid), time.perf_counter()
+    yield done.append
+    elapsed = time.perf_counter() - started
+    count = sum(done)
+    figures[name] = count / elapsed
+    figures[f"{name} CPU"] = (cpu_seconds(server.pid) - cpu) * 1000 / count
+
+
+def _loop(
+    name: str, bench: Bench, server: Server, paths: Sequence[str], accept: str, check: Check
+) -> Values:
+    """Ask for the paths in turn, for the time of a closed loop; the last answer is looked at."""
+    figures: Values = {}
+    with Client(server.http_port) as client:
+        check(client, client.get(paths[0], accept).size)
+        until = time.perf_counter() + loop_seconds(bench)
+        done, size = 0, 0
+        with _measured(name, server, figures) as count:
+            for path in itertools.cycle(paths):
+                size = client.get(path, accept).size
+                done += 1
+                if time.perf_counter() > until:
+                    break
+            count(done)
+        check(client, size)
+    return figures
+
+
+def _finds(count: int, client: Client, _size: int) -> None:
+    found = len(json.loads(client.body))
+    if found != count:
+        raise Invalid(f"{found} matches, expected {count}")
+
+
+def _at_least(least: int, _client: Client, size: int) -> None:
+    if size < least:
+        raise Invalid(f"{size} bytes, expected at least {least}")
+
+
+def _search(name: str, bench: Bench, target: Target) -> Values:
+    index = bench.dataset.index
+    paths, found = [f"{ROOT}/studies?limit={_FOUND}"], _FOUND
+    if name == "qido-one":
+        uids = sorted({instance.study for instance in index})
+        paths, found = [f"{ROOT}/studies?StudyInstanceUID={uid}" for uid in uids], 1
+    with bench.loaded(target, "index", index) as server:
+        return _loop(name, bench, server, paths, JSON, partial(_finds, found))
+
+
+# --- metadata -----------------------------------------------------------------
+
+
+def _metadata(bench: Bench, target: Target) -> Values:
+    """The first request counts alone; the others show what is kept of it."""
+    series = _sets(bench).series
+    path = f"{_series(series[0])}/metadata"
+    figures: Values = {}
+    with bench.loaded(target, "series", series, without_caches=True) as server:
+        with Client(server.http_port, 64 << 20) as client:
+            with _measured("metadata-first", server, figures) as count:
+                client.get(path, JSON)
+                count(1)
+            _finds(len(series), client, 0)
+        check: Check = partial(_at_least, 500 * len(series))
+        return figures | _loop("metadata-again", bench, server, [path], JSON, check)
+
+
+# --- frames -------------------------------------------------------------------
+
+
+def _frame_paths(bench: Bench, target: Target) -> list[str]:
+    if Capability.DICOMWEB not in target.capabilities:
+        return [static_server.PATH]
+    return [f"{_instance(each)}/frames/1" for each in _sets(bench).series[:200]]
+
+
+@contextmanager
+def _with_series(bench: Bench, target: Target) -> Iterator[Server]:
+    if Capability.DICOMWEB in target.capabilities:
+        with bench.loaded(target, "series", _sets(bench).series) as server:
+            yield server
+    else:
+        with bench.fresh(target) as server:
+            yield server
+
+
+def _frames(name: str, connections: int, bench: Bench, target: Target) -> Values:
+    paths = _frame_paths(bench, target)
+    figures: Values = {}
+    with _with_series(bench, target) as server:
+        readers = [
+            _FrameReader(server.http_port, paths[number::connections] or paths)
+            for number in range(connections)
+        ]
+        with _measured(name, server, figures) as count:
+            count(_read_for(readers, loop_seconds(bench)))
+    return figures
+
+
+def _read_for(readers: Sequence[_FrameReader], seconds: float) -> int:
+    for reader in readers:
+        reader.start()
+    time.sleep(seconds)
+    for reader in readers:
+        reader.is_over = True
+    for reader in readers:
+        reader.join()
+    failed = next((reader.failure for reader in readers if reader.failure), "")
+    if failed:
+        raise Invalid(failed)
+    return sum(reader.done for reader in readers)
+
+
+class _FrameReader(threading.Thread):
+    """Reads frames on one connection until it is told to end."""
+
+    def __init__(self, port: int, paths: Sequence[str]) -> None:
+        super().__init__(daemon=True)
+        self.done = 0
+        self.is_over = False
+        self.failure = ""
+        self._paths = itertools.cycle(paths)
+        self._port = port
+
+    def run(self) -> None:
+        try:
+            with Client(self._port) as client:
+                while not self.is_over:
+                    size = client.get(next(self._paths), _OCTETS).size
+                    _at_least(static_server.FRAME_BYTES, client, size)
+                    self.done += 1
+        except (OSError, HttpError, Invalid) as problem:
+            self.failure = str(problem)
+
+
+def _long(bench: Bench, target: Target) -> Values:
+    (image,) = _sets(bench).long
+    paths = [f"{_instance(image)}/frames/{1 + number * 37 % FRAMES}" for number in range(FRAMES)]
+    with bench.loaded(target, "long", [image], load=_stow_each) as server:
+        check: Check = partial(_at_least, 900_000)
+        return _loop("frames-jpeg2000", bench, server, paths, _JPEG_2000, check)
+
+
+# --- whole studies ------------------------------------------------------------
+
+
+def _retrieve(name: str, bench: Bench, target: Target) -> Values:
+    label = "study" if name == "study" else "series"
+    files: tuple[Instance, ...] = getattr(_sets(bench), label)
+    figures: Values = {}
+    with bench.loaded(target, label, files) as server, Client(server.http_port) as client:
+        client.get(f"{_instance(files[0])}/frames/1", _OCTETS)  # what a first answer loads
+        before = memory(server.pid).pss_kb
+        with (
+            PeakMemory(server.pid, pss_interval_s=0.05) as peak,
+            _measured(name, server, figures) as count,
+        ):
+            size = client.get(_study(files[0]), _OBJECTS).size
+            count(len(files))
+        _at_least(int(0.99 * total_bytes(files)), client, size)
+    return figures | {f"{name} memory": max(0, peak.pss_kb - before) / 1024}
+
+
+# --- STOW-RS ------------------------------------------------------------------
+
+
+def _body(files: Sequence[Instance]) -> Iterator[bytes]:
+    head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    for each in files:
+        yield head
+        with Path(each.path).open("rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+        yield b"\r\n"
+    yield f"--{_BOUNDARY}--\r\n".encode()
+
+
+def _stow(server: Server, files: Sequence[Instance]) -> None:
+    """Store them with one request.
+
+    Raises:
+        Invalid: not all were stored.
+    """
+    size = str(sum(map(len, _body(files[:0]))) + total_bytes(files) + _framing(files))
+    with Client(server.http_port) as client:
+        answer = client.ask(
+            f"{ROOT}/studies",
+            JSON,
+            method="POST",
+            body=_body(files),
+            headers={**_STOWN, "Content-Length": size},
+        )
+        if answer.status != 200:
+            raise Invalid(f"STOW: HTTP {answer.status} {client.body[:200]!r}")
+
+
+def _framing(files: Sequence[Instance]) -> int:
+    head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n"
+    return len(files) * (len(head) + 2)
+
+
+def _stow_each(server: Server, files: Sequence[Instance]) -> None:
+    for each in files:
+        _stow(server, [each])
+
+
+def _store(name: str, bench: Bench, target: Target) -> Values:
+    sets = _sets(bench)
+    files = sets.study if name == "stow" else sets.series
+    figures: Values = {}
+    with bench.fresh(target) as server:
+        _stow(server, sets.study[:1] if name != "stow" else sets.series[:1])
+        bench.warm_memory(total_bytes(files))
+        before = memory(server.pid).pss_kb
+        with (
+            PeakMemory(server.pid, pss_interval_s=0.05) as peak,
+            _measured(name, server, figures) as count,
+        ):
+            _stow(server, files)
+            count(len(files))
+        verify_stored(server, files)
+    return figures | {f"{name} memory": max(0, peak.pss_kb - before) / 1024}
+
+
+# --- pictures -----------------------------------------------------------------
+
+
+def _pictures(name: str, bench: Bench, target: Target) -> Values:
+    """Each object once: what is kept of a picture does not count."""
+    series = _sets(bench).series
+    chosen = series[:: max(1, len(series) // _PICTURES)][:_PICTURES]
+    figures: Values = {}
+    with (
+        bench.loaded(target, "series", series, without_caches=True) as server,
+        Client(server.http_port) as client,
+    ):
+        client.get(f"{_instance(series[1])}/{name}", "image/jpeg")
+        with _measured(name, server, figures) as count:
+            sizes = [client.get(f"{_instance(i)}/{name}", "image/jpeg").size for i in chosen]
+            count(len(chosen))
+    _at_least(500, client, min(sizes))
+    return figures
+
+
+def _workload(
+    name: str,
+    about: str,
+    unit: str,
+    run: Callable[[Bench, Target], Values],
+    *,
+    needs: frozenset[Capability] = _WEB,
+    with_memory: bool = False,
+    figures: Sequence[str] = (),
+) -> Workload:
+    shown: list[Figure] = []
+    for figure in figures or (name,):
+        shown.append(Figure(figure, f"{unit}/s"))
+        shown.append(Figure(f"{figure} CPU", f"ms/{unit}", higher_is_better=False))
+    if with_memory:
+        shown.append(Figure(f"{name} memory", "MB more", higher_is_better=False))
+    return Workload(name, about, tuple(shown), run, needs)
+
+
+def _frames_workload(name: str, connections: int) -> Workload:
+    about = f"single frames of 512 KB on {connections} connections, as multipart/related"
+    needs = frozenset({Capability.FRAMES})
+    return _workload(name, about, "frame", partial(_frames, name, connections), needs=needs)
+
+
+def _named(make: Callable[[str, Bench, Target], Values], name: str) -> Any:
+    return partial(make, name)
+
+
+DICOMWEB: tuple[Workload, ...] = (
+    _workload(
+        "qido-studies",
+        "QIDO-RS of 2000 studies with limit=100",
+        "request",
+        _named(_search, "qido-studies"),
+    ),
+    _workload(
+        "qido-one",
+        "QIDO-RS of one study by its UID among 2000",
+        "request",
+        _named(_search, "qido-one"),
+    ),
+    _workload(
+        "metadata",
+        "metadata of a series of 1000 CT: the first time, and again",
+        "request",
+        _metadata,
+        figures=("metadata-first", "metadata-again"),
+    ),
+    _frames_workload("frames-1", 1),
+    _frames_workload("frames-6", 6),
+    _workload(
+        "frames-jpeg2000",
+        "single frames of an image of 88 frames and 90 MB in JPEG 2000, as they are stored",
+        "frame",
+        _long,
+    ),
+    _workload(
+        "study",
+        "a study of 200 x 512 KB as it is stored",
+        "object",
+        _named(_retrieve, "study"),
+        with_memory=True,
+    ),
+    _workload(
+        "study-500mb",
+        "a study of 1000 x 512 KB",
+        "object",
+        _named(_retrieve, "study-500mb"),
+        with_memory=True,
+    ),
+    _workload(
+        "stow",
+        "STOW-RS of 200 x 512 KB in one request",
+        "object",
+        _named(_store, "stow"),
+        with_memory=True,
+    ),
+    _workload(
+        "stow-500mb",
+        "STOW-RS of 1000 x 512 KB in one request",
+        "object",
+        _named(_store, "stow-500mb"),
+        with_memory=True,
+    ),
+    _workload(
+        "rendered",
+        "JPEG pictures of 40 CT of 512x512, each once",
+        "picture",
+        _named(_pictures, "rendered"),
+    ),
+    _workload(
+        "thumbnail",
+        "thumbnails of the same",
+        "picture",
+        _named(_pictures, "thumbnail"),
+        needs=_WEB | {Capability.THUMBNAILS},
+    ),
+)
