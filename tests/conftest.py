@@ -6,7 +6,10 @@ And gives all tests a PostgreSQL and an S3 service.
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -18,14 +21,31 @@ import pytest
 pytest.register_assert_rewrite("tests.support")
 
 from tests.support.ci import in_ci  # noqa: E402 - after the line above: its asserts explain themselves
-from tests.support.new_tables import statements_kept  # noqa: E402
+from tests.support.compiled_sql import statements_kept  # noqa: E402
 from tests.support.postgresql_server import PostgreSQLServer, binaries  # noqa: E402
 from tests.support.s3_service import CREDENTIALS, S3Service  # noqa: E402
+from tests.support.scratch import folder_in_memory  # noqa: E402
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
 AFTER_THE_FIRST_S = 20
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses its own
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the tests write to memory, if there is room and nobody names another place."""
+    if hasattr(config, "workerinput") or config.option.basetemp is not None:
+        return
+    folder = folder_in_memory()
+    if folder is not None:
+        config.option.basetemp = folder
+        config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """With `-n auto`: one more than there are processors, since most tests wait for processes."""
+    return len(os.sched_getaffinity(0)) + 1 if sys.platform == "linux" else 3
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,13 +64,23 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests with PostgreSQL that run with SQLite too."""
+    """Mark the tests with PostgreSQL that run with SQLite too, and begin with the longest.
+
+    Else one that comes last keeps all other processes of the run waiting. Long are those that have
+    a longer time limit than others.
+    """
     chosen = {item.nodeid for item in items}
     for item in items:
         name, bracket, parameters = item.nodeid.partition("[")
         first = name + bracket + parameters.replace("postgresql", "sqlite")
         if first != item.nodeid and first in chosen:
             item.add_marker("second_database")
+    items.sort(key=lambda item: not _is_long(item))
+
+
+def _is_long(item: pytest.Item) -> bool:
+    limit = item.get_closest_marker("timeout")
+    return limit is not None and limit.args[0] > float(item.config.getini("timeout"))
 
 
 def pytest_collection_finish() -> None:

@@ -1,8 +1,9 @@
 """A real PostgreSQL server for the tests: started once, with an empty index for each test.
 
 It keeps nothing that must outlive a crash of the machine (fsync is off), so that it is quick. To
-make and drop a database takes several times as long as to empty one, so most are used again. As
-root it runs as the user `postgres`, since it refuses to run as root.
+make and drop a database takes several times as long as to empty one, so most are used again; to
+connect takes as long as to empty one, so who empties it stays connected. As root it runs as the
+user `postgres`, since it refuses to run as root.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import psycopg
 
 START_S = 60.0
 STOP_S = 20.0
-MAX_LOANS = 20  # what is deleted still takes room, and time to read past
+MAX_LOANS = 50  # what is deleted still takes room, and time to read past
 _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -91,6 +92,7 @@ class PostgreSQLServer:
         self._shapes: dict[str, list[Any]] = {}  # of the databases that can be lent
         self._loans: Counter[str] = Counter()
         self._free: list[str] = []
+        self._emptying: dict[str, psycopg.Connection[Any]] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -162,6 +164,8 @@ class PostgreSQLServer:
 
     def stop(self, how: int = signal.SIGINT) -> None:
         """Stop it: SIGINT ends its sessions first, SIGQUIT and SIGKILL are crashes."""
+        for database in list(self._emptying):
+            self._emptying.pop(database).close()
         process, self._process = self._process, None
         if process is None:
             return
@@ -176,13 +180,13 @@ class PostgreSQLServer:
         self, statement: str, database: str = "postgres", parameters: tuple[Any, ...] | None = None
     ) -> list[Any]:
         """Run one statement outside of any transaction, or several in one; the last one's rows."""
-        with psycopg.connect(
+        with self._connect(database) as connection:
+            return _rows(connection, statement, parameters)
+
+    def _connect(self, database: str) -> psycopg.Connection[Any]:
+        return psycopg.connect(
             host="127.0.0.1", port=self.port, user="lfscp", dbname=database, autocommit=True
-        ) as connection:
-            cursor = connection.execute(statement, parameters)
-            while cursor.nextset():
-                pass
-            return cursor.fetchall() if cursor.description else []
+        )
 
     def url(self, database: str) -> str:
         """The URL of a database for `index.url`."""
@@ -207,11 +211,29 @@ class PostgreSQLServer:
         self._loans[database] += 1
         if self._loans[database] < MAX_LOANS:
             with contextlib.suppress(psycopg.Error):  # a table or the database is gone
-                if self.sql(_EMPTY + _SHAPE, database) == self._shapes[database]:
+                if self._emptied(database) == self._shapes[database]:
                     self._free.append(database)
                     return
         self.drop(database)
 
+    def _emptied(self, database: str) -> list[Any]:
+        """Empty it; its shape."""
+        if database not in self._emptying:
+            self._emptying[database] = self._connect(database)
+        return _rows(self._emptying[database], _EMPTY + _SHAPE)
+
     def drop(self, database: str) -> None:
         """Drop a database, whoever is connected to it."""
+        if database in self._emptying:
+            self._emptying.pop(database).close()
         self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+def _rows(
+    connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...] | None = None
+) -> list[Any]:
+    """What the last of some statements gives."""
+    cursor = connection.execute(statement, parameters)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall() if cursor.description else []
