@@ -15,10 +15,11 @@ from tests.support.power.recording_disk import DISK
 
 MEGABYTE: Final = 1 << 20
 _MOUNTED_S: Final = 20.0
+_CAP_SYS_ADMIN: Final = 1 << 21
 
 
-class UnavailableError(Exception):
-    """This machine cannot make or mount such file systems; the reason."""
+class MountError(Exception):
+    """A file system cannot be made, mounted or unmounted; the reason."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def _wait_until_mounted(at: Path, disk: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + _MOUNTED_S
     while not at.is_mount():
         if disk.poll() is not None:
-            raise UnavailableError(disk.stderr.read().strip()[-300:])  # type: ignore[union-attr]
+            said = disk.stderr.read().strip()  # type: ignore[union-attr]
+            raise MountError(f"FUSE: {said.splitlines()[-1] if said else disk.returncode}")
         if time.monotonic() > deadline:
-            raise UnavailableError("FUSE mounts nothing")
+            raise MountError("FUSE mounts nothing")
         time.sleep(0.01)
 
 
@@ -105,6 +107,14 @@ def _run(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise UnavailableError(f"{command[0]} is not installed") from None
+        raise MountError(f"{command[0]} is not installed") from None
     if done.returncode != 0:
-        raise UnavailableError(f"{command[0]}: {done.stderr.strip() or done.returncode}")
+        raise MountError(f"{command[0]}: {done.stderr.strip() or done.returncode}")
+
+
+def may_mount() -> bool:
+    """Whether this process may mount, and has what is mounted: what then fails is a fault."""
+    devices = all(Path(device).exists() for device in ("/dev/fuse", "/dev/loop-control"))
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (capabilities,) = (line.split()[1] for line in status.splitlines() if "CapEff" in line)
+    return devices and bool(int(capabilities, 16) & _CAP_SYS_ADMIN)

@@ -8,18 +8,21 @@ import multiprocessing
 import os
 import random
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from lfscp.archive.errors import ArchiveError
 from tests.support.power.cuts import cut_disks, random_instants, read_record
-from tests.support.power.file_systems import FileSystem, make, mounted, recorded
+from tests.support.power.file_systems import FileSystem, MountError, make, mounted, recorded
 from tests.support.power.promises import judge
 
 ROOT: Final = Path(__file__).parents[3]
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.support.power.promises"])
+_WRITER: Final = (sys.executable, "-m", "tests.support.power.writer")
 _ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -39,24 +42,34 @@ class Outcome:
     faulty_cuts: int = 0
     faults: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.requests + other.requests,
+            self.acknowledged + other.acknowledged,
+            self.cuts + other.cuts,
+            self.faulty_cuts + other.faulty_cuts,
+            self.faults + other.faults,
+        )
+
 
 def try_cuts(
-    kind: FileSystem, folder: Path, writer: list[str], count: int, chance: random.Random
+    kind: FileSystem, folder: Path, options: Sequence[str], count: int, chance: random.Random
 ) -> Outcome:
-    """Run a writer on a file system of this kind, and cut the power so many times.
+    """Run the writer on a file system of this kind, and cut the power so many times.
 
     Args:
-        folder: empty; best in memory.
-        writer: a program and its arguments; it gets the data folder, and the file for what it says.
+        folder: gets disks and record; made when missing.
+        options: of the writer.
     Raises:
-        UnavailableError: such a file system cannot be made or mounted here.
+        MountError: such a file system cannot be made or mounted here.
     """
+    folder.mkdir(exist_ok=True)
     base, disk, said = folder / "base", folder / "disk", folder / "said"
     make(kind, base)
     subprocess.run(["cp", "--sparse=always", str(base), str(disk)], check=True)
     said.touch()
     with recorded(kind, disk, folder) as at:
-        subprocess.run([*writer, str(at / "data"), str(said)], check=True, env=_ENVIRONMENT)
+        subprocess.run([*_WRITER, *options, at / "data", said], check=True, env=_ENVIRONMENT)
         text = said.read_bytes()
         with said.open("ab") as file:
             file.write(b"\n")  # what the disk gets from here on is of the unmounting
@@ -76,22 +89,30 @@ def try_cuts(
 
 
 def judge_disk(kind: FileSystem, disk: Path, at: Path, said: bytes) -> list[str]:
-    """Mount what the power cut left, open the archive that is there, and hold it to what was said."""
+    """Mount what a power cut left, open the archive that is there, and hold it to what was said."""
+    try:
+        with mounted(kind, disk, at):
+            return _in_a_process(at / "data", said)
+    except MountError as error:
+        return [str(error)]
+
+
+def _in_a_process(data: Path, said: bytes) -> list[str]:
+    """Judge in a process, which leaves nothing open."""
     answer, asked = _PROCESSES.Pipe(duplex=False)
-    with mounted(kind, disk, at), answer:
-        judging = _PROCESSES.Process(target=_judge, args=(at / "data", said, asked))
-        judging.start()
-        asked.close()
+    judging = _PROCESSES.Process(target=_judge, args=(data, said, asked))
+    judging.start()
+    asked.close()
+    with answer:
         try:
             faults: list[str] = answer.recv()
         except EOFError:
-            faults = ["the archive's process died"]
-        judging.join()
+            faults = ["the process that opened the archive died"]
+    judging.join()
     return faults
 
 
 def _judge(data: Path, said: bytes, asked: Any) -> None:
-    """Judge in a process of its own, which leaves nothing open."""
     try:
         asked.send(judge(data, said))
     except (ArchiveError, OSError) as error:
