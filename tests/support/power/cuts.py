@@ -13,20 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tests.support.power.recording_disk import ENTRY, FLUSH
+from tests.support.power.record import FLUSH, Entry, read_record
 
 BLOCK: Final = 4096
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A request that the disk got; `at` is where its bytes are in the record."""
-
-    which: int
-    offset: int
-    length: int
-    said: int
-    at: int
 
 
 @dataclass(frozen=True)
@@ -48,17 +37,6 @@ class Cut:
     def __str__(self) -> str:
         share = f"{self.kept:.0%} of {self.waiting} blocks that were not flushed"
         return f"cut before request {self.entry}, {share} were written"
-
-
-def read_record(record: Path) -> list[Entry]:
-    """The entries of a record."""
-    entries = []
-    with record.open("rb") as file:
-        while head := file.read(ENTRY.size):
-            which, offset, length, said = ENTRY.unpack(head)
-            entries.append(Entry(which, offset, length, said, file.tell()))
-            file.seek(length, 1)
-    return entries
 
 
 def random_instants(entries: list[Entry], count: int, chance: random.Random) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.support.power.recording_disk import DISK
+from tests.support.power.record import DISK
 
+_ROOT: Final = Path(__file__).parents[3]
 MEGABYTE: Final = 1 << 20
 _MOUNTED_S: Final = 20.0
 _CAP_SYS_ADMIN: Final = 1 << 21
@@ -27,12 +29,14 @@ class FileSystem:
     """A kind of file system.
 
     Args:
+        type: as mount takes it.
         make: the command that makes it in a file.
         size_mb: about the smallest that it can be.
         options: with which it is mounted.
     """
 
     name: str
+    type: str
     make: tuple[str, ...]
     size_mb: int
     options: str = "rw"
@@ -42,9 +46,9 @@ _EXT4: Final = ("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0
 FILE_SYSTEMS: Final = {
     each.name: each
     for each in (
-        FileSystem("ext4", _EXT4, 96),
-        FileSystem("xfs", ("mkfs.xfs", "-q", "-K"), 300),
-        FileSystem("btrfs", ("mkfs.btrfs", "-q", "-K"), 128, "rw,nodiscard"),
+        FileSystem("ext4", "ext4", _EXT4, 96),
+        FileSystem("xfs", "xfs", ("mkfs.xfs", "-q", "-K"), 300),
+        FileSystem("btrfs", "btrfs", ("mkfs.btrfs", "-q", "-K"), 128, "rw,nodiscard"),
     )
 }
 
@@ -60,7 +64,7 @@ def make(kind: FileSystem, image: Path) -> None:
 def mounted(kind: FileSystem, image: Path, at: Path) -> Iterator[Path]:
     """Mount a file system by a loop device, which goes with it."""
     at.mkdir(exist_ok=True)
-    _run("mount", "-t", kind.name, "-o", f"loop,{kind.options}", str(image), str(at))
+    _run("mount", "-t", kind.type, "-o", f"loop,{kind.options}", str(image), str(at))
     try:
         yield at
     finally:
@@ -77,10 +81,14 @@ def recorded(kind: FileSystem, image: Path, folder: Path) -> Iterator[Path]:
     served, at = folder / "served", folder / "recorded"
     served.mkdir()
     at.mkdir()
-    program = [sys.executable, str(Path(__file__).with_name("recording_disk.py"))]
+    program = [sys.executable, "-m", "tests.support.power.recording_disk"]
     arguments = [image, folder / "record", folder / "said", served, at]
     with subprocess.Popen(
-        [*program, *map(str, arguments)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
     ) as disk:
         try:
             _wait_until_mounted(served, disk)

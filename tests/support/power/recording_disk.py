@@ -1,6 +1,6 @@
 """A disk of one file, by FUSE, that records what is written to it and when it is told to flush.
 
-    python recording_disk.py IMAGE RECORD SAID MOUNTPOINT FILE_SYSTEM
+    python -m tests.support.power.recording_disk IMAGE RECORD SAID MOUNTPOINT FILE_SYSTEM
 
 A loop device on <MOUNTPOINT>/disk hands writes on as writes, and each flush of the file system
 above as an fsync. Each entry of the record says how long the file SAID was when the request came:
@@ -13,18 +13,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import subprocess
 import sys
 import threading
-from typing import Any, Final
+from typing import Any
 
 import mfusepy
 
-WRITE: Final = 0
-FLUSH: Final = 1
-ENTRY: Final = struct.Struct("<BQII")  # which, offset, length, length of what was said
-DISK: Final = "disk"
+from tests.support.power.record import DISK, ENTRY, FLUSH, WRITE
 
 
 class RecordingDisk(mfusepy.Operations):  # type: ignore[misc]

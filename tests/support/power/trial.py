@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lfscp.archive.errors import ArchiveError
-from tests.support.power.cuts import cut_disks, random_instants, read_record
+from tests.support.power.cuts import cut_disks, random_instants
 from tests.support.power.file_systems import FileSystem, MountError, make, mounted, recorded
 from tests.support.power.promises import judge
+from tests.support.power.record import read_record
 
 ROOT: Final = Path(__file__).parents[3]
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
