@@ -233,7 +233,9 @@ def test_the_unit_tests_run_on_further_pythons(
         python.parent.mkdir(parents=True)
         program(python, f'[ {answer} = 0 ] && echo "{python}"')
         (tested / f".venv/python3.{minor}").symlink_to(tested / ".venv")
-    for name in ("openssl", "postgres", "chromium", "haproxy", "systemd-analyze", "Orthanc", "npm"):
+    disks = ("fusermount3", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
+    peers = ("chromium", "haproxy", "Orthanc", "npm")
+    for name in ("openssl", "postgres", "systemd-analyze", *peers, *disks):
         program(programs / name, "exit 0")
     program(programs / "id", "echo 1000")
     environment = {"PYENV_ROOT": str(tested / "pyenv")} | environment

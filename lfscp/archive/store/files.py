@@ -24,7 +24,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -217,7 +217,19 @@ class ObjectFiles:
             self.remove(path)
             if not self.exists(path):
                 gone.append(path)
-        return gone
+        return self._gone_for_good(gone) if self._sync else gone
+
+    def _gone_for_good(self, paths: Sequence[str]) -> list[str]:
+        """Those of the removed files that no power cut brings back: their folders are synced."""
+        synced: set[str] = set()
+        for path in paths:
+            folder = os.path.dirname(f"{self._root}/{path}")
+            try:
+                if folder not in synced:
+                    synced |= {folder, _sync_or_above(folder, self._root)}
+            except OSError:
+                return []  # the next start tries again
+        return list(paths)
 
     def file_of(self, row: Any) -> Path:
         return self.path(row.path)
@@ -319,6 +331,19 @@ def _link_into(folder: _OpenFolder, name: str, piece: str) -> bool:
     except FileExistsError:
         return _is_same(piece, name, folder.descriptor)  # NFS lost the answer and asked again
     return True
+
+
+def _sync_or_above(folder: str, root: str) -> str:
+    """Sync a folder, or the one above if it was empty and is gone; returns which."""
+    while True:
+        try:
+            sync_folder(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            if folder == root:
+                raise
+            folder = os.path.dirname(folder)
+        else:
+            return folder
 
 
 def _is_same(piece: str, name: str, folder: int) -> bool:

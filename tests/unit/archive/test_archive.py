@@ -27,7 +27,9 @@ from lfscp.archive.errors import (
     StudyProtectedError,
 )
 from lfscp.archive.query.query import Model, parse_query
+from lfscp.archive.store import files as object_files
 from lfscp.archive.store.digest import digest_of
+from lfscp.archive.upkeep.check import check
 from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.part10 import part10_header
@@ -387,6 +389,30 @@ def test_deleting_takes_rows_files_and_folders(archive: Archive) -> None:
     assert archive.delete(Level.PATIENT, "P1") == 2
     assert objects_on_disk(archive) == []
     assert archive.statistics().patients == 0
+
+
+def test_a_removed_file_is_forgotten_only_when_its_folder_is_synced(
+    tmp_path: Path, open_archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then a power cut may bring it back, and the next start must know of it."""
+
+    def broken(path: Path | str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open_archive(tmp_path / "data") as archive:
+        archive.store(received(1))
+        archive.store(received(2))
+        file = archive.files.path("1.2.3/1.2.3.1/1.2.3.1.1.dcm")
+        back = file.read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(object_files, "sync_folder", broken)
+            assert archive.delete(Level.IMAGE, "1.2.3.1.1") == 1
+        file.write_bytes(back)
+        os.utime(file, (0, 0))  # not a new one of another node
+        monkeypatch.setattr("lfscp.archive.archive._REMOVED_BY_OTHERS_MS", -1000)
+        archive.finish_removals()
+        assert list(check(archive)) == []
+        assert not file.exists()
 
 
 def test_select_takes_keys_of_every_level_and_thousands_of_them(archive: Archive) -> None:

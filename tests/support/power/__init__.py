@@ -1,0 +1,1 @@
+"""Simulated power cuts: a disk that records, what it may hold after a cut, and who judges that."""
