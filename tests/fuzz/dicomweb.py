@@ -28,6 +28,9 @@ from lfscp.dicom.element_tree import Tree
 from lfscp.dicom.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.json_model import from_json
+from lfscp.dicomweb.content_type import ContentType
+from lfscp.dicomweb.errors import BodyError
+from lfscp.dicomweb.multipart_reader import MAX_HEAD_BYTES, MultipartReader
 from lfscp.errors import OperationError
 from lfscp.web.dicomweb.accept import MAX_RANGES, accepted, wanted_forms
 from lfscp.web.dicomweb.addresses import require_uid
@@ -39,10 +42,7 @@ from lfscp.web.dicomweb.retrieving.objects import forms_of
 from lfscp.web.dicomweb.retrieving.rendering_parameters import MAX_VIEWPORT, rendering_of
 from lfscp.web.dicomweb.searching.matches import MatchWriter
 from lfscp.web.dicomweb.searching.parameters import read_search
-from lfscp.web.dicomweb.storing.content_type import ContentType
-from lfscp.web.dicomweb.storing.errors import BodyError
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL, Metadata
-from lfscp.web.dicomweb.storing.multipart_reader import MAX_HEAD_BYTES, MultipartReader
 from lfscp.web.problems import Problem
 from lfscp.web.security.shares import Share
 from tests.support.archive_datasets import received

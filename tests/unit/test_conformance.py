@@ -4,9 +4,9 @@ from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
 from lfscp.config import Settings
 from lfscp.conformance import statement
 from lfscp.dicom.attributes import ATTRIBUTES
+from lfscp.dicomweb.media_types import media_types
 from lfscp.services.contexts import contexts
 from lfscp.web.dicomweb import metadata
-from lfscp.dicomweb.media_types import media_types
 from lfscp.web.dicomweb.retrieving import wado_rs
 from lfscp.web.dicomweb.searching import search
 
