@@ -38,7 +38,7 @@ from lfscp.archive.store.received_objects import (
     StoreOutcome,
 )
 from lfscp.archive.storing import Storing
-from lfscp.dicom.attributes import LEVELS, Level
+from lfscp.dicom.values.attributes import LEVELS, Level
 
 __all__ = [
     "INDEX_FILE",

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.schema import instance, patient, series, study
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit
 from lfscp.observe.audit_message import Patient
 

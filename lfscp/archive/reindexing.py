@@ -33,9 +33,9 @@ from lfscp.archive.index.removal import pieces_of, prune, settle_patients
 from lfscp.archive.index.rows import texts
 from lfscp.archive.index.schema import attribute_columns, instance, patient, series, study
 from lfscp.archive.store.received_objects import read_file_header
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import Header
+from lfscp.dicom.reading.header import Header
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe.logging import get_logger
 from lfscp.observe.systemd import notify
 

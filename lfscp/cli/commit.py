@@ -275,7 +275,7 @@ def _references(
 def _of_study(index: Index | None, study: str) -> list[Reference]:
     from lfscp.archive.index.interruption import Interruption
     from lfscp.archive.workflow.commitment.references import Reference
-    from lfscp.dicom.attributes import Level
+    from lfscp.dicom.values.attributes import Level
 
     rows = index.select({Level.STUDY: [study]}, Interruption()) if index else ()
     found = [Reference(row[0], row[1]) for row in rows]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.durability import sync_file, sync_folder, whole_file
 from lfscp.cli.terminal import warn
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.services import status
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.hl7 import values
 from lfscp.hl7.errors import DATA_TYPE, MessageError
 from lfscp.hl7.message import Part, Segment

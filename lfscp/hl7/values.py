@@ -14,7 +14,7 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.hl7.message import Part
 
 Value = str | list[Tree] | bytes

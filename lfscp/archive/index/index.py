@@ -38,8 +38,8 @@ from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, te
 from lfscp.archive.index.schema import TABLES, instance, patient, series, study
 from lfscp.archive.index.statements import compiled, statements_on
 from lfscp.archive.store.object_store import Placement
-from lfscp.dicom.attributes import UNIQUE_KEY, Level
-from lfscp.dicom.header import Header
+from lfscp.dicom.reading.header import Header
+from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 from lfscp.observe import metrics
 
 _KNOWN_SERIES: Final = 4096  # remembered at most

@@ -18,7 +18,7 @@ from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.schema import study
 from lfscp.archive.index.workflow_tables import committed_study
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

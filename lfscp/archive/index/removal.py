@@ -38,7 +38,7 @@ from lfscp.archive.index.schema import (
     series,
     study,
 )
-from lfscp.dicom.attributes import UNIQUE_KEY, Level
+from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 
 _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
 _ABOVE_INSTANCES: Final = series.join(study).join(patient)

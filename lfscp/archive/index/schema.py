@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.index.dialects import BytewiseText
-from lfscp.dicom.attributes import Level, at_level
+from lfscp.dicom.values.attributes import Level, at_level
 
 metadata: Final = MetaData(
     naming_convention={

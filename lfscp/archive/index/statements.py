@@ -37,7 +37,7 @@ from lfscp.archive.index.schema import (
     series,
     study,
 )
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 # Not parameters: a statement has those that it is given, and no others.
 _NO: Final[ColumnElement[int]] = literal_column("0")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from lfscp.archive.index.removal import named, pieces_of
 from lfscp.archive.index.schema import instance, series, study
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 _WHOSE: Final = (
     study.c.id,

@@ -24,7 +24,7 @@ from lfscp.archive.query.object_attributes import ObjectAttribute, empty
 from lfscp.archive.query.query import Key, Query
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.object_store import ObjectStore
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 _CHUNK_OBJECTS: Final = 64  # of a bucket's, some of these are fetched ahead
 

@@ -29,7 +29,7 @@ from lfscp.archive.query.matching import Matching, joined, narrowed, returned_co
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Query
 from lfscp.archive.store.object_store import ObjectStore
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 # What narrows studies down no better than their order does, which has an index.
 _LEFT_TO_ORDER: Final = frozenset({"StudyDate", "StudyTime", "ModalitiesInStudy"})

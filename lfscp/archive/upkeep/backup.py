@@ -39,7 +39,7 @@ from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
 from lfscp.archive.store.stored_head import fault_in_file
 from lfscp.archive.upkeep.copying import Brought, Copier
-from lfscp.dicom.file_head import Expected
+from lfscp.dicom.part10.file_head import Expected
 
 MANIFEST: Final = "backup.json"
 OBJECTS: Final = "objects"

@@ -24,9 +24,9 @@ from lfscp.archive.index.workflow_tables import (
     worklist_step,
 )
 from lfscp.archive.upkeep.backup import connect
-from lfscp.dicom.element_tree import read_tree
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.models.element_tree import read_tree
 
 _TABLES: Final = (
     protection,

@@ -29,7 +29,7 @@ from lfscp.archive.index.protection import (
 )
 from lfscp.archive.index.removal import delete_entity
 from lfscp.archive.index.schema import instance, series, study
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -20,8 +20,8 @@ from lfscp.archive.index.connect import open_database
 from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.store.files import ObjectFiles
-from lfscp.dicom.header import read_header
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.reading.header import read_header
+from lfscp.dicom.values.person_names import search_form
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 # Objects as they came: study, series, Patient ID, name.

@@ -10,7 +10,7 @@ import pytest
 
 from lfscp.archive.store.received_objects import Received
 from lfscp.cli.saved_objects import SavedObjects
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.services import status
 
 INSTANCE = "1.2.3.4"

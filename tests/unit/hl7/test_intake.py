@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config.workflow import Worklist as WorklistSettings
-from lfscp.dicom.element_tree import dataset_of
+from lfscp.dicom.models.element_tree import dataset_of
 from lfscp.hl7.intake import Intake
 from lfscp.observe import audit, metrics
 from lfscp.observe.log_budget import RequestLines

@@ -39,7 +39,7 @@ from lfscp.archive.workflow.commitment.references import (
     references_in,
     tree_of_references,
 )
-from lfscp.dicom.element_tree import encode_tree, read_own
+from lfscp.dicom.models.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -24,7 +24,7 @@ from lfscp.archive.workflow.commitment.failure_reasons import (
     PROCESSING_FAILURE,
 )
 from lfscp.archive.workflow.commitment.references import Failure, Reference
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

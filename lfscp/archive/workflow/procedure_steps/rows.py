@@ -17,8 +17,8 @@ from lfscp.archive.workflow.worklist.item import (
     PATIENT_NAME,
     STUDY_INSTANCE_UID,
 )
-from lfscp.dicom.element_tree import Tree, read_own
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.models.element_tree import Tree, read_own
+from lfscp.dicom.values.person_names import search_form
 
 _MAX_COLUMN: Final = 200  # characters; the database's own indexes take no long ones
 _REFERENCES: Final = (0x00081140, 0x00400220)  # to images, and to other objects

@@ -41,7 +41,7 @@ from lfscp.archive.workflow.worklist.item import (
     STUDY_INSTANCE_UID,
 )
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, encode_tree
+from lfscp.dicom.models.element_tree import Tree, encode_tree
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -34,8 +34,8 @@ from lfscp.archive.workflow.worklist.item import (
     STUDY_INSTANCE_UID,
 )
 from lfscp.archive.workflow.worklist.query import WorklistQuery
-from lfscp.dicom.person_names import GROUP_DELIMITER
-from lfscp.dicom.temporal import Span
+from lfscp.dicom.values.person_names import GROUP_DELIMITER
+from lfscp.dicom.values.temporal import Span
 
 _COLUMN_OF_ITEM: Final = {
     PATIENT_NAME: worklist_item.c.patient_name_search,

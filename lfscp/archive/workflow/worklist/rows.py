@@ -40,9 +40,9 @@ from lfscp.archive.workflow.worklist.item import (
     WorklistItem,
     complete_item,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_own
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree, read_own
+from lfscp.dicom.values.person_names import search_form
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c

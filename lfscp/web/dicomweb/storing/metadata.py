@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.native_model_reader import document_of_xml
+from lfscp.dicom.models.native_model_reader import document_of_xml
 from lfscp.dicomweb.errors import BodyError
 from lfscp.web.security.shares import Share
 

@@ -26,7 +26,7 @@ from lfscp.archive.index.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.index.schema import metadata
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
 

@@ -17,7 +17,7 @@ from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import Texts
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.query.selection import PACKED, Selection
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 from tests.support.index_rows import IMPLICIT, identifier
 

@@ -27,7 +27,7 @@ from lfscp.archive.index.nodes import Membership, nodes
 from lfscp.archive.index.schema import metadata
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import EXPLICIT, encoded, received
 from tests.support.postgresql_server import PostgreSQLServer, binaries
 

@@ -28,7 +28,7 @@ from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
 from lfscp.archive.upkeep.retention import Limits, Retention
 from lfscp.archive.upkeep.scrub import Scrub
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 from tests.support.s3_service import S3Service
 

@@ -19,7 +19,7 @@ from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.store.remote_object import RemoteObject
 from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
 from lfscp.archive.store.s3_client import PART_BYTES
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe import metrics
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.bucket_requests import forget_copies, gets

@@ -29,7 +29,7 @@ from lfscp.archive.upkeep.retention import (
 )
 from lfscp.archive.workflow.commitment.committed_studies import note_studies
 from lfscp.archive.workflow.commitment.references import Reference
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
 NOW = now_ms()

@@ -20,7 +20,7 @@ from lfscp.archive.upkeep.maintenance import Maintenance
 from lfscp.archive.upkeep.retention import Limits
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.archive.upkeep.task_lease import Turn
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe import logging, metrics
 from tests.support.archive_datasets import received
 

@@ -18,7 +18,7 @@ from lfscp.archive.workflow.commitment.failure_reasons import (
 )
 from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.verification import Damage, Verification, Verify
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, received
 from tests.support.s3_service import Relay, S3Service
 
