@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.removal import named
-from lfscp.archive.index.schema import instance, patient, series, study
+from lfscp.archive.index.tables.schema import instance, patient, series, study
 from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit
 from lfscp.observe.audit_message import Patient

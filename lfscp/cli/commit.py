@@ -273,7 +273,7 @@ def _references(
 
 
 def _of_study(index: Index | None, study: str) -> list[Reference]:
-    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.archive.workflow.commitment.references import Reference
     from lfscp.dicom.values.attributes import Level
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.database import reason_of
+from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests
 from lfscp.dicom.values.attributes import Level

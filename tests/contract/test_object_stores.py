@@ -14,9 +14,9 @@ import pytest
 
 from lfscp.archive.archive import Archive, Received, StoreOutcome
 from lfscp.archive.errors import DuplicateRejectedError
+from lfscp.archive.store.bucket.s3 import PUT_IN_PARTS_ABOVE
+from lfscp.archive.store.bucket.s3_client import S3Options
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
-from lfscp.archive.store.s3_client import S3Options
 from lfscp.archive.upkeep.check import Difference, check
 from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded

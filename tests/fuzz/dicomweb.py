@@ -21,7 +21,7 @@ from pydicom.uid import UID_dictionary
 from starlette.requests import Request
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.bulk_data import BulkDataURI, ObjectWriter

@@ -28,8 +28,8 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiat
 from pynetdicom.transport import AddressInformation
 from sqlalchemy import StaticPool, create_engine, insert
 
-from lfscp.archive.index import schema
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.tables import schema
 from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import wildcard_expression
 from lfscp.archive.query.matched_objects import ObjectRow, _elements

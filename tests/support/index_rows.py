@@ -21,9 +21,9 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index import schema
-from lfscp.archive.index.connect import open_database
-from lfscp.archive.index.schema import attribute_columns
+from lfscp.archive.index.database.connect import open_database
+from lfscp.archive.index.tables import schema
+from lfscp.archive.index.tables.schema import attribute_columns
 from lfscp.archive.query.find import find
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Model, parse_query

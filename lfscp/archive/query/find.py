@@ -15,8 +15,8 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Dialect
 
-from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.index.statements import compiled
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.matched_objects import ObjectRow, read_attributes
 from lfscp.archive.query.matching import Residuals, build

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.query.object_attributes import DatasetAttributes, ObjectAttribute
 from lfscp.archive.query.object_keys import ObjectKey
 from lfscp.archive.store.object_store import ObjectStore

@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
 )
 
-from lfscp.archive.index import schema
+from lfscp.archive.index.tables import schema
 from lfscp.archive.query import computed
 from lfscp.archive.query.keys import (
     Items,

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, literal_column, select
 
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.index.index import Index
-from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.index.schema import TABLES, instance, series, study
-from lfscp.archive.index.statements import compiled
+from lfscp.archive.index.tables.schema import TABLES, instance, series, study
 from lfscp.archive.query.find import tested, with_attributes
 from lfscp.archive.query.keys import Universal
 from lfscp.archive.query.matched_objects import ObjectRow

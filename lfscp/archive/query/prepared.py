@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Dialect
 
-from lfscp.archive.index.statements import compiled
+from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.query.keys import UNIVERSAL, Match, Texts
 from lfscp.archive.query.matching import Matching, build
 from lfscp.archive.query.query import Key, Query

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from pydicom.datadict import dictionary_VR
 
-from lfscp.archive.store.remote_object import RemoteObject
+from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
 from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH, Encoding, element_head, skip_undefined
 from lfscp.dicom.encoding.image_pixel import PIXELS

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Table, insert, select
 
-from lfscp.archive.index.maintenance_tables import protection
-from lfscp.archive.index.workflow_tables import (
+from lfscp.archive.index.tables.maintenance_tables import protection
+from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
     committed_study,

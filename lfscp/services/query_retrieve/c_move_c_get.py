@@ -16,7 +16,7 @@ from typing import Any, Final
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive, StoredInstance
-from lfscp.archive.index.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings

@@ -20,7 +20,7 @@ from lfscp.services.find_request import FindRequest
 from lfscp.services.identifier import read
 
 if TYPE_CHECKING:
-    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.archive.workflow.worklist.worklist import Worklist
     from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
     from lfscp.config import Settings

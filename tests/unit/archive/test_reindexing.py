@@ -16,8 +16,8 @@ from lfscp.archive import reindexing
 from lfscp.archive.archive import Archive
 from lfscp.archive.durability import Durability
 from lfscp.archive.index import browse, migrations
-from lfscp.archive.index.connect import open_database
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.connect import open_database
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.store.files import ObjectFiles
 from lfscp.dicom.reading.header import read_header

@@ -410,7 +410,7 @@ def test_what_is_done_is_in_the_audit_trail(intake, tmp_path: Path):
 @pytest.fixture(scope="module")
 def hardy(tmp_path_factory: pytest.TempPathFactory):
     """An intake that takes what hypothesis makes."""
-    from lfscp.archive.index.database import sqlite_url
+    from lfscp.archive.index.database.database import sqlite_url
 
     index = Index(sqlite_url(tmp_path_factory.mktemp("index") / "index.sqlite"))
     yield Intake(WorklistSettings(**SETTINGS), index, "LFSCP")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, or_, select
 
-from lfscp.archive.index.workflow_tables import procedure_step
+from lfscp.archive.index.tables.workflow_tables import procedure_step
 from lfscp.archive.workflow.procedure_steps.table import PERFORMED_SERIES, SCHEDULED_STEPS
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.schema import instance
-from lfscp.archive.index.workflow_tables import procedure_step
+from lfscp.archive.index.tables.schema import instance
+from lfscp.archive.index.tables.workflow_tables import procedure_step
 from lfscp.archive.workflow.procedure_steps import rows
 from lfscp.archive.workflow.procedure_steps.errors import (
     DuplicateStepError,

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tuple_
 
 from lfscp.archive.index.browse import MAX_PAGE, MAX_WORDS
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import WorklistItem
 from lfscp.dicom.models.element_tree import read_own
 from lfscp.dicom.values.person_names import search_form

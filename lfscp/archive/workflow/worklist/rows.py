@@ -20,8 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.index.dialects import holds_text
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.dialects import holds_text
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
     MODALITY,

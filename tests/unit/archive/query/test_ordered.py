@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.query.query import Model, Query, parse_query
 from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
 from lfscp.dicom.reading.identifiers import read_identifier

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.workflow_tables import (
+from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
     committed_study,

@@ -10,7 +10,7 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.protection import protect, protected_among
 from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.check import Finding, check

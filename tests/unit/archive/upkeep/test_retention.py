@@ -15,8 +15,8 @@ from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import DAY_MS
 from lfscp.archive.index.protection import protect, protected_among, unprotect
-from lfscp.archive.index.schema import study as study_table
-from lfscp.archive.index.workflow_tables import committed_study
+from lfscp.archive.index.tables.schema import study as study_table
+from lfscp.archive.index.tables.workflow_tables import committed_study
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.retention import (
     Candidate,

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from lfscp.archive.archive import Archive, StoreOutcome
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.upkeep.check import Difference, check
 from lfscp.archive.upkeep.maintenance import Maintenance
 from lfscp.archive.upkeep.retention import Limits

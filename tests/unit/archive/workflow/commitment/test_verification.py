@@ -10,7 +10,7 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.store.s3_client import S3Options
+from lfscp.archive.store.bucket.s3_client import S3Options
 from lfscp.archive.workflow.commitment.failure_reasons import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,

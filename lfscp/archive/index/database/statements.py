@@ -27,9 +27,9 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.index.dialects import insert_if_absent
-from lfscp.archive.index.maintenance_tables import EVERY_OBJECT, removal, unread_study
-from lfscp.archive.index.schema import (
+from lfscp.archive.index.tables.dialects import insert_if_absent
+from lfscp.archive.index.tables.maintenance_tables import EVERY_OBJECT, removal, unread_study
+from lfscp.archive.index.tables.schema import (
     attribute_columns,
     identity_columns,
     instance,

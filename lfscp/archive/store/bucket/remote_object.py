@@ -14,8 +14,8 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Any, Final, Literal, cast
 
-from lfscp.archive.store.remote_fetch import Fetch, Remote, copy_part
-from lfscp.archive.store.s3_client import PART_BYTES
+from lfscp.archive.store.bucket.remote_fetch import Fetch, Remote, copy_part
+from lfscp.archive.store.bucket.s3_client import PART_BYTES
 
 _AHEAD: Final = 8  # objects
 _REGULAR_FILE: Final = 0o100640

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from lfscp.archive.index.schema import KEY, TEXT, metadata, text_column
+from lfscp.archive.index.tables.schema import KEY, TEXT, metadata, text_column
 
 
 def _number(name: str) -> Column[int]:

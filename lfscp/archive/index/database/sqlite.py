@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index.database import Database, Patience, Result
-from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.index.statements import Statement
+from lfscp.archive.index.database.database import Database, Patience, Result
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.statements import Statement
 
 _NO_PATIENCE: Final = Patience()
 _STEPS: Final = 20_000  # of SQLite's machine between two looks at an interruption: milliseconds

@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Integer, Table, Text
 
-from lfscp.archive.index.schema import KEY, metadata
+from lfscp.archive.index.tables.schema import KEY, metadata
 
 protection: Final = Table(
     "protection",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lfscp.archive.index.group_commit import GroupCommit
+from lfscp.archive.index.database.group_commit import GroupCommit
 
 DONE_S = 20
 INTERRUPTS = -1000

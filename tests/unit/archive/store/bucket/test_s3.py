@@ -12,13 +12,13 @@ from pydicom.filereader import read_dataset
 
 from lfscp.archive.archive import Archive, Received, StoreOutcome
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
-from lfscp.archive.index.maintenance_tables import removal
+from lfscp.archive.index.tables.maintenance_tables import removal
 from lfscp.archive.query.find import Incomplete
 from lfscp.archive.query.query import Model, parse_query
+from lfscp.archive.store.bucket.remote_object import RemoteObject
+from lfscp.archive.store.bucket.s3 import PUT_IN_PARTS_ABOVE
+from lfscp.archive.store.bucket.s3_client import PART_BYTES
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.archive.store.remote_object import RemoteObject
-from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
-from lfscp.archive.store.s3_client import PART_BYTES
 from lfscp.dicom.values.attributes import Level
 from lfscp.observe import metrics
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded

@@ -20,10 +20,10 @@ from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 
 if TYPE_CHECKING:
-    from lfscp.archive.index.statements import Statement
+    from lfscp.archive.index.database.statements import Statement
 
 Result = TypeVar("Result")
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index import interruption as module
-from lfscp.archive.index.interruption import Interruption, InterruptionError
-from lfscp.archive.index.schema import study
+from lfscp.archive.index.database import interruption as module
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
+from lfscp.archive.index.tables.schema import study
 from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import Texts
 from lfscp.archive.query.query import Model, parse_query

@@ -17,8 +17,8 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from lfscp.archive.errors import ArchiveError
+from lfscp.archive.store.bucket.s3_client import S3Options, connect, hint_for, reason_of
 from lfscp.archive.store.identity import Known, recognise
-from lfscp.archive.store.s3_client import S3Options, connect, hint_for, reason_of
 
 PROBES: Final = ".lfscp"  # below the prefix; no object is ever found there
 BUCKET_IDENTITY: Final = f"{PROBES}/objects"
@@ -40,7 +40,7 @@ def recognise_bucket(options: S3Options, index_knows: Known) -> str:
     timeout_s = _OVERHEAD_S + 2 * _REQUESTS * options.timeout_s
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "lfscp.archive.store.object_probe"],
+            [sys.executable, "-m", "lfscp.archive.store.bucket.object_probe"],
             input=json.dumps([asdict(options), asdict(index_knows)]),
             capture_output=True,
             text=True,

@@ -28,9 +28,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index.database import Database, Patience, Result
-from lfscp.archive.index.interruption import Interruption, InterruptionError
-from lfscp.archive.index.statements import Statement
+from lfscp.archive.index.database.database import Database, Patience, Result
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.statements import Statement
 
 _CONNECT_TIMEOUT_S: Final = 5
 _MAX_PAUSE_S: Final = 1.0

@@ -21,10 +21,10 @@ from sqlalchemy import create_engine, text
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
 from lfscp.archive.index import migrations
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.index import Index
-from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.index.nodes import Membership, nodes
-from lfscp.archive.index.schema import metadata
+from lfscp.archive.index.tables.schema import metadata
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.upkeep.check import check
 from lfscp.dicom.values.attributes import Level

@@ -18,10 +18,10 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
+from lfscp.archive.store.bucket.s3_client import PART_BYTES, counted, reason_of
 from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.store.kept_beside import part_of
-from lfscp.archive.store.s3_client import PART_BYTES, counted, reason_of
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

@@ -22,13 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.archive.errors import OutOfResourcesError
-from lfscp.archive.store.disk_cache import DiskCache
-from lfscp.archive.store.files import instance_of, write_file
-from lfscp.archive.store.object_probe import PROBES
-from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
-from lfscp.archive.store.remote_fetch import Remote, copy_part
-from lfscp.archive.store.remote_object import ReadAhead, RemoteObject
-from lfscp.archive.store.s3_client import (
+from lfscp.archive.store.bucket.object_probe import PROBES
+from lfscp.archive.store.bucket.remote_fetch import Remote, copy_part
+from lfscp.archive.store.bucket.remote_object import ReadAhead, RemoteObject
+from lfscp.archive.store.bucket.s3_client import (
     PART_BYTES,
     PARTS_AT_ONCE,
     S3Options,
@@ -36,6 +33,9 @@ from lfscp.archive.store.s3_client import (
     counted,
     reason_of,
 )
+from lfscp.archive.store.disk_cache import DiskCache
+from lfscp.archive.store.files import instance_of, write_file
+from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

@@ -7,7 +7,7 @@ from sqlalchemy.exc import ArgumentError
 
 from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.database import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT_S, Database
+from lfscp.archive.index.database.database import DEFAULT_CONNECTIONS, DEFAULT_TIMEOUT_S, Database
 
 
 def open_database(
@@ -32,13 +32,13 @@ def open_database(
     except (ArgumentError, ValueError):  # whose text may hold the URL, and so the password
         raise ArchiveError("open the index", "index.url is no URL", _URL_HINT) from None
     if name == "sqlite":
-        from lfscp.archive.index.sqlite import SQLiteDatabase
+        from lfscp.archive.index.database.sqlite import SQLiteDatabase
 
         return SQLiteDatabase(url, durability, timeout_s)
     if name != "postgresql":
         raise ArchiveError("open the index", f"no index is kept in {name}", _URL_HINT)
     try:
-        from lfscp.archive.index.postgresql import PostgreSQLDatabase
+        from lfscp.archive.index.database.postgresql import PostgreSQLDatabase
     except ImportError:
         raise ArchiveError(
             "open the index",

@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from lfscp.archive.index.dialects import BytewiseText
+from lfscp.archive.index.tables.dialects import BytewiseText
 from lfscp.dicom.values.attributes import Level, at_level
 
 metadata: Final = MetaData(
