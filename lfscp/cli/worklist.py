@@ -255,7 +255,7 @@ def _items(worklist: Worklist, text: str, statuses: Sequence[str]) -> Iterator[W
 
 
 def _as_json(item: WorklistItem) -> dict[str, object]:
-    from lfscp.dicom.models.json_model import to_json
+    from lfscp.dicom.models.json_writer import to_json
 
     return {
         "id": item.id,

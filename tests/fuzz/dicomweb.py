@@ -26,7 +26,7 @@ from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.bulk_data import BulkDataURI, ObjectWriter
 from lfscp.dicom.models.element_tree import Tree
-from lfscp.dicom.models.json_model import from_json
+from lfscp.dicom.models.json_reader import from_json
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.content_type import ContentType
 from lfscp.dicomweb.errors import BodyError

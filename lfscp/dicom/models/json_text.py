@@ -1,6 +1,6 @@
 """Writes values of text as DICOM JSON without a document in between, for what is read often.
 
-What it writes is what `json_model` would.
+What it writes is what `json_writer` would.
 Source: PS3.18 section F.2.
 """
 
@@ -12,7 +12,7 @@ from functools import cache
 from json.encoder import encode_basestring
 from typing import Final
 
-from lfscp.dicom.models.json_model import value_of_text
+from lfscp.dicom.models.json_writer import value_of_text
 from lfscp.dicom.values.attributes import SINGLE_VALUE_VRS
 
 quoted: Final[Callable[[str], str]] = encode_basestring

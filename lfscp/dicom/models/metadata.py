@@ -2,7 +2,7 @@
 
 Rules: pixel data, and binary values longer than INLINE_BYTES, are URIs of bulk data; shorter ones
 are in base 64, little endian. Text is UTF-8 and says so. What does not follow its VR is written as
-`json_model` does it. An attribute that is broken inside, or nested too deep, is left out; the
+`json_writer` does it. An attribute that is broken inside, or nested too deep, is left out; the
 dataset ends where it is cut.
 Source: PS3.18 section F.2; bulk data, section 10.4.1.1.5.
 """
@@ -28,8 +28,8 @@ from lfscp.dicom.encoding.image_pixel import PIXEL_REPRESENTATION
 from lfscp.dicom.encoding.value_representations import KNOWN, SQ, UN, WIDTH, Deciding, left_out
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import Element
-from lfscp.dicom.models.json_model import element_to_json
 from lfscp.dicom.models.json_text import head_of, quoted, values_writer
+from lfscp.dicom.models.json_writer import element_to_json
 from lfscp.dicom.values.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.dicom.values.charset import UTF_8, codecs_of, decode
 

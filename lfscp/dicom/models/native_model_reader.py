@@ -1,7 +1,7 @@
-"""Reads a dataset in XML, the Native DICOM Model, as the document that `json_model` reads.
+"""Reads a dataset in XML, the Native DICOM Model, as the document that `json_reader` reads.
 
 Rules: a document type, and with it every entity, is refused; so are elements that the model does
-not have. Memory and depth are bounded. Values are checked by `json_model`.
+not have. Memory and depth are bounded. Values are checked by `json_reader`.
 Source: PS3.19 section A.1.
 """
 

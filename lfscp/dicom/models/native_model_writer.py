@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 from pydicom.datadict import keyword_for_tag
 
 from lfscp.dicom.models.element_tree import Tree
-from lfscp.dicom.models.json_model import to_json
+from lfscp.dicom.models.json_writer import to_json
 
 _NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _BEGIN: Final = (
@@ -36,7 +36,7 @@ def xml_of_json(model: dict[str, Any]) -> str:
     """A dataset in DICOM JSON as a document.
 
     Args:
-        model: as `json_model.to_json` makes it; its BulkDataURIs are kept.
+        model: as `json_writer.to_json` makes it; its BulkDataURIs are kept.
     """
     return "".join((_BEGIN, *_dataset(model), _END))
 

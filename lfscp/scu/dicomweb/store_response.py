@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import Tree
-from lfscp.dicom.models.json_model import JSONModelError, from_json
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
 from lfscp.dicom.models.native_model_reader import document_of_xml
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 from lfscp.services.status import is_store_warning

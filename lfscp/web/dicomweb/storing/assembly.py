@@ -15,7 +15,7 @@ from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.bulk_data import BulkDataURI, ObjectWriter
 from lfscp.dicom.models.element_tree import Tree
-from lfscp.dicom.models.json_model import from_json
+from lfscp.dicom.models.json_reader import from_json
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicom.reading.header import SOP_CLASS_UID, SOP_INSTANCE_UID
 from lfscp.dicom.values.value_faults import fault_of

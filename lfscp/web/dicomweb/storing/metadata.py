@@ -63,7 +63,7 @@ class Metadata:
         self._texts.append((media_type in JSON, text))
 
     def documents(self) -> Iterator[Any]:
-        """The metadata of each object as `json_model` reads them.
+        """The metadata of each object as `json_reader` reads them.
 
         Raises:
             BodyError: they are no JSON or XML.

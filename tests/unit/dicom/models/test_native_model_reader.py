@@ -6,7 +6,7 @@ import pytest
 
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.models.element_tree import Element
-from lfscp.dicom.models.json_model import from_json
+from lfscp.dicom.models.json_reader import from_json
 from lfscp.dicom.models.native_model_reader import document_of_xml
 
 PLAIN = '<NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">{}</NativeDicomModel>'

@@ -20,7 +20,8 @@ from lfscp.dicom.models.element_tree import (
     read_tree,
     tree_of,
 )
-from lfscp.dicom.models.json_model import JSONModelError, from_json, to_json
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
+from lfscp.dicom.models.json_writer import to_json
 
 ITEM = {
     "00080050": {"vr": "SH", "Value": ["A-1"]},

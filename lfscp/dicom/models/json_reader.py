@@ -1,8 +1,6 @@
-"""Reads and writes a small dataset as DICOM JSON (PS3.18 annex F).
+"""Reads a small dataset in DICOM JSON (PS3.18 annex F).
 
 Rules:
-- what is written is always valid JSON, also for a value that breaks its value representation: a
-  number that is none is a text, and bytes of a wrong length are UN;
 - what is read is checked, and the first fault is named with its place;
 - a keyword may stand for a tag, and a plain value for the object with `vr` and `Value`, so that a
   person can write {"PatientName": "DOE^JANE"}.
@@ -25,22 +23,14 @@ from lfscp.dicom.encoding.value_representations import KNOWN, SQ, WIDTH
 from lfscp.dicom.errors import named
 from lfscp.dicom.models.bulk_data import BulkDataURI
 from lfscp.dicom.models.element_tree import MAX_DEPTH, Element, Tree
+from lfscp.dicom.models.json_values import BYTES, FLOATS, MAX_SAFE, NAME_GROUPS, NUMBERS, WHOLE
 from lfscp.dicom.values.attributes import SINGLE_VALUE_VRS, SPECIFIC_CHARACTER_SET
 from lfscp.dicom.values.value_faults import fault_of
 from lfscp.errors import OperationError
 
-_FLOATS: Final = {"FD": "<d", "FL": "<f"}
-_INTEGERS: Final = {"SL": "<l", "SS": "<h", "SV": "<q", "UL": "<L", "US": "<H", "UV": "<Q"}
-_NUMBERS: Final = _FLOATS | _INTEGERS
-_PACKED: Final = _NUMBERS | {"AT": "<HH"}
-_BYTES: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_SAFE: Final = 2**53  # whole numbers beyond it lose digits in JavaScript
-_NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _NOT_FINITE: Final = {"NaN": math.nan, "inf": math.inf, "-inf": -math.inf}
 _MEMBERS: Final = frozenset({"vr", "Value", "InlineBinary", "BulkDataURI"})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
-_WHOLE: Final = re.compile(r"[+-]?[0-9]+")
-_DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # Command, file meta information, and the delimiters of sequences: no part of a dataset.
 _FILE_META: Final = "0002"
 _NO_GROUPS: Final = frozenset({0x0000, 0x0002, 0xFFFE})
@@ -61,67 +51,6 @@ class JSONModelError(OperationError):
         self.path = path
         self.keyword = keyword
         self.fault = reason
-
-
-def to_json(tree: Tree) -> dict[str, Any]:
-    """A dataset in DICOM JSON, as `json.dumps` takes it.
-
-    Source: PS3.18 section F.2.
-    """
-    return {f"{tag:08X}": element_to_json(tree[tag]) for tag in sorted(tree)}
-
-
-def element_to_json(element: Element) -> dict[str, Any]:
-    """One element in DICOM JSON."""
-    vr, value = element
-    if not value:  # also of an attribute that is text elsewhere
-        return {"vr": vr.decode() if vr in KNOWN else "UN"}
-    if isinstance(value, list):
-        return _with_values("SQ", [to_json(each) for each in value])
-    name = vr.decode() if vr in KNOWN else "UN"
-    if isinstance(value, str):
-        return _with_values(name, _values_of_text(name, value))
-    form = _PACKED.get(name)
-    if form is None or len(value) % struct.calcsize(form):
-        return _binary(name, value)
-    values = struct.iter_unpack(form, value)
-    if name == "AT":
-        return _with_values(name, [f"{group:04X}{element:04X}" for group, element in values])
-    return _with_values(name, [_number(each) for (each,) in values])
-
-
-def _with_values(vr: str, values: list[Any]) -> dict[str, Any]:
-    return {"vr": vr, "Value": values} if values else {"vr": vr}
-
-
-def _binary(vr: str, value: bytes) -> dict[str, Any]:
-    """Bytes in base 64; those that are no whole values are of unknown VR."""
-    is_whole = vr in _BYTES and len(value) % WIDTH.get(vr.encode(), 1) == 0
-    kind = vr if is_whole else "UN"
-    return {"vr": kind, "InlineBinary": base64.b64encode(value).decode()} if value else {"vr": kind}
-
-
-def _number(value: float) -> float | str:
-    if isinstance(value, int):
-        return value if abs(value) <= _SAFE else str(value)
-    return value if math.isfinite(value) else {math.inf: "inf", -math.inf: "-inf"}.get(value, "NaN")
-
-
-def _values_of_text(vr: str, text: str) -> list[Any]:
-    values = [text] if vr in SINGLE_VALUE_VRS else text.split("\\")
-    return [value_of_text(vr, each) if each else None for each in values]
-
-
-def value_of_text(vr: str, value: str) -> Any:
-    """One value of text as JSON has it; a number that is none stays text."""
-    if vr == "PN":
-        groups = zip(_NAME_GROUPS, value.split("=", 2), strict=False)
-        return {group: text for group, text in groups if text} or None
-    if vr == "IS" and _WHOLE.fullmatch(value.strip(" ")) and len(value) < 16:
-        return int(value)
-    if vr == "DS" and _DECIMAL.fullmatch(value.strip(" ")) and math.isfinite(float(value)):
-        return int(value) if _WHOLE.fullmatch(value.strip(" ")) else float(value)
-    return value
 
 
 def from_json(document: object, *, is_object: bool = False) -> Tree:
@@ -228,19 +157,19 @@ class _Reading:
                 for at, each in enumerate(values)
             ]
             return Element(SQ, items)
-        if vr in _BYTES:
+        if vr in BYTES:
             if values:
                 raise self._fault("give its bytes in base 64 as InlineBinary")
             return Element(encoded, b"")
-        if vr in _NUMBERS or vr == "AT":
-            packed = self._packed if vr in _NUMBERS else self._packed_tag
+        if vr in NUMBERS or vr == "AT":
+            packed = self._packed if vr in NUMBERS else self._packed_tag
             return Element(encoded, b"".join(packed(vr, each) for each in values))
         if vr in SINGLE_VALUE_VRS and len(values) > 1:
             raise self._fault("only one value is allowed")
         return Element(encoded, "\\".join(self._text(vr, each) for each in values))
 
     def _bytes(self, vr: str, given: object) -> bytes:
-        if vr not in _BYTES:
+        if vr not in BYTES:
             raise self._fault(f"{vr} has a Value, not InlineBinary")
         try:
             value = base64.b64decode(given if isinstance(given, str) else "?", validate=True)
@@ -251,11 +180,11 @@ class _Reading:
         return value
 
     def _packed(self, vr: str, given: object) -> bytes:
-        form = _NUMBERS[vr]
+        form = NUMBERS[vr]
         number: object = given
-        if vr in _FLOATS:
+        if vr in FLOATS:
             number = _NOT_FINITE.get(given, given) if isinstance(given, str) else given
-        elif isinstance(given, str) and _WHOLE.fullmatch(given) and len(given) <= 20:
+        elif isinstance(given, str) and WHOLE.fullmatch(given) and len(given) <= 20:
             number = int(given)  # as 64-bit numbers are written, which JavaScript cannot hold
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise self._fault("expected a number")
@@ -288,9 +217,9 @@ class _Reading:
     def _person_name(self, given: object) -> str:
         if isinstance(given, str):
             return given
-        if not isinstance(given, dict) or not given.keys() <= set(_NAME_GROUPS):
-            raise self._fault(f"expected an object with {', '.join(_NAME_GROUPS)}")
-        groups = [given.get(group) or "" for group in _NAME_GROUPS]
+        if not isinstance(given, dict) or not given.keys() <= set(NAME_GROUPS):
+            raise self._fault(f"expected an object with {', '.join(NAME_GROUPS)}")
+        groups = [given.get(group) or "" for group in NAME_GROUPS]
         if not all(isinstance(group, str) and "=" not in group for group in groups):
             raise self._fault("each group of a name is a text without '='")
         return "=".join(groups).rstrip("=")
@@ -299,7 +228,7 @@ class _Reading:
         if isinstance(given, float) and given.is_integer():
             given = int(given)
         if isinstance(given, int) and not isinstance(given, bool):
-            return str(given) if abs(given) <= _SAFE else self._refuse("the number is too large")
+            return str(given) if abs(given) <= MAX_SAFE else self._refuse("the number is too large")
         return given if isinstance(given, str) else self._refuse("expected a whole number")
 
     def _decimal(self, given: object) -> str:
@@ -307,7 +236,7 @@ class _Reading:
             return given
         if isinstance(given, bool) or not isinstance(given, int | float):
             return self._refuse("expected a number")
-        if isinstance(given, int) and abs(given) <= _SAFE:
+        if isinstance(given, int) and abs(given) <= MAX_SAFE:
             return str(given) if len(str(given)) <= 16 else format_number_as_ds(float(given))
         if isinstance(given, int) or not math.isfinite(given):
             return self._refuse("the number is too large")
