@@ -1,122 +1,23 @@
-"""Defines the options of the commands that ask another node, and makes peer and query of them."""
+"""Makes of the options the node that is asked: an application entity, or a DICOMweb server."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-
-import typer
+from typing import TYPE_CHECKING, Final
 
 from lfscp.ae_title import validate_ae_title
 from lfscp.cli.errors import OptionError
 from lfscp.cli.terminal import warn
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
     from lfscp.scu.dicomweb.peer import DICOMwebPeer
     from lfscp.scu.peer import Peer
 
 _MAX_TOKEN_BYTES: Final = 65_536
 _DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
-_LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
-_TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="NODE",
-        help="The node to ask: AET@HOST:PORT, where AET@ may be left out, or the URL of a "
-        "DICOMweb server, such as https://pacs.example/dicom-web.",
-    ),
-]
-ApplicationEntity = Annotated[
-    str, typer.Argument(metavar="AET@HOST:PORT", help="The node to ask. AET@ may be left out.")
-]
-User = Annotated[
-    str | None,
-    typer.Option(
-        "--user",
-        metavar="NAME",
-        help="User at a DICOMweb server. The password is taken from the variable "
-        "LFSCP_PEER_PASSWORD, or asked for.",
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--token-file", metavar="FILE", help="A file with a Bearer token for a DICOMweb server."
-    ),
-]
-OurTitle = Annotated[str, typer.Option("--aet", "-aet", metavar="TITLE", help="Our AE title.")]
-Timeout = Annotated[
-    float,
-    typer.Option(
-        "--timeout", "-to", metavar="SECONDS", help="Longest wait for an answer.", min=0.1
-    ),
-]
-Tls = Annotated[bool, typer.Option("--tls", help="Connect with TLS and verify the node.")]
-CaFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--ca", metavar="FILE", help="Certificates to trust, PEM. [default: the system's]"
-    ),
-]
-CertificateFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--cert",
-        metavar="FILE",
-        help="Our certificate, PEM. The file may also hold the private key.",
-    ),
-]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--key-file",
-        metavar="FILE",
-        help="The private key, PEM, if the file of --cert does not hold it.",
-    ),
-]
-Insecure = Annotated[
-    bool,
-    typer.Option(
-        "--insecure", help="Connect with TLS, but do not verify the node. For tests only."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--key",
-        "-k",
-        metavar="KEYWORD=VALUE",
-        help='A key, such as PatientName=DOE* or "0010,0010=DOE*". May be given several times. '
-        "A find returns the values of keys that are given without a value.",
-    ),
-]
-QueryLevel = Annotated[
-    str | None,
-    typer.Option(
-        "--level",
-        "-l",
-        metavar="LEVEL",
-        help="PATIENT, STUDY, SERIES or IMAGE; -k QueryRetrieveLevel=LEVEL says the same. "
-        "[default: STUDY]",
-    ),
-]
-PatientRoot = Annotated[bool, typer.Option("--patient", "-P", help="Use the Patient Root model.")]
-StudyRoot = Annotated[
-    bool, typer.Option("--study", "-S", help="Use the Study Root model. This is the default.")
-]
-PatientStudy = Annotated[
-    bool, typer.Option("--psonly", "-O", help="Use the Patient/Study Only model. It is retired.")
-]
 
 
 def peer_of(
@@ -246,51 +147,3 @@ def _token(file: Path) -> str:
     if not text or len(content) > _MAX_TOKEN_BYTES:
         raise OptionError(f"{file}: expected a token")
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class PeerQuery:
-    """The query of a command: keys by keyword, the same as a dataset with the level, the model."""
-
-    keys: dict[str, str]
-    identifier: Dataset
-    model: str
-
-
-def query_of(
-    keys: list[str] | None, level: str | None, patient: bool, study: bool, psonly: bool
-) -> PeerQuery:
-    """The query that the options name.
-
-    Raises:
-        OptionError: an unknown key or level, a value that a key cannot have, or several models.
-    """
-    from lfscp.scu.identifiers import identifier
-
-    if patient + study + psonly > 1:
-        raise OptionError("flags --patient, --study, --psonly: expected one of them")
-    named = dict(_key(text) for text in keys or [])
-    chosen = (named.pop("QueryRetrieveLevel", "") or level or "STUDY").upper()
-    if chosen not in _LEVELS:
-        raise OptionError(f"flag --level {chosen}: expected one of {', '.join(_LEVELS)}")
-    model = "patient" if patient else "patient-study" if psonly else "study"
-    try:
-        return PeerQuery(named, identifier(named, chosen), model)
-    except ValueError as error:
-        raise OptionError(f"flag --key {error}") from None
-
-
-def _key(text: str) -> tuple[str, str]:
-    from pydicom.datadict import keyword_for_tag, tag_for_keyword
-
-    name, _, value = text.partition("=")
-    name = name.strip()
-    tag = _TAG.fullmatch(name)
-    if tag is not None:
-        name = keyword_for_tag(int(tag[1] + tag[2], 16))
-    if not name or tag_for_keyword(name) is None:
-        raise OptionError(
-            f"flag --key {text!r}: expected a keyword or tag of the DICOM dictionary, "
-            "for example PatientName=DOE*"
-        )
-    return name, value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lfscp.archive.store.received_objects import Received
-from lfscp.cli.saved_objects import SavedObjects
+from lfscp.cli.peers.saved_objects import SavedObjects
 from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.services import status
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from lfscp.archive.store.received_objects import Received, StoredInstance
-    from lfscp.cli.peer_options import PeerQuery
+    from lfscp.cli.peers.query import PeerQuery
     from lfscp.scu.connection import Flag
     from lfscp.scu.dicomweb.peer import DICOMwebPeer
     from lfscp.scu.echo import EchoResult

@@ -19,7 +19,9 @@ import typer
 from lfscp.cli.errors import CommandError, OptionError
 from lfscp.cli.index_beside_node import open_index
 from lfscp.cli.options import ConfigFile, DataDir, settings_of
-from lfscp.cli.peer_options import (
+from lfscp.cli.peers.addressed import peer_of
+from lfscp.cli.peers.files import find_objects
+from lfscp.cli.peers.options import (
     ApplicationEntity,
     CaFile,
     CertificateFile,
@@ -28,7 +30,6 @@ from lfscp.cli.peer_options import (
     KeyFile,
     Timeout,
     Tls,
-    peer_of,
 )
 from lfscp.cli.terminal import (
     Interrupt,
@@ -247,29 +248,14 @@ def _references(
 ) -> tuple[list[Reference], bool]:
     """What to ask for, each once, and whether a file is a broken object."""
     from lfscp.archive.workflow.commitment.references import Reference
-    from lfscp.scu.send import objects_in
 
-    for path in paths:
-        if not path.exists():
-            raise OptionError(f"{path}: there is no such file or folder")
-    broken: list[Path] = []
-
-    def note_other(file: Path, reason: str) -> None:
-        warn(f"lfscp: {file}: not asked for, {reason}")
-
-    def note_broken(file: Path, reason: str) -> None:
-        note_other(file, reason)
-        broken.append(file)
-
-    found = [
-        Reference(each.sop_class_uid, each.sop_instance_uid)
-        for each in objects_in(paths, on_other=note_other, on_broken=note_broken)
-    ]
+    files = find_objects(paths, "not asked for")
+    found = [Reference(each.sop_class_uid, each.sop_instance_uid) for each in files.instances]
     for study in studies:
         found += _of_study(index, study)
     if not found:
         raise CommandError("there is no DICOM file to ask for")
-    return list({each.sop_instance_uid: each for each in found}.values()), bool(broken)
+    return list({each.sop_instance_uid: each for each in found}.values()), files.is_any_broken
 
 
 def _of_study(index: Index | None, study: str) -> list[Reference]:
