@@ -16,7 +16,8 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import event
 
 from lfscp.archive.store.space import Space
-from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
+from lfscp.archive.workflow.commitment.commitment import Commitment, State
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.verification import Verification
 from lfscp.config import Settings
 from lfscp.services.commitment import same_association

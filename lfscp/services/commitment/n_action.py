@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, TransactionInUseError
+from lfscp.archive.workflow.commitment.commitment import Commitment, TransactionInUseError
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.access.permissions import may

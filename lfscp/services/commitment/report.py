@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments
+from lfscp.archive.workflow.commitment.commitment import Commitment
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.references import (
     FAILED_SOP_SEQUENCE,
     REFERENCED_SOP_SEQUENCE,
