@@ -15,7 +15,6 @@ import typer
 from lfscp.ae_title import validate_ae_title
 from lfscp.cli.errors import OptionError
 from lfscp.cli.terminal import warn
-from lfscp.config.describe import PEER_PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -45,7 +44,7 @@ User = Annotated[
         "--user",
         metavar="NAME",
         help="User at a DICOMweb server. The password is taken from the variable "
-        f"{PEER_PASSWORD_VARIABLE}, or asked for.",
+        "LFSCP_PEER_PASSWORD, or asked for.",
     ),
 ]
 TokenFile = Annotated[
@@ -227,6 +226,8 @@ def _require_files(*files: Path | None) -> None:
 
 def _password() -> str:
     """The password from the environment, or of the person at the terminal."""
+    from lfscp.config.describe import PEER_PASSWORD_VARIABLE
+
     given = os.environ.get(PEER_PASSWORD_VARIABLE)
     if given is not None:
         return given

@@ -70,7 +70,10 @@ def echo(
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ask another node whether it answers (C-ECHO, or a search by DICOMweb)."""
+    """Ask another node whether it answers (C-ECHO).
+
+    A DICOMweb server is asked for a study.
+    """
     asked = target_of(peer, aet, timeout, tls, ca, cert, key_file, insecure, user, token_file)
     with interruptible() as cancel:
         answer = peer_services.echo(asked, cancel)

@@ -69,6 +69,7 @@ from lfscp.upperlayer.wire.associate_pdus import (
 from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
+from tests.fuzz.web_answers import run_web_answers, web_answers_seeds
 from tests.fuzz.workflow_datasets import (
     commitment_seeds,
     dicom_json_seeds,
@@ -698,4 +699,5 @@ TARGETS = {
     "procedure-step": Target(run_procedure_step, procedure_step_seeds, 600),
     "commitment": Target(run_commitment, commitment_seeds, 2000),
     "dicom-json": Target(run_dicom_json, dicom_json_seeds, 2000),
+    "web-answers": Target(run_web_answers, web_answers_seeds, 400),
 }
