@@ -133,7 +133,7 @@ def serve(
 
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
-    from lfscp.config.sources import require_peer_secrets, require_worklist_folder
+    from lfscp.config.at_start import require_peer_secrets, require_worklist_folder
 
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
     if http_port is not None and no_http:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from lfscp.config.describe import (
     mask_password,
     sections,
 )
-from lfscp.config.peer_secrets import read_secret
 from lfscp.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,7 +90,7 @@ class _Layers:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 above = path[:depth]
-                raise ConfigError(_complaint(self.origins[above], above, table, "a table"))
+                raise ConfigError(complaint(self.origins[above], above, table, "a table"))
         table[path[-1]] = value
         self.origins[path] = origin
 
@@ -135,42 +133,6 @@ def resolve_settings(
     return Resolved(_validate(layers), layers.origins)
 
 
-def require_worklist_folder(resolved: Resolved) -> None:
-    """Refuse a folder of worklist files that is not there; for a node that starts.
-
-    A running one reads its settings again also while a volume is away.
-
-    Raises:
-        ConfigError: it is not there, or cannot be read.
-    """
-    folder = resolved.settings.worklist.folder
-    if folder and not (Path(folder).is_dir() and os.access(folder, os.R_OK | os.X_OK)):
-        path = ("worklist", "folder")
-        expected = "a folder that is there and that the node may read"
-        raise ConfigError(_complaint(resolved.origin(path), path, folder, expected))
-
-
-def require_peer_secrets(resolved: Resolved) -> None:
-    """Refuse a file of a peer's password or token that cannot be used; for a node that starts.
-
-    In a running one, the job that needs the file fails with the reason.
-
-    Raises:
-        ConfigError: it is not there, cannot be read, or has no secret in its first line.
-    """
-    for title, peer in resolved.settings.peers.items():
-        for key in ("password_file", "token_file"):
-            file = getattr(peer, key)
-            try:
-                if file:
-                    read_secret(file)
-            except (OSError, ValueError) as error:
-                path = ("peers", title, key)
-                words = error.strerror if isinstance(error, OSError) else str(error)
-                expected = f"a file with the secret in its first line: {words}"
-                raise ConfigError(_complaint(resolved.origin(path), path, file, expected)) from None
-
-
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -197,7 +159,7 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
         table = _from_json(text, ("peers",), origin)
         if not isinstance(table, dict):
             expected = "a JSON object of peers by AE title"
-            raise ConfigError(_complaint(origin, ("peers",), text, expected))
+            raise ConfigError(complaint(origin, ("peers",), text, expected))
         _put_table(layers, ("peers",), table, origin)
         return
     known = {each.name: each for each in leaves()}
@@ -250,7 +212,7 @@ def _put_text(layers: _Layers, item: Leaf, path: KeyPath, text: str, origin: str
         except ValueError:
             expected = "a whole number" if item.annotation is int else "a number"
     if expected:
-        raise ConfigError(_complaint(origin, path, text, expected))
+        raise ConfigError(complaint(origin, path, text, expected))
     layers.put(path, value, origin)
 
 
@@ -259,7 +221,7 @@ def _from_json(text: str, path: KeyPath, origin: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         expected = 'JSON, for example ["one", "two"]'
-        raise ConfigError(_complaint(origin, path, text, expected)) from error
+        raise ConfigError(complaint(origin, path, text, expected)) from error
 
 
 def _validate(layers: _Layers) -> Settings:
@@ -289,7 +251,7 @@ def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
         return _one_line(f"{where}: {message}")
     for programmers, words in _WORDS:
         message = message.replace(programmers, words)
-    return _complaint(origin, path, problem["input"], _EXPECTED.get(kind, message))
+    return complaint(origin, path, problem["input"], _EXPECTED.get(kind, message))
 
 
 def _guilty(layers: _Layers, path: KeyPath) -> str:
@@ -312,7 +274,8 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(names)}"
 
 
-def _complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
+def complaint(origin: str, path: KeyPath, value: object, expected: str) -> str:
+    """One line for the administrator about a wrong value; a secret is not shown."""
     shown = mask_password(json.dumps(value, default=str, ensure_ascii=False))
     if path[-1] in _SECRETS or path == ("peers",):  # whose JSON may be too broken to find them
         shown = '"***"'

@@ -10,8 +10,8 @@ import pytest
 
 from lfscp.cli.show import _print_settings
 from lfscp.config import ConfigError, PeerSettings, Resolved, Settings, resolve_settings
+from lfscp.config.at_start import require_peer_secrets
 from lfscp.config.peer_secrets import password_of, token_of
-from lfscp.config.sources import require_peer_secrets
 from lfscp.services.access.permissions import destination, may
 
 SECRET = "s3cr3t-0f-the-cl0ud"  # noqa: S105 - of no one
