@@ -31,8 +31,8 @@ from lfscp.archive.store.received_objects import (
     size_of,
 )
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import Header
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import Header
 
 
 class Storing:

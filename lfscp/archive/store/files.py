@@ -13,7 +13,7 @@ A volume may go away, or another be mounted, while a file is written. So the fol
 again once a file has its name: unless it is still the archive's, and the file is on its volume,
 nothing counts as stored.
 
-UIDs are checked where they are read (dicom/header.py) before they reach a path here.
+UIDs are checked where they are read (dicom/reading/header.py) before they reach a path here.
 """
 
 # ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call

@@ -31,9 +31,9 @@ from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.store import files as object_files
 from lfscp.archive.store.digest import digest_of
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 OpenArchive = Callable[..., Archive]
