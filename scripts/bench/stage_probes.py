@@ -44,7 +44,7 @@ STORE: Final = (
     Probe("Part 10 header", "lfscp.archive.storing", "part10_header"),
     Probe("write: open, writev, close", _FILES, "write_piece"),
     Probe("sync file", "os", "fdatasync"),
-    Probe("sync folder", "os", "fsync"),
+    Probe("sync folder, or file and name", "os", "fsync"),
     Probe("place: link", _FILES, "place"),
     Probe("index: glue", _INDEX, "add"),
     Probe(

@@ -79,6 +79,7 @@ from tests.fuzz.dicomweb import (
 from tests.fuzz.hl7_messages import hl7_seeds, run_hl7
 from tests.fuzz.identifiers import identifier_seeds, run_identifier
 from tests.fuzz.peer_answers import Tracebacks, answers_seeds, run_answers
+from tests.fuzz.web_answers import run_web_answers, web_answers_seeds
 from tests.fuzz.workflow_datasets import (
     commitment_seeds,
     dicom_json_seeds,
@@ -712,4 +713,5 @@ TARGETS = {
     "stow-metadata": Target(run_stow_metadata, stow_metadata_seeds, 2000),
     "retrieve": Target(run_retrieve, retrieve_seeds, 1000),
     "search": Target(run_search, search_seeds, 500),
+    "web-answers": Target(run_web_answers, web_answers_seeds, 400),
 }

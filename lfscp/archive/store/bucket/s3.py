@@ -35,7 +35,7 @@ from lfscp.archive.store.bucket.s3_client import (
 )
 from lfscp.archive.store.disk_cache import DiskCache
 from lfscp.archive.store.files import instance_of, write_file
-from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
+from lfscp.archive.store.object_store import NameTakenError, Piece, Placement, Uids
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -89,12 +89,12 @@ class S3Objects:
 
     # Storing
 
-    def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
+    def write_piece(self, header: bytes, dataset: bytes | memoryview, uids: Uids) -> Piece:  # noqa: ARG002 - a bucket's objects are placed whole
         path = self._cache.new_piece()
         write_file(path, header, dataset, sync=False)
         return Piece(path, len(header) + len(dataset))
 
-    def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
+    def adopt(self, path: str | Path, uids: Uids, descriptor: int = -1) -> Piece:  # noqa: ARG002 - likewise
         found = os.stat(path if descriptor < 0 else descriptor)  # noqa: PTH116
         return Piece(str(path), found.st_size)
 

@@ -371,9 +371,18 @@ def test_pages_end_with_an_empty_one_whatever_the_servers_limit() -> None:
     assert pages([found("1.1"), found("1.2"), answer("[]")]) == ["1.1", "1.2"]  # its limit is 1
 
 
-def test_a_server_without_pages_ends_the_query() -> None:
-    assert pages([found("1.1", "1.2")]) == ["1.1", "1.2"]  # the same again and again
+def test_a_server_without_pages_ends_the_query(capfd: pytest.CaptureFixture[str]) -> None:
     assert pages([found("1.1", "1.2", "1.3")]) == ["1.1", "1.2", "1.3"]  # all at once
+    assert "may lack matches" not in "".join(capfd.readouterr())
+    assert pages([found("1.1", "1.2")]) == ["1.1", "1.2"]  # the same again and again
+    assert "may lack matches" in "".join(capfd.readouterr())
+
+
+def test_what_the_server_warns_of_is_logged_once(capfd: pytest.CaptureFixture[str]) -> None:
+    field = b'\r\nWarning: 299 server "fuzzymatching is not supported"\r\n\r\n'
+    one, two = (found(uid).replace(b"\r\n\r\n", field, 1) for uid in ("1.1", "1.2"))
+    assert pages([one, two, NONE]) == ["1.1", "1.2"]
+    assert "".join(capfd.readouterr()).count("fuzzymatching is not supported") == 1
 
 
 def test_a_server_that_refuses_large_pages_gets_small_ones() -> None:

@@ -19,6 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from lfscp.archive.upkeep.stale_copies import remove_stale
 from lfscp.config import Settings
 from lfscp.dicom.values.attributes import Level
 from tests.support.bucket_requests import bucket, forget_copies, gets, open_archive, relay
@@ -203,3 +204,12 @@ def test_an_object_that_cannot_be_fetched_is_left_out_and_not_kept(node, fetched
     assert node.get(f"{URL}/metadata").json() == []
     relay.heal()
     assert len(node.get(f"{URL}/metadata").json()) == 5
+
+
+def test_copies_of_what_another_node_deleted_go_at_the_next_upkeep(node):
+    archive = node.app.state.web.archive
+    assert remove_stale(archive) == 0
+    archive.index.delete(Level.IMAGE, PDF, None)
+
+    assert remove_stale(archive) == 1
+    assert len(list(archive.files.root.glob("copies/*/*"))) == 4
