@@ -24,7 +24,7 @@ from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import keys_of, peer_of
 from lfscp.services.cancellation import Cancellation
-from lfscp.services.identifier import RefusedError
+from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     after_answer,
     calling_ae_title,

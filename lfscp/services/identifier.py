@@ -18,27 +18,12 @@ from lfscp.dicom.reading.header import DEFLATED
 from lfscp.dicom.reading.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
 from lfscp.observe import metrics
 from lfscp.services import status
+from lfscp.services.refused import RefusedError
 
 Parsed = TypeVar("Parsed")
 
 _MAX_FORGIVEN_BYTES: Final = 1 << 16
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
-
-
-class RefusedError(Exception):
-    """The request cannot be performed.
-
-    Args:
-        code: the status to answer.
-        reason: why, for the peer (Error Comment) and for the log.
-        offending_tags: elements of the identifier that caused it.
-    """
-
-    def __init__(self, code: int, reason: str, offending_tags: tuple[int, ...] = ()) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.offending_tags = offending_tags
 
 
 def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -> Parsed:

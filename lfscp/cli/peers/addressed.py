@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lfscp.scu.dicomweb.peer import DICOMwebPeer
     from lfscp.scu.peer import Peer
 
-_MAX_TOKEN_BYTES: Final = 65_536
 _DEFAULT_CALLED_AE_TITLE: Final = "ANY-SCP"  # as DCMTK's clients
 
 
@@ -138,12 +137,11 @@ def _password() -> str:
 
 
 def _token(file: Path) -> str:
+    from lfscp.config.peer_secrets import read_secret
+
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_MAX_TOKEN_BYTES + 1)
+        return read_secret(str(file))
     except OSError as error:
         raise OptionError(f"{file}: {error.strerror}") from None
-    text = content.decode("ascii", "replace").strip()
-    if not text or len(content) > _MAX_TOKEN_BYTES:
-        raise OptionError(f"{file}: expected a token")
-    return text
+    except ValueError as error:
+        raise OptionError(f"{file}: expected a token; {error}") from None

@@ -16,9 +16,7 @@ from io import BytesIO
 from typing import Final, NamedTuple
 
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
 
 from lfscp.dicom.conversion.converter import convert
 from lfscp.dicom.conversion.encoder import read_pieces
@@ -276,21 +274,6 @@ class _Writing:
 
 def _too_deep() -> DatasetError:
     return DatasetError(f"sequences nested more than {MAX_DEPTH} deep")
-
-
-def tree_of(dataset: Dataset) -> Tree:
-    """The tree of a pydicom dataset.
-
-    Raises:
-        DatasetError: it cannot be written.
-    """
-    out = DicomBytesIO()
-    out.is_little_endian, out.is_implicit_VR = True, False
-    try:
-        write_dataset(out, dataset)
-    except Exception as error:  # pydicom raises what it likes on values that it cannot write
-        raise DatasetError("a value does not fit its value representation") from error
-    return read_tree(out.getvalue(), EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def dataset_of(tree: Tree) -> Dataset:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from lfscp.upperlayer.connection.tls import Verification, client_context
+from lfscp.scu.peer_fields import context_of, require_fields
 
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_URL: Final = 2048  # characters
@@ -102,14 +101,7 @@ class DICOMwebPeer:
         """
         if self.split_url.scheme != "https":
             return None
-        verification: Verification = "host" if self.tls_check_host else "certificate"
-        return client_context(
-            ca_file=Path(self.tls_ca_file) if self.tls_ca_file else None,
-            certificate_file=Path(self.tls_certificate_file) if self.tls_certificate_file else None,
-            key_file=Path(self.tls_key_file) if self.tls_key_file else None,
-            verification=verification if self.tls_verify else "none",
-            alpn_protocols=_HTTP_1_1,
-        )
+        return context_of(self, _HTTP_1_1)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, secrets among them, as JSON can hold them."""
@@ -122,12 +114,7 @@ class DICOMwebPeer:
         Raises:
             ValueError: an unknown field, one that is missing, or a wrong value.
         """
-        known = {each.name for each in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        if "url" not in values:
-            raise ValueError("the field 'url' is missing")
+        require_fields(cls, values, ("url",))
         return cls(**values)
 
 

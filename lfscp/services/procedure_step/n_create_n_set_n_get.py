@@ -33,7 +33,7 @@ from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import peer_of
 from lfscp.services.contexts import PROCEDURE_STEP
 from lfscp.services.procedure_step import answers
-from lfscp.services.procedure_step.answers import RefusedError
+from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     Handlers,
     after_answer,

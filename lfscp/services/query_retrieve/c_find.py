@@ -14,8 +14,9 @@ from pynetdicom import evt
 from lfscp.archive.query.query import Query, parse_query
 from lfscp.services import status
 from lfscp.services.find_request import FindRequest
-from lfscp.services.identifier import RefusedError, read
+from lfscp.services.identifier import read
 from lfscp.services.models import QUERY_MODELS, negotiated
+from lfscp.services.refused import RefusedError
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -28,8 +28,9 @@ from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.permissions import destination, may
 from lfscp.services.audit_events import SentObjects, peer_of
 from lfscp.services.cancellation import Cancellation
-from lfscp.services.identifier import RefusedError, read
+from lfscp.services.identifier import read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
+from lfscp.services.refused import RefusedError
 from lfscp.services.sending.destination import (
     Destination,
     DestinationError,

@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset
 
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.references import Failure, Reference
-from lfscp.dicom.models.element_tree import tree_of
 from lfscp.dicom.models.json_writer import to_json
 from lfscp.observe import audit
 from lfscp.web.api.workflow_models import EXAMPLE, SHORT_EXAMPLE
 from lfscp.web.security.bodies import MAX_BODY_BYTES
+from tests.support.element_trees import tree_of
 from tests.support.web_objects import CT_CLASS, CT_SERIES, CT_STUDY
 from tests.support.worklist_items import scheduled_step, worklist_dataset, worklist_tree
 

@@ -18,10 +18,10 @@ from lfscp.dicom.models.element_tree import (
     encode_tree,
     read_own,
     read_tree,
-    tree_of,
 )
 from lfscp.dicom.models.json_reader import JSONModelError, from_json
 from lfscp.dicom.models.json_writer import to_json
+from tests.support.element_trees import tree_of
 
 ITEM = {
     "00080050": {"vr": "SH", "Value": ["A-1"]},

@@ -16,8 +16,8 @@ from lfscp.dicom.models.element_tree import (
     dataset_of,
     encode_tree,
     read_tree,
-    tree_of,
 )
+from tests.support.element_trees import tree_of
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
