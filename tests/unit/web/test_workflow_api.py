@@ -240,6 +240,8 @@ def test_items_are_filtered_and_paged(client: TestClient) -> None:
     assert numbers(client, station="CT01") == [3, 1]
     assert numbers(client, modality="MR") == [2]
     assert numbers(client, date_from="20261202", date_to="20261202") == [3]
+    assert numbers(client, date_from="20261202") == [3, 1]
+    assert numbers(client, date_to="20261202") == [2, 3]
     assert numbers(client, q="P2") == [2]
     assert numbers(client, status="STARTED") == []
     assert numbers(client, status=["STARTED", "SCHEDULED"]) == [2, 3, 1]
