@@ -11,7 +11,6 @@ from lfscp.dicom.encoding.transfer_syntaxes import (
 
 DICOM: Final = "application/dicom"
 OCTETS: Final = "application/octet-stream"
-PDF: Final = "application/pdf"
 ZIP: Final = "application/zip"
 # Uncompressed frames have the same bytes in both; they go out as the first.
 UNCOMPRESSED: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
