@@ -15,7 +15,7 @@ from pydicom.datadict import dictionary_VR
 
 from lfscp.archive.store.received_objects import mapped
 from lfscp.archive.store.stored_head import read_head
-from lfscp.dicom.elements import (
+from lfscp.dicom.encoding.elements import (
     NO_VRS,
     SEQUENCE_DELIMITER,
     SHORT_VRS,
@@ -24,10 +24,10 @@ from lfscp.dicom.elements import (
     element_head,
     skip_undefined,
 )
-from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
 from lfscp.web.imaging.errors import LookupTableError, Omission

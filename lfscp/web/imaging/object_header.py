@@ -20,12 +20,12 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from lfscp.archive.store.deflated import require_bounded_file
 from lfscp.archive.store.missing_vrs import open_with_vrs
-from lfscp.dicom.elements import UNDEFINED_LENGTH
+from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH
+from lfscp.dicom.encoding.image_pixel import PIXELS, PixelElement
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.image_pixel import PIXELS, PixelElement
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_head import HEAD_BYTES
+from lfscp.dicom.part10.file_meta import read_part10
+from lfscp.dicom.reading.header import DEFLATED
 from lfscp.web.imaging.errors import NoPictureError, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
 

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.image_pixel import ImagePixel, PixelElement
+from lfscp.dicom.encoding.image_pixel import ImagePixel, PixelElement
+from lfscp.dicom.reading.header import DEFLATED
 from lfscp.processes.memory import give_back_memory
 from lfscp.services.transcoding.codestream import read_codestream
 from lfscp.services.transcoding.decoded import Array, Codestream, DecodingError

@@ -9,10 +9,10 @@ import pytest
 from pydicom import dcmread
 
 from lfscp.archive.store.missing_vrs import open_with_vrs
-from lfscp.dicom.elements import NO_VRS
+from lfscp.dicom.encoding.elements import NO_VRS
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import read_header
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import read_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT)
