@@ -62,7 +62,7 @@ from lfscp.web.security.cross_origin import CrossOrigin
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
-from lfscp.web.security.turns import Turns
+from lfscp.web.security.turns import PICTURES_AT_ONCE, Turns
 from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
@@ -149,6 +149,7 @@ def create_app(
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
         sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
         turns=Turns(),
+        picture_turns=Turns(PICTURES_AT_ONCE),
         viewer=viewer,
     )
     problems.install(app)
