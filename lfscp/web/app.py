@@ -43,7 +43,7 @@ from lfscp.web.dicomweb.compression import Compression
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.dicomweb.storing import store
-from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
+from lfscp.web.dicomweb.storing.metadata import MAX_BYTES, MAX_BYTES_OF_ALL
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
@@ -147,7 +147,7 @@ def create_app(
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
-        sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES),
         turns=Turns(),
         picture_turns=Turns(PICTURES_AT_ONCE),
         viewer=viewer,
