@@ -26,7 +26,7 @@ def dicomweb_node(folder: Path, **sections: Any) -> Iterator[tuple[str, Archive]
         jobs = JobService(archive, settings)
         server = HttpServer(
             lambda: create_app(settings, archive, jobs, state),
-            listener,
+            [listener],
             ConnectionLimits(100, 0, 30, 0),
         )
         server.start()

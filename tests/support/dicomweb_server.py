@@ -44,7 +44,7 @@ def web_node(folder: Path, **sections: Any) -> Iterator[WebNode]:
         listener = socket.create_server(("127.0.0.1", 0))
         server = HttpServer(
             lambda: create_app(settings, archive, jobs, state),
-            listener,
+            [listener],
             ConnectionLimits(100, 0, 60.0, 0),
         )
         server.start()

@@ -25,7 +25,7 @@ from lfscp.upperlayer.connection.errors import CalledOffError
 
 MAX_OBJECTS: Final = 100  # of one request
 MAX_BYTES: Final = 64_000_000  # of one request that has several objects
-MAX_ANSWER_BYTES: Final = 16_000_000
+MAX_ANSWER_BYTES: Final = 2_000_000  # 20 kB for each object, and not too much once it is read
 _MAX_FRUITLESS: Final = 3  # requests in a row that the server broke off
 _ANSWERED: Final = frozenset({200, 202, 409})
 # Refusals that do not depend on the objects: of us, of the URL, or of anything for now.

@@ -146,18 +146,6 @@ def test_an_answer_without_end_costs_no_memory(
     assert peak < 16 << 20
 
 
-def test_space_without_end_costs_no_memory_until_somebody_gives_up() -> None:
-    cancel = threading.Event()
-
-    def give_up() -> None:
-        with pytest.raises(GivenUpError):
-            ask(peer_of(asked), cancel=cancel)
-
-    with scripted_http(endless(head() + b"[", b" " * 65536)) as asked:
-        threading.Timer(0.3, cancel.set).start()
-        assert peak_of(give_up) < 16 << 20
-
-
 def _expect(asked: Asked, act: Callable[[DICOMwebPeer], object], reason: str) -> None:
     assert reason in refusal(asked, act).reason
 

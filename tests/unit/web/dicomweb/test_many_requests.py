@@ -40,7 +40,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Address, An
             web.max_connections, web.max_connections_per_address, web.timeout_s, web.min_rate
         )
         app = client.app
-        server = HttpServer(lambda: app, socket.create_server(("127.0.0.1", 0)), places)
+        server = HttpServer(lambda: app, [socket.create_server(("127.0.0.1", 0))], places)
         server.start()
         assert server.wait(WAIT_S)
         try:
