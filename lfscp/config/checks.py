@@ -18,6 +18,7 @@ from lfscp.ae_title import validate_ae_title
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ORIGIN: Final = 'an origin as "https://viewer.example.org" or "http://localhost:3000"'
+_MAX_URL: Final = 2048  # characters
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
@@ -107,7 +108,8 @@ def check_dicomweb_url(url: str) -> str:
         "a password and parameters"
     )
     parts = _parts(url, expected)
-    is_plain = url.isascii() and url.isprintable() and not set(' "<>\\^`{|}') & set(url)
+    is_plain = len(url) <= _MAX_URL and url.isascii() and url.isprintable()
+    is_plain = is_plain and not set(' "<>\\^`{|}') & set(url)
     is_base = parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
     try:
         check_host(parts.hostname or "")

@@ -13,7 +13,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lfscp.config.passwords import hash_password
+from tests.e2e.test_web_node import send
 from tests.support.dcmtk import free_port
+from tests.support.dicomweb_server import web_node
 from tests.support.images import image, save
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_SERIES, LOOP_STUDY, write_all
 
@@ -342,6 +344,35 @@ def test_a_peer_is_pinged_searched_and_studies_are_retrieved(
     shoot("jobs")
     page.goto(f"{url}/viewer/{CT_SERIES}")
     expect(page.locator("#where")).to_have_text("1 / 12")
+
+
+def test_a_dicomweb_server_is_added_pinged_searched_and_retrieved_from(
+    page, url, objects, tmp_path, shoot
+):
+    with web_node(tmp_path / "web") as there:
+        for file in objects.glob("ct*.dcm"):
+            send(f"http://127.0.0.1:{there.port}/api/instances", file.read_bytes())
+        page.goto(f"{url}/remote")
+        page.get_by_text("Add a DICOMweb server").click()
+        page.get_by_label("Name", exact=True).fill("CLOUD")
+        page.get_by_label("URL", exact=True).fill(there.url)
+        page.get_by_role("button", name="Add").last.click()
+        expect(page.locator("#peers")).to_contain_text(there.url)
+        page.get_by_role("button", name="Ping CLOUD").click()
+        expect(page.locator(".ping .state.done")).to_have_text("alive")
+        page.check("input[value=CLOUD]")
+        page.fill("[name=PatientName]", "M*")
+        page.get_by_role("button", name="Search").click()
+        matches = page.locator("#results tbody tr")
+        expect(matches).to_contain_text("Müller, Johanna Dr.")
+        shoot("remote-dicomweb")
+        matches.get_by_role("checkbox").check()
+        page.get_by_role("button", name="Retrieve selected").click()
+        page.locator(".toast a").last.click()
+        row = page.locator("#job-rows tr").first
+        expect(row.locator(".state")).to_have_text("done")
+        expect(row).to_contain_text("12 done")
+        expect(row).to_contain_text("CLOUD")
 
 
 def test_a_study_and_files_of_a_folder_are_sent_and_the_job_can_be_watched(

@@ -1,103 +1,46 @@
-"""Workloads of DICOMweb: searches, metadata, frames, whole studies, STOW-RS and pictures."""
+"""Workloads of DICOMweb: searches, metadata, frames, whole studies and pictures."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from http.client import HTTPException
 from typing import Any, Final
 
 from . import static_server
-from .bench import Bench, Invalid, verify_stored
+from .bench import Bench, Invalid
 from .dataset import Instance, total_bytes
 from .http_client import Client, HttpError
-from .procstat import PeakMemory, cpu_seconds, memory
+from .procstat import PeakMemory, memory
 from .server import Server
 from .targets import Capability, Target
-from .web_dataset import FRAMES, WebDataset, prepare_web
+from .web_dataset import FRAMES
+from .web_requests import (
+    JPEG_2000,
+    JSON,
+    OBJECTS,
+    OCTETS,
+    ROOT,
+    Check,
+    at_least,
+    finds,
+    instance_path,
+    loop,
+    measured,
+    series_path,
+    sets_of,
+    study_path,
+)
+from .web_storing import store, stow_each
 from .workload import Figure, Values, Workload, loop_seconds
 
-ROOT: Final = "/dicom-web"
-JSON: Final = "application/dicom+json"
-_BOUNDARY: Final = "peerbench-boundary"
-_RELATED: Final = 'multipart/related; type="{}"'
-_OBJECTS: Final = f"{_RELATED.format('application/dicom')}; transfer-syntax=*"
-_OCTETS: Final = _RELATED.format("application/octet-stream")
-_JPEG_2000: Final = _RELATED.format("image/jp2") + "; transfer-syntax=1.2.840.10008.1.2.4.90"
-_STOWN: Final = {"Content-Type": f"{_RELATED.format('application/dicom')}; boundary={_BOUNDARY}"}
 _PICTURES: Final = 40  # of different objects, each asked for once
 _FOUND: Final = 100
-_PIECE: Final = 1 << 20
 _WEB: Final = frozenset({Capability.DICOMWEB})
-
-Check = Callable[[Client, int], None]
-
-
-def _study(instance: Instance) -> str:
-    return f"{ROOT}/studies/{instance.study}"
-
-
-def _series(instance: Instance) -> str:
-    return f"{_study(instance)}/series/{instance.series}"
-
-
-def _instance(instance: Instance) -> str:
-    return f"{_series(instance)}/instances/{instance.sop}"
-
-
-def _sets(bench: Bench) -> WebDataset:
-    return prepare_web(bench.home, bench.scale)
-
-
-# --- one request after another ------------------------------------------------
-
-
-@contextmanager
-def _measured(name: str, server: Server, figures: Values) -> Iterator[Callable[[int], None]]:
-    """Time of the clock and of the server's processors; call what it gives with the work done."""
-    done: list[int] = []
-    cpu, started = cpu_seconds(server.pid), time.perf_counter()
-    yield done.append
-    elapsed = time.perf_counter() - started
-    count = sum(done)
-    figures[name] = count / elapsed
-    figures[f"{name} CPU"] = (cpu_seconds(server.pid) - cpu) * 1000 / count
-
-
-def _loop(
-    name: str, bench: Bench, server: Server, paths: Sequence[str], accept: str, check: Check
-) -> Values:
-    """Ask for the paths in turn, for the time of a closed loop; the last answer is looked at."""
-    figures: Values = {}
-    with Client(server.http_port) as client:
-        check(client, client.get(paths[0], accept).size)
-        until = time.perf_counter() + loop_seconds(bench)
-        done, size = 0, 0
-        with _measured(name, server, figures) as count:
-            for path in itertools.cycle(paths):
-                size = client.get(path, accept).size
-                done += 1
-                if time.perf_counter() > until:
-                    break
-            count(done)
-        check(client, size)
-    return figures
-
-
-def _finds(count: int, client: Client, _size: int) -> None:
-    found = len(json.loads(client.body))
-    if found != count:
-        raise Invalid(f"{found} matches, expected {count}")
-
-
-def _at_least(least: int, _client: Client, size: int) -> None:
-    if size < least:
-        raise Invalid(f"{size} bytes, expected at least {least}")
 
 
 def _search(name: str, bench: Bench, target: Target) -> Values:
@@ -107,7 +50,7 @@ def _search(name: str, bench: Bench, target: Target) -> Values:
         uids = sorted({instance.study for instance in index})
         paths, found = [f"{ROOT}/studies?StudyInstanceUID={uid}" for uid in uids], 1
     with bench.loaded(target, "index", index) as server:
-        return _loop(name, bench, server, paths, JSON, partial(_finds, found))
+        return loop(name, bench, server, paths, JSON, partial(finds, found))
 
 
 # --- metadata -----------------------------------------------------------------
@@ -115,17 +58,17 @@ def _search(name: str, bench: Bench, target: Target) -> Values:
 
 def _metadata(bench: Bench, target: Target) -> Values:
     """The first request counts alone; the others show what is kept of it."""
-    series = _sets(bench).series
-    path = f"{_series(series[0])}/metadata"
+    series = sets_of(bench).series
+    path = f"{series_path(series[0])}/metadata"
     figures: Values = {}
     with bench.loaded(target, "series", series, without_caches=True) as server:
         with Client(server.http_port, 64 << 20) as client:
-            with _measured("metadata-first", server, figures) as count:
+            with measured("metadata-first", server, figures) as count:
                 client.get(path, JSON)
                 count(1)
-            _finds(len(series), client, 0)
-        check: Check = partial(_at_least, 500 * len(series))
-        return figures | _loop("metadata-again", bench, server, [path], JSON, check)
+            finds(len(series), client, 0)
+        check: Check = partial(at_least, 500 * len(series))
+        return figures | loop("metadata-again", bench, server, [path], JSON, check)
 
 
 # --- frames -------------------------------------------------------------------
@@ -134,13 +77,13 @@ def _metadata(bench: Bench, target: Target) -> Values:
 def _frame_paths(bench: Bench, target: Target) -> list[str]:
     if Capability.DICOMWEB not in target.capabilities:
         return [static_server.PATH]
-    return [f"{_instance(each)}/frames/1" for each in _sets(bench).series[:200]]
+    return [f"{instance_path(each)}/frames/1" for each in sets_of(bench).series[:200]]
 
 
 @contextmanager
 def _with_series(bench: Bench, target: Target) -> Iterator[Server]:
     if Capability.DICOMWEB in target.capabilities:
-        with bench.loaded(target, "series", _sets(bench).series) as server:
+        with bench.loaded(target, "series", sets_of(bench).series) as server:
             yield server
     else:
         with bench.fresh(target) as server:
@@ -155,7 +98,7 @@ def _frames(name: str, connections: int, bench: Bench, target: Target) -> Values
             _FrameReader(server.http_port, paths[number::connections] or paths)
             for number in range(connections)
         ]
-        with _measured(name, server, figures) as count:
+        with measured(name, server, figures) as count:
             count(_read_for(readers, loop_seconds(bench)))
     return figures
 
@@ -189,19 +132,21 @@ class _FrameReader(threading.Thread):
         try:
             with Client(self._port) as client:
                 while not self.is_over:
-                    size = client.get(next(self._paths), _OCTETS).size
-                    _at_least(static_server.FRAME_BYTES, client, size)
+                    size = client.get(next(self._paths), OCTETS).size
+                    at_least(static_server.FRAME_BYTES, client, size)
                     self.done += 1
-        except (OSError, HttpError, Invalid) as problem:
+        except (OSError, HTTPException, HttpError, Invalid) as problem:
             self.failure = str(problem)
 
 
 def _long(bench: Bench, target: Target) -> Values:
-    (image,) = _sets(bench).long
-    paths = [f"{_instance(image)}/frames/{1 + number * 37 % FRAMES}" for number in range(FRAMES)]
-    with bench.loaded(target, "long", [image], load=_stow_each) as server:
-        check: Check = partial(_at_least, 900_000)
-        return _loop("frames-jpeg2000", bench, server, paths, _JPEG_2000, check)
+    (image,) = sets_of(bench).long
+    paths = [
+        f"{instance_path(image)}/frames/{1 + number * 37 % FRAMES}" for number in range(FRAMES)
+    ]
+    with bench.loaded(target, "long", [image], load=stow_each) as server:
+        check: Check = partial(at_least, 900_000)
+        return loop("frames-jpeg2000", bench, server, paths, JPEG_2000, check)
 
 
 # --- whole studies ------------------------------------------------------------
@@ -209,79 +154,18 @@ def _long(bench: Bench, target: Target) -> Values:
 
 def _retrieve(name: str, bench: Bench, target: Target) -> Values:
     label = "study" if name == "study" else "series"
-    files: tuple[Instance, ...] = getattr(_sets(bench), label)
+    files: tuple[Instance, ...] = getattr(sets_of(bench), label)
     figures: Values = {}
     with bench.loaded(target, label, files) as server, Client(server.http_port) as client:
-        client.get(f"{_instance(files[0])}/frames/1", _OCTETS)  # what a first answer loads
+        client.get(f"{instance_path(files[0])}/frames/1", OCTETS)  # what a first answer loads
         before = memory(server.pid).pss_kb
         with (
             PeakMemory(server.pid, pss_interval_s=0.05) as peak,
-            _measured(name, server, figures) as count,
+            measured(name, server, figures) as count,
         ):
-            size = client.get(_study(files[0]), _OBJECTS).size
+            size = client.get(study_path(files[0]), OBJECTS).size
             count(len(files))
-        _at_least(int(0.99 * total_bytes(files)), client, size)
-    return figures | {f"{name} memory": max(0, peak.pss_kb - before) / 1024}
-
-
-# --- STOW-RS ------------------------------------------------------------------
-
-
-def _body(files: Sequence[Instance]) -> Iterator[bytes]:
-    head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-    for each in files:
-        yield head
-        with Path(each.path).open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
-        yield b"\r\n"
-    yield f"--{_BOUNDARY}--\r\n".encode()
-
-
-def _stow(server: Server, files: Sequence[Instance]) -> None:
-    """Store them with one request.
-
-    Raises:
-        Invalid: not all were stored.
-    """
-    size = str(sum(map(len, _body(files[:0]))) + total_bytes(files) + _framing(files))
-    with Client(server.http_port) as client:
-        answer = client.ask(
-            f"{ROOT}/studies",
-            JSON,
-            method="POST",
-            body=_body(files),
-            headers={**_STOWN, "Content-Length": size},
-        )
-        if answer.status != 200:
-            raise Invalid(f"STOW: HTTP {answer.status} {client.body[:200]!r}")
-
-
-def _framing(files: Sequence[Instance]) -> int:
-    head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n"
-    return len(files) * (len(head) + 2)
-
-
-def _stow_each(server: Server, files: Sequence[Instance]) -> None:
-    for each in files:
-        _stow(server, [each])
-
-
-def _store(name: str, bench: Bench, target: Target) -> Values:
-    sets = _sets(bench)
-    files = sets.study if name == "stow" else sets.series
-    figures: Values = {}
-    with bench.fresh(target) as server:
-        _stow(server, sets.study[:1] if name != "stow" else sets.series[:1])
-        bench.warm_memory(total_bytes(files))
-        before = memory(server.pid).pss_kb
-        with (
-            PeakMemory(server.pid, pss_interval_s=0.05) as peak,
-            _measured(name, server, figures) as count,
-        ):
-            _stow(server, files)
-            count(len(files))
-        verify_stored(server, files)
+        at_least(int(0.99 * total_bytes(files)), client, size)
     return figures | {f"{name} memory": max(0, peak.pss_kb - before) / 1024}
 
 
@@ -290,18 +174,18 @@ def _store(name: str, bench: Bench, target: Target) -> Values:
 
 def _pictures(name: str, bench: Bench, target: Target) -> Values:
     """Each object once: what is kept of a picture does not count."""
-    series = _sets(bench).series
+    series = sets_of(bench).series
     chosen = series[:: max(1, len(series) // _PICTURES)][:_PICTURES]
     figures: Values = {}
     with (
         bench.loaded(target, "series", series, without_caches=True) as server,
         Client(server.http_port) as client,
     ):
-        client.get(f"{_instance(series[1])}/{name}", "image/jpeg")
-        with _measured(name, server, figures) as count:
-            sizes = [client.get(f"{_instance(i)}/{name}", "image/jpeg").size for i in chosen]
+        client.get(f"{instance_path(series[1])}/{name}", "image/jpeg")
+        with measured(name, server, figures) as count:
+            sizes = [client.get(f"{instance_path(i)}/{name}", "image/jpeg").size for i in chosen]
             count(len(chosen))
-    _at_least(500, client, min(sizes))
+    at_least(500, client, min(sizes))
     return figures
 
 
@@ -380,14 +264,14 @@ DICOMWEB: tuple[Workload, ...] = (
         "stow",
         "STOW-RS of 200 x 512 KB in one request",
         "object",
-        _named(_store, "stow"),
+        _named(store, "stow"),
         with_memory=True,
     ),
     _workload(
         "stow-500mb",
         "STOW-RS of 1000 x 512 KB in one request",
         "object",
-        _named(_store, "stow-500mb"),
+        _named(store, "stow-500mb"),
         with_memory=True,
     ),
     _workload(

@@ -60,6 +60,7 @@ def test_a_peer_comes_from_flags_and_environment_too(tmp_path):
         ('url = "https://h/?a=b"', "expected a URL of a DICOMweb server"),
         ('url = "https://h/#a"', "expected a URL of a DICOMweb server"),
         ('url = "https://h:0/"', "expected a URL of a DICOMweb server"),
+        (f'url = "https://h/{"a" * 2048}"', "expected a URL of a DICOMweb server"),
         ('url = "https://h/a b"', "expected a URL of a DICOMweb server"),
         (f'url = "{URL}"\nuser = "a:b"\npassword = "p"', "peers.CLOUD.user"),
     ],
