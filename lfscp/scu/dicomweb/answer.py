@@ -121,15 +121,19 @@ class Answer:
         with suppress(PeerError):
             content = self.read(_MAX_WORDS_BYTES).decode("utf-8", "replace")
             if media_type == "text/plain":
-                return error_comment(content)
+                return self.shown(content)
             if media_type.endswith("json"):
-                return error_comment(_told(content))
+                return self.shown(_told(content))
         return ""
+
+    def shown(self, text: str) -> str:
+        """What the server says, short and fit for a terminal, and without our login."""
+        return error_comment(self._peer.without_secrets(text))
 
     def log_warnings(self) -> list[str]:
         """The texts of the header Warning, the first ones logged (PS3.18 section 8.3.4)."""
         found = _WARNING.finditer(self.header("warning"))
-        texts = [error_comment(each[1]) for each in islice(found, _MAX_WARNINGS)]
+        texts = [self.shown(each[1]) for each in islice(found, _MAX_WARNINGS)]
         for text in texts:
             LOG.warning("the server warns", peer=str(self._peer), reason=text)
         return texts

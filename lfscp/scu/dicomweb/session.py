@@ -6,7 +6,6 @@ port, so that credentials go nowhere else. No proxy is used, and nothing of the 
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -143,13 +142,9 @@ class Session:
         return response
 
     def _own_headers(self) -> dict[str, str]:
-        peer = self.peer
         headers = {"User-Agent": "lfscp", "Accept-Encoding": "identity"}
-        if peer.token:
-            headers["Authorization"] = f"Bearer {peer.token}"
-        elif peer.user:
-            encoded = base64.b64encode(f"{peer.user}:{peer.password}".encode()).decode()
-            headers["Authorization"] = f"Basic {encoded}"
+        if self.peer.authorization:
+            headers["Authorization"] = self.peer.authorization
         return headers
 
     def _same_origin(self, target: str, location: str) -> str:
@@ -167,7 +162,7 @@ class Session:
         return ""
 
     def _redirects(self, answer: Answer) -> PeerError:
-        location = answer.header("location")[:_MAX_URL_SHOWN]
+        location = self.peer.without_secrets(answer.header("location"))[:_MAX_URL_SHOWN]
         where = location if location.isascii() and location.isprintable() else ""
         reason = f"redirects to {where or 'an unknown place'}; give the URL that answers itself"
         return PeerError(PeerErrorKind.REFUSED, self.peer, reason)

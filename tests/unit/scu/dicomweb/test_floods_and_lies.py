@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from lfscp.scu.dicomweb.echo import echo
 from lfscp.scu.dicomweb.find import find
+from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.dicomweb.send import send
-from lfscp.scu.errors import GivenUpError, PeerErrorKind
+from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.send import objects_in
 from tests.support.retrieved_objects import as_file
@@ -109,6 +111,42 @@ def test_warnings_without_end_are_logged_in_part(capfd: pytest.CaptureFixture[st
     with scripted_http(answer("[]", Warning=many)) as asked:
         assert ask(peer_of(asked)) == []
     assert "".join(capfd.readouterr()).count("the server warns") == 5
+
+
+# --- what it says of us ---
+
+LOGINS = [{"token": "S3cretTok-en"}, {"user": "anna", "password": "S3cretTok-en"}]
+
+
+@pytest.mark.parametrize("login", LOGINS, ids=["token", "password"])
+@pytest.mark.parametrize(
+    "reflect",
+    [
+        lambda told: answer(json.dumps({"detail": told}), 403),
+        lambda told: answer(told, 500, content_type="text/plain"),
+        lambda told: answer("[]", content_type=told),
+        lambda told: answer(b"", 302, "", Location=f"http://elsewhere.example/{told}"),
+        lambda told: answer("[]", Warning=f'299 - "{told}"', Server=told),
+    ],
+    ids=["json", "text", "type", "redirect", "warning and name"],
+)
+def test_a_server_that_repeats_our_login_does_not_make_us_tell_it(
+    login: dict[str, str], reflect: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    peer = DICOMwebPeer("http://pacs.example", **login)
+    told: list[str] = []
+    sent = peer.authorization.partition(" ")[2]
+    for secret in {sent, "S3cretTok-en"}:
+        with scripted_http(reflect(f"bad/{secret}/")) as asked:
+            for act in (ask, echo, retrieve):
+                try:
+                    told.append(repr(act(peer_of(asked, **login))))
+                except PeerError as error:
+                    told.append(str(error))
+    shown = "".join([*told, *capfd.readouterr()]).casefold()
+    assert "***" in shown
+    assert "s3crettok" not in shown
+    assert sent.casefold()[:12] not in shown
 
 
 # --- lies and other faults ---
