@@ -554,6 +554,15 @@ def test_what_is_wrong_with_all_objects_ends_the_send(
     assert (error.kind, error.passing) == (kind, passing)
 
 
+def test_a_server_that_breaks_off_a_single_object_may_be_tried_again(
+    instances: list[StoredInstance],
+) -> None:
+    """As with several objects: it may be on its way down."""
+    with scripted_http(b"") as asked:
+        error = refusal(asked, lambda peer: send(peer, instances[:1]))
+    assert (error.kind, error.passing) == (PeerErrorKind.ABORTED, True)
+
+
 def test_the_body_of_a_store_is_the_files(instances: list[StoredInstance]) -> None:
     with scripted_http(stored(ONE, TWO, THREE)) as asked:
         send(peer_of(asked), instances)
