@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
@@ -26,6 +26,7 @@ from lfscp.upperlayer.connection.record import ConnectionRecord
 from lfscp.upperlayer.connection.send_pace import SendPace
 from lfscp.upperlayer.connection.socket_calls import GATHER, bytes_acknowledged, timeval
 from lfscp.upperlayer.connection.tls import TLSSocket
+from lfscp.upperlayer.connection.waiting import LazyEvent
 
 BUFFER_BYTES: Final = 16384
 # A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
@@ -65,7 +66,7 @@ class BufferedSocket(AssociationSocket):
         client_socket: socket.socket | None = None,
         address: AddressInformation | None = None,
     ) -> None:
-        super().__init__(assoc, client_socket=client_socket, address=address)
+        self._prepare(assoc, client_socket, address)
         self._record = record
         self._set_buffer(bytearray(BUFFER_BYTES))
         self._start = 0
@@ -82,6 +83,25 @@ class BufferedSocket(AssociationSocket):
         self._look_at = 0.0
         self.is_sending = False
         self._pace = SendPace(record)
+
+    def _prepare(
+        self,
+        assoc: Association,
+        client_socket: socket.socket | None,
+        address: AddressInformation | None,
+    ) -> None:
+        """Set what AssociationSocket sets, with an event that makes no lock."""
+        self._assoc = assoc
+        self._ready: Any = LazyEvent()
+        self._tls_args = None
+        self.select_timeout = 0.5
+        self._is_connected = client_socket is not None
+        if client_socket is None:
+            self.socket = self._create_socket(cast(AddressInformation, address))
+            return
+        self.socket = client_socket
+        self._ready.set()
+        self.event_queue.put("Evt5")  # transport connection indication
 
     # --- reading ---
 
