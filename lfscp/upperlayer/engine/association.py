@@ -234,10 +234,10 @@ class InlineAssociation(NoThread, Association):
         self._kill = True
         self.is_established = False
         self._is_paused = True
-        if self.record.reads_here():
-            self.dul.close()
-        else:
+        if not self.record.reads_here():
             self._wake_reader()
+        elif self.dul.is_alive() or self.dul.socket is not None:
+            self.dul.close()
 
     def cut_off(self, reason: str) -> None:
         """End it without a word to the peer; the thread that serves it goes on to its end."""
