@@ -6,7 +6,7 @@ import os
 import sys
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lfscp.ae_title import validate_ae_title
 from lfscp.cli.errors import OptionError
@@ -40,6 +40,25 @@ def peer_of(
     if is_url(target):
         reason = "a DICOMweb server cannot do this; expected AET@HOST:PORT"
         raise OptionError(f"{target}: {reason}")
+    title, host, port = _parts_of(target)
+    try:
+        return Peer(
+            title,
+            host,
+            port,
+            calling_ae_title=aet,
+            tls=tls or insecure or bool(ca or cert or key),
+            **_tls_fields(ca, cert, key, insecure),
+            connect_timeout_s=min(10.0, timeout_s),
+            acse_timeout_s=min(30.0, timeout_s),
+            dimse_timeout_s=timeout_s,
+        )
+    except ValueError as error:
+        raise OptionError(f"{target}: {error}") from None
+
+
+def _parts_of(target: str) -> tuple[str, str, int]:
+    """AE title, host and port."""
     title, _, address = target.rpartition("@")
     host, _, port = address.rpartition(":")
     try:
@@ -49,24 +68,7 @@ def peer_of(
         number = 0
     if not host or not 1 <= number <= 65535:
         raise OptionError(f"{target!r}: expected AET@HOST:PORT, for example PACS@10.0.0.5:104")
-    _require_files(ca, cert, key)
-    try:
-        return Peer(
-            title,
-            host,
-            number,
-            calling_ae_title=aet,
-            tls=tls or insecure or bool(ca or cert or key),
-            tls_ca_file=None if ca is None else str(ca),
-            tls_certificate_file=None if cert is None else str(cert),
-            tls_key_file=None if key is None else str(key),
-            tls_verify=not insecure,
-            connect_timeout_s=min(10.0, timeout_s),
-            acse_timeout_s=min(30.0, timeout_s),
-            dimse_timeout_s=timeout_s,
-        )
-    except ValueError as error:
-        raise OptionError(f"{target}: {error}") from None
+    return title, host, number
 
 
 def target_of(
@@ -95,7 +97,7 @@ def target_of(
         return peer_of(target, aet, timeout_s, tls, ca, cert, key, insecure)
     if (tls or insecure or ca or cert or key) and not target.lower().startswith("https:"):
         raise OptionError(f"{target}: expected an https URL with options for TLS")
-    _require_files(ca, cert, key)
+    tls_fields = _tls_fields(ca, cert, key, insecure)
     if user and token_file:
         raise OptionError("flags --user, --token-file: expected one of them")
     try:
@@ -104,10 +106,7 @@ def target_of(
             user=user or "",
             password=_password() if user else "",
             token=_token(token_file) if token_file else "",
-            tls_ca_file=None if ca is None else str(ca),
-            tls_certificate_file=None if cert is None else str(cert),
-            tls_key_file=None if key is None else str(key),
-            tls_verify=not insecure,
+            **tls_fields,
             connect_timeout_s=min(10.0, timeout_s),
             timeout_s=timeout_s,
         )
@@ -118,10 +117,16 @@ def target_of(
     return peer
 
 
-def _require_files(*files: Path | None) -> None:
-    for file in files:
+def _tls_fields(
+    ca: Path | None, cert: Path | None, key: Path | None, insecure: bool
+) -> dict[str, Any]:
+    """The fields for TLS, which both kinds of node have."""
+    files = {"tls_ca_file": ca, "tls_certificate_file": cert, "tls_key_file": key}
+    for file in files.values():
         if file is not None and not file.is_file():
             raise OptionError(f"{file}: there is no such file")
+    named = {field: None if file is None else str(file) for field, file in files.items()}
+    return {**named, "tls_verify": not insecure}
 
 
 def _password() -> str:

@@ -186,14 +186,7 @@ class _Sending:
 
     def _count(self, instance: StoredInstance, fate: Fate) -> None:
         outcome, reason = fate
-        if outcome is SubOperationOutcome.COMPLETED:
-            self.result.completed += 1
-        elif outcome is SubOperationOutcome.WARNING:
-            self.result.warning += 1
-        else:
-            self.result.failed.append((instance.sop_instance_uid, reason))
-        if outcome.is_transferred:
-            self.result.bytes += instance.size
+        self.result.count(instance, outcome, reason)
         self._on_sent(instance, outcome, reason)
 
 
