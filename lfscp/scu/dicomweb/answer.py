@@ -105,6 +105,8 @@ class Answer:
         if self.status in expected:
             return
         peer, reason = self._peer, _REASONS.get(self.status, "")
+        if self.status == HTTPStatus.UNAUTHORIZED and not peer.has_login:
+            reason = "asks for a login"
         kind = PeerErrorKind.REFUSED
         if self.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             kind = PeerErrorKind.REJECTED

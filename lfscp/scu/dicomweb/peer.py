@@ -89,6 +89,11 @@ class DICOMwebPeer:
         return split.port or _PORTS[split.scheme]
 
     @property
+    def has_login(self) -> bool:
+        """Whether requests carry a password or a token."""
+        return bool(self.user or self.token)
+
+    @property
     def is_readable_on_the_way(self) -> bool:
         """Whether what is sent, the login too, can be read between here and the server."""
         split = self.split_url
