@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 
 from lfscp.dicom.reading.header import is_uid
+from lfscp.jobs.asked_for import is_single, other_than_asked
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
@@ -126,7 +127,7 @@ class _Retrieving:
         for patient in self._patients(peer, keys):
             wanted = {**_RETURNED, **keys, **patient}
             for match in self._find(peer, wanted, "STUDY"):
-                unit = self._study(peer, match)
+                unit = self._study(peer, match, keys)
                 if unit is not None:
                     yield unit
 
@@ -151,10 +152,13 @@ class _Retrieving:
         )
         self._control.check()
 
-    def _study(self, peer: JobPeer, match: Dataset) -> Unit | None:
+    def _study(self, peer: JobPeer, match: Dataset, asked: Mapping[str, Any]) -> Unit | None:
         uid = str(match.get("StudyInstanceUID") or "")
         if not uid:
             self._control.problem(str(peer), "sent a match without StudyInstanceUID")
+            return None
+        if other := other_than_asked(peer, match, asked):
+            self._control.problem(str(peer), f"sent a match with another {other} than asked for")
             return None
         keys = {"StudyInstanceUID": uid}
         if self._model != "study":
@@ -267,11 +271,6 @@ def _is_of_one(error: PeerError) -> bool:
     """Whether a peer refused one study, but may send the next."""
     is_final = error.kind is PeerErrorKind.REFUSED and not error.passing
     return is_final and not isinstance(error, UnsupportedError)
-
-
-def is_single(value: Any) -> bool:
-    """Whether a key's value is one value, without wildcards."""
-    return isinstance(value, str | int) and bool(value) and not set("*?\\") & set(str(value))
 
 
 def _classes(match: Dataset) -> tuple[str, ...]:

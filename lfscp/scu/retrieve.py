@@ -188,7 +188,7 @@ class _Asked:
 
     def _require_no_flood(self) -> None:
         if self._is_flooded:
-            reason = "keeps sending objects that were not requested or cannot be read"
+            reason = "keeps sending objects that were not requested, cannot be read, or came before"
             raise PeerError(PeerErrorKind.REFUSED, self._peer, reason)
 
     def _stored(self, said: RetrieveProgress) -> tuple[RetrieveProgress, int]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final
 
 import httpcore2
@@ -24,6 +25,7 @@ from lfscp.services.status import error_comment
 
 LOG: Final = get_logger("lfscp.scu")
 _MAX_WORDS_BYTES: Final = 16_384  # of an answer that refuses
+_MAX_WARNINGS: Final = 5  # of one answer that are logged
 _REASONS: Final[dict[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "does not take our user, password or token",
     HTTPStatus.FORBIDDEN: "does not allow us to do this",
@@ -121,14 +123,19 @@ class Answer:
         with suppress(PeerError):
             content = self.read(_MAX_WORDS_BYTES).decode("utf-8", "replace")
             if media_type == "text/plain":
-                return error_comment(content)
+                return self.shown(content)
             if media_type.endswith("json"):
-                return error_comment(_told(content))
+                return self.shown(_told(content))
         return ""
 
+    def shown(self, text: str) -> str:
+        """What the server says, short and fit for a terminal, and without our login."""
+        return error_comment(self._peer.without_secrets(text))
+
     def log_warnings(self) -> list[str]:
-        """The texts of the header Warning, each logged (PS3.18 section 8.3.4)."""
-        texts = [error_comment(text) for text in _WARNING.findall(self.header("warning"))]
+        """The texts of the header Warning, the first ones logged (PS3.18 section 8.3.4)."""
+        found = _WARNING.finditer(self.header("warning"))
+        texts = [self.shown(each[1]) for each in islice(found, _MAX_WARNINGS)]
         for text in texts:
             LOG.warning("the server warns", peer=str(self._peer), reason=text)
         return texts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from base64 import b64encode
 from dataclasses import asdict, dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +15,7 @@ from lfscp.upperlayer.connection.tls import Verification, client_context
 
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_URL: Final = 2048  # characters
+_MIN_SECRET: Final = 4  # characters; what is shorter stands in any text
 _HTTP_1_1: Final = ("http/1.1",)
 
 
@@ -76,6 +79,23 @@ class DICOMwebPeer:
     def __str__(self) -> str:
         """The name, or the URL, which has no secrets."""
         return self.name or self.url
+
+    @property
+    def authorization(self) -> str:
+        """The header field Authorization; empty without a login."""
+        if self.token:
+            return f"Bearer {self.token}"
+        if self.user:
+            return f"Basic {b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
+        return ""
+
+    def without_secrets(self, text: str) -> str:
+        """What the server says, without the login: some repeat what they refuse."""
+        secret = self.authorization.partition(" ")[2]
+        for each in (secret, self.password):
+            if len(each) >= _MIN_SECRET:
+                text = re.sub(re.escape(each), "***", text, flags=re.IGNORECASE)
+        return text
 
     @property
     def split_url(self) -> SplitResult:

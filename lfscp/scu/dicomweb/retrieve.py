@@ -203,7 +203,7 @@ class _Retrieve:
     def _follow(self) -> None:
         """Tell the progress; end a retrieve that brings what was not asked for, or is cancelled."""
         if self._taking.is_flooded:
-            reason = "keeps sending objects that were not requested or cannot be read"
+            reason = "keeps sending objects that were not requested, cannot be read, or came before"
             raise PeerError(PeerErrorKind.REFUSED, self._peer, reason)
         done = self._taking.came + self._taking.refused
         if self._progress is not None and done != self._shown:

@@ -1,8 +1,9 @@
 """Reads what became of each object of a STOW-RS request (PS3.18 section 10.5.3 and annex I).
 
-Rules: an object counts as sent only if the server says so: by its name in the answer, or by the
-status 200, which says it of all. A page or other text with the status 200 says nothing: it comes
-from a login page, a proxy, or a server that has no DICOMweb at this URL.
+Rules: an object counts as sent only if the server says so: by its name in the answer, or by a 200
+that names none, which says it of all. An answer that names others does not say it: what would be
+left out there is lost without a word. A page or other text with the status 200 says nothing: it
+comes from a login page, a proxy, or a server that has no DICOMweb at this URL.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class StoreResponse:
             return _FAILS, f"the server does not say that it has it (HTTP {self._status})"
         if self._is_other:
             return _FAILS, "the server does not say that it has it: is it a DICOMweb server?"
-        return (_WITH_WARNING if self._fates else _COMPLETED), ""
+        if self._fates:
+            return _FAILS, "the server names others that it has, and not this one"
+        return _COMPLETED, ""
 
 
 def _document_of(media_type: str, content: bytes) -> dict[str, Any]:

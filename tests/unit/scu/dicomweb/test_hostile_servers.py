@@ -146,18 +146,6 @@ def test_an_answer_without_end_costs_no_memory(
     assert peak < 16 << 20
 
 
-def test_space_without_end_costs_no_memory_until_somebody_gives_up() -> None:
-    cancel = threading.Event()
-
-    def give_up() -> None:
-        with pytest.raises(GivenUpError):
-            ask(peer_of(asked), cancel=cancel)
-
-    with scripted_http(endless(head() + b"[", b" " * 65536)) as asked:
-        threading.Timer(0.3, cancel.set).start()
-        assert peak_of(give_up) < 16 << 20
-
-
 def _expect(asked: Asked, act: Callable[[DICOMwebPeer], object], reason: str) -> None:
     assert reason in refusal(asked, act).reason
 
@@ -564,6 +552,15 @@ def test_what_is_wrong_with_all_objects_ends_the_send(
     with scripted_http(script) as asked:
         error = refusal(asked, lambda peer: send(peer, instances))
     assert (error.kind, error.passing) == (kind, passing)
+
+
+def test_a_server_that_breaks_off_a_single_object_may_be_tried_again(
+    instances: list[StoredInstance],
+) -> None:
+    """As with several objects: it may be on its way down."""
+    with scripted_http(b"") as asked:
+        error = refusal(asked, lambda peer: send(peer, instances[:1]))
+    assert (error.kind, error.passing) == (PeerErrorKind.ABORTED, True)
 
 
 def test_the_body_of_a_store_is_the_files(instances: list[StoredInstance]) -> None:

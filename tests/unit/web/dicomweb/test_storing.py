@@ -461,6 +461,19 @@ def test_too_many_metadata_are_413(client: TestClient, monkeypatch: pytest.Monke
     assert client.app.state.web.sent_metadata.taken == 0
 
 
+def test_who_sends_much_metadata_leaves_room_for_those_of_others(client: TestClient) -> None:
+    held = client.app.state.web.sent_metadata
+    assert held.take("login one", metadata.MAX_BYTES) == ""
+    assert held.take("login one") == "each"
+    try:
+        assert (
+            post(client, b" " * (metadata.MAX_BYTES - 2) + b"{}", content_type=JSON).status_code
+            == 409
+        )
+    finally:
+        held.give("login one", metadata.MAX_BYTES)
+
+
 # Deleting
 
 
