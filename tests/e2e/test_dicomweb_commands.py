@@ -147,6 +147,7 @@ def test_a_node_is_asked_the_same_both_ways(start_node: Any, files: Path, tmp_pa
         (("move", "URL", "-k", "StudyInstanceUID=1.2"), "a DICOMweb server cannot do this"),
         (("commit", "URL", "."), "a DICOMweb server cannot do this"),
         (("echo", "URL?a=b"), "expected nothing behind its path"),
+        (("echo", "URL/studies"), "expected all before /studies"),
         (("echo", "http://me:secret@127.0.0.1/"), "no user and no password in it"),
         (("echo", "URL", "--tls"), "expected an https URL"),
         (("echo", "ftp://127.0.0.1/dicom-web"), "expected http:// or https:// of a DICOMweb"),

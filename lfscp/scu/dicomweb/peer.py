@@ -193,4 +193,6 @@ def _valid_url(url: object) -> str:
         raise ValueError(f"url {url[:_MAX_URL]!r}: expected https://HOST/PATH or http://HOST/PATH")
     if split.query or split.fragment:
         raise ValueError(f"url {url!r}: expected nothing behind its path")
+    if split.path.rstrip("/").endswith("/studies"):
+        raise ValueError(f"url {url!r}: expected all before /studies")
     return url.rstrip("/")
