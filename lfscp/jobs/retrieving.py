@@ -254,10 +254,11 @@ class _Retrieving:
             total = progress.done + progress.failed
             first = progress.problems[0]["reason"] if progress.problems else "see the peer's log"
             what = "retrieved and written" if self._folder else "retrieved"
-            reason = f"{progress.failed} of {total} objects could not be {what}: {first}"
-            return JobEnd(State.FAILED, reason, result)
+            said = f"{progress.failed} of {total} objects could not be {what}"
+            return JobEnd(State.FAILED, f"{said}: {first}", result, logged=said)
         if not progress.done and not self._studies:
-            return JobEnd(State.FAILED, "nothing matches the keys", result)
+            said = "nothing matches the keys"
+            return JobEnd(State.FAILED, said, result, logged=said)
         written = f"{result['written']} files written to {self._folder}" if self._folder else ""
         return JobEnd(reason=written, result=result)
 

@@ -186,12 +186,13 @@ def _objects(
 def _ended(control: Control, any_objects: bool, what: str = "taken") -> JobEnd:
     progress, problems = control.progress, control.progress.problems
     if not any_objects:
-        first = f": {problems[0]['what']} {problems[0]['reason']}" if problems else ""
-        return JobEnd(State.FAILED, f"there is no DICOM object to send{first}")
+        said = "there is no DICOM object to send"
+        first = f": {problems[0]['what']}: {problems[0]['reason']}" if problems else ""
+        return JobEnd(State.FAILED, f"{said}{first}", logged=said)
     if progress.failed:
         total = progress.done + progress.failed
         reasons = (each["reason"] for each in problems)
         first = next((reason for reason in reasons if not reason.startswith("not sent: ")), "")
-        reason = f"{progress.failed} of {total} objects were not {what}: {first}"
-        return JobEnd(State.FAILED, reason)
+        said = f"{progress.failed} of {total} objects were not {what}"
+        return JobEnd(State.FAILED, f"{said}: {first}", logged=said)
     return JobEnd(reason=f"{len(problems)} passed over, see problems" if problems else "")

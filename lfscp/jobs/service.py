@@ -444,7 +444,8 @@ class JobService:
         if end.state is State.SLEEPING:
             self._sleep(job_id, end)
         else:
-            self._end(job_id, end.state, reason=end.reason, result=end.result)
+            reasons = {"reason": end.reason, "logged": end.logged}
+            self._end(job_id, end.state, result=end.result, **reasons)
 
     def _sleep(self, job_id: str, end: JobEnd) -> None:
         """Let a job sleep until its time, or until the index wakes it."""

@@ -91,6 +91,8 @@ def target_of(
     from lfscp.scu.dicomweb.peer import DICOMwebPeer, is_url
 
     if not is_url(target):
+        if "://" in target:
+            raise OptionError(f"{target}: expected http:// or https:// of a DICOMweb server")
         for name, value in (("--user", user), ("--token-file", token_file)):
             if value is not None:
                 raise OptionError(f"flag {name}: expected the URL of a DICOMweb server with it")

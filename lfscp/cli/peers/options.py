@@ -14,12 +14,12 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="NODE",
-        help="The node to ask: AET@HOST:PORT, where AET@ may be left out, or the URL of a "
+        help="The other node: AET@HOST:PORT, where AET@ may be left out, or the URL of a "
         "DICOMweb server, such as https://pacs.example/dicom-web.",
     ),
 ]
 ApplicationEntity = Annotated[
-    str, typer.Argument(metavar="AET@HOST:PORT", help="The node to ask. AET@ may be left out.")
+    str, typer.Argument(metavar="AET@HOST:PORT", help="The other node. AET@ may be left out.")
 ]
 User = Annotated[
     str | None,
@@ -80,7 +80,16 @@ Keys = Annotated[
         "-k",
         metavar="KEYWORD=VALUE",
         help='A key, such as PatientName=DOE* or "0010,0010=DOE*". May be given several times. '
-        "A find returns the values of keys that are given without a value.",
+        "Of a key without a value, the matches have the value.",
+    ),
+]
+RetrieveKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        "-k",
+        metavar="KEYWORD=VALUE",
+        help="What to retrieve, such as StudyInstanceUID=1.2.3. May be given several times.",
     ),
 ]
 QueryLevel = Annotated[

@@ -19,11 +19,11 @@ from lfscp.cli.peers.options import (
     Insecure,
     Json,
     KeyFile,
-    Keys,
     OurTitle,
     PatientRoot,
     PatientStudy,
     QueryLevel,
+    RetrieveKeys,
     StudyRoot,
     Target,
     Timeout,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def get(
     peer: Target,
-    key: Keys = None,
+    key: RetrieveKeys = None,
     level: QueryLevel = None,
     patient: PatientRoot = False,
     study: StudyRoot = False,
@@ -79,7 +79,7 @@ def get(
 
 def move(
     peer: ApplicationEntity,
-    key: Keys = None,
+    key: RetrieveKeys = None,
     level: QueryLevel = None,
     patient: PatientRoot = False,
     study: StudyRoot = False,

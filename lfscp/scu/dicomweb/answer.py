@@ -21,10 +21,10 @@ from lfscp.scu.dicomweb.failures import failures
 from lfscp.scu.dicomweb.json_array import objects_of
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.errors import PeerError, PeerErrorKind
-from lfscp.services.status import error_comment
 
 LOG: Final = get_logger("lfscp.scu")
 _MAX_WORDS_BYTES: Final = 16_384  # of an answer that refuses
+_MAX_WORDS: Final = 200  # characters of them that are shown
 _MAX_WARNINGS: Final = 5  # of one answer that are logged
 _REASONS: Final[dict[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "does not take our user, password or token",
@@ -107,6 +107,8 @@ class Answer:
         if self.status in expected:
             return
         peer, reason = self._peer, _REASONS.get(self.status, "")
+        if self.status == HTTPStatus.UNAUTHORIZED and not peer.has_login:
+            reason = "asks for a login"
         kind = PeerErrorKind.REFUSED
         if self.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             kind = PeerErrorKind.REJECTED
@@ -128,7 +130,10 @@ class Answer:
 
     def shown(self, text: str) -> str:
         """What the server says, short and fit for a terminal, and without our login."""
-        return error_comment(self._peer.without_secrets(text))
+        plain = " ".join(self._peer.without_secrets(text).split())
+        if len(plain) > _MAX_WORDS:
+            plain = f"{plain[: _MAX_WORDS - 3].rstrip()}..."
+        return "".join(each if each.isprintable() else "?" for each in plain)
 
     def log_warnings(self) -> list[str]:
         """The texts of the header Warning, the first ones logged (PS3.18 section 8.3.4)."""

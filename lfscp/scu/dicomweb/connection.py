@@ -184,6 +184,8 @@ def words_of(error: OSError) -> str:
     """What went wrong, without the names that OpenSSL and Python have for it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "it does not speak TLS at this port"  # so OpenSSL calls an answer in plain text
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {(error.reason or 'it broke').replace('_', ' ').lower()}"
     return error.strerror or str(error) or "it broke"

@@ -108,6 +108,11 @@ class DICOMwebPeer:
         return split.port or _PORTS[split.scheme]
 
     @property
+    def has_login(self) -> bool:
+        """Whether requests carry a password or a token."""
+        return bool(self.user or self.token)
+
+    @property
     def is_readable_on_the_way(self) -> bool:
         """Whether what is sent, the login too, can be read between here and the server."""
         split = self.split_url
@@ -175,4 +180,6 @@ def _valid_url(url: object) -> str:
         raise ValueError(f"url {url[:_MAX_URL]!r}: expected https://HOST/PATH or http://HOST/PATH")
     if split.query or split.fragment:
         raise ValueError(f"url {url!r}: expected nothing behind its path")
+    if split.path.rstrip("/").endswith("/studies"):
+        raise ValueError(f"url {url!r}: expected all before /studies")
     return url.rstrip("/")

@@ -123,7 +123,7 @@ def _paths(peer: DICOMwebPeer, identifier: Dataset) -> Iterator[str]:
         if identifier.get(tag) is None or not identifier[tag].value:
             if level == "STUDY" and identifier.get("PatientID"):
                 return  # a patient without studies
-            reason = f"cannot be asked for {kind} without their UIDs"
+            reason = f"cannot be asked for {kind} without their UIDs; search for them first"
             raise PeerError(PeerErrorKind.REFUSED, peer, reason)
         uids = uids_of(identifier, tag)
         if not uids:

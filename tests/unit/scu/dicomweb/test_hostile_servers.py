@@ -270,9 +270,10 @@ def test_whoever_waits_can_stop(act: str, instances: list[StoredInstance]) -> No
         (b"", "ended the connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n", "no valid HTTP"),
         (b"HTTP/1.1 299 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 299"),
-        (answer("[]", 401), "does not take our user"),
+        (answer("[]", 401), "asks for a login (HTTP 401)"),
         (answer("[]", 403), "does not allow us"),
         (answer('{"detail": "no \\u001b[31msuch\\nkey"}', 422), "(HTTP 422): no ?[31msuch key"),
+        (answer(json.dumps({"detail": "a" * 300}), 422), f"(HTTP 422): {'a' * 197}..."),
     ],
 )
 def test_a_wrong_answer_to_a_query_is_named(script: bytes, reason: str) -> None:
