@@ -118,6 +118,7 @@ def create_app(
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever host and scheme the request names
         generate_unique_id_function=_operation_id,
     )
     app.state.web = Web(

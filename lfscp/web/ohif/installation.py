@@ -8,6 +8,7 @@ old installation or the new one, and a stopped installation is never seen.
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,6 +103,16 @@ class Installed:
                 self._found = read_installation(self._data_dir) if seen else None
                 self._seen = seen
             return self._found
+
+    def has(self, installation: Installation, name: str) -> bool:
+        """Whether a file is there as it was installed: no link took its place."""
+        folder = self._data_dir / FOLDER / installation.folder
+        try:
+            found = (folder / name).stat()
+            is_in_place = (folder / name).resolve() == folder.resolve() / name
+        except (OSError, RuntimeError):  # a loop of links
+            return False
+        return is_in_place and stat.S_ISREG(found.st_mode)
 
     def path(self, installation: Installation, name: str) -> Path:
         """Where a file of an installation is."""

@@ -100,7 +100,7 @@ class Viewer:
     def _file(self, request: Request, installation: Installation, name: str) -> Response:
         file = installation.files.get(name)
         path = self._installed.path(installation, name)
-        if file is None or not path.is_file():
+        if file is None or not self._installed.has(installation, name):
             raise Problem(HTTPStatus.NOT_FOUND, f"there is nothing at {request.url.path}")
         headers = {
             "Content-Security-Policy": _policy(installation, name),

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +37,8 @@ MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "gif": "image/gi
 JPEG_QUALITY: Final = 92
 RENDERING_BYTES: Final = 190 << 20
 _PIECE: Final = 1 << 18
-_SAY_AGAIN_S: Final = 60.0  # that too many are asked for; metrics count each
+_SAY_AGAIN_S: Final = 60.0
+_MAX_SAID: Final = 1000
 _GONE: Final = "the file of this object is missing; `lfscp check` tells more"
 
 
@@ -137,7 +140,8 @@ class Renderer:
     ) -> None:
         self._cache = PictureCache(folder, max_bytes)
         self._reserve_mb = reserve_mb
-        self._say_again_at = 0.0
+        self._saying = threading.Lock()
+        self._said: OrderedDict[str, float] = OrderedDict()  # when the log said what
         self.pool = RenderPool(most_bytes, at_once)
 
     def close(self) -> None:
@@ -209,13 +213,17 @@ class Renderer:
         for uid in sop_instance_uids:
             self._cache.forget(uid)
 
-    def _is_time_to_say(self) -> bool:
-        """Whether the log may say again that pictures are refused for their number."""
+    def _is_news(self, what: str) -> bool:
+        """Whether the log has not said this for a minute; metrics count each refusal."""
         now = time.monotonic()
-        if now < self._say_again_at:
-            return False
-        self._say_again_at = now + _SAY_AGAIN_S
-        return True
+        with self._saying:
+            if now - self._said.get(what, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+                return False
+            self._said[what] = now
+            self._said.move_to_end(what)
+            if len(self._said) > _MAX_SAID:
+                self._said.popitem(last=False)
+            return True
 
     def _run(
         self, path: StoredFile, sop_instance_uid: str, task: dict[str, Any], state: str
@@ -226,7 +234,7 @@ class Renderer:
                 answer = self.pool.run(wanted)
         except PictureRefusedError as error:
             metrics.REFUSED_PICTURES.of(error.why).add()
-            if error.why != "busy" or self._is_time_to_say():
+            if self._is_news("busy" if error.why == "busy" else sop_instance_uid):
                 LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
             raise PictureRefusedError(error.why, f"this object is not shown: {error}") from None
         except FileNotFoundError:

@@ -125,6 +125,19 @@ def test_there_is_nothing_else(ohif, method, path, status):
     assert answer.json()["status"] == status
 
 
+def test_no_link_leads_out_of_its_folder(ohif, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "favicon.ico").write_text("secret")
+    (files,) = (tmp_path / "data" / "ohif").glob("files-*")
+    for name, target in (("app.bundle.css", "secret"), ("assets", "elsewhere")):
+        (files / name).rename(tmp_path / f"{name}.kept")
+        (files / name).symlink_to(tmp_path / target)
+    assert ohif.get("/app.bundle.css").status_code == 404
+    assert ohif.get("/assets/favicon.ico").status_code == 404
+    assert ohif.get(BUNDLE).status_code == 200
+
+
 def test_its_configuration_names_this_node_and_no_host(ohif):
     text = ohif.get("/app-config.js").text
     config = json.loads(text.removeprefix("window.config = ").rstrip(";\n"))

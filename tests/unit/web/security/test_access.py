@@ -146,6 +146,14 @@ def test_a_host_that_holds_an_open_path_opens_nothing(guarded, host):
     assert guarded.get("/api/studies", headers={"Host": host}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "path", ["/login/", "/healthz/", "/jobs/", "//jobs", "/dicom-web/studies/"]
+)
+def test_no_answer_leads_to_the_host_that_a_request_names(guarded, path):
+    answer = guarded.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert "evil.example" not in answer.headers.get("location", "")
+
+
 def test_with_a_login_a_proxy_may_call_the_page_by_any_name(guarded):
     bearer = {"Authorization": f"Bearer {guarded.token}", "Host": "pacs.example"}
 
