@@ -33,7 +33,8 @@ class OHIF(Section):
     )
     public_url: Annotated[str, AfterValidator(check_origin_url)] = setting(
         "",
-        "URL of OHIF as browsers see it, for the links of the page. Set it if a reverse proxy is "
-        "in front. Empty means ohif.port of the host that the browser asked.",
+        "URL of OHIF as browsers see it, for the links of the page, and for the way back from an "
+        "identity provider. Set it if a reverse proxy is in front. Empty means ohif.port of the "
+        "host that the browser asked.",
         live=True,
     )

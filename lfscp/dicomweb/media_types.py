@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 DICOM: Final = "application/dicom"
 OCTETS: Final = "application/octet-stream"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.received_objects import Received, StoredInstance
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import InvalidRequestError, Job

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.reading.header import is_uid
 from lfscp.jobs.asked_for import is_single, other_than_asked
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files

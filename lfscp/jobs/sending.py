@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.workflow.commitment.references import Reference
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.committing import Committing
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State

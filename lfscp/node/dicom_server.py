@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from pynetdicom import AE
 
 from lfscp.config import ConfigError
-from lfscp.dicom.header import read_first
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import read_first
 from lfscp.node import reload
 from lfscp.node.endpoints import tls_context
 from lfscp.observe.logging import get_logger

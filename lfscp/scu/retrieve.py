@@ -13,7 +13,7 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.reading.header import is_uid
 from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, NEVER, Flag, association
 from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.find import is_failure, require_success, unanswered

@@ -17,7 +17,7 @@ from lfscp.errors import OperationError
 from lfscp.services import status
 
 if TYPE_CHECKING:
-    from lfscp.dicom.header import Header
+    from lfscp.dicom.reading.header import Header
 
 OnObject = Callable[[Received], int | Dataset]
 OnRefused = Callable[[str, str], None]

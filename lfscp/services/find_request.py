@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.index.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.query.find import Incomplete
 from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics

@@ -12,10 +12,10 @@ from pynetdicom.events import Event
 from lfscp.archive.query.key_limits import ExcessiveKeyError, require_within_limits
 from lfscp.archive.query.query import InvalidKeyError
 from lfscp.archive.store.deflated import MAX_INFLATED_IDENTIFIER_BYTES, inflated
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.reading.header import DEFLATED
+from lfscp.dicom.reading.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
 from lfscp.observe import metrics
 from lfscp.services import status
 

@@ -43,7 +43,7 @@ from lfscp.web.dicomweb.compression import Compression
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.searching import search
 from lfscp.web.dicomweb.storing import store
-from lfscp.web.dicomweb.storing.metadata import MAX_BYTES_OF_ALL
+from lfscp.web.dicomweb.storing.metadata import MAX_BYTES, MAX_BYTES_OF_ALL
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
 from lfscp.web.pages import commitments as commitments_page
 from lfscp.web.pages import jobs as jobs_page
@@ -62,7 +62,7 @@ from lfscp.web.security.cross_origin import CrossOrigin
 from lfscp.web.security.forwarded import ReverseProxies
 from lfscp.web.security.guard import Guard
 from lfscp.web.security.shares import Share
-from lfscp.web.security.turns import Turns
+from lfscp.web.security.turns import PICTURES_AT_ONCE, Turns
 from lfscp.web.security.views import Views
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.events import EventHub
@@ -147,8 +147,9 @@ def create_app(
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),
         forms=Share(most_forms(connections), MAX_FORMS_OF_VISITOR),
-        sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES_OF_ALL),
+        sent_metadata=Share(MAX_BYTES_OF_ALL, MAX_BYTES),
         turns=Turns(),
+        picture_turns=Turns(PICTURES_AT_ONCE),
         viewer=viewer,
     )
     problems.install(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.templating import Jinja2Templates
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
@@ -62,6 +63,7 @@ class Web:
     forms: Share
     sent_metadata: Share
     turns: Turns
+    picture_turns: Turns
     viewer: Viewer | None = None
 
     @contextmanager
@@ -98,4 +100,15 @@ def visitor_of(request: Request) -> str:
 
 
 Context = Annotated[Web, Depends(web_of)]
+
+
+async def _picture_turn(request: Request, web: Context) -> AsyncGenerator[None]:
+    async with web.picture_turns.of(visitor_of(request)) as has_waited:
+        if has_waited and await request.is_disconnected():
+            raise ClientDisconnect
+        yield
+
+
+# Of a route that has the renderer work: one visitor's pictures must not take all places there.
+PictureTurn = Depends(_picture_turn, scope="function")
 JSON = Any

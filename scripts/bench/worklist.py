@@ -28,10 +28,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from tables import Samples, number, table
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, encode_tree, tree_of
+from lfscp.dicom.models.element_tree import Tree, encode_tree, tree_of
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 PLUGIN = Path("/usr/share/orthanc/plugins/libModalityWorklists.so")

@@ -23,7 +23,7 @@ from typing import Any
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_meta import read_part10
 
 ANSWER_S = 30.0
 ROOT = "1.2.826.0.1.3680043.10.1207."

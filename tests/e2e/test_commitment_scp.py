@@ -523,7 +523,7 @@ def test_no_thread_is_left_when_nothing_is_to_do(tmp_path: Path) -> None:
 
 
 def test_explicit_deletion_still_works(tmp_path: Path) -> None:
-    from lfscp.dicom.attributes import Level
+    from lfscp.dicom.values.attributes import Level
 
     modality = Modality()
     with served(tmp_path) as node, modality.association(node.port) as assoc:

@@ -7,7 +7,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, tree_of
+from lfscp.dicom.models.element_tree import Tree, tree_of
 from tests.support.dataset_values import with_values
 
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.bulk_data import BulkDataURI
-from lfscp.dicom.element_tree import Element, Tree, dataset_of
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.json_model import JSONModelError, from_json
+from lfscp.dicom.models.bulk_data import BulkDataURI
+from lfscp.dicom.models.element_tree import Element, Tree, dataset_of
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
 from lfscp.scu.dicomweb.search_request import PATIENT, SearchRequest
 
 _LEVEL: Final = 0x00080052

@@ -17,8 +17,8 @@ from typing import Final
 
 from lfscp.archive.store.received_objects import Received, mapped
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
-from lfscp.dicom.media import identity_of, read_media
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.media import identity_of, read_media
 from lfscp.dicomweb.content_type import ContentType
 from lfscp.dicomweb.media_types import DICOM
 from lfscp.scu.taking import Taking

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from lfscp.dicom.element_tree import Tree
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.json_model import JSONModelError, from_json
-from lfscp.dicom.native_model_reader import document_of_xml
+from lfscp.dicom.models.element_tree import Tree
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
+from lfscp.dicom.models.native_model_reader import document_of_xml
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 from lfscp.services.status import is_store_warning
 

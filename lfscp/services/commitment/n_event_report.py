@@ -29,9 +29,9 @@ from lfscp.archive.workflow.commitment.references import (
     failure_in,
 )
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
-from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.models.element_tree import Tree, read_tree
+from lfscp.dicom.reading.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.commitment.report import (

@@ -15,7 +15,7 @@ from lfscp.archive.workflow.commitment.references import (
     item_of_failure,
     tree_of_references,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
 from lfscp.services import status
 from lfscp.services.contexts import STORAGE_COMMITMENT
 from lfscp.upperlayer.scp.event_reports import EventReport, NotAnsweredError, send_event_report

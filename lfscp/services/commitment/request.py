@@ -11,9 +11,9 @@ from lfscp.archive.workflow.commitment.references import (
     TRANSACTION_UID,
     Reference,
 )
-from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.models.element_tree import Tree, read_tree
+from lfscp.dicom.reading.header import is_uid
 from lfscp.services import status
 
 # More than a study has; a peer with more can ask several times.

@@ -21,8 +21,8 @@ from lfscp.archive.workflow.procedure_steps.errors import (
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.upperlayer.scp.encoded import EncodedDataset, StatusWithAttributes

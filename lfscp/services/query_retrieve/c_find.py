@@ -19,7 +19,7 @@ from lfscp.services.models import QUERY_MODELS, negotiated
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
-    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.config import Settings
 
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive, StoredInstance
-from lfscp.archive.index.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
 from lfscp.services import status

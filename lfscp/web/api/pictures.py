@@ -9,13 +9,15 @@ from pydantic import BaseModel, Field
 
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.web.actions.studies import file_of, instance_row
-from lfscp.web.context import Context, Web
+from lfscp.web.context import Context, PictureTurn, Web
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.imaging.windows import Function, Window
 from lfscp.web.rendering.renderer import MEDIA_TYPES, Wanted
 from lfscp.web.rendering.responses import no_picture, response_of
 
-router = APIRouter(prefix="/api/instances/{instance_uid}", tags=["pictures"])
+router = APIRouter(
+    prefix="/api/instances/{instance_uid}", tags=["pictures"], dependencies=[PictureTurn]
+)
 THUMBNAIL_EDGE: Final = 192
 MAX: Final = 1e12  # of a window: no stored value is larger; keeps out infinity and NaN
 _CACHED: Final = "private, max-age=300"

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel
 
 from lfscp.archive.index import browse
 from lfscp.archive.index.removal import require_unprotected
-from lfscp.archive.index.schema import patient
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.tables.schema import patient
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import package
 from lfscp.web.actions import cursors
 from lfscp.web.actions.packages import zip_answer
@@ -40,7 +40,7 @@ from lfscp.web.api.models import (
     StatisticsOut,
     StudyOut,
 )
-from lfscp.web.context import Context
+from lfscp.web.context import Context, PictureTurn
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.problems import Problem, not_found
 from lfscp.web.rendering.elements import MAX_ELEMENTS
@@ -144,7 +144,11 @@ def instance(web: Context, instance_uid: str) -> InstanceOut:
     return InstanceOut.model_validate(instance_row(web, instance_uid))
 
 
-@router.get("/instances/{instance_uid}/elements", response_model=list[ElementOut])
+@router.get(
+    "/instances/{instance_uid}/elements",
+    response_model=list[ElementOut],
+    dependencies=[PictureTurn],
+)
 def instance_elements(
     request: Request,
     web: Context,

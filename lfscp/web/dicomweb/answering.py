@@ -1,10 +1,10 @@
 """Answers requests from threads of their own, and streams answers of any size in bounded memory.
 
 Rules: at most 32 threads work at once, so that the page keeps its own, and each visitor has some
-requests served at once; the others wait in order. The first piece of an answer is made before its
-head goes out: what fails until then has the right status. If the client goes away, the work for it
-ends, and what is open is closed. An answer that cannot be completed breaks off, so that no client
-takes it for the whole.
+requests served at once, fewer if they are for pictures; the others wait in order. The first piece
+of an answer is made before its head goes out: what fails until then has the right status. If the
+client goes away, the work for it ends, and what is open is closed. An answer that cannot be
+completed breaks off, so that no client takes it for the whole.
 """
 
 from __future__ import annotations
@@ -123,17 +123,23 @@ class Endpoint:
 
     Args:
         handler: makes the answer; it may raise a Problem.
+        draws: whether it has the renderer work for a request.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(
+        self, handler: Handler, draws: Callable[[Request], bool] = lambda _: False
+    ) -> None:
         self._handler = handler
+        self._draws = draws
         self.__name__ = handler.__name__
         self.__doc__ = handler.__doc__
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         request = Request(scope, receive)
-        async with web_of(request).turns.of(visitor_of(request)) as has_waited:
+        web = web_of(request)
+        turns = web.picture_turns if self._draws(request) else web.turns
+        async with turns.of(visitor_of(request)) as has_waited:
             if has_waited and await request.is_disconnected():
                 return
             await self._serve(Asked(request), receive, send)

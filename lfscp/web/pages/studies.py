@@ -11,10 +11,10 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from lfscp.archive.index import browse
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.jobs import submit
-from lfscp.web.context import Context, Web
+from lfscp.web.context import Context, PictureTurn, Web
 from lfscp.web.imaging.errors import NoPictureError
 from lfscp.web.pages.answers import peer_named, render, toast
 from lfscp.web.pages.conflicts import conflicts
@@ -144,7 +144,7 @@ def instances(request: Request, web: Context, series_uid: str, key: studies.Key 
     return render(request, "instance_rows.html", rows=page.rows, next=path)
 
 
-@router.get("/instances/{instance_uid}")
+@router.get("/instances/{instance_uid}", dependencies=[PictureTurn])
 def instance(
     request: Request, web: Context, instance_uid: str, first: Annotated[int, Query(ge=0)] = 0
 ) -> Response:

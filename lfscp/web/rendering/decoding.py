@@ -12,8 +12,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.web.imaging.cine import FrameTimes, frame_times
 from lfscp.web.imaging.colour import PALETTE, require_shown

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "gif": "image/gi
 JPEG_QUALITY: Final = 92
 RENDERING_BYTES: Final = 190 << 20
 _PIECE: Final = 1 << 18
+_SAY_AGAIN_S: Final = 60.0  # that too many are asked for; metrics count each
 _GONE: Final = "the file of this object is missing; `lfscp check` tells more"
 
 
@@ -135,6 +137,7 @@ class Renderer:
     ) -> None:
         self._cache = PictureCache(folder, max_bytes)
         self._reserve_mb = reserve_mb
+        self._say_again_at = 0.0
         self.pool = RenderPool(most_bytes, at_once)
 
     def close(self) -> None:
@@ -206,6 +209,14 @@ class Renderer:
         for uid in sop_instance_uids:
             self._cache.forget(uid)
 
+    def _is_time_to_say(self) -> bool:
+        """Whether the log may say again that pictures are refused for their number."""
+        now = time.monotonic()
+        if now < self._say_again_at:
+            return False
+        self._say_again_at = now + _SAY_AGAIN_S
+        return True
+
     def _run(
         self, path: StoredFile, sop_instance_uid: str, task: dict[str, Any], state: str
     ) -> Answer:
@@ -215,7 +226,8 @@ class Renderer:
                 answer = self.pool.run(wanted)
         except PictureRefusedError as error:
             metrics.REFUSED_PICTURES.of(error.why).add()
-            LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
+            if error.why != "busy" or self._is_time_to_say():
+                LOG.warning("picture refused", sop_instance_uid=sop_instance_uid, reason=str(error))
             raise PictureRefusedError(error.why, f"this object is not shown: {error}") from None
         except FileNotFoundError:
             raise NoPictureError(_GONE) from None

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 AT_ONCE: Final = 64  # each may have a megabyte of its answer in memory
+# Enough to keep the processes busy that draw, and few that others must wait for.
+PICTURES_AT_ONCE: Final = 4
 
 
 class Turns:

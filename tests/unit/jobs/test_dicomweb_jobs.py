@@ -15,8 +15,8 @@ from sqlalchemy import text
 from lfscp.archive.archive import Archive, Received
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, new_token
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.peers.described import configured_peer
 from lfscp.jobs.service import JobService

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.references import Failure, Reference
-from lfscp.dicom.element_tree import tree_of
-from lfscp.dicom.json_model import to_json
+from lfscp.dicom.models.element_tree import tree_of
+from lfscp.dicom.models.json_writer import to_json
 from lfscp.observe import audit
 from lfscp.web.api.workflow_models import EXAMPLE, SHORT_EXAMPLE
 from lfscp.web.security.bodies import MAX_BODY_BYTES

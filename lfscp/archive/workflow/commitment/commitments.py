@@ -29,9 +29,9 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.dialects import now_ms
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.workflow_tables import commitment
+from lfscp.archive.index.tables.dialects import now_ms
+from lfscp.archive.index.tables.workflow_tables import commitment
 from lfscp.archive.workflow.commitment.committed_studies import forget_gone
 from lfscp.archive.workflow.commitment.references import (
     Failure,
@@ -39,7 +39,7 @@ from lfscp.archive.workflow.commitment.references import (
     references_in,
     tree_of_references,
 )
-from lfscp.dicom.element_tree import encode_tree, read_own
+from lfscp.dicom.models.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tuple_
 
 from lfscp.archive.index.browse import MAX_PAGE, MAX_WORDS
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import WorklistItem
-from lfscp.dicom.element_tree import read_own
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.models.element_tree import read_own
+from lfscp.dicom.values.person_names import search_form
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c

@@ -20,8 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.index.dialects import holds_text
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.dialects import holds_text
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
     MODALITY,
@@ -40,9 +40,9 @@ from lfscp.archive.workflow.worklist.item import (
     WorklistItem,
     complete_item,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_own
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree, read_own
+from lfscp.dicom.values.person_names import search_form
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c

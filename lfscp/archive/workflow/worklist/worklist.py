@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection, and_, select
 
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.workflow_tables import worklist_item
+from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.archive.workflow.worklist import rows
 from lfscp.archive.workflow.worklist.item import InvalidItemError, WorklistItem, complete_item
 from lfscp.archive.workflow.worklist.narrowing import Narrowing
-from lfscp.dicom.element_tree import encode_tree, read_own
+from lfscp.dicom.models.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.archive.index.index import Index
-    from lfscp.archive.index.interruption import Interruption
     from lfscp.archive.workflow.worklist.query import WorklistQuery
-    from lfscp.dicom.element_tree import Tree
+    from lfscp.dicom.models.element_tree import Tree
 
 __all__ = ["InvalidItemError", "Worklist", "WorklistItem", "complete_item"]
 

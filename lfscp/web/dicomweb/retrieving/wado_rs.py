@@ -19,13 +19,7 @@ _STUDY: Final = f"{PREFIX}/studies/{{study}}"
 _SERIES: Final = f"{_STUDY}/series/{{series}}"
 _INSTANCE: Final = f"{_SERIES}/instances/{{instance}}"
 _FRAMES: Final = f"{_INSTANCE}/frames/{{frames}}"
-ROUTES: Final[tuple[tuple[str, Handler], ...]] = (
-    (_STUDY, objects),
-    (_SERIES, objects),
-    (_INSTANCE, objects),
-    (_FRAMES, frames),
-    (f"{_INSTANCE}/pixeldata", pixel_data),
-    (f"{_INSTANCE}/bulkdata/{{element:path}}", bulk_data),
+_PICTURES: Final[tuple[tuple[str, Handler], ...]] = (
     (f"{_STUDY}/rendered", pictures.rendered),
     (f"{_SERIES}/rendered", pictures.rendered),
     (f"{_INSTANCE}/rendered", pictures.rendered_instance),
@@ -35,4 +29,16 @@ ROUTES: Final[tuple[tuple[str, Handler], ...]] = (
     (f"{_INSTANCE}/thumbnail", pictures.thumbnail_of_instance),
     (f"{_FRAMES}/thumbnail", pictures.thumbnail_of_frames),
 )
-router.routes.extend(Route(path, Endpoint(handler), methods=["GET"]) for path, handler in ROUTES)
+_BYTES: Final[tuple[tuple[str, Handler], ...]] = (
+    (_STUDY, objects),
+    (_SERIES, objects),
+    (_INSTANCE, objects),
+    (_FRAMES, frames),
+    (f"{_INSTANCE}/pixeldata", pixel_data),
+    (f"{_INSTANCE}/bulkdata/{{element:path}}", bulk_data),
+)
+ROUTES: Final = (*_BYTES, *_PICTURES)
+router.routes.extend(Route(path, Endpoint(handler), methods=["GET"]) for path, handler in _BYTES)
+router.routes.extend(
+    Route(path, Endpoint(handler, lambda _: True), methods=["GET"]) for path, handler in _PICTURES
+)

@@ -12,10 +12,11 @@ from http import HTTPStatus
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicomweb.media_types import DICOM, is_video, media_type_of
 from lfscp.web.dicomweb.accept import MediaRange, Wanted, media_ranges
 from lfscp.web.dicomweb.addresses import WADO_URI, require_uid
@@ -184,4 +185,9 @@ def _region(text: str | None) -> Region | None:
     return Region(left, top, right - left, bottom - top, in_pixels=False)
 
 
-router.routes.append(Route(WADO_URI, Endpoint(wado), methods=["GET"]))
+def _draws(request: Request) -> bool:
+    """Whether a request may be for a picture."""
+    return request.query_params.get("contentType") != DICOM
+
+
+router.routes.append(Route(WADO_URI, Endpoint(wado, _draws), methods=["GET"]))

@@ -1,21 +1,30 @@
 """Fetches JSON documents from the identity provider.
 
 Rules: TLS is verified, except on loopback, where plain HTTP may be. A document has at most 512 kB,
-and must be there within ten seconds. Redirects are not followed: the provider's own documents say
-where to ask, and a secret must not go elsewhere.
+and must be there within ten seconds, also if it, or its head, comes byte by byte. Redirects are not
+followed: the provider's own documents say where to ask, and a secret must not go elsewhere.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import socket
 import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
 
 from lfscp.config.checks import is_loopback
 from lfscp.config.oidc import is_safe_url
@@ -63,23 +72,22 @@ def fetch(
     request = Request(  # noqa: S310 - the scheme is known from is_safe_url
         url, body, {"Accept": "application/json", "User-Agent": "lfscp", **(headers or {})}
     )
-    until = time.monotonic() + WHOLE_S
     try:
         with _opener(url, ca_file).open(request, timeout=SILENCE_S) as answer:
-            return _object_in(_read(answer, until))
+            return _object_in(_read(answer))
     except HTTPError as error:
         with error:
-            raise _refused(error, until) from None
+            raise _refused(error) from None
     except (URLError, OSError, http.client.HTTPException) as error:
         raise ProviderAwayError(_reason(error)) from None
 
 
 def _opener(url: str, ca_file: str) -> Any:
-    handlers: list[Any] = [_NoRedirects()]
+    handlers: list[Any] = [_NoRedirects(), _Plain()]
     if is_loopback(urlsplit(url).hostname or ""):
         handlers.append(ProxyHandler({}))  # a proxy has another loopback
     if urlsplit(url).scheme == "https":
-        handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_file or None)))
+        handlers.append(_Secured(context=ssl.create_default_context(cafile=ca_file or None)))
     return build_opener(*handlers)
 
 
@@ -88,14 +96,69 @@ class _NoRedirects(HTTPRedirectHandler):
         """Follow none, so that a redirect is an error."""
 
 
-def _read(answer: Any, until: float) -> bytes:
+class _InTime(io.RawIOBase):
+    """The bytes of an answer, for as long as it may take."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._bytes = sock.makefile("rb", buffering=0)
+        self._until = time.monotonic() + WHOLE_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._until - time.monotonic()
+        try:
+            if left_s <= 0:
+                raise TimeoutError  # noqa: TRY301 - as the socket does
+            self._sock.settimeout(min(SILENCE_S, left_s))
+            return self._bytes.readinto(buffer)
+        except TimeoutError:
+            if left_s > SILENCE_S:
+                raise
+            raise ProviderAwayError(f"its answer takes more than {WHOLE_S:.0f} s") from None
+
+    def close(self) -> None:
+        self._bytes.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *others: Any, **named: Any) -> None:
+        super().__init__(sock, *others, **named)
+        self.fp.close()
+        self.fp = io.BufferedReader(_InTime(sock))
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class _SecuredConnection(http.client.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Plain(HTTPHandler):
+    def http_open(self, request: Request) -> http.client.HTTPResponse:
+        return self.do_open(_PlainConnection, request)
+
+
+class _Secured(HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._context = context
+
+    def https_open(self, request: Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecuredConnection, request, context=self._context)
+
+
+def _read(answer: Any) -> bytes:
     found = bytearray()
     while piece := answer.read1(_PIECE):
         found += piece
         if len(found) > MAX_BYTES:
             raise ProviderAwayError(f"its answer has more than {MAX_BYTES >> 10} kB")
-        if time.monotonic() > until:
-            raise ProviderAwayError(f"its answer takes more than {WHOLE_S:.0f} s")
     return bytes(found)
 
 
@@ -109,12 +172,12 @@ def _object_in(body: bytes) -> Document:
     return found
 
 
-def _refused(error: HTTPError, until: float) -> ProviderAwayError:
+def _refused(error: HTTPError) -> ProviderAwayError:
     """What an answer with a status of an error says."""
     said: Document = {}
     if isinstance(error.fp, http.client.HTTPResponse):
         try:
-            said = _object_in(_read(error.fp, until))
+            said = _object_in(_read(error.fp))
         except (ProviderAwayError, OSError, http.client.HTTPException):
             said = {}
     code, more = said.get("error"), said.get("error_description")

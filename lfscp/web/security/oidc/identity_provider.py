@@ -131,14 +131,9 @@ class IdentityProvider:
         Raises:
             Problem: it failed (400, 403), the provider is away (503), or too many failed (429).
         """
-        try:
-            self.attempts.begin(UNNAMED, address)
-        except TooManyAttemptsError as reason:
-            note_refusal("guesses", address)
-            seconds = int(reason.wait_s) + 1
-            headers = {"Retry-After": str(seconds)}
-            detail = f"too many logins failed; wait {seconds} seconds"
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=headers) from None
+        # Any page of others can have a browser come here; that must keep nobody from a login.
+        if self._sign_in.is_begun(cookie, answer):
+            self._count(address)
         with _Waiting(self._waiting, address):
             try:
                 found = self._sign_in.finish(cookie, answer, back)
@@ -158,6 +153,21 @@ class IdentityProvider:
         audit.user_authenticated(name, address)
         return self._user(name, role, found.values, found.id_token), found.next
 
+    def _count(self, address: str) -> None:
+        """Count a login as failed until it succeeds.
+
+        Raises:
+            Problem: too many failed (429).
+        """
+        try:
+            self.attempts.begin(UNNAMED, address)
+        except TooManyAttemptsError as reason:
+            note_refusal("guesses", address)
+            seconds = int(reason.wait_s) + 1
+            headers = {"Retry-After": str(seconds)}
+            detail = f"too many logins failed; wait {seconds} seconds"
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers=headers) from None
+
     def end_url(self, user: User, back: str) -> str:
         """Where the browser ends its session at the provider; empty if it cannot."""
         return self._sign_in.end_url(user.id_token, back)
@@ -167,7 +177,7 @@ class IdentityProvider:
 
     def _distinct(self, name: str) -> str:
         """The name; another one if a user of this node has it, who is another person."""
-        return f"{name} ({self.host})" if name in self.names else name
+        return f"{name} ({self.host})" if name in self.names or name == UNNAMED else name
 
     def _no_role(self, name: str, address: str, reason: str) -> Problem:
         note_refusal("tokens", address, why=reason)

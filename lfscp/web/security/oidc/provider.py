@@ -3,7 +3,8 @@
 Rules: both are fetched when the page is built, and again in the background when they are ten
 minutes old, so that a key that the provider withdraws is soon useless. If a token names a key that
 is not known, they are fetched at once, but at most every ten seconds, and only by one thread; a few
-may wait for it. While the provider is away the old keys hold.
+may wait for it. While the provider is away the old keys hold. A provider elsewhere cannot have this
+node ask services of its own machine.
 
 Source: OpenID Connect Discovery 1.0.
 """
@@ -15,7 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from lfscp.config.checks import is_loopback
 from lfscp.config.oidc import OIDC, is_safe_url
 from lfscp.observe.logging import get_logger
 from lfscp.web.security.oidc.documents import fetch
@@ -163,20 +166,26 @@ class Provider:
         found = fetch(issuer.rstrip("/") + _CONFIGURATION, ca_file)
         if found.get("issuer") != issuer:
             raise ProviderAwayError(f"its own name is another one: {found.get('issuer')!r:.200}")
-        keys = read_keys(fetch(_endpoint(found, "jwks_uri"), ca_file))
+        keys = read_keys(fetch(self._endpoint(found, "jwks_uri"), ca_file))
         methods = found.get("token_endpoint_auth_methods_supported")
         return Known(
-            authorization=_endpoint(found, "authorization_endpoint"),
-            token=_endpoint(found, "token_endpoint"),
-            end_session=_endpoint(found, "end_session_endpoint"),
+            authorization=self._endpoint(found, "authorization_endpoint"),
+            token=self._endpoint(found, "token_endpoint"),
+            end_session=self._endpoint(found, "end_session_endpoint"),
             secret_in_form=isinstance(methods, list) and "client_secret_basic" not in methods,
             keys=keys,
             at=self._now(),
         )
 
+    def _endpoint(self, found: Mapping[str, Any], name: str) -> str:
+        """One of its URLs; on this machine only if the provider is there too."""
+        url = found.get(name, "")
+        if not isinstance(url, str) or (url and not is_safe_url(url)):
+            raise ProviderAwayError(f"its {name} is no URL with https")
+        if url and _is_here(url) and not _is_here(self._settings.issuer):
+            raise ProviderAwayError(f"its {name} is on this machine")
+        return url
 
-def _endpoint(found: Mapping[str, Any], name: str) -> str:
-    url = found.get(name, "")
-    if not isinstance(url, str) or (url and not is_safe_url(url)):
-        raise ProviderAwayError(f"its {name} is no URL with https")
-    return url
+
+def _is_here(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")

@@ -135,9 +135,7 @@ class SignIn:
             TokenRefusedError: it is no login.
             ProviderAwayError: the provider does not answer.
         """
-        text, page = self._opened(cookie)
-        if not _same(answer.get("state", ""), self._made("state", text)):
-            raise TokenRefusedError(_UNFIT)
+        text, page = self._begun(cookie, answer)
         if answer.get("iss", self._settings.issuer) != self._settings.issuer:
             raise TokenRefusedError("the answer is of another identity provider (iss)")
         if "error" in answer:
@@ -151,6 +149,20 @@ class SignIn:
         claims = self._tokens.login_claims(id_token, self._made("nonce", text))
         self._use_up(text)
         return SignedIn(claims, self._values(claims, found), id_token, page)
+
+    def is_begun(self, cookie: str, answer: Mapping[str, str]) -> bool:
+        """Whether an answer belongs to a login that this browser began."""
+        try:
+            self._begun(cookie, answer)
+        except TokenRefusedError:
+            return False
+        return True
+
+    def _begun(self, cookie: str, answer: Mapping[str, str]) -> tuple[str, str]:
+        text, page = self._opened(cookie)
+        if not _same(answer.get("state", ""), self._made("state", text)):
+            raise TokenRefusedError(_UNFIT)
+        return text, page
 
     def end_url(self, id_token: str, back: str) -> str:
         """Where the browser ends its session at the provider; empty if it cannot."""

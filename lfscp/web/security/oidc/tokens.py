@@ -28,6 +28,7 @@ from lfscp.web.security.oidc.provider import Known, Provider
 LEEWAY_S: Final = 60  # between the clocks
 MAX_BYTES: Final = 16 << 10
 MAX_REMEMBERED: Final = 1000
+_NEVER: Final = 1 << 48  # JSON may have whole numbers that no float can hold
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
 _OTHER_USES: Final = frozenset({"id", "refresh", "offline", "logout"})  # Keycloak's claim typ
 
@@ -143,7 +144,9 @@ class Tokens:
 
     def _remember(self, digest: bytes, verified: Verified, expires: float, known: Known) -> None:
         with self._lock:
-            self._remembered[digest] = _Remembered(verified, float(expires) + LEEWAY_S, known)
+            self._remembered[digest] = _Remembered(
+                verified, min(int(expires), _NEVER) + LEEWAY_S, known
+            )
             self._remembered.move_to_end(digest)
             if len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)

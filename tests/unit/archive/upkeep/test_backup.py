@@ -20,8 +20,8 @@ from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.element_tree import tree_of
+from lfscp.dicom.models.element_tree import tree_of
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
 from tests.support.procedure_steps import started
 from tests.support.worklist_items import worklist_tree

@@ -16,8 +16,8 @@ from lfscp.archive.workflow.procedure_steps.errors import (
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.dicom.element_tree import Tree, read_tree, tree_of
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.models.element_tree import Tree, read_tree, tree_of
 from lfscp.errors import OperationError
 from lfscp.services.procedure_step.answers import MAX_NAMED, RefusedError, asked_for, refusal
 from lfscp.upperlayer.scp.encoded import StatusWithAttributes

@@ -14,7 +14,7 @@ import pytest
 
 from lfscp.config import Settings
 from lfscp.web.security.connection_limits import ConnectionLimits
-from lfscp.web.security.turns import AT_ONCE
+from lfscp.web.security.turns import AT_ONCE, PICTURES_AT_ONCE
 from lfscp.web.server import HttpServer
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving
@@ -50,16 +50,19 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Address, An
             server.stop()
 
 
-def asking(address: Address, instance: str, source: str = "127.0.0.1") -> socket.socket:
+def asking(
+    address: Address, instance: str, source: str = "127.0.0.1", form: str = ""
+) -> socket.socket:
     """A connection with a request for the frame of an instance, whose answer is not read yet."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
     sock.settimeout(WAIT_S)
     sock.bind((source, 0))
     sock.connect(address)
-    path = f"/dicom-web/studies/{CT_STUDY}/series/{CT_SERIES}/instances/{instance}/frames/1"
+    path = f"/dicom-web/studies/{CT_STUDY}/series/{CT_SERIES}/instances/{instance}/frames/1{form}"
     head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-    sock.sendall(f"{head}Accept: application/octet-stream\r\n\r\n".encode())
+    accept = "image/jpeg" if form else "application/octet-stream"
+    sock.sendall(f"{head}Accept: {accept}\r\n\r\n".encode())
     return sock
 
 
@@ -124,3 +127,21 @@ def test_those_who_do_not_read_hold_back_their_own_requests_only(node):
     until(lambda: app.state.web.turns.taken == 0)
     until(lambda: open_descriptors() <= before)
     assert threading.active_count() <= begun + 32
+
+
+def test_who_asks_for_many_pictures_takes_no_place_of_others(node):
+    address, app = node
+    web = app.state.web
+    first = answer_of(asking(address, SMALL, form="/rendered?quality=1"))
+    assert first[0] == b"200"
+    with contextlib.ExitStack() as opened:
+        many = [
+            opened.enter_context(asking(address, LARGE, form=f"/rendered?quality={number}"))
+            for number in range(20, 80)
+        ]
+        until(lambda: web.picture_turns.taken >= len(many) // 2)
+        other = answer_of(asking(address, SMALL, ANOTHER_ADDRESS, form="/rendered?quality=90"))
+        assert web.renderer.pool._memory.waiting <= PICTURES_AT_ONCE
+        assert other[0] == b"200"
+        assert {answer_of(each)[0] for each in many} == {b"200"}
+    until(lambda: web.picture_turns.taken == 0)

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
 from lfscp.config.roles import Role
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.web.dicomweb.storing import metadata, outcome
 from lfscp.web.security.roles import needed_role
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
@@ -459,6 +459,19 @@ def test_too_many_metadata_are_413(client: TestClient, monkeypatch: pytest.Monke
     monkeypatch.setattr(metadata, "MAX_BYTES", 1000)
     assert post(client, b'"' + b"x" * 1000, content_type=JSON).status_code == 413
     assert client.app.state.web.sent_metadata.taken == 0
+
+
+def test_who_sends_much_metadata_leaves_room_for_those_of_others(client: TestClient) -> None:
+    held = client.app.state.web.sent_metadata
+    assert held.take("login one", metadata.MAX_BYTES) == ""
+    assert held.take("login one") == "each"
+    try:
+        assert (
+            post(client, b" " * (metadata.MAX_BYTES - 2) + b"{}", content_type=JSON).status_code
+            == 409
+        )
+    finally:
+        held.give("login one", metadata.MAX_BYTES)
 
 
 # Deleting

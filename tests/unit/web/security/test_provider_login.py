@@ -14,9 +14,10 @@ from fastapi.testclient import TestClient
 
 from lfscp.config.passwords import hash_password
 from lfscp.observe import audit
-from lfscp.services.access.attempts import MAX_FAILURES
+from lfscp.services.access.attempts import MAX_FAILURES, MAX_FAILURES_OF_ADDRESS
 from lfscp.web.app import renew
 from lfscp.web.security.oidc import sign_in
+from lfscp.web.security.oidc.identity_provider import UNNAMED
 from tests.support.identity_provider import CLIENT, SECRET, SigningKey, identity_provider
 from tests.support.web_app import HOME, serving
 
@@ -128,6 +129,16 @@ def test_a_public_address_is_where_the_provider_sends_the_browser(tmp_path, oidc
         query = parse_qs(urlsplit(answer.headers["location"]).query)
         assert query["redirect_uri"] == ["https://pacs.example.org/login/oidc/return"]
         assert "Secure" in answer.headers["set-cookie"]
+
+
+def test_the_public_address_of_ohif_is_where_a_login_at_its_port_comes_back(tmp_path, oidc):
+    oidc = {**oidc, "public_url": "https://pacs.example.org"}
+    of_ohif = {"public_url": "https://viewer.example.org"}
+    with serving(tmp_path, ohif_port=8081, web={"oidc": oidc}, ohif=of_ohif) as node:
+        viewer = TestClient(node.app, base_url="http://127.0.0.1:8081")
+        for client, home in ((viewer, "viewer"), (node, "pacs")):
+            query = parse_qs(urlsplit(begin(client)).query)
+            assert query["redirect_uri"] == [f"https://{home}.example.org/login/oidc/return"]
 
 
 def test_at_ohif_s_port_the_browser_comes_back_to_ohif(tmp_path, idp, oidc):
@@ -346,6 +357,20 @@ def test_logins_that_fail_are_bounded(node):
     answer = come_back(node, location)
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > 50
+
+
+def test_a_page_of_others_cannot_use_up_the_logins_of_an_address(node):
+    for _ in range(MAX_FAILURES_OF_ADDRESS + 1):
+        node.cookies.clear()
+        assert node.get("/login/oidc/return?code=a&state=b").status_code == 400
+    assert log_in(node).status_code == 200
+
+
+def test_a_user_has_not_the_name_of_logins_that_failed(node, idp):
+    idp.user["preferred_username"] = UNNAMED
+    log_in(node)
+    page = node.get("/jobs", headers=PAGE)
+    assert f'<span class="user">{UNNAMED} (127.0.0.1)</span>' in page.text
 
 
 def test_passwords_and_the_provider_are_both_offered(tmp_path, idp, oidc):

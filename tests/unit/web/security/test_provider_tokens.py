@@ -6,8 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -17,6 +19,7 @@ from lfscp.observe import audit
 from lfscp.web.app import renew
 from lfscp.web.security.oidc import provider as provider_module
 from lfscp.web.security.oidc import tokens as tokens_module
+from lfscp.web.security.oidc.documents import fetch
 from lfscp.web.security.oidc.errors import ProviderAwayError, TokenRefusedError
 from lfscp.web.security.oidc.keys import ALGORITHMS, read_keys
 from lfscp.web.security.oidc.provider import AGAIN_S, FRESH_S, Provider
@@ -354,6 +357,55 @@ def test_a_silent_provider_holds_up_a_few_and_the_others_are_told_at_once(
     assert set(ends) <= {"no answer within 0 s", "too many requests wait for it"}
     assert ends.count("too many requests wait for it") >= 30 - provider_module.MAX_WAITING
     assert idp.asked == {"/.well-known/openid-configuration": 1}
+
+
+def test_a_head_that_comes_byte_by_byte_is_left_after_a_while(monkeypatch):
+    monkeypatch.setattr("lfscp.web.security.oidc.documents.WHOLE_S", 0.3)
+    listener = socket.create_server(("127.0.0.1", 0))
+    is_left = threading.Event()
+
+    def drip():
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                connection.sendall(b"a")
+                time.sleep(0.05)
+        is_left.set()
+
+    dripping = threading.Thread(target=drip, daemon=True)
+    dripping.start()
+    with listener, pytest.raises(ProviderAwayError, match="its answer takes more than"):
+        fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/keys")
+    assert is_left.wait(10)
+
+
+@pytest.mark.parametrize("name", ["jwks_uri", "token_endpoint", "authorization_endpoint"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:6379/", "https://localhost/", "http://[::1]/"])
+def test_a_provider_elsewhere_names_no_service_of_this_machine(idp, monkeypatch, name, url):
+    elsewhere = "https://idp.example.org"
+    document = {**idp.configuration(), "issuer": elsewhere, name: url}
+    for other in {"jwks_uri", "token_endpoint", "authorization_endpoint"} - {name}:
+        document[other] = f"{elsewhere}/{other}"
+    document["end_session_endpoint"] = f"{elsewhere}/logout"
+    keys = {"keys": [KEYS["RS256"].public_jwk()]}
+    asked = []
+
+    def answer(url, *_):
+        asked.append(url)
+        return document if url.endswith("configuration") else keys
+
+    monkeypatch.setattr(provider_module, "fetch", answer)
+    provider = Provider(OIDC.model_validate({"issuer": elsewhere, "client_id": CLIENT}))
+    with pytest.raises(ProviderAwayError, match=f"its {name} is on this machine"):
+        provider.known()
+    assert url not in asked
+
+
+def test_a_token_that_never_expires_is_taken_as_long_as_its_key_is(idp, tokens):
+    token = idp.token(exp=10**400)
+    assert tokens.bearer(token).is_new
+    assert not tokens.bearer(token).is_new
 
 
 def test_an_answer_that_never_ends_is_left_after_a_while(idp, provider, monkeypatch):

@@ -143,10 +143,10 @@ def test_the_page_shows_nobody_what_he_may_not_do(node):
     assert ">Delete</button>" not in page("work")
     assert ">Protect</button>" not in page("work")
     assert "Remote PACS" in page("work")
-    assert "Add a server" not in page("work", "/remote")
+    assert "Add a DICOM server" not in page("work", "/remote")
     assert ">Delete</button>" in page("admin")
     assert ">Protect</button>" in page("admin")
-    assert "Add a server" in page("admin", "/remote")
+    assert "Add a DICOM server" in page("admin", "/remote")
 
 
 def test_a_user_s_role_is_that_of_the_session_and_of_basic_authentication(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.workflow_tables import commitment, committed_study
+from lfscp.archive.index.tables.workflow_tables import commitment, committed_study
 from lfscp.archive.workflow.commitment.commitments import (
     Commitment,
     Commitments,

@@ -14,7 +14,7 @@ from lfscp.archive.workflow.worklist.item import (
     STUDY_INSTANCE_UID,
 )
 from lfscp.archive.workflow.worklist.worklist import InvalidItemError, Worklist, complete_item
-from lfscp.dicom.element_tree import Element
+from lfscp.dicom.models.element_tree import Element
 from tests.support.worklist_items import scheduled_step, worklist_tree
 
 FOLDER = "folder:n1"
