@@ -238,6 +238,7 @@ class RetrieveMethod:
                 spool_dir=self._archive.incoming_dir,
                 on_refused=self._control.problem,
                 max_object_bytes=self._settings.storage.max_object_mb * MEGABYTE,
+                shortage=lambda: self._archive.space.shortage,
             )
         finally:
             self._trail.write()

@@ -52,14 +52,19 @@ class _Reading:
         self._max = max_object_bytes
         self._expected = _BEGIN
         self._text = ""
+        self._new: list[str] = []  # not in `_text` yet: to add each would copy it all each time
+        self._length = 0  # characters of both
         self._enough = 0  # characters, to look at an object again
         self._space = 0  # characters since the last one that is none
 
     def feed(self, text: str, *, is_end: bool = False) -> Iterator[tuple[Any, int]]:
-        self._text += text
-        if len(self._text) < self._enough and not is_end:
+        self._new.append(text)
+        self._length += len(text)
+        if self._length < self._enough and not is_end:
             return
-        at, self._enough = 0, 0
+        self._text += "".join(self._new)
+        self._new.clear()
+        at = 0
         while (at := self._after_space(at)) < len(self._text):
             self._space = 0
             if self._expected in (_FIRST, _NEXT) and self._text[at] == "{":
@@ -74,7 +79,8 @@ class _Reading:
         self._text = self._text[at:]
         if len(self._text) > self._max:
             raise ValueError(f"a match of more than {self._max / 1e6:g} MB, or no JSON")
-        self._enough = 2 * len(self._text)
+        self._length = len(self._text)
+        self._enough = 2 * self._length
 
     def close(self) -> None:
         if self._expected is not _END or self._text:

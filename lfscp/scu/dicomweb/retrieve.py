@@ -6,7 +6,7 @@ asked for is refused, as one from a C-GET is. An answer of any size takes the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from pathlib import Path
 from typing import Final
@@ -53,6 +53,7 @@ def get(
     spool_dir: Path | None = None,
     on_refused: OnRefused = lambda _uid, _reason: None,
     max_object_bytes: int = 0,
+    shortage: Callable[[], str] = str,
 ) -> RetrieveResult:
     """Retrieve objects as the server has stored them.
 
@@ -65,6 +66,7 @@ def get(
         spool_dir: where objects go as they arrive; None is the system's folder for such files.
         on_refused: called with each object that was not requested or cannot be read, and why.
         max_object_bytes: largest object that is accepted; 0 is no limit.
+        shortage: why a large object may not grow on the disk now; empty while it may.
     Raises:
         GivenUpError: it was cancelled before there was an answer.
         PeerError: the server cannot be reached, refuses, or breaks off; or the identifier lacks
@@ -72,7 +74,7 @@ def get(
     """
     asked = _of_patient(peer, identifier, cancel)
     taking = Taking(asked, on_object, on_refused)
-    parts = RetrievedParts(taking, spool_dir, max_object_bytes)
+    parts = RetrievedParts(taking, spool_dir, max_object_bytes, shortage)
     retrieve = _Retrieve(peer, taking, parts, progress, cancel)
     with Session(peer, cancel) as session:
         try:

@@ -17,7 +17,7 @@ from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind
 from lfscp.scu.identifiers import identifier, plain
 from lfscp.scu.send import objects_in
 from tests.support.retrieved_objects import as_file
-from tests.support.scripted_http import PARTS, answer, head, part, scripted_http
+from tests.support.scripted_http import END, PARTS, answer, head, part, scripted_http
 from tests.support.web_objects import CT_SERIES, ct_slice
 from tests.unit.scu.dicomweb.test_hostile_servers import (
     CT,
@@ -111,6 +111,16 @@ def test_warnings_without_end_are_logged_in_part(capfd: pytest.CaptureFixture[st
     with scripted_http(answer("[]", Warning=many)) as asked:
         assert ask(peer_of(asked)) == []
     assert "".join(capfd.readouterr()).count("the server warns") == 5
+
+
+def test_a_large_object_does_not_grow_into_the_reserve_of_the_disk(tmp_path: Path) -> None:
+    body = part(CT + bytes(9_000_000)) + part(CT) + END
+    with scripted_http(answer(body, content_type=PARTS)) as asked:
+        taken = Taken()
+        result = taken.get(peer_of(asked), shortage=lambda: "1 MB is free", spool_dir=tmp_path)
+    assert taken.refused == [("object 1", "1 MB is free")]
+    assert (result.completed, result.failed) == (1, 1)
+    assert not list(tmp_path.iterdir())
 
 
 # --- what it says of us ---
