@@ -69,6 +69,11 @@ def describe(header: Dataset, number: int = 0) -> Description:
     )
 
 
+def frames_of(header: Dataset) -> int:
+    """How many frames an object has; raises NoPictureError if it has none."""
+    return _image_of(header).number_of_frames
+
+
 def decode(
     path: StoredFile, header: Dataset, number: int, edge: int = 0, room: Room = UNLIMITED
 ) -> Frame:
