@@ -112,3 +112,21 @@ def test_two_servers_are_compared_burst_by_burst(tmp_path):
     of_two = [bursts["2"][name] for name in ("lfscp", "storescp-fork")]
     assert [len(each["rates"]) for each in of_two] == [4, 4]
     assert all(ms > 0 for each in of_two for ms in each["senders_ms"])
+
+
+def test_what_an_association_costs_is_told_of_each_server(tmp_path):
+    printed = run(
+        *(BENCH / "associations.py", "--targets", "lfscp,storescp-fork"),
+        *("--burst", 2, "--bursts", 2, "--data-root", tmp_path),
+    )
+    for work in ("assoc", "assoc-big", "assoc-store"):
+        assert printed.count(f"| {work} ") == 2
+
+
+def test_objects_are_stored_over_tls_and_on_a_connection_each(tmp_path):
+    printed = run(
+        *(BENCH / "peers", "--quick", "--rounds", 1, "--targets", "lfscp,storescp-fork"),
+        *("--only", "store-512k-tls,assoc-store", "--data-root", tmp_path),
+    )
+    assert "assoc-store" in printed
+    assert "invalid" not in printed.partition("Ratios")[0].partition("| figure")[2]

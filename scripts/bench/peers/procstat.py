@@ -26,17 +26,27 @@ def tree(root: int) -> list[int]:
     return found
 
 
+def _ticks(pid: int) -> list[int]:
+    """User and system time of a process, and the same of its children that have ended."""
+    # The command name may hold spaces: fields are counted after its closing bracket.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return [int(each) for each in fields[11:15]]
+
+
 def cpu_seconds(root: int) -> float:
     """User + system time of the tree, reaped children included."""
     ticks = 0
     for pid in tree(root):
         try:
-            # The command name may hold spaces: fields are counted after its closing bracket.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(_ticks(pid))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        ticks += sum(map(int, fields[11:15]))  # utime stime cutime cstime
     return ticks / _TICKS
+
+
+def ended_children_s(pid: int) -> float:
+    """User + system time of the children of a process that have ended and were waited for."""
+    return sum(_ticks(pid)[2:]) / _TICKS
 
 
 @dataclass(frozen=True)
