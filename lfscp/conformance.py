@@ -27,8 +27,8 @@ from lfscp.archive.workflow.procedure_steps.table import NOT_ALLOWED, TABLE, Req
 from lfscp.archive.workflow.worklist import keys as worklist_keys
 from lfscp.archive.workflow.worklist.item import STEPS
 from lfscp.config import Settings
-from lfscp.dicom.attributes import COMPUTED, LEVELS, at_level
 from lfscp.dicom.errors import named as named_tag
+from lfscp.dicom.values.attributes import COMPUTED, LEVELS, at_level
 from lfscp.services import models, status
 from lfscp.services.commitment.request import MAX_REFERENCES
 from lfscp.services.contexts import (

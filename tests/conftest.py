@@ -170,7 +170,7 @@ def quick_passwords() -> Iterator[None]:
 @pytest.fixture
 def index(index_url: str | None, tmp_path: Path) -> Iterator[Index]:
     """An index of a test's own, in each database."""
-    from lfscp.archive.index.database import sqlite_url
+    from lfscp.archive.index.database.database import sqlite_url
     from lfscp.archive.index.index import Index
 
     made = Index(index_url or sqlite_url(tmp_path / "index.sqlite"))

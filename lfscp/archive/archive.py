@@ -17,7 +17,7 @@ from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import doubt_of, read_kept, task_of
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.protection import protect, unprotect
 from lfscp.archive.index.removal import forget_removals, pending_removals
 from lfscp.archive.left_overs import remove_unused
@@ -38,7 +38,7 @@ from lfscp.archive.store.received_objects import (
     StoreOutcome,
 )
 from lfscp.archive.storing import Storing
-from lfscp.dicom.attributes import LEVELS, Level
+from lfscp.dicom.values.attributes import LEVELS, Level
 
 __all__ = [
     "INDEX_FILE",

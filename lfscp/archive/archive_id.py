@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from lfscp.archive.index.maintenance_tables import holder_of, maintenance
+from lfscp.archive.index.tables.maintenance_tables import holder_of, maintenance
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.index.removal import named
-from lfscp.archive.index.schema import instance, patient, series, study
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.tables.schema import instance, patient, series, study
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit
 from lfscp.observe.audit_message import Patient
 

@@ -15,8 +15,8 @@ from lfscp.archive.store.received_objects import (
     size_of,
 )
 from lfscp.archive.store.stored_head import fault_in_file
-from lfscp.dicom.file_head import Expected
-from lfscp.dicom.header import SOP_INSTANCE_UID, Header
+from lfscp.dicom.part10.file_head import Expected
+from lfscp.dicom.reading.header import SOP_INSTANCE_UID, Header
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

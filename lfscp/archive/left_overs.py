@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfscp.archive.store.files import instance_of
+from lfscp.archive.store.files import instance_of, uids_of_piece
 from lfscp.archive.store.object_store import ObjectStore, Piece
 from lfscp.archive.store.received_objects import read_file_header
 from lfscp.dicom.errors import DatasetError
@@ -36,9 +36,9 @@ def clear_incoming(files: ObjectStore, index: Index, *, may_judge: bool) -> None
 
 
 def _clear_placed(files: ObjectStore, index: Index, piece: Path) -> None:
-    header = read_file_header(piece)
-    row = index.find(header.sop_instance_uid)
-    names = files.names_of(*header.uids)
+    uids = uids_of_piece(piece.name) or read_file_header(piece).uids
+    row = index.find(uids[2])
+    names = files.names_of(*uids)
     same = {name for name in names if os.path.samefile(files.path(name), piece)}  # noqa: PTH121
     for name in names:
         is_replaced = row is not None and row.path in same

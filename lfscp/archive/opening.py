@@ -18,7 +18,7 @@ from lfscp.archive.data_folder import lock_folder, require_whole
 from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.clock_readings import Stamps, read_kept, task_of
-from lfscp.archive.index.database import (
+from lfscp.archive.index.database.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
     is_sqlite_file,
@@ -28,16 +28,16 @@ from lfscp.archive.index.index import Index
 from lfscp.archive.index.objects_identity import bind, known
 from lfscp.archive.left_overs import clear_incoming
 from lfscp.archive.node_id import node_id
+from lfscp.archive.store.bucket.object_probe import recognise_bucket
 from lfscp.archive.store.digest import ALGORITHMS, DEFAULT_ALGORITHM
 from lfscp.archive.store.files import ObjectFiles
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace, Presence, recognise
-from lfscp.archive.store.object_probe import recognise_bucket
 from lfscp.archive.store.object_store import ObjectStore
 from lfscp.archive.store.received_objects import Duplicates
 from lfscp.archive.store.space import AUTOMATIC, MEGABYTE, Space
 
 if TYPE_CHECKING:
-    from lfscp.archive.store.s3_client import S3Options
+    from lfscp.archive.store.bucket.s3_client import S3Options
 
 INDEX_FILE: Final = "index.sqlite"
 OBJECTS: Final = "objects"
@@ -176,8 +176,8 @@ def _open_objects(
 
 
 def _open_bucket(bucket: S3Options, data_dir: Path, options: OpenOptions) -> ObjectStore:
+    from lfscp.archive.store.bucket.s3 import S3Objects
     from lfscp.archive.store.disk_cache import DiskCache
-    from lfscp.archive.store.s3 import S3Objects
 
     max_bytes = options.cache_mb * MEGABYTE
     cache = DiskCache(data_dir / CACHED_OBJECTS, max_bytes, is_ours=options.lock is None)

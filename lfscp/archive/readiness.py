@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import false, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.index.database import reason_of
-from lfscp.archive.index.schema import TABLES, study
-from lfscp.archive.store.object_probe import BUCKET_IDENTITY
+from lfscp.archive.index.database.database import reason_of
+from lfscp.archive.index.tables.schema import TABLES, study
+from lfscp.archive.store.bucket.object_probe import BUCKET_IDENTITY
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

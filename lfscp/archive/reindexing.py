@@ -22,20 +22,20 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index.hierarchy import STUDIES_DIFFER, RowVanishedError, StudyRow, own_study
-from lfscp.archive.index.maintenance_tables import (
+from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict, said_of_patient
+from lfscp.archive.index.removal import pieces_of, prune, settle_patients
+from lfscp.archive.index.rows import texts
+from lfscp.archive.index.tables.maintenance_tables import (
     EACH_FOLDER,
     EVERY_OBJECT,
     FIRST_OBJECT,
     unread_study,
 )
-from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict, said_of_patient
-from lfscp.archive.index.removal import pieces_of, prune, settle_patients
-from lfscp.archive.index.rows import texts
-from lfscp.archive.index.schema import attribute_columns, instance, patient, series, study
+from lfscp.archive.index.tables.schema import attribute_columns, instance, patient, series, study
 from lfscp.archive.store.received_objects import read_file_header
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import Header
+from lfscp.dicom.reading.header import Header
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe.logging import get_logger
 from lfscp.observe.systemd import notify
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from lfscp.archive.errors import OtherStudyError
 from lfscp.archive.store.received_objects import Received, Stored, mapped
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
-from lfscp.dicom.header import read_header
-from lfscp.dicom.media import MediaFile, NotDicomError, read_media
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.media import MediaFile, NotDicomError, read_media
+from lfscp.dicom.reading.header import read_header
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

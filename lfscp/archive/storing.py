@@ -1,10 +1,11 @@
 """Stores an object: writes its file, commits its row, and answers for one that is there already.
 
 The order keeps the durability contract: read the header; write the file as a piece and sync it;
-link it under its final name and sync the folder; commit the index row; answer. A file without a row
-is not visible, so a crash leaves at most such a file, and the next start removes it. A replaced
-object's old file goes after the new row is committed. Until it is gone the index names it, so that
-the next start after a crash removes it.
+link it under its final name and sync the folder; commit the index row; answer. Where the sync of a
+file puts its names on disk too (`store/named_by_sync.py`), it is the only one, after the link. A
+file without a row is not visible, so a crash leaves at most such a file, and the next start removes
+it. A replaced object's old file goes after the new row is committed. Until it is gone the index
+names it, so that the next start after a crash removes it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from lfscp.archive.store.received_objects import (
     size_of,
 )
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import Header
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import Header
 
 
 class Storing:
@@ -107,9 +108,9 @@ class Storing:
                 if result.replaced_path != placement.path:  # the same when the file was missing
                     self._remove_files([result.replaced_path])
             if received.is_handed_over:
-                self._files.discard(piece)
+                self._files.discard(Piece(str(received.spooled_path), 0))
         finally:
-            if received.spooled_path is None:
+            if piece.path != str(received.spooled_path):
                 self._files.discard(piece)
         if self._in_doubt:
             self._in_doubt.settle()
@@ -140,7 +141,9 @@ class Storing:
         """The complete file in the incoming folder, its dataset's offset and digest."""
         digest = digest_of_received(received, self._digest) if self._digest else ""
         if received.spooled_path is not None:
-            piece = self._files.adopt(received.spooled_path, received.spooled_descriptor)
+            piece = self._files.adopt(
+                received.spooled_path, header.uids, received.spooled_descriptor
+            )
             return piece, received.dataset_offset, digest
         if received.dataset is None:
             raise DatasetError("there is no dataset")
@@ -150,7 +153,7 @@ class Storing:
             received.transfer_syntax_uid,
             received.calling_ae_title,
         )
-        return self._files.write_piece(head, received.dataset), len(head), digest
+        return self._files.write_piece(head, received.dataset, header.uids), len(head), digest
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Store an instance whose UID is in the index already."""

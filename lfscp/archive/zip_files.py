@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.media import NotDicomError, could_be_dicom
+from lfscp.dicom.part10.media import NotDicomError, could_be_dicom
 from lfscp.errors import OperationError
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, commit, ohif, peers, retention, serve, show, worklist
+from lfscp.cli import archive, ohif, retention, serve, show, worklist
 from lfscp.cli.errors import CommandError
+from lfscp.cli.peers import commit, finding, retrieving, sending
 from lfscp.cli.terminal import keep_writable, warn
 from lfscp.python_build import PythonBuildError, require_gil
 
@@ -51,11 +52,11 @@ def options(
 
 
 app.command()(serve.serve)
-app.command()(peers.echo)
-app.command()(peers.find)
-app.command()(peers.get)
-app.command()(peers.move)
-app.command()(peers.send)
+app.command()(finding.echo)
+app.command()(finding.find)
+app.command()(retrieving.get)
+app.command()(retrieving.move)
+app.command()(sending.send)
 app.command()(commit.commit)
 app.command()(archive.backup)
 app.command()(archive.restore)

@@ -168,7 +168,7 @@ def _verdict(found: int, repaired: int, *, repair: bool, is_lost: bool) -> str:
 
 
 def _rebuild_index(settings: Settings) -> None:
-    from lfscp.archive.index.database import sqlite_url
+    from lfscp.archive.index.database.database import sqlite_url
     from lfscp.archive.index.objects_identity import known_by_file
     from lfscp.archive.upkeep.check import Finding
     from lfscp.archive.upkeep.rebuild import rebuild

@@ -15,11 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lfscp.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, elements, items_of
+from lfscp.dicom.encoding.elements import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Encoding,
+    elements,
+    items_of,
+)
+from lfscp.dicom.encoding.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.media import MEDIA_STORAGE_DIRECTORY
-from lfscp.dicom.part10 import read_part10
-from lfscp.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.part10.file_meta import read_part10
+from lfscp.dicom.part10.media import MEDIA_STORAGE_DIRECTORY
 
 _NAME: Final = "dicomdir"
 _MAX_BYTES: Final = 64 << 20  # of a DICOMDIR; some 100,000 objects

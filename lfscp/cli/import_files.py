@@ -22,7 +22,7 @@ from lfscp.cli.dicomdir import FoundFile, files_to_import
 from lfscp.cli.errors import OptionError
 from lfscp.cli.stopped_node import open_stopped
 from lfscp.cli.terminal import progress_bar, tell
-from lfscp.dicom.media import NotDicomError
+from lfscp.dicom.part10.media import NotDicomError
 from lfscp.errors import OperationError
 from lfscp.node.parts import begin_trail, warn_of_lost_index
 from lfscp.observe import audit

@@ -27,7 +27,7 @@ def open_index(settings: Settings, operation: str) -> Iterator[Index]:
 
     from lfscp.archive.archive import INDEX_FILE
     from lfscp.archive.errors import ArchiveError
-    from lfscp.archive.index.database import reason_of, sqlite_url
+    from lfscp.archive.index.database.database import reason_of, sqlite_url
     from lfscp.archive.index.index import Index
 
     require_index(settings)

@@ -67,7 +67,7 @@ def install(
         tell(f"npm downloads {OHIF.spec}")
     made = install_package(settings.data_dir, file)
     tell(f"{_described(made)} is installed in {settings.data_dir / 'ohif'}")
-    tell(_where(settings, is_first=not was_there))
+    _tell_where(settings, is_first=not was_there)
 
 
 @app.command()
@@ -96,11 +96,19 @@ def _show(settings: Settings) -> None:
         tell(f"OHIF is not installed in {settings.data_dir}; `lfscp ohif install` installs it")
         return
     tell(f"{_described(found)}, installed {found.at} in {settings.data_dir / 'ohif'}")
-    tell(_where(settings, is_first=False))
+    _tell_where(settings, is_first=False)
 
 
 def _described(installed: Installation) -> str:
     return f"OHIF {installed.version} ({installed.size / 1e6:.0f} MB)"
+
+
+def _tell_where(settings: Settings, *, is_first: bool) -> None:
+    from lfscp.archive.data_folder import LOCK_FILE
+
+    if not (settings.data_dir / LOCK_FILE).exists():
+        tell("no node has used this data folder; if yours has another one, name it by --data-dir")
+    tell(_where(settings, is_first=is_first))
 
 
 def _where(settings: Settings, *, is_first: bool) -> str:

@@ -79,7 +79,7 @@ def _delete_candidates(settings: Settings) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from lfscp.archive.errors import ArchiveError, ArchiveInUseError
-    from lfscp.archive.index.database import reason_of
+    from lfscp.archive.index.database.database import reason_of
     from lfscp.archive.upkeep.retention import Retention
     from lfscp.node.parts import begin_trail, open_archive
     from lfscp.observe import audit

@@ -55,7 +55,7 @@ def require_index(settings: Settings, *, to_rebuild: bool = False) -> None:
 def index_file(settings: Settings) -> Path | None:
     """The file of the index; None when the index is in PostgreSQL."""
     from lfscp.archive.archive import INDEX_FILE
-    from lfscp.archive.index.database import sqlite_path
+    from lfscp.archive.index.database.database import sqlite_path
 
     return sqlite_path(settings.index.url) if settings.index.url else settings.data_dir / INDEX_FILE
 

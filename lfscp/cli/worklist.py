@@ -22,7 +22,7 @@ from lfscp.cli.terminal import counted, tell, tell_json, warn
 if TYPE_CHECKING:
     from lfscp.archive.workflow.worklist.worklist import Worklist, WorklistItem
     from lfscp.config import Settings
-    from lfscp.dicom.element_tree import Tree
+    from lfscp.dicom.models.element_tree import Tree
 
 SOURCE: Final = "command"
 _PAGE: Final = 500
@@ -238,7 +238,7 @@ def _import(worklist: Worklist, files: Sequence[Path]) -> int:
 def _key(dataset: Tree) -> str:
     """Names an item, so that it is there once however often it is imported."""
     from lfscp.archive.workflow.worklist.item import STEP_ID, STEPS, STUDY_INSTANCE_UID
-    from lfscp.dicom.element_tree import encode_tree
+    from lfscp.dicom.models.element_tree import encode_tree
 
     steps = [step.text(STEP_ID) for step in dataset.sequence(STEPS)]
     study_uid = dataset.text(STUDY_INSTANCE_UID)
@@ -255,7 +255,7 @@ def _items(worklist: Worklist, text: str, statuses: Sequence[str]) -> Iterator[W
 
 
 def _as_json(item: WorklistItem) -> dict[str, object]:
-    from lfscp.dicom.json_model import to_json
+    from lfscp.dicom.models.json_writer import to_json
 
     return {
         "id": item.id,

@@ -18,9 +18,9 @@ from lfscp.archive.workflow.worklist_folder.file import (
 )
 from lfscp.archive.workflow.worklist_folder.listing import list_folder
 from lfscp.cli.errors import OptionError
-from lfscp.dicom.attributes import SINGLE_VALUE_VRS
-from lfscp.dicom.element_tree import Element, Tree
-from lfscp.dicom.json_model import from_json
+from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.models.json_reader import from_json
+from lfscp.dicom.values.attributes import SINGLE_VALUE_VRS
 from lfscp.errors import OperationError
 
 _JSON_ENDING: Final = ".json"

@@ -159,7 +159,9 @@ class PeerSettings(Section):
     password: Secret = setting(
         SecretStr(""), "With user: the password. Better in password_file, or in the environment."
     )
-    password_file: File = setting("", "With user: a file with the password in its first line.")
+    password_file: File = setting(
+        "", "With user: a file with the password in its first line. Read anew for each job."
+    )
     token: Token = setting(
         SecretStr(""), "With url: a bearer token. Better in token_file, or in the environment."
     )

@@ -104,13 +104,14 @@ def check_endpoint(url: str) -> str:
 def check_dicomweb_url(url: str) -> str:
     """Where a DICOMweb server answers, without a slash at its end."""
     expected = (
-        'a URL of a DICOMweb server, such as "https://pacs.example.org/dicom-web", without a name, '
-        "a password and parameters"
+        "the URL of a DICOMweb server before /studies, such as "
+        '"https://pacs.example.org/dicom-web", without a name, a password and parameters'
     )
     parts = _parts(url, expected)
     is_plain = len(url) <= _MAX_URL and url.isascii() and url.isprintable()
     is_plain = is_plain and not set(' "<>\\^`{|}') & set(url)
     is_base = parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
+    is_base = is_base and not parts.path.rstrip("/").endswith("/studies")
     try:
         check_host(parts.hostname or "")
     except ValueError:

@@ -37,7 +37,8 @@ class DICOMweb(Section):
     public_url: Annotated[str, AfterValidator(check_public_url)] = setting(
         "",
         "URL of /dicom-web as clients see it, for the URLs in answers. Set it if a reverse proxy "
-        "has another path. Empty means the host that the client asked.",
+        "has another path. Empty means the scheme and host that the client asked for, as "
+        "trusted_proxies tell them.",
         live=True,
     )
     cors_origins: ListOf[Annotated[str, AfterValidator(check_origin)]] = setting(

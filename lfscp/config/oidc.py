@@ -128,7 +128,8 @@ class OIDC(Section):
     public_url: Annotated[str, AfterValidator(check_page_origin)] = setting(
         "",
         "Scheme, host and port of the page as browsers see it, for the way back from the provider. "
-        "Empty means what the browser asked for, as trusted_proxies tell it.",
+        "Empty means those that the browser asked for, as trusted_proxies tell them. At the port "
+        "of OHIF it is ohif.public_url.",
         live=True,
     )
     ca_file: File = setting(

@@ -129,8 +129,9 @@ class WebSection(Section):
     )
     trusted_proxies: ListOf[Network] = setting(
         (),
-        "Addresses and networks of reverse proxies. Their header Forwarded or X-Forwarded-For "
-        "gives the visitor's address. From anybody else it is ignored.",
+        "Addresses and networks of reverse proxies. Their header Forwarded, or X-Forwarded-For, "
+        "-Host and -Proto, gives the visitor's address, and the scheme and host that the visitor "
+        "asked for. From anybody else these headers are ignored.",
         live=True,
     )
     timeout_s: Seconds = setting(

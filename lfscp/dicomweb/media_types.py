@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 DICOM: Final = "application/dicom"
 OCTETS: Final = "application/octet-stream"
-PDF: Final = "application/pdf"
 ZIP: Final = "application/zip"
 # Uncompressed frames have the same bytes in both; they go out as the first.
 UNCOMPRESSED: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)

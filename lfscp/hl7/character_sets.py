@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from lfscp.dicom.charset import codecs_of, decode
+from lfscp.dicom.values.charset import codecs_of, decode
 
 _WHOLE: Final = {
     **dict.fromkeys(("UNICODE UTF-8", "UTF-8", "UTF8", "UNICODE", "ISO IR192"), "utf_8"),

@@ -20,7 +20,7 @@ from lfscp.archive.workflow.worklist.audit_record import record_item
 from lfscp.archive.workflow.worklist.item import ACCESSION_NUMBER
 from lfscp.archive.workflow.worklist.ordered_items import Done, OrderedItems
 from lfscp.archive.workflow.worklist.worklist import InvalidItemError
-from lfscp.dicom.element_tree import Tree
+from lfscp.dicom.models.element_tree import Tree
 from lfscp.hl7 import patients
 from lfscp.hl7.acknowledgement import acknowledge, version_of
 from lfscp.hl7.errors import (

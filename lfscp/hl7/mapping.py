@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lfscp.dicom.element_tree import Element, Tree
-from lfscp.hl7 import values
+from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.hl7 import person_names, times, values
 from lfscp.hl7.errors import DATA_TYPE, MessageError
 from lfscp.hl7.message import Part, Segment
 from lfscp.hl7.values import Convert, Value, fitted, tag_and_vr
@@ -151,13 +151,13 @@ PATIENT: Final[tuple[Row | Gathered, ...]] = (
     Row(
         "PatientName",
         ("PID-5",),
-        values.patient_name,
+        person_names.patient_name,
         "the legal one (XPN.7 is L), else the first; suffix and degree (XPN.4, 6) are its suffix; "
         "ideographic and phonetic forms by XPN.8",
     ),
-    Row("PatientBirthDate", ("PID-7",), values.date, "empty when it is not known to the day"),
+    Row("PatientBirthDate", ("PID-7",), times.date, "empty when it is not known to the day"),
     Row("PatientSex", ("PID-8",), values.sex, "M, F, O; A and N become O, others empty"),
-    Row("PatientMotherBirthName", ("PID-6",), values.patient_name),
+    Row("PatientMotherBirthName", ("PID-6",), person_names.patient_name),
 )
 VISIT: Final[tuple[Row | Gathered, ...]] = (
     Row("AdmissionID", ("PV1-19", "PID-18"), _LONG),
@@ -167,7 +167,7 @@ VISIT: Final[tuple[Row | Gathered, ...]] = (
         values.location,
         "point of care, room, bed, facility with spaces between",
     ),
-    Row("ReferringPhysicianName", ("PV1-8",), values.person, "the first"),
+    Row("ReferringPhysicianName", ("PV1-8",), person_names.person, "the first"),
     Row("PregnancyStatus", ("PV1-15",), values.pregnancy, "3 for B6"),
     Row("PatientState", ("OBR-12",), values.meaning(2), "the text of the code, else the code"),
     Row("MedicalAlerts", ("OBR-13",), values.line),
@@ -188,12 +188,12 @@ VISIT: Final[tuple[Row | Gathered, ...]] = (
 ORDER: Final[tuple[Row | Gathered, ...]] = (
     Row("PlacerOrderNumberImagingServiceRequest", ("ORC-2", "OBR-2"), _LONG),
     Row("FillerOrderNumberImagingServiceRequest", ("ORC-3", "OBR-3"), _LONG),
-    Row("RequestingPhysician", ("ORC-12", "OBR-16"), values.person, "the first"),
+    Row("RequestingPhysician", ("ORC-12", "OBR-16"), person_names.person, "the first"),
     Row("RequestingService", ("ORC-17",), values.meaning(2)),
-    Row("OrderEnteredBy", ("ORC-10",), values.person, "the first"),
+    Row("OrderEnteredBy", ("ORC-10",), person_names.person, "the first"),
     Row("OrderEntererLocation", ("ORC-13",), values.location),
-    Row("IssueDateOfImagingServiceRequest", ("ORC-9",), values.local_date),
-    Row("IssueTimeOfImagingServiceRequest", ("ORC-9",), values.stamped_time),
+    Row("IssueDateOfImagingServiceRequest", ("ORC-9",), times.local_date),
+    Row("IssueTimeOfImagingServiceRequest", ("ORC-9",), times.stamped_time),
 )
 PROCEDURE: Final[tuple[Row | Gathered, ...]] = (
     Row(
@@ -224,7 +224,7 @@ PROCEDURE: Final[tuple[Row | Gathered, ...]] = (
         "S: STAT; A, P, C: HIGH; T: MEDIUM; R: ROUTINE",
     ),
     Row("PatientTransportArrangements", ("OBR-30",), values.line),
-    Row("NamesOfIntendedRecipientsOfResults", ("OBR-28",), values.people, "all of them"),
+    Row("NamesOfIntendedRecipientsOfResults", ("OBR-28",), person_names.people, "all of them"),
     Gathered("RequestedProcedureComments", "NTE-3", _comments, "of the notes to the order"),
 )
 STEP: Final[tuple[Row | Gathered, ...]] = (
@@ -234,19 +234,19 @@ STEP: Final[tuple[Row | Gathered, ...]] = (
     Row(
         "ScheduledProcedureStepStartDate",
         SCHEDULED,
-        values.local_date,
+        times.local_date,
         "on this node's clock when it has an offset",
     ),
     Row(
         "ScheduledProcedureStepStartTime",
         SCHEDULED,
-        values.local_time,
+        times.local_time,
         "midnight when there is none",
     ),
     Row(
         "ScheduledPerformingPhysicianName",
         ("OBR-34",),
-        values.technician,
+        person_names.technician,
         "the person in the first component",
     ),
     Row(

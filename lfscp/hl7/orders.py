@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Final
 
 from lfscp.archive.workflow.worklist.ordered_items import Number, OrderedItem, OrderNumbers
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.hl7 import mapping, patients
 from lfscp.hl7.errors import (
     FIELD_MISSING,

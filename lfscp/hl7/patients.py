@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.hl7 import values
 from lfscp.hl7.errors import DATA_TYPE, FIELD_MISSING, MessageError, Place
 from lfscp.hl7.mapping import PATIENT, Scope, fill

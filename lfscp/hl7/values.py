@@ -1,4 +1,4 @@
-"""Turns fields of HL7 into values of DICOM: names, codes, dates, identifiers.
+"""Turns fields of HL7 into values of DICOM: texts, codes, identifiers, measures.
 
 Each function takes a part of a message and gives the text of a value, or the items of a sequence;
 an empty one stands for nothing. It raises ValueError, with what was expected, for a value that
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.hl7.message import Part
 
 Value = str | list[Tree] | bytes
@@ -24,9 +23,6 @@ MAX_CHARACTERS: Final = {
     "SH": 16, "LO": 64, "ST": 1024, "LT": 10240, "UT": 65536, "PN": 64, "CS": 16, "AE": 16
 }  # fmt: skip
 _LINES: Final = frozenset({"ST", "LT", "UT"})  # may have lines, and a backslash that is one
-_TIME: Final = re.compile(
-    r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d{1,4})?)?)?)?)?)?([+-]\d{4})?"
-)
 _UID: Final = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))+", re.ASCII)
 _SEXES: Final = {"M": "M", "F": "F", "O": "O", "A": "O", "N": "O"}  # HL7 table 0001; U: unknown
 # HL7 priorities; RAD TF-2 appendix B.
@@ -90,70 +86,6 @@ def uid(part: Part) -> str:
     return found
 
 
-def date(part: Part) -> str:
-    """The date of a time stamp; nothing of one that is not known to the day."""
-    found = _parts_of_time(part)
-    return "".join(found[:3]) if found and found[2] else ""
-
-
-def local_date(part: Part) -> str:
-    """The date of a time stamp, on the clock of this node when it has an offset."""
-    return _local(part)[:8]
-
-
-def local_time(part: Part) -> str:
-    """The time of day of the same; midnight when there is none."""
-    return _local(part)[8:]
-
-
-def stamped_time(part: Part) -> str:
-    """The time of day of a time stamp; nothing when it has none."""
-    found = _parts_of_time(part)
-    return local_time(part) if found and found[3] else ""
-
-
-def _local(part: Part) -> str:
-    found = _parts_of_time(part)
-    if not found:
-        return ""
-    year, month, day, hour, minute, second, offset = found
-    if not day:
-        raise ValueError("is not known to the day")
-    stamp = f"{year}{month}{day}{hour or '00'}{minute or '00'}{second or '00'}"
-    if offset and hour:
-        at = datetime.strptime(stamp + offset, "%Y%m%d%H%M%S%z")
-        try:
-            return at.astimezone().strftime("%Y%m%d%H%M%S")
-        except (OverflowError, OSError) as error:  # in the year 1 or 9999
-            raise ValueError("is no date that a clock can show") from error
-    return stamp
-
-
-def _parts_of_time(part: Part) -> tuple[str, ...] | None:
-    """Year, month, day, hour, minute, second, offset, each of digits or empty; None for nothing."""
-    stamp = part.text()
-    if not stamp:
-        return None
-    found = _TIME.fullmatch(stamp)
-    if found is None or not stamp.isascii():
-        raise ValueError("is not a time YYYYMMDDHHMMSS")
-    year, month, day, hour, minute, second, offset = (each or "" for each in found.groups())
-    try:
-        datetime(
-            int(year),
-            int(month or 1),
-            int(day or 1),
-            int(hour or 0),
-            int(minute or 0),
-            tzinfo=UTC,
-        )
-    except ValueError:
-        raise ValueError("is no date and time that there is") from None
-    if int(second or 0) > 60 or int(offset[1:] or 0) > 1400:
-        raise ValueError("is no date and time that there is")
-    return year, month, day, hour, minute, "59" if second == "60" else second, offset
-
-
 def sex(part: Part) -> str:
     """M, F or O; nothing for what is unknown."""
     return _SEXES.get(part.text().upper(), "")
@@ -173,55 +105,6 @@ def location(part: Part) -> str:
 def pregnancy(part: Part) -> bytes:
     """3, definitely pregnant, when one of the ambulatory statuses is B6."""
     return b"\3\0" if any(each.text() == "B6" for each in part.repetitions()) else b""
-
-
-# Persons
-
-
-def patient_name(part: Part) -> str:
-    """A name of XPN: the legal one; with ideographic and phonetic forms where they are given."""
-    names = part.repetitions()
-    groups = {"A": "", "I": "", "P": ""}
-    for each in sorted(names, key=lambda name: name.component(7).text() != "L"):
-        form = each.component(8).text().upper() or "A"
-        if form in groups and not groups[form]:
-            groups[form] = _name(each, 1)
-    return "=".join(groups.values()).rstrip("=")
-
-
-def person(part: Part) -> str:
-    """The name of XCN, of the first person."""
-    return next((_name(each, 2) for each in part.repetitions()), "")
-
-
-def people(part: Part) -> str:
-    """The names of several."""
-    return "\\".join(filter(None, (_name(each, 2) for each in part.repetitions())))
-
-
-def technician(part: Part) -> str:
-    """The name in NDL, whose first component has the person in subcomponents."""
-    first = next(iter(part.repetitions()), part)
-    person = first.component(1)
-    pieces = [person.subcomponent(number).text() for number in range(2, 8)]
-    return _joined(*pieces) if any(pieces) else ""
-
-
-def _name(part: Part, first: int) -> str:
-    """Family, given, middle, suffix, prefix, degree from a component on."""
-    return _joined(*(part.component(number).text() for number in range(first, first + 6)))
-
-
-def _joined(family: str, given: str, middle: str, suffix: str, prefix: str, degree: str) -> str:
-    """As DICOM orders them: the prefix comes before the suffix, degrees belong to that."""
-    suffixes = " ".join(filter(None, (suffix, degree)))
-    pieces = [_DELIMITERS.sub(" ", each) for each in (family, given, middle, prefix, suffixes)]
-    return "^".join(" ".join(each.split()) for each in pieces).rstrip("^")[: MAX_CHARACTERS["PN"]]
-
-
-_DELIMITERS: Final = re.compile(r"[\\^=]")
-
-# Codes
 
 
 def code(first: int) -> Convert:
@@ -272,9 +155,6 @@ def tree(texts: dict[str, str]) -> Tree:
         if each:
             made[tag] = Element(vr.encode(), fitted(each, vr))
     return made
-
-
-# What was measured
 
 
 def kilograms(value: str, unit: str) -> str:

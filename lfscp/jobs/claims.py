@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, true
 from sqlalchemy import update as update_of
 
-from lfscp.archive.index.dialects import insert_if_absent, now_ms
-from lfscp.archive.index.job_tables import job
+from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
+from lfscp.archive.index.tables.job_tables import job
 from lfscp.jobs.control import StopRequest
 from lfscp.jobs.model import Job, State, UnknownJobError, longest_wait, now
 from lfscp.jobs.store import JobStore, job_of, put_items, row_of

@@ -43,6 +43,7 @@ class JobEnd:
     Args:
         state: DONE, FAILED, or SLEEPING to go on.
         reason: a remark for the user.
+        logged: the same without the words of peers and files, which could name a patient.
         result: what the job found.
         sleep_s: until it goes on, unless the index wakes it sooner; at most MAX_DELAY_S.
     """
@@ -51,6 +52,7 @@ class JobEnd:
     reason: str = ""
     result: JSON = None
     sleep_s: float = 0.0
+    logged: str = ""
 
 
 @dataclass(slots=True)

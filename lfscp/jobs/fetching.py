@@ -7,14 +7,14 @@ our own SCP; so is everything if the peer has no C-GET. A DICOMweb server sends 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.received_objects import Received, StoredInstance
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.matches import MEGABYTE
 from lfscp.jobs.model import InvalidRequestError, Job
@@ -198,6 +198,14 @@ class RetrieveMethod:
         return found
 
     def _by(self, method: str, unit: Unit, expected: int) -> RetrieveResult:
+        """Retrieve a unit by "get" or "move", and count its objects."""
+        follow = self._follower(unit, expected)
+        result = self._by_get(unit, follow) if method == "get" else self._by_move(unit, follow)
+        follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
+        return result
+
+    def _follower(self, unit: Unit, expected: int) -> Callable[[RetrieveProgress], None]:
+        """What puts the counters of a retrieve into the progress of the job."""
         control, progress = self._control, self._control.progress
         done, failed = progress.done, progress.failed
 
@@ -212,40 +220,42 @@ class RetrieveMethod:
                 progress.left = expected + remaining
             control.report()
 
+        return follow
+
+    def _by_get(self, unit: Unit, follow: Callable[[RetrieveProgress], None]) -> RetrieveResult:
         asked = identifier(unit.keys, unit.level)
         client = client_of(unit.peer, self._settings)
-        if method == "get":
-            patients = audit_events.Patients(self._archive)
-            self._trail = audit_events.ReceivedObjects(audited(unit.peer), patients)
-            try:
-                result = client.get(
-                    asked,
-                    on_object=self._store,
-                    model=self._model,
-                    sop_classes=unit.sop_classes or self._classes_of(client, unit),
-                    progress=follow,
-                    cancel=control.stop,
-                    spool_dir=self._archive.incoming_dir,
-                    on_refused=control.problem,
-                    max_object_bytes=self._settings.storage.max_object_mb * MEGABYTE,
-                )
-            finally:
-                self._trail.write()
-        else:
-            result = client.move(
+        patients = audit_events.Patients(self._archive)
+        self._trail = audit_events.ReceivedObjects(audited(unit.peer), patients)
+        try:
+            return client.get(
                 asked,
-                self._destination,
+                on_object=self._store,
                 model=self._model,
+                sop_classes=unit.sop_classes or self._classes_of(client, unit),
                 progress=follow,
-                cancel=control.stop,
+                cancel=self._control.stop,
+                spool_dir=self._archive.incoming_dir,
+                on_refused=self._control.problem,
+                max_object_bytes=self._settings.storage.max_object_mb * MEGABYTE,
+                shortage=lambda: self._archive.space.shortage,
             )
-            if self.is_ours and result.completed:  # the objects came to our own SCP
-                here = unit.here(self._archive)
-                progress.bytes += sum(each.size for each in here)
-                if unit.level == "STUDY":
-                    result = _of_what_came(result, len(here), unit)
-        follow(RetrieveProgress(0, result.completed, result.failed, result.warning))
-        return result
+        finally:
+            self._trail.write()
+
+    def _by_move(self, unit: Unit, follow: Callable[[RetrieveProgress], None]) -> RetrieveResult:
+        result = client_of(unit.peer, self._settings).move(
+            identifier(unit.keys, unit.level),
+            self._destination,
+            model=self._model,
+            progress=follow,
+            cancel=self._control.stop,
+        )
+        if not (self.is_ours and result.completed):
+            return result
+        here = unit.here(self._archive)  # the objects came to our own SCP
+        self._control.progress.bytes += sum(each.size for each in here)
+        return _of_what_came(result, len(here), unit) if unit.level == "STUDY" else result
 
     def _classes_of(self, client: Client, unit: Unit) -> list[str]:
         try:

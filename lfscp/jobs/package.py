@@ -26,9 +26,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from lfscp.archive.index.study_patients import StudyPatient, patients_of_instances
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.charset import UTF_8, encoder
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.values.attributes import Level
+from lfscp.dicom.values.charset import UTF_8, encoder
+from lfscp.dicom.values.person_names import search_form
 from lfscp.jobs.record_head import read_record_head
 
 if TYPE_CHECKING:

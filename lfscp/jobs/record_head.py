@@ -17,10 +17,16 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from lfscp.archive.store.missing_vrs import with_vrs
 from lfscp.archive.store.received_objects import mapped
-from lfscp.dicom.elements import UNDEFINED_LENGTH, Buffer, Encoding, element_head, skip_undefined
+from lfscp.dicom.encoding.elements import (
+    UNDEFINED_LENGTH,
+    Buffer,
+    Encoding,
+    element_head,
+    skip_undefined,
+)
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.received_objects import StoredInstance

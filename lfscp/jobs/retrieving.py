@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.reading.header import is_uid
+from lfscp.jobs.asked_for import is_single, other_than_asked
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.exporting import write_files
 from lfscp.jobs.fetching import RetrieveMethod, Unit
@@ -126,7 +127,7 @@ class _Retrieving:
         for patient in self._patients(peer, keys):
             wanted = {**_RETURNED, **keys, **patient}
             for match in self._find(peer, wanted, "STUDY"):
-                unit = self._study(peer, match)
+                unit = self._study(peer, match, keys)
                 if unit is not None:
                     yield unit
 
@@ -151,10 +152,13 @@ class _Retrieving:
         )
         self._control.check()
 
-    def _study(self, peer: JobPeer, match: Dataset) -> Unit | None:
+    def _study(self, peer: JobPeer, match: Dataset, asked: Mapping[str, Any]) -> Unit | None:
         uid = str(match.get("StudyInstanceUID") or "")
         if not uid:
             self._control.problem(str(peer), "sent a match without StudyInstanceUID")
+            return None
+        if other := other_than_asked(peer, match, asked):
+            self._control.problem(str(peer), f"sent a match with another {other} than asked for")
             return None
         keys = {"StudyInstanceUID": uid}
         if self._model != "study":
@@ -250,10 +254,11 @@ class _Retrieving:
             total = progress.done + progress.failed
             first = progress.problems[0]["reason"] if progress.problems else "see the peer's log"
             what = "retrieved and written" if self._folder else "retrieved"
-            reason = f"{progress.failed} of {total} objects could not be {what}: {first}"
-            return JobEnd(State.FAILED, reason, result)
+            said = f"{progress.failed} of {total} objects could not be {what}"
+            return JobEnd(State.FAILED, f"{said}: {first}", result, logged=said)
         if not progress.done and not self._studies:
-            return JobEnd(State.FAILED, "nothing matches the keys", result)
+            said = "nothing matches the keys"
+            return JobEnd(State.FAILED, said, result, logged=said)
         written = f"{result['written']} files written to {self._folder}" if self._folder else ""
         return JobEnd(reason=written, result=result)
 
@@ -266,11 +271,6 @@ def _is_of_one(error: PeerError) -> bool:
     """Whether a peer refused one study, but may send the next."""
     is_final = error.kind is PeerErrorKind.REFUSED and not error.passing
     return is_final and not isinstance(error, UnsupportedError)
-
-
-def is_single(value: Any) -> bool:
-    """Whether a key's value is one value, without wildcards."""
-    return isinstance(value, str | int) and bool(value) and not set("*?\\") & set(str(value))
 
 
 def _classes(match: Dataset) -> tuple[str, ...]:

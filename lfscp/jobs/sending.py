@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lfscp.archive.store.received_objects import StoredInstance
 from lfscp.archive.workflow.commitment.references import Reference
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.committing import Committing
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, State
@@ -88,45 +88,79 @@ def _send(
     Args:
         is_delivery: an object that is sent is done; else it is still left.
     """
-    failed: set[str] = set()
-    progress = control.progress
-    progress.left = len(todo)
+    control.progress.left = len(todo)
     control.report()
-    sent = SentObjects()
-    here = audit.AuditedPeer(settings.server.ae_title, "")
-    receiver = audited(job.peer)
+    delivery = _Delivery(job, control, archive, settings, is_delivery=is_delivery)
+    if todo:
+        delivery.send(todo)
+    return delivery.failed
 
-    def note(instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
-        if is_delivery or not outcome.is_transferred:
+
+class _Delivery:
+    """Objects that go to the peer of a job, with their audit records.
+
+    Attributes:
+        failed: the UIDs of those that failed.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        control: Control,
+        archive: Archive,
+        settings: Settings,
+        *,
+        is_delivery: bool,
+    ) -> None:
+        self.failed: set[str] = set()
+        self._peer = job.peer
+        self._control = control
+        self._archive = archive
+        self._settings = settings
+        self._is_delivery = is_delivery
+        self._sent = SentObjects()
+
+    def send(self, todo: list[StoredInstance]) -> None:
+        """Send objects, and write what was sent into the audit trail, whatever happens."""
+        client = client_of(self._peer, self._settings)
+        try:
+            client.send(
+                todo,
+                on_sent=self._note,
+                cancel=self._control.stop,
+                may_decode=self._settings.retrieve.decode_when_needed,
+                locate=self._locate,
+            )
+        finally:
+            self._write_audit()
+
+    def _note(self, instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
+        control, progress = self._control, self._control.progress
+        if self._is_delivery or not outcome.is_transferred:
             progress.left -= 1
         if instance.study_uid:  # a file has none
-            sent.count(instance, failed=not outcome.is_transferred)
-            if sent.is_due:
-                sent.write(here, receiver, archive)
+            self._sent.count(instance, failed=not outcome.is_transferred)
+            if self._sent.is_due:
+                self._write_audit()
         if outcome.is_transferred:
-            progress.done += is_delivery
+            progress.done += self._is_delivery
             progress.bytes += instance.size
             control.put_behind(instance.sop_instance_uid)
         else:
             progress.failed += 1
-            failed.add(instance.sop_instance_uid)
+            self.failed.add(instance.sop_instance_uid)
             control.problem(instance.sop_instance_uid, reason)
         control.report()
 
-    def locate(instance: StoredInstance) -> StoredInstance | None:
+    def _locate(self, instance: StoredInstance) -> StoredInstance | None:
         if not instance.study_uid:
             return None  # a file of a folder
         key = {Level.IMAGE: [instance.sop_instance_uid]}
-        return next(iter(archive.select(Level.IMAGE, key)), None)
+        return next(iter(self._archive.select(Level.IMAGE, key)), None)
 
-    if todo:
-        may_decode, stop = settings.retrieve.decode_when_needed, control.stop
-        client = client_of(job.peer, settings)
-        try:
-            client.send(todo, on_sent=note, cancel=stop, may_decode=may_decode, locate=locate)
-        finally:
-            sent.write(here, receiver, archive)
-    return failed
+    def _write_audit(self) -> None:
+        here = audit.AuditedPeer(self._settings.server.ae_title, "")
+        self._sent.write(here, audited(self._peer), self._archive)
 
 
 def _objects(
@@ -152,12 +186,13 @@ def _objects(
 def _ended(control: Control, any_objects: bool, what: str = "taken") -> JobEnd:
     progress, problems = control.progress, control.progress.problems
     if not any_objects:
-        first = f": {problems[0]['what']} {problems[0]['reason']}" if problems else ""
-        return JobEnd(State.FAILED, f"there is no DICOM object to send{first}")
+        said = "there is no DICOM object to send"
+        first = f": {problems[0]['what']}: {problems[0]['reason']}" if problems else ""
+        return JobEnd(State.FAILED, f"{said}{first}", logged=said)
     if progress.failed:
         total = progress.done + progress.failed
         reasons = (each["reason"] for each in problems)
         first = next((reason for reason in reasons if not reason.startswith("not sent: ")), "")
-        reason = f"{progress.failed} of {total} objects were not {what}: {first}"
-        return JobEnd(State.FAILED, reason)
+        said = f"{progress.failed} of {total} objects were not {what}"
+        return JobEnd(State.FAILED, f"{said}: {first}", logged=said)
     return JobEnd(reason=f"{len(problems)} passed over, see problems" if problems else "")

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.database import reason_of
+from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.jobs.balancer import Balancer, TerminatedError
 from lfscp.jobs.control import (
@@ -444,7 +444,8 @@ class JobService:
         if end.state is State.SLEEPING:
             self._sleep(job_id, end)
         else:
-            self._end(job_id, end.state, reason=end.reason, result=end.result)
+            reasons = {"reason": end.reason, "logged": end.logged}
+            self._end(job_id, end.state, result=end.result, **reasons)
 
     def _sleep(self, job_id: str, end: JobEnd) -> None:
         """Let a job sleep until its time, or until the index wakes it."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.index.database import reason_of
+from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.node_id import node_id
 from lfscp.jobs.claims import Claims, LostJobError
 from lfscp.jobs.control import Control, JobEnd, StopRequest

@@ -20,8 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.index.dialects import insert_if_absent
-from lfscp.archive.index.job_tables import job, job_item
+from lfscp.archive.index.tables.dialects import insert_if_absent
+from lfscp.archive.index.tables.job_tables import job, job_item
 from lfscp.jobs.matches import EncodedJSON
 from lfscp.jobs.model import SHORT_RESULT, Job, JobKind, State, now
 from lfscp.jobs.peers.described import from_row, to_row

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from pynetdicom import AE
 
 from lfscp.config import ConfigError
-from lfscp.dicom.header import read_first
-from lfscp.dicom.part10 import part10_header
+from lfscp.config.oidc import is_safe_url
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import read_first
 from lfscp.node import reload
 from lfscp.node.endpoints import tls_context
 from lfscp.observe.logging import get_logger
@@ -110,7 +111,7 @@ def warn_of_plain_secrets(settings: Settings) -> None:
     """Say which peers get a password or token over a connection without TLS."""
     for title, peer in settings.peers.items():
         has_login = peer.user or peer.token or peer.token_file
-        if has_login and not peer.url.startswith("https:"):
+        if has_login and not is_safe_url(peer.url):
             hint = "use https"
             LOG.warning("a login crosses the network in plain text", peer=title, hint=hint)
 

@@ -22,7 +22,7 @@ from lfscp.observe.logging import get_logger
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
     from lfscp.archive.index.nodes import Membership
-    from lfscp.archive.store.s3_client import S3Options
+    from lfscp.archive.store.bucket.s3_client import S3Options
     from lfscp.archive.upkeep.retention import Limits
     from lfscp.config import Settings
     from lfscp.config.settings import Objects
@@ -212,7 +212,7 @@ def _bucket(objects: Objects) -> S3Options | None:
     """Where the objects are, when it is no folder."""
     if not objects.is_bucket:
         return None
-    from lfscp.archive.store.s3_client import S3Options
+    from lfscp.archive.store.bucket.s3_client import S3Options
 
     return S3Options(
         objects.url, objects.endpoint, objects.region, objects.allow_http, objects.timeout_s

@@ -71,7 +71,7 @@ class Supervisor:
         self._board = AssociationBoard(workers)
         self._patience_s = settings.server.drain_timeout_s + _KILL_AFTER_DRAIN_S
         self._is_handed_over = False
-        self._successor: Popen[bytes] | None = None
+        self._successor: Popen[bytes] | None = None  # kept, so that it is not warned of
         self._started_at = time.time()
         metrics.BOARD.share(workers + 1)  # a line for the page
 

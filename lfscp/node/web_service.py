@@ -252,7 +252,7 @@ class WebService:
             return True  # another node's may come at any time
         from sqlalchemy import select as query
 
-        from lfscp.archive.index.job_tables import job
+        from lfscp.archive.index.tables.job_tables import job
 
         unfinished = query(job.c.id).where(job.c.state.in_(("sleeping", "active"))).limit(1)
         with self._archive.index.engine.connect() as connection:

@@ -71,7 +71,7 @@ class Worker:
         self._read_settings = read_settings
         self.server = make_server(parts, self.current, board)
         self._stopping = threading.Event()
-        self._successor: Popen[bytes] | None = None
+        self._successor: Popen[bytes] | None = None  # kept, so that it is not warned of
 
     @property
     def settings(self) -> Settings:

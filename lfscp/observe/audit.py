@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
@@ -61,6 +61,20 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A message that is written again and again, as text without its time.
+
+    Args:
+        key, source: as `_Trail.may_write` takes them.
+    """
+
+    message: m.AuditMessage
+    text: str
+    key: Hashable
+    source: Hashable
+
+
+@dataclass(frozen=True, slots=True)
 class _Trail:
     file: AuditFile
     source: str
@@ -71,6 +85,7 @@ class _Trail:
     associations: Repeats  # of one address, whatever titles it gives
     queries: Repeats  # of one address that are recorded in full
     short_queries: Repeats  # and that are recorded at all
+    prepared: dict[Hashable, _Prepared] = field(default_factory=dict, compare=False)
 
     def write(
         self, message: m.AuditMessage, source: Hashable = None, limit: Repeats | None = None
@@ -78,7 +93,25 @@ class _Trail:
         """Write a message, or count it when many that are alike have come; see `may_write`."""
         text = self.text(message, _TIME)
         if self.may_write(_source_or(message, text), lambda: message, source, limit):
-            self.file.write(text.replace(f'"{_TIME}"', f'"{m.now()}"', 1))
+            self._write_now(text)
+
+    def write_prepared(self, what: Hashable, prepare: Callable[[], _Prepared]) -> None:
+        """The same for a message that comes again and again.
+
+        Args:
+            what: says all that is in the message, but for its time.
+            prepare: makes it.
+        """
+        found = self.prepared.get(what)
+        if found is None:
+            if len(self.prepared) >= _MOST_PREPARED:
+                self.prepared.clear()
+            found = self.prepared[what] = prepare()
+        if self.may_write(found.key, lambda: found.message, found.source):
+            self._write_now(found.text)
+
+    def _write_now(self, text: str) -> None:
+        self.file.write(text.replace(f'"{_TIME}"', f'"{m.now()}"', 1))
 
     def text(self, message: m.AuditMessage, time: str = "") -> str:
         """A message as a line of the file; `time` as in `Message.parts`."""
@@ -158,6 +191,7 @@ def _source_or(message: m.AuditMessage, text: str) -> Hashable:
 _OF_STRANGERS: Final = (m.SECURITY_ALERT, m.USER_AUTHENTICATION, m.NETWORK_ENTRY)
 _TITLES: Final = 10  # times same_per_minute: messages on associations of one address in a minute
 _SHORT: Final = 10  # times queries_per_minute: those that are recorded in short
+_MOST_PREPARED: Final = 256
 _TIME: Final = "-"  # in the place of a message's time, which comes before all else in it
 _trail: _Trail | None = None
 # The user of the current thread or task; None is the node itself.
@@ -283,12 +317,32 @@ def association_ended(peer: AuditedPeer, called_ae_title: str, reason: str = "")
 def _network(kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str = "") -> None:
     if _trail is None:
         return
+    if reason:
+        message = _network_message(_trail, kind, peer, called_ae_title, reason)
+        _trail.write(message, (kind.value, source_of(peer.address)))
+        return
+    trail = _trail
+    what = (os.getpid(), kind.value, peer.ae_title, peer.address, called_ae_title)
+    trail.write_prepared(what, lambda: _prepare_network(trail, kind, peer, called_ae_title))
+
+
+def _network_message(
+    trail: _Trail, kind: m.Code, peer: AuditedPeer, called_ae_title: str, reason: str = ""
+) -> m.AuditMessage:
     # The schema of this event has no requestor.
     entering = m.Participant(peer.ae_title, peer.address, role=m.SOURCE)
-    here = replace(_trail.here(m.DESTINATION), user_id=called_ae_title or _trail.ae_title)
+    here = replace(trail.here(m.DESTINATION), user_id=called_ae_title or trail.ae_title)
     both = (entering, here)
-    message = _trail.message(m.NETWORK_ENTRY, m.EXECUTE, both, kind=kind, reason=reason)
-    _trail.write(message, (kind.value, source_of(peer.address)))
+    return trail.message(m.NETWORK_ENTRY, m.EXECUTE, both, kind=kind, reason=reason)
+
+
+def _prepare_network(
+    trail: _Trail, kind: m.Code, peer: AuditedPeer, called_ae_title: str
+) -> _Prepared:
+    message = _network_message(trail, kind, peer, called_ae_title)
+    text = trail.text(message, _TIME)
+    source = (kind.value, source_of(peer.address))
+    return _Prepared(message, text, _source_or(message, text), source)
 
 
 def association_rejected(peer: AuditedPeer, called_ae_title: str, reason: str) -> None:

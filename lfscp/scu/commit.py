@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_context, evt
 
 from lfscp.archive.workflow.commitment.references import Reference, tree_of_references
-from lfscp.dicom.element_tree import dataset_of
+from lfscp.dicom.models.element_tree import dataset_of
 from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import GivenUpError, PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer

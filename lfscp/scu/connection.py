@@ -48,6 +48,7 @@ def association(
     while_waiting: Callable[[], None] | None = None,
     max_response_bytes: int = MAX_MATCH_BYTES,
     max_object_bytes: int = 0,
+    shortage: Callable[[], str] | None = None,
 ) -> Iterator[InlineAssociation]:
     """An established association; released at the end, aborted after an error.
 
@@ -61,6 +62,7 @@ def association(
             the association by raising `CalledOffError`, by default when `cancel` is set.
         max_response_bytes: largest data set of a response; the association ends at a larger one.
         max_object_bytes: largest object that is taken; 0 is no limit.
+        shortage: why a large object may not grow on the disk now; empty while it may.
     Raises:
         GivenUpError: `cancel` was set before the association was established.
         PeerError: there is none; the reason says why.
@@ -76,7 +78,9 @@ def association(
             is_given_up = True
             raise CalledOffError("called off")
 
-    limits = ReceiveLimits(max_object_bytes, _MIN_BYTES_PER_S, max_response_bytes)
+    limits = ReceiveLimits(
+        max_object_bytes, _MIN_BYTES_PER_S, max_response_bytes, shortage=shortage
+    )
     opened = _open(peer, contexts, ext_neg, evt_handlers, look, limits)
     if not opened.is_established:
         if is_given_up:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lfscp.archive.store.received_objects import StoredInstance, mapped
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
-from lfscp.dicom.media import NotDicomError, identity_of, read_media
+from lfscp.dicom.part10.media import NotDicomError, identity_of, read_media
+from lfscp.dicom.reading.header import is_uid
 
 
 class NoObjectError(Exception):

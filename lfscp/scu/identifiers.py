@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 
-from lfscp.dicom.elements import (
+from lfscp.dicom.encoding.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     ITEM,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lfscp.ae_title import validate_ae_title
-from lfscp.upperlayer.connection.tls import Verification, client_context
+from lfscp.scu.peer_fields import context_of, require_fields
 
 if TYPE_CHECKING:
     from lfscp.config.access import PeerSettings as ConfiguredPeer
@@ -95,13 +94,7 @@ class Peer:
         """
         if not self.tls:
             return None
-        verification: Verification = "host" if self.tls_check_host else "certificate"
-        return client_context(
-            ca_file=Path(self.tls_ca_file) if self.tls_ca_file else None,
-            certificate_file=Path(self.tls_certificate_file) if self.tls_certificate_file else None,
-            key_file=Path(self.tls_key_file) if self.tls_key_file else None,
-            verification=verification if self.tls_verify else "none",
-        )
+        return context_of(self)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON can hold them."""
@@ -114,11 +107,5 @@ class Peer:
         Raises:
             ValueError: an unknown field, one that is missing, or a wrong value.
         """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        missing = [name for name in ("ae_title", "host", "port") if name not in values]
-        if missing:
-            raise ValueError(f"the field {missing[0]!r} is missing")
+        require_fields(cls, values, ("ae_title", "host", "port"))
         return cls(**values)

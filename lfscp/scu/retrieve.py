@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.reading.header import is_uid
 from lfscp.scu.connection import MAX_RETRIEVE_RESPONSE_BYTES, NEVER, Flag, association
 from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.find import is_failure, require_success, unanswered
@@ -49,6 +49,7 @@ def get(
     spool_dir: Path | None = None,
     on_refused: OnRefused = lambda _uid, _reason: None,
     max_object_bytes: int = 0,
+    shortage: Callable[[], str] = str,
 ) -> RetrieveResult:
     """Have a peer send objects here, over one association or several.
 
@@ -62,6 +63,7 @@ def get(
         spool_dir: where large objects go as they arrive; None keeps them in memory.
         on_refused: called with each object that was not requested or cannot be read, and why.
         max_object_bytes: largest object that is accepted; 0 is no limit.
+        shortage: why a large object may not grow on the disk now; empty while it may.
     Raises:
         GivenUpError: it was cancelled before there was an association.
         UnsupportedError: the peer has no C-GET.
@@ -94,6 +96,7 @@ def get(
             while_waiting=asked.look,
             max_response_bytes=MAX_RETRIEVE_RESPONSE_BYTES,
             max_object_bytes=max_object_bytes,
+            shortage=shortage,
         ) as assoc:
             assoc.receiver.options = StoreOptions(spool_dir)
             accepted = {context.abstract_syntax: context for context in assoc.accepted_contexts}
@@ -188,7 +191,7 @@ class _Asked:
 
     def _require_no_flood(self) -> None:
         if self._is_flooded:
-            reason = "keeps sending objects that were not requested or cannot be read"
+            reason = "keeps sending objects that were not requested, cannot be read, or came before"
             raise PeerError(PeerErrorKind.REFUSED, self._peer, reason)
 
     def _stored(self, said: RetrieveProgress) -> tuple[RetrieveProgress, int]:

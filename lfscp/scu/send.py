@@ -41,6 +41,17 @@ class SendResult:
     left: int = 0
     bytes: int = 0
 
+    def count(self, instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
+        """Add what became of an object."""
+        if outcome is SubOperationOutcome.COMPLETED:
+            self.completed += 1
+        elif outcome is SubOperationOutcome.WARNING:
+            self.warning += 1
+        else:
+            self.failed.append((instance.sop_instance_uid, reason))
+        if outcome.is_transferred:
+            self.bytes += instance.size
+
 
 def objects_in(
     paths: Iterable[Path],
@@ -171,12 +182,5 @@ class _Sending:
         return transferred
 
     def _count(self, instance: StoredInstance, outcome: SubOperationOutcome, reason: str) -> None:
-        if outcome is SubOperationOutcome.COMPLETED:
-            self.result.completed += 1
-        elif outcome is SubOperationOutcome.WARNING:
-            self.result.warning += 1
-        else:
-            self.result.failed.append((instance.sop_instance_uid, reason))
-        if outcome.is_transferred:
-            self.result.bytes += instance.size
+        self.result.count(instance, outcome, reason)
         self._on_sent(instance, outcome, reason)

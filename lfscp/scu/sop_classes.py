@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.reading.header import is_uid
 from lfscp.scu.connection import NEVER, Flag
 from lfscp.scu.find import MAX_UNTOLD_BYTES, find
 from lfscp.scu.identifiers import identifier

@@ -17,12 +17,12 @@ from lfscp.errors import OperationError
 from lfscp.services import status
 
 if TYPE_CHECKING:
-    from lfscp.dicom.header import Header
+    from lfscp.dicom.reading.header import Header
 
 OnObject = Callable[[Received], int | Dataset]
 OnRefused = Callable[[str, str], None]
 
-_MAX_REFUSED: Final = 1000  # then the retrieve ends
+_MAX_REFUSED: Final = 1000  # then the retrieve ends; so it does with as many that came again
 _UNIQUE_KEYS: Final = {  # with the header's attribute, and the word for messages
     "StudyInstanceUID": ("study_instance_uid", "study"),
     "SeriesInstanceUID": ("series_instance_uid", "series"),
@@ -60,8 +60,9 @@ class Taking:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether the peer keeps sending what was not asked for."""
-        return self.refused >= _MAX_REFUSED
+        """Whether the peer keeps sending what was not asked for, or the same again and again."""
+        again = self.came - len(self._stored)
+        return self.refused >= _MAX_REFUSED or again >= _MAX_REFUSED + len(self._stored)
 
     def take(self, received: Received) -> int | Dataset:
         """Store an object, or refuse it; gives the C-STORE's status."""

@@ -169,7 +169,8 @@ class Listener:
         except OSError as problem:
             self._pause(problem)
             return None
-        connection.setblocking(True)
+        if connection.gettimeout() is not None:  # only when somebody has set a default
+            connection.setblocking(True)
         return connection, address
 
     def _choose(self, second: socket.socket, ready: list[int]) -> socket.socket:

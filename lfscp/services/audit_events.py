@@ -22,8 +22,8 @@ from lfscp.archive.index.study_patients import (
     patients_of_instances,
     patients_of_study,
 )
-from lfscp.dicom import identifiers
-from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.reading import identifiers
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
 from lfscp.errors import OperationError
 from lfscp.observe import audit
 from lfscp.observe.audit import AuditedPeer, Transfer

@@ -23,7 +23,7 @@ from pynetdicom import build_context
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
 
 from lfscp.archive.errors import ClassNotStoredError
-from lfscp.dicom.transfer_syntaxes import (
+from lfscp.dicom.encoding.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,

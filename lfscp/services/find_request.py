@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.index.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.query.find import Incomplete
 from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
@@ -24,7 +24,7 @@ from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import keys_of, peer_of
 from lfscp.services.cancellation import Cancellation
-from lfscp.services.identifier import RefusedError
+from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     after_answer,
     calling_ae_title,

@@ -12,33 +12,18 @@ from pynetdicom.events import Event
 from lfscp.archive.query.key_limits import ExcessiveKeyError, require_within_limits
 from lfscp.archive.query.query import InvalidKeyError
 from lfscp.archive.store.deflated import MAX_INFLATED_IDENTIFIER_BYTES, inflated
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.reading.header import DEFLATED
+from lfscp.dicom.reading.identifiers import ExcessiveIdentifierError, Identifier, read_identifier
 from lfscp.observe import metrics
 from lfscp.services import status
+from lfscp.services.refused import RefusedError
 
 Parsed = TypeVar("Parsed")
 
 _MAX_FORGIVEN_BYTES: Final = 1 << 16
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
-
-
-class RefusedError(Exception):
-    """The request cannot be performed.
-
-    Args:
-        code: the status to answer.
-        reason: why, for the peer (Error Comment) and for the log.
-        offending_tags: elements of the identifier that caused it.
-    """
-
-    def __init__(self, code: int, reason: str, offending_tags: tuple[int, ...] = ()) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.offending_tags = offending_tags
 
 
 def read(event: Event, parse: Callable[[Identifier], Parsed], max_values: int) -> Parsed:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
+from pynetdicom.utils import set_ae
 
 from lfscp.upperlayer.connection.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.connection.transport import InlineSocket
 from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.engine.construction import address_of, user_information
 from lfscp.upperlayer.receiving.receiver import Examine, StoreOptions
 from lfscp.upperlayer.receiving.sink import FileHeader
 from lfscp.upperlayer.scp.association import AcceptorAssociation
@@ -74,6 +76,14 @@ class AcceptorSettings:
     server: Server
     limits: ReceiveLimits = NO_LIMITS
 
+    def __post_init__(self) -> None:
+        """Check the AE title.
+
+        Raises:
+            ValueError: it is none.
+        """
+        set_ae(self.ae_title, "ae_title", allow_empty=False, allow_none=False)
+
 
 def open_acceptor(
     settings: AcceptorSettings,
@@ -108,16 +118,16 @@ def open_acceptor(
     # Relied on: `_server` is where pynetdicom's handlers find the server.
     association._server = cast(Any, settings.server)
     association.set_socket(InlineSocket(association, association.record, client_socket=connection))
-    association.acceptor.maximum_length = ae.maximum_pdu_size
-    association.acceptor.ae_title = settings.ae_title
-    # Relied on: `_contexts`, which `supported_contexts` would set only after a check of the mode.
-    association.acceptor._contexts = list(supported.contexts)
-    association.acceptor.address_info = settings.local
-    association.acceptor.implementation_class_uid = ae.implementation_class_uid
-    association.acceptor.implementation_version_name = ae.implementation_version_name
-    association.requestor.address_info = AddressInformation(
-        address[0], address[1], *(address[2:] if len(address) == 4 else ())
+    acceptor = association.acceptor
+    # Relied on: ServiceUser's underscore attributes; its setters would check for each association
+    # what was checked when the AE and the settings were made.
+    acceptor._user_info = user_information(
+        ae.maximum_pdu_size, ae.implementation_class_uid, ae.implementation_version_name
     )
+    acceptor._ae_title = settings.ae_title
+    acceptor._contexts = list(supported.contexts)
+    acceptor.address_info = settings.local
+    association.requestor.address_info = address_of(address)
     association.take_handlers(settings.bindings)
     return association
 

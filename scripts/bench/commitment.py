@@ -28,7 +28,7 @@ from lfscp.archive.archive import Archive, Received
 from lfscp.archive.workflow.commitment import verification
 from lfscp.archive.workflow.commitment.references import Reference, tree_of_references
 from lfscp.archive.workflow.commitment.verification import Verification, Verify
-from lfscp.dicom.element_tree import encode_tree
+from lfscp.dicom.models.element_tree import encode_tree
 from lfscp.services.commitment.request import read_request
 
 _EXPLICIT = "1.2.840.10008.1.2.1"

@@ -17,10 +17,10 @@ from peers import dul
 from sqlalchemy import Connection, Table, func, select
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.schema import TABLES
-from lfscp.dicom.attributes import Level, at_level
-from lfscp.dicom.header import read_header
-from lfscp.dicom.person_names import search_form
+from lfscp.archive.index.tables.schema import TABLES
+from lfscp.dicom.reading.header import read_header
+from lfscp.dicom.values.attributes import Level, at_level
+from lfscp.dicom.values.person_names import search_form
 
 SERIES_PER_STUDY: Final = 2
 INSTANCES_PER_SERIES: Final = 50

@@ -91,7 +91,7 @@ def measure(
         scratch = folder / str(start)
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-            servers = [_start(stack, target, scratch / target.name) for target in targets]
+            servers = [start_target(stack, target, scratch / target.name) for target in targets]
             for number, each in enumerate(bursts):
                 first = (start + number) % len(servers)
                 for server in [*servers[first:], *servers[:first]]:
@@ -112,13 +112,15 @@ def _ended_children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _start(stack: contextlib.ExitStack, target: Target, data: Path) -> Server:
+def start_target(stack: contextlib.ExitStack, target: Target, data: Path) -> Server:
+    """Start a server that is stopped when the stack is left."""
     data.mkdir(parents=True)
     log = data.with_suffix(".log")
     return stack.enter_context(running(target, data, free_port(), ClientMode.NODELAY, log))
 
 
-def _chosen(names: str, known: dict[str, Target]) -> list[Target]:
+def chosen_targets(names: str, known: dict[str, Target]) -> list[Target]:
+    """Two or more servers by their names; else the program ends and says why."""
     chosen = [known[name] for name in names.split(",") if name in known]
     if len(chosen) < 2 or len(chosen) < len(names.split(",")):
         sys.exit(f"--targets {names}: expected two or more of {', '.join(known)}")
@@ -141,7 +143,7 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, default=Path("/dev/shm/peerbench"))  # noqa: S108 - memory
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every burst here")
     arguments = parser.parse_args()
-    targets = _chosen(arguments.targets, all_targets(arguments.target_cmd))
+    targets = chosen_targets(arguments.targets, all_targets(arguments.target_cmd))
     arguments.data_root.mkdir(parents=True, exist_ok=True)
     count = arguments.burst * arguments.bursts
     small = arguments.small

@@ -16,6 +16,7 @@ _PENDING: Final = "lfscp.upperlayer.scp.find_responses:PendingResponses"
 _ARCHIVE: Final = "lfscp.archive.archive:Archive"
 _FILES: Final = "lfscp.archive.store.files:ObjectFiles"
 _INDEX: Final = "lfscp.archive.index.index:Index"
+_DATABASE: Final = "lfscp.archive.index.database"
 
 # Of whatever has no probe of its own, the caller's stage has the time. First match wins the row.
 READING: Final = (
@@ -43,13 +44,17 @@ STORE: Final = (
     Probe("Part 10 header", "lfscp.archive.storing", "part10_header"),
     Probe("write: open, writev, close", _FILES, "write_piece"),
     Probe("sync file", "os", "fdatasync"),
-    Probe("sync folder", "os", "fsync"),
+    Probe("sync folder, or file and name", "os", "fsync"),
     Probe("place: link", _FILES, "place"),
     Probe("index: glue", _INDEX, "add"),
-    Probe("index: share the commit", "lfscp.archive.index.group_commit:GroupCommit", "perform"),
+    Probe(
+        "index: share the commit",
+        f"{_DATABASE}.group_commit:GroupCommit",
+        "perform",
+    ),
     Probe("index: take turns (flock)", "fcntl", "flock"),
     Probe("index: make the row", "lfscp.archive.index.index", "texts"),
-    Probe("index: INSERT and its commit", "lfscp.archive.index.statements:Statement", "run"),
+    Probe("index: INSERT and its commit", f"{_DATABASE}.statements:Statement", "run"),
     Probe("remove the piece's name", _FILES, "discard"),
     Probe("log line", "lfscp.services.storage.c_store", "performed"),
 )

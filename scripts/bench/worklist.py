@@ -23,15 +23,15 @@ from peers.server import running
 from peers.targets import AET, DCMTK, ORTHANC, ClientMode, Launch, Target, lfscp_program
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian
 from tables import Samples, number, table
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, encode_tree, tree_of
+from lfscp.dicom.models.element_tree import Tree, encode_tree, read_tree
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 PLUGIN = Path("/usr/share/orthanc/plugins/libModalityWorklists.so")
@@ -69,7 +69,10 @@ def items(count: int) -> Iterator[Tree]:
         item.RequestedProcedureID = f"R{at}"
         item.AdmissionID = f"V{at}"
         item.ScheduledProcedureStepSequence = [step]
-        yield tree_of(item)
+        out = DicomBytesIO()
+        out.is_little_endian, out.is_implicit_VR = True, False
+        write_dataset(out, item)
+        yield read_tree(out.getvalue(), ExplicitVRLittleEndian)
 
 
 def write_files(folder: Path, count: int) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
@@ -27,7 +27,7 @@ import itertools, sys, threading
 from pathlib import Path
 from tests.support.archive_datasets import received
 from lfscp.archive.archive import Archive
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.archive.upkeep import retention
 from lfscp.archive.upkeep.retention import Limits, Retention
 
@@ -123,7 +123,8 @@ def test_files_of_deleted_rows_are_removed_at_the_next_start(tmp_path: Path) -> 
     code = (
         "import os, sys; from pathlib import Path;"
         "from tests.support.archive_datasets import received;"
-        "from lfscp.archive.archive import Archive; from lfscp.dicom.attributes import Level;"
+        "from lfscp.archive.archive import Archive;"
+        "from lfscp.dicom.values.attributes import Level;"
         "archive = Archive.open(Path(sys.argv[1]));"
         "[archive.store(received(number)) for number in (1, 2, 3)];"
         "archive.remove_files = lambda paths: os._exit(9);"

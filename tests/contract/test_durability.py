@@ -16,7 +16,7 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 8

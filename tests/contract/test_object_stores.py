@@ -14,11 +14,11 @@ import pytest
 
 from lfscp.archive.archive import Archive, Received, StoreOutcome
 from lfscp.archive.errors import DuplicateRejectedError
+from lfscp.archive.store.bucket.s3 import PUT_IN_PARTS_ABOVE
+from lfscp.archive.store.bucket.s3_client import S3Options
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.archive.store.s3 import PUT_IN_PARTS_ABOVE
-from lfscp.archive.store.s3_client import S3Options
 from lfscp.archive.upkeep.check import Difference, check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.s3_service import S3Service
 

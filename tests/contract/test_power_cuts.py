@@ -6,25 +6,46 @@ The longer trial is `scripts/soak powercuts`.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from lfscp.archive.store.named_by_sync import is_named_by_sync
 from tests.support.ci import in_ci
-from tests.support.power.file_systems import FILE_SYSTEMS, FileSystem, MountError, may_mount
+from tests.support.power.file_systems import (
+    FILE_SYSTEMS,
+    FileSystem,
+    MountError,
+    make,
+    may_mount,
+    mounted,
+)
 from tests.support.power.trial import Outcome, try_cuts
 
 CUTS = 6
+_MKE2FS = ("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,nodiscard", "-O", "^has_journal")
+WITHOUT_JOURNAL = [
+    FileSystem("ext4 without a journal", "ext4", _MKE2FS, 8),
+    FileSystem("ext2", "ext2", ("mkfs.ext2", "-q"), 8),
+]
 
 
-def tried(kind: FileSystem, folder: Path, options: Sequence[str], cuts: int) -> Outcome:
-    """A trial; skipped where nobody may mount file systems."""
+@contextmanager
+def mountable(kind: FileSystem) -> Iterator[None]:
+    """Skip where nobody may mount file systems."""
     try:
-        return try_cuts(kind, folder, options, cuts, random.Random())
+        yield
     except MountError as error:
         reason = f"power cuts need {kind.name}, FUSE and loop devices: {error}"
         (pytest.fail if in_ci() and may_mount() else pytest.skip)(reason)
+
+
+def tried(kind: FileSystem, folder: Path, options: Sequence[str], cuts: int) -> Outcome:
+    """A trial."""
+    with mountable(kind):
+        return try_cuts(kind, folder, options, cuts, random.Random())
 
 
 @pytest.mark.parametrize("kind", FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
@@ -33,6 +54,19 @@ def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, kind: FileSy
     assert outcome.faults == []
     assert outcome.cuts == CUTS
     assert outcome.acknowledged > 0
+
+
+@pytest.mark.parametrize(
+    "kind", [*FILE_SYSTEMS.values(), *WITHOUT_JOURNAL], ids=lambda kind: kind.name
+)
+def test_a_file_is_named_by_its_sync_where_there_is_a_journal(
+    tmp_path: Path, kind: FileSystem
+) -> None:
+    image = tmp_path / "image"
+    with mountable(kind):
+        make(kind, image)
+        with mounted(kind, image, tmp_path / "mounted") as at:
+            assert is_named_by_sync(str(at)) is (kind not in WITHOUT_JOURNAL)
 
 
 @pytest.mark.parametrize("kind", FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.rebuild import rebuild
 

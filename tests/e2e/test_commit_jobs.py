@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.workflow_tables import commitment_request
+from lfscp.archive.index.tables.workflow_tables import commitment_request
 from lfscp.config import Settings
 from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.service import JobService
@@ -157,7 +157,7 @@ def test_a_job_fails_when_no_report_comes_in_time(node: Node) -> None:
 
 def _hurry(archive: Archive, job: Job) -> None:
     """Let the time of a sleeping job come."""
-    from lfscp.archive.index.job_tables import job as table
+    from lfscp.archive.index.tables.job_tables import job as table
 
     with archive.index.writing() as connection:
         due = update(table).where(table.c.id == job.id).values(next_attempt_at="2026-01-01")

@@ -16,7 +16,8 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import event
 
 from lfscp.archive.store.space import Space
-from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
+from lfscp.archive.workflow.commitment.commitment import Commitment, State
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.verification import Verification
 from lfscp.config import Settings
 from lfscp.services.commitment import same_association
@@ -523,7 +524,7 @@ def test_no_thread_is_left_when_nothing_is_to_do(tmp_path: Path) -> None:
 
 
 def test_explicit_deletion_still_works(tmp_path: Path) -> None:
-    from lfscp.dicom.attributes import Level
+    from lfscp.dicom.values.attributes import Level
 
     modality = Modality()
     with served(tmp_path) as node, modality.association(node.port) as assoc:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from tests.support.converted import decode
 from tests.support.dataset_model import BIG, EXPLICIT, IMPLICIT, Item, Sequence, Value, dataset
 from tests.support.pixel_objects import Array, described, of_type, ramp, save

@@ -115,6 +115,10 @@ def test_who_is_refused_is_told_so(orthanc: str, files: Path) -> None:
     assert wrong.stderr.count("\n") == 1
     elsewhere = run_lfscp("echo", orthanc.replace("dicom-web", "other"), "--user", "me", env=LOGIN)
     assert "has nothing at this URL (HTTP 404)" in elsewhere.stderr
+    nobody = run_lfscp("echo", orthanc)
+    assert "asks for a login (HTTP 401)" in nobody.stderr
+    plain = run_lfscp("echo", orthanc.replace("http:", "https:"))
+    assert "cannot be reached: it does not speak TLS at this port" in plain.stderr
 
 
 def test_a_node_is_asked_the_same_both_ways(start_node: Any, files: Path, tmp_path: Path) -> None:
@@ -143,8 +147,10 @@ def test_a_node_is_asked_the_same_both_ways(start_node: Any, files: Path, tmp_pa
         (("move", "URL", "-k", "StudyInstanceUID=1.2"), "a DICOMweb server cannot do this"),
         (("commit", "URL", "."), "a DICOMweb server cannot do this"),
         (("echo", "URL?a=b"), "expected nothing behind its path"),
+        (("echo", "URL/studies"), "expected all before /studies"),
         (("echo", "http://me:secret@127.0.0.1/"), "no user and no password in it"),
         (("echo", "URL", "--tls"), "expected an https URL"),
+        (("echo", "ftp://127.0.0.1/dicom-web"), "expected http:// or https:// of a DICOMweb"),
         (("echo", "URL", "--user", "me"), "a password in LFSCP_PEER_PASSWORD"),
         (("echo", "URL", "--token-file", "/nowhere"), "/nowhere: No such file"),
         (("echo", "PACS@127.0.0.1:104", "--user", "me"), "expected the URL of a DICOMweb server"),

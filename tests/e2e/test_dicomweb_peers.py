@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lfscp.config.passwords import new_token
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
 from tests.e2e.test_web_node import page_of, send
 from tests.support import haproxy
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
@@ -110,6 +110,10 @@ def test_a_study_goes_to_a_dicomweb_server_and_comes_back(pair: Pair, tmp_path: 
         pair.a.reload(re.sub("token_file = .*", 'token = "wrong"', pair.configuration))
         refused = pair.ended(pair.ask("POST", "/api/echo", {"peer": "CLOUD"}))
         assert (refused["state"], "HTTP 401" in refused["reason"]) == ("failed", True)
+        nothing = pair.ended(pair.ask("POST", "/api/send", {"peer": "CLOUD", "studies": ["1.9"]}))
+        why = "there is no DICOM object to send"
+        assert nothing["reason"] == f"{why}: 1.9: there is no such study in the archive"
+        pair.a.wait_for("job ended", kind="send", state="failed", reason=why)
         pair.a.reload(pair.configuration)
         assert pair.ended(pair.ask("POST", "/api/echo", {"peer": "CLOUD"}))["state"] == "done"
         sent = pair.ended(pair.ask("POST", "/api/send", {"peer": "CLOUD", "studies": [STUDY]}))

@@ -17,7 +17,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.web_objects import CT_STUDY, write_all
 

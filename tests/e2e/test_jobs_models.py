@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer

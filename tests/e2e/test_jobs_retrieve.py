@@ -18,7 +18,7 @@ from pydicom import dcmread
 
 from lfscp.archive.archive import Archive
 from lfscp.config import Settings
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.model import Job, JobRequest, State
 from lfscp.jobs.service import JobService
 from lfscp.scu.peer import Peer

@@ -10,8 +10,8 @@ import pytest
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
 
 from lfscp.archive.archive import Received
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import objects_in, send
 from tests.e2e.test_retrieve_pynetdicom import getter, identifier, move, peer

@@ -19,8 +19,8 @@ from lfscp.archive.store.space import Space
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import tree_of
 from lfscp.upperlayer.receiving import long_dataset
+from tests.support.element_trees import tree_of
 from tests.support.procedure_step_peer import (
     N_CREATE,
     N_GET,

@@ -27,7 +27,7 @@ from pynetdicom.sop_class import (
 )
 
 from lfscp.archive.archive import StoredInstance
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.dicom_peer import DATA_SET, Peer, command, element, message, uid, us
 from tests.support.served_archive import (
     CT,

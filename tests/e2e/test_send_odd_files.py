@@ -10,7 +10,7 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.scu.files import NoObjectError, read_instance
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.node_process import NodeProcess, run_lfscp

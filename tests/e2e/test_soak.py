@@ -8,6 +8,7 @@ import pytest
 
 RUN = Path(__file__).parents[2] / "scripts" / "soaking" / "run.py"
 WORKFLOW = RUN.with_name("workflow.py")
+DICOMWEB = RUN.with_name("dicomweb.py")
 
 
 @pytest.mark.timeout(200)
@@ -54,3 +55,25 @@ def test_what_a_hospital_was_promised_survives_a_short_soak(
     assert soak.returncode == 0, printed + complaints
     rows = dict(map(str.strip, line.strip("| ").split("|", 1)) for line in printed.splitlines())
     assert int(rows["N-CREATE"]) > 0
+
+
+@pytest.mark.timeout(300)
+def test_what_two_nodes_were_given_by_dicomweb_survives_a_short_soak(tmp_path: Path) -> None:
+    soak = subprocess.Popen(
+        [sys.executable, DICOMWEB, "--kills", "3", "--folder", tmp_path / "soak"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed, complaints = soak.communicate(timeout=280)
+    finally:
+        soak.terminate()  # it ends its nodes, should they still run
+        soak.wait(30)
+    assert soak.returncode == 0, printed + complaints
+    rows = dict(map(str.strip, line.strip("| ").split("|", 1)) for line in printed.splitlines())
+    acknowledged, verified = (
+        int(rows[name].replace(",", ""))
+        for name in ("objects acknowledged", "objects verified byte for byte")
+    )
+    assert verified >= acknowledged > 0

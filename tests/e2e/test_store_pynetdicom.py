@@ -12,7 +12,7 @@ from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import AllStoragePresentationContexts
 
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.served_archive import CT, EXPLICIT, Node, compressed, image, served
 
 STUDY = "1.2.826.0.2.1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lfscp.archive.index.index import Index
-from lfscp.archive.index.workflow_tables import commitment
+from lfscp.archive.index.tables.workflow_tables import commitment
 from tests.e2e.test_commitment_node import TRANSACTION, peers, stored
 from tests.e2e.test_procedure_step_nodes import description
 from tests.e2e.test_procedure_steps import change, create

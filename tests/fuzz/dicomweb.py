@@ -21,13 +21,13 @@ from pydicom.uid import UID_dictionary
 from starlette.requests import Request
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.interruption import Interruption
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.bulk_data import BulkDataURI, ObjectWriter
-from lfscp.dicom.element_tree import Tree
-from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.json_model import from_json
+from lfscp.dicom.models.bulk_data import BulkDataURI, ObjectWriter
+from lfscp.dicom.models.element_tree import Tree
+from lfscp.dicom.models.json_reader import from_json
+from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.content_type import ContentType
 from lfscp.dicomweb.errors import BodyError
 from lfscp.dicomweb.multipart_reader import MAX_HEAD_BYTES, MultipartReader

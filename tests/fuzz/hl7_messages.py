@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lfscp.archive.workflow.worklist.worklist import InvalidItemError, complete_item
-from lfscp.dicom.element_tree import encode_tree
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.models.element_tree import encode_tree
 from lfscp.hl7.acknowledgement import acknowledge
 from lfscp.hl7.errors import MessageError
 from lfscp.hl7.message import Message, read_message

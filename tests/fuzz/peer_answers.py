@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.cli.saved_objects import SavedObjects
+from lfscp.cli.peers.saved_objects import SavedObjects
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
 from lfscp.scu.find import find

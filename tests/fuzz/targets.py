@@ -28,8 +28,8 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiat
 from pynetdicom.transport import AddressInformation
 from sqlalchemy import StaticPool, create_engine, insert
 
-from lfscp.archive.index import schema
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.tables import schema
 from lfscp.archive.query.find import find
 from lfscp.archive.query.keys import wildcard_expression
 from lfscp.archive.query.matched_objects import ObjectRow, _elements
@@ -40,22 +40,22 @@ from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.missing_vrs import _missing
 from lfscp.archive.workflow.worklist.item import InvalidItemError, complete_item
-from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level
-from lfscp.dicom.conversion import convert
-from lfscp.dicom.element_tree import encode_tree, read_tree
-from lfscp.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
-from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import _LAYOUTS, read_first, read_header
-from lfscp.dicom.identifiers import read_identifier
-from lfscp.dicom.media import MediaFile, could_be_dicom, identity_of, read_media
-from lfscp.dicom.part10 import part10_header
-from lfscp.dicom.person_names import search_form
-from lfscp.dicom.transfer_syntaxes import (
+from lfscp.dicom.conversion.converter import convert
+from lfscp.dicom.encoding.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, NO_VRS
+from lfscp.dicom.encoding.transfer_syntaxes import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from lfscp.dicom.tree_file import read_tree_of_file
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.models.element_tree import encode_tree, read_tree
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.part10.media import MediaFile, could_be_dicom, identity_of, read_media
+from lfscp.dicom.part10.tree_file import read_tree_of_file
+from lfscp.dicom.reading.header import _LAYOUTS, read_first, read_header
+from lfscp.dicom.reading.identifiers import read_identifier
+from lfscp.dicom.values.attributes import ATTRIBUTES, LEVELS, Level
+from lfscp.dicom.values.person_names import search_form
 from lfscp.upperlayer.acceptor import AcceptorSettings, open_acceptor, serve_acceptor
 from lfscp.upperlayer.engine.bindings import Bindings
 from lfscp.upperlayer.scp.contexts import SupportedContexts

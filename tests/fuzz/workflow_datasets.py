@@ -19,12 +19,15 @@ from lfscp.archive.workflow.procedure_steps.errors import AttributesError
 from lfscp.archive.workflow.procedure_steps.rules import changed, check_creation, fault_of
 from lfscp.archive.workflow.worklist.item import InvalidItemError, complete_item
 from lfscp.archive.workflow.worklist.query import parse_worklist_query
-from lfscp.dicom.element_tree import Tree, encode_tree, read_own, read_tree, tree_of
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.identifiers import read_identifier
-from lfscp.dicom.json_model import JSONModelError, from_json, to_json
-from lfscp.services.commitment.request import InvalidRequestError, read_request
+from lfscp.dicom.models.element_tree import Tree, encode_tree, read_own, read_tree
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
+from lfscp.dicom.models.json_writer import to_json
+from lfscp.dicom.reading.identifiers import read_identifier
+from lfscp.services.commitment.request import read_request
 from lfscp.services.procedure_step.answers import asked_for, refusal
+from lfscp.services.refused import RefusedError
+from tests.support.element_trees import tree_of
 from tests.support.procedure_steps import code, ended, performed_series, scheduled, started
 from tests.support.worklist_items import scheduled_step, worklist_dataset, worklist_tree
 
@@ -92,7 +95,7 @@ def run_commitment(data: bytes) -> None:
         return
     try:
         transaction_uid, references = read_request(data[1:], SYNTAXES[data[0] % 3])
-    except InvalidRequestError:
+    except RefusedError:
         return
     assert 0 < len(transaction_uid) <= 64
     kept = read_own(encode_tree(tree_of_references(transaction_uid, references)))

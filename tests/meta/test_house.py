@@ -163,6 +163,19 @@ def study_shown(folder: Path) -> set[tuple[str, str]]:
     return ran
 
 
+def frame_fetched(folder: Path) -> set[tuple[str, str]]:
+    """What runs when a viewer asks for a frame."""
+    with watched() as ran, serving(folder) as client:
+        archive = client.app.state.web.archive  # type: ignore[attr-defined]
+        stored = image(study="1.2.3", series="1.2.3.4")
+        Node(archive, port=0).store(stored)
+        uid = stored.SOPInstanceUID
+        path = f"/dicom-web/studies/1.2.3/series/1.2.3.4/instances/{uid}/frames/1"
+        answer = client.get(path, headers={"Accept": "multipart/related; type=*/*"})
+        assert answer.status_code == 200
+    return ran
+
+
 @pytest.mark.parametrize("title", ["The way of a C-STORE", "The way of a C-FIND"])
 def test_each_step_of_a_dicom_service_is_walked(title, stored_and_found):
     for path, names in steps(title):
@@ -176,5 +189,13 @@ def test_each_step_of_a_page_is_walked(tmp_path):
     for path, names in steps("The way of a page")[1:]:  # uvicorn's connection is not in this client
         if not path.endswith(".html"):
             assert names, path
+        for name in names:
+            assert has_run(ran, path, name), f"{path} {name}"
+
+
+def test_each_step_of_a_frame_is_walked(tmp_path):
+    ran = frame_fetched(tmp_path)
+    for path, names in steps("The way of a frame"):
+        assert names, path
         for name in names:
             assert has_run(ran, path, name), f"{path} {name}"

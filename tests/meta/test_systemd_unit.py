@@ -96,7 +96,7 @@ assert seccomp.seccomp_load(rules) == 0
 
 import numpy as np
 import resource
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.codec_client import codec_process
 
 with open("/proc/sys/kernel/ostype") as file:

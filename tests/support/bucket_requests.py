@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.store.s3_client import S3Options
+from lfscp.archive.store.bucket.s3_client import S3Options
 from tests.support.s3_service import Relay, S3Service
 
 Open = Callable[..., Archive]

@@ -21,12 +21,12 @@ from tests.support.web_app import state
 def dicomweb_node(folder: Path, **sections: Any) -> Iterator[tuple[str, Archive]]:
     """The URL of the DICOMweb of a node, and its archive; `sections` are the settings' tables."""
     settings = Settings.model_validate({"data_dir": str(folder), **sections})
-    listener = socket.create_server(("127.0.0.1", 0))
+    listeners = [socket.create_server(("127.0.0.1", 0))]
     with Archive.open(folder, durability="os") as archive:
         jobs = JobService(archive, settings)
         server = HttpServer(
             lambda: create_app(settings, archive, jobs, state),
-            [listener],
+            listeners,
             ConnectionLimits(100, 0, 30, 0),
         )
         server.start()

@@ -41,10 +41,10 @@ def web_node(folder: Path, **sections: Any) -> Iterator[WebNode]:
     settings = Settings.model_validate({"data_dir": str(folder), "durability": "os", **sections})
     with Archive.open(folder, durability="os") as archive:
         jobs = JobService(archive, settings)
-        listener = socket.create_server(("127.0.0.1", 0))
+        listeners = [socket.create_server(("127.0.0.1", 0))]
         server = HttpServer(
             lambda: create_app(settings, archive, jobs, state),
-            [listener],
+            listeners,
             ConnectionLimits(100, 0, 60.0, 0),
         )
         server.start()

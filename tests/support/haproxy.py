@@ -1,4 +1,4 @@
-"""HAProxy before real nodes, configured by the project's own config/haproxy.cfg."""
+"""HAProxy before real nodes, configured by the project's own files in config."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.certificates import Certificate
+from tests.support.dcmtk import free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "config/haproxy.cfg"
+BEFORE_PAGE = CONFIGURATION.with_name("haproxy-page.cfg")
 PLACES = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 START_S = 20.0
 
@@ -50,18 +53,52 @@ def balancer(folder: Path, port: int, nodes: Sequence[tuple[int, int]]) -> Itera
         yield
 
 
+@dataclass(frozen=True)
+class Ports:
+    """Where HAProxy listens before a page: with TLS, for OHIF with TLS, and without TLS."""
+
+    page: int
+    viewer: int
+    plain: int
+
+
+def before_page(ports: Ports, node: tuple[int, int], certificate: Path) -> str:
+    """The project's configuration for other addresses.
+
+    Args:
+        node: its ports of the page and of OHIF on this machine.
+        certificate: with its key.
+    """
+    text = BEFORE_PAGE.read_text()
+    listening = {"443": ports.page, "8443": ports.viewer, "80": ports.plain}
+    for written, port in listening.items():
+        text, binds = re.subn(rf"bind :{written}\b", f"bind 127.0.0.1:{port}", text)
+        assert binds == 1
+    for written, port in zip(("8080", "8081"), node, strict=True):
+        text, servers = re.subn(
+            rf"server node 127.0.0.1:{written}\b", f"server node 127.0.0.1:{port}", text
+        )
+        assert servers == 1
+    assert text.count("/etc/haproxy/pacs.pem") == len(("page", "viewer"))
+    return text.replace("/etc/haproxy/pacs.pem", str(certificate))
+
+
 @contextmanager
-def with_tls(folder: Path, port: int, page: int, certificate: Certificate) -> Iterator[None]:
-    """HAProxy with TLS before the page of a node, as config/page.md asks for."""
+def with_tls(
+    folder: Path, ports: Ports | int, page: int, certificate: Certificate, viewer: int = 0
+) -> Iterator[None]:
+    """HAProxy with TLS before the page of a node, and before its OHIF.
+
+    Args:
+        ports: where it listens; a number is that for the page, and the others are any.
+        page: the node's port of the page.
+        viewer: that of OHIF; 0 if it has none.
+    """
+    if isinstance(ports, int):
+        ports = Ports(ports, free_port(), free_port())
     both = folder / "page.pem"
     both.write_text(certificate.file.read_text() + certificate.key.read_text())
-    text = (
-        "defaults\n    mode http\n     timeout connect 5s\n"
-        "    timeout client 60s\n    timeout server 60s\n"
-        f"frontend page\n    bind 127.0.0.1:{port} ssl crt {both}\n    default_backend node\n"
-        f"backend node\n    server node 127.0.0.1:{page}\n"
-    )
-    with running(folder, port, text):
+    with running(folder, ports.page, before_page(ports, (page, viewer or page), both)):
         yield
 
 

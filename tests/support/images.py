@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
 from tests.support.web_objects import CT_CLASS, new
 
 CHANNELS = ("Red", "Green", "Blue")

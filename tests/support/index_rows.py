@@ -21,14 +21,14 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index import schema
-from lfscp.archive.index.connect import open_database
-from lfscp.archive.index.schema import attribute_columns
+from lfscp.archive.index.database.connect import open_database
+from lfscp.archive.index.tables import schema
+from lfscp.archive.index.tables.schema import attribute_columns
 from lfscp.archive.query.find import find
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Model, parse_query
-from lfscp.dicom.attributes import Level, at_level
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.values.attributes import Level, at_level
+from lfscp.dicom.values.person_names import search_form
 
 IMPLICIT = "1.2.840.10008.1.2"
 _OF_PATIENT = select(

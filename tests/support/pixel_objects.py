@@ -14,8 +14,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from lfscp.archive.store.stored_dataset import read_stored_dataset
+from lfscp.dicom.encoding.image_pixel import image_pixel, read_pixel_element
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.image_pixel import image_pixel, read_pixel_element
 from lfscp.services.transcoding.decoded import DecodedFrame, DecodingError
 from lfscp.services.transcoding.frames import Frames
 from lfscp.services.transcoding.native_frames import NativeFrames

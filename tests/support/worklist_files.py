@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from lfscp.dicom.element_tree import encode_tree
+from lfscp.dicom.models.element_tree import encode_tree
 from tests.support.worklist_items import worklist_dataset, worklist_tree
 
 LONG_AGO = 1_700_000_000

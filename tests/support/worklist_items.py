@@ -7,8 +7,9 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, tree_of
+from lfscp.dicom.models.element_tree import Tree
 from tests.support.dataset_values import with_values
+from tests.support.element_trees import tree_of
 
 
 def scheduled_step(**values: Any) -> Dataset:

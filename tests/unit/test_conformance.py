@@ -3,7 +3,7 @@
 from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
 from lfscp.config import Settings
 from lfscp.conformance import statement
-from lfscp.dicom.attributes import ATTRIBUTES
+from lfscp.dicom.values.attributes import ATTRIBUTES
 from lfscp.dicomweb.media_types import media_types
 from lfscp.services.contexts import contexts
 from lfscp.web.dicomweb import metadata

@@ -25,12 +25,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from lfscp.archive.index.dialects import holds_text, leading_integer
 from lfscp.archive.index.protection import protected_among
 from lfscp.archive.index.removal import named
-from lfscp.archive.index.schema import instance, patient, series, study
-from lfscp.dicom.attributes import Level, at_level
-from lfscp.dicom.person_names import search_form
+from lfscp.archive.index.tables.dialects import holds_text, leading_integer
+from lfscp.archive.index.tables.schema import instance, patient, series, study
+from lfscp.dicom.values.attributes import Level, at_level
+from lfscp.dicom.values.person_names import search_form
 
 MAX_PAGE: Final = 500
 MAX_NAMES: Final = 10  # of one patient that are shown

@@ -36,9 +36,9 @@ from lfscp.archive.index.clock_readings import (
     task_of,
     up_s,
 )
-from lfscp.archive.index.dialects import now_ms as database_now_ms
-from lfscp.archive.index.maintenance_tables import maintenance
-from lfscp.archive.index.schema import instance
+from lfscp.archive.index.tables.dialects import now_ms as database_now_ms
+from lfscp.archive.index.tables.maintenance_tables import maintenance
+from lfscp.archive.index.tables.schema import instance
 from lfscp.observe import metrics
 from lfscp.observe.logging import get_logger
 from lfscp.observe.processes import boot_id_of_machine

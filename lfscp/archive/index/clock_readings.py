@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.tables.maintenance_tables import maintenance
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

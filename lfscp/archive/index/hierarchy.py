@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from lfscp.archive.index.database.statements import Statements
 from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
 from lfscp.archive.index.rows import KnownSeries, texts
-from lfscp.archive.index.statements import Statements
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.header import Header
+from lfscp.dicom.reading.header import Header
+from lfscp.dicom.values.attributes import Level
 
 OBJECTS_DIFFER: Final = "its study has objects with another name, birth date or sex of the patient"
 STUDIES_DIFFER: Final = "other studies of its Patient ID have another name, birth date or sex"

@@ -20,8 +20,8 @@ from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError, InDoubtError, OutOfResourcesError
 from lfscp.archive.index import migrations
 from lfscp.archive.index.clock_readings import Stamps
-from lfscp.archive.index.connect import open_database
-from lfscp.archive.index.database import (
+from lfscp.archive.index.database.connect import open_database
+from lfscp.archive.index.database.database import (
     DEFAULT_CONNECTIONS,
     DEFAULT_TIMEOUT_S,
     REBUILD_HINT,
@@ -29,17 +29,17 @@ from lfscp.archive.index.database import (
     is_damaged,
     reason_of,
 )
-from lfscp.archive.index.group_commit import GroupCommit
+from lfscp.archive.index.database.group_commit import GroupCommit
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.statements import compiled, statements_on
 from lfscp.archive.index.hierarchy import Hierarchy, RowVanishedError
-from lfscp.archive.index.interruption import Interruption
 from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
 from lfscp.archive.index.removal import delete_entity, pieces_of, prune
 from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
-from lfscp.archive.index.schema import TABLES, instance, patient, series, study
-from lfscp.archive.index.statements import compiled, statements_on
+from lfscp.archive.index.tables.schema import TABLES, instance, patient, series, study
 from lfscp.archive.store.object_store import Placement
-from lfscp.dicom.attributes import UNIQUE_KEY, Level
-from lfscp.dicom.header import Header
+from lfscp.dicom.reading.header import Header
+from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 from lfscp.observe import metrics
 
 _KNOWN_SERIES: Final = 4096  # remembered at most

@@ -18,8 +18,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.dialects import now_ms
-from lfscp.archive.index.job_tables import node
+from lfscp.archive.index.tables.dialects import now_ms
+from lfscp.archive.index.tables.job_tables import node
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -11,8 +11,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.maintenance_tables import holder_of, maintenance
-from lfscp.archive.index.schema import instance
+from lfscp.archive.index.tables.maintenance_tables import holder_of, maintenance
+from lfscp.archive.index.tables.schema import instance
 from lfscp.archive.store.identity import Known
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from dataclasses import astuple, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
-from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
-from lfscp.dicom.person_names import GROUP_DELIMITER, search_form
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.person_names import GROUP_DELIMITER, search_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lfscp.dicom.header import Header
+    from lfscp.dicom.reading.header import Header
 
 PATIENT_ID: Final = 0x00100020
 ISSUER_OF_PATIENT_ID: Final = 0x00100021

@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, insert
 from sqlalchemy.exc import IntegrityError
 
 from lfscp.archive.errors import StudyProtectedError
-from lfscp.archive.index.maintenance_tables import protection
 from lfscp.archive.index.removal import named
-from lfscp.archive.index.schema import study
-from lfscp.archive.index.workflow_tables import committed_study
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.tables.maintenance_tables import protection
+from lfscp.archive.index.tables.schema import study
+from lfscp.archive.index.tables.workflow_tables import committed_study
+from lfscp.dicom.values.attributes import Level
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

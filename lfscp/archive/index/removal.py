@@ -27,9 +27,14 @@ from sqlalchemy import (
 )
 
 from lfscp.archive.errors import StudyProtectedError
-from lfscp.archive.index.maintenance_tables import EVERY_OBJECT, protection, removal, unread_study
 from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict
-from lfscp.archive.index.schema import (
+from lfscp.archive.index.tables.maintenance_tables import (
+    EVERY_OBJECT,
+    protection,
+    removal,
+    unread_study,
+)
+from lfscp.archive.index.tables.schema import (
     TABLES,
     attribute_columns,
     identity_columns,
@@ -38,7 +43,7 @@ from lfscp.archive.index.schema import (
     series,
     study,
 )
-from lfscp.dicom.attributes import UNIQUE_KEY, Level
+from lfscp.dicom.values.attributes import UNIQUE_KEY, Level
 
 _KEYS_PER_STATEMENT: Final = 500  # every database takes so many parameters
 _ABOVE_INSTANCES: Final = series.join(study).join(patient)

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from lfscp.archive.index.patient_identity import MAX_TEXT, PatientIdentity
 from lfscp.archive.store.object_store import Placement
-from lfscp.dicom.attributes import ATTRIBUTES, LEVELS, Level, at_level
-from lfscp.dicom.header import Header
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.reading.header import Header
+from lfscp.dicom.values.attributes import ATTRIBUTES, LEVELS, Level, at_level
+from lfscp.dicom.values.person_names import search_form
 
 _SAID: Final = len(PatientIdentity.__slots__)
 _IN_NO_INDEX: Final = frozenset(

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, select
 
 from lfscp.archive.index.removal import named, pieces_of
-from lfscp.archive.index.schema import instance, series, study
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.tables.schema import instance, series, study
+from lfscp.dicom.values.attributes import Level
 
 _WHOSE: Final = (
     study.c.id,

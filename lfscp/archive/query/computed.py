@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, FromClause, Select, exists, func, select
 
-from lfscp.archive.index.schema import instance, patient, series, study
+from lfscp.archive.index.tables.schema import instance, patient, series, study
 
 GATHERED_DELIMITER: Final = ","  # in no CS and no UID
 

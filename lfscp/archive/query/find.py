@@ -15,8 +15,8 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Dialect
 
-from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.index.statements import compiled
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.matched_objects import ObjectRow, read_attributes
 from lfscp.archive.query.matching import Residuals, build
@@ -24,7 +24,7 @@ from lfscp.archive.query.object_attributes import ObjectAttribute, empty
 from lfscp.archive.query.query import Key, Query
 from lfscp.archive.query.responses import response_encoder
 from lfscp.archive.store.object_store import ObjectStore
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 _CHUNK_OBJECTS: Final = 64  # of a bucket's, some of these are fetched ahead
 

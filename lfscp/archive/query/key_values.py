@@ -15,8 +15,8 @@ from lfscp.archive.query.keys import (
     Texts,
     has_wildcard,
 )
-from lfscp.dicom.attributes import SINGLE_VALUE_VRS
-from lfscp.dicom.temporal import date_span, date_time_span, time_span
+from lfscp.dicom.values.attributes import SINGLE_VALUE_VRS
+from lfscp.dicom.values.temporal import date_span, date_time_span, time_span
 
 _MAX_ASTERISKS: Final = 32  # of one value; those next to each other are one
 _MAX_JOINED: Final = 1_024  # characters of several values that may be one text of an object

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Final, Protocol
 
-from lfscp.dicom.person_names import (
+from lfscp.dicom.values.person_names import (
     GROUP_DELIMITER,
     VALUE_DELIMITER,
     search_form,

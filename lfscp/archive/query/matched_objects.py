@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.query.object_attributes import DatasetAttributes, ObjectAttribute
 from lfscp.archive.query.object_keys import ObjectKey
 from lfscp.archive.store.object_store import ObjectStore
-from lfscp.dicom.elements import EXPLICIT_LITTLE, Buffer
+from lfscp.dicom.encoding.elements import EXPLICIT_LITTLE, Buffer
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 
 _MAX_FETCHED: Final = 8 << 20  # bytes of an object that is not on this machine yet
 _INFLATED: Final = (1 << 16, 1 << 20, 1 << 24)  # bytes of a deflated dataset to try, in turn

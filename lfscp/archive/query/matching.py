@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
 )
 
-from lfscp.archive.index import schema
+from lfscp.archive.index.tables import schema
 from lfscp.archive.query import computed
 from lfscp.archive.query.keys import (
     Items,
@@ -44,8 +44,8 @@ from lfscp.archive.query.keys import (
 )
 from lfscp.archive.query.matched_objects import ObjectRow
 from lfscp.archive.query.query import Key, Query
-from lfscp.dicom.attributes import LEVELS, Attribute, Level
-from lfscp.dicom.temporal import FIRST, MomentSpan, Span
+from lfscp.dicom.values.attributes import LEVELS, Attribute, Level
+from lfscp.dicom.values.temporal import FIRST, MomentSpan, Span
 
 # SQLite takes 32,766 parameters, PostgreSQL 65,535.
 MAX_BOUND_VALUES: Final = 10_000

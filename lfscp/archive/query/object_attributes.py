@@ -24,9 +24,7 @@ from lfscp.archive.query.object_keys import (
     ObjectKey,
     vr_by_dictionary,
 )
-from lfscp.dicom.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET
-from lfscp.dicom.charset import codecs_of, decode
-from lfscp.dicom.elements import (
+from lfscp.dicom.encoding.elements import (
     EXPLICIT_BIG,
     UNDEFINED_LENGTH,
     Buffer,
@@ -35,9 +33,11 @@ from lfscp.dicom.elements import (
     items_of,
     skip_undefined,
 )
+from lfscp.dicom.encoding.image_pixel import PIXEL_REPRESENTATION
+from lfscp.dicom.encoding.value_representations import WIDTH
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.image_pixel import PIXEL_REPRESENTATION
-from lfscp.dicom.value_representations import WIDTH
+from lfscp.dicom.values.attributes import LEADING_SPACE_VRS, SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.charset import codecs_of, decode
 
 _MAX_VALUE: Final = 1 << 20  # bytes of one attribute, a sequence's items included
 _MAX_VALUES: Final = 2 << 20  # bytes of all attributes of one object

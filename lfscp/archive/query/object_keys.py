@@ -14,9 +14,9 @@ from typing import Final
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, repeater_has_tag
 
 from lfscp.archive.query.keys import UNIVERSAL, Match
-from lfscp.dicom import identifiers
-from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
-from lfscp.dicom.identifiers import Identifier
+from lfscp.dicom.reading import identifiers
+from lfscp.dicom.reading.identifiers import Identifier
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
 
 FIRST_BULK: Final = 0x7FE00000  # Pixel Data and what replaces it; nothing behind is read
 TEXT_VRS: Final = frozenset(

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, literal_column, select
 
+from lfscp.archive.index.database.interruption import Interruption
+from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.index.index import Index
-from lfscp.archive.index.interruption import Interruption
-from lfscp.archive.index.schema import TABLES, instance, series, study
-from lfscp.archive.index.statements import compiled
+from lfscp.archive.index.tables.schema import TABLES, instance, series, study
 from lfscp.archive.query.find import tested, with_attributes
 from lfscp.archive.query.keys import Universal
 from lfscp.archive.query.matched_objects import ObjectRow
@@ -29,7 +29,7 @@ from lfscp.archive.query.matching import Matching, joined, narrowed, returned_co
 from lfscp.archive.query.prepared import PreparedQueries
 from lfscp.archive.query.query import Query
 from lfscp.archive.store.object_store import ObjectStore
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 
 # What narrows studies down no better than their order does, which has an index.
 _LEFT_TO_ORDER: Final = frozenset({"StudyDate", "StudyTime", "ModalitiesInStudy"})

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from sqlalchemy import Dialect
 
-from lfscp.archive.index.statements import compiled
+from lfscp.archive.index.database.statements import compiled
 from lfscp.archive.query.keys import UNIVERSAL, Match, Texts
 from lfscp.archive.query.matching import Matching, build
 from lfscp.archive.query.query import Key, Query
-from lfscp.dicom.temporal import Span
+from lfscp.dicom.values.temporal import Span
 
 _KEPT_STATEMENTS: Final = 256
 _PLACE: Final = "\0value "  # no value of a key holds a NUL

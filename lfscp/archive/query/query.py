@@ -20,8 +20,10 @@ from pydicom.datadict import keyword_for_tag
 from lfscp.archive.query.key_values import match_of
 from lfscp.archive.query.keys import UNIVERSAL, Items, Match, has_wildcard
 from lfscp.archive.query.object_keys import ObjectKey, is_in_objects, is_unsupported, object_key
-from lfscp.dicom import identifiers
-from lfscp.dicom.attributes import (
+from lfscp.dicom.errors import named
+from lfscp.dicom.reading import identifiers
+from lfscp.dicom.reading.identifiers import Identifier
+from lfscp.dicom.values.attributes import (
     BY_TAG,
     COMPUTED,
     LEVELS,
@@ -30,8 +32,6 @@ from lfscp.dicom.attributes import (
     Attribute,
     Level,
 )
-from lfscp.dicom.errors import named
-from lfscp.dicom.identifiers import Identifier
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 RETRIEVE_AE_TITLE: Final = 0x00080054

@@ -25,15 +25,15 @@ from lfscp.archive.query.query import (
     Key,
     Query,
 )
-from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
-from lfscp.dicom.charset import UTF_8, Encoder, encoder
-from lfscp.dicom.deflate import deflate
-from lfscp.dicom.transfer_syntaxes import (
+from lfscp.dicom.encoding.deflate import deflate
+from lfscp.dicom.encoding.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from lfscp.dicom.value_representations import LONG_FORM
+from lfscp.dicom.encoding.value_representations import LONG_FORM
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.charset import UTF_8, Encoder, encoder
 
 _LONG_VRS: Final = frozenset(vr.decode() for vr in LONG_FORM)  # four bytes of length
 _MAX_SHORT: Final = 0xFFFE

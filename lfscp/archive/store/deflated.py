@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.spool import mapped
 from lfscp.archive.store.stored_head import read_head
-from lfscp.dicom.deflate import inflate, pieces_of
-from lfscp.dicom.elements import Buffer
+from lfscp.dicom.encoding.deflate import inflate, pieces_of
+from lfscp.dicom.encoding.elements import Buffer
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED
+from lfscp.dicom.reading.header import DEFLATED
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

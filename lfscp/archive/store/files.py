@@ -4,14 +4,16 @@ Rules: a file is written as a piece in <root>/.incoming and then linked under it
 that a name in the tree always stands for a whole file, and never for another's: a name that is
 taken is not overwritten, the next one (`<UID>~1.dcm`) is used. The index's row says which file
 is the object's. The piece's own name is removed only after the row is committed; one found at
-start, linked but without a row, tells which file a crash left over. Nodes that share the folder
+start, linked but without a row, tells which file a crash left over. Where a file is synced only
+under its final name (`named_by_sync`), a power cut may leave it empty: so the piece's name has the
+UIDs. Nodes that share the folder
 (NFS) write their pieces in folders of their own below `.incoming`.
 
 A volume may go away, or another be mounted, while a file is written. So the folder is looked at
 again once a file has its name: unless it is still the archive's, and the file is on its volume,
 nothing counts as stored.
 
-UIDs are checked where they are read (dicom/header.py) before they reach a path here.
+UIDs are checked where they are read (dicom/reading/header.py) before they reach a path here.
 """
 
 # ruff: noqa: PTH103, PTH108, PTH110, PTH120, PTH106, PTH119 - pathlib costs as much as the system call
@@ -28,10 +30,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lfscp.archive.durability import Durability, sync_folder
+from lfscp.archive.durability import PART, Durability, sync_folder
 from lfscp.archive.errors import OutOfResourcesError, not_writable
 from lfscp.archive.store.identity import folder_identity
-from lfscp.archive.store.object_store import Piece, Placement
+from lfscp.archive.store.named_by_sync import is_named_by_sync
+from lfscp.archive.store.object_store import Piece, Placement, Uids
 from lfscp.observe import metrics
 
 INCOMING: Final = ".incoming"
@@ -86,19 +89,26 @@ class ObjectFiles:
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
             self._root_is = folder_identity(self._root)
+            self._is_named_by_sync = is_named_by_sync(self._root)
         except OSError as error:
             raise not_writable("open the objects folder", error, root) from None
 
     def path(self, relative: str) -> Path:
         return self.root / relative
 
-    def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
-        path = f"{self._incoming}/{os.getpid()}-{next(self._numbers)}.part"
-        write_file(path, header, dataset, sync=self._sync)
-        return Piece(path, len(header) + len(dataset))
+    def write_piece(self, header: bytes, dataset: bytes | memoryview, uids: Uids) -> Piece:
+        is_synced = not (self._sync and self._is_named_by_sync)
+        path = self._new_name("" if is_synced else f"~{'~'.join(uids)}")
+        write_file(path, header, dataset, sync=self._sync and is_synced)
+        return Piece(path, len(header) + len(dataset), is_synced)
 
-    def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
+    def _new_name(self, more: str) -> str:
+        return f"{self._incoming}/{os.getpid()}-{next(self._numbers)}{more}{PART}"
+
+    def adopt(self, path: str | Path, uids: Uids, descriptor: int = -1) -> Piece:
         try:
+            if self._sync and self._is_named_by_sync:
+                return self._adopt_unsynced(path, uids)
             if descriptor >= 0:
                 return self._adopt(path, descriptor)
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -111,23 +121,40 @@ class ObjectFiles:
 
     def _adopt(self, path: str | Path, descriptor: int) -> Piece:
         if self._sync:
-            started = time.monotonic()
-            os.fsync(descriptor)
-            _FILE_SYNC.observe(time.monotonic() - started)
+            _sync_file(descriptor)
         return Piece(str(path), os.fstat(descriptor).st_size)
+
+    def _adopt_unsynced(self, path: str | Path, uids: Uids) -> Piece:
+        piece = self._new_name(f"~{'~'.join(uids)}")
+        os.link(path, piece)
+        return Piece(piece, os.stat(piece).st_size, is_synced=False)  # noqa: PTH116
 
     def place(self, piece: Piece, study_uid: str, series_uid: str, instance_uid: str) -> str:
         path = f"{self._root}/{study_uid}/{series_uid}"
         try:
             folder, name = self._link(piece, study_uid, path, instance_uid)
-            if self._sync:
-                started = time.monotonic()
-                os.fsync(folder.descriptor)
-                _FOLDER_SYNC.observe(time.monotonic() - started)
+            try:
+                self._sync_placed(piece, folder)
+            except OSError:
+                os.unlink(name, dir_fd=folder.descriptor)
+                raise
             self._require_volume(folder, path, name)
         except OSError as error:
             raise _out_of_resources(error) from None
         return f"{study_uid}/{series_uid}/{name}"
+
+    def _sync_placed(self, piece: Piece, folder: _OpenFolder) -> None:
+        """Have a piece and its name on disk."""
+        if not piece.is_synced:
+            descriptor = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+        if self._sync and (piece.is_synced or not self._is_named_by_sync):
+            started = time.monotonic()
+            os.fsync(folder.descriptor)
+            _FOLDER_SYNC.observe(time.monotonic() - started)
 
     def _require_volume(self, folder: _OpenFolder, path: str, name: str) -> None:
         """Take a file back that is not on the volume which readers will find it on."""
@@ -139,6 +166,9 @@ class ObjectFiles:
             self._synced.clear()
             if self._identity is None or os.path.isdir(self._identity):  # noqa: PTH112
                 self._root_is = root_is  # mounted again
+                self._is_named_by_sync = is_named_by_sync(self._root)
+                if self._sync:
+                    os.fsync(folder.descriptor)
                 if _is_same(f"{path}/{name}", name, folder.descriptor):
                     return
         with contextlib.suppress(OSError):
@@ -275,6 +305,18 @@ class ObjectFiles:
 def instance_of(path: str) -> str:
     """The SOP Instance UID that a file's name stands for."""
     return os.path.basename(path).removesuffix(".dcm").partition("~")[0]
+
+
+def uids_of_piece(name: str) -> Uids | None:
+    """Study, Series and SOP Instance UID that a piece's name says."""
+    parts = name.removesuffix(PART).split("~")
+    return (parts[1], parts[2], parts[3]) if len(parts) == 4 else None
+
+
+def _sync_file(descriptor: int) -> None:
+    started = time.monotonic()
+    os.fsync(descriptor)
+    _FILE_SYNC.observe(time.monotonic() - started)
 
 
 def write_file(path: str, header: bytes, dataset: bytes | memoryview, *, sync: bool) -> None:

@@ -15,7 +15,7 @@ from pydicom.datadict import dictionary_VR
 
 from lfscp.archive.store.received_objects import mapped
 from lfscp.archive.store.stored_head import read_head
-from lfscp.dicom.elements import (
+from lfscp.dicom.encoding.elements import (
     NO_VRS,
     SEQUENCE_DELIMITER,
     SHORT_VRS,
@@ -24,10 +24,11 @@ from lfscp.dicom.elements import (
     element_head,
     skip_undefined,
 )
-from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.part10.file_meta import FileMeta
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile
@@ -37,11 +38,13 @@ _SHORT_HEAD: Final = 8  # bytes
 _ANY: Final = "LO"
 
 
-def open_with_vrs(path: StoredFile) -> BinaryIO:
+def open_with_vrs(path: StoredFile) -> tuple[FileMeta, BinaryIO]:
     """Open a DICOM file for pydicom: the file, or a copy in memory where VRs were missing.
 
     What stands behind compressed pixels stays as it is.
 
+    Returns:
+        What its head says, and the file at its dataset.
     Raises:
         DatasetError: it is no DICOM file.
         OSError: it cannot be read.
@@ -49,19 +52,22 @@ def open_with_vrs(path: StoredFile) -> BinaryIO:
     file = cast(BinaryIO, path.open("rb"))
     try:
         meta = read_head(file)
-        file.seek(0)
+        file.seek(meta.dataset_offset)
         syntax = meta.transfer_syntax_uid
         if syntax == IMPLICIT_VR_LITTLE_ENDIAN or syntax in DEFLATED:
-            return file
+            return meta, file
         with mapped(file.fileno()) as content:
             places = list(_missing(content, meta.dataset_offset, encoding_of(syntax)))
     except BaseException:
         file.close()
         raise
     if not places:
-        return file
+        return meta, file
     with file:
-        return BytesIO(_repaired(file.read(), places))
+        file.seek(0)
+        repaired = BytesIO(_repaired(file.read(), places))
+    repaired.seek(meta.dataset_offset)
+    return meta, repaired
 
 
 def with_vrs(dataset: bytes, encoding: Encoding) -> bytes:
@@ -90,7 +96,11 @@ def _missing(content: memoryview, at: int, encoding: Encoding) -> Iterator[tuple
     sequence_end, delimited = at, 0  # of the sequences around: the furthest end, those without one
     try:
         while at + 8 <= end:
-            tag = encoding.raw_tag(encoding.unpack_length(content, at)[0])
+            raw, vr, length = encoding.unpack(content, at)
+            if vr in encoding.short_vrs and raw >> encoding.group_shift & 0xFFFF != _ITEMS:
+                at += _SHORT_HEAD + length
+                continue
+            tag = encoding.raw_tag(raw)
             if tag >> 16 == _ITEMS:
                 delimited -= tag == SEQUENCE_DELIMITER
                 at += 8

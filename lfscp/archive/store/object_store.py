@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import os
 
 
+Uids = tuple[str, str, str]  # Study, Series and SOP Instance UID
+
+
 class NameTakenError(ArchiveError):
     """An object of this name is there; only a store that cannot tell beforehand raises it."""
 
@@ -27,10 +30,16 @@ class NameTakenError(ArchiveError):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A complete file in the incoming folder, not yet under its final name."""
+    """A complete file in the incoming folder, not yet under its final name.
+
+    Args:
+        size: bytes, with the Part 10 header.
+        is_synced: False: it is synced when it has its final name, and that name with it.
+    """
 
     path: str
-    size: int  # bytes, with the Part 10 header
+    size: int
+    is_synced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +91,20 @@ class ObjectStore(Protocol):
     incoming: Path  # where large objects are spooled as they arrive
     is_remote: bool
 
-    def write_piece(self, header: bytes, dataset: bytes | memoryview) -> Piece:
-        """Write one file into the incoming folder; OutOfResourcesError leaves nothing there."""
-
-    def adopt(self, path: str | Path, descriptor: int = -1) -> Piece:
-        """Take a complete file in the incoming folder as a piece; raises OutOfResourcesError.
+    def write_piece(self, header: bytes, dataset: bytes | memoryview, uids: Uids) -> Piece:
+        """Write one file into the incoming folder; OutOfResourcesError leaves nothing there.
 
         Args:
+            uids: under which it will be placed.
+        """
+
+    def adopt(self, path: str | Path, uids: Uids, descriptor: int = -1) -> Piece:
+        """Take a complete file in the incoming folder as a piece; raises OutOfResourcesError.
+
+        The piece may get a name of its own: discard it, and remove the file's first name.
+
+        Args:
+            uids: under which it will be placed.
             descriptor: of the file, when it is open already.
         """
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from pydicom.datadict import dictionary_VR
 
-from lfscp.archive.store.remote_object import RemoteObject
+from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
-from lfscp.dicom.elements import UNDEFINED_LENGTH, Encoding, element_head, skip_undefined
+from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH, Encoding, element_head, skip_undefined
+from lfscp.dicom.encoding.image_pixel import PIXELS
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.image_pixel import PIXELS
-from lfscp.dicom.metadata import INLINE_BYTES
+from lfscp.dicom.models.metadata import INLINE_BYTES
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

@@ -20,7 +20,13 @@ from lfscp.archive.store.digest import digest_of, digest_of_file
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.stored_head import read_head
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import SOP_CLASS_UID, SOP_INSTANCE_UID, Header, invalid_start, read_header
+from lfscp.dicom.reading.header import (
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    Header,
+    invalid_start,
+    read_header,
+)
 
 _COMPARED: Final = 1 << 20  # bytes compared at a time
 

@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from lfscp.archive.store.deflated import inflated
 from lfscp.archive.store.stored_head import read_head
-from lfscp.dicom.elements import Encoding
+from lfscp.dicom.encoding.elements import Encoding
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING
 
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
-from lfscp.dicom.part10 import FileMeta, read_part10
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.file_meta import FileMeta, read_part10
 
 if TYPE_CHECKING:
     from lfscp.archive.store.object_store import StoredFile

@@ -31,7 +31,7 @@ from sqlalchemy import create_engine, true
 from lfscp.archive.archive_id import archive_id
 from lfscp.archive.durability import PART, sync_file, sync_folder, write_whole
 from lfscp.archive.errors import ArchiveError, ArchiveInUseError
-from lfscp.archive.index.database import reason_of, sqlite_url
+from lfscp.archive.index.database.database import reason_of, sqlite_url
 from lfscp.archive.index.objects_identity import known_by_file
 from lfscp.archive.index.removal import prune
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
@@ -39,7 +39,7 @@ from lfscp.archive.store.files import ObjectFiles, instance_of
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
 from lfscp.archive.store.stored_head import fault_in_file
 from lfscp.archive.upkeep.copying import Brought, Copier
-from lfscp.dicom.file_head import Expected
+from lfscp.dicom.part10.file_head import Expected
 
 MANIFEST: Final = "backup.json"
 OBJECTS: Final = "objects"

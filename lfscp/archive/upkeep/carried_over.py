@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Table, insert, select
 
-from lfscp.archive.index.maintenance_tables import protection
-from lfscp.archive.index.workflow_tables import (
+from lfscp.archive.index.tables.maintenance_tables import protection
+from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
     committed_study,
@@ -24,9 +24,9 @@ from lfscp.archive.index.workflow_tables import (
     worklist_step,
 )
 from lfscp.archive.upkeep.backup import connect
-from lfscp.dicom.element_tree import read_tree
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.models.element_tree import read_tree
 
 _TABLES: Final = (
     protection,

@@ -23,8 +23,8 @@ from lfscp.archive.store.received_objects import read_file_header
 from lfscp.archive.store.stored_head import fault_in_file, read_head
 from lfscp.archive.upkeep.quarantine import is_aside, put_aside
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import Expected
-from lfscp.dicom.header import Header
+from lfscp.dicom.part10.file_head import Expected
+from lfscp.dicom.reading.header import Header
 
 _ROWS: Final = 1000  # at a time
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lfscp.archive.index.database import reason_of
+from lfscp.archive.index.database.database import reason_of
 from lfscp.archive.reindexing import place_studies, read_every_object
 from lfscp.archive.upkeep.retention import Candidate, Limits, Retention, most_off_ms
 from lfscp.archive.upkeep.scrub import Scrub

@@ -23,7 +23,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id, keep_name
 from lfscp.archive.durability import sync_file, sync_folder
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.schema import instance, series, study
+from lfscp.archive.index.tables.schema import instance, series, study
 from lfscp.archive.store.files import instance_of
 from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.carried_over import carry_over

@@ -28,8 +28,8 @@ from lfscp.archive.index.protection import (
     locked_study,
 )
 from lfscp.archive.index.removal import delete_entity
-from lfscp.archive.index.schema import instance, series, study
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.tables.schema import instance, series, study
+from lfscp.dicom.values.attributes import Level
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.upkeep.retention import now_ms
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ class Client(Protocol):
         spool_dir: Path,
         on_refused: OnRefused,
         max_object_bytes: int,
+        shortage: Callable[[], str],
     ) -> RetrieveResult: ...
 
     def move(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final
 
 import httpcore2
@@ -20,10 +21,11 @@ from lfscp.scu.dicomweb.failures import failures
 from lfscp.scu.dicomweb.json_array import objects_of
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.errors import PeerError, PeerErrorKind
-from lfscp.services.status import error_comment
 
 LOG: Final = get_logger("lfscp.scu")
 _MAX_WORDS_BYTES: Final = 16_384  # of an answer that refuses
+_MAX_WORDS: Final = 200  # characters of them that are shown
+_MAX_WARNINGS: Final = 5  # of one answer that are logged
 _REASONS: Final[dict[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "does not take our user, password or token",
     HTTPStatus.FORBIDDEN: "does not allow us to do this",
@@ -105,6 +107,8 @@ class Answer:
         if self.status in expected:
             return
         peer, reason = self._peer, _REASONS.get(self.status, "")
+        if self.status == HTTPStatus.UNAUTHORIZED and not peer.has_login:
+            reason = "asks for a login"
         kind = PeerErrorKind.REFUSED
         if self.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             kind = PeerErrorKind.REJECTED
@@ -119,14 +123,22 @@ class Answer:
         with suppress(PeerError):
             content = self.read(_MAX_WORDS_BYTES).decode("utf-8", "replace")
             if media_type == "text/plain":
-                return error_comment(content)
+                return self.shown(content)
             if media_type.endswith("json"):
-                return error_comment(_told(content))
+                return self.shown(_told(content))
         return ""
 
+    def shown(self, text: str) -> str:
+        """What the server says, short and fit for a terminal, and without our login."""
+        plain = " ".join(self._peer.without_secrets(text).split())
+        if len(plain) > _MAX_WORDS:
+            plain = f"{plain[: _MAX_WORDS - 3].rstrip()}..."
+        return "".join(each if each.isprintable() else "?" for each in plain)
+
     def log_warnings(self) -> list[str]:
-        """The texts of the header Warning, each logged (PS3.18 section 8.3.4)."""
-        texts = [error_comment(text) for text in _WARNING.findall(self.header("warning"))]
+        """The texts of the header Warning, the first ones logged (PS3.18 section 8.3.4)."""
+        found = _WARNING.finditer(self.header("warning"))
+        texts = [self.shown(each[1]) for each in islice(found, _MAX_WARNINGS)]
         for text in texts:
             LOG.warning("the server warns", peer=str(self._peer), reason=text)
         return texts

@@ -1,8 +1,9 @@
 """Connects to an HTTP server for httpcore: with limits of silence and pace, and a way to stop.
 
 Rules: no call waits longer than a quarter of a second without looking whether somebody wants to
-stop. A server may be silent for as long as a limit says; one that sends or takes a few bytes at a
-time, to stay below it, is cut off as well.
+stop, and each looks once, since one that floods us lets nobody wait. A server may be silent for as
+long as a limit says; one that sends or takes a few bytes at a time, to stay below it, is cut off as
+well. So is one that sends head after head (100 Continue) and no answer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lfscp.upperlayer.connection.connecting import connect, secure
 
 LOOK_EVERY_S: Final = 0.25
 MIN_BYTES_PER_S: Final = 100  # of what lasts longer than the limit of silence
+MAX_HEADS_BYTES: Final = 1 << 20  # that come before the answer; httpcore limits one to 100 kB
 _Made = TypeVar("_Made")
 _Look = Callable[[], None]
 _Address = tuple[socket.AddressFamily, Any]
@@ -32,10 +34,14 @@ class Backend(httpcore2.NetworkBackend):
 
     Args:
         look: called several times a second while a server is waited for; ends that by raising.
+
+    Attributes:
+        awaits_head: whether the head of an answer is waited for, and not its body.
     """
 
     def __init__(self, look: _Look) -> None:
         self._look = look
+        self.awaits_head = False
 
     def connect_tcp(
         self,
@@ -63,19 +69,24 @@ class Backend(httpcore2.NetworkBackend):
                 sock.close()
                 raise
             else:
-                return Stream(sock, self._look)
+                return Stream(sock, self)
         raise refusal or OSError("the host has no address")
 
     def _waiting(self, timeout: float | None) -> Callable[[socket.socket, int], None]:
         return _waiting(self._look, timeout)
 
+    def look(self) -> None:
+        """See whether somebody wants to stop; raises if so."""
+        self._look()
+
 
 class Stream(httpcore2.NetworkStream):
     """One connection; its socket does not block."""
 
-    def __init__(self, sock: socket.socket, look: _Look) -> None:
+    def __init__(self, sock: socket.socket, backend: Backend) -> None:
         self._sock = sock
-        self._look = look
+        self._backend = backend
+        self._look = backend.look
         self._reading = _Pace()
         self._writing = _Pace()
 
@@ -85,7 +96,11 @@ class Stream(httpcore2.NetworkStream):
         Raises:
             httpcore2.ReadTimeout: nothing, or too little, came in time.
             httpcore2.ReadError: the connection broke.
+            httpcore2.RemoteProtocolError: there are heads without end, and no answer.
         """
+        self._look()
+        if self._backend.awaits_head and self._reading.bytes > MAX_HEADS_BYTES:
+            raise httpcore2.RemoteProtocolError("heads without end")
         try:
             data = self._retry(partial(self._sock.recv, max_bytes), self._reading, timeout)
         except TimeoutError as error:
@@ -132,7 +147,7 @@ class Stream(httpcore2.NetworkStream):
             OSError: the server does none, or its certificate is not trusted.
         """
         secured = secure(self._sock, (ssl_context, server_hostname), _waiting(self._look, timeout))
-        return Stream(secured, self._look)
+        return Stream(secured, self._backend)
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks of a connection that rests: whether the server has closed it."""
@@ -169,6 +184,8 @@ def words_of(error: OSError) -> str:
     """What went wrong, without the names that OpenSSL and Python have for it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "it does not speak TLS at this port"  # so OpenSSL calls an answer in plain text
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {(error.reason or 'it broke').replace('_', ' ').lower()}"
     return error.strerror or str(error) or "it broke"

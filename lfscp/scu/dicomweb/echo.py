@@ -10,7 +10,6 @@ from lfscp.scu.dicomweb.find import ACCEPT_JSON, require_json
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.dicomweb.session import Session
 from lfscp.scu.echo import EchoResult
-from lfscp.services.status import error_comment
 
 _TARGET: Final = "/studies?limit=1"
 
@@ -31,6 +30,6 @@ def echo(peer: DICOMwebPeer, *, cancel: Flag = NEVER) -> EchoResult:
         answer.require("a search", 200, 204)
         if answer.status == 200:
             require_json(peer, answer)
-        name = error_comment(answer.header("server"))
+        name = answer.shown(answer.header("server"))
         duration_ms = round((time.monotonic() - started) * 1000, 1)
         return EchoResult(duration_ms, implementation_version_name=name)

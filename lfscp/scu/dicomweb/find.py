@@ -136,6 +136,7 @@ def require_json(peer: DICOMwebPeer, answer: Answer) -> None:
     """
     media_type = answer.content_type.media_type
     if media_type not in _JSON:
-        shown = media_type if media_type.isprintable() and len(media_type) < 100 else ""
+        shown = peer.without_secrets(media_type)
+        shown = shown if shown.isprintable() and len(shown) < 100 else ""
         reason = f"answers with {shown or 'an unknown type'} instead of application/dicom+json"
         raise PeerError(PeerErrorKind.REFUSED, peer, f"{reason}; is it a DICOMweb server?")

@@ -2,6 +2,7 @@
 
 Rules: of an object, no more than its maximum is kept. An object that is not whole yet is looked at
 again only when twice as much of it is there, so that the work stays in proportion to the bytes.
+Between two objects there may be no more space than the maximum of one: it could last for ever.
 """
 
 from __future__ import annotations
@@ -34,9 +35,16 @@ def objects_of(blocks: Iterable[bytes], max_object_bytes: int) -> Iterator[tuple
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     reading = _Reading(max_object_bytes)
     for block in blocks:
-        yield from reading.feed(decoder.decode(block))
-    yield from reading.feed(decoder.decode(b"", final=True), is_end=True)
+        yield from reading.feed(_decoded(decoder, block))
+    yield from reading.feed(_decoded(decoder, b"", is_end=True), is_end=True)
     reading.close()
+
+
+def _decoded(decoder: codecs.IncrementalDecoder, block: bytes, *, is_end: bool = False) -> str:
+    try:
+        return decoder.decode(block, is_end)
+    except UnicodeDecodeError:
+        raise ValueError("JSON that is no UTF-8") from None
 
 
 class _Reading:
@@ -44,14 +52,21 @@ class _Reading:
         self._max = max_object_bytes
         self._expected = _BEGIN
         self._text = ""
+        self._new: list[str] = []  # not in `_text` yet: to add each would copy it all each time
+        self._length = 0  # characters of both
         self._enough = 0  # characters, to look at an object again
+        self._space = 0  # characters since the last one that is none
 
     def feed(self, text: str, *, is_end: bool = False) -> Iterator[tuple[Any, int]]:
-        self._text += text
-        if len(self._text) < self._enough and not is_end:
+        self._new.append(text)
+        self._length += len(text)
+        if self._length < self._enough and not is_end:
             return
-        at, self._enough = 0, 0
+        self._text += "".join(self._new)
+        self._new.clear()
+        at = 0
         while (at := self._after_space(at)) < len(self._text):
+            self._space = 0
             if self._expected in (_FIRST, _NEXT) and self._text[at] == "{":
                 whole = self._whole(at)
                 if whole is None:
@@ -64,7 +79,8 @@ class _Reading:
         self._text = self._text[at:]
         if len(self._text) > self._max:
             raise ValueError(f"a match of more than {self._max / 1e6:g} MB, or no JSON")
-        self._enough = 2 * len(self._text)
+        self._length = len(self._text)
+        self._enough = 2 * self._length
 
     def close(self) -> None:
         if self._expected is not _END or self._text:
@@ -72,7 +88,11 @@ class _Reading:
 
     def _after_space(self, at: int) -> int:
         match = _SPACE.match(self._text, at)
-        return match.end() if match else at
+        end = match.end() if match else at
+        self._space += end - at
+        if self._space > self._max:
+            raise ValueError(f"more than {self._max / 1e6:g} MB of space in JSON")
+        return end
 
     def _whole(self, at: int) -> tuple[Any, int] | None:
         """An object and where it ends; None if it is not whole."""
@@ -80,6 +100,8 @@ class _Reading:
             return _DECODER.raw_decode(self._text, at)
         except json.JSONDecodeError:
             return None  # if it is wrong, `feed` or `close` will say so
+        except ValueError:  # Python reads no whole number of more than 4,300 digits
+            raise ValueError("a number of too many digits") from None
         except RecursionError:
             raise ValueError("JSON that is nested too deep") from None
 

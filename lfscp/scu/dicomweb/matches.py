@@ -6,14 +6,15 @@ is left out too, as a C-FIND would.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.bulk_data import BulkDataURI
-from lfscp.dicom.element_tree import Element, Tree, dataset_of
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.json_model import JSONModelError, from_json
+from lfscp.dicom.models.bulk_data import BulkDataURI
+from lfscp.dicom.models.element_tree import Element, Tree, dataset_of
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
 from lfscp.scu.dicomweb.search_request import PATIENT, SearchRequest
 
 _LEVEL: Final = 0x00080052
@@ -28,13 +29,13 @@ class Matches:
 
     def __init__(self, request: SearchRequest) -> None:
         self._request = request
-        self._patients: set[tuple[str, str]] = set()
+        self._patients: set[bytes] = set()  # digests, since an ID may be very long
 
     def match_of(self, document: dict[str, Any]) -> Dataset | None:
         """The match; None for a further study of a patient that was given already.
 
         Raises:
-            ValueError: there are too many patients, or it cannot be read.
+            ValueError: there are too many patients.
         """
         if self._request.level == PATIENT and self._is_known(document):
             return None
@@ -46,10 +47,7 @@ class Matches:
             if element is not None:
                 tree[tag] = element
         tree[_LEVEL] = Element(b"CS", self._request.level)
-        try:
-            return dataset_of(tree)
-        except DatasetError as error:
-            raise ValueError(f"a match that cannot be read: {error.reason}") from None
+        return _readable(tree)
 
     def _is_known(self, document: dict[str, Any]) -> bool:
         """Whether it is of a patient that came before; without an ID each study has its own."""
@@ -58,9 +56,26 @@ class Matches:
             return False
         if len(self._patients) >= _MAX_PATIENTS:
             raise ValueError(f"studies of more than {_MAX_PATIENTS} patients")
-        is_known = patient in self._patients
-        self._patients.add(patient)
+        digest = blake2b(repr(patient).encode(), digest_size=16).digest()
+        is_known = digest in self._patients
+        self._patients.add(digest)
         return is_known
+
+
+def _readable(tree: Tree) -> Dataset:
+    """The dataset, without what none can hold: a text too long for its VR, half characters."""
+    try:
+        return dataset_of(tree)
+    except (DatasetError, UnicodeEncodeError):
+        return dataset_of(Tree({tag: each for tag, each in tree.items() if _can_be(tag, each)}))
+
+
+def _can_be(tag: int, element: Element) -> bool:
+    try:
+        dataset_of(Tree({tag: element}))
+    except (DatasetError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def _element(name: str, document: dict[str, Any]) -> Element | None:

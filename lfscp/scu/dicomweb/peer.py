@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import ssl
-from dataclasses import asdict, dataclass, field, fields
+from base64 import b64encode
+from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from lfscp.upperlayer.connection.tls import Verification, client_context
+from lfscp.scu.peer_fields import context_of, require_fields
 
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_URL: Final = 2048  # characters
+_MIN_SECRET: Final = 4  # characters; what is shorter stands in any text
 _HTTP_1_1: Final = ("http/1.1",)
 
 
@@ -78,6 +80,23 @@ class DICOMwebPeer:
         return self.name or self.url
 
     @property
+    def authorization(self) -> str:
+        """The header field Authorization; empty without a login."""
+        if self.token:
+            return f"Bearer {self.token}"
+        if self.user:
+            return f"Basic {b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
+        return ""
+
+    def without_secrets(self, text: str) -> str:
+        """What the server says, without the login: some repeat what they refuse."""
+        secret = self.authorization.partition(" ")[2]
+        for each in (secret, self.password):
+            if len(each) >= _MIN_SECRET:
+                text = re.sub(re.escape(each), "***", text, flags=re.IGNORECASE)
+        return text
+
+    @property
     def split_url(self) -> SplitResult:
         """The parts of the URL."""
         return urlsplit(self.url)
@@ -87,6 +106,11 @@ class DICOMwebPeer:
         """Its TCP port."""
         split = self.split_url
         return split.port or _PORTS[split.scheme]
+
+    @property
+    def has_login(self) -> bool:
+        """Whether requests carry a password or a token."""
+        return bool(self.user or self.token)
 
     @property
     def is_readable_on_the_way(self) -> bool:
@@ -102,14 +126,7 @@ class DICOMwebPeer:
         """
         if self.split_url.scheme != "https":
             return None
-        verification: Verification = "host" if self.tls_check_host else "certificate"
-        return client_context(
-            ca_file=Path(self.tls_ca_file) if self.tls_ca_file else None,
-            certificate_file=Path(self.tls_certificate_file) if self.tls_certificate_file else None,
-            key_file=Path(self.tls_key_file) if self.tls_key_file else None,
-            verification=verification if self.tls_verify else "none",
-            alpn_protocols=_HTTP_1_1,
-        )
+        return context_of(self, _HTTP_1_1)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, secrets among them, as JSON can hold them."""
@@ -122,12 +139,7 @@ class DICOMwebPeer:
         Raises:
             ValueError: an unknown field, one that is missing, or a wrong value.
         """
-        known = {each.name for each in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        if "url" not in values:
-            raise ValueError("the field 'url' is missing")
+        require_fields(cls, values, ("url",))
         return cls(**values)
 
 
@@ -168,4 +180,6 @@ def _valid_url(url: object) -> str:
         raise ValueError(f"url {url[:_MAX_URL]!r}: expected https://HOST/PATH or http://HOST/PATH")
     if split.query or split.fragment:
         raise ValueError(f"url {url!r}: expected nothing behind its path")
+    if split.path.rstrip("/").endswith("/studies"):
+        raise ValueError(f"url {url!r}: expected all before /studies")
     return url.rstrip("/")

@@ -6,7 +6,7 @@ asked for is refused, as one from a C-GET is. An answer of any size takes the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from pathlib import Path
 from typing import Final
@@ -53,6 +53,7 @@ def get(
     spool_dir: Path | None = None,
     on_refused: OnRefused = lambda _uid, _reason: None,
     max_object_bytes: int = 0,
+    shortage: Callable[[], str] = str,
 ) -> RetrieveResult:
     """Retrieve objects as the server has stored them.
 
@@ -65,6 +66,7 @@ def get(
         spool_dir: where objects go as they arrive; None is the system's folder for such files.
         on_refused: called with each object that was not requested or cannot be read, and why.
         max_object_bytes: largest object that is accepted; 0 is no limit.
+        shortage: why a large object may not grow on the disk now; empty while it may.
     Raises:
         GivenUpError: it was cancelled before there was an answer.
         PeerError: the server cannot be reached, refuses, or breaks off; or the identifier lacks
@@ -72,7 +74,7 @@ def get(
     """
     asked = _of_patient(peer, identifier, cancel)
     taking = Taking(asked, on_object, on_refused)
-    parts = RetrievedParts(taking, spool_dir, max_object_bytes)
+    parts = RetrievedParts(taking, spool_dir, max_object_bytes, shortage)
     retrieve = _Retrieve(peer, taking, parts, progress, cancel)
     with Session(peer, cancel) as session:
         try:
@@ -123,7 +125,7 @@ def _paths(peer: DICOMwebPeer, identifier: Dataset) -> Iterator[str]:
         if identifier.get(tag) is None or not identifier[tag].value:
             if level == "STUDY" and identifier.get("PatientID"):
                 return  # a patient without studies
-            reason = f"cannot be asked for {kind} without their UIDs"
+            reason = f"cannot be asked for {kind} without their UIDs; search for them first"
             raise PeerError(PeerErrorKind.REFUSED, peer, reason)
         uids = uids_of(identifier, tag)
         if not uids:
@@ -203,7 +205,7 @@ class _Retrieve:
     def _follow(self) -> None:
         """Tell the progress; end a retrieve that brings what was not asked for, or is cancelled."""
         if self._taking.is_flooded:
-            reason = "keeps sending objects that were not requested or cannot be read"
+            reason = "keeps sending objects that were not requested, cannot be read, or came before"
             raise PeerError(PeerErrorKind.REFUSED, self._peer, reason)
         done = self._taking.came + self._taking.refused
         if self._progress is not None and done != self._shown:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from lfscp.archive.durability import PART
 from lfscp.archive.store.received_objects import Received, mapped
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
-from lfscp.dicom.media import identity_of, read_media
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.media import identity_of, read_media
 from lfscp.dicomweb.content_type import ContentType
 from lfscp.dicomweb.media_types import DICOM
 from lfscp.scu.taking import Taking
@@ -33,12 +34,20 @@ class RetrievedParts:
         taking: judges and stores each object.
         spool_dir: of the files; None is the system's folder for such files.
         max_object_bytes: of one object; 0 is no limit.
+        shortage: why a large object may not grow on the disk now; empty while it may.
     """
 
-    def __init__(self, taking: Taking, spool_dir: Path | None, max_object_bytes: int) -> None:
+    def __init__(
+        self,
+        taking: Taking,
+        spool_dir: Path | None,
+        max_object_bytes: int,
+        shortage: Callable[[], str],
+    ) -> None:
         self._taking = taking
         self._folder = spool_dir or Path(tempfile.gettempdir())
         self._max = max_object_bytes
+        self._shortage = shortage
         self._count = 0
         self._object: _Object | None = None
 
@@ -47,7 +56,7 @@ class RetrievedParts:
         self._count += 1
         media_type = ContentType.read(head.get("content-type", DICOM)).media_type
         if media_type == DICOM:
-            self._object = _Object(self._folder, self._max)
+            self._object = _Object(self._folder, self._max, self._shortage)
         else:
             self._refuse("it is no application/dicom")
 
@@ -84,9 +93,10 @@ class RetrievedParts:
 class _Object:
     """One object while it arrives."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._path = folder / f"wado-{uuid.uuid4().hex}"
+    def __init__(self, folder: Path, max_bytes: int, shortage: Callable[[], str]) -> None:
+        self._path = folder / f"wado-{uuid.uuid4().hex}{PART}"
         self._max = max_bytes
+        self._shortage = shortage
         self._size = 0
         self._content = bytearray()
         self._descriptor = -1
@@ -98,12 +108,18 @@ class _Object:
         if self._fault is not None:
             return
         if self._max and self._size > self._max:
-            self._fault = DatasetError(f"it is larger than {self._max / 1e6:g} MB")
-            self.remove()
+            self._give_up(DatasetError(f"it is larger than {self._max / 1e6:g} MB"))
             return
         self._content += piece
         if self._descriptor >= 0 or len(self._content) > SPOOL_ABOVE_BYTES:
+            if shortage := self._shortage():
+                self._give_up(DatasetError(shortage))
+                return
             self._spool()
+
+    def _give_up(self, fault: DatasetError | OSError) -> None:
+        self._fault = fault
+        self.remove()
 
     def _spool(self) -> None:
         try:
@@ -115,8 +131,7 @@ class _Object:
                 rest = rest[os.write(self._descriptor, rest) :]
             self._content = bytearray()
         except OSError as error:
-            self._fault = error
-            self.remove()
+            self._give_up(error)
 
     @contextmanager
     def received(self) -> Iterator[Received]:

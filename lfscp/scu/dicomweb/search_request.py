@@ -15,7 +15,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.reading.header import is_uid
 
 PATIENT: Final = "PATIENT"
 _LEVELS: Final = (PATIENT, "STUDY", "SERIES", "IMAGE")

@@ -25,7 +25,7 @@ from lfscp.upperlayer.connection.errors import CalledOffError
 
 MAX_OBJECTS: Final = 100  # of one request
 MAX_BYTES: Final = 64_000_000  # of one request that has several objects
-MAX_ANSWER_BYTES: Final = 16_000_000
+MAX_ANSWER_BYTES: Final = 2_000_000  # 20 kB for each object, and not too much once it is read
 _MAX_FRUITLESS: Final = 3  # requests in a row that the server broke off
 _ANSWERED: Final = frozenset({200, 202, 409})
 # Refusals that do not depend on the objects: of us, of the URL, or of anything for now.
@@ -74,6 +74,7 @@ class _Sending:
         self._patience_ends = float("inf")
         self._fruitless = 0
         self._has_begun = False
+        self._is_one = False  # object that is sent
         self.result = SendResult()
 
     def look(self) -> None:
@@ -89,6 +90,7 @@ class _Sending:
     def send_all(self, session: Session, instances: Sequence[StoredInstance]) -> None:
         """Send request after request until all are tried, or it is cancelled."""
         left = len(instances)
+        self._is_one = left == 1
         for batch in batches_of(instances):
             try:
                 self._send(session, batch)
@@ -150,8 +152,8 @@ class _Sending:
             if error.kind is not PeerErrorKind.ABORTED or isinstance(error, GivenUpError):
                 raise
             self._fruitless += 1
-            if self._fruitless == _MAX_FRUITLESS:
-                raise
+            if self._fruitless == _MAX_FRUITLESS or (is_last and self._is_one):
+                raise  # nothing says that it is the object's fault and not the server's
             return [(SubOperationOutcome.FAILED, error.reason)] if is_last else None
 
     def _read(
@@ -184,14 +186,7 @@ class _Sending:
 
     def _count(self, instance: StoredInstance, fate: Fate) -> None:
         outcome, reason = fate
-        if outcome is SubOperationOutcome.COMPLETED:
-            self.result.completed += 1
-        elif outcome is SubOperationOutcome.WARNING:
-            self.result.warning += 1
-        else:
-            self.result.failed.append((instance.sop_instance_uid, reason))
-        if outcome.is_transferred:
-            self.result.bytes += instance.size
+        self.result.count(instance, outcome, reason)
         self._on_sent(instance, outcome, reason)
 
 

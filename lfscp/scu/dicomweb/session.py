@@ -6,7 +6,7 @@ port, so that credentials go nowhere else. No proxy is used, and nothing of the 
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, Self
@@ -25,6 +25,7 @@ from lfscp.upperlayer.connection.errors import CalledOffError
 _MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_URL_SHOWN: Final = 200
+_VISIBLE: Final = re.compile(r"[!-~]+")  # what the first line of a request can hold
 
 
 class Session:
@@ -43,11 +44,10 @@ class Session:
         self._cancel = cancel
         self._root = peer.split_url
         self._has_answered = False
+        self._backend = Backend(look or self._look)
         with failures(self.peer):
             self._pool = httpcore2.ConnectionPool(
-                ssl_context=peer.ssl_context(),
-                max_connections=1,
-                network_backend=Backend(look or self._look),
+                ssl_context=peer.ssl_context(), max_connections=1, network_backend=self._backend
             )
 
     def __enter__(self) -> Self:
@@ -134,19 +134,17 @@ class Session:
             content=body,
             extensions={"timeout": wait},
         )
+        self._backend.awaits_head = True
         with failures(self.peer):
             response = self._pool.handle_request(request)
+        self._backend.awaits_head = False
         self._has_answered = True
         return response
 
     def _own_headers(self) -> dict[str, str]:
-        peer = self.peer
         headers = {"User-Agent": "lfscp", "Accept-Encoding": "identity"}
-        if peer.token:
-            headers["Authorization"] = f"Bearer {peer.token}"
-        elif peer.user:
-            encoded = base64.b64encode(f"{peer.user}:{peer.password}".encode()).decode()
-            headers["Authorization"] = f"Basic {encoded}"
+        if self.peer.authorization:
+            headers["Authorization"] = self.peer.authorization
         return headers
 
     def _same_origin(self, target: str, location: str) -> str:
@@ -158,13 +156,13 @@ class Session:
                 self._root.scheme,
                 self._root.netloc.lower(),
             )
-            if location and is_ours and location.isascii() and location.isprintable():
+            if is_ours and _VISIBLE.fullmatch(location):
                 path = other.path or "/"
                 return f"{path}?{other.query}" if other.query else path
         return ""
 
     def _redirects(self, answer: Answer) -> PeerError:
-        location = answer.header("location")[:_MAX_URL_SHOWN]
+        location = self.peer.without_secrets(answer.header("location"))[:_MAX_URL_SHOWN]
         where = location if location.isascii() and location.isprintable() else ""
         reason = f"redirects to {where or 'an unknown place'}; give the URL that answers itself"
         return PeerError(PeerErrorKind.REFUSED, self.peer, reason)

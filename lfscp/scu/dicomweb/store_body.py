@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.dicomweb.media_types import DICOM
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 

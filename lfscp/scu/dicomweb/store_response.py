@@ -1,8 +1,9 @@
 """Reads what became of each object of a STOW-RS request (PS3.18 section 10.5.3 and annex I).
 
-Rules: an object counts as sent only if the server says so: by its name in the answer, or by the
-status 200, which says it of all. A page or other text with the status 200 says nothing: it comes
-from a login page, a proxy, or a server that has no DICOMweb at this URL.
+Rules: an object counts as sent only if the server says so: by its name in the answer, or by a 200
+that names none, which says it of all. An answer that names others does not say it: what would be
+left out there is lost without a word. A page or other text with the status 200 says nothing: it
+comes from a login page, a proxy, or a server that has no DICOMweb at this URL.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from lfscp.dicom.element_tree import Tree
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.json_model import JSONModelError, from_json
-from lfscp.dicom.native_model_reader import document_of_xml
+from lfscp.dicom.models.element_tree import Tree
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
+from lfscp.dicom.models.native_model_reader import document_of_xml
 from lfscp.services.sending.sub_operations import SubOperationOutcome
 from lfscp.services.status import is_store_warning
 
@@ -78,7 +79,9 @@ class StoreResponse:
             return _FAILS, f"the server does not say that it has it (HTTP {self._status})"
         if self._is_other:
             return _FAILS, "the server does not say that it has it: is it a DICOMweb server?"
-        return (_WITH_WARNING if self._fates else _COMPLETED), ""
+        if self._fates:
+            return _FAILS, "the server names others that it has, and not this one"
+        return _COMPLETED, ""
 
 
 def _document_of(media_type: str, content: bytes) -> dict[str, Any]:

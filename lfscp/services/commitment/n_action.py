@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, TransactionInUseError
+from lfscp.archive.workflow.commitment.commitment import Commitment, TransactionInUseError
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.access.permissions import may
 from lfscp.services.commitment.report import STORAGE_COMMITMENT_INSTANCE
-from lfscp.services.commitment.request import InvalidRequestError, read_request
+from lfscp.services.commitment.request import read_request
 from lfscp.services.commitment.same_association import Asked, SameAssociationReporter
+from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     Handlers,
     after_answer,
@@ -48,7 +49,7 @@ def handlers(archive: Archive, current: CurrentSettings) -> Handlers:
             _require_allowed(event, current)
             _require_room(archive)
             commitment, is_held = _taken(event, here)
-        except InvalidRequestError as error:
+        except RefusedError as error:
             performed(event, _SERVICE, error.code, started, reason=error.reason)
             return status.with_reason(error.code, error.reason), None
         except OperationError as error:
@@ -78,13 +79,13 @@ def _require_allowed(event: evt.Event, current: CurrentSettings) -> None:
     """Refuse who may not ask, and what is not asked of Storage Commitment."""
     request: Any = event.request
     if not may(current.settings.peers, calling_ae_title(event), "commit"):
-        raise InvalidRequestError(status.NOT_AUTHORISED, "this AE title may not ask for commitment")
+        raise RefusedError(status.NOT_AUTHORISED, "this AE title may not ask for commitment")
     if request.RequestedSOPInstanceUID != STORAGE_COMMITMENT_INSTANCE:
         reason = f"the SOP Instance UID is not {STORAGE_COMMITMENT_INSTANCE}"
-        raise InvalidRequestError(status.NO_SUCH_SOP_INSTANCE, reason)
+        raise RefusedError(status.NO_SUCH_SOP_INSTANCE, reason)
     if request.ActionTypeID != _REQUEST_COMMITMENT:
         reason = f"Action Type ID {request.ActionTypeID} is not known"
-        raise InvalidRequestError(status.NO_SUCH_ACTION, reason)
+        raise RefusedError(status.NO_SUCH_ACTION, reason)
 
 
 def _require_room(archive: Archive) -> None:
@@ -92,7 +93,7 @@ def _require_room(archive: Archive) -> None:
     shortage = archive.space.shortage
     if shortage:
         reason = f"out of resources: {shortage}"
-        raise InvalidRequestError(status.RESOURCE_LIMITATION, reason)
+        raise RefusedError(status.RESOURCE_LIMITATION, reason)
 
 
 def _taken(event: evt.Event, here: SameAssociationReporter) -> tuple[Commitment, bool]:
@@ -101,7 +102,7 @@ def _taken(event: evt.Event, here: SameAssociationReporter) -> tuple[Commitment,
     stream = request.ActionInformation
     information = b"" if stream is None else stream.getvalue()
     if not information:
-        raise InvalidRequestError(status.MISSING_ATTRIBUTE, "the Action Information is missing")
+        raise RefusedError(status.MISSING_ATTRIBUTE, "the Action Information is missing")
     transfer_syntax_uid = str(event.context.transfer_syntax)
     transaction_uid, references = read_request(information, transfer_syntax_uid)
     try:
@@ -113,7 +114,7 @@ def _taken(event: evt.Event, here: SameAssociationReporter) -> tuple[Commitment,
             peer_address=event.assoc.requestor.address or "",
         )
     except TransactionInUseError as error:
-        raise InvalidRequestError(status.INVALID_ARGUMENT_VALUE, error.reason) from None
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, error.reason) from None
 
 
 def _go_on(event: evt.Event, here: SameAssociationReporter, commitment: Commitment) -> None:

@@ -29,9 +29,9 @@ from lfscp.archive.workflow.commitment.references import (
     failure_in,
 )
 from lfscp.archive.workflow.commitment.requests import CommitmentRequests, Taken
-from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.models.element_tree import Tree, read_tree
+from lfscp.dicom.reading.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.services import status
 from lfscp.services.commitment.report import (
@@ -39,6 +39,7 @@ from lfscp.services.commitment.report import (
     FAILURES_EXIST,
     STORAGE_COMMITMENT_INSTANCE,
 )
+from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     Handlers,
     after_answer,
@@ -70,33 +71,24 @@ class Report:
     failures: tuple[Failure, ...]
 
 
-class ReportError(Exception):
-    """A report that cannot be taken: the status, and the reason in words."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
 def read_report(event_information: bytes, transfer_syntax_uid: str) -> Report:
     """Read the Event Information of a report (PS3.4 table J.3-3).
 
     Raises:
-        ReportError: it cannot be read, or names no transaction or no instance.
+        RefusedError: it cannot be read, or names no transaction or no instance.
     """
     try:
         tree = read_tree(event_information, transfer_syntax_uid)
     except DatasetError as error:
         reason = f"the Event Information cannot be read: {error.reason}"
-        raise ReportError(status.INVALID_ARGUMENT_VALUE, reason) from None
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, reason) from None
     transaction_uid = tree.text(TRANSACTION_UID)
     if not is_uid(transaction_uid):
-        raise ReportError(status.INVALID_ARGUMENT_VALUE, "Transaction UID (0008,1195) is no UID")
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, "Transaction UID (0008,1195) is no UID")
     committed = tree.sequence(REFERENCED_SOP_SEQUENCE)
     failed = tree.sequence(FAILED_SOP_SEQUENCE)
     if not committed and not failed:
-        raise ReportError(status.INVALID_ARGUMENT_VALUE, "the report names no instance")
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, "the report names no instance")
     committed_uids, _ = _uids(committed), _uids(failed)
     return Report(transaction_uid, tuple(committed_uids), tuple(map(failure_in, failed)))
 
@@ -105,7 +97,7 @@ def _uids(items: Iterable[Tree]) -> list[str]:
     uids = [item.text(REFERENCED_SOP_INSTANCE_UID) for item in items]
     if not all(map(is_uid, uids)):
         reason = "a Referenced SOP Instance UID (0008,1155) is no UID"
-        raise ReportError(status.INVALID_ARGUMENT_VALUE, reason)
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, reason)
     return uids
 
 
@@ -139,7 +131,7 @@ def take_report(event: evt.Event, keep: Keep) -> int | Dataset:
             "failed": failed,
         }
         _require_kept(keep(report, _reporter(event)))
-    except ReportError as error:
+    except RefusedError as error:
         performed(event, _SERVICE, error.code, started, reason=error.reason, **facts)
         return status.with_reason(error.code, error.reason)
     except Exception as error:  # noqa: BLE001 - any error is a status
@@ -155,10 +147,10 @@ def take_report(event: evt.Event, keep: Keep) -> int | Dataset:
 def _report_of(event: evt.Event) -> Report:
     request: Any = event.request
     if request.AffectedSOPInstanceUID != STORAGE_COMMITMENT_INSTANCE:
-        raise ReportError(status.NO_SUCH_SOP_INSTANCE, "not the well-known SOP instance")
+        raise RefusedError(status.NO_SUCH_SOP_INSTANCE, "not the well-known SOP instance")
     if request.EventTypeID not in (ALL_COMMITTED, FAILURES_EXIST):
         reason = f"event type {request.EventTypeID} is none of storage commitment"
-        raise ReportError(status.NO_SUCH_EVENT_TYPE, reason)
+        raise RefusedError(status.NO_SUCH_EVENT_TYPE, reason)
     information = request.EventInformation
     data = information.getvalue() if information is not None else b""
     return read_report(data, str(event.context.transfer_syntax))
@@ -173,6 +165,6 @@ def _reporter(event: evt.Event) -> str:
 
 def _require_kept(taken: Taken) -> None:
     if taken is Taken.UNKNOWN_TRANSACTION:
-        raise ReportError(status.INVALID_ARGUMENT_VALUE, "nobody waits for this Transaction UID")
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, "nobody waits for this Transaction UID")
     if taken is Taken.OTHER_PEER:
-        raise ReportError(status.INVALID_ARGUMENT_VALUE, "another AE title was asked")
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, "another AE title was asked")

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments
+from lfscp.archive.workflow.commitment.commitment import Commitment
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.failure_reasons import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments
+from lfscp.archive.workflow.commitment.commitment import Commitment
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.references import (
     FAILED_SOP_SEQUENCE,
     REFERENCED_SOP_SEQUENCE,
     item_of_failure,
     tree_of_references,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
 from lfscp.services import status
 from lfscp.services.contexts import STORAGE_COMMITMENT
 from lfscp.upperlayer.scp.event_reports import EventReport, NotAnsweredError, send_event_report

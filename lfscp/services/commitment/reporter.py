@@ -18,9 +18,13 @@ from pynetdicom import build_context
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from lfscp.ae_title import validate_ae_title
-from lfscp.archive.workflow.commitment.commitments import Commitment, Commitments, State
+from lfscp.archive.workflow.commitment.commitment import Commitment, State
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.config.current import CurrentSettings
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 from lfscp.errors import OperationError
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.permissions import calling_peer

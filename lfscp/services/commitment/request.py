@@ -11,10 +11,11 @@ from lfscp.archive.workflow.commitment.references import (
     TRANSACTION_UID,
     Reference,
 )
-from lfscp.dicom.element_tree import Tree, read_tree
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.models.element_tree import Tree, read_tree
+from lfscp.dicom.reading.header import is_uid
 from lfscp.services import status
+from lfscp.services.refused import RefusedError
 
 # More than a study has; a peer with more can ask several times.
 MAX_REFERENCES: Final = 50_000
@@ -22,25 +23,11 @@ _ITEMS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # how one begins, in
 _REFERENCES: Final = "Referenced SOP Sequence"
 
 
-class InvalidRequestError(Exception):
-    """The request cannot be taken.
-
-    Args:
-        code: the status to answer.
-        reason: why, for the peer (Error Comment) and for the log.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
 def read_request(information: bytes, transfer_syntax_uid: str) -> tuple[str, list[Reference]]:
     """The Transaction UID, and the instances: each once, in their order.
 
     Raises:
-        InvalidRequestError: it is not what table J.3-1 asks for.
+        RefusedError: it is not what table J.3-1 asks for.
     Source: PS3.4 section J.3.2.1.
     """
     if max(map(information.count, _ITEMS)) > 2 * MAX_REFERENCES:  # without making a tree of them
@@ -49,16 +36,16 @@ def read_request(information: bytes, transfer_syntax_uid: str) -> tuple[str, lis
         tree = read_tree(information, transfer_syntax_uid)
     except DatasetError as error:
         reason = f"the Action Information cannot be read: {error.reason}"
-        raise InvalidRequestError(status.INVALID_ARGUMENT_VALUE, reason) from None
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, reason) from None
     transaction_uid = _uid(tree, TRANSACTION_UID, "Transaction UID")
     if REFERENCED_SOP_SEQUENCE not in tree:
         reason = f"{_REFERENCES} is missing"
-        raise InvalidRequestError(status.MISSING_ATTRIBUTE, reason)
+        raise RefusedError(status.MISSING_ATTRIBUTE, reason)
     items = tree[REFERENCED_SOP_SEQUENCE].value
     if not isinstance(items, list):
-        raise InvalidRequestError(status.MISTYPED_ARGUMENT, f"{_REFERENCES} is no sequence")
+        raise RefusedError(status.MISTYPED_ARGUMENT, f"{_REFERENCES} is no sequence")
     if not items:
-        raise InvalidRequestError(status.INVALID_ARGUMENT_VALUE, f"{_REFERENCES} is empty")
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, f"{_REFERENCES} is empty")
     if len(items) > MAX_REFERENCES:
         raise _too_many()
     return transaction_uid, list(dict.fromkeys(map(_reference, items)))
@@ -73,16 +60,16 @@ def _reference(item: Tree) -> Reference:
 
 def _uid(tree: Tree, tag: int, name: str) -> str:
     if tag not in tree:
-        raise InvalidRequestError(status.MISSING_ATTRIBUTE, f"{name} is missing")
+        raise RefusedError(status.MISSING_ATTRIBUTE, f"{name} is missing")
     uid = tree.text(tag)
     if not uid and tree[tag].value not in ("", b""):
-        raise InvalidRequestError(status.MISTYPED_ARGUMENT, f"{name} is no UID")
+        raise RefusedError(status.MISTYPED_ARGUMENT, f"{name} is no UID")
     if not is_uid(uid):
         problem = "no UID" if uid else "empty"
-        raise InvalidRequestError(status.INVALID_ARGUMENT_VALUE, f"{name} is {problem}")
+        raise RefusedError(status.INVALID_ARGUMENT_VALUE, f"{name} is {problem}")
     return uid
 
 
-def _too_many() -> InvalidRequestError:
+def _too_many() -> RefusedError:
     reason = f"more than {MAX_REFERENCES} instances, ask several times"
-    return InvalidRequestError(status.RESOURCE_LIMITATION, reason)
+    return RefusedError(status.RESOURCE_LIMITATION, reason)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from lfscp.archive.workflow.commitment.commitments import LEASE_S, Commitment, Commitments, State
+from lfscp.archive.workflow.commitment.commitment import Commitment, State
+from lfscp.archive.workflow.commitment.commitments import Commitments
+from lfscp.archive.workflow.commitment.holder import LEASE_S
 from lfscp.errors import OperationError
 from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.commitment.progress import (

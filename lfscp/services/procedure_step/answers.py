@@ -21,26 +21,14 @@ from lfscp.archive.workflow.procedure_steps.errors import (
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
 from lfscp.errors import OperationError
 from lfscp.services import status
+from lfscp.services.refused import RefusedError
 from lfscp.upperlayer.scp.encoded import EncodedDataset, StatusWithAttributes
 
 MAX_NAMED: Final = 100  # attributes that an answer names
-
-
-class RefusedError(OperationError):
-    """A request is refused before its step is looked for.
-
-    Args:
-        code: the status.
-        reason: for the peer and the log.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__("serve the request", reason)
-        self.code = code
 
 
 def code_of(error: OperationError) -> int:

@@ -23,8 +23,8 @@ from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.procedure_steps.table import STATUS
 from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME
 from lfscp.config.current import CurrentSettings
-from lfscp.dicom.element_tree import Tree, read_tree
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.models.element_tree import Tree, read_tree
+from lfscp.dicom.reading.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.observe import audit
 from lfscp.observe.audit_message import CREATE, READ, UPDATE, Patient
@@ -33,7 +33,7 @@ from lfscp.services.access.permissions import may
 from lfscp.services.audit_events import peer_of
 from lfscp.services.contexts import PROCEDURE_STEP
 from lfscp.services.procedure_step import answers
-from lfscp.services.procedure_step.answers import RefusedError
+from lfscp.services.refused import RefusedError
 from lfscp.services.service_log import (
     Handlers,
     after_answer,

@@ -14,12 +14,13 @@ from pynetdicom import evt
 from lfscp.archive.query.query import Query, parse_query
 from lfscp.services import status
 from lfscp.services.find_request import FindRequest
-from lfscp.services.identifier import RefusedError, read
+from lfscp.services.identifier import read
 from lfscp.services.models import QUERY_MODELS, negotiated
+from lfscp.services.refused import RefusedError
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive
-    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.config import Settings
 
 

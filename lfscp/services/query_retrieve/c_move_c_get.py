@@ -16,11 +16,11 @@ from typing import Any, Final
 from pynetdicom import evt
 
 from lfscp.archive.archive import Archive, StoredInstance
-from lfscp.archive.index.interruption import Interruption, InterruptionError
+from lfscp.archive.index.database.interruption import Interruption, InterruptionError
 from lfscp.archive.query.query import unique_keys
 from lfscp.config import Settings
 from lfscp.config.current import CurrentSettings
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.errors import OperationError
 from lfscp.observe import audit, metrics
 from lfscp.services import status
@@ -28,8 +28,9 @@ from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.permissions import destination, may
 from lfscp.services.audit_events import SentObjects, peer_of
 from lfscp.services.cancellation import Cancellation
-from lfscp.services.identifier import RefusedError, read
+from lfscp.services.identifier import read
 from lfscp.services.models import RETRIEVE_MODELS, negotiated
+from lfscp.services.refused import RefusedError
 from lfscp.services.sending.destination import (
     Destination,
     DestinationError,

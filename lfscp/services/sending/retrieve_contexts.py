@@ -18,7 +18,10 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp.archive.query.selection import Selection
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 from lfscp.services.transcoding.decoding import TARGETS, needs_codec
 
 MAX_CONTEXTS: Final = 128

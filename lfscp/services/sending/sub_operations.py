@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from lfscp.archive.store.bucket.remote_object import RemoteObject
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.archive.store.remote_object import RemoteObject
 from lfscp.errors import OperationError
 from lfscp.observe import metrics
 from lfscp.services import status

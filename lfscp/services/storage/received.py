@@ -8,7 +8,7 @@ from pynetdicom import evt
 
 from lfscp.archive.store.received_objects import Received
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import Header
+from lfscp.dicom.reading.header import Header
 from lfscp.upperlayer.receiving.received import ReceivedStore
 
 

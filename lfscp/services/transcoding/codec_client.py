@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.processes.forking_server import Child, ForkingServer, IdleChildren
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError
 from lfscp.services.transcoding.described_layout import samples_of

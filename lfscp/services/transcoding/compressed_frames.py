@@ -17,7 +17,7 @@ import numpy as np
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import convert_color_space
 
-from lfscp.dicom.image_pixel import CELL_BITS, ImagePixel
+from lfscp.dicom.encoding.image_pixel import CELL_BITS, ImagePixel
 from lfscp.services.transcoding.codestream import read_codestream
 from lfscp.services.transcoding.decoded import (
     Array,

@@ -18,18 +18,18 @@ from lfscp.archive.store.budget import Reservation
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.spool import spooled, write_all
 from lfscp.archive.store.stored_dataset import StoredDataset
-from lfscp.dicom.conversion import Edit
-from lfscp.dicom.elements import UNDEFINED_LENGTH, element_head, skip_undefined
-from lfscp.dicom.encapsulated import PIXEL_DATA
-from lfscp.dicom.encoder import LARGE, Piece, read_pieces
-from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.image_pixel import ImagePixel, PixelElement, read_pixel_element
-from lfscp.dicom.transfer_syntaxes import (
+from lfscp.dicom.conversion.converter import Edit
+from lfscp.dicom.conversion.encoder import LARGE, Piece, read_pieces
+from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH, element_head, skip_undefined
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.image_pixel import ImagePixel, PixelElement, read_pixel_element
+from lfscp.dicom.encoding.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from lfscp.dicom.errors import DatasetError
 from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.transcoding.codec_client import CodecProcess, codec_process
 from lfscp.services.transcoding.decoded import DecodingError, FramePieces, MoreMemoryNeededError

@@ -17,8 +17,8 @@ import numpy as np
 from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.spool import spooled, write_all
 from lfscp.archive.store.stored_dataset import StoredDataset
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.transcoding.codec_client import codec_process
 from lfscp.services.transcoding.dataset_conversion import anew

@@ -13,9 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from lfscp.dicom.conversion import Edit
-from lfscp.dicom.encapsulated import PIXEL_DATA
-from lfscp.dicom.image_pixel import (
+from lfscp.dicom.conversion.converter import Edit
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.image_pixel import (
     EXTENDED_OFFSET_TABLE,
     EXTENDED_OFFSET_TABLE_LENGTHS,
     PHOTOMETRIC_INTERPRETATION,

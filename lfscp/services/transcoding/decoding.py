@@ -19,9 +19,9 @@ from lfscp.archive.store.budget import BudgetExceededError
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.stored_dataset import read_stored_dataset
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES
-from lfscp.dicom.header import DEFLATED as DEFLATED_SYNTAXES
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_head import HEAD_BYTES
+from lfscp.dicom.part10.file_meta import read_part10
+from lfscp.dicom.reading.header import DEFLATED as DEFLATED_SYNTAXES
 from lfscp.server.cpu_affinity import anywhere
 from lfscp.services.transcoding.dataset_conversion import (
     TARGETS,

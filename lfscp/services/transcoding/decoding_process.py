@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydicom.pixels.decoders.base import get_decoder
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.processes.connection import Connection, Message
 from lfscp.processes.memory import give_back_memory, limit_data
 from lfscp.services.transcoding.compressed_frames import decode_compressed

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import Array, DecodingError
 from lfscp.services.transcoding.native_frames import SUBSAMPLED
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from lfscp.archive.store.partial_dataset import PartialDataset
-from lfscp.dicom.encapsulated import FrameSpans, OffsetTable
-from lfscp.dicom.image_pixel import ImagePixel, PixelElement
+from lfscp.dicom.encoding.encapsulated import FrameSpans, OffsetTable
+from lfscp.dicom.encoding.image_pixel import ImagePixel, PixelElement
 
 _MAX_KEPT: Final = 256  # objects
 _MAX_NUMBERS: Final = 2_000_000  # of offsets and spans of all kept objects, 8 bytes each

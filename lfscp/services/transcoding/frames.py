@@ -19,7 +19,7 @@ from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
 from lfscp.archive.store.stored_dataset import StoredDataset
-from lfscp.dicom.encapsulated import (
+from lfscp.dicom.encoding.encapsulated import (
     PIXEL_DATA,
     FrameSpans,
     Span,
@@ -27,7 +27,7 @@ from lfscp.dicom.encapsulated import (
     one_frame_of,
     read_fragments,
 )
-from lfscp.dicom.image_pixel import (
+from lfscp.dicom.encoding.image_pixel import (
     CELL_BITS,
     ImagePixel,
     PixelElement,

@@ -18,10 +18,10 @@ import numpy as np
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.spool import IN_MEMORY
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
-from lfscp.dicom.conversion import Edit, convert
-from lfscp.dicom.encoder import Piece, read_pieces
+from lfscp.dicom.conversion.converter import Edit, convert
+from lfscp.dicom.conversion.encoder import Piece, read_pieces
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import DEFLATED, encoding_of
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 from lfscp.upperlayer.scu.sending import FileSlice, Parts
 
 _SMALL: Final = 2 << 20  # bytes of a dataset

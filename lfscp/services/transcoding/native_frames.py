@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from lfscp.dicom.image_pixel import (
+from lfscp.dicom.encoding.image_pixel import (
     DOUBLE_FLOAT_PIXEL_DATA,
     FLOAT_PIXEL_DATA,
     ImagePixel,

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from lfscp.dicom.image_pixel import CELL_BITS, ImagePixel
+from lfscp.dicom.encoding.image_pixel import CELL_BITS, ImagePixel
 from lfscp.services.transcoding.decoded import Array, DecodedFrame, DecodingError
 
 _HEADER: Final = struct.Struct("<16L")  # count of segments, where each begins

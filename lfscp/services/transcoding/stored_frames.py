@@ -17,8 +17,8 @@ import numpy as np
 
 from lfscp.archive.store.partial_dataset import PartialDataset
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
-from lfscp.dicom.elements import Encoding
-from lfscp.dicom.encapsulated import (
+from lfscp.dicom.encoding.elements import Encoding
+from lfscp.dicom.encoding.encapsulated import (
     FrameSpans,
     OffsetTable,
     Span,
@@ -27,8 +27,13 @@ from lfscp.dicom.encapsulated import (
     read_fragments,
     read_offset_table,
 )
-from lfscp.dicom.header import DEFLATED, encoding_of
-from lfscp.dicom.image_pixel import ImagePixel, PixelElement, image_pixel, read_pixel_element
+from lfscp.dicom.encoding.image_pixel import (
+    ImagePixel,
+    PixelElement,
+    image_pixel,
+    read_pixel_element,
+)
+from lfscp.dicom.reading.header import DEFLATED, encoding_of
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.frame_layouts import LAYOUTS, Layout, key_of
 from lfscp.services.transcoding.native_frames import NativeFrames, in_little_endian, word_bytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 
 _JPEG: Final = "1.2.840.10008.1.2.4."
 _BASELINE: Final = frozenset({f"{_JPEG}50", f"{_JPEG}51"})

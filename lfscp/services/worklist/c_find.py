@@ -13,14 +13,14 @@ from pynetdicom import evt
 
 from lfscp.archive.workflow.worklist.item import MODALITY, START_DATE, STATION_AE_TITLE, STEPS
 from lfscp.archive.workflow.worklist.query import WorklistQuery, parse_worklist_query
-from lfscp.dicom import identifiers
-from lfscp.dicom.identifiers import Identifier
+from lfscp.dicom.reading import identifiers
+from lfscp.dicom.reading.identifiers import Identifier
 from lfscp.services import status
 from lfscp.services.find_request import FindRequest
 from lfscp.services.identifier import read
 
 if TYPE_CHECKING:
-    from lfscp.archive.index.interruption import Interruption
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.archive.workflow.worklist.worklist import Worklist
     from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
     from lfscp.config import Settings

@@ -1,9 +1,10 @@
 """Reads and writes of an association's socket, by the thread that calls: no polling, no queue.
 
 Rules: a read blocks in the kernel, with SO_RCVTIMEO as its time limit; small PDUs are read several
-at a time into one buffer, large fragments straight into their destination; after each read
-TCP_QUICKACK is set again, since DCMTK's clients leave Nagle's algorithm on and every message would
-cost 40 ms. Errors become `ConnectionLostError` or `ReadTimeoutError`.
+at a time into one buffer, large fragments straight into their destination. TCP_QUICKACK is set
+before each read that follows another with no answer in between: DCMTK's clients leave Nagle's
+algorithm on, and every message would cost 40 ms; an answer acknowledges by itself. Errors become
+`ConnectionLostError` or `ReadTimeoutError`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
@@ -26,6 +27,7 @@ from lfscp.upperlayer.connection.record import ConnectionRecord
 from lfscp.upperlayer.connection.send_pace import SendPace
 from lfscp.upperlayer.connection.socket_calls import GATHER, bytes_acknowledged, timeval
 from lfscp.upperlayer.connection.tls import TLSSocket
+from lfscp.upperlayer.connection.waiting import LazyEvent
 
 BUFFER_BYTES: Final = 16384
 # A single read is split so that a slow but steady sender of a huge fragment is not cut off; and so
@@ -65,23 +67,44 @@ class BufferedSocket(AssociationSocket):
         client_socket: socket.socket | None = None,
         address: AddressInformation | None = None,
     ) -> None:
-        super().__init__(assoc, client_socket=client_socket, address=address)
+        self._prepare(assoc, client_socket, address)
         self._record = record
         self._set_buffer(bytearray(BUFFER_BYTES))
         self._start = 0
         self._end = 0
-        self._limit_s: float | None = -1.0
+        self._limit_s: float | None = -1.0  # as the kernel knows it
+        self._limit_due_s: float | None = None
         self._deadline = 0.0
         self._is_tls = False
         self._is_prompt = False  # the last one awaited awake came within _PROMPT_S
         self._poller: select.poll | None = None
         self.reads = 0
         self._quick_ack = True
+        self._owes_ack = False
         self.while_waiting: Callable[[], None] | None = None
         self.look_every_s = 1.0
         self._look_at = 0.0
         self.is_sending = False
         self._pace = SendPace(record)
+
+    def _prepare(
+        self,
+        assoc: Association,
+        client_socket: socket.socket | None,
+        address: AddressInformation | None,
+    ) -> None:
+        """Set what AssociationSocket sets, with an event that makes no lock."""
+        self._assoc = assoc
+        self._ready: Any = LazyEvent()
+        self._tls_args = None
+        self.select_timeout = 0.5
+        self._is_connected = client_socket is not None
+        if client_socket is None:
+            self.socket = self._create_socket(cast(AddressInformation, address))
+            return
+        self.socket = client_socket
+        self._ready.set()
+        self.event_queue.put("Evt5")  # transport connection indication
 
     # --- reading ---
 
@@ -107,15 +130,18 @@ class BufferedSocket(AssociationSocket):
         limit = timeout_s
         if self.while_waiting is not None:
             limit = self.look_every_s if timeout_s is None else min(self.look_every_s, timeout_s)
-        if limit != self._limit_s and self.socket is not None:
-            self._limit_s = limit
-            if isinstance(self.socket, TLSSocket):
-                self.socket.receive_limit_s = limit
-                return
-            try:
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
-            except OSError as problem:
-                raise ConnectionLostError(str(problem)) from problem
+        self._limit_due_s = limit
+
+    def _set_limit(self, sock: socket.socket) -> None:
+        """Tell the kernel how long a read may wait; only when it is to read."""
+        limit = self._limit_s = self._limit_due_s
+        if isinstance(sock, TLSSocket):
+            sock.receive_limit_s = limit
+            return
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(limit))
+        except OSError as problem:
+            raise ConnectionLostError(str(problem)) from problem
 
     def await_request(self, timeout_s: float | None, *, awake: bool = False) -> None:
         """Wait for the first byte of a request.
@@ -166,6 +192,10 @@ class BufferedSocket(AssociationSocket):
             sock = self.socket
             if sock is None:
                 raise ConnectionLostError("closed")
+            if self._limit_s != self._limit_due_s:
+                self._set_limit(sock)
+            if self._owes_ack:
+                self._set_quick_ack(sock)
             try:
                 count = read(sock)
             except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
@@ -180,8 +210,7 @@ class BufferedSocket(AssociationSocket):
             self.reads += 1
             if self.while_waiting is not None:
                 self._look()  # whoever sends without end is waited for, too
-            if self._quick_ack:
-                self._set_quick_ack(sock)
+            self._owes_ack = self._quick_ack
             return count
 
     def _look(self) -> None:
@@ -191,6 +220,7 @@ class BufferedSocket(AssociationSocket):
             self.while_waiting()
 
     def _set_quick_ack(self, sock: socket.socket) -> None:
+        self._owes_ack = False
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         except OSError:
@@ -304,8 +334,7 @@ class BufferedSocket(AssociationSocket):
         if count == 0:
             return True  # the next read meets the end again
         self._end = count
-        if self._quick_ack:
-            self._set_quick_ack(sock)
+        self._owes_ack = self._quick_ack
         return True
 
     # --- sending ---
@@ -320,6 +349,7 @@ class BufferedSocket(AssociationSocket):
         sock = self.socket
         if sock is None:
             raise ConnectionLostError("closed")
+        self._owes_ack = False  # what is sent acknowledges what came
         if self.while_waiting is not None and len(buffers) >= GATHER:
             buffers = [b"".join(buffers)]
         began = time.monotonic()
@@ -348,6 +378,7 @@ class BufferedSocket(AssociationSocket):
                 raise OSError(f"file is {size - len(piece)} bytes shorter than expected")
             self.send_all([before, piece])
             return
+        self._owes_ack = False
         self._send_one(sock, before, socket.MSG_MORE)
         size = self._send_file_looking(sock, fd, offset, size)
         if size > 0:

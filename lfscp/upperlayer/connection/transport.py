@@ -64,7 +64,7 @@ class InlineSocket(BufferedSocket):
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         if isinstance(sock, ssl.SSLSocket):
             self.socket = adopt(sock, self._record.network_timeout_s)
-        else:
+        elif sock.gettimeout() is not None:  # as of one that has connected
             sock.settimeout(None)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

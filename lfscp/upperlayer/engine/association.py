@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -22,7 +21,9 @@ from pynetdicom.presentation import PresentationContext, PresentationContextTupl
 from lfscp.upperlayer.connection import loggers
 from lfscp.upperlayer.connection.limits import NO_LIMITS, ReceiveLimits
 from lfscp.upperlayer.connection.record import ConnectionRecord
+from lfscp.upperlayer.connection.waiting import LazyEvent
 from lfscp.upperlayer.engine.bindings import Bindings
+from lfscp.upperlayer.engine.construction import NoThread, prepare_association
 from lfscp.upperlayer.engine.messages import InlineMessages
 from lfscp.upperlayer.engine.provider import InlineProvider
 from lfscp.upperlayer.engine.state_machine import CLOSE_WAIT_S
@@ -42,7 +43,7 @@ _ABORT_SEND_S: Final = 0.2
 _NO_OPTIONS: Final = StoreOptions()
 
 
-class InlineAssociation(Association):
+class InlineAssociation(NoThread, Association):
     """pynetdicom's Association, driven by the calling thread.
 
     Relied on in Association: `_kill`, `_sent_abort`, `_sent_release`, `_is_paused`,
@@ -82,10 +83,10 @@ class InlineAssociation(Association):
         self.is_serving = False
         self.trail: Any = None
         self._idle_since = self.started_at
-        self._ended = threading.Event()
+        self._ended = LazyEvent()
         self._context_tuples: dict[int, PresentationContextTuple] = {}
         self._after_answer: list[Callable[[], None]] = []
-        super().__init__(ae, mode)
+        prepare_association(self, ae, mode)
         self.dispatch: Callable[[DimseServiceType, int], object] = super()._serve_request
         self.receiver = MessageReceiver(
             self.record, lambda: self._accepted_cx, lambda: self.requestor.ae_title.strip(), options
@@ -93,6 +94,7 @@ class InlineAssociation(Association):
         self.dul = InlineProvider(self, self.record, self.receiver)
         self.dimse = InlineMessages(self, self.record, self.dul, self.receiver)
         self.dul.artim_timer.timeout = self.acse_timeout
+        self.network_timeout = ae.network_timeout
         self._is_paused = True  # the reactor never reads while a send_*() waits
 
     # --- what its parts know ---
@@ -146,9 +148,6 @@ class InlineAssociation(Association):
         return self._message_id
 
     # --- handlers ---
-
-    def _bind_defaults(self) -> None:
-        """Leave it to `take_handlers`: the table holds the defaults already."""
 
     def take_handlers(self, bindings: Bindings) -> None:
         """Use a copy of these handlers from now on."""
@@ -235,10 +234,10 @@ class InlineAssociation(Association):
         self._kill = True
         self.is_established = False
         self._is_paused = True
-        if self.record.reads_here():
-            self.dul.close()
-        else:
+        if not self.record.reads_here():
             self._wake_reader()
+        elif self.dul.is_alive() or self.dul.socket is not None:
+            self.dul.close()
 
     def cut_off(self, reason: str) -> None:
         """End it without a word to the peer; the thread that serves it goes on to its end."""

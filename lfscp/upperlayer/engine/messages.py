@@ -41,8 +41,9 @@ _LOOK_AGAIN_S: Final = 0.002
 class InlineMessages(DIMSEServiceProvider):
     """pynetdicom's DIMSE service provider, reading in the thread that asks.
 
-    Relied on in DIMSEServiceProvider: `msg_queue`, which the state machine's actions give
-    `(None, None)` at the end of an association, and the tables from primitive to message class.
+    Relied on in DIMSEServiceProvider: what its constructor sets, which is not called; `msg_queue`,
+    which the state machine's actions give `(None, None)` at the end of an association; and the
+    tables from primitive to message class.
 
     Args:
         assoc: the association it serves.
@@ -64,11 +65,12 @@ class InlineMessages(DIMSEServiceProvider):
     ) -> None:
         self.outstanding = receiver.outstanding
         self._looked_at = 0.0
-        super().__init__(assoc)
+        self._assoc = assoc
+        self.message = None
         self._record = record
         self._provider = provider
         self._receiver = receiver
-        self.msg_queue = receiver.responses
+        self.msg_queue: Any = receiver.responses
         self._maximum_pdu_size: int | None = None
         self.is_watched = False
 
@@ -122,7 +124,7 @@ class InlineMessages(DIMSEServiceProvider):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             try:
-                return self.msg_queue.get_nowait()
+                return self._receiver.responses.get_nowait()
             except queue.Empty:
                 self._serve_event_reports()
             if not provider.is_alive() or not provider.to_user_queue.empty():

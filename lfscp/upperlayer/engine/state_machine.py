@@ -23,6 +23,7 @@ from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from lfscp.upperlayer.connection.errors import ConnectionLostError
 from lfscp.upperlayer.connection.record import ConnectionRecord
 from lfscp.upperlayer.connection.transport import InlineSocket
+from lfscp.upperlayer.engine.construction import NoThread, prepare_provider
 from lfscp.upperlayer.receiving.receiver import MessageReceiver
 from lfscp.upperlayer.wire.associate_pdus import AssociateRequest, encode_accept
 
@@ -68,7 +69,7 @@ class _InlineStateMachine(StateMachine):
         self.transition(ESTABLISHED)
 
 
-class StateProvider(DULServiceProvider):
+class StateProvider(NoThread, DULServiceProvider):
     """pynetdicom's DUL service provider, its state machine run by whoever calls it.
 
     Relied on in DULServiceProvider: `event_queue`, `to_provider_queue`, `to_user_queue` and
@@ -90,7 +91,7 @@ class StateProvider(DULServiceProvider):
     def __init__(
         self, assoc: Association, record: ConnectionRecord, receiver: MessageReceiver
     ) -> None:
-        super().__init__(assoc)
+        prepare_provider(self, assoc)
         self._record = record
         self._receiver = receiver
         self._lock = threading.RLock()

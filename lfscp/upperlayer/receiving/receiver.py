@@ -8,7 +8,6 @@ out of turn, or is larger or slower than it may be, is a ProtocolError, which en
 from __future__ import annotations
 
 import errno
-import queue
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from lfscp.upperlayer.connection import loggers
 from lfscp.upperlayer.connection.errors import ProtocolError
 from lfscp.upperlayer.connection.record import ConnectionRecord
 from lfscp.upperlayer.connection.transport import InlineSocket
+from lfscp.upperlayer.connection.waiting import LazyQueue
 from lfscp.upperlayer.receiving import primitives
 from lfscp.upperlayer.receiving.batch import BatchEnd, BatchReader
 from lfscp.upperlayer.receiving.incoming import Incoming, Source
@@ -105,9 +105,7 @@ class MessageReceiver:
         self._incoming: Incoming | None = None
         self.outstanding = Outstanding()
         self.requests: deque[tuple[int, DimseServiceType]] = deque()
-        self.responses: queue.Queue[tuple[None, None] | tuple[int, DimseServiceType]] = (
-            queue.Queue()
-        )
+        self.responses: LazyQueue[tuple[None, None] | tuple[int, DimseServiceType]] = LazyQueue()
         self.report_answers: dict[int, N_EVENT_REPORT | None] = {}
         self.show: Callable[[DIMSEMessage], object] | None = None
         self.has_been_small = False

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import is_
-from typing import Final, cast
+from typing import Final, Self, cast
 
 from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]  # not re-exported
 from pynetdicom import _config
@@ -43,6 +43,19 @@ class _Supported:
     transfer_syntaxes: tuple[UID, ...]
     scu_role: bool | None
     scp_role: bool | None
+    places: Mapping[str, int]  # of the transfer syntaxes, the one that is preferred first
+
+    @classmethod
+    def of(cls, syntaxes: Iterable[UID], scu_role: bool | None, scp_role: bool | None) -> Self:
+        """Make one of transfer syntaxes in the order of preference."""
+        in_order = tuple(syntaxes)
+        places = {str(uid): at for at, uid in reversed(list(enumerate(in_order)))}
+        return cls(in_order, scu_role, scp_role, places)
+
+    def choose(self, proposed: Iterable[UID]) -> UID | None:
+        """The one that is preferred of those proposed; None when none is supported."""
+        places = [self.places[uid] for uid in proposed if uid in self.places]
+        return self.transfer_syntaxes[min(places)] if places else None
 
 
 class SupportedContexts:
@@ -64,8 +77,8 @@ class SupportedContexts:
     ) -> None:
         self.contexts = tuple(contexts)
         self._supported: Mapping[str, _Supported] = {
-            cast(str, context.abstract_syntax): _Supported(
-                tuple(context.transfer_syntax), context.scu_role, context.scp_role
+            cast(str, context.abstract_syntax): _Supported.of(
+                context.transfer_syntax, context.scu_role, context.scp_role
             )
             for context in self.contexts
         }
@@ -96,7 +109,7 @@ class SupportedContexts:
         results: list[PresentationContext] = []
         answered: dict[str, SCP_SCU_RoleSelectionNegotiation] = {}
         for context in proposed:
-            abstract_syntax = cast(UID, context.abstract_syntax)
+            abstract_syntax = cast(UID, context._abstract_syntax)
             supported = self._supported.get(abstract_syntax) or self._unknown(context)
             result = _result(context)
             results.append(result)
@@ -114,7 +127,7 @@ class SupportedContexts:
         abstract_syntax = cast(UID, context.abstract_syntax)
         if not (self.takes_unknown_storage and abstract_syntax and may_be_storage(abstract_syntax)):
             return None
-        return _Supported(tuple(context.transfer_syntax), True, True)
+        return _Supported.of(context.transfer_syntax, True, True)
 
 
 @lru_cache(maxsize=1024)
@@ -139,9 +152,9 @@ def may_be_storage(sop_class_uid: UID) -> bool:
 def _result(proposed: PresentationContext) -> PresentationContext:
     result = PresentationContext()
     # Relied on: PresentationContext's underscore attributes; its setters would check the values.
-    result._context_id = proposed.context_id
-    result._abstract_syntax = proposed.abstract_syntax
-    result._transfer_syntax = list(proposed.transfer_syntax[:1]) or [_ANY_TRANSFER_SYNTAX]
+    result._context_id = proposed._context_id
+    result._abstract_syntax = proposed._abstract_syntax
+    result._transfer_syntax = proposed._transfer_syntax[:1] or [_ANY_TRANSFER_SYNTAX]
     result._as_scu = False
     result._as_scp = False
     return result
@@ -153,8 +166,7 @@ def _decide(
     supported: _Supported,
     roles: Roles | None,
 ) -> SCP_SCU_RoleSelectionNegotiation | None:
-    offered = set(proposed.transfer_syntax)
-    chosen = next((uid for uid in supported.transfer_syntaxes if uid in offered), None)
+    chosen = supported.choose(proposed._transfer_syntax)
     if chosen is None:
         result.result = TRANSFER_SYNTAXES_NOT_SUPPORTED
         return None

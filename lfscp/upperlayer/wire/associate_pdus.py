@@ -29,6 +29,7 @@ from pynetdicom.presentation import PresentationContext
 
 from lfscp.upperlayer.wire import user_information
 from lfscp.upperlayer.wire.names import readable, uid_of
+from lfscp.upperlayer.wire.proposals import PROPOSALS
 from lfscp.upperlayer.wire.user_information import UnreadableItemError, read_user_item
 
 # An A-ASSOCIATE-RQ of 128 contexts with 40 transfer syntaxes each is about 370 KB.
@@ -105,16 +106,24 @@ class AssociateRequest:
         # Relied on: A_ASSOCIATE's underscore attributes, which its setters fill after a check.
         primitive._called_ae_title = readable(called)
         primitive._calling_ae_title = readable(calling)
+        self._primitive = primitive
+        proposal = bytes(pdu[_FIXED.size :])
+        if not PROPOSALS.put_into(primitive, proposal):
+            self._read_items(memoryview(proposal))
+            if not self.user_identity_fault:  # else the next one would be let in as nobody
+                PROPOSALS.keep(proposal, primitive)
+
+    def _read_items(self, proposal: memoryview) -> None:
+        primitive = self._primitive
         contexts = primitive._presentation_context_definition_list
         items = count()
-        for kind, value in _items(memoryview(pdu)[_FIXED.size :], items):
+        for kind, value in _items(proposal, items):
             if kind == _CONTEXT_RQ:
                 contexts.append(_read_context(value, items))
             elif kind == _APPLICATION_CONTEXT:
                 primitive._application_context_name = uid_of(bytes(value))
             elif kind == _USER_INFORMATION:
                 self._read_user_information(value, primitive._user_information, items)
-        self._primitive = primitive
 
     def _read_user_information(
         self, value: memoryview, items: list[_UI], counted: Iterator[int]

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
-from lfscp.archive.workflow.commitment.commitments import OPEN, Commitment
+from lfscp.archive.workflow.commitment.commitment import OPEN, Commitment
 from lfscp.archive.workflow.commitment.references import Failure
 from lfscp.observe.logging import get_logger
 from lfscp.web.actions import cursors

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from lfscp.archive.index import browse
 from lfscp.archive.store.object_store import StoredFile
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions import cursors
 from lfscp.web.context import Web
 from lfscp.web.problems import not_found

@@ -8,8 +8,8 @@ from typing import Final
 from lfscp.archive.workflow.worklist.audit_record import patient_of, record_item
 from lfscp.archive.workflow.worklist.listing import Cursor, ItemFilter, page_of_items
 from lfscp.archive.workflow.worklist.worklist import InvalidItemError, WorklistItem
-from lfscp.dicom.element_tree import Tree
-from lfscp.dicom.json_model import JSONModelError, from_json
+from lfscp.dicom.models.element_tree import Tree
+from lfscp.dicom.models.json_reader import JSONModelError, from_json
 from lfscp.observe import audit
 from lfscp.observe.audit_message import CREATE, DELETE, UPDATE
 from lfscp.observe.logging import get_logger

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, State
+from lfscp.archive.workflow.commitment.commitment import Commitment, State
 from lfscp.archive.workflow.commitment.failure_reasons import words_here
 from lfscp.web.actions import commitments, cursors
 from lfscp.web.api.models import PageOut

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
-from lfscp.dicom.json_model import to_json
+from lfscp.dicom.models.json_writer import to_json
 from lfscp.web.actions import procedure_steps
 from lfscp.web.api.models import PageOut
 from lfscp.web.api.studies import After, Text

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel
 
 from lfscp.archive.index import browse
 from lfscp.archive.index.removal import require_unprotected
-from lfscp.archive.index.schema import patient
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.tables.schema import patient
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import package
 from lfscp.web.actions import cursors
 from lfscp.web.actions.packages import zip_answer

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from lfscp.archive.workflow.commitment.commitments import State
+from lfscp.archive.workflow.commitment.commitment import State
 
 MILLISECONDS: Final = "Milliseconds since 1970, UTC; 0 while it has not happened."
 EXAMPLE: Final = {

@@ -9,7 +9,7 @@ from fastapi import Path as InPath
 
 from lfscp.archive.workflow.worklist.listing import ItemFilter
 from lfscp.archive.workflow.worklist.worklist import WorklistItem
-from lfscp.dicom.json_model import to_json
+from lfscp.dicom.models.json_writer import to_json
 from lfscp.web.actions import cursors, worklist
 from lfscp.web.api.models import PageOut
 from lfscp.web.api.studies import After, Date, Limit, Text

@@ -9,8 +9,8 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.uid import UID
 from starlette.routing import Route
 
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import named
+from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import media_types
 from lfscp.services import status
 from lfscp.web.dicomweb import deletion, metadata

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 
 from lfscp.archive.index import browse
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions.studies import delete, instance_row
 from lfscp.web.context import Context
 from lfscp.web.dicomweb.addresses import PREFIX, UID

@@ -24,10 +24,10 @@ from starlette.routing import Route
 from lfscp.archive.index import browse
 from lfscp.archive.store.partial_dataset import read_heads
 from lfscp.archive.store.stored_dataset import StoredDataset
-from lfscp.dicom.attributes import LEVELS
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.metadata import Written, metadata_of
-from lfscp.dicom.native_model_writer import xml_of_json
+from lfscp.dicom.models.metadata import Written, metadata_of
+from lfscp.dicom.models.native_model_writer import xml_of_json
+from lfscp.dicom.values.attributes import LEVELS
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.observe.logging import get_logger
 from lfscp.web.dicomweb.addresses import PREFIX, base_url, require_uid, retrieve_url

@@ -9,7 +9,7 @@ from typing import Any, Final
 from lfscp.archive.index import browse
 from lfscp.archive.store.object_store import StoredFile
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions.studies import file_of, instance_row
 from lfscp.web.dicomweb.addresses import require_uid
 from lfscp.web.dicomweb.answering import Asked

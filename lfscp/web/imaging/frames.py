@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.colour import PALETTE, by_palettes, palettes_of, to_rgb
 from lfscp.web.imaging.errors import LookupTableError, Omission
@@ -33,7 +33,7 @@ from lfscp.web.imaging.windows import (
     window_in,
 )
 
-_STRIP: Final = 1 << 16  # pixels: their values stay in the processor's cache
+_STRIP: Final = 1 << 14  # pixels: their values stay in the processor's cache
 _LOOKED_AT: Final = 1 << 21  # pixels sampled for a window around values
 _BINARY: Final = Window(0.5, 1, "LINEAR_EXACT")  # of one bit: black and white
 
@@ -229,17 +229,35 @@ def window_around(frame: Frame) -> Window:
 
 def _counted(frame: Frame, modality: Modality) -> tuple[Array, Array]:
     """The values of a frame without padding, ascending, and how often each is there."""
-    counts = np.zeros(1 << 8 * frame.cells.dtype.itemsize, np.int64)
-    for rows in _strips(*frame.cells.shape[:2]):
-        counts += np.bincount(frame.cells[rows].reshape(-1), minlength=len(counts))
+    low, counts = _counts_of_stored(frame, modality)
     present = np.flatnonzero(counts)
-    stored = modality.stored(present.astype(frame.cells.dtype))
+    stored = (present + low).astype(modality.stored(frame.cells[:0]).dtype)
     padding = padding_of(stored, frame.header)
     values, counts = modality.apply(stored), counts[present]
     if padding is not None:
         values, counts = values[~padding], counts[~padding]
     order = np.argsort(values, kind="stable")
     return values[order], counts[order]
+
+
+def _counts_of_stored(frame: Frame, modality: Modality) -> tuple[int, Array]:
+    """The lowest stored value of a frame, and how often it and each above it is there.
+
+    Only the range that is in use is counted: a table of all 65,536 values costs more than a slice.
+    """
+    strips = list(_strips(*frame.cells.shape[:2]))
+    ends = [(each.min(), each.max()) for each in _stored(frame, modality, strips)]
+    low, high = int(min(least for least, _ in ends)), int(max(most for _, most in ends))
+    counts = np.zeros(high - low + 1, np.int64)
+    for each in _stored(frame, modality, strips):
+        above = each.reshape(-1).astype(np.intp)
+        above -= low
+        counts += np.bincount(above, minlength=len(counts))
+    return low, counts
+
+
+def _stored(frame: Frame, modality: Modality, strips: list[slice]) -> Iterator[Array]:
+    return (modality.stored(frame.cells[rows]) for rows in strips)
 
 
 def _strips(rows: int, columns: int) -> Iterator[slice]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
 
 _VOI: Final = ("FrameVOILUTSequence",)
 _VALUES: Final = ("PixelValueTransformationSequence",)
@@ -37,8 +39,11 @@ MACROS: Final[dict[str, tuple[str, ...]]] = {
 
 def value(dataset: Dataset, keyword: str) -> Any:
     """An attribute's value; None when it is absent, empty or cannot be read."""
+    tag = _tag_of(keyword)
+    if tag not in dataset:  # of most attributes; pydicom's own way to find that out is slow
+        return None
     try:
-        found = dataset.get(keyword)
+        found = dataset[tag].value
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - pydicom raises what it likes on broken values
@@ -46,6 +51,11 @@ def value(dataset: Dataset, keyword: str) -> Any:
     if found is None or (isinstance(found, str | bytes | MultiValue | list) and not len(found)):
         return None
     return found
+
+
+@lru_cache(maxsize=1024)
+def _tag_of(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import Array
 from lfscp.web.imaging.errors import LookupTableError, Omission
 from lfscp.web.imaging.functional_groups import first_number, holder, holders, items, value

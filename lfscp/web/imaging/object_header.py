@@ -9,23 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from lfscp.archive.store.deflated import require_bounded_file
 from lfscp.archive.store.missing_vrs import open_with_vrs
-from lfscp.dicom.elements import UNDEFINED_LENGTH
+from lfscp.dicom.encoding.elements import UNDEFINED_LENGTH
+from lfscp.dicom.encoding.image_pixel import PIXELS, PixelElement
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.image_pixel import PIXELS, PixelElement
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_meta import FileMeta
+from lfscp.dicom.reading.header import DEFLATED
 from lfscp.web.imaging.errors import NoPictureError, is_lack_of_memory
 from lfscp.web.imaging.inflated_file import open_inflated
 
@@ -44,9 +41,10 @@ def read_header(path: StoredFile) -> Dataset:
         NoPictureError: the file is gone or broken.
     """
     try:
-        require_bounded_file(path)
-        with opened(path) as (head, file):
-            return _read(head, file)
+        with opened(path) as (meta, file):
+            if meta.transfer_syntax_uid in DEFLATED:
+                require_bounded_file(path)
+            return _read(meta, file)
     except FileNotFoundError:
         raise NoPictureError(
             "the file of this object is missing; `lfscp check` tells more"
@@ -83,40 +81,34 @@ def is_big_endian(header: Dataset) -> bool:
 
 
 @contextmanager
-def opened(path: StoredFile) -> Iterator[tuple[bytes, BinaryIO]]:
+def opened(path: StoredFile) -> Iterator[tuple[FileMeta, BinaryIO]]:
     """Open an object's file.
 
     Yields:
-        Its first bytes up to the dataset, and the file at the dataset: inflated as it is read, if
-        it is deflated.
+        What its head says, and the file at the dataset: inflated as it is read, if it is deflated.
     Raises:
         DatasetError: it is no DICOM file.
         OSError: it cannot be read.
     """
-    with open_with_vrs(path) as file:
-        head = file.read(HEAD_BYTES)
-        meta = read_part10(head)
-        file.seek(meta.dataset_offset)
+    meta, file = open_with_vrs(path)
+    with file:
         if meta.transfer_syntax_uid in DEFLATED:
-            yield head[: meta.dataset_offset], open_inflated(file, meta.dataset_offset)
+            yield meta, open_inflated(file, meta.dataset_offset)
         else:
-            yield head[: meta.dataset_offset], file
+            yield meta, file
 
 
-def _read(head: bytes, file: BinaryIO) -> FileDataset:
-    meta = dcmread(BytesIO(head)).file_meta
-    syntax = str(meta.TransferSyntaxUID)
-    dataset = read_dataset(
+def _read(meta: FileMeta, file: BinaryIO) -> Dataset:
+    syntax = meta.transfer_syntax_uid
+    header = read_dataset(
         file,
         is_implicit_VR=syntax == ImplicitVRLittleEndian,
         is_little_endian=syntax != ExplicitVRBigEndian,
         stop_when=_is_pixel_data,
     )
-    implicit, little = (bool(each) for each in dataset.original_encoding)
-    header = FileDataset(
-        "", dataset, file_meta=meta, is_implicit_VR=implicit, is_little_endian=little
-    )
-    header.set_original_encoding(implicit, little, dataset._character_set)  # noqa: SLF001 - as dcmread does
+    implicit, little = (bool(each) for each in header.original_encoding)
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = UID(syntax)
     header.pixel_data_place = _place(file, is_implicit=implicit, is_little=little)  # type: ignore[attr-defined, unused-ignore]
     return header
 

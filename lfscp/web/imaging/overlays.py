@@ -49,7 +49,8 @@ class Overlay:
 
 def overlays_of(header: Dataset) -> list[Overlay]:
     """The overlays of an object that make sense."""
-    groups = {tag >> 16 for tag in header.keys() if _FIRST <= tag < _BEYOND}  # noqa: SIM118 - tags
+    tags = map(int, header.keys())  # pydicom's own tags compare slowly
+    groups = {tag >> 16 for tag in tags if _FIRST <= tag < _BEYOND}
     found = (_overlay(header, group) for group in sorted(groups) if group % 2 == 0)
     return [each for each in found if each is not None]
 

@@ -7,15 +7,16 @@ or to Pillow if they must be reduced to fit in memory. Colours, bits and signs s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
 from lfscp.archive.store.stored_dataset import StoredDataset, read_stored_dataset
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.image_pixel import ImagePixel, PixelElement
+from lfscp.dicom.encoding.image_pixel import ImagePixel, PixelElement
+from lfscp.dicom.reading.header import DEFLATED
 from lfscp.processes.memory import give_back_memory
 from lfscp.services.transcoding.codestream import read_codestream
 from lfscp.services.transcoding.decoded import Array, Codestream, DecodingError
@@ -83,7 +84,7 @@ def read_cells(
     is_native = syntax in _UNCOMPRESSED
     if not is_native and syntax not in CELLS_IN_FRAGMENTS:
         _require_decoder(syntax)
-    with opened(path) as (_, file):
+    with _file(path, syntax) as file:
         if is_native:
             big_endian = syntax == ExplicitVRBigEndian
             return _uncompressed(file, place, layout, number, big_endian, edge, room)
@@ -91,6 +92,20 @@ def read_cells(
         if file.read(4) != _ITEM:
             raise DecodingError("it is not compressed, but its transfer syntax says so")
     return _compressed(path, layout, number, room)
+
+
+@contextmanager
+def _file(path: StoredFile, syntax: str) -> Iterator[BinaryIO]:
+    """The file of an object, or its inflated dataset: what `place_of` counts in.
+
+    Missing VRs do not matter here: the header says where the pixels are.
+    """
+    if syntax in DEFLATED:
+        with opened(path) as (_, inflated):
+            yield inflated
+    else:
+        with path.open("rb") as file:
+            yield cast(BinaryIO, file)
 
 
 def _is_colour(layout: ImagePixel) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.web.imaging.functional_groups import first_number, value, whole_number
 
 _MAX_US: Final = (1 << 16) - 1  # what the VRs of these attributes hold

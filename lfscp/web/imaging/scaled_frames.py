@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import Array, Codestream, DecodingError
 from lfscp.web.imaging.errors import is_lack_of_memory
 

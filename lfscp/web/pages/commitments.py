@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 
-from lfscp.archive.workflow.commitment.commitments import Commitment, State
+from lfscp.archive.workflow.commitment.commitment import Commitment, State
 from lfscp.archive.workflow.commitment.failure_reasons import words_here
 from lfscp.web.actions import commitments, cursors
 from lfscp.web.context import Context, Web

@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from lfscp.archive.index import browse
 from lfscp.archive.workflow.procedure_steps.rows import ProcedureStep, study_uid_of
 from lfscp.archive.workflow.procedure_steps.table import SCHEDULED_STEPS
-from lfscp.dicom.element_tree import Tree
+from lfscp.dicom.models.element_tree import Tree
 from lfscp.web.actions import procedure_steps
 from lfscp.web.context import Context, Web
 from lfscp.web.pages.answers import render

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from lfscp.archive.index import browse
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions import cursors, studies
 from lfscp.web.actions.jobs import submit
 from lfscp.web.context import Context, PictureTurn, Web

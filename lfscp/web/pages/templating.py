@@ -14,6 +14,7 @@ from starlette.requests import Request
 from lfscp import __version__
 from lfscp.config.roles import Role
 from lfscp.web.context import caller_of, web_of
+from lfscp.web.security.access import NOBODY
 
 if TYPE_CHECKING:
     from lfscp.jobs.model import Job
@@ -44,6 +45,7 @@ def _every_page(request: Request) -> dict[str, Any]:
         "ohif": web.viewer.url(request, web.settings) if web.viewer is not None else "",
         "csrf_token": web.access.csrf_token(caller.session),
         "user": caller.session.user if caller.session else "",
+        "must_log_in": web.access.needs_login and caller.name == NOBODY,
         "may_work": caller.role.may(Role.WORK),
         "may_administer": caller.role.may(Role.ADMIN),
         "ae_title": web.settings.server.ae_title,

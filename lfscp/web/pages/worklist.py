@@ -15,7 +15,7 @@ from lfscp.archive.index import browse
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.listing import ItemFilter, choices
 from lfscp.archive.workflow.worklist.worklist import WorklistItem
-from lfscp.dicom.element_tree import Tree
+from lfscp.dicom.models.element_tree import Tree
 from lfscp.web.actions import cursors, worklist
 from lfscp.web.context import Context, Web
 from lfscp.web.pages import worklist_form as form_of_item

@@ -13,7 +13,7 @@ from typing import Final
 from pydicom.datadict import tag_for_keyword
 
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 from lfscp.web.actions.worklist import dataset_from
 from lfscp.web.pages.templating import date, time
 

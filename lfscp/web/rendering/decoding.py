@@ -12,8 +12,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from lfscp.archive.store.object_store import StoredFile
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.web.imaging.cine import FrameTimes, frame_times
 from lfscp.web.imaging.colour import PALETTE, require_shown
@@ -67,6 +67,11 @@ def describe(header: Dataset, number: int = 0) -> Description:
         aspect=aspect_of(header, number),
         overlays=len(overlays_of(header)),
     )
+
+
+def frames_of(header: Dataset) -> int:
+    """How many frames an object has; raises NoPictureError if it has none."""
+    return _image_of(header).number_of_frames
 
 
 def decode(

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from lfscp.archive.store.stored_dataset import read_stored_dataset
-from lfscp.dicom.elements import (
+from lfscp.dicom.encoding.elements import (
     IMPLICIT_LITTLE,
     ITEM,
     UNDEFINED_LENGTH,
@@ -28,8 +28,8 @@ from lfscp.dicom.elements import (
     skip_undefined,
 )
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.file_head import HEAD_BYTES
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_head import HEAD_BYTES
+from lfscp.dicom.part10.file_meta import read_part10
 from lfscp.web.imaging.errors import NoPictureError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from lfscp.web.imaging.frames import Frame, to_display, window_around
 from lfscp.web.imaging.object_header import read_header
 from lfscp.web.imaging.room import Room, shown_bytes
 from lfscp.web.imaging.windows import Window
-from lfscp.web.rendering.decoding import aspect_of, decode, describe
+from lfscp.web.rendering.decoding import aspect_of, decode, describe, frames_of
 from lfscp.web.rendering.elements import elements
 
 __all__ = ["TASKS", "JpegImagePlugin", "Memory", "PngImagePlugin"]  # the plugins: loaded once
@@ -52,6 +52,7 @@ class Memory:
     most_frames: int = 0
     _headers: OrderedDict[str, Dataset] = field(default_factory=OrderedDict)
     _frames: OrderedDict[tuple[str, int, int], Frame] = field(default_factory=OrderedDict)
+    _held: int = 0  # bytes of these frames
 
     def header(self, path: Path, state: str) -> Dataset:
         """The attributes of an object; `state` names its content."""
@@ -83,14 +84,15 @@ class Memory:
         if shown * frame.size > self.most_frames:
             return
         self._frames[key] = frame
-        total = sum(each.size for each in self._frames.values())
-        while total > self.most_frames:
-            total -= self._frames.popitem(last=False)[1].size
+        self._held += frame.size
+        while self._held > self.most_frames:
+            self._held -= self._frames.popitem(last=False)[1].size
 
     def clear(self) -> None:
         """Forget all of them."""
         self._headers.clear()
         self._frames.clear()
+        self._held = 0
 
 
 def _describe(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answer:
@@ -113,7 +115,7 @@ def _draw(path: Path, asked: dict[str, Any], memory: Memory, room: Room) -> Answ
     """Draw a frame as JPEG or PNG; without a number, the middle one."""
     number, edge = asked["frame"], asked["edge"]
     if number is None:
-        number = describe(memory.header(path, asked["state"])).frames // 2
+        number = frames_of(memory.header(path, asked["state"])) // 2
     viewport, region = asked["viewport"], asked["region"]
     if viewport is not None:
         edge = 0 if region else max(viewport)

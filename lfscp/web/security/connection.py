@@ -4,11 +4,13 @@ Rules: a connection waits for the head of a request, the first or the next one, 
 most. While a body comes or an answer goes, the kernel counts the bytes: if the node waits for a
 client that is slower than `min_rate` over `timeout_s`, it closes the connection; a gigabyte over a
 slow line passes. A head has 16 kB at most, also if more comes in one piece with it: bytes that
-follow a request are held back until it is answered. The rest of a body whose request is answered is
-read for a short time only.
+follow a request are held back until it is answered: the parser gets the bytes up to the next empty
+line, behind which another request may begin, or those of a body whose length is known. The rest of
+a body whose request is answered is read for a short time only. Chunks of a body may have some bytes
+around them, and not any number.
 
-Source: RFC 9112. Built on uvicorn's `H11Protocol`: its `data_received`, `handle_events`,
-`on_response_complete`, `shutdown` and `send_400_response`.
+Source: RFC 9112. Built on uvicorn's `HttpToolsProtocol`; `tests/unit/web/security/test_uvicorn.py`
+lists what of it is used.
 """
 
 from __future__ import annotations
@@ -16,15 +18,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr
 
+from lfscp.web.security.pace import Progress
 from lfscp.web.security.refusals import note_refusal
+from lfscp.web.security.request_heads import authority_of, length_of_body, without_upgrade
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
     from lfscp.web.security.connection_limits import ConnectionLimits
 
 MAX_HEAD_BYTES: Final = 16 << 10
+MAX_AROUND_CHUNKS: Final = 16 << 10  # bytes, and so many for each byte of the body:
+_AROUND_A_BYTE: Final = 16
 LINGER_S: Final = 2.0  # for the rest of a request that is answered
 SILENT_S: Final = 3.0  # of a client that the node waits for while the server stops
 PARTING_S: Final = 0.5  # for a refused client to read the answer
 _SOON_S: Final = 0.01
+_EMPTY_LINE: Final = b"\r\n\r\n"
+_FIRST: Final = frozenset(b"\r\nABCDEFGHIJKLMNOPQRSTUVWXYZ")  # bytes of a head; methods are capital
 _IDLE: Final = "idle"  # a reason that is not reported
 _RETRY_S: Final = 5
 _FULL: Final = (
@@ -45,11 +50,9 @@ _FULL: Final = (
     b"too many connections are open; try again later\n"
 ) % _RETRY_S
 _NO_REQUEST: Final = "this is not an HTTP/1.1 request, or its head is longer than 16 kB"
-_TCP_INFO_BYTES: Final = 136  # of linux/tcp.h, as far as the next two
-_ACKNOWLEDGED_AT: Final = 120  # tcpi_bytes_acked, then tcpi_bytes_received
 
 
-class LimitedProtocol(H11Protocol):
+class LimitedProtocol(HttpToolsProtocol):
     """One connection; runs in the event loop's thread.
 
     Args:
@@ -68,11 +71,15 @@ class LimitedProtocol(H11Protocol):
         self.address = ""
         self._limits = limits
         self._is_admitted = False
-        self._unread = memoryview(b"")  # bytes after a request that is not answered yet
+        self._unread = b""  # half a head, or bytes after a request that is not answered yet
+        self._before_head = 0  # bytes, of empty lines
+        self._in_body = False  # which has not come whole
+        self._last = b""  # of chunks: bytes in which an empty line may begin
         self._of_body = 0  # bytes that must still come, if the request says how many
+        self._around_chunks = 0  # bytes
         self.waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._seen = _Progress()
+        self._seen = Progress()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse the client."""
@@ -117,41 +124,80 @@ class LimitedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take the bytes a piece at a time, so that no head is longer than allowed."""
         if self._is_admitted:
-            self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
+            self._unread = self._unread + data if self._unread else data
             self._read_on()
 
     def _read_on(self) -> None:
-        while self._unread and not self.transport.is_closing():
+        unread, at = self._unread, 0
+        while at < len(unread) and not self.transport.is_closing():
             if self._is_answering:
                 self.flow.pause_reading()
-                return
-            size = self._of_body or MAX_HEAD_BYTES
-            piece, self._unread = self._unread[:size], self._unread[size:]
+                break
+            size = self._of_body or self._up_to_empty_line(unread, at)
+            if not size:
+                break
+            self._read(unread[at : at + size])
+            at += size
+        self._unread = unread[at:]
+
+    def _up_to_empty_line(self, unread: bytes, at: int) -> int:
+        """How many bytes the parser may have of chunks, or of a head; 0 until it has come whole."""
+        if self._in_body:
+            return _of_chunks(self._last, unread, at)
+        most = MAX_HEAD_BYTES - self._before_head
+        found = unread.find(_EMPTY_LINE, at, at + most)
+        if found >= 0:
+            return found + len(_EMPTY_LINE) - at
+        if len(unread) - at >= most or unread[at] not in _FIRST:
+            self.send_400_response("")
+        return 0
+
+    def _read(self, piece: bytes) -> None:
+        if self._of_body:
             self._of_body = max(0, self._of_body - len(piece))
-            super().data_received(bytes(piece))
+        elif self._in_body:
+            self._last = piece[1 - len(_EMPTY_LINE) :]
+            self._around_chunks += len(piece)
+        else:
+            self._before_head += len(piece)
+            piece = without_upgrade(piece)
+        super().data_received(piece)
+        if self._around_chunks > MAX_AROUND_CHUNKS:
+            self.send_400_response("")
 
     @property
     def _is_answering(self) -> bool:
         """Whether a whole request has come, and its answer is not complete."""
-        return self.conn.their_state in (h11.DONE, h11.MUST_CLOSE) and not self._is_waiting
+        return not self._in_body and not self._is_waiting
 
-    def handle_events(self) -> None:
-        """Hand requests and bodies on, and note that the connection has a request."""
-        before = self.cycle
-        super().handle_events()
-        if self.cycle is not before:
-            self._of_body = self._rest_of_body()
-            self._limits.serve(self)
-            self._seen = self._progress(self.loop.time())
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; not one behind the body, which nobody asks for."""
+        if not self._in_body:
+            super().on_header(name, value.rstrip(b" \t"))
 
-    def _rest_of_body(self) -> int:
-        """Bytes of the body that have not come with the head; 0 if the request does not say."""
-        if self.conn.their_state is not h11.SEND_BODY:
-            return 0
-        stated = [value for name, value in self.headers if name == b"content-length"]
-        is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        # uvicorn has put what came with the head into the cycle, and nobody has read it yet.
-        return 0 if is_chunked or not stated else int(stated[0]) - len(self.cycle.body)
+    def on_headers_complete(self) -> None:
+        """Hand the request on, and note that the connection has one."""
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        length = length_of_body(version, method, self.url, self.headers)
+        authority = authority_of(self.url)
+        if authority is not None:
+            self.headers[:] = [each for each in self.headers if each[0] != b"host"]
+            self.headers.append((b"host", authority))
+        super().on_headers_complete()
+        self._before_head = self._around_chunks = 0
+        self._in_body, self._of_body, self._last = True, length or 0, b""
+        self._limits.serve(self)
+        self._seen = self._progress(self.loop.time())
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a part of the body on."""
+        self._around_chunks -= (1 + _AROUND_A_BYTE) * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request has come whole."""
+        self._in_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request; for the rest of this one only a short time."""
@@ -159,26 +205,28 @@ class LimitedProtocol(H11Protocol):
         self._limits.wait(self)
         super().on_response_complete()
         self._read_on()
-        if self._is_waiting and self.conn.their_state is h11.SEND_BODY:
+        if self._is_waiting and self._in_body:
             self.loop.call_later(LINGER_S, self._end_linger, self.cycle)
 
     def _end_linger(self, cycle: object) -> None:
-        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
+        if self.cycle is cycle and self._in_body:
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's says nothing
         """Answer a request that is not HTTP, or too long, also in the middle of a body."""
+        if self.transport.is_closing():  # it is refused already
+            return
         note_refusal("bad_request", self.address)
+        if self._is_waiting and self._in_body:  # the request is answered already
+            self.transport.abort()
+            return
         if not self._is_waiting:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
                 self.transport.abort()
                 return
-        try:
-            super().send_400_response(_NO_REQUEST)
-        except h11.LocalProtocolError:  # too late for an answer
-            self.transport.abort()
+        super().send_400_response(_NO_REQUEST)
 
     # Time limits
 
@@ -188,7 +236,7 @@ class LimitedProtocol(H11Protocol):
         if self._is_admitted:
             self._end_silent(None)
 
-    def _end_silent(self, seen: _Progress | None) -> None:
+    def _end_silent(self, seen: Progress | None) -> None:
         """Close the connection if the node waits for the client and nothing has come since."""
         now = self._progress(self.loop.time())
         if self.transport.is_closing() and not now.unsent:
@@ -212,7 +260,7 @@ class LimitedProtocol(H11Protocol):
         if self._is_waiting and not self._seen.unsent:
             delay_s = self.waits_since + timeout_s - now
             if delay_s <= 0:
-                has_begun = self._seen.wants_body or self.conn.trailing_data[0]
+                has_begun = self._seen.wants_body or self._unread
                 reason = "slow_request" if has_begun else _IDLE
         elif self._is_waiting:
             self.waits_since = now  # the answer is still on its way
@@ -223,44 +271,19 @@ class LimitedProtocol(H11Protocol):
             return
         self._timer = self.loop.call_later(max(delay_s, _SOON_S), self._look)
 
-    def _progress(self, now: float) -> _Progress:
-        acknowledged, received = _counts(self.transport.get_extra_info("socket"))
-        unsent = self.transport.get_write_buffer_size()
-        wants_body = self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused
-        return _Progress(now, acknowledged, received, unsent, wants_body)
+    def _progress(self, now: float) -> Progress:
+        wants_body = self._in_body and not self.flow.read_paused
+        return Progress.of(self.transport, now, wants_body=wants_body)
 
 
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """The progress of a connection at one time.
-
-    Args:
-        acknowledged: bytes that the client has received.
-        received: bytes that the client has sent.
-        unsent: bytes that the kernel does not take, since the client does not.
-        wants_body: whether the node waits for more of a request's body.
-    """
-
-    at: float = 0.0
-    acknowledged: int = 0
-    received: int = 0
-    unsent: int = 0
-    wants_body: bool = False
-
-    def too_slow_since(self, before: _Progress, min_rate: int) -> str:
-        """Why the client is too slow; "" if it is not, or if it is not the client's turn."""
-        needed = min_rate * (self.at - before.at)
-        if before.unsent and self.unsent:
-            return "slow_reader" if self.acknowledged - before.acknowledged < needed else ""
-        if before.wants_body and self.wants_body:
-            return "slow_request" if self.received - before.received < needed else ""
-        return ""
-
-    def has_stood_still_since(self, before: _Progress) -> bool:
-        """Whether it is the client's turn, and it did nothing."""
-        if self.unsent and before.unsent:
-            return self.acknowledged == before.acknowledged
-        return self.wants_body and before.wants_body and self.received == before.received
+def _of_chunks(before: bytes, unread: bytes, at: int) -> int:
+    """Bytes up to the end of the next empty line, which may have begun before; else all."""
+    for begun in range(len(before), 0, -1):
+        begin, rest = _EMPTY_LINE[:begun], _EMPTY_LINE[begun:]
+        if before.endswith(begin) and unread.startswith(rest, at):
+            return len(rest)
+    found = unread.find(_EMPTY_LINE, at)
+    return (len(unread) if found < 0 else found + len(_EMPTY_LINE)) - at
 
 
 def _send_at_once(sock: socket.socket) -> None:
@@ -270,13 +293,3 @@ def _send_at_once(sock: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):  # the client is gone already
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _counts(sock: socket.socket) -> tuple[int, int]:
-    """Bytes that the peer has acknowledged and sent, by the kernel's count."""
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        acknowledged, received = struct.unpack_from("=QQ", info, _ACKNOWLEDGED_AT)
-    except (OSError, struct.error):  # it is closed
-        return 0, 0
-    return acknowledged, received

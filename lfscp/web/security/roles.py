@@ -192,10 +192,12 @@ def require_role(method: str, path: str, role: Role) -> None:
     """Refuse a request that needs a higher role.
 
     Raises:
-        Problem: it does.
+        Problem: it does (403), or there is nothing at this path (404).
     """
     needed = needed_role(method, path)
     if not role.may(needed):
+        if not any(regex.fullmatch(path) for _, regex, _ in _entries()):
+            raise Problem(HTTPStatus.NOT_FOUND, f"there is nothing at {path}")
         detail = f"your login has the role {role}; this needs the role {needed}"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import select
 import statistics
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from pydicom._uid_dict import UID_dictionary
 
 from . import dul
 from .bench import Bench, Invalid, sending, split, verify_stored
+from .dataset import Instance, data_set_bytes
 from .procstat import memory
 from .targets import AET, ClientMode, Target
 from .workload import Figure, Values, Workload, loop_seconds
@@ -22,6 +26,7 @@ LOADING_ASSOCIATIONS = 8
 
 _ECHO = dul.encode_echo(1)
 _ONE_CONTEXT = dul.encode_associate_rq(AET, [dul.ProposedContext(1, dul.VERIFICATION)])
+_STORE_PDU = 16384  # which every server takes
 
 
 def modality_contexts() -> list[dul.ProposedContext]:
@@ -47,18 +52,77 @@ def _echo(bench: Bench, target: Target) -> Values:
     return {"echo": done / elapsed}
 
 
-def _associate(name: str, associate_rq: bytes, bench: Bench, target: Target) -> Values:
+@dataclass(frozen=True)
+class Connection:
+    """What is done on a connection of its own, again and again.
+
+    Args:
+        associate_rq: encoded; the operation comes in its context 1.
+        operation: done once on each association; gives whether there is more to do.
+    """
+
+    name: str
+    associate_rq: bytes
+    operation: Callable[[dul.Association], bool]
+
+    def make(self, port: int) -> bool:
+        """Connect, associate, operate, release and close; whether there is more to do."""
+        association = dul.open_association(port, self.associate_rq)
+        if 1 not in association.accepted:
+            raise Invalid("presentation context 1 was not accepted")
+        has_more = self.operation(association)
+        association.release()
+        return has_more
+
+
+def _echo_on(association: dul.Association) -> bool:
+    association.echo(_ECHO)
+    return True
+
+
+def echoing(name: str, *, is_big: bool = False) -> Connection:
+    """Connections with a C-ECHO each, with 1 or 128 contexts."""
+    request = dul.encode_associate_rq(AET, modality_contexts()) if is_big else _ONE_CONTEXT
+    return Connection(name, request, _echo_on)
+
+
+def storing_one(name: str, files: Sequence[Instance]) -> Connection:
+    """Connections with a C-STORE each, until all files are stored."""
+    contexts = [dul.ProposedContext(1, dul.CT_IMAGE_STORAGE, (dul.EXPLICIT_LE,))]
+    requests = deque(
+        dul.encode_store(1, dul.CT_IMAGE_STORAGE, each.sop, data_set_bytes(each), _STORE_PDU)
+        for each in files
+    )
+
+    def store_on(association: dul.Association) -> bool:
+        association.store(requests.popleft())
+        return bool(requests)
+
+    return Connection(name, dul.encode_associate_rq(AET, contexts), store_on)
+
+
+def _repeated(connection: Connection, port: int, bench: Bench) -> tuple[int, float]:
+    """Make connections for a while: how many, and in how many seconds."""
+    done, started, has_more = 0, time.perf_counter(), True
+    while (elapsed := time.perf_counter() - started) < loop_seconds(bench):
+        if done == MAX_CONNECTIONS or not has_more:
+            break
+        has_more = connection.make(port)
+        done += 1
+    return done, elapsed
+
+
+def _associate(connection: Connection, bench: Bench, target: Target) -> Values:
     with bench.fresh(target) as server:
-        done, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < loop_seconds(bench):
-            if done == MAX_CONNECTIONS:
-                break
-            association = dul.open_association(server.port, associate_rq)
-            if 1 not in association.accepted:
-                raise Invalid("Verification was not accepted")
-            association.echo(_ECHO)
-            association.release()
-            done += 1
+        done, elapsed = _repeated(connection, server.port, bench)
+    return {connection.name: done / elapsed}
+
+
+def _associate_and_store(name: str, bench: Bench, target: Target) -> Values:
+    files = bench.share(bench.dataset.small, target)
+    with bench.fresh(target) as server:
+        done, elapsed = _repeated(storing_one(name, files), server.port, bench)
+        verify_stored(server, files[:done])
     return {name: done / elapsed}
 
 
@@ -122,13 +186,19 @@ ASSOCIATING: tuple[Workload, ...] = (
         "assoc",
         "connect, associate (1 context), C-ECHO, release, close",
         (Figure("assoc", "/s"),),
-        partial(_associate, "assoc", _ONE_CONTEXT),
+        partial(_associate, echoing("assoc")),
     ),
     Workload(
         "assoc-big",
         "the same with 128 contexts of 3 transfer syntaxes",
         (Figure("assoc-big", "/s"),),
-        partial(_associate, "assoc-big", dul.encode_associate_rq(AET, modality_contexts())),
+        partial(_associate, echoing("assoc-big", is_big=True)),
+    ),
+    Workload(
+        "assoc-store",
+        "connect, associate (1 context), C-STORE of 8 KB, release, close",
+        (Figure("assoc-store", "/s"),),
+        partial(_associate_and_store, "assoc-store"),
     ),
     Workload(
         "idle-mem",

@@ -16,6 +16,7 @@ from . import dul
 from .dataset import Dataset, Instance, total_bytes
 from .server import Server, destination, running
 from .targets import AET, DCMTK, Capability, ClientMode, Target
+from .tls import Certificates
 
 CLIENT_LIMIT_SECONDS = 300
 STORED_MARK = b"Received Store Response (Success)"
@@ -142,8 +143,15 @@ class Bench:
 # --- DCMTK clients ------------------------------------------------------------
 
 
-def storescu_command(port: int, files: Sequence[Instance], send_pdu: int = 131072) -> list[str]:
+def storescu_command(
+    port: int,
+    files: Sequence[Instance],
+    send_pdu: int = 131072,
+    tls: Certificates | None = None,
+) -> list[str]:
     command = [f"{DCMTK}/storescu", "-v", "-aec", AET, "-pdu", str(send_pdu)]
+    if tls is not None:
+        command += ["+tls", str(tls.key), str(tls.certificate), "+cf", str(tls.authority)]
     command += ["--max-send-pdu", str(send_pdu), "127.0.0.1", str(port)]
     return command + [instance.path for instance in files]
 
@@ -186,6 +194,7 @@ def sending(
     mode: ClientMode,
     logs: Path,
     send_pdu: int = 131072,
+    tls: Certificates | None = None,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """A storescu per batch, all at once. Leaving waits for them and checks every status."""
     outputs = [logs / f"storescu-{number}.log" for number in range(len(batches))]
@@ -195,7 +204,7 @@ def sending(
             with path.open("wb") as output:
                 clients.append(
                     subprocess.Popen(
-                        storescu_command(port, batch, send_pdu),
+                        storescu_command(port, batch, send_pdu, tls),
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -219,10 +228,11 @@ def send(
     mode: ClientMode,
     logs: Path,
     send_pdu: int = 131072,
+    tls: Certificates | None = None,
 ) -> float:
     """Send each batch on an association of its own, all at once; return the seconds taken."""
     started = time.perf_counter()
-    with sending(batches, port, mode, logs, send_pdu):
+    with sending(batches, port, mode, logs, send_pdu, tls):
         pass
     return time.perf_counter() - started
 
@@ -252,8 +262,8 @@ def _verify_kept(folder: Path, expected: Sequence[Instance]) -> None:
         raise Invalid(f"{len(expected)} stores acknowledged, {kept} files kept")
 
 
-def _stored_sops(port: int, expected: Sequence[Instance]) -> set[str]:
-    association = dul.open_association(port, FIND_ASSOCIATE, 120)
+def _stored_sops(server: Server, expected: Sequence[Instance]) -> set[str]:
+    association = dul.open_association(server.port, FIND_ASSOCIATE, 120, server.target.tls)
     found: set[str] = set()
     for study, series in sorted({(i.study, i.series) for i in expected}):
         identifier = dul.encode_identifier(
@@ -292,7 +302,7 @@ def verify_stored(server: Server, expected: Sequence[Instance], patience: float 
     wanted = {instance.sop for instance in checked}
     deadline = time.monotonic() + patience
     while True:
-        missing = wanted - _stored_sops(server.port, checked)
+        missing = wanted - _stored_sops(server, checked)
         if not missing:
             return
         if time.monotonic() > deadline:

@@ -8,6 +8,7 @@ TCP_NODELAY is always on.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -361,11 +362,15 @@ class Association:
         self.connection.close()
 
 
-def open_association(port: int, associate_rq: bytes, timeout: float = 30.0) -> Association:
-    """Connect to 127.0.0.1:port and negotiate with an encoded A-ASSOCIATE-RQ."""
+def open_association(
+    port: int, associate_rq: bytes, timeout: float = 30.0, tls: ssl.SSLContext | None = None
+) -> Association:
+    """Connect to 127.0.0.1:port, by TLS if given, and negotiate with an encoded A-ASSOCIATE-RQ."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=timeout)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            connection = tls.wrap_socket(connection, server_hostname="127.0.0.1")
         reader = cast(BinaryIO, connection.makefile("rb", buffering=1 << 16))
         association = Association(connection, reader)
         connection.sendall(associate_rq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -68,8 +69,8 @@ _ECHO_RQ = dul.encode_echo(1)
 _ECHO_ASSOCIATE = dul.encode_associate_rq(AET, [dul.ProposedContext(1, dul.VERIFICATION)])
 
 
-def echo_once(port: int, timeout: float = 30.0) -> None:
-    association = dul.open_association(port, _ECHO_ASSOCIATE, timeout)
+def echo_once(port: int, timeout: float = 30.0, tls: ssl.SSLContext | None = None) -> None:
+    association = dul.open_association(port, _ECHO_ASSOCIATE, timeout, tls)
     try:
         association.echo(_ECHO_RQ)
         association.release()
@@ -77,11 +78,16 @@ def echo_once(port: int, timeout: float = 30.0) -> None:
         association.close()
 
 
-def _await_echo(process: subprocess.Popen[bytes], port: int, limit: float = 60.0) -> None:
+def _await_echo(
+    process: subprocess.Popen[bytes],
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    limit: float = 60.0,
+) -> None:
     deadline = time.monotonic() + limit
     while True:
         try:
-            return echo_once(port, 5.0)
+            return echo_once(port, 5.0, tls)
         except (OSError, dul.DicomError) as problem:
             if process.poll() is not None:
                 raise ServerError(f"exited with status {process.returncode}") from problem
@@ -121,7 +127,7 @@ def running(
         )
         try:
             if target.has_dicom:
-                _await_echo(process, port)
+                _await_echo(process, port, target.tls)
             startup_seconds = time.perf_counter() - started
             if target.has_http:
                 _await_http(process, http_port)

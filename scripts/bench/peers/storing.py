@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import dul
-from .bench import Bench, send, split, verify_stored
+from .bench import Bench, UnsupportedError, send, split, verify_stored
 from .dataset import data_set_bytes, total_bytes
 from .procstat import PeakMemory, cpu_seconds
 from .targets import AET, ClientMode, Target
+from .tls import make_certificates
 from .workload import Figure, Values, Workload
 
 
@@ -22,6 +23,7 @@ class StorePlan:
     send_pdu: int = 131072
     mode: ClientMode = ClientMode.NODELAY
     share: float = 1.0  # of the files: stores that stall take long
+    tls: bool = False
 
 
 def _store(plan: StorePlan, bench: Bench, target: Target) -> Values:
@@ -29,11 +31,17 @@ def _store(plan: StorePlan, bench: Bench, target: Target) -> Values:
     files = bench.share(everything, target)
     files = files[: max(plan.parallel, int(len(files) * plan.share))]
     batches = split(files, plan.parallel)
+    certificates = None
+    if plan.tls:
+        if target.tls_command is None:
+            raise UnsupportedError("no TLS")
+        certificates = make_certificates(bench.scratch / "certificates")
+        target = target.with_tls(certificates)
     with bench.fresh(target, plan.mode) as server:
         bench.warm_memory(total_bytes(files))
         cpu_before = cpu_seconds(server.pid)
         with PeakMemory(server.pid) as peak:
-            elapsed = send(batches, server.port, plan.mode, bench.logs, plan.send_pdu)
+            elapsed = send(batches, server.port, plan.mode, bench.logs, plan.send_pdu, certificates)
         cpu = cpu_seconds(server.pid) - cpu_before
         sent = [instance for batch in batches for instance in batch]
         verify_stored(server, sent)
@@ -100,6 +108,12 @@ STORING: tuple[Workload, ...] = (
         Figure("store-512k peak RSS", "MB", higher_is_better=False),
         Figure("store-512k peak PSS", "MB", higher_is_better=False),
         _cpu("store-512k"),
+    ),
+    _store_workload(
+        "store-512k over TLS, certificates of both sides verified",
+        StorePlan("store-512k-tls", tls=True),
+        _megabytes("store-512k-tls"),
+        _cpu("store-512k-tls"),
     ),
     _store_workload(
         "the same with 16 KB PDUs",

@@ -6,12 +6,16 @@ import json
 import os
 import shlex
 import shutil
+import ssl
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
+
+from .tls import Certificates
 
 AET = "PEERBENCH"
 DESTINATION_AET = "DST"
@@ -89,6 +93,15 @@ class Target:
     has_dicom: bool = True
     has_http: bool = False
     caches: tuple[str, ...] = ()  # folders of what it made before, in its data folder
+    tls_command: Callable[[Launch, Certificates], list[str]] | None = None  # with TLS at the port
+    tls: ssl.SSLContext | None = None  # how to ask it
+
+    def with_tls(self, files: Certificates) -> Self:
+        """The same with TLS at its port; only for one that has a `tls_command`."""
+        command = self.tls_command
+        if command is None:
+            raise ValueError(f"{self.name} has no command with TLS")
+        return replace(self, command=lambda launch: command(launch, files), tls=files.context())
 
     @property
     def absence(self) -> str:
@@ -103,6 +116,11 @@ class Target:
 def _storescp(launch: Launch, *options: str) -> list[str]:
     command = [f"{DCMTK}/storescp", "-aet", AET, "--max-pdu", "131072"]
     return [*command, "-od", str(launch.data), *options, str(launch.port)]
+
+
+def _storescp_tls(launch: Launch, files: Certificates) -> list[str]:
+    own = ("+tls", str(files.key), str(files.certificate), "+cf", str(files.authority))
+    return _storescp(launch, "--fork", *own)
 
 
 def _dcmqrscp(launch: Launch) -> list[str]:
@@ -149,6 +167,16 @@ def _orthanc(launch: Launch, **others: object) -> list[str]:
     }
     config.write_text(json.dumps(settings, indent=1))
     return [ORTHANC, str(config)]
+
+
+def _orthanc_tls(launch: Launch, files: Certificates) -> list[str]:
+    return _orthanc(
+        launch,
+        DicomTlsEnabled=True,
+        DicomTlsCertificate=str(files.certificate),
+        DicomTlsPrivateKey=str(files.key),
+        DicomTlsTrustedCertificates=str(files.authority),
+    )
 
 
 def _orthanc_dicomweb(launch: Launch) -> list[str]:
@@ -199,6 +227,7 @@ PEERS: tuple[Target, ...] = (
         "DCMTK storescp --fork: a process per association; no index, no fsync",
         lambda launch: _storescp(launch, "--fork"),
         program=f"{DCMTK}/storescp",
+        tls_command=_storescp_tls,
     ),
     Target(
         "dcmqrscp",
@@ -214,6 +243,7 @@ PEERS: tuple[Target, ...] = (
         _orthanc,
         ARCHIVE,
         program=ORTHANC,
+        tls_command=_orthanc_tls,
     ),
     Target(
         "qrscp",
@@ -262,7 +292,8 @@ WEB_PEERS: tuple[Target, ...] = (
 def command_target(name: str, template: str) -> Target:
     """A target started by a command template; assumed to be a full archive.
 
-    With {http_port} in the template it is assumed to have DICOMweb at /dicom-web, too.
+    With {http_port} in the template it is assumed to have DICOMweb at /dicom-web, too; and with TLS
+    to take lfscp's configuration.
     """
 
     def command(launch: Launch) -> list[str]:
@@ -276,6 +307,24 @@ def command_target(name: str, template: str) -> Target:
         )
         return shlex.split(filled)
 
+    def tls_command(launch: Launch, files: Certificates) -> list[str]:
+        config = launch.data / "tls.toml"
+        config.write_text(
+            "[server]\nplain = false\n"
+            f"[tls]\nenabled = true\nport = {launch.port}\n"
+            f'certificate_file = "{files.certificate}"\nkey_file = "{files.key}"\n'
+            f'ca_file = "{files.authority}"\nclient_auth = "required"\n'
+        )
+        return [*command(replace(launch, port=launch.http_port)), "--config", str(config)]
+
     has_http = "{http_port}" in template
     can = DICOMWEB | {Capability.THUMBNAILS} if has_http else ARCHIVE
-    return Target(name, f"`{template}`", command, can, has_http=has_http, caches=("cache",))
+    return Target(
+        name,
+        f"`{template}`",
+        command,
+        can,
+        has_http=has_http,
+        caches=("cache",),
+        tls_command=None if has_http else tls_command,
+    )

@@ -13,7 +13,7 @@ from typing import Final
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
 
 GONE: Final = "gone"

@@ -22,8 +22,8 @@ from typing import Any, Final
 from sqlalchemy import Engine, event
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index import sqlite
-from lfscp.dicom.attributes import Level
+from lfscp.archive.index.database import sqlite
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 from tests.support.dicom_peer import DATA, LAST, Peer, message, p_data, pdv, store_rq
 from tests.support.node_process import NodeProcess

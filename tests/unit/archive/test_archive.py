@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.store import files as object_files
 from lfscp.archive.store.digest import digest_of
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 OpenArchive = Callable[..., Archive]
@@ -361,8 +362,10 @@ def test_opening_clears_pieces_and_files_that_were_never_committed(
 ) -> None:
     archive.store(received(1))
     header, dataset = part10_header(CT_IMAGE, "1.2.3.1.2", EXPLICIT), encoded(2)
-    piece = archive.files.write_piece(header, dataset)
-    archive.files.place(piece, "1.2.3", "1.2.3.1", "1.2.3.1.2")  # a crash before the commit
+    uids = ("1.2.3", "1.2.3.1", "1.2.3.1.2")
+    archive.files.place(
+        archive.files.write_piece(header, dataset, uids), *uids
+    )  # a crash before the commit
     with monkeypatch.context() as patched:  # a crash after it
         patched.setattr(type(archive.files), "discard", lambda *_: None)
         archive.store(received(3))
@@ -374,6 +377,57 @@ def test_opening_clears_pieces_and_files_that_were_never_committed(
             "1.2.3/1.2.3.1/1.2.3.1.1.dcm",
             "1.2.3/1.2.3.1/1.2.3.1.3.dcm",
         ]
+
+
+def test_opening_clears_what_was_placed_and_not_synced(tmp_path: Path) -> None:
+    """After a power cut such a file may have its names and nothing in it."""
+    uids = ("1.2.3", "1.2.3.1", "1.2.3.1.2")
+    with Archive.open(tmp_path / "data") as archive:
+        archive.store(received(1))
+        archive.files._is_named_by_sync = True
+        (archive.incoming_dir / "spooled.part").write_bytes(b"")
+        for piece in (
+            archive.files.write_piece(b"", b"", uids),
+            archive.files.adopt(archive.incoming_dir / "spooled.part", uids),
+        ):
+            archive.files.place(piece, *uids)
+        assert len(objects_on_disk(archive)) == 3
+    with Archive.open(tmp_path / "data") as again:
+        assert list(again.files.pieces()) == []
+        assert objects_on_disk(again) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+        assert list(check(again)) == []
+
+
+def test_a_placed_file_that_cannot_be_synced_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Archive.open(tmp_path / "data") as archive:
+        archive.store(received(1))
+        for is_named_by_sync in (True, False):
+            archive.files._is_named_by_sync = is_named_by_sync
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fsync", broken)
+                with pytest.raises(OutOfResourcesError):
+                    archive.store(received(2))
+            assert list(archive.files.pieces()) == []
+            assert objects_on_disk(archive) == ["1.2.3/1.2.3.1/1.2.3.1.1.dcm"]
+        assert archive.store(received(2)).outcome is StoreOutcome.STORED
+
+
+def test_a_spooled_object_leaves_only_the_name_that_the_engine_removes(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "data") as archive:
+        archive.files._is_named_by_sync = True
+        archive.store(spool(archive, 1))
+        assert list(archive.files.pieces()) == []
+        ours = spool(archive, 2)
+        with Path(str(ours.spooled_path)).open("rb") as file:
+            archive.store(replace(ours, spooled_descriptor=file.fileno()))
+        assert list(archive.files.pieces()) == [ours.spooled_path]
+        assert list(check(archive)) == []
+        assert archive.statistics().instances == 2
 
 
 def test_deleting_takes_rows_files_and_folders(archive: Archive) -> None:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 
 from lfscp.archive import readiness
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.database import reason_of
-from lfscp.archive.store import s3_client
+from lfscp.archive.index.database.database import reason_of
+from lfscp.archive.store.bucket import s3_client
 
 
 @pytest.mark.parametrize(

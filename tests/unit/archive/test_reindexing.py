@@ -16,12 +16,12 @@ from lfscp.archive import reindexing
 from lfscp.archive.archive import Archive
 from lfscp.archive.durability import Durability
 from lfscp.archive.index import browse, migrations
-from lfscp.archive.index.connect import open_database
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.connect import open_database
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.store.files import ObjectFiles
-from lfscp.dicom.header import read_header
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.reading.header import read_header
+from lfscp.dicom.values.person_names import search_form
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received
 
 # Objects as they came: study, series, Patient ID, name.

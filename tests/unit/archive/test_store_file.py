@@ -14,9 +14,9 @@ from lfscp.archive.errors import ArchiveError, ClassNotStoredError, OutOfResourc
 from lfscp.archive.store.received_objects import mapped, read_file_header
 from lfscp.archive.store_file import StoredObject, store_file
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 UID = "1.2.3.1.1"

@@ -18,7 +18,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.zip_files import entries, is_zip
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 OBJECT = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT) + encoded(1)

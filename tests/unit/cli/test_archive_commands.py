@@ -8,7 +8,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from lfscp.cli.errors import CommandError
 from lfscp.config import Settings
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_meta import read_part10
 from lfscp.node.parts import open_archive
 from lfscp.node.single_process import SingleProcess
 from lfscp.observe.logging import configure

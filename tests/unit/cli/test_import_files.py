@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from lfscp.config import Settings
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT, "SENDER")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lfscp.archive.data_folder import lock_folder
 from lfscp.cli.errors import OptionError
 from lfscp.config import Settings
 from lfscp.errors import OperationError
@@ -51,9 +52,24 @@ def test_it_is_installed_from_a_file_shown_and_removed(tmp_path, run: Run, packa
     where = "the node serves it at http://127.0.0.1:8081/"
     assert f"{where}; restart the node if it is running\n" in first
     assert again.endswith(f"{where}\n")
-    assert f"in {home}\n{where}\n" in alone
+    assert f"in {home}\n" in alone
+    assert alone.endswith(f"{where}\n")
     assert removed == f"OHIF is removed from {home}\nOHIF is not installed\n"
     assert "is not installed in" in capsys.readouterr().out
+
+
+def test_a_data_folder_that_no_node_has_used_is_perhaps_the_wrong_one(
+    tmp_path, run, package, capsys
+):
+    node = settings(tmp_path)
+    hint = "no node has used this data folder; if yours has another one, name it by --data-dir\n"
+
+    run(node, "ohif", "install", "--from", package)
+    assert hint in capsys.readouterr().out
+    os.close(lock_folder(node.data_dir))  # as a node does
+    run(node, "ohif", "install", "--from", package)
+    run(node, "ohif", "show")
+    assert hint not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.archive.workflow.worklist_folder.folder import WorklistFolder
 from lfscp.cli.errors import CommandError, OptionError
 from lfscp.config import Settings
-from lfscp.dicom.element_tree import Element
-from lfscp.dicom.json_model import to_json
+from lfscp.dicom.models.element_tree import Element
+from lfscp.dicom.models.json_writer import to_json
 from lfscp.errors import OperationError
 from tests.support.worklist_files import bare, part10, put
 from tests.support.worklist_items import scheduled_step, worklist_tree

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config.workflow import Worklist as WorklistSettings
-from lfscp.dicom.element_tree import dataset_of
+from lfscp.dicom.models.element_tree import dataset_of
 from lfscp.hl7.intake import Intake
 from lfscp.observe import audit, metrics
 from lfscp.observe.log_budget import RequestLines
@@ -410,7 +410,7 @@ def test_what_is_done_is_in_the_audit_trail(intake, tmp_path: Path):
 @pytest.fixture(scope="module")
 def hardy(tmp_path_factory: pytest.TempPathFactory):
     """An intake that takes what hypothesis makes."""
-    from lfscp.archive.index.database import sqlite_url
+    from lfscp.archive.index.database.database import sqlite_url
 
     index = Index(sqlite_url(tmp_path_factory.mktemp("index") / "index.sqlite"))
     yield Intake(WorklistSettings(**SETTINGS), index, "LFSCP")

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from lfscp.archive.workflow.worklist.worklist import complete_item
-from lfscp.dicom.element_tree import dataset_of
+from lfscp.dicom.models.element_tree import dataset_of
 from lfscp.hl7 import mapping
 from lfscp.hl7.errors import MessageError
 from lfscp.hl7.message import read_message

@@ -15,8 +15,8 @@ from sqlalchemy import text
 from lfscp.archive.archive import Archive, Received
 from lfscp.config import Settings
 from lfscp.config.passwords import hash_password, new_token
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.model import InvalidRequestError, Job, JobRequest, State
 from lfscp.jobs.peers.described import configured_peer
 from lfscp.jobs.service import JobService
@@ -308,6 +308,32 @@ def test_an_object_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
         job = node.run("retrieve", keys=KEYS)
         assert (job.state, job.done, job.failed) == (State.FAILED, 0, 1)
         assert "which was not requested" in job.reason
+        assert kept(node.archive, OTHER_STUDY) == {}
+
+
+@pytest.mark.parametrize("keys", [KEYS, {"PatientID": "P1"}, {"AccessionNumber": "A1"}])
+def test_a_server_that_passes_over_the_keys_does_not_fill_the_archive(
+    tmp_path: Path, keys: dict[str, str]
+) -> None:
+    """Of all studies that it names only the one that was asked for is retrieved."""
+    others = {"PatientID": "00100020", "AccessionNumber": "00080050"}
+    matches = [json.loads(of_study(study, 1))[0] for study in (OTHER_STUDY, STUDY)]
+    for match, own in zip(matches, ("2", "1"), strict=True):
+        match |= {
+            tag: {"vr": "LO", "Value": [f"{keyword[0]}{own}"]} for keyword, tag in others.items()
+        }
+    objects = retrieved(STUDY, 1)
+
+    def respond(request: BaseHTTPRequestHandler) -> Any:
+        if "?" not in request.path or "offset" in request.path:
+            return objects(request)
+        return 200, {"Content-Type": "application/dicom+json"}, json.dumps(matches).encode()
+
+    with scripted(respond) as url, here(tmp_path, url) as node:
+        job = node.run("retrieve", keys=keys)
+        assert (job.state, job.done, job.result["studies"]) == (State.DONE, 1, [STUDY])
+        (problem,) = job.result["problems"]
+        assert problem["reason"].startswith("sent a match with another ")
         assert kept(node.archive, OTHER_STUDY) == {}
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index import job_tables
+from lfscp.archive.index.tables import job_tables
 from lfscp.config import Settings
 from lfscp.jobs.balancer import TerminatedError
 from lfscp.jobs.control import Control, JobEnd

@@ -15,7 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.jobs.package import _MAKING, PackageError, package
 from lfscp.jobs.record_head import read_record_head
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded, received

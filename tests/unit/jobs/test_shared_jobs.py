@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.job_tables import job as job_table
+from lfscp.archive.index.tables.job_tables import job as job_table
 from lfscp.config import Settings
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.model import Job, JobRequest, State

@@ -298,6 +298,19 @@ def test_an_object_larger_than_allowed_is_not_kept(tmp_path: Path) -> None:
     assert (folder.taken, result.completed, result.failed) == ([], 0, 1)
 
 
+def test_a_large_object_does_not_grow_into_the_reserve_of_the_disk(tmp_path: Path) -> None:
+    piece = peer.p_data(peer.pdv(5, 0, b"A" * 16000))
+    large = peer.p_data(peer.pdv(5, 3, peer.store_rq())) + piece * 1000
+    large += peer.p_data(peer.pdv(5, 2, b"A" * 16000))
+    folder = Folder(tmp_path)
+    asked_for_room: list[int] = []
+    with scripted(TAKING + large + got(1) + RELEASED) as asked:
+        result = folder.get(asked, shortage=lambda: asked_for_room.append(1) or "1 MB is free")
+    assert (folder.taken, result.completed, result.failed) == ([], 0, 1)
+    assert (folder.refused, len(asked_for_room)) == ([], 1)  # nothing of it was looked at
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- what makes no sense ---
 
 

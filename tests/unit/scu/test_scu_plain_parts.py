@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from lfscp.config.access import PeerSettings as ConfiguredPeer
 from lfscp.config.settings import ServerSection
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.scu.echo import echo
 from lfscp.scu.errors import PeerError
 from lfscp.scu.files import NoObjectError, files_below, read_instance

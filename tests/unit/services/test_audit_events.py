@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe import audit
 from lfscp.services.audit_events import Patients, ReceivedObjects, SentObjects, patient_of
 from tests.support.archive_datasets import CT_IMAGE, received

@@ -5,6 +5,8 @@ One test a part; when pynetdicom changes it, the failing test names what to look
 
 import importlib
 import inspect
+import socket
+import threading
 
 import pytest
 from pydicom.uid import UID
@@ -36,7 +38,11 @@ from pynetdicom.service_class import (
     VerificationServiceClass,
 )
 from pynetdicom.sop_class import uid_to_service_class
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from lfscp.upperlayer.connection.transport import InlineSocket
+from lfscp.upperlayer.engine.association import InlineAssociation
+from lfscp.upperlayer.engine.construction import address_of
 
 
 def source(thing):
@@ -297,3 +303,70 @@ def test_the_configuration_that_is_honoured_is_there():
     assert _config.UNRESTRICTED_STORAGE_SERVICE is False
     assert _config.STORE_RECV_CHUNKED_DATASET is False
     assert _config.LOG_HANDLER_LEVEL in ("standard", "none")
+
+
+def attributes(thing):
+    """What a constructor has set, but for what it shares with every thread."""
+    of_a_thread = set(vars(threading.Thread()))
+    return {name: value for name, value in vars(thing).items() if name not in of_a_thread}
+
+
+def test_all_that_an_association_sets_is_set_without_its_constructor(association):
+    ours = InlineAssociation(AE(), MODE_ACCEPTOR)
+    theirs = attributes(association)
+    kept_in_the_record = {"_network_timeout"}
+    assert set(theirs) - kept_in_the_record <= set(vars(ours))
+    for name, value in theirs.items():
+        if value is None or isinstance(value, str | int | float | dict | list):
+            assert name in (*kept_in_the_record, "_handlers", "_is_paused") or (
+                getattr(ours, name) == value
+            ), name
+    assert ours.network_timeout == association.network_timeout
+    assert ours.dul.artim_timer.timeout == association.dul.artim_timer.timeout
+
+
+def test_all_that_the_providers_set_is_set_without_their_constructors(association):
+    ours = InlineAssociation(AE(), MODE_ACCEPTOR)
+    assert set(attributes(association.dul)) <= set(vars(ours.dul))
+    set_by_dimse = set(attributes(association.dimse))
+    assert set_by_dimse == {"_assoc", "cancel_req", "message", "msg_queue"}
+    assert all(hasattr(ours.dimse, name) for name in set_by_dimse)
+
+
+@pytest.mark.parametrize("side", ["acceptor", "requestor"])
+def test_both_sides_say_of_themselves_what_pynetdicoms_say(association, side):
+    ours = getattr(InlineAssociation(AE(), MODE_ACCEPTOR), side)
+    theirs = getattr(association, side)
+    assert set(vars(ours)) == set(vars(theirs))
+    assert ours.info == theirs.info
+    assert ours._ext_neg == theirs._ext_neg
+    said = [(type(item), vars(item)) for item in ours.user_information]
+    assert said == [(type(item), vars(item)) for item in theirs.user_information]
+
+
+def test_all_that_a_socket_sets_is_set_without_its_constructor(association):
+    here, there = socket.socketpair()
+    with here, there:
+        ours = InlineAssociation(AE(), MODE_ACCEPTOR)
+        mine = InlineSocket(ours, ours.record, client_socket=here)
+        association.dul.socket = theirs = AssociationSocket(association, client_socket=there)
+        assert set(vars(theirs)) <= set(vars(mine))
+        for name in ("_is_connected", "_tls_args", "select_timeout"):
+            assert getattr(mine, name) == getattr(theirs, name), name
+        assert mine._ready.is_set()
+        assert theirs._ready.is_set()
+        assert list(ours.dul.event_queue.queue) == list(association.dul.event_queue.queue)
+
+
+@pytest.mark.parametrize("peer", [("127.0.0.1", 104), ("::1", 104, 0, 0), ("fe80::1", 104, 0, 3)])
+def test_the_address_of_a_peer_is_what_pynetdicom_makes_of_it(peer):
+    assert vars(address_of(peer)) == vars(AddressInformation.from_tuple(peer))
+
+
+def test_an_association_has_no_thread_to_start():
+    association = InlineAssociation(AE(), MODE_ACCEPTOR)
+    association.name = "Acceptor-7"
+    assert "Acceptor-7" in repr(association)
+    assert association.ident is None
+    with pytest.raises(RuntimeError, match="has none of its own"):
+        association.start()

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
 
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
 from lfscp.web.actions import cursors
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.images import image, save

@@ -177,7 +177,7 @@ def test_the_page_adds_a_server_searches_it_and_retrieves(client: TestClient, wo
     assert URL in post(client, "/remote/peers", "admin", data=form).text
     wrong = post(client, "/remote/peers", "admin", data={**form, "url": "pacs"})
     assert wrong.status_code == 422
-    assert "URL: expected a URL of a DICOMweb server" in wrong.text
+    assert "URL: expected the URL of a DICOMweb server" in wrong.text
     post(client, "/remote/find", "work", data={"peer": "NEW", "PatientName": "DOE*"})
     until(lambda: work.jobs)
     found = work.jobs[0]

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydicom import dcmread
 
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.web.api import upload_outcome
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.web_app import serving

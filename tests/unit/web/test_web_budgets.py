@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.observe import metrics
 from lfscp.web.api.upload import MAX_FORMS_OF_VISITOR, most_forms
 from lfscp.web.problems import MAX_ERRORS

@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset
 
 from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.references import Failure, Reference
-from lfscp.dicom.element_tree import tree_of
-from lfscp.dicom.json_model import to_json
+from lfscp.dicom.models.json_writer import to_json
 from lfscp.observe import audit
 from lfscp.web.api.workflow_models import EXAMPLE, SHORT_EXAMPLE
 from lfscp.web.security.bodies import MAX_BODY_BYTES
+from tests.support.element_trees import tree_of
 from tests.support.web_objects import CT_CLASS, CT_SERIES, CT_STUDY
 from tests.support.worklist_items import scheduled_step, worklist_dataset, worklist_tree
 
@@ -240,6 +240,8 @@ def test_items_are_filtered_and_paged(client: TestClient) -> None:
     assert numbers(client, station="CT01") == [3, 1]
     assert numbers(client, modality="MR") == [2]
     assert numbers(client, date_from="20261202", date_to="20261202") == [3]
+    assert numbers(client, date_from="20261202") == [3, 1]
+    assert numbers(client, date_to="20261202") == [2, 3]
     assert numbers(client, q="P2") == [2]
     assert numbers(client, status="STARTED") == []
     assert numbers(client, status=["STARTED", "SCHEDULED"]) == [2, 3, 1]

@@ -14,10 +14,10 @@ from typing import Final
 from sqlalchemy import Connection, Engine, inspect, text
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.job_tables import job
-from lfscp.archive.index.maintenance_tables import maintenance
-from lfscp.archive.index.schema import instance
-from lfscp.archive.index.workflow_tables import worklist_item
+from lfscp.archive.index.tables.job_tables import job
+from lfscp.archive.index.tables.maintenance_tables import maintenance
+from lfscp.archive.index.tables.schema import instance
+from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.observe.systemd import notify
 
 HEAD: Final = "0007"

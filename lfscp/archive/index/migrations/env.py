@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from lfscp.archive.index.schema import metadata
+from lfscp.archive.index.tables.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

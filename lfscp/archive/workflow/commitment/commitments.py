@@ -8,15 +8,10 @@ the requests that nodes of their AE title were asked. All times are those of the
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Update,
     and_,
@@ -28,84 +23,31 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.dialects import now_ms
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.workflow_tables import commitment
+from lfscp.archive.index.tables.dialects import now_ms
+from lfscp.archive.index.tables.workflow_tables import commitment
+from lfscp.archive.workflow.commitment.commitment import (
+    COLUMNS,
+    OPEN,
+    Commitment,
+    State,
+    TransactionInUseError,
+    commitment_of,
+)
 from lfscp.archive.workflow.commitment.committed_studies import forget_gone
+from lfscp.archive.workflow.commitment.holder import FREE, LEASE_MS, LEASE_S, Holder, is_free
 from lfscp.archive.workflow.commitment.references import (
     Failure,
     Reference,
     references_in,
     tree_of_references,
 )
-from lfscp.dicom.element_tree import encode_tree, read_own
+from lfscp.dicom.models.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index
 
-LEASE_S: Final = 15.0
-_LEASE_MS: Final = round(1000 * LEASE_S)
-_LONGEST_LEASE_MS: Final = 900_000  # a later end of one is that of a clock that was wrong
 _LONGEST_WAIT_MS: Final = 3_600_000  # a later time of an attempt is that of a clock that was wrong
-_FREE: Final = {"held_by": "", "held_until": 0}
-
-
-class State(StrEnum):
-    """How far a commitment is."""
-
-    RECEIVED = "received"  # its instances are to be verified
-    VERIFIED = "verified"  # its report is to be sent
-    REPORTED = "reported"
-    FAILED = "failed"  # nothing could be reported, and it is not tried again
-
-
-OPEN: Final = (State.RECEIVED, State.VERIFIED)
-
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """A request for commitment, and what became of it.
-
-    Args:
-        called_ae_title: by which the peer called this node.
-        peer_address: where the peer called from.
-        reason: why it could not be verified or reported the last time; empty when there is none.
-        instances: how many it names.
-        failed: how many of them the node does not commit to.
-        created_at: in ms since 1970, as the other times; 0 while something has not happened.
-        report_since: when its report became due, or was asked for once more.
-        attempts: how often its report was to be sent.
-        next_attempt_at: when it goes on.
-    """
-
-    id: int
-    transaction_uid: str
-    calling_ae_title: str
-    called_ae_title: str
-    peer_address: str
-    state: State
-    reason: str
-    instances: int
-    failed: int
-    created_at: int
-    verified_at: int
-    report_since: int
-    reported_at: int
-    attempts: int
-    next_attempt_at: int
-
-
-_COLUMNS: Final = [commitment.c[name] for name in Commitment.__dataclass_fields__]
-
-
-class TransactionInUseError(ArchiveError):
-    """The peer has named other instances under this Transaction UID, and waits for the report."""
-
-    def __init__(self, transaction_uid: str) -> None:
-        super().__init__(
-            "take the request", f"Transaction UID {transaction_uid} is in use for other instances"
-        )
 
 
 class Commitments:
@@ -120,11 +62,7 @@ class Commitments:
     def __init__(self, index: Index, ae_title: str = "") -> None:
         self._index = index
         self._ae_title = ae_title
-        self._name = uuid.uuid4().hex
-
-    @property
-    def _holder(self) -> str:
-        return f"{self._name}:{os.getpid()}"  # a forked process is another one
+        self._holder = Holder()
 
     # --- taking them ---
 
@@ -157,7 +95,7 @@ class Commitments:
             "instances": len(references),
             "created_at": now,
             "next_attempt_at": now,
-            **self._held(),
+            **self._holder.held(),
         }
 
         def work(connection: Connection) -> tuple[Commitment, bool]:
@@ -166,8 +104,8 @@ class Commitments:
             known = self._known(connection, transaction_uid, calling_ae_title, request)
             if known is not None:
                 return known
-            added = insert(commitment).values(row).returning(*_COLUMNS)
-            return _commitment_of(connection.execute(added).one()), True
+            added = insert(commitment).values(row).returning(*COLUMNS)
+            return commitment_of(connection.execute(added).one()), True
 
         with self._index.doing("write to the index"):
             return self._index.transact(work)
@@ -190,12 +128,12 @@ class Commitments:
         if bytes(found.request) != request:
             raise TransactionInUseError(transaction_uid)
         this = update(commitment).where(column.id == found.id)
-        free = this.where(self._is_free() | self._is_mine()).values(self._held())
-        taken = connection.execute(free.returning(*_COLUMNS)).first()
+        free = this.where(is_free() | self._holder.is_mine()).values(self._holder.held())
+        taken = connection.execute(free.returning(*COLUMNS)).first()
         if taken is not None:
-            return _commitment_of(taken), True
-        row = connection.execute(select(*_COLUMNS).where(column.id == found.id)).one()
-        return _commitment_of(row), False
+            return commitment_of(taken), True
+        row = connection.execute(select(*COLUMNS).where(column.id == found.id)).one()
+        return commitment_of(row), False
 
     def take_due(self, besides: Collection[str] = ()) -> Commitment | None:
         """Hold the one that has waited the longest and is due now; None when none is.
@@ -213,7 +151,7 @@ class Commitments:
                     commitment.c.next_attempt_at <= now_ms(),
                     commitment.c.next_attempt_at > now_ms() + 2 * _LONGEST_WAIT_MS,
                 ),
-                self._is_free(),
+                is_free(),
             )
             .order_by(commitment.c.next_attempt_at, commitment.c.id)
             .limit(1)
@@ -226,8 +164,8 @@ class Commitments:
             found = connection.execute(wanted.with_for_update(skip_locked=True)).scalar()
             if found is None:
                 return None
-            taken = update(commitment).where(commitment.c.id == found).values(self._held())
-            return _commitment_of(connection.execute(taken.returning(*_COLUMNS)).one())
+            taken = update(commitment).where(commitment.c.id == found).values(self._holder.held())
+            return commitment_of(connection.execute(taken.returning(*COLUMNS)).one())
 
         with self._index.doing("write to the index"):
             return self._index.transact(work)
@@ -242,8 +180,8 @@ class Commitments:
         def work(connection: Connection) -> set[int]:
             kept: set[int] = set()
             for piece in pieces_of(commitment_ids):
-                these = and_(commitment.c.id.in_(piece), self._is_mine())
-                held = update(commitment).where(these).values(held_until=now_ms() + _LEASE_MS)
+                these = and_(commitment.c.id.in_(piece), self._holder.is_mine())
+                held = update(commitment).where(these).values(held_until=now_ms() + LEASE_MS)
                 kept.update(connection.execute(held.returning(commitment.c.id)).scalars())
             return kept
 
@@ -252,24 +190,24 @@ class Commitments:
 
     def hold(self, commitment_id: int, for_s: float = LEASE_S) -> Commitment | None:
         """Hold one whose report is to be sent; None when another has it, or it was sent."""
-        held = {**self._held(), "held_until": now_ms() + round(1000 * for_s)}
+        held = {**self._holder.held(), "held_until": now_ms() + round(1000 * for_s)}
         wanted = (
             update(commitment)
             .where(
                 commitment.c.id == commitment_id,
                 commitment.c.state == State.VERIFIED,
-                self._is_free() | self._is_mine(),
+                is_free() | self._holder.is_mine(),
             )
             .values(held)
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         with self._index.doing("write to the index"):
             row = self._index.transact(lambda each: each.execute(wanted).first())
-        return None if row is None else _commitment_of(row)
+        return None if row is None else commitment_of(row)
 
     def free(self, commitment_id: int) -> bool:
         """Let another go on with it, at once when it is due."""
-        return self._change(commitment_id, dict(_FREE))
+        return self._change(commitment_id, dict(FREE))
 
     # --- what became of them ---
 
@@ -300,7 +238,7 @@ class Commitments:
                 "report_since": now_ms(),
                 "next_attempt_at": now_ms(),
                 "attempts": 0,
-                "held_until": now_ms() + _LEASE_MS,
+                "held_until": now_ms() + LEASE_MS,
             },
         )
 
@@ -313,7 +251,7 @@ class Commitments:
                 "reason": "",
                 "reported_at": now_ms(),
                 "attempts": commitment.c.attempts + 1,
-                **_FREE,
+                **FREE,
             },
         )
 
@@ -327,7 +265,7 @@ class Commitments:
             again_in_s: after how many seconds it is tried again; None for not again.
             of_peer: the AE title of a peer that is away; its other reports wait as long.
         """
-        values: dict[str, Any] = {"reason": reason, "attempts": commitment.c.attempts + 1, **_FREE}
+        values: dict[str, Any] = {"reason": reason, "attempts": commitment.c.attempts + 1, **FREE}
         if again_in_s is None:
             values["state"] = State.FAILED
         else:
@@ -340,7 +278,7 @@ class Commitments:
             commitment.c.ae_title == self._ae_title,
             commitment.c.calling_ae_title == of_peer,
             commitment.c.next_attempt_at < values["next_attempt_at"],
-            self._is_free(),
+            is_free(),
         )
         later = {"reason": reason, "next_attempt_at": values["next_attempt_at"]}
         others = update(commitment).where(waiting).values(later)
@@ -350,10 +288,10 @@ class Commitments:
 
     def get(self, commitment_id: int) -> Commitment | None:
         """One of them; None when there is none."""
-        wanted = select(*_COLUMNS).where(commitment.c.id == commitment_id)
+        wanted = select(*COLUMNS).where(commitment.c.id == commitment_id)
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
             row = connection.execute(wanted).first()
-        return None if row is None else _commitment_of(row)
+        return None if row is None else commitment_of(row)
 
     def commitments(
         self, *, states: Collection[str] = (), after: int = 0, limit: int = 100
@@ -364,13 +302,13 @@ class Commitments:
             states: only those in one of these; none for all.
             after: the id of the last one of the page before; 0 for the first page.
         """
-        wanted = select(*_COLUMNS).order_by(commitment.c.id.desc()).limit(limit)
+        wanted = select(*COLUMNS).order_by(commitment.c.id.desc()).limit(limit)
         if states:
             wanted = wanted.where(commitment.c.state.in_(list(states)))
         if after:
             wanted = wanted.where(commitment.c.id < after)
         with self._index.doing("read the index"), self._index.engine.connect() as connection:
-            return [_commitment_of(row) for row in connection.execute(wanted)]
+            return [commitment_of(row) for row in connection.execute(wanted)]
 
     def retry(self, commitment_id: int) -> bool:
         """Send its report now, or once more; False while it is to be verified."""
@@ -402,21 +340,11 @@ class Commitments:
         with self._index.doing("write to the index"):
             return self._index.transact(work)
 
-    # --- who holds one ---
-
-    def _held(self) -> dict[str, Any]:
-        return {"held_by": self._holder, "held_until": now_ms() + _LEASE_MS}
-
-    def _is_free(self) -> ColumnElement[bool]:
-        until = commitment.c.held_until
-        return or_(until < now_ms(), until > now_ms() + _LONGEST_LEASE_MS)
-
-    def _is_mine(self) -> ColumnElement[bool]:
-        return commitment.c.held_by == self._holder
+    # --- changing one ---
 
     def _change(self, commitment_id: int, values: dict[str, Any], *more: Update) -> bool:
         """Change one that is held, and then `more` in the same transaction."""
-        this = and_(commitment.c.id == commitment_id, self._is_mine())
+        this = and_(commitment.c.id == commitment_id, self._holder.is_mine())
         changed = update(commitment).where(this).values(values)
 
         def work(connection: Connection) -> bool:
@@ -427,8 +355,3 @@ class Commitments:
 
         with self._index.doing("write to the index"):
             return self._index.transact(work)
-
-
-def _commitment_of(row: Any) -> Commitment:
-    values = row._asdict()
-    return Commitment(**{**values, "state": State(values["state"])})

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
 
-from lfscp.archive.index.dialects import insert_if_absent, now_ms
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.schema import instance, series, study
-from lfscp.archive.index.workflow_tables import committed_study
+from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
+from lfscp.archive.index.tables.schema import instance, series, study
+from lfscp.archive.index.tables.workflow_tables import committed_study
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

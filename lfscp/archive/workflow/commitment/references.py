@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from lfscp.archive.workflow.commitment.failure_reasons import PROCESSING_FAILURE
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 
 TRANSACTION_UID: Final = 0x00081195
 REFERENCED_SOP_SEQUENCE: Final = 0x00081199

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pydicom.uid import generate_uid
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
-from lfscp.archive.index.dialects import now_ms
-from lfscp.archive.index.job_tables import job
-from lfscp.archive.index.workflow_tables import commitment_request as request
+from lfscp.archive.index.tables.dialects import now_ms
+from lfscp.archive.index.tables.job_tables import job
+from lfscp.archive.index.tables.workflow_tables import commitment_request as request
 from lfscp.archive.workflow.commitment.failure_reasons import NOT_IN_REPORT
 from lfscp.archive.workflow.commitment.references import Failure, Reference
 

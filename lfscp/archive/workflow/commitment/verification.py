@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from sqlalchemy import select
 
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.index.schema import instance
+from lfscp.archive.index.tables.schema import instance
 from lfscp.archive.store.digest import algorithm_of, hasher_of
 from lfscp.archive.workflow.commitment.committed_studies import note_studies
 from lfscp.archive.workflow.commitment.failure_reasons import (
@@ -24,7 +24,7 @@ from lfscp.archive.workflow.commitment.failure_reasons import (
     PROCESSING_FAILURE,
 )
 from lfscp.archive.workflow.commitment.references import Failure, Reference
-from lfscp.dicom.file_head import HEAD_BYTES, Expected, fault_of_head
+from lfscp.dicom.part10.file_head import HEAD_BYTES, Expected, fault_of_head
 
 if TYPE_CHECKING:
     from lfscp.archive.archive import Archive

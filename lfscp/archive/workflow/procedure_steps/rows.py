@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, or_, select
 
-from lfscp.archive.index.workflow_tables import procedure_step
+from lfscp.archive.index.tables.workflow_tables import procedure_step
 from lfscp.archive.workflow.procedure_steps.table import PERFORMED_SERIES, SCHEDULED_STEPS
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
@@ -17,8 +17,8 @@ from lfscp.archive.workflow.worklist.item import (
     PATIENT_NAME,
     STUDY_INSTANCE_UID,
 )
-from lfscp.dicom.element_tree import Tree, read_own
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.models.element_tree import Tree, read_own
+from lfscp.dicom.values.person_names import search_form
 
 _MAX_COLUMN: Final = 200  # characters; the database's own indexes take no long ones
 _REFERENCES: Final = (0x00081140, 0x00400220)  # to images, and to other objects

@@ -26,7 +26,7 @@ from lfscp.archive.workflow.procedure_steps.table import (
     Column,
     Requirement,
 )
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 
 IN_PROGRESS: Final = "IN PROGRESS"
 COMPLETED: Final = "COMPLETED"

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.schema import instance
-from lfscp.archive.index.workflow_tables import procedure_step
+from lfscp.archive.index.tables.schema import instance
+from lfscp.archive.index.tables.workflow_tables import procedure_step
 from lfscp.archive.workflow.procedure_steps import rows
 from lfscp.archive.workflow.procedure_steps.errors import (
     DuplicateStepError,
@@ -41,7 +41,7 @@ from lfscp.archive.workflow.worklist.item import (
     STUDY_INSTANCE_UID,
 )
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree, encode_tree
+from lfscp.dicom.models.element_tree import Tree, encode_tree
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

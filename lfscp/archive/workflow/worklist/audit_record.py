@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lfscp.archive.workflow.worklist.item import PATIENT_ID, PATIENT_NAME, STUDY_INSTANCE_UID
-from lfscp.dicom.element_tree import Tree
+from lfscp.dicom.models.element_tree import Tree
 from lfscp.observe import audit
 from lfscp.observe.audit_message import Patient
 

@@ -15,9 +15,9 @@ from typing import Final
 from pydicom.datadict import keyword_for_tag
 from pydicom.uid import generate_uid
 
-from lfscp.dicom.element_tree import Element, Tree
-from lfscp.dicom.header import is_uid
-from lfscp.dicom.temporal import date_span, time_span, without_delimiters
+from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.reading.header import is_uid
+from lfscp.dicom.values.temporal import date_span, time_span, without_delimiters
 from lfscp.errors import OperationError
 
 ACCESSION_NUMBER: Final = 0x00080050

@@ -10,17 +10,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, or_, select, tuple_
 
 from lfscp.archive.index.browse import MAX_PAGE, MAX_WORDS
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.dialects import holds_text
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import WorklistItem
-from lfscp.dicom.element_tree import read_own
-from lfscp.dicom.person_names import search_form
+from lfscp.archive.workflow.worklist.rows import COLUMNS, kept, read_item
+from lfscp.dicom.values.person_names import search_form
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c
-_COLUMNS: Final = [_ITEM[name] for name in WorklistItem.__dataclass_fields__]
 _BEGINS: Final = func.min(_STEP.start_date + _STEP.start_time)
 _LAST_DAY: Final = "~"  # after every digit
 
@@ -71,10 +71,36 @@ def page_of_items(
         limit: items of a page, at most MAX_PAGE.
     """
     size = max(1, min(limit, MAX_PAGE))
-    rows = connection.execute(_statement(wanted, after).limit(size + 1)).mappings().all()
-    items = [_item(dict(row)) for row in rows[:size]]
+    rows = connection.execute(_statement(wanted, after).limit(size + 1)).all()
+    items = [read_item(row[:-1]) for row in rows[:size]]
     last = rows[size - 1] if len(rows) > size else None
-    return ItemPage(items, None if last is None else (last["begins"], last["id"]))
+    return ItemPage(items, None if last is None else (last.begins, last.id))
+
+
+def newest_items(
+    connection: Connection,
+    *,
+    text: str = "",
+    statuses: Collection[str] = (),
+    after: int = 0,
+    limit: int = 100,
+) -> list[WorklistItem]:
+    """A page of items, the newest first.
+
+    Args:
+        text: a part of Patient's Name, Patient ID, Accession Number or Requested Procedure ID.
+        statuses: of which one of its steps has one; none for all.
+        after: the ID of the last item of the page before.
+    """
+    wanted = select(*COLUMNS).order_by(_ITEM.id.desc()).limit(limit)
+    if after:
+        wanted = wanted.where(_ITEM.id < after)
+    if text:
+        wanted = wanted.where(_holds(text))
+    of_steps = _of_steps(ItemFilter(statuses=statuses))
+    if of_steps:
+        wanted = wanted.where(exists().where(_STEP.item_id == _ITEM.id, *of_steps))
+    return [read_item(row) for row in connection.execute(wanted)]
 
 
 def choices(connection: Connection) -> Choices:
@@ -91,7 +117,7 @@ def _statement(wanted: ItemFilter, after: Cursor | None) -> Select[Any]:
     steps = select(_STEP.item_id, _BEGINS.label("begins")).group_by(_STEP.item_id)
     begun = steps.where(*_of_steps(wanted)).subquery()
     key = (begun.c.begins, _ITEM.id)
-    statement = select(*_COLUMNS, begun.c.begins).join(begun, begun.c.item_id == _ITEM.id)
+    statement = select(*COLUMNS, begun.c.begins).join(begun, begun.c.item_id == _ITEM.id)
     for word in wanted.text.split()[:MAX_WORDS]:
         statement = statement.where(_names(word))
     if after is not None:
@@ -123,6 +149,17 @@ def _names(word: str) -> ColumnElement[bool]:
     )
 
 
-def _item(row: dict[str, Any]) -> WorklistItem:
-    del row["begins"]
-    return WorklistItem(**{**row, "dataset": read_own(bytes(row["dataset"]))})
+def _holds(text: str) -> ColumnElement[bool]:
+    """Whether the name or an identifier of an item holds a text, whatever its case."""
+
+    def pattern(part: str) -> str:
+        for sign in "\\%_":
+            part = part.replace(sign, f"\\{sign}")
+        return f"%{part}%"
+
+    text = kept(text)
+    identifiers = (_ITEM.patient_id, _ITEM.accession_number, _ITEM.requested_procedure_id)
+    return or_(
+        holds_text(_ITEM.patient_name_search, pattern(search_form(text))),
+        *(holds_text(column, pattern(text)) for column in identifiers),
+    )

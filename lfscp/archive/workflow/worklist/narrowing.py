@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Dialect, bindparam, literal_column, select
 
-from lfscp.archive.index.dialects import holds_text
-from lfscp.archive.index.statements import compiled
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.database.statements import compiled
+from lfscp.archive.index.tables.dialects import holds_text
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.query.keys import Match, Names, Texts
 from lfscp.archive.query.matching import SEVERAL_GROUPS
 from lfscp.archive.workflow.worklist.item import (
@@ -34,8 +34,8 @@ from lfscp.archive.workflow.worklist.item import (
     STUDY_INSTANCE_UID,
 )
 from lfscp.archive.workflow.worklist.query import WorklistQuery
-from lfscp.dicom.person_names import GROUP_DELIMITER
-from lfscp.dicom.temporal import Span
+from lfscp.dicom.values.person_names import GROUP_DELIMITER
+from lfscp.dicom.values.temporal import Span
 
 _COLUMN_OF_ITEM: Final = {
     PATIENT_NAME: worklist_item.c.patient_name_search,

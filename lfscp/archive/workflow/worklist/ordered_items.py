@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, or_, select, update
 
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist import rows
 from lfscp.archive.workflow.worklist.item import OF_FOLDER, STEPS, complete_item
-from lfscp.dicom.element_tree import Element, Tree
+from lfscp.dicom.models.element_tree import Element, Tree
 
 if TYPE_CHECKING:
     from lfscp.archive.index.index import Index

@@ -21,12 +21,12 @@ from lfscp.archive.query.object_keys import TEXT_VRS, vr_by_dictionary
 from lfscp.archive.query.query import InvalidKeyError
 from lfscp.archive.workflow.worklist.item import ENDED, START_DATE, START_TIME, STATUS, STEPS
 from lfscp.archive.workflow.worklist.keys import MATCHED, MATCHED_OF_STEP
-from lfscp.dicom import identifiers
-from lfscp.dicom.attributes import SPECIFIC_CHARACTER_SET
-from lfscp.dicom.element_tree import Element, Tree
 from lfscp.dicom.errors import named
-from lfscp.dicom.identifiers import Identifier
-from lfscp.dicom.temporal import Span, without_delimiters
+from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.reading import identifiers
+from lfscp.dicom.reading.identifiers import Identifier
+from lfscp.dicom.values.attributes import SPECIFIC_CHARACTER_SET
+from lfscp.dicom.values.temporal import Span, without_delimiters
 
 _COMPARED_VRS: Final = TEXT_VRS | {"US"}
 _RANGE: Final = "-"

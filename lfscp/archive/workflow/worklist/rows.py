@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -15,13 +15,11 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    or_,
     select,
     update,
 )
 
-from lfscp.archive.index.dialects import holds_text
-from lfscp.archive.index.workflow_tables import worklist_item, worklist_step
+from lfscp.archive.index.tables.workflow_tables import worklist_item, worklist_step
 from lfscp.archive.workflow.worklist.item import (
     ACCESSION_NUMBER,
     MODALITY,
@@ -40,13 +38,13 @@ from lfscp.archive.workflow.worklist.item import (
     WorklistItem,
     complete_item,
 )
-from lfscp.dicom.element_tree import Element, Tree, encode_tree, read_own
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.person_names import search_form
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree, read_own
+from lfscp.dicom.values.person_names import search_form
 
 _ITEM: Final = worklist_item.c
 _STEP: Final = worklist_step.c
-_COLUMNS: Final = (
+COLUMNS: Final = (
     _ITEM.id,
     _ITEM.source,
     _ITEM.source_key,
@@ -85,7 +83,7 @@ def kept(text: str) -> str:
 
 
 def read_item(row: Sequence[Any]) -> WorklistItem:
-    """The item of a row of `_COLUMNS`."""
+    """The item of a row of `COLUMNS`."""
     key, source, source_key, dataset, created_at, updated_at = row
     tree = read_own(bytes(dataset))
     return WorklistItem(key, source, source_key, tree, created_at, updated_at)
@@ -99,7 +97,7 @@ def find_item(
     Args:
         locks: hold it against other transactions until the end of this one.
     """
-    wanted = select(*_COLUMNS).where(condition)
+    wanted = select(*COLUMNS).where(condition)
     row = connection.execute(wanted.with_for_update() if locks else wanted).first()
     return None if row is None else read_item(row)
 
@@ -205,43 +203,6 @@ def is_over(before_date: str) -> ColumnElement[bool]:
     """The condition of items that are of no folder and have no step on a day or after it."""
     has_later = exists().where(_STEP.item_id == _ITEM.id, _STEP.start_date >= before_date)
     return and_(_ITEM.source.not_like(OF_FOLDER + "%"), ~has_later)
-
-
-def listing(
-    text: str, statuses: Collection[str], date_from: str, date_to: str, after: int, limit: int
-) -> Select[Any]:
-    """The SELECT of a page of items; see Worklist.items."""
-    wanted = select(*_COLUMNS).order_by(_ITEM.id.desc()).limit(limit)
-    if after:
-        wanted = wanted.where(_ITEM.id < after)
-    if text:
-        wanted = wanted.where(_holds(text))
-    of_step: list[Condition] = []
-    if statuses:
-        of_step.append(_STEP.status.in_(statuses))
-    if date_from:
-        of_step.append(_STEP.start_date >= date_from)
-    if date_to:
-        of_step.append(_STEP.start_date <= date_to)
-    if of_step:
-        wanted = wanted.where(exists().where(_STEP.item_id == _ITEM.id, *of_step))
-    return wanted
-
-
-def _holds(text: str) -> ColumnElement[bool]:
-    """Whether the name or an identifier of an item holds a text, whatever its case."""
-
-    def pattern(part: str) -> str:
-        for sign in "\\%_":
-            part = part.replace(sign, f"\\{sign}")
-        return f"%{part}%"
-
-    text = kept(text)
-    identifiers = (_ITEM.patient_id, _ITEM.accession_number, _ITEM.requested_procedure_id)
-    return or_(
-        holds_text(_ITEM.patient_name_search, pattern(search_form(text))),
-        *(holds_text(column, pattern(text)) for column in identifiers),
-    )
 
 
 def steps_named(study_uid: str, step_id: str, accession_number: str) -> list[Select[Any]]:

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection, and_, select
 
 from lfscp.archive.index.removal import pieces_of
-from lfscp.archive.index.workflow_tables import worklist_item
+from lfscp.archive.index.tables.workflow_tables import worklist_item
 from lfscp.archive.workflow.worklist import rows
 from lfscp.archive.workflow.worklist.item import InvalidItemError, WorklistItem, complete_item
+from lfscp.archive.workflow.worklist.listing import newest_items
 from lfscp.archive.workflow.worklist.narrowing import Narrowing
-from lfscp.dicom.element_tree import encode_tree, read_own
+from lfscp.dicom.models.element_tree import encode_tree, read_own
 
 if TYPE_CHECKING:
+    from lfscp.archive.index.database.interruption import Interruption
     from lfscp.archive.index.index import Index
-    from lfscp.archive.index.interruption import Interruption
     from lfscp.archive.workflow.worklist.query import WorklistQuery
-    from lfscp.dicom.element_tree import Tree
+    from lfscp.dicom.models.element_tree import Tree
 
 __all__ = ["InvalidItemError", "Worklist", "WorklistItem", "complete_item"]
 
@@ -152,26 +153,11 @@ class Worklist:
         )
 
     def items(
-        self,
-        *,
-        text: str = "",
-        statuses: Collection[str] = (),
-        date_from: str = "",
-        date_to: str = "",
-        after: int = 0,
-        limit: int = 100,
+        self, *, text: str = "", statuses: Collection[str] = (), after: int = 0, limit: int = 100
     ) -> list[WorklistItem]:
-        """A page of items, the newest first.
-
-        Args:
-            text: a part of Patient's Name, Patient ID, Accession Number or Requested Procedure ID.
-            statuses: of which one of its steps has one.
-            date_from: the first day of a step (YYYYMMDD); `date_to` the last.
-            after: the ID of the last item of the page before.
-        """
-        wanted = rows.listing(text, statuses, date_from, date_to, after, limit)
+        """A page of items, the newest first; see listing.newest_items."""
         with self._index.doing("read the worklist"), self._index.engine.connect() as connection:
-            return [rows.read_item(row) for row in connection.execute(wanted)]
+            return newest_items(connection, text=text, statuses=statuses, after=after, limit=limit)
 
     def fingerprints(self, source: str) -> dict[str, str]:
         """The fingerprints of a source's items by source key."""

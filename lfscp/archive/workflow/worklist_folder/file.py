@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lfscp.dicom.element_tree import Tree
-from lfscp.dicom.tree_file import read_tree_of_file
+from lfscp.dicom.models.element_tree import Tree
+from lfscp.dicom.part10.tree_file import read_tree_of_file
 from lfscp.errors import OperationError
 
 MAX_BYTES: Final = 1 << 20

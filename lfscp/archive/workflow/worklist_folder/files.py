@@ -19,7 +19,7 @@ from lfscp.archive.workflow.worklist_folder.file import WorklistFileError, read_
 if TYPE_CHECKING:
     from lfscp.archive.workflow.worklist.item import InvalidItemError
     from lfscp.archive.workflow.worklist_folder.listing import Listing
-    from lfscp.dicom.element_tree import Tree
+    from lfscp.dicom.models.element_tree import Tree
 
 SETTLED_S: Final = 2.0  # the coarsest times that file systems keep
 _PATIENCE_S: Final = 5.0  # with a broken file, which somebody may be writing

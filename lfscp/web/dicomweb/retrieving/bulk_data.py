@@ -22,9 +22,9 @@ from lfscp.archive.store.partial_dataset import (
     parts_of_large,
 )
 from lfscp.archive.store.stored_dataset import StoredDataset, dataset_of
-from lfscp.dicom.encapsulated import PIXEL_DATA
-from lfscp.dicom.header import DEFLATED
-from lfscp.dicom.value_places import ValuePlace, find_value
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.reading.header import DEFLATED
+from lfscp.dicom.reading.value_places import ValuePlace, find_value
 from lfscp.dicomweb.media_types import OCTETS
 from lfscp.dicomweb.multipart_writer import MultipartWriter, Part
 from lfscp.web.dicomweb.accept import Wanted, not_acceptable, wanted_forms

@@ -19,7 +19,7 @@ from typing import Final
 from starlette.responses import Response
 
 from lfscp.archive.store.partial_dataset import TooManyPartsError, parts_of_large
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicomweb.media_types import OCTETS, UNCOMPRESSED, is_video, media_type_of, today
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.services.transcoding.decoded_frames import DecodedFrames, can_decode, size_of

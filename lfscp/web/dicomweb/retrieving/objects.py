@@ -20,9 +20,9 @@ from pydicom.uid import UID
 from starlette.responses import Response
 
 from lfscp.archive.store.received_objects import StoredInstance
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.part10 import part10_header
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import DICOM, ZIP
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.jobs.package import zipped

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicomweb.media_types import DICOM, is_video, media_type_of
 from lfscp.web.dicomweb.accept import MediaRange, Wanted, media_ranges
 from lfscp.web.dicomweb.addresses import WADO_URI, require_uid

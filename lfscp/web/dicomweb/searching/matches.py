@@ -2,7 +2,7 @@
 
 Rules: attributes come in the order of their tags. One without a value has its VR alone, or is left
 out if it is optional. Text is UTF-8, and says so. What is read from objects is written by
-`json_model`, as all other datasets are.
+`json_writer`, as all other datasets are.
 Source: PS3.18 section F.2; tables 10.6.3-3 to 10.6.3-5.
 """
 
@@ -18,12 +18,12 @@ from lfscp.archive.query.keys import Items, stored_items
 from lfscp.archive.query.object_attributes import ObjectAttribute
 from lfscp.archive.query.ordered import Found
 from lfscp.archive.query.query import Key, Query
-from lfscp.dicom.attributes import Attribute
-from lfscp.dicom.charset import UTF_8
-from lfscp.dicom.element_tree import Element, Tree
-from lfscp.dicom.json_model import element_to_json
-from lfscp.dicom.json_text import head_of, quoted, values_writer
-from lfscp.dicom.native_model_writer import xml_of_json
+from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.models.json_text import head_of, quoted, values_writer
+from lfscp.dicom.models.json_writer import element_to_json
+from lfscp.dicom.models.native_model_writer import xml_of_json
+from lfscp.dicom.values.attributes import Attribute
+from lfscp.dicom.values.charset import UTF_8
 from lfscp.web.dicomweb.addresses import retrieve_url
 from lfscp.web.dicomweb.searching.returned import (
     INSTANCE_AVAILABILITY,

@@ -25,12 +25,12 @@ from lfscp.archive.query.query import (
     Query,
     parse_query,
 )
-from lfscp.dicom.attributes import BY_TAG, COMPUTED, LEVELS, SPECIFIC_CHARACTER_SET, Level
-from lfscp.dicom.charset import UTF_8
-from lfscp.dicom.element_tree import Element, Tree, encode_tree
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.identifiers import read_identifier
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
+from lfscp.dicom.reading.identifiers import read_identifier
+from lfscp.dicom.values.attributes import BY_TAG, COMPUTED, LEVELS, SPECIFIC_CHARACTER_SET, Level
+from lfscp.dicom.values.charset import UTF_8
 from lfscp.web.dicomweb.searching.attribute_values import (
     Path,
     element_of,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lfscp.dicom.attributes import ATTRIBUTES, COMPUTED, LEVELS, Level
+from lfscp.dicom.values.attributes import ATTRIBUTES, COMPUTED, LEVELS, Level
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 INSTANCE_AVAILABILITY: Final = 0x00080056

@@ -15,10 +15,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.query.ordered import Found
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.multipart_writer import Bytes, MultipartWriter, Part
 from lfscp.observe import audit, metrics
 from lfscp.services.audit_events import keys_of

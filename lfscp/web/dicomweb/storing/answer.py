@@ -11,8 +11,8 @@ from typing import Final
 
 from fastapi import Request, Response
 
-from lfscp.dicom.json_model import to_json
-from lfscp.dicom.native_model_writer import xml_of_json
+from lfscp.dicom.models.json_writer import to_json
+from lfscp.dicom.models.native_model_writer import xml_of_json
 from lfscp.web.dicomweb.accept import not_acceptable, wanted_forms
 from lfscp.web.dicomweb.storing.outcome import Outcome
 from lfscp.web.dicomweb.warning_header import warning_headers

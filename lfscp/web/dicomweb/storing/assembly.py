@@ -10,15 +10,15 @@ import threading
 from typing import Any, Final
 
 from lfscp.archive.errors import OutOfResourcesError
-from lfscp.dicom.bulk_data import BulkDataURI, ObjectWriter
-from lfscp.dicom.element_tree import Tree
-from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import SOP_CLASS_UID, SOP_INSTANCE_UID
-from lfscp.dicom.json_model import from_json
-from lfscp.dicom.part10 import part10_header
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
-from lfscp.dicom.value_faults import fault_of
+from lfscp.dicom.models.bulk_data import BulkDataURI, ObjectWriter
+from lfscp.dicom.models.element_tree import Tree
+from lfscp.dicom.models.json_reader import from_json
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import SOP_CLASS_UID, SOP_INSTANCE_UID
+from lfscp.dicom.values.value_faults import fault_of
 from lfscp.errors import OperationError
 from lfscp.web.actions.storing import STOW, store_spooled
 from lfscp.web.context import Web

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from lfscp.archive.archive import Archive
-from lfscp.dicom.bulk_data import BulkData, BulkDataURI
-from lfscp.dicom.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.encapsulated import PIXEL_DATA
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.models.bulk_data import BulkData, BulkDataURI
 from lfscp.dicomweb.content_type import ContentType
 from lfscp.dicomweb.media_types import media_type_of, today
 from lfscp.web.dicomweb.storing.spool import Spool

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.native_model_reader import document_of_xml
+from lfscp.dicom.models.native_model_reader import document_of_xml
 from lfscp.dicomweb.errors import BodyError
 from lfscp.web.security.shares import Share
 
@@ -63,7 +63,7 @@ class Metadata:
         self._texts.append((media_type in JSON, text))
 
     def documents(self) -> Iterator[Any]:
-        """The metadata of each object as `json_model` reads them.
+        """The metadata of each object as `json_reader` reads them.
 
         Raises:
             BodyError: they are no JSON or XML.

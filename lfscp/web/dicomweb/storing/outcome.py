@@ -14,8 +14,8 @@ from typing import Final
 from lfscp.archive.errors import OtherStudyError, OutOfResourcesError
 from lfscp.archive.store.received_objects import StoreOutcome
 from lfscp.archive.store_file import StoredObject
-from lfscp.dicom.element_tree import Element, Tree
-from lfscp.dicom.header import is_uid
+from lfscp.dicom.models.element_tree import Element, Tree
+from lfscp.dicom.reading.header import is_uid
 from lfscp.errors import OperationError
 from lfscp.observe import audit
 from lfscp.observe.logging import get_logger

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from lfscp.archive.errors import OutOfResourcesError
 from lfscp.archive.store.received_objects import mapped
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.media import identity_of, read_media
+from lfscp.dicom.part10.media import identity_of, read_media
 from lfscp.dicomweb.content_type import ContentType
 from lfscp.dicomweb.media_types import DICOM, OCTETS
 from lfscp.errors import OperationError

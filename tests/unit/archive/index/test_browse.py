@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from lfscp.archive.index import browse
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import add, steps
 
 

@@ -16,7 +16,7 @@ from lfscp.archive.errors import InstanceElsewhereError
 from lfscp.archive.index import browse
 from lfscp.archive.query.query import Model, parse_query
 from lfscp.archive.reindexing import read_every_object
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import EXPLICIT, received
 
 

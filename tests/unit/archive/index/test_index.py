@@ -22,11 +22,11 @@ from sqlalchemy import create_engine, event, text
 
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.index import migrations
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
-from lfscp.archive.index.schema import metadata
+from lfscp.archive.index.tables.schema import metadata
 from lfscp.archive.upkeep.check import check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
 

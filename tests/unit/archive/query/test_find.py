@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from lfscp.archive.query.find import find
 from lfscp.archive.query.query import Model, parse_query
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import IMPLICIT, add, answers, by_position, identifier
 
 STUDIES = 1003  # PostgreSQL gives 500 at a time

@@ -16,7 +16,7 @@ from pydicom.filewriter import write_dataset
 
 from lfscp.archive.archive import Archive, Received
 from lfscp.archive.query.query import InvalidKeyError, Model, parse_query
-from lfscp.dicom.identifiers import read_identifier
+from lfscp.dicom.reading.identifiers import read_identifier
 from tests.support.archive_datasets import CT_IMAGE, encoded
 from tests.support.index_rows import identifier
 

@@ -20,7 +20,7 @@ from lfscp.archive.query.key_limits import (
 from lfscp.archive.query.keys import Texts
 from lfscp.archive.query.object_keys import MAX_DEPTH
 from lfscp.archive.query.query import InvalidKeyError, Model, parse_query, unique_keys
-from lfscp.dicom.identifiers import (
+from lfscp.dicom.reading.identifiers import (
     MAX_ELEMENTS,
     ExcessiveIdentifierError,
     ReceivedIdentifier,

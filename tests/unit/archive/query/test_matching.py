@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from lfscp.archive.query.keys import Name, Texts, wildcard_expression
 from lfscp.archive.query.matching import MAX_BOUND_VALUES, build
 from lfscp.archive.query.query import Model, parse_query
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.temporal import date_time_span
+from lfscp.dicom.values.attributes import Level
+from lfscp.dicom.values.temporal import date_time_span
 from tests.support.index_rows import add, answers, identifier, steps
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"

@@ -16,7 +16,7 @@ from pydicom.filereader import read_dataset
 from sqlalchemy import Connection
 
 from lfscp.archive.query.query import Model
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import add, answers
 
 Row = dict[str, Any]

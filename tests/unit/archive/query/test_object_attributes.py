@@ -23,7 +23,7 @@ from lfscp.archive.archive import Archive, Received
 from lfscp.archive.query.find import Incomplete
 from lfscp.archive.query.object_keys import is_in_objects
 from lfscp.archive.query.query import Model, Query, parse_query
-from lfscp.dicom.identifiers import read_identifier
+from lfscp.dicom.reading.identifiers import read_identifier
 from tests.support.archive_datasets import CT_IMAGE
 
 IMPLICIT = "1.2.840.10008.1.2"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.interruption import Interruption
+from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.query.query import Model, Query, parse_query
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.element_tree import Element, Tree, encode_tree
-from lfscp.dicom.identifiers import read_identifier
+from lfscp.dicom.models.element_tree import Element, Tree, encode_tree
+from lfscp.dicom.reading.identifiers import read_identifier
+from lfscp.dicom.values.attributes import Level
 from tests.support.served_archive import EXPLICIT, Node, image
 
 UID = {Level.STUDY: 0x0020000D, Level.SERIES: 0x0020000E, Level.IMAGE: 0x00080018}

@@ -13,9 +13,9 @@ from pydicom.filewriter import write_dataset
 
 from lfscp.archive.query.keys import UNIVERSAL, Names, Texts
 from lfscp.archive.query.query import InvalidKeyError, Model, Query, parse_query, unique_keys
-from lfscp.dicom.attributes import Level
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.identifiers import read_identifier
+from lfscp.dicom.reading.identifiers import read_identifier
+from lfscp.dicom.values.attributes import Level
 from tests.support.index_rows import identifier
 
 LEVEL = 0x00080052

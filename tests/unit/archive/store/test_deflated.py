@@ -7,7 +7,7 @@ import pytest
 
 from lfscp.archive.store.deflated import inflated, require_bounded, require_bounded_file
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MB = 1 << 20

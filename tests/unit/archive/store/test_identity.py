@@ -17,18 +17,18 @@ from sqlalchemy import delete
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError, OutOfResourcesError
-from lfscp.archive.index.maintenance_tables import maintenance
 from lfscp.archive.index.objects_identity import known, known_by_file
+from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.readiness import readiness
+from lfscp.archive.store.bucket.s3_client import S3Options
 from lfscp.archive.store.identity import IDENTITY_FOLDER, FolderPlace
-from lfscp.archive.store.s3_client import S3Options
 from lfscp.archive.store.space import Space
 from lfscp.archive.upkeep.backup import backup
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
 from lfscp.archive.upkeep.retention import Limits, Retention
 from lfscp.archive.upkeep.scrub import Scrub
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 from tests.support.s3_service import S3Service
 

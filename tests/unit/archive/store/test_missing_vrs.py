@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from pydicom import dcmread
 
 from lfscp.archive.store.missing_vrs import open_with_vrs
-from lfscp.dicom.elements import NO_VRS
+from lfscp.dicom.encoding.elements import NO_VRS
 from lfscp.dicom.errors import DatasetError
-from lfscp.dicom.header import read_header
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
+from lfscp.dicom.reading.header import read_header
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 
 HEAD = part10_header(CT_IMAGE, "1.2.3.1.1", EXPLICIT)
@@ -58,6 +59,13 @@ def test_other_bytes_are_no_vr(vr: bytes) -> None:
         read_header(broken, EXPLICIT)
 
 
+def opened(path: Path) -> BinaryIO:
+    """The whole file, as pydicom sees it."""
+    _, file = open_with_vrs(path)
+    file.seek(0)
+    return file
+
+
 def written(tmp_path: Path, dataset: bytes) -> Path:
     path = tmp_path / "file.dcm"
     path.write_bytes(HEAD + dataset)
@@ -71,7 +79,7 @@ def test_pydicom_reads_what_stands_there(tmp_path: Path, vr: bytes) -> None:
         short(0x00291020, vr, b"private "),
     )
     path = written(tmp_path, content)
-    with open_with_vrs(path) as file:
+    with opened(path) as file:
         dataset = dcmread(file)
     assert dataset.PixelPaddingValue == 7
     assert dataset[0x00291020].value == "private"
@@ -83,7 +91,7 @@ def test_items_of_sequences_are_looked_into(tmp_path: Path) -> None:
     item = short(0x00080100, b"  ", b"CODE")
     sequence = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
     sequence = struct.pack("<HH2sHL", 0x0040, 0xA043, b"SQ", 0, len(sequence)) + sequence
-    with open_with_vrs(written(tmp_path, a_dataset(sequence))) as file:
+    with opened(written(tmp_path, a_dataset(sequence))) as file:
         dataset = dcmread(file)
     assert dataset.ConceptNameCodeSequence[0].CodeValue == "CODE"
     assert dataset.PixelData == bytes(64)
@@ -91,7 +99,7 @@ def test_items_of_sequences_are_looked_into(tmp_path: Path) -> None:
 
 def test_a_file_with_all_its_vrs_is_not_copied(tmp_path: Path) -> None:
     path = written(tmp_path, a_dataset())
-    with open_with_vrs(path) as file:
+    with opened(path) as file:
         assert Path(file.name) == path
         assert file.read() == path.read_bytes()
 
@@ -105,7 +113,7 @@ def test_nothing_is_read_behind_compressed_pixels(tmp_path: Path) -> None:
     dataset = encoded(1)
     dataset = dataset[: dataset.index(PIXELS)] + FRAGMENTS
     path = written(tmp_path, dataset + short(0xFFFCFFFC, b"  ", b"padding "))
-    with open_with_vrs(path) as file:
+    with opened(path) as file:
         assert file.read() == path.read_bytes()
         assert Path(file.name) == path
 
@@ -119,14 +127,14 @@ def test_compressed_pixels_of_an_icon_do_not_end_the_header(
     icon += struct.pack("<HHL", 0xFFFE, 0xE000, len(FRAGMENTS)) + FRAGMENTS
     icon += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0) if is_delimited else b""
     content = a_dataset(icon, short(0x00880140, b"  ", b"1.2.3\0"))
-    with open_with_vrs(written(tmp_path, content)) as file:
+    with opened(written(tmp_path, content)) as file:
         assert dcmread(file).StorageMediaFileSetUID == "1.2.3"
 
 
 def test_a_long_value_of_64_kb_is_not_taken_for_one(tmp_path: Path) -> None:
     """The lower half of its length is two NULs."""
     value = struct.pack("<HH2sHL", 0x0029, 0x1020, b"OB", 0, 65_536) + bytes(65_536)
-    with open_with_vrs(written(tmp_path, a_dataset(value))) as file:
+    with opened(written(tmp_path, a_dataset(value))) as file:
         assert dcmread(file)[0x00291020].value == bytes(65_536)
 
 
@@ -137,6 +145,6 @@ def test_sequences_are_walked_once_however_deep(tmp_path: Path) -> None:
     end = struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
     bottom = short(0x00080100, b"  ", b"CODE")
     content = a_dataset(begin * depth + bottom + end * depth)
-    with open_with_vrs(written(tmp_path, content)) as file:
+    with opened(written(tmp_path, content)) as file:
         repaired = file.read()
     assert repaired == HEAD + content.replace(bottom, short(0x00080100, b"SH", b"CODE"))

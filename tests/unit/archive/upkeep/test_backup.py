@@ -20,9 +20,9 @@ from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.restore import restore
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.element_tree import tree_of
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
+from tests.support.element_trees import tree_of
 from tests.support.procedure_steps import started
 from tests.support.worklist_items import worklist_tree
 

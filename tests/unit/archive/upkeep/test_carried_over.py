@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.workflow_tables import (
+from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
     committed_study,
@@ -21,8 +21,9 @@ from lfscp.archive.index.workflow_tables import (
 )
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import encode_tree, tree_of
+from lfscp.dicom.models.element_tree import encode_tree
 from tests.support.archive_datasets import received
+from tests.support.element_trees import tree_of
 from tests.support.procedure_steps import ended, started
 from tests.support.worklist_items import worklist_tree
 from tests.unit.archive.upkeep.test_rebuild import rebuilt

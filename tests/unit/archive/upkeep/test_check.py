@@ -9,7 +9,7 @@ import pytest
 
 from lfscp.archive.archive import Archive, StoreOutcome
 from lfscp.archive.upkeep.check import Difference, check
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import encoded, received
 
 FIRST = "1.2.3/1.2.3.1/1.2.3.1.1.dcm"

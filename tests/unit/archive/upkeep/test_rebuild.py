@@ -10,13 +10,13 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.archive_id import archive_id
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.protection import protect, protected_among
 from lfscp.archive.upkeep.backup import connect
 from lfscp.archive.upkeep.check import Finding, check
 from lfscp.archive.upkeep.rebuild import rebuild
-from lfscp.dicom.attributes import Level
-from lfscp.dicom.part10 import read_part10
+from lfscp.dicom.part10.file_meta import read_part10
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
 LONG_AGO = 1_000_000_000

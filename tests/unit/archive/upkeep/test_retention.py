@@ -15,8 +15,8 @@ from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import DAY_MS
 from lfscp.archive.index.protection import protect, protected_among, unprotect
-from lfscp.archive.index.schema import study as study_table
-from lfscp.archive.index.workflow_tables import committed_study
+from lfscp.archive.index.tables.schema import study as study_table
+from lfscp.archive.index.tables.workflow_tables import committed_study
 from lfscp.archive.upkeep.check import check
 from lfscp.archive.upkeep.retention import (
     Candidate,
@@ -29,7 +29,7 @@ from lfscp.archive.upkeep.retention import (
 )
 from lfscp.archive.workflow.commitment.committed_studies import note_studies
 from lfscp.archive.workflow.commitment.references import Reference
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import received
 
 NOW = now_ms()

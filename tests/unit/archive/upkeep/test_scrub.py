@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import select
 
 from lfscp.archive.archive import Archive, StoreOutcome
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.upkeep.check import Difference, check
 from lfscp.archive.upkeep.maintenance import Maintenance
 from lfscp.archive.upkeep.retention import Limits
 from lfscp.archive.upkeep.scrub import Scrub
 from lfscp.archive.upkeep.task_lease import Turn
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from lfscp.observe import logging, metrics
 from tests.support.archive_datasets import received
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.maintenance_tables import maintenance
+from lfscp.archive.index.tables.maintenance_tables import maintenance
 from lfscp.archive.upkeep.retention import now_ms
 from lfscp.archive.upkeep.worklist_expiry import TASK, WorklistExpiry
 from lfscp.archive.workflow.worklist.item import PATIENT_ID

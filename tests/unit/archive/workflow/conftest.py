@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lfscp.archive.durability import Durability
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from tests.support.worklist_items import clear

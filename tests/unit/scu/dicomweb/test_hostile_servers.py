@@ -146,18 +146,6 @@ def test_an_answer_without_end_costs_no_memory(
     assert peak < 16 << 20
 
 
-def test_space_without_end_costs_no_memory_until_somebody_gives_up() -> None:
-    cancel = threading.Event()
-
-    def give_up() -> None:
-        with pytest.raises(GivenUpError):
-            ask(peer_of(asked), cancel=cancel)
-
-    with scripted_http(endless(head() + b"[", b" " * 65536)) as asked:
-        threading.Timer(0.3, cancel.set).start()
-        assert peak_of(give_up) < 16 << 20
-
-
 def _expect(asked: Asked, act: Callable[[DICOMwebPeer], object], reason: str) -> None:
     assert reason in refusal(asked, act).reason
 
@@ -282,9 +270,10 @@ def test_whoever_waits_can_stop(act: str, instances: list[StoredInstance]) -> No
         (b"", "ended the connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n", "no valid HTTP"),
         (b"HTTP/1.1 299 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 299"),
-        (answer("[]", 401), "does not take our user"),
+        (answer("[]", 401), "asks for a login (HTTP 401)"),
         (answer("[]", 403), "does not allow us"),
         (answer('{"detail": "no \\u001b[31msuch\\nkey"}', 422), "(HTTP 422): no ?[31msuch key"),
+        (answer(json.dumps({"detail": "a" * 300}), 422), f"(HTTP 422): {'a' * 197}..."),
     ],
 )
 def test_a_wrong_answer_to_a_query_is_named(script: bytes, reason: str) -> None:
@@ -564,6 +553,15 @@ def test_what_is_wrong_with_all_objects_ends_the_send(
     with scripted_http(script) as asked:
         error = refusal(asked, lambda peer: send(peer, instances))
     assert (error.kind, error.passing) == (kind, passing)
+
+
+def test_a_server_that_breaks_off_a_single_object_may_be_tried_again(
+    instances: list[StoredInstance],
+) -> None:
+    """As with several objects: it may be on its way down."""
+    with scripted_http(b"") as asked:
+        error = refusal(asked, lambda peer: send(peer, instances[:1]))
+    assert (error.kind, error.passing) == (PeerErrorKind.ABORTED, True)
 
 
 def test_the_body_of_a_store_is_the_files(instances: list[StoredInstance]) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lfscp.scu.dicomweb.json_array import objects_of
@@ -23,6 +23,7 @@ def read(document: bytes, size: int, largest: int = 1 << 20) -> list[Any]:
     return [found for found, _ in objects_of(blocks, largest)]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
 @given(
     st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=6),
     st.integers(1, 40),
@@ -82,3 +83,11 @@ def test_an_object_may_have_its_maximum_and_no_more() -> None:
     assert len(read(document(900), 64, 1000)) == 2
     with pytest.raises(ValueError, match="more than"):
         read(document(100_000), 64, 1000)
+
+
+def test_an_object_in_single_bytes_is_refused_as_any_other() -> None:
+    """If each byte copied all before it, this would take minutes."""
+    begin = b'[{"a": "'
+    blocks = (begin[at : at + 1] or b"A" for at in range(2_200_000))
+    with pytest.raises(ValueError, match="a match of more than"):
+        list(objects_of(blocks, 1 << 20))

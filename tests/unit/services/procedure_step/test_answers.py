@@ -16,11 +16,13 @@ from lfscp.archive.workflow.procedure_steps.errors import (
     StepEndedError,
     UnknownStepError,
 )
-from lfscp.dicom.element_tree import Tree, read_tree, tree_of
 from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.models.element_tree import Tree, read_tree
 from lfscp.errors import OperationError
-from lfscp.services.procedure_step.answers import MAX_NAMED, RefusedError, asked_for, refusal
+from lfscp.services.procedure_step.answers import MAX_NAMED, asked_for, refusal
+from lfscp.services.refused import RefusedError
 from lfscp.upperlayer.scp.encoded import StatusWithAttributes
+from tests.support.element_trees import tree_of
 from tests.support.procedure_steps import ended, performed_series, started
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"

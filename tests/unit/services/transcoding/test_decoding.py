@@ -31,9 +31,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from lfscp.dicom.elements import elements
-from lfscp.dicom.header import encoding_of
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.encoding.elements import elements
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
+from lfscp.dicom.reading.header import encoding_of
 from lfscp.services.transcoding import decoding
 from lfscp.services.transcoding.decoding import DecodingError
 from tests.support.converted import decode, even

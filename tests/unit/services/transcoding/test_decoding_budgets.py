@@ -28,8 +28,8 @@ from lfscp.archive.store import deflated, spool
 from lfscp.archive.store.stored_dataset import read_stored_dataset
 from lfscp.config import Settings
 from lfscp.config.budgets import Budgets
-from lfscp.dicom.image_pixel import ImagePixel
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.encoding.image_pixel import ImagePixel
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.node.parts import open_archive
 from lfscp.services.transcoding.codec_client import codec_process
 from lfscp.services.transcoding.decoding import DecodingError, converted

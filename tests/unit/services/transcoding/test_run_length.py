@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom.pixels.encoders import RLELosslessEncoder
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.services.transcoding.decoded import DecodingError
 from lfscp.services.transcoding.run_length import run_length_frame
 

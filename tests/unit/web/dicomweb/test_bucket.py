@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from lfscp.archive.upkeep.stale_copies import remove_stale
 from lfscp.config import Settings
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.bucket_requests import bucket, forget_copies, gets, open_archive, relay
 from tests.support.multipart_parts import parts_of
 from tests.support.retrieved_objects import as_file

@@ -12,7 +12,7 @@ from lfscp.archive.archive import Archive
 from lfscp.archive.upkeep.maintenance import Maintenance
 from lfscp.archive.upkeep.retention import Limits, Retention
 from lfscp.archive.upkeep.stale_copies import remove_stale
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.dicom_peer import until
 from tests.support.retrieved_objects import as_file
 from tests.support.web_app import serving

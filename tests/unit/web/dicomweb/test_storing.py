@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
 from lfscp.config.roles import Role
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.part10.file_meta import part10_header
 from lfscp.web.dicomweb.storing import metadata, outcome
 from lfscp.web.security.roles import needed_role
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded

@@ -14,7 +14,7 @@ from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS, STUDY_INSTANCE_UID
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Tree
+from lfscp.dicom.models.element_tree import Tree
 from tests.support.web_objects import CT_CLASS, EVIL_NAME
 from tests.support.worklist_items import scheduled_step, worklist_tree
 

@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lfscp.dicom.image_pixel import ImagePixel
+from lfscp.dicom.encoding.image_pixel import ImagePixel
 from lfscp.observe import metrics
 from lfscp.services.transcoding.codestream import read_codestream
 from lfscp.web.imaging.errors import NoPictureError

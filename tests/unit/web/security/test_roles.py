@@ -117,6 +117,14 @@ def test_a_role_may_do_what_it_says_and_no_more(node, needed, method, path, body
             assert answer.json()["detail"] == sentence
 
 
+@pytest.mark.parametrize("path", ["/dicomweb/studies", "/studies", "/api/nothing"])
+def test_a_path_that_leads_nowhere_is_not_found_whatever_the_role(node, path):
+    for role in ROLES:
+        answer = node.get(path, headers=as_a(role))
+        assert (answer.status_code, role) == (404, role)
+        assert "there is nothing at" in answer.json()["detail"]
+
+
 def test_a_refusal_by_role_is_one_record_in_the_audit_trail(node, tmp_path):
     trail = tmp_path / "audit.log"
     audit.start(trail, "LFSCP")
@@ -143,10 +151,10 @@ def test_the_page_shows_nobody_what_he_may_not_do(node):
     assert ">Delete</button>" not in page("work")
     assert ">Protect</button>" not in page("work")
     assert "Remote PACS" in page("work")
-    assert "Add a server" not in page("work", "/remote")
+    assert "Add a DICOM server" not in page("work", "/remote")
     assert ">Delete</button>" in page("admin")
     assert ">Protect</button>" in page("admin")
-    assert "Add a server" in page("admin", "/remote")
+    assert "Add a DICOM server" in page("admin", "/remote")
 
 
 def test_a_user_s_role_is_that_of_the_session_and_of_basic_authentication(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from lfscp.archive.index.dialects import BytewiseText
+from lfscp.archive.index.tables.dialects import BytewiseText
 
 revision = "0006"
 down_revision = "0005"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from lfscp.archive.index.dialects import BytewiseText
+from lfscp.archive.index.tables.dialects import BytewiseText
 
 revision = "0007"
 down_revision = "0006"

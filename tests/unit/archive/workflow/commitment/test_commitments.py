@@ -10,13 +10,9 @@ import pytest
 from sqlalchemy import select, update
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.workflow_tables import commitment, committed_study
-from lfscp.archive.workflow.commitment.commitments import (
-    Commitment,
-    Commitments,
-    State,
-    TransactionInUseError,
-)
+from lfscp.archive.index.tables.workflow_tables import commitment, committed_study
+from lfscp.archive.workflow.commitment.commitment import Commitment, State, TransactionInUseError
+from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.commitment.committed_studies import note_studies
 from lfscp.archive.workflow.commitment.references import Failure, Reference
 from tests.support.archive_datasets import CT_IMAGE, received

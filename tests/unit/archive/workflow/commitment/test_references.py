@@ -15,7 +15,7 @@ from lfscp.archive.workflow.commitment.references import (
     references_in,
     tree_of_references,
 )
-from lfscp.dicom.element_tree import Element
+from lfscp.dicom.models.element_tree import Element
 from lfscp.scu.commit import Question, _action_information
 
 FIRST, SECOND = Reference("1.2", "1.2.3"), Reference("1.2", "1.2.4")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from lfscp.archive.archive import Archive
-from lfscp.archive.index.job_tables import job
+from lfscp.archive.index.tables.job_tables import job
 from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.requests import (
     CommitmentRequests,

@@ -10,7 +10,7 @@ import pytest
 
 from lfscp.archive.archive import Archive
 from lfscp.archive.errors import ArchiveError
-from lfscp.archive.store.s3_client import S3Options
+from lfscp.archive.store.bucket.s3_client import S3Options
 from lfscp.archive.workflow.commitment.failure_reasons import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_INSTANCE,
@@ -18,7 +18,7 @@ from lfscp.archive.workflow.commitment.failure_reasons import (
 )
 from lfscp.archive.workflow.commitment.references import Failure, Reference
 from lfscp.archive.workflow.commitment.verification import Damage, Verification, Verify
-from lfscp.dicom.attributes import Level
+from lfscp.dicom.values.attributes import Level
 from tests.support.archive_datasets import CT_IMAGE, received
 from tests.support.s3_service import Relay, S3Service
 

@@ -16,7 +16,8 @@ from lfscp.archive.workflow.procedure_steps.errors import (
     NotChangeableError,
 )
 from lfscp.archive.workflow.procedure_steps.rules import changed, check_creation, fault_of
-from lfscp.dicom.element_tree import Element, Tree, tree_of
+from lfscp.dicom.models.element_tree import Element, Tree
+from tests.support.element_trees import tree_of
 from tests.support.procedure_steps import (
     changes,
     code,

@@ -24,7 +24,8 @@ from lfscp.archive.workflow.procedure_steps.errors import (
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureStep, ProcedureSteps
 from lfscp.archive.workflow.worklist.item import STATUS, STEPS
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import Element, Tree, tree_of
+from lfscp.dicom.models.element_tree import Element, Tree
+from tests.support.element_trees import tree_of
 from tests.support.procedure_steps import (
     STUDY,
     changes,

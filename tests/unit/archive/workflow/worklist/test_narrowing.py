@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from lfscp.archive.index.database import sqlite_url
+from lfscp.archive.index.database.database import sqlite_url
 from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.narrowing import Narrowing
 from lfscp.archive.workflow.worklist.query import parse_worklist_query

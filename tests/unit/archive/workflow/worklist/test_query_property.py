@@ -14,8 +14,9 @@ from lfscp.archive.index.index import Index
 from lfscp.archive.workflow.worklist.item import ACCESSION_NUMBER, STEP_ID, STEPS
 from lfscp.archive.workflow.worklist.query import parse_worklist_query
 from lfscp.archive.workflow.worklist.worklist import Worklist
-from lfscp.dicom.element_tree import read_tree, tree_of
-from lfscp.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.encoding.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from lfscp.dicom.models.element_tree import read_tree
+from tests.support.element_trees import tree_of
 from tests.support.worklist_items import clear
 
 Values = dict[str, Any]

@@ -20,8 +20,8 @@ from lfscp.archive.workflow.worklist_folder.file import (
     is_worklist_name,
     read_worklist_file,
 )
-from lfscp.dicom.element_tree import encode_tree
-from lfscp.dicom.part10 import part10_header
+from lfscp.dicom.models.element_tree import encode_tree
+from lfscp.dicom.part10.file_meta import part10_header
 from tests.support.worklist_files import bare, cut_in_an_element, part10
 from tests.support.worklist_items import worklist_tree
 

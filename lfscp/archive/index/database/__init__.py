@@ -1,0 +1,1 @@
+"""The databases that hold the index: their connections, transactions and statements."""

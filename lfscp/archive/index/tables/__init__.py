@@ -1,0 +1,1 @@
+"""The tables of the index, and the SQL that databases spell differently."""

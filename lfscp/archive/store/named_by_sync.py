@@ -1,0 +1,46 @@
+"""Tells whether syncing a new file also puts its names on disk, as the kind of file system says.
+
+On ext4 with a journal, xfs and btrfs a file's fsync commits the transaction that made its names.
+Elsewhere, and where it cannot be told, the folder must be synced as well. Power cuts prove it:
+tests/contract/test_power_cuts.py and `scripts/soak powercuts`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_JOURNALS: Final = Path("/proc/fs/jbd2")
+_BLOCK_DEVICES: Final = Path("/sys/dev/block")
+_SURE: Final = ("xfs", "btrfs")
+
+
+def is_named_by_sync(folder: str) -> bool:
+    """Whether a file in this folder has its names on disk once it is synced itself."""
+    try:
+        kind, device = _mount_of(os.path.realpath(folder))
+        return kind in _SURE or (kind == "ext4" and _has_journal(device))
+    except (OSError, ValueError):
+        return False  # then its folder is synced, which is right everywhere
+
+
+def _mount_of(folder: str) -> tuple[str, str]:
+    """File system type and device number of what is mounted where a folder is."""
+    found = ("", "", "")
+    for line in _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        mount, _, source = line.partition(" - ")
+        _, _, device, _, at, *_ = mount.split(" ")
+        at = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), at)
+        is_above = folder == at or folder.startswith(at.rstrip("/") + "/")
+        if is_above and len(at) >= len(found[0]):  # the last one covers those before it
+            found = (at, source.split(" ")[0], device)
+    return found[1], found[2]
+
+
+def _has_journal(device: str) -> bool:
+    """Whether the ext4 on a device keeps one: made without, it only writes what it is told to."""
+    name = (_BLOCK_DEVICES / device).resolve(strict=True).name
+    return any(each.name.rpartition("-")[0] == name for each in _JOURNALS.iterdir())

@@ -1,0 +1,1 @@
+"""Converts datasets from one encoding to another, and writes elements."""

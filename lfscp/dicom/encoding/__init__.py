@@ -1,0 +1,1 @@
+"""Datasets as bytes: their elements, value representations, deflation and pixel data."""

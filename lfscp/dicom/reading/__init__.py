@@ -1,0 +1,1 @@
+"""Reads some attributes of a dataset: the index's, the keys of a query, one value."""

@@ -1,0 +1,64 @@
+"""On which file systems a file's own sync puts its names on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lfscp.archive.store import named_by_sync
+
+MOUNTS = """\
+22 1 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 27 0:27 / /srv/memory rw - tmpfs tmpfs rw
+31 27 254:16 /deep /srv/with\\040space rw shared:1 master:2 - ext4 /dev/vdb rw
+32 27 254:32 / /srv/xfs rw - xfs /dev/vdc rw
+33 32 0:40 / /srv/xfs/btrfs rw - btrfs /dev/vdd rw
+34 27 0:41 / /srv/layers rw - overlay overlay rw
+35 27 254:32 / /srv/twice rw - xfs /dev/vdc rw
+36 35 0:42 / /srv/twice rw - nfs4 server:/x rw
+37 27 254:48 / /srv/old rw - ext2 /dev/vde rw
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of such mounts, of whose ext4 the one on vdb has a journal."""
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    for number, name in (("254:0", "vda"), ("254:16", "vdb")):
+        device = tmp_path / "devices" / name
+        device.mkdir(parents=True)
+        (tmp_path / number).symlink_to(device)
+    (tmp_path / "journals/vdb-8").mkdir(parents=True)
+    monkeypatch.setattr(named_by_sync, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(named_by_sync, "_BLOCK_DEVICES", tmp_path)
+    monkeypatch.setattr(named_by_sync, "_JOURNALS", tmp_path / "journals")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("/data", False),  # ext4 without a journal
+        ("/srv/memory/data", False),
+        ("/srv/with space/data", True),
+        ("/srv/with space", True),
+        ("/srv/xfs/data", True),
+        ("/srv/xfsdata", False),  # beside it
+        ("/srv/xfs/btrfs/data", True),
+        ("/srv/layers/data", False),
+        ("/srv/twice/data", False),  # one mount above another
+        ("/srv/old/data", False),
+    ],
+)
+def test_file_systems_with_a_journal_name_a_synced_file(
+    machine: Path, folder: str, expected: bool
+) -> None:
+    assert named_by_sync.is_named_by_sync(folder) is expected
+
+
+@pytest.mark.parametrize("missing", ["mountinfo", "journals/vdb-8", "journals", "254:16"])
+def test_what_cannot_be_told_is_not_assumed(machine: Path, missing: str) -> None:
+    (machine / missing).rename(machine / "away")
+    assert not named_by_sync.is_named_by_sync("/srv/with space/data")
