@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lfscp.config.passwords import new_token
-from lfscp.dicom.part10 import part10_header, read_part10
+from lfscp.dicom.part10.file_meta import part10_header, read_part10
 from tests.e2e.test_web_node import page_of
 from tests.support.archive_datasets import CT_IMAGE, EXPLICIT, encoded
 from tests.support.halting_proxy import halting_proxy
