@@ -43,7 +43,7 @@ DOCUMENTS = st.dictionaries(TAGS, JSON | ELEMENT, max_size=6)
 KEYS = {"PatientName": "", "PatientID": "", "ModalitiesInStudy": "", "StudyInstanceUID": ""}
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
 @given(DOCUMENTS, st.sampled_from(["PATIENT", "STUDY"]))
 def test_a_match_comes_of_any_object(document: dict[str, Any], level: str) -> None:
     asked: Dataset = identifier({**KEYS, "RequestAttributesSequence": None}, level)

@@ -23,7 +23,7 @@ def read(document: bytes, size: int, largest: int = 1 << 20) -> list[Any]:
     return [found for found, _ in objects_of(blocks, largest)]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a loaded machine
 @given(
     st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=6),
     st.integers(1, 40),
