@@ -273,3 +273,20 @@ def test_the_end_of_an_answered_chunked_body_is_not_taken_for_a_request() -> Non
     with serving() as (address, app):
         answered(address, content * 50 + NEXT)
     assert app.asked == [("/", b"abc")] * 50 + [("/next", b"")]
+
+
+def test_who_asks_before_a_body_is_told_to_send_it() -> None:
+    head = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with serving() as (address, app), socket.create_connection(address, WAIT_S) as sock:
+        sock.sendall(head)
+        assert sock.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
+        sock.sendall(b"hello")
+        assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    assert app.asked == [("/", b"hello")]
+
+
+def test_a_client_of_http_1_0_is_answered_without_a_host() -> None:
+    with serving() as (address, app):
+        found = answered(address, b"GET / HTTP/1.0\r\n\r\n")
+    assert found.endswith(b"\r\n\r\nok")
+    assert app.asked == [("/", b"")]
