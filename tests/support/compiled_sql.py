@@ -31,9 +31,21 @@ def statements_kept() -> Iterator[None]:
     """Meanwhile all engines share what they compile, and new tables are made by kept statements."""
     kept = _Statements()
 
-    def engine_init(self: Engine, *args: Any, **options: Any) -> None:
-        shared = {"compiled_cache": kept} | (options.pop("execution_options", None) or {})
-        _engine_init(self, *args, execution_options=shared, **options)
+    def engine_init(  # with the names of Engine's own: create_engine looks at them
+        self: Engine,
+        pool: Any,
+        dialect: Any,
+        url: Any,
+        logging_name: Any = None,
+        echo: Any = None,
+        query_cache_size: int = 500,
+        execution_options: Any = None,
+        hide_parameters: bool = False,
+    ) -> None:
+        shared = {"compiled_cache": kept} | (execution_options or {})
+        _engine_init(
+            self, pool, dialect, url, logging_name, echo, query_cache_size, shared, hide_parameters
+        )
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Engine, "__init__", engine_init)
