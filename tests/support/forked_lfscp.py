@@ -37,7 +37,7 @@ class ForkedProcess:
         self.returncode: int | None = None
         self._lock = threading.Lock()
         self._status, status = os.pipe()
-        request = {"arguments": arguments, "environment": environment, "folder": os.getcwd()}
+        request = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
         try:
             _loaded.ask(json.dumps(request).encode(), [*standard, status])
         finally:
