@@ -254,7 +254,8 @@ try:
     main()
 except SystemExit:
     pass
-heavy = ("sqlalchemy", "fastapi", "rich", "requests", "structlog", "lfscp.config", "lfscp.archive.archive")
+heavy = ("sqlalchemy", "fastapi", "rich", "requests", "structlog")
+heavy += ("lfscp.config", "lfscp.archive.archive")
 print("imported", [name for name in heavy if sys.modules.get(name)])
 """
     done = subprocess.run(
