@@ -77,6 +77,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
     if not sys.stderr.isatty():
         yield show
         return
+    if sys.modules.get("rich", True) is None:
+        del sys.modules["rich"]  # `app` has left it out
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

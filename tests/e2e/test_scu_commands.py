@@ -254,8 +254,9 @@ try:
     main()
 except SystemExit:
     pass
-heavy = ("sqlalchemy", "fastapi", "rich", "structlog", "lfscp.config", "lfscp.archive.archive")
-print("imported", [name for name in heavy if name in sys.modules])
+heavy = ("sqlalchemy", "fastapi", "rich", "requests", "structlog")
+heavy += ("lfscp.config", "lfscp.archive.archive")
+print("imported", [name for name in heavy if sys.modules.get(name)])
 """
     done = subprocess.run(
         [sys.executable, "-c", program],

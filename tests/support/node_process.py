@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+from tests.support.forked_lfscp import ForkedProcess, can_fork
 
 LFSCP = Path(sys.executable).with_name("lfscp")
 START_S = 60.0  # generous: a machine that builds something else may be slow
@@ -30,16 +33,39 @@ def run_lfscp(
     *arguments: object, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run one lfscp command to its end; its output is text."""
-    command = [str(LFSCP), *map(str, arguments)]
-    result = subprocess.run(
-        command, env=environment(env), capture_output=True, text=True, timeout=60, **options
-    )
+    command, variables = [str(LFSCP), *map(str, arguments)], environment(env)
+    if options or not can_fork(variables):
+        result = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=60, **options
+        )
+    else:
+        result = _run_forked(command, variables)
     assert "Traceback" not in result.stdout + result.stderr
     return result
 
 
+def _run_forked(
+    command: list[str], variables: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    with (
+        open(os.devnull) as nothing,
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
+        standard = [each.fileno() for each in (nothing, output, errors)]
+        process = ForkedProcess(command[1:], variables, standard)
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+        said = [each.seek(0) or each.read() for each in (output, errors)]
+    return subprocess.CompletedProcess(command, code, *said)
+
+
 class NodeProcess:
     """One node: started, asked, stopped; its data folder outlives it.
+
+    It is forked from a process that has loaded lfscp, unless what is asked for needs another.
 
     Args:
         folder: holds the configuration and, in `data`, index and objects.
@@ -72,7 +98,7 @@ class NodeProcess:
         self._configuration = folder / "lfscp.toml"
         folder.mkdir(parents=True, exist_ok=True)
         self._configuration.write_text(configuration)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._reader: threading.Thread | None = None
         self._changed = threading.Condition()
         self._read_to_the_end = True
@@ -102,18 +128,25 @@ class NodeProcess:
         """Start it; returns once it says that it listens."""
         already = len(self.lines)
         self._read_to_the_end = False
-        self._process = subprocess.Popen(
-            self.command, stderr=subprocess.PIPE, env=self.environment, **options
-        )
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        log, error = os.pipe()
+        try:
+            self._process = self._begun(error, options)
+        finally:
+            os.close(error)
+        self._reader = threading.Thread(target=self._read_log, args=(log,), daemon=True)
         self._reader.start()
         self.port = self.wait_for("listening", since=already)["port"]
         return self
 
-    def _read_log(self) -> None:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        with self._process.stderr as stream:
+    def _begun(
+        self, error: int, options: Mapping[str, Any]
+    ) -> subprocess.Popen[bytes] | ForkedProcess:
+        if self._wrapper or options or not can_fork(self.environment):
+            return subprocess.Popen(self.command, stderr=error, env=self.environment, **options)
+        return ForkedProcess(self.command[1:], self.environment, (0, 1, error))
+
+    def _read_log(self, log: int) -> None:
+        with open(log, "rb") as stream:
             for line in stream:
                 with self._changed:
                     self.lines.append(line.decode().rstrip("\n"))

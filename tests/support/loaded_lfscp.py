@@ -1,0 +1,121 @@
+"""A process that has loaded lfscp, and forks a node or a command whenever a test asks for one.
+
+To load lfscp takes longer than what most of them then do. Run as a program; see `forked_lfscp`.
+What it forks leaves this program as if it had just been started: by `lfscp.cli.main`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+LFSCP = Path(sys.executable).with_name("lfscp")
+LARGEST_REQUEST = 1 << 20
+NOT_LOADED = ("archive.index.migrations",)  # alembic reads them as files
+
+
+def load() -> None:
+    """Import all of lfscp."""
+    import lfscp
+    from lfscp.cli import main  # noqa: F401 - as the command does
+
+    for module in pkgutil.walk_packages(lfscp.__path__, "lfscp."):
+        if not module.name.removeprefix("lfscp.").startswith(NOT_LOADED):
+            __import__(module.name)
+    gc.collect()
+    gc.freeze()
+
+
+def serve(control: socket.socket) -> None:
+    """Fork what the tests ask for, until they have ended; returns in the forked process too."""
+    ends: dict[int, tuple[int, int]] = {}  # by the descriptor of a process: its number, its status
+    waiting = select.poll()
+    waiting.register(control, select.POLLIN)
+    while True:
+        for ready, _ in waiting.poll():
+            if ready in ends:
+                waiting.unregister(ready)
+                report(ready, *ends.pop(ready))
+                continue
+            request, descriptors, _, _ = socket.recv_fds(control, LARGEST_REQUEST, 4)
+            if not request:
+                os._exit(0)
+            *standard, status = descriptors
+            pid = os.fork()
+            if pid == 0:
+                control.detach()
+                become(json.loads(request), standard)
+                return
+            os.write(status, pid.to_bytes(8, "little", signed=True))
+            for each in standard:
+                os.close(each)
+            process = os.pidfd_open(pid)
+            waiting.register(process, select.POLLIN)
+            ends[process] = pid, status
+
+
+def report(process: int, pid: int, status: int) -> None:
+    """Tell the exit code of a process that has ended; below 0 it is a signal."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # nobody wants to know
+        os.write(status, code.to_bytes(8, "little", signed=True))
+    os.close(status)
+    os.close(process)
+
+
+def become(request: dict[str, object], standard: list[int]) -> None:
+    """Be as the process is that a shell starts for this request."""
+    for number, each in enumerate(standard):
+        os.dup2(each, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(str(request["folder"]))
+    os.environ.clear()
+    os.environ.update(request["environment"])  # type: ignore[arg-type]
+    arguments = [str(LFSCP), *request["arguments"]]  # type: ignore[misc]
+    sys.argv, sys.orig_argv = arguments, [sys.executable, *arguments]
+
+
+def run() -> int:
+    """Run the command; its exit code."""
+    from lfscp.cli import main
+
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except BaseException:  # noqa: BLE001 - as Python would
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def leave(code: int) -> None:
+    """End as Python ends, but do not take apart all that was loaded: that takes 0.1 s."""
+    threading._shutdown()  # type: ignore[attr-defined] # waits for the threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(LFSCP.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, which is for the tests
+    load()
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    leave(run())
