@@ -13,10 +13,9 @@ from lfscp.dicom.errors import named
 from lfscp.dicom.values.attributes import Level
 from lfscp.dicomweb.media_types import media_types
 from lfscp.services import status
-from lfscp.web.dicomweb import deletion, metadata
+from lfscp.web.dicomweb import answering, deletion, metadata
 from lfscp.web.dicomweb.accept import MAX_RANGES
 from lfscp.web.dicomweb.addresses import PREFIX
-from lfscp.web.dicomweb.answering import AT_ONCE
 from lfscp.web.dicomweb.retrieving import wado_rs, wado_uri
 from lfscp.web.dicomweb.retrieving.frames import MAX_FRAMES
 from lfscp.web.dicomweb.retrieving.rendering_parameters import MAX_VIEWPORT
@@ -24,6 +23,7 @@ from lfscp.web.dicomweb.searching import returned, search
 from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES
 from lfscp.web.dicomweb.storing.outcome import MAX_OBJECTS, OTHER_STUDY
+from lfscp.web.security import turns
 from lfscp.web.security.roles import needed_role
 
 _TRANSACTIONS: Final = (
@@ -40,7 +40,8 @@ _RETURNED: Final = (
     (Level.IMAGE, returned.INSTANCE),
 )
 LIMITS: Final = (
-    ("requests served at once by one process", f"{AT_ONCE}; the others wait in order"),
+    ("requests of one login or address", f"{turns.AT_ONCE} at once; the others wait in order"),
+    ("requests prepared at once by one process", str(answering.AT_ONCE)),
     ("media ranges in Accept", str(MAX_RANGES)),
     ("frames that one request names", str(MAX_FRAMES)),
     ("columns and rows of a viewport", str(MAX_VIEWPORT)),
