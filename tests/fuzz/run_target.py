@@ -27,9 +27,8 @@ with atheris.instrument_imports(
     from tests.fuzz.targets import TARGETS
 
 
-def main() -> None:
-    """Fuzz until the options, or a crash, say stop."""
-    name, corpus, *options = sys.argv[1:]
+def fuzz(name: str, corpus: str, options: list[str]) -> None:
+    """Fuzz until the options, or a crash, say stop; this ends the process."""
     warnings.simplefilter("ignore")  # pydicom warns of what it is given; a node logs that as debug
     if name == "identifier":
         set_level("critical")  # a line for each request would take longer than its answer
@@ -52,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    fuzz(sys.argv[1], sys.argv[2], sys.argv[3:])

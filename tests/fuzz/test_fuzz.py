@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.targets import TARGETS
 
-RUN_TARGET = Path(__file__).with_name("run_target.py")
-_LIMIT_S = 500  # all are started at once, and take their time on a machine with few processors
+RUN_EACH_TARGET = Path(__file__).with_name("run_each_target.py")
+_LIMIT_S = 500  # for all of them
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, of what it is given
@@ -28,27 +31,22 @@ def test_the_seeds_are_understood(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def running(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
-    """A run of each target, all at once: most of the time goes into their start."""
-    runs = {}
-    for name, target in TARGETS.items():
-        folder = tmp_path_factory.mktemp(name)
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, RUN_TARGET, name, "corpus", "-seed=1", f"-runs={target.runs}"],
-                cwd=folder,
-                env={**os.environ, "PYTHONHASHSEED": "0"},
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-        runs[name] = process, folder
-    yield runs
-    for process, _ in runs.values():
-        process.kill()
-        process.wait()
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that fuzzes one target after the other, and its folder."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    with (folder.with_suffix(".log")).open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, RUN_EACH_TARGET, folder],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    yield process, folder
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +60,16 @@ def atheris() -> None:
 @pytest.mark.timeout(_LIMIT_S + 60)
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_short_run_finds_nothing(
-    name: str, atheris: None, running: dict[str, tuple[subprocess.Popen[str], Path]]
+    name: str, atheris: None, runs: tuple[subprocess.Popen[str], Path]
 ) -> None:
-    process, folder = running[name]
-    code = process.wait(_LIMIT_S)
-    log = (folder / "log").read_text(errors="replace")
-    assert code == 0, log[-6000:]
+    process, folder = runs
+    code = folder / name / "code"
+    give_up = time.monotonic() + _LIMIT_S
+    while not code.exists() and process.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert code.exists(), folder.with_suffix(".log").read_text(errors="replace")[-6000:]
+    log = (folder / name / "log").read_text(errors="replace")
+    assert code.read_text() == "0", log[-6000:]
     assert "DONE" in log
-    kept = list((folder / "corpus").glob("[!s]*"))  # besides the seeds
+    kept = list((folder / name / "corpus").glob("[!s]*"))  # besides the seeds
     assert kept, "no input reached new code: nothing guides the fuzzer"
