@@ -222,6 +222,7 @@ def test_a_page_at_another_port_of_the_host_has_the_cookie_and_can_send_nothing(
             page.goto(home)
             with page.expect_response(lambda answer: answer.request.method == "POST") as got:
                 page.evaluate(SEND, f"{ohif}/dicom-web/studies")
+            page.wait_for_url(f"{ohif}/dicom-web/studies")
             request = got.value.request
             answers.append((got.value.status, "lfscp_session" in request.all_headers()["cookie"]))
 
