@@ -89,6 +89,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def spool_is_there() -> Iterator[None]:
+    """A node in the test's process said where decoded objects go: its folder goes with the test."""
+    yield
+    spool = sys.modules.get("lfscp.archive.store.spool")
+    if spool is not None and spool._places and not spool._places[0][0].is_dir():
+        spool._places.clear()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def new_tables() -> Iterator[None]:
     """Most tests make an index: the SQL that makes its tables is compiled once."""

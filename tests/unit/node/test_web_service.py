@@ -62,7 +62,9 @@ def test_the_default_port_of_ohif_may_be_taken_and_one_that_was_asked_for_must_b
 ):
     install(tmp_path / "data", *small_package(tmp_path))
     default = Settings.model_validate({"data_dir": str(tmp_path / "data")})
-    object.__setattr__(default.ohif, "port", taken)  # as if it were the default
+    section = default.ohif.model_copy()  # all settings share the default one
+    object.__setattr__(section, "port", taken)  # as if it were the default
+    object.__setattr__(default, "ohif", section)
     asked = Settings.model_validate({"data_dir": str(tmp_path), "ohif": {"port": taken}})
 
     assert bind_ohif(default) is None
