@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*+")
+_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
+_MAX_DEPTH: Final = 500  # arrays and objects in each other; some Pythons would take thousands
 _BEGIN, _FIRST, _NEXT, _SEPARATOR, _END = range(5)  # what is expected
 
 
@@ -97,13 +99,16 @@ class _Reading:
     def _whole(self, at: int) -> tuple[Any, int] | None:
         """An object and where it ends; None if it is not whole."""
         try:
-            return _DECODER.raw_decode(self._text, at)
+            found, end = _DECODER.raw_decode(self._text, at)
         except json.JSONDecodeError:
             return None  # if it is wrong, `feed` or `close` will say so
         except ValueError:  # Python reads no whole number of more than 4,300 digits
             raise ValueError("a number of too many digits") from None
         except RecursionError:
             raise ValueError("JSON that is nested too deep") from None
+        if self._text.count("[", at, end) + self._text.count("{", at, end) > _MAX_DEPTH:
+            _require_depth(self._text, at, end)
+        return found, end
 
     def _punctuation(self, at: int) -> int:
         following = {
@@ -116,3 +121,11 @@ class _Reading:
             raise ValueError("no array of objects in JSON")
         self._expected = following
         return at + 1
+
+
+def _require_depth(text: str, at: int, end: int) -> None:
+    depth = 0
+    for match in _BRACKETS.finditer(text, at, end):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > _MAX_DEPTH:
+            raise ValueError("JSON that is nested too deep")

@@ -58,6 +58,7 @@ def test_objects_come_out_as_they_went_in(
         b"[[{}]]",
         b'[{"a": ' + b"[" * 5000,
         b'[{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}]",
+        b'[{"a": ' + b"[" * 600 + b"]" * 600 + b"}]",
         b'[{"a": ' + b"1" * 5000 + b"}]",
         b"<html></html>",
     ],
@@ -91,3 +92,8 @@ def test_an_object_in_single_bytes_is_refused_as_any_other() -> None:
     blocks = (begin[at : at + 1] or b"A" for at in range(2_200_000))
     with pytest.raises(ValueError, match="a match of more than"):
         list(objects_of(blocks, 1 << 20))
+
+
+def test_many_arrays_that_are_not_in_each_other_are_read() -> None:
+    objects = [{"a": [["[{"]] * 2000, "b": [[[1]]] * 300}]
+    assert read(json.dumps(objects).encode(), 100) == objects
