@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lfscp.ae_title import validate_ae_title
-from lfscp.scu.peer_fields import context_of, require_fields
+from lfscp.scu.peer_fields import context_of, require_fields, tls_fields
 
 if TYPE_CHECKING:
     from lfscp.config.access import PeerSettings as ConfiguredPeer
@@ -76,11 +76,7 @@ class Peer:
             peer.port,
             calling_ae_title=server.ae_title,
             tls=peer.tls,
-            tls_ca_file=peer.tls_ca_file or None,
-            tls_certificate_file=peer.tls_certificate_file or None,
-            tls_key_file=peer.tls_key_file or None,
-            tls_verify=peer.tls_verify != "none",
-            tls_check_host=peer.tls_verify == "host",
+            **tls_fields(peer),
             connect_timeout_s=min(10.0, server.acse_timeout_s),
             acse_timeout_s=server.acse_timeout_s,
             dimse_timeout_s=max(60.0, server.dimse_timeout_s),

@@ -6,9 +6,12 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lfscp.upperlayer.connection.tls import Verification, client_context
+
+if TYPE_CHECKING:
+    from lfscp.config.access import PeerSettings
 
 
 class TlsFields(Protocol):
@@ -40,6 +43,17 @@ def context_of(peer: TlsFields, alpn_protocols: tuple[str, ...] = ()) -> ssl.SSL
         verification=verification if peer.tls_verify else "none",
         alpn_protocols=alpn_protocols,
     )
+
+
+def tls_fields(peer: PeerSettings) -> dict[str, Any]:
+    """The fields for TLS of a peer of the configuration."""
+    return {
+        "tls_ca_file": peer.tls_ca_file or None,
+        "tls_certificate_file": peer.tls_certificate_file or None,
+        "tls_key_file": peer.tls_key_file or None,
+        "tls_verify": peer.tls_verify != "none",
+        "tls_check_host": peer.tls_verify == "host",
+    }
 
 
 def _path(file: str | None) -> Path | None:

@@ -34,6 +34,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "ben
 import attackers  # noqa: E402 - after its folder is known
 import clients  # noqa: E402
 from clients import Soak  # noqa: E402
+from ending import told  # noqa: E402
 from peers.targets import AET, DESTINATION_AET, PEERS, Launch, lfscp_program  # noqa: E402
 
 START_S = 60.0
@@ -478,11 +479,7 @@ def main() -> int:
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
-    for failure in failures[:20]:
-        print(f"FAILED: {failure}", file=sys.stderr)
-    if len(failures) > 20:
-        print(f"and {len(failures) - 20} more failures", file=sys.stderr)
-    return 1 if failures else 0
+    return told(failures)
 
 
 if __name__ == "__main__":

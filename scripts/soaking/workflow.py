@@ -16,10 +16,8 @@ import argparse
 import contextlib
 import os
 import random
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -31,6 +29,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "bench")]
 
 import run as soak_run  # noqa: E402 - after its folder is known
+from ending import in_folder  # noqa: E402
 from hospital import MODALITY, NO_SUCH_INSTANCE, PACS, Hospital, Order  # noqa: E402
 from peers.targets import lfscp_program  # noqa: E402
 from pynetdicom import AE, evt  # noqa: E402
@@ -415,20 +414,7 @@ def main() -> int:
     parser.add_argument("--index-url", default="", help="of an empty PostgreSQL database")
     parser.add_argument("--folder", type=Path, help="where to put everything; it is kept")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended as well
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="lfscp-soak-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    failures = ["it did not end"]
-    try:
-        failures = Run(options, folder).run()
-    finally:
-        if options.folder is None and not failures:
-            shutil.rmtree(folder, ignore_errors=True)
-    for failure in failures[:20]:
-        print(f"FAILED: {failure}", file=sys.stderr)
-    if len(failures) > 20:
-        print(f"and {len(failures) - 20} more failures", file=sys.stderr)
-    return 1 if failures else 0
+    return in_folder(options.folder, lambda folder: Run(options, folder).run())
 
 
 if __name__ == "__main__":

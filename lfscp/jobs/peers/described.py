@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lfscp.observe.audit import AuditedPeer
 from lfscp.scu.dicomweb.peer import DICOMwebPeer
 from lfscp.scu.peer import Peer
+from lfscp.scu.peer_fields import tls_fields
 
 if TYPE_CHECKING:
     from lfscp.config import PeerSettings
@@ -50,12 +51,7 @@ def dicomweb_peer(
     return DICOMwebPeer(
         peer.url,
         name,
-        **login,
-        tls_ca_file=peer.tls_ca_file or None,
-        tls_certificate_file=peer.tls_certificate_file or None,
-        tls_key_file=peer.tls_key_file or None,
-        tls_verify=peer.tls_verify != "none",
-        tls_check_host=peer.tls_verify == "host",
+        **tls_fields(peer) | dict(login),
         connect_timeout_s=min(10.0, server.acse_timeout_s),
         timeout_s=max(60.0, server.dimse_timeout_s),
     )

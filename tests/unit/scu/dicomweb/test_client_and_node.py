@@ -25,7 +25,7 @@ from lfscp.scu.dicomweb.send import send
 from lfscp.scu.identifiers import identifier
 from lfscp.scu.send import objects_in
 from lfscp.services.sending.sub_operations import SubOperationOutcome
-from tests.support.dicomweb_node import dicomweb_node
+from tests.support.dicomweb_server import web_node
 from tests.support.retrieved_objects import as_file, multi_frame
 from tests.support.web_objects import CT_SERIES, CT_STUDY, LOOP_STUDY, colour_loop, ct_slice, report
 
@@ -48,11 +48,11 @@ def node(
     tmp_path_factory: pytest.TempPathFactory, files: Path
 ) -> Iterator[tuple[DICOMwebPeer, Archive]]:
     """A node that was sent the files, by our client."""
-    with dicomweb_node(tmp_path_factory.mktemp("node") / "data") as (url, archive):
-        peer = DICOMwebPeer(url, timeout_s=30)
+    with web_node(tmp_path_factory.mktemp("node") / "data") as served:
+        peer = DICOMwebPeer(served.url, timeout_s=30)
         result = send(peer, in_folder(files))
         assert (result.completed, result.failed) == (6, [])
-        yield peer, archive
+        yield peer, served.archive
 
 
 def in_folder(folder: Path) -> list[StoredInstance]:
