@@ -40,12 +40,12 @@ def config(
 
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings in effect as TOML, each with its source as a comment."""
-    from lfscp.config.describe import leaves, table_of, toml_value
+    from lfscp.config.describe import LISTS, REPEATED, leaves, table_of, toml_value
 
     settings = resolved.settings
     section = ""
     for item in leaves():
-        if item.section == "peers.*":
+        if item.section in REPEATED:
             continue
         if item.section != section:
             section = item.section
@@ -56,6 +56,13 @@ def _print_settings(resolved: Resolved) -> None:
         _print(f"\n[peers.{toml_value(title)}]")
         for key, value in peer:
             _print_value(key, value, resolved.origin(("peers", title, key)))
+    for name in LISTS:
+        for at, table in enumerate(getattr(settings, name)):
+            _print(f"\n[[{name}]]")
+            for key, value in table:
+                is_given = key in table.model_fields_set
+                origin = resolved.origin((name, str(at), key)) if is_given else "default"
+                _print_value(key, value, origin)
 
 
 def _print_value(key: str, value: object, origin: str) -> None:

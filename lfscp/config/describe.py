@@ -22,13 +22,24 @@ from pydantic_core import PydanticUndefined
 
 from lfscp.config.access import PeerSettings
 from lfscp.config.declaration import Section
+from lfscp.config.routes import RouteSettings
 from lfscp.config.settings import Settings
 
 ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
 PEER_PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name: of `lfscp find --user`
 NO_SETTINGS: Final = frozenset({FILE_VARIABLE, PEER_PASSWORD_VARIABLE})
-_EXAMPLES: Final = {"peers.*.host": '"192.0.2.10"', "peers.*.port": "104"}  # defaults say nothing
+# Sections of which there may be several; each is one value for a reload.
+PEERS: Final = "peers.*"
+LISTS: Final[dict[str, type[Section]]] = {"route": RouteSettings}  # arrays of tables
+REPEATED: Final = frozenset({PEERS, *LISTS})
+# Where defaults say nothing.
+_EXAMPLES: Final = {
+    "peers.*.host": '"192.0.2.10"',
+    "peers.*.port": "104",
+    "route.name": '"ct-to-archive"',
+    "route.send_to": '["WORKSTATION"]',
+}
 _HEAD: Final = """\
 # The configuration of an lfscp node: every setting with its default. To change one, remove its "#".
 #
@@ -58,7 +69,8 @@ class Leaf:
     """One setting as it is declared.
 
     Args:
-        section: "" for none, "peers.*" for a peer's; "web.oidc" is a section in one.
+        section: "" for none, "peers.*" for a peer's; "web.oidc" is a section in one; "route" is
+            one of a list.
         flag: the option of `lfscp serve` that sets it, or "".
         is_live: whether SIGHUP changes it in a node that runs.
         default: written as TOML; "" when the setting must be given.
@@ -76,7 +88,7 @@ class Leaf:
     def of(cls, section: str, key: str, field: FieldInfo) -> Leaf:
         """What one field declares."""
         extra = cast("dict[str, Any]", field.json_schema_extra)  # see declaration.setting
-        is_given = field.default is PydanticUndefined and not extra["shown"]
+        is_given = field.default in (PydanticUndefined, ...) and not extra["shown"]
         default = "" if is_given else toml_value(extra["shown"] or field.default)
         help_ = field.description or ""
         return cls(section, key, field.annotation, help_, extra["flag"], extra["live"], default)
@@ -100,8 +112,8 @@ def mask_password(text: str) -> str:
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections of the file by name, in its order; those of peers last, as "peers.*"."""
-    return {**dict(_sections_of(Settings, "")), "peers.*": PeerSettings}
+    """The sections of the file by name, in its order; those of which there are several come last."""
+    return {**dict(_sections_of(Settings, "")), PEERS: PeerSettings, **LISTS}
 
 
 def _sections_of(table: type[Section], prefix: str) -> Iterator[tuple[str, type[Section]]]:
@@ -121,12 +133,12 @@ def table_of(settings: Settings, section: str) -> Section:
 
 @cache
 def leaves() -> tuple[Leaf, ...]:
-    """Every setting, in the file's order; those of a peer last."""
+    """Every setting, in the file's order; those of peers and routes last."""
     tables = sections()
     found = [
         Leaf.of("", key, field)
         for key, field in Settings.model_fields.items()
-        if key not in tables and key != "peers"
+        if key not in tables and key != "peers"  # a list is a table of `sections`
     ]
     for name, section in tables.items():
         found += [
@@ -143,6 +155,9 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        pairs = (f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }" if value else "{}"
     if isinstance(value, SecretStr):
         return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, str | Path):
@@ -151,12 +166,17 @@ def toml_value(value: Any) -> str:
     return repr(value)
 
 
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
+
+
 def template() -> str:
     """The file config/lfscp.toml."""
     out = [_HEAD]
     for section, items in groupby(leaves(), attrgetter("section")):
         if section:
-            name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
+            name = "#[peers.WORKSTATION]" if section == PEERS else f"[{section}]"
+            name = f"#[[{section}]]" if section in LISTS else name
             out.append(f"{_comment(_about(section))}\n{name}\n")
         for item in items:
             value = _EXAMPLES.get(item.name, item.default)
@@ -176,7 +196,7 @@ def markdown() -> str:
     """The file config/settings.md."""
     out = [_MARKDOWN_HEAD]
     for section, items in groupby(leaves(), attrgetter("section")):
-        name = section.replace("*", "TITLE")
+        name = f"[{section}]" if section in LISTS else section.replace("*", "TITLE")
         about = f"[{name}]\n\n{_about(section)}" if section else "Outside the sections"
         out.append(f"## {about}\n")
         out.append("\n".join([_TABLE_HEAD, *map(_markdown_row, items)]) + "\n")
@@ -186,6 +206,6 @@ def markdown() -> str:
 def _markdown_row(item: Leaf) -> str:
     flag = f"`{item.flag}`" if item.flag else ""
     default = f"`{item.default}`" if item.default else "must be given"
-    # A reload replaces the peers as a whole.
-    reload = "yes" if item.is_live or item.section == "peers.*" else ""
+    # A reload replaces the peers as a whole, and likewise the routes.
+    reload = "yes" if item.is_live or item.section in REPEATED else ""
     return f"| `{item.name.replace('*', 'TITLE')}` | {default} | {flag} | {reload} | {item.help} |"

@@ -43,6 +43,7 @@ from lfscp.config.checks import (
 from lfscp.config.declaration import Section, setting
 from lfscp.config.dicomweb import DICOMweb
 from lfscp.config.ohif import OHIF
+from lfscp.config.routes import RouteSettings, no_name_twice
 from lfscp.config.web import WebSection
 from lfscp.config.workflow import Commitment, Worklist
 
@@ -422,6 +423,7 @@ class Settings(Section):
     peers: Annotated[dict[AETitle, PeerSettings], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )
+    route: Annotated[ListOf[RouteSettings], BeforeValidator(no_name_twice)] = ()
 
     @field_validator("ohif")
     @classmethod

@@ -21,7 +21,9 @@ from lfscp.config.declaration import Section
 from lfscp.config.describe import (
     ENVIRONMENT_PREFIX,
     FILE_VARIABLE,
+    LISTS,
     NO_SETTINGS,
+    REPEATED,
     Leaf,
     leaves,
     mask_password,
@@ -163,7 +165,10 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
             raise ConfigError(complaint(origin, ("peers",), text, expected))
         _put_table(layers, ("peers",), table, origin)
         return
-    known = {each.name: each for each in leaves()}
+    if rest.lower() in LISTS:
+        layers.put((rest.lower(),), _from_json(text, (rest.lower(),), origin), origin)
+        return
+    known = {each.name: each for each in leaves() if each.section not in LISTS}
     parts = rest.split("__")
     if parts[0] == "PEERS" and len(parts) == 3:
         path: KeyPath = ("peers", parts[1], parts[2].lower())  # an AE title keeps its case
@@ -172,7 +177,8 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
         path = tuple(part.lower() for part in parts)
         item = known.get(".".join(path))
     if item is None:
-        names = [each.variable for each in leaves() if each.section != "peers.*"]
+        names = [each.variable for each in leaves() if each.section not in REPEATED]
+        names += [ENVIRONMENT_PREFIX + name.upper() for name in LISTS]
         raise ConfigError(f"{origin}: no setting has this name{_nearest(name, names)}")
     _put_text(layers, item, path, text, origin)
 
@@ -241,6 +247,7 @@ def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
     kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         table = "peers.*" if path[0] == "peers" else ".".join(path[:-1])
+        table = path[0] if path[0] in LISTS and len(path) > 1 else table
         names = [each.key for each in leaves() if each.section == table]
         inner = f"{table}." if table else ""
         names += [
