@@ -20,6 +20,7 @@ from lfscp.archive.index.clock_readings import doubt_of, read_kept, task_of
 from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.protection import protect, unprotect
 from lfscp.archive.index.removal import forget_removals, pending_removals
+from lfscp.archive.index.route_items import Router
 from lfscp.archive.left_overs import remove_unused
 from lfscp.archive.opening import INDEX_FILE, OBJECTS, Opened, OpenOptions, opened
 from lfscp.archive.query.find import find
@@ -76,6 +77,15 @@ class Archive:
         self._prepared = PreparedQueries(self.index.dialect)
         self._ordered = OrderedQueries(self.index, self.files)
         self._storing = Storing(parts, options, lambda paths: self.remove_files(paths))
+
+    @property
+    def router(self) -> Router | None:
+        """Says where objects that are stored go on to; None if they go nowhere."""
+        return self._storing.router
+
+    @router.setter
+    def router(self, router: Router | None) -> None:
+        self._storing.router = router
 
     @classmethod
     def open(cls, data_dir: Path, **options: Any) -> Archive:

@@ -17,6 +17,7 @@ from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfResourcesError
 from lfscp.archive.in_doubt import StoresInDoubt
 from lfscp.archive.index.protection import require_replaceable
+from lfscp.archive.index.route_items import RouteItem, Router
 from lfscp.archive.index.rows import Added, Existing
 from lfscp.archive.opening import Opened, OpenOptions
 from lfscp.archive.store.object_store import NameTakenError, Piece, Placement
@@ -40,6 +41,8 @@ class Storing:
 
     Args:
         remove_files: removes the files of replaced rows.
+    Attributes:
+        router: says where objects go on to; None if they go nowhere.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Storing:
         self._remove_files = remove_files
         self._duplicates = Duplicates(options.duplicates)
         self._digest = options.digest
+        self.router: Router | None = None
         self._in_doubt = StoresInDoubt(opened.index.find, opened.files.remove)
 
     def store(self, received: Received) -> Stored:
@@ -84,6 +88,7 @@ class Storing:
         self, received: Received, header: Header, *, replace: bool = False, beside: bool = False
     ) -> Stored:
         """Write, place, commit; `replace` puts it in the place of the one that is there."""
+        items = () if self.router is None else self.router.items(header, received)
         piece, offset, digest = self._piece(received, header)
         try:
             place = self._files.place_beside if beside or replace else self._files.place
@@ -96,7 +101,7 @@ class Storing:
                 digest,
                 received.calling_ae_title,
             )
-            result = self._commit(header, placement, replace=replace)
+            result = self._commit(header, placement, items, replace=replace)
             if isinstance(result, Existing):  # another thread or node was faster
                 self._files.remove(placement.path)
                 return self._store_again(received, header, result)
@@ -118,12 +123,19 @@ class Storing:
             outcome, result.study_uid, result.series_uid, placement.size, result.notes, header
         )
 
-    def _commit(self, header: Header, placement: Placement, *, replace: bool) -> Added | Existing:
+    def _commit(
+        self,
+        header: Header,
+        placement: Placement,
+        items: Sequence[RouteItem],
+        *,
+        replace: bool,
+    ) -> Added | Existing:
         """Commit the row; when that surely failed, remove the placed file."""
         try:
             if replace:
-                return self._index.replace(header, placement)
-            result = self._index.add(header, placement)
+                return self._index.replace(header, placement, items)
+            result = self._index.add(header, placement, items)
         except InDoubtError:
             # The row may be there. Without a row the file is a left-over that nobody sees.
             self._in_doubt.add(header.sop_instance_uid, placement.path)

@@ -112,7 +112,7 @@ def mask_password(text: str) -> str:
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections of the file by name, in its order; those of which there are several come last."""
+    """The sections of the file by name, in its order; those that may be repeated come last."""
     return {**dict(_sections_of(Settings, "")), PEERS: PeerSettings, **LISTS}
 
 

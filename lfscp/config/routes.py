@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from lfscp.config.checks import Amount, Bool, Count, Int, ListOf, Seconds
+from lfscp.config.checks import Amount, Bool, Int, ListOf, Seconds
 from lfscp.config.declaration import Section, setting
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -48,11 +48,13 @@ class RouteSettings(Section):
     )
     when: dict[str, Any] = setting(
         {},
-        "Condition on the sender and on attributes, for example { Modality = [\"CT\", \"MR\"] }. "
+        'Condition on the sender and on attributes, for example { Modality = ["CT", "MR"] }. '
         "Empty: every object meets it.",
     )
     send_to: ListOf[str] = setting(
-        ..., "The peers that get the objects, by their name in [peers]. Must be given.", min_length=1
+        ...,
+        "The peers that get the objects, by their name in [peers]. Must be given.",
+        min_length=1,
     )
     mode: Literal["all", "failover", "share"] = setting(
         "all",
@@ -67,12 +69,14 @@ class RouteSettings(Section):
         (), "Days on which objects are sent: mon, tue, wed, thu, fri, sat, sun. Empty: every day."
     )
     hours: ListOf[Annotated[str, AfterValidator(check_hours)]] = setting(
-        (), 'Hours in which objects are sent, by this machine\'s clock, such as "20:00-06:00". '
-        "Empty: at any hour."
+        (),
+        'Hours in which objects are sent, by this machine\'s clock, such as "20:00-06:00". '
+        "Empty: at any hour.",
     )
     actions: ListOf[dict[str, Any]] = setting(
-        (), "What is done to an object before it is sent, in this order: a list of tables with "
-        "one action each."
+        (),
+        "What is done to an object before it is sent, in this order: a list of tables with "
+        "one action each.",
     )
     transfer_syntax: str = setting(
         "",
@@ -83,8 +87,11 @@ class RouteSettings(Section):
         0, "Routes with a higher number are sent first to the same peer.", ge=-100, le=100
     )
     parallel: Int = setting(
-        1, "Most associations at once to one peer. With more than 1, objects may arrive in "
-        "another order.", ge=1, le=32
+        1,
+        "Most associations at once to one peer. With more than 1, objects may arrive in "
+        "another order.",
+        ge=1,
+        le=32,
     )
     max_mb_s: Amount = setting(
         0.0, "Highest rate to one peer, in megabytes per second. 0 means no limit."

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lfscp.config.current import CurrentSettings
     from lfscp.hl7.listener import HL7Listener
     from lfscp.node.parts import Parts
+    from lfscp.routing.service import RoutingService
     from lfscp.services.commitment.reporter import Reporter
 
 
@@ -39,6 +40,7 @@ class Background:
             if watch is not None:
                 started.callback(watch.stop)
             started.callback(_start_reporter(current, parts).stop)
+            started.callback(_start_routing(current, parts).stop)
             if parts.hl7 is not None:
                 started.callback(_start_hl7(settings, parts, parts.hl7).stop)
             self._stop: Callable[[], None] = started.pop_all().close
@@ -68,6 +70,14 @@ def _start_reporter(current: CurrentSettings, parts: Parts) -> Reporter:
     reporter = Reporter(parts.archive, current)
     reporter.start()
     return reporter
+
+
+def _start_routing(current: CurrentSettings, parts: Parts) -> RoutingService:
+    from lfscp.routing.service import RoutingService
+
+    routing = RoutingService(parts.archive, current)
+    routing.start()
+    return routing
 
 
 def _watch_worklist_folder(settings: Settings, parts: Parts) -> FolderWatch | None:

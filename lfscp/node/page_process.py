@@ -21,6 +21,7 @@ from lfscp.node.status import node_state
 from lfscp.node.web_service import WebService
 from lfscp.observe import audit, metrics
 from lfscp.observe.logging import mark_lines
+from lfscp.routing.matching import SettingsRouter
 
 if TYPE_CHECKING:
     from lfscp.config import Settings
@@ -55,6 +56,7 @@ def serve_page(
     metrics.BOARD.use(line)
     metrics.PROCESS_STARTS.add()
     current = CurrentSettings(settings)
+    parts.archive.router = SettingsRouter(current)
     address = parts.endpoints.address
     with SignalPipe() as signals:
         web = WebService(

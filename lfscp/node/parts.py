@@ -172,6 +172,8 @@ def open_archive(
     """
     from lfscp.archive.archive import Archive
     from lfscp.archive.store import spool
+    from lfscp.config.current import CurrentSettings
+    from lfscp.routing.matching import SettingsRouter
     from lfscp.services.transcoding.decoding_memory import MEMORY
 
     archive = Archive.open(
@@ -189,6 +191,7 @@ def open_archive(
         cache_mb=settings.objects.cache_mb,
         objects_id=objects_id,
     )
+    archive.router = SettingsRouter(CurrentSettings(settings))
     MEMORY.limit_bytes = settings.budgets.decoding_mb << 20
     spool.use(archive.data_dir, settings.budgets.spool_mb << 20, settings.storage.reserve_mb)
     return archive

@@ -25,6 +25,7 @@ from lfscp.node.signals import HANDED_OVER, NOBODY_LEFT, SignalPipe
 from lfscp.node.status import process_state
 from lfscp.observe import audit, metrics
 from lfscp.observe.logging import get_logger
+from lfscp.routing.matching import SettingsRouter
 from lfscp.server.draining import time_to_end_s, time_to_go_on_s
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Worker:
     ) -> None:
         self._parts = parts
         self.current = CurrentSettings(parts.settings)
+        parts.archive.router = SettingsRouter(self.current)
         self._read_settings = read_settings
         self.server = make_server(parts, self.current, board)
         self._stopping = threading.Event()

@@ -120,6 +120,11 @@ RECEIVED_INSTANCES: Final = _counter(
 RECEIVED_BYTES: Final = _counter(
     "lfscp_received_bytes_total", "Bytes of their datasets.", service=_RECEIVING
 )
+ROUTED_INSTANCES: Final = _counter(
+    "lfscp_routed_instances_total",
+    "Objects that routes have sent on, that a destination refused, and that were given up.",
+    outcome=("sent", "failed", "given up"),
+)
 JOBS_OVER_BUDGET: Final = _counter(
     "lfscp_jobs_over_budget_total",
     "Jobs that were cut, or failed, since a peer sent more matches than budgets.job_mb.",

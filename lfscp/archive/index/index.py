@@ -35,6 +35,7 @@ from lfscp.archive.index.database.statements import compiled, statements_on
 from lfscp.archive.index.hierarchy import Hierarchy, RowVanishedError
 from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
 from lfscp.archive.index.removal import delete_entity, pieces_of, prune
+from lfscp.archive.index.route_items import RouteItem, RouteItems
 from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
 from lfscp.archive.index.tables.schema import TABLES, instance, patient, series, study
 from lfscp.archive.store.object_store import Placement
@@ -45,8 +46,10 @@ from lfscp.observe import metrics
 _KNOWN_SERIES: Final = 4096  # remembered at most
 _TOUCH_MS: Final = 5_000  # a study's time of update is this old at most
 _ATTEMPTS: Final = 20
+_SIZE: Final = -5  # where the size stands in the values of an instance
 _STEP_S: Final = 0.005  # by which the pauses between them grow
-_Row = tuple[Header, list[Any]]  # an instance to insert: its header and its values
+# An instance to insert: its header, its values, and where it is to go on to.
+_Row = tuple[Header, list[Any], Sequence[RouteItem]]
 _Inserted = tuple[KnownSeries, list[str]]  # the series that it went to, and notes
 
 
@@ -104,6 +107,7 @@ class Index:
             database.close()
             raise
         self._statements = statements_on(self._database.dialect)
+        self._route_items = RouteItems(self._database.dialect)
         self.hierarchy = Hierarchy(self._statements)
         # By study and series UID. May be stale, as other processes delete: the foreign key tells.
         self._known: dict[tuple[str, str], KnownSeries] = {}
@@ -135,9 +139,13 @@ class Index:
 
     # Adding
 
-    def add(self, header: Header, placement: Placement) -> Added | Existing:
+    def add(
+        self, header: Header, placement: Placement, items: Sequence[RouteItem] = ()
+    ) -> Added | Existing:
         """Add one instance, with its series, study and patient when they are new.
 
+        Args:
+            items: where it is to go on to; they are committed with it.
         Returns:
             Added once committed; Existing, with nothing changed, when the SOP Instance UID is
             in the index already.
@@ -146,7 +154,7 @@ class Index:
         """
         patience = self._database.patience()
         for attempt in itertools.count(1):
-            row = (header, _values(header, placement, self.stamps.now_ms()))
+            row = (header, _values(header, placement, self.stamps.now_ms()), items)
             try:
                 add = self._insert_one if self._group is None else self._group.perform
                 _, notes = add(row)
@@ -177,9 +185,9 @@ class Index:
         """Insert instances in one transaction; one of a known series is one statement."""
         if len(rows) > 1:
             return self._insert_all(rows)
-        header, values = rows[0]
+        header, values, items = rows[0]
         known = self._recall(header)
-        if known is None or abs(self.stamps.now_ms() - known.touched_at) > _TOUCH_MS:
+        if items or known is None or abs(self.stamps.now_ms() - known.touched_at) > _TOUCH_MS:
             return self._insert_all(rows)
         started = time.monotonic()
         self._database.write(self._statements.insert_instance, [known.key, *values])
@@ -193,7 +201,7 @@ class Index:
         touched: dict[int, KnownSeries] = {}
         started = time.monotonic()
         with self._database.transaction() as cursor:
-            for header, values in rows:
+            for header, values, items in rows:
                 found, notes = self._recall(header), list[str]()
                 if found is None:
                     found, notes = self.hierarchy.series_of(cursor, header, now)
@@ -203,18 +211,23 @@ class Index:
                     self._statements.touch_study.run(cursor, (now, found.study_key))
                     touched[found.study_key] = found
                 self._statements.insert_instance.run(cursor, [found.key, *values])
+                self._route_items.add(cursor, header, values[_SIZE], items)
                 inserted.append((found, notes))
         metrics.INDEX_COMMIT.observe(time.monotonic() - started)
         metrics.INDEX_COMMIT_INSTANCES.observe(len(rows))
         for found in touched.values():
             found.touched_at = now
-        for (header, _), (found, _) in zip(rows, inserted, strict=True):
+        for (header, _, _), (found, _) in zip(rows, inserted, strict=True):
             self._remember(header, found)
         return inserted
 
-    def replace(self, header: Header, placement: Placement) -> Added:
+    def replace(
+        self, header: Header, placement: Placement, items: Sequence[RouteItem] = ()
+    ) -> Added:
         """Put an instance in the place of the one with its SOP Instance UID, if there is one.
 
+        Args:
+            items: as `add` takes them.
         Returns:
             Added, with the path of the file that no row refers to any longer. Until it is gone it
             stands in the table `removal`, as a deleted object's does.
@@ -223,7 +236,7 @@ class Index:
         patience = self._database.patience()
         for attempt in itertools.count(1):
             try:
-                found, notes = self._replace(header, placement, seen)
+                found, notes = self._replace(header, placement, items, seen)
                 break
             except (self._database.integrity_error, RowVanishedError):
                 self._others_were_faster(header, attempt)
@@ -238,7 +251,13 @@ class Index:
         uids = (header.study_instance_uid, header.series_instance_uid)
         return Added(*uids, tuple(notes), replaced)
 
-    def _replace(self, header: Header, placement: Placement, seen: list[Existing]) -> _Inserted:
+    def _replace(
+        self,
+        header: Header,
+        placement: Placement,
+        items: Sequence[RouteItem],
+        seen: list[Existing],
+    ) -> _Inserted:
         """Replace in one transaction; the row that was there goes to `seen`."""
         now = self.stamps.now_ms()
         with self._database.transaction() as cursor:
@@ -251,6 +270,7 @@ class Index:
             found, notes = self.hierarchy.series_of(cursor, header, now)
             values = [found.key, *_values(header, placement, now)]
             self._statements.insert_instance.run(cursor, values)
+            self._route_items.add(cursor, header, placement.size, items)
             # Only the old object may have said what the study knows of its patient.
             if row is not None and seen[-1].patient != PatientIdentity.of(header):
                 self.hierarchy.read_again(cursor, seen[-1].study_key)

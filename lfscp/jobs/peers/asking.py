@@ -105,12 +105,16 @@ def client_of(peer: JobPeer, settings: Settings) -> Client:
         PeerError: the login for it cannot be read.
     """
     if isinstance(peer, DICOMwebPeer):
-        return _DICOMweb(_with_login(peer, settings))
+        return _DICOMweb(with_login(peer, settings))
     return _DIMSE(peer)
 
 
-def _with_login(peer: DICOMwebPeer, settings: Settings) -> DICOMwebPeer:
-    """The peer as the configuration has it now, if it does."""
+def with_login(peer: DICOMwebPeer, settings: Settings) -> DICOMwebPeer:
+    """The peer as the configuration has it now, if it does.
+
+    Raises:
+        PeerError: the login for it cannot be read.
+    """
     configured = settings.peers.get(peer.name)
     if configured is None or not configured.is_dicomweb:
         return peer

@@ -59,6 +59,48 @@ def send(
     return sending.result
 
 
+class KeptConnection:
+    """Sends objects over a connection that stays open for those to come; for one thread.
+
+    Args:
+        cancel, locate: as `send` takes them.
+    """
+
+    def __init__(
+        self,
+        peer: DICOMwebPeer,
+        *,
+        cancel: Flag = NEVER,
+        locate: Callable[[StoredInstance], StoredInstance | None] = lambda _instance: None,
+    ) -> None:
+        self.peer = peer
+        self._cancel = cancel
+        self._locate = locate
+        self._session: Session | None = None
+        self._sending: _Sending | None = None
+
+    def send(self, instances: Sequence[StoredInstance], on_sent: OnSent) -> None:
+        """Send objects; errors are those of the function `send`."""
+        sending = self._sending = _Sending(self.peer, on_sent, self._cancel, self._locate)
+        if self._session is None:
+            self._session = Session(self.peer, self._cancel, self._look)
+        try:
+            sending.send_all(self._session, instances)
+        except PeerError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _look(self) -> None:
+        if self._sending is not None:
+            self._sending.look()
+
+
 class _Sending:
     def __init__(
         self,

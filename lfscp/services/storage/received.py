@@ -9,6 +9,7 @@ from pynetdicom import evt
 from lfscp.archive.store.received_objects import Received
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.reading.header import Header
+from lfscp.services.service_log import called_ae_title
 from lfscp.upperlayer.receiving.received import ReceivedStore
 
 
@@ -30,6 +31,8 @@ def received_object(event: evt.Event, caller: str) -> Received:
         dataset = request.DataSet.getbuffer()
     if dataset is None and spooled is None:
         raise DatasetError("the request has no dataset")
+    is_ours = bool(event.assoc.is_requestor)  # a C-GET: the objects come from the acceptor
+    sender = event.assoc.acceptor if is_ours else event.assoc.requestor
     return Received(
         sop_class_uid=str(request.AffectedSOPClassUID),
         sop_instance_uid=str(request.AffectedSOPInstanceUID),
@@ -40,4 +43,6 @@ def received_object(event: evt.Event, caller: str) -> Received:
         dataset_offset=spooled.dataset_offset if spooled else 0,
         spooled_descriptor=spooled.descriptor if spooled else -1,
         header=header,
+        called_ae_title="" if is_ours else called_ae_title(event.assoc),
+        address=str(sender.address or ""),
     )

@@ -1,0 +1,1 @@
+"""Sends objects on by routes: what goes where, the queues, and their delivery."""

@@ -1,0 +1,382 @@
+"""The queues in the index: what waits for each destination, and which node serves it.
+
+Rules: one node serves a queue at a time, and renews its lease by the database's clock. If a node
+gives no sign of life, another takes its queues. An item goes only when its destination has the
+object. If the object was stored again meanwhile, its version is another, and it goes once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, and_, case, delete, or_, select, tuple_, update
+
+from lfscp.archive.index.tables.dialects import insert_if_absent, now_ms
+from lfscp.archive.index.tables.route_tables import (
+    GIVEN_UP,
+    WAITING,
+    route_item,
+    route_outcome,
+    route_queue,
+)
+
+if TYPE_CHECKING:
+    from lfscp.archive.index.index import Index
+
+_PER_STATEMENT: Final = 300  # SQLite's oldest limit is 999 parameters
+_LONGEST_DELAY_MS: Final = 3_600_000
+_Result = TypeVar("_Result")
+_ITEM: Final = tuple(
+    route_item.c[name]
+    for name in (
+        "id",
+        "sop_instance_uid",
+        "study_instance_uid",
+        "series_instance_uid",
+        "origin",
+        "version",
+        "failures",
+        "commitment",
+        "size",
+    )
+)
+
+
+class QueueName(NamedTuple):
+    """A route and one of its destinations."""
+
+    route: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An object that waits to be sent."""
+
+    id: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    origin: str
+    version: int
+    failures: int
+    commitment: str
+    size: int
+
+
+class Queues:
+    """The queues of all nodes, and this one's hold on those it serves. Any thread may call it.
+
+    Args:
+        node: this one.
+        lease_ms: how long it holds a queue without renewing that.
+    """
+
+    def __init__(self, index: Index, node: str, lease_ms: int) -> None:
+        self._index = index
+        self._node = node
+        self._lease_ms = lease_ms
+
+    def _work(self, work: Callable[[Connection], _Result]) -> _Result:
+        with self._index.doing("use the queues of routes"):
+            return self._index.transact(work)
+
+    def _read(self, work: Callable[[Connection], _Result]) -> _Result:
+        with self._index.doing("read the queues of routes"), self._index.engine.connect() as one:
+            return work(one)
+
+    # --- which to serve ---
+
+    def claimable(self) -> list[QueueName]:
+        """The queues with something to send now that no other node serves."""
+        item, queue = route_item.c, route_queue.c
+        due = (
+            select(item.route, item.destination)
+            .where(item.state == WAITING, item.next_attempt_at <= now_ms(), item.commitment == "")
+            .distinct()
+            .subquery()
+        )
+        same = and_(queue.route == due.c.route, queue.destination == due.c.destination)
+        wanted = (
+            select(due.c.route, due.c.destination)
+            .select_from(due.outerjoin(route_queue, same))
+            .where(
+                or_(
+                    queue.route.is_(None),
+                    and_(
+                        queue.is_paused == 0,
+                        queue.next_attempt_at <= now_ms(),
+                        or_(queue.holder == self._node, queue.held_until < now_ms()),
+                    ),
+                )
+            )
+        )
+        return self._read(lambda one: [QueueName(*row) for row in one.execute(wanted)])
+
+    def claim(self, name: QueueName) -> bool:
+        """Take a queue; whether this node has it now."""
+        held = {"holder": self._node, "held_until": now_ms() + self._lease_ms}
+        is_free = or_(
+            route_queue.c.holder == self._node,
+            route_queue.c.held_until < now_ms(),
+            route_queue.c.held_until > now_ms() + 10 * self._lease_ms,  # by a clock put back
+        )
+
+        def work(one: Connection) -> bool:
+            one.execute(_new_queue(one, name))
+            taken = update(route_queue).where(_is(name), is_free, route_queue.c.is_paused == 0)
+            return one.execute(taken.values(**held)).rowcount > 0
+
+        return self._work(work)
+
+    def renew(self, names: Sequence[QueueName]) -> set[QueueName]:
+        """Renew the leases on queues; those that this node still has, and that are not paused."""
+        if not names:
+            return set()
+        keys = tuple_(route_queue.c.route, route_queue.c.destination)
+        mine = and_(route_queue.c.holder == self._node, keys.in_([tuple(each) for each in names]))
+
+        def work(one: Connection) -> set[QueueName]:
+            held = update(route_queue).where(mine)
+            one.execute(held.values(held_until=now_ms() + self._lease_ms))
+            wanted = select(route_queue.c.route, route_queue.c.destination)
+            return {
+                QueueName(*row)
+                for row in one.execute(wanted.where(mine, route_queue.c.is_paused == 0))
+            }
+
+        return self._work(work)
+
+    def release(self, name: QueueName | None = None) -> None:
+        """Free a queue of this node, or all of them."""
+        mine = update(route_queue).where(route_queue.c.holder == self._node)
+        mine = mine if name is None else mine.where(_is(name))
+        self._work(lambda one: one.execute(mine.values(holder="", held_until=0)))
+
+    # --- what to send ---
+
+    def next_items(self, name: QueueName, limit: int) -> list[Item]:
+        """The next objects of a queue, in their order."""
+        column = route_item.c
+        wanted = (
+            select(*_ITEM)
+            .where(_item_of(name), column.state == WAITING, column.next_attempt_at <= now_ms())
+            .where(column.commitment == "")
+            .order_by(column.priority.desc(), column.id)
+            .limit(limit)
+        )
+        return self._read(lambda one: [Item(*row) for row in one.execute(wanted)])
+
+    def commitments(self) -> dict[QueueName, set[str]]:
+        """The Transaction UIDs of the requests for commitment whose reports are due."""
+        column = route_item.c
+        wanted = (
+            select(column.route, column.destination, column.commitment)
+            .where(column.state == WAITING, column.commitment != "")
+            .distinct()
+        )
+        found: dict[QueueName, set[str]] = {}
+        for route, destination, uid in self._read(lambda one: one.execute(wanted).all()):
+            found.setdefault(QueueName(route, destination), set()).add(uid)
+        return found
+
+    def asked(self, name: QueueName, transaction_uid: str) -> list[Item]:
+        """The objects of a request for commitment."""
+        wanted = select(*_ITEM).where(_item_of(name), route_item.c.commitment == transaction_uid)
+        return self._read(lambda one: [Item(*row) for row in one.execute(wanted)])
+
+    # --- what became of it ---
+
+    def sent(self, name: QueueName, items: Mapping[Item, int]) -> None:
+        """The destination has objects: they go, unless they were stored again meanwhile.
+
+        Args:
+            items: with their sizes in bytes.
+        """
+        if not items:
+            return
+
+        def work(one: Connection) -> None:
+            for piece in _pieces(list(items)):
+                keys = [(item.id, item.version) for item in piece]
+                same = tuple_(route_item.c.id, route_item.c.version).in_(keys)
+                one.execute(delete(route_item).where(same))
+            _count(one, name, [item.study_instance_uid for item in items], sent=1)
+            counted = (
+                update(route_queue)
+                .where(_is(name))
+                .values(
+                    sent=route_queue.c.sent + len(items),
+                    sent_bytes=route_queue.c.sent_bytes + sum(items.values()),
+                    last_sent_at=now_ms(),
+                    failures=0,
+                    next_attempt_at=0,
+                    reason="",
+                )
+            )
+            one.execute(counted)
+
+        self._work(work)
+
+    def gone(self, name: QueueName, items: Sequence[Item], reason: str) -> None:
+        """Objects are no longer in the archive: nothing is left to send."""
+
+        def work(one: Connection) -> None:
+            for piece in _pieces(items):
+                keys = [item.id for item in piece]
+                one.execute(delete(route_item).where(route_item.c.id.in_(keys)))
+            _count(one, name, [each.study_instance_uid for each in items], reason=reason)
+
+        if items:
+            self._work(work)
+
+    def failed(
+        self, name: QueueName, reasons: Mapping[Item, str], delay_ms: int, keep_ms: int
+    ) -> list[Item]:
+        """Objects were refused: they are tried again later, or given up if it has been too long.
+
+        Args:
+            reasons: why, for each.
+            delay_ms: before the first retry; it doubles each time.
+            keep_ms: how long an object is tried.
+        Returns:
+            Those that were given up.
+        """
+
+        def work(one: Connection) -> list[Item]:
+            over: list[Item] = []
+            for item, reason in reasons.items():
+                this = and_(route_item.c.id == item.id, route_item.c.version == item.version)
+                is_over = route_item.c.queued_at < now_ms() - keep_ms
+                delay = _delay_ms(delay_ms, item.failures)
+                one.execute(
+                    update(route_item)
+                    .where(this)
+                    .values(
+                        failures=route_item.c.failures + 1,
+                        next_attempt_at=now_ms() + delay,
+                        reason=_told(reason),
+                        commitment="",
+                        state=case((is_over, GIVEN_UP), else_=WAITING),
+                    )
+                )
+                state = select(route_item.c.state).where(this)
+                if one.execute(state).scalar() == GIVEN_UP:
+                    over.append(item)
+                    _count(one, name, [item.study_instance_uid], failed=1, reason=reason)
+            _add_given_up(one, name, len(over))
+            return over
+
+        return self._work(work) if reasons else []
+
+    def unreachable(self, name: QueueName, reason: str, delay_ms: int, keep_ms: int) -> int:
+        """The destination cannot be asked: the queue waits, longer each time.
+
+        Returns:
+            How many objects were given up, since they have waited for too long.
+        """
+
+        def work(one: Connection) -> int:
+            one.execute(_new_queue(one, name))
+            queue = select(route_queue.c.failures).where(_is(name))
+            failures = int(one.execute(queue).scalar_one())
+            waits = (
+                update(route_queue)
+                .where(_is(name))
+                .values(
+                    failures=failures + 1,
+                    next_attempt_at=now_ms() + _delay_ms(delay_ms, failures),
+                    reason=_told(reason),
+                )
+            )
+            one.execute(waits)
+            return _give_up(one, name, keep_ms, reason)
+
+        return self._work(work)
+
+    def ask_commitment(self, items: Sequence[Item], transaction_uid: str) -> None:
+        """Note that the destination was asked to commit to objects."""
+
+        def work(one: Connection) -> None:
+            for piece in _pieces(items):
+                keys = [item.id for item in piece]
+                this = update(route_item).where(route_item.c.id.in_(keys))
+                one.execute(this.values(commitment=transaction_uid))
+
+        self._work(work)
+
+
+def _new_queue(one: Connection, name: QueueName) -> Any:
+    return insert_if_absent(route_queue, one.dialect).values(
+        route=name.route, destination=name.destination
+    )
+
+
+def _is(name: QueueName) -> Any:
+    return and_(route_queue.c.route == name.route, route_queue.c.destination == name.destination)
+
+
+def _item_of(name: QueueName) -> Any:
+    return and_(route_item.c.route == name.route, route_item.c.destination == name.destination)
+
+
+def _give_up(one: Connection, name: QueueName, keep_ms: int, reason: str) -> int:
+    """Give up what has waited for too long."""
+    over = and_(
+        _item_of(name),
+        route_item.c.state == WAITING,
+        route_item.c.queued_at < now_ms() - keep_ms,
+    )
+    studies = list(one.execute(select(route_item.c.study_instance_uid).where(over)).scalars())
+    if studies:
+        changes = {"state": GIVEN_UP, "reason": _told(reason)}
+        one.execute(update(route_item).where(over).values(**changes))
+        _count(one, name, studies, failed=1, reason=reason)
+        _add_given_up(one, name, len(studies))
+    return len(studies)
+
+
+def _add_given_up(one: Connection, name: QueueName, number: int) -> None:
+    if number:
+        counted = route_queue.c.given_up + number
+        one.execute(update(route_queue).where(_is(name)).values(given_up=counted))
+
+
+def _count(
+    one: Connection,
+    name: QueueName,
+    study_uids: Sequence[str],
+    *,
+    sent: int = 0,
+    failed: int = 0,
+    reason: str = "",
+) -> None:
+    """Note what became of objects of studies."""
+    for uid in dict.fromkeys(study_uids):
+        number = study_uids.count(uid)
+        key = {**name._asdict(), "study_instance_uid": uid}
+        one.execute(insert_if_absent(route_outcome, one.dialect).values(**key))
+        this = update(route_outcome).where(
+            *(route_outcome.c[column] == value for column, value in key.items())
+        )
+        changes = {
+            "sent": route_outcome.c.sent + sent * number,
+            "failed": route_outcome.c.failed + failed * number,
+            "last_at": now_ms(),
+            "reason": _told(reason),
+        }
+        one.execute(this.values(**changes))
+
+
+def _delay_ms(first_ms: int, failures: int) -> int:
+    return int(min(first_ms * 2 ** min(failures, 30), max(first_ms, _LONGEST_DELAY_MS)))
+
+
+def _told(reason: str) -> str:
+    return reason.replace("\0", "\ufffd")  # PostgreSQL's text takes no NUL
+
+
+def _pieces(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[at : at + _PER_STATEMENT] for at in range(0, len(items), _PER_STATEMENT)]

@@ -1,0 +1,140 @@
+"""Delivers what routes have put into the queues, in one process of each node.
+
+A thread looks at the queues now and then: it lets complete studies go, takes the queues that have
+something to send and no other node serves, and renews this node's hold on those that it serves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from lfscp.archive.errors import ArchiveError
+from lfscp.archive.node_id import node_id
+from lfscp.observe.logging import get_logger
+from lfscp.routing.committing import take_reports
+from lfscp.routing.delivery import Delivery, note_failed
+from lfscp.routing.queues import QueueName, Queues
+from lfscp.routing.reading import read_routes
+from lfscp.routing.release import forget_releases, release_complete, release_unknown
+from lfscp.routing.routes import Route
+from lfscp.routing.schedule import is_open
+
+if TYPE_CHECKING:
+    from lfscp.archive.archive import Archive
+    from lfscp.config.current import CurrentSettings
+
+LOG: Final = get_logger("lfscp.routing")
+_LOOK_EVERY_S: Final = 0.5
+_RARELY_S: Final = 3600.0
+_TOLD_EVERY_S: Final = 60.0
+
+
+class RoutingService:
+    """The deliveries of this node, until `stop`.
+
+    Args:
+        current: the settings, which a reload replaces.
+    Raises:
+        RouteError: a route cannot be.
+    """
+
+    def __init__(self, archive: Archive, current: CurrentSettings) -> None:
+        self._archive = archive
+        self._current = current
+        lease_s = current.settings.jobs.lease_s
+        self._queues = Queues(archive.index, node_id(archive.data_dir), int(lease_s * 1000))
+        self._settings = current.settings
+        self._routes = {route.name: route for route in read_routes(self._settings)}
+        self._deliveries: dict[QueueName, Delivery] = {}
+        self._stopping = threading.Event()
+        self._tidied_at = -_RARELY_S
+        self._told_at = -_TOLD_EVERY_S
+        self._thread = threading.Thread(target=self._run, name="lfscp-routing", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what this node held before a crash is free."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End: objects on their way are finished or called off, the rest waits in the index."""
+        self._stopping.set()
+        self._thread.join()
+
+    def route(self, name: str) -> Route | None:
+        """The route of a name as it is now."""
+        settings = self._current.settings
+        if settings is not self._settings:
+            self._routes = {route.name: route for route in read_routes(settings)}
+            self._settings = settings
+        return self._routes.get(name)
+
+    def _run(self) -> None:
+        with suppress(ArchiveError):
+            self._queues.release()
+        while not self._stopping.is_set():
+            try:
+                self._look()
+            except ArchiveError as error:
+                self._tell("routes wait for the index", error)
+            except Exception as error:  # the next look may go well
+                LOG.error("routing failed unexpectedly", exc_info=error)  # noqa: TRY400
+            self._stopping.wait(_LOOK_EVERY_S)
+        for delivery in self._deliveries.values():
+            delivery.stop()
+        for delivery in self._deliveries.values():
+            delivery.join()
+
+    def _look(self) -> None:
+        self.route("")  # takes over a reload
+        routes = list(self._routes.values())
+        for route, uid, count in release_complete(self._archive.index, routes):
+            LOG.info("complete, is sent on", route=route, uid=uid, instances=count)
+        self._tidy(routes)
+        self._take_reports()
+        self._renew()
+        for name in self._queues.claimable():
+            if name not in self._deliveries and self._may_serve(name) and self._queues.claim(name):
+                delivery = Delivery(name, self._archive, self._current, self._queues, self.route)
+                self._deliveries[name] = delivery
+                delivery.start()
+
+    def _may_serve(self, name: QueueName) -> bool:
+        route = self.route(name.route)
+        return route is not None and is_open(route.settings, datetime.now())  # noqa: DTZ005 - local
+
+    def _renew(self) -> None:
+        """Keep the queues that are served; end with those that are lost, paused or done."""
+        ended = [name for name, each in self._deliveries.items() if not each.is_alive]
+        for name in ended:
+            del self._deliveries[name]
+        held = self._queues.renew(list(self._deliveries))
+        for name, delivery in self._deliveries.items():
+            if name not in held:
+                delivery.stop()
+
+    def _take_reports(self) -> None:
+        for name, uids in self._queues.commitments().items():
+            route = self.route(name.route)
+            if route is None or name in self._deliveries or not self._queues.claim(name):
+                continue
+            settings = self._current.settings
+            failed = take_reports(name, uids, self._archive, settings, self._queues)
+            note_failed(self._queues, name, route, failed)
+            self._queues.release(name)
+
+    def _tidy(self, routes: list[Route]) -> None:
+        if time.monotonic() - self._tidied_at < _RARELY_S:
+            return
+        self._tidied_at = time.monotonic()
+        if routes:
+            release_unknown(self._archive.index, routes)
+        forget_releases(self._archive.index)
+
+    def _tell(self, message: str, error: ArchiveError) -> None:
+        if time.monotonic() - self._told_at >= _TOLD_EVERY_S:
+            self._told_at = time.monotonic()
+            LOG.warning(message, reason=str(error))
