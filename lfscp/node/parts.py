@@ -169,10 +169,12 @@ def open_archive(
         objects_id: as `Archive.open` takes it.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUseError when another process has it open.
+        NodeError: a route of the settings cannot be.
     """
     from lfscp.archive.archive import Archive
     from lfscp.archive.store import spool
     from lfscp.config.current import CurrentSettings
+    from lfscp.routing.errors import RouteError
     from lfscp.routing.matching import SettingsRouter
     from lfscp.services.transcoding.decoding_memory import MEMORY
 
@@ -191,7 +193,11 @@ def open_archive(
         cache_mb=settings.objects.cache_mb,
         objects_id=objects_id,
     )
-    archive.router = SettingsRouter(CurrentSettings(settings))
+    try:
+        archive.router = SettingsRouter(CurrentSettings(settings))
+    except RouteError as error:
+        archive.close()
+        raise NodeError(str(error)) from None
     MEMORY.limit_bytes = settings.budgets.decoding_mb << 20
     spool.use(archive.data_dir, settings.budgets.spool_mb << 20, settings.storage.reserve_mb)
     return archive

@@ -18,6 +18,7 @@ from lfscp.archive.workflow.commitment.commitments import Commitments
 from lfscp.archive.workflow.procedure_steps.steps import ProcedureSteps
 from lfscp.archive.workflow.worklist.worklist import Worklist
 from lfscp.config import Settings
+from lfscp.routing.reading import read_routes
 from lfscp.services.access.added_peers import AddedPeers
 from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web import problems
@@ -30,6 +31,7 @@ from lfscp.web.api import (
     peers,
     pictures,
     procedure_steps,
+    routes,
     studies,
     upload,
     worklist,
@@ -76,7 +78,7 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(__file__).parent
 _API: Final = (
     *(studies, pictures, upload, worklist, procedure_steps, commitments),
-    *(jobs, peers, node, monitoring, documents, dtools),
+    *(jobs, routes, peers, node, monitoring, documents, dtools),
 )
 _PAGES: Final = (
     *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
@@ -143,7 +145,9 @@ def create_app(
         events=EventHub(job_service, node_state),
         templates=templates(FOLDER / "templates"),
         counts=counts,
-        exposition=Exposition(archive, counts, job_service, node_state),
+        exposition=Exposition(
+            archive, counts, job_service, node_state, lambda: read_routes(app.state.web.settings)
+        ),
         readiness=Readiness(archive, node_state),
         views=Views(archive),
         event_streams=Share(max(connections // 2, 1), settings.web.max_event_streams),

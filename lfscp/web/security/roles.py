@@ -80,6 +80,9 @@ READ: Final = (
     "GET /api/commitments",
     "GET /api/commitments/{commitment_id}",
     "GET /api/node",
+    "GET /api/routes",
+    "GET /api/routes/queues",
+    "GET /api/studies/{study_uid}/routes",
     # DICOMweb
     "GET /dicom-web/studies",
     "GET /dicom-web/series",
@@ -168,6 +171,7 @@ ADMIN: Final = (
     "DELETE /api/studies/{study_uid}/protection",
     "POST /api/peers",
     "DELETE /api/peers/{ae_title}",
+    "POST /api/routes/{route}/{wish}",
     # DICOMweb
     "DELETE /dicom-web/studies/{study}",
     "DELETE /dicom-web/studies/{study}/series/{series}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +30,8 @@ from lfscp.archive.errors import ArchiveError
 from lfscp.observe import metrics
 from lfscp.observe.counters import Counter, Gauge
 from lfscp.observe.processes import ProcessUsage, usage
+from lfscp.routing.routes import Route
+from lfscp.routing.steering import queue_states
 from lfscp.web.status.archive_counts import ArchiveCounts
 from lfscp.web.status.state import NodeState, ProcessState
 
@@ -44,6 +46,7 @@ class Exposition:
 
     Args:
         node_state: gives the node's state now.
+        routes: gives the routes of now.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class Exposition:
         counts: ArchiveCounts,
         jobs: JobService,
         node_state: Callable[[], NodeState],
+        routes: Callable[[], Sequence[Route]] = tuple,
     ) -> None:
+        self._routes = routes
         self._archive = archive
         self._counts = counts
         self._jobs = jobs
@@ -101,7 +106,7 @@ class Exposition:
         """What the index tells; or that it does not answer."""
         up = GaugeMetricFamily("lfscp_index_up", "1 when the index answered this scrape.")
         try:
-            found = [*self._sizes(), *self._job_counts()]
+            found = [*self._sizes(), *self._job_counts(), *self._route_queues()]
         except (ArchiveError, SQLAlchemyError):
             up.add_metric([], 0)
             yield up
@@ -125,6 +130,32 @@ class Exposition:
         for labels, number in self._jobs.counts().items():
             family.add_metric(labels, number)
         yield family
+
+    def _route_queues(self) -> Families:
+        waiting = GaugeMetricFamily(
+            "lfscp_route_queue_instances",
+            "Objects in the queues of routes, by state.",
+            labels=("route", "destination", "state"),
+        )
+        oldest = GaugeMetricFamily(
+            "lfscp_route_queue_oldest_seconds",
+            "For how long the oldest object that is to be sent has waited.",
+            labels=("route", "destination"),
+        )
+        paused = GaugeMetricFamily(
+            "lfscp_route_queue_paused",
+            "1 if an administrator has paused the queue.",
+            labels=("route", "destination"),
+        )
+        for each in queue_states(self._archive.index, self._routes()):
+            labels = (each.route, each.destination)
+            for state in ("waiting", "held", "given_up"):
+                waiting.add_metric((*labels, state), getattr(each, state))
+            oldest.add_metric(labels, each.oldest_s)
+            paused.add_metric(labels, each.is_paused)
+        yield waiting
+        yield oldest
+        yield paused
 
 
 def counted() -> Families:
