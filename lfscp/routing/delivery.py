@@ -99,7 +99,11 @@ class Delivery:
             route = self._find_route(self.name.route)
             if route is None or not is_open(route.settings, datetime.now()):  # noqa: DTZ005 - local
                 return
+            priority = route.settings.priority
             items = self._queues.next_items(self.name, _BATCH * route.settings.parallel)
+            if items and self._queues.is_overtaken(self.name, priority):
+                idle_since = time.monotonic()
+                items = []
             if not items:
                 self._stopping.wait(_LOOK_EVERY_S)
                 continue

@@ -55,8 +55,9 @@ class Matching:
     def __init__(self, routes: Sequence[Route]) -> None:
         active = [route for route in routes if route.settings.enabled]
         self.routes = sorted(active, key=lambda route: -route.settings.priority)
-        asked = frozenset[int]().union(*(route.condition.tags for route in active))
-        self._reads_object = not all(map(is_in_header, asked))
+        self._by_header = [route for route in self.routes if _needs_header_only(route)]
+        self._by_object = [route for route in self.routes if not _needs_header_only(route)]
+        asked = frozenset[int]().union(*(route.condition.tags for route in self._by_header))
         self._tags = (*sorted(asked), STUDY_INSTANCE_UID)  # whose objects go the same way
         self._known: dict[Any, Sequence[RouteItem]] = {}
 
@@ -64,8 +65,16 @@ class Matching:
         """The destinations of an object, each form of it once."""
         if not self.routes:
             return ()
-        if self._reads_object:
-            return self._found(header, received)
+        found = self._remembered(header, received)
+        if not self._by_object:
+            return found
+        items = {(item.destination, item.form): item for item in found}
+        for item in _found(self._by_object, header, received):
+            items.setdefault((item.destination, item.form), item)
+        return tuple(items.values())
+
+    def _remembered(self, header: Header, received: Received) -> Sequence[RouteItem]:
+        """The destinations by the routes that need the header only."""
         key = (
             received.calling_ae_title,
             received.called_ae_title,
@@ -76,20 +85,26 @@ class Matching:
         )
         found = self._known.get(key)
         if found is None:
-            found = self._found(header, received)
+            found = _found(self._by_header, header, received)
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[key] = found
         return found
 
-    def _found(self, header: Header, received: Received) -> Sequence[RouteItem]:
-        subject = subject_of(header, received)
-        items: dict[tuple[str, str], RouteItem] = {}
-        for route in self.routes:
-            if route.condition.holds(subject):
-                for item in route.items(received.calling_ae_title, header.study_instance_uid):
-                    items.setdefault((item.destination, item.form), item)
-        return tuple(items.values())
+
+def _needs_header_only(route: Route) -> bool:
+    return all(map(is_in_header, route.condition.tags))
+
+
+def _found(routes: Sequence[Route], header: Header, received: Received) -> Sequence[RouteItem]:
+    """The destinations of an object by some routes, each form of it once."""
+    subject = subject_of(header, received)
+    items: dict[tuple[str, str], RouteItem] = {}
+    for route in routes:
+        if route.condition.holds(subject):
+            for item in route.items(received.calling_ae_title, header.study_instance_uid):
+                items.setdefault((item.destination, item.form), item)
+    return tuple(items.values())
 
 
 def subject_of(header: Header, received: Received) -> Subject:

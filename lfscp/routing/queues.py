@@ -169,6 +169,28 @@ class Queues:
         )
         return self._read(lambda one: [Item(*row) for row in one.execute(wanted)])
 
+    def is_overtaken(self, name: QueueName, priority: int) -> bool:
+        """Whether a node sends something of a higher priority to the same destination now."""
+        item, queue = route_item.c, route_queue.c
+        same = and_(queue.route == item.route, queue.destination == item.destination)
+        wanted = (
+            select(item.id)
+            .join(route_queue, same)
+            .where(
+                item.destination == name.destination,
+                item.route != name.route,
+                item.state == WAITING,
+                item.priority > priority,
+                item.next_attempt_at <= now_ms(),
+                item.commitment == "",
+                queue.is_paused == 0,
+                queue.held_until > now_ms(),
+                queue.next_attempt_at <= now_ms(),
+            )
+            .limit(1)
+        )
+        return self._read(lambda one: one.execute(wanted).first() is not None)
+
     def commitments(self) -> dict[QueueName, set[str]]:
         """The Transaction UIDs of the requests for commitment whose reports are due."""
         column = route_item.c

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOG: Final = get_logger("lfscp.routing")
 _LOOK_EVERY_S: Final = 0.5
+_IDLE_S: Final = 10.0  # between looks while no route is configured
 _RARELY_S: Final = 3600.0
 _TOLD_EVERY_S: Final = 60.0
 
@@ -51,8 +52,7 @@ class RoutingService:
         self._routes = {route.name: route for route in read_routes(self._settings)}
         self._deliveries: dict[QueueName, Delivery] = {}
         self._stopping = threading.Event()
-        self._tidied_at = -_RARELY_S
-        self._told_at = -_TOLD_EVERY_S
+        self._looked_at = self._tidied_at = self._told_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="lfscp-routing", daemon=True)
 
     def start(self) -> None:
@@ -77,7 +77,8 @@ class RoutingService:
             self._queues.release()
         while not self._stopping.is_set():
             try:
-                self._look()
+                if self._is_due():
+                    self._look()
             except ArchiveError as error:
                 self._tell("routes wait for the index", error)
             except Exception as error:  # the next look may go well
@@ -88,8 +89,16 @@ class RoutingService:
         for delivery in self._deliveries.values():
             delivery.join()
 
-    def _look(self) -> None:
+    def _is_due(self) -> bool:
+        """Whether to look now: rarely, if nothing can have come, since there is no route."""
         self.route("")  # takes over a reload
+        now = time.monotonic()
+        if not self._routes and not self._deliveries and now - self._looked_at < _IDLE_S:
+            return False
+        self._looked_at = now
+        return True
+
+    def _look(self) -> None:
         routes = list(self._routes.values())
         for route, uid, count in release_complete(self._archive.index, routes):
             LOG.info("complete, is sent on", route=route, uid=uid, instances=count)

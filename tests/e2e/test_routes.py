@@ -34,6 +34,8 @@ def route(name: str = "on", *, to: str = "DST", **keys: Any) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)
 
 
@@ -216,7 +218,7 @@ def test_another_node_goes_on_when_one_dies(
     one.kill()
     destination = start_node("destination", flags=["--port", port, "--aet", "DST"])
     wait_until(lambda: here(destination) == names(files), lambda: other.tail)
-    assert sum(event["instances"] for event in other.events("sent on")) == 10
+    other.wait_for("sent on", instances=10)
 
 
 def test_an_object_stays_in_the_queue_until_its_destination_has_committed(
@@ -276,7 +278,7 @@ def test_a_reload_changes_the_routes_unless_one_cannot_be(
 ) -> None:
     destination = start_node("destination", flags=["--aet", "DST"])
     before = peer("DST", destination.port) + route("none", when={"Modality": "MR"})
-    node = start_node(configuration=before)
+    node = start_node(configuration=before, errors_expected=True)
     wrong = node.reload(
         before + route("new", to="NOBODY"), says="configuration not reloaded, the old one stays"
     )
@@ -308,7 +310,7 @@ def test_a_route_that_cannot_be_is_refused_at_the_start(
     config.write_text(peer("DST", 104) + peer("LFSCP", 11112) + route(**keys))
     refused = run_lfscp("serve", "--config", config, "--data-dir", tmp_path / "data", "--no-http")
     assert refused.returncode == 2
-    assert said in refused.stderr.replace("objects ", "objects ")
+    assert said in refused.stderr
     assert str(config) in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 

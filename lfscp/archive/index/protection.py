@@ -1,7 +1,7 @@
 """Protects studies: from deletion and change until they are unprotected, or from retention.
 
-Retention leaves a study alone for a while after the node has committed to one of its instances. An
-administrator may delete such a study.
+Retention leaves a study alone for a while after the node has committed to one of its instances, and
+while a route has to send some of it on. An administrator may delete such a study.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.removal import named
 from lfscp.archive.index.tables.maintenance_tables import protection
+from lfscp.archive.index.tables.route_tables import GIVEN_UP, route_item
 from lfscp.archive.index.tables.schema import study
 from lfscp.archive.index.tables.workflow_tables import committed_study
 from lfscp.dicom.values.attributes import Level
@@ -54,6 +55,12 @@ def is_committed(connection: Connection, study_uid: str, after_ms: int) -> bool:
         committed_study.c.committed_at > after_ms,
     )
     return connection.execute(found).first() is not None
+
+
+def is_on_its_way(uid: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that an object of a study is still to be sent on by a route."""
+    column = route_item.c
+    return exists().where(column.study_instance_uid == uid, column.state != GIVEN_UP)
 
 
 def locked_study(study_uid: str, key: int | None = None) -> Select[Any]:

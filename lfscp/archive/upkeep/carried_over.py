@@ -15,6 +15,11 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Table, insert, select
 
 from lfscp.archive.index.tables.maintenance_tables import protection
+from lfscp.archive.index.tables.route_tables import (
+    route_item,
+    route_outcome,
+    route_queue,
+)
 from lfscp.archive.index.tables.workflow_tables import (
     commitment,
     commitment_request,
@@ -36,13 +41,16 @@ _TABLES: Final = (
     commitment,
     committed_study,
     commitment_request,
+    route_item,
+    route_queue,
+    route_outcome,  # route_release has keys of instances, which are others in the new index
 )
 _PIECE: Final = 200  # rows
 _Rows = list[tuple[Any, ...]]
 
 
 def carry_over(index: Path, into: Connection) -> None:
-    """Copy protected studies, worklist, procedure steps and commitments.
+    """Copy protected studies, worklist, procedure steps, commitments and queues of routes.
 
     Args:
         index: the old SQLite index; it may be missing, and nothing in it is changed.

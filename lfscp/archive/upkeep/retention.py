@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, literal, select, tuple_
 
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.index.clock import Clock
@@ -25,6 +25,7 @@ from lfscp.archive.index.protection import (
     is_committed,
     is_of_committed,
     is_of_protected,
+    is_on_its_way,
     locked_study,
 )
 from lfscp.archive.index.removal import delete_entity
@@ -151,7 +152,7 @@ def _oldest(
     uid = study.c.study_instance_uid
     wanted = (
         select(study.c.id, uid, study.c.updated_at)
-        .where(study.c.updated_at < before_ms, ~is_of_protected(uid))
+        .where(study.c.updated_at < before_ms, ~is_of_protected(uid), ~is_on_its_way(uid))
         .order_by(*order)
         .limit(_STUDIES)
     )
@@ -194,6 +195,8 @@ def recycle(
         committed_after_ms = (now_ms if old_ms is None else old_ms) - limits.committed_ms
         # Asked for once the study is held, as those who commit hold it too.
         if limits.committed_ms and is_committed(connection, which[1], committed_after_ms):
+            return 0
+        if connection.execute(select(is_on_its_way(literal(which[1])))).scalar_one():
             return 0
         paths = delete_entity(connection, *which)
     deletion.happened()
