@@ -68,8 +68,8 @@ def _write_changed(instance: StoredInstance, actions: Sequence[Action], path: Pa
                 changed = action(changed)
             except OperationError as error:
                 raise ActionError(error.reason) from None
-            except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-                raise ActionError(f"the object cannot be changed: {type(error).__doc__}") from error
+            except Exception as error:  # whatever it is: this object fails, the others go
+                raise ActionError("an attribute is not as the action needs it") from error
         meta.MediaStorageSOPClassUID = changed.SOPClassUID
         meta.MediaStorageSOPInstanceUID = changed.SOPInstanceUID
         written = FileDataset(str(path), changed, preamble=b"\0" * 128, file_meta=meta)

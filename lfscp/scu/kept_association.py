@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Final
 
 from lfscp.archive.store.received_objects import StoredInstance
@@ -17,7 +16,7 @@ from lfscp.scu.connection import NEVER, Flag, association
 from lfscp.scu.errors import PeerError, PeerErrorKind, UnsupportedError
 from lfscp.scu.peer import Peer
 from lfscp.scu.send import OnSent
-from lfscp.services.sending.retrieve_contexts import Accepted, batches
+from lfscp.services.sending.retrieve_contexts import Accepted, Batch, batches
 from lfscp.services.sending.sub_operations import Sender, SubOperationOutcome
 from lfscp.upperlayer.connection.errors import CalledOffError
 from lfscp.upperlayer.engine.association import InlineAssociation
@@ -121,7 +120,7 @@ class KeptAssociation:
 
     def _opened(self, instance: StoredInstance) -> InlineAssociation:
         """Open an association for all kinds met so far; if these are too many, for this class."""
-        known = [self._as_sent(each) for each in self._kinds.values()]
+        known = list(self._kinds.values())
         batch = next(
             each
             for each in batches(known)
@@ -130,6 +129,9 @@ class KeptAssociation:
         if len(batch.instances) < len(known):
             proposed = {one.sop_class_uid for one in batch.instances}
             self._kinds = {kind: one for kind, one in self._kinds.items() if kind[0] in proposed}
+        if self._syntax:
+            classes = dict.fromkeys(one.sop_class_uid for one in batch.instances)
+            batch = Batch([(uid, (self._syntax,)) for uid in classes], batch.instances)
         with ExitStack() as opening:
             assoc = opening.enter_context(
                 association(
@@ -144,9 +146,6 @@ class KeptAssociation:
         self._association = assoc
         self._accepted = Accepted(assoc.accepted_contexts, assoc.rejected_contexts)
         return assoc
-
-    def _as_sent(self, instance: StoredInstance) -> StoredInstance:
-        return replace(instance, transfer_syntax_uid=self._syntax) if self._syntax else instance
 
     def _look(self) -> None:
         if self._cancel.is_set():
