@@ -42,7 +42,7 @@ class Delivery:
     """The service of one queue, in a thread of its own.
 
     Args:
-        find_route: the route of a name as it is now; None if there is none.
+        routes: gives the routes of now, by name.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Delivery:
         archive: Archive,
         current: CurrentSettings,
         queues: Queues,
-        find_route: Callable[[str], Route | None],
+        routes: Callable[[], Mapping[str, Route]],
     ) -> None:
         self.name = name
         self._archive = archive
         self._current = current
         self._queues = queues
-        self._find_route = find_route
+        self._routes = routes
         self._stopping = threading.Event()
         self._sending = Sending(archive, current, self._stopping)
         self._thread = threading.Thread(target=self._run, name="lfscp-route", daemon=True)
@@ -96,12 +96,12 @@ class Delivery:
     def _serve(self) -> None:
         idle_since = time.monotonic()
         while not self._stopping.is_set() and time.monotonic() - idle_since < _STAY_S:
-            route = self._find_route(self.name.route)
+            routes = self._routes()
+            route = routes.get(self.name.route)
             if route is None or not is_open(route.settings, datetime.now()):  # noqa: DTZ005 - local
                 return
-            priority = route.settings.priority
             items = self._queues.next_items(self.name, _BATCH * route.settings.parallel)
-            if items and self._queues.is_overtaken(self.name, priority):
+            if items and self._queues.is_overtaken(self._first(route, routes)):
                 idle_since = time.monotonic()
                 items = []
             if not items:
@@ -110,6 +110,15 @@ class Delivery:
             if not self._deliver(route, items):
                 return
             idle_since = time.monotonic()
+
+    def _first(self, route: Route, routes: Mapping[str, Route]) -> list[QueueName]:
+        """The queues to the same destination that go before this one."""
+        to = self.name.destination
+        return [
+            QueueName(other.name, to)
+            for other in routes.values()
+            if other.settings.priority > route.settings.priority and to in other.settings.send_to
+        ]
 
     def _deliver(self, route: Route, items: Sequence[Item]) -> bool:
         """Send a batch; whether a destination could be asked."""

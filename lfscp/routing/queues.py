@@ -7,7 +7,7 @@ object. If the object was stored again meanwhile, its version is another, and it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -89,31 +89,28 @@ class Queues:
 
     # --- which to serve ---
 
-    def claimable(self) -> list[QueueName]:
-        """The queues with something to send now that no other node serves."""
-        item, queue = route_item.c, route_queue.c
-        due = (
-            select(item.route, item.destination)
-            .where(item.state == WAITING, item.next_attempt_at <= now_ms(), item.commitment == "")
-            .distinct()
-            .subquery()
+    def claimable(self, names: Iterable[QueueName]) -> list[QueueName]:
+        """Those queues that have something to send now and that no other node serves.
+
+        Each is looked at by itself, so that what waits elsewhere costs nothing.
+        """
+        queue = route_queue.c
+        is_free = and_(
+            queue.is_paused == 0,
+            queue.next_attempt_at <= now_ms(),
+            or_(queue.holder == self._node, queue.held_until < now_ms()),
         )
-        same = and_(queue.route == due.c.route, queue.destination == due.c.destination)
-        wanted = (
-            select(due.c.route, due.c.destination)
-            .select_from(due.outerjoin(route_queue, same))
-            .where(
-                or_(
-                    queue.route.is_(None),
-                    and_(
-                        queue.is_paused == 0,
-                        queue.next_attempt_at <= now_ms(),
-                        or_(queue.holder == self._node, queue.held_until < now_ms()),
-                    ),
-                )
-            )
-        )
-        return self._read(lambda one: [QueueName(*row) for row in one.execute(wanted)])
+
+        def work(one: Connection) -> list[QueueName]:
+            known = select(queue.route, queue.destination, is_free.label("is_free"))
+            free = {QueueName(*row[:2]): row[2] for row in one.execute(known)}
+            return [
+                name
+                for name in names
+                if free.get(name, True) and one.execute(_due(name).limit(1)).first() is not None
+            ]
+
+        return self._read(work)
 
     def claim(self, name: QueueName) -> bool:
         """Take a queue; whether this node has it now."""
@@ -164,45 +161,42 @@ class Queues:
             select(*_ITEM)
             .where(_item_of(name), column.state == WAITING, column.next_attempt_at <= now_ms())
             .where(column.commitment == "")
-            .order_by(column.priority.desc(), column.id)
+            .order_by(column.id)
             .limit(limit)
         )
         return self._read(lambda one: [Item(*row) for row in one.execute(wanted)])
 
-    def is_overtaken(self, name: QueueName, priority: int) -> bool:
-        """Whether a node sends something of a higher priority to the same destination now."""
-        item, queue = route_item.c, route_queue.c
-        same = and_(queue.route == item.route, queue.destination == item.destination)
-        wanted = (
-            select(item.id)
-            .join(route_queue, same)
-            .where(
-                item.destination == name.destination,
-                item.route != name.route,
-                item.state == WAITING,
-                item.priority > priority,
-                item.next_attempt_at <= now_ms(),
-                item.commitment == "",
-                queue.is_paused == 0,
-                queue.held_until > now_ms(),
-                queue.next_attempt_at <= now_ms(),
-            )
-            .limit(1)
-        )
-        return self._read(lambda one: one.execute(wanted).first() is not None)
+    def is_overtaken(self, others: Iterable[QueueName]) -> bool:
+        """Whether a node sends something of one of these queues now.
 
-    def commitments(self) -> dict[QueueName, set[str]]:
-        """The Transaction UIDs of the requests for commitment whose reports are due."""
+        Args:
+            others: queues to the same destination that go first.
+        """
+
+        def work(one: Connection) -> bool:
+            queue = route_queue.c
+            for other in others:
+                is_served = select(queue.route).where(
+                    _is(other),
+                    queue.is_paused == 0,
+                    queue.held_until > now_ms(),
+                    queue.next_attempt_at <= now_ms(),
+                )
+                if one.execute(is_served).first() and one.execute(_due(other).limit(1)).first():
+                    return True
+            return False
+
+        return self._read(work)
+
+    def commitments(self, name: QueueName) -> set[str]:
+        """The Transaction UIDs of a queue's requests for commitment whose reports are due."""
         column = route_item.c
         wanted = (
-            select(column.route, column.destination, column.commitment)
-            .where(column.state == WAITING, column.commitment != "")
+            select(column.commitment)
+            .where(_item_of(name), column.state == WAITING, column.commitment != "")
             .distinct()
         )
-        found: dict[QueueName, set[str]] = {}
-        for route, destination, uid in self._read(lambda one: one.execute(wanted).all()):
-            found.setdefault(QueueName(route, destination), set()).add(uid)
-        return found
+        return self._read(lambda one: set(one.execute(wanted).scalars()))
 
     def asked(self, name: QueueName, transaction_uid: str) -> list[Item]:
         """The objects of a request for commitment."""
@@ -342,6 +336,17 @@ def _is(name: QueueName) -> Any:
 
 def _item_of(name: QueueName) -> Any:
     return and_(route_item.c.route == name.route, route_item.c.destination == name.destination)
+
+
+def _due(name: QueueName) -> Any:
+    """What of a queue is to be sent now."""
+    column = route_item.c
+    return select(column.id).where(
+        _item_of(name),
+        column.state == WAITING,
+        column.next_attempt_at <= now_ms(),
+        column.commitment == "",
+    )
 
 
 def _give_up(one: Connection, name: QueueName, keep_ms: int, reason: str) -> int:

@@ -64,6 +64,12 @@ class Route:
             return (destination,)
         return (destination, *(peer for peer in self.settings.send_to if peer != destination))
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The peers that may have a queue; of a fail-over list, each that may come first."""
+        peers = self.settings.send_to
+        return peers[:2] if self.settings.mode == "failover" else peers
+
     def items(self, origin: str, study_uid: str) -> tuple[RouteItem, ...]:
         """The rows of an object that goes this way."""
         state = WAITING if self.settings.on == "instance" else HELD

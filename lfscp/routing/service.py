@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -64,13 +65,13 @@ class RoutingService:
         self._stopping.set()
         self._thread.join()
 
-    def route(self, name: str) -> Route | None:
-        """The route of a name as it is now."""
+    def routes(self) -> Mapping[str, Route]:
+        """The routes of now, by name."""
         settings = self._current.settings
         if settings is not self._settings:
             self._routes = {route.name: route for route in read_routes(settings)}
             self._settings = settings
-        return self._routes.get(name)
+        return self._routes
 
     def _run(self) -> None:
         with suppress(ArchiveError):
@@ -91,29 +92,33 @@ class RoutingService:
 
     def _is_due(self) -> bool:
         """Whether to look now: rarely, if nothing can have come, since there is no route."""
-        self.route("")  # takes over a reload
+        routes = self.routes()
         now = time.monotonic()
-        if not self._routes and not self._deliveries and now - self._looked_at < _IDLE_S:
+        if not routes and not self._deliveries and now - self._looked_at < _IDLE_S:
             return False
         self._looked_at = now
         return True
 
     def _look(self) -> None:
-        routes = list(self._routes.values())
+        routes = list(self.routes().values())
         for route, uid, count in release_complete(self._archive.index, routes):
             LOG.info("complete, is sent on", route=route, uid=uid, instances=count)
         self._tidy(routes)
-        self._take_reports()
+        self._take_reports(routes)
         self._renew()
-        for name in self._queues.claimable():
-            if name not in self._deliveries and self._may_serve(name) and self._queues.claim(name):
-                delivery = Delivery(name, self._archive, self._current, self._queues, self.route)
+        now = datetime.now()  # noqa: DTZ005 - hours of routes are local
+        wanted = [
+            QueueName(route.name, peer)
+            for route in routes
+            if is_open(route.settings, now)
+            for peer in route.queues
+        ]
+        idle = [name for name in wanted if name not in self._deliveries]
+        for name in self._queues.claimable(idle):
+            if self._queues.claim(name):
+                delivery = Delivery(name, self._archive, self._current, self._queues, self.routes)
                 self._deliveries[name] = delivery
                 delivery.start()
-
-    def _may_serve(self, name: QueueName) -> bool:
-        route = self.route(name.route)
-        return route is not None and is_open(route.settings, datetime.now())  # noqa: DTZ005 - local
 
     def _renew(self) -> None:
         """Keep the queues that are served; end with those that are lost, paused or done."""
@@ -125,15 +130,19 @@ class RoutingService:
             if name not in held:
                 delivery.stop()
 
-    def _take_reports(self) -> None:
-        for name, uids in self._queues.commitments().items():
-            route = self.route(name.route)
-            if route is None or name in self._deliveries or not self._queues.claim(name):
-                continue
-            settings = self._current.settings
-            failed = take_reports(name, uids, self._archive, settings, self._queues)
-            note_failed(self._queues, name, route, failed)
-            self._queues.release(name)
+    def _take_reports(self, routes: list[Route]) -> None:
+        """Look at the reports on what destinations were asked to commit to."""
+        for route in routes:
+            for peer in route.queues if route.settings.commit else ():
+                name = QueueName(route.name, peer)
+                uids = self._queues.commitments(name)
+                if not uids or not self._queues.claim(name):
+                    continue
+                settings = self._current.settings
+                failed = take_reports(name, uids, self._archive, settings, self._queues)
+                note_failed(self._queues, name, route, failed)
+                if name not in self._deliveries:
+                    self._queues.release(name)
 
     def _tidy(self, routes: list[Route]) -> None:
         if time.monotonic() - self._tidied_at < _RARELY_S:

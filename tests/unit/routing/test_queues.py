@@ -125,10 +125,10 @@ def test_one_node_at_a_time_serves_a_queue(open_archive: OpenArchive, tmp_path: 
     with routed(open_archive, tmp_path, settings({})) as archive:
         archive.store(received(1))
         one, other = (Queues(archive.index, name, 60_000) for name in ("one", "other"))
-        assert one.claimable() == other.claimable() == [ON_A]
+        assert one.claimable([ON_A]) == other.claimable([ON_A]) == [ON_A]
         assert one.claim(ON_A)
         assert not other.claim(ON_A)
-        assert other.claimable() == []
+        assert other.claimable([ON_A]) == []
         assert one.renew([ON_A]) == {ON_A}
         archive.index.transact(  # it has given no sign of life for as long as its lease
             lambda connection: connection.execute(update(route_queue).values(held_until=1))
@@ -152,7 +152,7 @@ def test_a_queue_waits_longer_each_time_and_gives_up_in_the_end(
             (state,) = steering.queue_states(archive.index, routes)
             waits.append(round(state.retry_in_s, -1))
         assert waits == [10, 20, 40, 80]
-        assert queues.claimable() == []
+        assert queues.claimable([ON_A]) == []
         make_older(archive, 60_000)
         assert queues.unreachable(ON_A, "is down", 10_000, 50_000) == 1
         (state,) = steering.queue_states(archive.index, routes)
@@ -160,7 +160,7 @@ def test_a_queue_waits_longer_each_time_and_gives_up_in_the_end(
         (outcome,) = steering.study_outcomes(archive.index, "1.2.3")
         assert (outcome.failed, outcome.given_up, outcome.reason) == (1, 1, "is down")
         assert steering.retry(archive.index, ON_A) == 1
-        assert queues.claimable() == [ON_A]
+        assert queues.claimable([ON_A]) == [ON_A]
         assert waiting(archive) == ["1.2.3.1.1"]
 
 
@@ -187,9 +187,9 @@ def test_a_paused_queue_is_not_served(open_archive: OpenArchive, tmp_path: Path)
         assert queues.claim(ON_A)
         steering.pause(archive.index, ON_A)
         assert queues.renew([ON_A]) == set()
-        assert queues.claimable() == []
+        assert queues.claimable([ON_A]) == []
         steering.resume(archive.index, ON_A)
-        assert queues.claimable() == [ON_A]
+        assert queues.claimable([ON_A]) == [ON_A]
 
 
 @pytest.mark.parametrize("on", ["series", "study"])
@@ -267,10 +267,11 @@ def test_of_two_routes_to_a_peer_the_one_with_higher_priority_goes_first(
         first = QueueName("first", "A")
         assert waiting(archive, first) == ["1.2.3.1.2"]
         assert queues.claim(first)
-        assert queues.is_overtaken(ON_A, 0)
-        assert not queues.is_overtaken(first, 5)
+        assert queues.is_overtaken([first])
+        assert not queues.is_overtaken([])
+        assert not queues.is_overtaken([ON_A])  # which no node serves
         queues.unreachable(first, "is down", 10_000, 1_000_000)
-        assert not queues.is_overtaken(ON_A, 0)
+        assert not queues.is_overtaken([first])
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ route_item: Final = Table(
     ),  # Transaction UID of the request, while the receiver has not answered
     text_column("reason"),
     UniqueConstraint("destination", "form", "sop_instance_uid"),
-    Index(None, "route", "destination", "state", "priority"),
+    Index(None, "route", "destination", "state", "id"),
     Index(None, "study_instance_uid"),
     sqlite_autoincrement=True,
 )

@@ -68,7 +68,7 @@ def _items() -> None:
         ),
         sqlite_autoincrement=True,
     )
-    _index("route_item", "route", "destination", "state", "priority")
+    _index("route_item", "route", "destination", "state", "id")
     _index("route_item", "study_instance_uid")
 
 
