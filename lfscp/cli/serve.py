@@ -134,6 +134,7 @@ def serve(
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
     from lfscp.config.present import require_present
+    from lfscp.node.coercions import coercions_of
 
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
     if http_port is not None and no_http:
@@ -154,10 +155,13 @@ def serve(
     }
 
     def read() -> Settings:
-        return resolve(config, flags, peer).settings
+        found = resolve(config, flags, peer)
+        coercions_of(found.settings, found.origin)
+        return found.settings
 
     resolved = resolve(config, flags, peer)
     require_present(resolved)
+    coercions_of(resolved.settings, resolved.origin)
     settings = resolved.settings
     configure_logging(settings)
     from lfscp.node.serve import run_node

@@ -40,18 +40,23 @@ def config(
 
 def _print_settings(resolved: Resolved) -> None:
     """Print the settings in effect as TOML, each with its source as a comment."""
-    from lfscp.config.describe import leaves, table_of, toml_value
+    from lfscp.config.describe import LISTS, leaves, table_of, toml_value
 
     settings = resolved.settings
     section = ""
     for item in leaves():
-        if item.section == "peers.*":
+        if item.section.endswith(".*"):
             continue
         if item.section != section:
             section = item.section
             _print(f"\n[{section}]")
         value = getattr(table_of(settings, section), item.key)
         _print_value(item.key, value, resolved.origin(tuple(item.name.split("."))))
+    for name in LISTS:
+        for each in getattr(settings, name):
+            _print(f"\n[[{name}]]")
+            for key, value in each.model_dump(mode="json", by_alias=True).items():
+                _print_value(key, value, resolved.origin((name,)))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
         for key, value in peer:

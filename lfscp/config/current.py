@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lfscp.config.describe import leaves, table_of
+from lfscp.config.describe import LISTS, leaves, table_of
 from lfscp.config.settings import Settings
 
 
@@ -51,7 +51,7 @@ def renew(old: Settings, new: Settings) -> Renewal:
     waiting: list[str] = []
     sections: dict[str, dict[str, object]] = {}
     for leaf in leaves():
-        if leaf.section == "peers.*":
+        if leaf.section.endswith(".*"):
             continue
         before, after = (getattr(table_of(each, leaf.section), leaf.key) for each in (old, new))
         if before == after:
@@ -67,7 +67,8 @@ def renew(old: Settings, new: Settings) -> Renewal:
         renewed = table_of(old, name).model_copy(update=sections.pop(name))
         outer, _, key = name.rpartition(".")
         (sections.setdefault(outer, {}) if outer else update)[key] = renewed
-    if old.peers != new.peers:
-        changed.append("peers")
-        update["peers"] = new.peers
+    for name in (*LISTS, "peers"):
+        if getattr(old, name) != getattr(new, name):
+            changed.append(name)
+            update[name] = getattr(new, name)
     return Renewal(old.model_copy(update=update), tuple(changed), tuple(waiting))

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lfscp.config.access import PeerSettings
+from lfscp.config.coercion import CoercionSection
 from lfscp.config.declaration import Section
 from lfscp.config.settings import Settings
 
@@ -28,7 +29,14 @@ ENVIRONMENT_PREFIX: Final = "LFSCP_"
 FILE_VARIABLE: Final = "LFSCP_CONFIG"  # names the file itself, so it is no setting
 PEER_PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name: of `lfscp find --user`
 NO_SETTINGS: Final = frozenset({FILE_VARIABLE, PEER_PASSWORD_VARIABLE})
-_EXAMPLES: Final = {"peers.*.host": '"192.0.2.10"', "peers.*.port": "104"}  # defaults say nothing
+# Sections of which there may be several, one after the other: [[coercion]].
+_LISTS: Final[dict[str, type[Section]]] = {"coercion.*": CoercionSection}
+LISTS: Final = tuple(name.removesuffix(".*") for name in _LISTS)
+_EXAMPLES: Final = {
+    "peers.*.host": '"192.0.2.10"',
+    "peers.*.port": "104",
+    "coercion.*.name": '"NAME"',
+}  # defaults say nothing
 _HEAD: Final = """\
 # The configuration of an lfscp node: every setting with its default. To change one, remove its "#".
 #
@@ -100,8 +108,8 @@ def mask_password(text: str) -> str:
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections of the file by name, in its order; those of peers last, as "peers.*"."""
-    return {**dict(_sections_of(Settings, "")), "peers.*": PeerSettings}
+    """The sections of the file by name, in its order; those that are given by name last."""
+    return {**dict(_sections_of(Settings, "")), **_LISTS, "peers.*": PeerSettings}
 
 
 def _sections_of(table: type[Section], prefix: str) -> Iterator[tuple[str, type[Section]]]:
@@ -126,11 +134,11 @@ def leaves() -> tuple[Leaf, ...]:
     found = [
         Leaf.of("", key, field)
         for key, field in Settings.model_fields.items()
-        if key not in tables and key != "peers"
+        if key not in tables and f"{key}.*" not in tables
     ]
     for name, section in tables.items():
         found += [
-            Leaf.of(name, key, field)
+            Leaf.of(name, field.alias or key, field)
             for key, field in section.model_fields.items()
             if f"{name}.{key}" not in tables
         ]
@@ -143,6 +151,9 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        inside = ", ".join(f"{json.dumps(key)} = {toml_value(each)}" for key, each in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, SecretStr):
         return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, str | Path):
@@ -156,8 +167,7 @@ def template() -> str:
     out = [_HEAD]
     for section, items in groupby(leaves(), attrgetter("section")):
         if section:
-            name = "#[peers.WORKSTATION]" if section == "peers.*" else f"[{section}]"
-            out.append(f"{_comment(_about(section))}\n{name}\n")
+            out.append(f"{_comment(_about(section))}\n{_template_name(section)}\n")
         for item in items:
             value = _EXAMPLES.get(item.name, item.default)
             out.append(f"{_comment(item.help)}\n#{item.key} = {value}\n")
@@ -168,6 +178,12 @@ def _about(section: str) -> str:
     return sections()[section].__doc__ or ""
 
 
+def _template_name(section: str) -> str:
+    if section == "peers.*":
+        return "#[peers.WORKSTATION]"
+    return f"#[[{section.removesuffix('.*')}]]" if section in _LISTS else f"[{section}]"
+
+
 def _comment(text: str) -> str:
     return textwrap.fill(text, 100, initial_indent="# ", subsequent_indent="# ")
 
@@ -176,11 +192,18 @@ def markdown() -> str:
     """The file config/settings.md."""
     out = [_MARKDOWN_HEAD]
     for section, items in groupby(leaves(), attrgetter("section")):
-        name = section.replace("*", "TITLE")
-        about = f"[{name}]\n\n{_about(section)}" if section else "Outside the sections"
+        about = "Outside the sections"
+        if section:
+            about = f"{_markdown_name(section)}\n\n{_about(section)}"
         out.append(f"## {about}\n")
         out.append("\n".join([_TABLE_HEAD, *map(_markdown_row, items)]) + "\n")
     return "\n".join(out)
+
+
+def _markdown_name(section: str) -> str:
+    if section in _LISTS:
+        return f"[[{section.removesuffix('.*')}]]"
+    return f"[{section.replace('*', 'TITLE')}]"
 
 
 def _markdown_row(item: Leaf) -> str:
@@ -188,4 +211,5 @@ def _markdown_row(item: Leaf) -> str:
     default = f"`{item.default}`" if item.default else "must be given"
     # A reload replaces the peers as a whole.
     reload = "yes" if item.is_live or item.section == "peers.*" else ""
-    return f"| `{item.name.replace('*', 'TITLE')}` | {default} | {flag} | {reload} | {item.help} |"
+    shown = item.key if item.section in _LISTS else item.name.replace("*", "TITLE")
+    return f"| `{shown}` | {default} | {flag} | {reload} | {item.help} |"

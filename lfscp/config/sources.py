@@ -21,6 +21,7 @@ from lfscp.config.declaration import Section
 from lfscp.config.describe import (
     ENVIRONMENT_PREFIX,
     FILE_VARIABLE,
+    LISTS,
     NO_SETTINGS,
     Leaf,
     leaves,
@@ -172,7 +173,7 @@ def _put_variable(layers: _Layers, name: str, text: str) -> None:
         path = tuple(part.lower() for part in parts)
         item = known.get(".".join(path))
     if item is None:
-        names = [each.variable for each in leaves() if each.section != "peers.*"]
+        names = [each.variable for each in leaves() if not each.section.endswith(".*")]
         raise ConfigError(f"{origin}: no setting has this name{_nearest(name, names)}")
     _put_text(layers, item, path, text, origin)
 
@@ -240,7 +241,7 @@ def _explain(problem: ErrorDetails, path: KeyPath, origin: str) -> str:
     where = f"{origin}: {'.'.join(path)}"
     kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        table = "peers.*" if path[0] == "peers" else ".".join(path[:-1])
+        table = f"{path[0]}.*" if path[0] in ("peers", *LISTS) else ".".join(path[:-1])
         names = [each.key for each in leaves() if each.section == table]
         inner = f"{table}." if table else ""
         names += [

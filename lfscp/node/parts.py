@@ -169,11 +169,14 @@ def open_archive(
         objects_id: as `Archive.open` takes it.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUseError when another process has it open.
+        ConfigError: a coercion cannot be.
     """
     from lfscp.archive.archive import Archive
     from lfscp.archive.store import spool
+    from lfscp.node.coercions import arrival_of
     from lfscp.services.transcoding.decoding_memory import MEMORY
 
+    arrival = arrival_of(settings)
     archive = Archive.open(
         settings.data_dir,
         index_url=settings.index.url or None,
@@ -189,6 +192,7 @@ def open_archive(
         cache_mb=settings.objects.cache_mb,
         objects_id=objects_id,
     )
+    archive.arrival = arrival
     MEMORY.limit_bytes = settings.budgets.decoding_mb << 20
     spool.use(archive.data_dir, settings.budgets.spool_mb << 20, settings.storage.reserve_mb)
     return archive

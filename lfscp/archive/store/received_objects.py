@@ -60,6 +60,8 @@ class Received:
         spooled_descriptor: of that file while the caller has it open, and removes its name after
             the answer to the sender. -1: the file is handed over to the archive.
         header: what `header.read_first` gave while it was received.
+        called_ae_title: by which the sender called this node; empty if it did not.
+        address: IP address of the sender; empty if there is none.
     """
 
     sop_class_uid: str
@@ -71,6 +73,8 @@ class Received:
     dataset_offset: int = 0
     spooled_descriptor: int = -1
     header: Header | None = None
+    called_ae_title: str = ""
+    address: str = ""
 
     @property
     def is_handed_over(self) -> bool:

@@ -8,7 +8,7 @@ no patient data.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,6 +47,11 @@ class Action(Protocol):
         """The attribute that it changes."""
         ...
 
+    @property
+    def last(self) -> int:
+        """The last tag of a dataset that it reads or changes."""
+        ...
+
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """The changes of an object."""
         ...
@@ -58,6 +63,11 @@ class Copy:
 
     path: AttributePath
     source: AttributePath
+
+    @property
+    def last(self) -> int:
+        """See `Action`."""
+        return max(self.path.top, self.source.top)
 
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """See `Action`."""
@@ -81,6 +91,11 @@ class Map:
     table: Mapping[str, str]
     source: AttributePath | None = None
     otherwise: Literal["keep", "empty"] = "keep"
+
+    @property
+    def last(self) -> int:
+        """See `Action`."""
+        return max(self.path.top, (self.source or self.path).top)
 
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """See `Action`."""
@@ -106,6 +121,11 @@ class Replace:
     pattern: re.Pattern[str]
     by: str
 
+    @property
+    def last(self) -> int:
+        """See `Action`."""
+        return self.path.top
+
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """See `Action`."""
         for place in places(draft, self.path):
@@ -121,6 +141,11 @@ class Set:
     text: str
     vr: str = ""
 
+    @property
+    def last(self) -> int:
+        """See `Action`."""
+        return self.path.top
+
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """See `Action`."""
         for place in places(draft, self.path, makes=True):
@@ -132,6 +157,11 @@ class Remove:
     """Leaves an attribute out."""
 
     path: AttributePath
+
+    @property
+    def last(self) -> int:
+        """See `Action`."""
+        return self.path.top
 
     def assignments(self, draft: Draft) -> Iterator[Assignment]:
         """See `Action`."""
@@ -167,7 +197,7 @@ def first_text(draft: Draft, path: AttributePath) -> str:
     return next((text for text in texts if text), "")
 
 
-def carry_out(actions: list[Action], draft: Draft) -> list[str]:
+def carry_out(actions: Sequence[Action], draft: Draft) -> list[str]:
     """Do what actions of one kind ask for; returns what could not be done."""
     asked = [(action, each) for action in actions for each in action.assignments(draft)]
     notes: list[str] = []

@@ -19,8 +19,8 @@ _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
 _STEP: Final = re.compile(r"([^\[\]]+)\[(\d{1,4}|\*)\]")
 _MAX_DEPTH: Final = 16
 _EXPECTED: Final = (
-    'the keyword of an attribute, as "PatientID" or "RequestAttributesSequence[0].StudyInstanceUID", '
-    'or its tag, as "(0010,0020)"'
+    'the keyword of an attribute, as "PatientID" or '
+    '"RequestAttributesSequence[0].StudyInstanceUID", or its tag, as "(0010,0020)"'
 )
 
 

@@ -1,60 +1,49 @@
-"""Reads the table of a coercion: a CSV file whose first line names its columns.
+"""Reads the table of a coercion: CSV, whose first line names its columns.
 
-Rules: UTF-8; a value stands once, or always with the same replacement. The node reads the file when
-it starts and when it reloads its configuration.
+Rules: a value stands once, or always with the same replacement. Spaces around values do not count.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
-
-_MAX_BYTES: Final = 64 << 20
+from collections.abc import Iterator, Mapping
 
 
 class TableError(ValueError):
     """A table that cannot be used; its text is what was expected."""
 
 
-def read_table(path: Path, key: str = "", value: str = "") -> Mapping[str, str]:
+def read_table(text: str, key: str = "", value: str = "") -> Mapping[str, str]:
     """Read what values become.
 
     Args:
         key: the name of the column with the values; the first column if it is empty.
         value: the name of the column with their replacements; the second if it is empty.
     Raises:
-        TableError: the file cannot be read, or is no such table.
+        TableError: it is no such table.
     """
+    lines = text.removeprefix("\ufeff").splitlines(keepends=True)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise TableError(f"a table of at most {_MAX_BYTES >> 20} MB")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read(csv.reader(file, strict=True), key, value)
-    except OSError as error:
-        raise TableError(f"a file that can be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise TableError("a CSV file in UTF-8") from None
+        return _read(csv.reader(lines, strict=True), key, value)
     except csv.Error as error:
         raise TableError(f"a CSV file: {error}") from None
 
 
-def _read(rows: csv._reader, key: str, value: str) -> Mapping[str, str]:
+def _read(rows: Iterator[list[str]], key: str, value: str) -> Mapping[str, str]:
     names = [name.strip() for name in next(rows, [])]
     if len(names) < 2:
         raise TableError("a CSV file with a first line that names two columns or more")
     of_key = _column(names, key, 0)
     of_value = _column(names, value, 1)
     found: dict[str, str] = {}
-    for row in rows:
+    for number, row in enumerate(rows, 2):
         if not row:
             continue
         if len(row) != len(names):
-            raise TableError(f"{len(names)} columns in line {rows.line_num}, which has {len(row)}")
+            raise TableError(f"{len(names)} columns in row {number}, which has {len(row)}")
         text, replacement = row[of_key].strip(), row[of_value].strip()
         if found.setdefault(text, replacement) != replacement:
-            raise TableError(f"each value once; line {rows.line_num} repeats one of another line")
+            raise TableError(f"each value once; row {number} repeats one with another replacement")
     return found
 
 

@@ -9,6 +9,7 @@ from pynetdicom import evt
 from lfscp.archive.store.received_objects import Received
 from lfscp.dicom.errors import DatasetError
 from lfscp.dicom.reading.header import Header
+from lfscp.services.service_log import called_ae_title
 from lfscp.upperlayer.receiving.received import ReceivedStore
 
 
@@ -40,4 +41,6 @@ def received_object(event: evt.Event, caller: str) -> Received:
         dataset_offset=spooled.dataset_offset if spooled else 0,
         spooled_descriptor=spooled.descriptor if spooled else -1,
         header=header,
+        called_ae_title=called_ae_title(event.assoc),
+        address=event.assoc.requestor.address or "",
     )
