@@ -118,11 +118,11 @@ class Arrival:
         )
         syntax = received.transfer_syntax_uid
         made = coerce(dataset, syntax, coercions, modification)
-        header = _header_of(made, syntax)
+        header = header_of(made, syntax)
         before = self._changed_before(header, storing)
         if before and made.pieces[0] is not dataset:
             made = coerce(dataset, syntax, coercions, replace(modification, at=before))
-            header = _header_of(made, syntax)
+            header = header_of(made, syntax)
         return made, header
 
     def _changed_before(self, header: Header, storing: Storing) -> str:
@@ -147,7 +147,7 @@ def _last_modified(file: StoredFile, ae_title: str) -> str:
         return ""  # the store finds out what is wrong with it
 
 
-def _header_of(made: Coerced, transfer_syntax_uid: str) -> Header:
+def header_of(made: Coerced, transfer_syntax_uid: str) -> Header:
     """The header of a changed dataset, of which all that a header needs is in the first pieces."""
     if len(made.pieces) == 1:
         return read_header(memoryview(made.pieces[0]), transfer_syntax_uid)

@@ -376,6 +376,10 @@ class Index:
         with self._database.transaction() as cursor:
             self._statements.delete_path.run(cursor, (sop_instance_uid, path))
 
+    def forget_known(self) -> None:
+        """Look series up again, since they may be others now."""
+        self._known.clear()
+
     def prune(self) -> None:
         """Remove series without instances, studies without series, patients without studies."""
         self._prune(true())

@@ -57,10 +57,11 @@ corrected_study: Final = Table(
     "corrected_study",
     metadata,
     Column("correction_id", TEXT, nullable=False),
-    Column("study_instance_uid", TEXT, nullable=False),
+    Column("study_key", KEY, nullable=False),  # of the row that it had
+    text_column("study_instance_uid"),
     text_column("before"),  # JSON: {column: value} of the study's row, as `after`
     text_column("after"),
     _number("instances"),
-    PrimaryKeyConstraint("correction_id", "study_instance_uid"),
+    PrimaryKeyConstraint("correction_id", "study_key"),
     Index(None, "study_instance_uid"),
 )

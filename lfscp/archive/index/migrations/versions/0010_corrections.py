@@ -51,10 +51,10 @@ def upgrade() -> None:
     op.create_table(
         "corrected_study",
         text("correction_id", is_given=True),
-        text("study_instance_uid", is_given=True),
-        *map(text, ("before", "after")),
+        sa.Column("study_key", KEY, nullable=False),
+        *map(text, ("study_instance_uid", "before", "after")),
         number("instances"),
-        sa.PrimaryKeyConstraint("correction_id", "study_instance_uid", name="pk_corrected_study"),
+        sa.PrimaryKeyConstraint("correction_id", "study_key", name="pk_corrected_study"),
     )
     op.create_index(
         "ix_corrected_study_study_instance_uid", "corrected_study", ["study_instance_uid"]
