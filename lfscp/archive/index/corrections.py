@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from lfscp.archive.errors import StudyProtectedError
+from lfscp.archive.errors import ArchiveError, StudyProtectedError
 from lfscp.archive.index.protection import is_protected
 from lfscp.archive.index.removal import note_removals, pieces_of, settle_patients
 from lfscp.archive.index.tables.correction_tables import corrected_study, correction, kept_object
@@ -188,6 +188,7 @@ def undo(connection: Connection, correction_id: str) -> list[str]:
         The files that no row refers to any longer; they are in `removal` now.
     Raises:
         StudyProtectedError: a study is protected; nothing is changed.
+        ArchiveError: all its objects were changed since; likewise.
     """
     kept = _kept_of(connection, correction_id)
     studies = select(corrected_study).where(corrected_study.c.correction_id == correction_id)
@@ -207,6 +208,9 @@ def undo(connection: Connection, correction_id: str) -> list[str]:
         unused.append(each["new_path"])
         files.append({"key": found["id"], **{name: each[name] for name in _FILE_COLUMNS}})
         back.setdefault(each["study_instance_uid"], []).append(found["id"])
+    if kept and not files and there:
+        reason = "its objects have changed since"
+        raise ArchiveError("undo the correction", reason, "undo what came later, or confirm it")
     _place(connection, files)
     for row in rows:
         if keys := back.get(row["study_instance_uid"]):
