@@ -24,7 +24,7 @@ from lfscp.archive.arrival import header_of
 from lfscp.archive.durability import PART
 from lfscp.archive.errors import ArchiveError
 from lfscp.archive.index import corrections
-from lfscp.archive.index.corrections import Corrected, CorrectionState, StudyGoneError
+from lfscp.archive.index.corrections import Corrected, StudyGoneError
 from lfscp.archive.index.rows import texts
 from lfscp.archive.index.tables.schema import attribute_columns
 from lfscp.archive.store.digest import algorithm_of, digest_of_file
@@ -137,8 +137,7 @@ class Correction:
 
     def end(self) -> None:
         """Note that all is done, and waits for somebody who confirms it; raises as `begin`."""
-        state = CorrectionState.TO_CONFIRM
-        self._write(lambda connection: corrections.set_state(connection, self.id, state))
+        self._write(lambda connection: corrections.end(connection, self.id))
 
     @property
     def _noted(self) -> tuple[str, str, Mapping[str, str]]:

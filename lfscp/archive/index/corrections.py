@@ -107,6 +107,17 @@ def set_state(connection: Connection, correction_id: str, state: CorrectionState
     connection.execute(changed.values(state=state, ended_at=ended_at))
 
 
+def end(connection: Connection, correction_id: str) -> None:
+    """Say that a correction waits for its confirmation; one without a study never was."""
+    wanted = select(corrected_study.c.study_key).where(
+        corrected_study.c.correction_id == correction_id
+    )
+    if connection.execute(wanted.limit(1)).first() is not None:
+        set_state(connection, correction_id, CorrectionState.TO_CONFIRM)
+        return
+    connection.execute(delete(correction).where(correction.c.id == correction_id))
+
+
 def is_corrected(connection: Connection, correction_id: str, study_key: int) -> bool:
     """Whether a correction has changed a study already."""
     wanted = select(corrected_study.c.instances).where(
