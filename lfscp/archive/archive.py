@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
+from lfscp.archive.arrival import Arrival
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.durability import Durability
 from lfscp.archive.errors import ArchiveError
@@ -63,11 +64,13 @@ class Archive:
 
     Attributes:
         is_closed: whether this process has ended its use; then what goes on beside it must end.
+        arrival: what is done with objects before they are stored; None stores them as they are.
     """
 
     def __init__(self, data_dir: Path, parts: Opened, options: OpenOptions) -> None:
         self.data_dir = data_dir
         self.is_closed = False
+        self.arrival: Arrival | None = None
         self.files = parts.files
         self.index = parts.index
         self.space = parts.space
@@ -169,14 +172,16 @@ class Archive:
         """Store one object; it is durable when this returns.
 
         Raises:
-            DatasetError: the dataset is broken or lacks its UIDs.
+            DatasetError: the dataset is broken or lacks its UIDs, perhaps by a coercion.
             IdentityMismatchError: its SOP Class or SOP Instance UID differs from `received`'s.
             InstanceElsewhereError: the instance is there in another series, and is not replaced.
             DuplicateRejectedError, StudyProtectedError: other content is there already, and stays.
             OutOfResourcesError: it cannot be written; nothing is left of it.
         """
         self.space.require()
-        return self._storing.store(received)
+        if self.arrival is None:
+            return self._storing.store(received)
+        return self.arrival.store(received, self._storing)
 
     def find(
         self,
@@ -285,10 +290,10 @@ class Archive:
         self.require_present("delete the objects")
         with self.index.doing("delete from the index"):
             deletion = Deletion(self.index, level, uid, key)
-            paths = self.index.delete(level, uid, key)
+            removed = self.index.delete(level, uid, key)
         deletion.happened()
-        self.remove_files(paths)
-        return len(paths)
+        self.remove_files(removed.paths)
+        return removed.instances
 
     def remove_files(self, paths: Sequence[str]) -> None:
         """Remove the files of rows that were deleted or replaced, as the table `removal` has them.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfscp.archive.index.kept_objects import kept_among
 from lfscp.archive.store.files import instance_of, uids_of_piece
 from lfscp.archive.store.object_store import ObjectStore, Piece
 from lfscp.archive.store.received_objects import read_file_header
@@ -39,6 +40,9 @@ def _clear_placed(files: ObjectStore, index: Index, piece: Path) -> None:
     uids = uids_of_piece(piece.name) or read_file_header(piece).uids
     row = index.find(uids[2])
     names = files.names_of(*uids)
+    with index.engine.connect() as connection:
+        kept = kept_among(connection, names)
+    names = [name for name in names if name not in kept]
     same = {name for name in names if os.path.samefile(files.path(name), piece)}  # noqa: PTH121
     for name in names:
         is_replaced = row is not None and row.path in same

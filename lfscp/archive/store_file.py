@@ -77,7 +77,8 @@ def store_file(
                     received, dataset=None, spooled_path=path, dataset_offset=media.dataset_offset
                 )
             stored = archive.store(received)
-    return StoredObject(stored, header.sop_class_uid, header.sop_instance_uid, notes)
+    as_stored = stored.header or header  # a coercion may have changed it
+    return StoredObject(stored, header.sop_class_uid, as_stored.sop_instance_uid, notes)
 
 
 def _is_right(content: memoryview, media: MediaFile) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from lfscp.archive.duplicates import DamagedError, is_same, require_same_place
 from lfscp.archive.errors import DuplicateRejectedError, InDoubtError, OutOfResourcesError
 from lfscp.archive.in_doubt import StoresInDoubt
+from lfscp.archive.index.kept_objects import is_kept, keep_arrived
 from lfscp.archive.index.protection import require_replaceable
 from lfscp.archive.index.route_items import RouteItem, Router
 from lfscp.archive.index.rows import Added, Existing
@@ -41,7 +42,10 @@ class Storing:
 
     Args:
         remove_files: removes the files of replaced rows.
+
     Attributes:
+        files: where the objects are.
+        index: where their rows are.
         router: says where objects go on to; None if they go nowhere.
     """
 
@@ -51,8 +55,8 @@ class Storing:
         options: OpenOptions,
         remove_files: Callable[[Sequence[str]], None],
     ) -> None:
-        self._files = opened.files
-        self._index = opened.index
+        self.files = opened.files
+        self.index = opened.index
         self._presence = opened.presence
         self._remove_files = remove_files
         self._duplicates = Duplicates(options.duplicates)
@@ -71,7 +75,7 @@ class Storing:
 
     def _store(self, received: Received, header: Header) -> Stored:
         try:
-            if self._files.may_exist(*header.uids):
+            if self.files.may_exist(*header.uids):
                 return self._store_found(received, header)
             return self._store_new(received, header)
         except NameTakenError:  # of a store that could not tell beforehand
@@ -79,7 +83,7 @@ class Storing:
 
     def _store_found(self, received: Received, header: Header, *, beside: bool = False) -> Stored:
         """Store an object whose name may be taken: by itself, or by what a crash left."""
-        existing = self._index.find(header.sop_instance_uid)
+        existing = self.index.find(header.sop_instance_uid)
         if existing is not None:
             return self._store_again(received, header, existing)
         return self._store_new(received, header, beside=beside)
@@ -91,7 +95,7 @@ class Storing:
         items = () if self.router is None else self.router.items(header, received)
         piece, offset, digest = self._piece(received, header)
         try:
-            place = self._files.place_beside if beside or replace else self._files.place
+            place = self.files.place_beside if beside or replace else self.files.place
             placement = Placement(
                 place(piece, *header.uids),
                 received.transfer_syntax_uid,
@@ -103,25 +107,56 @@ class Storing:
             )
             result = self._commit(header, placement, items, replace=replace)
             if isinstance(result, Existing):  # another thread or node was faster
-                self._files.remove(placement.path)
+                self.files.remove(placement.path)
                 return self._store_again(received, header, result)
-            if self._files.is_remote:
-                self._files.keep(piece, placement)
+            if self.files.is_remote:
+                self.files.keep(piece, placement)
             outcome = StoreOutcome.STORED
             if result.replaced_path is not None:
                 outcome = StoreOutcome.REPLACED
                 if result.replaced_path != placement.path:  # the same when the file was missing
                     self._remove_files([result.replaced_path])
             if received.is_handed_over:
-                self._files.discard(Piece(str(received.spooled_path), 0))
+                self.files.discard(Piece(str(received.spooled_path), 0))
         finally:
             if piece.path != str(received.spooled_path):
-                self._files.discard(piece)
+                self.files.discard(piece)
         if self._in_doubt:
             self._in_doubt.settle()
         return Stored(
             outcome, result.study_uid, result.series_uid, placement.size, result.notes, header
         )
+
+    def keep(self, received: Received, header: Header, stored_uid: str) -> None:
+        """Keep an object as it came beside the one that was made of it; once.
+
+        Args:
+            header: of the object as it came.
+            stored_uid: SOP Instance UID of the one that was made of it.
+        Raises:
+            OutOfResourcesError: it cannot be written.
+        """
+        piece, offset, digest = self._piece(received, header)
+        try:
+            if is_kept(self.index, stored_uid, piece.size, digest):
+                return
+            placement = Placement(
+                self.files.place_beside(piece, *header.uids),
+                received.transfer_syntax_uid,
+                offset,
+                piece.size - offset,
+                piece.size,
+                digest,
+                received.calling_ae_title,
+            )
+            try:
+                keep_arrived(self.index, stored_uid, header, placement)
+            except BaseException:
+                self.files.remove(placement.path)
+                raise
+        finally:
+            if piece.path != str(received.spooled_path):
+                self.files.discard(piece)
 
     def _commit(
         self,
@@ -134,14 +169,14 @@ class Storing:
         """Commit the row; when that surely failed, remove the placed file."""
         try:
             if replace:
-                return self._index.replace(header, placement, items)
-            result = self._index.add(header, placement, items)
+                return self.index.replace(header, placement, items)
+            result = self.index.add(header, placement, items)
         except InDoubtError:
             # The row may be there. Without a row the file is a left-over that nobody sees.
             self._in_doubt.add(header.sop_instance_uid, placement.path)
             raise
         except BaseException:
-            self._files.remove(placement.path)
+            self.files.remove(placement.path)
             raise
         if isinstance(result, Existing) and result.is_of(placement):
             # An attempt had succeeded unheard, or the file was missing.
@@ -153,7 +188,7 @@ class Storing:
         """The complete file in the incoming folder, its dataset's offset and digest."""
         digest = digest_of_received(received, self._digest) if self._digest else ""
         if received.spooled_path is not None:
-            piece = self._files.adopt(
+            piece = self.files.adopt(
                 received.spooled_path, header.uids, received.spooled_descriptor
             )
             return piece, received.dataset_offset, digest
@@ -165,31 +200,31 @@ class Storing:
             received.transfer_syntax_uid,
             received.calling_ae_title,
         )
-        return self._files.write_piece(head, received.dataset, header.uids), len(head), digest
+        return self.files.write_piece(head, received.dataset, header.uids), len(head), digest
 
     def _store_again(self, received: Received, header: Header, existing: Existing) -> Stored:
         """Store an instance whose UID is in the index already."""
-        if not self._files.exists(existing.path):
+        if not self.files.exists(existing.path):
             if existing.is_elsewhere(header):
-                require_replaceable(self._index, existing.study_uid)
+                require_replaceable(self.index, existing.study_uid)
             return self._heal(received, header, "missing")
         if self._duplicates is not Duplicates.REPLACE:
             require_same_place(header, existing)
         try:
-            same = is_same(received, existing, self._files.file_of(existing))
+            same = is_same(received, existing, self.files.file_of(existing))
         except DamagedError:
             return self._heal(received, header, "damaged")
         outcome = StoreOutcome.IDENTICAL
         if not same:
             if self._duplicates is Duplicates.REPLACE:
-                require_replaceable(self._index, existing.study_uid)
+                require_replaceable(self.index, existing.study_uid)
                 return self._store_new(received, header, replace=True)
             if self._duplicates is Duplicates.REJECT:
                 raise DuplicateRejectedError(header.sop_instance_uid)
             outcome = StoreOutcome.KEPT
         size = size_of(received)
         if received.is_handed_over:
-            self._files.discard(Piece(str(received.spooled_path), 0))
+            self.files.discard(Piece(str(received.spooled_path), 0))
         return Stored(outcome, existing.study_uid, existing.series_uid, size, header=header)
 
     def _heal(self, received: Received, header: Header, was: str) -> Stored:

@@ -134,6 +134,7 @@ def serve(
     It serves C-ECHO, C-STORE, C-FIND, C-MOVE and C-GET until SIGTERM or SIGINT.
     """
     from lfscp.config.present import require_present
+    from lfscp.node.coercions import coercions_of
     from lfscp.routing.reading import require_routes
 
     gc.disable()  # imports leave little garbage; Node.run() turns it on again
@@ -156,11 +157,13 @@ def serve(
 
     def read() -> Settings:
         again = resolve(config, flags, peer)
+        coercions_of(again.settings, again.origin)
         require_routes(again)
         return again.settings
 
     resolved = resolve(config, flags, peer)
     require_present(resolved)
+    coercions_of(resolved.settings, resolved.origin)
     require_routes(resolved)
     settings = resolved.settings
     configure_logging(settings)

@@ -52,6 +52,11 @@ def _print_settings(resolved: Resolved) -> None:
             _print(f"\n[{section}]")
         value = getattr(table_of(settings, section), item.key)
         _print_value(item.key, value, resolved.origin(tuple(item.name.split("."))))
+    for name in LISTS:
+        for each in getattr(settings, name):
+            _print(f"\n[[{name}]]")
+            for key, value in each.model_dump(mode="json", by_alias=True).items():
+                _print_value(key, value, resolved.origin((name,)))
     for title, peer in settings.peers.items():
         _print(f"\n[peers.{toml_value(title)}]")
         for key, value in peer:

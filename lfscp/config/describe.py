@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lfscp.config.access import PeerSettings
+from lfscp.config.coercion import CoercionSection
 from lfscp.config.declaration import Section
 from lfscp.config.routes import RouteSettings
 from lfscp.config.settings import Settings
@@ -31,12 +32,16 @@ PEER_PASSWORD_VARIABLE: Final = "LFSCP_PEER_PASSWORD"  # noqa: S105 - its name: 
 NO_SETTINGS: Final = frozenset({FILE_VARIABLE, PEER_PASSWORD_VARIABLE})
 # Sections of which there may be several; each is one value for a reload.
 PEERS: Final = "peers.*"
-LISTS: Final[dict[str, type[Section]]] = {"route": RouteSettings}  # arrays of tables
+LISTS: Final[dict[str, type[Section]]] = {  # arrays of tables
+    "coercion": CoercionSection,
+    "route": RouteSettings,
+}
 REPEATED: Final = frozenset({PEERS, *LISTS})
 # Where defaults say nothing.
 _EXAMPLES: Final = {
     "peers.*.host": '"192.0.2.10"',
     "peers.*.port": "104",
+    "coercion.name": '"NAME"',
     "route.name": '"ct-to-archive"',
     "route.send_to": '["WORKSTATION"]',
 }
@@ -142,7 +147,7 @@ def leaves() -> tuple[Leaf, ...]:
     ]
     for name, section in tables.items():
         found += [
-            Leaf.of(name, key, field)
+            Leaf.of(name, field.alias or key, field)
             for key, field in section.model_fields.items()
             if f"{name}.{key}" not in tables
         ]
@@ -206,6 +211,6 @@ def markdown() -> str:
 def _markdown_row(item: Leaf) -> str:
     flag = f"`{item.flag}`" if item.flag else ""
     default = f"`{item.default}`" if item.default else "must be given"
-    # A reload replaces the peers as a whole, and likewise the routes.
+    # A reload replaces the peers as a whole, and likewise coercions and routes.
     reload = "yes" if item.is_live or item.section in REPEATED else ""
     return f"| `{item.name.replace('*', 'TITLE')}` | {default} | {flag} | {reload} | {item.help} |"

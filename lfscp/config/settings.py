@@ -40,6 +40,7 @@ from lfscp.config.checks import (
     check_objects_url,
     no_title_twice,
 )
+from lfscp.config.coercion import CoercionSection
 from lfscp.config.declaration import Section, setting
 from lfscp.config.dicomweb import DICOMweb
 from lfscp.config.ohif import OHIF
@@ -420,6 +421,7 @@ class Settings(Section):
     logging: Logging = Logging()
     audit: Audit = Audit()
     budgets: Budgets = Budgets()
+    coercion: ListOf[CoercionSection] = ()
     peers: Annotated[dict[AETitle, PeerSettings], BeforeValidator(no_title_twice)] = Field(
         default_factory=dict
     )

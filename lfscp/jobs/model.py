@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from lfscp.ae_title import validate_ae_title
+from lfscp.archive.correcting import CorrectionError, require_changes
 from lfscp.jobs.peers.described import JobPeer, misfit_of, to_json
 from lfscp.scu.identifiers import identifier
 
@@ -40,6 +41,7 @@ class JobKind(StrEnum):
     RETRIEVE = "retrieve"
     SEND = "send"
     COLLECT = "collect"
+    CORRECT = "correct"
 
 
 class State(StrEnum):
@@ -102,6 +104,7 @@ _DTOOLS_NAMES: Final = {
     JobKind.RETRIEVE: "C-Get",
     JobKind.SEND: "C-Store",
     JobKind.COLLECT: "Collect",
+    JobKind.CORRECT: "Correct",
 }
 _PARAMETERS: Final = {
     JobKind.ECHO: {"retries"},
@@ -109,6 +112,7 @@ _PARAMETERS: Final = {
     JobKind.RETRIEVE: {"retries", "keys", "level", "model", "method", "destination", "folder"},
     JobKind.SEND: {"retries", "paths", "studies", "commit"},
     JobKind.COLLECT: {"retries", "keys", "model", "method"},
+    JobKind.CORRECT: {"retries", "studies", "study_keys", "changes", "user"},
 }
 _CHOICES: Final = {"level": LEVELS, "model": MODELS, "method": METHODS}
 
@@ -118,8 +122,8 @@ class JobRequest:
     """The request of a job.
 
     Args:
-        kind: "echo", "find", "retrieve", "send" or "collect".
-        peer: the peer to ask; several for "collect" only.
+        kind: "echo", "find", "retrieve", "send", "collect" or "correct".
+        peer: the peer to ask; several for "collect", none for "correct".
         parameters: by kind; `retries` for each (how often to try again while the peer is down).
             find: `keys` {keyword: value}, `level` ("STUDY"), `model` ("study", "patient" or
                 "patient-study"), `limit` of matches.
@@ -129,6 +133,8 @@ class JobRequest:
                 `commit` (whether an object counts as delivered only once the peer has committed to
                 keep it).
             collect: `keys`, `model`, `method`.
+            correct: `studies` (UIDs of the archive), `study_keys` (of their rows), `changes`
+                {keyword: new value}, `user` (who asked for it).
     """
 
     kind: str
@@ -152,8 +158,7 @@ class JobRequest:
             expected = f"expected one of {', '.join(JobKind)}"
             raise InvalidRequestError("kind", f"{self.kind!r}, {expected}")
         kind = JobKind(self.kind)
-        if not self.peers or (len(self.peers) > 1 and kind is not JobKind.COLLECT):
-            raise InvalidRequestError("peer", f"{len(self.peers)} peers, a {kind} takes one")
+        self._check_peers(kind)
         for name in self.parameters:
             if name not in _PARAMETERS[kind]:
                 known = ", ".join(sorted(_PARAMETERS[kind]))
@@ -164,10 +169,41 @@ class JobRequest:
             raise InvalidRequestError(*misfit)
         if kind is JobKind.SEND:
             _check_sources(self.parameters)
+        elif kind is JobKind.CORRECT:
+            _check_correction(self.parameters)
         elif kind is not JobKind.ECHO:
             _check_keys(kind, self.parameters.get("keys"))
             if kind is not JobKind.FIND:
                 _check_patient(self.parameters)
+
+    def _check_peers(self, kind: JobKind) -> None:
+        count = len(self.peers)
+        if kind is JobKind.CORRECT:
+            if count:
+                raise InvalidRequestError("peer", f"{count} peers, a {kind} takes none")
+        elif not count or (count > 1 and kind is not JobKind.COLLECT):
+            raise InvalidRequestError("peer", f"{count} peers, a {kind} takes one")
+
+
+def _check_correction(parameters: Mapping[str, JSON]) -> None:
+    studies, keys = parameters.get("studies"), parameters.get("study_keys")
+    if not isinstance(studies, list) or not all(isinstance(each, str) for each in studies):
+        raise InvalidRequestError("parameters.studies", "expected a list of texts")
+    if not isinstance(keys, list) or not all(type(each) is int for each in keys):
+        raise InvalidRequestError("parameters.study_keys", "expected a list of numbers")
+    if not studies or len(studies) != len(keys):
+        raise InvalidRequestError("parameters.studies", "expected as many as study_keys")
+    changes = parameters.get("changes")
+    if not isinstance(changes, dict):
+        raise InvalidRequestError("parameters.changes", 'expected {"PatientID": "P1", …}')
+    try:
+        require_changes(changes)
+    except CorrectionError as error:
+        field = "parameters.changes"
+        name = f"{field}.{error.keyword}" if changes else field
+        raise InvalidRequestError(name, f"expected {error.expected}") from None
+    if not isinstance(parameters.get("user", ""), str):
+        raise InvalidRequestError("parameters.user", "expected a text")
 
 
 def _check_values(parameters: Mapping[str, JSON]) -> None:
@@ -291,7 +327,7 @@ class Job:
         return f"{self.state} job: {_DTOOLS_NAMES[self.kind]} request: {facts}"
 
     def to_json(self) -> dict[str, JSON]:
-        """The whole job for JSON; `peer` is the first of `peers`."""
+        """The whole job for JSON; `peer` is the first of `peers`, if there is any."""
         plain = {each.name: getattr(self, each.name) for each in fields(self)}
         peers = [to_json(peer) for peer in self.peers]
         return {
@@ -299,7 +335,7 @@ class Job:
             "kind": str(self.kind),
             "state": str(self.state),
             "parameters": dict(self.parameters),
-            "peer": peers[0],
+            "peer": peers[0] if peers else None,
             "peers": peers,
             "description": self.description,
         }

@@ -430,7 +430,9 @@ class JobService:
             next_attempt_at=None,
         )
         control.check()
-        LOG.info("job started", job=job_id, kind=str(job.kind), peer=str(job.peer))
+        LOG.info(
+            "job started", job=job_id, kind=str(job.kind), peer=str(job.peer) if job.peers else ""
+        )
         return self._perform(job, control, self._archive, self._settings)
 
     def _progress(self, job_id: str, progress: Progress, items: list[str], *, save: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from lfscp.jobs import retrieving, sending
+from lfscp.jobs import correcting, retrieving, sending
 from lfscp.jobs.control import Control, JobEnd
 from lfscp.jobs.matches import MEGABYTE, Matches
 from lfscp.jobs.model import Job, JobKind
@@ -85,4 +85,5 @@ TASKS: Final[Mapping[JobKind, Task]] = {
     JobKind.RETRIEVE: retrieving.retrieve,
     JobKind.SEND: sending.send_objects,
     JobKind.COLLECT: retrieving.collect,
+    JobKind.CORRECT: correcting.correct,
 }

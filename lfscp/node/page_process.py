@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lfscp.config.current import CurrentSettings
 from lfscp.node.background import Background
+from lfscp.node.coercions import renew_arrival
 from lfscp.node.parts import Parts
 from lfscp.node.reload import read_again
 from lfscp.node.signals import HANDED_OVER, NOBODY_LEFT, SignalPipe
@@ -71,6 +72,7 @@ def serve_page(
         while (message := signals.wait(None)) == signal.SIGHUP:
             renewal = read_again(current, read_settings)
             if renewal is not None:
+                renew_arrival(parts.archive, renewal.settings)
                 web.renew(renewal.settings)
         background.stop()
         if message != HANDED_OVER:  # else the successor has a page of its own

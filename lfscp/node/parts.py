@@ -169,15 +169,18 @@ def open_archive(
         objects_id: as `Archive.open` takes it.
     Raises:
         ArchiveError: it cannot be opened; ArchiveInUseError when another process has it open.
+        ConfigError: a coercion cannot be.
         NodeError: a route of the settings cannot be.
     """
     from lfscp.archive.archive import Archive
     from lfscp.archive.store import spool
     from lfscp.config.current import CurrentSettings
+    from lfscp.node.coercions import arrival_of
     from lfscp.routing.errors import RouteError
     from lfscp.routing.matching import SettingsRouter
     from lfscp.services.transcoding.decoding_memory import MEMORY
 
+    arrival = arrival_of(settings)
     archive = Archive.open(
         settings.data_dir,
         index_url=settings.index.url or None,
@@ -193,6 +196,7 @@ def open_archive(
         cache_mb=settings.objects.cache_mb,
         objects_id=objects_id,
     )
+    archive.arrival = arrival
     try:
         archive.router = SettingsRouter(CurrentSettings(settings))
     except RouteError as error:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from lfscp.config.current import CurrentSettings
+from lfscp.node.coercions import renew_arrival
 from lfscp.node.dicom_server import make_server
 from lfscp.node.handover import begin_successor
 from lfscp.node.reload import apply, read_again
@@ -141,6 +142,7 @@ class Worker:
             return None
         try:
             apply(renewal.settings, self.server)
+            renew_arrival(self._parts.archive, renewal.settings)
         except OSError as error:  # a file that was replaced since it was tried
             LOG.error("certificate not reloaded, the old one stays", reason=str(error))  # noqa: TRY400 - one line
             return None

@@ -494,6 +494,11 @@ def deleted(
     )
 
 
+def changed(study_uid: str, details: Mapping[str, object], patient: m.Patient | None) -> None:
+    """A study was corrected, or its correction undone or confirmed; `details` say how."""
+    _on_study(m.INSTANCES_ACCESSED, m.UPDATE, study_uid, {}, patient, details)
+
+
 def accessed(study_uid: str, how: str, patient: m.Patient | None) -> None:
     """A user looked at a study, or downloaded it, through the page or the API."""
     _on_study(m.INSTANCES_ACCESSED, m.READ, study_uid, {}, patient, {"access": how})

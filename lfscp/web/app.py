@@ -24,6 +24,7 @@ from lfscp.services.access.known_peers import KnownPeers
 from lfscp.web import problems
 from lfscp.web.api import (
     commitments,
+    corrections,
     documents,
     jobs,
     monitoring,
@@ -48,6 +49,7 @@ from lfscp.web.dicomweb.storing import store
 from lfscp.web.dicomweb.storing.metadata import MAX_BYTES, MAX_BYTES_OF_ALL
 from lfscp.web.ohif.viewer import Viewer, ViewerRoute
 from lfscp.web.pages import commitments as commitments_page
+from lfscp.web.pages import corrections as corrections_pages
 from lfscp.web.pages import jobs as jobs_page
 from lfscp.web.pages import login, provider_login, remote
 from lfscp.web.pages import node as node_page
@@ -77,11 +79,11 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent
 _API: Final = (
-    *(studies, pictures, upload, worklist, procedure_steps, commitments),
+    *(studies, corrections, pictures, upload, worklist, procedure_steps, commitments),
     *(jobs, routes, peers, node, monitoring, documents, dtools),
 )
 _PAGES: Final = (
-    *(studies_pages, worklist_pages, procedure_steps_pages, commitments_page),
+    *(studies_pages, corrections_pages, worklist_pages, procedure_steps_pages, commitments_page),
     *(upload_page, remote, jobs_page, node_page, login, provider_login),
 )
 # Routes are tried in their order: frames, which viewers ask for by the thousand, come first. The

@@ -34,9 +34,10 @@ from lfscp.archive.index.database.interruption import Interruption
 from lfscp.archive.index.database.statements import compiled, statements_on
 from lfscp.archive.index.hierarchy import Hierarchy, RowVanishedError
 from lfscp.archive.index.patient_identity import PatientIdentity, said_of_patient
-from lfscp.archive.index.removal import delete_entity, pieces_of, prune
+from lfscp.archive.index.removal import Removed, delete_entity, pieces_of, prune
 from lfscp.archive.index.route_items import RouteItem, RouteItems
 from lfscp.archive.index.rows import Added, Existing, KnownSeries, Shortened, texts
+from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.schema import TABLES, instance, patient, series, study
 from lfscp.archive.store.object_store import Placement
 from lfscp.dicom.reading.header import Header
@@ -364,19 +365,20 @@ class Index:
             }
 
     def total_size(self) -> int:
-        """Bytes of all files in the index."""
+        """Bytes of all files in the index, with those that are kept of objects as they were."""
         with self.engine.connect() as connection:
-            return int(connection.execute(select(func.sum(instance.c.file_size))).scalar() or 0)
+            sizes = [select(func.sum(each.c.file_size)) for each in (instance, kept_object)]
+            return sum(int(connection.execute(each).scalar() or 0) for each in sizes)
 
     # Removing
 
-    def delete(self, level: Level, uid: str, key: int | None = None) -> list[str]:
+    def delete(self, level: Level, uid: str, key: int | None = None) -> Removed:
         """Remove a patient, study, series or instance with all that belongs to it.
 
         Args:
             key: of the row, where only one of several with this UID is to go.
         Returns:
-            The paths of the files that no row refers to any longer.
+            What is gone, with the files that no row refers to any longer.
         Raises:
             StudyProtectedError: something of it belongs to a protected study; nothing is removed.
         """
@@ -393,6 +395,10 @@ class Index:
         """
         with self._database.transaction() as cursor:
             self._statements.delete_path.run(cursor, (sop_instance_uid, path))
+
+    def forget_known(self) -> None:
+        """Look series up again, since they may be others now."""
+        self._known.clear()
 
     def prune(self) -> None:
         """Remove series without instances, studies without series, patients without studies."""

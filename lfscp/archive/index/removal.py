@@ -7,8 +7,8 @@ are gone their paths stand in the table `removal`, so that a crash in between le
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from lfscp.archive.errors import StudyProtectedError
 from lfscp.archive.index.patient_identity import PatientIdentity, are_in_conflict
+from lfscp.archive.index.tables.correction_tables import kept_object
 from lfscp.archive.index.tables.maintenance_tables import (
     EVERY_OBJECT,
     protection,
@@ -52,6 +53,18 @@ _OF_PATIENT: Final = [study.c[column.name] for column in attribute_columns(Level
 _MAX_SAID: Final = 1000  # different values of one patient's studies that are looked at
 
 
+class Removed(NamedTuple):
+    """What was removed from the index.
+
+    Args:
+        paths: of the files that no row refers to any longer, with those that were kept beside them.
+        instances: how many there were.
+    """
+
+    paths: list[str]
+    instances: int
+
+
 def named(level: Level, uid: str, key: int | None = None) -> ColumnElement[bool]:
     """The condition of the rows with a unique key; an empty one names nothing.
 
@@ -72,14 +85,14 @@ def delete_entity(
     key: int | None = None,
     *,
     spare_protected: bool = False,
-) -> list[str]:
+) -> Removed:
     """Remove a patient, study, series or instance with all that belongs to it.
 
     Args:
         key: of the row, where only one of several with this UID is to go.
         spare_protected: whether to refuse when something of it belongs to a protected study.
     Returns:
-        The paths of the files that no row refers to any longer; they are in `removal` now.
+        What is gone; its files are in `removal` now.
     Raises:
         StudyProtectedError: see `spare_protected`; nothing is removed.
     """
@@ -89,20 +102,42 @@ def delete_entity(
         _hold_above(connection, tables, condition)
     if spare_protected:
         require_unprotected(connection, condition)
-    rows = select(instance.c.id, instance.c.path).select_from(_ABOVE_INSTANCES.join(instance))
+    columns = (instance.c.id, instance.c.path, instance.c.sop_instance_uid)
+    rows = select(*columns).select_from(_ABOVE_INSTANCES.join(instance))
     series_keys = select(series.c.id).select_from(tables).where(condition)
     parents = _parents(connection, series.c.id.in_(series_keys))
     # By key from here on: another node may add or replace an instance between two statements.
-    wanted = {row.id: row.path for row in connection.execute(rows.where(condition))}
-    removed = list(wanted.values())
+    wanted = {row.id: row for row in connection.execute(rows.where(condition))}
+    removed = [row.path for row in wanted.values()]
     forget_removals(connection, removed)  # a path may be taken, and given free, several times
     now = bindparam("now", time.time_ns() // 1_000_000, type_=removal.c.removed_at.type)
     for piece in pieces_of(wanted):
         gone = select(instance.c.path, now).where(instance.c.id.in_(piece))
         connection.execute(insert(removal).from_select(["path", "removed_at"], gone))
         connection.execute(delete(instance).where(instance.c.id.in_(piece)))
+    kept = _remove_kept(connection, [row.sop_instance_uid for row in wanted.values()])
     _prune(connection, parents)
-    return removed
+    return Removed([*removed, *kept], len(removed))
+
+
+def _remove_kept(connection: Connection, sop_instance_uids: Iterable[str]) -> list[str]:
+    """Have the files removed that are kept of instances which go."""
+    paths: list[str] = []
+    for piece in pieces_of(sop_instance_uids):
+        of_them = kept_object.c.sop_instance_uid.in_(piece)
+        paths += connection.execute(select(kept_object.c.path).where(of_them)).scalars()
+        connection.execute(delete(kept_object).where(of_them))
+    note_removals(connection, paths)
+    return paths
+
+
+def note_removals(connection: Connection, paths: Sequence[str]) -> None:
+    """Put files on the list of those that are to be removed."""
+    forget_removals(connection, paths)
+    now = time.time_ns() // 1_000_000
+    values = [{"path": path, "removed_at": now} for path in dict.fromkeys(paths)]
+    if values:
+        connection.execute(insert(removal), values)
 
 
 def pending_removals(connection: Connection, before_ms: int) -> list[str]:

@@ -342,6 +342,28 @@ def write_file(path: str, header: bytes, dataset: bytes | memoryview, *, sync: b
         os.close(descriptor)
 
 
+def write_pieces(path: str, pieces: Iterable[bytes | memoryview]) -> None:
+    """Make a file of many parts, which is not synced.
+
+    Raises:
+        OutOfResourcesError: it cannot be written; nothing is left.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise _out_of_resources(error) from None
+    try:
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        os.unlink(path)
+        raise _out_of_resources(error) from None
+    finally:
+        os.close(descriptor)
+
+
 def _write_all(descriptor: int, header: bytes, dataset: bytes | memoryview) -> None:
     written = os.writev(descriptor, (header, dataset))
     if written == len(header) + len(dataset):

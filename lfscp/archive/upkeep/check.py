@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lfscp.archive.archive import Archive
+from lfscp.archive.index.kept_objects import kept_among
 from lfscp.archive.index.rows import Existing
 from lfscp.archive.store.digest import DEFAULT_ALGORITHM, algorithm_of, digest_of_file
 from lfscp.archive.store.files import instance_of
@@ -146,10 +147,16 @@ def _mend_row(archive: Archive, row: Any, problem: Difference) -> str:
 def _check_files(archive: Archive, *, repair: bool) -> Iterator[Finding]:
     for path in archive.files.walk():
         row = archive.index.find(instance_of(path))
-        if row is not None and row.path == path:
+        if (row is not None and row.path == path) or _is_kept(archive, path):
             continue
         action = index_again(archive, path) if repair else ""
         yield Finding(Difference.LEFT_OVER, path, "", action, repair)
+
+
+def _is_kept(archive: Archive, path: str) -> bool:
+    """Whether a file holds an object as it was before it changed."""
+    with archive.index.doing("read the index"), archive.index.engine.connect() as connection:
+        return bool(kept_among(connection, [path]))
 
 
 def index_again(archive: Archive, path: str) -> str:

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 from lfscp.archive.deletions import Deletion
 from lfscp.archive.index.clock import Clock
 from lfscp.archive.index.clock_readings import MAX_OFF_MS
+from lfscp.archive.index.kept_objects import kept_size
 from lfscp.archive.index.protection import (
     is_committed,
     is_of_committed,
@@ -103,6 +104,8 @@ def usage(connection: Connection, known: Usage | None = None) -> Usage:
     before = known or Usage(0, 0, 0)
     counted = select(func.coalesce(func.sum(instance.c.file_size), 0), func.max(instance.c.id))
     size, last = connection.execute(counted.where(instance.c.id > before.last_key)).one()
+    if known is None:
+        size += kept_size(connection)
     studies = count_studies(connection)
     return Usage(before.bytes + int(size), studies, last or before.last_key)
 
@@ -198,10 +201,10 @@ def recycle(
             return 0
         if connection.execute(select(is_on_its_way(literal(which[1])))).scalar_one():
             return 0
-        paths = delete_entity(connection, *which)
+        removed = delete_entity(connection, *which)
     deletion.happened()
-    archive.remove_files(paths)
-    return len(paths)
+    archive.remove_files(removed.paths)
+    return removed.instances
 
 
 def now_ms() -> int:

@@ -157,12 +157,24 @@ WORK: Final = (
 )
 ADMIN: Final = (
     # pages
+    "GET /studies/{study_uid}/correct",
+    "POST /studies/{study_uid}/correct",
+    "GET /corrections",
+    "GET /corrections/rows",
+    "POST /corrections/{correction_id}/{wish}",
     "POST /studies/{study_uid}/delete",
     "POST /studies/{study_uid}/protect",
     "POST /studies/{study_uid}/unprotect",
     "POST /remote/peers",
     "POST /remote/peers/{ae_title}/remove",
     # API
+    "POST /api/studies/{study_uid}/correct",
+    "POST /api/patients/merge",
+    "POST /api/patients/{key}/correct",
+    "GET /api/corrections",
+    "GET /api/corrections/{correction_id}",
+    "POST /api/corrections/{correction_id}/confirm",
+    "POST /api/corrections/{correction_id}/undo",
     "DELETE /api/patients/{key}",
     "DELETE /api/studies/{study_uid}",
     "DELETE /api/series/{series_uid}",
