@@ -49,7 +49,7 @@ def _concepts() -> dict[str, dict[str, str]]:
     """The meaning of each code value that pydicom knows, by coding scheme."""
     from pydicom.sr import _concepts_dict
 
-    concepts: dict[str, Any] = _concepts_dict.concepts  # type: ignore[assignment]
+    concepts: dict[str, Any] = _concepts_dict.concepts
     return {
         scheme: {
             value: meaning for entry in names.values() for value, (meaning, _) in entry.items()

@@ -20,6 +20,7 @@ SPECIFIC_CHARACTER_SET: Final = 0x00080005
 _NUMBERS: Final = frozenset(b"AT FD FL SL SS SV UL US UV".split())
 _BULK: Final = frozenset(b"OB OD OF OL OV OW".split())
 _TEXT: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_CAUGHT: Final = frozenset({b"AE", b"DA", b"DT", b"PN", b"TM", b"UI", b"UR"})
 _MULTIPLE: Final = frozenset(b"AS CS DA DS DT IS TM UI".split())
 
 
@@ -55,6 +56,8 @@ def plan_of(profile: Profile, tag: int, declared: bytes) -> Plan:
         written = choices[0]
         action = Action.EMPTY if written == b"SQ" else Action.DUMMY
     if action in (Action.KEEP, Action.UID) and declared == b"SQ" and written != b"SQ":
+        action = Action.DUMMY
+    if action is Action.KEEP and declared in _CAUGHT and declared not in choices:
         action = Action.DUMMY
     width = WIDTH.get(written, 1) if written in _NUMBERS else 0
     return Plan(
