@@ -18,6 +18,7 @@ from lfscp.dicom.values.charset import codecs_of
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 _NUMBERS: Final = frozenset(b"AT FD FL SL SS SV UL US UV".split())
+_WIDTH: Final = {vr: 4 if vr == b"AT" else WIDTH[vr] for vr in _NUMBERS}  # a tag is two words
 _BULK: Final = frozenset(b"OB OD OF OL OV OW".split())
 _TEXT: Final = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _CAUGHT: Final = frozenset({b"AE", b"DA", b"DT", b"PN", b"TM", b"UI", b"UR"})
@@ -54,12 +55,13 @@ def plan_of(profile: Profile, tag: int, declared: bytes) -> Plan:
     written = _vr(choices, declared)
     if written is None:
         written = choices[0]
-        action = Action.EMPTY if written == b"SQ" else Action.DUMMY
+        if action is not Action.REMOVE:
+            action = Action.EMPTY if written == b"SQ" else Action.DUMMY
     if action in (Action.KEEP, Action.UID) and declared == b"SQ" and written != b"SQ":
         action = Action.DUMMY
     if action is Action.KEEP and declared in _CAUGHT and declared not in choices:
         action = Action.DUMMY
-    width = WIDTH.get(written, 1) if written in _NUMBERS else 0
+    width = _WIDTH.get(written, 0)
     return Plan(
         action,
         written,

@@ -249,6 +249,8 @@ class Rewriter:
             return padded(character_set(value), b"CS")
         if _is_valid(buffer, each, plan):
             return padded(value, plan.vr)
+        if plan.vr == b"UI":  # replaced, so that what was the same still is
+            return padded(self._pseudonyms.uids(each.tag, value), b"UI")
         return with_dummies(value, plan.vr) if is_multiple(plan.vr) else self._number(plan)
 
     def _number(self, plan: Plan) -> bytes:
