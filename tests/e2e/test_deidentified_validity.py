@@ -1,7 +1,7 @@
 """De-identified objects are as valid as they were, by dciodvfy, and other libraries agree.
 
-dciodvfy (dicom3tools) checks an object against its IOD. No error may come that was not there before,
-for every class of pydicom's test files.
+dciodvfy (dicom3tools) checks an object against its IOD. No error may come that was not there
+before, for every class of pydicom's test files.
 """
 
 from __future__ import annotations
