@@ -36,6 +36,7 @@ class Action(Enum):
 PATIENT_NAME: Final = 0x00100010
 PATIENT_ID: Final = 0x00100020
 CONTENT_SEQUENCE: Final = 0x0040A730
+TEXT_VALUE: Final = 0x0040A160
 TIMEZONE: Final = 0x00080201
 # What we write ourselves, and what else no table names: Encrypted Attributes, signatures, MACs.
 _ALWAYS_REMOVED: Final = frozenset(
@@ -85,6 +86,8 @@ class Profile:
         vr = vr_of(tag)
         if is_repeating(tag) or not vr:
             return Action.REMOVE
+        if tag == TEXT_VALUE:  # prose, in whatever content item
+            return Action.DUMMY
         row = row_of(tag)
         return self._by_vr(vr) if row is None else self._by_row(tag, vr, row)
 

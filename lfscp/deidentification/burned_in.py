@@ -94,20 +94,34 @@ def read_device_rules(path: Path) -> tuple[DeviceRule, ...]:
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise DeidentificationRequestError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeidentificationRequestError(f"{path}: no TOML: {error}") from None
     devices = document.get("device")
     if not isinstance(devices, list) or set(document) != {"device"}:
         raise DeidentificationRequestError(f"{path}: expected tables [[device]] and nothing else")
-    return tuple(_rule(path, number, each) for number, each in enumerate(devices, 1))
+    try:
+        return device_rules(devices)
+    except DeidentificationRequestError as error:
+        raise DeidentificationRequestError(f"{path}: {error.reason}") from None
 
 
-def _rule(path: Path, number: int, device: Any) -> DeviceRule:
+def device_rules(devices: Sequence[Any]) -> tuple[DeviceRule, ...]:
+    """The rules of tables with the keys that a rule may have.
+
+    Raises:
+        DeidentificationRequestError: a rule is wrong.
+    """
+    return tuple(_rule(number, each) for number, each in enumerate(devices, 1))
+
+
+def _rule(number: int, device: Any) -> DeviceRule:
     def wrong(reason: str) -> DeidentificationRequestError:
-        return DeidentificationRequestError(f"{path}: device {number}: {reason}")
+        return DeidentificationRequestError(f"device {number}: {reason}")
 
-    if not isinstance(device, dict) or "rectangles" not in device:
-        raise wrong("expected a table with the key rectangles")
+    if not isinstance(device, dict) or not isinstance(device.get("rectangles"), list):
+        raise wrong("expected a table with the key rectangles, a list")
     unknown = sorted(set(device) - {*_MATCHED, "rectangles"})
     if unknown:
         raise wrong(f"unknown key {unknown[0]}; expected {', '.join(_MATCHED)}, rectangles")

@@ -18,7 +18,6 @@ from lfscp.dicom.encoding.elements import Buffer
 VALUE_TYPE: Final = 0x0040A040
 CONCEPT_NAME: Final = 0x0040A043
 _CONCEPT_CODE: Final = 0x0040A168
-_TEXT_VALUE: Final = 0x0040A160
 _MEASURED_VALUE: Final = 0x0040A300
 _MEASUREMENT_UNITS: Final = 0x004008EA
 _QUALIFIER: Final = 0x0040A301
@@ -30,7 +29,6 @@ _KNOWN: Final = frozenset(
 )
 _ALWAYS: Final = {
     CONCEPT_NAME: Action.CODES,
-    _TEXT_VALUE: Action.DUMMY,
     _MEASUREMENT_UNITS: Action.CODES,
     _QUALIFIER: Action.CODES,
 }

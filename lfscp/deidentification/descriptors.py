@@ -2,8 +2,8 @@
 
 Rules: a word stays if it is in the names of the standard's attributes, in the meanings of the
 codes that pydicom knows, or in the short list here, and if no identifying attribute of the same
-object has it. Words are letters of ASCII; numbers of up to three digits stay. So a text loses what
-nobody has approved.
+object has it. Words are letters of ASCII; of numbers only short ones behind a letter stay, as T2.
+So a text loses what nobody has approved, dates and telephone numbers among it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-_WORD: Final = re.compile(rb"[A-Za-z]+|[0-9]+")
+_WORD: Final = re.compile(rb"[A-Za-z]+")
 _TOKEN: Final = re.compile(rb"[^ \t\r\n\f\\^=,;:/()_+\[\]-]+|[-/+]")
-_NUMBER: Final = re.compile(rb"[0-9]{1,3}")
 _LETTERS_AND_DIGITS: Final = re.compile(rb"(?=[A-Za-z0-9]{2,3}$)(?=.*[0-9])[A-Za-z]{1,2}[0-9]{1,2}")
 _MAX_TEXT: Final = 16_384  # bytes that are looked at
 # Abbreviations of protocols that the dictionaries lack.
@@ -27,20 +26,29 @@ _SHORT: Final = frozenset(
     b"skull soft spine stir supine prone survey swi t tap tfe thin tof topogram tse us "
     b"venous vibe w wo with without".split()
 )
-# Of the words of codes and attributes those that tell of a person.
-_NEVER: Final = frozenset(b"mrs miss dr prof sir".split())
+# Words of medicine that are common names of people or of days.
+_NEVER: Final = frozenset(
+    b"april august brown december dr february frank friday gray green hall hill january july june "
+    b"king lee march mark may miss monday mrs november october prof saturday september sir sunday "
+    b"thursday tuesday wednesday white wolf wood".split()
+)
 
 
 @lru_cache(maxsize=1)
 def vocabulary() -> frozenset[bytes]:
-    """All words that may stay, in small letters."""
+    """All words that may stay, in small letters.
+
+    Of the meanings of codes only those that stand somewhere in small letters: the others are names
+    of physicians, as in Baker cyst.
+    """
     from pydicom._dicom_dict import DicomDictionary
 
-    names = (name for _, _, name, _, _ in DicomDictionary.values())
     meanings = (meaning for codes in _concepts().values() for meaning in codes.values())
     words: set[bytes] = set(_SHORT)
-    for text in (*names, *meanings):
-        words.update(_WORD.findall(text.encode("ascii", "ignore").lower()))
+    for _, _, name, _, _ in DicomDictionary.values():
+        words.update(_WORD.findall(name.encode("ascii", "ignore").lower()))
+    for meaning in meanings:
+        words.update(filter(bytes.islower, _WORD.findall(meaning.encode("ascii", "ignore"))))
     return frozenset(words - _NEVER)
 
 
@@ -73,7 +81,7 @@ def cleaned(text: bytes, identifying: frozenset[bytes]) -> bytes:
         word = token.lower().rstrip(b".")
         if word in identifying:
             continue
-        if word in known or _NUMBER.fullmatch(word) or _LETTERS_AND_DIGITS.fullmatch(word):
+        if word in known or _LETTERS_AND_DIGITS.fullmatch(word):
             kept.append(token.rstrip(b"."))
     return b" ".join(kept)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lfscp.deidentification.layout import Writer
-from lfscp.deidentification.options import BASIC_PROFILE, CODES, Option
+from lfscp.deidentification.options import BASIC_PROFILE, CLEAN_PIXEL_DATA, CODES, Option
 from lfscp.deidentification.table import EDITION
 from lfscp.deidentification.values import padded
 
@@ -23,10 +23,10 @@ def method_elements(
     Args:
         cleans_pixels: whether pixels of this object were cleaned.
     """
-    used = options - {Option.CLEAN_PIXEL_DATA}
+    codes = [CODES[option] for option in options]
     if cleans_pixels:
-        used |= {Option.CLEAN_PIXEL_DATA}
-    codes = [BASIC_PROFILE, *sorted(CODES[option] for option in used)]
+        codes.append(CLEAN_PIXEL_DATA)
+    codes = [BASIC_PROFILE, *sorted(codes)]
     items = b"".join(_item(writer, value, meaning) for value, meaning in codes)
     method = f"lfscp, PS3.15 {EDITION} Basic Profile"
     if Option.RETAIN_FULL_DATES in options:

@@ -25,12 +25,11 @@ class Option(StrEnum):
     CLEAN_DESCRIPTORS = "clean-descriptors"
     CLEAN_STRUCTURED_CONTENT = "clean-structured-content"
     CLEAN_GRAPHICS = "clean-graphics"
-    CLEAN_PIXEL_DATA = "clean-pixel-data"
 
 
 BASIC_PROFILE: Final = ("113100", "Basic Application Confidentiality Profile")
+CLEAN_PIXEL_DATA: Final = ("113101", "Clean Pixel Data Option")  # it comes with device rules
 CODES: Final = {
-    Option.CLEAN_PIXEL_DATA: ("113101", "Clean Pixel Data Option"),
     Option.CLEAN_GRAPHICS: ("113103", "Clean Graphics Option"),
     Option.CLEAN_STRUCTURED_CONTENT: ("113104", "Clean Structured Content Option"),
     Option.CLEAN_DESCRIPTORS: ("113105", "Clean Descriptors Option"),

@@ -35,6 +35,7 @@ from lfscp.dicom.encoding.elements import IMPLICIT_LITTLE, Buffer, Encoding
 from lfscp.dicom.encoding.value_representations import WIDTH
 
 PIXEL_DATA: Final = 0x7FE00010
+_PIXELS: Final = 0x7FE00000  # the group of pixels
 _ISSUER: Final = 0x00100021
 _MAX_DEPTH: Final = 48
 _MOST_ZEROS: Final = 1 << 20  # bytes
@@ -137,6 +138,8 @@ class Rewriter:
     ) -> list[Piece]:
         out: list[Piece] = []
         plans = self._plans
+        # Pixels below the top belong to pictures that nobody has looked at.
+        last = _PIXELS if level.depth else 1 << 32
         same = level.encoding is self._target and not level.dummies and not level.treated
         waiting = sorted(added.items(), reverse=True)
         begin = end = 0  # of what is copied at once
@@ -147,7 +150,7 @@ class Rewriter:
                     out.append(buffer[begin:end])
                     begin = end = 0
                 out.append(waiting.pop()[1])
-            if tag in added:
+            if tag in added or tag >= last:
                 continue
             plan = plans.get((tag, each.declared)) or self._plan(tag, each.declared)
             if same and plan.action is Action.KEEP and self._may_copy(buffer, each, plan):

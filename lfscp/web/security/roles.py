@@ -58,6 +58,7 @@ READ: Final = (
     "GET /api/studies/{study_uid}",
     "GET /api/studies/{study_uid}/series",
     "GET /api/studies/{study_uid}/zip",
+    "POST /api/studies/{study_uid}/deidentify",
     "GET /api/series/{series_uid}",
     "GET /api/series/{series_uid}/instances",
     "GET /api/instances/{instance_uid}",
