@@ -45,6 +45,8 @@ _ENCAPSULATED_DOCUMENT: Final = 0x00420011
 _CONTENT_SEQUENCE: Final = 0x0040A730
 _BURNED_IN_ANNOTATION: Final = 0x00280301
 _UIDS: Final = (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID)
+_OVERLAY_BIT_POSITION: Final = 0x0102
+_OVERLAY_DATA: Final = 0x3000
 _NUMBERS: Final = frozenset({0x00280010, 0x00280011})
 _MAX_INFLATED: Final = 1 << 30
 
@@ -195,6 +197,7 @@ class Deidentifier:
         """The pixels with rectangles blackened; None if they stay as they are."""
         if not _PIXELS & by_tag.keys():
             return None
+        _require_no_overlay_in_pixels(dataset, by_tag)
         values = _texts(dataset, by_tag, encoding)
         why = suspicion(values)
         rule = rule_for(self._devices, values) if self._devices else None
@@ -254,6 +257,19 @@ def _require_no_container(by_tag: dict[int, Found]) -> None:
         raise HeldBackError("it is a DICOMDIR")
     if _ENCAPSULATED_DOCUMENT in by_tag:
         raise HeldBackError("it has an encapsulated document, which cannot be cleaned")
+
+
+def _require_no_overlay_in_pixels(dataset: memoryview, by_tag: dict[int, Found]) -> None:
+    """Refuse overlays that stand in bits of the pixels which are not used, as old devices wrote.
+
+    Source: PS3.5 section 8.1.2 of 2004, where they are retired.
+    """
+    for tag, each in by_tag.items():
+        if tag >> 24 != 0x60 or tag & 0xFFFF != _OVERLAY_BIT_POSITION:
+            continue
+        has_data = tag & 0xFFFF0000 | _OVERLAY_DATA in by_tag
+        if not has_data and any(dataset[each.value : each.end]):
+            raise HeldBackError("an overlay, which may be text, is in its pixels")
 
 
 def _root_treatment(

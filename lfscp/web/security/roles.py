@@ -35,6 +35,7 @@ READ: Final = (
     "GET /",
     "GET /archive/rows",
     "GET /studies/{study_uid}",
+    "POST /studies/{study_uid}/deidentify",
     "GET /viewer/{series_uid}",
     "GET /instances/{instance_uid}",
     "GET /series/{series_uid}/instances",

@@ -159,6 +159,12 @@ def test_text_may_be_burned_in(content: bytes) -> None:
     assert "burned into its pixels" in reason(content)
 
 
+def test_an_overlay_in_the_bits_of_pixels_that_are_not_used() -> None:
+    content = image(t60000102=struct.pack("<H", 12))
+    assert "overlay" in reason(content)
+    assert Deidentifier(key=KEY).deidentify_dataset(image(t60000102=b"\0\0"), EXPLICIT)
+
+
 @pytest.mark.parametrize(
     "content", [image(), image(t00280301=b"NO"), image(SECONDARY_CAPTURE, t00280301=b"NO")]
 )
@@ -185,6 +191,14 @@ def test_a_rule_of_the_device_blackens_its_rectangles_in_every_frame(tmp_path: P
     assert found.endswith(frame * 2)
     assert b"113101" in found
     assert b"NO" in found[found.index(b"\x28\x00\x01\x03") :][:12]
+
+
+def test_pixels_are_passed_on_and_not_copied() -> None:
+    content = image()
+    found = Deidentifier(key=KEY).deidentify_dataset(content, EXPLICIT)
+    last = found.dataset[-1]
+    assert isinstance(last, memoryview)
+    assert last.obj is content
 
 
 def test_colours_are_blackened_by_plane_and_by_pixel(tmp_path: Path) -> None:

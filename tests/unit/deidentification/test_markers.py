@@ -8,9 +8,11 @@ import pytest
 from pydicom import dcmread
 
 from lfscp.deidentification.deidentifier import Deidentifier
+from lfscp.deidentification.errors import HeldBackError
 from lfscp.deidentification.options import Option
 from lfscp.deidentification.table import row_of, vm_of
 from lfscp.dicom.encoding.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
+from lfscp.dicom.encoding.value_representations import KNOWN
 from tests.support.marked_objects import (
     BASIC_TEXT_SR,
     INNER,
@@ -262,3 +264,20 @@ def test_what_is_removed_leaves_no_trace() -> None:
     found = Deidentifier(key=KEY).deidentify_dataset(dataset(elements), EXPLICIT).to_bytes()
     tags = {each.tag for each in dcmread(io.BytesIO(found))}
     assert tags == {0x00080005, 0x00080016, *UIDS, *OURS}
+
+
+ALL_VRS = sorted(KNOWN - {b"SQ"})
+
+
+@pytest.mark.parametrize("as_vr", ALL_VRS, ids=[each.decode() for each in ALL_VRS])
+def test_no_vr_that_an_attribute_does_not_have_lets_it_out(as_vr: bytes) -> None:
+    """Every attribute of the dictionary but sequences, written with one VR."""
+    tags = [tag for tag in of_dataset(all_tags()) if vr(tag) != b"SQ"]
+    allowed = {marker(tag) for tag in tags if kept_by_profile(tag)}
+    content = dataset({tag: element(tag, marker(tag), as_vr=as_vr) for tag in tags})
+    assert not leaks(content) - allowed
+
+
+def test_a_sequence_that_cannot_be_read_is_held_back() -> None:
+    with pytest.raises(HeldBackError, match="no item in a sequence"):
+        leaks(dataset({OUTER: element(OUTER, b"mk00081115", as_vr=b"UN")}))

@@ -92,3 +92,20 @@ def test_only_a_part_that_is_held_back_is_counted_in_the_zip(filled: TestClient,
     files_of_zip = unpacked(filled.post(PATH, json={"key": KEY}))
     assert len(files_of_zip) == 5
     assert files_of_zip["HELD_BACK.txt"].startswith(b"1 held back: text may be burned")
+
+
+def test_the_page_of_a_study_has_a_form_that_gives_the_same_zip(filled: TestClient) -> None:
+    page = filled.get(f"/studies/{CT_STUDY}").text
+    assert f'action="/studies/{CT_STUDY}/deidentify"' in page
+    assert 'value="clean-structured-content"' in page
+    given = {"option": ["retain-modified-dates", "retain-device"], "key": KEY}
+    wanted = {"options": given["option"], "key": KEY}
+    files = unpacked(filled.post(f"/studies/{CT_STUDY}/deidentify", data=given))
+    assert files == unpacked(filled.post(PATH, json=wanted))
+    assert unpacked(filled.post(f"/studies/{CT_STUDY}/deidentify", data={}))
+
+
+def test_the_page_says_what_is_wrong_in_words(filled: TestClient) -> None:
+    answer = filled.post(f"/studies/{CT_STUDY}/deidentify", data={"key": "short"})
+    assert answer.status_code == 422
+    assert "the key has 5 bytes" in answer.text
