@@ -18,7 +18,9 @@ from lfscp.cli.errors import CommandError, OptionError
 from lfscp.cli.terminal import progress_bar, tell
 from lfscp.deidentification.deidentifier import Deidentified, Deidentifier
 from lfscp.deidentification.errors import HeldBackError
-from lfscp.dicom.part10.media import could_be_dicom
+from lfscp.dicom.errors import DatasetError
+from lfscp.dicom.part10.media import MediaFile, could_be_dicom, read_media
+from lfscp.services.deidentifying import deidentified
 
 _WRITTEN: Final = "de-identified"
 _HELD_BACK: Final = "held back"
@@ -71,6 +73,17 @@ def _files(source: Path, target: Path) -> Iterator[Path]:
                 yield path
 
 
+def _media(content: mmap.mmap) -> MediaFile:
+    view = memoryview(content)
+    try:
+        return read_media(view)
+    except DatasetError as error:
+        reason = error.reason
+    finally:
+        view.release()
+    raise HeldBackError(reason)
+
+
 class _Writer:
     def __init__(self, deidentifier: Deidentifier, target: Path) -> None:
         self._deidentifier = deidentifier
@@ -83,20 +96,22 @@ class _Writer:
             with file.open("rb") as stream:
                 if not could_be_dicom(stream.read(_BEGINNING)):
                     return _NO_OBJECT, ""
-                # It ends with the last view on it, which an error may hold for a while.
-                return self._of(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+                with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    media = _media(content)
+            return self._of(file, media)
         except HeldBackError as error:
             return _HELD_BACK, error.reason
         except OSError as error:
             return _FAILED, error.strerror or str(error)
 
-    def _of(self, content: memoryview) -> tuple[str, str]:
-        found = self._deidentifier.deidentify(content)
-        path = self._path(found)
-        if path in self._written:
-            return _FAILED, "another file has the same SOP Instance UID"
-        self._write(found, path)
-        self._written.add(path)
+    def _of(self, file: Path, media: MediaFile) -> tuple[str, str]:
+        syntax, offset = media.transfer_syntax_uid, media.dataset_offset
+        with deidentified(self._deidentifier, file, syntax, offset) as found:
+            path = self._path(found)
+            if path in self._written:
+                return _FAILED, "another file has the same SOP Instance UID"
+            self._write(found, path)
+            self._written.add(path)
         return _WRITTEN, ""
 
     def _path(self, found: Deidentified) -> Path:

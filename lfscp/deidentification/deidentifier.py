@@ -13,7 +13,7 @@ from typing import Final
 from lfscp.deidentification.actions import Action, Profile
 from lfscp.deidentification.burned_in import READ, DeviceRule, rule_for, suspicion
 from lfscp.deidentification.content_items import CONCEPT_NAME, ROOT, VALUE_TYPE, value_type_of
-from lfscp.deidentification.errors import HeldBackError
+from lfscp.deidentification.errors import CompressedPixelsError, HeldBackError
 from lfscp.deidentification.identifying import identifying_words
 from lfscp.deidentification.layout import Found, Writer, elements_of
 from lfscp.deidentification.method import method_elements
@@ -217,7 +217,7 @@ def _cleaned(
     if pixels is None:
         raise HeldBackError("its pixels are floating point numbers, and are not cleaned")
     if pixels.is_undefined:
-        raise HeldBackError("its pixels are compressed; only uncompressed ones are cleaned")
+        raise CompressedPixelsError("its pixels are compressed; only decoded ones are cleaned")
     if encoding.byteorder == "big":
         raise HeldBackError("its pixels are big endian; only little endian ones are cleaned")
     _, values = read_pixel_element(dataset, encoding)

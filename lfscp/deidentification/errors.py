@@ -16,6 +16,10 @@ class HeldBackError(OperationError):
         super().__init__("de-identify the object", reason)
 
 
+class CompressedPixelsError(HeldBackError):
+    """Pixels must be cleaned and are compressed; decoded, the object can be de-identified."""
+
+
 class DeidentificationRequestError(OperationError):
     """A key, an option or a device rule that cannot be used."""
 

@@ -8,8 +8,6 @@ nothing else of them. If all are held back there is no ZIP, but a problem.
 from __future__ import annotations
 
 import itertools
-import mmap
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
@@ -25,6 +23,7 @@ from lfscp.deidentification.errors import DeidentificationRequestError, HeldBack
 from lfscp.deidentification.options import options_named
 from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import MAX_PACKED, zipped
+from lfscp.services.deidentifying import deidentified
 from lfscp.web.context import Web
 from lfscp.web.problems import Problem
 
@@ -84,23 +83,15 @@ def _files(
     deidentifier: Deidentifier, instances: Iterable[StoredInstance], held_back: Counter[str]
 ) -> Iterator[File]:
     for instance in instances:
+        syntax, offset = instance.transfer_syntax_uid, instance.dataset_offset
         try:
-            dataset = _dataset(instance)
-            found = deidentifier.deidentify_dataset(dataset, instance.transfer_syntax_uid)
+            with deidentified(deidentifier, instance.path, syntax, offset) as found:
+                folder = f"{found.study_instance_uid}/{found.series_instance_uid}"
+                yield f"{folder}/{found.sop_instance_uid}.dcm", found.file()
         except HeldBackError as error:
             held_back[error.reason] += 1
-            continue
         except OSError:
             continue  # it was deleted in the meantime
-        folder = f"{found.study_instance_uid}/{found.series_instance_uid}"
-        yield f"{folder}/{found.sop_instance_uid}.dcm", found.file()
-
-
-def _dataset(instance: StoredInstance) -> memoryview:
-    """The dataset of a stored object; its file is mapped as long as there are views on it."""
-    with open(os.fspath(instance.path), "rb") as stream:
-        content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    return content[instance.dataset_offset : instance.dataset_offset + instance.size]
 
 
 def _note(held_back: Counter[str]) -> Iterator[File]:

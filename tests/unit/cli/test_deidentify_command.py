@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import CliRunner
 
 from lfscp.cli.app import app
@@ -75,13 +78,15 @@ def test_what_is_held_back_is_named_and_everything_else_is_written(
 ) -> None:
     (folder / "cut.dcm").write_bytes(object_of("1.2.3.43")[:-3])
     (folder / "document.dcm").write_bytes(object_of("1.2.3.44", t00420011=b"%PDF"))
+    (folder / "head.dcm").write_bytes(bytes(128) + b"DICM" + b"\x02\0\0\0UL\4\0\xff\xff\xff\7")
     (folder / "notes.txt").write_text("Jane Doe called")
     (folder / "empty").write_bytes(b"")
     assert run(folder, tmp_path / "out") == 1
     output, errors = capsys.readouterr()
-    assert output == "2 de-identified, 2 held back, 2 no DICOM object\n"
+    assert output == "2 de-identified, 3 held back, 2 no DICOM object\n"
     assert "document.dcm: held back: it has an encapsulated document" in errors
     assert "cut.dcm: held back: " in errors
+    assert "head.dcm: held back: " in errors
     assert len(written(tmp_path / "out")) == 2
 
 
@@ -135,3 +140,36 @@ def test_the_help_names_the_options() -> None:
     shown = CliRunner().invoke(app, ["deidentify", "--help"]).output
     assert "--key-file" in shown
     assert "--devices" in shown
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm"])
+def test_compressed_pixels_that_must_be_cleaned_are_decoded(tmp_path: Path, name: str) -> None:
+    source = dcmread(str(get_testdata_file(name)))
+    source.BurnedInAnnotation = "YES"
+    source.save_as(tmp_path / "in.dcm")
+    devices = tmp_path / "devices.toml"
+    devices.write_text('[[device]]\nmodality = "MR"\nrectangles = [[0, 0, 64, 3]]\n')
+    assert run(tmp_path / "in.dcm", tmp_path / "out", "--devices", devices) == 0
+    (content,) = written(tmp_path / "out").values()
+    found = dcmread(io.BytesIO(content))
+    expected = dcmread(str(get_testdata_file("MR_small.dcm"))).pixel_array.copy()
+    expected[:3] = 0
+    assert found.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert found.BurnedInAnnotation == "NO"
+    assert (found.pixel_array == expected).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compressed_pixels_that_cannot_be_decoded_are_held_back(tmp_path: Path, capsys) -> None:
+    source = dcmread(str(get_testdata_file("MR_small_RLE.dcm")))
+    source.BurnedInAnnotation = "YES"
+    source.PixelData = encapsulate([b"no run lengths at all"])
+    source.save_as(tmp_path / "in.dcm")
+    devices = tmp_path / "devices.toml"
+    devices.write_text('[[device]]\nmodality = "MR"\nrectangles = [[0, 0, 64, 3]]\n')
+    assert run(tmp_path / "in.dcm", tmp_path / "out", "--devices", devices) == 1
+    assert "held back: its pixels must be cleaned, and RLE Lossless cannot be" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
