@@ -55,10 +55,10 @@ def deidentify(
         ),
     ] = None,
 ) -> None:
-    """Write objects again without what tells whose they are (PS3.15 annex E).
+    """Write DICOM files again, without the people.
 
-    An object that cannot be de-identified for sure is held back and named with the reason. The exit
-    code is 1 then.
+    What tells whose they are goes (PS3.15 annex E). An object for which that is not sure is held
+    back and named with the reason. The exit code is 1 then.
     """
     from lfscp.cli.deidentify_files import deidentify_files
     from lfscp.deidentification.burned_in import read_device_rules

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from lfscp.deidentification import safe_private
 from lfscp.deidentification.actions import PATIENT_ID, Action, Profile
 from lfscp.deidentification.coded_items import Coded
 from lfscp.deidentification.content_items import Treated, treatments_of, value_type_of
 from lfscp.deidentification.descriptors import cleaned
 from lfscp.deidentification.errors import HeldBackError
+from lfscp.deidentification.kept_groups import KeptGroups, text_of
 from lfscp.deidentification.layout import Found, Writer, elements_of, items_of
 from lfscp.deidentification.options import Option
 from lfscp.deidentification.plans import (
@@ -29,28 +29,15 @@ from lfscp.deidentification.plans import (
     plan_of,
 )
 from lfscp.deidentification.pseudonyms import Pseudonyms
-from lfscp.deidentification.values import PATTERNS, dummy, padded, shifted, with_dummies
+from lfscp.deidentification.values import dummy, padded, shifted, with_dummies
 from lfscp.dicom.conversion.encoder import Piece, read_pieces
 from lfscp.dicom.encoding.elements import IMPLICIT_LITTLE, Buffer, Encoding
-from lfscp.dicom.encoding.value_representations import WIDTH
 
 PIXEL_DATA: Final = 0x7FE00010
 _PIXELS: Final = 0x7FE00000  # the group of pixels
 _ISSUER: Final = 0x00100021
 _MAX_DEPTH: Final = 48
 _MOST_ZEROS: Final = 1 << 20  # bytes
-_OVERLAY_TYPE: Final = 0x0040
-_OVERLAY_KEPT: Final = {
-    0x0010: b"US",
-    0x0011: b"US",
-    0x0015: b"IS",
-    0x0040: b"CS",
-    0x0050: b"SS",
-    0x0051: b"US",
-    0x0100: b"US",
-    0x0102: b"US",
-    0x3000: b"OW",
-}
 
 
 @dataclass(slots=True)
@@ -106,8 +93,7 @@ class Rewriter:
         self._plans: dict[tuple[int, bytes], Plan] = {}
         self._coded = Coded(self._writer)
         self._cleans_content = Option.CLEAN_STRUCTURED_CONTENT in profile.options
-        self._keeps_private = Option.RETAIN_SAFE_PRIVATE in profile.options
-        self._keeps_overlays = Option.CLEAN_GRAPHICS in profile.options
+        self._groups = KeptGroups(profile.options, self._writer)
 
     def rewrite(
         self,
@@ -197,9 +183,9 @@ class Rewriter:
     ) -> bytes | memoryview:
         action = level.treated.get(each.tag) or plan.action
         if each.tag >> 16 & 1:
-            return self._private(buffer, each, level, around)
-        if each.tag >> 24 == 0x60 and self._keeps_overlays and level.depth == 0:
-            return self._overlay(buffer, each, level, around)
+            return b"" if level.dummies else self._groups.private(buffer, each, around)
+        if each.tag >> 24 == 0x60:
+            return b"" if level.depth else self._groups.overlay(buffer, each, around)
         if action is Action.REMOVE:
             return b""
         if level.dummies:
@@ -301,46 +287,6 @@ class Rewriter:
         pieces = self._pass(buffer, found, inner, facts, {})
         return self._writer.item(b"".join(read_pieces(pieces)))
 
-    # Groups of their own
-
-    def _private(self, buffer: memoryview, each: Found, level: Level, around: list[Found]) -> bytes:
-        if not self._keeps_private or level.dummies or each.is_undefined:
-            return b""
-        group, number = each.tag >> 16, each.tag & 0xFFFF
-        if 0x10 <= number <= 0xFF:
-            name = _text(buffer, each)
-            is_safe = safe_private.is_creator(group, name)
-            value = padded(name.encode("latin_1"), b"LO")
-            return self._writer.element(each.tag, b"LO", value) if is_safe else b""
-        creator = next((one for one in around if one.tag == group << 16 | number >> 8), None)
-        if creator is None or number < 0x1000:
-            return b""
-        vr = safe_private.vr_of(group, _text(buffer, creator), number & 0xFF)
-        if vr is None or each.declared not in (b"", b"UN", vr):
-            return b""
-        return self._checked(buffer, each, vr)
-
-    def _overlay(self, buffer: memoryview, each: Found, level: Level, around: list[Found]) -> bytes:
-        """Overlays that mark a region stay, without their texts; those that are graphics go."""
-        kind = next(
-            (one for one in around if one.tag == each.tag & 0xFFFF0000 | _OVERLAY_TYPE), None
-        )
-        vr = _OVERLAY_KEPT.get(each.tag & 0xFFFF)
-        if kind is None or _text(buffer, kind) != "R" or vr is None or each.is_undefined:
-            return b""
-        if level.encoding is not self._target:
-            return b""
-        declared = each.declared if each.declared in (b"OB", b"OW") and vr == b"OW" else vr
-        return self._checked(buffer, each, declared)
-
-    def _checked(self, buffer: memoryview, each: Found, vr: bytes) -> bytes:
-        """An element whose value is valid for its VR; else nothing."""
-        value = bytes(buffer[each.value : each.end])
-        pattern = PATTERNS.get(vr)
-        if len(value) % WIDTH.get(vr, 1) or (pattern and not pattern.fullmatch(value)):
-            return b""
-        return self._writer.element(each.tag, vr, padded(value, vr))
-
 
 def _is_valid(buffer: memoryview, each: Found, plan: Plan) -> bool:
     length = each.end - each.value
@@ -366,14 +312,10 @@ def _in_dummies(action: Action, vr: bytes) -> Action:
     return Action.KEEP if vr in (b"CS", b"US", b"SS", b"UL", b"SL", b"AT", b"UI") else Action.DUMMY
 
 
-def _text(buffer: Buffer, each: Found) -> str:
-    return bytes(buffer[each.value : each.end]).decode("latin_1").strip(" \0")
-
-
 def identity_of(buffer: Buffer, found: list[Found]) -> bytes:
     """What tells a patient from others: ID and issuer; empty if there is no ID."""
     values = {
-        each.tag: _text(buffer, each).encode("latin_1")
+        each.tag: text_of(buffer, each).encode("latin_1")
         for each in found
         if each.tag in (PATIENT_ID, _ISSUER)
     }
