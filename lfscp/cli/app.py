@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, ohif, retention, route, serve, show, worklist
+from lfscp.cli import archive, deidentify, ohif, retention, route, serve, show, worklist
 from lfscp.cli.errors import CommandError
 from lfscp.cli.peers import commit, finding, retrieving, sending
 from lfscp.cli.terminal import keep_writable, warn
@@ -66,6 +66,7 @@ app.command()(archive.restore)
 app.command()(retention.retention)
 app.command()(retention.protect)
 app.command()(retention.unprotect)
+app.command()(deidentify.deidentify)
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(route.app, name="route")
 app.add_typer(ohif.app, name="ohif")

@@ -130,3 +130,8 @@ def test_objects_are_stored_over_tls_and_on_a_connection_each(tmp_path):
     )
     assert "assoc-store" in printed
     assert "invalid" not in printed.partition("Ratios")[0].partition("| figure")[2]
+
+
+def test_objects_are_deidentified_by_both_profiles(tmp_path):
+    printed = run(BENCH / "deidentify.py", 5, tmp_path)
+    assert printed.count("a second and core") == 3

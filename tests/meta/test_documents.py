@@ -22,6 +22,7 @@ DOCUMENTS = [
         "config/README.md",
         "config/access.md",
         "config/cluster.md",
+        "config/deidentification.md",
         "config/dicomweb.md",
         "config/hl7.md",
         "config/ohif.md",

@@ -234,7 +234,7 @@ def test_the_unit_tests_run_on_further_pythons(
         program(python, f'[ {answer} = 0 ] && echo "{python}"')
         (tested / f".venv/python3.{minor}").symlink_to(tested / ".venv")
     disks = ("fusermount3", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs")
-    peers = ("chromium", "haproxy", "Orthanc", "npm")
+    peers = ("chromium", "haproxy", "Orthanc", "npm", "dciodvfy")
     for name in ("openssl", "postgres", "systemd-analyze", *peers, *disks):
         program(programs / name, "exit 0")
     program(programs / "id", "echo 1000")

@@ -17,6 +17,7 @@ from lfscp.archive.index.tables.schema import patient
 from lfscp.dicom.values.attributes import Level
 from lfscp.jobs.package import package
 from lfscp.web.actions import cursors
+from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip
 from lfscp.web.actions.packages import zip_answer
 from lfscp.web.actions.studies import (
     INSTANCE_CURSOR,
@@ -107,6 +108,15 @@ def study_zip(web: Context, study_uid: str) -> StreamingResponse:
     study_row(web, study_uid)
     answer = zip_answer(lambda: package(web.archive, [study_uid]), f"study-{study_uid}")
     web.views.note(study_uid, "ZIP")
+    return answer
+
+
+@router.post("/studies/{study_uid}/deidentify", response_class=StreamingResponse)
+def deidentified_study(web: Context, study_uid: str, wanted: DeidentifyIn) -> StreamingResponse:
+    """A study as a ZIP without the people; what is held back is counted in HELD_BACK.txt."""
+    study_row(web, study_uid)
+    answer = deidentified_zip(web, study_uid, wanted)
+    web.views.note(study_uid, "de-identified ZIP")
     return answer
 
 

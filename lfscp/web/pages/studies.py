@@ -9,10 +9,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from pydantic import ValidationError
 
 from lfscp.archive.index import browse
+from lfscp.deidentification.options import Option
 from lfscp.dicom.values.attributes import Level
 from lfscp.web.actions import cursors, studies
+from lfscp.web.actions.deidentified import DeidentifyIn, deidentified_zip
 from lfscp.web.actions.jobs import submit
 from lfscp.web.context import Context, PictureTurn, Web
 from lfscp.web.imaging.errors import NoPictureError
@@ -84,7 +87,28 @@ def study(request: Request, web: Context, study_uid: str, key: studies.Key = Non
         series=series,
         peers=web.peers.all(),
         conflicts=found,
+        deidentification_options=list(Option),
     )
+
+
+@router.post("/studies/{study_uid}/deidentify")
+def deidentify_study(
+    web: Context,
+    study_uid: str,
+    option: Annotated[list[str] | None, Form()] = None,
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Give a study as a ZIP without the people."""
+    studies.study_row(web, study_uid)
+    try:
+        wanted = DeidentifyIn(options=option or [], key=key or None)
+    except ValidationError:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "too many options, or too long a key"
+        ) from None
+    answer = deidentified_zip(web, study_uid, wanted)
+    web.views.note(study_uid, "de-identified ZIP")
+    return answer
 
 
 @router.post("/studies/{study_uid}/send")
