@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from pydicom import dcmread
 
+from tests.support.dcmtk import free_port
 from tests.support.node_process import run_lfscp
 from tests.support.sample_objects import sample
 
 README = Path(__file__).parents[2] / "README.md"
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_example_stores_files_and_ctrl_c_ends_it(tmp_path: Path) -> None:
