@@ -148,14 +148,14 @@ def _tls_fields(
 
 def _password(login: Login) -> str:
     """The password from a file, the environment, or the person at the terminal; "" for none."""
-    from lfscp.config.describe import PEER_PASSWORD_VARIABLE
-
     if not login.user:
         if login.password_file is not None:
             raise OptionError("flag --password-file: expected --user with it")
         return ""
     if login.password_file is not None:
         return _secret(login.password_file, "a password")
+    from lfscp.config.describe import PEER_PASSWORD_VARIABLE
+
     given = os.environ.get(PEER_PASSWORD_VARIABLE)
     if given is not None:
         return given

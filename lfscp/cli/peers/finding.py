@@ -95,6 +95,7 @@ def find(
 ) -> None:
     """Query another node (C-FIND, or QIDO-RS).
 
+    Each match has the unique key of its level, such as the Study Instance UID, given or not.
     With --json, each match is one line with one object.
     """
     asked = target_of(
@@ -108,7 +109,7 @@ def find(
         insecure,
         Login(user, password_file, token_file),
     )
-    query = query_of(key, level, patient, study, psonly)
+    query = query_of(key, level, patient, study, psonly, asks_unique_key=True)
     from lfscp.scu.errors import PeerError
     from lfscp.scu.identifiers import plain
 
