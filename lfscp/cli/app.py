@@ -16,7 +16,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lfscp import __version__
-from lfscp.cli import archive, ohif, retention, serve, show, worklist
+from lfscp.cli import archive, doctor, ohif, retention, serve, service, show, worklist
 from lfscp.cli.errors import CommandError
 from lfscp.cli.peers import commit, finding, retrieving, sending
 from lfscp.cli.terminal import keep_writable, warn
@@ -69,8 +69,10 @@ app.command()(retention.protect)
 app.command()(retention.unprotect)
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(ohif.app, name="ohif")
+app.add_typer(service.app, name="service")
 app.command("import")(archive.import_)
 app.command()(archive.check)
+app.command()(doctor.doctor)
 app.command()(show.config)
 app.command()(show.conformance)
 app.command()(show.hash_password)
