@@ -9,11 +9,9 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
-
 from lfscp import __version__
 from lfscp.doctor.finding import Finding, fine, warning, wrong
+from lfscp.services.transcoding.decoders import decoder_for
 
 if TYPE_CHECKING:
     from lfscp.config import Settings
@@ -37,7 +35,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     yield fine(_SUBJECT, f"lfscp {__version__}, {python}, {libraries}")
     yield from _drivers(settings)
-    missing = [name for name, uid in _CODECS.items() if not get_decoder(UID(uid)).is_available]
+    missing = [name for name, uid in _CODECS.items() if not decoder_for(uid).is_available]
     if missing:
         yield warning(
             _SUBJECT,

@@ -207,7 +207,7 @@ def test_what_dcmtk_compresses_without_loss_comes_back(
     options: tuple[str, ...],
     layout: tuple[int, int, bool, int, int],
 ) -> None:
-    pytest.importorskip("libjpeg", reason="extra codecs is not installed")
+    pytest.importorskip("imagecodecs", reason="extra codecs is not installed")
     path, cells = uncompressed(tmp_path, layout)
     packed = tmp_path / "packed.dcm"
     dcmtk.done(dcmtk.run(tool, *options, path, packed))
@@ -231,7 +231,7 @@ def test_what_dcmtk_compresses_without_loss_comes_back(
 def test_lossy_jpeg_is_decoded_as_dcmdjpeg_does(
     tmp_path: Path, dcmtk: Any, options: tuple[str, ...], samples: int
 ) -> None:
-    pytest.importorskip("libjpeg", reason="extra codecs is not installed")
+    pytest.importorskip("imagecodecs", reason="extra codecs is not installed")
     slope = np.indices((32, 48)).sum(axis=0) * 3
     values = slope if samples == 1 else np.stack([slope, 255 - slope, slope // 2], axis=-1)
     photometric = "RGB" if samples == 3 else "MONOCHROME2"
