@@ -19,10 +19,11 @@ def doctor(
         bool, typer.Option("--json", help="Print each finding as JSON, one a line.")
     ] = False,
 ) -> None:
-    """Look at ports, rights, disks, clock, peers, database and versions.
+    """Say what is wrong with the node, and what to do.
 
-    Each fault comes with what to do about it. Nothing is changed, and the node may be running. Run
-    it as the user of the node. The exit code is 1 if something is wrong; warnings do not count.
+    It looks at ports, rights, disks, clock, peers, database and versions. Nothing is changed, and
+    the node may be running. Run it as the user of the node. The exit code is 1 if something is
+    wrong; warnings do not count.
     """
     resolved = resolve(config, {"data_dir": data_dir})
     configure_logging(resolved.settings, at_least="critical")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lfscp.archive.data_folder import LOCK_FILE
+from lfscp.archive.data_folder import is_in_use
 from lfscp.config import ConfigError
 from lfscp.config.present import require_present
 from lfscp.doctor import clock, database, folders, peers, ports, versions
@@ -29,7 +26,7 @@ def examine(resolved: Resolved, *, asks_peers: bool = True) -> Iterator[Finding]
     settings = resolved.settings
     yield from versions.examine(settings)
     yield from _configuration(resolved)
-    is_running = uses_folder(settings.data_dir)
+    is_running = is_in_use(settings.data_dir)
     word = "runs" if is_running else "does not run"
     yield fine(_NODE, f"the node {word}; its data folder is {settings.data_dir}")
     yield from folders.examine(resolved)
@@ -50,18 +47,3 @@ def _configuration(resolved: Resolved) -> Iterator[Finding]:
     else:
         sources = ", ".join(dict.fromkeys(resolved.origins.values())) or "defaults alone"
         yield fine("settings", f"they are right; they come from {sources}")
-
-
-def uses_folder(data_dir: Path) -> bool:
-    """Whether a node that runs has locked the data folder."""
-    try:
-        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
